@@ -1,0 +1,80 @@
+//! What the upstream needs from whoever keeps the credentials, and nothing more.
+//!
+//! The credential store (`auth`) and the upstream client do not know each other: they meet in
+//! [`TokenSource`]. It hands out a [`Bearer`] and, when the backend has refused one, tries once to
+//! come by a better one.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// A future on the heap, as an object-safe trait needs it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An access token together with the account that it speaks for.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    /// The access token, sent as `authorization: Bearer …`.
+    pub token: Secret,
+    /// The account that pays for what the token is used for.
+    pub account: Account,
+}
+
+/// The part of an account that goes into request headers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// Workspace id: header `chatgpt-account-id`.
+    pub id: String,
+    /// A FedRAMP workspace: header `x-openai-fedramp: true` on every backend call.
+    pub is_fedramp: bool,
+}
+
+/// Where bearer tokens come from. Shared by all requests; both methods may be called at any time.
+pub trait TokenSource: Send + Sync + fmt::Debug {
+    /// A token that is good now, refreshed before it is handed out if it had expired.
+    fn bearer(&self) -> BoxFuture<'_, Result<Bearer, AuthError>>;
+
+    /// A token to try after the backend answered 401 to `rejected`: one that another process has
+    /// stored meanwhile, else a refreshed one.
+    fn recover<'a>(&'a self, rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>>;
+
+    /// Whether a token could be had as far as is known here, without asking the issuer.
+    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>>;
+}
+
+/// Why there is no token. The texts name the command that helps.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// Nobody has signed in yet.
+    #[error("not signed in: run `codex-proxy login`")]
+    SignedOut,
+    /// The issuer refused the refresh token for good (spent, revoked, expired), or the login ended.
+    #[error("the sign-in has ended ({reason}): run `codex-proxy login`")]
+    Ended {
+        /// What the issuer or the store said, without any token.
+        reason: String,
+    },
+    /// A login that is borrowed from another program has run out, and only its owner can renew it.
+    #[error("the borrowed login has ended: use {owner} once so that it renews it, or run `codex-proxy login`")]
+    BorrowedEnded {
+        /// The program that owns the login, as its user calls it.
+        owner: String,
+    },
+    /// The store can't be read or written; nothing was overwritten.
+    #[error("{message}")]
+    Store {
+        /// The path, what is wrong with it, and what to do.
+        message: String,
+    },
+    /// The issuer can't be reached or has trouble; the login itself may be fine.
+    #[error("the sign-in service can't be used right now: {message}")]
+    Unavailable {
+        /// The cause: DNS, TLS, proxy, refused, a status.
+        message: String,
+        /// When it makes sense to ask again.
+        retry_after: Option<Duration>,
+    },
+}

@@ -1,0 +1,250 @@
+//! What can go wrong with a client's request, in no dialect.
+//!
+//! Each dialect gives [`ProxyError`] a face (status, headers, body) in one exhaustive match; the
+//! upstream's own words, code, parameter and request id are kept in [`UpstreamFailure`], so that
+//! no dialect has to flatten them.
+
+use std::time::Duration;
+
+use crate::bearer::AuthError;
+
+/// Anything that ends a client's request without a whole answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The request is wrong or asks for what can't be had.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The body, after decoding, is longer than `limits.body`.
+    #[error("the request body is larger than {limit_bytes} bytes (setting limits.body)")]
+    BodyTooLarge {
+        /// The limit in force.
+        limit_bytes: u64,
+    },
+    /// The body could not be read to its end, or its content encoding is broken.
+    #[error("the request body can't be read: {reason}")]
+    BodyUnreadable {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A content encoding that we don't undo.
+    #[error("content encoding '{encoding}' is not supported; use gzip, deflate, br, zstd or none")]
+    UnsupportedEncoding {
+        /// As the client named it.
+        encoding: String,
+    },
+    /// A POST whose content type is not JSON, as a web page could send it without asking.
+    #[error(
+        "send the request with the header 'content-type: application/json' (curl: -H 'content-type: application/json')"
+    )]
+    UnsupportedMediaType,
+    /// No such path.
+    #[error("unknown path: {method} {path}")]
+    UnknownPath {
+        /// Request method.
+        method: String,
+        /// Path as the client wrote it.
+        path: String,
+    },
+    /// The path exists, the method doesn't.
+    #[error("method {method} is not allowed here; use {allowed}")]
+    MethodNotAllowed {
+        /// Request method.
+        method: String,
+        /// Value of the `allow` header.
+        allowed: String,
+    },
+    /// Keys are set and the client sent none, or none of ours.
+    #[error("a valid API key of this proxy is required ('Authorization: Bearer', 'x-api-key' or 'api-key')")]
+    KeyRequired,
+    /// The `Host` header is neither loopback nor ours nor allowed.
+    #[error("host '{host}' is not served here; add it to allowed_hosts if it is yours")]
+    ForeignHost {
+        /// The header's value.
+        host: String,
+    },
+    /// A web page of another origin.
+    #[error("origin '{origin}' may not use this proxy; add it to allowed_origins if it is yours")]
+    ForeignOrigin {
+        /// The header's value.
+        origin: String,
+    },
+    /// No bearer token can be had.
+    #[error(transparent)]
+    Auth(AuthError),
+    /// The backend answered with a failure, as a status or inside the stream.
+    #[error("{}", .0.message)]
+    Upstream(Box<UpstreamFailure>),
+    /// The backend could not be reached.
+    #[error("the ChatGPT backend can't be reached: {cause}")]
+    Unreachable {
+        /// DNS, TLS, proxy, refused, reset; without secrets.
+        cause: String,
+    },
+    /// The backend was silent for longer than a limit.
+    #[error("the ChatGPT backend was silent for {} s while {phase}", .limit.as_secs_f32())]
+    Silent {
+        /// What we were waiting for.
+        phase: Phase,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// The stream ended, or broke, before its terminal event.
+    #[error("the answer was cut: the stream from the ChatGPT backend ended before response.completed{}", .cause.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
+    Truncated {
+        /// The transport's error, if it was one.
+        cause: Option<String>,
+    },
+    /// One event is longer than `limits.event`.
+    #[error("the ChatGPT backend sent an event larger than {limit_bytes} bytes (setting limits.event)")]
+    EventTooLarge {
+        /// The limit in force.
+        limit_bytes: usize,
+    },
+    /// The stream held something that can't be made sense of, and nothing later made it good.
+    #[error("the ChatGPT backend's stream is damaged: {reason}")]
+    Damaged {
+        /// What was wrong.
+        reason: String,
+    },
+    /// The proxy is stopping.
+    #[error("the proxy is shutting down")]
+    ShuttingDown,
+    /// A defect of ours.
+    #[error("internal error")]
+    Internal,
+}
+
+/// What an upstream wait was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No connection within `upstream.connect_timeout`.
+    Connecting,
+    /// No first event within `upstream.first_event_timeout`.
+    FirstEvent,
+    /// No further event within `upstream.idle_timeout`.
+    Streaming,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::FirstEvent => "waiting for its first event",
+            Self::Streaming => "streaming",
+        })
+    }
+}
+
+/// A request that we refuse ourselves, with the field at fault. Always status 400.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// One sentence for a person.
+    pub message: String,
+    /// Path of the field in the request, such as `messages[0].content[1].type`.
+    pub param: Option<String>,
+    /// OpenAI's code for the kind of fault.
+    pub code: Option<&'static str>,
+}
+
+impl Refusal {
+    /// A field whose value can't be taken: code `invalid_value`.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> ProxyError {
+        Self::coded("invalid_value", param, message)
+    }
+
+    /// A field of the wrong JSON type: code `invalid_type`.
+    pub fn wrong_type(param: impl Into<String>, message: impl Into<String>) -> ProxyError {
+        Self::coded("invalid_type", param, message)
+    }
+
+    /// A field that has to be there: code `missing_required_parameter`.
+    pub fn missing(param: impl Into<String>) -> ProxyError {
+        let param = param.into();
+        let message = format!("missing required parameter: '{param}'");
+        Self::coded("missing_required_parameter", param, message)
+    }
+
+    /// A value that the real service knows and this backend can't serve: code `unsupported_value`.
+    pub fn unsupported_value(param: impl Into<String>, message: impl Into<String>) -> ProxyError {
+        Self::coded("unsupported_value", param, message)
+    }
+
+    /// A field that this backend can't serve at all: code `unsupported_parameter`.
+    pub fn unsupported_parameter(param: impl Into<String>, message: impl Into<String>) -> ProxyError {
+        Self::coded("unsupported_parameter", param, message)
+    }
+
+    /// A field with a code of its own.
+    pub fn coded(code: &'static str, param: impl Into<String>, message: impl Into<String>) -> ProxyError {
+        ProxyError::Refused(Self { message: message.into(), param: Some(param.into()), code: Some(code) })
+    }
+
+    /// A body that is not the JSON object it has to be: no parameter, no code.
+    pub fn body(message: impl Into<String>) -> ProxyError {
+        ProxyError::Refused(Self { message: message.into(), param: None, code: None })
+    }
+}
+
+/// A failure in the backend's own words, classified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamFailure {
+    /// The class, from which each dialect takes its status and type.
+    pub fault: Fault,
+    /// HTTP status, when the failure came as one.
+    pub status: Option<u16>,
+    /// The backend's code (`context_length_exceeded`, …).
+    pub code: Option<String>,
+    /// The backend's message, or ours where it sent none that a client may see (HTML, nothing).
+    pub message: String,
+    /// The backend's parameter.
+    pub param: Option<String>,
+    /// The backend's request id (`x-oai-request-id`, else `x-request-id`).
+    pub request_id: Option<String>,
+    /// How long to wait before another try (`retry-after`, or the delay in the message).
+    pub retry_after: Option<Duration>,
+    /// When an exhausted quota comes back, in unix seconds.
+    pub resets_at: Option<u64>,
+}
+
+/// The classes of upstream failure (statuses and codes: the tables of the error research, 2 and 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The request itself is refused.
+    InvalidRequest,
+    /// The conversation is too long for the model.
+    ContextLength,
+    /// A usage policy refuses the request.
+    Policy,
+    /// An image can't be used.
+    InvalidImage,
+    /// Replayed reasoning belongs to another account or model.
+    EncryptedContent,
+    /// The model does not exist, or not for this plan.
+    ModelNotFound,
+    /// The backend wants a newer client version for the model.
+    ClientVersion,
+    /// The access token is refused, also after recovery.
+    Unauthorized,
+    /// The account may not do this.
+    Permission,
+    /// The body is too large for the backend.
+    TooLarge,
+    /// The plan's quota is used up.
+    UsageLimit,
+    /// Credits or a spend limit are used up.
+    InsufficientQuota,
+    /// Too many requests for a moment.
+    RateLimited,
+    /// No capacity in the flexible tier.
+    FlexUnavailable,
+    /// The model is at capacity.
+    Overloaded,
+    /// Capacity under a policy is gone; told to the client, never retried.
+    PolicyCapacity,
+    /// Cloudflare stands in between.
+    Challenge,
+    /// Trouble on the server's side, or a code we don't know.
+    Server,
+    /// Something at that address is not the backend we know (an empty 404, a redirect, HTML).
+    WrongPlace,
+}

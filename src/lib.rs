@@ -1,0 +1,9 @@
+//! codex-proxy: your own ChatGPT subscription, as an API on your own machine.
+
+pub mod bearer;
+pub mod clock;
+pub mod error;
+pub mod net;
+pub mod protocol;
+pub mod secret;
+pub mod upstream;

@@ -1,0 +1,319 @@
+//! The one HTTP client, and the addresses a bearer token may be sent to.
+//!
+//! [`HttpClient`] is built on first use, off the path to the ready line, since loading the
+//! system's trust store takes tens of milliseconds. [`Endpoint`] is a base address that passed the
+//! rule for tokens: `chatgpt.com` and its subdomains, `auth.openai.com`, loopback, or an https host
+//! that the owner trusts by setting. Redirects are never followed.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use url::{Host, Url};
+
+/// How connections to the outside are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Limit for name look-up, TCP and TLS together (`upstream.connect_timeout`).
+    pub connect_timeout: Duration,
+    /// A PEM bundle to trust beside the system's store (`upstream.ca_file`).
+    pub ca_file: Option<PathBuf>,
+    /// A proxy for every host but loopback (`upstream.proxy`); `None`: the proxy variables of the environment.
+    pub proxy: Option<String>,
+}
+
+/// A base address that a bearer token may be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(Url);
+
+/// Whether the owner vouches for hosts that are not known (`upstream.trust_host`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Only the known hosts and loopback.
+    KnownHosts,
+    /// Any https host.
+    AnyHttpsHost,
+}
+
+/// Why an address was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Not an absolute http or https address with a host and without credentials.
+    #[error("'{0}' is not an http(s) address")]
+    NotAnAddress(String),
+    /// A host that tokens don't go to without the owner's word.
+    #[error("tokens are not sent to '{0}'; set upstream.trust_host = true if that host is yours")]
+    UnknownHost(String),
+    /// Plain http to another machine.
+    #[error("'{0}' must be https")]
+    NotEncrypted(String),
+}
+
+impl Endpoint {
+    /// Checks an address against the rule for tokens; a trailing slash is removed.
+    ///
+    /// # Errors
+    /// When the text is no address, or a token must not go there.
+    pub fn parse(text: &str, trust: Trust) -> Result<Self, EndpointError> {
+        let url = Url::parse(text.trim_end_matches('/')).map_err(|_| EndpointError::NotAnAddress(text.to_owned()))?;
+        let is_web = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+        if !is_web || !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::NotAnAddress(url.host_str().unwrap_or("(hidden)").to_owned()));
+        }
+        let Some(host) = url.host() else { return Err(EndpointError::NotAnAddress(text.to_owned())) };
+        if is_loopback(&host) {
+            return Ok(Self(url));
+        }
+        if url.scheme() != "https" {
+            return Err(EndpointError::NotEncrypted(host.to_string()));
+        }
+        if trust == Trust::AnyHttpsHost || is_known(&host) {
+            return Ok(Self(url));
+        }
+        Err(EndpointError::UnknownHost(host.to_string()))
+    }
+
+    /// The address of a path below this base, such as `/responses`.
+    #[must_use]
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.as_str())
+    }
+
+    /// The base without a trailing slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str().trim_end_matches('/')
+    }
+
+    /// Host name, for messages.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    /// Whether the host is one that tokens go to without a setting.
+    #[must_use]
+    pub fn is_known_host(&self) -> bool {
+        self.0.host().is_some_and(|host| is_loopback(&host) || is_known(&host))
+    }
+
+    /// The same base with another origin, for workspaces that are bound to a region.
+    ///
+    /// # Errors
+    /// When a token must not go to the origin.
+    pub fn with_origin(&self, origin: &str) -> Result<Self, EndpointError> {
+        let trust = if self.is_known_host() { Trust::KnownHosts } else { Trust::AnyHttpsHost };
+        let origin = Self::parse(origin, trust)?;
+        if origin.0.path() != "/" {
+            return Err(EndpointError::NotAnAddress(origin.as_str().to_owned()));
+        }
+        Self::parse(&format!("{}{}", origin.as_str(), self.0.path()), trust)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether a host is this machine: `localhost`, its subdomains, 127.0.0.0/8 or `::1`.
+#[must_use]
+pub fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.');
+            name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+        }
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => IpAddr::V6(*address).to_canonical().is_loopback(),
+    }
+}
+
+fn is_known(host: &Host<&str>) -> bool {
+    let Host::Domain(name) = host else { return false };
+    *name == "chatgpt.com" || *name == "auth.openai.com" || name.ends_with(".chatgpt.com")
+}
+
+/// A pooled HTTP client that comes into being when it is first asked for. Clones share it.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    settings: Arc<Settings>,
+    direct: Arc<OnceCell<reqwest::Client>>,
+    proxied: Arc<OnceCell<reqwest::Client>>,
+}
+
+/// Why no client could be made: the CA file or the proxy setting.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The CA bundle can't be read or holds no certificate.
+    #[error("ca_file {path}: {reason}")]
+    CaFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The proxy address is none.
+    #[error("upstream.proxy is not a proxy address")]
+    Proxy,
+    /// TLS could not be set up.
+    #[error("TLS can't be set up: {0}")]
+    Tls(String),
+}
+
+/// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
+/// connection has room for a thousand stalled readers, so that they can't starve the others.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * 1024;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl HttpClient {
+    /// A client that will be built with these settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings: Arc::new(settings), direct: Arc::default(), proxied: Arc::default() }
+    }
+
+    /// The client for an address. Loopback is always reached directly, whatever the proxy settings.
+    ///
+    /// # Errors
+    /// When the CA file or the proxy setting is unusable.
+    pub async fn to(&self, endpoint: &Endpoint) -> Result<&reqwest::Client, ClientError> {
+        let (cell, route) = if endpoint.0.host().is_some_and(|host| is_loopback(&host)) {
+            (&self.direct, Route::Direct)
+        } else {
+            (&self.proxied, Route::Proxied)
+        };
+        let settings = Arc::clone(&self.settings);
+        cell.get_or_try_init(|| async move {
+            let built = tokio::task::spawn_blocking(move || build(&settings, route)).await;
+            built.unwrap_or_else(|_| Err(ClientError::Tls("the set-up was interrupted".to_owned())))
+        })
+        .await
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Route {
+    Direct,
+    Proxied,
+}
+
+fn build(settings: &Settings, route: Route) -> Result<reqwest::Client, ClientError> {
+    // A second call finds the provider in place, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(settings.connect_timeout)
+        .tcp_nodelay(true)
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true);
+    if let Some(path) = &settings.ca_file {
+        builder = builder.tls_certs_merge(read_bundle(path)?);
+    }
+    builder = match (route, &settings.proxy) {
+        (Route::Direct, _) => builder.no_proxy(),
+        (Route::Proxied, None) => builder,
+        (Route::Proxied, Some(address)) => {
+            let proxy = reqwest::Proxy::all(address).map_err(|_| ClientError::Proxy)?;
+            builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()))
+        }
+    };
+    builder.build().map_err(|error| ClientError::Tls(causes(&error)))
+}
+
+fn read_bundle(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
+    let fault = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
+    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(causes(&error)))?;
+    if certificates.is_empty() {
+        return Err(fault("it holds no PEM certificate".to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// The chain of causes of a transport error, outermost first, without the address (a query may
+/// hold what should not be seen).
+#[must_use]
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // reqwest's own line repeats the address; its sources carry the facts.
+        let text = match error.downcast_ref::<reqwest::Error>() {
+            Some(outer) if outer.is_timeout() => "timed out".to_owned(),
+            Some(_) if error.source().is_some() => String::new(),
+            _ => error.to_string(),
+        };
+        if !text.is_empty() && !texts.iter().any(|seen| seen.contains(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Endpoint, EndpointError, Trust};
+
+    fn parse(text: &str) -> Result<Endpoint, EndpointError> {
+        Endpoint::parse(text, Trust::KnownHosts)
+    }
+
+    #[test]
+    fn tokens_go_to_known_hosts_and_loopback() {
+        for good in [
+            "https://chatgpt.com/backend-api/codex",
+            "https://us.chatgpt.com",
+            "https://auth.openai.com/",
+            "http://127.0.0.1:9",
+            "http://[::1]:9/x",
+            "http://localhost:1",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn tokens_go_nowhere_else() {
+        for bad in [
+            "https://chatgpt.com.evil.invalid",
+            "https://evilchatgpt.com",
+            "http://chatgpt.com",
+            "https://user:pass@chatgpt.com",
+            "https://openai.com",
+            "ftp://chatgpt.com",
+            "chatgpt.com",
+            "http://192.168.1.2",
+            "https://localhost.evil.invalid",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_host_must_still_be_https() {
+        assert!(Endpoint::parse("https://relay.invalid/x", Trust::AnyHttpsHost).is_ok());
+        let plain = Endpoint::parse("http://relay.invalid/x", Trust::AnyHttpsHost);
+        assert_eq!(plain, Err(EndpointError::NotEncrypted("relay.invalid".to_owned())));
+    }
+
+    #[test]
+    fn another_origin_keeps_the_path_and_the_rule() {
+        let base = parse("https://chatgpt.com/backend-api/codex").unwrap();
+        let moved = base.with_origin("https://us.chatgpt.com").unwrap();
+        assert_eq!(moved.as_str(), "https://us.chatgpt.com/backend-api/codex");
+        assert!(base.with_origin("https://elsewhere.invalid").is_err());
+        assert!(base.with_origin("https://us.chatgpt.com/path").is_err());
+    }
+}

@@ -1,0 +1,5 @@
+//! Chat Completions.
+
+pub mod reply;
+
+pub use reply::{ChatReply, Shape};

@@ -1,0 +1,240 @@
+//! Stream events, decoded in one pass, borrowing from the event's text.
+//!
+//! Decoding is total: the JSON's own `type` decides (the `event:` line may be missing or differ),
+//! what we don't know is [`UpstreamEvent::Other`], what can't be read is
+//! [`UpstreamEvent::Malformed`] for the reply machine to make good or to report.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::failure;
+use super::item::{ContentPart, OutputItem};
+use super::usage::Usage;
+use crate::error::UpstreamFailure;
+use crate::protocol::text::{RawText, Str};
+
+/// One event of the backend's stream.
+#[derive(Clone, Debug)]
+pub enum UpstreamEvent<'a> {
+    /// The response has begun.
+    Created(ResponseObject<'a>),
+    /// An item has begun.
+    ItemAdded(Place<'a>, OutputItem<'a>),
+    /// An item is complete: the source of truth for it.
+    ItemDone(Place<'a>, OutputItem<'a>),
+    /// A content part has begun.
+    PartAdded(Place<'a>, ContentPart<'a>),
+    /// A content part is complete.
+    PartDone(Place<'a>, ContentPart<'a>),
+    /// A piece of visible text.
+    Text(Place<'a>, RawText<'a>),
+    /// The whole visible text of a part.
+    TextDone(Place<'a>, RawText<'a>),
+    /// A citation.
+    Annotation(Place<'a>, &'a RawValue),
+    /// A piece of a refusal.
+    Refusal(Place<'a>, RawText<'a>),
+    /// The whole refusal.
+    RefusalDone(Place<'a>, RawText<'a>),
+    /// A piece of a reasoning summary or of reasoning text.
+    Reasoning(Place<'a>, RawText<'a>),
+    /// The whole text of a reasoning part.
+    ReasoningDone(Place<'a>, RawText<'a>),
+    /// A piece of a function call's arguments.
+    Arguments(Place<'a>, RawText<'a>),
+    /// The whole arguments.
+    ArgumentsDone(Place<'a>, RawText<'a>),
+    /// A piece of a custom tool call's input.
+    Input(Place<'a>, RawText<'a>),
+    /// The whole input.
+    InputDone(Place<'a>, RawText<'a>),
+    /// The answer is whole.
+    Completed(ResponseObject<'a>),
+    /// The answer was ended early, for a reason in `incomplete_reason`.
+    Incomplete(ResponseObject<'a>),
+    /// The answer failed (`response.failed`, or an `error` event).
+    Failed(Box<UpstreamFailure>),
+    /// Known and without meaning for a translator, or not known at all.
+    Other {
+        /// The event's type.
+        kind: Str<'a>,
+        /// The whole event.
+        data: &'a str,
+    },
+    /// Not JSON, or a known type without the members it must have.
+    Malformed {
+        /// The whole event.
+        data: &'a str,
+    },
+}
+
+/// Where in the answer an event belongs. The backend leaves members out now and then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Position of the item in the answer.
+    pub output_index: Option<u64>,
+    /// Id of the item.
+    pub item_id: Option<Str<'a>>,
+    /// Call id of the item, where the event names it.
+    pub call_id: Option<Str<'a>>,
+    /// Position of the part in the item: `content_index` or `summary_index`.
+    pub part_index: Option<u64>,
+}
+
+/// The response object of `created` and of the terminal events.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseObject<'a> {
+    /// `resp_…`
+    pub id: Option<Str<'a>>,
+    /// Unix seconds.
+    pub created_at: Option<u64>,
+    /// The model, as the backend calls it.
+    pub model: Option<Str<'a>>,
+    /// The tier that was used.
+    pub service_tier: Option<Str<'a>>,
+    /// Tokens spent; null before the end, and sometimes at the end.
+    pub usage: Option<Usage>,
+    /// Why the answer was ended early: `max_output_tokens`, `content_filter`, …
+    pub incomplete_reason: Option<Str<'a>>,
+    /// The object as it came, for the dialect that passes it on.
+    pub raw: Option<&'a RawValue>,
+}
+
+/// Every member that some event has; one pass reads whichever are there.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Str<'a>,
+    #[serde(default)]
+    output_index: Option<u64>,
+    #[serde(borrow, default)]
+    item_id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    call_id: Option<Str<'a>>,
+    #[serde(default)]
+    content_index: Option<u64>,
+    #[serde(default)]
+    summary_index: Option<u64>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    annotation: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    item: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    part: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ResponseWire<'a> {
+    #[serde(borrow, default)]
+    id: Option<Str<'a>>,
+    #[serde(default)]
+    created_at: Option<serde_json::Number>,
+    #[serde(borrow, default)]
+    model: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    service_tier: Option<Str<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(borrow, default)]
+    incomplete_details: Option<IncompleteWire<'a>>,
+}
+
+#[derive(Deserialize)]
+struct IncompleteWire<'a> {
+    #[serde(borrow, default)]
+    reason: Option<Str<'a>>,
+}
+
+impl<'a> UpstreamEvent<'a> {
+    /// Decodes the `data` of one event. Never fails.
+    #[must_use]
+    pub fn decode(data: &'a str) -> Self {
+        let Ok(wire) = serde_json::from_str::<Wire<'a>>(data) else { return Self::Malformed { data } };
+        wire.event(data).unwrap_or(Self::Malformed { data })
+    }
+
+    /// Whether nothing follows this event.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Completed(_) | Self::Incomplete(_) | Self::Failed(_))
+    }
+}
+
+impl<'a> Wire<'a> {
+    fn event(self, data: &'a str) -> Option<UpstreamEvent<'a>> {
+        type E<'e> = UpstreamEvent<'e>;
+        let text = |raw: Option<&'a RawValue>| raw.and_then(RawText::from_raw);
+        Some(match self.kind.as_str() {
+            "response.output_text.delta" => E::Text(self.place(), text(self.delta)?),
+            "response.function_call_arguments.delta" => E::Arguments(self.place(), text(self.delta)?),
+            "response.custom_tool_call_input.delta" => E::Input(self.place(), text(self.delta)?),
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                E::Reasoning(self.place(), text(self.delta)?)
+            }
+            "response.refusal.delta" => E::Refusal(self.place(), text(self.delta)?),
+            "response.output_text.done" => E::TextDone(self.place(), text(self.text)?),
+            "response.function_call_arguments.done" => E::ArgumentsDone(self.place(), text(self.arguments)?),
+            "response.custom_tool_call_input.done" => E::InputDone(self.place(), text(self.input)?),
+            "response.reasoning_summary_text.done" | "response.reasoning_text.done" => {
+                E::ReasoningDone(self.place(), text(self.text)?)
+            }
+            "response.refusal.done" => E::RefusalDone(self.place(), text(self.refusal)?),
+            "response.output_text.annotation.added" => E::Annotation(self.place(), self.annotation?),
+            "response.output_item.added" => E::ItemAdded(self.place(), read(self.item)?),
+            "response.output_item.done" => E::ItemDone(self.place(), read(self.item)?),
+            "response.content_part.added" => E::PartAdded(self.place(), read(self.part)?),
+            "response.content_part.done" => E::PartDone(self.place(), read(self.part)?),
+            "response.created" => E::Created(ResponseObject::read(self.response)?),
+            "response.completed" | "response.done" => E::Completed(ResponseObject::read(self.response)?),
+            "response.incomplete" => E::Incomplete(ResponseObject::read(self.response)?),
+            "response.failed" | "error" => E::Failed(Box::new(failure::from_event(data))),
+            _ => E::Other { kind: self.kind, data },
+        })
+    }
+
+    fn place(&self) -> Place<'a> {
+        Place {
+            output_index: self.output_index,
+            item_id: self.item_id.clone(),
+            call_id: self.call_id.clone(),
+            part_index: self.content_index.or(self.summary_index),
+        }
+    }
+}
+
+impl<'a> ResponseObject<'a> {
+    fn read(raw: Option<&'a RawValue>) -> Option<Self> {
+        let wire: ResponseWire<'a> = serde_json::from_str(raw?.get()).ok()?;
+        Some(Self {
+            id: wire.id,
+            created_at: wire.created_at.and_then(|number| whole_seconds(&number)),
+            model: wire.model,
+            service_tier: wire.service_tier,
+            usage: wire.usage,
+            incomplete_reason: wire.incomplete_details.and_then(|details| details.reason),
+            raw,
+        })
+    }
+}
+
+/// Some releases send `created_at` with a fraction.
+fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time in seconds; `as` saturates")]
+    number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64))
+}
+
+fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}

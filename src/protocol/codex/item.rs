@@ -1,0 +1,79 @@
+//! Output items: the units of an answer (a message, a call, a piece of reasoning).
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::protocol::text::{RawText, Str};
+
+/// An output item with the members that some dialect reads; everything else is skipped.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct OutputItem<'a> {
+    /// `message`, `reasoning`, `function_call`, `custom_tool_call`, `image_generation_call`, …
+    #[serde(rename = "type", borrow, default)]
+    pub kind: Str<'a>,
+    /// The item's own id (`msg_…`, `rs_…`, `fc_…`).
+    #[serde(borrow, default)]
+    pub id: Option<Str<'a>>,
+    /// Pairs a call with its output.
+    #[serde(borrow, default)]
+    pub call_id: Option<Str<'a>>,
+    /// Name of the tool called.
+    #[serde(borrow, default)]
+    pub name: Option<Str<'a>>,
+    /// Arguments of a function call: JSON text inside a JSON string.
+    #[serde(borrow, default)]
+    pub arguments: Option<RawText<'a>>,
+    /// Input of a custom tool call.
+    #[serde(borrow, default)]
+    pub input: Option<RawText<'a>>,
+    /// Content parts of a message.
+    #[serde(borrow, default)]
+    pub content: Option<&'a RawValue>,
+    /// Summary parts of reasoning.
+    #[serde(borrow, default)]
+    pub summary: Option<&'a RawValue>,
+    /// Reasoning that can be replayed.
+    #[serde(borrow, default)]
+    pub encrypted_content: Option<RawText<'a>>,
+    /// A finished image, base64.
+    #[serde(borrow, default)]
+    pub result: Option<RawText<'a>>,
+    /// Format of a finished image: `png`, `webp`, `jpeg`.
+    #[serde(borrow, default)]
+    pub output_format: Option<Str<'a>>,
+}
+
+/// One part of a message's content or of a reasoning summary.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ContentPart<'a> {
+    /// `output_text`, `refusal`, `summary_text`, `reasoning_text`.
+    #[serde(rename = "type", borrow, default)]
+    pub kind: Str<'a>,
+    /// Text of a text part.
+    #[serde(borrow, default)]
+    pub text: Option<RawText<'a>>,
+    /// Text of a refusal.
+    #[serde(borrow, default)]
+    pub refusal: Option<RawText<'a>>,
+    /// Citations of a text part.
+    #[serde(borrow, default)]
+    pub annotations: Option<Vec<&'a RawValue>>,
+}
+
+impl<'a> OutputItem<'a> {
+    /// The content parts; none where the member is missing, null or of another shape.
+    #[must_use]
+    pub fn content_parts(&self) -> Vec<ContentPart<'a>> {
+        parts(self.content)
+    }
+
+    /// The summary parts, likewise.
+    #[must_use]
+    pub fn summary_parts(&self) -> Vec<ContentPart<'a>> {
+        parts(self.summary)
+    }
+}
+
+fn parts(raw: Option<&RawValue>) -> Vec<ContentPart<'_>> {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}

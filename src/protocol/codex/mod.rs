@@ -1,0 +1,16 @@
+//! The upstream's vocabulary, which is also our intermediate form.
+//!
+//! [`request`] is what we send, [`event`] what comes back, [`item`] and [`usage`] the parts that
+//! both name, [`failure`] the many shapes of an error read into one. Facts about the wire come from
+//! recordings of the official client and from the Responses API reference.
+
+pub mod event;
+pub mod failure;
+pub mod item;
+pub mod request;
+pub mod usage;
+
+pub use event::{Place, ResponseObject, UpstreamEvent};
+pub use item::OutputItem;
+pub use request::{Item, Part, Request, Tool};
+pub use usage::Usage;

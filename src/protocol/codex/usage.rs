@@ -1,0 +1,61 @@
+//! Token counts as the backend reports them. Cached tokens are part of the input, reasoning
+//! tokens part of the output.
+
+use serde::Deserialize;
+
+/// Tokens spent on one response. Members that the backend leaves out, or sends as null, are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All prompt tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Prompt tokens read from the cache.
+    pub cached_tokens: u64,
+    /// Prompt tokens written to the cache, where the model reports them.
+    pub cache_write_tokens: Option<u64>,
+    /// All answer tokens, reasoning included.
+    pub output_tokens: u64,
+    /// Answer tokens spent on reasoning.
+    pub reasoning_tokens: u64,
+    /// The sum.
+    pub total_tokens: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire {
+    input_tokens: Option<u64>,
+    input_tokens_details: Option<InputDetails>,
+    output_tokens: Option<u64>,
+    output_tokens_details: Option<OutputDetails>,
+    total_tokens: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct InputDetails {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    reasoning_tokens: Option<u64>,
+}
+
+impl<'de> Deserialize<'de> for Usage {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        let input = wire.input_tokens_details.unwrap_or_default();
+        let output = wire.output_tokens_details.unwrap_or_default();
+        let (input_tokens, output_tokens) = (wire.input_tokens.unwrap_or(0), wire.output_tokens.unwrap_or(0));
+        Ok(Self {
+            input_tokens,
+            cached_tokens: input.cached_tokens.unwrap_or(0),
+            cache_write_tokens: input.cache_write_tokens,
+            output_tokens,
+            reasoning_tokens: output.reasoning_tokens.unwrap_or(0),
+            total_tokens: wire.total_tokens.unwrap_or_else(|| input_tokens.saturating_add(output_tokens)),
+        })
+    }
+}

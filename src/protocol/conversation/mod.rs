@@ -1,0 +1,1 @@
+//! What Chat and Messages share.

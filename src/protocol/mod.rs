@@ -1,0 +1,204 @@
+//! The pure core: three client dialects, one upstream, and nothing that waits.
+//!
+//! ```text
+//! bytes ─decode→ Request ─translate→ Plan { codex::Request, Mode, Reply }
+//!                                      │  (the server asks upstream, and feeds what comes back)
+//!       UpstreamEvent::decode → Reply::on_event / on_end → Sink ─encode→ bytes    (Mode::Stream)
+//!                                                             ─absorb→ document (Mode::Document)
+//! ```
+//!
+//! No async, files, environment, sockets, clock, randomness or logging below this module: the same
+//! request gives the same upstream bytes, and the same upstream events give the same answer.
+//! A dialect never imports another; what Chat and Messages share is `conversation`.
+
+pub mod chat;
+pub mod codex;
+pub mod conversation;
+pub mod model;
+pub mod sse;
+pub mod text;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+
+use crate::error::ProxyError;
+use codex::UpstreamEvent;
+
+/// One client API: how its requests are read, translated and answered.
+pub trait Dialect: Send + Sync + 'static {
+    /// A decoded request, borrowing from the body.
+    type Request<'a>: Send;
+    /// The settings of this dialect.
+    type Options: Send + Sync;
+    /// The machine that turns upstream events into the client's.
+    type Reply: Reply;
+
+    /// Name for logs: `chat`, `responses`, `messages`.
+    const NAME: &'static str;
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is not JSON, or a known member has the wrong type.
+    fn decode(body: &[u8]) -> Result<Self::Request<'_>, ProxyError>;
+
+    /// Turns a request into the upstream's form. A pure function of its arguments.
+    ///
+    /// # Errors
+    /// When the request is wrong, or asks for what can't be had.
+    fn translate<'a>(
+        request: Self::Request<'a>,
+        context: &mut Context<'_>,
+        options: &Self::Options,
+    ) -> Result<Plan<'a, Self::Reply>, ProxyError>;
+
+    /// How this dialect words an error: status, its own headers, body.
+    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes);
+}
+
+/// What a translation sees beside the body, and what it has to say beside the answer.
+#[derive(Debug)]
+pub struct Context<'c> {
+    /// The client's headers.
+    pub headers: &'c HeaderMap,
+    /// Name of the client key that was used, where keys are set.
+    pub key: Option<&'c str>,
+    /// The model named by the path (`/openai/deployments/{model}/…`).
+    pub path_model: Option<&'c str>,
+    /// Model names and what is known about them.
+    pub models: &'c model::Models,
+    /// What was ignored, clamped or repaired.
+    pub warnings: Warnings,
+}
+
+/// Tokens for the header `x-proxy-warnings`: each once, in the order of the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings(Vec<String>);
+
+impl Warnings {
+    /// Adds a token such as `ignored:temperature`. Characters that don't belong in a header become `_`.
+    pub fn note(&mut self, token: impl AsRef<str>) {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-' | '.' | '[' | ']');
+        let token: String = token.as_ref().chars().take(100).map(|c| if is_plain(c) { c } else { '_' }).collect();
+        if !self.0.contains(&token) {
+            self.0.push(token);
+        }
+    }
+
+    /// Notes a request member that was ignored.
+    pub fn ignored(&mut self, member: &str) {
+        self.note(format!("ignored:{member}"));
+    }
+
+    /// The header's value; `None` when there is nothing to say.
+    #[must_use]
+    pub fn header(&self) -> Option<String> {
+        (!self.0.is_empty()).then(|| self.0.join(", "))
+    }
+
+    /// The tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// A translated request.
+#[derive(Debug)]
+pub struct Plan<'a, R> {
+    /// What goes upstream.
+    pub upstream: codex::Request<'a>,
+    /// What the client wants back.
+    pub mode: Mode,
+    /// The machine for the way back.
+    pub reply: R,
+}
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Events, as they come.
+    Stream,
+    /// One document at the end: the fold of the same events.
+    Document,
+}
+
+/// Turns upstream events into client events. No waiting, no clock; closing twice is harmless.
+pub trait Reply: Send + 'static {
+    /// A client event; lives no longer than the call that makes it.
+    type Event<'e>;
+
+    /// What to send after a silence of `timing.keepalive`.
+    const KEEPALIVE: &'static [u8];
+
+    /// Called once, when the answer is committed to, after the events that were held back until
+    /// then: whatever opens an answer is sent now, and an error is an event from here on. Harmless
+    /// when the answer is open or over already.
+    fn on_commit(&mut self, sink: &mut impl Sink<Self>)
+    where
+        Self: Sized;
+
+    /// Takes the next upstream event.
+    fn on_event(&mut self, event: UpstreamEvent<'_>, sink: &mut impl Sink<Self>)
+    where
+        Self: Sized;
+
+    /// Takes the end of the stream. `None`: upstream ended by itself, which before a terminal
+    /// event is also a cut. Called at most once, and not after the machine is finished.
+    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>)
+    where
+        Self: Sized;
+
+    /// Whether the answer is over, so that upstream can be dropped and the stream closed.
+    fn is_finished(&self) -> bool;
+
+    /// Writes an event for a streaming client.
+    fn encode(&self, event: &Self::Event<'_>, wire: &mut BytesMut);
+
+    /// Adds an event to the document.
+    fn absorb(&mut self, event: &Self::Event<'_>);
+
+    /// The folded document, or why there is none.
+    ///
+    /// # Errors
+    /// When the answer failed or was cut.
+    fn document(self) -> Result<Bytes, ProxyError>;
+
+    /// What the answer came to, for the log.
+    fn summary(&self) -> Summary;
+}
+
+/// What is known about an answer when it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Tokens spent, where the backend said so.
+    pub usage: Option<codex::Usage>,
+    /// `completed`, `incomplete`, or a code of failure; empty while the answer is open.
+    pub outcome: String,
+}
+
+/// Where client events go: onto the wire at once, or into the document.
+pub trait Sink<R: Reply> {
+    /// Takes one event.
+    fn put(&mut self, reply: &mut R, event: &R::Event<'_>);
+}
+
+/// The sink of a streaming answer.
+#[derive(Debug)]
+pub struct Wire<'w>(pub &'w mut BytesMut);
+
+impl<R: Reply> Sink<R> for Wire<'_> {
+    fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
+        reply.encode(event, self.0);
+    }
+}
+
+/// The sink of a document.
+#[derive(Debug)]
+pub struct Fold;
+
+impl<R: Reply> Sink<R> for Fold {
+    fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
+        reply.absorb(event);
+    }
+}
