@@ -131,8 +131,8 @@ pub trait Reply: Send + 'static {
     /// What to send after a silence of `timing.keepalive`.
     const KEEPALIVE: &'static [u8];
 
-    /// Called once, when the answer is committed to, after the events that were held back until
-    /// then: whatever opens an answer is sent now, and an error is an event from here on. Harmless
+    /// Called once on a streaming answer, after the events that were held back until the commit
+    /// point: whatever opens an answer is sent now, and an error is an event from here on. Harmless
     /// when the answer is open or over already.
     fn on_commit(&mut self, sink: &mut impl Sink<Self>)
     where

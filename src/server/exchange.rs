@@ -1,0 +1,162 @@
+//! One client request, from its body to its answer, in any dialect.
+//!
+//! Up to the commit point a failure is a status; past it the drive owns the answer. A client that
+//! hangs up drops this future or the body, and with either the call upstream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::gate::KeyName;
+use super::observe::{Record, RequestId};
+use super::paths::PathModel;
+use super::{Services, body, drive};
+use crate::error::ProxyError;
+use crate::protocol::{Context, Dialect, Mode, Warnings};
+use crate::upstream::{Answer, Hints};
+
+/// What one dialect's path is served with.
+#[derive(Debug)]
+pub(super) struct Exchange<D: Dialect> {
+    pub(super) services: Arc<Services>,
+    pub(super) options: Arc<D::Options>,
+    pub(super) limits: Limits,
+    pub(super) cut: CancellationToken,
+}
+
+/// The settings an exchange goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) body_bytes: u64,
+    pub(super) keepalive: Option<Duration>,
+}
+
+impl<D: Dialect> Clone for Exchange<D> {
+    fn clone(&self) -> Self {
+        Self {
+            services: Arc::clone(&self.services),
+            options: Arc::clone(&self.options),
+            limits: self.limits,
+            cut: self.cut.clone(),
+        }
+    }
+}
+
+impl<D: Dialect> Exchange<D>
+where
+    D::Reply: Unpin + Sync,
+{
+    /// Answers a request; every failure comes out with the dialect's own face.
+    pub(super) async fn answer(self, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+        let mut record = Some(Record::new(D::NAME, &id));
+        let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
+        let cut = self.cut.clone();
+        let answered = tokio::select! {
+            answered = self.run(&parts, body, &mut record) => answered,
+            () = cut.cancelled() => Err(ProxyError::ShuttingDown),
+        };
+        let _inside = span.enter();
+        answered.unwrap_or_else(|error| refuse::<D>(&error, &id, record))
+    }
+
+    async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
+        let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
+        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        let models = self.services.models();
+        let mut context = Context {
+            headers: &parts.headers,
+            key: parts.extensions.get::<KeyName>().map(|key| key.0.as_str()),
+            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
+            models: &models,
+            warnings: Warnings::default(),
+        };
+        let plan = D::translate(D::decode(&body)?, &mut context, &self.options)?;
+        if let Some(record) = record {
+            record.planned(&plan.upstream.model, plan.mode);
+        }
+        let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let answer = self.services.upstream.open(plan.upstream, &Hints { originator }).instrument(span).await?;
+        let mut warnings = context.warnings;
+        answer.warnings.iter().for_each(|token| warnings.note(token));
+        self.deliver(plan.mode, plan.reply, answer, &warnings, record).await
+    }
+
+    async fn deliver(
+        &self,
+        mode: Mode,
+        reply: D::Reply,
+        answer: Answer,
+        warnings: &Warnings,
+        record: &mut Option<Record>,
+    ) -> Result<Response, ProxyError> {
+        let Answer { events, headers, request_id, .. } = answer;
+        let Some(open) = record.take() else { return Err(ProxyError::Internal) };
+        open.opened(request_id.as_deref());
+        let mut response = match mode {
+            Mode::Stream => {
+                let drive = drive::Drive::new(events, reply, self.limits.keepalive, self.cut.clone(), open);
+                stream_response(Body::new(drive))
+            }
+            Mode::Document => {
+                let document = drive::document(events, reply, record.insert(open)).await?;
+                record.take();
+                json_response(StatusCode::OK, document)
+            }
+        };
+        response.headers_mut().extend(headers);
+        let warned = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok());
+        if let Some(tokens) = warned {
+            response.headers_mut().insert("x-proxy-warnings", tokens);
+        }
+        Ok(response)
+    }
+}
+
+fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
+    let (status, headers, body) = D::face(error, &id.0);
+    if let Some(mut record) = record {
+        record.refused(status, "refused");
+    }
+    if status.is_server_error() {
+        tracing::warn!(error = %error, "request failed");
+    } else {
+        tracing::debug!(error = %error, "request refused");
+    }
+    faced(status, headers, body)
+}
+
+/// An answer from a face: JSON with the face's own headers.
+pub(super) fn faced(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = json_response(status, body);
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// A whole JSON answer.
+pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn stream_response(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Front proxies would otherwise gather the stream before passing it on.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

@@ -1,0 +1,138 @@
+//! Sockets: binding, accepting, and stopping without cutting anybody off too early.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::gate::Gate;
+use super::{Services, Settings, routes};
+
+/// A client has this long to send its request headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// After open answers were cut, their last bytes have this long to leave.
+const FLUSH: Duration = Duration::from_secs(1);
+/// After a failed accept (out of file descriptors) the next try waits.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound server, not yet serving.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    settings: Settings,
+}
+
+/// An address that could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another program listens there.
+    #[error("port {} on {} is in use by another program; stop it, or choose a port with --port N (0 picks a free one)", .0.port(), .0.ip())]
+    InUse(SocketAddr),
+    /// Anything else.
+    #[error("can't listen on {address}: {source}")]
+    Other {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Binds every address. Where both loopback addresses are asked for, a machine without IPv6
+    /// gets the IPv4 one alone.
+    ///
+    /// # Errors
+    /// When an address is in use or can't be bound.
+    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for wanted in &settings.listen {
+            let mut address = *wanted;
+            if let (0, Some(first)) = (address.port(), addresses.first()) {
+                address.set_port(first.port());
+            }
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    addresses.push(listener.local_addr().unwrap_or(address));
+                    listeners.push(listener);
+                }
+                Err(error) if is_missing_family(&error, address.ip()) && !listeners.is_empty() => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(BindError::InUse(address)),
+                Err(source) => return Err(BindError::Other { address, source }),
+            }
+        }
+        Ok(Self { listeners, addresses, settings })
+    }
+
+    /// The addresses that were bound.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `stop` is cancelled, then lets open answers finish for `timing.drain`, cuts
+    /// what is left with an error, and returns.
+    pub async fn run(self, services: Services, stop: CancellationToken) {
+        let cut = CancellationToken::new();
+        let gate = Gate::new(&self.settings, &self.addresses);
+        let router = routes::service(&self.settings, &Arc::new(services), gate, &cut);
+        let graceful = GracefulShutdown::new();
+        let accepting = self.listeners.iter().map(|listener| accept(listener, &router, &graceful));
+        tokio::select! {
+            _ = futures_util::future::join_all(accepting) => {}
+            () = stop.cancelled() => {}
+        }
+        drop(self.listeners);
+        let mut drained = std::pin::pin!(graceful.shutdown());
+        if timeout(self.settings.drain, &mut drained).await.is_err() {
+            tracing::warn!("answers are cut: they were still open when the time to drain had passed");
+            cut.cancel();
+            let _ = timeout(FLUSH, drained).await;
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, router: &Router, graceful: &GracefulShutdown) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => serve(stream, router.clone(), graceful),
+            Err(error) => {
+                tracing::warn!(error = %error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a connection lives by itself; its requests live and die with it")]
+fn serve(stream: TcpStream, router: Router, graceful: &GracefulShutdown) {
+    // Small chunks have to leave at once; a socket that refuses the option only makes them later.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let watched = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = watched.await {
+            tracing::debug!(error = %error, "a connection ended early");
+        }
+    });
+}
+
+fn is_missing_family(error: &io::Error, address: IpAddr) -> bool {
+    let is_absent = matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported);
+    // The code for "address family not supported" has no kind of its own.
+    address.is_ipv6() && (is_absent || matches!(error.raw_os_error(), Some(47 | 97 | 10047)))
+}

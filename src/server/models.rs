@@ -1,0 +1,105 @@
+//! `/v1/models`: what the catalogue offers, at once and from memory.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+
+use super::Services;
+use super::exchange::json_response;
+use super::routes::refuse;
+use crate::error::{Fault, ProxyError, UpstreamFailure};
+use crate::protocol::model::{Effort, Model, Models};
+
+#[derive(Serialize)]
+struct List<'m> {
+    object: &'static str,
+    data: Vec<Entry<'m>>,
+}
+
+/// OpenAI's members, and behind them what a client needs to know about the model's limits.
+#[derive(Serialize)]
+struct Entry<'m> {
+    id: &'m str,
+    object: &'static str,
+    /// The catalogue knows no dates.
+    created: u64,
+    owned_by: &'static str,
+    display_name: &'m str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_window: Option<u64>,
+    #[serde(skip_serializing_if = "<[Effort]>::is_empty")]
+    reasoning_efforts: &'m [Effort],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    input_modalities: &'m [String],
+}
+
+impl<'m> Entry<'m> {
+    fn new(id: &'m str, model: &'m Model) -> Self {
+        Self {
+            id,
+            object: "model",
+            created: 0,
+            owned_by: "openai",
+            display_name: &model.display_name,
+            context_window: model.context_window,
+            reasoning_efforts: &model.efforts,
+            input_modalities: &model.input_modalities,
+        }
+    }
+}
+
+/// `GET /v1/models`. With `client_version` asked, as the Codex CLI does, the catalogue in its own form.
+pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
+    let asks_codex_form = request
+        .uri()
+        .query()
+        .is_some_and(|query| url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "client_version"));
+    if asks_codex_form {
+        return json_response(StatusCode::OK, services.upstream.catalogue_json());
+    }
+    let models = services.models();
+    let listed = models.catalogue.models().iter().filter(|model| model.is_listed);
+    let mut data: Vec<Entry<'_>> = listed.map(|model| Entry::new(&model.slug, model)).collect();
+    data.extend(models.rules.aliases.keys().filter_map(|alias| Some(Entry::new(alias, find(&models, alias)?))));
+    json(&List { object: "list", data })
+}
+
+/// `GET /v1/models/{id}`: any name that a request could use for a model of the catalogue.
+pub(super) async fn retrieve(
+    State(services): State<Arc<Services>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let models = services.models();
+    match find(&models, &id) {
+        Some(model) => json(&Entry::new(&id, model)),
+        None => refuse(&unknown_model(&models, &id), &request),
+    }
+}
+
+fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
+    models.catalogue.find(&models.resolve(name).slug)
+}
+
+fn unknown_model(models: &Models, id: &str) -> ProxyError {
+    let hint = models.suggest(id).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+    ProxyError::Upstream(Box::new(UpstreamFailure {
+        fault: Fault::ModelNotFound,
+        status: None,
+        code: Some("model_not_found".to_owned()),
+        message: format!("the model '{id}' is not in the catalogue{hint}"),
+        param: Some("model".to_owned()),
+        request_id: None,
+        retry_after: None,
+        resets_at: None,
+    }))
+}
+
+fn json(body: &impl Serialize) -> Response {
+    let bytes = serde_json::to_vec(body).expect("names and numbers always serialise");
+    json_response(StatusCode::OK, Bytes::from(bytes))
+}

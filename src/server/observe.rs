@@ -1,0 +1,103 @@
+//! What a request leaves in the log: one span, and one line when the body has ended.
+//!
+//! The line is written when the [`Record`] is dropped, so that it comes whether the answer was
+//! finished, refused, or left by its client. It holds ids, counts and times; never headers, bodies,
+//! tokens or names of people.
+
+use http::StatusCode;
+use tokio::time::Instant;
+use tracing::Span;
+use uuid::Uuid;
+
+use crate::protocol::{Mode, Summary};
+
+/// The id that names a request in the log and in its answer.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
+impl RequestId {
+    pub(super) fn fresh() -> Self {
+        Self(format!("req_{}", Uuid::new_v4().simple()))
+    }
+}
+
+/// One request on its way; writes its line when dropped.
+#[derive(Debug)]
+pub(super) struct Record {
+    span: Span,
+    started: Instant,
+    first_event: Option<Instant>,
+    status: StatusCode,
+    events: u64,
+    summary: Summary,
+}
+
+impl Record {
+    pub(super) fn new(dialect: &'static str, id: &RequestId) -> Self {
+        let span = tracing::info_span!(
+            "request",
+            request.id = %id.0,
+            dialect,
+            model = tracing::field::Empty,
+            stream = tracing::field::Empty,
+            upstream.id = tracing::field::Empty,
+        );
+        let summary = Summary::default();
+        Self { span, started: Instant::now(), first_event: None, status: StatusCode::OK, events: 0, summary }
+    }
+
+    /// The span that everything done for this request belongs to.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    pub(super) fn planned(&self, model: &str, mode: Mode) {
+        self.span.record("model", model);
+        self.span.record("stream", mode == Mode::Stream);
+    }
+
+    pub(super) fn opened(&self, upstream_id: Option<&str>) {
+        if let Some(id) = upstream_id {
+            self.span.record("upstream.id", id);
+        }
+    }
+
+    pub(super) fn event(&mut self) {
+        self.events += 1;
+        if self.first_event.is_none() {
+            self.first_event = Some(Instant::now());
+        }
+    }
+
+    /// The request was answered with an error status.
+    pub(super) fn refused(&mut self, status: StatusCode, outcome: &'static str) {
+        self.status = status;
+        outcome.clone_into(&mut self.summary.outcome);
+    }
+
+    pub(super) fn ended(&mut self, summary: Summary) {
+        self.summary = summary;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let _inside = self.span.enter();
+        let usage = self.summary.usage.unwrap_or_default();
+        let outcome = if self.summary.outcome.is_empty() { "client_left" } else { &self.summary.outcome };
+        tracing::info!(
+            status = self.status.as_u16(),
+            first_event_ms = self.first_event.map(|first| milliseconds(first - self.started)),
+            duration_ms = milliseconds(self.started.elapsed()),
+            events = self.events,
+            tokens.in = usage.input_tokens,
+            tokens.out = usage.output_tokens,
+            outcome,
+            "request ended"
+        );
+    }
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
