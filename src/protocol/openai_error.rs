@@ -4,7 +4,6 @@
 //! all four members. Two exhaustive matches decide everything; a new kind of error does not
 //! compile until it has a place in them. The server adds the request id and the quota headers.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,13 +21,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 #[must_use]
 pub fn face(error: &ProxyError, prompt: &'static str) -> (StatusCode, HeaderMap, Bytes) {
     let verdict = Verdict::of(error);
-    let param = match error {
-        ProxyError::Refused(refusal) => refusal.param.as_deref(),
-        ProxyError::Upstream(failure) if failure.fault == Fault::ContextLength => Some(prompt),
-        ProxyError::Upstream(failure) => failure.param.as_deref(),
-        _ => None,
-    };
-    (verdict.status, headers(error), verdict.body(error, param).into())
+    let param = if verdict.is_prompt { Some(prompt) } else { verdict.param };
+    (verdict.status, verdict.headers(error), verdict.body(error, param).into())
 }
 
 /// The body of an error inside a stream: no parameter, since it is about the answer.
@@ -41,14 +35,20 @@ pub fn frame(error: &ProxyError) -> Vec<u8> {
 #[must_use]
 pub fn code(error: &ProxyError) -> String {
     let verdict = Verdict::of(error);
-    verdict.code.unwrap_or(Cow::Borrowed(verdict.kind)).into_owned()
+    verdict.code.unwrap_or(verdict.kind).to_owned()
 }
 
 /// What an error is in OpenAI's terms.
 struct Verdict<'e> {
     status: StatusCode,
     kind: &'static str,
-    code: Option<Cow<'e, str>>,
+    code: Option<&'e str>,
+    param: Option<&'e str>,
+    /// The prompt as a whole is at fault.
+    is_prompt: bool,
+    retry_after: Option<Duration>,
+    /// Our own tries are spent, or another would be refused the same way.
+    is_final: bool,
 }
 
 #[derive(Serialize)]
@@ -70,19 +70,25 @@ const AUTHENTICATION: &str = "authentication_error";
 const PERMISSION: &str = "permission_error";
 const UPSTREAM: &str = "upstream_error";
 const SERVER: &str = "server_error";
+const RATE: &str = "rate_limit_error";
 
 impl<'e> Verdict<'e> {
-    fn new(status: StatusCode, kind: &'static str, code: &'static str) -> Self {
-        Self { status, kind, code: Some(Cow::Borrowed(code)) }
+    fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'e str>>) -> Self {
+        let code = code.into();
+        Self { status, kind, code, param: None, is_prompt: false, retry_after: None, is_final: false }
+    }
+
+    fn spent(self) -> Self {
+        Self { is_final: true, ..self }
     }
 
     fn of(error: &'e ProxyError) -> Self {
         use StatusCode as S;
         match error {
             ProxyError::Refused(refusal) => {
-                Self { status: S::BAD_REQUEST, kind: INVALID, code: refusal.code.map(Cow::Borrowed) }
+                Self { param: refusal.param.as_deref(), ..Self::new(S::BAD_REQUEST, INVALID, refusal.code) }
             }
-            ProxyError::BodyUnreadable { .. } => Self { status: S::BAD_REQUEST, kind: INVALID, code: None },
+            ProxyError::BodyUnreadable { .. } => Self::new(S::BAD_REQUEST, INVALID, None),
             ProxyError::BodyTooLarge { .. } => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large"),
             ProxyError::UnsupportedEncoding { .. } => {
                 Self::new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
@@ -97,11 +103,11 @@ impl<'e> Verdict<'e> {
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
             ProxyError::Auth(error) => Self::of_auth(error),
             ProxyError::Upstream(failure) => Self::of_failure(failure),
-            ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable"),
-            ProxyError::Silent { .. } => Self::new(S::GATEWAY_TIMEOUT, UPSTREAM, "upstream_timeout"),
-            ProxyError::Truncated { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_truncated"),
-            ProxyError::EventTooLarge { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_event_too_large"),
-            ProxyError::Damaged { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_damaged"),
+            ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),
+            ProxyError::Silent { .. } => Self::new(S::GATEWAY_TIMEOUT, UPSTREAM, "upstream_timeout").spent(),
+            ProxyError::Truncated { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_truncated").spent(),
+            ProxyError::EventTooLarge { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_event_too_large").spent(),
+            ProxyError::Damaged { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_damaged").spent(),
             ProxyError::ShuttingDown => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
             ProxyError::Internal => Self::new(S::INTERNAL_SERVER_ERROR, SERVER, "internal_error"),
         }
@@ -115,51 +121,70 @@ impl<'e> Verdict<'e> {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
             }
             AuthError::Store { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "credential_store_unusable"),
-            AuthError::Unavailable { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable"),
+            AuthError::Unavailable { retry_after, .. } => {
+                let verdict = Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable");
+                Self { retry_after: *retry_after, ..verdict }
+            }
         }
     }
 
     fn of_failure(failure: &'e UpstreamFailure) -> Self {
         use StatusCode as S;
-        let (status, kind, usual) = match failure.fault {
-            Fault::InvalidRequest => (S::BAD_REQUEST, INVALID, None),
-            Fault::ContextLength => (S::BAD_REQUEST, INVALID, Some("context_length_exceeded")),
-            Fault::Policy => (S::BAD_REQUEST, INVALID, Some("content_policy_violation")),
-            Fault::InvalidImage => return Self::of_media(failure),
-            Fault::EncryptedContent => (S::BAD_GATEWAY, SERVER, Some("invalid_encrypted_content")),
-            Fault::ModelNotFound => return Self::new(S::NOT_FOUND, INVALID, "model_not_found"),
-            Fault::ClientVersion => return Self::new(S::BAD_GATEWAY, UPSTREAM, "client_version_too_old"),
-            Fault::Unauthorized => (S::UNAUTHORIZED, AUTHENTICATION, Some("unauthorized")),
-            Fault::Permission => (S::FORBIDDEN, PERMISSION, Some("permission_denied")),
-            Fault::TooLarge => (S::PAYLOAD_TOO_LARGE, INVALID, Some("request_too_large")),
-            Fault::UsageLimit => {
-                return Self::new(S::TOO_MANY_REQUESTS, "usage_limit_reached", "usage_limit_reached");
+        let code = failure.code.as_deref();
+        let verdict = match failure.fault {
+            Fault::InvalidRequest => Self::new(S::BAD_REQUEST, INVALID, code),
+            Fault::ContextLength => Self::new(S::BAD_REQUEST, INVALID, code.or(Some("context_length_exceeded"))),
+            Fault::Policy => Self::new(S::BAD_REQUEST, INVALID, code.or(Some("content_policy_violation"))),
+            Fault::InvalidImage => Self::new(S::BAD_REQUEST, INVALID, code_of_media(code)),
+            Fault::EncryptedContent => Self::new(S::BAD_GATEWAY, SERVER, code.or(Some("invalid_encrypted_content"))),
+            Fault::ModelNotFound => Self::new(S::NOT_FOUND, INVALID, "model_not_found"),
+            Fault::ClientVersion => Self::new(S::BAD_GATEWAY, UPSTREAM, "client_version_too_old"),
+            Fault::Unauthorized => Self::new(S::UNAUTHORIZED, AUTHENTICATION, code.or(Some("unauthorized"))),
+            Fault::Permission => Self::new(S::FORBIDDEN, PERMISSION, code.or(Some("permission_denied"))),
+            Fault::TooLarge => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, code.or(Some("request_too_large"))),
+            Fault::UsageLimit => Self::new(S::TOO_MANY_REQUESTS, "usage_limit_reached", "usage_limit_reached"),
+            Fault::InsufficientQuota => {
+                Self::new(S::TOO_MANY_REQUESTS, "insufficient_quota", code.or(Some("insufficient_quota")))
             }
-            Fault::InsufficientQuota => (S::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota")),
-            Fault::RateLimited => (S::TOO_MANY_REQUESTS, "rate_limit_error", Some("rate_limit_exceeded")),
-            Fault::FlexUnavailable => (S::TOO_MANY_REQUESTS, "rate_limit_error", Some("flex_unavailable")),
-            Fault::Overloaded => (S::SERVICE_UNAVAILABLE, SERVER, Some("server_is_overloaded")),
-            Fault::PolicyCapacity => (S::SERVICE_UNAVAILABLE, SERVER, Some("policy_capacity_unavailable")),
-            Fault::Challenge => return Self::new(S::BAD_GATEWAY, UPSTREAM, "cloudflare_challenge"),
-            Fault::Server => (S::BAD_GATEWAY, SERVER, Some("server_error")),
-            Fault::WrongPlace => (S::BAD_GATEWAY, UPSTREAM, Some("upstream_unexpected_answer")),
+            Fault::RateLimited => Self::new(S::TOO_MANY_REQUESTS, RATE, code.or(Some("rate_limit_exceeded"))),
+            Fault::FlexUnavailable => Self::new(S::TOO_MANY_REQUESTS, RATE, code.or(Some("flex_unavailable"))),
+            Fault::Overloaded => Self::new(S::SERVICE_UNAVAILABLE, SERVER, code.or(Some("server_is_overloaded"))),
+            Fault::PolicyCapacity => {
+                Self::new(S::SERVICE_UNAVAILABLE, SERVER, code.or(Some("policy_capacity_unavailable")))
+            }
+            Fault::Challenge => Self::new(S::BAD_GATEWAY, UPSTREAM, "cloudflare_challenge"),
+            Fault::Server => Self::new(S::BAD_GATEWAY, SERVER, code.or(Some("server_error"))),
+            Fault::WrongPlace => Self::new(S::BAD_GATEWAY, UPSTREAM, code.or(Some("upstream_unexpected_answer"))),
         };
-        Self { status, kind, code: failure.code.as_deref().or(usual).map(Cow::Borrowed) }
+        Self {
+            param: failure.param.as_deref(),
+            is_prompt: failure.fault == Fault::ContextLength,
+            retry_after: failure.retry_after,
+            is_final: true,
+            ..verdict
+        }
     }
 
-    /// The backend tells of a bad image by `invalid_value` too; its own finer codes are kept.
-    fn of_media(failure: &'e UpstreamFailure) -> Self {
-        let own = failure
-            .code
-            .as_deref()
-            .filter(|code| code.starts_with("invalid_image") || code.starts_with("invalid_audio"));
-        let code = Some(Cow::Borrowed(own.unwrap_or("invalid_image")));
-        Self { status: StatusCode::BAD_REQUEST, kind: INVALID, code }
+    fn headers(&self, error: &ProxyError) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if self.is_final {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if let ProxyError::MethodNotAllowed { allowed, .. } = error
+            && let Ok(allowed) = HeaderValue::from_str(allowed)
+        {
+            headers.insert(ALLOW, allowed);
+        }
+        headers
     }
 
     fn body(&self, error: &ProxyError, param: Option<&str>) -> Vec<u8> {
         let message = message(error);
-        let body = Body { error: Members { message: &message, kind: self.kind, param, code: self.code.as_deref() } };
+        let body = Body { error: Members { message: &message, kind: self.kind, param, code: self.code } };
         serde_json::to_vec(&body).expect("strings always serialise")
     }
 }
@@ -168,54 +193,24 @@ impl<'e> Verdict<'e> {
 fn message(error: &ProxyError) -> String {
     let message = error.to_string();
     let ProxyError::Upstream(failure) = error else { return message };
-    match failure.fault {
-        Fault::ClientVersion => format!("{message} (raise the setting upstream.client_version, or set it to auto)"),
-        Fault::Unauthorized => format!("{message} (sign in again: `codex-proxy login`)"),
-        _ => message,
+    if failure.fault == Fault::ClientVersion {
+        return format!("{message} (raise the setting upstream.client_version, or set it to auto)");
     }
+    if failure.fault == Fault::Unauthorized {
+        return format!("{message} (sign in again: `codex-proxy login`)");
+    }
+    message
 }
 
-fn headers(error: &ProxyError) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(wait) = retry_after(error) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-    }
-    if is_final(error) {
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-    if let ProxyError::MethodNotAllowed { allowed, .. } = error
-        && let Ok(allowed) = HeaderValue::from_str(allowed)
-    {
-        headers.insert(ALLOW, allowed);
-    }
-    headers
-}
-
-fn retry_after(error: &ProxyError) -> Option<Duration> {
-    match error {
-        ProxyError::Upstream(failure) => failure.retry_after,
-        ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
-        _ => None,
-    }
+/// The backend tells of a bad image by `invalid_value` too; its own finer codes are kept.
+fn code_of_media(code: Option<&str>) -> &str {
+    code.filter(|code| code.starts_with("invalid_image") || code.starts_with("invalid_audio"))
+        .unwrap_or("invalid_image")
 }
 
 /// Rounded up: a client that comes back too early is turned away again.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
-/// Whether our own tries are spent, or another would be refused the same way.
-fn is_final(error: &ProxyError) -> bool {
-    matches!(
-        error,
-        ProxyError::Upstream(_)
-            | ProxyError::Unreachable { .. }
-            | ProxyError::Silent { .. }
-            | ProxyError::Truncated { .. }
-            | ProxyError::EventTooLarge { .. }
-            | ProxyError::Damaged { .. }
-    )
 }
 
 #[cfg(test)]

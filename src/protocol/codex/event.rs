@@ -345,12 +345,12 @@ mod tests {
     proptest! {
         #[test]
         fn decoding_is_total(text in any::<String>(), cut in any::<prop::sample::Index>(), value in "[0-9\"{}\\[\\],:a\\\\un-]{0,12}") {
-            UpstreamEvent::decode(&text);
+            let _ = UpstreamEvent::decode(&text);
             let known = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text"}]}}"#;
             let at = cut.index(known.len());
             let (left, right) = known.split_at(at);
-            UpstreamEvent::decode(left);
-            UpstreamEvent::decode(&format!("{left}{value}{right}"));
+            let _ = UpstreamEvent::decode(left);
+            let _ = UpstreamEvent::decode(&format!("{left}{value}{right}"));
         }
     }
 }
