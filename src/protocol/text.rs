@@ -75,6 +75,12 @@ impl<'a> RawText<'a> {
         raw.get().strip_prefix('"')?.strip_suffix('"').map(Self)
     }
 
+    /// The inside of a literal, as [`Self::escaped`] gives it.
+    #[must_use]
+    pub fn from_escaped(escaped: &'a str) -> Self {
+        Self(escaped)
+    }
+
     /// The characters to place between two quotes of another JSON document.
     #[must_use]
     pub fn escaped(self) -> &'a str {
