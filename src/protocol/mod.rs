@@ -15,6 +15,7 @@ pub mod chat;
 pub mod codex;
 pub mod conversation;
 pub mod model;
+pub mod openai_error;
 pub mod sse;
 pub mod text;
 

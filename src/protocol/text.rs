@@ -75,6 +75,12 @@ impl<'a> RawText<'a> {
         raw.get().strip_prefix('"')?.strip_suffix('"').map(Self)
     }
 
+    /// The inside of a literal, as [`Self::escaped`] gives it.
+    #[must_use]
+    pub fn from_escaped(escaped: &'a str) -> Self {
+        Self(escaped)
+    }
+
     /// The characters to place between two quotes of another JSON document.
     #[must_use]
     pub fn escaped(self) -> &'a str {
@@ -103,6 +109,30 @@ impl<'a> RawText<'a> {
     #[must_use]
     pub fn units(self) -> usize {
         Units { rest: self.0 }.map(|(_, units)| units).sum()
+    }
+
+    /// Length in Unicode scalar values. The second half of a surrogate pair does not count, so
+    /// that a pair counts once wherever it is split.
+    #[must_use]
+    pub fn scalar_count(self) -> usize {
+        if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
+            return self.0.chars().count();
+        }
+        Units { rest: self.0 }.filter(|(escaped, _)| !code_unit(escaped).is_some_and(is_low_surrogate)).count()
+    }
+
+    /// The text as scalar values, each with its escaped form; a lone surrogate reads as U+FFFD.
+    pub fn scalars(self) -> impl Iterator<Item = (&'a str, char)> {
+        Scalars { rest: self.0 }
+    }
+
+    /// Whether it ends in the first half of a surrogate pair.
+    #[must_use]
+    pub fn ends_in_half_a_pair(self) -> bool {
+        let last = self.0.len().checked_sub(6).and_then(|start| self.0.get(start..));
+        // An escaped backslash before the `u` needs a look from the start; it is rare.
+        last.and_then(code_unit).is_some_and(is_high_surrogate)
+            && Units { rest: self.0 }.last().and_then(|(escaped, _)| code_unit(escaped)).is_some_and(is_high_surrogate)
     }
 
     /// What follows the first `units` UTF-16 code units; empty when there is nothing more.
@@ -160,8 +190,65 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawText<'a> {
     }
 }
 
+/// Steps over the scalar values of a literal.
+struct Scalars<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Scalars<'a> {
+    type Item = (&'a str, char);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (first, _) = Units { rest: self.rest }.next()?;
+        let pair = code_unit(first).filter(|unit| is_high_surrogate(*unit)).and_then(|high| self.pair(high));
+        let (bytes, scalar) = pair.unwrap_or_else(|| (first.len(), unescape(first)));
+        let (escaped, rest) = self.rest.split_at_checked(bytes)?;
+        self.rest = rest;
+        Some((escaped, scalar))
+    }
+}
+
+impl Scalars<'_> {
+    /// Length and value of the pair that the text starts with.
+    fn pair(&self, high: u16) -> Option<(usize, char)> {
+        let low = code_unit(self.rest.get(6..12)?)?;
+        let scalar = char::decode_utf16([high, low]).next()?.ok()?;
+        Some((12, scalar))
+    }
+}
+
+/// The code unit of a `\u` escape.
+fn code_unit(escaped: &str) -> Option<u16> {
+    u16::from_str_radix(escaped.strip_prefix("\\u")?, 16).ok()
+}
+
+fn is_high_surrogate(unit: u16) -> bool {
+    (0xD800..0xDC00).contains(&unit)
+}
+
+fn is_low_surrogate(unit: u16) -> bool {
+    (0xDC00..0xE000).contains(&unit)
+}
+
+/// The scalar value of one character or escape.
+fn unescape(escaped: &str) -> char {
+    if let Some(unit) = code_unit(escaped) {
+        return char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER);
+    }
+    match escaped {
+        "\\b" => '\u{8}',
+        "\\f" => '\u{c}',
+        "\\n" => '\n',
+        "\\r" => '\r',
+        "\\t" => '\t',
+        other => other.chars().next_back().unwrap_or(char::REPLACEMENT_CHARACTER),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{RawText, Str};
 
     fn raw(inside: &str) -> RawText<'_> {
@@ -198,5 +285,39 @@ mod tests {
         assert_eq!(raw(r"a\n\u00e9b").after(3).escaped(), "b");
         assert_eq!(raw("ab").after(9).escaped(), "");
         assert_eq!(raw(r"tab\tend").decode(), "tab\tend");
+    }
+
+    #[test]
+    fn a_pair_counts_once_wherever_it_is_split() {
+        assert_eq!(raw(r"a\ud83d\ude00\n").scalar_count(), 3);
+        assert_eq!(raw(r"a\ud83d").scalar_count() + raw(r"\ude00").scalar_count(), 2);
+        assert!(raw(r"a\ud83d").ends_in_half_a_pair());
+        assert!(!raw(r"a\ud83d\ude00").ends_in_half_a_pair());
+        assert!(!raw(r"\\ud83d").ends_in_half_a_pair());
+    }
+
+    #[test]
+    fn lone_surrogates_read_as_replacements() {
+        let found: Vec<_> = raw(r"\ud83dx\ude00\/\t").scalars().collect();
+        let lost = char::REPLACEMENT_CHARACTER;
+        assert_eq!(found, [(r"\ud83d", lost), ("x", 'x'), (r"\ude00", lost), (r"\/", '/'), (r"\t", '\t')]);
+    }
+
+    proptest! {
+        #[test]
+        fn scalars_are_the_text(text in any::<String>()) {
+            let literal = serde_json::to_string(&text).unwrap();
+            let ascii: String = literal.encode_utf16().map(|unit| match u8::try_from(unit) {
+                Ok(byte) if byte.is_ascii() => char::from(byte).to_string(),
+                _ => format!("\\u{unit:04x}"),
+            }).collect();
+            for literal in [literal, ascii] {
+                let raw: RawText<'_> = serde_json::from_str(&literal).unwrap();
+                prop_assert_eq!(raw.scalars().map(|(_, scalar)| scalar).collect::<String>(), text.clone());
+                prop_assert_eq!(raw.scalars().map(|(escaped, _)| escaped).collect::<String>(), raw.escaped());
+                prop_assert_eq!(raw.scalar_count(), text.chars().count());
+                prop_assert_eq!(raw.units(), text.encode_utf16().count());
+            }
+        }
     }
 }

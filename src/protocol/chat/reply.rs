@@ -1,6 +1,24 @@
 //! The machine that turns upstream events into Chat chunks.
+//!
+//! An event passes three stations: [`super::arrive`] finds its item and what of it is new, the
+//! gate lets one call through at a time, [`super::show`] says it to the client. The machine waits
+//! for nothing and draws nothing: ids and times come from the backend. An answer that was cut or
+//! is damaged ends in an error, never in a finish reason.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::chunk::{Chunk, FinishReason, Identity, Template};
+use super::document::Draft;
+use super::items::Items;
+use super::show::Shown;
+use super::step::Gate;
+use super::usage;
+use crate::error::ProxyError;
+use crate::protocol::codex::{ResponseObject, Usage};
+use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error};
 
 /// What the request decides about the form of the answer.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +39,8 @@ pub struct Shape {
     pub reasoning: ReasoningField,
     /// Stop sequences, none empty, at most four.
     pub stop: Vec<String>,
+    /// Characters of the request, for the estimate of usage that a stop sequence makes necessary.
+    pub prompt_characters: usize,
 }
 
 /// How calls are told to the client.
@@ -52,13 +72,217 @@ pub enum ReasoningField {
 /// The state of one answer.
 #[derive(Debug)]
 pub struct ChatReply {
-    shape: Shape,
+    pub(super) shape: Arc<Shape>,
+    pub(super) items: Items,
+    pub(super) gate: Gate,
+    pub(super) shown: Shown,
+    identity: Option<Identity>,
+    template: Option<Template>,
+    /// The tier of the terminal event, for the document.
+    final_tier: Option<String>,
+    draft: Draft,
+    usage: Option<Usage>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Finished(Ending),
+    Failed(ProxyError),
+}
+
+/// How an answer ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Completed,
+    /// Cut short by the backend, for a reason that it named.
+    Incomplete(FinishReason),
+    /// Cut short by us, at a stop sequence.
+    Stopped,
 }
 
 impl ChatReply {
     /// A machine for an answer of this shape.
     #[must_use]
     pub fn new(shape: Shape) -> Self {
-        Self { shape }
+        Self {
+            shown: Shown::new(&shape),
+            shape: Arc::new(shape),
+            items: Items::default(),
+            gate: Gate::default(),
+            identity: None,
+            template: None,
+            final_tier: None,
+            draft: Draft::default(),
+            usage: None,
+            state: State::Open,
+        }
+    }
+
+    /// Takes id and time from the response that began; the first word on them holds.
+    pub(super) fn begin(&mut self, response: &ResponseObject<'_>) {
+        if self.identity.is_some() {
+            return;
+        }
+        let id = response.id.as_ref().map(|id| id.as_str());
+        // Without `created`, the id of an item serves: also the backend's, also the same each time.
+        let id = id.or(self.items.first_id()).unwrap_or("unknown");
+        let id = id.split_once('_').map_or(id, |(_, rest)| rest);
+        self.identity = Some(Identity {
+            id: format!("chatcmpl-{id}"),
+            created: response.created_at.unwrap_or(0),
+            model: self.shape.model.clone(),
+            service_tier: self.tier(response),
+        });
+    }
+
+    /// The tier to show: before one is chosen the backend says `auto`, which Chat does not know.
+    fn tier(&self, response: &ResponseObject<'_>) -> Option<String> {
+        let tier = response.service_tier.as_ref().filter(|_| self.shape.shows_service_tier)?.as_str();
+        Some(if tier == "auto" { "default" } else { tier }.to_owned())
+    }
+
+    /// Opens the answer, once, with the role chunk.
+    pub(super) fn open(&mut self, sink: &mut impl Sink<Self>) {
+        if self.template.is_some() {
+            return;
+        }
+        self.begin(&ResponseObject::default());
+        let identity = self.identity.as_ref().expect("`begin` sets it");
+        self.template = Some(Template::new(identity, &self.shape));
+        sink.put(self, &Chunk::Role);
+    }
+
+    /// Ends the answer with the backend's terminal event.
+    fn finish(&mut self, response: &ResponseObject<'_>, ending: Ending, sink: &mut impl Sink<Self>) {
+        self.begin(response);
+        self.usage = response.usage;
+        self.final_tier = self.tier(response);
+        if let Some(damage) = self.damage(ending) {
+            return self.fail(damage, sink);
+        }
+        self.open(sink);
+        self.close_everything(sink);
+        if !self.is_finished() {
+            self.close(ending, response.usage.unwrap_or_default(), sink);
+        }
+    }
+
+    /// Ends the answer at a stop sequence. What it cost is not known then.
+    pub(super) fn stop(&mut self, sink: &mut impl Sink<Self>) {
+        let (text, reasoning) = (self.shown.characters, self.shown.reasoning_characters);
+        let usage = usage::estimate(self.shape.prompt_characters, text, reasoning);
+        self.close(Ending::Stopped, usage, sink);
+    }
+
+    fn close(&mut self, ending: Ending, usage: Usage, sink: &mut impl Sink<Self>) {
+        let reason = match ending {
+            Ending::Incomplete(reason) => reason,
+            Ending::Completed => self.shown.call_reason(self.shape.calls),
+            Ending::Stopped => FinishReason::Stop,
+        };
+        self.state = State::Finished(ending);
+        sink.put(self, &Chunk::Finished(reason));
+        sink.put(self, &Chunk::Usage(usage));
+        sink.put(self, &Chunk::Done);
+    }
+
+    fn fail(&mut self, error: ProxyError, sink: &mut impl Sink<Self>) {
+        self.state = State::Failed(error.clone());
+        sink.put(self, &Chunk::Failed(&error));
+    }
+
+    /// What makes an answer useless that the backend takes for whole.
+    fn damage(&self, ending: Ending) -> Option<ProxyError> {
+        let reason = if self.items.is_damaged() {
+            "an event could not be read, and what it held did not come again"
+        } else if ending == Ending::Completed && self.is_missing() {
+            "output tokens were spent and no output arrived"
+        } else {
+            return None;
+        };
+        Some(ProxyError::Damaged { reason: reason.to_owned() })
+    }
+
+    /// Whether an answer was paid for of which nothing arrived.
+    fn is_missing(&self) -> bool {
+        let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
+        has_output && !self.shown.has_output && self.gate.open().is_none()
+    }
+}
+
+impl Reply for ChatReply {
+    type Event<'e> = Chunk<'e>;
+
+    const KEEPALIVE: &'static [u8] = b": keepalive\n\n";
+
+    fn on_commit(&mut self, sink: &mut impl Sink<Self>) {
+        if !self.is_finished() {
+            self.open(sink);
+        }
+    }
+
+    fn on_event(&mut self, event: UpstreamEvent<'_>, sink: &mut impl Sink<Self>) {
+        if self.is_finished() {
+            return;
+        }
+        match event {
+            UpstreamEvent::Created(response) => self.begin(&response),
+            UpstreamEvent::Completed(response) => self.finish(&response, Ending::Completed, sink),
+            UpstreamEvent::Incomplete(response) => {
+                let is_filtered =
+                    response.incomplete_reason.as_ref().is_some_and(|why| why.as_str() == "content_filter");
+                let reason = if is_filtered { FinishReason::ContentFilter } else { FinishReason::Length };
+                self.finish(&response, Ending::Incomplete(reason), sink);
+            }
+            UpstreamEvent::Failed(failure) => self.fail(ProxyError::Upstream(failure), sink),
+            UpstreamEvent::Malformed { .. } => self.items.note_gap(),
+            UpstreamEvent::Other { .. } => {}
+            piece => self.arrive(piece, sink),
+        }
+    }
+
+    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>) {
+        if !self.is_finished() {
+            self.fail(cut.unwrap_or(ProxyError::Truncated { cause: None }), sink);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(self.state, State::Open)
+    }
+
+    fn encode(&self, event: &Chunk<'_>, wire: &mut BytesMut) {
+        match (&self.template, event) {
+            (Some(template), event) => template.encode(event, wire),
+            (None, Chunk::Failed(error)) => crate::protocol::sse::frame(&openai_error::frame(error), wire),
+            (None, _) => {}
+        }
+    }
+
+    fn absorb(&mut self, event: &Chunk<'_>) {
+        self.draft.absorb(event);
+    }
+
+    fn document(self) -> Result<Bytes, ProxyError> {
+        match (self.state, self.identity) {
+            (State::Failed(error), _) => Err(error),
+            (State::Finished(_), Some(identity)) => {
+                let tier = self.final_tier.as_deref().or(identity.service_tier.as_deref());
+                Ok(self.draft.render(&identity, tier, self.shape.reasoning))
+            }
+            (State::Finished(_) | State::Open, _) => Err(ProxyError::Truncated { cause: None }),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let outcome = match &self.state {
+            State::Open => String::new(),
+            State::Finished(Ending::Completed | Ending::Stopped) => "completed".to_owned(),
+            State::Finished(Ending::Incomplete(_)) => "incomplete".to_owned(),
+            State::Failed(error) => openai_error::code(error),
+        };
+        Summary { usage: self.usage, outcome }
     }
 }

@@ -77,8 +77,20 @@ pub struct Place<'a> {
     pub item_id: Option<Str<'a>>,
     /// Call id of the item, where the event names it.
     pub call_id: Option<Str<'a>>,
-    /// Position of the part in the item: `content_index` or `summary_index`.
+    /// Position of the part in its list: `content_index` or `summary_index`.
     pub part_index: Option<u64>,
+    /// The list that the part belongs to.
+    pub list: PartList,
+}
+
+/// The lists of parts that an item can have; each counts from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartList {
+    /// `content`.
+    #[default]
+    Content,
+    /// `summary`, of reasoning.
+    Summary,
 }
 
 /// The response object of `created` and of the terminal events.
@@ -135,7 +147,7 @@ struct Wire<'a> {
     response: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ResponseWire<'a> {
     #[serde(borrow, default)]
     id: Option<Str<'a>>,
@@ -145,8 +157,8 @@ struct ResponseWire<'a> {
     model: Option<Str<'a>>,
     #[serde(borrow, default)]
     service_tier: Option<Str<'a>>,
-    #[serde(default)]
-    usage: Option<Usage>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     incomplete_details: Option<IncompleteWire<'a>>,
 }
@@ -161,8 +173,11 @@ impl<'a> UpstreamEvent<'a> {
     /// Decodes the `data` of one event. Never fails.
     #[must_use]
     pub fn decode(data: &'a str) -> Self {
-        let Ok(wire) = serde_json::from_str::<Wire<'a>>(data) else { return Self::Malformed { data } };
-        wire.event(data).unwrap_or(Self::Malformed { data })
+        if matches!(data, "" | "[DONE]") {
+            return Self::Other { kind: Str::from(data), data };
+        }
+        let wire = object::<Wire<'a>>(data.trim_start());
+        wire.and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
     }
 
     /// Whether nothing follows this event.
@@ -196,36 +211,39 @@ impl<'a> Wire<'a> {
             "response.output_item.done" => E::ItemDone(self.place(), read(self.item)?),
             "response.content_part.added" => E::PartAdded(self.place(), read(self.part)?),
             "response.content_part.done" => E::PartDone(self.place(), read(self.part)?),
-            "response.created" => E::Created(ResponseObject::read(self.response)?),
-            "response.completed" | "response.done" => E::Completed(ResponseObject::read(self.response)?),
-            "response.incomplete" => E::Incomplete(ResponseObject::read(self.response)?),
+            "response.created" => E::Created(ResponseObject::read(self.response)),
+            "response.completed" | "response.done" => E::Completed(ResponseObject::read(self.response)),
+            "response.incomplete" => E::Incomplete(ResponseObject::read(self.response)),
             "response.failed" | "error" => E::Failed(Box::new(failure::from_event(data))),
             _ => E::Other { kind: self.kind, data },
         })
     }
 
     fn place(&self) -> Place<'a> {
+        let is_summary = self.content_index.is_none() && self.summary_index.is_some();
         Place {
             output_index: self.output_index,
             item_id: self.item_id.clone(),
             call_id: self.call_id.clone(),
             part_index: self.content_index.or(self.summary_index),
+            list: if is_summary { PartList::Summary } else { PartList::Content },
         }
     }
 }
 
 impl<'a> ResponseObject<'a> {
-    fn read(raw: Option<&'a RawValue>) -> Option<Self> {
-        let wire: ResponseWire<'a> = serde_json::from_str(raw?.get()).ok()?;
-        Some(Self {
+    /// Reads what can be read: the event's type alone says that the response began or ended.
+    fn read(raw: Option<&'a RawValue>) -> Self {
+        let wire: ResponseWire<'a> = raw.and_then(|raw| object(raw.get())).unwrap_or_default();
+        Self {
             id: wire.id,
             created_at: wire.created_at.and_then(|number| whole_seconds(&number)),
             model: wire.model,
             service_tier: wire.service_tier,
-            usage: wire.usage,
+            usage: wire.usage.and_then(|usage| serde_json::from_str(usage.get()).ok()),
             incomplete_reason: wire.incomplete_details.and_then(|details| details.reason),
             raw,
-        })
+        }
     }
 }
 
@@ -236,5 +254,103 @@ fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
 }
 
 fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
+    object(raw?.get())
+}
+
+/// Reads an object and nothing else: a derived struct would also take an array of its members.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    if json.starts_with('{') { serde_json::from_str(json).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::*;
+
+    use super::{PartList, UpstreamEvent};
+    use crate::protocol::text::Str;
+
+    #[test]
+    fn a_delta_is_borrowed_and_unread() {
+        let data = r#"{"type":"response.output_text.delta","item_id":"msg_1","output_index":3,"content_index":0,"delta":"a\n\ud83d"}"#;
+        let UpstreamEvent::Text(place, text) = UpstreamEvent::decode(data) else { panic!("no text") };
+        assert_eq!(text.escaped(), r"a\n\ud83d");
+        assert!(data.as_bytes().as_ptr_range().contains(&text.escaped().as_ptr()));
+        assert!(matches!(place.item_id, Some(Str(Cow::Borrowed("msg_1")))));
+        assert_eq!((place.output_index, place.part_index, place.list), (Some(3), Some(0), PartList::Content));
+    }
+
+    #[test]
+    fn the_type_may_come_last_and_may_be_escaped() {
+        let data = r#"{"delta":"x","type":"response.output_text\u002edelta"}"#;
+        assert!(matches!(UpstreamEvent::decode(data), UpstreamEvent::Text(..)));
+    }
+
+    #[test]
+    fn an_unknown_type_is_carried_whole() {
+        let data = r#"{"type":"codex.rate_limits","delta":{"a":1},"part":7}"#;
+        let UpstreamEvent::Other { kind, data: carried } = UpstreamEvent::decode(data) else { panic!("not other") };
+        assert_eq!((kind.as_str(), carried), ("codex.rate_limits", data));
+    }
+
+    #[test]
+    fn what_a_known_type_must_have_is_asked_for() {
+        for data in [
+            "{",
+            "7",
+            "null",
+            r#"{"delta":"x"}"#,
+            r#"["response.completed"]"#,
+            r#"{"type":null}"#,
+            r#"{"type":"response.output_text.delta"}"#,
+            r#"{"type":"response.output_text.delta","delta":7}"#,
+            r#"{"type":"response.output_text.delta","delta":"cut"#,
+            r#"{"type":"response.output_item.done"}"#,
+            r#"{"type":"response.output_item.done","item":[]}"#,
+        ] {
+            assert!(matches!(UpstreamEvent::decode(data), UpstreamEvent::Malformed { .. }), "{data}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_event_is_known_by_its_type_alone() {
+        for response in ["", r#","response":null"#, r#","response":{"usage":{"input_tokens":-1}}"#] {
+            let data = format!(r#"{{"type":"response.completed"{response}}}"#);
+            assert!(UpstreamEvent::decode(&data).is_terminal(), "{data}");
+        }
+    }
+
+    #[test]
+    fn null_members_of_a_response_are_absent() {
+        let data = r#"{"type":"response.done","response":{"id":null,"created_at":1.5,"usage":null,"incomplete_details":null}}"#;
+        let UpstreamEvent::Completed(response) = UpstreamEvent::decode(data) else { panic!("not completed") };
+        assert_eq!((response.id, response.created_at, response.usage), (None, Some(1), None));
+    }
+
+    #[test]
+    fn the_summary_counts_its_own_parts() {
+        let data = r#"{"type":"response.reasoning_summary_text.delta","summary_index":2,"delta":"x"}"#;
+        let UpstreamEvent::Reasoning(place, _) = UpstreamEvent::decode(data) else { panic!("no reasoning") };
+        assert_eq!((place.part_index, place.list), (Some(2), PartList::Summary));
+    }
+
+    #[test]
+    fn lines_without_meaning_are_no_damage() {
+        for data in ["", "[DONE]"] {
+            assert!(matches!(UpstreamEvent::decode(data), UpstreamEvent::Other { .. }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_is_total(text in any::<String>(), cut in any::<prop::sample::Index>(), value in "[0-9\"{}\\[\\],:a\\\\un-]{0,12}") {
+            let _ = UpstreamEvent::decode(&text);
+            let known = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text"}]}}"#;
+            let at = cut.index(known.len());
+            let (left, right) = known.split_at(at);
+            let _ = UpstreamEvent::decode(left);
+            let _ = UpstreamEvent::decode(&format!("{left}{value}{right}"));
+        }
+    }
 }

@@ -10,7 +10,7 @@ pub mod item;
 pub mod request;
 pub mod usage;
 
-pub use event::{Place, ResponseObject, UpstreamEvent};
+pub use event::{PartList, Place, ResponseObject, UpstreamEvent};
 pub use item::OutputItem;
 pub use request::{Item, Part, Request, Tool};
 pub use usage::Usage;

@@ -1,0 +1,148 @@
+//! The answer as one document: the fold of the events that a streaming client would get.
+//!
+//! Knows nothing but [`Chunk`], so that it can't drift from the stream. Texts stay escaped from
+//! the backend's bytes to the client's.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::chunk::{Chunk, Envelope, FinishReason, Identity, quoted};
+use super::reply::ReasoningField;
+use super::usage;
+use crate::protocol::codex::Usage;
+
+/// A document in the making.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    content: String,
+    reasoning: String,
+    refusal: Option<String>,
+    annotations: Vec<String>,
+    calls: Vec<Call>,
+    images: Vec<String>,
+    finish_reason: Option<FinishReason>,
+    usage: Usage,
+}
+
+#[derive(Debug)]
+struct Call {
+    id: String,
+    name: String,
+    envelope: Envelope,
+    text: String,
+}
+
+impl Draft {
+    pub(super) fn absorb(&mut self, chunk: &Chunk<'_>) {
+        match *chunk {
+            Chunk::Content(text) => self.content.push_str(text),
+            Chunk::Reasoning(text) => self.reasoning.push_str(text),
+            Chunk::Refusal(text) => self.refusal.get_or_insert_default().push_str(text),
+            Chunk::Annotation(json) => self.annotations.push(json.to_owned()),
+            Chunk::CallOpened { id, name, envelope, .. } => {
+                self.calls.push(Call { id: id.to_owned(), name: name.to_owned(), envelope, text: String::new() });
+            }
+            Chunk::CallText { index, text, .. } => {
+                if let Some(call) = self.calls.get_mut(index) {
+                    call.text.push_str(text);
+                }
+            }
+            Chunk::Image(json) => self.images.push(json.to_owned()),
+            Chunk::Finished(reason) => self.finish_reason = Some(reason),
+            Chunk::Usage(usage) => self.usage = usage,
+            Chunk::Role | Chunk::Done | Chunk::Failed(_) => {}
+        }
+    }
+
+    pub(super) fn render(&self, identity: &Identity, tier: Option<&str>, reasoning: ReasoningField) -> Bytes {
+        let members = identity.members("chat.completion", tier);
+        let message = self.message(reasoning);
+        let finish_reason = self.finish_reason.unwrap_or(FinishReason::Stop).as_str();
+        let usage = usage::json(&self.usage);
+        Bytes::from(format!(
+            r#"{{{members}"choices":[{{"index":0,"message":{message},"logprobs":null,"finish_reason":"{finish_reason}"}}],"usage":{usage}}}"#
+        ))
+    }
+
+    fn message(&self, reasoning: ReasoningField) -> String {
+        let mut message = String::from(r#"{"role":"assistant","content":"#);
+        if self.content.is_empty() && (self.refusal.is_some() || !self.calls.is_empty()) {
+            message.push_str("null");
+        } else {
+            push_literal(&mut message, &self.content);
+        }
+        message.push_str(r#","refusal":"#);
+        match &self.refusal {
+            Some(refusal) => push_literal(&mut message, refusal),
+            None => message.push_str("null"),
+        }
+        push_list(&mut message, "annotations", &self.annotations);
+        self.push_reasoning(&mut message, reasoning);
+        self.push_calls(&mut message);
+        if !self.images.is_empty() {
+            push_list(&mut message, "images", &self.images);
+        }
+        message.push('}');
+        message
+    }
+
+    fn push_reasoning(&self, message: &mut String, field: ReasoningField) {
+        let members: &[&str] = match field {
+            ReasoningField::ReasoningContent => &["reasoning_content"],
+            ReasoningField::Reasoning => &["reasoning"],
+            ReasoningField::Both => &["reasoning_content", "reasoning"],
+            ReasoningField::ThinkTags | ReasoningField::None => &[],
+        };
+        if self.reasoning.is_empty() {
+            return;
+        }
+        for member in members {
+            push_member(message, member);
+            push_literal(message, &self.reasoning);
+        }
+    }
+
+    fn push_calls(&self, message: &mut String) {
+        match self.calls.first() {
+            None => {}
+            Some(call) if call.envelope == Envelope::Legacy => {
+                message.push(',');
+                message.push_str(&call.inner());
+            }
+            Some(_) => {
+                let calls: Vec<String> = self.calls.iter().map(Call::render).collect();
+                push_list(message, "tool_calls", &calls);
+            }
+        }
+    }
+}
+
+impl Call {
+    fn render(&self) -> String {
+        let (member, _) = self.envelope.members();
+        format!(r#"{{"id":{},"type":"{member}",{}}}"#, quoted(&self.id), self.inner())
+    }
+
+    fn inner(&self) -> String {
+        let (member, text) = self.envelope.members();
+        format!(r#""{member}":{{"name":{},"{text}":"{}"}}"#, quoted(&self.name), self.text)
+    }
+}
+
+fn push_member(message: &mut String, name: &str) {
+    write!(message, r#","{name}":"#).expect("writing to a string can't fail");
+}
+
+fn push_literal(message: &mut String, escaped: &str) {
+    message.push('"');
+    message.push_str(escaped);
+    message.push('"');
+}
+
+fn push_list(message: &mut String, name: &str, values: &[String]) {
+    push_member(message, name);
+    message.push('[');
+    message.push_str(&values.join(","));
+    message.push(']');
+}

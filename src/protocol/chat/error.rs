@@ -1,0 +1,15 @@
+//! How Chat words an error: OpenAI's envelope, with `messages` as the name of the prompt.
+//!
+//! Also the face of every path that belongs to no dialect.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::error::ProxyError;
+use crate::protocol::openai_error;
+
+/// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
+#[must_use]
+pub fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+    openai_error::face(error, "messages")
+}

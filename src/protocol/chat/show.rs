@@ -1,0 +1,242 @@
+//! From steps to chunks: what the client is told, in the order in which it may be told.
+//!
+//! Keeps the book on what was shown: separators between messages and between pieces of reasoning,
+//! characters before a citation, text held back for a stop sequence, the index of the open call.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use super::chunk::{Chunk, Envelope, FinishReason, quoted};
+use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
+use super::step::Step;
+use super::stop::StopMatcher;
+use crate::protocol::text::RawText;
+use crate::protocol::{Reply, Sink};
+
+/// A blank line, escaped.
+const BLANK_LINE: &str = r"\n\n";
+
+/// What the client has been told.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// Anything that is an answer.
+    pub(super) has_output: bool,
+    /// Characters of text, refusal and calls.
+    pub(super) characters: usize,
+    pub(super) reasoning_characters: usize,
+    /// Characters of `content`, which citations count.
+    content_characters: usize,
+    has_text: bool,
+    has_reasoning: bool,
+    /// A `<think>` that is not closed yet.
+    is_thinking: bool,
+    calls: usize,
+    open_call: Option<(usize, Envelope)>,
+    images: usize,
+    stop: StopMatcher,
+}
+
+impl Shown {
+    pub(super) fn new(shape: &Shape) -> Self {
+        Self {
+            has_output: false,
+            characters: 0,
+            reasoning_characters: 0,
+            content_characters: 0,
+            has_text: false,
+            has_reasoning: false,
+            is_thinking: false,
+            calls: 0,
+            open_call: None,
+            images: 0,
+            stop: StopMatcher::new(&shape.stop),
+        }
+    }
+
+    /// The finish reason of an answer that came to its own end.
+    pub(super) fn call_reason(&self, style: CallStyle) -> FinishReason {
+        match style {
+            _ if self.calls == 0 => FinishReason::Stop,
+            CallStyle::Tools => FinishReason::ToolCalls,
+            CallStyle::Legacy => FinishReason::FunctionCall,
+        }
+    }
+}
+
+impl ChatReply {
+    /// Shows a step, or lets it wait behind the call that is open.
+    pub(super) fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
+        if self.gate.blocks(item) {
+            return self.gate.hold(item, step.into_owned());
+        }
+        self.pass(item, &step, sink);
+        self.release(sink);
+    }
+
+    /// Everything is over: what waits is shown, and calls that never ended are closed.
+    pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
+        while let Some(call) = self.gate.open() {
+            self.pass(call, &Step::CallClosed, sink);
+            self.release(sink);
+        }
+        self.flush(sink);
+        self.end_thinking("</think>", sink);
+    }
+
+    fn release(&mut self, sink: &mut impl Sink<Self>) {
+        while let Some((item, steps)) = self.gate.release() {
+            for step in &steps {
+                self.pass(item, step, sink);
+            }
+        }
+    }
+
+    fn pass(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
+        self.gate.pass(item, step);
+        // A stop sequence may have ended the answer while steps were waiting.
+        if self.is_finished() {
+            return;
+        }
+        match step {
+            Step::Text { part, text } => self.show_text(item, *part, text, sink),
+            Step::TextEnd => self.flush(sink),
+            Step::Refusal(text) => self.show_refusal(text, sink),
+            Step::Reasoning { part, text } => self.show_reasoning(item, *part, text, sink),
+            Step::Citation { part, citation } => {
+                self.open(sink);
+                let offset = self.offset(item, *part);
+                sink.put(self, &Chunk::Annotation(&citation.render(offset)));
+            }
+            Step::CallOpened { id, name, envelope } => self.open_call(id, name, *envelope, sink),
+            Step::CallText(text) => self.show_call_text(text, sink),
+            Step::CallClosed => self.shown.open_call = None,
+            Step::Image { format, base64 } => self.show_image(format, base64, sink),
+        }
+    }
+
+    fn show_text(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
+        self.open(sink);
+        self.end_thinking(r"</think>\n\n", sink);
+        self.shown.has_output = true;
+        if !std::mem::replace(&mut self.items.get_mut(item).has_shown_text, true)
+            && std::mem::replace(&mut self.shown.has_text, true)
+        {
+            self.flush(sink);
+            // Ours, not the model's: no stop sequence is looked for in it.
+            self.put_content(BLANK_LINE, sink);
+        }
+        self.offset(item, part);
+        if self.shown.stop.is_idle() {
+            return self.put_content(text, sink);
+        }
+        match self.shown.stop.push(text) {
+            ControlFlow::Continue(text) => self.put_content(&text, sink),
+            ControlFlow::Break(text) => {
+                self.put_content(&text, sink);
+                self.stop(sink);
+            }
+        }
+    }
+
+    /// Characters of content before a part, fixed when the part is first heard of.
+    fn offset(&mut self, item: usize, part: usize) -> usize {
+        let before = self.shown.content_characters;
+        *self.items.get_mut(item).part_mut(part).offset.get_or_insert(before)
+    }
+
+    fn put_content(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+        if !text.is_empty() {
+            let characters = RawText::from_escaped(text).scalar_count();
+            self.shown.content_characters += characters;
+            self.shown.characters += characters;
+            sink.put(self, &Chunk::Content(text));
+        }
+    }
+
+    /// Shows what was held back for a stop sequence that did not come.
+    fn flush(&mut self, sink: &mut impl Sink<Self>) {
+        if !self.shown.stop.is_idle() {
+            let held = self.shown.stop.flush();
+            self.put_content(&held, sink);
+        }
+    }
+
+    fn show_refusal(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+        self.open(sink);
+        self.end_thinking("</think>", sink);
+        self.shown.has_output = true;
+        self.shown.characters += RawText::from_escaped(text).scalar_count();
+        sink.put(self, &Chunk::Refusal(text));
+    }
+
+    fn show_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
+        self.shown.has_output = true;
+        self.shown.reasoning_characters += RawText::from_escaped(text).scalar_count();
+        if self.shape.reasoning == ReasoningField::None {
+            return;
+        }
+        self.open(sink);
+        let is_further = !std::mem::replace(&mut self.items.get_mut(item).part_mut(part).has_shown, true)
+            && std::mem::replace(&mut self.shown.has_reasoning, true);
+        if self.shape.reasoning == ReasoningField::ThinkTags {
+            return self.think(text, is_further, sink);
+        }
+        if is_further {
+            sink.put(self, &Chunk::Reasoning(BLANK_LINE));
+        }
+        sink.put(self, &Chunk::Reasoning(text));
+    }
+
+    /// Reasoning as a part of the text, for clients that look for it there.
+    fn think(&mut self, text: &str, is_further: bool, sink: &mut impl Sink<Self>) {
+        self.flush(sink);
+        let before = match std::mem::replace(&mut self.shown.is_thinking, true) {
+            false => "<think>",
+            true if is_further => BLANK_LINE,
+            true => "",
+        };
+        self.put_content(before, sink);
+        self.put_content(text, sink);
+    }
+
+    fn end_thinking(&mut self, closing: &str, sink: &mut impl Sink<Self>) {
+        if std::mem::take(&mut self.shown.is_thinking) {
+            self.put_content(closing, sink);
+        }
+    }
+
+    fn open_call(&mut self, id: &str, name: &str, envelope: Envelope, sink: &mut impl Sink<Self>) {
+        self.open(sink);
+        self.flush(sink);
+        self.end_thinking("</think>", sink);
+        self.shown.has_output = true;
+        if envelope == Envelope::Legacy && self.shown.calls > 0 {
+            // The old form has room for one call, which is why parallel calls are switched off for it.
+            return;
+        }
+        let index = self.shown.calls;
+        self.shown.calls += 1;
+        self.shown.open_call = Some((index, envelope));
+        self.shown.characters += name.chars().count();
+        sink.put(self, &Chunk::CallOpened { index, id, name, envelope });
+    }
+
+    fn show_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+        let Some((index, envelope)) = self.shown.open_call else { return };
+        self.shown.characters += RawText::from_escaped(text).scalar_count();
+        sink.put(self, &Chunk::CallText { index, envelope, text });
+    }
+
+    fn show_image(&mut self, format: &str, base64: &str, sink: &mut impl Sink<Self>) {
+        self.open(sink);
+        self.end_thinking("</think>", sink);
+        self.shown.has_output = true;
+        let index = self.shown.images;
+        self.shown.images += 1;
+        let start: Cow<'_, str> = format!("data:image/{format};base64,").into();
+        let start = quoted(&start);
+        let start = start.strip_suffix('"').unwrap_or(&start);
+        let image = format!(r#"{{"type":"image_url","index":{index},"image_url":{{"url":{start}{base64}"}}}}"#);
+        sink.put(self, &Chunk::Image(&image));
+    }
+}

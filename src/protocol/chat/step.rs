@@ -1,0 +1,146 @@
+//! The pieces of an item on their way to the client, and the queue where they wait.
+//!
+//! One call is open to the client at a time, from its first event to its end, since the official
+//! helpers take another index for the end of the call before. What arrives meanwhile for other
+//! items waits, item by item, in the order of first appearance
+//! (case `05-parallel-tool-calls-interleaved`).
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::chunk::Envelope;
+use crate::protocol::text::{RawText, Str};
+
+/// A piece of an item. Texts are escaped, names and ids are not.
+#[derive(Clone, Debug)]
+pub(super) enum Step<'a> {
+    Text { part: usize, text: Cow<'a, str> },
+    TextEnd,
+    Refusal(Cow<'a, str>),
+    Reasoning { part: usize, text: Cow<'a, str> },
+    Citation { part: usize, citation: Citation<'a> },
+    CallOpened { id: Cow<'a, str>, name: Cow<'a, str>, envelope: Envelope },
+    CallText(Cow<'a, str>),
+    CallClosed,
+    Image { format: Cow<'a, str>, base64: Cow<'a, str> },
+}
+
+/// A quotation's place in the text and its source.
+#[derive(Clone, Debug)]
+pub(super) struct Citation<'a> {
+    pub(super) start_index: u64,
+    pub(super) end_index: u64,
+    url: Cow<'a, str>,
+    title: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct CitationWire<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Str<'a>,
+    #[serde(default)]
+    start_index: u64,
+    #[serde(default)]
+    end_index: u64,
+    #[serde(borrow)]
+    url: RawText<'a>,
+    #[serde(borrow, default)]
+    title: Option<RawText<'a>>,
+}
+
+impl<'a> Citation<'a> {
+    /// Reads an annotation; `None` for kinds that Chat doesn't know.
+    pub(super) fn read(raw: &'a RawValue) -> Option<Self> {
+        let wire: CitationWire<'a> = serde_json::from_str(raw.get()).ok()?;
+        let title = wire.title.map_or("", RawText::escaped);
+        (wire.kind.as_str() == "url_citation").then(|| Self {
+            start_index: wire.start_index,
+            end_index: wire.end_index,
+            url: Cow::Borrowed(wire.url.escaped()),
+            title: Cow::Borrowed(title),
+        })
+    }
+
+    /// The annotation, for a part that begins after `offset` characters of content.
+    pub(super) fn render(&self, offset: usize) -> String {
+        let shift = |index: u64| index.saturating_add(offset as u64);
+        let (start, end) = (shift(self.start_index), shift(self.end_index));
+        let (url, title) = (&self.url, &self.title);
+        format!(
+            r#"{{"type":"url_citation","url_citation":{{"start_index":{start},"end_index":{end},"url":"{url}","title":"{title}"}}}}"#
+        )
+    }
+
+    fn into_owned(self) -> Citation<'static> {
+        Citation {
+            url: own(self.url),
+            title: own(self.title),
+            start_index: self.start_index,
+            end_index: self.end_index,
+        }
+    }
+}
+
+impl Step<'_> {
+    pub(super) fn into_owned(self) -> Step<'static> {
+        match self {
+            Self::Text { part, text } => Step::Text { part, text: own(text) },
+            Self::TextEnd => Step::TextEnd,
+            Self::Refusal(text) => Step::Refusal(own(text)),
+            Self::Reasoning { part, text } => Step::Reasoning { part, text: own(text) },
+            Self::Citation { part, citation } => Step::Citation { part, citation: citation.into_owned() },
+            Self::CallOpened { id, name, envelope } => Step::CallOpened { id: own(id), name: own(name), envelope },
+            Self::CallText(text) => Step::CallText(own(text)),
+            Self::CallClosed => Step::CallClosed,
+            Self::Image { format, base64 } => Step::Image { format: own(format), base64: own(base64) },
+        }
+    }
+}
+
+fn own(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
+/// Lets one call pass at a time.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    open: Option<usize>,
+    waiting: VecDeque<(usize, Vec<Step<'static>>)>,
+}
+
+impl Gate {
+    /// Whether a piece of this item has to wait.
+    pub(super) fn blocks(&self, item: usize) -> bool {
+        self.open.is_some_and(|open| open != item)
+    }
+
+    /// Lets a piece wait behind the others of its item.
+    pub(super) fn hold(&mut self, item: usize, step: Step<'static>) {
+        match self.waiting.iter_mut().find(|(waiting, _)| *waiting == item) {
+            Some((_, steps)) => steps.push(step),
+            None => self.waiting.push_back((item, vec![step])),
+        }
+    }
+
+    /// Takes note of a piece that passes.
+    pub(super) fn pass(&mut self, item: usize, step: &Step<'_>) {
+        match step {
+            Step::CallOpened { .. } => self.open = Some(item),
+            Step::CallClosed => self.open = None,
+            _ => {}
+        }
+    }
+
+    /// The next item that waited and may pass; none while a call is open.
+    pub(super) fn release(&mut self) -> Option<(usize, Vec<Step<'static>>)> {
+        if self.open.is_some() { None } else { self.waiting.pop_front() }
+    }
+
+    /// The call that is open.
+    pub(super) fn open(&self) -> Option<usize> {
+        self.open
+    }
+}

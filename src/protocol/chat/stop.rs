@@ -1,0 +1,138 @@
+//! Stop sequences, enforced here since the backend refuses them.
+//!
+//! Text that may be the beginning of a stop sequence is held back until it is known. Everything is
+//! done on Unicode scalar values, while what is passed on stays in the escaped form in which it
+//! came; a surrogate pair that is split between two deltas is put together first.
+
+use std::ops::ControlFlow;
+
+use crate::protocol::text::RawText;
+
+/// Looks for stop sequences in the text of an answer.
+#[derive(Debug, Default)]
+pub(super) struct StopMatcher {
+    stops: Vec<String>,
+    /// Escaped text that was held back.
+    held: String,
+}
+
+impl StopMatcher {
+    pub(super) fn new(stops: &[String]) -> Self {
+        let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
+        Self { stops, held: String::new() }
+    }
+
+    /// Whether there is nothing to look for, so that text can pass unread.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stops.is_empty()
+    }
+
+    /// Takes the next text and gives what can be shown; breaks where a stop sequence begins.
+    pub(super) fn push(&mut self, escaped: &str) -> ControlFlow<String, String> {
+        let mut text = std::mem::take(&mut self.held);
+        text.push_str(escaped);
+        let (decoded, starts) = read(&text);
+        let found = self.stops.iter().filter_map(|stop| decoded.find(stop.as_str())).min();
+        let shown = found.or_else(|| self.first_doubt(&decoded)).unwrap_or(decoded.len());
+        let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
+        if found.is_none() && RawText::from_escaped(&text).ends_in_half_a_pair() {
+            // Half a pair is six bytes of escape.
+            shown_bytes = shown_bytes.min(text.len() - 6);
+        }
+        let rest = text.split_off(shown_bytes);
+        if found.is_some() {
+            return ControlFlow::Break(text);
+        }
+        self.held = rest;
+        ControlFlow::Continue(text)
+    }
+
+    /// Gives up what was held back: the text has ended.
+    pub(super) fn flush(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Where the longest suffix begins that is a proper prefix of some stop sequence.
+    fn first_doubt(&self, decoded: &str) -> Option<usize> {
+        let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
+        let from = decoded.len().saturating_sub(longest.saturating_sub(1));
+        let mut suffixes = decoded.char_indices().map(|(at, _)| at).skip_while(|at| *at < from);
+        suffixes.find(|at| {
+            let suffix = decoded.get(*at..).unwrap_or_default();
+            self.stops.iter().any(|stop| stop.starts_with(suffix))
+        })
+    }
+}
+
+/// The text itself, and for each scalar value where it begins in the text and in the escaped form.
+fn read(escaped: &str) -> (String, Vec<(usize, usize)>) {
+    let mut decoded = String::with_capacity(escaped.len());
+    let mut starts = Vec::with_capacity(escaped.len());
+    let mut at = 0;
+    for (piece, scalar) in RawText::from_escaped(escaped).scalars() {
+        starts.push((decoded.len(), at));
+        decoded.push(scalar);
+        at += piece.len();
+    }
+    (decoded, starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use proptest::prelude::*;
+
+    use super::StopMatcher;
+
+    /// What is shown of a text in pieces, and whether a stop sequence ended it.
+    fn run<'a>(stops: &[&str], pieces: impl IntoIterator<Item = &'a str>) -> (String, bool) {
+        let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let mut matcher = StopMatcher::new(&stops);
+        let mut shown = String::new();
+        for piece in pieces {
+            match matcher.push(piece) {
+                ControlFlow::Continue(text) => shown.push_str(&text),
+                ControlFlow::Break(text) => return (shown + &text, true),
+            }
+        }
+        (shown + &matcher.flush(), false)
+    }
+
+    #[test]
+    fn the_earliest_match_ends_the_text() {
+        assert_eq!(run(&["END", "N"], ["one E", "two EN", "D"]), ("one Etwo E".to_owned(), true));
+        assert_eq!(run(&["END", "two"], ["one E", "two EN", "D"]), ("one E".to_owned(), true));
+        assert_eq!(run(&["END"], ["EN", "EN", "D!"]), ("EN".to_owned(), true));
+        assert_eq!(run(&["END"], ["the EN"]), ("the EN".to_owned(), false));
+    }
+
+    #[test]
+    fn escapes_are_read_and_kept() {
+        assert_eq!(run(&["\n\n"], [r"a\n", r"b\u000a", r"\nc"]), (r"a\nb".to_owned(), true));
+        assert_eq!(run(&["😀"], [r"x\u00e9\ud83d", r"\ude00"]), (r"x\u00e9".to_owned(), true));
+        assert_eq!(run(&["😀"], [r"x\ud83d", r"\ude01\ud83d"]), (r"x\ud83d\ude01\ud83d".to_owned(), false));
+    }
+
+    #[test]
+    fn no_more_is_held_back_than_may_become_a_match() {
+        let mut matcher = StopMatcher::new(&["abcabd".to_owned()]);
+        assert_eq!(matcher.push("xabcab"), ControlFlow::Continue("x".to_owned()));
+        assert_eq!(matcher.push("cab"), ControlFlow::Continue("abc".to_owned()));
+        assert_eq!(matcher.push("d"), ControlFlow::Break(String::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_is_where_the_whole_text_has_it(
+            pieces in prop::collection::vec("[ab😀é]{0,4}", 0..8),
+            stops in prop::collection::vec("[ab😀é]{1,3}", 1..4),
+        ) {
+            let whole = pieces.concat();
+            let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
+            let first = stops.iter().filter_map(|stop| whole.find(stop)).min();
+            let expected = (whole.chars().as_str().get(..first.unwrap_or(whole.len())).unwrap().to_owned(), first.is_some());
+            prop_assert_eq!(run(&stops, pieces.iter().map(String::as_str)), expected);
+        }
+    }
+}

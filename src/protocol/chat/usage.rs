@@ -1,0 +1,60 @@
+//! Token counts in Chat's words. Cached tokens are part of the prompt on both sides.
+
+use crate::protocol::codex::Usage;
+
+/// Characters that make a token, on the average of English text and code.
+const CHARACTERS_PER_TOKEN: usize = 4;
+
+/// The object `usage`.
+pub(super) fn json(usage: &Usage) -> String {
+    let Usage { input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens } =
+        usage;
+    let written = cache_write_tokens.map(|tokens| format!(r#","cache_write_tokens":{tokens}"#)).unwrap_or_default();
+    format!(
+        concat!(
+            r#"{{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"#,
+            r#""prompt_tokens_details":{{"cached_tokens":{},"audio_tokens":0{}}},"#,
+            r#""completion_tokens_details":{{"reasoning_tokens":{},"audio_tokens":0,"#,
+            r#""accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#,
+        ),
+        input_tokens, output_tokens, total_tokens, cached_tokens, written, reasoning_tokens,
+    )
+}
+
+/// What an answer costs whose real count never came, since we hung up at a stop sequence: a token
+/// for every four characters, rounded up. Hidden reasoning is not in it.
+pub(super) fn estimate(prompt_characters: usize, answer_characters: usize, reasoning_characters: usize) -> Usage {
+    let tokens = |characters: usize| u64::try_from(characters.div_ceil(CHARACTERS_PER_TOKEN)).unwrap_or(u64::MAX);
+    let input_tokens = tokens(prompt_characters);
+    let output_tokens = tokens(answer_characters.saturating_add(reasoning_characters));
+    Usage {
+        input_tokens,
+        cached_tokens: 0,
+        cache_write_tokens: None,
+        output_tokens,
+        reasoning_tokens: tokens(reasoning_characters).min(output_tokens),
+        total_tokens: input_tokens.saturating_add(output_tokens),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{estimate, json};
+    use crate::protocol::codex::Usage;
+
+    #[test]
+    fn cache_writes_are_told_where_they_are_known() {
+        let usage = Usage { cached_tokens: 5, cache_write_tokens: Some(7), ..Usage::default() };
+        let told: Value = serde_json::from_str(&json(&usage)).unwrap();
+        let expected = json!({"cached_tokens": 5, "audio_tokens": 0, "cache_write_tokens": 7});
+        assert_eq!(told["prompt_tokens_details"], expected);
+    }
+
+    #[test]
+    fn an_estimate_adds_up() {
+        let usage = estimate(9, 5, 4);
+        assert_eq!((usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.total_tokens), (3, 3, 1, 6));
+    }
+}
