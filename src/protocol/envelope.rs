@@ -50,6 +50,11 @@ impl<'a> Envelope<'a> {
         self.0.push((Cow::Borrowed(name), value));
     }
 
+    /// Adds the members of another object at the end.
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
     /// Whether there is no member.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod history;
 pub mod instructions;
+pub mod json;
 pub mod names;
 pub mod pairing;
 
