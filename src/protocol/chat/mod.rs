@@ -1,20 +1,68 @@
-//! Chat Completions.
+//! OpenAI Chat Completions, to the backend and back.
 //!
-//! The way back, from upstream events to chunks, is a machine of small parts: [`reply`] decides,
-//! `arrive` and `items` know what came, `step` keeps calls in order, `show` and `stop` know what
-//! was told, [`chunk`] and `document` know how it looks.
+//! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
+//! `message`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
+//! rest. The way back, from upstream events to chunks, is a machine of small parts: [`reply`]
+//! decides, `arrive` and `items` know what came, `step` keeps calls in order, `show` and `stop` know
+//! what was told, [`chunk`] and `document` know how it looks. [`error`] words a failure.
 
 mod arrive;
+mod choice;
 pub mod chunk;
+mod content;
 mod document;
 pub mod error;
+mod format;
+mod history;
 mod items;
+mod message;
+mod options;
 pub mod reply;
+pub mod request;
 mod show;
 mod step;
 mod stop;
+mod tools;
+pub mod translate;
 mod usage;
 
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
 pub use chunk::Chunk;
-pub use error::face;
+pub use options::Options;
 pub use reply::{CallStyle, ChatReply, ReasoningField, Shape};
+pub use request::ChatRequest;
+pub use translate::Translation;
+
+use super::{Context, Dialect, Plan};
+use crate::error::ProxyError;
+
+/// The Chat Completions dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Chat;
+
+impl Dialect for Chat {
+    type Request<'a> = ChatRequest<'a>;
+    type Options = Options;
+    type Reply = ChatReply;
+
+    const NAME: &'static str = "chat";
+
+    fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
+        request::decode(body)
+    }
+
+    fn translate<'a>(
+        request: Self::Request<'a>,
+        context: &mut Context<'_>,
+        options: &Options,
+    ) -> Result<Plan<'a, ChatReply>, ProxyError> {
+        let Translation { upstream, mode, shape } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: ChatReply::new(shape) })
+    }
+
+    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        error::face(error, request_id)
+    }
+}

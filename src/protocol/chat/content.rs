@@ -1,0 +1,179 @@
+//! Content of messages: texts, pictures and files, read into the backend's parts.
+//!
+//! Pictures are never fetched here; a file has to come with its content, since uploads belong to
+//! another service. Data URLs are borrowed from the body.
+
+use std::borrow::Cow;
+
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::codex::request::{Output, Part};
+use crate::protocol::envelope::Envelope;
+use crate::protocol::field::Field;
+
+const DEFAULT_FILE_NAME: &str = "file.pdf";
+const DEFAULT_FILE_TYPE: &str = "application/pdf";
+
+/// The text of a system message: its parts without a separator.
+pub(super) fn system_text<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
+    if !content.is_list() {
+        return text_of(content);
+    }
+    let mut whole = Cow::Borrowed("");
+    for (index, raw) in content.list()?.into_iter().enumerate() {
+        let part = content.element(index, raw);
+        let members = part.object()?;
+        let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?;
+        if !matches!(&*kind.text()?, "text" | "input_text") {
+            return Err(kind.invalid("must be 'text' in a system message"));
+        }
+        let text = part.member(&members, "text").ok_or_else(|| part.lacks("text"))?.text()?;
+        if whole.is_empty() {
+            whole = text;
+        } else {
+            whole.to_mut().push_str(&text);
+        }
+    }
+    Ok(whole)
+}
+
+/// What a user says, in order.
+pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
+    if !content.is_list() {
+        return Ok(vec![Part::InputText(text_of(content)?)]);
+    }
+    let list = content.list()?;
+    list.into_iter().enumerate().map(|(index, raw)| input_part(&content.element(index, raw))).collect()
+}
+
+/// What a tool returned: one text stays a text.
+pub(super) fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
+    let mut parts = user_parts(content)?;
+    Ok(match parts.pop() {
+        None => Output::Text(Cow::Borrowed("")),
+        Some(Part::InputText(text)) if parts.is_empty() => Output::Text(text),
+        Some(last) => {
+            parts.push(last);
+            Output::Parts(parts)
+        }
+    })
+}
+
+/// What the assistant said, refusals included. Pictures, visible reasoning and the like can't be
+/// replayed and are left out; so are empty texts, since an empty item breaks the pairing of calls.
+pub(super) fn assistant_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
+    if !content.is_list() {
+        return Ok(spoken(text_of(content)?).into_iter().collect());
+    }
+    let mut parts = Vec::new();
+    for (index, raw) in content.list()?.into_iter().enumerate() {
+        let part = content.element(index, raw);
+        let members = part.object()?;
+        let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?.text()?;
+        let name = match &*kind {
+            "text" | "output_text" | "input_text" => "text",
+            "refusal" => "refusal",
+            _ => continue,
+        };
+        let text = part.member(&members, name).ok_or_else(|| part.lacks(name))?.text()?;
+        parts.extend(spoken(text));
+    }
+    Ok(parts)
+}
+
+/// A text of the assistant; `None` for an empty one.
+pub(super) fn spoken(text: Cow<'_, str>) -> Option<Part<'_>> {
+    (!text.is_empty()).then_some(Part::OutputText(text))
+}
+
+fn text_of<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
+    if content.is_text() { content.text() } else { Err(content.must_be("a string or an array of parts")) }
+}
+
+fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
+    let members = part.object()?;
+    let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?;
+    match &*kind.text()? {
+        "text" | "input_text" => {
+            let text = part.member(&members, "text").ok_or_else(|| part.lacks("text"))?;
+            Ok(Part::InputText(text.text()?))
+        }
+        "image_url" | "input_image" => image(part, &members),
+        "file" => {
+            let file = part.member(&members, "file").ok_or_else(|| part.lacks("file"))?;
+            document(&file, &file.object()?)
+        }
+        "input_file" => document(part, &members),
+        "input_audio" => {
+            Err(Refusal::unsupported_value(part.to_string(), "audio input is not supported by this backend"))
+        }
+        _ => Err(kind.invalid("must be one of 'text', 'image_url' and 'file'")),
+    }
+}
+
+fn image<'a>(part: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, ProxyError> {
+    let address = part.member(members, "image_url").ok_or_else(|| part.lacks("image_url"))?;
+    if address.is_text() {
+        let detail = part.member(members, "detail");
+        return picture(&address, detail.as_ref());
+    }
+    if !address.is_object() {
+        return Err(address.must_be("an object or a string"));
+    }
+    let inner = address.object()?;
+    let url = address.member(&inner, "url").ok_or_else(|| address.lacks("url"))?;
+    picture(&url, address.member(&inner, "detail").as_ref())
+}
+
+fn picture<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<Part<'a>, ProxyError> {
+    let image_url = url.text()?;
+    if !["https://", "http://", "data:image/"].iter().any(|scheme| starts_with(&image_url, scheme)) {
+        return Err(url.invalid("must be an http(s) or a data:image/ URL"));
+    }
+    let detail = detail.map_or(Ok(Cow::Borrowed("auto")), Field::text)?;
+    Ok(Part::InputImage { image_url, detail })
+}
+
+fn starts_with(url: &str, scheme: &str) -> bool {
+    url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+}
+
+fn document<'a>(file: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, ProxyError> {
+    let Some(content) = file.member(members, "file_data") else {
+        let Some(id) = file.member(members, "file_id") else { return Err(file.lacks("file_data")) };
+        let message = "uploaded files are not available on this backend; send file_data instead of file_id";
+        return Err(Refusal::unsupported_value(id.to_string(), message));
+    };
+    let filename = match file.member(members, "filename") {
+        Some(name) => name.text()?,
+        None => Cow::Borrowed(DEFAULT_FILE_NAME),
+    };
+    let content = content.text()?;
+    let file_data = if starts_with(&content, "data:") {
+        content
+    } else {
+        Cow::Owned(format!("data:{};base64,{content}", media_type(&filename)))
+    };
+    let filename = if filename.trim().is_empty() { Cow::Borrowed(DEFAULT_FILE_NAME) } else { filename };
+    Ok(Part::InputFile { filename, file_data })
+}
+
+/// The type of a file whose content came without one.
+fn media_type(filename: &str) -> &'static str {
+    let extension = filename.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    match extension.as_deref() {
+        Some("txt" | "text" | "log") => "text/plain",
+        Some("md" | "markdown") => "text/markdown",
+        Some("csv") => "text/csv",
+        Some("html" | "htm") => "text/html",
+        Some("xml") => "application/xml",
+        Some("json") => "application/json",
+        Some("rtf") => "application/rtf",
+        Some("doc") => "application/msword",
+        Some("docx") => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        Some("xls") => "application/vnd.ms-excel",
+        Some("xlsx") => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        Some("ppt") => "application/vnd.ms-powerpoint",
+        Some("pptx") => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        _ => DEFAULT_FILE_TYPE,
+    }
+}

@@ -1,0 +1,99 @@
+//! The format of the answer: `response_format`, and its form upstream.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::tools::raw;
+use crate::error::ProxyError;
+use crate::protocol::codex::request::{Item, Part, Role};
+use crate::protocol::field::Field;
+
+const PLEA: &str = "Respond with a single valid JSON object.";
+
+/// A format other than plain text.
+#[derive(Clone, Debug)]
+pub(super) enum Format {
+    /// Any JSON object.
+    JsonObject,
+    /// What a schema describes; the backend's format object.
+    JsonSchema(Box<RawValue>),
+}
+
+#[derive(Serialize)]
+struct Typed {
+    r#type: &'static str,
+}
+
+#[derive(Serialize)]
+struct JsonSchema<'a> {
+    r#type: &'static str,
+    name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<Cow<'a, str>>,
+    schema: &'a RawValue,
+    strict: bool,
+}
+
+impl Format {
+    /// Reads `response_format`; `None` for plain text.
+    pub(super) fn read(format: &Field<'_, '_>) -> Result<Option<Self>, ProxyError> {
+        let members = format.object()?;
+        let kind = format.member(&members, "type").ok_or_else(|| format.lacks("type"))?;
+        match &*kind.text()? {
+            "text" => Ok(None),
+            "json_object" => Ok(Some(Self::JsonObject)),
+            "json_schema" => {
+                let inner = format.member(&members, "json_schema").ok_or_else(|| format.lacks("json_schema"))?;
+                Ok(Some(Self::JsonSchema(json_schema(&inner)?)))
+            }
+            _ => Err(kind.invalid("must be one of 'text', 'json_object' and 'json_schema'")),
+        }
+    }
+
+    /// The backend's format object.
+    pub(super) fn upstream(self) -> Box<RawValue> {
+        match self {
+            Self::JsonObject => raw(&Typed { r#type: "json_object" }),
+            Self::JsonSchema(format) => format,
+        }
+    }
+}
+
+fn json_schema(inner: &Field<'_, '_>) -> Result<Box<RawValue>, ProxyError> {
+    let members = inner.object()?;
+    let schema = inner.member(&members, "schema").ok_or_else(|| inner.lacks("schema"))?;
+    if !schema.is_object() {
+        return Err(schema.must_be("an object"));
+    }
+    Ok(raw(&JsonSchema {
+        r#type: "json_schema",
+        name: inner.member(&members, "name").ok_or_else(|| inner.lacks("name"))?.text()?,
+        description: inner.member(&members, "description").map(|description| description.text()).transpose()?,
+        schema: schema.raw(),
+        strict: inner.member(&members, "strict").map_or(Ok(false), |strict| strict.flag())?,
+    }))
+}
+
+/// Asks for JSON where no message does. The backend insists on the word in JSON mode, and looks
+/// for it in the input, not in the instructions (case `09-json-object`).
+pub(super) fn ask_for_json(input: &mut Vec<Item<'_>>) {
+    let is_asked = input.iter().any(|item| match item {
+        Item::Message { content, .. } => content.iter().any(names_json),
+        _ => false,
+    });
+    if !is_asked {
+        let content = vec![Part::InputText(Cow::Borrowed(PLEA))];
+        input.insert(0, Item::Message { role: Role::Developer, content });
+    }
+}
+
+fn names_json(part: &Part<'_>) -> bool {
+    match part {
+        Part::InputText(text) | Part::OutputText(text) => {
+            text.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json"))
+        }
+        Part::InputImage { .. } | Part::InputFile { .. } => false,
+    }
+}

@@ -1,0 +1,120 @@
+//! The messages of a Chat request, laid out for the backend.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::message::{Message, Origin, ToolCall};
+use crate::protocol::codex::request::{Part, Role};
+use crate::protocol::conversation::{Call, CallKind, Entry, instructions};
+
+/// A request's messages in the conversation's own form.
+#[derive(Debug, Default)]
+pub(super) struct History<'a> {
+    /// The leading system text; `None` where there is none.
+    pub(super) instructions: Option<Cow<'a, str>>,
+    /// Everything after it.
+    pub(super) entries: Vec<Entry<'a>>,
+    /// Text of the first user message, for the cache key.
+    pub(super) first_user_text: Cow<'a, str>,
+}
+
+/// Lays out messages. `is_custom` says whether a name is declared as a custom tool: some clients
+/// tell calls of custom tools in the envelope of functions.
+pub(super) fn lay_out<'a>(messages: Vec<Message<'a>>, is_custom: &dyn Fn(&str) -> bool) -> History<'a> {
+    let lead = messages.iter().take_while(|message| matches!(message, Message::System(_))).count();
+    let mut messages = messages.into_iter();
+    let system = messages.by_ref().take(lead).map(|message| match message {
+        Message::System(text) => text,
+        _ => Cow::Borrowed(""),
+    });
+    let instructions = instructions::join(system);
+    let mut layout = Layout { is_custom, legacy: Legacy::default(), entries: Vec::new(), first_user_text: None };
+    for (index, message) in messages.enumerate() {
+        layout.add(lead + index, message);
+    }
+    History { instructions, entries: layout.entries, first_user_text: layout.first_user_text.unwrap_or_default() }
+}
+
+struct Layout<'a, 'c> {
+    is_custom: &'c dyn Fn(&str) -> bool,
+    legacy: Legacy<'a>,
+    entries: Vec<Entry<'a>>,
+    first_user_text: Option<Cow<'a, str>>,
+}
+
+impl<'a> Layout<'a, '_> {
+    fn add(&mut self, index: usize, message: Message<'a>) {
+        match message {
+            Message::System(text) if text.trim().is_empty() => {}
+            Message::System(text) => self.say(Role::Developer, vec![Part::InputText(text)]),
+            Message::User(parts) => {
+                self.entries.push(Entry::Turn);
+                self.first_user_text.get_or_insert_with(|| text_of(&parts));
+                self.say(Role::User, parts);
+            }
+            Message::Assistant(parts, calls) => {
+                self.entries.push(Entry::Turn);
+                self.say(Role::Assistant, parts);
+                for (number, call) in calls.into_iter().enumerate() {
+                    self.call((index, number), call);
+                }
+            }
+            Message::Tool(id, output) => self.entries.push(Entry::Output(id, output)),
+            Message::Function(name, output) => {
+                let id = self.legacy.answer(&name);
+                self.entries.push(Entry::Output(Cow::Owned(id), output));
+            }
+        }
+    }
+
+    fn say(&mut self, role: Role, parts: Vec<Part<'a>>) {
+        if !parts.is_empty() {
+            self.entries.push(Entry::Message(role, parts));
+        }
+    }
+
+    fn call(&mut self, place: (usize, usize), call: ToolCall<'a>) {
+        let ToolCall { origin, kind, name, payload } = call;
+        let id = match origin {
+            Origin::ToolCalls(id) => id,
+            Origin::FunctionCall => Cow::Owned(self.legacy.call(name.clone())),
+        };
+        let kind = if (self.is_custom)(&name) { CallKind::Custom } else { kind };
+        let is_blank = kind == CallKind::Function && payload.trim().is_empty();
+        let payload = if is_blank { Cow::Borrowed("{}") } else { payload };
+        self.entries.push(Entry::Call(Call { id, place, kind, name, payload }));
+    }
+}
+
+/// Ids for calls of the old form, which are answered by name.
+#[derive(Default)]
+struct Legacy<'a> {
+    count: usize,
+    unanswered: BTreeMap<Cow<'a, str>, Vec<String>>,
+}
+
+impl<'a> Legacy<'a> {
+    fn call(&mut self, name: Cow<'a, str>) -> String {
+        self.count += 1;
+        let id = format!("call_legacy_{}", self.count);
+        self.unanswered.entry(name).or_default().push(id.clone());
+        id
+    }
+
+    /// The latest unanswered call of that function; empty where there is none.
+    fn answer(&mut self, name: &str) -> String {
+        self.unanswered.get_mut(name).and_then(Vec::pop).unwrap_or_default()
+    }
+}
+
+fn text_of<'a>(parts: &[Part<'a>]) -> Cow<'a, str> {
+    let mut texts = parts.iter().filter_map(|part| match part {
+        Part::InputText(text) => Some(text),
+        _ => None,
+    });
+    let first = texts.next().cloned().unwrap_or_default();
+    texts.fold(first, |mut whole, text| {
+        whole.to_mut().push_str(text);
+        whole
+    })
+}

@@ -1,0 +1,130 @@
+//! Messages of a Chat request, read by role.
+
+use std::borrow::Cow;
+
+use super::content;
+use crate::error::ProxyError;
+use crate::protocol::codex::request::{Output, Part};
+use crate::protocol::conversation::CallKind;
+use crate::protocol::conversation::json::compact;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::field::Field;
+
+/// One message.
+#[derive(Clone, Debug)]
+pub(super) enum Message<'a> {
+    /// `system` or `developer`: its text.
+    System(Cow<'a, str>),
+    /// `user`.
+    User(Vec<Part<'a>>),
+    /// `assistant`: what it said, and what it called.
+    Assistant(Vec<Part<'a>>, Vec<ToolCall<'a>>),
+    /// `tool`: the id of the call, and what it returned.
+    Tool(Cow<'a, str>, Output<'a>),
+    /// `function`: the name of the function, and what it returned.
+    Function(Cow<'a, str>, Output<'a>),
+}
+
+/// A call as the client tells it.
+#[derive(Clone, Debug)]
+pub(super) struct ToolCall<'a> {
+    pub(super) origin: Origin<'a>,
+    pub(super) kind: CallKind,
+    pub(super) name: Cow<'a, str>,
+    /// Arguments or input; empty where the client has none.
+    pub(super) payload: Cow<'a, str>,
+}
+
+/// Where a call stood.
+#[derive(Clone, Debug)]
+pub(super) enum Origin<'a> {
+    /// In `tool_calls`, with its id (empty: none).
+    ToolCalls(Cow<'a, str>),
+    /// In `function_call`, which has no ids.
+    FunctionCall,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn read(message: &Field<'a, '_>) -> Result<Self, ProxyError> {
+        let members = message.object()?;
+        let role = message.member(&members, "role").ok_or_else(|| message.lacks("role"))?;
+        let content = message.member(&members, "content");
+        let content = content.as_ref();
+        match &*role.text()? {
+            "system" | "developer" => {
+                Ok(Self::System(content.map(content::system_text).transpose()?.unwrap_or_default()))
+            }
+            "user" => Ok(Self::User(content::user_parts(content.ok_or_else(|| message.lacks("content"))?)?)),
+            "assistant" => assistant(message, &members, content),
+            "tool" => {
+                let id = message.member(&members, "tool_call_id").ok_or_else(|| message.lacks("tool_call_id"))?;
+                Ok(Self::Tool(id.text()?, output(content)?))
+            }
+            "function" => {
+                let name = message.member(&members, "name").ok_or_else(|| message.lacks("name"))?;
+                Ok(Self::Function(name.text()?, output(content)?))
+            }
+            _ => Err(role.invalid("must be one of 'system', 'developer', 'user', 'assistant', 'tool' and 'function'")),
+        }
+    }
+}
+
+fn output<'a>(content: Option<&Field<'a, '_>>) -> Result<Output<'a>, ProxyError> {
+    content.map_or(Ok(Output::Text(Cow::Borrowed(""))), content::output)
+}
+
+fn assistant<'a>(
+    message: &Field<'a, '_>,
+    members: &Envelope<'a>,
+    content: Option<&Field<'a, '_>>,
+) -> Result<Message<'a>, ProxyError> {
+    let mut parts = content.map(content::assistant_parts).transpose()?.unwrap_or_default();
+    if let Some(refusal) = message.member(members, "refusal") {
+        parts.extend(content::spoken(refusal.text()?));
+    }
+    let mut calls = Vec::new();
+    if let Some(list) = message.member(members, "tool_calls") {
+        for (index, raw) in list.list()?.into_iter().enumerate() {
+            calls.push(tool_call(&list.element(index, raw))?);
+        }
+    }
+    if let Some(call) = message.member(members, "function_call") {
+        calls.push(called(Origin::FunctionCall, CallKind::Function, &call)?);
+    }
+    Ok(Message::Assistant(parts, calls))
+}
+
+fn tool_call<'a>(call: &Field<'a, '_>) -> Result<ToolCall<'a>, ProxyError> {
+    let members = call.object()?;
+    let id = call.member(&members, "id").map_or(Ok(Cow::Borrowed("")), |id| id.text())?;
+    let custom = call.member(&members, "custom");
+    let kind = match call.member(&members, "type") {
+        None if custom.is_some() => CallKind::Custom,
+        None => CallKind::Function,
+        Some(kind) => match &*kind.text()? {
+            "function" => CallKind::Function,
+            "custom" => CallKind::Custom,
+            _ => return Err(kind.invalid("must be 'function' or 'custom'")),
+        },
+    };
+    let inner = match kind {
+        CallKind::Function => call.member(&members, "function").ok_or_else(|| call.lacks("function"))?,
+        CallKind::Custom => custom.ok_or_else(|| call.lacks("custom"))?,
+    };
+    called(Origin::ToolCalls(id), kind, &inner)
+}
+
+fn called<'a>(origin: Origin<'a>, kind: CallKind, call: &Field<'a, '_>) -> Result<ToolCall<'a>, ProxyError> {
+    let members = call.object()?;
+    let name = call.member(&members, "name").ok_or_else(|| call.lacks("name"))?.text()?;
+    let payload = match kind {
+        CallKind::Function => call.member(&members, "arguments"),
+        CallKind::Custom => call.member(&members, "input"),
+    };
+    let payload = match payload {
+        None => Cow::Borrowed(""),
+        Some(object) if object.is_object() => compact(object.raw().get()),
+        Some(text) => text.text()?,
+    };
+    Ok(ToolCall { origin, kind, name, payload })
+}

@@ -1,0 +1,18 @@
+//! The settings of Chat Completions.
+
+use super::ReasoningField;
+
+/// How Chat requests are translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The system prompt of a request that brings none (`default_instructions`).
+    pub default_instructions: String,
+    /// Where visible reasoning goes (`chat.reasoning_field`).
+    pub reasoning: ReasoningField,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { default_instructions: "You are a helpful assistant.".to_owned(), reasoning: ReasoningField::default() }
+    }
+}

@@ -1,0 +1,174 @@
+//! From a Chat request to the backend's: a pure function, or the prompt cache is lost.
+
+use std::borrow::Cow;
+
+use super::format::{self, Format};
+use super::history::{self, History};
+use super::options::Options;
+use super::reply::{CallStyle, Shape};
+use super::request::{ChatRequest, Tier};
+use super::tools::Toolbox;
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::codex;
+use crate::protocol::codex::request::{Item, Part, Reasoning, Role, ServiceTier, Text, ToolChoice};
+use crate::protocol::conversation::cache;
+use crate::protocol::conversation::history::items;
+use crate::protocol::conversation::pairing::Reach;
+use crate::protocol::model::{Choice, Effort};
+use crate::protocol::{Context, Mode};
+
+/// What a request came to.
+#[derive(Debug)]
+pub struct Translation<'a> {
+    /// What goes upstream.
+    pub upstream: codex::Request<'a>,
+    /// What the client wants back.
+    pub mode: Mode,
+    /// What the way back has to know.
+    pub shape: Shape,
+}
+
+/// Turns a request into the upstream's form.
+///
+/// # Errors
+/// When it names no model, holds nothing to answer, or chooses a tool that it doesn't declare.
+pub fn translate<'a>(
+    mut request: ChatRequest<'a>,
+    context: &mut Context<'_>,
+    options: &Options,
+) -> Result<Translation<'a>, ProxyError> {
+    let name = model_name(&request, context)?;
+    let choice = context.models.resolve(&name);
+    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+
+    let (calls, toolbox) = tools(&mut request);
+    let tool_choice = tool_choice(&mut request, &toolbox)?;
+    let effort = effort(&request, &choice, &toolbox, context);
+
+    let messages = std::mem::take(&mut request.messages);
+    let History { instructions, entries, first_user_text } =
+        history::lay_out(messages, &|name| toolbox.is_custom(name));
+    let mut input = items(entries, Reach::Turn, &mut context.warnings);
+    let instructions = opening(instructions, &mut input, options)?;
+    if matches!(request.format, Some(Format::JsonObject)) {
+        format::ask_for_json(&mut input);
+    }
+
+    let shape = Shape {
+        model: name,
+        includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
+        shows_service_tier: request.service_tier.is_some(),
+        calls,
+        names: toolbox.renamed,
+        flat_custom_tools: toolbox.flat_custom_tools,
+        reasoning: options.reasoning,
+        stop: std::mem::take(&mut request.stop),
+    };
+    let mut upstream = codex::Request {
+        model: Cow::Owned(choice.slug),
+        instructions,
+        input,
+        tools: toolbox.tools,
+        tool_choice,
+        parallel_tool_calls: calls == CallStyle::Tools && request.parallel_tool_calls.unwrap_or(true),
+        reasoning: Reasoning { effort, summary: Some(request.reasoning.summary.take().unwrap_or("auto".into())) },
+        text: text(request.verbosity.take(), request.format.take()),
+        service_tier: service_tier(request.service_tier, choice.is_fast),
+        prompt_cache_key: Cow::Borrowed(""),
+    };
+    upstream.prompt_cache_key = cache_key(request.prompt_cache_key, request.user, context, &upstream, &first_user_text);
+    Ok(Translation { upstream, mode: request.mode, shape })
+}
+
+/// The model as the client named it, in the body or in the path.
+fn model_name(request: &ChatRequest<'_>, context: &Context<'_>) -> Result<String, ProxyError> {
+    let in_body = request.model.as_deref();
+    let name = [in_body, context.path_model].into_iter().flatten().find(|name| !name.trim().is_empty());
+    name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
+}
+
+fn tools<'a>(request: &mut ChatRequest<'a>) -> (CallStyle, Toolbox<'a>) {
+    let (calls, declared) = if request.functions.is_empty() {
+        (CallStyle::Tools, &mut request.tools)
+    } else {
+        (CallStyle::Legacy, &mut request.functions)
+    };
+    let declared = std::mem::take(declared);
+    (calls, Toolbox::new(declared, request.web_search.take()))
+}
+
+fn tool_choice<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>) -> Result<ToolChoice<'a>, ProxyError> {
+    let choice = request.function_call.take().or(request.tool_choice.take());
+    choice.map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(toolbox))
+}
+
+/// The client's member wins over the object, and both over a suffix of the model's name.
+fn effort(
+    request: &ChatRequest<'_>,
+    choice: &Choice,
+    toolbox: &Toolbox<'_>,
+    context: &mut Context<'_>,
+) -> Option<Effort> {
+    let asked = request.effort.or(request.reasoning.effort).or(choice.effort)?;
+    // The backend refuses minimal thought together with a web search.
+    let is_too_little = asked == Effort::Minimal && toolbox.has_web_search;
+    let possible = if is_too_little { Effort::Low } else { asked };
+    let given = context.models.clamp(&choice.slug, possible);
+    if given != asked {
+        context.warnings.note("clamped:reasoning_effort");
+    }
+    Some(given)
+}
+
+/// The instructions. Where the system text is all there is, it becomes the input, which must not
+/// be empty.
+fn opening<'a>(
+    system: Option<Cow<'a, str>>,
+    input: &mut Vec<Item<'a>>,
+    options: &Options,
+) -> Result<Cow<'a, str>, ProxyError> {
+    let usual = || Cow::Owned(options.default_instructions.clone());
+    if !input.is_empty() {
+        return Ok(system.unwrap_or_else(usual));
+    }
+    let text = system.ok_or_else(|| Refusal::invalid("messages", "'messages' must hold something to answer"))?;
+    input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text)] });
+    Ok(usual())
+}
+
+fn text<'a>(verbosity: Option<Cow<'a, str>>, format: Option<Format>) -> Option<Text<'a>> {
+    let format = format.map(|format| Cow::Owned(format.upstream()));
+    (verbosity.is_some() || format.is_some()).then_some(Text { verbosity, format })
+}
+
+fn service_tier(tier: Option<Tier>, is_fast: bool) -> Option<ServiceTier> {
+    match tier {
+        Some(Tier::Priority) => Some(ServiceTier::Priority),
+        Some(Tier::Standard) => None,
+        None => is_fast.then_some(ServiceTier::Priority),
+    }
+}
+
+fn cache_key<'a>(
+    sent: Option<Cow<'a, str>>,
+    user: Option<Cow<'a, str>>,
+    context: &Context<'_>,
+    upstream: &codex::Request<'a>,
+    first_user_text: &str,
+) -> Cow<'a, str> {
+    if let Some(key) = sent.filter(|key| !key.trim().is_empty()) {
+        return cache::fit(key);
+    }
+    if let Some(session) = cache::session(context.headers) {
+        return Cow::Owned(session);
+    }
+    let tools = serde_json::to_vec(&upstream.tools).expect("strings and raw JSON always serialise");
+    Cow::Owned(cache::derive(&[
+        context.key.unwrap_or_default().as_bytes(),
+        user.as_deref().unwrap_or_default().as_bytes(),
+        upstream.model.as_bytes(),
+        upstream.instructions.as_bytes(),
+        &tools,
+        cache::without_reminders(first_user_text).as_bytes(),
+    ]))
+}

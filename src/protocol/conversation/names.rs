@@ -1,0 +1,76 @@
+//! Names and ids in the form that the backend takes: `[A-Za-z0-9_-]{1,64}`.
+//!
+//! Each mapping is a function of the name alone, so that a tool, the choice of it and its calls in
+//! the history agree without a table.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+const MAX_CHARS: usize = 64;
+const KEPT_CHARS: usize = 55;
+
+/// The backend's name for a tool. A name it would refuse keeps what it can of itself, and gets a
+/// hash of the original so that two of them stay apart.
+#[must_use]
+pub fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
+    if is_valid(&name) {
+        return name;
+    }
+    let kept = name.chars().take(KEPT_CHARS).map(|c| if is_plain(c) { c } else { '_' });
+    let mut mapped: String = kept.collect();
+    mapped.push('_');
+    mapped.push_str(&hash(&name, 4));
+    Cow::Owned(mapped)
+}
+
+/// The backend's form of a call id.
+#[must_use]
+pub fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
+    if is_valid(&id) { id } else { Cow::Owned(format!("call_{}", hash(&id, 20))) }
+}
+
+fn is_valid(name: &str) -> bool {
+    (1..=MAX_CHARS).contains(&name.len()) && name.chars().all(is_plain)
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
+/// The first bytes of a text's SHA-256, in hex digits.
+fn hash(text: &str, bytes: usize) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(bytes).fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::{call_id, tool_name};
+
+    #[test]
+    fn valid_names_stay_as_they_are() {
+        let longest = "a".repeat(64);
+        for name in ["get_weather", "a-B_9", longest.as_str()] {
+            assert!(matches!(tool_name(name.into()), Cow::Borrowed(same) if same == name));
+            assert!(matches!(call_id(name.into()), Cow::Borrowed(same) if same == name));
+        }
+    }
+
+    #[test]
+    fn odd_names_become_valid_and_stay_apart() {
+        assert_eq!(tool_name("fs.read".into()), "fs_read_4074bc02");
+        assert_ne!(tool_name("fs.read".into()), tool_name("fs:read".into()));
+        for odd in ["", "é", "a b", &"x".repeat(65), &"日本".repeat(100)] {
+            for mapped in [tool_name(odd.into()), call_id(odd.into())] {
+                assert!(super::is_valid(&mapped), "{odd} became {mapped}");
+            }
+        }
+    }
+}

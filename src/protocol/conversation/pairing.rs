@@ -1,0 +1,234 @@
+//! Which output answers which call, and under which id, whatever happened to the history.
+//!
+//! The backend wants one output for each call, and each call id once. Histories come damaged by
+//! compaction, interruption and models that count their calls from zero on every turn. This is the
+//! decision alone, over marks that stand for the items of any dialect; linear in their number.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::names;
+use crate::protocol::Warnings;
+
+/// What pairing sees of an item.
+#[derive(Clone, Debug)]
+pub enum Mark<'m> {
+    /// A message of the user or the assistant begins.
+    Turn,
+    /// A call: its id as the client sent it (empty: none), and where it stands in the request.
+    Call(&'m str, (usize, usize)),
+    /// An output: the id of its call as the client sent it.
+    Output(&'m str),
+    /// Anything else.
+    Other,
+}
+
+/// How far from its call an output may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Before the next message of the user or the assistant.
+    Turn,
+    /// Anywhere after it.
+    Conversation,
+}
+
+/// What became of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A call: its id upstream, and whether an output answers it.
+    Call(String, Answered),
+    /// An output: the position of the call that it answers.
+    Answers(usize),
+    /// An output whose call is not there.
+    Orphan,
+    /// A further output for a call that has one.
+    Repeated,
+    /// No call and no output.
+    Other,
+}
+
+/// Whether a call has an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// It has.
+    Yes,
+    /// It has none.
+    No,
+}
+
+/// Decides over all items, one verdict for each mark. Notes orphans, repeated outputs and reused ids.
+pub fn pair<'m>(marks: impl IntoIterator<Item = Mark<'m>>, reach: Reach, warnings: &mut Warnings) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let mut ids = CallIds::default();
+    let mut open = OpenCalls::default();
+    for mark in marks {
+        let position = verdicts.len();
+        let verdict = match mark {
+            Mark::Turn if reach == Reach::Turn => {
+                open = OpenCalls::default();
+                Verdict::Other
+            }
+            Mark::Turn | Mark::Other => {
+                open.end_group();
+                Verdict::Other
+            }
+            Mark::Call(id, place) => {
+                open.add(id, position);
+                Verdict::Call(ids.assign(id, place, warnings), Answered::No)
+            }
+            Mark::Output(id) => {
+                open.end_group();
+                open.answer(id, warnings)
+            }
+        };
+        if let Verdict::Answers(call) = verdict
+            && let Some(Verdict::Call(_, answered)) = verdicts.get_mut(call)
+        {
+            *answered = Answered::Yes;
+        }
+        verdicts.push(verdict);
+    }
+    verdicts
+}
+
+/// The ids given out so far.
+#[derive(Default)]
+struct CallIds<'m> {
+    uses: BTreeMap<&'m str, usize>,
+    taken: BTreeSet<String>,
+}
+
+impl<'m> CallIds<'m> {
+    fn assign(&mut self, id: &'m str, (message, call): (usize, usize), warnings: &mut Warnings) -> String {
+        if id.is_empty() {
+            let generated = format!("call_m{message}_{call}");
+            self.taken.insert(generated.clone());
+            return generated;
+        }
+        let uses = self.uses.entry(id).or_default();
+        loop {
+            *uses += 1;
+            let wanted = if *uses == 1 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id}_{uses}")) };
+            let upstream = names::call_id(wanted).into_owned();
+            if self.taken.insert(upstream.clone()) {
+                if *uses > 1 {
+                    warnings.note("repaired:duplicate_tool_call_id");
+                }
+                return upstream;
+            }
+        }
+    }
+}
+
+/// The calls that an output can still answer.
+#[derive(Default)]
+struct OpenCalls<'m> {
+    /// For each id its groups of adjacent calls, latest last; empty when all are answered.
+    groups: BTreeMap<&'m str, Vec<(usize, VecDeque<usize>)>>,
+    group: usize,
+}
+
+impl<'m> OpenCalls<'m> {
+    fn end_group(&mut self) {
+        self.group += 1;
+    }
+
+    fn add(&mut self, id: &'m str, position: usize) {
+        let groups = self.groups.entry(id).or_default();
+        match groups.last_mut() {
+            Some((group, calls)) if *group == self.group => calls.push_back(position),
+            _ => groups.push((self.group, VecDeque::from([position]))),
+        }
+    }
+
+    fn answer(&mut self, id: &str, warnings: &mut Warnings) -> Verdict {
+        let Some(groups) = self.groups.get_mut(id) else {
+            warnings.note("repaired:orphan_tool_output");
+            return Verdict::Orphan;
+        };
+        let call = groups.last_mut().and_then(|(_, calls)| calls.pop_front());
+        groups.pop_if(|(_, calls)| calls.is_empty());
+        match call {
+            Some(call) => Verdict::Answers(call),
+            None => {
+                warnings.note("repaired:duplicate_tool_output");
+                Verdict::Repeated
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answered, Mark, Reach, Verdict, pair};
+    use crate::protocol::Warnings;
+
+    fn judge(marks: &[Mark<'static>], reach: Reach) -> (Vec<Verdict>, Vec<String>) {
+        let mut warnings = Warnings::default();
+        let verdicts = pair(marks.iter().cloned(), reach, &mut warnings);
+        (verdicts, warnings.tokens().to_vec())
+    }
+
+    fn call(id: &str, answered: Answered) -> Verdict {
+        Verdict::Call(id.to_owned(), answered)
+    }
+
+    const AT: (usize, usize) = (0, 0);
+
+    #[test]
+    fn an_output_answers_the_call_of_its_turn() {
+        use Mark::{Call, Output, Turn};
+        let (verdicts, tokens) =
+            judge(&[Turn, Call("a", AT), Call("b", AT), Output("b"), Turn, Output("a")], Reach::Turn);
+        assert_eq!(verdicts[1..4], [call("a", Answered::No), call("b", Answered::Yes), Verdict::Answers(2)]);
+        assert_eq!(verdicts[5], Verdict::Orphan);
+        assert_eq!(tokens, ["repaired:orphan_tool_output"]);
+    }
+
+    #[test]
+    fn with_a_longer_reach_the_latest_group_is_answered_first() {
+        use Mark::{Call, Other, Output, Turn};
+        let marks = [
+            Call("a", AT),
+            Turn,
+            Call("a", AT),
+            Call("a", AT),
+            Other,
+            Output("a"),
+            Output("a"),
+            Output("a"),
+            Output("a"),
+        ];
+        let (verdicts, tokens) = judge(&marks, Reach::Conversation);
+        assert_eq!(verdicts[5..], [Verdict::Answers(2), Verdict::Answers(3), Verdict::Answers(0), Verdict::Repeated]);
+        assert_eq!(tokens, ["repaired:duplicate_tool_call_id", "repaired:duplicate_tool_output"]);
+    }
+
+    #[test]
+    fn every_id_upstream_is_unique() {
+        use Mark::{Call, Turn};
+        let marks =
+            [Call("a", AT), Call("a", AT), Turn, Call("a_2", AT), Call("", (3, 1)), Call("a", AT), Call("é", AT)];
+        let (verdicts, _) = judge(&marks, Reach::Turn);
+        let mut ids: Vec<_> = verdicts
+            .iter()
+            .filter_map(|verdict| match verdict {
+                Verdict::Call(id, _) => Some(id.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ids[..5], ["a", "a_2", "a_2_2", "call_m3_1", "a_3"]);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 6);
+    }
+
+    #[test]
+    fn outputs_answer_calls_of_one_id_in_order() {
+        use Mark::{Call, Output};
+        let (verdicts, tokens) =
+            judge(&[Call("a", AT), Call("a", AT), Output("a"), Output("a"), Output("a")], Reach::Turn);
+        assert_eq!(verdicts[2..], [Verdict::Answers(0), Verdict::Answers(1), Verdict::Repeated]);
+        assert_eq!(tokens, ["repaired:duplicate_tool_call_id", "repaired:duplicate_tool_output"]);
+    }
+}
