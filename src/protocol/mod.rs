@@ -14,6 +14,8 @@
 pub mod chat;
 pub mod codex;
 pub mod conversation;
+pub mod envelope;
+pub mod field;
 pub mod model;
 pub mod sse;
 pub mod text;

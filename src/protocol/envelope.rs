@@ -1,0 +1,111 @@
+//! A JSON object whose members stay in order and unread.
+//!
+//! Requests are read member by member, so that the field at fault can be named, and so that what
+//! nobody understands can be carried byte for byte. An envelope borrows everything; a duplicate
+//! member is no error, and the last one counts.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::protocol::text::Str;
+
+/// The members of an object: name and unread value.
+#[derive(Clone, Debug, Default)]
+pub struct Envelope<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Envelope<'a> {
+    /// Reads the text of an object.
+    ///
+    /// # Errors
+    /// When it is not JSON, or not an object.
+    pub fn parse(text: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    /// The value of a member; of the last one, where several have the name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rfind(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+
+    /// All members, as they came.
+    #[must_use]
+    pub fn members(&self) -> &[(Cow<'a, str>, &'a RawValue)] {
+        &self.0
+    }
+
+    /// Takes out every member of that name; says whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(key, _)| key != name);
+        self.0.len() < before
+    }
+
+    /// Adds a member at the end.
+    pub fn push(&mut self, name: &'a str, value: &'a RawValue) {
+        self.0.push((Cow::Borrowed(name), value));
+    }
+
+    /// Whether there is no member.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Envelope<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, *value)))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EnvelopeVisitor)
+    }
+}
+
+struct EnvelopeVisitor;
+
+impl<'de> Visitor<'de> for EnvelopeVisitor {
+    type Value = Envelope<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((name, value)) = map.next_entry::<Str<'de>, &'de RawValue>()? {
+            members.push((name.into_cow(), value));
+        }
+        Ok(Envelope(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Envelope;
+
+    #[test]
+    fn order_and_bytes_survive() {
+        let text = r#"{"b":1.0e2,"a":{"x" : 1},"b":2}"#;
+        let envelope = Envelope::parse(text).unwrap();
+        assert_eq!(serde_json::to_string(&envelope).unwrap(), text);
+        assert_eq!(envelope.get("b").unwrap().get(), "2");
+        assert!(Envelope::parse("[]").is_err());
+    }
+
+    #[test]
+    fn members_come_and_go() {
+        let mut envelope = Envelope::parse(r#"{"a":1,"b":2,"a":3}"#).unwrap();
+        assert!(envelope.remove("a"));
+        assert!(!envelope.remove("a"));
+        envelope.push("c", envelope.get("b").unwrap());
+        assert_eq!(serde_json::to_string(&envelope).unwrap(), r#"{"b":2,"c":2}"#);
+    }
+}

@@ -1,0 +1,206 @@
+//! Which model a request means: aliases, prefixes and suffixes, and what the catalogue knows.
+//!
+//! Names the backend may know are passed on unchanged, so that a new model works without a
+//! release; the catalogue only adds what is known about a model (efforts, windows).
+
+mod catalogue;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use catalogue::{Catalogue, CatalogueError, Model};
+
+/// How hard the model thinks, lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    /// Not at all.
+    None,
+    /// Hardly.
+    Minimal,
+    /// A little.
+    Low,
+    /// Normally.
+    Medium,
+    /// Hard.
+    High,
+    /// Very hard.
+    Xhigh,
+    /// As hard as it can.
+    Max,
+}
+
+/// The owner's naming rules (`model_aliases`, `default_model`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// A name that clients use, and the model (with suffixes, if wanted) that it means.
+    pub aliases: BTreeMap<String, String>,
+    /// What `default` and `claude-*` names mean; `None`: the catalogue's first.
+    pub default_model: Option<String>,
+}
+
+/// Everything a dialect needs to choose a model. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Models {
+    /// What the backend offers, as last heard.
+    pub catalogue: Arc<Catalogue>,
+    /// The owner's rules.
+    pub rules: Arc<Rules>,
+}
+
+/// What a model name came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The backend's name.
+    pub slug: String,
+    /// The effort in the name, if there was one.
+    pub effort: Option<Effort>,
+    /// Whether the name asked for the fast tier.
+    pub is_fast: bool,
+}
+
+impl Effort {
+    /// All efforts that the backend has words for, lowest first.
+    pub const ALL: [Self; 7] = [Self::None, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::Xhigh, Self::Max];
+
+    /// The effort of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|effort| effort.as_str() == name)
+    }
+
+    /// The effort that a person means: `ultra` is a name that the official client sends as `xhigh`.
+    #[must_use]
+    pub fn asked(name: &str) -> Option<Self> {
+        if name == "ultra" { Some(Self::Xhigh) } else { Self::parse(name) }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Xhigh => "xhigh",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// The two things a suffix can ask for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suffix {
+    Effort(Effort),
+    Fast,
+}
+
+impl Models {
+    /// What `name` means: aliases, `openai/` and `codex/` prefixes, `-fast`, `-<effort>` and `(<effort>)` suffixes.
+    ///
+    /// What the client wrote wins over what an alias adds. Each alias counts once, so that rules
+    /// that lead in a circle still end.
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> Choice {
+        let mut choice = Choice { slug: name.trim().to_owned(), effort: None, is_fast: false };
+        let mut followed = BTreeSet::new();
+        loop {
+            let stripped = self.strip(&mut choice, &followed);
+            match self.target(&stripped).filter(|_| followed.insert(stripped.clone())) {
+                Some(target) => target.trim().clone_into(&mut choice.slug),
+                None => {
+                    choice.slug = stripped;
+                    return choice;
+                }
+            }
+        }
+    }
+
+    /// The nearest effort that the model takes (ties to the lower); unchanged where nothing is known.
+    #[must_use]
+    pub fn clamp(&self, slug: &str, effort: Effort) -> Effort {
+        let known = self.catalogue.find(slug).map_or(&[][..], |model| &model.efforts);
+        let distance = |candidate: Effort| (candidate as u8).abs_diff(effort as u8);
+        known.iter().copied().min_by_key(|&candidate| (distance(candidate), candidate)).unwrap_or(effort)
+    }
+
+    /// The catalogue's name that looks most like `slug`, for an error about a model that does not
+    /// exist; `None` where the catalogue has it, or nothing comes near.
+    #[must_use]
+    pub fn suggest(&self, slug: &str) -> Option<String> {
+        const LIKENESS: f64 = 0.8;
+        if self.catalogue.find(slug).is_some() {
+            return None;
+        }
+        let wanted = slug.to_lowercase();
+        let rated = self.catalogue.models().iter().filter(|model| model.is_listed).map(|model| {
+            let likeness = strsim::normalized_damerau_levenshtein(&wanted, &model.slug);
+            (likeness.max(strsim::jaro_winkler(&wanted, &model.slug) - 0.1), model)
+        });
+        let (likeness, best) =
+            rated.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.priority.cmp(&one.1.priority)))?;
+        (likeness >= LIKENESS).then(|| best.slug.clone())
+    }
+
+    /// Takes prefixes and suffixes off, up to a name that has a meaning as it stands. A word that
+    /// has been set before is not overwritten, but still taken off once for each name.
+    fn strip(&self, choice: &mut Choice, followed: &BTreeSet<String>) -> String {
+        let mut rest = choice.slug.as_str();
+        let (mut effort, mut fast) = (None, None);
+        while !self.stands(rest, followed) {
+            if let Some(bare) = strip_prefix(rest) {
+                rest = bare;
+                continue;
+            }
+            match strip_suffix(rest) {
+                Some((bare, Suffix::Effort(word))) if effort.is_none() => (rest, effort) = (bare, Some(word)),
+                Some((bare, Suffix::Fast)) if fast.is_none() => (rest, fast) = (bare, Some(true)),
+                _ => break,
+            }
+        }
+        let rest = rest.to_owned();
+        choice.effort = choice.effort.or(effort);
+        choice.is_fast |= fast.is_some();
+        rest
+    }
+
+    fn stands(&self, name: &str, followed: &BTreeSet<String>) -> bool {
+        let is_alias = self.rules.aliases.contains_key(name) && !followed.contains(name);
+        is_alias || self.catalogue.find(name).is_some()
+    }
+
+    fn target(&self, name: &str) -> Option<&str> {
+        if let Some(target) = self.rules.aliases.get(name) {
+            return Some(target);
+        }
+        let is_open = name == "default" || name.starts_with("claude-");
+        if !is_open || self.catalogue.find(name).is_some() {
+            return None;
+        }
+        let first = || self.catalogue.first_listed().map(|model| model.slug.as_str());
+        self.rules.default_model.as_deref().or_else(first)
+    }
+}
+
+fn strip_prefix(name: &str) -> Option<&str> {
+    let bare = name.strip_prefix("openai/").or_else(|| name.strip_prefix("codex/"))?;
+    (!bare.is_empty()).then_some(bare)
+}
+
+fn strip_suffix(name: &str) -> Option<(&str, Suffix)> {
+    let (bare, suffix) = match name.strip_suffix(')').and_then(|open| open.rsplit_once('(')) {
+        Some((bare, word)) => (bare.trim_end(), Suffix::Effort(Effort::asked(word.trim())?)),
+        None => {
+            let (bare, word) = name.rsplit_once('-')?;
+            (bare, if word == "fast" { Suffix::Fast } else { Suffix::Effort(Effort::asked(word)?) })
+        }
+    };
+    (!bare.is_empty()).then_some((bare, suffix))
+}
+
+#[cfg(test)]
+mod tests;

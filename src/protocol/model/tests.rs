@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use super::{Catalogue, Choice, Effort, Models, Rules};
+
+fn models(aliases: &[(&str, &str)], default_model: Option<&str>) -> Models {
+    let catalogue = br#"{"models":[
+        {"slug":"gpt-6-sol","priority":2,"supported_reasoning_levels":["low","medium","xhigh"]},
+        {"slug":"gpt-6-luna","priority":3},
+        {"slug":"gpt-5-codex-max","priority":4},
+        {"slug":"hidden","priority":1,"visibility":"hide"}]}"#;
+    let aliases = aliases.iter().map(|(name, target)| ((*name).to_owned(), (*target).to_owned())).collect();
+    Models {
+        catalogue: Arc::new(Catalogue::parse(catalogue).unwrap()),
+        rules: Arc::new(Rules { aliases, default_model: default_model.map(str::to_owned) }),
+    }
+}
+
+fn choice(slug: &str, effort: Option<Effort>, is_fast: bool) -> Choice {
+    Choice { slug: slug.to_owned(), effort, is_fast }
+}
+
+#[test]
+fn suffixes_and_prefixes_are_taken_off() {
+    let models = models(&[], None);
+    for (name, expected) in [
+        ("gpt-6-sol", choice("gpt-6-sol", None, false)),
+        ("gpt-6-sol-high", choice("gpt-6-sol", Some(Effort::High), false)),
+        ("gpt-6-sol(high)", choice("gpt-6-sol", Some(Effort::High), false)),
+        ("gpt-6-sol (ultra)", choice("gpt-6-sol", Some(Effort::Xhigh), false)),
+        ("gpt-6-sol-fast", choice("gpt-6-sol", None, true)),
+        ("gpt-6-sol-low-fast", choice("gpt-6-sol", Some(Effort::Low), true)),
+        ("gpt-6-sol-fast-low", choice("gpt-6-sol", Some(Effort::Low), true)),
+        ("openai/gpt-6-sol(max)-fast", choice("gpt-6-sol", Some(Effort::Max), true)),
+        ("codex/gpt-6-sol-fast(none)", choice("gpt-6-sol", Some(Effort::None), true)),
+        (" gpt-6-sol ", choice("gpt-6-sol", None, false)),
+    ] {
+        assert_eq!(models.resolve(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_slug_that_ends_like_a_suffix_wins_unstripped() {
+    let models = models(&[], None);
+    assert_eq!(models.resolve("gpt-5-codex-max"), choice("gpt-5-codex-max", None, false));
+    assert_eq!(models.resolve("gpt-5-codex-max-low"), choice("gpt-5-codex-max", Some(Effort::Low), false));
+}
+
+#[test]
+fn unknown_names_pass_unchanged() {
+    let models = models(&[], None);
+    for name in ["gpt-9", "o7", "gpt-9(loud)", "-high", "(high)", "openai/", "-", "a/b", "gpt-9-", ")("] {
+        assert_eq!(models.resolve(name), choice(name, None, false), "{name}");
+    }
+    assert_eq!(models.resolve("gpt-9-x-high-low"), choice("gpt-9-x-high", Some(Effort::Low), false));
+}
+
+#[test]
+fn open_names_mean_the_default() {
+    let first = models(&[], None);
+    assert_eq!(first.resolve("default"), choice("gpt-6-sol", None, false));
+    assert_eq!(first.resolve("claude-opus-4-5-high"), choice("gpt-6-sol", Some(Effort::High), false));
+    let set = models(&[("claude-haiku", "gpt-6-luna-low")], Some("gpt-9-fast"));
+    assert_eq!(set.resolve("claude-sonnet"), choice("gpt-9", None, true));
+    assert_eq!(set.resolve("claude-haiku"), choice("gpt-6-luna", Some(Effort::Low), false));
+    assert_eq!(Models::default().resolve("claude-sonnet"), choice("claude-sonnet", None, false));
+}
+
+#[test]
+fn what_the_client_wrote_wins_over_what_an_alias_adds() {
+    let models = models(&[("mini", "gpt-6-luna-low-fast"), ("small", "mini")], None);
+    assert_eq!(models.resolve("mini"), choice("gpt-6-luna", Some(Effort::Low), true));
+    assert_eq!(models.resolve("small(high)"), choice("gpt-6-luna", Some(Effort::High), true));
+    assert_eq!(models.resolve("openai/mini"), choice("gpt-6-luna", Some(Effort::Low), true));
+}
+
+#[test]
+fn aliases_in_a_circle_end() {
+    let models =
+        models(&[("a", "b-high"), ("b", "a-fast"), ("gpt-6-sol", "gpt-6-sol-low"), ("self", "self")], Some("default"));
+    assert_eq!(models.resolve("a"), choice("a", Some(Effort::High), true));
+    assert_eq!(models.resolve("gpt-6-sol"), choice("gpt-6-sol", Some(Effort::Low), false));
+    assert_eq!(models.resolve("self"), choice("self", None, false));
+    assert_eq!(models.resolve("default"), choice("default", None, false));
+    assert_eq!(models.resolve("claude-x"), choice("default", None, false));
+}
+
+#[test]
+fn an_effort_is_clamped_to_the_nearest_lower_on_ties() {
+    let models = models(&[], None);
+    for (asked, given) in [
+        (Effort::None, Effort::Low),
+        (Effort::Minimal, Effort::Low),
+        (Effort::Medium, Effort::Medium),
+        (Effort::High, Effort::Medium),
+        (Effort::Max, Effort::Xhigh),
+    ] {
+        assert_eq!(models.clamp("gpt-6-sol", asked), given, "{asked:?}");
+    }
+    assert_eq!(models.clamp("gpt-6-luna", Effort::Max), Effort::Max, "the catalogue lists no efforts");
+    assert_eq!(models.clamp("gpt-9", Effort::None), Effort::None, "not in the catalogue");
+}
+
+#[test]
+fn a_slip_of_the_pen_is_recognised() {
+    let models = models(&[], None);
+    assert_eq!(models.suggest("gpt6-sol").as_deref(), Some("gpt-6-sol"));
+    assert_eq!(models.suggest("GPT-6-Lunar").as_deref(), Some("gpt-6-luna"));
+    assert_eq!(models.suggest("gpt-6-sol"), None, "it exists");
+    assert_eq!(models.suggest("llama"), None, "nothing comes near");
+    assert_eq!(Models::default().suggest("gpt-6-sol"), None, "nothing is known");
+}
