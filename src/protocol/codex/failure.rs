@@ -2,9 +2,9 @@
 //!
 //! A failure comes as an HTTP answer or as an event of the stream; its code, message and parameter
 //! stand in a different place in each of a dozen shapes. They are kept as the backend wrote them.
-//! Where it sent nothing that a client may see (a web page, an empty body), the message is ours;
-//! where it named a failure only in words, the code is ours. Reading is total: no bytes make it
-//! fail, and no web page becomes a message.
+//! Where it sent nothing that a client may see (a web page, an empty body), the message is ours,
+//! and so is the one about a spent quota, which has to name plan and time. Reading is total: no
+//! bytes make it fail, and no web page becomes a message.
 
 mod fault;
 mod wait;
@@ -97,7 +97,7 @@ impl Report<'_> {
             fault,
             status: self.status,
             message: self.wording(fault, message, code.as_deref(), error, &times),
-            code: code.or_else(|| fault::code_of_words(fault).map(str::to_owned)),
+            code,
             param,
             request_id: self.header("x-oai-request-id").or_else(|| self.header("x-request-id")).map(str::to_owned),
             retry_after: times.retry_after(fault),
@@ -141,8 +141,6 @@ impl Report<'_> {
                 let plan = text_of(&error["plan_type"]).or_else(|| self.header("x-codex-plan-type"));
                 times.usage_limit_message(plan)
             }
-            Fault::ClientVersion => format!("{message} (raise the setting upstream.client_version)"),
-            Fault::Unauthorized => format!("{message}; sign in again with `codex-proxy login`"),
             _ => message,
         }
     }

@@ -26,16 +26,6 @@ pub(super) fn classify(evidence: &Evidence<'_>) -> Fault {
         .unwrap_or_else(|| by_status(evidence))
 }
 
-/// The code that we give a failure which the backend names only in words.
-pub(super) fn code_of_words(fault: Fault) -> Option<&'static str> {
-    match fault {
-        Fault::ModelNotFound => Some("model_not_found"),
-        Fault::ClientVersion => Some("client_version_too_old"),
-        Fault::Challenge => Some("cloudflare_challenge"),
-        _ => None,
-    }
-}
-
 fn settled(evidence: &Evidence<'_>) -> Option<Fault> {
     match evidence.status {
         _ if evidence.is_challenge => Some(Fault::Challenge),
