@@ -1,5 +1,7 @@
 //! The upstream client against a scripted backend: attempts, commit point, cancelling, catalogue.
 
+#![cfg(test)]
+
 #[path = "support/upstream.rs"]
 mod fake;
 
@@ -168,7 +170,7 @@ async fn the_headers_that_leave_are_the_few_that_are_needed() {
     for (name, value) in want {
         assert_eq!(sent.header(name), value, "{name}");
     }
-    let mut names: Vec<_> = sent.headers.keys().map(|name| name.as_str()).collect();
+    let mut names: Vec<_> = sent.headers.keys().map(http::HeaderName::as_str).collect();
     names.retain(|name| !want.iter().any(|(known, _)| known == name));
     names.sort_unstable();
     assert_eq!(names, ["content-length", "host"]);
@@ -471,6 +473,17 @@ async fn nobody_listening_is_told_with_the_cause() {
     let error = upstream.open(request(), &Hints::default()).await.unwrap_err();
     let ProxyError::Unreachable { cause } = error else { panic!("{error:?}") };
     assert!(cause.to_lowercase().contains("refused") && !cause.contains("at_0"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_too_long_is_told_as_such() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let limit = SECOND / 5;
+    let http = HttpClient::new(net::Settings { connect_timeout: limit, ca_file: None, proxy: None });
+    let upstream = Upstream::new(Settings { max_retries: 0, ..settings(&url) }, http, Arc::new(Tokens::default()));
+    let error = upstream.open(request(), &Hints::default()).await.unwrap_err();
+    assert!(matches!(error, ProxyError::Silent { phase: Phase::Connecting, limit: l } if l == limit), "{error:?}");
 }
 
 #[tokio::test]

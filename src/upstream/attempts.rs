@@ -152,15 +152,15 @@ mod tests {
         ProxyError::Upstream(Box::new(failure))
     }
 
-    fn again(milliseconds: u64) -> Option<Retry> {
-        Some(Retry { after: Duration::from_millis(milliseconds), change: Change::Nothing })
+    fn again(milliseconds: u64) -> Retry {
+        Retry { after: Duration::from_millis(milliseconds), change: Change::Nothing }
     }
 
     #[test]
     fn transient_failures_are_repeated_until_the_count_is_spent() {
         let mut attempts = Attempts::new(2, BUDGET);
-        assert_eq!(attempts.judge(&answer(500, ""), MIDDLE), again(200));
-        assert_eq!(attempts.judge(&ProxyError::Truncated { cause: None }, MIDDLE), again(400));
+        assert_eq!(attempts.judge(&answer(500, ""), MIDDLE), Some(again(200)));
+        assert_eq!(attempts.judge(&ProxyError::Truncated { cause: None }, MIDDLE), Some(again(400)));
         assert_eq!(attempts.judge(&answer(500, ""), MIDDLE), None);
     }
 
@@ -199,12 +199,12 @@ mod tests {
 
     #[test]
     fn a_wait_that_is_asked_for_is_kept_unless_it_is_too_long() {
-        assert_eq!(Attempts::new(1, BUDGET).judge(&waiting(20), MIDDLE), again(20_000));
+        assert_eq!(Attempts::new(1, BUDGET).judge(&waiting(20), MIDDLE), Some(again(20_000)));
         assert_eq!(Attempts::new(1, BUDGET).judge(&waiting(21), MIDDLE), None);
         let mut attempts = Attempts::new(5, BUDGET);
         assert!(attempts.judge(&waiting(20), MIDDLE).is_some());
         assert_eq!(attempts.judge(&waiting(11), MIDDLE), None);
-        assert_eq!(attempts.judge(&waiting(10), MIDDLE), again(10_000));
+        assert_eq!(attempts.judge(&waiting(10), MIDDLE), Some(again(10_000)));
     }
 
     #[test]

@@ -88,6 +88,17 @@ async fn refusal(response: reqwest::Response) -> ProxyError {
     ProxyError::Upstream(Box::new(failure))
 }
 
+/// An error as it may stand in a log: without the backend's message, which may repeat the prompt.
+pub(super) fn loggable(error: &ProxyError) -> String {
+    match error {
+        ProxyError::Upstream(failure) => {
+            let (status, code) = (failure.status.unwrap_or_default(), failure.code.as_deref().unwrap_or_default());
+            format!("{:?} {status} {code}", failure.fault).trim_end().to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
 enum Body {
     Whole(Bytes),
     /// Too long, too slow, or broken off.

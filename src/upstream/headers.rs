@@ -67,7 +67,9 @@ impl Caller<'_> {
         token.set_sensitive(true);
         headers.insert(AUTHORIZATION, token);
         let account = HeaderValue::from_str(&self.bearer.account.id).map_err(|_| unusable("the account id"))?;
-        headers.insert(ACCOUNT, account);
+        if !account.is_empty() {
+            headers.insert(ACCOUNT, account);
+        }
         if self.bearer.account.is_fedramp {
             headers.insert(FEDRAMP, HeaderValue::from_static("true"));
         }

@@ -15,6 +15,7 @@ mod sign;
 mod stream;
 pub mod version;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,11 +23,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::bearer::{Bearer, TokenSource};
-use crate::error::ProxyError;
+use crate::error::{Fault, ProxyError};
 use crate::net::{Endpoint, HttpClient};
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
@@ -130,10 +131,8 @@ impl Upstream {
         let mut repairs = Vec::new();
         loop {
             let omitted = self.refused();
-            let on_refused = match attempts.may_replace_token() {
-                true => OnRefusedToken::Report,
-                false => OnRefusedToken::FallBack,
-            };
+            let on_refused =
+                if attempts.may_replace_token() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
             let error = match self.attempt(&request, &omitted, hints, &bearer, on_refused).await {
                 Ok(mut answer) => {
                     answer.warnings = left_out(&request, &omitted);
@@ -143,7 +142,8 @@ impl Upstream {
                 Err(error) => error,
             };
             let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
-            tracing::info!(%error, change = ?retry.change, wait_ms = retry.after.as_millis(), "trying upstream again");
+            let cause = client::loggable(&error);
+            tracing::info!(cause, change = ?retry.change, wait = ?retry.after, "trying upstream again");
             match retry.change {
                 Change::Nothing => sleep(retry.after).await,
                 Change::FreshToken => bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?,
@@ -211,7 +211,7 @@ impl Upstream {
     pub async fn refresh_catalogue(&self) -> Result<(), ProxyError> {
         let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
         match self.fetch_catalogue(&bearer).await {
-            Err(ProxyError::Upstream(failure)) if failure.fault == crate::error::Fault::Unauthorized => {
+            Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
                 let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
                 self.fetch_catalogue(&bearer).await
             }
@@ -248,6 +248,7 @@ impl Upstream {
             match self.refresh_catalogue().await {
                 Ok(()) => {
                     pause = CATALOGUE_PAUSE;
+                    self.find_route().await;
                     // Either way it is time to ask again.
                     let _ = timeout(CATALOGUE_INTERVAL, self.shelf.outdated()).await;
                 }
@@ -256,11 +257,19 @@ impl Upstream {
                     self.wait_for_sign_in(&mut pause).await;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the model catalogue could not be refreshed");
+                    let cause = client::loggable(&error);
+                    tracing::warn!(cause, "the model catalogue could not be refreshed");
                     sleep(pause).await;
                     pause = (pause * 2).min(CATALOGUE_INTERVAL);
                 }
             }
+        }
+    }
+
+    /// Asks for the route before a request has to wait for it; one that fails is asked for again then.
+    async fn find_route(&self) {
+        if let Ok(bearer) = self.tokens.bearer().await {
+            let _ = self.routing.find(&self.http, &self.caller(&bearer), OnRefusedToken::Report).await;
         }
     }
 
@@ -300,7 +309,7 @@ fn left_out(request: &codex::Request<'_>, omitted: &Omissions) -> Vec<String> {
 }
 
 fn has_member(body: &[u8], member: &str) -> bool {
-    let members: Result<HashMap<String, IgnoredAny>, _> = serde_json::from_slice(body);
+    let members: Result<HashMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_slice(body);
     members.is_ok_and(|members| members.contains_key(member))
 }
 

@@ -4,9 +4,9 @@
 //! whether the response has begun, whether something of the answer is there, and whether it is
 //! over. An event that can't be read says nothing.
 
-use serde::Deserialize;
+use std::borrow::Cow;
 
-use crate::protocol::text::Str;
+use serde::Deserialize;
 
 /// What an event means for the attempt loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Sign {
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Str<'a>,
+    kind: Cow<'a, str>,
 }
 
 impl Sign {
@@ -36,9 +36,7 @@ impl Sign {
     pub(super) fn of(data: &[u8]) -> Self {
         match leading_kind(data) {
             Some(kind) => Self::of_kind(kind),
-            None => {
-                serde_json::from_slice::<Head<'_>>(data).map_or(Self::Nothing, |head| Self::of_kind(head.kind.as_str()))
-            }
+            None => serde_json::from_slice::<Head<'_>>(data).map_or(Self::Nothing, |head| Self::of_kind(&head.kind)),
         }
     }
 
@@ -55,7 +53,7 @@ impl Sign {
                 Self::Nothing
             }
             _ if !kind.starts_with("response.") => Self::Nothing,
-            _ if kind.ends_with(".delta") => Self::Delta,
+            _ if kind.rsplit('.').next() == Some("delta") => Self::Delta,
             _ => Self::Item,
         }
     }

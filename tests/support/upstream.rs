@@ -154,8 +154,8 @@ impl Script {
     }
 
     fn head(self, status: u16, headers: &[(&str, &str)]) -> Self {
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        self.send(&format!("HTTP/1.1 {status} Status\r\n{headers}\r\n"))
+        let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        self.send(&format!("HTTP/1.1 {status} Status\r\n{}\r\n\r\n", lines.join("\r\n")))
     }
 
     fn send(self, bytes: &str) -> Self {
@@ -246,11 +246,11 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 Step::Send(bytes) => stream.write_all(&bytes).await?,
                 Step::Wait(gate) => tokio::select! {
                     () = gate.0.notified() => {}
-                    () = client_gone(&mut stream) => return shared.count_hang_up(),
+                    () = client_gone(&mut stream) => return Ok(shared.count_hang_up()),
                 },
                 Step::Hang => {
                     client_gone(&mut stream).await;
-                    return shared.count_hang_up();
+                    return Ok(shared.count_hang_up());
                 }
                 Step::Close => return Ok(()),
                 Step::Reset => return stream.set_zero_linger(),
@@ -267,9 +267,8 @@ impl Shared {
         if queue.len() > 1 { queue.pop_front().unwrap() } else { queue.front().cloned().unwrap() }
     }
 
-    fn count_hang_up(&self) -> io::Result<()> {
+    fn count_hang_up(&self) {
         self.seen.send_modify(|seen| seen.hang_ups += 1);
-        Ok(())
     }
 }
 

@@ -74,9 +74,7 @@ fn by_words(evidence: &Evidence<'_>) -> Option<Fault> {
     let is_server = matches!(evidence.status, None | Some(500..));
     if is_request && says("requires a newer version of Codex") {
         Some(Fault::ClientVersion)
-    } else if is_request && says("not supported when using Codex with a ChatGPT account") {
-        Some(Fault::ModelNotFound)
-    } else if evidence.status == Some(404) && says("Model not found") {
+    } else if is_request && (says("not supported when using Codex with a ChatGPT account") || says("Model not found")) {
         Some(Fault::ModelNotFound)
     } else if is_request && evidence.message.to_ascii_lowercase().contains("invalid image") {
         Some(Fault::InvalidImage)
