@@ -179,6 +179,12 @@ impl HttpClient {
         Self { settings: Arc::new(settings), direct: Arc::default(), proxied: Arc::default() }
     }
 
+    /// Limit for name look-up, TCP and TLS together.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        self.settings.connect_timeout
+    }
+
     /// The client for an address. Loopback is always reached directly, whatever the proxy settings.
     ///
     /// # Errors

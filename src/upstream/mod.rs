@@ -3,31 +3,61 @@
 //! Owns every second try. A request is opened in attempts until its answer is committed to: the
 //! first output item, delta or terminal event, or `commit_after` past this attempt's
 //! `response.created`. Up to there a failure is hidden by another attempt, or comes back as an
-//! error with a status; after it, it is an event of the stream. Dropping an [`EventStream`] drops
-//! the connection or HTTP/2 stream behind it.
+//! error with a status; after it, it is an event of the stream. Dropping an [`EventStream`], or the
+//! future that opens one, drops the connection or HTTP/2 stream behind it.
 
+mod attempts;
+mod catalogue;
+mod client;
+mod headers;
+mod routing;
+mod sign;
+mod stream;
+pub mod version;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_core::Stream;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::bearer::TokenSource;
-use crate::error::ProxyError;
+use crate::bearer::{Bearer, TokenSource};
+use crate::error::{Fault, ProxyError};
 use crate::net::{Endpoint, HttpClient};
 use crate::protocol::codex;
+use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
+use attempts::{Attempts, Change};
+use catalogue::{Label, Shelf};
+use client::Call;
+use headers::Caller;
+use routing::{OnRefusedToken, Routing};
+use stream::Limits;
+
+pub use headers::passed_on;
+pub use stream::EventStream;
+
+/// How often the catalogue is asked for when nothing says that it has changed.
+const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+const CATALOGUE_LIMIT: Duration = Duration::from_secs(30);
+const CATALOGUE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+/// The first pause after a failed refresh; it doubles up to the interval.
+const CATALOGUE_PAUSE: Duration = Duration::from_secs(10);
+/// How often to look whether somebody has signed in.
+const SIGN_IN_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How the backend is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Base of the model endpoints (`upstream.url`).
     pub url: Endpoint,
-    /// Value of the `version` header and of `client_version` (`upstream.client_version`); `None`: `auto`.
+    /// Value of the `version` header and of `client_version` (`upstream.client_version`); `None`: the
+    /// newest known. For `auto`, ask [`version::installed`] first.
     pub client_version: Option<String>,
     /// Header `originator`; empty: not sent (`upstream.originator`).
     pub originator: String,
@@ -51,7 +81,16 @@ pub struct Settings {
 
 /// The backend, as one pooled client. Shared by all requests.
 #[derive(Debug)]
-pub struct Upstream {}
+pub struct Upstream {
+    settings: Settings,
+    version: String,
+    http: HttpClient,
+    tokens: Arc<dyn TokenSource>,
+    routing: Routing,
+    shelf: Shelf,
+    /// Members that the backend has refused since the process began.
+    refused: Mutex<Arc<Omissions>>,
+}
 
 /// What a client request says about the call beside its body.
 #[derive(Clone, Debug, Default)]
@@ -73,45 +112,209 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
-/// The `data` of each event of one answer, up to its end or a failure of the transport.
-#[derive(Debug)]
-pub struct EventStream {}
-
-impl Stream for EventStream {
-    type Item = Result<Bytes, ProxyError>;
-
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(None)
-    }
-}
-
 impl Upstream {
     /// A client for the backend; connects to nothing yet.
     #[must_use]
-    pub fn new(_settings: Settings, _http: HttpClient, _tokens: Arc<dyn TokenSource>) -> Self {
-        Self {}
+    pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
+        let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
+        let shelf = Shelf::new(settings.catalogue_file.clone());
+        Self { settings, version, http, tokens, routing: Routing::default(), shelf, refused: Mutex::default() }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
     ///
     /// # Errors
     /// When no token can be had, or the last attempt failed.
-    pub async fn open(&self, _request: codex::Request<'_>, _hints: &Hints) -> Result<Answer, ProxyError> {
-        Err(ProxyError::Internal)
+    pub async fn open(&self, mut request: codex::Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
+        let mut bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
+        let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
+        let mut repairs = Vec::new();
+        loop {
+            let omitted = self.refused();
+            let on_refused =
+                if attempts.may_replace_token() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
+            let error = match self.attempt(&request, &omitted, hints, &bearer, on_refused).await {
+                Ok(mut answer) => {
+                    answer.warnings = left_out(&request, &omitted);
+                    answer.warnings.append(&mut repairs);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
+            let cause = client::loggable(&error);
+            tracing::info!(cause, change = ?retry.change, wait = ?retry.after, "trying upstream again");
+            match retry.change {
+                Change::Nothing => sleep(retry.after).await,
+                Change::FreshToken => bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?,
+                Change::Omit(member) if has_member(&request.encode(&omitted), &member) => self.refuse(member),
+                Change::DropReasoning if request.drop_reasoning() => {
+                    repairs.push("repaired:dropped_reasoning".to_owned());
+                }
+                Change::Omit(_) | Change::DropReasoning => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: &codex::Request<'_>,
+        omitted: &Omissions,
+        hints: &Hints,
+        bearer: &Bearer,
+        on_refused: OnRefusedToken,
+    ) -> Result<Answer, ProxyError> {
+        let caller = self.caller(bearer);
+        let route = self.routing.find(&self.http, &caller, on_refused).await?;
+        let call = Call {
+            method: Method::POST,
+            endpoint: &route.endpoint,
+            path: "/responses",
+            headers: caller.responses(request, omitted, hints, route.region)?,
+            body: request.encode(omitted),
+            limit: self.settings.first_event_timeout,
+        };
+        let sent = Instant::now();
+        let response = client::open_stream(&self.http, call).await?;
+        let received = response.headers();
+        self.shelf.notice(received);
+        let request_id =
+            headers::text(received, "x-oai-request-id").or_else(|| headers::text(received, "x-request-id"));
+        let (request_id, headers) = (request_id.map(str::to_owned), passed_on(received));
+        let limits = Limits {
+            first_event: self.settings.first_event_timeout,
+            idle: self.settings.idle_timeout,
+            event_bytes: self.settings.event_limit_bytes,
+        };
+        let mut events = EventStream::new(response, limits, sent);
+        events.commit(self.settings.commit_after).await?;
+        Ok(Answer { events, headers, request_id, warnings: Vec::new() })
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
     #[must_use]
     pub fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::default()
+        self.shelf.catalogue()
     }
 
     /// The catalogue's JSON as the backend sent it, for clients that speak the Codex form; without prompts where embedded.
     #[must_use]
     pub fn catalogue_json(&self) -> Bytes {
-        Bytes::new()
+        self.shelf.json()
+    }
+
+    /// Asks the backend for the catalogue now.
+    ///
+    /// # Errors
+    /// When no token can be had, or the backend did not answer with a list of models; what was
+    /// known before stays.
+    pub async fn refresh_catalogue(&self) -> Result<(), ProxyError> {
+        let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
+        match self.fetch_catalogue(&bearer).await {
+            Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
+                let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
+                self.fetch_catalogue(&bearer).await
+            }
+            done => done,
+        }
+    }
+
+    async fn fetch_catalogue(&self, bearer: &Bearer) -> Result<(), ProxyError> {
+        let label = Label::new(&self.version, &bearer.account.id);
+        self.shelf.claim(&label);
+        let query =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("client_version", &self.version).finish();
+        let call = Call {
+            method: Method::GET,
+            endpoint: &self.settings.url,
+            path: &format!("/models?{query}"),
+            headers: self.caller(bearer).models()?,
+            body: Bytes::new(),
+            limit: CATALOGUE_LIMIT.min(self.settings.first_event_timeout),
+        };
+        let (headers, json) = client::fetch(&self.http, call, CATALOGUE_LIMIT_BYTES).await?;
+        let etag = headers::text(&headers, "x-models-etag").or_else(|| headers::text(&headers, "etag"));
+        if self.shelf.replace(json, label, etag).await {
+            return Ok(());
+        }
+        Err(ProxyError::Damaged { reason: "the model catalogue lists no models".to_owned() })
     }
 
     /// Keeps the catalogue fresh; runs until dropped. Also opens a first connection, so that the first request finds it warm.
-    pub async fn keep_catalogue(&self) {}
+    pub async fn keep_catalogue(&self) {
+        self.shelf.load(&self.version).await;
+        let mut pause = CATALOGUE_PAUSE;
+        loop {
+            match self.refresh_catalogue().await {
+                Ok(()) => {
+                    pause = CATALOGUE_PAUSE;
+                    self.find_route().await;
+                    // Either way it is time to ask again.
+                    let _ = timeout(CATALOGUE_INTERVAL, self.shelf.outdated()).await;
+                }
+                Err(ProxyError::Auth(error)) => {
+                    tracing::debug!(%error, "the model catalogue waits for a sign-in");
+                    self.wait_for_sign_in(&mut pause).await;
+                }
+                Err(error) => {
+                    let cause = client::loggable(&error);
+                    tracing::warn!(cause, "the model catalogue could not be refreshed");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(CATALOGUE_INTERVAL);
+                }
+            }
+        }
+    }
+
+    /// Asks for the route before a request has to wait for it; one that fails is asked for again then.
+    async fn find_route(&self) {
+        if let Ok(bearer) = self.tokens.bearer().await {
+            let _ = self.routing.find(&self.http, &self.caller(&bearer), OnRefusedToken::Report).await;
+        }
+    }
+
+    async fn wait_for_sign_in(&self, pause: &mut Duration) {
+        if self.tokens.check().await.is_ok() {
+            // A token is there and can't be had: the issuer has trouble.
+            sleep(*pause).await;
+            *pause = (*pause * 2).min(CATALOGUE_INTERVAL);
+            return;
+        }
+        while self.tokens.check().await.is_err() {
+            sleep(SIGN_IN_INTERVAL).await;
+        }
+    }
+
+    fn caller<'c>(&'c self, bearer: &'c Bearer) -> Caller<'c> {
+        Caller { settings: &self.settings, version: &self.version, bearer }
+    }
+
+    fn refused(&self) -> Arc<Omissions> {
+        Arc::clone(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn refuse(&self, member: String) {
+        tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
+        Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
+    }
+}
+
+/// A warning for each member that this request would have had.
+fn left_out(request: &codex::Request<'_>, omitted: &Omissions) -> Vec<String> {
+    if omitted.is_empty() {
+        return Vec::new();
+    }
+    let whole = request.encode(&Omissions::new());
+    omitted.iter().filter(|member| has_member(&whole, member)).map(|member| format!("ignored:{member}")).collect()
+}
+
+fn has_member(body: &[u8], member: &str) -> bool {
+    let members: Result<HashMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_slice(body);
+    members.is_ok_and(|members| members.contains_key(member))
+}
+
+/// A number between 0 and 1, so that clients which failed together don't come back together.
+fn chance() -> f64 {
+    let (_, low, ..) = uuid::Uuid::new_v4().as_fields();
+    f64::from(low) / f64::from(u16::MAX)
 }

@@ -1,0 +1,337 @@
+use std::time::Duration;
+
+use base64::Engine as _;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::prelude::*;
+
+use super::{BASE64, from_event, from_response, unsupported_parameter};
+use crate::error::{Fault, UpstreamFailure};
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let pair = |&(name, value): &(&'static str, &str)| {
+        (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"))
+    };
+    pairs.iter().map(pair).collect()
+}
+
+fn response(status: u16, body: &str) -> UpstreamFailure {
+    from_response(status, &HeaderMap::new(), body.as_bytes())
+}
+
+/// Status, body; class, code, message.
+type Row = (u16, &'static str, Fault, Option<&'static str>, &'static str);
+
+const ANSWERS: &[Row] = &[
+    (400, r#"{"detail":"Unsupported parameter: seed"}"#, Fault::InvalidRequest, None, "Unsupported parameter: seed"),
+    (400, r#"{"detail":"Store must be set to false"}"#, Fault::InvalidRequest, None, "Store must be set to false"),
+    (
+        400,
+        r#"{"detail":"The 'gpt-5.4' model is not supported when using Codex with a ChatGPT account."}"#,
+        Fault::ModelNotFound,
+        None,
+        "The 'gpt-5.4' model is not supported when using Codex with a ChatGPT account.",
+    ),
+    (
+        400,
+        r#"{"detail":"The 'gpt-9' model requires a newer version of Codex."}"#,
+        Fault::ClientVersion,
+        None,
+        "The 'gpt-9' model requires a newer version of Codex.",
+    ),
+    (
+        400,
+        r#"{"error":{"message":"too long","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
+        Fault::ContextLength,
+        Some("context_length_exceeded"),
+        "too long",
+    ),
+    (400, r#"{"error":{"code":"cyber_policy","message":"no"}}"#, Fault::Policy, Some("cyber_policy"), "no"),
+    (
+        400,
+        r#"{"error":{"code":"invalid_value","param":"input[0].content[1].image_url","message":"bad"}}"#,
+        Fault::InvalidImage,
+        Some("invalid_value"),
+        "bad",
+    ),
+    (
+        400,
+        r#"{"error":{"code":"invalid_encrypted_content","message":"other account"}}"#,
+        Fault::EncryptedContent,
+        Some("invalid_encrypted_content"),
+        "other account",
+    ),
+    (
+        400,
+        r#"{"error":{"type":"invalid_request_error","message":"No tool output found for function call call_1."}}"#,
+        Fault::InvalidRequest,
+        None,
+        "No tool output found for function call call_1.",
+    ),
+    (
+        400,
+        r#"{"error":{"code":"previous_response_not_found","message":"gone"}}"#,
+        Fault::InvalidRequest,
+        Some("previous_response_not_found"),
+        "gone",
+    ),
+    (401, r#"{"detail":"Unauthorized"}"#, Fault::Unauthorized, None, "Unauthorized"),
+    (
+        401,
+        r#"{"error":{"message":"expired","type":"invalid_request_error","code":"token_expired"},"status":401}"#,
+        Fault::Unauthorized,
+        Some("token_expired"),
+        "expired",
+    ),
+    (
+        402,
+        r#"{"detail":{"code":"deactivated_workspace"}}"#,
+        Fault::Permission,
+        Some("deactivated_workspace"),
+        "the ChatGPT backend refused the request: deactivated_workspace (HTTP 402)",
+    ),
+    (
+        403,
+        r#"{"detail":{"code":"something_new","message":"not you"}}"#,
+        Fault::Permission,
+        Some("something_new"),
+        "not you",
+    ),
+    (404, r#"{"detail":"Model not found gpt-0"}"#, Fault::ModelNotFound, None, "Model not found gpt-0"),
+    (404, "", Fault::WrongPlace, None, "what answers at upstream.url is not the ChatGPT backend (HTTP 404)"),
+    (413, "", Fault::TooLarge, None, "the ChatGPT backend gave no reason for its failure (HTTP 413)"),
+    (
+        422,
+        r#"{"detail":[{"loc":["body","input",0,"role"],"msg":"field required"}]}"#,
+        Fault::InvalidRequest,
+        None,
+        "input.0.role: field required",
+    ),
+    (
+        429,
+        r#"{"error":{"type":"usage_not_included","message":"not in plan"}}"#,
+        Fault::Permission,
+        Some("usage_not_included"),
+        "not in plan",
+    ),
+    (
+        429,
+        r#"{"error":{"code":"credit_balance_exhausted","message":"empty"}}"#,
+        Fault::InsufficientQuota,
+        Some("credit_balance_exhausted"),
+        "empty",
+    ),
+    (
+        429,
+        r#"{"error":{"code":"flex_unavailable"}}"#,
+        Fault::FlexUnavailable,
+        Some("flex_unavailable"),
+        "the ChatGPT backend refused the request: flex_unavailable (HTTP 429)",
+    ),
+    (429, r#"{"detail":"Rate limited"}"#, Fault::RateLimited, None, "Rate limited"),
+    (
+        503,
+        r#"{"error":{"code":"server_is_overloaded","message":"busy"}}"#,
+        Fault::Overloaded,
+        Some("server_is_overloaded"),
+        "busy",
+    ),
+    (500, r#"{"error":{"message":"oops","type":"server_error","code":null}}"#, Fault::Server, None, "oops"),
+    (502, "upstream connect error", Fault::Server, None, "upstream connect error"),
+    (520, "<html>520</html>", Fault::Server, None, "the ChatGPT backend answered with a web page (HTTP 520)"),
+    (
+        302,
+        "",
+        Fault::WrongPlace,
+        None,
+        "the ChatGPT backend answered with a redirect (HTTP 302), which is not followed with a token",
+    ),
+    (
+        200,
+        "<!doctype html>",
+        Fault::WrongPlace,
+        None,
+        "what answers at upstream.url is not the ChatGPT backend (HTTP 200)",
+    ),
+];
+
+#[test]
+fn every_status_and_shape_has_its_class() {
+    for (status, body, fault, code, message) in ANSWERS {
+        let failure = response(*status, body);
+        let got = (failure.fault, failure.code.as_deref(), failure.message.as_str());
+        assert_eq!(got, (*fault, *code, *message), "{status} {body}");
+        assert_eq!(failure.status, Some(*status));
+    }
+}
+
+#[test]
+fn every_code_of_an_event_has_its_class() {
+    let table = [
+        ("context_length_exceeded", Fault::ContextLength),
+        ("insufficient_quota", Fault::InsufficientQuota),
+        ("organization_spend_limit_exceeded", Fault::InsufficientQuota),
+        ("project_spend_limit_exceeded", Fault::InsufficientQuota),
+        ("usage_not_included", Fault::Permission),
+        ("usage_limit_reached", Fault::UsageLimit),
+        ("bio_policy", Fault::Policy),
+        ("misalignment_policy_violation", Fault::Policy),
+        ("invalid_prompt", Fault::Policy),
+        ("content_policy_violation", Fault::Policy),
+        ("access_program_not_enabled", Fault::Permission),
+        ("policy_capacity_unavailable", Fault::PolicyCapacity),
+        ("server_is_overloaded", Fault::Overloaded),
+        ("flex_unavailable", Fault::FlexUnavailable),
+        ("model_not_found", Fault::ModelNotFound),
+        ("invalid_image_format", Fault::InvalidImage),
+        ("invalid_audio_format", Fault::InvalidImage),
+        ("rate_limit_exceeded", Fault::RateLimited),
+        ("slow_down", Fault::RateLimited),
+        ("server_error", Fault::Server),
+        ("never_seen_before", Fault::Server),
+        ("invalid_encrypted_content", Fault::EncryptedContent),
+        ("websocket_connection_limit_reached", Fault::Server),
+        ("previous_response_not_found", Fault::Server),
+    ];
+    for (code, fault) in table {
+        let shapes = [
+            format!(r#"{{"type":"response.failed","response":{{"error":{{"code":"{code}","message":"m"}}}}}}"#),
+            format!(r#"{{"type":"error","error":{{"code":"{code}","message":"m"}}}}"#),
+            format!(r#"{{"type":"error","code":"{code}","message":"m","param":null}}"#),
+        ];
+        for shape in shapes {
+            let failure = from_event(&shape);
+            assert_eq!((failure.fault, failure.code.as_deref(), failure.status), (fault, Some(code), None), "{shape}");
+        }
+    }
+}
+
+#[test]
+fn a_class_without_a_code_is_believed() {
+    let failure =
+        from_event(r#"{"type":"error","error":{"type":"invalid_request_error","message":"bad","param":"input"}}"#);
+    assert_eq!((failure.fault, failure.code, failure.param.as_deref()), (Fault::InvalidRequest, None, Some("input")));
+}
+
+#[test]
+fn the_usage_limit_is_told_with_plan_and_time() {
+    let body = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","plan_type":"plus",
+        "resets_at":1777936568,"eligible_promo":null,"resets_in_seconds":13872}}"#;
+    let failure = response(429, body);
+    assert_eq!(failure.fault, Fault::UsageLimit);
+    assert_eq!(failure.code.as_deref(), Some("usage_limit_reached"));
+    assert_eq!(failure.resets_at, Some(1_777_936_568));
+    assert_eq!(failure.retry_after, Some(Duration::from_secs(13_872)));
+    let told = "ChatGPT usage limit reached for plan plus; resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
+    assert_eq!(failure.message, told);
+}
+
+#[test]
+fn the_exhausted_windows_headers_fill_in_for_the_body() {
+    let from = headers(&[
+        ("x-codex-plan-type", "pro"),
+        ("x-codex-primary-used-percent", "100"),
+        ("x-codex-primary-reset-at", "1777936568"),
+        ("x-codex-primary-reset-after-seconds", "60"),
+        ("x-codex-secondary-used-percent", "40"),
+        ("x-codex-secondary-reset-at", "1999999999"),
+    ]);
+    let failure = from_response(429, &from, br#"{"error":{"type":"usage_limit_reached"}}"#);
+    assert_eq!(failure.resets_at, Some(1_777_936_568));
+    assert_eq!(failure.retry_after, Some(Duration::from_secs(60)));
+    assert!(failure.message.contains("plan pro; resets at 2026-05-04T23:16:08Z (in 1 min)"), "{}", failure.message);
+}
+
+#[test]
+fn an_event_with_a_status_reads_like_that_answer() {
+    let failure = from_event(
+        r#"{"type":"error","status_code":429,"error":{"type":"usage_limit_reached"},
+            "headers":{"X-Codex-Plan-Type":["team"],"X-Codex-Primary-Used-Percent":100,"X-Codex-Primary-Reset-At":"1777936568"}}"#,
+    );
+    assert_eq!((failure.fault, failure.status), (Fault::UsageLimit, Some(429)));
+    assert_eq!(failure.message, "ChatGPT usage limit reached for plan team; resets at 2026-05-04T23:16:08Z.");
+}
+
+#[test]
+fn times_beyond_the_calendar_are_not_told() {
+    let failure = response(429, r#"{"error":{"type":"usage_limit_reached","resets_at":18446744073709551615}}"#);
+    assert_eq!((failure.resets_at, failure.message.as_str()), (None, "ChatGPT usage limit reached."));
+}
+
+#[test]
+fn delays_come_from_the_header_then_from_the_words() {
+    let worded = |text: &str| from_event(&format!(r#"{{"type":"error","message":"{text}"}}"#)).retry_after;
+    assert_eq!(worded("Please try again in 11.054s."), Some(Duration::from_secs_f64(11.054)));
+    assert_eq!(worded("Try Again In 250ms"), Some(Duration::from_millis(250)));
+    assert_eq!(worded("try again in 5 seconds"), Some(Duration::from_secs(5)));
+    assert_eq!(worded("try again in a while"), None);
+    assert_eq!(worded("try again in 3 days"), None);
+    let with = |pairs: &[(&'static str, &str)]| {
+        from_response(429, &headers(pairs), br#"{"detail":"try again in 9s"}"#).retry_after
+    };
+    assert_eq!(with(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
+    assert_eq!(with(&[("retry-after", "-2")]), Some(Duration::from_secs(9)));
+    let dates = [("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), ("date", "Fri, 31 Dec 1999 23:59:49 GMT")];
+    assert_eq!(with(&dates), Some(Duration::from_secs(10)));
+    assert_eq!(with(&dates[..1]), Some(Duration::from_secs(9)));
+}
+
+#[test]
+fn cloudflare_is_recognised_and_its_page_is_not_passed_on() {
+    let page = b"<!DOCTYPE html><title>Just a moment...</title>";
+    let plain = from_response(403, &headers(&[("content-type", "text/html; charset=UTF-8")]), page);
+    let marked = from_response(503, &headers(&[("cf-mitigated", "challenge")]), page);
+    for failure in [plain, marked] {
+        assert_eq!((failure.fault, failure.code.as_deref()), (Fault::Challenge, None));
+        assert!(!failure.message.contains('<') && failure.message.contains("upstream.proxy"));
+    }
+}
+
+#[test]
+fn a_code_hidden_in_a_header_is_found() {
+    let hidden = BASE64.encode(r#"{"error":{"code":"token_expired","message":"It has expired"}}"#);
+    let failure = from_response(401, &headers(&[("x-error-json", &hidden), ("x-request-id", "req_1")]), b"");
+    assert_eq!(failure.code.as_deref(), Some("token_expired"));
+    assert!(failure.message.starts_with("It has expired"));
+    assert_eq!(failure.request_id.as_deref(), Some("req_1"));
+}
+
+#[test]
+fn the_refused_parameter_is_named() {
+    let name = |body: &str| unsupported_parameter(&response(400, body)).map(str::to_owned);
+    assert_eq!(name(r#"{"detail":"Unsupported parameter: text"}"#).as_deref(), Some("text"));
+    let quoted = r#"{"error":{"message":"Unsupported parameter: 'top_p' is not supported with this model."}}"#;
+    assert_eq!(name(quoted).as_deref(), Some("top_p"));
+    assert_eq!(name(r#"{"detail":"Unsupported parameter: "}"#), None);
+    assert_eq!(name(r#"{"detail":"Unsupported value"}"#), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_reading_fail(
+        status: u16,
+        body: Vec<u8>,
+        retry_after in "[0-9a-zA-Z .:-]{0,30}",
+        used in "[0-9.]{0,5}",
+        reset in "[0-9]{0,22}",
+    ) {
+        let from = headers(&[
+            ("retry-after", &retry_after),
+            ("x-codex-primary-used-percent", &used),
+            ("x-codex-primary-reset-at", &reset),
+            ("x-error-json", &retry_after),
+        ]);
+        let failure = from_response(status, &from, &body);
+        prop_assert!(!failure.message.is_empty());
+        let _ = unsupported_parameter(&failure);
+    }
+
+    #[test]
+    fn no_event_makes_reading_fail(message in "\\PC{0,60}", seconds: u64, code in "[a-z_]{0,20}") {
+        let data = serde_json::json!({
+            "type": "error", "status": 429, "headers": {"retry-after": seconds, "date": message},
+            "error": {"type": "usage_limit_reached", "code": code, "resets_in_seconds": seconds, "message": message},
+        });
+        prop_assert!(!from_event(&data.to_string()).message.is_empty());
+        prop_assert!(!from_event(&message).message.is_empty());
+    }
+}

@@ -1,0 +1,247 @@
+//! Whether a failed attempt is worth another, after which wait, and with what change.
+//!
+//! Pure decisions: no clock, no waiting, no randomness. Transient failures share a count
+//! (`upstream.max_retries`) and a budget of waiting (`upstream.retry_budget`); a wait that is too
+//! long goes to the client instead, with the time to come back. Beside that, each repair (a fresh
+//! token, a member left out, reasoning dropped) is made once for a request and costs no wait.
+
+use std::time::Duration;
+
+use crate::error::{Fault, Phase, ProxyError, UpstreamFailure};
+use crate::protocol::codex::Request;
+use crate::protocol::codex::failure::unsupported_parameter;
+
+/// The longest single wait that a client is not told about.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+/// How far a back-off is stretched or shortened at most.
+const JITTER: f64 = 0.1;
+
+/// The attempts of one client request.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    retries_left: u32,
+    budget_left: Duration,
+    backoff: Duration,
+    token: Repair,
+    member: Repair,
+    reasoning: Repair,
+}
+
+/// Another attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Retry {
+    pub(super) after: Duration,
+    pub(super) change: Change,
+}
+
+/// What has to change before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Nothing,
+    FreshToken,
+    Omit(String),
+    DropReasoning,
+}
+
+/// A change that helps once or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repair {
+    Open,
+    Spent,
+}
+
+impl Attempts {
+    pub(super) fn new(max_retries: u32, budget: Duration) -> Self {
+        Self {
+            retries_left: max_retries,
+            budget_left: budget,
+            backoff: FIRST_BACKOFF,
+            token: Repair::Open,
+            member: Repair::Open,
+            reasoning: Repair::Open,
+        }
+    }
+
+    /// Whether a refused token may still be replaced.
+    pub(super) fn may_replace_token(&self) -> bool {
+        self.token == Repair::Open
+    }
+
+    /// What to do about a failure; `None`: nothing, it goes to the client. `jitter` is between 0 and 1.
+    pub(super) fn judge(&mut self, error: &ProxyError, jitter: f64) -> Option<Retry> {
+        if let ProxyError::Upstream(failure) = error
+            && let Some(change) = self.repair(failure)
+        {
+            return Some(Retry { after: Duration::ZERO, change });
+        }
+        if !is_transient(error) {
+            return None;
+        }
+        let after = asked_wait(error).unwrap_or_else(|| self.backoff.mul_f64(1.0 + JITTER * (2.0 * jitter - 1.0)));
+        if self.retries_left == 0 || after > LONGEST_WAIT || after > self.budget_left {
+            return None;
+        }
+        self.retries_left -= 1;
+        self.budget_left -= after;
+        self.backoff = self.backoff.saturating_mul(2);
+        Some(Retry { after, change: Change::Nothing })
+    }
+
+    fn repair(&mut self, failure: &UpstreamFailure) -> Option<Change> {
+        match failure.fault {
+            Fault::Unauthorized => self.token.spend().then_some(Change::FreshToken),
+            Fault::EncryptedContent => self.reasoning.spend().then_some(Change::DropReasoning),
+            Fault::InvalidRequest => {
+                let member = unsupported_parameter(failure).filter(|member| Request::can_omit(member))?;
+                self.member.spend().then(|| Change::Omit(member.to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Repair {
+    fn spend(&mut self) -> bool {
+        std::mem::replace(self, Self::Spent) == Self::Open
+    }
+}
+
+fn is_transient(error: &ProxyError) -> bool {
+    match error {
+        ProxyError::Unreachable { .. } | ProxyError::Truncated { .. } => true,
+        ProxyError::Silent { phase, .. } => *phase == Phase::Connecting,
+        ProxyError::Upstream(failure) => match failure.fault {
+            Fault::Server | Fault::Overloaded => true,
+            // Without a delay, "too many" gets worse by asking again, unless the code says otherwise.
+            Fault::RateLimited => {
+                let code = failure.code.as_deref();
+                failure.retry_after.is_some() || matches!(code, Some("rate_limit_exceeded" | "slow_down"))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn asked_wait(error: &ProxyError) -> Option<Duration> {
+    let ProxyError::Upstream(failure) = error else { return None };
+    failure.retry_after
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Attempts, Change, Retry};
+    use crate::error::{Phase, ProxyError};
+    use crate::protocol::codex::failure;
+
+    const BUDGET: Duration = Duration::from_secs(30);
+    const MIDDLE: f64 = 0.5;
+
+    fn answer(status: u16, body: &str) -> ProxyError {
+        ProxyError::Upstream(Box::new(failure::from_response(status, &http::HeaderMap::new(), body.as_bytes())))
+    }
+
+    fn waiting(seconds: u64) -> ProxyError {
+        let mut failure = failure::from_response(503, &http::HeaderMap::new(), b"");
+        failure.retry_after = Some(Duration::from_secs(seconds));
+        ProxyError::Upstream(Box::new(failure))
+    }
+
+    fn again(milliseconds: u64) -> Retry {
+        Retry { after: Duration::from_millis(milliseconds), change: Change::Nothing }
+    }
+
+    #[test]
+    fn transient_failures_are_repeated_until_the_count_is_spent() {
+        let mut attempts = Attempts::new(2, BUDGET);
+        assert_eq!(attempts.judge(&answer(500, ""), MIDDLE), Some(again(200)));
+        assert_eq!(attempts.judge(&ProxyError::Truncated { cause: None }, MIDDLE), Some(again(400)));
+        assert_eq!(attempts.judge(&answer(500, ""), MIDDLE), None);
+    }
+
+    #[test]
+    fn what_is_transient_and_what_is_not() {
+        let limit = Duration::from_secs(1);
+        let transient = [
+            ProxyError::Unreachable { cause: "refused".to_owned() },
+            ProxyError::Silent { phase: Phase::Connecting, limit },
+            answer(503, r#"{"error":{"code":"server_is_overloaded"}}"#),
+            answer(429, r#"{"error":{"code":"rate_limit_exceeded"}}"#),
+            answer(429, r#"{"error":{"code":"slow_down"}}"#),
+            answer(429, r#"{"detail":"try again in 1s"}"#),
+        ];
+        for error in transient {
+            assert!(Attempts::new(1, BUDGET).judge(&error, MIDDLE).is_some(), "{error}");
+        }
+        let terminal = [
+            ProxyError::Silent { phase: Phase::FirstEvent, limit },
+            ProxyError::EventTooLarge { limit_bytes: 1 },
+            answer(429, r#"{"error":{"type":"usage_limit_reached","resets_in_seconds":1}}"#),
+            answer(429, r#"{"error":{"code":"insufficient_quota"}}"#),
+            answer(429, r#"{"error":{"code":"flex_unavailable"}}"#),
+            answer(429, r#"{"detail":"Rate limited"}"#),
+            answer(503, r#"{"error":{"code":"policy_capacity_unavailable"}}"#),
+            answer(400, r#"{"error":{"code":"cyber_policy"}}"#),
+            answer(400, r#"{"detail":"Unsupported parameter: input"}"#),
+            answer(403, "<html>"),
+            answer(404, ""),
+            answer(302, ""),
+        ];
+        for error in terminal {
+            assert_eq!(Attempts::new(1, BUDGET).judge(&error, MIDDLE), None, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_kept_unless_it_is_too_long() {
+        assert_eq!(Attempts::new(1, BUDGET).judge(&waiting(20), MIDDLE), Some(again(20_000)));
+        assert_eq!(Attempts::new(1, BUDGET).judge(&waiting(21), MIDDLE), None);
+        let mut attempts = Attempts::new(5, BUDGET);
+        assert!(attempts.judge(&waiting(20), MIDDLE).is_some());
+        assert_eq!(attempts.judge(&waiting(11), MIDDLE), None);
+        assert_eq!(attempts.judge(&waiting(10), MIDDLE), Some(again(10_000)));
+    }
+
+    #[test]
+    fn each_repair_is_made_once_and_costs_no_retry() {
+        let mut attempts = Attempts::new(0, Duration::ZERO);
+        let errors = [
+            (answer(401, ""), Change::FreshToken),
+            (answer(400, r#"{"detail":"Unsupported parameter: text"}"#), Change::Omit("text".to_owned())),
+            (answer(400, r#"{"error":{"code":"invalid_encrypted_content"}}"#), Change::DropReasoning),
+        ];
+        for (error, change) in &errors {
+            let retry = Retry { after: Duration::ZERO, change: change.clone() };
+            assert_eq!(attempts.judge(error, MIDDLE), Some(retry));
+        }
+        for (error, _) in &errors {
+            assert_eq!(attempts.judge(error, MIDDLE), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn attempts_end_and_their_waits_stay_in_the_budget(
+            retries in 0u32..200,
+            waits in proptest::collection::vec(proptest::option::of(0u64..40), 0..300),
+            jitter in 0.0f64..=1.0,
+        ) {
+            let mut attempts = Attempts::new(retries, BUDGET);
+            let mut waited = Duration::ZERO;
+            let mut made = 0;
+            for wait in waits {
+                let error = wait.map_or_else(|| answer(500, ""), waiting);
+                if let Some(retry) = attempts.judge(&error, jitter) {
+                    waited += retry.after;
+                    made += 1;
+                }
+            }
+            prop_assert!(waited <= BUDGET && made <= retries);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Sending: one request out, its response or a typed error back.
+//!
+//! Never follows a redirect, keeps no cookies, and reads at most a bounded part of a body that is
+//! not a stream of events. Every wait has a limit, and dropping the future ends the request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{Method, StatusCode};
+use tokio::time::{Instant, timeout_at};
+
+use super::headers::text;
+use crate::error::{Phase, ProxyError};
+use crate::net::{ClientError, Endpoint, HttpClient, causes};
+use crate::protocol::codex::failure;
+
+/// An error body is read up to here; what a client needs stands in its first lines.
+const ERROR_LIMIT_BYTES: usize = 256 * 1024;
+/// How long an error body may take, once its status is known.
+const ERROR_LIMIT: Duration = Duration::from_secs(5);
+
+/// A request to send.
+pub(super) struct Call<'c> {
+    pub(super) method: Method,
+    pub(super) endpoint: &'c Endpoint,
+    pub(super) path: &'c str,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// How long the response may take.
+    pub(super) limit: Duration,
+}
+
+/// Sends a request whose answer is a stream of events.
+pub(super) async fn open_stream(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, ProxyError> {
+    let response = send(http, call).await?;
+    let kind = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+    let is_document = kind.starts_with("text/html") || kind.starts_with("application/json");
+    if response.status().is_success() && !is_document { Ok(response) } else { Err(refusal(response).await) }
+}
+
+/// Sends a request whose answer is a document of at most `limit_bytes`.
+pub(super) async fn fetch(
+    http: &HttpClient,
+    call: Call<'_>,
+    limit_bytes: usize,
+) -> Result<(HeaderMap, Bytes), ProxyError> {
+    let deadline = Instant::now() + call.limit;
+    let response = send(http, call).await?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let headers = response.headers().clone();
+    match read(response, limit_bytes, deadline).await {
+        Body::Whole(body) => Ok((headers, body)),
+        Body::Cut(_) => Err(ProxyError::Truncated { cause: None }),
+    }
+}
+
+async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, ProxyError> {
+    let client = http.to(call.endpoint).await.map_err(|error| unusable(&error))?;
+    let request = client.request(call.method, call.endpoint.join(call.path)).headers(call.headers).body(call.body);
+    match timeout_at(Instant::now() + call.limit, request.send()).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
+            Err(ProxyError::Silent { phase: Phase::Connecting, limit: http.connect_timeout() })
+        }
+        Ok(Err(error)) => Err(ProxyError::Unreachable { cause: causes(&error) }),
+        Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit: call.limit }),
+    }
+}
+
+/// Turns an answer that is not what was asked for into a failure.
+async fn refusal(response: reqwest::Response) -> ProxyError {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let (Body::Whole(body) | Body::Cut(body)) = read(response, ERROR_LIMIT_BYTES, Instant::now() + ERROR_LIMIT).await;
+    let failure = failure::from_response(status, &headers, &body);
+    tracing::debug!(
+        status,
+        fault = ?failure.fault,
+        code = failure.code.as_deref(),
+        upstream.request_id = failure.request_id.as_deref(),
+        cf_ray = text(&headers, "cf-ray"),
+        authorization_error = text(&headers, "x-openai-authorization-error"),
+        "the backend refused a request"
+    );
+    ProxyError::Upstream(Box::new(failure))
+}
+
+/// An error as it may stand in a log: without the backend's message, which may repeat the prompt.
+pub(super) fn loggable(error: &ProxyError) -> String {
+    match error {
+        ProxyError::Upstream(failure) => {
+            let (status, code) = (failure.status.unwrap_or_default(), failure.code.as_deref().unwrap_or_default());
+            format!("{:?} {status} {code}", failure.fault).trim_end().to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+enum Body {
+    Whole(Bytes),
+    /// Too long, too slow, or broken off.
+    Cut(Bytes),
+}
+
+async fn read(response: reqwest::Response, limit_bytes: usize, deadline: Instant) -> Body {
+    let mut chunks = response.bytes_stream();
+    let mut body = Vec::new();
+    loop {
+        match timeout_at(deadline, chunks.next()).await {
+            Ok(None) => return Body::Whole(body.into()),
+            Ok(Some(Ok(chunk))) if body.len() + chunk.len() <= limit_bytes => body.extend_from_slice(&chunk),
+            Ok(Some(_)) | Err(_) => return Body::Cut(body.into()),
+        }
+    }
+}
+
+fn unusable(error: &ClientError) -> ProxyError {
+    ProxyError::Unreachable { cause: error.to_string() }
+}

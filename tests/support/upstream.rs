@@ -1,0 +1,312 @@
+//! A backend that does as it is told: a small HTTP/1.1 server on loopback.
+//!
+//! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
+//! last is played again and again. Moments are fixed by [`Gate`]s, never by sleeping. It remembers
+//! what it was sent, and notices when a client hangs up in the middle of a script.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Path of the model endpoints, as the real backend has it.
+pub(crate) const BASE_PATH: &str = "/backend-api/codex";
+/// Longer than anything that is waited for here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What happens on a connection after a request has been read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Script(Vec<Step>);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send(Vec<u8>),
+    Wait(Gate),
+    Hang,
+    Close,
+    Reset,
+}
+
+/// A moment that the test decides. Opening it lets one waiting script go on, now or later.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<Notify>);
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The server; it stops when dropped.
+#[derive(Debug)]
+pub(crate) struct FakeUpstream {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    scripts: Mutex<HashMap<String, VecDeque<Script>>>,
+    seen: watch::Sender<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    requests: Vec<Recorded>,
+    hang_ups: usize,
+}
+
+impl Gate {
+    /// Lets one script go on.
+    pub(crate) fn open(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Recorded {
+    /// A header as text; empty when it is missing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+impl Script {
+    /// A whole answer.
+    pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
+        let length = body.len().to_string();
+        let headers: Vec<_> = headers.iter().copied().chain([("content-length", length.as_str())]).collect();
+        Self::default().head(status, &headers).send(body)
+    }
+
+    /// A JSON answer.
+    pub(crate) fn json(status: u16, body: &str) -> Self {
+        Self::answer(status, &[("content-type", "application/json")], body)
+    }
+
+    /// The head of a stream of events; `event`, `gate` and an end follow.
+    pub(crate) fn stream(headers: &[(&str, &str)]) -> Self {
+        let stream = [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")];
+        Self::default().head(200, &headers.iter().copied().chain(stream).collect::<Vec<_>>())
+    }
+
+    /// No answer at all, until the client hangs up.
+    pub(crate) fn silence() -> Self {
+        Self::default().hang()
+    }
+
+    /// A whole stream of these events.
+    pub(crate) fn events(events: &[&str]) -> Self {
+        events.iter().fold(Self::stream(&[]), |script, data| script.event(data)).end()
+    }
+
+    /// One event, as a chunk of its own.
+    pub(crate) fn event(self, data: &str) -> Self {
+        self.chunk(&format!("data: {data}\n\n"))
+    }
+
+    /// Any bytes of a stream, as a chunk.
+    pub(crate) fn chunk(self, bytes: &str) -> Self {
+        self.send(&format!("{:x}\r\n{bytes}\r\n", bytes.len()))
+    }
+
+    /// Waits for the gate.
+    pub(crate) fn gate(self, gate: &Gate) -> Self {
+        self.then(Step::Wait(gate.clone()))
+    }
+
+    /// The proper end of a stream.
+    pub(crate) fn end(self) -> Self {
+        self.send("0\r\n\r\n")
+    }
+
+    /// Nothing more, until the client hangs up.
+    pub(crate) fn hang(self) -> Self {
+        self.then(Step::Hang)
+    }
+
+    /// The connection ends in the middle.
+    pub(crate) fn cut(self) -> Self {
+        self.then(Step::Close)
+    }
+
+    /// The connection is torn down.
+    pub(crate) fn reset(self) -> Self {
+        self.then(Step::Reset)
+    }
+
+    fn head(self, status: u16, headers: &[(&str, &str)]) -> Self {
+        let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        self.send(&format!("HTTP/1.1 {status} Status\r\n{}\r\n\r\n", lines.join("\r\n")))
+    }
+
+    fn send(self, bytes: &str) -> Self {
+        self.then(Step::Send(bytes.as_bytes().to_vec()))
+    }
+
+    fn then(mut self, step: Step) -> Self {
+        self.0.push(step);
+        self
+    }
+}
+
+impl FakeUpstream {
+    /// Starts on a free port.
+    #[expect(clippy::disallowed_methods, reason = "a server of its own, ended by the drop of its handle")]
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, _) = watch::channel(Seen::default());
+        let shared = Arc::new(Shared { scripts: Mutex::default(), seen });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { address, shared, accepting }
+    }
+
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What to set as `upstream.url`.
+    pub(crate) fn url(&self) -> String {
+        format!("{}{BASE_PATH}", self.origin())
+    }
+
+    /// Adds a script for a path below the base (`/responses`), or an absolute one (`/backend-api/wham/…`).
+    pub(crate) fn on(&self, path: &str, script: Script) {
+        let path = if path.starts_with("/backend-api") { path.to_owned() } else { format!("{BASE_PATH}{path}") };
+        self.shared.scripts.lock().unwrap().entry(path).or_default().push_back(script);
+    }
+
+    /// The requests so far whose path ends so.
+    pub(crate) fn requests(&self, path_end: &str) -> Vec<Recorded> {
+        let seen = self.shared.seen.borrow();
+        seen.requests.iter().filter(|request| path_of(&request.target).ends_with(path_end)).cloned().collect()
+    }
+
+    /// Waits until that many requests have come.
+    pub(crate) async fn received(&self, path_end: &str, count: usize) -> Vec<Recorded> {
+        let mut seen = self.shared.seen.subscribe();
+        let is_enough = |seen: &Seen| {
+            seen.requests.iter().filter(|request| path_of(&request.target).ends_with(path_end)).count() >= count
+        };
+        timeout(PATIENCE, seen.wait_for(is_enough)).await.expect("the requests come in time").unwrap();
+        self.requests(path_end)
+    }
+
+    /// Waits until that many clients have hung up in the middle of a script; says whether it was within `limit`.
+    pub(crate) async fn hung_up(&self, count: usize, limit: Duration) -> bool {
+        let mut seen = self.shared.seen.subscribe();
+        timeout(limit, seen.wait_for(|seen| seen.hang_ups >= count)).await.is_ok()
+    }
+}
+
+impl Drop for FakeUpstream {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "one task a connection, which ends with it")]
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            // An error here is the client's going, which `play` has counted.
+            let _ = serve(stream, &shared).await;
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    while let Some(request) = read_request(&mut stream).await? {
+        let script = shared.next_script(path_of(&request.target));
+        shared.seen.send_modify(|seen| seen.requests.push(request));
+        for step in script.0 {
+            match step {
+                Step::Send(bytes) => stream.write_all(&bytes).await?,
+                Step::Wait(gate) => tokio::select! {
+                    () = gate.0.notified() => {}
+                    () = client_gone(&mut stream) => return Ok(shared.count_hang_up()),
+                },
+                Step::Hang => {
+                    client_gone(&mut stream).await;
+                    return Ok(shared.count_hang_up());
+                }
+                Step::Close => return Ok(()),
+                Step::Reset => return stream.set_zero_linger(),
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn next_script(&self, path: &str) -> Script {
+        let mut scripts = self.scripts.lock().unwrap();
+        let Some(queue) = scripts.get_mut(path) else { return Script::answer(404, &[], "") };
+        if queue.len() > 1 { queue.pop_front().unwrap() } else { queue.front().cloned().unwrap() }
+    }
+
+    fn count_hang_up(&self) {
+        self.seen.send_modify(|seen| seen.hang_ups += 1);
+    }
+}
+
+async fn client_gone(stream: &mut TcpStream) {
+    let mut byte = [0; 1];
+    while matches!(stream.read(&mut byte).await, Ok(1..)) {}
+}
+
+/// `None` when the client closes instead.
+async fn read_request(stream: &mut TcpStream) -> io::Result<Option<Recorded>> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let mut words = lines.next().unwrap().split(' ').map(str::to_owned);
+    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        Some((HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap()))
+    };
+    let headers: HeaderMap = lines.filter_map(pair).collect();
+    let length = headers.get("content-length").map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+    let mut body = bytes.split_off(head_end);
+    while body.len() < length {
+        if stream.read_buf(&mut body).await? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Recorded { method, target, headers, body }))
+}
+
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap()
+}
