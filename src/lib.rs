@@ -1,5 +1,6 @@
 //! codex-proxy: your own ChatGPT subscription, as an API on your own machine.
 
+pub mod auth;
 pub mod bearer;
 pub mod clock;
 pub mod error;
