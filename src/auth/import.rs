@@ -1,0 +1,214 @@
+//! Logins of other programs.
+//!
+//! A borrowed login is read and nothing else: its refresh token is not even kept, since spending it
+//! would sign the other program out, and its file is never written. Taking a login over copies the
+//! refresh token into our store, and the session is ours from then on. Known is the Codex CLI's
+//! `auth.json`; whatever else is found is refused by name. Errors never quote the file.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::auth::Settings;
+use crate::auth::credential::{Credential, GrantError, Ownership};
+use crate::auth::store::Store;
+use crate::bearer::AuthError;
+use crate::secret::Secret;
+
+const CODEX_CLI: &str = "the Codex CLI";
+
+/// What the user lets us do with another program's login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Read it, again and again; its owner renews it.
+    Borrow,
+    /// Own the session; the other program is signed out by that sooner or later.
+    TakeOver,
+}
+
+/// Why another program's login can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// There is no such file, or it can't be read.
+    #[error("{path}: {reason}; sign in with the other program first, or run `codex-proxy login`")]
+    NoFile {
+        /// The file.
+        path: String,
+        /// Why it can't be read.
+        reason: String,
+    },
+    /// The file holds something else than a ChatGPT login.
+    #[error("{path}: {reason}")]
+    Unsuitable {
+        /// The file.
+        path: String,
+        /// What it holds.
+        reason: String,
+    },
+    /// Our own store can't be used.
+    #[error(transparent)]
+    Store(AuthError),
+}
+
+/// What a login file says.
+struct Found {
+    credential: Credential,
+    issuer: Option<String>,
+    client_id: Option<String>,
+}
+
+/// Reads another program's login into the store, as the active account.
+///
+/// # Errors
+/// When the file holds no login that can be used, or the store can't be written.
+pub async fn import(
+    store: &Store,
+    settings: &Settings,
+    path: &Path,
+    rights: Rights,
+) -> Result<Credential, ImportError> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = find(&path).await?;
+    let credential = match rights {
+        Rights::Borrow => borrowed(found.credential, path),
+        Rights::TakeOver => taken_over(found, settings, &path)?,
+    };
+    add(store, &credential).await.map_err(ImportError::Store)?;
+    Ok(credential)
+}
+
+/// Reads the file of a borrowed login again.
+pub(in crate::auth) async fn reread(path: &Path) -> Result<Credential, ImportError> {
+    Ok(borrowed(find(path).await?.credential, path.to_owned()))
+}
+
+/// Puts an account into the store and makes it the active one.
+pub(in crate::auth) async fn add(store: &Store, credential: &Credential) -> Result<(), AuthError> {
+    let held = store.lock().await?;
+    let mut document = held.read().await?;
+    document.put(credential);
+    document.set_active(&credential.account_id);
+    held.write(&document).await
+}
+
+fn borrowed(credential: Credential, path: PathBuf) -> Credential {
+    let ownership = Ownership::Borrowed { path, owner: CODEX_CLI.to_owned() };
+    Credential { refresh_token: None, ownership, ..credential }
+}
+
+fn taken_over(found: Found, settings: &Settings, path: &Path) -> Result<Credential, ImportError> {
+    let is_foreign =
+        |told: &Option<String>, ours: &str| told.as_deref().is_some_and(|told| told.trim_end_matches('/') != ours);
+    if is_foreign(&found.issuer, settings.authority.as_str()) || is_foreign(&found.client_id, &settings.client_id) {
+        let reason = "the login is of another issuer or client than the settings auth.url and auth.client_id name, \
+                      so it could not be renewed; borrow it without --take-over";
+        return Err(unsuitable(path, reason));
+    }
+    if found.credential.refresh_token.is_none() {
+        return Err(unsuitable(path, "there is no refresh token in it to take over; borrow it without --take-over"));
+    }
+    Ok(found.credential)
+}
+
+async fn find(path: &Path) -> Result<Found, ImportError> {
+    let bytes = tokio::fs::read(path)
+        .await
+        .map_err(|error| ImportError::NoFile { path: path.display().to_string(), reason: error.to_string() })?;
+    let file: Value = serde_json::from_slice(&bytes).map_err(|_| unsuitable(path, "it is not JSON"))?;
+    if let Some(reason) = refusal(&file) {
+        return Err(unsuitable(path, reason));
+    }
+    read(&file).map_err(|error| unsuitable(path, &error.to_string()))
+}
+
+/// Why a file is not the login that we look for, judged by its mode, else by what is in it.
+fn refusal(file: &Value) -> Option<&'static str> {
+    const UNKNOWN: &str = "it is not a login that can be imported; the Codex CLI's auth.json is";
+    const API_KEY: &str = "it holds an API key, which spends no ChatGPT subscription";
+    const ACCESS_TOKEN: &str = "it holds a personal access token, which can't be imported";
+    const AGENT: &str = "it holds an agent identity, which can't be imported";
+    let has = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let has_tokens = has(&file["tokens"]["access_token"]);
+    match file["auth_mode"].as_str() {
+        Some(mode) if mode.eq_ignore_ascii_case("apikey") => Some(API_KEY),
+        Some("agentIdentity") => Some(AGENT),
+        Some("chatgpt" | "chatgptAuthTokens") if has_tokens => None,
+        Some("chatgpt" | "chatgptAuthTokens") => Some("its tokens are missing; sign in with the Codex CLI again"),
+        _ if has(&file["personal_access_token"]) => Some(ACCESS_TOKEN),
+        _ if has_tokens => None,
+        _ if has(&file["OPENAI_API_KEY"]) => Some(API_KEY),
+        _ if !file["agent_identity"].is_null() => Some(AGENT),
+        _ => Some(UNKNOWN),
+    }
+}
+
+fn read(file: &Value) -> Result<Found, GrantError> {
+    let tokens = &file["tokens"];
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let secret = |name: &str| text(&tokens[name]).map(Secret::new);
+    let last_refresh = text(&file["last_refresh"]).and_then(|text| moment(&text));
+    let access_token = secret("access_token").ok_or(GrantError::Missing("access_token"))?;
+    let named = text(&tokens["account_id"]);
+    let credential =
+        Credential::of_tokens(named, secret("id_token"), access_token, secret("refresh_token"), last_refresh)?;
+    let provenance = &tokens["oauth_provenance"];
+    Ok(Found { credential, issuer: text(&provenance["issuer"]), client_id: text(&provenance["client_id"]) })
+}
+
+fn moment(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
+fn unsuitable(path: &Path, reason: &str) -> ImportError {
+    ImportError::Unsuitable { path: path.display().to_string(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::{read, refusal};
+
+    fn token(account: &str) -> String {
+        let payload = json!({"https://api.openai.com/auth": {"chatgpt_account_id": account}});
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload.to_string()))
+    }
+
+    #[test]
+    fn the_mode_decides_and_without_it_the_content() {
+        let tokens = json!({"access_token": "t"});
+        for (file, is_login) in [
+            (json!({"auth_mode": "chatgpt", "OPENAI_API_KEY": "sk", "tokens": tokens}), true),
+            (json!({"OPENAI_API_KEY": null, "tokens": tokens}), true),
+            (json!({"OPENAI_API_KEY": "sk", "tokens": tokens}), true),
+            (json!({"OPENAI_API_KEY": "sk", "tokens": null}), false),
+            (json!({"auth_mode": "apikey", "OPENAI_API_KEY": "sk", "tokens": tokens}), false),
+            (json!({"personal_access_token": "at-1", "tokens": tokens}), false),
+            (json!({"auth_mode": "chatgpt"}), false),
+            (json!({"agent_identity": "x"}), false),
+            (json!({"type": "other"}), false),
+            (json!([1]), false),
+        ] {
+            assert_eq!(refusal(&file).is_none(), is_login, "{file}");
+        }
+    }
+
+    #[test]
+    fn an_absent_account_id_is_taken_from_the_id_token_then_the_access_token() {
+        let account = |tokens: Value| read(&json!({ "tokens": tokens })).map(|found| found.credential.account_id);
+        let (a, b) = (token("acct-a"), token("acct-b"));
+        assert_eq!(account(json!({"account_id": "acct-x", "id_token": a, "access_token": b})).unwrap(), "acct-x");
+        assert_eq!(account(json!({"account_id": null, "id_token": a, "access_token": b})).unwrap(), "acct-a");
+        assert_eq!(account(json!({"account_id": null, "access_token": b})).unwrap(), "acct-b");
+        assert!(account(json!({"access_token": "opaque"})).is_err());
+    }
+
+    #[test]
+    fn nanoseconds_of_the_last_refresh_are_read() {
+        let file = json!({"last_refresh": "2026-11-20T23:56:40.983630663Z", "tokens": {"access_token": token("a")}});
+        assert!(read(&file).unwrap().credential.last_refresh.is_some());
+    }
+}

@@ -1,0 +1,49 @@
+//! Signing in, and staying signed in.
+//!
+//! The [`Store`] keeps the credentials of all accounts, [`Tokens`] hands out bearer tokens from it
+//! and renews them in good time, [`Login`], [`import`] and [`logout`] change who is signed in, and
+//! [`status`] tells. The issuer is spoken to by [`Authority`] alone. A refresh token is single-use:
+//! whoever spends one holds the store's lock, reads the store again first, and stores what comes
+//! back before anything else. Nothing here writes a token, an e-mail address or an account id to
+//! the log, or into an error.
+
+mod authority;
+mod claims;
+mod credential;
+mod import;
+mod login;
+mod logout;
+mod status;
+mod store;
+mod tokens;
+
+use std::path::PathBuf;
+
+pub use self::authority::{Authority, AuthorityError, RefreshReason};
+pub use self::credential::{Credential, Grant, GrantError, Ownership, Stale};
+pub use self::import::{ImportError, Rights, import};
+pub use self::login::{Login, LoginError, Ports};
+pub use self::logout::{Departure, Revocation, Which, logout};
+pub use self::status::{Profile, State, Status, status};
+pub use self::store::{Document, Held, Stamp, Store, Unreadable};
+pub use self::tokens::Tokens;
+use crate::net::Endpoint;
+
+/// How signing in works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The issuer (`auth.url`).
+    pub authority: Endpoint,
+    /// The public OAuth client (`auth.client_id`).
+    pub client_id: String,
+    /// Host of the redirect address that the issuer knows (`auth.redirect_host`).
+    pub redirect_host: String,
+    /// What is asked for at login (`auth.scopes`).
+    pub scopes: Vec<String>,
+    /// The store's file (`auth.credentials`).
+    pub credentials: PathBuf,
+    /// Who we say we are; empty: not said (`upstream.originator`).
+    pub originator: String,
+    /// Header `user-agent`, suffix included.
+    pub user_agent: String,
+}

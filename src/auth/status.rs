@@ -1,0 +1,148 @@
+//! Who is signed in, for people and scripts.
+//!
+//! A view of the store without any token: made for `status`, and stable as JSON. It asks nobody,
+//! renews nothing and writes nothing. The e-mail address in it is for the user's own eyes and is
+//! never logged.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+
+use crate::auth::credential::{Credential, Ownership, Stale};
+use crate::auth::import;
+use crate::auth::store::Store;
+use crate::bearer::AuthError;
+use crate::clock::Clock;
+
+const MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// The accounts of the store.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The store's file.
+    pub file: PathBuf,
+    /// Every account, by id.
+    pub accounts: Vec<Profile>,
+}
+
+/// One account, without its tokens.
+#[derive(Clone, Serialize)]
+pub struct Profile {
+    /// The workspace's id.
+    pub account_id: String,
+    /// Whether it is the one in use.
+    pub is_active: bool,
+    /// The user's e-mail address.
+    pub email: Option<String>,
+    /// The plan, as the issuer spells it.
+    pub plan: Option<String>,
+    /// Whether it is a FedRAMP workspace.
+    pub is_fedramp: bool,
+    /// How its access token is.
+    pub state: State,
+    /// When the access token ends.
+    #[serde(serialize_with = "timestamp")]
+    pub expires_at: Option<SystemTime>,
+    /// When the tokens were last granted.
+    #[serde(serialize_with = "timestamp")]
+    pub last_refresh: Option<SystemTime>,
+    /// The program and file that a borrowed login comes from.
+    pub borrowed_from: Option<Lender>,
+}
+
+/// Where a borrowed login comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lender {
+    /// The program that renews it.
+    pub owner: String,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// How an access token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Good.
+    Fresh,
+    /// Good, and due for its renewal.
+    Due,
+    /// Ended; the next use renews it.
+    Renewable,
+    /// Ended, and nothing here can renew it.
+    Ended,
+}
+
+/// Looks at the store.
+///
+/// # Errors
+/// When the store can't be read or understood.
+pub async fn status(store: &Store, clock: &dyn Clock) -> Result<Status, AuthError> {
+    let document = store.read().await?;
+    let mut accounts = Vec::new();
+    for id in document.ids() {
+        let Some(credential) = document.get(id).map_err(|why| store.unreadable(&why))? else { continue };
+        let credential = renewed_by_owner(credential).await;
+        accounts.push(Profile::of(&credential, document.active() == Some(id), clock.now()));
+    }
+    Ok(Status { file: store.path().to_owned(), accounts })
+}
+
+impl Status {
+    /// The account in use.
+    #[must_use]
+    pub fn active(&self) -> Option<&Profile> {
+        self.accounts.iter().find(|profile| profile.is_active)
+    }
+}
+
+/// A borrowed login as its owner's file has it now, if that can be read and is the same account.
+async fn renewed_by_owner(credential: Credential) -> Credential {
+    let Ownership::Borrowed { path, .. } = &credential.ownership else { return credential };
+    match import::reread(path).await {
+        Ok(found) if found.account_id == credential.account_id => found,
+        _ => credential,
+    }
+}
+
+impl Profile {
+    fn of(credential: &Credential, is_active: bool, now: SystemTime) -> Self {
+        let borrowed_from = match &credential.ownership {
+            Ownership::Owned => None,
+            Ownership::Borrowed { path, owner } => Some(Lender { owner: owner.clone(), path: path.clone() }),
+        };
+        let state = match credential.check(now, MARGIN) {
+            Ok(()) => State::Fresh,
+            Err(Stale::Expiring | Stale::NoExpiry) => State::Due,
+            Err(Stale::Expired) if credential.refresh_token.is_some() => State::Renewable,
+            Err(Stale::Expired) => State::Ended,
+        };
+        Self {
+            account_id: credential.account_id.clone(),
+            is_active,
+            email: credential.email.as_ref().map(|email| email.expose().to_owned()),
+            plan: credential.plan.clone(),
+            is_fedramp: credential.is_fedramp,
+            state,
+            expires_at: credential.expires_at,
+            last_refresh: credential.last_refresh,
+            borrowed_from,
+        }
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile").field("state", &self.state).field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+fn timestamp<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(&humantime::format_rfc3339_seconds(*time)),
+        None => serializer.serialize_none(),
+    }
+}

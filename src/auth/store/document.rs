@@ -1,0 +1,301 @@
+//! The text of the credential store: versioned JSON, keyed by account id.
+//!
+//! Reads what is known and carries the rest: unknown members, of the file and of each account,
+//! survive every change. What can't be understood is an error and never an empty store, so that
+//! nobody writes over it. Errors name members, never values, since values are tokens. Pure.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use crate::auth::credential::{Credential, Ownership};
+use crate::secret::Secret;
+
+const VERSION: u64 = 1;
+
+/// The accounts of a store.
+#[derive(Clone)]
+pub struct Document(Map<String, Value>);
+
+/// Why a store's text can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Not JSON, or a known member of a wrong type.
+    #[error("it is damaged ({0})")]
+    Damaged(String),
+    /// JSON, but of some other program.
+    #[error("it is not a credential file of codex-proxy")]
+    Foreign,
+    /// Written by a later release.
+    #[error("it has version {0}, which a later release of codex-proxy wrote; this one reads version {VERSION}")]
+    Newer(u64),
+}
+
+impl Document {
+    /// A store without accounts.
+    #[must_use]
+    pub fn empty() -> Self {
+        let Value::Object(members) = json!({"version": VERSION, "active": null, "accounts": {}}) else {
+            unreachable!("the literal above is an object")
+        };
+        Self(members)
+    }
+
+    /// Reads a store's text.
+    ///
+    /// # Errors
+    /// When it is damaged, foreign or of a later version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        if bytes.trim_ascii().is_empty() {
+            return Err(Unreadable::Damaged("it is empty".to_owned()));
+        }
+        // The position only: serde's texts can quote values.
+        let at = |error: &serde_json::Error| format!("no JSON at line {}, column {}", error.line(), error.column());
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| Unreadable::Damaged(at(&error)))?;
+        let Value::Object(members) = value else { return Err(Unreadable::Foreign) };
+        match members.get("version").map(Value::as_u64) {
+            Some(Some(VERSION)) if members.get("accounts").is_some_and(Value::is_object) => Ok(Self(members)),
+            Some(Some(version)) if version > VERSION => Err(Unreadable::Newer(version)),
+            _ => Err(Unreadable::Foreign),
+        }
+    }
+
+    /// The text to store.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let value = Value::Object(self.0.clone());
+        format!("{value:#}\n")
+    }
+
+    /// The ids of all accounts, in order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.accounts().into_iter().flat_map(Map::keys).map(String::as_str)
+    }
+
+    /// The account in use, if one is chosen and there.
+    #[must_use]
+    pub fn active(&self) -> Option<&str> {
+        let id = self.0.get("active")?.as_str()?;
+        self.accounts()?.contains_key(id).then_some(id)
+    }
+
+    /// One account's credential.
+    ///
+    /// # Errors
+    /// When a member of it is missing or of a wrong type.
+    pub fn get(&self, id: &str) -> Result<Option<Credential>, Unreadable> {
+        let Some(entry) = self.accounts().and_then(|accounts| accounts.get(id)) else { return Ok(None) };
+        let entry = entry.as_object().ok_or_else(|| Unreadable::Damaged("an account is no object".to_owned()))?;
+        Entry(entry).credential(id).map(Some)
+    }
+
+    /// Adds an account, or replaces what is known of it; its unknown members stay.
+    pub fn put(&mut self, credential: &Credential) {
+        let entry = self.accounts_mut().entry(credential.account_id.clone()).or_insert_with(|| json!({}));
+        if !entry.is_object() {
+            *entry = json!({});
+        }
+        if let Value::Object(members) = entry {
+            write(members, credential);
+        }
+    }
+
+    /// Chooses the account in use.
+    pub fn set_active(&mut self, id: &str) {
+        self.0.insert("active".to_owned(), json!(id));
+    }
+
+    /// Forgets an account; if it was the active one, none is.
+    pub fn remove(&mut self, id: &str) {
+        self.accounts_mut().remove(id);
+        if self.0.get("active").and_then(Value::as_str) == Some(id) {
+            self.0.insert("active".to_owned(), Value::Null);
+        }
+    }
+
+    fn accounts(&self) -> Option<&Map<String, Value>> {
+        self.0.get("accounts")?.as_object()
+    }
+
+    fn accounts_mut(&mut self) -> &mut Map<String, Value> {
+        let Some(Value::Object(accounts)) = self.0.get_mut("accounts") else {
+            unreachable!("both constructors require the member")
+        };
+        accounts
+    }
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Document").field("accounts", &self.accounts().map_or(0, Map::len)).finish_non_exhaustive()
+    }
+}
+
+/// One account's members, read with errors that hold no value.
+struct Entry<'a>(&'a Map<String, Value>);
+
+impl Entry<'_> {
+    fn credential(&self, id: &str) -> Result<Credential, Unreadable> {
+        let access_token = self.secret("access_token")?;
+        Ok(Credential {
+            account_id: id.to_owned(),
+            email: self.secret("email")?,
+            plan: self.text("plan")?,
+            is_fedramp: self.flag("is_fedramp")?,
+            id_token: self.secret("id_token")?,
+            access_token: access_token.ok_or_else(|| Self::wrong("access_token"))?,
+            refresh_token: self.secret("refresh_token")?,
+            expires_at: self.time("expires_at")?,
+            last_refresh: self.time("last_refresh")?,
+            ownership: self.ownership()?,
+        })
+    }
+
+    fn ownership(&self) -> Result<Ownership, Unreadable> {
+        let from = match self.0.get("borrowed") {
+            None | Some(Value::Null) => return Ok(Ownership::Owned),
+            Some(Value::Object(from)) => Self::borrowed(&Entry(from))?,
+            Some(_) => None,
+        };
+        from.ok_or_else(|| Self::wrong("borrowed"))
+    }
+
+    fn borrowed(from: &Entry<'_>) -> Result<Option<Ownership>, Unreadable> {
+        let (Some(path), Some(owner)) = (from.text("path")?, from.text("owner")?) else { return Ok(None) };
+        Ok(Some(Ownership::Borrowed { path: PathBuf::from(path), owner }))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Unreadable> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(Self::wrong(name)),
+        }
+    }
+
+    fn secret(&self, name: &str) -> Result<Option<Secret>, Unreadable> {
+        Ok(self.text(name)?.map(Secret::new))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Unreadable> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(false),
+            Some(value) => value.as_bool().ok_or_else(|| Self::wrong(name)),
+        }
+    }
+
+    fn time(&self, name: &str) -> Result<Option<SystemTime>, Unreadable> {
+        let parse = |text: String| humantime::parse_rfc3339(&text).map_err(|_| Self::wrong(name));
+        self.text(name)?.map(parse).transpose()
+    }
+
+    fn wrong(name: &str) -> Unreadable {
+        Unreadable::Damaged(format!("the member {name} of an account is missing or not what it should be"))
+    }
+}
+
+fn write(members: &mut Map<String, Value>, credential: &Credential) {
+    let secret = |secret: &Option<Secret>| secret.as_ref().map_or(Value::Null, |secret| json!(secret.expose()));
+    let time = |time: Option<SystemTime>| time.map(|time| humantime::format_rfc3339(time).to_string());
+    let borrowed = match &credential.ownership {
+        Ownership::Owned => Value::Null,
+        Ownership::Borrowed { path, owner } => json!({"path": path.to_string_lossy(), "owner": owner}),
+    };
+    let known = [
+        ("email", secret(&credential.email)),
+        ("plan", json!(credential.plan)),
+        ("is_fedramp", json!(credential.is_fedramp)),
+        ("id_token", secret(&credential.id_token)),
+        ("access_token", json!(credential.access_token.expose())),
+        ("refresh_token", secret(&credential.refresh_token)),
+        ("expires_at", json!(time(credential.expires_at))),
+        ("last_refresh", json!(time(credential.last_refresh))),
+        ("borrowed", borrowed),
+    ];
+    members.extend(known.map(|(name, value)| (name.to_owned(), value)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{Document, Unreadable};
+    use crate::auth::credential::{Credential, Ownership};
+    use crate::secret::Secret;
+
+    fn credential(id: &str) -> Credential {
+        Credential {
+            account_id: id.to_owned(),
+            email: Some(Secret::new("ann@example.com")),
+            plan: Some("plus".to_owned()),
+            is_fedramp: true,
+            id_token: None,
+            access_token: Secret::new("at_1"),
+            refresh_token: Some(Secret::new("rt_1")),
+            expires_at: Some(UNIX_EPOCH + Duration::from_secs(5)),
+            last_refresh: Some(UNIX_EPOCH + Duration::from_nanos(1_500_000_001)),
+            ownership: Ownership::Owned,
+        }
+    }
+
+    #[test]
+    fn a_credential_survives_the_way_through_the_text() {
+        for ownership in [Ownership::Owned, Ownership::Borrowed { path: "/x/auth.json".into(), owner: "it".to_owned() }]
+        {
+            let mut document = Document::empty();
+            document.put(&Credential { ownership, ..credential("a") });
+            let read = Document::parse(document.to_text().as_bytes()).unwrap();
+            let (put, got) = (document.get("a").unwrap().unwrap(), read.get("a").unwrap().unwrap());
+            assert_eq!(format!("{put:?}"), format!("{got:?}"));
+            assert_eq!(got.access_token.expose(), "at_1");
+            assert!(got.is_renewed_by(&Secret::new("rt_1")));
+            assert_eq!(got.email.unwrap().expose(), "ann@example.com");
+        }
+    }
+
+    #[test]
+    fn unknown_members_survive_a_change() {
+        let text = r#"{"version":1,"active":"a","later":{"x":1},"accounts":{"a":{"access_token":"t","nick":"work"}}}"#;
+        let mut document = Document::parse(text.as_bytes()).unwrap();
+        document.put(&credential("a"));
+        let value: serde_json::Value = serde_json::from_str(&document.to_text()).unwrap();
+        assert_eq!(value["later"]["x"], 1);
+        assert_eq!(value["accounts"]["a"]["nick"], "work");
+        assert_eq!(value["accounts"]["a"]["access_token"], "at_1");
+    }
+
+    #[test]
+    fn accounts_do_not_touch_each_other() {
+        let mut document = Document::empty();
+        document.put(&credential("a"));
+        document.set_active("a");
+        document.put(&credential("b"));
+        assert_eq!(document.ids().collect::<Vec<_>>(), ["a", "b"]);
+        document.remove("b");
+        assert_eq!(document.active(), Some("a"));
+        document.remove("a");
+        assert_eq!((document.active(), document.ids().count()), (None, 0));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        let of = |text: &str| Document::parse(text.as_bytes()).unwrap_err();
+        for damaged in ["", " \n", "{", "nonsense", r#"{"version":1,"accounts":{"#] {
+            assert!(matches!(of(damaged), Unreadable::Damaged(_)), "{damaged}");
+        }
+        for foreign in ["[]", "7", "{}", r#"{"tokens":{}}"#, r#"{"version":"1"}"#, r#"{"version":1,"accounts":[]}"#] {
+            assert_eq!(of(foreign), Unreadable::Foreign, "{foreign}");
+        }
+        assert_eq!(of(r#"{"version":2,"accounts":{}}"#), Unreadable::Newer(2));
+    }
+
+    #[test]
+    fn an_error_never_quotes_a_value() {
+        let text = r#"{"version":1,"accounts":{"a":{"access_token":["SECRET"]}}}"#;
+        let error = Document::parse(text.as_bytes()).unwrap().get("a").unwrap_err();
+        assert!(error.to_string().contains("access_token") && !error.to_string().contains("SECRET"), "{error}");
+        let broken = Document::parse(br#"{"version":1,"accounts":{"a":SECRET}}"#).unwrap_err();
+        assert!(!broken.to_string().contains("SECRET"), "{broken}");
+    }
+}

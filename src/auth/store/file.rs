@@ -1,0 +1,171 @@
+//! The file under the credential store.
+//!
+//! A write is whole or has not happened: temporary file in the same folder (mode 0600), fsync,
+//! rename, fsync of the folder (mode 0700). Whatever a killed process leaves behind is swept by the
+//! next writer. Processes take turns by an OS lock on a file beside the store, which is never
+//! deleted, since a lock on a deleted file excludes nobody. Everything here blocks; the store calls
+//! it off the runtime.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// More than a store of several accounts takes.
+const PROBE_SIZE_BYTES: usize = 64 * 1024;
+
+/// What distinguishes one state of the file from another, without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    size_bytes: u64,
+    identity: u64,
+}
+
+/// The lock of one process on the store; dropped, it is free.
+#[derive(Debug)]
+pub(super) struct FileLock {
+    _file: File,
+}
+
+/// The file's text; `None`: there is no file.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The file's state; `None`: there is no file, or no way to look at it.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(Stamp { modified: metadata.modified().ok(), size_bytes: metadata.len(), identity: identity(&metadata) })
+}
+
+/// Takes the lock if it is free; `None`: another process has it.
+pub(super) fn try_lock(path: &Path) -> io::Result<Option<FileLock>> {
+    create_folder(folder(path))?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    private(&mut options);
+    let file = options.open(lock_path(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(FileLock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The lock file of a store.
+pub(super) fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    path.with_file_name(name)
+}
+
+/// Finds out whether a write would succeed: rights, a read-only disk, a full one.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    let mut file = temporary(&target(path))?;
+    file.write_all(&[b' '; PROBE_SIZE_BYTES])?;
+    file.as_file().sync_all()
+}
+
+/// Replaces the file's text. The caller holds the lock.
+pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let target = target(path);
+    sweep(&target);
+    let mut file = temporary(&target)?;
+    file.write_all(text)?;
+    file.as_file().sync_all()?;
+    file.persist(&target).map_err(|error| error.error)?;
+    sync_folder(folder(&target))
+}
+
+/// Whether others than the owner may read the file.
+pub(super) fn is_exposed(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| is_open_to_others(&metadata))
+}
+
+/// Where a write goes: through a symbolic link, not over it.
+fn target(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn temporary(target: &Path) -> io::Result<tempfile::NamedTempFile> {
+    create_folder(folder(target))?;
+    // On Unix, tempfile's mode is 0600 from the moment of creation.
+    tempfile::Builder::new().prefix(&prefix(target)).suffix(TEMPORARY_SUFFIX).tempfile_in(folder(target))
+}
+
+fn prefix(target: &Path) -> String {
+    format!(".{}-", target.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Removes the temporary files of killed writers; only the holder of the lock writes, so none is in use.
+fn sweep(target: &Path) {
+    let Ok(entries) = fs::read_dir(folder(target)) else { return };
+    let prefix = prefix(target);
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(TEMPORARY_SUFFIX) {
+            // Left for the next writer if it can't be removed.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+#[cfg(unix)]
+fn private(options: &mut OpenOptions) {
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+}
+
+#[cfg(not(unix))]
+fn private(_options: &mut OpenOptions) {}
+
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn identity(_metadata: &fs::Metadata) -> u64 {
+    0
+}
+
+#[cfg(unix)]
+fn is_open_to_others(metadata: &fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_metadata: &fs::Metadata) -> bool {
+    false
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}

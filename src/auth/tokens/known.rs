@@ -1,0 +1,252 @@
+//! What one process remembers between two looks at the store.
+//!
+//! The credential in use, how renewing it failed and until when it rests, and a renewed credential
+//! that could not be written yet. No I/O: the renewal and the token source ask and tell. Memory is
+//! never preferred to the store, save for what replaces the very token that the store still holds.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::auth::credential::Credential;
+use crate::auth::store::Stamp;
+use crate::bearer::AuthError;
+use crate::secret::Secret;
+
+/// How often the store's file is looked at while all is well.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest that the issuer may make us wait.
+const LONGEST_WISH: Duration = Duration::from_secs(300);
+/// A backend that refuses a renewed token too gets no second one within this time.
+const RECOVERY_REST: Duration = Duration::from_secs(10);
+
+/// A token that was renewed this recently is not renewed again, whatever our clock thinks of it.
+const JUST_GRANTED: Duration = Duration::from_secs(30);
+
+/// What a renewal comes to.
+pub(super) type Outcome = Result<Arc<Credential>, AuthError>;
+/// A renewal under way, or landed.
+pub(super) type Flight = watch::Receiver<Option<Outcome>>;
+
+/// The memory.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    current: Option<Arc<Credential>>,
+    stamp: Option<Stamp>,
+    looked_at: Option<Instant>,
+    /// Counts what renewals put here, so that a slower look at the file does not undo it.
+    generation: u64,
+    refused: Option<Refused>,
+    pause: Option<Pause>,
+    unsaved: Option<Unsaved>,
+    recovered_at: Option<Instant>,
+    /// When our last renewal was granted, in wall time.
+    granted_at: Option<SystemTime>,
+    pub(super) flight: Option<Flight>,
+}
+
+/// A refresh token that the issuer won't take.
+#[derive(Debug)]
+struct Refused {
+    token: Secret,
+    error: AuthError,
+}
+
+/// A rest after a failure that may pass.
+#[derive(Debug)]
+struct Pause {
+    until: Instant,
+    step: Duration,
+    error: AuthError,
+}
+
+/// A renewed credential that is not in the store yet.
+#[derive(Clone, Debug)]
+pub(super) struct Unsaved {
+    /// The spent token that the store still holds.
+    pub(super) replaces: Secret,
+    /// What belongs there.
+    pub(super) credential: Arc<Credential>,
+}
+
+/// Whether somebody already sees to an unsaved credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Saving {
+    /// Nobody does: start.
+    New,
+    /// A loop runs, and will find it.
+    Running,
+}
+
+impl Known {
+    /// The credential, unless it is time to look at the store. A caller that gets `None` looks.
+    pub(super) fn recent(&mut self) -> Option<Arc<Credential>> {
+        let now = Instant::now();
+        let is_recent = self.looked_at.is_some_and(|at| now < at + LOOK_INTERVAL);
+        if is_recent && self.refused.is_none() {
+            return self.current.clone();
+        }
+        // Others need not look at the same time.
+        self.looked_at = Some(now);
+        None
+    }
+
+    /// The credential in memory.
+    pub(super) fn current(&self) -> Option<Arc<Credential>> {
+        self.current.clone()
+    }
+
+    /// The credential that belongs to a state of the store, if that state was read before.
+    pub(super) fn of_stamp(&self, stamp: &Stamp) -> Option<Arc<Credential>> {
+        self.current.clone().filter(|_| self.stamp.as_ref() == Some(stamp))
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Takes over what a look at the store found, unless a renewal has been faster.
+    pub(super) fn looked(&mut self, generation: u64, stamp: Stamp, found: Option<Credential>) {
+        if generation != self.generation {
+            return;
+        }
+        let found = found.map(|credential| self.newest(credential));
+        self.stamp = Some(stamp);
+        self.set_current(found);
+    }
+
+    /// Remembers a state of the store that can't be understood, so that it is not read again.
+    pub(super) fn skip(&mut self, stamp: Stamp) {
+        self.stamp = Some(stamp);
+    }
+
+    /// The stored credential, or the one that has replaced it and could not be written.
+    pub(super) fn newest(&mut self, stored: Credential) -> Arc<Credential> {
+        match &self.unsaved {
+            Some(unsaved) if unsaved.credential.account_id != stored.account_id => Arc::new(stored),
+            Some(unsaved) if stored.is_renewed_by(&unsaved.replaces) => Arc::clone(&unsaved.credential),
+            Some(_) => {
+                self.unsaved = None;
+                Arc::new(stored)
+            }
+            None => Arc::new(stored),
+        }
+    }
+
+    /// Takes over what a renewal found or got.
+    pub(super) fn adopt(&mut self, credential: Option<&Arc<Credential>>) {
+        self.generation += 1;
+        self.set_current(credential.cloned());
+    }
+
+    /// The store now holds what is in memory.
+    pub(super) fn saved(&mut self, stamp: Stamp) {
+        self.generation += 1;
+        self.stamp = Some(stamp);
+        self.unsaved = None;
+    }
+
+    /// Notes what could not be written over a spent token.
+    pub(super) fn keep_unsaved(&mut self, spent: Secret, credential: Arc<Credential>) -> Saving {
+        let earlier = self.unsaved.take();
+        let saving = if earlier.is_some() { Saving::Running } else { Saving::New };
+        let replaces = earlier.map_or(spent, |unsaved| unsaved.replaces);
+        self.unsaved = Some(Unsaved { replaces, credential });
+        saving
+    }
+
+    pub(super) fn unsaved(&self) -> Option<Unsaved> {
+        self.unsaved.clone()
+    }
+
+    /// Forgets an unsaved credential, unless a later one has taken its place.
+    pub(super) fn drop_unsaved(&mut self, done: &Unsaved) {
+        if self.unsaved.as_ref().is_some_and(|own| Arc::ptr_eq(&own.credential, &done.credential)) {
+            self.unsaved = None;
+        }
+    }
+
+    /// What another renewal would come to right now, where that is known without trying.
+    pub(super) fn verdict(&self, credential: &Credential) -> Option<AuthError> {
+        if let Some(refused) = &self.refused
+            && credential.is_renewed_by(&refused.token)
+        {
+            return Some(refused.error.clone());
+        }
+        let pause = self.pause.as_ref()?;
+        let rest = pause.until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
+        Some(match &pause.error {
+            AuthError::Unavailable { message, .. } => {
+                AuthError::Unavailable { message: message.clone(), retry_after: Some(rest) }
+            }
+            other => other.clone(),
+        })
+    }
+
+    /// Remembers that a refresh token is worthless.
+    pub(super) fn refuse(&mut self, token: Secret, error: &AuthError) {
+        self.pause = None;
+        self.refused = Some(Refused { token, error: error.clone() });
+    }
+
+    /// Rests after a failure that may pass: longer each time, or as long as the issuer wishes.
+    pub(super) fn rest(&mut self, error: &AuthError) {
+        let step = self.pause.as_ref().map_or(FIRST_PAUSE, |pause| (pause.step * 2).min(LONGEST_PAUSE));
+        let wish = match error {
+            AuthError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default().min(LONGEST_WISH),
+            _ => Duration::ZERO,
+        };
+        self.pause = Some(Pause { until: Instant::now() + step.max(wish), step, error: error.clone() });
+    }
+
+    /// Rests for a moment: the file of a login's owner costs little to read again.
+    pub(super) fn rest_briefly(&mut self, error: &AuthError) {
+        self.pause = None;
+        self.rest(error);
+    }
+
+    /// Takes over what the issuer has just granted.
+    pub(super) fn grant(&mut self, credential: &Arc<Credential>) {
+        self.granted_at = credential.last_refresh;
+        self.adopt(Some(credential));
+    }
+
+    /// Whether we renewed this very credential moments ago.
+    pub(super) fn is_just_granted(&self, credential: &Credential, now: SystemTime) -> bool {
+        let age = self.granted_at.and_then(|granted| now.duration_since(granted).ok());
+        credential.last_refresh == self.granted_at && age.is_some_and(|age| age < JUST_GRANTED)
+    }
+
+    pub(super) fn note_recovery(&mut self) {
+        self.recovered_at = Some(Instant::now());
+    }
+
+    /// Whether a token was renewed moments ago because the backend refused the one before.
+    pub(super) fn is_recovery_recent(&self) -> bool {
+        self.recovered_at.is_some_and(|at| at.elapsed() < RECOVERY_REST)
+    }
+
+    fn set_current(&mut self, credential: Option<Arc<Credential>>) {
+        let is_same = match (&self.current, &credential) {
+            (Some(old), Some(new)) => is_same_login(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            self.refused = None;
+            self.pause = None;
+        }
+        self.looked_at = Some(Instant::now());
+        self.current = credential;
+    }
+}
+
+/// Whether two credentials hold the same tokens, so that a failure of one is one of the other.
+fn is_same_login(old: &Credential, new: &Credential) -> bool {
+    let refresh = |credential: &Credential| credential.refresh_token.as_ref().map(|token| token.expose().to_owned());
+    old.access_token.expose() == new.access_token.expose() && refresh(old) == refresh(new)
+}

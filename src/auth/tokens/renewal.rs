@@ -1,0 +1,216 @@
+//! One renewal, from the lock to the store.
+//!
+//! Runs in a task of its own, one at a time. It never trusts memory: the store may have been
+//! renewed by another process, and then its token is adopted and none is spent. Between the
+//! issuer's answer and the write lies nothing but the making of the new text; a process that is
+//! killed right there loses the login, which the issuer's next refusal says plainly.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::known::{Outcome, Saving};
+use super::{Shared, detach};
+use crate::auth::authority::{AuthorityError, RefreshReason};
+use crate::auth::credential::{Credential, Ownership};
+use crate::auth::import;
+use crate::auth::store::{Document, Held};
+use crate::bearer::AuthError;
+use crate::secret::Secret;
+
+const FIRST_SAVE_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_SAVE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why a renewal was asked for.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The token has ended or is about to.
+    Due,
+    /// The backend refused this access token.
+    Refused(Secret),
+}
+
+/// The error of a login that has no refresh token.
+pub(super) fn not_renewable() -> AuthError {
+    AuthError::Ended { reason: "the access token has ended and there is nothing to renew it with".to_owned() }
+}
+
+impl Shared {
+    /// Comes by a better credential, remembers it or the failure, and logs.
+    pub(super) async fn renew(self: &Arc<Self>, cause: Cause) -> Outcome {
+        let outcome = self.attempt(&cause).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "the access token could not be renewed");
+        }
+        outcome
+    }
+
+    async fn attempt(self: &Arc<Self>, cause: &Cause) -> Outcome {
+        let stored = self.newest(&self.store.read().await?)?;
+        if let Ownership::Borrowed { path, owner } = &stored.ownership {
+            return self.reread(cause, &stored, path, owner).await;
+        }
+        let held = self.store.lock().await.inspect_err(|error| self.known().rest(error))?;
+        let document = held.read().await?;
+        let stored = self.newest(&document)?;
+        if self.is_better(cause, &stored) {
+            self.known().adopt(Some(&stored));
+            return Ok(stored);
+        }
+        self.refresh(cause, &held, document, &stored).await
+    }
+
+    /// The stored credential, or what replaced it and could not be written.
+    fn newest(&self, document: &Document) -> Outcome {
+        let found = self.pick(document)?;
+        let mut known = self.known();
+        let Some(stored) = found else {
+            known.adopt(None);
+            return Err(AuthError::SignedOut);
+        };
+        Ok(known.newest(stored))
+    }
+
+    fn is_better(&self, cause: &Cause, stored: &Credential) -> bool {
+        match cause {
+            Cause::Due => self.due(stored).is_ok(),
+            Cause::Refused(token) => {
+                stored.access_token.expose() != token.expose()
+                    && !self.due(stored).is_err_and(|stale| !stale.is_usable())
+            }
+        }
+    }
+
+    async fn refresh(
+        self: &Arc<Self>,
+        cause: &Cause,
+        held: &Held,
+        document: Document,
+        stored: &Arc<Credential>,
+    ) -> Outcome {
+        let Some(spent) = &stored.refresh_token else {
+            let error = not_renewable();
+            self.known().rest(&error);
+            return Err(error);
+        };
+        self.known().adopt(Some(stored));
+        if let Some(error) = self.known().verdict(stored) {
+            return Err(error);
+        }
+        held.probe().await.inspect_err(|error| self.known().rest(error))?;
+        let granted = self.authority.refresh(spent, cause.reason()).await;
+        let grant = granted.map_err(|error| self.remember(spent, error))?;
+        let renewed = stored.renewed(grant, self.clock.now()).map_err(|error| {
+            let error = AuthError::Ended { reason: error.to_string() };
+            self.known().refuse(spent.clone(), &error);
+            error
+        })?;
+        let renewed = Arc::new(renewed);
+        self.keep(held, document, spent, &renewed).await;
+        if matches!(cause, Cause::Refused(_)) {
+            self.known().note_recovery();
+        }
+        Ok(renewed)
+    }
+
+    /// Memory first, then disk: what could not be written is still served, and written later.
+    async fn keep(self: &Arc<Self>, held: &Held, mut document: Document, spent: &Secret, renewed: &Arc<Credential>) {
+        document.put(renewed);
+        self.known().grant(renewed);
+        match held.write(&document).await {
+            Ok(()) => {
+                let stamp = self.store.stamp().await;
+                self.known().saved(stamp);
+                tracing::info!("the access token was renewed");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the renewed sign-in is in memory only; trying to write it again");
+                let saving = self.known().keep_unsaved(spent.clone(), Arc::clone(renewed));
+                if saving == Saving::New {
+                    detach(Arc::clone(self).save_later());
+                }
+            }
+        }
+    }
+
+    fn remember(&self, spent: &Secret, error: AuthorityError) -> AuthError {
+        match error {
+            AuthorityError::Refused { reason } => {
+                let error = AuthError::Ended { reason };
+                self.known().refuse(spent.clone(), &error);
+                error
+            }
+            AuthorityError::Unavailable { message, retry_after } => {
+                let error = AuthError::Unavailable { message, retry_after };
+                self.known().rest(&error);
+                error
+            }
+        }
+    }
+
+    /// Reads the file of a login's owner again, which is all that we may do about it.
+    async fn reread(&self, cause: &Cause, stored: &Credential, path: &Path, owner: &str) -> Outcome {
+        let ended = || AuthError::BorrowedEnded { owner: owner.to_owned() };
+        let found = match import::reread(path).await {
+            Ok(found) if found.account_id == stored.account_id => Ok(Arc::new(found)),
+            Ok(_) => Err(AuthError::Ended { reason: format!("{owner} is signed in to another account now") }),
+            Err(error) => {
+                tracing::warn!(%error, "the borrowed login can't be read");
+                Err(ended())
+            }
+        };
+        let found = found.inspect_err(|error| self.known().rest_briefly(error))?;
+        let is_better = self.is_better(cause, &found);
+        let is_good =
+            is_better || matches!(cause, Cause::Due) && self.due(&found).is_err_and(|stale| stale.is_usable());
+        let mut known = self.known();
+        if is_good {
+            known.adopt(Some(&found));
+        }
+        if !is_better {
+            known.rest_briefly(&ended());
+        }
+        if is_good { Ok(found) } else { Err(ended()) }
+    }
+
+    async fn save_later(self: Arc<Self>) {
+        let mut pause = FIRST_SAVE_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            if self.save().await.is_ok() {
+                return;
+            }
+            pause = (pause * 2).min(LONGEST_SAVE_PAUSE);
+        }
+    }
+
+    /// Writes what could not be written before, unless the store has moved on.
+    pub(super) async fn save(&self) -> Result<(), AuthError> {
+        if self.known().unsaved().is_none() {
+            return Ok(());
+        }
+        let held = self.store.lock().await?;
+        let mut document = held.read().await?;
+        let Some(unsaved) = self.known().unsaved() else { return Ok(()) };
+        let stored = document.get(&unsaved.credential.account_id).map_err(|why| self.store.unreadable(&why))?;
+        if !stored.is_some_and(|stored| stored.is_renewed_by(&unsaved.replaces)) {
+            self.known().drop_unsaved(&unsaved);
+            return Ok(());
+        }
+        document.put(&unsaved.credential);
+        held.write(&document).await?;
+        let stamp = self.store.stamp().await;
+        self.known().saved(stamp);
+        tracing::info!("the renewed sign-in is stored now");
+        Ok(())
+    }
+}
+
+impl Cause {
+    fn reason(&self) -> RefreshReason {
+        match self {
+            Self::Due => RefreshReason::ProactiveExpiry,
+            Self::Refused(_) => RefreshReason::UnauthorizedRecovery,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Signing in and staying signed in, against a scripted issuer on loopback.
+
+#[path = "support/authority.rs"]
+mod authority;
+#[path = "support/clock.rs"]
+mod clock;
+#[path = "auth/files.rs"]
+mod files;
+#[path = "auth/imports.rs"]
+mod imports;
+#[path = "auth/logins.rs"]
+mod logins;
+#[path = "auth/refreshes.rs"]
+mod refreshes;
+#[path = "auth/troubles.rs"]
+mod troubles;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authority::FakeAuthority;
+use clock::ManualClock;
+use codex_proxy::auth::{Credential, Store, Tokens};
+use codex_proxy::clock::Clock;
+
+const EXPIRED: Duration = Duration::ZERO;
+const EXPIRING: Duration = Duration::from_secs(120);
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A signed-in machine: a store in a folder of its own, a clock and an issuer.
+struct Home {
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    issuer: FakeAuthority,
+}
+
+impl Home {
+    async fn new() -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let issuer = FakeAuthority::start(&clock).await;
+        Self { folder: tempfile::tempdir().unwrap(), clock, issuer }
+    }
+
+    /// A home whose account has an access token that ends this long after now.
+    async fn with(lifetime: Duration) -> Self {
+        let home = Self::new().await;
+        home.put(&home.issuer.credential("acct-1", lifetime)).await;
+        home
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("data").join("credentials.json")
+    }
+
+    fn store(&self) -> Store {
+        Store::file(self.path())
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock) as Arc<dyn Clock>
+    }
+
+    /// What one daemon on this store would hold.
+    fn tokens(&self) -> Tokens {
+        Tokens::new(self.store(), self.issuer.authority(), self.clock(), None)
+    }
+
+    async fn put(&self, credential: &Credential) {
+        let held = self.store().lock().await.unwrap();
+        let mut document = held.read().await.unwrap();
+        document.put(credential);
+        document.set_active(&credential.account_id);
+        held.write(&document).await.unwrap();
+    }
+
+    async fn stored(&self, account: &str) -> Option<Credential> {
+        self.store().read().await.unwrap().get(account).unwrap()
+    }
+
+    async fn stored_refresh_token(&self) -> String {
+        let credential = self.stored("acct-1").await.expect("the account is stored");
+        credential.refresh_token.expect("it is ours").expose().to_owned()
+    }
+}

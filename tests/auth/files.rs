@@ -1,0 +1,137 @@
+//! The store's file: what survives, what is refused, what is never overwritten.
+
+use std::fs;
+
+use codex_proxy::auth::{Login, Ports, State, Store, Tokens, Which, logout, status};
+use codex_proxy::bearer::{AuthError, TokenSource};
+use serde_json::Value;
+
+use crate::{EXPIRED, FRESH, Home};
+
+#[tokio::test]
+async fn a_second_account_does_not_overwrite_the_first() {
+    let home = Home::with(FRESH).await;
+    home.put(&home.issuer.credential("acct-2", FRESH)).await;
+    let document = home.store().read().await.unwrap();
+    assert_eq!(document.ids().collect::<Vec<_>>(), ["acct-1", "acct-2"]);
+    assert_eq!(document.active(), Some("acct-2"));
+}
+
+#[tokio::test]
+async fn unknown_members_survive_a_refresh() {
+    let home = Home::with(EXPIRED).await;
+    let mut file: Value = serde_json::from_slice(&fs::read(home.path()).unwrap()).unwrap();
+    file["later"] = "kept".into();
+    file["accounts"]["acct-1"]["nickname"] = "work".into();
+    fs::write(home.path(), file.to_string()).unwrap();
+    home.tokens().bearer().await.unwrap();
+    let file: Value = serde_json::from_slice(&fs::read(home.path()).unwrap()).unwrap();
+    assert_eq!((&file["later"], &file["accounts"]["acct-1"]["nickname"]), (&"kept".into(), &"work".into()));
+    assert_eq!(file["accounts"]["acct-1"]["refresh_token"], "rt_2");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_understood_is_never_overwritten() {
+    let whole = {
+        let home = Home::with(FRESH).await;
+        fs::read_to_string(home.path()).unwrap()
+    };
+    let truncated = whole.split_at(whole.len() / 2).0;
+    let newer = r#"{"version": 99, "accounts": {}}"#;
+    for text in ["", "garbage", "[]", r#"{"auth_mode":"chatgpt","tokens":{}}"#, newer, truncated] {
+        let home = Home::with(FRESH).await;
+        fs::write(home.path(), text).unwrap();
+        let tokens = home.tokens();
+        let AuthError::Store { message } = tokens.bearer().await.unwrap_err() else { panic!("{text}") };
+        assert!(message.contains("credentials.json") && message.contains("codex-proxy login"), "{message}");
+        assert!(matches!(tokens.check().await, Err(AuthError::Store { .. })));
+        let ports = Ports::only(0);
+        let issuer = &home.issuer;
+        let settings = issuer.settings();
+        let login = Login::start(&settings, issuer.authority(), home.store(), home.clock(), ports).await;
+        assert!(login.is_err());
+        assert!(logout(&home.store(), &issuer.authority(), Which::All).await.is_err());
+        assert_eq!(fs::read_to_string(home.path()).unwrap(), text);
+        assert_eq!(issuer.calls().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_writer_left_behind_is_ignored_and_swept() {
+    let home = Home::with(EXPIRED).await;
+    let folder = home.path().parent().unwrap().to_owned();
+    let whole = fs::read(home.path()).unwrap();
+    // Killed after creating the temporary file, in the middle of it, and just before the rename.
+    for (name, length) in [("a", 0), ("b", whole.len() / 2), ("c", whole.len())] {
+        fs::write(folder.join(format!(".credentials.json-{name}.tmp")), &whole[..length]).unwrap();
+        assert!(home.stored("acct-1").await.is_some());
+    }
+    fs::write(folder.join("mine.tmp"), "not ours").unwrap();
+    home.tokens().bearer().await.unwrap();
+    let mut names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["credentials.json", "credentials.json.lock", "mine.tmp"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_may_read_what_is_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let home = Home::with(EXPIRED).await;
+    assert_eq!(mode(&home.path()), 0o600);
+    assert_eq!(mode(home.path().parent().unwrap()), 0o700);
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    home.tokens().bearer().await.unwrap();
+    assert_eq!(mode(&home.path()), 0o600);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_symbolic_link_to_the_file_stays_one() {
+    let home = Home::with(EXPIRED).await;
+    let real = home.folder.path().join("real.json");
+    fs::rename(home.path(), &real).unwrap();
+    std::os::unix::fs::symlink(&real, home.path()).unwrap();
+    home.tokens().bearer().await.unwrap();
+    assert!(fs::symlink_metadata(home.path()).unwrap().is_symlink());
+    assert!(fs::read_to_string(&real).unwrap().contains("rt_2"));
+}
+
+#[tokio::test]
+async fn writers_take_turns() {
+    let home = Home::with(FRESH).await;
+    let held = home.store().lock().await.unwrap();
+    let store = home.store();
+    let second = crate::authority::run(async move { store.lock().await.map(drop) });
+    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    assert!(!second.is_finished());
+    drop(held);
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_store_in_memory_touches_no_disk_and_renews_itself() {
+    let home = Home::new().await;
+    let store = Store::memory(&home.issuer.credential("acct-1", EXPIRED));
+    let tokens = Tokens::new(store.clone(), home.issuer.authority(), home.clock(), None);
+    tokens.bearer().await.unwrap();
+    let stored = store.read().await.unwrap().get("acct-1").unwrap().unwrap();
+    assert_eq!(stored.refresh_token.unwrap().expose(), "rt_2");
+    assert_eq!(fs::read_dir(home.folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn the_status_shows_accounts_and_no_token() {
+    let home = Home::with(FRESH).await;
+    home.put(&home.issuer.credential("acct-2", EXPIRED)).await;
+    let status = status(&home.store(), &*home.clock).await.unwrap();
+    let states: Vec<_> = status.accounts.iter().map(|profile| (profile.is_active, profile.state)).collect();
+    assert_eq!(states, [(false, State::Fresh), (true, State::Renewable)]);
+    assert_eq!(status.active().unwrap().plan.as_deref(), Some("plus"));
+    let json = serde_json::to_string(&status).unwrap();
+    assert!(json.contains("2030-01-0") && json.contains("ann@example.com"), "{json}");
+    assert!(!json.contains("rt_") && !json.contains("e30."), "{json}");
+    assert!(!format!("{status:?}").contains("ann@"));
+}

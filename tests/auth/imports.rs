@@ -1,0 +1,180 @@
+//! Logins of other programs, and the end of a login.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use codex_proxy::auth::{ImportError, Ownership, Revocation, Rights, Which, import, logout};
+use codex_proxy::bearer::{AuthError, TokenSource};
+use codex_proxy::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::authority::{Scripted, jwt};
+use crate::{EXPIRED, EXPIRING, FRESH, Home};
+
+/// Writes the other program's file, with an access token that ends this long after now.
+fn lend(home: &Home, account: &str, lifetime: Duration, serial: u32) -> PathBuf {
+    let path = home.folder.path().join("auth.json");
+    let end = home.clock.now() + lifetime;
+    let file = json!({
+        "auth_mode": "chatgpt", "OPENAI_API_KEY": null,
+        "tokens": {"id_token": jwt(account, end, 0), "access_token": jwt(account, end, serial),
+            "refresh_token": "rt_theirs", "account_id": null},
+        "last_refresh": "2029-12-31T23:56:40.983630663Z",
+    });
+    fs::write(&path, file.to_string()).unwrap();
+    path
+}
+
+async fn borrow(home: &Home, path: &Path) {
+    import(&home.store(), &home.issuer.settings(), path, Rights::Borrow).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_borrowed_login_serves_and_its_refresh_token_is_not_kept() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", FRESH, 1);
+    let before = fs::read(&path).unwrap();
+    borrow(&home, &path).await;
+    assert_eq!(home.tokens().bearer().await.unwrap().account.id, "acct-1");
+    assert!(!fs::read_to_string(home.path()).unwrap().contains("rt_theirs"));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_refused_borrowed_token_is_read_again_and_never_renewed() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", FRESH, 1);
+    borrow(&home, &path).await;
+    let tokens = home.tokens();
+    let rejected = tokens.bearer().await.unwrap();
+    let error = tokens.recover(&rejected).await.unwrap_err();
+    assert!(matches!(&error, AuthError::BorrowedEnded { owner } if owner == "the Codex CLI"), "{error}");
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    lend(&home, "acct-1", FRESH, 2);
+    let renewed = tokens.recover(&rejected).await.unwrap();
+    assert_ne!(renewed.token.expose(), rejected.token.expose());
+    assert_eq!(home.issuer.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn an_ended_borrowed_login_says_whose_it_is_and_comes_back_by_itself() {
+    let home = Home::new().await;
+    borrow(&home, &lend(&home, "acct-1", EXPIRED, 1)).await;
+    let tokens = home.tokens();
+    let error = tokens.bearer().await.unwrap_err();
+    assert!(error.to_string().contains("the Codex CLI"), "{error}");
+    assert_eq!(tokens.check().await.unwrap_err(), error);
+    lend(&home, "acct-1", FRESH, 2);
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert!(tokens.bearer().await.is_ok());
+    assert_eq!(home.issuer.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn an_expiring_borrowed_token_is_served_until_its_owner_has_renewed_it() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", EXPIRING, 1);
+    borrow(&home, &path).await;
+    let tokens = home.tokens();
+    let old = tokens.bearer().await.unwrap();
+    tokens.settle().await;
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), old.token.expose());
+    lend(&home, "acct-1", FRESH, 2);
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    tokens.bearer().await.unwrap();
+    tokens.settle().await;
+    assert_ne!(tokens.bearer().await.unwrap().token.expose(), old.token.expose());
+}
+
+#[tokio::test]
+async fn another_account_in_the_owners_file_is_not_spent() {
+    let home = Home::new().await;
+    borrow(&home, &lend(&home, "acct-1", EXPIRED, 1)).await;
+    lend(&home, "acct-2", FRESH, 2);
+    assert!(matches!(home.tokens().bearer().await, Err(AuthError::Ended { .. })));
+}
+
+#[tokio::test]
+async fn a_login_that_was_taken_over_is_renewed_by_us() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", EXPIRED, 1);
+    let credential = import(&home.store(), &home.issuer.settings(), &path, Rights::TakeOver).await.unwrap();
+    assert_eq!(credential.ownership, Ownership::Owned);
+    let end = home.clock.now() + FRESH;
+    home.issuer.script([Scripted::Grant(json!({"access_token": jwt("acct-1", end, 5), "refresh_token": "rt_ours"}))]);
+    home.tokens().bearer().await.unwrap();
+    assert!(home.issuer.calls()[0].body.contains("rt_theirs"));
+    assert_eq!(home.stored_refresh_token().await, "rt_ours");
+}
+
+#[tokio::test]
+async fn a_login_of_another_client_is_not_taken_over() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", FRESH, 1);
+    let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    file["tokens"]["oauth_provenance"] = json!({"issuer": home.issuer.address, "client_id": "app_other"});
+    fs::write(&path, file.to_string()).unwrap();
+    let settings = home.issuer.settings();
+    let error = import(&home.store(), &settings, &path, Rights::TakeOver).await.unwrap_err();
+    assert!(matches!(error, ImportError::Unsuitable { .. }), "{error}");
+    borrow(&home, &path).await;
+}
+
+#[tokio::test]
+async fn what_is_no_login_is_refused_by_name() {
+    let home = Home::new().await;
+    let path = home.folder.path().join("auth.json");
+    let settings = home.issuer.settings();
+    for (text, word) in [
+        (r#"{"auth_mode":"apikey","OPENAI_API_KEY":"sk-SECRET"}"#, "API key"),
+        (r#"{"personal_access_token":"at-SECRET"}"#, "personal access token"),
+        (r#"{"tokens":{"access_token":"SECRET"}}"#, "no ChatGPT account"),
+        ("SECRET", "not JSON"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = import(&home.store(), &settings, &path, Rights::Borrow).await.unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("auth.json") && !error.contains("SECRET"), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let error = import(&home.store(), &settings, &path, Rights::Borrow).await.unwrap_err();
+    assert!(matches!(error, ImportError::NoFile { .. }), "{error}");
+    assert!(!home.path().exists());
+}
+
+#[tokio::test]
+async fn a_logout_revokes_and_forgets() {
+    let home = Home::with(FRESH).await;
+    home.put(&home.issuer.credential("acct-2", FRESH)).await;
+    let left = logout(&home.store(), &home.issuer.authority(), Which::Active).await.unwrap();
+    assert_eq!((left.len(), &left[0].revocation), (1, &Revocation::Done));
+    let call = home.issuer.calls().remove(0);
+    let want = json!({"token": "rt_2", "token_type_hint": "refresh_token", "client_id": "app_test"});
+    assert_eq!((call.path, serde_json::from_str::<Value>(&call.body).unwrap()), ("/oauth/revoke", want));
+    assert_eq!(call.headers["originator"], "codex_proxy");
+    assert!(home.stored("acct-1").await.is_some() && home.stored("acct-2").await.is_none());
+    // No other account steps in by itself.
+    assert_eq!(home.tokens().bearer().await.unwrap_err(), AuthError::SignedOut);
+}
+
+#[tokio::test]
+async fn a_logout_forgets_also_when_nothing_can_be_revoked() {
+    for scripted in [Scripted::Answer(500, json!({})), Scripted::Hang] {
+        let home = Home::with(FRESH).await;
+        home.issuer.script([scripted]);
+        let left = logout(&home.store(), &home.issuer.authority(), Which::Account("acct-1")).await.unwrap();
+        assert!(matches!(left[0].revocation, Revocation::Failed(_)));
+        assert!(home.stored("acct-1").await.is_none());
+        assert_eq!(logout(&home.store(), &home.issuer.authority(), Which::All).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_borrowed_login_is_forgotten_and_not_revoked() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", FRESH, 1);
+    borrow(&home, &path).await;
+    let left = logout(&home.store(), &home.issuer.authority(), Which::All).await.unwrap();
+    assert_eq!(left[0].revocation, Revocation::NotOurs);
+    assert!(path.exists() && home.issuer.calls().is_empty());
+}

@@ -1,0 +1,186 @@
+//! A browser login, with a browser made of plain HTTP.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use codex_proxy::auth::{Credential, Login, LoginError, Ports};
+use codex_proxy::bearer::TokenSource;
+use reqwest::{Client, Response, redirect};
+use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
+use url::Url;
+
+use crate::Home;
+use crate::authority::{Scripted, run};
+
+/// A login that is being waited for, and what its address says.
+struct Waiting {
+    port: u16,
+    query: Vec<(String, String)>,
+    outcome: JoinHandle<Result<Credential, LoginError>>,
+}
+
+async fn start(home: &Home, ports: Ports) -> Result<Login, LoginError> {
+    Login::start(&home.issuer.settings(), home.issuer.authority(), home.store(), home.clock(), ports).await
+}
+
+async fn waiting(home: &Home) -> Waiting {
+    let login = start(home, Ports::only(0)).await.unwrap();
+    let url = Url::parse(login.url()).unwrap();
+    assert!(login.url().starts_with(&format!("{}/oauth/authorize?", home.issuer.address)));
+    let query = url.query_pairs().into_owned().collect();
+    let port = login.port();
+    Waiting { port, query, outcome: run(login.wait()) }
+}
+
+impl Waiting {
+    fn value(&self, name: &str) -> &str {
+        &self.query.iter().find(|(key, _)| key == name).unwrap().1
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        browser().get(format!("http://127.0.0.1:{}{path}", self.port)).send().await.unwrap()
+    }
+
+    async fn come_back(&self, query: &str) -> Response {
+        self.get(&format!("/auth/callback?state={}&{query}", self.value("state"))).await
+    }
+}
+
+fn browser() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(Duration::from_secs(5)).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_login_ends_with_a_stored_account_and_a_page() {
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    let redirected = login.come_back("code=ac_good").await;
+    assert_eq!(redirected.status(), 302);
+    assert_eq!(redirected.headers()["location"], "/success");
+    let page = login.get("/success").await;
+    assert_eq!(page.headers()["cache-control"], "no-store");
+    let page = page.text().await.unwrap();
+    assert!(page.contains("You are signed in") && !page.contains("e30."), "{page}");
+    let credential = login.outcome.await.unwrap().unwrap();
+    assert_eq!((credential.account_id.as_str(), credential.plan.as_deref()), ("acct-1", Some("plus")));
+    assert_eq!(home.stored_refresh_token().await, home.issuer.newest_refresh_token());
+    assert!(home.tokens().bearer().await.is_ok());
+}
+
+#[tokio::test]
+async fn the_address_and_the_exchange_are_what_the_issuer_expects() {
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    let names: Vec<&str> = login.query.iter().map(|(name, _)| name.as_str()).collect();
+    let want = "response_type client_id redirect_uri code_challenge code_challenge_method state scope \
+                id_token_add_organizations codex_cli_simplified_flow originator";
+    assert_eq!(names.join(" "), want);
+    let redirect_uri = format!("http://localhost:{}/auth/callback", login.port);
+    assert_eq!(login.value("redirect_uri"), redirect_uri);
+    assert_eq!((login.value("scope"), login.value("state").len()), ("openid profile email offline_access", 43));
+    login.come_back("code=ac_good").await;
+    let call = home.issuer.calls().remove(0);
+    assert!(!call.headers.contains_key("originator") && !call.headers.contains_key("user-agent"));
+    assert_eq!(call.headers["content-type"], "application/x-www-form-urlencoded");
+    let names: Vec<String> = url::form_urlencoded::parse(call.body.as_bytes()).map(|(name, _)| name.into()).collect();
+    assert_eq!(names.join(" "), "grant_type client_id code redirect_uri code_verifier");
+    let form: HashMap<_, _> = url::form_urlencoded::parse(call.body.as_bytes()).into_owned().collect();
+    assert_eq!((form["grant_type"].as_str(), form["redirect_uri"].as_str()), ("authorization_code", &*redirect_uri));
+    assert_eq!(form["code_verifier"].len(), 86);
+    let digest = Sha256::digest(form["code_verifier"].as_bytes());
+    let challenge = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, digest);
+    assert_eq!(login.value("code_challenge"), challenge);
+}
+
+#[tokio::test]
+async fn a_wrong_state_is_refused_and_the_waiting_goes_on() {
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    for path in [
+        "/auth/callback?state=wrong&code=ac_good",
+        "/auth/callback?code=ac_good",
+        "/auth/callback?state=&code=ac_good",
+        "/auth/callback?state=wrong&error=access_denied",
+    ] {
+        let reply = login.get(path).await;
+        assert_eq!((reply.status().as_u16(), reply.text().await.unwrap().as_str()), (400, "State mismatch"), "{path}");
+    }
+    assert_eq!(login.come_back("code=").await.status(), 400);
+    assert_eq!(login.get("/success").await.status(), 404);
+    assert_eq!(login.get("/favicon.ico").await.status(), 404);
+    assert_eq!((home.issuer.calls().len(), login.outcome.is_finished()), (0, false));
+    assert_eq!(login.come_back("code=ac_good").await.status(), 302);
+}
+
+#[tokio::test]
+async fn a_reloaded_callback_does_not_spend_the_code_twice() {
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    let (first, second) = tokio::join!(login.come_back("code=ac_good"), login.come_back("code=ac_good"));
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (302, 302));
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn strangers_are_turned_away() {
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    let address = format!("http://127.0.0.1:{}/cancel", login.port);
+    let foreign = browser().get(&address).header("host", "evil.invalid").send().await.unwrap();
+    assert_eq!(foreign.status(), 403);
+    let page = browser().get(&address).header("sec-fetch-site", "cross-site").send().await.unwrap();
+    assert_eq!(page.status(), 403);
+    let posted = browser().post(&address).send().await.unwrap();
+    assert_eq!((posted.status().as_u16(), posted.headers()["allow"].to_str().unwrap()), (405, "GET"));
+    assert!(!login.outcome.is_finished());
+}
+
+#[tokio::test]
+async fn an_error_of_the_issuer_is_shown_and_ends_the_login() {
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    let reply = login.come_back("error=access_denied&error_description=The+%3Cuser%3E+said+no").await;
+    assert_eq!(reply.status(), 400);
+    let page = reply.text().await.unwrap();
+    assert!(page.contains("&lt;user&gt;") && !page.contains("<user>"), "{page}");
+    assert!(matches!(login.outcome.await.unwrap(), Err(LoginError::Refused { .. })));
+
+    let login = waiting(&home).await;
+    let reply = login.come_back("error=access_denied&error_description=missing_codex_entitlement").await;
+    assert!(reply.text().await.unwrap().contains("administrator"));
+    assert!(matches!(login.outcome.await.unwrap(), Err(LoginError::NotEntitled)));
+}
+
+#[tokio::test]
+async fn a_refused_code_is_shown_and_ends_the_login() {
+    let home = Home::new().await;
+    home.issuer.script([Scripted::Answer(401, serde_json::json!({"error": {"code": "invalid_grant"}}))]);
+    let login = waiting(&home).await;
+    let page = login.come_back("code=ac_bad").await.text().await.unwrap();
+    assert!(page.contains("did not work"), "{page}");
+    assert!(matches!(login.outcome.await.unwrap(), Err(LoginError::Exchange(_))));
+    assert!(!home.path().exists());
+}
+
+#[tokio::test]
+async fn a_later_login_takes_the_port_over() {
+    let home = Home::new().await;
+    let earlier = waiting(&home).await;
+    let later = start(&home, Ports::only(earlier.port)).await.unwrap();
+    assert_eq!(later.port(), earlier.port);
+    assert_eq!(earlier.outcome.await.unwrap().unwrap_err(), LoginError::Cancelled);
+}
+
+#[tokio::test]
+async fn a_held_port_leads_to_the_fallback_or_is_named() {
+    let home = Home::new().await;
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = holder.local_addr().unwrap().port();
+    let patience = Duration::from_millis(300);
+    let login = start(&home, Ports { first, fallback: Some(0), patience }).await.unwrap();
+    assert_ne!(login.port(), first);
+    let error = start(&home, Ports { first, fallback: None, patience }).await.unwrap_err();
+    assert!(error.to_string().contains(&first.to_string()), "{error}");
+}

@@ -1,0 +1,244 @@
+//! When, by whom and how often a token is renewed.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use codex_proxy::auth::{Authority, Settings, Store, Tokens};
+use codex_proxy::bearer::{AuthError, TokenSource};
+use codex_proxy::clock::SystemClock;
+use codex_proxy::net::{Endpoint, Trust};
+use serde_json::{Value, json};
+
+use crate::authority::{Scripted, run, until};
+use crate::{EXPIRED, EXPIRING, FRESH, Home};
+
+#[tokio::test]
+async fn a_fresh_token_is_served_without_asking_the_issuer() {
+    let home = Home::with(FRESH).await;
+    let bearer = home.tokens().bearer().await.unwrap();
+    assert_eq!(bearer.account.id, "acct-1");
+    assert_eq!(home.issuer.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn a_refresh_is_shared_by_a_hundred_concurrent_callers() {
+    let home = Home::with(EXPIRED).await;
+    let tokens = home.tokens();
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let tokens = tokens.clone();
+            run(async move { tokens.bearer().await.unwrap().token.expose().to_owned() })
+        })
+        .collect();
+    let mut served = Vec::new();
+    for caller in callers {
+        served.push(caller.await.unwrap());
+    }
+    assert_eq!(home.issuer.calls().len(), 1);
+    assert!(served.iter().all(|token| *token == served[0]));
+    assert_eq!(home.stored_refresh_token().await, home.issuer.newest_refresh_token());
+}
+
+#[tokio::test]
+async fn a_refresh_is_the_call_that_the_issuer_expects() {
+    let home = Home::with(EXPIRED).await;
+    home.tokens().bearer().await.unwrap();
+    let call = home.issuer.calls().remove(0);
+    assert_eq!(call.path, "/oauth/token");
+    assert_eq!(call.headers["content-type"], "application/json");
+    assert_eq!(call.headers["originator"], "codex_proxy");
+    assert_eq!(call.headers["user-agent"], "codex-proxy/test");
+    let body: Value = serde_json::from_str(&call.body).unwrap();
+    let want = json!({"client_id": "app_test", "grant_type": "refresh_token",
+        "refresh_reason": "proactive_expiry", "refresh_token": "rt_1"});
+    assert_eq!(body, want);
+}
+
+#[tokio::test]
+async fn an_expiring_token_is_served_while_its_renewal_runs_behind_it() {
+    let home = Home::with(EXPIRING).await;
+    home.issuer.shut();
+    let tokens = home.tokens();
+    let old = tokens.bearer().await.unwrap();
+    home.issuer.arrived(1).await;
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), old.token.expose());
+    home.issuer.open();
+    tokens.settle().await;
+    assert_ne!(tokens.bearer().await.unwrap().token.expose(), old.token.expose());
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_does_not_cancel_the_refresh() {
+    let home = Home::with(EXPIRED).await;
+    home.issuer.shut();
+    let tokens = home.tokens();
+    let caller = run({
+        let tokens = tokens.clone();
+        async move { tokens.bearer().await.map(drop) }
+    });
+    home.issuer.arrived(1).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    home.issuer.open();
+    tokens.settle().await;
+    assert_eq!(home.stored_refresh_token().await, home.issuer.newest_refresh_token());
+    assert_ne!(home.issuer.newest_refresh_token(), "rt_1");
+}
+
+#[tokio::test]
+async fn two_daemons_on_one_store_never_send_a_spent_token() {
+    let home = Home::with(EXPIRED).await;
+    let daemons = [home.tokens(), home.tokens()];
+    for round in 1..=3 {
+        let callers = daemons.clone().map(|tokens| run(async move { tokens.bearer().await.unwrap() }));
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (round, 0));
+        home.clock.advance(Duration::from_secs(11 * 24 * 60 * 60));
+    }
+}
+
+#[tokio::test]
+async fn processes_on_one_store_refresh_once() {
+    let home = Home::new().await;
+    home.put(&home.issuer.credential_ending("acct-1", UNIX_EPOCH + Duration::from_secs(1))).await;
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--ignored", "--exact", "refreshes::a_process_of_its_own"]);
+            command.env("TEST_STORE", home.path()).env("TEST_ISSUER", &home.issuer.address);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut child in children {
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        assert!(status.success());
+    }
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
+}
+
+#[tokio::test]
+#[ignore = "a child of processes_on_one_store_refresh_once"]
+#[expect(clippy::disallowed_methods, reason = "the parent test speaks to this process by its environment")]
+async fn a_process_of_its_own() {
+    let (store, issuer) = (std::env::var("TEST_STORE").unwrap(), std::env::var("TEST_ISSUER").unwrap());
+    let clock = Arc::new(SystemClock);
+    let settings = Settings {
+        authority: Endpoint::parse(&issuer, Trust::KnownHosts).unwrap(),
+        client_id: "app_test".to_owned(),
+        redirect_host: "localhost".to_owned(),
+        scopes: Vec::new(),
+        credentials: store.clone().into(),
+        originator: String::new(),
+        user_agent: "child".to_owned(),
+    };
+    let authority = Authority::new(crate::authority::http_client(), &settings);
+    let tokens = Tokens::new(Store::file(store), authority, clock, None);
+    tokens.bearer().await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_401_a_token_that_another_process_stored_is_taken() {
+    let home = Home::with(FRESH).await;
+    let (ours, theirs) = (home.tokens(), home.tokens());
+    let rejected = ours.bearer().await.unwrap();
+    let renewed = theirs.recover(&rejected).await.unwrap();
+    assert_eq!(ours.recover(&rejected).await.unwrap().token.expose(), renewed.token.expose());
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_401_one_refresh_serves_every_caller_and_says_why() {
+    let home = Home::with(FRESH).await;
+    let tokens = home.tokens();
+    let rejected = tokens.bearer().await.unwrap();
+    let callers: Vec<_> = (0..20)
+        .map(|_| {
+            let (tokens, rejected) = (tokens.clone(), rejected.clone());
+            run(async move { tokens.recover(&rejected).await.unwrap() })
+        })
+        .collect();
+    for caller in callers {
+        assert_ne!(caller.await.unwrap().token.expose(), rejected.token.expose());
+    }
+    let calls = home.issuer.calls();
+    assert_eq!(calls.len(), 1);
+    assert!(calls[0].body.contains(r#""refresh_reason":"unauthorized_recovery""#), "{}", calls[0].body);
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_every_token_does_not_cause_a_refresh_for_each() {
+    let home = Home::with(FRESH).await;
+    let tokens = home.tokens();
+    let mut rejected = tokens.bearer().await.unwrap();
+    rejected = tokens.recover(&rejected).await.unwrap();
+    for _ in 0..5 {
+        assert!(matches!(tokens.recover(&rejected).await, Err(AuthError::Ended { .. })));
+    }
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_renewed_token_that_our_clock_calls_expired_is_served_and_not_renewed_again() {
+    let home = Home::with(EXPIRED).await;
+    let long_ago = crate::authority::jwt("acct-1", SystemTime::UNIX_EPOCH, 7);
+    home.issuer.script([Scripted::Grant(json!({"access_token": long_ago, "refresh_token": "rt_x"}))]);
+    let tokens = home.tokens();
+    for _ in 0..5 {
+        assert_eq!(tokens.bearer().await.unwrap().token.expose(), long_ago);
+    }
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_and_a_logout_of_another_process_are_noticed() {
+    let home = Home::new().await;
+    let tokens = home.tokens();
+    assert_eq!(tokens.bearer().await.unwrap_err(), AuthError::SignedOut);
+    assert_eq!(tokens.check().await.unwrap_err(), AuthError::SignedOut);
+    home.put(&home.issuer.credential("acct-1", FRESH)).await;
+    let first = tokens.bearer().await.unwrap();
+    home.put(&home.issuer.credential("acct-2", FRESH)).await;
+    let mut now = first.clone();
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        now = tokens.bearer().await.unwrap();
+        if now.account.id == "acct-2" {
+            break;
+        }
+    }
+    assert_eq!(now.account.id, "acct-2");
+    std::fs::remove_file(home.path()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(tokens.bearer().await.unwrap_err(), AuthError::SignedOut);
+}
+
+#[tokio::test]
+async fn settle_waits_for_a_refresh_under_way() {
+    let home = Home::with(EXPIRING).await;
+    home.issuer.shut();
+    let tokens = home.tokens();
+    tokens.bearer().await.unwrap();
+    home.issuer.arrived(1).await;
+    let settled = run({
+        let tokens = tokens.clone();
+        async move { tokens.settle().await }
+    });
+    assert!(!settled.is_finished());
+    home.issuer.open();
+    settled.await.unwrap();
+    assert_eq!(home.stored_refresh_token().await, "rt_2");
+    until(|| home.issuer.newest_refresh_token() == "rt_2").await;
+}
+
+#[tokio::test]
+async fn a_chosen_account_is_served_whichever_is_active() {
+    let home = Home::with(FRESH).await;
+    home.put(&home.issuer.credential("acct-2", FRESH)).await;
+    let chosen = Tokens::new(home.store(), home.issuer.authority(), home.clock(), Some("acct-1".to_owned()));
+    assert_eq!(chosen.bearer().await.unwrap().account.id, "acct-1");
+    assert_eq!(home.tokens().bearer().await.unwrap().account.id, "acct-2");
+}

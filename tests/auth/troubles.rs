@@ -1,0 +1,175 @@
+//! What the issuer, the disk and the network can do to a renewal.
+
+use std::time::Duration;
+
+use codex_proxy::auth::{Authority, Store, Tokens};
+use codex_proxy::bearer::{AuthError, TokenSource};
+use codex_proxy::net::{Endpoint, Trust};
+use serde_json::json;
+
+use crate::authority::{Scripted, jwt, until};
+use crate::{EXPIRED, EXPIRING, FRESH, Home};
+
+fn nested(code: &str) -> serde_json::Value {
+    json!({"error": {"message": "no", "type": "invalid_request_error", "param": null, "code": code}})
+}
+
+fn flat(code: &str) -> serde_json::Value {
+    json!({"error": code, "error_description": "no"})
+}
+
+#[tokio::test]
+async fn a_final_refusal_is_asked_for_once_and_cleared_by_a_changed_store() {
+    let codes = ["refresh_token_expired", "refresh_token_reused", "refresh_token_invalidated", "invalid_grant"];
+    for answer in codes.map(nested).into_iter().chain(codes.map(flat)) {
+        let home = Home::with(EXPIRED).await;
+        let tokens = home.tokens();
+        home.issuer.script([Scripted::Answer(400, answer.clone())]);
+        let error = tokens.bearer().await.unwrap_err();
+        assert!(matches!(&error, AuthError::Ended { .. }), "{answer}: {error}");
+        for _ in 0..3 {
+            assert_eq!(tokens.bearer().await.unwrap_err(), error);
+        }
+        assert_eq!(tokens.check().await.unwrap_err(), error);
+        assert_eq!(home.issuer.calls().len(), 1, "{answer}");
+        home.put(&home.issuer.credential("acct-1", FRESH)).await;
+        assert!(tokens.bearer().await.is_ok(), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_passing_trouble_is_backed_off_and_keeps_the_login() {
+    for scripted in [
+        Scripted::Answer(500, json!({})),
+        Scripted::Answer(503, flat("invalid_grant")),
+        Scripted::Answer(429, json!({})),
+        Scripted::Answer(200, json!([])),
+        Scripted::Hang,
+    ] {
+        let home = Home::with(EXPIRED).await;
+        let tokens = home.tokens();
+        home.issuer.script([scripted]);
+        for _ in 0..5 {
+            assert!(matches!(tokens.bearer().await, Err(AuthError::Unavailable { .. })));
+        }
+        assert_eq!(home.issuer.calls().len(), 1);
+        assert_eq!(home.stored_refresh_token().await, "rt_1");
+        tokio::time::sleep(Duration::from_millis(1050)).await;
+        assert!(tokens.bearer().await.is_ok());
+        assert_eq!(home.issuer.calls().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn the_next_try_is_announced() {
+    let home = Home::with(EXPIRED).await;
+    let tokens = home.tokens();
+    home.issuer.script([Scripted::Answer(503, json!({}))]);
+    tokens.bearer().await.unwrap_err();
+    let AuthError::Unavailable { retry_after, .. } = tokens.bearer().await.unwrap_err() else { panic!() };
+    assert!(retry_after.is_some_and(|rest| rest <= Duration::from_secs(1)), "{retry_after:?}");
+}
+
+#[tokio::test]
+async fn an_unreachable_issuer_is_named() {
+    let home = Home::with(EXPIRED).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut settings = home.issuer.settings();
+    let address = format!("http://{free}");
+    settings.authority = Endpoint::parse(&address, Trust::KnownHosts).unwrap();
+    let authority = Authority::new(crate::authority::http_client(), &settings);
+    let tokens = Tokens::new(home.store(), authority, home.clock(), None);
+    let error = tokens.bearer().await.unwrap_err();
+    assert!(matches!(&error, AuthError::Unavailable { message, .. } if message.contains("127.0.0.1")), "{error}");
+}
+
+#[tokio::test]
+async fn a_failed_renewal_does_not_block_a_token_that_is_still_good() {
+    for scripted in [Scripted::Answer(500, json!({})), Scripted::Answer(401, nested("refresh_token_reused"))] {
+        let home = Home::with(EXPIRING).await;
+        let tokens = home.tokens();
+        home.issuer.script([scripted]);
+        let token = tokens.bearer().await.unwrap().token;
+        tokens.settle().await;
+        for _ in 0..5 {
+            assert_eq!(tokens.bearer().await.unwrap().token.expose(), token.expose());
+        }
+        tokens.settle().await;
+        assert_eq!(home.issuer.calls().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_an_answer_leaves_out_stays() {
+    let home = Home::with(EXPIRED).await;
+    let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let access = jwt("acct-1", end, 9);
+    home.issuer.script([Scripted::Grant(json!({"access_token": access, "refresh_token": null}))]);
+    assert_eq!(home.tokens().bearer().await.unwrap().token.expose(), access);
+    assert_eq!(home.stored_refresh_token().await, "rt_1");
+}
+
+#[tokio::test]
+async fn an_answer_for_another_account_ends_the_login_and_is_not_stored() {
+    let home = Home::with(EXPIRED).await;
+    let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let other =
+        json!({"id_token": jwt("acct-9", end, 0), "access_token": jwt("acct-9", end, 1), "refresh_token": "rt_9"});
+    home.issuer.script([Scripted::Grant(other)]);
+    let tokens = home.tokens();
+    for _ in 0..3 {
+        assert!(matches!(tokens.bearer().await, Err(AuthError::Ended { .. })));
+    }
+    assert_eq!(home.issuer.calls().len(), 1);
+    assert_eq!(home.stored_refresh_token().await, "rt_1");
+    assert!(home.stored("acct-9").await.is_none());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn no_token_is_spent_when_the_store_can_not_be_written() {
+    let home = Home::with(EXPIRED).await;
+    // So long a name that there is none for a temporary file, which stops root too.
+    let path = home.path().with_file_name("c".repeat(250));
+    std::fs::copy(home.path(), &path).unwrap();
+    let tokens = Tokens::new(Store::file(&path), home.issuer.authority(), home.clock(), None);
+    let error = tokens.bearer().await.unwrap_err();
+    assert!(matches!(&error, AuthError::Store { message } if message.contains("can't be written")), "{error}");
+    assert_eq!(home.issuer.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_served_and_written_later() {
+    let home = Home::with(EXPIRED).await;
+    home.issuer.shut();
+    let tokens = home.tokens();
+    let caller = crate::authority::run({
+        let tokens = tokens.clone();
+        async move { tokens.bearer().await.unwrap().token.expose().to_owned() }
+    });
+    home.issuer.arrived(1).await;
+    // The store was writable when the token was spent; now its folder is in the way.
+    let (data, aside) = (home.folder.path().join("data"), home.folder.path().join("aside"));
+    std::fs::rename(&data, &aside).unwrap();
+    std::fs::write(&data, "in the way").unwrap();
+    home.issuer.open();
+    let token = caller.await.unwrap();
+    std::fs::remove_file(&data).unwrap();
+    std::fs::rename(&aside, &data).unwrap();
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), token);
+    assert_eq!(home.stored_refresh_token().await, "rt_1");
+    tokens.settle().await;
+    assert_eq!(home.stored_refresh_token().await, "rt_2");
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_store_that_breaks_while_serving_does_not_end_the_serving() {
+    let home = Home::with(FRESH).await;
+    let tokens = home.tokens();
+    let token = tokens.bearer().await.unwrap().token;
+    std::fs::write(home.path(), "{").unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), token.expose());
+    until(|| std::fs::read_to_string(home.path()).is_ok_and(|text| text == "{")).await;
+}
