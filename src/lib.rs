@@ -2,6 +2,7 @@
 
 pub mod bearer;
 pub mod clock;
+pub mod demo;
 pub mod error;
 pub mod net;
 pub mod protocol;
