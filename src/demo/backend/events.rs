@@ -78,7 +78,7 @@ impl Writer {
 
     /// Forgets what comes after the first half of the words of the last item.
     pub(super) fn halve(&mut self) {
-        let is_delta = |frame: &&Frame| frame.event["type"].as_str().is_some_and(|kind| kind.ends_with(".delta"));
+        let is_delta = |frame: &&Frame| frame.event.get("delta").is_some();
         let last = self.output_index.saturating_sub(1);
         let is_last = |frame: &Frame| frame.event["output_index"] == last;
         let deltas = self.frames.iter().filter(|frame| is_last(frame)).filter(is_delta).count();
@@ -137,7 +137,7 @@ impl Writer {
         let item =
             |parts: Value| json!({ "id": id, "type": "reasoning", "summary": parts, "encrypted_content": ENCRYPTED });
         self.thought_characters += summary.map_or(64, |summary| summary.chars().count());
-        self.added(item(json!([])));
+        self.added(&item(json!([])));
         if let Some(summary) = summary {
             let at = json!({ "item_id": id, "summary_index": 0 });
             let part = |text: &str| json!({ "type": "summary_text", "text": text });
@@ -146,7 +146,7 @@ impl Writer {
             self.put_at("response.reasoning_summary_text.done", &at, json!({ "text": summary }));
             self.put_at("response.reasoning_summary_part.done", &at, json!({ "part": part(summary) }));
         }
-        self.done(item(summary.map_or(json!([]), |text| json!([{ "type": "summary_text", "text": text }]))));
+        self.done(&item(summary.map_or(json!([]), |text| json!([{ "type": "summary_text", "text": text }]))));
     }
 
     fn message(&mut self, text: &str, source: Option<&str>) {
@@ -154,7 +154,7 @@ impl Writer {
         let annotations: Vec<Value> = source.and_then(|source| citation(text, source)).into_iter().collect();
         let part = |text: &str, annotations: &[Value]| json!({ "type": "output_text", "annotations": annotations, "logprobs": [], "text": text });
         let at = json!({ "item_id": id, "content_index": 0 });
-        self.added(message_item(&id, "in_progress", &json!([])));
+        self.added(&message_item(&id, "in_progress", &json!([])));
         self.put_at("response.content_part.added", &at, json!({ "part": part("", &[]) }));
         self.deltas("response.output_text.delta", &at, text);
         for (index, annotation) in annotations.iter().enumerate() {
@@ -163,19 +163,19 @@ impl Writer {
         }
         self.put_at("response.output_text.done", &at, json!({ "text": text, "logprobs": [] }));
         self.put_at("response.content_part.done", &at, json!({ "part": part(text, &annotations) }));
-        self.done(message_item(&id, "completed", &json!([part(text, &annotations)])));
+        self.done(&message_item(&id, "completed", &json!([part(text, &annotations)])));
     }
 
     fn refusal(&mut self, text: &str) {
         let id = self.id("msg");
         let at = json!({ "item_id": id, "content_index": 0 });
         let part = |text: &str| json!({ "type": "refusal", "refusal": text });
-        self.added(message_item(&id, "in_progress", &json!([])));
+        self.added(&message_item(&id, "in_progress", &json!([])));
         self.put_at("response.content_part.added", &at, json!({ "part": part("") }));
         self.deltas("response.refusal.delta", &at, text);
         self.put_at("response.refusal.done", &at, json!({ "refusal": text }));
         self.put_at("response.content_part.done", &at, json!({ "part": part(text) }));
-        self.done(message_item(&id, "completed", &json!([part(text)])));
+        self.done(&message_item(&id, "completed", &json!([part(text)])));
     }
 
     fn call(&mut self, namespace: Option<&str>, name: &str, payload: &Payload) {
@@ -194,46 +194,46 @@ impl Writer {
             item
         };
         let at = json!({ "item_id": id });
-        self.added(item("in_progress", ""));
+        self.added(&item("in_progress", ""));
         self.deltas(&format!("{events}.delta"), &at, text);
         let mut done = json!({});
         done[member] = json!(text);
         self.put_at(&format!("{events}.done"), &at, done);
-        self.done(item("completed", text));
+        self.done(&item("completed", text));
     }
 
     fn search(&mut self, query: &str) {
         let id = self.id("ws");
         let at = json!({ "item_id": id });
-        self.added(json!({ "id": id, "type": "web_search_call", "status": "in_progress" }));
+        self.added(&json!({ "id": id, "type": "web_search_call", "status": "in_progress" }));
         for step in ["in_progress", "searching", "completed"] {
             self.put_at(&format!("response.web_search_call.{step}"), &at, json!({}));
         }
         let action = json!({ "type": "search", "query": query });
-        self.done(json!({ "id": id, "type": "web_search_call", "status": "completed", "action": action }));
+        self.done(&json!({ "id": id, "type": "web_search_call", "status": "completed", "action": action }));
     }
 
     fn picture(&mut self, prompt: &str) {
         let id = self.id("ig");
         let at = json!({ "item_id": id });
-        self.added(json!({ "id": id, "type": "image_generation_call", "status": "in_progress", "result": null }));
+        self.added(&json!({ "id": id, "type": "image_generation_call", "status": "in_progress", "result": null }));
         for step in ["in_progress", "generating"] {
             self.put_at(&format!("response.image_generation_call.{step}"), &at, json!({}));
         }
         let partial = json!({ "partial_image_index": 0, "partial_image_b64": PNG });
         self.put_at("response.image_generation_call.partial_image", &at, partial);
         self.put_at("response.image_generation_call.completed", &at, json!({}));
-        self.done(json!({
+        self.done(&json!({
             "id": id, "type": "image_generation_call", "status": "completed", "result": PNG,
             "output_format": "png", "size": "1x1", "revised_prompt": prompt,
         }));
     }
 
-    fn added(&mut self, item: Value) {
+    fn added(&mut self, item: &Value) {
         self.put_at("response.output_item.added", &json!({}), json!({ "item": item }));
     }
 
-    fn done(&mut self, item: Value) {
+    fn done(&mut self, item: &Value) {
         self.put_at("response.output_item.done", &json!({}), json!({ "item": item }));
     }
 

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
@@ -36,7 +36,7 @@ pub(super) fn router(sessions: Arc<Sessions>) -> Router {
 
 async fn authorize(State(sessions): State<Arc<Sessions>>, Query(asked): Query<HashMap<String, String>>) -> Response {
     match redirect(&sessions, &asked) {
-        Ok(target) => Redirect::to(target.as_str()).into_response(),
+        Ok(target) => (StatusCode::FOUND, [(LOCATION, String::from(target))]).into_response(),
         Err(fault) => (StatusCode::BAD_REQUEST, format!("demo sign-in: {fault}\n")).into_response(),
     }
 }

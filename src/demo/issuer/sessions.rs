@@ -53,6 +53,7 @@ enum State {
 }
 
 /// The tokens of one sign-in.
+#[expect(clippy::struct_field_names, reason = "the names that the protocol uses")]
 pub(in crate::demo) struct Tokens {
     pub(in crate::demo) id_token: String,
     pub(in crate::demo) access_token: String,
