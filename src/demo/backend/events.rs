@@ -1,0 +1,301 @@
+//! The events of an answer, in the order and with the members of the real stream.
+//!
+//! Pure: a list of frames, each with how long to wait before it. The completed response has an
+//! empty `output`, as the real one does; each item's `done` event is what counts.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::answer::{Output, Payload};
+
+/// One red dot.
+const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
+/// Longest delta.
+const PIECE_CHARACTERS: usize = 12;
+/// Stands for thinking that only the backend can read.
+const ENCRYPTED: &str = "gAAAAABkZW1vLW5vdGhpbmctaXMtZW5jcnlwdGVkLWhlcmU";
+
+/// An event, and how long to wait before it.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) pause: Duration,
+    pub(super) event: Value,
+}
+
+/// What all events of a response share.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    /// The part of all ids that sets this response apart.
+    pub(super) key: String,
+    /// In unix seconds.
+    pub(super) created_at: u64,
+    /// Members of the request that the response repeats.
+    pub(super) echo: Value,
+    /// Between two words.
+    pub(super) pause: Duration,
+}
+
+/// Writes the events of one response.
+#[derive(Debug)]
+pub(super) struct Writer {
+    head: Head,
+    frames: Vec<Frame>,
+    sequence_number: u64,
+    output_index: u64,
+    written_characters: usize,
+    thought_characters: usize,
+}
+
+impl Writer {
+    /// Begins a response.
+    pub(super) fn new(head: Head) -> Self {
+        let mut writer = Self {
+            head,
+            frames: Vec::new(),
+            sequence_number: 0,
+            output_index: 0,
+            written_characters: 0,
+            thought_characters: 0,
+        };
+        for kind in ["response.created", "response.in_progress"] {
+            let response = writer.response("in_progress", json!({}));
+            writer.put(kind, json!({ "response": response }));
+        }
+        writer
+    }
+
+    /// All frames.
+    pub(super) fn finish(self) -> Vec<Frame> {
+        self.frames
+    }
+
+    /// Output tokens so far, guessed as four characters each: `(all, thought)`.
+    pub(super) fn tokens(&self) -> (usize, usize) {
+        let thought = self.thought_characters.div_ceil(4);
+        (self.written_characters.div_ceil(4) + thought, thought)
+    }
+
+    /// Forgets what comes after the first half of the words of the last item.
+    pub(super) fn halve(&mut self) {
+        let is_delta = |frame: &&Frame| frame.event.get("delta").is_some();
+        let last = self.output_index.saturating_sub(1);
+        let is_last = |frame: &Frame| frame.event["output_index"] == last;
+        let deltas = self.frames.iter().filter(|frame| is_last(frame)).filter(is_delta).count();
+        let mut left = deltas.div_ceil(2);
+        let kept = self.frames.iter().position(|frame| {
+            left -= usize::from(is_last(frame) && is_delta(&frame) && left > 0);
+            is_last(frame) && left == 0 && is_delta(&frame)
+        });
+        if let Some(kept) = kept {
+            self.frames.truncate(kept + 1);
+            self.sequence_number = kept as u64 + 1;
+        }
+    }
+
+    /// Writes one item.
+    pub(super) fn item(&mut self, output: &Output) {
+        match output {
+            Output::Reasoning { summary } => self.reasoning(summary.as_deref()),
+            Output::Message { text, source } => self.message(text, source.as_deref()),
+            Output::Refusal { text } => self.refusal(text),
+            Output::Call { namespace, name, payload } => self.call(namespace.as_deref(), name, payload),
+            Output::Search { query } => self.search(query),
+            Output::Picture { prompt } => self.picture(prompt),
+        }
+        self.output_index += 1;
+    }
+
+    /// Writes the terminal event; `more` are members of its response.
+    pub(super) fn end(&mut self, kind: &str, more: Value) {
+        let response = self.response(kind, more);
+        self.put(&format!("response.{kind}"), json!({ "response": response }));
+    }
+
+    fn response(&self, status: &str, more: Value) -> Value {
+        let mut response = self.head.echo.clone();
+        merge(
+            &mut response,
+            json!({
+                "id": format!("resp_demo_{}", self.head.key),
+                "object": "response",
+                "created_at": self.head.created_at,
+                "status": status,
+                "output": [],
+                "store": false,
+                "error": null,
+                "incomplete_details": null,
+                "usage": null,
+            }),
+        );
+        merge(&mut response, more);
+        response
+    }
+
+    fn reasoning(&mut self, summary: Option<&str>) {
+        let id = self.id("rs");
+        let item =
+            |parts: Value| json!({ "id": id, "type": "reasoning", "summary": parts, "encrypted_content": ENCRYPTED });
+        self.thought_characters += summary.map_or(64, |summary| summary.chars().count());
+        self.added(&item(json!([])));
+        if let Some(summary) = summary {
+            let at = json!({ "item_id": id, "summary_index": 0 });
+            let part = |text: &str| json!({ "type": "summary_text", "text": text });
+            self.put_at("response.reasoning_summary_part.added", &at, json!({ "part": part("") }));
+            self.deltas("response.reasoning_summary_text.delta", &at, summary);
+            self.put_at("response.reasoning_summary_text.done", &at, json!({ "text": summary }));
+            self.put_at("response.reasoning_summary_part.done", &at, json!({ "part": part(summary) }));
+        }
+        self.done(&item(summary.map_or(json!([]), |text| json!([{ "type": "summary_text", "text": text }]))));
+    }
+
+    fn message(&mut self, text: &str, source: Option<&str>) {
+        let id = self.id("msg");
+        let annotations: Vec<Value> = source.and_then(|source| citation(text, source)).into_iter().collect();
+        let part = |text: &str, annotations: &[Value]| json!({ "type": "output_text", "annotations": annotations, "logprobs": [], "text": text });
+        let at = json!({ "item_id": id, "content_index": 0 });
+        self.added(&message_item(&id, "in_progress", &json!([])));
+        self.put_at("response.content_part.added", &at, json!({ "part": part("", &[]) }));
+        self.deltas("response.output_text.delta", &at, text);
+        for (index, annotation) in annotations.iter().enumerate() {
+            let more = json!({ "annotation_index": index, "annotation": annotation });
+            self.put_at("response.output_text.annotation.added", &at, more);
+        }
+        self.put_at("response.output_text.done", &at, json!({ "text": text, "logprobs": [] }));
+        self.put_at("response.content_part.done", &at, json!({ "part": part(text, &annotations) }));
+        self.done(&message_item(&id, "completed", &json!([part(text, &annotations)])));
+    }
+
+    fn refusal(&mut self, text: &str) {
+        let id = self.id("msg");
+        let at = json!({ "item_id": id, "content_index": 0 });
+        let part = |text: &str| json!({ "type": "refusal", "refusal": text });
+        self.added(&message_item(&id, "in_progress", &json!([])));
+        self.put_at("response.content_part.added", &at, json!({ "part": part("") }));
+        self.deltas("response.refusal.delta", &at, text);
+        self.put_at("response.refusal.done", &at, json!({ "refusal": text }));
+        self.put_at("response.content_part.done", &at, json!({ "part": part(text) }));
+        self.done(&message_item(&id, "completed", &json!([part(text)])));
+    }
+
+    fn call(&mut self, namespace: Option<&str>, name: &str, payload: &Payload) {
+        let (kind, prefix, member, text, events) = match payload {
+            Payload::Arguments(text) => ("function_call", "fc", "arguments", text, "response.function_call_arguments"),
+            Payload::Input(text) => ("custom_tool_call", "ctc", "input", text, "response.custom_tool_call_input"),
+        };
+        let id = self.id(prefix);
+        let call_id = format!("call_demo_{}_{}", self.head.key, self.output_index);
+        let item = |status: &str, text: &str| {
+            let mut item = json!({ "id": id, "type": kind, "status": status, "call_id": call_id, "name": name });
+            item[member] = json!(text);
+            if let Some(namespace) = namespace {
+                item["namespace"] = json!(namespace);
+            }
+            item
+        };
+        let at = json!({ "item_id": id });
+        self.added(&item("in_progress", ""));
+        self.deltas(&format!("{events}.delta"), &at, text);
+        let mut done = json!({});
+        done[member] = json!(text);
+        self.put_at(&format!("{events}.done"), &at, done);
+        self.done(&item("completed", text));
+    }
+
+    fn search(&mut self, query: &str) {
+        let id = self.id("ws");
+        let at = json!({ "item_id": id });
+        self.added(&json!({ "id": id, "type": "web_search_call", "status": "in_progress" }));
+        for step in ["in_progress", "searching", "completed"] {
+            self.put_at(&format!("response.web_search_call.{step}"), &at, json!({}));
+        }
+        let action = json!({ "type": "search", "query": query });
+        self.done(&json!({ "id": id, "type": "web_search_call", "status": "completed", "action": action }));
+    }
+
+    fn picture(&mut self, prompt: &str) {
+        let id = self.id("ig");
+        let at = json!({ "item_id": id });
+        self.added(&json!({ "id": id, "type": "image_generation_call", "status": "in_progress", "result": null }));
+        for step in ["in_progress", "generating"] {
+            self.put_at(&format!("response.image_generation_call.{step}"), &at, json!({}));
+        }
+        let partial = json!({ "partial_image_index": 0, "partial_image_b64": PNG });
+        self.put_at("response.image_generation_call.partial_image", &at, partial);
+        self.put_at("response.image_generation_call.completed", &at, json!({}));
+        self.done(&json!({
+            "id": id, "type": "image_generation_call", "status": "completed", "result": PNG,
+            "output_format": "png", "size": "1x1", "revised_prompt": prompt,
+        }));
+    }
+
+    fn added(&mut self, item: &Value) {
+        self.put_at("response.output_item.added", &json!({}), json!({ "item": item }));
+    }
+
+    fn done(&mut self, item: &Value) {
+        self.put_at("response.output_item.done", &json!({}), json!({ "item": item }));
+    }
+
+    /// One delta for each word, each after a pause.
+    fn deltas(&mut self, kind: &str, at: &Value, text: &str) {
+        for piece in pieces(text) {
+            self.put_at(kind, at, json!({ "delta": piece }));
+            if let Some(frame) = self.frames.last_mut() {
+                frame.pause = self.head.pause;
+            }
+        }
+        self.written_characters += text.chars().count();
+    }
+
+    fn put_at(&mut self, kind: &str, at: &Value, more: Value) {
+        let mut event = at.clone();
+        event["output_index"] = json!(self.output_index);
+        merge(&mut event, more);
+        self.put(kind, event);
+    }
+
+    fn put(&mut self, kind: &str, mut event: Value) {
+        event["type"] = json!(kind);
+        event["sequence_number"] = json!(self.sequence_number);
+        self.sequence_number += 1;
+        self.frames.push(Frame { pause: Duration::ZERO, event });
+    }
+
+    fn id(&self, prefix: &str) -> String {
+        format!("{prefix}_demo_{}_{}", self.head.key, self.output_index)
+    }
+}
+
+/// The words of a text, long ones in pieces.
+fn pieces(text: &str) -> impl Iterator<Item = String> {
+    text.split_inclusive(' ').flat_map(|word| {
+        let characters: Vec<char> = word.chars().collect();
+        let pieces: Vec<String> = characters.chunks(PIECE_CHARACTERS).map(|piece| piece.iter().collect()).collect();
+        pieces
+    })
+}
+
+fn message_item(id: &str, status: &str, content: &Value) -> Value {
+    json!({
+        "id": id, "type": "message", "status": status, "role": "assistant", "phase": "final_answer", "content": content,
+    })
+}
+
+/// A citation of the place where `source` stands in `text`, counted in characters.
+fn citation(text: &str, source: &str) -> Option<Value> {
+    let (before, _) = text.split_once(source)?;
+    let start = before.chars().count();
+    let url = source.split(['(', ')']).rev().find(|piece| piece.starts_with("http"))?;
+    Some(json!({
+        "type": "url_citation", "start_index": start, "end_index": start + source.chars().count(),
+        "url": url, "title": "Demo source",
+    }))
+}
+
+/// Adds members to an object, over those that it has.
+fn merge(object: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (object, more) {
+        into.extend(from);
+    }
+}

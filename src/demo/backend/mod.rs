@@ -1,0 +1,120 @@
+//! The simulated backend: account, quota, models, and answers as event streams.
+//!
+//! Takes a current access token with its account, as the real one does, and says 401 to all else.
+
+mod answer;
+mod catalogue;
+mod events;
+mod fault;
+mod fill;
+mod hints;
+mod prompt;
+mod quota;
+mod responses;
+mod validate;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, ETAG};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use super::issuer::{ACCOUNT_ID, PLAN, Sessions, Standing};
+use super::reply::{Refusal, answer};
+pub use fault::FAULT_WORDS;
+use responses::Responses;
+
+/// More than any proxy lets through, so that the limit that is met is the proxy's.
+const BODY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+
+/// The paths of the backend.
+pub(super) fn router(sessions: Arc<Sessions>) -> Router {
+    let accounts = Router::new()
+        .route("/backend-api/wham/accounts/check", get(accounts))
+        .route("/backend-api/wham/usage", get(usage))
+        .route("/backend-api/codex/models", get(models))
+        .with_state(Arc::clone(&sessions));
+    let responses = Router::new()
+        .route("/backend-api/codex/responses", post(respond))
+        .with_state(Arc::new(Responses::new(sessions)));
+    accounts.merge(responses).layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES)).fallback(unknown_path)
+}
+
+async fn unknown_path() -> Refusal {
+    Refusal::detail(StatusCode::NOT_FOUND, "Not Found")
+}
+
+async fn accounts(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    admit(&sessions, &headers)?;
+    let account = json!({
+        "id": ACCOUNT_ID, "plan_type": PLAN, "structure": "personal", "name": null,
+        "workspace_backend_origin": "NO_CONSTRAINT", "account_routing_override": "NO_CONSTRAINT",
+        "is_deactivated": false, "is_fedramp_compliant_workspace": false, "can_access_with_session": true,
+        "sso_connection_name": null, "profile_picture_url": null,
+    });
+    let body = json!({ "accounts": [account], "default_account_id": ACCOUNT_ID, "account_ordering": [ACCOUNT_ID] });
+    Ok(answer(StatusCode::OK, &body))
+}
+
+async fn usage(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    admit(&sessions, &headers)?;
+    Ok(answer(StatusCode::OK, &quota::document(sessions.now())))
+}
+
+async fn models(
+    State(sessions): State<Arc<Sessions>>,
+    Query(asked): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    admit(&sessions, &headers)?;
+    if asked.get("client_version").is_none_or(String::is_empty) {
+        let missing = json!([{ "type": "missing", "loc": ["query", "client_version"], "msg": "Field required" }]);
+        return Ok(answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "detail": missing })));
+    }
+    let mut response = answer(StatusCode::OK, &catalogue::document());
+    response.headers_mut().insert(ETAG, HeaderValue::from_static(catalogue::ETAG));
+    Ok(response)
+}
+
+async fn respond(
+    State(responses): State<Arc<Responses>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    admit(responses.sessions(), &headers)?;
+    let body: Value = serde_json::from_slice(&body).map_err(|_| Refusal::rule("Request body is not valid JSON"))?;
+    responses.answer(&body).map(IntoResponse::into_response)
+}
+
+/// Lets in whoever has a current token and names its account.
+fn admit(sessions: &Sessions, headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(token) = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer ")) else {
+        return Err(Refusal::detail(StatusCode::UNAUTHORIZED, "Unauthorized"));
+    };
+    match sessions.standing(token) {
+        Standing::Ended => {
+            return Err(Refusal::token(
+                "token_expired",
+                "Provided authentication token is expired. Please try signing in again.",
+            ));
+        }
+        Standing::Unknown => {
+            return Err(Refusal::token(
+                "token_invalidated",
+                "Your authentication token has been invalidated. Please try signing in again.",
+            ));
+        }
+        Standing::Current => {}
+    }
+    if text("chatgpt-account-id") == Some(ACCOUNT_ID) {
+        return Ok(());
+    }
+    Err(Refusal::detail(StatusCode::UNAUTHORIZED, "Unauthorized"))
+}

@@ -1,0 +1,321 @@
+//! The simulated backend and sign-in service, spoken to as any client would: over loopback.
+
+#![expect(clippy::unwrap_used, reason = "the functions that tests share may panic as tests do")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use codex_proxy::clock::SystemClock;
+use codex_proxy::demo::{Demo, DemoLogin, FAULT_WORDS};
+use codex_proxy::net::{Endpoint, HttpClient, Settings, Trust};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+struct Client {
+    demo: Demo,
+    login: DemoLogin,
+    http: reqwest::Client,
+}
+
+struct Reply {
+    status: u16,
+    headers: http::HeaderMap,
+    body: String,
+    is_cut: bool,
+}
+
+impl Client {
+    async fn start() -> Self {
+        let demo = Demo::start(Arc::new(SystemClock)).await.unwrap();
+        let settings = Settings { connect_timeout: Duration::from_secs(5), ca_file: None, proxy: None };
+        let endpoint = Endpoint::parse(&demo.backend_url(), Trust::KnownHosts).unwrap();
+        let http = HttpClient::new(settings).to(&endpoint).await.unwrap().clone();
+        Self { login: demo.signed_in(), demo, http }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        let url = format!("{}{path}", self.demo.issuer_url());
+        Reply::read(self.signed(self.http.get(url)).send().await.unwrap()).await
+    }
+
+    async fn post(&self, path: &str, kind: &str, body: String) -> Reply {
+        let url = format!("{}{path}", self.demo.issuer_url());
+        Reply::read(self.http.post(url).header("content-type", kind).body(body).send().await.unwrap()).await
+    }
+
+    async fn refresh(&self, token: &str) -> Reply {
+        let body = json!({ "client_id": "app", "grant_type": "refresh_token", "refresh_token": token });
+        self.post("/oauth/token", "application/json", body.to_string()).await
+    }
+
+    async fn open(&self, body: &Value) -> reqwest::Response {
+        let url = format!("{}/responses", self.demo.backend_url());
+        let request = self.http.post(url).header("content-type", "application/json").body(body.to_string());
+        self.signed(request).send().await.unwrap()
+    }
+
+    async fn respond(&self, body: &Value) -> Reply {
+        Reply::read(self.open(body).await).await
+    }
+
+    async fn say(&self, text: &str) -> Reply {
+        self.respond(&request(text)).await
+    }
+
+    fn signed(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        request.bearer_auth(self.login.access_token.expose()).header("chatgpt-account-id", &self.login.account_id)
+    }
+}
+
+impl Reply {
+    async fn read(mut response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let mut bytes = Vec::new();
+        let is_cut = loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        };
+        Self { status, headers, body: String::from_utf8(bytes).unwrap(), is_cut }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let data = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        self.events().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn deltas(&self, kind: &str) -> String {
+        let events = self.events();
+        events.iter().filter(|event| event["type"] == kind).map(|event| event["delta"].as_str().unwrap()).collect()
+    }
+
+    fn last(&self) -> Value {
+        self.events().pop().unwrap()
+    }
+}
+
+fn request(text: &str) -> Value {
+    json!({
+        "model": "gpt-6.1-sol", "instructions": "Be brief.", "store": false, "stream": true,
+        "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }] }],
+        "reasoning": { "summary": "auto" }, "include": ["reasoning.encrypted_content"],
+    })
+}
+
+#[tokio::test]
+async fn an_answer_streams_in_the_real_order() {
+    let client = Client::start().await;
+    let reply = client.say("Hello").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers["content-type"], "text/event-stream");
+    assert_eq!(reply.headers["x-codex-primary-used-percent"], "12");
+    let mut kinds = reply.kinds();
+    kinds.dedup();
+    assert_eq!(
+        kinds,
+        [
+            "codex.rate_limits",
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.reasoning_summary_part.added",
+            "response.reasoning_summary_text.delta",
+            "response.reasoning_summary_text.done",
+            "response.reasoning_summary_part.done",
+            "response.output_item.done",
+            "response.output_item.added",
+            "response.content_part.added",
+            "response.output_text.delta",
+            "response.output_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "response.completed",
+        ]
+    );
+    assert!(reply.deltas("response.output_text.delta").ends_with("You said: Hello"));
+    let response = &reply.last()["response"];
+    assert_eq!(response["output"], json!([]));
+    assert!(response["usage"]["output_tokens"].as_u64().unwrap() > 0);
+    let numbers: Vec<u64> = reply.events().iter().filter_map(|event| event["sequence_number"].as_u64()).collect();
+    assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn deltas_of_a_call_add_up_to_its_arguments() {
+    let client = Client::start().await;
+    let mut body = request("Weather in Oslo and Rome?");
+    let schema = json!({ "type": "object", "properties": { "city": { "type": "string" } }, "required": ["city"] });
+    body["tools"] = json!([{ "type": "function", "name": "get_weather", "parameters": schema }]);
+    let reply = client.respond(&body).await;
+    assert_eq!(reply.deltas("response.function_call_arguments.delta"), r#"{"city":"Oslo"}{"city":"Rome"}"#);
+    let events = reply.events();
+    let items = events.iter().filter(|event| event["type"] == "response.output_item.done").map(|event| &event["item"]);
+    let calls: Vec<&Value> = items.filter(|item| item["type"] == "function_call").collect();
+    assert_eq!(calls[0]["arguments"], r#"{"city":"Oslo"}"#);
+    assert_ne!(calls[0]["call_id"], calls[1]["call_id"]);
+}
+
+#[tokio::test]
+async fn every_body_of_the_worked_cases_is_taken() {
+    let client = Client::start().await;
+    let mut count = 0;
+    for case in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/chat")).unwrap() {
+        let path = case.unwrap().path().join("upstream.json");
+        let Ok(body) = std::fs::read_to_string(&path) else { continue };
+        let response = client.open(&serde_json::from_str(&body).unwrap()).await;
+        assert_eq!(response.status(), 200, "{}", path.display());
+        count += 1;
+    }
+    assert!(count > 15, "only {count} cases");
+}
+
+#[tokio::test]
+async fn each_fault_word_brings_its_fault() {
+    let client = Client::start().await;
+    let mut outcomes = HashMap::new();
+    for (word, _) in FAULT_WORDS.iter().filter(|(word, _)| *word != "demo:slow") {
+        let reply = client.say(&format!("Please {word} now")).await;
+        let outcome = match reply.status {
+            200 if reply.is_cut => "cut".to_owned(),
+            200 => {
+                let last = reply.last();
+                let code = last["response"]["error"]["code"].as_str().unwrap_or_default();
+                format!("{} {code}", last["type"].as_str().unwrap())
+            }
+            status => {
+                let error = &reply.json()["error"];
+                format!("{status} {}", error["code"].as_str().or(error["type"].as_str()).unwrap())
+            }
+        };
+        outcomes.insert(*word, outcome);
+    }
+    let wanted = [
+        ("demo:usage-limit", "429 usage_limit_reached"),
+        ("demo:rate-limit", "429 rate_limit_exceeded"),
+        ("demo:unavailable", "503 server_is_overloaded"),
+        ("demo:overloaded", "response.failed server_is_overloaded"),
+        ("demo:context", "response.failed context_length_exceeded"),
+        ("demo:error", "response.failed server_error"),
+        ("demo:cut", "cut"),
+        ("demo:end", "response.output_text.delta "),
+        ("demo:length", "response.incomplete "),
+        ("demo:refuse", "response.completed "),
+    ];
+    assert_eq!(outcomes, wanted.map(|(word, outcome)| (word, outcome.to_owned())).into());
+}
+
+#[tokio::test]
+async fn the_backend_wants_a_token_and_its_account() {
+    let client = Client::start().await;
+    let url = format!("{}/models?client_version=0.169.0", client.demo.backend_url());
+    let token = client.login.access_token.expose();
+    let ask = |token: Option<&str>, account: &str| {
+        let request = client.http.get(&url).header("chatgpt-account-id", account);
+        match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    };
+    for (token, account, status) in [
+        (Some(token), client.login.account_id.as_str(), 200),
+        (Some(token), "acct-other", 401),
+        (Some("invented"), &client.login.account_id, 401),
+        (None, &client.login.account_id, 401),
+    ] {
+        let reply = Reply::read(ask(token, account).send().await.unwrap()).await;
+        assert_eq!(reply.status, status, "{account}");
+        assert!(reply.json().is_object());
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_works_once_and_the_new_access_token_works() {
+    let mut client = Client::start().await;
+    let spent = client.login.refresh_token.clone();
+    let issued = client.refresh(spent.expose()).await.json();
+    client.login.access_token = codex_proxy::secret::Secret::new(issued["access_token"].as_str().unwrap());
+    assert_eq!(client.get("/backend-api/wham/usage").await.status, 200);
+    let again = client.refresh(spent.expose()).await;
+    assert_eq!((again.status, &again.json()["error"]["code"]), (401, &json!("refresh_token_reused")));
+}
+
+#[tokio::test]
+async fn a_browser_sign_in_is_carried_through() {
+    let client = Client::start().await;
+    let verifier = "v".repeat(86);
+    let redirect = "http://localhost:1455/auth/callback";
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
+    let query = [
+        ("response_type", "code"),
+        ("client_id", "app"),
+        ("redirect_uri", redirect),
+        ("code_challenge", &challenge),
+        ("code_challenge_method", "S256"),
+        ("state", "st&te"),
+    ];
+    let address = url::Url::parse_with_params(&format!("{}/oauth/authorize", client.demo.issuer_url()), query).unwrap();
+    let page = Reply::read(client.http.get(address).send().await.unwrap()).await;
+    let target = url::Url::parse(page.headers["location"].to_str().unwrap()).unwrap();
+    let members: HashMap<String, String> = target.query_pairs().into_owned().collect();
+    assert_eq!((page.status, members["state"].as_str()), (302, "st&te"));
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([("grant_type", "authorization_code"), ("client_id", "app"), ("code", &members["code"])])
+        .extend_pairs([("redirect_uri", redirect), ("code_verifier", &verifier)])
+        .finish();
+    let issued = client.post("/oauth/token", "application/x-www-form-urlencoded", form).await;
+    assert_eq!(issued.status, 200);
+    let claims = issued.json()["id_token"].as_str().unwrap().split('.').nth(1).unwrap().to_owned();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    assert!(claims["email"].as_str().unwrap().ends_with(".invalid"));
+    assert_eq!(claims["https://api.openai.com/auth"]["chatgpt_account_id"], client.login.account_id);
+}
+
+#[tokio::test]
+async fn the_browser_is_sent_nowhere_but_to_this_machine() {
+    let client = Client::start().await;
+    let query = "response_type=code&client_id=a&code_challenge=c&code_challenge_method=S256&state=s&redirect_uri=";
+    for redirect in ["https%3A%2F%2Fevil.invalid%2F", "http%3A%2F%2Flocalhost.evil.invalid%2F", "javascript%3Ax"] {
+        let reply = client.get(&format!("/oauth/authorize?{query}{redirect}")).await;
+        assert_eq!(reply.status, 400, "{redirect}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_token_is_about_to_end() {
+    let client = Client::start().await;
+    let claims = client.login.access_token.expose().split('.').nth(1).unwrap().to_owned();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let now = codex_proxy::clock::Clock::now(&SystemClock).duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let left = claims["exp"].as_u64().unwrap() - now;
+    assert!((1..300).contains(&left), "{left} s");
+}
+
+#[tokio::test]
+async fn dropping_it_ends_its_connections() {
+    let client = Client::start().await;
+    let mut response = client.open(&request("demo:slow")).await;
+    assert!(response.chunk().await.unwrap().is_some());
+    let url = client.demo.issuer_url();
+    drop(client.demo);
+    let rest = loop {
+        match response.chunk().await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert!(rest.is_err(), "the answer was cut, and looks cut");
+    assert!(client.http.get(url).send().await.is_err());
+}
