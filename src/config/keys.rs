@@ -47,8 +47,8 @@ impl Setting for Keys {
     }
 
     fn show(&self) -> String {
-        let names: Vec<_> =
-            self.0.iter().map(|key| format!("{{ name = {}, key = \"(hidden)\" }}", quoted(&key.name))).collect();
+        // Not in the form in which keys are read, so that a listing can't be taken for settings.
+        let names: Vec<_> = self.0.iter().map(|key| quoted(&key.name)).collect();
         format!("[{}]", names.join(", "))
     }
 }

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use layer::{Layer, Raw};
 
 pub use layer::Shown;
-pub use paths::Paths;
+pub use paths::{Paths, codex_login_file};
 pub use source::{Environment, Fault, Faults, Source};
 pub use value::{Format, Level};
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use directories::ProjectDirs;
+use directories::{BaseDirs, ProjectDirs};
 
 use super::source::{Environment, Fault, Source};
 
@@ -57,4 +57,12 @@ impl Paths {
             run_file: home.join("run.json"),
         }
     }
+}
+
+/// Where the Codex CLI keeps its login, which can be borrowed: `$CODEX_HOME/auth.json`, else
+/// `~/.codex/auth.json`.
+#[must_use]
+pub fn codex_login_file(environment: &Environment) -> Option<PathBuf> {
+    let home = environment.path("CODEX_HOME").or_else(|| Some(BaseDirs::new()?.home_dir().join(".codex")));
+    Some(home?.join("auth.json"))
 }
