@@ -25,7 +25,7 @@ const SETTINGS: &[&str] = &[
     "protocol::model::Rules",
 ];
 /// Words that have no place in the pure core.
-const IMPURE: &[&str] = &["async", "await", "axum", "hyper", "reqwest", "tokio", "tracing", "now", "new_v4"];
+const IMPURE: &[&str] = &["async", "await", "axum", "hyper", "reqwest", "tokio", "tracing", "new_v4"];
 const IMPURE_STD: &[&str] = &["env", "fs", "io", "net", "process", "thread"];
 
 /// Whether `module` may name `target`; both are paths inside the crate.
