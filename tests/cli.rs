@@ -1,5 +1,7 @@
 //! The program at its user's door: what is printed where, and how it ends.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -215,7 +215,7 @@ impl Setting for Size {
 
     fn show(&self) -> String {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let unit = units.iter().find(|(_, bytes)| self.0 % bytes == 0);
+        let unit = units.iter().find(|(_, bytes)| self.0.is_multiple_of(*bytes));
         quoted(&unit.map_or_else(|| format!("{}B", self.0), |(name, bytes)| format!("{}{name}", self.0 / bytes)))
     }
 }
