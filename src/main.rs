@@ -1,3 +1,12 @@
-//! The command line.
+//! The command line: flags, log, command, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use codex_proxy::cli::Call;
+use codex_proxy::config::Environment;
+
+fn main() -> ExitCode {
+    let call = Call::parse(Environment::of_process());
+    call.start_log();
+    call.run().into()
+}

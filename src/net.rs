@@ -100,6 +100,12 @@ impl Endpoint {
         self.0.host().is_some_and(|host| is_loopback(&host) || is_known(&host))
     }
 
+    /// Whether the host is this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.0.host().is_some_and(|host| is_loopback(&host))
+    }
+
     /// The same base with another origin, for workspaces that are bound to a region.
     ///
     /// # Errors

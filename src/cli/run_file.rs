@@ -1,0 +1,187 @@
+//! The run file: where the running daemon tells its address, so that other commands find it.
+//!
+//! Written whole or not at all, readable by its owner only, and removed when the daemon ends. A
+//! daemon that was killed leaves its file behind: whoever reads one asks the address before
+//! believing it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::net::{Endpoint, HttpClient, Trust};
+
+/// A daemon on this machine answers within this time, or isn't there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a running daemon tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its process.
+    pub pid: u32,
+    /// The address to give to clients, `/v1` included.
+    pub base_url: String,
+    /// When it started, RFC 3339.
+    pub started_at: String,
+    /// Its version.
+    pub version: String,
+    /// Whether a simulated backend answers.
+    pub demo: bool,
+}
+
+/// The file of a daemon that runs; dropping it removes the file.
+#[derive(Debug)]
+pub struct RunFile {
+    path: PathBuf,
+    running: Running,
+}
+
+#[derive(Deserialize)]
+struct Health {
+    version: String,
+    demo: bool,
+}
+
+impl RunFile {
+    /// Writes the file, replacing what an earlier daemon left.
+    ///
+    /// # Errors
+    /// When the directory or the file can't be written.
+    pub fn write(path: &Path, running: Running) -> io::Result<Self> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        create_private(directory)?;
+        // A temporary file is its owner's alone from the start.
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        serde_json::to_writer_pretty(&mut file, &running)?;
+        file.write_all(b"\n")?;
+        file.persist(path)?;
+        Ok(Self { path: path.to_owned(), running })
+    }
+}
+
+impl Drop for RunFile {
+    fn drop(&mut self) {
+        // A daemon that started later has put its own file there.
+        if read(&self.path).as_ref() == Some(&self.running) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn create_private(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+#[cfg(not(unix))]
+fn create_private(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)
+}
+
+fn read(path: &Path) -> Option<Running> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+impl Running {
+    /// The daemon of that run file, if it answers there as what it says it is.
+    pub async fn find(path: &Path, http: &HttpClient) -> Option<Self> {
+        let running = read(path)?;
+        // Anybody who can write the file could name another host; only this machine is asked.
+        let origin = running.base_url.strip_suffix("/v1").unwrap_or(&running.base_url);
+        let endpoint = Endpoint::parse(origin, Trust::KnownHosts).ok().filter(Endpoint::is_loopback)?;
+        let request = http.to(&endpoint).await.ok()?.get(endpoint.join("/health")).timeout(PATIENCE);
+        let body = request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()?;
+        let health: Health = serde_json::from_slice(&body).ok()?;
+        (health.version == running.version && health.demo == running.demo).then_some(running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RunFile, Running, read};
+    use crate::net::{HttpClient, Settings};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn running(port: u16) -> Running {
+        Running {
+            pid: 7,
+            base_url: format!("http://127.0.0.1:{port}/v1"),
+            started_at: "2026-01-01T00:00:00Z".to_owned(),
+            version: "1.2.3".to_owned(),
+            demo: false,
+        }
+    }
+
+    async fn find(path: &Path) -> Option<Running> {
+        let settings = Settings { connect_timeout: Duration::from_secs(2), ca_file: None, proxy: None };
+        Running::find(path, &HttpClient::new(settings)).await
+    }
+
+    /// Answers one request with this body.
+    fn answering(body: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::task::spawn_blocking(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        });
+        port
+    }
+
+    #[test]
+    fn the_file_is_private_and_goes_with_its_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state/run.json");
+        let file = RunFile::write(&path, running(1)).unwrap();
+        assert_eq!(read(&path), Some(running(1)));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        }
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_file_of_a_later_daemon_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.json");
+        let earlier = RunFile::write(&path, running(1)).unwrap();
+        let later = RunFile::write(&path, running(2)).unwrap();
+        drop(earlier);
+        assert_eq!(read(&path), Some(running(2)));
+        drop(later);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_answers_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.json");
+        let port = answering(r#"{"status":"ok","version":"1.2.3","demo":false}"#);
+        let _file = RunFile::write(&path, running(port)).unwrap();
+        assert_eq!(find(&path).await, Some(running(port)));
+    }
+
+    #[tokio::test]
+    async fn a_file_left_behind_is_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.json");
+        assert_eq!(find(&path).await, None);
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let _nobody = RunFile::write(&path, running(free)).unwrap();
+        assert_eq!(find(&path).await, None);
+        let other = answering(r#"{"hello":"another program"}"#);
+        let _other = RunFile::write(&path, running(other)).unwrap();
+        assert_eq!(find(&path).await, None);
+    }
+}

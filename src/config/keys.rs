@@ -1,0 +1,159 @@
+//! The keys that clients must show (`[[keys]]`, `CODEX_PROXY_API_KEYS`).
+//!
+//! A key is hashed where it is read: the settings hold its SHA-256 and its name. No complaint, no
+//! list and no debug output repeats a key.
+
+use sha2::{Digest, Sha256};
+use toml::de::{DeTable, DeValue};
+
+use super::list::quoted;
+use super::nearest::suggestion;
+use super::value::{Setting, wrong_type};
+use crate::server::ClientKey;
+
+const MEMBERS: [&str; 3] = ["name", "key", "key_sha256"];
+
+/// The keys of one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Keys(pub(super) Vec<ClientKey>);
+
+impl Setting for Keys {
+    const EXPECTED: &'static str = "[[keys]] with name and key or key_sha256 (in a variable: keys, comma separated)";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty()).enumerate();
+        let keys = keys.map(|(index, key)| {
+            let name = format!("env-{}", index + 1);
+            Ok(ClientKey { sha256: hash(key).map_err(|fault| format!("key {}: {fault}", index + 1))?, name })
+        });
+        keys.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let tables = value.as_array().ok_or_else(|| wrong_type::<Self>(value))?;
+        let (mut keys, mut faults) = (Vec::<ClientKey>::new(), Vec::new());
+        for (index, table) in tables.iter().enumerate() {
+            match table.get_ref().as_table().ok_or_else(|| vec!["a table is expected".to_owned()]).and_then(read) {
+                Ok(key) if keys.iter().any(|other| other.name == key.name) => {
+                    faults.push(format!("keys[{index}]: the name {} is taken", quoted(&key.name)));
+                }
+                Ok(key) => keys.push(key),
+                Err(complaints) => {
+                    faults.extend(complaints.iter().map(|complaint| format!("keys[{index}]: {complaint}")));
+                }
+            }
+        }
+        if faults.is_empty() { Ok(Self(keys)) } else { Err(faults.join("; ")) }
+    }
+
+    fn show(&self) -> String {
+        // Not in the form in which keys are read, so that a listing can't be taken for settings.
+        let names: Vec<_> = self.0.iter().map(|key| quoted(&key.name)).collect();
+        format!("[{}]", names.join(", "))
+    }
+}
+
+/// Reads one `[[keys]]`; everything that is wrong with it at once.
+fn read(table: &DeTable<'_>) -> Result<ClientKey, Vec<String>> {
+    let mut faults = Vec::new();
+    for (member, value) in table {
+        let member = member.get_ref().as_ref();
+        if !MEMBERS.contains(&member) {
+            faults.push(format!("unknown member '{member}'{}", suggestion(member, MEMBERS)));
+        } else if value.get_ref().as_str().is_none() {
+            faults.push(format!("{member} has to be a text"));
+        }
+    }
+    let text = |member: &str| table.get(member).and_then(|value| value.get_ref().as_str());
+    let name = text("name").map(str::trim).filter(|name| !name.is_empty());
+    if name.is_none() && !faults.iter().any(|fault| fault.starts_with("name ")) {
+        faults.push("name is missing".to_owned());
+    }
+    let sha256 = match (text("key"), text("key_sha256")) {
+        (Some(key), None) => hash(key.trim()),
+        (None, Some(digits)) => digest(digits),
+        (Some(_), Some(_)) => Err("give either key or key_sha256, not both".to_owned()),
+        (None, None) => Err("key or key_sha256 is missing".to_owned()),
+    };
+    match (name, sha256) {
+        (Some(name), Ok(sha256)) if faults.is_empty() => Ok(ClientKey { name: name.to_owned(), sha256 }),
+        (_, sha256) => {
+            faults.extend(sha256.err());
+            Err(faults)
+        }
+    }
+}
+
+fn hash(key: &str) -> Result<[u8; 32], String> {
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a key is printable ASCII without spaces, so that it fits into a header".to_owned());
+    }
+    Ok(Sha256::digest(key).into())
+}
+
+fn digest(digits: &str) -> Result<[u8; 32], String> {
+    let complaint = || "key_sha256 is the SHA-256 of the key in 64 hexadecimal digits".to_owned();
+    let mut digest = [0; 32];
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if pairs.len() != digest.len() || !rest.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(complaint());
+    }
+    for (byte, pair) in digest.iter_mut().zip(pairs) {
+        let pair = std::str::from_utf8(pair).map_err(|_| complaint())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| complaint())?;
+    }
+    Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keys, Setting};
+
+    /// SHA-256 of `sk-local`.
+    const DIGEST: &str = "7c9f8cb332edbdb1679a6876df821b38cfee40359a5540148444f31446af1ff4";
+
+    fn from_file(text: &str) -> Result<Keys, String> {
+        let table = toml::de::DeTable::parse(text).unwrap();
+        Keys::from_toml(table.get_ref().get("keys").unwrap().get_ref())
+    }
+
+    #[test]
+    fn a_key_and_its_digest_are_the_same() {
+        let plain = from_file("[[keys]]\nname = 'a'\nkey = 'sk-local'").unwrap();
+        let hashed = from_file(&format!("[[keys]]\nname = 'a'\nkey_sha256 = '{DIGEST}'")).unwrap();
+        assert_eq!(plain, hashed);
+    }
+
+    #[test]
+    fn a_variable_holds_bare_keys() {
+        let Keys(keys) = Keys::from_text("one, two,").unwrap();
+        assert_eq!(keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["env-1", "env-2"]);
+    }
+
+    #[test]
+    fn every_fault_is_named_and_no_key_repeated() {
+        let text = format!(
+            "[[keys]]\nname = 'a'\nkey = 'private words'\n[[keys]]\nkey = 'private'\nkey_sha256 = '{DIGEST}'\n\
+             [[keys]]\nname = 'b'\nkye = 'private'\n[[keys]]\nname = 'c'\nkey_sha256 = 'private'"
+        );
+        let complaint = from_file(&text).unwrap_err();
+        for part in
+            ["keys[0]: a key is", "keys[1]: name is missing", "keys[1]: give either", "did you mean 'key'", "64 hex"]
+        {
+            assert!(complaint.contains(part), "{part}: {complaint}");
+        }
+        assert!(!complaint.contains("private"), "{complaint}");
+    }
+
+    #[test]
+    fn two_keys_of_one_name_are_refused() {
+        let complaint = from_file("[[keys]]\nname = 'a'\nkey = 'x'\n[[keys]]\nname = 'a'\nkey = 'y'").unwrap_err();
+        assert!(complaint.contains("taken"), "{complaint}");
+    }
+
+    #[test]
+    fn a_list_shows_names_only() {
+        let shown = from_file("[[keys]]\nname = 'laptop'\nkey = 'private'").unwrap().show();
+        assert!(shown.contains("laptop") && !shown.contains("private"), "{shown}");
+    }
+}

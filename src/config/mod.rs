@@ -1,0 +1,159 @@
+//! The settings: flags over environment over file over defaults.
+//!
+//! [`load`] gives a [`Config`], the product of the settings that each concern defines for itself,
+//! or every fault at once, each with its source. It never prints, never writes, and never repeats a
+//! secret. The keys stand in one table (`layer`); what they mean together is decided in `resolve`.
+
+mod keys;
+mod layer;
+mod list;
+mod listen;
+mod nearest;
+mod paths;
+mod resolve;
+mod source;
+mod text;
+mod value;
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use layer::{Layer, Raw};
+
+pub use layer::Shown;
+pub use paths::{Paths, codex_login_file};
+pub use source::{Environment, Fault, Faults, Source};
+pub use value::{Format, Level};
+
+use crate::protocol::{chat, model};
+use crate::{auth, net, server, upstream};
+
+/// What the command line says about settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config`: the file to read instead of the usual one; it has to exist.
+    pub file: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--host`: replaces the host of what would be listened on.
+    pub host: Option<String>,
+    /// `--port`: replaces the port.
+    pub port: Option<u16>,
+    /// `-v`, `-vv` or `-q`, and the level it stands for.
+    pub level: Option<(&'static str, Level)>,
+}
+
+/// Everything that can be set, for everyone who needs some of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Connections to the outside.
+    pub net: net::Settings,
+    /// The backend.
+    pub upstream: upstream::Settings,
+    /// Signing in.
+    pub auth: auth::Settings,
+    /// The daemon.
+    pub server: server::Settings,
+    /// The Chat dialect.
+    pub chat: chat::Options,
+    /// Model names.
+    pub rules: model::Rules,
+    /// The log.
+    pub log: Log,
+    /// Our files.
+    pub paths: Paths,
+    /// `PATH`, in which an installed Codex CLI is looked for.
+    pub search_path: Option<OsString>,
+    /// What deserves attention without being a fault.
+    pub warnings: Vec<String>,
+    /// Every key with its value and source.
+    pub shown: Vec<Shown>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How much of it.
+    pub level: Level,
+    /// In which form.
+    pub format: Format,
+}
+
+/// The file that is read: `--config`, else the usual one.
+///
+/// # Errors
+/// When there is no place for our files.
+pub fn file(flags: &Flags, environment: &Environment) -> Result<PathBuf, Faults> {
+    match &flags.file {
+        Some(file) => Ok(std::path::absolute(file).unwrap_or_else(|_| file.clone())),
+        None => Paths::locate(environment).map(|paths| paths.config).map_err(|fault| Faults(vec![fault])),
+    }
+}
+
+/// Reads the settings from everywhere.
+///
+/// # Errors
+/// With everything that is wrong, each with its source.
+pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, Faults> {
+    let mut paths = Paths::locate(environment).map_err(|fault| Faults(vec![fault]))?;
+    paths.config = file(flags, environment)?;
+    let mut faults = Faults::default();
+    let from_file = read_file(flags, &paths.config, &mut faults);
+    let from_environment = source::read_environment(environment, &mut faults);
+    let from_flags = read_flags(flags, &mut faults);
+    let layer = narrow(from_flags.over(from_environment).over(from_file), flags, &mut faults);
+    let config = resolve::resolve(layer.resolve(), paths, environment, &mut faults);
+    match config {
+        Some(config) if faults.0.is_empty() => Ok(config),
+        _ => Err(faults),
+    }
+}
+
+fn read_file(flags: &Flags, path: &std::path::Path, faults: &mut Faults) -> Layer {
+    match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => return source::read_file(path, &text, faults),
+        Ok(Err(_)) => faults.0.push(unreadable(path, "the file is not UTF-8")),
+        Err(error) if error.kind() == ErrorKind::NotFound && flags.file.is_none() => {}
+        Err(error) => faults.0.push(unreadable(path, &format!("the file can't be read: {error}"))),
+    }
+    Layer::default()
+}
+
+fn unreadable(path: &std::path::Path, message: &str) -> Fault {
+    Fault { source: Source::File { path: path.to_owned(), line: 0 }, key: None, message: message.to_owned() }
+}
+
+fn read_flags(flags: &Flags, faults: &mut Faults) -> Layer {
+    let mut layer = Layer::default();
+    if let Some(text) = &flags.listen
+        && let Err(complaint) = layer.set("listen", Raw::Text(text), Source::Flag("--listen"))
+    {
+        faults.add(Source::Flag("--listen"), "listen", complaint);
+    }
+    layer.log_level = flags.level.map(|(flag, value)| layer::Entry { value, source: Source::Flag(flag) });
+    layer
+}
+
+/// Applies `--host` and `--port` to what would be listened on.
+fn narrow(mut layer: Layer, flags: &Flags, faults: &mut Faults) -> Layer {
+    if flags.host.is_none() && flags.port.is_none() {
+        return layer;
+    }
+    let mut listen = layer.clone().resolve().listen;
+    if let Some(port) = flags.port {
+        listen = layer::Entry { value: listen::Listen { port, ..listen.value }, source: Source::Flag("--port") };
+    }
+    match flags.host.as_deref().map(listen::ListenHost::parse) {
+        Some(Ok(host)) => {
+            listen = layer::Entry { value: listen::Listen { host, ..listen.value }, source: Source::Flag("--host") };
+        }
+        Some(Err(complaint)) => faults.add(Source::Flag("--host"), "listen", complaint),
+        None => {}
+    }
+    layer.listen = Some(listen);
+    layer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! From single values to what each concern is given, and the rules that hold between keys.
+//!
+//! A rule is not applied where one of its keys is at fault already: one slip, one complaint.
+
+use std::path::{Path, PathBuf};
+
+use super::layer::{Entry, Values};
+use super::paths::Paths;
+use super::source::{Environment, Faults, Source, mistyped_variables};
+use super::text::{File, Text};
+use super::{Config, Log};
+use crate::net::{Endpoint, EndpointError, Trust};
+use crate::protocol::{chat, model};
+use crate::{auth, net, server, upstream};
+
+/// Builds the settings of every concern; `None` when an address is at fault.
+pub(super) fn resolve(
+    values: Values,
+    mut paths: Paths,
+    environment: &Environment,
+    faults: &mut Faults,
+) -> Option<Config> {
+    let trust = if values.trust_host.value { Trust::AnyHttpsHost } else { Trust::KnownHosts };
+    let url = endpoint(&values.upstream_url, "upstream.url", trust, faults);
+    let authority = endpoint(&values.auth_url, "auth.url", trust, faults);
+    check_doors(&values, faults);
+    let event_limit_bytes = event_limit(&values, faults);
+    if let Some(file) = anchored(&values.credentials) {
+        paths.credentials = file;
+    }
+    let (url, authority) = (url?, authority?);
+    let mut warnings = mistyped_variables(environment);
+    warnings.extend([("upstream.url", &url), ("auth.url", &authority)].into_iter().filter_map(trusted));
+    let user_agent = user_agent(&values);
+    Some(Config {
+        shown: values.show(),
+        net: net::Settings {
+            connect_timeout: values.connect_timeout.value.0,
+            ca_file: anchored(&values.ca_file),
+            proxy: values.proxy.value.0,
+        },
+        auth: auth::Settings {
+            authority,
+            client_id: values.client_id.value.0,
+            redirect_host: values.redirect_host.value.0,
+            scopes: values.scopes.value.0,
+            credentials: paths.credentials.clone(),
+            originator: values.originator.value.0.clone(),
+            user_agent: user_agent.clone(),
+        },
+        upstream: upstream::Settings {
+            url,
+            client_version: values.client_version.value.0,
+            originator: values.originator.value.0,
+            user_agent,
+            first_event_timeout: values.first_event_timeout.value.0,
+            idle_timeout: values.idle_timeout.value.0,
+            max_retries: values.max_retries.value,
+            retry_budget: values.retry_budget.value,
+            commit_after: values.commit_after.value,
+            event_limit_bytes,
+            catalogue_file: Some(paths.catalogue.clone()),
+        },
+        server: server::Settings {
+            listen: values.listen.value.addresses(),
+            keys: values.keys.value.0,
+            allowed_hosts: values.allowed_hosts.value.0,
+            allowed_origins: values.allowed_origins.value.0,
+            body_limit_bytes: values.body_limit.value.0,
+            keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
+            drain: values.drain.value,
+        },
+        chat: chat::Options {
+            default_instructions: values.default_instructions.value.0,
+            reasoning: values.reasoning_field.value,
+        },
+        rules: model::Rules { aliases: values.model_aliases.value.0, default_model: values.default_model.value.0 },
+        log: Log { level: values.log_level.value, format: values.log_format.value },
+        search_path: environment.get("PATH").map(ToOwned::to_owned),
+        paths,
+        warnings,
+    })
+}
+
+fn endpoint(entry: &Entry<Text>, key: &str, trust: Trust, faults: &mut Faults) -> Option<Endpoint> {
+    let parsed = Endpoint::parse(&entry.value.0, trust);
+    let fault = |error: EndpointError| {
+        if !faults.concern(key) && !faults.concern("upstream.trust_host") {
+            faults.add(entry.source.clone(), key, error.to_string());
+        }
+    };
+    parsed.map_err(fault).ok()
+}
+
+fn trusted((key, endpoint): (&str, &Endpoint)) -> Option<String> {
+    (!endpoint.is_known_host())
+        .then(|| format!("{key}: tokens go to {}, as upstream.trust_host allows", endpoint.host()))
+}
+
+/// Whoever can reach the daemon can spend the subscription, so that another machine needs a key.
+fn check_doors(values: &Values, faults: &mut Faults) {
+    let listen = values.listen.value;
+    if listen.is_loopback() || !values.keys.value.0.is_empty() || faults.concern("keys") || faults.concern("listen") {
+        return;
+    }
+    faults.add(
+        values.listen.source.clone(),
+        "listen",
+        format!(
+            "{listen} can be reached from other machines, and no client key is set; \
+             add [[keys]] with name and key to the config file (or set CODEX_PROXY_API_KEYS), or listen on localhost"
+        ),
+    );
+}
+
+fn event_limit(values: &Values, faults: &mut Faults) -> usize {
+    usize::try_from(values.event_limit.value.0).unwrap_or_else(|_| {
+        faults.add(values.event_limit.source.clone(), "limits.event", "more than this machine can address");
+        usize::MAX
+    })
+}
+
+/// A path of the file is meant relative to the file, any other one to the working directory.
+fn anchored(entry: &Entry<File>) -> Option<PathBuf> {
+    let path = entry.value.0.as_deref()?;
+    let beside = match &entry.source {
+        Source::File { path: file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
+        _ => path.to_owned(),
+    };
+    Some(std::path::absolute(&beside).unwrap_or(beside))
+}
+
+fn user_agent(values: &Values) -> String {
+    let own = || format!("codex-proxy/{}", env!("CARGO_PKG_VERSION"));
+    let name = values.user_agent.value.0.clone().unwrap_or_else(own);
+    match values.user_agent_suffix.value.0.as_str() {
+        "" => name,
+        suffix => format!("{name} {suffix}"),
+    }
+}

@@ -1,0 +1,256 @@
+//! The settings as a whole.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::layer::{KEYS, Layer};
+use super::source::variable;
+use super::{Config, Environment, Faults, Flags, Source, load};
+
+/// A directory with a config file, and the variables that lead to it.
+struct Home {
+    directory: tempfile::TempDir,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Home {
+    fn new(file: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.toml"), file).unwrap();
+        let home = directory.path().to_str().unwrap().to_owned();
+        Self { directory, variables: vec![("CODEX_PROXY_HOME", home)] }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    fn load(&self, flags: &Flags) -> Result<Config, Faults> {
+        load(flags, &self.variables.iter().map(|(name, value)| (*name, value)).collect::<Environment>())
+    }
+
+    fn config(&self) -> Config {
+        self.load(&Flags::default()).unwrap()
+    }
+
+    fn faults(&self) -> String {
+        self.load(&Flags::default()).unwrap_err().to_string()
+    }
+}
+
+fn listens(config: &Config) -> Vec<String> {
+    config.server.listen.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nothing_set_gives_the_defaults() {
+    let home = Home::new("");
+    let config = home.config();
+    assert_eq!(listens(&config), ["127.0.0.1:8787", "[::1]:8787"]);
+    assert_eq!(config.upstream.url.as_str(), "https://chatgpt.com/backend-api/codex");
+    assert_eq!(config.upstream.client_version, None);
+    assert_eq!(config.upstream.user_agent, format!("codex-proxy/{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(config.upstream.first_event_timeout, Duration::from_secs(120));
+    assert_eq!(config.upstream.idle_timeout, Duration::from_secs(300));
+    assert_eq!(config.upstream.event_limit_bytes, 32 << 20);
+    assert_eq!(config.auth.authority.as_str(), "https://auth.openai.com");
+    assert_eq!(config.auth.scopes, ["openid", "profile", "email", "offline_access"]);
+    assert_eq!(config.auth.credentials, home.directory.path().join("credentials.json"));
+    assert_eq!(config.server.body_limit_bytes, 64 << 20);
+    assert_eq!(config.server.keepalive, Some(Duration::from_secs(15)));
+    assert_eq!(config.net.ca_file, None);
+    assert!(config.server.keys.is_empty() && config.warnings.is_empty());
+    assert!(config.shown.iter().all(|shown| shown.source == Source::Default));
+}
+
+#[test]
+fn the_example_file_equals_the_defaults_and_names_every_key() {
+    let example = include_str!("../../config.example.toml");
+    // A `#` right before a name holds back a setting; a `#` and a space begin a sentence.
+    let settings: Vec<_> = example.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).collect();
+    let settings: Vec<_> = settings.into_iter().filter(|line| !line.starts_with([' ', '#'])).collect();
+    let mut faults = Faults::default();
+    let layer = super::source::read_file(Path::new("config.example.toml"), &settings.join("\n"), &mut faults);
+    assert_eq!(faults, Faults::default());
+    let (given, defaults) = (layer.clone().resolve().show(), Layer::default().resolve().show());
+    for (given, default) in given.iter().zip(&defaults) {
+        assert_eq!((given.key, &given.value), (default.key, &default.value));
+        // The empty list of client keys has no line of its own.
+        assert!(given.source != Source::Default || given.key == "keys", "{} is missing", given.key);
+    }
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file() {
+    let home = Home::new("listen = 1\nupstream.max_retries = 7\n[timing]\ndrain = '1s'")
+        .with("CODEX_PROXY_LISTEN", "127.0.0.1:2")
+        .with("CODEX_PROXY_TIMING_DRAIN", "1m30s");
+    let config = home.config();
+    assert_eq!(listens(&config), ["127.0.0.1:2"]);
+    assert_eq!((config.upstream.max_retries, config.server.drain), (7, Duration::from_secs(90)));
+    let flags = Flags { listen: Some("3".to_owned()), ..Flags::default() };
+    assert_eq!(listens(&home.load(&flags).unwrap()), ["127.0.0.1:3", "[::1]:3"]);
+}
+
+#[test]
+fn host_and_port_flags_replace_their_part() {
+    let home = Home::new("listen = '127.0.0.2:9'");
+    let port = Flags { port: Some(0), ..Flags::default() };
+    assert_eq!(listens(&home.load(&port).unwrap()), ["127.0.0.2:0"]);
+    let host = Flags { host: Some("localhost".to_owned()), ..Flags::default() };
+    assert_eq!(listens(&home.load(&host).unwrap()), ["127.0.0.1:9", "[::1]:9"]);
+}
+
+#[test]
+fn every_key_can_be_set_by_its_variable() {
+    assert_eq!(variable("upstream.idle_timeout"), "CODEX_PROXY_UPSTREAM_IDLE_TIMEOUT");
+    for key in KEYS {
+        let variables = [(variable(key.path), "\u{1}".to_owned())];
+        let mut faults = Faults::default();
+        let layer = super::source::read_environment(&variables.into_iter().collect(), &mut faults);
+        assert!(layer != Layer::default() || faults.concern(key.path), "{}", key.path);
+    }
+}
+
+#[test]
+fn names_of_other_programs_are_taken_and_ours_win() {
+    let home = Home::new("")
+        .with("CHATGPT_API_BASE", "")
+        .with("OPENAI_CHATGPT_API_BASE", "https://eu.chatgpt.com/x")
+        .with("CHATGPT_ORIGINATOR", "theirs")
+        .with("CODEX_PROXY_UPSTREAM_ORIGINATOR", "")
+        .with("CHATGPT_USER_AGENT_SUFFIX", "(me)")
+        .with("SSL_CERT_FILE", "/bundle.pem")
+        .with("CHATGPT_TOKEN_DIR", "/tokens")
+        .with("CHATGPT_AUTH_FILE", "their.json")
+        .with("CODEX_PROXY_API_KEYS", "a,b");
+    let config = home.config();
+    assert_eq!(config.upstream.url.as_str(), "https://eu.chatgpt.com/x");
+    assert_eq!(config.upstream.originator, "");
+    assert!(config.upstream.user_agent.ends_with(" (me)"));
+    assert_eq!(config.net.ca_file.as_deref(), Some(Path::new("/bundle.pem")));
+    assert_eq!(config.auth.credentials, Path::new("/tokens").join("their.json"));
+    assert_eq!(config.paths.credentials, config.auth.credentials);
+    assert_eq!(config.server.keys.len(), 2);
+}
+
+#[test]
+fn all_faults_come_at_once_with_their_sources() {
+    let home = Home::new("[upstream]\nidle_timout = '5m'\nmax_retries = -1\n\n[log]\nlevel = 'loud'")
+        .with("CODEX_PROXY_LIMITS_BODY", "big")
+        .with("CODEX_PROXY_UPSTREAM_URL", "https://example.com");
+    let flags = Flags { listen: Some("nowhere".to_owned()), ..Flags::default() };
+    let faults = home.load(&flags).unwrap_err().to_string();
+    let file = home.directory.path().join("config.toml");
+    for part in [
+        &*format!("{}:2: upstream.idle_timout: unknown key; did you mean 'upstream.idle_timeout'?", file.display()),
+        &format!("{}:3: upstream.max_retries: ", file.display()),
+        &format!("{}:6: log.level: one of off, ", file.display()),
+        "environment variable CODEX_PROXY_LIMITS_BODY: limits.body: ",
+        "environment variable CODEX_PROXY_UPSTREAM_URL: upstream.url: ",
+        "--listen: listen: ",
+    ] {
+        assert!(faults.contains(part), "{part}\n{faults}");
+    }
+    assert_eq!(faults.lines().count(), 6, "{faults}");
+}
+
+#[test]
+fn a_broken_file_is_told_by_line_and_its_text_is_not_repeated() {
+    let faults = Home::new("listen = 1\n[[keys]]\nname = 'a'\nkey = \"private\nx = 1").faults();
+    assert!(faults.contains("config.toml:4"), "{faults}");
+    assert!(!faults.contains("private"), "{faults}");
+}
+
+#[test]
+fn secrets_are_never_repeated() {
+    let home = Home::new("keys = 'private'\n[upstream]\nproxy = 'private'");
+    assert!(!home.faults().contains("private"), "{}", home.faults());
+    let home = Home::new("[[keys]]\nname = 'a'\nkey = 'private'\n[upstream]\nproxy = 'http://user:private@proxy:1'");
+    let config = home.config();
+    assert!(!format!("{:?}", config.shown).contains("private"));
+}
+
+#[test]
+fn another_machine_is_let_in_with_a_key_only() {
+    let faults = Home::new("listen = '0.0.0.0:8787'").faults();
+    assert!(faults.contains("config.toml:1: listen: ") && faults.contains("CODEX_PROXY_API_KEYS"), "{faults}");
+    let home = Home::new("listen = '0.0.0.0:8787'").with("CODEX_PROXY_API_KEYS", "a");
+    assert_eq!(listens(&home.config()), ["0.0.0.0:8787"]);
+    // A key that can't be read is one fault, not two.
+    assert_eq!(Home::new("listen = '0.0.0.0:1'\nkeys = 3").faults().lines().count(), 1);
+}
+
+#[test]
+fn an_unknown_host_needs_trust_and_is_warned_about() {
+    let untrusted = Home::new("auth.url = 'https://issuer.example'").faults();
+    assert!(untrusted.contains("upstream.trust_host"), "{untrusted}");
+    let config = Home::new("auth.url = 'https://issuer.example'\nupstream.trust_host = true").config();
+    assert_eq!(config.warnings.len(), 1);
+    assert!(config.warnings[0].contains("issuer.example"));
+}
+
+#[test]
+fn doors_are_checked_and_normalised() {
+    let config = Home::new(
+        "allowed_hosts = ['Box.Local']\n\
+         allowed_origins = ['https://Chat.example:443/', 'http://localhost:3000', 'chrome-extension://abc']",
+    )
+    .config();
+    assert_eq!(config.server.allowed_hosts, ["box.local"]);
+    let origins = ["https://chat.example", "http://localhost:3000", "chrome-extension://abc"];
+    assert_eq!(config.server.allowed_origins, origins);
+    for bad in ["['*']", "['null']", "['https://a/b']", "['a.example']", "'https://a'"] {
+        assert!(Home::new(&format!("allowed_origins = {bad}")).load(&Flags::default()).is_err(), "{bad}");
+    }
+    for bad in ["['https://a']", "['a:80']", "['a/b']", "['']"] {
+        assert!(Home::new(&format!("allowed_hosts = {bad}")).load(&Flags::default()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn timers_read_as_durations_and_a_timeout_is_never_zero() {
+    let config =
+        Home::new("timing.keepalive = 0\ntiming.commit_after = '0s'\nupstream.idle_timeout = '1h30m'").config();
+    assert_eq!(config.server.keepalive, None);
+    assert_eq!(config.upstream.commit_after, Duration::ZERO);
+    assert_eq!(config.upstream.idle_timeout, Duration::from_secs(5400));
+    for bad in ["upstream.idle_timeout = '0s'", "timing.drain = 10", "timing.drain = 'soon'", "limits.event = 0"] {
+        assert!(Home::new(bad).load(&Flags::default()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_path_in_the_file_is_relative_to_the_file() {
+    let home = Home::new("upstream.ca_file = 'ca.pem'\nauth.credentials = 'sub/c.json'");
+    let config = home.config();
+    assert_eq!(config.net.ca_file, Some(home.directory.path().join("ca.pem")));
+    assert_eq!(config.paths.credentials, home.directory.path().join("sub/c.json"));
+}
+
+#[test]
+fn a_named_file_has_to_exist_and_the_usual_one_need_not() {
+    let home = Home::new("");
+    std::fs::remove_file(home.directory.path().join("config.toml")).unwrap();
+    home.config();
+    let flags = Flags { file: Some(home.directory.path().join("other.toml")), ..Flags::default() };
+    assert!(home.load(&flags).unwrap_err().to_string().contains("other.toml: the file can't be read"));
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same_settings() {
+    let home = Home::new("model_aliases = { fast = 'gpt-5.4-fast' }\nlimits.body = '1KiB'\nlisten = '[::1]:5'");
+    let shown = home.config().shown;
+    let file: Vec<_> = shown.iter().map(|s| format!("{} = {}", s.key, s.value)).collect();
+    let again = Home::new(&file.join("\n")).config();
+    let pairs = |shown: &[super::Shown]| shown.iter().map(|s| (s.key, s.value.clone())).collect::<Vec<_>>();
+    assert_eq!(pairs(&again.shown), pairs(&shown));
+}
+
+#[test]
+fn a_mistyped_variable_is_remarked_on() {
+    let warnings = Home::new("").with("CODEX_PROXY_LISTN", "1").with("CODEX_PROXY_SERVICE_HOST", "x").config().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("CODEX_PROXY_LISTEN"), "{warnings:?}");
+}

@@ -1,0 +1,221 @@
+//! How one value of a setting reads and shows.
+//!
+//! A value comes as text (environment, command line, default) or as TOML; both ways end in the same
+//! type and the same complaint. What a complaint says may be printed: kinds that hold secrets never
+//! repeat what they were given.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::list::quoted;
+use crate::protocol::chat::ReasoningField;
+
+/// A type that a key of the settings can have.
+pub(super) trait Setting: Sized {
+    /// What is expected, for complaints: "a duration such as 30s".
+    const EXPECTED: &'static str;
+
+    /// Reads the value as it stands in a variable, on the command line, or in the table of defaults.
+    fn from_text(text: &str) -> Result<Self, String>;
+
+    /// Reads the value as it stands in the file.
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| wrong_type::<Self>(value))?;
+        Self::from_text(text)
+    }
+
+    /// The value as TOML, secrets hidden.
+    fn show(&self) -> String;
+}
+
+/// A named choice out of a few.
+pub(super) trait Choice: Copy + PartialEq + 'static {
+    /// What is expected, for complaints.
+    const EXPECTED: &'static str;
+    /// Each choice under its name.
+    const NAMES: &'static [(&'static str, Self)];
+}
+
+/// A duration longer than nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timeout(pub(super) Duration);
+
+/// A number of bytes above zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
+/// How much the log says (`log.level`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// Failures.
+    Error,
+    /// And what needs attention.
+    Warn,
+    /// And one line for a request.
+    Info,
+    /// And the steps of a request.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// How a log line looks (`log.format`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The complaint about a TOML value of the wrong type; the value itself is not repeated.
+pub(super) fn wrong_type<T: Setting>(value: &DeValue<'_>) -> String {
+    format!("{} is expected, not TOML type {}", T::EXPECTED, value.type_str())
+}
+
+/// The text of a TOML value that needs no quotes to be understood.
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+        DeValue::Boolean(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+/// The complaint about a text that does not fit.
+pub(super) fn not_expected<T: Setting>(text: &str) -> String {
+    format!("{} is expected, not '{}'", T::EXPECTED, text.escape_default())
+}
+
+impl<T: Choice> Setting for T {
+    const EXPECTED: &'static str = T::EXPECTED;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let found = T::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, choice)| *choice).ok_or_else(|| not_expected::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        let found = T::NAMES.iter().find(|(_, choice)| choice == self);
+        quoted(found.map_or("", |(name, _)| name))
+    }
+}
+
+impl Choice for Level {
+    const EXPECTED: &'static str = "one of off, error, warn, info, debug, trace";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Choice for Format {
+    const EXPECTED: &'static str = "one of text, json";
+    const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for ReasoningField {
+    const EXPECTED: &'static str = "one of reasoning_content, reasoning, both, think_tags, none";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("reasoning_content", Self::ReasoningContent),
+        ("reasoning", Self::Reasoning),
+        ("both", Self::Both),
+        ("think_tags", Self::ThinkTags),
+        ("none", Self::None),
+    ];
+}
+
+impl Setting for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| not_expected::<Self>(text))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_bool().ok_or_else(|| wrong_type::<Self>(value))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for u32 {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| not_expected::<Self>(text))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = value.as_integer().ok_or_else(|| wrong_type::<Self>(value))?;
+        Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| not_expected::<Self>(number.as_str()))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for Duration {
+    const EXPECTED: &'static str = "a duration such as 30s, 5m or 1h30m";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text).map_err(|_| not_expected::<Self>(text))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        Self::from_text(&scalar(value).ok_or_else(|| wrong_type::<Self>(value))?)
+    }
+
+    fn show(&self) -> String {
+        quoted(&humantime::format_duration(*self).to_string().replace(' ', ""))
+    }
+}
+
+impl Setting for Timeout {
+    const EXPECTED: &'static str = "a duration above zero, such as 30s or 5m,";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let duration = Duration::from_text(text)?;
+        if duration.is_zero() { Err(not_expected::<Self>(text)) } else { Ok(Self(duration)) }
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        Self::from_text(&scalar(value).ok_or_else(|| wrong_type::<Self>(value))?)
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
+    }
+}
+
+impl Setting for Size {
+    const EXPECTED: &'static str = "a size above zero, such as 64MiB,";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.parse::<bytesize::ByteSize>() {
+            Ok(size) if size.as_u64() > 0 => Ok(Self(size.as_u64())),
+            _ => Err(not_expected::<Self>(text)),
+        }
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        Self::from_text(&scalar(value).ok_or_else(|| wrong_type::<Self>(value))?)
+    }
+
+    fn show(&self) -> String {
+        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let unit = units.iter().find(|(_, bytes)| self.0.is_multiple_of(*bytes));
+        quoted(&unit.map_or_else(|| format!("{}B", self.0), |(name, bytes)| format!("{}{name}", self.0 / bytes)))
+    }
+}
