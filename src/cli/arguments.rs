@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::config::{Flags, Level};
 
@@ -33,11 +33,62 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the daemon in the foreground.
+    Serve(ServeArguments),
+    /// Sign in with your ChatGPT account in the browser, or import a login.
+    Login(LoginArguments),
+    /// Sign out: tell the issuer if it can be reached, and forget the login in any case.
+    Logout,
+    /// Show who is signed in, where the files are, and whether the daemon runs.
+    Status {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the settings and where they come from.
     Config {
         #[command(subcommand)]
         question: ConfigQuestion,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Listen on ADDR (host:port, or a port) instead of localhost:8787.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+
+    /// Listen on this host. Other than loopback needs a key in the settings.
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+
+    /// Listen on this port; 0 picks a free one.
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
+
+    /// Answer from an embedded simulated backend: no account, no network, no model.
+    #[arg(long)]
+    pub(super) demo: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct LoginArguments {
+    /// Only print the address to visit; don't open a browser.
+    #[arg(long)]
+    pub(super) no_browser: bool,
+
+    /// Wait for the browser on this port instead of 1455.
+    #[arg(long, value_name = "PORT", conflicts_with = "import")]
+    pub(super) port: Option<u16>,
+
+    /// Use the login of another program, read-only [default: the Codex CLI's auth.json].
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "the flag may stand alone or with a file")]
+    pub(super) import: Option<Option<PathBuf>>,
+
+    /// Own the imported login from now on; the other program is signed out by that sooner or later.
+    #[arg(long, requires = "import")]
+    pub(super) take_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -59,7 +110,13 @@ impl Arguments {
             (false, 1) => Some(("-v", Level::Debug)),
             (false, _) => Some(("-vv", Level::Trace)),
         };
-        Flags { file: self.config.clone(), level, ..Flags::default() }
+        let flags = Flags { file: self.config.clone(), level, ..Flags::default() };
+        match &self.command {
+            Command::Serve(serve) => {
+                Flags { listen: serve.listen.clone(), host: serve.host.clone(), port: serve.port, ..flags }
+            }
+            _ => flags,
+        }
     }
 }
 

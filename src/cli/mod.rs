@@ -8,8 +8,13 @@ mod arguments;
 mod config;
 mod exit;
 mod logging;
+mod login;
+mod logout;
 mod output;
 mod run_file;
+mod serve;
+mod status;
+mod terms;
 
 use clap::Parser;
 
@@ -56,10 +61,20 @@ impl Call {
     }
 
     fn answer(self) -> Result<Exit, Failure> {
-        match &self.arguments.command {
-            Command::Config { question } => {
-                config::run(*question, &self.arguments.flags(), self.config, &self.environment)
-            }
+        let Self { arguments, environment, config } = self;
+        let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
+        match &arguments.command {
+            Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
+            Command::Serve(serve) => wait(serve::run(serve, settings(config)?)),
+            Command::Login(login) => wait(login::run(login, settings(config)?, &environment)),
+            Command::Logout => wait(logout::run(settings(config)?)),
+            Command::Status { json } => wait(status::run(*json, settings(config)?)),
         }
     }
+}
+
+/// Runs a command that waits for something.
+fn wait(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::other(&error))?.block_on(command)
 }

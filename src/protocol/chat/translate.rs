@@ -54,7 +54,7 @@ pub fn translate<'a>(
         format::ask_for_json(&mut input);
     }
 
-    let shape = Shape {
+    let mut shape = Shape {
         model: name,
         includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
         shows_service_tier: request.service_tier.is_some(),
@@ -63,6 +63,7 @@ pub fn translate<'a>(
         flat_custom_tools: toolbox.flat_custom_tools,
         reasoning: options.reasoning,
         stop: std::mem::take(&mut request.stop),
+        prompt_characters: 0,
     };
     let mut upstream = codex::Request {
         model: Cow::Owned(choice.slug),
@@ -77,6 +78,9 @@ pub fn translate<'a>(
         prompt_cache_key: Cow::Borrowed(""),
     };
     upstream.prompt_cache_key = cache_key(request.prompt_cache_key, request.user, context, &upstream, &first_user_text);
+    if !shape.stop.is_empty() {
+        shape.prompt_characters = upstream.text_characters();
+    }
     Ok(Translation { upstream, mode: request.mode, shape })
 }
 
