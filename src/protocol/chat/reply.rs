@@ -21,6 +21,8 @@ pub struct Shape {
     pub reasoning: ReasoningField,
     /// Stop sequences, none empty, at most four.
     pub stop: Vec<String>,
+    /// Characters of the request, for the estimate of usage that a stop sequence makes necessary.
+    pub prompt_characters: usize,
 }
 
 /// How calls are told to the client.

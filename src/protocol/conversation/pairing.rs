@@ -148,13 +148,13 @@ impl<'m> OpenCalls<'m> {
         };
         let call = groups.last_mut().and_then(|(_, calls)| calls.pop_front());
         groups.pop_if(|(_, calls)| calls.is_empty());
-        match call {
-            Some(call) => Verdict::Answers(call),
-            None => {
+        call.map_or_else(
+            || {
                 warnings.note("repaired:duplicate_tool_output");
                 Verdict::Repeated
-            }
-        }
+            },
+            Verdict::Answers,
+        )
     }
 }
 
