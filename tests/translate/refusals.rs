@@ -119,9 +119,21 @@ fn a_body_that_is_no_object_is_refused_without_a_field() {
 #[test]
 fn a_hostile_body_costs_no_more_than_its_length() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
-    let many: String = (0..100_000).map(|number| format!(",\"x{number}\":0")).collect();
+    let many = (0..100_000).fold(String::new(), |many, number| many + ",\"x" + &number.to_string() + "\":0");
     let body =
         format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x","deep":{deep}}}],"deep":{deep}{many}}}"#);
     let outcome = Scene::default().try_translate(body.as_bytes()).unwrap();
     assert!(outcome.warnings.len() <= 64, "warnings go into a header");
+}
+
+#[test]
+fn a_long_history_of_one_id_is_paired_in_order() {
+    let call = json!({"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f"}}]});
+    let output = json!({"role": "tool", "tool_call_id": "a", "content": "1"});
+    let turns = 20_000;
+    let messages: Vec<_> = (0..turns).flat_map(|_| [call.clone(), output.clone()]).collect();
+    let outcome = Scene::default().translate(&saying(json!(messages)));
+    assert_eq!(outcome.upstream["input"].as_array().map(Vec::len), Some(2 * turns));
+    assert_eq!(outcome.upstream["input"][2 * turns - 1]["call_id"], format!("a_{turns}"));
+    assert_eq!(outcome.warnings, ["repaired:duplicate_tool_call_id"]);
 }
