@@ -78,6 +78,16 @@ async fn a_failure_inside_a_200_is_hidden_before_the_commit_point() {
 }
 
 #[tokio::test]
+async fn a_failure_inside_a_200_keeps_the_request_id_of_its_answer() {
+    let bench = Bench::new().await;
+    let failed = r#"{"type":"response.failed","response":{"error":{"code":"invalid_prompt","message":"no"}}}"#;
+    bench.fake.on("/responses", Script::stream(&[("x-request-id", "req_7")]).event(CREATED).event(failed).end());
+    let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
+    assert_eq!((failure.fault, failure.request_id.as_deref()), (Fault::Policy, Some("req_7")));
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
 async fn a_failure_after_the_commit_point_is_an_event() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::events(&[CREATED, ADDED, OVERLOADED]));
