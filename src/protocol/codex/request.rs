@@ -217,42 +217,11 @@ impl Request<'_> {
         !INDISPENSABLE.contains(&member)
     }
 
-    /// Characters of text in the conversation and its instructions, for an estimate of tokens.
-    #[must_use]
-    pub fn text_characters(&self) -> usize {
-        self.instructions.chars().count() + self.input.iter().map(Item::text_characters).sum::<usize>()
-    }
-
     /// Removes replayed reasoning; says whether there was any.
     pub fn drop_reasoning(&mut self) -> bool {
         let before = self.input.len();
         self.input.retain(|item| !matches!(item, Item::Raw { kind, .. } if kind == "reasoning"));
         self.input.len() < before
-    }
-}
-
-impl Item<'_> {
-    fn text_characters(&self) -> usize {
-        match self {
-            Self::Message { content, .. } => content.iter().map(Part::text_characters).sum(),
-            Self::FunctionCall { arguments: text, .. } | Self::CustomToolCall { input: text, .. } => {
-                text.chars().count()
-            }
-            Self::FunctionCallOutput { output, .. } | Self::CustomToolCallOutput { output, .. } => match output {
-                Output::Text(text) => text.chars().count(),
-                Output::Parts(parts) => parts.iter().map(Part::text_characters).sum(),
-            },
-            Self::Raw { json, .. } => json.get().chars().count(),
-        }
-    }
-}
-
-impl Part<'_> {
-    fn text_characters(&self) -> usize {
-        match self {
-            Self::InputText(text) | Self::OutputText(text) => text.chars().count(),
-            Self::InputImage { .. } | Self::InputFile { .. } => 0,
-        }
     }
 }
 
