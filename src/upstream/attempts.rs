@@ -212,7 +212,7 @@ mod tests {
         let mut attempts = Attempts::new(0, Duration::ZERO);
         let errors = [
             (answer(401, ""), Change::FreshToken),
-            (answer(400, r#"{"detail":"Unsupported parameter: text"}"#), Change::Omit("text".to_owned())),
+            (answer(400, r#"{"detail":"Unsupported parameter: include"}"#), Change::Omit("include".to_owned())),
             (answer(400, r#"{"error":{"code":"invalid_encrypted_content"}}"#), Change::DropReasoning),
         ];
         for (error, change) in &errors {

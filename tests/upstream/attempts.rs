@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use codex_proxy::error::{Fault, ProxyError};
-use codex_proxy::protocol::codex::request::{Item, Request, Text};
+use codex_proxy::protocol::codex::request::{Item, Request, ServiceTier};
 use codex_proxy::upstream::Hints;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -116,23 +116,23 @@ async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
 #[tokio::test]
 async fn a_member_that_is_refused_is_left_out_from_then_on() {
     let bench = Bench::new().await;
-    bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: text"}"#));
+    bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
     bench.fake.on("/responses", Script::events(&WHOLE));
-    let with_text = || Request { text: Some(Text { verbosity: Some("low".into()), format: None }), ..request() };
+    let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
     let hints = Hints::default();
     for _ in 0..2 {
-        let answer = bench.upstream.open(with_text(), &hints).await.unwrap();
-        assert_eq!(answer.warnings, ["ignored:text"]);
+        let answer = bench.upstream.open(fast(), &hints).await.unwrap();
+        assert_eq!(answer.warnings, ["ignored:service_tier"]);
     }
-    let has_text: Vec<_> =
-        bench.fake.requests("/responses").iter().map(|sent| sent.json().get("text").is_some()).collect();
-    assert_eq!(has_text, [true, false, false]);
+    let has_tier: Vec<_> =
+        bench.fake.requests("/responses").iter().map(|sent| sent.json().get("service_tier").is_some()).collect();
+    assert_eq!(has_tier, [true, false, false]);
     assert!(bench.open().await.unwrap().warnings.is_empty(), "a request without the member lost nothing");
 }
 
 #[tokio::test]
 async fn a_refusal_that_cannot_be_mended_goes_to_the_client() {
-    for member in ["input", "never_sent", "reasoning.effort"] {
+    for member in ["input", "tools", "text", "never_sent", "reasoning.effort"] {
         let bench = Bench::new().await;
         let body = format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#);
         bench.fake.on("/responses", Script::json(400, &body));

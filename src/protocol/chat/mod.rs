@@ -31,6 +31,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 pub use chunk::Chunk;
+pub use error::face;
 pub use options::Options;
 pub use reply::{CallStyle, ChatReply, ReasoningField, Shape};
 pub use request::ChatRequest;
@@ -64,6 +65,6 @@ impl Dialect for Chat {
     }
 
     fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        error::face(error, request_id)
+        face(error, request_id)
     }
 }

@@ -68,11 +68,14 @@ fn check_name(tool: &Value, at: &str) -> Result<(), Refusal> {
 }
 
 fn check_parameters(tool: &Value, at: &str) -> Result<(), Refusal> {
-    let kind = match tool.get("parameters") {
+    let schema = match tool.get("parameters") {
         None | Some(Value::Null) => return Ok(()),
-        Some(schema) => schema.get("type").cloned().unwrap_or(Value::Null),
+        Some(schema) => schema,
     };
-    if kind == "object" {
+    let kind = schema.get("type").cloned().unwrap_or(Value::Null);
+    // A schema that is put together from others says there what it is.
+    let is_composed = ["anyOf", "oneOf", "allOf", "$ref"].iter().any(|word| schema.get(word).is_some());
+    if kind == "object" || (kind.is_null() && is_composed) {
         return Ok(());
     }
     let name = tool["name"].as_str().unwrap_or_default();
