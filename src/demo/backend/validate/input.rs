@@ -121,7 +121,8 @@ fn check_parts(parts: &[Value], at: &str, allowed: &[&str]) -> Result<(), Refusa
 
 fn check_image(address: &Value, at: &str) -> Result<(), Refusal> {
     let address = address.as_str().unwrap_or_default();
-    if address.starts_with("https://") || address.starts_with("http://") {
+    let scheme = address.split("://").next().unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") {
         return Ok(());
     }
     let data = address.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
