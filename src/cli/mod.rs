@@ -8,13 +8,21 @@ mod arguments;
 mod config;
 mod exit;
 mod logging;
+mod login;
+mod logout;
 mod output;
 mod run_file;
+mod serve;
+mod signals;
+mod status;
 
 use clap::Parser;
 
+use crate::auth::Which;
 use crate::config::{Config, Environment, Faults, load};
+use crate::server::Backend;
 use arguments::{Arguments, Command};
+use status::Form;
 
 pub use exit::{Exit, Failure};
 pub use run_file::{RunFile, Running};
@@ -56,10 +64,24 @@ impl Call {
     }
 
     fn answer(self) -> Result<Exit, Failure> {
-        match &self.arguments.command {
-            Command::Config { question } => {
-                config::run(*question, &self.arguments.flags(), self.config, &self.environment)
+        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::other(&error))?;
+        runtime.block_on(self.dispatch())
+    }
+
+    async fn dispatch(self) -> Result<Exit, Failure> {
+        let flags = self.arguments.flags();
+        let config = self.config.map_err(Failure::Settings);
+        match self.arguments.command {
+            Command::Serve(arguments) => {
+                let backend = if arguments.demo { Backend::Demo } else { Backend::ChatGpt };
+                serve::run(config?, backend).await
             }
+            Command::Login(arguments) => login::run(&arguments, &config?, &self.environment).await,
+            Command::Logout { all: true, .. } => logout::run(Which::All, &config?).await,
+            Command::Logout { account: Some(id), .. } => logout::run(Which::Account(&id), &config?).await,
+            Command::Logout { .. } => logout::run(Which::Active, &config?).await,
+            Command::Status { json } => status::run(if json { Form::Json } else { Form::Text }, &config?).await,
+            Command::Config { question } => config::run(question, &flags, config, &self.environment),
         }
     }
 }
