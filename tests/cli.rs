@@ -305,3 +305,18 @@ fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_stays_as_it_is() {
     }
     assert_eq!(std::fs::read_to_string(codex.join("auth.json")).unwrap(), login);
 }
+
+#[test]
+fn a_login_in_the_keychain_is_explained() {
+    let home = Home::new("");
+    let absent = home.command(&["login", "--import"]).env("CODEX_HOME", home.0.path()).output().unwrap();
+    let absent = Ended::from(absent);
+    assert_eq!(absent.code, 1);
+    assert!(absent.talk.contains("auth.json") && !absent.talk.contains("keychain"), "{}", absent.talk);
+    let codex = home.0.path().join("codex");
+    std::fs::create_dir(&codex).unwrap();
+    std::fs::write(codex.join("config.toml"), "cli_auth_credentials_store = 'keyring'").unwrap();
+    let kept = Ended::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
+    assert_eq!(kept.code, 1);
+    assert!(kept.talk.contains("keychain") && kept.talk.contains("codex-proxy login"), "{}", kept.talk);
+}

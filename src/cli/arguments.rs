@@ -98,8 +98,9 @@ pub(super) struct LoginArguments {
 
     /// Use the login of the Codex CLI; it is read, never written or renewed.
     ///
-    /// Without FILE: auth.json in $CODEX_HOME, else in ~/.codex.
+    /// Without FILE: `auth.json` in `$CODEX_HOME`, else in `~/.codex`.
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["no_browser", "port"])]
+    #[expect(clippy::option_option, reason = "not asked for, asked for, asked for with a file: as clap reads it")]
     pub(super) import: Option<Option<PathBuf>>,
 
     /// Own the imported session from now on; the other program will be signed out by that sooner or later.

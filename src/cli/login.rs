@@ -1,6 +1,6 @@
 //! `codex-proxy login`: sign in with a browser, or use the login of another program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::LoginArguments;
@@ -10,9 +10,13 @@ use crate::auth::{Authority, Credential, ImportError, Login, LoginError, Ports, 
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, codex_login_file};
 use crate::net::HttpClient;
+use crate::secret::Secret;
 
 /// The ports to which the issuer sends a browser back.
 const REGISTERED_PORTS: [u16; 2] = [1455, 1457];
+
+const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; \
+                           run `codex-proxy login`, or set cli_auth_credentials_store = \"file\" there and sign in again";
 
 pub(super) async fn run(
     arguments: &LoginArguments,
@@ -79,6 +83,7 @@ async fn adopt(
     let file = file.or_else(usual).ok_or_else(|| Failure::Other("name the file: --import FILE".to_owned()))?;
     let credential = import(store, &config.auth, &file, rights).await.map_err(|error| match error {
         ImportError::Store(error) => Failure::Auth(error),
+        ImportError::NoFile { .. } if is_in_keychain(&file) => Failure::Other(IN_KEYCHAIN.to_owned()),
         ImportError::NoFile { .. } | ImportError::Unsuitable { .. } => Failure::other(&error),
     })?;
     talk(match rights {
@@ -90,6 +95,14 @@ async fn adopt(
     Ok(credential)
 }
 
+/// Whether the Codex CLI is set to keep its login elsewhere than in this file.
+fn is_in_keychain(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file.with_file_name("config.toml")).unwrap_or_default();
+    let settings: toml::Table = text.parse().unwrap_or_default();
+    let place = settings.get("cli_auth_credentials_store").and_then(toml::Value::as_str);
+    matches!(place, Some("keyring" | "auto"))
+}
+
 fn refused(error: LoginError) -> Failure {
     match error {
         LoginError::Store(error) => Failure::Auth(error),
@@ -98,7 +111,7 @@ fn refused(error: LoginError) -> Failure {
 }
 
 fn describe(credential: &Credential) -> String {
-    let who = credential.email.as_ref().map_or(credential.account_id.as_str(), |email| email.expose());
+    let who = credential.email.as_ref().map_or(credential.account_id.as_str(), Secret::expose);
     match &credential.plan {
         Some(plan) => format!("{who} (plan {plan})"),
         None => who.to_owned(),
