@@ -1,4 +1,5 @@
 //! Signing in and staying signed in, against a scripted issuer on loopback.
+#![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
 #[path = "support/authority.rs"]
 mod authority;

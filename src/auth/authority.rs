@@ -178,13 +178,13 @@ impl Authority {
     }
 
     async fn call(&self, call: Call, limit: Duration) -> Result<Answer, AuthorityError> {
-        match tokio::time::timeout(limit, self.exchange_bytes(call)).await {
+        match tokio::time::timeout(limit, self.send(call)).await {
             Ok(answer) => answer,
             Err(_) => Err(self.unreachable(&format!("no answer within {} s", limit.as_secs_f32()))),
         }
     }
 
-    async fn exchange_bytes(&self, call: Call) -> Result<Answer, AuthorityError> {
+    async fn send(&self, call: Call) -> Result<Answer, AuthorityError> {
         let client = self.http.to(&self.url).await.map_err(|error| self.unreachable(&error.to_string()))?;
         let mut request = client.post(self.url.join(call.path)).header(CONTENT_TYPE, call.content_type).body(call.body);
         if matches!(call.introduction, Introduction::Named) {
@@ -231,7 +231,7 @@ impl Answer {
 
     fn failure(&self) -> AuthorityError {
         let code = self.code();
-        let told = code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        let told = code.as_deref().map(|code| format!(": {code}")).unwrap_or_default();
         match final_reason(self.status, code.as_deref()) {
             Some(reason) => AuthorityError::Refused { reason: format!("{reason}{told}") },
             None => AuthorityError::Unavailable {

@@ -35,31 +35,16 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the daemon in the foreground.
     Serve(ServeArguments),
-
-    /// Sign in with your ChatGPT account.
-    ///
-    /// Opens a browser and waits for it to come back to port 1455 (or 1457) of this machine. The
-    /// address is printed in any case.
+    /// Sign in with your ChatGPT account in the browser, or import a login.
     Login(LoginArguments),
-
-    /// Sign out: the tokens are revoked when the sign-in service can be reached, and deleted here in any case.
-    Logout {
-        /// The account to sign out instead of the one in use.
-        #[arg(long, value_name = "ID")]
-        account: Option<String>,
-
-        /// Sign out every account.
-        #[arg(long, conflicts_with = "account")]
-        all: bool,
-    },
-
-    /// Tell who is signed in, where the files are, and which daemon runs; exit code 3 when nobody is signed in.
+    /// Sign out: tell the issuer if it can be reached, and forget the login in any case.
+    Logout,
+    /// Show who is signed in, where the files are, and whether the daemon runs.
     Status {
-        /// Answer in JSON, for scripts; it holds no secret.
+        /// Print JSON, for scripts.
         #[arg(long)]
         json: bool,
     },
-
     /// Show the settings and where they come from.
     Config {
         #[command(subcommand)]
@@ -69,41 +54,39 @@ pub(super) enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct ServeArguments {
-    /// Listen on ADDR: host:port or a port.
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["host", "port"])]
+    /// Listen on ADDR (host:port, or a port) instead of localhost:8787.
+    #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
 
-    /// Listen on this host: localhost or an IP address.
+    /// Listen on this host. Other than loopback needs a key in the settings.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 
     /// Listen on this port; 0 picks a free one.
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
 
-    /// Answer from a simulated backend: no account, no network, no model.
+    /// Answer from an embedded simulated backend: no account, no network, no model.
     #[arg(long)]
     pub(super) demo: bool,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct LoginArguments {
-    /// Only print the address, and open no browser.
+    /// Only print the address to visit; don't open a browser.
     #[arg(long)]
     pub(super) no_browser: bool,
 
-    /// Wait for the browser on this port only.
-    #[arg(long, value_name = "N")]
+    /// Wait for the browser on this port instead of 1455.
+    #[arg(long, value_name = "PORT", conflicts_with = "import")]
     pub(super) port: Option<u16>,
 
-    /// Use the login of the Codex CLI; it is read, never written or renewed.
-    ///
-    /// Without FILE: `auth.json` in `$CODEX_HOME`, else in `~/.codex`.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["no_browser", "port"])]
-    #[expect(clippy::option_option, reason = "not asked for, asked for, asked for with a file: as clap reads it")]
+    /// Use the login of another program, read-only [default: the Codex CLI's auth.json].
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "the flag may stand alone or with a file")]
     pub(super) import: Option<Option<PathBuf>>,
 
-    /// Own the imported session from now on; the other program will be signed out by that sooner or later.
+    /// Own the imported login from now on; the other program is signed out by that sooner or later.
     #[arg(long, requires = "import")]
     pub(super) take_over: bool,
 }
@@ -127,16 +110,12 @@ impl Arguments {
             (false, 1) => Some(("-v", Level::Debug)),
             (false, _) => Some(("-vv", Level::Trace)),
         };
-        let serve = match &self.command {
-            Command::Serve(serve) => Some(serve),
-            Command::Login(_) | Command::Logout { .. } | Command::Status { .. } | Command::Config { .. } => None,
-        };
-        Flags {
-            file: self.config.clone(),
-            listen: serve.and_then(|serve| serve.listen.clone()),
-            host: serve.and_then(|serve| serve.host.clone()),
-            port: serve.and_then(|serve| serve.port),
-            level,
+        let flags = Flags { file: self.config.clone(), level, ..Flags::default() };
+        match &self.command {
+            Command::Serve(serve) => {
+                Flags { listen: serve.listen.clone(), host: serve.host.clone(), port: serve.port, ..flags }
+            }
+            _ => flags,
         }
     }
 }

@@ -1,27 +1,27 @@
-//! `codex-proxy logout`: the credential goes in any case, the issuer is told when it can be.
+//! `codex-proxy logout`: the issuer is told if it can be reached; the login goes in any case.
 
 use super::exit::{Exit, Failure};
-use super::output::{answer, talk};
-use crate::auth::{Authority, Revocation, Store, Which, logout};
+use super::output::talk;
+use super::terms::Parts;
+use crate::auth::{Departure, Revocation, Which, logout};
 use crate::config::Config;
-use crate::net::HttpClient;
 
-pub(super) async fn run(which: Which<'_>, config: &Config) -> Result<Exit, Failure> {
-    let store = Store::file(&config.auth.credentials);
-    let authority = Authority::new(HttpClient::new(config.net.clone()), &config.auth);
-    let departures = logout(&store, &authority, which).await.map_err(Failure::Auth)?;
+pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
+    let parts = Parts::of(&config);
+    let departures = logout(&parts.store, &parts.authority, Which::Active).await.map_err(Failure::Auth)?;
     if departures.is_empty() {
-        talk("nobody was signed in");
+        talk("nobody is signed in");
     }
-    for departure in departures {
-        answer(&format!("signed out: {}", departure.account_id))?;
-        match departure.revocation {
-            Revocation::Done => {}
-            Revocation::NotOurs => talk("the login was borrowed; the other program stays signed in"),
-            Revocation::Failed(reason) => talk(&format!(
-                "the sign-in service could not be told ({reason}); the tokens are deleted here and end by themselves"
-            )),
-        }
-    }
+    departures.iter().for_each(|departure| talk(&told(departure)));
     Ok(Exit::Done)
+}
+
+fn told(departure: &Departure) -> String {
+    match &departure.revocation {
+        Revocation::Done => "signed out; the issuer has revoked the login".to_owned(),
+        Revocation::NotOurs => "signed out here; the borrowed login stays with the program that owns it".to_owned(),
+        Revocation::Failed(reason) => format!(
+            "signed out here; the issuer could not be told ({reason}), so that the old tokens stay valid until they end"
+        ),
+    }
 }

@@ -13,16 +13,13 @@ mod logout;
 mod output;
 mod run_file;
 mod serve;
-mod signals;
 mod status;
+mod terms;
 
 use clap::Parser;
 
-use crate::auth::Which;
 use crate::config::{Config, Environment, Faults, load};
-use crate::server::Backend;
 use arguments::{Arguments, Command};
-use status::Form;
 
 pub use exit::{Exit, Failure};
 pub use run_file::{RunFile, Running};
@@ -64,24 +61,20 @@ impl Call {
     }
 
     fn answer(self) -> Result<Exit, Failure> {
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::other(&error))?;
-        runtime.block_on(self.dispatch())
-    }
-
-    async fn dispatch(self) -> Result<Exit, Failure> {
-        let flags = self.arguments.flags();
-        let config = self.config.map_err(Failure::Settings);
-        match self.arguments.command {
-            Command::Serve(arguments) => {
-                let backend = if arguments.demo { Backend::Demo } else { Backend::ChatGpt };
-                serve::run(config?, backend).await
-            }
-            Command::Login(arguments) => login::run(&arguments, &config?, &self.environment).await,
-            Command::Logout { all: true, .. } => logout::run(Which::All, &config?).await,
-            Command::Logout { account: Some(id), .. } => logout::run(Which::Account(&id), &config?).await,
-            Command::Logout { .. } => logout::run(Which::Active, &config?).await,
-            Command::Status { json } => status::run(if json { Form::Json } else { Form::Text }, &config?).await,
-            Command::Config { question } => config::run(question, &flags, config, &self.environment),
+        let Self { arguments, environment, config } = self;
+        let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
+        match &arguments.command {
+            Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
+            Command::Serve(serve) => wait(serve::run(serve, settings(config)?)),
+            Command::Login(login) => wait(login::run(login, settings(config)?, &environment)),
+            Command::Logout => wait(logout::run(settings(config)?)),
+            Command::Status { json } => wait(status::run(*json, settings(config)?)),
         }
     }
+}
+
+/// Runs a command that waits for something.
+fn wait(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::other(&error))?.block_on(command)
 }

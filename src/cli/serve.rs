@@ -1,57 +1,42 @@
 //! `codex-proxy serve`: the daemon, in the foreground.
 //!
-//! It always binds: with no credential, no network and no catalogue. It binds before it says that it
-//! is ready, and never starts a login by itself. The first signal lets open answers finish; a second
-//! one does not wait for them.
+//! It always binds: with no login, no network and no catalogue, a request then says what is
+//! missing. It never starts a login by itself. With `--demo` the backend and the issuer are
+//! simulated inside the process, and nothing is read from or written to the store.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::arguments::ServeArguments;
 use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::run_file::{RunFile, Running};
-use super::signals::Signals;
-use crate::auth::{self, Authority, Credential, Store, Tokens};
+use super::terms::{Parts, timestamp};
+use crate::auth::{Authority, Credential, Store, Tokens};
 use crate::bearer::TokenSource;
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::demo::Demo;
-use crate::net::{Endpoint, HttpClient, Trust};
+use crate::net::{Endpoint, Trust};
 use crate::server::{Backend, Server, Services};
-use crate::upstream::{self, Upstream, version};
+use crate::upstream::{self, Upstream};
 
-/// The services that are called, real or simulated.
-struct Outside {
-    auth: auth::Settings,
-    upstream: upstream::Settings,
-    store: Store,
-    /// Runs as long as it is held.
-    _demo: Option<Demo>,
-}
-
-pub(super) async fn run(config: Config, backend: Backend) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Result<Exit, Failure> {
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        talk(&format!("warning: {warning}"));
     }
+    let mut parts = Parts::of(&config);
+    let demo = if arguments.demo { Some(simulate(&mut config, &mut parts).await?) } else { None };
     let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
-    let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let outside = match backend {
-        Backend::ChatGpt => Outside::real(&config),
-        Backend::Demo => Outside::simulated(&config, &clock).await?,
-    };
-    let http = HttpClient::new(config.net.clone());
-    let authority = Authority::new(http.clone(), &outside.auth);
-    let tokens = Tokens::new(outside.store, authority, Arc::clone(&clock), None);
-    let upstream = Arc::new(Upstream::new(outside.upstream, http, Arc::new(tokens.clone())));
     let base_url = base_url(server.addresses());
-    let _run_file = announce(&config, &base_url, backend, clock.as_ref());
-    if let Err(error) = tokens.check().await {
-        talk(&error.to_string());
-    }
+    let Parts { http, store, authority, clock } = parts;
+    let started_at = timestamp(clock.now());
+    let tokens = Tokens::new(store, authority, clock, None);
+    let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
+    let upstream = Arc::new(Upstream::new(upstream_settings(&config), http, Arc::new(tokens.clone())));
+    let _run_file = announce(&config, &base_url, started_at, backend);
+    introduce(&base_url, backend, &tokens).await;
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
@@ -59,93 +44,114 @@ pub(super) async fn run(config: Config, backend: Backend) -> Result<Exit, Failur
         chat: Arc::new(config.chat),
         backend,
     };
-    let stop = CancellationToken::new();
     tokio::select! {
-        () = server.run(services, stop.clone()) => {}
+        () = server.run(services, stop_on_signal()?) => {}
         () = upstream.keep_catalogue() => {}
-        () = stopped(&mut signals, &stop) => talk("stopped at once"),
     }
+    // A refresh under way may have spent the old token already: its outcome has to be stored.
     tokens.settle().await;
     Ok(Exit::Done)
 }
 
-/// Passes the first signal on, and ends with the second.
-async fn stopped(signals: &mut Signals, stop: &CancellationToken) {
-    signals.next().await;
-    tracing::info!("stopping: open answers may finish; a second signal cuts them");
-    stop.cancel();
-    signals.next().await;
+/// Puts the simulated services in the place of the real ones.
+async fn simulate(config: &mut Config, parts: &mut Parts) -> Result<Demo, Failure> {
+    let demo = Demo::start(Arc::clone(&parts.clock)).await.map_err(|error| Failure::other(&error))?;
+    let endpoint = |url: String| Endpoint::parse(&url, Trust::KnownHosts).map_err(|error| Failure::other(&error));
+    config.upstream.url = endpoint(demo.backend_url())?;
+    config.upstream.catalogue_file = None;
+    config.auth.authority = endpoint(demo.issuer_url())?;
+    let login = demo.signed_in();
+    let tokens = (login.id_token, login.access_token, login.refresh_token);
+    let now = parts.clock.now();
+    let credential = Credential::of_tokens(Some(login.account_id), Some(tokens.0), tokens.1, Some(tokens.2), Some(now));
+    parts.store = Store::memory(&credential.map_err(|error| Failure::other(&error))?);
+    parts.authority = Authority::new(parts.http.clone(), &config.auth);
+    Ok(demo)
 }
 
-impl Outside {
-    fn real(config: &Config) -> Self {
-        let mut upstream = config.upstream.clone();
-        let installed = || version::installed(config.search_path.as_deref()?);
-        upstream.client_version = upstream.client_version.or_else(installed);
-        let store = Store::file(&config.auth.credentials);
-        Self { auth: config.auth.clone(), upstream, store, _demo: None }
-    }
-
-    /// The simulator on loopback, and a login of its own that is written nowhere.
-    async fn simulated(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
-        let demo = Demo::start(Arc::clone(clock)).await.map_err(|error| Failure::other(&error))?;
-        let endpoint = |url: String| Endpoint::parse(&url, Trust::KnownHosts).map_err(|error| Failure::other(&error));
-        let auth = auth::Settings { authority: endpoint(demo.issuer_url())?, ..config.auth.clone() };
-        let url = endpoint(demo.backend_url())?;
-        let upstream = upstream::Settings { url, catalogue_file: None, ..config.upstream.clone() };
-        let login = demo.signed_in();
-        let credential = Credential::of_tokens(
-            Some(login.account_id),
-            Some(login.id_token),
-            login.access_token,
-            Some(login.refresh_token),
-            Some(clock.now()),
-        );
-        let store = Store::memory(&credential.map_err(|error| Failure::other(&error))?);
-        Ok(Self { auth, upstream, store, _demo: Some(demo) })
-    }
+fn upstream_settings(config: &Config) -> upstream::Settings {
+    let installed = || upstream::version::installed(config.search_path.as_deref()?);
+    let settings = config.upstream.clone();
+    upstream::Settings { client_version: settings.client_version.clone().or_else(installed), ..settings }
 }
 
-/// Writes the run file and the ready line. Without the file, only other commands miss something.
-fn announce(config: &Config, base_url: &str, backend: Backend, clock: &dyn Clock) -> Option<RunFile> {
+/// Without the run file the daemon still serves; other commands just won't find it.
+fn announce(config: &Config, base_url: &str, started_at: String, backend: Backend) -> Option<RunFile> {
     let running = Running {
         pid: std::process::id(),
         base_url: base_url.to_owned(),
-        started_at: humantime::format_rfc3339_seconds(clock.now()).to_string(),
+        started_at,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         demo: backend == Backend::Demo,
     };
-    let file = RunFile::write(&config.paths.run_file, running);
-    let warn = |error: &io::Error| {
-        tracing::warn!(%error, path = %config.paths.run_file.display(), "the run file can't be written");
-    };
-    talk(&format!("codex-proxy {} is ready: {base_url}", env!("CARGO_PKG_VERSION")));
-    if backend == Backend::Demo {
-        talk("this is a demo: a simulated backend answers, and no model speaks");
+    let path = &config.paths.run_file;
+    match RunFile::write(path, running) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            talk(&format!(
+                "warning: {} can't be written ({error}); `status` will not find this daemon",
+                path.display()
+            ));
+            None
+        }
     }
-    file.inspect_err(warn).ok()
 }
 
-/// The address to paste into a client on this machine.
+async fn introduce(base_url: &str, backend: Backend, tokens: &Tokens) {
+    match backend {
+        Backend::Demo => talk("demo: a simulated backend answers; no model is asked, no account is used"),
+        Backend::ChatGpt => {
+            if let Err(error) = tokens.check().await {
+                talk(&format!("warning: {error}"));
+            }
+        }
+    }
+    talk(&format!(
+        "codex-proxy {} is ready: {base_url} (the base URL for clients; Ctrl-C stops)",
+        env!("CARGO_PKG_VERSION")
+    ));
+}
+
+/// The address to paste into a client.
 fn base_url(addresses: &[SocketAddr]) -> String {
-    let mut address = addresses.first().copied().unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    format!("http://{address}/v1")
+    let reachable = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    };
+    addresses.first().map(|address| format!("http://{}/v1", reachable(*address))).unwrap_or_default()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::base_url;
+/// Cancelled by the first SIGINT or SIGTERM.
+#[expect(clippy::disallowed_methods, reason = "signals come whatever the server is doing")]
+fn stop_on_signal() -> Result<CancellationToken, Failure> {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let signal = stop_signal().map_err(|error| Failure::other(&error))?;
+    tokio::spawn(async move {
+        signal.await;
+        stopped.cancel();
+    });
+    Ok(stop)
+}
 
-    #[test]
-    fn the_base_url_can_be_reached_from_this_machine() {
-        assert_eq!(base_url(&["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]), "http://127.0.0.1:1/v1");
-        assert_eq!(base_url(&["0.0.0.0:2".parse().unwrap()]), "http://127.0.0.1:2/v1");
-        assert_eq!(base_url(&["[::]:3".parse().unwrap()]), "http://[::1]:3/v1");
-    }
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without a handler the process just ends on Ctrl-C, which is all that is left to do.
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }

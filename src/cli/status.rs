@@ -1,9 +1,9 @@
-//! `codex-proxy status`: who is signed in, where the files are, and which daemon runs.
+//! `codex-proxy status`: who is signed in, where the files are, and whether the daemon runs.
 //!
-//! It asks the store and the daemon, not the network, and shows no token. With `--json` the answer
-//! is for scripts: members are added, never renamed. Nobody signed in is exit code 3.
+//! The JSON form is stable: `signed_in`, `accounts` (without tokens), `files`, `daemon` (null when
+//! none runs) and `version`. Without a login that can be used the exit code is 3.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -11,108 +11,98 @@ use serde::Serialize;
 use super::exit::{Exit, Failure};
 use super::output::answer;
 use super::run_file::Running;
-use crate::auth::{Profile, State, Status, Store, status};
-use crate::clock::SystemClock;
-use crate::config::{Config, Paths};
-use crate::net::HttpClient;
-
-/// In which form the answer is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// For people.
-    Text,
-    /// For scripts.
-    Json,
-}
+use super::terms::{Parts, span, timestamp};
+use crate::auth::{self, Profile, State};
+use crate::config::Config;
 
 #[derive(Serialize)]
-struct Report<'r> {
+struct Report {
+    version: &'static str,
     signed_in: bool,
-    accounts: &'r [Profile],
-    files: Files<'r>,
+    accounts: Vec<Profile>,
+    files: Files,
     daemon: Option<Running>,
 }
 
 #[derive(Serialize)]
-struct Files<'r> {
-    config: &'r Path,
-    credentials: &'r Path,
-    catalogue: &'r Path,
-    run_file: &'r Path,
+struct Files {
+    config: PathBuf,
+    credentials: PathBuf,
+    catalogue: PathBuf,
+    run_file: PathBuf,
 }
 
-pub(super) async fn run(form: Form, config: &Config) -> Result<Exit, Failure> {
-    let found = status(&Store::file(&config.auth.credentials), &SystemClock).await.map_err(Failure::Auth)?;
-    let daemon = Running::find(&config.paths.run_file, &HttpClient::new(config.net.clone())).await;
-    let is_signed_in = found.active().is_some_and(|profile| profile.state != State::Ended);
-    match form {
-        Form::Text => answer(&text(&found, daemon.as_ref(), &config.paths))?,
-        Form::Json => {
-            let files = Files::of(&config.paths);
-            let report = Report { signed_in: is_signed_in, accounts: &found.accounts, files, daemon };
-            answer(&serde_json::to_string_pretty(&report).map_err(|error| Failure::other(&error))?)?;
-        }
+pub(super) async fn run(json: bool, config: Config) -> Result<Exit, Failure> {
+    let parts = Parts::of(&config);
+    let status = auth::status(&parts.store, parts.clock.as_ref()).await.map_err(Failure::Auth)?;
+    let signed_in = status.active().is_some_and(|profile| profile.state != State::Ended);
+    let files = Files {
+        config: config.paths.config,
+        credentials: status.file,
+        catalogue: config.paths.catalogue,
+        run_file: config.paths.run_file,
+    };
+    let daemon = Running::find(&files.run_file, &parts.http).await;
+    let report = Report { version: env!("CARGO_PKG_VERSION"), signed_in, accounts: status.accounts, files, daemon };
+    if json {
+        answer(&serde_json::to_string_pretty(&report).expect("texts and numbers always serialise"))?;
+    } else {
+        answer(&told(&report, parts.clock.now()))?;
     }
-    Ok(if is_signed_in { Exit::Done } else { Exit::SignedOut })
+    Ok(if signed_in { Exit::Done } else { Exit::SignedOut })
 }
 
-impl<'r> Files<'r> {
-    fn of(paths: &'r Paths) -> Self {
-        Self {
-            config: &paths.config,
-            credentials: &paths.credentials,
-            catalogue: &paths.catalogue,
-            run_file: &paths.run_file,
-        }
-    }
-}
-
-fn text(status: &Status, daemon: Option<&Running>, paths: &Paths) -> String {
+fn told(report: &Report, now: SystemTime) -> String {
     let mut lines = Vec::new();
-    for profile in &status.accounts {
-        lines.push(("account", account(profile)));
-        lines.push(("token", token(profile)));
+    if report.accounts.is_empty() {
+        lines.push("sign-in      nobody is signed in: run `codex-proxy login`".to_owned());
     }
-    if status.active().is_none() {
-        lines.push(("account", "nobody is signed in: run `codex-proxy login`".to_owned()));
+    report.accounts.iter().for_each(|profile| lines.extend(account(profile, now)));
+    let files = &report.files;
+    for (name, path) in
+        [("config", &files.config), ("credentials", &files.credentials), ("catalogue", &files.catalogue)]
+    {
+        let absent = if path.exists() { "" } else { " (not there yet)" };
+        lines.push(format!("{name:<12} {}{absent}", path.display()));
     }
-    lines.push(("daemon", daemon.map_or_else(|| "not running".to_owned(), running)));
-    lines.push(("config", file(&paths.config)));
-    lines.push(("store", file(&paths.credentials)));
-    let lines: Vec<_> = lines.iter().map(|(label, value)| format!("{label:<8} {value}")).collect();
+    lines.push(match &report.daemon {
+        Some(daemon) => {
+            let kind = if daemon.demo { ", demo" } else { "" };
+            format!(
+                "daemon       running at {} (process {}, since {}{kind})",
+                daemon.base_url, daemon.pid, daemon.started_at
+            )
+        }
+        None => "daemon       not running: start it with `codex-proxy serve`".to_owned(),
+    });
     lines.join("\n")
 }
 
-fn account(profile: &Profile) -> String {
-    let who = profile.email.as_deref().unwrap_or("(no e-mail address)");
+fn account(profile: &Profile, now: SystemTime) -> Vec<String> {
+    let active = if profile.is_active { "" } else { " (not the active account)" };
+    let name = profile.email.as_deref().unwrap_or("an account without an address");
     let plan = profile.plan.as_deref().unwrap_or("unknown");
-    let active = if profile.is_active { "" } else { " (not in use)" };
-    format!("{who}, plan {plan}, workspace {}{active}", profile.account_id)
-}
-
-fn token(profile: &Profile) -> String {
-    let when = |time: Option<SystemTime>| {
-        time.map_or_else(|| "an unknown time".to_owned(), |time| humantime::format_rfc3339_seconds(time).to_string())
-    };
-    let end = when(profile.expires_at);
-    let state = match profile.state {
-        State::Fresh => format!("good until {end}"),
-        State::Due => format!("good until {end}, due for renewal"),
-        State::Renewable => format!("ended at {end}; the next request renews it"),
-        State::Ended => format!("ended at {end}: run `codex-proxy login`"),
-    };
-    match &profile.borrowed_from {
-        Some(lender) => format!("{state}; borrowed from {} ({})", lender.owner, lender.path.display()),
-        None => state,
+    let mut lines = vec![
+        format!("sign-in      {name}{active}"),
+        format!("account      {} (plan {plan})", profile.account_id),
+        format!("token        {}", token(profile, now)),
+    ];
+    if let Some(lender) = &profile.borrowed_from {
+        lines.push(format!("borrowed     from {} ({})", lender.owner, lender.path.display()));
     }
+    lines
 }
 
-fn running(daemon: &Running) -> String {
-    let demo = if daemon.demo { ", demo" } else { "" };
-    format!("{} (pid {}, version {}, since {}{demo})", daemon.base_url, daemon.pid, daemon.version, daemon.started_at)
-}
-
-fn file(path: &Path) -> String {
-    let absent = if path.exists() { "" } else { " (does not exist yet)" };
-    format!("{}{absent}", path.display())
+fn token(profile: &Profile, now: SystemTime) -> String {
+    let left = profile.expires_at.map(|end| match end.duration_since(now) {
+        Ok(left) => format!("until {} (in {})", timestamp(end), span(left)),
+        Err(_) => format!("ended at {}", timestamp(end)),
+    });
+    let left = left.unwrap_or_else(|| "without a stated end".to_owned());
+    match profile.state {
+        State::Fresh => format!("good {left}"),
+        State::Due => format!("good {left}; renewed at its next use"),
+        State::Renewable => format!("{left}; renewed at its next use"),
+        State::Ended => format!("{left}: run `codex-proxy login`"),
+    }
 }

@@ -187,7 +187,7 @@ impl Upstream {
             event_bytes: self.settings.event_limit_bytes,
         };
         let mut events = EventStream::new(response, limits, sent);
-        events.commit(self.settings.commit_after).await?;
+        events.commit(self.settings.commit_after).await.map_err(|error| identified(error, request_id.as_deref()))?;
         Ok(Answer { events, headers, request_id, warnings: Vec::new() })
     }
 
@@ -297,6 +297,16 @@ impl Upstream {
         tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
         Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
+}
+
+/// A failure inside a stream has no headers of its own: it gets the request id of its answer.
+fn identified(mut error: ProxyError, request_id: Option<&str>) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error
+        && failure.request_id.is_none()
+    {
+        failure.request_id = request_id.map(str::to_owned);
+    }
+    error
 }
 
 /// A warning for each member that this request would have had.

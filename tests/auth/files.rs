@@ -127,8 +127,8 @@ async fn the_status_shows_accounts_and_no_token() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", EXPIRED)).await;
     let status = status(&home.store(), &*home.clock).await.unwrap();
-    let states: Vec<_> = status.accounts.iter().map(|profile| (profile.is_active, profile.state)).collect();
-    assert_eq!(states, [(false, State::Fresh), (true, State::Renewable)]);
+    let found: Vec<_> = status.accounts.iter().map(|profile| (profile.is_active, profile.state)).collect();
+    assert_eq!(found, [(false, State::Fresh), (true, State::Renewable)]);
     assert_eq!(status.active().unwrap().plan.as_deref(), Some("plus"));
     let json = serde_json::to_string(&status).unwrap();
     assert!(json.contains("2030-01-0") && json.contains("ann@example.com"), "{json}");

@@ -3,6 +3,7 @@
 //! Without a script it does what the real one does: the newest refresh token gets new tokens, a
 //! spent one gets `refresh_token_reused`, and each call is written down. A script answers the next
 //! calls instead, in order.
+#![expect(clippy::unwrap_used, reason = "a broken fake fails loudly")]
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

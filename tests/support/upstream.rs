@@ -1,8 +1,11 @@
-//! A backend that does as it is told: a small HTTP/1.1 server on loopback.
+//! A backend that does as it is told, on loopback: HTTP/1.1, or HTTP/2 over TLS.
 //!
 //! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
 //! last is played again and again. Moments are fixed by [`Gate`]s, never by sleeping. It remembers
 //! what it was sent, and notices when a client hangs up in the middle of a script.
+
+#[path = "http2.rs"]
+mod http2;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -11,12 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// Path of the model endpoints, as the real backend has it.
 pub(crate) const BASE_PATH: &str = "/backend-api/codex";
@@ -29,7 +34,9 @@ pub(crate) struct Script(Vec<Step>);
 
 #[derive(Clone, Debug)]
 enum Step {
-    Send(Vec<u8>),
+    Head(u16, Vec<(String, String)>),
+    Data(Vec<u8>),
+    End,
     Wait(Gate),
     Hang,
     Close,
@@ -54,6 +61,7 @@ pub(crate) struct Recorded {
 #[derive(Debug)]
 pub(crate) struct FakeUpstream {
     address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
 }
@@ -92,9 +100,7 @@ impl Recorded {
 impl Script {
     /// A whole answer.
     pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
-        let length = body.len().to_string();
-        let headers: Vec<_> = headers.iter().copied().chain([("content-length", length.as_str())]).collect();
-        Self::default().head(status, &headers).send(body)
+        Self::default().head(status, headers).chunk(body).end()
     }
 
     /// A JSON answer.
@@ -102,10 +108,10 @@ impl Script {
         Self::answer(status, &[("content-type", "application/json")], body)
     }
 
-    /// The head of a stream of events; `event`, `gate` and an end follow.
+    /// The head of a stream of events; events, gates and an end follow.
     pub(crate) fn stream(headers: &[(&str, &str)]) -> Self {
-        let stream = [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")];
-        Self::default().head(200, &headers.iter().copied().chain(stream).collect::<Vec<_>>())
+        let kind = [("content-type", "text/event-stream")];
+        Self::default().head(200, &headers.iter().copied().chain(kind).collect::<Vec<_>>())
     }
 
     /// No answer at all, until the client hangs up.
@@ -123,9 +129,9 @@ impl Script {
         self.chunk(&format!("data: {data}\n\n"))
     }
 
-    /// Any bytes of a stream, as a chunk.
+    /// Any bytes of a body, as a chunk or frame of their own.
     pub(crate) fn chunk(self, bytes: &str) -> Self {
-        self.send(&format!("{:x}\r\n{bytes}\r\n", bytes.len()))
+        if bytes.is_empty() { self } else { self.then(Step::Data(bytes.as_bytes().to_vec())) }
     }
 
     /// Waits for the gate.
@@ -135,7 +141,7 @@ impl Script {
 
     /// The proper end of a stream.
     pub(crate) fn end(self) -> Self {
-        self.send("0\r\n\r\n")
+        self.then(Step::End)
     }
 
     /// Nothing more, until the client hangs up.
@@ -154,12 +160,8 @@ impl Script {
     }
 
     fn head(self, status: u16, headers: &[(&str, &str)]) -> Self {
-        let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        self.send(&format!("HTTP/1.1 {status} Status\r\n{}\r\n\r\n", lines.join("\r\n")))
-    }
-
-    fn send(self, bytes: &str) -> Self {
-        self.then(Step::Send(bytes.as_bytes().to_vec()))
+        let headers = headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.then(Step::Head(status, headers))
     }
 
     fn then(mut self, step: Step) -> Self {
@@ -170,19 +172,39 @@ impl Script {
 
 impl FakeUpstream {
     /// Starts on a free port.
-    #[expect(clippy::disallowed_methods, reason = "a server of its own, ended by the drop of its handle")]
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts on a free port, with HTTP/2 over TLS; the certificate to trust comes as PEM.
+    pub(crate) async fn start_http2() -> (Self, String) {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        (Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await, certified.cert.pem())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a server of its own, ended by the drop of its handle")]
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let (seen, _) = watch::channel(Seen::default());
         let shared = Arc::new(Shared { scripts: Mutex::default(), seen });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self { address, shared, accepting }
+        let accepting = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
+        Self { address, scheme, shared, accepting }
     }
 
     /// Scheme, host and port.
     pub(crate) fn origin(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://localhost:{}", self.scheme, self.address.port())
     }
 
     /// What to set as `upstream.url`.
@@ -226,12 +248,15 @@ impl Drop for FakeUpstream {
 }
 
 #[expect(clippy::disallowed_methods, reason = "one task a connection, which ends with it")]
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
+        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
-            // An error here is the client's going, which `play` has counted.
-            let _ = serve(stream, &shared).await;
+            // An error here is the client's going, which has been counted.
+            let _ = match tls {
+                None => serve(stream, &shared).await,
+                Some(tls) => http2::serve(tls, stream, &shared).await,
+            };
         });
     }
 }
@@ -239,18 +264,30 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     while let Some(request) = read_request(&mut stream).await? {
-        let script = shared.next_script(path_of(&request.target));
-        shared.seen.send_modify(|seen| seen.requests.push(request));
-        for step in script.0 {
+        for step in shared.take(request).0 {
             match step {
-                Step::Send(bytes) => stream.write_all(&bytes).await?,
+                Step::Head(status, headers) => {
+                    let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+                    let head =
+                        format!("HTTP/1.1 {status} Status\r\n{}transfer-encoding: chunked\r\n\r\n", lines.concat());
+                    stream.write_all(head.as_bytes()).await?;
+                }
+                Step::Data(bytes) => {
+                    let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
+                    stream.write_all(&chunk).await?;
+                }
+                Step::End => stream.write_all(b"0\r\n\r\n").await?,
                 Step::Wait(gate) => tokio::select! {
                     () = gate.0.notified() => {}
-                    () = client_gone(&mut stream) => return Ok(shared.count_hang_up()),
+                    () = client_gone(&mut stream) => {
+                        shared.count_hang_up();
+                        return Ok(());
+                    }
                 },
                 Step::Hang => {
                     client_gone(&mut stream).await;
-                    return Ok(shared.count_hang_up());
+                    shared.count_hang_up();
+                    return Ok(());
                 }
                 Step::Close => return Ok(()),
                 Step::Reset => return stream.set_zero_linger(),
@@ -261,10 +298,16 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 impl Shared {
-    fn next_script(&self, path: &str) -> Script {
+    /// Remembers a request; gives its script.
+    fn take(&self, request: Recorded) -> Script {
         let mut scripts = self.scripts.lock().unwrap();
-        let Some(queue) = scripts.get_mut(path) else { return Script::answer(404, &[], "") };
-        if queue.len() > 1 { queue.pop_front().unwrap() } else { queue.front().cloned().unwrap() }
+        let script = match scripts.get_mut(path_of(&request.target)) {
+            None => Script::answer(404, &[], ""),
+            Some(queue) if queue.len() > 1 => queue.pop_front().unwrap(),
+            Some(queue) => queue.front().cloned().unwrap(),
+        };
+        self.seen.send_modify(|seen| seen.requests.push(request));
+        script
     }
 
     fn count_hang_up(&self) {

@@ -43,7 +43,8 @@ pub struct Login {
     authority: Authority,
     store: Store,
     clock: Arc<dyn Clock>,
-    url: String,
+    /// It holds the state, which nobody else may learn.
+    url: Secret,
     redirect_uri: String,
     verifier: Secret,
     state: Arc<Secret>,
@@ -118,7 +119,7 @@ impl Login {
         let redirect_uri = format!("http://{}:{}/auth/callback", settings.redirect_host, listeners.port);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256_len(VERIFIER_SIZE_BYTES);
         let state = CsrfToken::new_random_len(STATE_SIZE_BYTES);
-        let url = authorize_url(settings, &redirect_uri, &challenge, &state);
+        let url = Secret::new(authorize_url(settings, &redirect_uri, &challenge, &state));
         let verifier = Secret::new(PkceCodeVerifier::into_secret(verifier));
         let state = Arc::new(Secret::new(state.into_secret()));
         Ok(Self { authority, store, clock, url, redirect_uri, verifier, state, listeners })
@@ -127,7 +128,7 @@ impl Login {
     /// The address that the person has to visit.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        self.url.expose()
     }
 
     /// The port that the browser comes back to.

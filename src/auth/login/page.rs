@@ -38,16 +38,9 @@ fn fill(values: &[(&str, &str)]) -> String {
         let value = after.split_once('}').and_then(|(name, behind)| {
             values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value, behind))
         });
-        match value {
-            Some((value, behind)) => {
-                page.push_str(value);
-                rest = behind;
-            }
-            None => {
-                page.push('{');
-                rest = after;
-            }
-        }
+        let (value, behind) = value.unwrap_or(("{", after));
+        page.push_str(value);
+        rest = behind;
     }
     page.push_str(rest);
     page

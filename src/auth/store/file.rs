@@ -68,7 +68,7 @@ pub(super) fn lock_path(path: &Path) -> PathBuf {
 /// Finds out whether a write would succeed: rights, a read-only disk, a full one.
 pub(super) fn probe(path: &Path) -> io::Result<()> {
     let mut file = temporary(&target(path))?;
-    file.write_all(&[b' '; PROBE_SIZE_BYTES])?;
+    file.write_all(&vec![b' '; PROBE_SIZE_BYTES])?;
     file.as_file().sync_all()
 }
 

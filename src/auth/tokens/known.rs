@@ -203,7 +203,7 @@ impl Known {
         self.pause = Some(Pause { until: Instant::now() + step.max(wish), step, error: error.clone() });
     }
 
-    /// Rests for a moment: the file of a login's owner costs little to read again.
+    /// Rests for a moment: a file costs little to read again.
     pub(super) fn rest_briefly(&mut self, error: &AuthError) {
         self.pause = None;
         self.rest(error);
@@ -249,4 +249,85 @@ impl Known {
 fn is_same_login(old: &Credential, new: &Credential) -> bool {
     let refresh = |credential: &Credential| credential.refresh_token.as_ref().map(|token| token.expose().to_owned());
     old.access_token.expose() == new.access_token.expose() && refresh(old) == refresh(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Known;
+    use crate::auth::credential::{Credential, Ownership};
+    use crate::bearer::AuthError;
+    use crate::secret::Secret;
+
+    fn credential(refresh_token: &str) -> Credential {
+        Credential {
+            account_id: "a".to_owned(),
+            email: None,
+            plan: None,
+            is_fedramp: false,
+            id_token: None,
+            access_token: Secret::new("at"),
+            refresh_token: Some(Secret::new(refresh_token)),
+            expires_at: None,
+            last_refresh: None,
+            ownership: Ownership::Owned,
+        }
+    }
+
+    fn trouble(retry_after: Option<Duration>) -> AuthError {
+        AuthError::Unavailable { message: "500".to_owned(), retry_after }
+    }
+
+    /// How long the memory says that it rests.
+    fn rest_of(known: &Known) -> Duration {
+        match known.verdict(&credential("rt")) {
+            Some(AuthError::Unavailable { retry_after: Some(rest), .. }) => rest,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_doubles_up_to_a_minute() {
+        let mut known = Known::default();
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            known.rest(&trouble(None));
+            assert_eq!(rest_of(&known), Duration::from_secs(seconds));
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            assert!(known.verdict(&credential("rt")).is_none());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_issuers_wish_is_heard_within_reason() {
+        let mut known = Known::default();
+        known.rest(&trouble(Some(Duration::from_secs(30))));
+        assert_eq!(rest_of(&known), Duration::from_secs(30));
+        known.rest(&trouble(Some(Duration::from_secs(1_000_000))));
+        assert_eq!(rest_of(&known), Duration::from_secs(300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_concerns_one_refresh_token() {
+        let mut known = Known::default();
+        let ended = AuthError::Ended { reason: "used".to_owned() };
+        known.refuse(Secret::new("rt"), &ended);
+        tokio::time::advance(Duration::from_secs(1_000_000)).await;
+        assert_eq!(known.verdict(&credential("rt")), Some(ended));
+        assert_eq!(known.verdict(&credential("rt_other")), None);
+    }
+
+    #[test]
+    fn an_unsaved_credential_stands_in_for_the_one_it_replaces_and_no_other() {
+        let mut known = Known::default();
+        let stands_for = |known: &mut Known, stored: &str| {
+            let newest = known.newest(credential(stored));
+            newest.refresh_token.as_ref().map(|token| token.expose().to_owned())
+        };
+        known.keep_unsaved(Secret::new("rt_1"), credential("rt_2").into());
+        known.keep_unsaved(Secret::new("rt_2"), credential("rt_3").into());
+        assert_eq!(stands_for(&mut known, "rt_1").as_deref(), Some("rt_3"));
+        assert_eq!(stands_for(&mut known, "rt_9").as_deref(), Some("rt_9"));
+        assert!(known.unsaved().is_none());
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::known::{Outcome, Saving};
 use super::{Shared, detach};
 use crate::auth::authority::{AuthorityError, RefreshReason};
-use crate::auth::credential::{Credential, Ownership};
+use crate::auth::credential::{Credential, Ownership, Stale};
 use crate::auth::import;
 use crate::auth::store::{Document, Held};
 use crate::bearer::AuthError;
@@ -40,6 +40,9 @@ impl Shared {
     pub(super) async fn renew(self: &Arc<Self>, cause: Cause) -> Outcome {
         let outcome = self.attempt(&cause).await;
         if let Err(error) = &outcome {
+            if matches!(error, AuthError::Store { .. }) {
+                self.known().rest_briefly(error);
+            }
             tracing::warn!(%error, "the access token could not be renewed");
         }
         outcome
@@ -50,7 +53,7 @@ impl Shared {
         if let Ownership::Borrowed { path, owner } = &stored.ownership {
             return self.reread(cause, &stored, path, owner).await;
         }
-        let held = self.store.lock().await.inspect_err(|error| self.known().rest(error))?;
+        let held = self.store.lock().await?;
         let document = held.read().await?;
         let stored = self.newest(&document)?;
         if self.is_better(cause, &stored) {
@@ -97,7 +100,7 @@ impl Shared {
         if let Some(error) = self.known().verdict(stored) {
             return Err(error);
         }
-        held.probe().await.inspect_err(|error| self.known().rest(error))?;
+        held.probe().await?;
         let granted = self.authority.refresh(spent, cause.reason()).await;
         let grant = granted.map_err(|error| self.remember(spent, error))?;
         let renewed = stored.renewed(grant, self.clock.now()).map_err(|error| {
@@ -161,8 +164,7 @@ impl Shared {
         };
         let found = found.inspect_err(|error| self.known().rest_briefly(error))?;
         let is_better = self.is_better(cause, &found);
-        let is_good =
-            is_better || matches!(cause, Cause::Due) && self.due(&found).is_err_and(|stale| stale.is_usable());
+        let is_good = is_better || matches!(cause, Cause::Due) && self.due(&found).is_err_and(Stale::is_usable);
         let mut known = self.known();
         if is_good {
             known.adopt(Some(&found));

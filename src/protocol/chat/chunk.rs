@@ -3,6 +3,8 @@
 //! Texts are in the escaped form in which the backend sent them and are spliced between bytes that
 //! are rendered once for a stream: a text delta costs three copies and no allocation.
 
+use std::fmt::Write as _;
+
 use bytes::{BufMut, BytesMut};
 
 use super::reply::{ReasoningField, Shape};
@@ -124,7 +126,7 @@ impl Identity {
         let created = self.created;
         let mut members = format!(r#""id":{id},"object":"{object}","created":{created},"model":{model},"#);
         if let Some(tier) = service_tier {
-            members.push_str(&format!(r#""service_tier":{},"#, quoted(tier)));
+            write!(members, r#""service_tier":{},"#, quoted(tier)).expect(GROWS);
         }
         members
     }
@@ -135,6 +137,7 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+const GROWS: &str = "a buffer grows as it is written to";
 const CHOICE: &str = r#""choices":[{"index":0,"delta":"#;
 const CHOICE_END: &str = r#","logprobs":null,"finish_reason":"#;
 
@@ -183,6 +186,10 @@ impl Template {
         for piece in pieces {
             wire.put_slice(piece.as_bytes());
         }
+        self.end_delta(wire);
+    }
+
+    fn end_delta(&self, wire: &mut BytesMut) {
         wire.put_slice(CHOICE_END.as_bytes());
         wire.put_slice(b"null");
         wire.put_slice(self.end.as_bytes());
@@ -217,10 +224,11 @@ impl Template {
             Envelope::Legacy => self.delta(&[r#"{"function_call":{"arguments":""#, text, r#""}}"#], wire),
             Envelope::Function | Envelope::Custom => {
                 let (member, inner) = envelope.members();
-                let index = index.to_string();
-                let head = [r#"{"tool_calls":[{"index":"#, &index, r#",""#, member, r#"":{""#, inner, r#"":""#];
-                let [a, b, c, d, e, f, g] = head;
-                self.delta(&[a, b, c, d, e, f, g, text, r#""}}]}"#], wire);
+                wire.put_slice(self.prefix.as_bytes());
+                write!(wire, r#"{{"tool_calls":[{{"index":{index},"{member}":{{"{inner}":""#).expect(GROWS);
+                wire.put_slice(text.as_bytes());
+                wire.put_slice(br#""}}]}"#);
+                self.end_delta(wire);
             }
         }
     }

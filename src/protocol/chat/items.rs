@@ -7,7 +7,7 @@
 //! comes before it.
 
 use crate::protocol::codex::{OutputItem, Place};
-use crate::protocol::text::RawText;
+use crate::protocol::text::{RawText, Str};
 
 /// The items of one answer, in the order of their first appearance.
 #[derive(Debug, Default)]
@@ -23,8 +23,6 @@ pub(super) struct Item {
     pub(super) is_done: bool,
     /// The client knows of this call.
     pub(super) is_announced: bool,
-    /// Text of this item was shown.
-    pub(super) has_shown_text: bool,
     pub(super) parts: Vec<Part>,
     /// Arguments or input of a call.
     call_text: Progress,
@@ -153,8 +151,8 @@ impl Items {
     }
 
     fn find(&self, place: &Place<'_>, kind: Kind) -> Option<usize> {
-        let id = place.item_id.as_ref().map(|id| id.as_str());
-        let call_id = place.call_id.as_ref().map(|id| id.as_str());
+        let id = place.item_id.as_ref().map(Str::as_str);
+        let call_id = place.call_id.as_ref().map(Str::as_str);
         if place.output_index.is_some() {
             // A backend that gives every item the same index still tells them apart by id.
             let is_another =
@@ -190,7 +188,6 @@ impl Items {
             kind,
             is_done: false,
             is_announced: false,
-            has_shown_text: false,
             parts: Vec::new(),
             call_text: Progress::default(),
             output_index: None,
@@ -231,7 +228,7 @@ impl Items {
 impl Item {
     /// Takes over what the event knows and the item did not.
     fn learn(&mut self, place: &Place<'_>, kind: Kind) {
-        let owned = |text: &crate::protocol::text::Str<'_>| text.as_str().to_owned();
+        let owned = |text: &Str<'_>| text.as_str().to_owned();
         self.output_index = self.output_index.or(place.output_index);
         self.id = self.id.take().or_else(|| place.item_id.as_ref().map(owned));
         self.call_id = self.call_id.take().or_else(|| place.call_id.as_ref().map(owned));
@@ -282,6 +279,11 @@ impl Item {
     /// What is missing of a call's text.
     pub(super) fn complete_call_text<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
         if self.is_announced { self.call_text.complete(whole) } else { None }
+    }
+
+    /// Whether text of it was shown.
+    pub(super) fn has_shown_text(&self) -> bool {
+        self.parts.iter().any(|part| part.slot == Slot::Text && part.has_shown)
     }
 
     /// The call ended and there is nobody to send its text to.

@@ -12,6 +12,7 @@ pub mod chunk;
 mod content;
 mod document;
 pub mod error;
+mod extent;
 mod format;
 mod history;
 mod items;

@@ -18,7 +18,8 @@ use super::step::Gate;
 use super::usage;
 use crate::error::ProxyError;
 use crate::protocol::codex::{ResponseObject, Usage};
-use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error};
+use crate::protocol::text::Str;
+use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
 
 /// What the request decides about the form of the answer.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +126,7 @@ impl ChatReply {
         if self.identity.is_some() {
             return;
         }
-        let id = response.id.as_ref().map(|id| id.as_str());
+        let id = response.id.as_ref().map(Str::as_str);
         // Without `created`, the id of an item serves: also the backend's, also the same each time.
         let id = id.or(self.items.first_id()).unwrap_or("unknown");
         let id = id.split_once('_').map_or(id, |(_, rest)| rest);
@@ -189,8 +190,8 @@ impl ChatReply {
     }
 
     fn fail(&mut self, error: ProxyError, sink: &mut impl Sink<Self>) {
-        self.state = State::Failed(error.clone());
         sink.put(self, &Chunk::Failed(&error));
+        self.state = State::Failed(error);
     }
 
     /// What makes an answer useless that the backend takes for whole.
@@ -208,7 +209,7 @@ impl ChatReply {
     /// Whether an answer was paid for of which nothing arrived.
     fn is_missing(&self) -> bool {
         let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
-        has_output && !self.shown.has_output && self.gate.open().is_none()
+        has_output && !self.shown.has_output() && self.gate.open().is_none()
     }
 }
 
@@ -256,7 +257,7 @@ impl Reply for ChatReply {
     fn encode(&self, event: &Chunk<'_>, wire: &mut BytesMut) {
         match (&self.template, event) {
             (Some(template), event) => template.encode(event, wire),
-            (None, Chunk::Failed(error)) => crate::protocol::sse::frame(&openai_error::frame(error), wire),
+            (None, Chunk::Failed(error)) => sse::frame(&openai_error::frame(error), wire),
             (None, _) => {}
         }
     }

@@ -18,6 +18,9 @@ use crate::protocol::model::Effort;
 
 const MAX_STOPS: usize = 4;
 
+/// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
+const MAX_IGNORED: usize = 64;
+
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
 pub struct ChatRequest<'a> {
@@ -40,7 +43,7 @@ pub struct ChatRequest<'a> {
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
     /// Members that are ignored and could have mattered, in order.
-    pub(super) ignored: Vec<Cow<'a, str>>,
+    pub(super) ignored: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +116,8 @@ impl<'a> ChatRequest<'a> {
         }
     }
 
-    fn take(&mut self, name: &Cow<'a, str>, field: &Field<'a, '_>) -> Result<(), ProxyError> {
-        match &**name {
+    fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        match name {
             "model" => self.model = Some(field.text()?),
             "messages" => self.messages = messages(field)?,
             "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
@@ -135,23 +138,29 @@ impl<'a> ChatRequest<'a> {
             "service_tier" => self.take_tier(name, field)?,
             _ => {
                 if is_ignored(name, field)? {
-                    self.ignored.push(name.clone());
+                    self.ignore(name);
                 }
             }
         }
         Ok(())
     }
 
-    fn take_tier(&mut self, name: &Cow<'a, str>, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+    fn take_tier(&mut self, name: &str, field: &Field<'_, '_>) -> Result<(), ProxyError> {
         self.service_tier = Some(match &*field.text()? {
             "priority" | "fast" => Tier::Priority,
             "auto" | "default" => Tier::Standard,
             _ => {
-                self.ignored.push(name.clone());
+                self.ignore(name);
                 Tier::Standard
             }
         });
         Ok(())
+    }
+
+    fn ignore(&mut self, name: &str) {
+        if self.ignored.len() < MAX_IGNORED {
+            self.ignored.push(name.to_owned());
+        }
     }
 
     /// What only the whole request can tell.
@@ -164,10 +173,10 @@ impl<'a> ChatRequest<'a> {
         }
         if !self.tools.is_empty() {
             if !std::mem::take(&mut self.functions).is_empty() {
-                self.ignored.push(Cow::Borrowed("functions"));
+                self.ignore("functions");
             }
             if self.function_call.take().is_some() {
-                self.ignored.push(Cow::Borrowed("function_call"));
+                self.ignore("function_call");
             }
         }
         Ok(self)
@@ -232,7 +241,7 @@ fn differs(number: f64, usual: f64) -> bool {
 }
 
 fn has_audio(modalities: &Field<'_, '_>) -> Result<bool, ProxyError> {
-    let names = each(modalities, |name| name.text())?;
+    let names = texts(modalities)?;
     Ok(names.iter().any(|name| name == "audio"))
 }
 
@@ -242,6 +251,11 @@ fn each<'a, T>(
 ) -> Result<Vec<T>, ProxyError> {
     let elements = list.list()?;
     elements.into_iter().enumerate().map(|(index, raw)| read(&list.element(index, raw))).collect()
+}
+
+fn texts<'a>(list: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
+    let elements = list.list()?;
+    elements.into_iter().enumerate().map(|(index, raw)| list.element(index, raw).text()).collect()
 }
 
 fn messages<'a>(list: &Field<'a, '_>) -> Result<Vec<Message<'a>>, ProxyError> {
@@ -270,7 +284,7 @@ fn stops(field: &Field<'_, '_>) -> Result<Vec<String>, ProxyError> {
             let message = format!("'{field}' must have at most {MAX_STOPS} elements");
             return Err(Refusal::coded("array_above_max_length", field.to_string(), message));
         }
-        each(field, |word| word.text())?
+        texts(field)?
     } else {
         return Err(field.must_be("a string or an array of strings"));
     };

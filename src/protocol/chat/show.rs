@@ -19,8 +19,6 @@ const BLANK_LINE: &str = r"\n\n";
 /// What the client has been told.
 #[derive(Debug)]
 pub(super) struct Shown {
-    /// Anything that is an answer.
-    pub(super) has_output: bool,
     /// Characters of text, refusal and calls.
     pub(super) characters: usize,
     pub(super) reasoning_characters: usize,
@@ -39,7 +37,6 @@ pub(super) struct Shown {
 impl Shown {
     pub(super) fn new(shape: &Shape) -> Self {
         Self {
-            has_output: false,
             characters: 0,
             reasoning_characters: 0,
             content_characters: 0,
@@ -51,6 +48,11 @@ impl Shown {
             images: 0,
             stop: StopMatcher::new(&shape.stop),
         }
+    }
+
+    /// Whether there was anything that is an answer.
+    pub(super) fn has_output(&self) -> bool {
+        self.has_text || self.characters + self.reasoning_characters + self.calls + self.images > 0
     }
 
     /// The finish reason of an answer that came to its own end.
@@ -117,10 +119,9 @@ impl ChatReply {
     fn show_text(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
         self.open(sink);
         self.end_thinking(r"</think>\n\n", sink);
-        self.shown.has_output = true;
-        if !std::mem::replace(&mut self.items.get_mut(item).has_shown_text, true)
-            && std::mem::replace(&mut self.shown.has_text, true)
-        {
+        let is_first = !self.items.get_mut(item).has_shown_text();
+        self.items.get_mut(item).part_mut(part).has_shown = true;
+        if std::mem::replace(&mut self.shown.has_text, true) && is_first {
             self.flush(sink);
             // Ours, not the model's: no stop sequence is looked for in it.
             self.put_content(BLANK_LINE, sink);
@@ -164,13 +165,11 @@ impl ChatReply {
     fn show_refusal(&mut self, text: &str, sink: &mut impl Sink<Self>) {
         self.open(sink);
         self.end_thinking("</think>", sink);
-        self.shown.has_output = true;
         self.shown.characters += RawText::from_escaped(text).scalar_count();
         sink.put(self, &Chunk::Refusal(text));
     }
 
     fn show_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
-        self.shown.has_output = true;
         self.shown.reasoning_characters += RawText::from_escaped(text).scalar_count();
         if self.shape.reasoning == ReasoningField::None {
             return;
@@ -209,7 +208,6 @@ impl ChatReply {
         self.open(sink);
         self.flush(sink);
         self.end_thinking("</think>", sink);
-        self.shown.has_output = true;
         if envelope == Envelope::Legacy && self.shown.calls > 0 {
             // The old form has room for one call, which is why parallel calls are switched off for it.
             return;
@@ -230,7 +228,6 @@ impl ChatReply {
     fn show_image(&mut self, format: &str, base64: &str, sink: &mut impl Sink<Self>) {
         self.open(sink);
         self.end_thinking("</think>", sink);
-        self.shown.has_output = true;
         let index = self.shown.images;
         self.shown.images += 1;
         let start: Cow<'_, str> = format!("data:image/{format};base64,").into();

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::extent;
 use super::format::{self, Format};
 use super::history::{self, History};
 use super::options::Options;
@@ -54,16 +55,6 @@ pub fn translate<'a>(
         format::ask_for_json(&mut input);
     }
 
-    let shape = Shape {
-        model: name,
-        includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
-        shows_service_tier: request.service_tier.is_some(),
-        calls,
-        names: toolbox.renamed,
-        flat_custom_tools: toolbox.flat_custom_tools,
-        reasoning: options.reasoning,
-        stop: std::mem::take(&mut request.stop),
-    };
     let mut upstream = codex::Request {
         model: Cow::Owned(choice.slug),
         instructions,
@@ -76,7 +67,19 @@ pub fn translate<'a>(
         service_tier: service_tier(request.service_tier, choice.is_fast),
         prompt_cache_key: Cow::Borrowed(""),
     };
-    upstream.prompt_cache_key = cache_key(request.prompt_cache_key, request.user, context, &upstream, &first_user_text);
+    upstream.prompt_cache_key =
+        cache_key(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
+    let shape = Shape {
+        model: name,
+        includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
+        shows_service_tier: request.service_tier.is_some(),
+        calls,
+        names: toolbox.renamed,
+        flat_custom_tools: toolbox.flat_custom_tools,
+        reasoning: options.reasoning,
+        prompt_characters: if request.stop.is_empty() { 0 } else { extent::characters(&upstream) },
+        stop: request.stop,
+    };
     Ok(Translation { upstream, mode: request.mode, shape })
 }
 
@@ -136,7 +139,7 @@ fn opening<'a>(
     Ok(usual())
 }
 
-fn text<'a>(verbosity: Option<Cow<'a, str>>, format: Option<Format>) -> Option<Text<'a>> {
+fn text(verbosity: Option<Cow<'_, str>>, format: Option<Format>) -> Option<Text<'_>> {
     let format = format.map(|format| Cow::Owned(format.upstream()));
     (verbosity.is_some() || format.is_some()).then_some(Text { verbosity, format })
 }
@@ -151,7 +154,7 @@ fn service_tier(tier: Option<Tier>, is_fast: bool) -> Option<ServiceTier> {
 
 fn cache_key<'a>(
     sent: Option<Cow<'a, str>>,
-    user: Option<Cow<'a, str>>,
+    user: Option<&str>,
     context: &Context<'_>,
     upstream: &codex::Request<'a>,
     first_user_text: &str,
@@ -165,7 +168,7 @@ fn cache_key<'a>(
     let tools = serde_json::to_vec(&upstream.tools).expect("strings and raw JSON always serialise");
     Cow::Owned(cache::derive(&[
         context.key.unwrap_or_default().as_bytes(),
-        user.as_deref().unwrap_or_default().as_bytes(),
+        user.unwrap_or_default().as_bytes(),
         upstream.model.as_bytes(),
         upstream.instructions.as_bytes(),
         &tools,

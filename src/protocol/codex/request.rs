@@ -199,8 +199,9 @@ pub enum ServiceTier {
 /// Names of top-level members to leave out, since the backend has refused them.
 pub type Omissions = BTreeSet<String>;
 
-/// Members that a request can't do without; the rest may be left out when the backend refuses them.
-const INDISPENSABLE: [&str; 5] = ["model", "instructions", "input", "store", "stream"];
+/// Members without which the answer would be another one; the rest may be left out when the backend
+/// refuses them.
+const INDISPENSABLE: [&str; 8] = ["model", "instructions", "input", "tools", "tool_choice", "text", "store", "stream"];
 
 impl Request<'_> {
     /// The classic body, without the members in `omitted`.

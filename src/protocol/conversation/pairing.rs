@@ -100,15 +100,11 @@ struct CallIds<'m> {
 
 impl<'m> CallIds<'m> {
     fn assign(&mut self, id: &'m str, (message, call): (usize, usize), warnings: &mut Warnings) -> String {
-        if id.is_empty() {
-            let generated = format!("call_m{message}_{call}");
-            self.taken.insert(generated.clone());
-            return generated;
-        }
-        let uses = self.uses.entry(id).or_default();
+        let (base, mut once) = (generated_or(id, message, call), 0);
+        let uses = if id.is_empty() { &mut once } else { self.uses.entry(id).or_default() };
         loop {
             *uses += 1;
-            let wanted = if *uses == 1 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id}_{uses}")) };
+            let wanted = if *uses == 1 { Cow::Borrowed(&*base) } else { Cow::Owned(format!("{base}_{uses}")) };
             let upstream = names::call_id(wanted).into_owned();
             if self.taken.insert(upstream.clone()) {
                 if *uses > 1 {
@@ -118,6 +114,10 @@ impl<'m> CallIds<'m> {
             }
         }
     }
+}
+
+fn generated_or(id: &str, message: usize, call: usize) -> Cow<'_, str> {
+    if id.is_empty() { Cow::Owned(format!("call_m{message}_{call}")) } else { Cow::Borrowed(id) }
 }
 
 /// The calls that an output can still answer.
@@ -148,13 +148,13 @@ impl<'m> OpenCalls<'m> {
         };
         let call = groups.last_mut().and_then(|(_, calls)| calls.pop_front());
         groups.pop_if(|(_, calls)| calls.is_empty());
-        match call {
-            Some(call) => Verdict::Answers(call),
-            None => {
+        call.map_or_else(
+            || {
                 warnings.note("repaired:duplicate_tool_output");
                 Verdict::Repeated
-            }
-        }
+            },
+            Verdict::Answers,
+        )
     }
 }
 
@@ -207,8 +207,17 @@ mod tests {
     #[test]
     fn every_id_upstream_is_unique() {
         use Mark::{Call, Turn};
-        let marks =
-            [Call("a", AT), Call("a", AT), Turn, Call("a_2", AT), Call("", (3, 1)), Call("a", AT), Call("é", AT)];
+        let marks = [
+            Call("a", AT),
+            Call("a", AT),
+            Turn,
+            Call("a_2", AT),
+            Call("", (3, 1)),
+            Call("a", AT),
+            Call("é", AT),
+            Call("call_m9_9", AT),
+            Call("", (9, 9)),
+        ];
         let (verdicts, _) = judge(&marks, Reach::Turn);
         let mut ids: Vec<_> = verdicts
             .iter()
@@ -220,7 +229,7 @@ mod tests {
         assert_eq!(ids[..5], ["a", "a_2", "a_2_2", "call_m3_1", "a_3"]);
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), 6);
+        assert_eq!(ids.len(), 8);
     }
 
     #[test]

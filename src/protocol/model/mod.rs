@@ -110,13 +110,12 @@ impl Models {
         let mut followed = BTreeSet::new();
         loop {
             let stripped = self.strip(&mut choice, &followed);
-            match self.target(&stripped).filter(|_| followed.insert(stripped.clone())) {
-                Some(target) => target.trim().clone_into(&mut choice.slug),
-                None => {
-                    choice.slug = stripped;
-                    return choice;
-                }
-            }
+            let target = self.target(&stripped).filter(|_| followed.insert(stripped.clone()));
+            let Some(target) = target else {
+                choice.slug = stripped;
+                return choice;
+            };
+            target.trim().clone_into(&mut choice.slug);
         }
     }
 
@@ -192,13 +191,13 @@ fn strip_prefix(name: &str) -> Option<&str> {
 }
 
 fn strip_suffix(name: &str) -> Option<(&str, Suffix)> {
-    let (bare, suffix) = match name.strip_suffix(')').and_then(|open| open.rsplit_once('(')) {
-        Some((bare, word)) => (bare.trim_end(), Suffix::Effort(Effort::asked(word.trim())?)),
-        None => {
-            let (bare, word) = name.rsplit_once('-')?;
-            (bare, if word == "fast" { Suffix::Fast } else { Suffix::Effort(Effort::asked(word)?) })
-        }
+    let in_brackets = name.strip_suffix(')').and_then(|open| open.rsplit_once('('));
+    let (bare, word) = in_brackets.or_else(|| name.rsplit_once('-'))?;
+    let suffix = match word.trim() {
+        "fast" if in_brackets.is_none() => Suffix::Fast,
+        word => Suffix::Effort(Effort::asked(word)?),
     };
+    let bare = bare.trim_end();
     (!bare.is_empty()).then_some((bare, suffix))
 }
 

@@ -1,0 +1,58 @@
+//! What several commands need: the parts that the settings describe, and times for people.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::auth::{Authority, Store};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::net::HttpClient;
+
+/// The leaves that every command about a sign-in is made of.
+pub(super) struct Parts {
+    pub(super) http: HttpClient,
+    pub(super) store: Store,
+    pub(super) authority: Authority,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Parts {
+    pub(super) fn of(config: &Config) -> Self {
+        let http = HttpClient::new(config.net.clone());
+        let authority = Authority::new(http.clone(), &config.auth);
+        Self { http, store: Store::file(&config.auth.credentials), authority, clock: Arc::new(SystemClock) }
+    }
+}
+
+/// A time to the second, RFC 3339.
+pub(super) fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A span in its two largest units: `9 days 3 h`.
+pub(super) fn span(duration: Duration) -> String {
+    let minutes = duration.as_secs() / 60;
+    let (days, hours) = (minutes / 1440, minutes / 60 % 24);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min"),
+        (0, hours) => format!("{hours} h {} min", minutes % 60),
+        (1, hours) => format!("1 day {hours} h"),
+        (days, hours) => format!("{days} days {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::span;
+
+    #[test]
+    fn a_span_has_its_two_largest_units() {
+        let of = |minutes: u64| span(Duration::from_secs(minutes * 60));
+        assert_eq!(
+            [of(0), of(59), of(61), of(1500), of(14_581)],
+            ["0 min", "59 min", "1 h 1 min", "1 day 1 h", "10 days 3 h"]
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! A Chat client of the plainest kind: reads the frames and puts them together.
+
+use serde_json::{Map, Value, json};
+
+/// One `data` line.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Frame {
+    Json(Value),
+    Done,
+}
+
+impl Frame {
+    pub(crate) fn json(&self) -> Option<&Value> {
+        match self {
+            Self::Json(value) => Some(value),
+            Self::Done => None,
+        }
+    }
+}
+
+/// The frames of a stream, each of them `data: …` and a blank line.
+pub(crate) fn frames(stream: &str) -> Vec<Frame> {
+    let blocks = stream.split_terminator("\n\n");
+    blocks
+        .map(|block| match block.strip_prefix("data: ").unwrap() {
+            "[DONE]" => Frame::Done,
+            data => Frame::Json(serde_json::from_str(data).unwrap()),
+        })
+        .collect()
+}
+
+/// The document that a stream amounts to, without usage and tier.
+pub(crate) fn fold(frames: &[Frame]) -> Value {
+    let mut message = Map::new();
+    let mut finish_reason = Value::Null;
+    message.insert("annotations".to_owned(), json!([]));
+    for chunk in frames.iter().filter_map(Frame::json) {
+        let Some(choice) = chunk["choices"].get(0) else { continue };
+        for (name, value) in choice["delta"].as_object().unwrap() {
+            add(&mut message, name, value);
+        }
+        if choice["finish_reason"].is_string() {
+            finish_reason = choice["finish_reason"].clone();
+        }
+    }
+    settle(&mut message);
+    let first = frames[0].json().unwrap();
+    json!({
+        "id": first["id"], "object": "chat.completion", "created": first["created"], "model": first["model"],
+        "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason}],
+    })
+}
+
+fn add(message: &mut Map<String, Value>, name: &str, value: &Value) {
+    match name {
+        "tool_calls" => add_call(message, &value[0]),
+        "annotations" | "images" => push(message, name, value[0].clone()),
+        "function_call" => {
+            let call = message.entry(name).or_insert_with(|| json!({}));
+            join(call, value);
+        }
+        _ => join_member(message, name, value),
+    }
+}
+
+fn push(message: &mut Map<String, Value>, name: &str, value: Value) {
+    message.entry(name).or_insert_with(|| json!([])).as_array_mut().unwrap().push(value);
+}
+
+fn add_call(message: &mut Map<String, Value>, call: &Value) {
+    let mut call = call.clone();
+    let index = usize::try_from(call.as_object_mut().unwrap().remove("index").unwrap().as_u64().unwrap()).unwrap();
+    let calls = message.entry("tool_calls").or_insert_with(|| json!([])).as_array_mut().unwrap();
+    if index == calls.len() {
+        calls.push(call);
+    } else {
+        join(&mut calls[index], &call);
+    }
+}
+
+fn join(into: &mut Value, piece: &Value) {
+    let into = into.as_object_mut().unwrap();
+    for (name, value) in piece.as_object().unwrap() {
+        if value.is_object() {
+            join(into.entry(name).or_insert_with(|| json!({})), value);
+        } else {
+            join_member(into, name, value);
+        }
+    }
+}
+
+fn join_member(into: &mut Map<String, Value>, name: &str, value: &Value) {
+    let before = into.get(name).and_then(Value::as_str).unwrap_or_default();
+    let joined = value
+        .as_str()
+        .map_or(into.get(name).cloned().unwrap_or(Value::Null), |value| json!(format!("{before}{value}")));
+    into.insert(name.to_owned(), joined);
+}
+
+/// Chat's document says null where there is a refusal or a call instead of text.
+fn settle(message: &mut Map<String, Value>) {
+    let is_elsewhere =
+        message["refusal"].is_string() || message.contains_key("tool_calls") || message.contains_key("function_call");
+    if is_elsewhere && message["content"] == "" {
+        message.insert("content".to_owned(), Value::Null);
+    }
+}

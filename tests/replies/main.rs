@@ -1,0 +1,201 @@
+//! The answers of the Chat dialect, over all worked cases: each case as written, and the laws that
+//! hold for every answer, whole, split, cut or in disorder.
+
+#![expect(clippy::unwrap_used, reason = "a test program")]
+
+mod cases;
+mod disorder;
+mod fold;
+mod laws;
+mod rows;
+
+use std::collections::BTreeSet;
+
+use bytes::{Bytes, BytesMut};
+use cases::{Case, answered_cases};
+use codex_proxy::error::ProxyError;
+use codex_proxy::protocol::chat::{ChatReply, Shape, face};
+use codex_proxy::protocol::codex::UpstreamEvent;
+use codex_proxy::protocol::sse::Splitter;
+use codex_proxy::protocol::{Fold, Reply, Sink, Wire};
+use fold::{Frame, fold, frames};
+use laws::assert_laws;
+use serde_json::{Value, json};
+
+/// Feeds a machine as the server does: what opens an answer commits it.
+fn drive(reply: &mut ChatReply, events: &[Bytes], sink: &mut impl Sink<ChatReply>) {
+    let mut is_committed = false;
+    for data in events {
+        let event = UpstreamEvent::decode(std::str::from_utf8(data).unwrap());
+        let commits =
+            !matches!(event, UpstreamEvent::Created(_) | UpstreamEvent::Other { .. } | UpstreamEvent::Malformed { .. });
+        reply.on_event(event, sink);
+        if commits && !std::mem::replace(&mut is_committed, true) {
+            reply.on_commit(sink);
+        }
+        if reply.is_finished() {
+            return;
+        }
+    }
+    reply.on_end(None, sink);
+}
+
+fn stream(shape: &Shape, events: &[Bytes]) -> String {
+    let mut wire = BytesMut::new();
+    drive(&mut ChatReply::new(shape.clone()), events, &mut Wire(&mut wire));
+    String::from_utf8(wire.to_vec()).unwrap()
+}
+
+fn document(shape: &Shape, events: &[Bytes]) -> Result<Value, ProxyError> {
+    let mut reply = ChatReply::new(shape.clone());
+    drive(&mut reply, events, &mut Fold);
+    reply.document().map(|document| serde_json::from_slice(&document).unwrap())
+}
+
+fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
+    let mut splitter = Splitter::new(1 << 20);
+    let mut events = Vec::new();
+    for piece in pieces {
+        splitter.push(&Bytes::copy_from_slice(piece));
+        while let Some(event) = splitter.next_event().unwrap() {
+            events.push(event);
+        }
+    }
+    events
+}
+
+fn zeroed_usage(mut value: Value) -> Value {
+    if let Some(usage) = value.get_mut("usage").filter(|usage| usage.is_object()) {
+        for member in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert!(usage[member].is_u64());
+            usage[member] = json!(0);
+        }
+    }
+    value
+}
+
+fn compared(case: &Case, frames: Vec<Frame>) -> Vec<Frame> {
+    let plain = |frame| match frame {
+        Frame::Json(value) if case.meta["placeholder_usage"] == true => Frame::Json(zeroed_usage(value)),
+        other => other,
+    };
+    frames.into_iter().map(plain).collect()
+}
+
+#[test]
+fn each_case_streams_as_written() {
+    for case in answered_cases() {
+        let Some(expected) = &case.client_sse else { continue };
+        let got = stream(&case.shape(), &split([case.upstream_sse.as_slice()]));
+        assert_eq!(compared(&case, frames(&got)), frames(expected), "{}", case.name);
+    }
+}
+
+#[test]
+fn each_case_gives_its_document() {
+    for case in answered_cases() {
+        let expected_status = ["http_status", "http_status_nonstream"].iter().find_map(|key| case.meta[*key].as_u64());
+        let (status, got) = match document(&case.shape(), &split([case.upstream_sse.as_slice()])) {
+            Ok(document) => (200, document),
+            Err(error) => {
+                let (status, _, body) = face(&error, "req_test");
+                (u64::from(status.as_u16()), serde_json::from_slice(&body).unwrap())
+            }
+        };
+        let got = if case.meta["placeholder_usage"] == true { zeroed_usage(got) } else { got };
+        assert_eq!((status, &got), (expected_status.unwrap_or(200), &case.client_json), "{}", case.name);
+    }
+}
+
+#[test]
+fn the_written_document_is_the_fold_of_the_written_stream() {
+    for case in answered_cases() {
+        let (Some(written), None) = (&case.client_sse, case.client_json.get("error")) else { continue };
+        assert_eq!(fold(&frames(written)), stripped(case.client_json.clone()), "{}", case.name);
+    }
+}
+
+/// Without what a stream says only when it is asked to.
+fn stripped(mut document: Value) -> Value {
+    let members = document.as_object_mut().unwrap();
+    members.remove("usage");
+    members.remove("service_tier");
+    document
+}
+
+#[test]
+fn an_answer_split_anywhere_is_the_same_answer() {
+    for case in answered_cases() {
+        let bytes = case.upstream_sse.as_slice();
+        let whole = split([bytes]);
+        for at in 0..bytes.len() {
+            let (left, right) = bytes.split_at(at);
+            assert!(split([left, right]) == whole, "{} at {at}", case.name);
+        }
+        let expected = stream(&case.shape(), &whole);
+        for size in [1, 2, 7] {
+            assert_eq!(stream(&case.shape(), &split(bytes.chunks(size))), expected, "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn an_answer_cut_anywhere_never_looks_whole() {
+    for case in answered_cases() {
+        let bytes = case.upstream_sse.as_slice();
+        let whole = split([bytes]);
+        let needed = (0..=whole.len()).find(|count| is_over(&case, &whole[..*count])).unwrap();
+        let mut seen = BTreeSet::new();
+        for at in 0..bytes.len() {
+            let events = split([&bytes[..at]]);
+            assert!(whole.starts_with(&events), "{} at {at}", case.name);
+            if events.len() < needed && seen.insert(events.len()) {
+                assert_cut(&case, &events);
+            }
+        }
+        assert_eq!(seen.len(), needed, "{}", case.name);
+    }
+}
+
+fn is_over(case: &Case, events: &[Bytes]) -> bool {
+    let mut reply = ChatReply::new(case.shape());
+    let mut wire = BytesMut::new();
+    for data in events {
+        reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
+    }
+    reply.is_finished()
+}
+
+fn assert_cut(case: &Case, events: &[Bytes]) {
+    let frames = frames(&stream(&case.shape(), events));
+    let Some(Frame::Json(last)) = frames.last() else { panic!("{}: no error", case.name) };
+    assert_eq!(last["error"]["code"], "upstream_stream_truncated", "{}", case.name);
+    assert_laws(&case.shape(), &frames);
+    assert!(matches!(document(&case.shape(), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
+}
+
+#[test]
+fn the_laws_hold_for_every_case() {
+    for case in answered_cases() {
+        let frames = frames(&stream(&case.shape(), &split([case.upstream_sse.as_slice()])));
+        assert_laws(&case.shape(), &frames);
+    }
+}
+
+#[test]
+fn nothing_is_said_after_the_end() {
+    for case in answered_cases() {
+        let events = split([case.upstream_sse.as_slice()]);
+        let mut reply = ChatReply::new(case.shape());
+        let mut wire = BytesMut::new();
+        drive(&mut reply, &events, &mut Wire(&mut wire));
+        let length = wire.len();
+        for data in &events {
+            reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
+        }
+        reply.on_commit(&mut Wire(&mut wire));
+        reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut wire));
+        reply.on_end(None, &mut Wire(&mut wire));
+        assert_eq!(wire.len(), length, "{}", case.name);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the worked cases can't show: the model's name, the catalogue, the order of things, the shape.
+
+use codex_proxy::protocol::chat::{self, Options};
+use codex_proxy::protocol::codex::{Item, Part};
+use codex_proxy::protocol::model::{Catalogue, Models, Rules};
+use codex_proxy::protocol::{Context, Mode, Warnings};
+use serde_json::{Value, json};
+
+use super::{Scene, saying, translate, with};
+
+#[test]
+fn the_last_of_two_members_counts() {
+    let body = br#"{"model":"a","messages":[{"role":"user","content":"x","content":"y"}],"model":"b","zip":1,"zip":2}"#;
+    let outcome = Scene::default().try_translate(body).unwrap();
+    assert_eq!(outcome.upstream["model"], "b");
+    assert_eq!(outcome.upstream["input"][0]["content"][0]["text"], "y");
+    assert_eq!(outcome.warnings, ["ignored:zip"]);
+}
+
+#[test]
+fn warnings_come_in_the_order_of_the_request() {
+    let body =
+        br#"{"top_k":1,"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}],"provider":{},"seed":1}"#;
+    let outcome = Scene::default().try_translate(body).unwrap();
+    assert_eq!(outcome.warnings, ["ignored:top_k", "ignored:max_tokens", "ignored:provider", "ignored:seed"]);
+}
+
+#[test]
+fn a_large_data_url_is_not_copied() {
+    let url = format!("data:image/png;base64,{}", "A".repeat(1 << 20));
+    let body =
+        saying(json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])).to_string();
+    let scene = Scene::default();
+    let mut context = Context {
+        headers: &scene.headers,
+        key: None,
+        path_model: None,
+        models: &scene.models,
+        warnings: Warnings::default(),
+    };
+    let request = chat::request::decode(body.as_bytes()).unwrap();
+    let plan = chat::translate::translate(request, &mut context, &Options::default()).unwrap();
+    let Item::Message { content, .. } = &plan.upstream.input[0] else { panic!() };
+    let Part::InputImage { image_url, .. } = &content[0] else { panic!() };
+    assert!(body.as_bytes().as_ptr_range().contains(&image_url.as_ptr()), "the URL lies in the body");
+}
+
+#[test]
+fn a_lone_surrogate_does_not_refuse_a_request() {
+    let body = br#"{"model":"m","messages":[{"role":"user","content":"cut \ud83d"}]}"#;
+    let outcome = Scene::default().try_translate(body).unwrap();
+    assert!(outcome.upstream["input"][0]["content"][0]["text"].as_str().unwrap().starts_with("cut "));
+}
+
+fn catalogue() -> Models {
+    let json = br#"{"models":[{"slug":"sol","supported_reasoning_levels":[{"effort":"low"},{"effort":"high"}]}]}"#;
+    let catalogue = Catalogue::parse(json).unwrap();
+    Models { catalogue: catalogue.into(), rules: Rules::default().into() }
+}
+
+#[test]
+fn an_effort_is_clamped_to_what_the_model_takes() {
+    let scene = Scene { models: catalogue(), ..Scene::default() };
+    for (request, effort, warnings) in [
+        (json!({"model": "sol", "reasoning_effort": "max"}), json!("high"), vec!["clamped:reasoning_effort"]),
+        (json!({"model": "sol", "reasoning_effort": "medium"}), json!("low"), vec!["clamped:reasoning_effort"]),
+        (json!({"model": "sol", "reasoning_effort": "high"}), json!("high"), vec![]),
+        (json!({"model": "sol-low"}), json!("low"), vec![]),
+        (json!({"model": "sol-low", "reasoning_effort": "high"}), json!("high"), vec![]),
+        (json!({"model": "sol-low", "reasoning": {"effort": "high"}}), json!("high"), vec![]),
+        (
+            json!({"model": "sol-low", "reasoning": {"effort": "low"}, "reasoning_effort": "high"}),
+            json!("high"),
+            vec![],
+        ),
+        (json!({"model": "sol"}), Value::Null, vec![]),
+        (json!({"model": "other", "reasoning_effort": "ultra"}), json!("xhigh"), vec![]),
+    ] {
+        let mut request = request;
+        request["messages"] = json!([{"role": "user", "content": "x"}]);
+        let outcome = scene.translate(&request);
+        assert_eq!(outcome.upstream["reasoning"]["effort"], effort, "{request}");
+        assert_eq!(outcome.warnings, warnings, "{request}");
+    }
+}
+
+#[test]
+fn the_tier_of_the_member_wins_over_the_suffix() {
+    for (model, tier, expected, warnings) in [
+        ("m-fast", Value::Null, json!("priority"), vec![]),
+        ("m-fast", json!("default"), Value::Null, vec![]),
+        ("m-fast", json!("flex"), Value::Null, vec!["ignored:service_tier"]),
+        ("m", json!("fast"), json!("priority"), vec![]),
+    ] {
+        let mut request = with("service_tier", tier);
+        request["model"] = json!(model);
+        let outcome = translate(&request);
+        assert_eq!(outcome.upstream["service_tier"], expected, "{request}");
+        assert_eq!(outcome.upstream["model"], "m");
+        assert_eq!(outcome.warnings, warnings);
+    }
+}
+
+#[test]
+fn the_model_of_the_path_counts_where_the_body_has_none() {
+    let scene = Scene { path_model: Some("deployed-low"), ..Scene::default() };
+    let mut request = with("model", Value::Null);
+    let outcome = scene.translate(&request);
+    assert_eq!(outcome.upstream["model"], "deployed");
+    assert!(outcome.shape.contains("model: \"deployed-low\""), "the client's own name is echoed");
+    request["model"] = json!("m");
+    assert_eq!(scene.translate(&request).upstream["model"], "m");
+}
+
+#[test]
+fn the_shape_tells_the_way_back_what_it_has_to_know() {
+    let request = json!({
+        "model": "m-high", "messages": [{"role": "user", "content": "x"}], "stream": true,
+        "stream_options": {"include_usage": true}, "service_tier": "auto", "stop": ["END", ""],
+        "tools": [{"type": "custom", "name": "patch"}, {"type": "function", "function": {"name": "fs.read"}}],
+    });
+    let body = request.to_string();
+    let scene = Scene::default();
+    let mut context = Context {
+        headers: &scene.headers,
+        key: None,
+        path_model: None,
+        models: &scene.models,
+        warnings: Warnings::default(),
+    };
+    let decoded = chat::request::decode(body.as_bytes()).unwrap();
+    let plan = chat::translate::translate(decoded, &mut context, &Options::default()).unwrap();
+    assert_eq!(plan.mode, Mode::Stream);
+    assert_eq!(plan.shape.model, "m-high");
+    assert!(plan.shape.includes_usage && plan.shape.shows_service_tier);
+    assert_eq!(plan.shape.stop, ["END"]);
+    assert!(plan.shape.prompt_characters > "You are a helpful assistant.".len());
+    assert_eq!(plan.shape.calls, chat::reply::CallStyle::Tools);
+    assert_eq!(
+        plan.shape.names.into_iter().collect::<Vec<_>>(),
+        [("fs_read_4074bc02".to_owned(), "fs.read".to_owned())]
+    );
+    assert_eq!(plan.shape.flat_custom_tools.into_iter().collect::<Vec<_>>(), ["patch"]);
+}

@@ -1,0 +1,144 @@
+//! Requests, from the client's bytes to the bytes that leave: worked cases, refusals and laws.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod cache;
+mod choices;
+mod laws;
+mod refusals;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use codex_proxy::error::{ProxyError, Refusal};
+use codex_proxy::protocol::chat::{self, Options, Translation};
+use codex_proxy::protocol::codex::request::Omissions;
+use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::{Context, Warnings};
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+/// The surroundings of a translation: no catalogue, no headers, no key, unless a test says otherwise.
+#[derive(Default)]
+struct Scene {
+    models: Models,
+    headers: HeaderMap,
+    key: Option<&'static str>,
+    path_model: Option<&'static str>,
+}
+
+/// What came out, apart from the borrowed parts.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    upstream: Value,
+    bytes: Vec<u8>,
+    shape: String,
+    warnings: Vec<String>,
+}
+
+impl Scene {
+    fn try_translate(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
+        let mut context = Context {
+            headers: &self.headers,
+            key: self.key,
+            path_model: self.path_model,
+            models: &self.models,
+            warnings: Warnings::default(),
+        };
+        let request = chat::request::decode(body)?;
+        let Translation { upstream, shape, .. } =
+            chat::translate::translate(request, &mut context, &Options::default())?;
+        let bytes = upstream.encode(&Omissions::new()).to_vec();
+        Ok(Outcome {
+            upstream: serde_json::from_slice(&bytes).expect("the body that leaves is JSON"),
+            bytes,
+            shape: format!("{shape:?}"),
+            warnings: context.warnings.tokens().to_vec(),
+        })
+    }
+
+    fn translate(&self, request: &Value) -> Outcome {
+        self.try_translate(request.to_string().as_bytes()).unwrap()
+    }
+
+    fn cache_key(&self, request: &Value) -> String {
+        self.translate(request).upstream["prompt_cache_key"].as_str().unwrap().to_owned()
+    }
+}
+
+fn translate(request: &Value) -> Outcome {
+    Scene::default().translate(request)
+}
+
+fn refusal(body: &[u8]) -> Refusal {
+    match Scene::default().try_translate(body) {
+        Err(ProxyError::Refused(refusal)) => refusal,
+        other => panic!("{} gave {other:?}", String::from_utf8_lossy(body)),
+    }
+}
+
+/// Whether a request is refused for this field, with this code.
+fn assert_refused(request: &Value, param: &str, code: &str) {
+    let refusal = refusal(request.to_string().as_bytes());
+    assert_eq!((refusal.param.as_deref(), refusal.code), (Some(param), Some(code)), "{request}");
+    assert!(!refusal.message.is_empty());
+}
+
+fn with(member: &str, value: Value) -> Value {
+    let mut request = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+    request[member] = value;
+    request
+}
+
+fn saying(messages: Value) -> Value {
+    with("messages", messages)
+}
+
+fn cases() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/chat");
+    let mut found: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn sorted(list: &Value) -> Vec<String> {
+    let mut texts: Vec<_> = list.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn every_case_leaves_as_written() {
+    let mut count = 0;
+    for case in cases().iter().filter(|case| case.join("upstream.json").exists()) {
+        let body = fs::read(case.join("request.json")).unwrap();
+        let outcome = Scene::default().try_translate(&body).unwrap();
+        let mut expected = read(&case.join("upstream.json"));
+        if expected["prompt_cache_key"] == "<PROMPT_CACHE_KEY>" {
+            let key = outcome.upstream["prompt_cache_key"].as_str().unwrap();
+            assert!(uuid::Uuid::parse_str(key).is_ok(), "{}: {key}", case.display());
+            expected["prompt_cache_key"] = json!(key);
+        }
+        assert_eq!(outcome.upstream, expected, "{}", case.display());
+        let mut warnings = outcome.warnings;
+        warnings.sort();
+        assert_eq!(warnings, sorted(&read(&case.join("meta.json"))["warnings"]), "{}", case.display());
+        count += 1;
+    }
+    assert!(count >= 21, "the cases are not there");
+}
+
+#[test]
+fn every_refusal_names_its_field() {
+    let cases = read(&cases().into_iter().find(|case| case.ends_with("99-refused")).unwrap().join("cases.json"));
+    for case in cases.as_array().unwrap() {
+        let refusal = refusal(case["request"].to_string().as_bytes());
+        let error = &case["response"]["error"];
+        assert_eq!(json!(refusal.param), error["param"], "{}", case["case"]);
+        assert_eq!(json!(refusal.code), error["code"], "{}", case["case"]);
+    }
+}

@@ -1,0 +1,180 @@
+//! Which failures are hidden by another attempt, which are told, and where that ends: the commit point.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use codex_proxy::error::{Fault, ProxyError};
+use codex_proxy::protocol::codex::request::{Item, Request, Text};
+use codex_proxy::upstream::Hints;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use crate::fake::{Gate, Script};
+use crate::{ADDED, Bench, CREATED, OVERLOADED, PROGRESS, QUOTA, SECOND, WHOLE, drain, fault, request};
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_once() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    bench.open().await.unwrap();
+    let sent = bench.fake.requests("/responses");
+    assert_eq!([sent[0].header("authorization"), sent[1].header("authorization")], ["Bearer at_0", "Bearer at_1"]);
+
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
+    assert_eq!(fault(bench.open().await), Fault::Unauthorized);
+    assert_eq!((bench.calls(), bench.tokens.recoveries.load(Ordering::SeqCst)), (2, 1));
+}
+
+#[tokio::test]
+async fn server_trouble_is_hidden_or_given_up_after_three_attempts() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::json(502, ""));
+    bench.fake.on("/responses", Script::default().reset());
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let (events, _) = drain(bench.open().await.unwrap()).await;
+    assert_eq!(events, WHOLE);
+
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::json(500, r#"{"error":{"message":"oops"}}"#));
+    assert_eq!(fault(bench.open().await), Fault::Server);
+    assert_eq!(bench.calls(), 3);
+}
+
+#[tokio::test]
+async fn retry_after_is_kept_within_the_budget() {
+    let again =
+        |seconds| Script::answer(429, &[("retry-after", seconds)], r#"{"error":{"code":"rate_limit_exceeded"}}"#);
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", again("1"));
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let started = tokio::time::Instant::now();
+    bench.open().await.unwrap();
+    assert!(started.elapsed() >= SECOND);
+
+    let bench = Bench::with(|settings| settings.retry_budget = SECOND / 2).await;
+    bench.fake.on("/responses", again("1"));
+    let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
+    assert_eq!((failure.fault, failure.retry_after), (Fault::RateLimited, Some(SECOND)));
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_inside_a_200_is_hidden_before_the_commit_point() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::events(&[QUOTA, CREATED, PROGRESS, OVERLOADED]));
+    bench.fake.on("/responses", Script::stream(&[]).event(CREATED).end());
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let (events, error) = drain(bench.open().await.unwrap()).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(events, WHOLE, "nothing of the failed attempts is left");
+    assert_eq!(bench.calls(), 3);
+
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::events(&[CREATED, OVERLOADED]));
+    assert_eq!(fault(bench.open().await), Fault::Overloaded);
+    assert_eq!(bench.calls(), 3);
+}
+
+#[tokio::test]
+async fn a_failure_inside_a_200_keeps_the_request_id_of_its_answer() {
+    let bench = Bench::new().await;
+    let failed = r#"{"type":"response.failed","response":{"error":{"code":"invalid_prompt","message":"no"}}}"#;
+    bench.fake.on("/responses", Script::stream(&[("x-request-id", "req_7")]).event(CREATED).event(failed).end());
+    let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
+    assert_eq!((failure.fault, failure.request_id.as_deref()), (Fault::Policy, Some("req_7")));
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_after_the_commit_point_is_an_event() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::events(&[CREATED, ADDED, OVERLOADED]));
+    let (events, error) = drain(bench.open().await.unwrap()).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(events, [CREATED, ADDED, OVERLOADED]);
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
+async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
+    let bench = Bench::with(|settings| settings.commit_after = SECOND / 20).await;
+    let (begin, fail) = (Gate::default(), Gate::default());
+    let script = Script::stream(&[]).event(QUOTA).gate(&begin).event(CREATED).gate(&fail).event(OVERLOADED).end();
+    bench.fake.on("/responses", script);
+    let early = timeout(SECOND / 4, bench.upstream.open(request(), &Hints::default())).await;
+    assert!(early.is_err(), "a prelude does not open an answer");
+    assert!(bench.fake.hung_up(1, SECOND).await);
+    begin.open();
+    let answer = bench.open().await.unwrap();
+    fail.open();
+    let (events, _) = drain(answer).await;
+    assert_eq!(events, [QUOTA, CREATED, OVERLOADED]);
+}
+
+#[tokio::test]
+async fn a_member_that_is_refused_is_left_out_from_then_on() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: text"}"#));
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let with_text = || Request { text: Some(Text { verbosity: Some("low".into()), format: None }), ..request() };
+    let hints = Hints::default();
+    for _ in 0..2 {
+        let answer = bench.upstream.open(with_text(), &hints).await.unwrap();
+        assert_eq!(answer.warnings, ["ignored:text"]);
+    }
+    let has_text: Vec<_> =
+        bench.fake.requests("/responses").iter().map(|sent| sent.json().get("text").is_some()).collect();
+    assert_eq!(has_text, [true, false, false]);
+    assert!(bench.open().await.unwrap().warnings.is_empty(), "a request without the member lost nothing");
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_mended_goes_to_the_client() {
+    for member in ["input", "never_sent", "reasoning.effort"] {
+        let bench = Bench::new().await;
+        let body = format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#);
+        bench.fake.on("/responses", Script::json(400, &body));
+        assert_eq!(fault(bench.open().await), Fault::InvalidRequest, "{member}");
+        assert_eq!(bench.calls(), 1, "{member}");
+    }
+}
+
+#[tokio::test]
+async fn reasoning_of_another_account_is_dropped_once() {
+    let refusal = Script::json(400, r#"{"error":{"code":"invalid_encrypted_content","message":"no"}}"#);
+    let json = r#"{"type":"reasoning","summary":[],"encrypted_content":"x"}"#;
+    let raw = RawValue::from_string(json.to_owned()).unwrap();
+    let mut replayed = request();
+    replayed.input.insert(0, Item::Raw { kind: "reasoning".into(), json: Cow::Owned(raw) });
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", refusal.clone());
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let answer = bench.upstream.open(replayed, &Hints::default()).await.unwrap();
+    assert_eq!(answer.warnings, ["repaired:dropped_reasoning"]);
+    assert_eq!(bench.fake.requests("/responses")[1].json()["input"].as_array().unwrap().len(), 1);
+
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", refusal);
+    assert_eq!(fault(bench.open().await), Fault::EncryptedContent);
+    assert_eq!(bench.calls(), 1, "without reasoning there is nothing to drop");
+}
+
+#[tokio::test]
+async fn what_another_attempt_cannot_mend_is_asked_once() {
+    let once = [
+        (429, r#"{"error":{"type":"usage_limit_reached","resets_in_seconds":3}}"#, Fault::UsageLimit),
+        (429, r#"{"error":{"code":"insufficient_quota"}}"#, Fault::InsufficientQuota),
+        (400, r#"{"error":{"code":"context_length_exceeded"}}"#, Fault::ContextLength),
+        (403, "<html>Just a moment...</html>", Fault::Challenge),
+        (404, "", Fault::WrongPlace),
+        (200, r#"{"error":{"message":"odd"}}"#, Fault::WrongPlace),
+    ];
+    for (status, body, want) in once {
+        let bench = Bench::new().await;
+        bench.fake.on("/responses", Script::json(status, body));
+        assert_eq!(fault(bench.open().await), want, "{status} {body}");
+        assert_eq!(bench.calls(), 1, "{status} {body}");
+    }
+}

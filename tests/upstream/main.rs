@@ -1,0 +1,147 @@
+//! The upstream client against a scripted backend: attempts, commit point, cancelling, catalogue.
+
+#![cfg(test)]
+
+mod attempts;
+#[path = "../support/upstream.rs"]
+mod fake;
+mod places;
+mod streams;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, TokenSource};
+use codex_proxy::error::{Fault, ProxyError};
+use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
+use codex_proxy::protocol::codex::request::{Item, Part, Reasoning, Request, Role, ToolChoice};
+use codex_proxy::secret::Secret;
+use codex_proxy::upstream::{Answer, Hints, Settings, Upstream};
+use fake::FakeUpstream;
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+const CREATED: &str = r#"{"type":"response.created","response":{"id":"resp_1"}}"#;
+const PROGRESS: &str = r#"{"type":"response.in_progress","response":{"id":"resp_1"}}"#;
+const QUOTA: &str = r#"{"type":"codex.rate_limits","plan_type":"pro"}"#;
+const ADDED: &str = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message"}}"#;
+const DELTA: &str = r#"{"type":"response.output_text.delta","output_index":0,"delta":"hi"}"#;
+const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"resp_1","output":[]}}"#;
+const OVERLOADED: &str =
+    r#"{"type":"response.failed","response":{"error":{"code":"server_is_overloaded","message":"busy"}}}"#;
+const WHOLE: [&str; 4] = [CREATED, ADDED, DELTA, COMPLETED];
+const SECOND: Duration = Duration::from_secs(1);
+const ROUTING: &str = "/backend-api/wham/accounts/check";
+
+/// Tokens `at_0`, then after each recovery `at_1`, `at_2`, …
+#[derive(Debug, Default)]
+struct Tokens {
+    recoveries: AtomicUsize,
+}
+
+impl Tokens {
+    fn bearer_now(&self) -> Bearer {
+        let token = Secret::new(format!("at_{}", self.recoveries.load(Ordering::SeqCst)));
+        Bearer { token, account: Account { id: "acct-1".to_owned(), is_fedramp: true } }
+    }
+}
+
+impl TokenSource for Tokens {
+    fn bearer(&self) -> BoxFuture<'_, Result<Bearer, AuthError>> {
+        Box::pin(async { Ok(self.bearer_now()) })
+    }
+
+    fn recover<'a>(&'a self, _rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>> {
+        self.recoveries.fetch_add(1, Ordering::SeqCst);
+        self.bearer()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A backend, and a client for it.
+struct Bench {
+    fake: FakeUpstream,
+    upstream: Upstream,
+    tokens: Arc<Tokens>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let fake = FakeUpstream::start().await;
+        let mut settings = settings(&fake.url());
+        change(&mut settings);
+        let tokens = Arc::new(Tokens::default());
+        let upstream = Upstream::new(settings, http(), Arc::clone(&tokens) as Arc<dyn TokenSource>);
+        Self { fake, upstream, tokens }
+    }
+
+    async fn open(&self) -> Result<Answer, ProxyError> {
+        timeout(10 * SECOND, self.upstream.open(request(), &Hints::default())).await.expect("it ends")
+    }
+
+    fn calls(&self) -> usize {
+        self.fake.requests("/responses").len()
+    }
+}
+
+fn settings(url: &str) -> Settings {
+    Settings {
+        url: Endpoint::parse(url, Trust::KnownHosts).unwrap(),
+        client_version: None,
+        originator: "codex_proxy".to_owned(),
+        user_agent: "codex-proxy/0 (test)".to_owned(),
+        first_event_timeout: 5 * SECOND,
+        idle_timeout: 5 * SECOND,
+        max_retries: 2,
+        retry_budget: 30 * SECOND,
+        commit_after: 5 * SECOND,
+        event_limit_bytes: 4096,
+        catalogue_file: None,
+    }
+}
+
+fn http() -> HttpClient {
+    HttpClient::new(net::Settings { connect_timeout: 2 * SECOND, ca_file: None, proxy: None })
+}
+
+fn request() -> Request<'static> {
+    Request {
+        model: "gpt-5.5".into(),
+        instructions: "Be brief.".into(),
+        input: vec![Item::Message { role: Role::User, content: vec![Part::InputText("hi".into())] }],
+        tools: Vec::new(),
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
+        reasoning: Reasoning { effort: None, summary: None },
+        text: None,
+        service_tier: None,
+        prompt_cache_key: "key-1".into(),
+    }
+}
+
+async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
+    let mut texts = Vec::new();
+    let mut events = answer.events;
+    loop {
+        match timeout(10 * SECOND, events.next()).await.expect("the stream goes on") {
+            None => return (texts, None),
+            Some(Ok(data)) => texts.push(String::from_utf8(data.to_vec()).unwrap()),
+            Some(Err(error)) => return (texts, Some(error)),
+        }
+    }
+}
+
+fn fault(result: Result<Answer, ProxyError>) -> Fault {
+    match result {
+        Err(ProxyError::Upstream(failure)) => failure.fault,
+        other => panic!("expected a failure of the backend, got {other:?}"),
+    }
+}
