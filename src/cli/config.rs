@@ -3,18 +3,18 @@
 use super::arguments::ConfigQuestion;
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
-use crate::config::{Config, Environment, Flags, Shown, Source, file};
+use crate::config::{Config, Environment, Faults, Flags, Shown, Source, file};
 
 pub(super) fn run(
     question: ConfigQuestion,
     flags: &Flags,
-    config: Result<Config, Failure>,
+    config: Result<Config, Faults>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     match question {
         ConfigQuestion::Path => path(flags, environment)?,
-        ConfigQuestion::Show => show(&config?)?,
-        ConfigQuestion::Check => check(&config?)?,
+        ConfigQuestion::Show => show(&config.map_err(Failure::Settings)?)?,
+        ConfigQuestion::Check => check(&config.map_err(Failure::Settings)?)?,
     }
     Ok(Exit::Done)
 }
