@@ -66,8 +66,8 @@ async fn browse(
     config: &Config,
     environment: &Environment,
 ) -> Result<Credential, Failure> {
-    let ports = arguments.port.map_or_else(Ports::registered, Ports::only);
-    let login = Login::start(&config.auth, parts.authority, parts.store, parts.clock, ports).await;
+    let candidates = arguments.port.map_or_else(Ports::registered, Ports::only);
+    let login = Login::start(&config.auth, parts.authority, parts.store, parts.clock, candidates).await;
     let login = login.map_err(|error| Failure::other(&error))?;
     if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
         talk("warning: the issuer knows only the ports 1455 and 1457, and may refuse to come back to another");

@@ -12,7 +12,9 @@ pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
     if departures.is_empty() {
         talk("nobody is signed in");
     }
-    departures.iter().for_each(|departure| talk(&told(departure)));
+    for departure in &departures {
+        talk(&told(departure));
+    }
     Ok(Exit::Done)
 }
 
