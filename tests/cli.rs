@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use base64::Engine;
 
 /// A directory for all our files, with a config file in it.
 struct Home(tempfile::TempDir);
@@ -152,4 +155,168 @@ fn a_closed_pipe_is_not_an_error() {
     let output = home.command(&["config", "show"]).stdout(writer).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stderr, b"");
+}
+
+/// A daemon that ends with its test.
+struct Daemon {
+    process: std::process::Child,
+    base_url: String,
+}
+
+impl Daemon {
+    fn start(home: &Home, arguments: &[&str]) -> Self {
+        let mut process = home.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut talk = BufReader::new(process.stderr.take().unwrap()).lines();
+        let ready = talk.by_ref().map(Result::unwrap).find(|line| line.contains(" is ready: ")).unwrap();
+        // Whatever it says later has to find a reader.
+        std::thread::Builder::new().spawn(move || talk.for_each(drop)).unwrap();
+        let base_url = ready.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        Self { process, base_url }
+    }
+
+    fn port(&self) -> &str {
+        self.base_url.trim_end_matches("/v1").rsplit(':').next().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_daemon_tells_its_address_and_status_finds_it() {
+    let home = Home::new("");
+    let status = |home: &Home| -> serde_json::Value {
+        let ended = home.run(&["status", "--json"]);
+        assert_eq!(ended.code, 3, "{}", ended.talk);
+        serde_json::from_str(&ended.answer).unwrap()
+    };
+    assert_eq!(status(&home)["daemon"], serde_json::Value::Null);
+    let daemon = Daemon::start(&home, &["serve", "--demo", "--port", "0"]);
+    let found = status(&home);
+    assert_eq!(found["daemon"]["base_url"], daemon.base_url.as_str());
+    assert_eq!(found["daemon"]["demo"], true);
+    assert_eq!(found["signed_in"], false);
+    // The run file outlives a daemon that is killed, and is not believed then.
+    drop(daemon);
+    assert!(home.0.path().join("run.json").exists());
+    assert_eq!(status(&home)["daemon"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_demo_writes_nothing_but_its_address() {
+    let home = Home::new("");
+    let _daemon = Daemon::start(&home, &["serve", "--demo", "--port", "0"]);
+    let mut names: Vec<_> = std::fs::read_dir(home.0.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["config.toml", "run.json"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_daemon_that_is_asked_to_stop_ends_with_0_and_takes_its_run_file_along() {
+    let home = Home::new("");
+    for signal in ["-TERM", "-INT"] {
+        let mut daemon = Daemon::start(&home, &["serve", "--demo", "--port", "0"]);
+        let told = Command::new("kill").args([signal, &daemon.process.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        assert_eq!(daemon.process.wait().unwrap().code(), Some(0), "{signal}");
+        assert!(!home.0.path().join("run.json").exists(), "{signal}");
+    }
+}
+
+#[test]
+fn a_busy_port_is_named_in_one_line() {
+    let (first, second) = (Home::new(""), Home::new(""));
+    let daemon = Daemon::start(&first, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
+    let ended = second.run(&["serve", "--demo", "--port", daemon.port()]);
+    assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
+    assert!(ended.talk.contains(daemon.port()), "{}", ended.talk);
+}
+
+#[test]
+fn serving_without_a_login_binds_and_says_what_to_do() {
+    let home = Home::new("");
+    let dead_end = "http://127.0.0.1:1";
+    let mut command = home.command(&["serve", "--port", "0"]);
+    command.env("CODEX_PROXY_UPSTREAM_URL", dead_end).env("CODEX_PROXY_AUTH_URL", dead_end);
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    let talk = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<_> = talk.take(2).collect();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(said[0].contains("codex-proxy login"), "{said:?}");
+    assert!(said[1].contains(" is ready: http://127.0.0.1:"), "{said:?}");
+}
+
+#[test]
+fn settings_at_fault_keep_the_daemon_from_starting() {
+    let ended = Home::new("").run(&["serve", "--host", "0.0.0.0"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.talk.contains("--host: listen: ") && ended.talk.contains("[[keys]]"), "{}", ended.talk);
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_wrong_use() {
+    let home = Home::new("");
+    for arguments in [
+        &["login", "--take-over"][..],
+        &["login", "--import", "--port", "1455"],
+        &["serve", "--listen", "1", "--port", "2"],
+    ] {
+        assert_eq!(home.run(arguments).code, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn nobody_signed_in_is_3_for_status_and_0_for_logout() {
+    let home = Home::new("");
+    let status = home.run(&["status"]);
+    assert_eq!(status.code, 3);
+    assert!(status.answer.contains("codex-proxy login"), "{}", status.answer);
+    let logout = home.run(&["logout"]);
+    assert_eq!((logout.code, &*logout.answer), (0, ""));
+}
+
+#[test]
+fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_stays_as_it_is() {
+    let home = Home::new("");
+    let claims = r#"{"exp":4102444800,"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1","chatgpt_plan_type":"plus"},"https://api.openai.com/profile":{"email":"me@example.com"}}"#;
+    let token = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
+    let login =
+        format!(r#"{{"auth_mode":"chatgpt","tokens":{{"access_token":"{token}","refresh_token":"rt_private"}}}}"#);
+    let codex = home.0.path().join("codex");
+    std::fs::create_dir(&codex).unwrap();
+    std::fs::write(codex.join("auth.json"), &login).unwrap();
+    let imported = Ended::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
+    assert_eq!(imported.code, 0, "{}", imported.talk);
+    assert!(imported.talk.contains("me@example.com (plan plus)"), "{}", imported.talk);
+    let status = home.run(&["status"]);
+    assert_eq!(status.code, 0, "{}", status.talk);
+    assert!(status.answer.contains("acc-1") && status.answer.contains("borrowed "), "{}", status.answer);
+    for ended in [&imported, &status, &home.run(&["status", "--json"])] {
+        assert!(!format!("{ended:?}").contains("rt_private") && !format!("{ended:?}").contains(&token), "{ended:?}");
+    }
+    assert_eq!(std::fs::read_to_string(codex.join("auth.json")).unwrap(), login);
+}
+
+#[test]
+fn a_login_in_the_keychain_is_explained() {
+    let home = Home::new("");
+    let absent = home.command(&["login", "--import"]).env("CODEX_HOME", home.0.path()).output().unwrap();
+    let absent = Ended::from(absent);
+    assert_eq!(absent.code, 1);
+    assert!(absent.talk.contains("auth.json") && !absent.talk.contains("keychain"), "{}", absent.talk);
+    let codex = home.0.path().join("codex");
+    std::fs::create_dir(&codex).unwrap();
+    std::fs::write(codex.join("config.toml"), "cli_auth_credentials_store = 'keyring'").unwrap();
+    let kept = Ended::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
+    assert_eq!(kept.code, 1);
+    assert!(kept.talk.contains("keychain") && kept.talk.contains("codex-proxy login"), "{}", kept.talk);
 }

@@ -6,11 +6,14 @@ use super::arguments::LoginArguments;
 use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::terms::Parts;
-use crate::auth::{self, Credential, Login, Ports, Rights};
+use crate::auth::{self, Credential, ImportError, Login, Ports, Rights};
 use crate::config::{Config, Environment, codex_login_file};
 
 /// The ports whose redirect addresses the issuer knows.
 const REGISTERED_PORTS: [u16; 2] = [1455, 1457];
+
+const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; \
+                           run `codex-proxy login`, or set cli_auth_credentials_store = \"file\" there and sign in again";
 
 pub(super) async fn run(
     arguments: &LoginArguments,
@@ -34,8 +37,12 @@ pub(super) async fn run(
 }
 
 async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> Result<Credential, Failure> {
-    let imported =
-        auth::import(&parts.store, &config.auth, file, rights).await.map_err(|error| Failure::other(&error))?;
+    let imported = auth::import(&parts.store, &config.auth, file, rights).await;
+    let imported = imported.map_err(|error| match error {
+        ImportError::NoFile { .. } if is_in_keychain(file) => Failure::Other(IN_KEYCHAIN.to_owned()),
+        ImportError::Store(error) => Failure::Auth(error),
+        ImportError::NoFile { .. } | ImportError::Unsuitable { .. } => Failure::other(&error),
+    })?;
     talk(match rights {
         Rights::Borrow => "this login is borrowed: its owner renews it, and we only read its file",
         Rights::TakeOver => {
@@ -45,14 +52,22 @@ async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> 
     Ok(imported)
 }
 
+/// Whether the Codex CLI is set to keep its login elsewhere than in this file.
+fn is_in_keychain(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file.with_file_name("config.toml")).unwrap_or_default();
+    let settings: toml::Table = text.parse().unwrap_or_default();
+    let place = settings.get("cli_auth_credentials_store").and_then(toml::Value::as_str);
+    matches!(place, Some("keyring" | "auto"))
+}
+
 async fn browse(
     arguments: &LoginArguments,
     parts: Parts,
     config: &Config,
     environment: &Environment,
 ) -> Result<Credential, Failure> {
-    let asked = arguments.port.map_or_else(Ports::registered, Ports::only);
-    let login = Login::start(&config.auth, parts.authority, parts.store, parts.clock, asked).await;
+    let candidates = arguments.port.map_or_else(Ports::registered, Ports::only);
+    let login = Login::start(&config.auth, parts.authority, parts.store, parts.clock, candidates).await;
     let login = login.map_err(|error| Failure::other(&error))?;
     if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
         talk("warning: the issuer knows only the ports 1455 and 1457, and may refuse to come back to another");

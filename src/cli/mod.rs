@@ -13,6 +13,7 @@ mod logout;
 mod output;
 mod run_file;
 mod serve;
+mod signals;
 mod status;
 mod terms;
 

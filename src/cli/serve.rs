@@ -2,7 +2,8 @@
 //!
 //! It always binds: with no login, no network and no catalogue, a request then says what is
 //! missing. It never starts a login by itself. With `--demo` the backend and the issuer are
-//! simulated inside the process, and nothing is read from or written to the store.
+//! simulated inside the process, and nothing is read from or written to the store. The first signal
+//! lets open answers finish; a second one does not wait for them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::arguments::ServeArguments;
 use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::run_file::{RunFile, Running};
+use super::signals::Signals;
 use super::terms::{Parts, timestamp};
 use crate::auth::{Authority, Credential, Store, Tokens};
 use crate::bearer::TokenSource;
@@ -29,6 +31,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
     let mut parts = Parts::of(&config);
     let demo = if arguments.demo { Some(simulate(&mut config, &mut parts).await?) } else { None };
     let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
+    let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
     let base_url = base_url(server.addresses());
     let Parts { http, store, authority, clock } = parts;
     let started_at = timestamp(clock.now());
@@ -44,9 +47,11 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
         chat: Arc::new(config.chat),
         backend,
     };
+    let stop = CancellationToken::new();
     tokio::select! {
-        () = server.run(services, stop_on_signal()?) => {}
+        () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
+        () = stopped(&mut signals, &stop) => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
     tokens.settle().await;
@@ -122,36 +127,22 @@ fn base_url(addresses: &[SocketAddr]) -> String {
     addresses.first().map(|address| format!("http://{}/v1", reachable(*address))).unwrap_or_default()
 }
 
-/// Cancelled by the first SIGINT or SIGTERM.
-#[expect(clippy::disallowed_methods, reason = "signals come whatever the server is doing")]
-fn stop_on_signal() -> Result<CancellationToken, Failure> {
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let signal = stop_signal().map_err(|error| Failure::other(&error))?;
-    tokio::spawn(async move {
-        signal.await;
-        stopped.cancel();
-    });
-    Ok(stop)
+/// Passes the first signal on, and ends with the second.
+async fn stopped(signals: &mut Signals, stop: &CancellationToken) {
+    signals.next().await;
+    talk("stopping: open answers may finish; a second signal cuts them");
+    stop.cancel();
+    signals.next().await;
 }
 
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::base_url;
 
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        // Without a handler the process just ends on Ctrl-C, which is all that is left to do.
-        let _ = tokio::signal::ctrl_c().await;
-    })
+    #[test]
+    fn the_base_url_can_be_reached_from_this_machine() {
+        assert_eq!(base_url(&["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]), "http://127.0.0.1:1/v1");
+        assert_eq!(base_url(&["0.0.0.0:2".parse().unwrap()]), "http://127.0.0.1:2/v1");
+        assert_eq!(base_url(&["[::]:3".parse().unwrap()]), "http://[::1]:3/v1");
+    }
 }
