@@ -25,6 +25,7 @@ const SETTINGS: &[&str] = &[
     "protocol::chat::Options",
     "protocol::chat::ReasoningField",
     "protocol::model::Rules",
+    "protocol::tokens::TokenLimit",
 ];
 /// Words that have no place in the pure core.
 const IMPURE: &[&str] = &["async", "await", "axum", "hyper", "reqwest", "tokio", "tracing", "new_v4"];

@@ -73,6 +73,7 @@ pub(super) fn resolve(
         chat: chat::Options {
             default_instructions: values.default_instructions.value.0,
             reasoning: values.reasoning_field.value,
+            token_limit: values.token_limit.value,
         },
         rules: model::Rules { aliases: values.model_aliases.value.0, default_model: values.default_model.value.0 },
         log: Log { level: values.log_level.value, format: values.log_format.value },
