@@ -143,6 +143,7 @@ keys! {
     credentials: File = "auth.credentials", "", [];
     token_limit: TokenLimit = "chat.token_limit", "ignore", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];
+    reasoning_replay: bool = "chat.reasoning_replay", "false", [];
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
     commit_after: Duration = "timing.commit_after", "5s", [];
