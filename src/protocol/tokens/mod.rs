@@ -1,8 +1,8 @@
 //! Tokens as the models count them (the vocabulary `o200k`), and the limit that a client sets.
 //!
-//! The vocabulary is part of the program: no file, no network. Unpacking it takes some 50 ms and
-//! 20 MB, and is put off until somebody counts. Whoever must not wait that long calls [`load`] in a
-//! place where waiting is allowed, before the first count. Counting is a pure function of the text.
+//! The vocabulary is part of the program: no file, no network. Unpacking it takes some 70 ms and
+//! 40 MB of memory, and is put off until somebody counts. Whoever must not wait that long calls
+//! [`load`] where waiting is allowed, before the first count. Counting is a pure function of the text.
 //!
 //! A word of more than [`STRETCH_BYTES`] (base64, a text without any spaces) is counted in
 //! stretches of that length, so that a growing text never costs more than its end. The count is
