@@ -20,6 +20,7 @@ pub mod model;
 pub mod openai_error;
 pub mod sse;
 pub mod text;
+pub mod tokens;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -169,6 +170,11 @@ pub trait Reply: Send + 'static {
 
     /// What the answer came to, for the log.
     fn summary(&self) -> Summary;
+
+    /// Whether it counts tokens, so that [`tokens::load`] has to be through before its first event.
+    fn counts_tokens(&self) -> bool {
+        false
+    }
 }
 
 /// What is known about an answer when it ends.

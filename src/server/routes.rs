@@ -26,6 +26,7 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
+        reasoning: services.reasoning.clone(),
         limits,
         cut: cut.clone(),
     };

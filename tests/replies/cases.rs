@@ -52,8 +52,15 @@ impl Case {
             names: names(request),
             flat_custom_tools: BTreeSet::new(),
             stop: stops(&request["stop"]),
+            token_limit: self.token_limit(),
             ..Shape::default()
         }
+    }
+
+    /// The limit that the answer is cut at, where the case is one of `chat.token_limit = enforce`.
+    fn token_limit(&self) -> Option<u64> {
+        let asked = ["max_completion_tokens", "max_tokens"].into_iter().find_map(|name| self.request[name].as_u64());
+        asked.filter(|_| self.meta["options"]["token_limit"] == "enforce")
     }
 }
 

@@ -7,6 +7,7 @@ mod cases;
 mod disorder;
 mod fold;
 mod laws;
+mod limit;
 mod rows;
 
 use std::collections::BTreeSet;

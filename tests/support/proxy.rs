@@ -64,7 +64,8 @@ impl Launch {
 
     /// Starts it and waits for the ready line.
     pub fn start(self) -> TestProxy {
-        let mut child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, is_ready) = mpsc::channel();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();

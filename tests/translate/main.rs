@@ -14,6 +14,7 @@ use codex_proxy::error::{ProxyError, Refusal};
 use codex_proxy::protocol::chat::{self, Options, Translation};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Context, Warnings};
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ struct Scene {
     headers: HeaderMap,
     key: Option<&'static str>,
     path_model: Option<&'static str>,
+    options: Options,
 }
 
 /// What came out, apart from the borrowed parts.
@@ -46,8 +48,7 @@ impl Scene {
             warnings: Warnings::default(),
         };
         let request = chat::request::decode(body)?;
-        let Translation { upstream, shape, .. } =
-            chat::translate::translate(request, &mut context, &Options::default())?;
+        let Translation { upstream, shape, .. } = chat::translate::translate(request, &mut context, &self.options)?;
         let bytes = upstream.encode(&Omissions::new()).to_vec();
         Ok(Outcome {
             upstream: serde_json::from_slice(&bytes).expect("the body that leaves is JSON"),
@@ -55,6 +56,13 @@ impl Scene {
             shape: format!("{shape:?}"),
             warnings: context.warnings.tokens().to_vec(),
         })
+    }
+
+    fn refusal(&self, body: &[u8]) -> Refusal {
+        match self.try_translate(body) {
+            Err(ProxyError::Refused(refusal)) => refusal,
+            other => panic!("{} gave {other:?}", String::from_utf8_lossy(body)),
+        }
     }
 
     fn translate(&self, request: &Value) -> Outcome {
@@ -71,10 +79,18 @@ fn translate(request: &Value) -> Outcome {
 }
 
 fn refusal(body: &[u8]) -> Refusal {
-    match Scene::default().try_translate(body) {
-        Err(ProxyError::Refused(refusal)) => refusal,
-        other => panic!("{} gave {other:?}", String::from_utf8_lossy(body)),
-    }
+    Scene::default().refusal(body)
+}
+
+/// The settings that a case names; the others are the defaults.
+fn options(named: &Value) -> Options {
+    let token_limit = match named["token_limit"].as_str() {
+        None | Some("ignore") => TokenLimit::Ignore,
+        Some("enforce") => TokenLimit::Enforce,
+        Some("reject") => TokenLimit::Reject,
+        Some(other) => panic!("there is no token_limit {other}"),
+    };
+    Options { token_limit, ..Options::default() }
 }
 
 /// Whether a request is refused for this field, with this code.
@@ -116,7 +132,8 @@ fn every_case_leaves_as_written() {
     let mut count = 0;
     for case in cases().iter().filter(|case| case.join("upstream.json").exists()) {
         let body = fs::read(case.join("request.json")).unwrap();
-        let outcome = Scene::default().try_translate(&body).unwrap();
+        let meta = read(&case.join("meta.json"));
+        let outcome = Scene { options: options(&meta["options"]), ..Scene::default() }.try_translate(&body).unwrap();
         let mut expected = read(&case.join("upstream.json"));
         if expected["prompt_cache_key"] == "<PROMPT_CACHE_KEY>" {
             let key = outcome.upstream["prompt_cache_key"].as_str().unwrap();
@@ -126,7 +143,7 @@ fn every_case_leaves_as_written() {
         assert_eq!(outcome.upstream, expected, "{}", case.display());
         let mut warnings = outcome.warnings;
         warnings.sort();
-        assert_eq!(warnings, sorted(&read(&case.join("meta.json"))["warnings"]), "{}", case.display());
+        assert_eq!(warnings, sorted(&meta["warnings"]), "{}", case.display());
         count += 1;
     }
     assert!(count >= 21, "the cases are not there");
@@ -136,7 +153,8 @@ fn every_case_leaves_as_written() {
 fn every_refusal_names_its_field() {
     let cases = read(&cases().into_iter().find(|case| case.ends_with("99-refused")).unwrap().join("cases.json"));
     for case in cases.as_array().unwrap() {
-        let refusal = refusal(case["request"].to_string().as_bytes());
+        let scene = Scene { options: options(&case["options"]), ..Scene::default() };
+        let refusal = scene.refusal(case["request"].to_string().as_bytes());
         let error = &case["response"]["error"];
         assert_eq!(json!(refusal.param), error["param"], "{}", case["case"]);
         assert_eq!(json!(refusal.code), error["code"], "{}", case["case"]);

@@ -3,8 +3,8 @@
 //! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
 //! `message`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
 //! rest. The way back, from upstream events to chunks, is a machine of small parts: [`reply`]
-//! decides, `arrive` and `items` know what came, `step` keeps calls in order, `show` and `stop` know
-//! what was told, [`chunk`] and `document` know how it looks. [`error`] words a failure.
+//! decides, `arrive` and `items` know what came, `step` keeps calls in order, `show`, `stop` and
+//! `limit` know what was told, [`chunk`] and `document` know how it looks. [`error`] words a failure.
 
 mod arrive;
 mod choice;
@@ -16,6 +16,7 @@ mod extent;
 mod format;
 mod history;
 mod items;
+mod limit;
 mod message;
 mod options;
 pub mod reply;

@@ -19,6 +19,7 @@ use super::usage;
 use crate::error::ProxyError;
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::text::Str;
+use crate::protocol::tokens::Meter;
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
 
 /// What the request decides about the form of the answer.
@@ -40,7 +41,9 @@ pub struct Shape {
     pub reasoning: ReasoningField,
     /// Stop sequences, none empty, at most four.
     pub stop: Vec<String>,
-    /// Characters of the request, for the estimate of usage that a stop sequence makes necessary.
+    /// Tokens after which the answer is cut.
+    pub token_limit: Option<u64>,
+    /// Characters of the request, for the estimate of usage that a cut makes necessary.
     pub prompt_characters: usize,
 }
 
@@ -101,6 +104,8 @@ enum Ending {
     Incomplete(FinishReason),
     /// Cut short by us, at a stop sequence.
     Stopped,
+    /// Cut short by us, at the client's limit.
+    Limited,
 }
 
 impl ChatReply {
@@ -170,11 +175,21 @@ impl ChatReply {
         }
     }
 
-    /// Ends the answer at a stop sequence. What it cost is not known then.
+    /// Ends the answer at a stop sequence.
     pub(super) fn stop(&mut self, sink: &mut impl Sink<Self>) {
-        let (text, reasoning) = (self.shown.characters, self.shown.reasoning_characters);
-        let usage = usage::estimate(self.shape.prompt_characters, text, reasoning);
-        self.close(Ending::Stopped, usage, sink);
+        self.close(Ending::Stopped, self.estimate(), sink);
+    }
+
+    /// Ends the answer at the client's limit.
+    pub(super) fn limit(&mut self, sink: &mut impl Sink<Self>) {
+        self.close(Ending::Limited, self.estimate(), sink);
+    }
+
+    /// What an answer cost that was cut here, so that the backend never said.
+    fn estimate(&self) -> Usage {
+        let counted = self.shown.meter.as_ref().map(Meter::tokens);
+        let answer_tokens = counted.unwrap_or_else(|| usage::tokens(self.shown.characters));
+        usage::estimate(self.shape.prompt_characters, answer_tokens, self.shown.reasoning_characters)
     }
 
     fn close(&mut self, ending: Ending, usage: Usage, sink: &mut impl Sink<Self>) {
@@ -182,6 +197,7 @@ impl ChatReply {
             Ending::Incomplete(reason) => reason,
             Ending::Completed => self.shown.call_reason(self.shape.calls),
             Ending::Stopped => FinishReason::Stop,
+            Ending::Limited => FinishReason::Length,
         };
         self.state = State::Finished(ending);
         sink.put(self, &Chunk::Finished(reason));
@@ -281,9 +297,13 @@ impl Reply for ChatReply {
         let outcome = match &self.state {
             State::Open => String::new(),
             State::Finished(Ending::Completed | Ending::Stopped) => "completed".to_owned(),
-            State::Finished(Ending::Incomplete(_)) => "incomplete".to_owned(),
+            State::Finished(Ending::Incomplete(_) | Ending::Limited) => "incomplete".to_owned(),
             State::Failed(error) => openai_error::code(error),
         };
         Summary { usage: self.usage, outcome }
+    }
+
+    fn counts_tokens(&self) -> bool {
+        self.shown.meter.is_some()
     }
 }

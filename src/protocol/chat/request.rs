@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::choice::Choice;
 use super::format::Format;
+use super::limit::AskedLimits;
 use super::message::Message;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
@@ -40,6 +41,7 @@ pub struct ChatRequest<'a> {
     pub(super) verbosity: Option<Cow<'a, str>>,
     pub(super) service_tier: Option<Tier>,
     pub(super) stop: Vec<String>,
+    pub(super) limits: AskedLimits,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
     /// Members that are ignored and could have mattered, in order.
@@ -110,6 +112,7 @@ impl<'a> ChatRequest<'a> {
             verbosity: None,
             service_tier: None,
             stop: Vec::new(),
+            limits: AskedLimits::default(),
             prompt_cache_key: None,
             user: None,
             ignored: Vec::new(),
@@ -136,6 +139,10 @@ impl<'a> ChatRequest<'a> {
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
             "service_tier" => self.take_tier(name, field)?,
+            _ if AskedLimits::has(name) => {
+                self.limits.take(name, field)?;
+                self.ignore(name);
+            }
             _ => {
                 if is_ignored(name, field)? {
                     self.ignore(name);
@@ -206,7 +213,7 @@ impl<'a> Reasoning<'a> {
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     let unsupported = |message: &str| Refusal::unsupported_parameter(name, message);
     match name {
-        "max_tokens" | "max_completion_tokens" | "seed" => field.number().map(|_| true),
+        "seed" => field.number().map(|_| true),
         "temperature" | "top_p" => Ok(differs(field.number()?, 1.0)),
         "frequency_penalty" | "presence_penalty" => Ok(differs(field.number()?, 0.0)),
         "logit_bias" => Ok(!field.object()?.is_empty()),

@@ -11,6 +11,7 @@ use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
 use super::step::Step;
 use super::stop::StopMatcher;
 use crate::protocol::text::RawText;
+use crate::protocol::tokens::{Meter, Segment};
 use crate::protocol::{Reply, Sink};
 
 /// A blank line, escaped.
@@ -32,6 +33,8 @@ pub(super) struct Shown {
     open_call: Option<(usize, Envelope)>,
     images: usize,
     stop: StopMatcher,
+    /// Counts what is shown, where the client's limit is enforced.
+    pub(super) meter: Option<Meter>,
 }
 
 impl Shown {
@@ -47,6 +50,7 @@ impl Shown {
             open_call: None,
             images: 0,
             stop: StopMatcher::new(&shape.stop),
+            meter: shape.token_limit.map(Meter::new),
         }
     }
 
@@ -102,7 +106,7 @@ impl ChatReply {
         match step {
             Step::Text { part, text } => self.show_text(item, *part, text, sink),
             Step::TextEnd => self.flush(sink),
-            Step::Refusal(text) => self.show_refusal(text, sink),
+            Step::Refusal(text) => self.show_refusal(item, text, sink),
             Step::Reasoning { part, text } => self.show_reasoning(item, *part, text, sink),
             Step::Citation { part, citation } => {
                 self.open(sink);
@@ -127,6 +131,20 @@ impl ChatReply {
             self.put_content(BLANK_LINE, sink);
         }
         self.offset(item, part);
+        match self.admit(Segment::Text(item), text) {
+            ControlFlow::Continue(text) => self.show_admitted(text, sink),
+            ControlFlow::Break(text) => {
+                self.show_admitted(text, sink);
+                if !self.is_finished() {
+                    self.flush(sink);
+                    self.limit(sink);
+                }
+            }
+        }
+    }
+
+    /// Shows text up to a stop sequence.
+    fn show_admitted(&mut self, text: &str, sink: &mut impl Sink<Self>) {
         if self.shown.stop.is_idle() {
             return self.put_content(text, sink);
         }
@@ -162,11 +180,30 @@ impl ChatReply {
         }
     }
 
-    fn show_refusal(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+    fn show_refusal(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
         self.open(sink);
         self.end_thinking("</think>", sink);
-        self.shown.characters += RawText::from_escaped(text).scalar_count();
-        sink.put(self, &Chunk::Refusal(text));
+        self.put_within_limit(Segment::Refusal(item), text, Chunk::Refusal, sink);
+    }
+
+    /// Shows a text that nothing but the limit ends.
+    fn put_within_limit<'t>(
+        &mut self,
+        segment: Segment,
+        text: &'t str,
+        chunk: impl Fn(&'t str) -> Chunk<'t>,
+        sink: &mut impl Sink<Self>,
+    ) {
+        let admitted = self.admit(segment, text);
+        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
+        if !text.is_empty() {
+            self.shown.characters += RawText::from_escaped(text).scalar_count();
+            sink.put(self, &chunk(text));
+        }
+        if admitted.is_break() {
+            self.flush(sink);
+            self.limit(sink);
+        }
     }
 
     fn show_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
@@ -221,8 +258,7 @@ impl ChatReply {
 
     fn show_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
         let Some((index, envelope)) = self.shown.open_call else { return };
-        self.shown.characters += RawText::from_escaped(text).scalar_count();
-        sink.put(self, &Chunk::CallText { index, envelope, text });
+        self.put_within_limit(Segment::Call(index), text, |text| Chunk::CallText { index, envelope, text }, sink);
     }
 
     fn show_image(&mut self, format: &str, base64: &str, sink: &mut impl Sink<Self>) {

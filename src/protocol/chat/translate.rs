@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::extent;
 use super::format::{self, Format};
 use super::history::{self, History};
+use super::limit::AskedLimits;
 use super::options::Options;
 use super::reply::{CallStyle, Shape};
 use super::request::{ChatRequest, Tier};
@@ -16,6 +17,7 @@ use crate::protocol::conversation::cache;
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::pairing::Reach;
 use crate::protocol::model::{Choice, Effort};
+use crate::protocol::tokens::TokenLimit;
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -40,6 +42,10 @@ pub fn translate<'a>(
 ) -> Result<Translation<'a>, ProxyError> {
     let name = model_name(&request, context)?;
     let choice = context.models.resolve(&name);
+    let token_limit = request.limits.settle(options.token_limit)?;
+    if options.token_limit == TokenLimit::Enforce {
+        request.ignored.retain(|member| !AskedLimits::has(member));
+    }
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
 
     let (calls, toolbox) = tools(&mut request);
@@ -77,8 +83,13 @@ pub fn translate<'a>(
         names: toolbox.renamed,
         flat_custom_tools: toolbox.flat_custom_tools,
         reasoning: options.reasoning,
-        prompt_characters: if request.stop.is_empty() { 0 } else { extent::characters(&upstream) },
+        prompt_characters: if request.stop.is_empty() && token_limit.is_none() {
+            0
+        } else {
+            extent::characters(&upstream)
+        },
         stop: request.stop,
+        token_limit,
     };
     Ok(Translation { upstream, mode: request.mode, shape })
 }
