@@ -19,7 +19,7 @@ use tracing::Instrument;
 use super::gate::KeyName;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
-use super::{Services, body, drive};
+use super::{Services, body, drive, nesting};
 use crate::error::ProxyError;
 use crate::protocol::{Context, Dialect, Mode, Warnings};
 use crate::upstream::{Answer, Hints};
@@ -73,6 +73,7 @@ where
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        nesting::check(&body)?;
         let models = self.services.models();
         let mut context = Context {
             headers: &parts.headers,

@@ -126,12 +126,13 @@ impl Script {
 
     /// One event, as a chunk of its own.
     pub(crate) fn event(self, data: &str) -> Self {
-        self.chunk(&format!("data: {data}\n\n"))
+        self.chunk(format!("data: {data}\n\n"))
     }
 
     /// Any bytes of a body, as a chunk or frame of their own.
-    pub(crate) fn chunk(self, bytes: &str) -> Self {
-        if bytes.is_empty() { self } else { self.then(Step::Data(bytes.as_bytes().to_vec())) }
+    pub(crate) fn chunk(self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        if bytes.is_empty() { self } else { self.then(Step::Data(bytes.to_vec())) }
     }
 
     /// Waits for the gate.
