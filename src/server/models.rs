@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -71,9 +72,11 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
 /// `GET /v1/models/{id}`: any name that a request could use for a model of the catalogue.
 pub(super) async fn retrieve(
     State(services): State<Arc<Services>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
+    // Bytes that are no text are the name of no model either.
+    let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
     let models = services.models();
     match find(&models, &id) {
         Some(model) => json(&Entry::new(&id, model)),
