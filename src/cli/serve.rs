@@ -28,6 +28,8 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
     }
     let mut parts = Parts::of(&config);
     let demo = if arguments.demo { Some(simulate(&mut config, &mut parts).await?) } else { None };
+    // Before anybody is told that we run: a signal in between would kill us with the run file in place.
+    let stop = stop_on_signal()?;
     let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
     let base_url = base_url(server.addresses());
     let Parts { http, store, authority, clock } = parts;
@@ -45,7 +47,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
         backend,
     };
     tokio::select! {
-        () = server.run(services, stop_on_signal()?) => {}
+        () = server.run(services, stop) => {}
         () = upstream.keep_catalogue() => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
