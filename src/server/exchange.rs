@@ -19,8 +19,9 @@ use tracing::Instrument;
 use super::gate::KeyName;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
-use super::{Services, body, drive, nesting};
-use crate::error::ProxyError;
+use super::{Services, body, drive, models, nesting};
+use crate::error::{Fault, ProxyError};
+use crate::protocol::model::Models;
 use crate::protocol::{Context, Dialect, Mode, Warnings};
 use crate::upstream::{Answer, Hints};
 
@@ -87,7 +88,9 @@ where
             record.planned(&plan.upstream.model, plan.mode);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let answer = self.services.upstream.open(plan.upstream, &Hints { originator }).instrument(span).await?;
+        let slug = plan.upstream.model.to_string();
+        let opened = self.services.upstream.open(plan.upstream, &Hints { originator }).instrument(span).await;
+        let answer = opened.map_err(|error| explained(error, &models, &slug))?;
         let mut warnings = context.warnings;
         answer.warnings.iter().for_each(|token| warnings.note(token));
         self.deliver(plan.mode, plan.reply, answer, &warnings, record).await
@@ -110,7 +113,8 @@ where
                 stream_response(Body::new(drive))
             }
             Mode::Document => {
-                let document = drive::document(events, reply, record.insert(open)).await?;
+                let document = drive::document(events, reply, record.insert(open)).await;
+                let document = document.map_err(|error| with_headers(error, &headers))?;
                 record.take();
                 json_response(StatusCode::OK, document)
             }
@@ -124,15 +128,36 @@ where
     }
 }
 
+/// Names the model that may have been meant, where the backend does not know the one asked for.
+fn explained(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error
+        && failure.fault == Fault::ModelNotFound
+    {
+        failure.message.push_str(&models::hint(models, slug));
+    }
+    error
+}
+
+/// A failure in the middle of an answer passes on what the answer would have.
+fn with_headers(mut error: ProxyError, headers: &HeaderMap) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error {
+        failure.headers.clone_from(headers);
+    }
+    error
+}
+
 fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
-    let (status, headers, body) = D::face(error, &id.0);
+    let (status, mut headers, body) = D::face(error, &id.0);
+    if let ProxyError::Upstream(failure) = error {
+        headers.extend(failure.headers.clone());
+    }
     if let Some(mut record) = record {
         record.refused(status, "refused");
     }
     if status.is_server_error() {
-        tracing::warn!(error = %error, "request failed");
+        tracing::warn!(error = error.loggable(), "request failed");
     } else {
-        tracing::debug!(error = %error, "request refused");
+        tracing::debug!(error = error.loggable(), "request refused");
     }
     faced(status, headers, body)
 }

@@ -6,7 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Services;
@@ -88,8 +88,13 @@ fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
     models.catalogue.find(&models.resolve(name).slug)
 }
 
+/// The name that may have been meant, to be put behind a message.
+pub(super) fn hint(models: &Models, id: &str) -> String {
+    models.suggest(id).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
+}
+
 fn unknown_model(models: &Models, id: &str) -> ProxyError {
-    let hint = models.suggest(id).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+    let hint = hint(models, id);
     ProxyError::Upstream(Box::new(UpstreamFailure {
         fault: Fault::ModelNotFound,
         status: None,
@@ -99,6 +104,7 @@ fn unknown_model(models: &Models, id: &str) -> ProxyError {
         request_id: None,
         retry_after: None,
         resets_at: None,
+        headers: HeaderMap::new(),
     }))
 }
 
