@@ -143,7 +143,7 @@ impl Upstream {
             };
             let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
             let cause = error.loggable();
-            tracing::info!(cause, change = ?retry.change, wait = ?retry.after, "trying upstream again");
+            tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
             match retry.change {
                 Change::Nothing => sleep(retry.after).await,
                 Change::FreshToken => bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?,
