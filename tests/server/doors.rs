@@ -22,7 +22,11 @@ async fn a_web_page_reaches_nothing() {
         (ask.clone().header("origin", "null"), 403, "foreign_origin"),
         (ask.clone().header("origin", "http://localhost:3000"), 403, "foreign_origin"),
         (ask.clone().header("host", "rebound.invalid"), 403, "foreign_host"),
-        (ask.clone().header("host", "rebound.invalid:80").header("origin", "http://rebound.invalid"), 403, "foreign_host"),
+        (
+            ask.clone().header("host", "rebound.invalid:80").header("origin", "http://rebound.invalid"),
+            403,
+            "foreign_host",
+        ),
         (ask.clone().header("content-type", "text/plain"), 415, "unsupported_content_type"),
         (ask.clone().without("content-type"), 415, "unsupported_content_type"),
         (
@@ -102,7 +106,8 @@ async fn each_header_may_carry_the_key_and_opens_any_host_name() {
 async fn what_the_client_signs_in_with_is_never_forwarded() {
     let bench = keyed().await;
     let ask = Ask::chat(&chat()).header("authorization", &format!("Bearer {KEY}")).header("x-api-key", KEY);
-    let ask = ask.header("api-key", KEY).header("cookie", "c=client-cookie").header("chatgpt-account-id", "client-account");
+    let ask =
+        ask.header("api-key", KEY).header("cookie", "c=client-cookie").header("chatgpt-account-id", "client-account");
     assert_eq!(ask.send(&bench.proxy).await.status, 200);
     let sent = bench.upstream.requests("/responses").remove(0);
     assert_eq!(sent.header("authorization"), "Bearer at_secret");

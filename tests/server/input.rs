@@ -1,5 +1,6 @@
 //! Bad requests: an error object with the right status, never a 5xx, never a hang.
 
+use async_compression::Level;
 use async_compression::tokio::write::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -7,6 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use crate::wire::{Answer, Ask};
 use crate::{Bench, chat, with};
 
+const FAST: Level = Level::Fastest;
 const PATH: &str = "/v1/chat/completions";
 const LIMIT_BYTES: usize = 64 * 1024;
 
@@ -27,9 +29,23 @@ async fn assert_invalid(bench: &Bench, body: impl Into<Vec<u8>>, param: Option<&
 async fn what_is_no_json_object_is_refused() {
     let bench = Bench::new().await;
     let bodies = [
-        "", " ", "{", "nonsense", "[]", "7", "null", "\"text\"", "{}{}", "{\"model\":\"m\",}", "{'model':1}",
-        "{\"model\":\"m\"\0}", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\0b\"}]}", "\u{feff}{}", "{\"model\":NaN}",
-        "{\"model\":1e}", "{\"\\ud800\":}",
+        "",
+        " ",
+        "{",
+        "nonsense",
+        "[]",
+        "7",
+        "null",
+        "\"text\"",
+        "{}{}",
+        "{\"model\":\"m\",}",
+        "{'model':1}",
+        "{\"model\":\"m\"\0}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\0b\"}]}",
+        "\u{feff}{}",
+        "{\"model\":NaN}",
+        "{\"model\":1e}",
+        "{\"\\ud800\":}",
     ];
     for body in bodies {
         assert_invalid(&bench, body, None).await;
@@ -56,7 +72,7 @@ async fn a_wrong_member_is_named() {
         (with(chat(), "messages", user(json!([{"type": "smell"}]))), "messages[0].content[0].type"),
         (with(chat(), "stream", json!("yes")), "stream"),
         (with(chat(), "tools", json!({})), "tools"),
-        (with(chat(), "tools", json!([{"type": "function"}])), "tools[0].function"),
+        (with(chat(), "tools", json!([{"type": "function"}])), "tools[0].name"),
         (with(chat(), "stop", json!([1])), "stop[0]"),
         (with(chat(), "n", json!(2)), "n"),
         (with(chat(), "logprobs", json!(true)), "logprobs"),
@@ -90,11 +106,16 @@ async fn absurd_values_do_no_harm() {
             assert_invalid(&bench, body, None).await;
         }
     }
+    let levels = format!("{}1{}", r#"{"items":"#.repeat(100), "}".repeat(100));
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": serde_json::from_str::<Value>(&levels).unwrap()}});
+    let answer = Ask::chat(&with(chat(), "tools", json!([tool]))).send(&bench.proxy).await;
+    assert_eq!(answer.status, 200, "a deep schema is not an absurd one: {}", answer.text());
     assert_invalid(&bench, "[".repeat(100_000), None).await;
     assert_invalid(&bench, "{\"a\":".repeat(100_000), None).await;
     for number in ["1e999", "-1e999", &"9".repeat(5000), &format!("0.{}", "1".repeat(5000)), "1e-999999"] {
         for member in ["n", "temperature", "max_tokens", "seed", "unknown"] {
-            let body = format!(r#"{{"model":"gpt-5.5","messages":[{{"role":"user","content":"hi"}}],"{member}":{number}}}"#);
+            let body =
+                format!(r#"{{"model":"gpt-5.5","messages":[{{"role":"user","content":"hi"}}],"{member}":{number}}}"#);
             let answer = Ask::raw(PATH, body).send(&bench.proxy).await;
             assert!(matches!(answer.status, 200 | 400), "{member} {}: {}", answer.status, answer.text());
         }
@@ -118,7 +139,9 @@ async fn the_last_of_two_members_of_one_name_counts() {
 #[tokio::test]
 async fn an_unknown_path_and_a_wrong_method_are_told_apart() {
     let bench = Bench::new().await;
-    for path in ["/", "/v1", "/v1/nothing", "/v2/chat/completions", "/v1/chat/completions/x", "/%00", "/v1/%ff", "/..;/x"] {
+    for path in
+        ["/", "/v1", "/v1/nothing", "/v2/chat/completions", "/v1/chat/completions/x", "/%00", "/v1/%ff", "/..;/x"]
+    {
         let (status, error) = refused(&bench, Ask::get(path)).await;
         assert_eq!((status, error["code"].as_str()), (404, Some("unknown_url")), "{path}");
     }
@@ -142,7 +165,10 @@ async fn a_model_that_is_not_there_is_a_404_with_the_nearest_name() {
     let bench = Bench::new().await;
     for path in ["/v1/models/gpt-5.55", "/models/gpt-5.55"] {
         let (status, error) = refused(&bench, Ask::get(path)).await;
-        assert_eq!((status, error["code"].as_str(), error["param"].as_str()), (404, Some("model_not_found"), Some("model")));
+        assert_eq!(
+            (status, error["code"].as_str(), error["param"].as_str()),
+            (404, Some("model_not_found"), Some("model"))
+        );
         assert!(error["message"].as_str().unwrap().contains("did you mean 'gpt-5.5'?"), "{error}");
     }
     for path in ["/v1/models/%ff", "/v1/models/%ff/x"] {
@@ -179,12 +205,13 @@ async fn encode(encoding: &str, body: &[u8]) -> Vec<u8> {
         encoder.shutdown().await.unwrap();
         encoder
     }
+    let to = Vec::new();
     match encoding {
-        "gzip" => through(GzipEncoder::new(Vec::new()), body).await.into_inner(),
-        "deflate" => through(ZlibEncoder::new(Vec::new()), body).await.into_inner(),
-        "deflate, bare" => through(DeflateEncoder::new(Vec::new()), body).await.into_inner(),
-        "br" => through(BrotliEncoder::new(Vec::new()), body).await.into_inner(),
-        "zstd" => through(ZstdEncoder::new(Vec::new()), body).await.into_inner(),
+        "gzip" => through(GzipEncoder::with_quality(to, FAST), body).await.into_inner(),
+        "deflate" => through(ZlibEncoder::with_quality(to, FAST), body).await.into_inner(),
+        "deflate, bare" => through(DeflateEncoder::with_quality(to, FAST), body).await.into_inner(),
+        "br" => through(BrotliEncoder::with_quality(to, FAST), body).await.into_inner(),
+        "zstd" => through(ZstdEncoder::with_quality(to, FAST), body).await.into_inner(),
         other => panic!("{other}"),
     }
 }
@@ -253,7 +280,7 @@ async fn the_limit_holds_for_the_decoded_body() {
         assert_too_large(&Ask::raw(PATH, request(size)).chunked().send(&bench.proxy).await, "chunked");
     }
     for encoding in ENCODINGS {
-        let bomb = encode(encoding, &request(20_000_000)).await;
+        let bomb = encode(encoding, &request(5_000_000)).await;
         assert!(bomb.len() < LIMIT_BYTES, "{encoding}");
         assert_too_large(&encoded(encoding, bomb).send(&bench.proxy).await, encoding);
         let body = encode(encoding, &request(LIMIT_BYTES)).await;
@@ -264,10 +291,19 @@ async fn the_limit_holds_for_the_decoded_body() {
 
 #[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
-    let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-1")).await;
+    let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-1").setting("limits.body", "1MiB")).await;
     let long = with(chat(), "user", json!("x".repeat(8_000_000)));
-    for _ in 0..5 {
-        let answer = Ask::chat(&long).send(&bench.proxy).await;
-        assert_eq!((answer.status, answer.error()["code"].as_str()), (401, Some("invalid_api_key")));
+    let (stranger, other) = (Ask::chat(&long), Ask::chat(&long).header("api-key", "sk-1"));
+    for (ask, status) in [
+        (stranger.clone(), 401),
+        (stranger.chunked(), 401),
+        (other.clone(), 413),
+        (other.clone().chunked(), 413),
+        (other.header("content-encoding", "compress"), 415),
+    ] {
+        // Like most programs, it looks for the answer when it has sent everything.
+        let answer = ask.fire(&bench.proxy).await.open().await.rest().await;
+        assert_eq!(answer.status, status);
+        answer.error();
     }
 }

@@ -2,19 +2,27 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+mod answers;
 #[path = "../support/authority.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
 mod authority;
+#[path = "../replies/cases.rs"]
+#[expect(dead_code, reason = "the binary finds out the form of an answer by itself")]
+mod cases;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod demo;
 mod doors;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
 mod fake;
 mod input;
+mod lifecycle;
 #[path = "../support/proxy.rs"]
 mod proxy;
+mod secrets;
+mod sign_in;
 mod wire;
 
 use std::time::Duration;
@@ -31,7 +39,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const CREATED: &str =
     r#"{"type":"response.created","response":{"id":"resp_1","created_at":1700000000,"model":"gpt-5.5"}}"#;
 const ADDED: &str = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message","id":"msg_1","role":"assistant","content":[]}}"#;
-const DELTA: &str = r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"item_id":"msg_1","delta":"Grüße 👋"}"#;
+const DELTA: &str =
+    r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"item_id":"msg_1","delta":"Grüße 👋"}"#;
 const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"resp_1","created_at":1700000000,"model":"gpt-5.5","status":"completed","usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5}}}"#;
 /// A whole answer.
 const WHOLE: [&str; 4] = [CREATED, ADDED, DELTA, COMPLETED];

@@ -1,5 +1,6 @@
 //! An HTTP client that sends exactly what it is told, and shows exactly what came back.
 
+use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
@@ -98,12 +99,12 @@ impl Ask {
         let is_named = self.headers.iter().any(|(name, _)| name == "host");
         let host = (!is_named).then(|| ("host".to_owned(), proxy.authority().to_owned()));
         for (name, value) in host.iter().chain(&self.headers) {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
         match self.length {
             Length::Counted if self.body.is_empty() => {}
-            Length::Counted => head.push_str(&format!("content-length: {}\r\n", self.body.len())),
-            Length::Chunked => head.push_str("transfer-encoding: chunked\r\n"),
+            Length::Counted => write!(head, "content-length: {}\r\n", self.body.len()).unwrap(),
+            Length::Chunked => head += "transfer-encoding: chunked\r\n",
         }
         head + "connection: close\r\n\r\n"
     }

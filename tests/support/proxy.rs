@@ -3,7 +3,7 @@
 //! Nothing of the machine's own settings reaches it. Its log is gathered line by line, so that a
 //! test can wait for what it says, and for its end.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct TestProxy {
     child: Child,
     base: String,
     said: watch::Receiver<Said>,
-    home: Arc<TempDir>,
+    _home: Arc<TempDir>,
 }
 
 /// What a process has said on standard error.
@@ -68,9 +68,11 @@ impl Launch {
         self
     }
 
-    /// A file in the home directory.
+    /// A file in the home directory, its owner's alone.
     pub(crate) fn file(self, name: &str, content: &str) -> Self {
-        std::fs::write(self.home().join(name), content).unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(self.home()).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file.persist(self.home().join(name)).unwrap();
         self
     }
 
@@ -92,7 +94,7 @@ impl Launch {
         std::thread::Builder::new().spawn(move || listen(lines, &said, &ready)).unwrap();
         let base = is_ready.recv_timeout(PATIENCE);
         let base = base.unwrap_or_else(|_| panic!("no ready line: {}", heard.borrow().text));
-        TestProxy { child, base, said: heard, home: Arc::clone(&self.home) }
+        TestProxy { child, base, said: heard, _home: Arc::clone(&self.home) }
     }
 
     fn prepared(&self) -> Command {
@@ -129,10 +131,6 @@ impl TestProxy {
         self.base.trim_start_matches("http://")
     }
 
-    pub(crate) fn home(&self) -> &Path {
-        self.home.path()
-    }
-
     pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
     }
@@ -144,8 +142,13 @@ impl TestProxy {
 
     /// Waits until it has said something; fails when it takes longer than `limit`.
     pub(crate) async fn says(&self, text: &str, limit: Duration) {
+        self.says_times(text, 1, limit).await;
+    }
+
+    /// Waits until it has said something that often.
+    pub(crate) async fn says_times(&self, text: &str, count: usize, limit: Duration) {
         let mut said = self.said.clone();
-        let heard = timeout(limit, said.wait_for(|said| said.text.contains(text))).await.is_ok();
+        let heard = timeout(limit, said.wait_for(|said| said.text.matches(text).count() >= count)).await.is_ok();
         assert!(heard, "not said within {limit:?}: {text}\n{}", self.log());
     }
 
