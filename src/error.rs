@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::bearer::AuthError;
 
 /// Anything that ends a client's request without a whole answer.
@@ -114,6 +116,25 @@ pub enum ProxyError {
     Internal,
 }
 
+impl ProxyError {
+    /// The error as it may stand in a log: what the backend or the client wrote, which may repeat
+    /// the prompt, is left out.
+    #[must_use]
+    pub fn loggable(&self) -> String {
+        match self {
+            Self::Upstream(failure) => {
+                let (status, code) = (failure.status.unwrap_or_default(), failure.code.as_deref().unwrap_or_default());
+                format!("{:?} {status} {code}", failure.fault).trim_end().to_owned()
+            }
+            Self::Refused(refusal) => {
+                let (code, param) = (refusal.code.unwrap_or("invalid"), refusal.param.as_deref().unwrap_or("the body"));
+                format!("{code}: {param}")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// What an upstream wait was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -204,6 +225,8 @@ pub struct UpstreamFailure {
     pub retry_after: Option<Duration>,
     /// When an exhausted quota comes back, in unix seconds.
     pub resets_at: Option<u64>,
+    /// Headers that the client may see: the quota headers (`x-codex-…`) and their like.
+    pub headers: HeaderMap,
 }
 
 /// The classes of upstream failure (statuses and codes: the tables of the error research, 2 and 3).

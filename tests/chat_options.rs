@@ -6,7 +6,7 @@
 #[expect(dead_code, reason = "the tests of the upstream client use the rest")]
 mod fake;
 #[path = "support/proxy.rs"]
-#[expect(dead_code, unreachable_pub, clippy::string_slice, reason = "the tests of the command line use the rest")]
+#[expect(dead_code, reason = "the tests of the command line use the rest")]
 mod proxy;
 
 use std::time::Duration;
@@ -32,11 +32,10 @@ struct Bench {
 impl Bench {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let fake = FakeUpstream::start().await;
-        let launch =
-            Launch::new().file("credentials.json", CREDENTIALS).setting("CODEX_PROXY_UPSTREAM_URL", fake.url());
-        let launch = settings.iter().fold(launch, |launch, (name, value)| launch.setting(name, *value));
+        let launch = Launch::new().file("credentials.json", CREDENTIALS).setting("upstream.url", &fake.url());
+        let launch = settings.iter().fold(launch, |launch, (name, value)| launch.setting(name, value));
         let proxy = launch.start();
-        let endpoint = Endpoint::parse(&proxy.url("/v1"), Trust::KnownHosts).unwrap();
+        let endpoint = Endpoint::parse(&format!("http://{}/v1", proxy.authority()), Trust::KnownHosts).unwrap();
         let settings = Settings { connect_timeout: 5 * SECOND, ca_file: None, proxy: None };
         let http = HttpClient::new(settings).to(&endpoint).await.unwrap().clone();
         Self { fake, proxy, http }
@@ -47,7 +46,7 @@ impl Bench {
     }
 
     async fn ask_with_key(&self, request: &Value, key: &str) -> Answer {
-        let url = self.proxy.url("/v1/chat/completions");
+        let url = format!("http://{}/v1/chat/completions", self.proxy.authority());
         let sent = self.http.post(url).bearer_auth(key).header("content-type", "application/json");
         let response = sent.body(request.to_string()).send().await.unwrap();
         let warnings = response.headers().get("x-proxy-warnings").map(|value| value.to_str().unwrap().to_owned());
@@ -125,7 +124,7 @@ fn answer_with_calls() -> Script {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_ends_the_answer_and_the_call_upstream() {
-    let bench = Bench::start(&[("CODEX_PROXY_CHAT_TOKEN_LIMIT", "enforce")]).await;
+    let bench = Bench::start(&[("chat.token_limit", "enforce")]).await;
     let endless = || Script::stream(&[]).event(CREATED).event(&text("one two")).event(&text(" three four")).hang();
     bench.fake.on("/responses", endless());
     let mut request = asking();
@@ -147,7 +146,7 @@ async fn a_limit_ends_the_answer_and_the_call_upstream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_is_refused_where_that_is_asked_for() {
-    let bench = Bench::start(&[("CODEX_PROXY_CHAT_TOKEN_LIMIT", "reject")]).await;
+    let bench = Bench::start(&[("chat.token_limit", "reject")]).await;
     let mut request = asking();
     request["max_completion_tokens"] = json!(3);
     let answer = bench.ask(&request).await;
@@ -159,7 +158,7 @@ async fn a_limit_is_refused_where_that_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reasoning_goes_back_before_the_call_it_led_to() {
-    let bench = Bench::start(&[("CODEX_PROXY_CHAT_REASONING_REPLAY", "true")]).await;
+    let bench = Bench::start(&[("chat.reasoning_replay", "true")]).await;
     bench.fake.on("/responses", answer_with_calls());
     for mode in [false, true] {
         let mut request = asking();
@@ -192,7 +191,7 @@ async fn reasoning_goes_back_before_the_call_it_led_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_id_that_is_changed_for_the_backend_is_found_all_the_same() {
-    let bench = Bench::start(&[("CODEX_PROXY_CHAT_REASONING_REPLAY", "true")]).await;
+    let bench = Bench::start(&[("chat.reasoning_replay", "true")]).await;
     let long = format!("call_{}", "x".repeat(70));
     bench.fake.on("/responses", Script::events(&[CREATED, &done(0, &thought("rs_1")), &call(1, &long), COMPLETED]));
     bench.ask(&asking()).await;
@@ -202,8 +201,8 @@ async fn a_call_id_that_is_changed_for_the_backend_is_found_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reasoning_stays_with_its_client_key() {
-    let keys = ("CODEX_PROXY_API_KEYS", "one,two");
-    let bench = Bench::start(&[("CODEX_PROXY_CHAT_REASONING_REPLAY", "true"), keys]).await;
+    let keys = ("api_keys", "one,two");
+    let bench = Bench::start(&[("chat.reasoning_replay", "true"), keys]).await;
     bench.fake.on("/responses", answer_with_calls());
     bench.ask_with_key(&asking(), "one").await;
     bench.ask_with_key(&answering(None, &["call_a"]), "two").await;
@@ -214,7 +213,7 @@ async fn reasoning_stays_with_its_client_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reasoning_that_can_not_be_read_is_dropped_once_and_forgotten() {
-    let bench = Bench::start(&[("CODEX_PROXY_CHAT_REASONING_REPLAY", "true")]).await;
+    let bench = Bench::start(&[("chat.reasoning_replay", "true")]).await;
     let refusal = Script::json(400, r#"{"error":{"code":"invalid_encrypted_content","message":"no"}}"#);
     bench.fake.on("/responses", answer_with_calls());
     bench.fake.on("/responses", refusal);
@@ -231,7 +230,7 @@ async fn reasoning_that_can_not_be_read_is_dropped_once_and_forgotten() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reasoning_of_an_answer_that_was_cut_is_not_kept() {
-    let bench = Bench::start(&[("CODEX_PROXY_CHAT_REASONING_REPLAY", "true")]).await;
+    let bench = Bench::start(&[("chat.reasoning_replay", "true")]).await;
     let cut = Script::stream(&[]).event(CREATED).event(&done(0, &thought("rs_1"))).event(&call(1, "call_a")).cut();
     bench.fake.on("/responses", cut);
     bench.fake.on("/responses", Script::events(&[CREATED, &text("fine"), COMPLETED]));

@@ -233,6 +233,7 @@ mod tests {
             request_id: None,
             retry_after: None,
             resets_at: None,
+            headers: http::HeaderMap::new(),
         }))
     }
 

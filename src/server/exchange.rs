@@ -21,9 +21,10 @@ use super::gate::KeyName;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
 use super::recall::Recall;
-use super::{Services, body, drive};
-use crate::error::ProxyError;
+use super::{Services, body, drive, models, nesting};
+use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope};
+use crate::protocol::model::Models;
 use crate::protocol::{Context, Dialect, Mode, Reply, Warnings, tokens};
 use crate::upstream::{Answer, Hints};
 
@@ -79,6 +80,7 @@ where
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        nesting::check(&body)?;
         let models = self.services.models();
         let mut context = Context {
             headers: &parts.headers,
@@ -96,9 +98,11 @@ where
             recall.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let slug = plan.upstream.model.to_string();
         let hints = Hints { originator };
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
-        let (answer, ()) = tokio::try_join!(opening, make_ready(&plan.reply))?;
+        let opened = tokio::try_join!(opening, make_ready(&plan.reply));
+        let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
         if let Some(recall) = &recall {
             recall.heed(&answer.warnings);
         }
@@ -133,7 +137,8 @@ where
                 stream_response(Body::new(drive))
             }
             Mode::Document => {
-                let document = drive::document(events, passage, record.insert(open)).await?;
+                let document = drive::document(events, passage, record.insert(open)).await;
+                let document = document.map_err(|error| with_headers(error, &headers))?;
                 record.take();
                 json_response(StatusCode::OK, document)
             }
@@ -155,15 +160,36 @@ async fn make_ready(reply: &impl Reply) -> Result<(), ProxyError> {
     tokio::task::spawn_blocking(tokens::load).await.map_err(|_| ProxyError::Internal)
 }
 
+/// Names the model that may have been meant, where the backend does not know the one asked for.
+fn explained(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error
+        && failure.fault == Fault::ModelNotFound
+    {
+        failure.message.push_str(&models::hint(models, slug));
+    }
+    error
+}
+
+/// A failure in the middle of an answer passes on what the answer would have.
+fn with_headers(mut error: ProxyError, headers: &HeaderMap) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error {
+        failure.headers.clone_from(headers);
+    }
+    error
+}
+
 fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
-    let (status, headers, body) = D::face(error, &id.0);
+    let (status, mut headers, body) = D::face(error, &id.0);
+    if let ProxyError::Upstream(failure) = error {
+        headers.extend(failure.headers.clone());
+    }
     if let Some(mut record) = record {
         record.refused(status, "refused");
     }
     if status.is_server_error() {
-        tracing::warn!(error = %error, "request failed");
+        tracing::warn!(error = error.loggable(), "request failed");
     } else {
-        tracing::debug!(error = %error, "request refused");
+        tracing::debug!(error = error.loggable(), "request refused");
     }
     faced(status, headers, body)
 }

@@ -11,6 +11,7 @@ mod exchange;
 mod gate;
 mod listen;
 mod models;
+mod nesting;
 mod observe;
 mod paths;
 mod probes;
