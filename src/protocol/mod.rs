@@ -9,8 +9,10 @@
 //!
 //! No async, files, environment, sockets, clock, randomness or logging below this module: the same
 //! request gives the same upstream bytes, and the same upstream events give the same answer.
-//! A dialect never imports another; what Chat and Messages share is `conversation`.
+//! A dialect never imports another; what they share is `conversation` on the way there, `answer` on
+//! the way back.
 
+mod answer;
 pub mod chat;
 pub mod codex;
 pub mod conversation;

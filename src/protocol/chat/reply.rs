@@ -1,6 +1,6 @@
 //! The machine that turns upstream events into Chat chunks.
 //!
-//! An event passes three stations: [`super::arrive`] finds its item and what of it is new, the
+//! An event passes three stations: `answer` finds its item and what of it is new, the
 //! gate lets one call through at a time, [`super::show`] says it to the client. The machine waits
 //! for nothing and draws nothing: ids and times come from the backend. An answer that was cut or
 //! is damaged ends in an error, never in a finish reason.
@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::chunk::{Chunk, FinishReason, Identity, Template};
+use super::chunk::{Chunk, FinishReason, Template};
 use super::document::Draft;
-use super::items::Items;
 use super::show::Shown;
-use super::step::Gate;
-use super::usage;
 use crate::error::ProxyError;
+use crate::protocol::answer::arrive::Arrival;
+use crate::protocol::answer::identity::Identity;
+use crate::protocol::answer::items::Items;
+use crate::protocol::answer::step::{Gate, Step};
+use crate::protocol::answer::usage;
 use crate::protocol::codex::{ResponseObject, Usage};
-use crate::protocol::text::Str;
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
 
 /// What the request decides about the form of the answer.
@@ -126,16 +127,8 @@ impl ChatReply {
         if self.identity.is_some() {
             return;
         }
-        let id = response.id.as_ref().map(Str::as_str);
-        // Without `created`, the id of an item serves: also the backend's, also the same each time.
-        let id = id.or(self.items.first_id()).unwrap_or("unknown");
-        let id = id.split_once('_').map_or(id, |(_, rest)| rest);
-        self.identity = Some(Identity {
-            id: format!("chatcmpl-{id}"),
-            created: response.created_at.unwrap_or(0),
-            model: self.shape.model.clone(),
-            service_tier: self.tier(response),
-        });
+        let identity = Identity::new("chatcmpl", &self.shape.model, response, &self.items);
+        self.identity = Some(Identity { service_tier: self.tier(response), ..identity });
     }
 
     /// The tier to show: before one is chosen the backend says `auto`, which Chat does not know.
@@ -210,6 +203,16 @@ impl ChatReply {
     fn is_missing(&self) -> bool {
         let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
         has_output && !self.shown.has_output() && self.gate.open().is_none()
+    }
+}
+
+impl Arrival for ChatReply {
+    fn items(&mut self) -> &mut Items {
+        &mut self.items
+    }
+
+    fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
+        self.show(item, step, sink);
     }
 }
 

@@ -12,11 +12,10 @@ use super::message::Message;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Mode;
+use crate::protocol::answer::stop;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::model::Effort;
-
-const MAX_STOPS: usize = 4;
 
 /// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
 const MAX_IGNORED: usize = 64;
@@ -71,8 +70,7 @@ pub(super) enum Tier {
 /// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
-    let envelope = Envelope::parse(text).map_err(|error| not_an_object(&error))?;
+    let envelope = Envelope::of_body(body)?;
     let mut request = ChatRequest::empty();
     for (name, raw) in envelope.members() {
         if raw.get() != "null" {
@@ -80,15 +78,6 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
         }
     }
     request.check()
-}
-
-/// Never repeats the body: an error may be logged, a prompt may not.
-fn not_an_object(error: &serde_json::Error) -> ProxyError {
-    if error.is_data() {
-        return Refusal::body("the request body must be a JSON object");
-    }
-    let (line, column) = (error.line(), error.column());
-    Refusal::body(format!("the request body is not valid JSON (line {line}, column {column})"))
 }
 
 impl<'a> ChatRequest<'a> {
@@ -132,7 +121,7 @@ impl<'a> ChatRequest<'a> {
             "reasoning_effort" => self.effort = Some(effort(field)?),
             "reasoning" => self.reasoning = Reasoning::read(field)?,
             "verbosity" => self.verbosity = Some(verbosity(field)?),
-            "stop" => self.stop = stops(field)?,
+            "stop" => self.stop = stop::read(field)?,
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
             "service_tier" => self.take_tier(name, field)?,
@@ -207,11 +196,11 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     let unsupported = |message: &str| Refusal::unsupported_parameter(name, message);
     match name {
         "max_tokens" | "max_completion_tokens" | "seed" => field.number().map(|_| true),
-        "temperature" | "top_p" => Ok(differs(field.number()?, 1.0)),
-        "frequency_penalty" | "presence_penalty" => Ok(differs(field.number()?, 0.0)),
+        "temperature" | "top_p" => field.differs_from(1.0),
+        "frequency_penalty" | "presence_penalty" => field.differs_from(0.0),
         "logit_bias" => Ok(!field.object()?.is_empty()),
         "store" => field.flag(),
-        "n" if differs(field.number()?, 1.0) => {
+        "n" if field.differs_from(1.0)? => {
             Err(Refusal::unsupported_value(name, "only one choice (n = 1) is supported by this backend"))
         }
         "logprobs" if field.flag()? => Err(unsupported("log probabilities are not available on this backend")),
@@ -236,13 +225,8 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     }
 }
 
-fn differs(number: f64, usual: f64) -> bool {
-    (number - usual).abs() > f64::EPSILON
-}
-
 fn has_audio(modalities: &Field<'_, '_>) -> Result<bool, ProxyError> {
-    let names = texts(modalities)?;
-    Ok(names.iter().any(|name| name == "audio"))
+    Ok(modalities.texts()?.iter().any(|name| name == "audio"))
 }
 
 fn each<'a, T>(
@@ -251,11 +235,6 @@ fn each<'a, T>(
 ) -> Result<Vec<T>, ProxyError> {
     let elements = list.list()?;
     elements.into_iter().enumerate().map(|(index, raw)| read(&list.element(index, raw))).collect()
-}
-
-fn texts<'a>(list: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
-    let elements = list.list()?;
-    elements.into_iter().enumerate().map(|(index, raw)| list.element(index, raw).text()).collect()
 }
 
 fn messages<'a>(list: &Field<'a, '_>) -> Result<Vec<Message<'a>>, ProxyError> {
@@ -274,19 +253,4 @@ fn verbosity<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     } else {
         Err(field.invalid("must be one of 'low', 'medium' and 'high'"))
     }
-}
-
-fn stops(field: &Field<'_, '_>) -> Result<Vec<String>, ProxyError> {
-    let words = if field.is_text() {
-        vec![field.text()?]
-    } else if field.is_list() {
-        if field.list()?.len() > MAX_STOPS {
-            let message = format!("'{field}' must have at most {MAX_STOPS} elements");
-            return Err(Refusal::coded("array_above_max_length", field.to_string(), message));
-        }
-        texts(field)?
-    } else {
-        return Err(field.must_be("a string or an array of strings"));
-    };
-    Ok(words.into_iter().filter(|word| !word.is_empty()).map(Cow::into_owned).collect())
 }

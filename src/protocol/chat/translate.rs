@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::extent;
 use super::format::{self, Format};
 use super::history::{self, History};
 use super::options::Options;
@@ -12,9 +11,9 @@ use super::tools::Toolbox;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Item, Part, Reasoning, Role, ServiceTier, Text, ToolChoice};
-use crate::protocol::conversation::cache;
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::pairing::Reach;
+use crate::protocol::conversation::{cache, extent};
 use crate::protocol::model::{Choice, Effort};
 use crate::protocol::{Context, Mode};
 
@@ -68,7 +67,7 @@ pub fn translate<'a>(
         prompt_cache_key: Cow::Borrowed(""),
     };
     upstream.prompt_cache_key =
-        cache_key(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
+        cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
     let shape = Shape {
         model: name,
         includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
@@ -150,28 +149,4 @@ fn service_tier(tier: Option<Tier>, is_fast: bool) -> Option<ServiceTier> {
         Some(Tier::Standard) => None,
         None => is_fast.then_some(ServiceTier::Priority),
     }
-}
-
-fn cache_key<'a>(
-    sent: Option<Cow<'a, str>>,
-    user: Option<&str>,
-    context: &Context<'_>,
-    upstream: &codex::Request<'a>,
-    first_user_text: &str,
-) -> Cow<'a, str> {
-    if let Some(key) = sent.filter(|key| !key.trim().is_empty()) {
-        return cache::fit(key);
-    }
-    if let Some(session) = cache::session(context.headers) {
-        return Cow::Owned(session);
-    }
-    let tools = serde_json::to_vec(&upstream.tools).expect("strings and raw JSON always serialise");
-    Cow::Owned(cache::derive(&[
-        context.key.unwrap_or_default().as_bytes(),
-        user.unwrap_or_default().as_bytes(),
-        upstream.model.as_bytes(),
-        upstream.instructions.as_bytes(),
-        &tools,
-        cache::without_reminders(first_user_text).as_bytes(),
-    ]))
 }

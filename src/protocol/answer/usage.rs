@@ -1,4 +1,4 @@
-//! Token counts in Chat's words. Cached tokens are part of the prompt on both sides.
+//! Token counts in OpenAI's words. Cached tokens are part of the prompt on both sides.
 
 use crate::protocol::codex::Usage;
 
@@ -6,7 +6,7 @@ use crate::protocol::codex::Usage;
 const CHARACTERS_PER_TOKEN: usize = 4;
 
 /// The object `usage`.
-pub(super) fn json(usage: &Usage) -> String {
+pub(in crate::protocol) fn json(usage: &Usage) -> String {
     let Usage { input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens } =
         usage;
     let written = cache_write_tokens.map(|tokens| format!(r#","cache_write_tokens":{tokens}"#)).unwrap_or_default();
@@ -23,7 +23,11 @@ pub(super) fn json(usage: &Usage) -> String {
 
 /// What an answer costs whose real count never came, since we hung up at a stop sequence: a token
 /// for every four characters, rounded up. Hidden reasoning is not in it.
-pub(super) fn estimate(prompt_characters: usize, answer_characters: usize, reasoning_characters: usize) -> Usage {
+pub(in crate::protocol) fn estimate(
+    prompt_characters: usize,
+    answer_characters: usize,
+    reasoning_characters: usize,
+) -> Usage {
     let tokens = |characters: usize| u64::try_from(characters.div_ceil(CHARACTERS_PER_TOKEN)).unwrap_or(u64::MAX);
     let input_tokens = tokens(prompt_characters);
     let output_tokens = tokens(answer_characters.saturating_add(reasoning_characters));
