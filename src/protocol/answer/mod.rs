@@ -11,3 +11,19 @@ pub(super) mod items;
 pub(super) mod step;
 pub(super) mod stop;
 pub(super) mod usage;
+
+use crate::error::ProxyError;
+use items::Items;
+
+/// What makes an answer useless that the backend takes for whole. `is_missing`: it was paid for, and
+/// nothing of it arrived.
+pub(super) fn damage(items: &Items, is_missing: bool) -> Option<ProxyError> {
+    let reason = if items.is_damaged() {
+        "an event could not be read, and what it held did not come again"
+    } else if is_missing {
+        "output tokens were spent and no output arrived"
+    } else {
+        return None;
+    };
+    Some(ProxyError::Damaged { reason: reason.to_owned() })
+}

@@ -18,7 +18,7 @@ use crate::protocol::answer::arrive::Arrival;
 use crate::protocol::answer::identity::Identity;
 use crate::protocol::answer::items::Items;
 use crate::protocol::answer::step::{Gate, Step};
-use crate::protocol::answer::usage;
+use crate::protocol::answer::{self, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
 
@@ -153,7 +153,7 @@ impl ChatReply {
         self.begin(response);
         self.usage = response.usage;
         self.final_tier = self.tier(response);
-        if let Some(damage) = self.damage(ending) {
+        if let Some(damage) = answer::damage(&self.items, ending == Ending::Completed && self.is_missing()) {
             return self.fail(damage, sink);
         }
         self.open(sink);
@@ -185,18 +185,6 @@ impl ChatReply {
     fn fail(&mut self, error: ProxyError, sink: &mut impl Sink<Self>) {
         sink.put(self, &Chunk::Failed(&error));
         self.state = State::Failed(error);
-    }
-
-    /// What makes an answer useless that the backend takes for whole.
-    fn damage(&self, ending: Ending) -> Option<ProxyError> {
-        let reason = if self.items.is_damaged() {
-            "an event could not be read, and what it held did not come again"
-        } else if ending == Ending::Completed && self.is_missing() {
-            "output tokens were spent and no output arrived"
-        } else {
-            return None;
-        };
-        Some(ProxyError::Damaged { reason: reason.to_owned() })
     }
 
     /// Whether an answer was paid for of which nothing arrived.
@@ -235,8 +223,7 @@ impl Reply for ChatReply {
             UpstreamEvent::Created(response) => self.begin(&response),
             UpstreamEvent::Completed(response) => self.finish(&response, Ending::Completed, sink),
             UpstreamEvent::Incomplete(response) => {
-                let is_filtered =
-                    response.incomplete_reason.as_ref().is_some_and(|why| why.as_str() == "content_filter");
+                let is_filtered = response.is_filtered();
                 let reason = if is_filtered { FinishReason::ContentFilter } else { FinishReason::Length };
                 self.finish(&response, Ending::Incomplete(reason), sink);
             }

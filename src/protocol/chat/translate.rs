@@ -37,7 +37,7 @@ pub fn translate<'a>(
     context: &mut Context<'_>,
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
-    let name = model_name(&request, context)?;
+    let name = context.model_name(request.model.as_deref())?;
     let choice = context.models.resolve(&name);
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
 
@@ -80,13 +80,6 @@ pub fn translate<'a>(
         stop: request.stop,
     };
     Ok(Translation { upstream, mode: request.mode, shape })
-}
-
-/// The model as the client named it, in the body or in the path.
-fn model_name(request: &ChatRequest<'_>, context: &Context<'_>) -> Result<String, ProxyError> {
-    let in_body = request.model.as_deref();
-    let name = [in_body, context.path_model].into_iter().flatten().find(|name| !name.trim().is_empty());
-    name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
 }
 
 fn tools<'a>(request: &mut ChatRequest<'a>) -> (CallStyle, Toolbox<'a>) {
