@@ -1,7 +1,7 @@
 //! OpenAI Chat Completions, to the backend and back.
 //!
 //! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
-//! `message`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
+//! `message`, `input`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
 //! rest. The way back, from upstream events to chunks: [`reply`] decides, `show` knows what was told,
 //! [`chunk`] and `document` know how it looks, over the parts that `answer` has for every dialect.
 //! [`error`] words a failure.
@@ -13,6 +13,7 @@ mod document;
 pub mod error;
 mod format;
 mod history;
+mod input;
 mod message;
 mod options;
 pub mod reply;

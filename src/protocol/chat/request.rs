@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::choice::Choice;
 use super::format::Format;
+use super::input::{self, Input};
 use super::message::Message;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
@@ -41,6 +42,8 @@ pub struct ChatRequest<'a> {
     pub(super) stop: Vec<String>,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
+    /// What came in the Responses shape; `None` for a request in Chat's own.
+    pub(super) input: Option<Input<'a>>,
     /// Members that are ignored and could have mattered, in order.
     pub(super) ignored: Vec<String>,
 }
@@ -72,6 +75,8 @@ pub(super) enum Tier {
 pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
     let envelope = Envelope::of_body(body)?;
     let mut request = ChatRequest::empty();
+    let is_sent = |name| envelope.get(name).is_some_and(|raw| raw.get() != "null");
+    request.input = (is_sent("input") && !is_sent("messages")).then(Input::default);
     for (name, raw) in envelope.members() {
         if raw.get() != "null" {
             request.take(name, &Field::root(name, raw))?;
@@ -101,11 +106,15 @@ impl<'a> ChatRequest<'a> {
             stop: Vec::new(),
             prompt_cache_key: None,
             user: None,
+            input: None,
             ignored: Vec::new(),
         }
     }
 
     fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        if self.take_of_input(name, field)? {
+            return Ok(());
+        }
         match name {
             "model" => self.model = Some(field.text()?),
             "messages" => self.messages = messages(field)?,
@@ -134,6 +143,29 @@ impl<'a> ChatRequest<'a> {
         Ok(())
     }
 
+    /// Takes a member that has a meaning in the Responses shape alone; says whether it was one.
+    fn take_of_input(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
+        let Some(input) = &mut self.input else { return Ok(false) };
+        match name {
+            "input" => self.messages = input.read(field)?,
+            "instructions" => input.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
+            "text" => input.take_text(field)?,
+            _ => {
+                let ignored = input::is_ignored(name, field)?;
+                if ignored == Some(true) {
+                    self.ignore(name);
+                }
+                return Ok(ignored.is_some());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The member that holds the conversation.
+    pub(super) fn prompt_name(&self) -> &'static str {
+        if self.input.is_some() { "input" } else { "messages" }
+    }
+
     fn take_tier(&mut self, name: &str, field: &Field<'_, '_>) -> Result<(), ProxyError> {
         self.service_tier = Some(match &*field.text()? {
             "priority" | "fast" => Tier::Priority,
@@ -155,7 +187,12 @@ impl<'a> ChatRequest<'a> {
     /// What only the whole request can tell.
     fn check(mut self) -> Result<Self, ProxyError> {
         if self.messages.is_empty() {
-            return Err(Refusal::invalid("messages", "'messages' must be a non-empty array"));
+            let name = self.prompt_name();
+            return Err(Refusal::invalid(name, format!("'{name}' must be a non-empty array")));
+        }
+        if let Some(input) = &mut self.input {
+            self.format = self.format.take().or(input.format.take());
+            self.verbosity = self.verbosity.take().or(input.verbosity.take());
         }
         if self.stream_options.is_some() && self.mode == Mode::Document {
             return Err(Refusal::invalid("stream_options", "'stream_options' is only allowed with 'stream': true"));
@@ -246,7 +283,7 @@ fn effort(word: &Field<'_, '_>) -> Result<Effort, ProxyError> {
     Effort::asked(&word.text()?).ok_or_else(complaint)
 }
 
-fn verbosity<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
+pub(super) fn verbosity<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     let word = field.text()?;
     if matches!(&*word, "low" | "medium" | "high") {
         Ok(word)

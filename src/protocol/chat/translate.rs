@@ -45,11 +45,10 @@ pub fn translate<'a>(
     let tool_choice = tool_choice(&mut request, &toolbox)?;
     let effort = effort(&request, &choice, &toolbox, context);
 
-    let messages = std::mem::take(&mut request.messages);
-    let History { instructions, entries, first_user_text } =
-        history::lay_out(messages, &|name| toolbox.is_custom(name));
-    let mut input = items(entries, Reach::Turn, &mut context.warnings);
-    let instructions = opening(instructions, &mut input, options)?;
+    let History { instructions, entries, first_user_text } = lay_out(&mut request, &toolbox, context);
+    let reach = if request.input.is_some() { Reach::Conversation } else { Reach::Turn };
+    let mut input = items(entries, reach, &mut context.warnings);
+    let instructions = opening(instructions, &mut input, request.prompt_name(), options)?;
     if matches!(request.format, Some(Format::JsonObject)) {
         format::ask_for_json(&mut input);
     }
@@ -80,6 +79,15 @@ pub fn translate<'a>(
         stop: request.stop,
     };
     Ok(Translation { upstream, mode: request.mode, shape })
+}
+
+fn lay_out<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>, context: &mut Context<'_>) -> History<'a> {
+    let messages = std::mem::take(&mut request.messages);
+    let instructions = request.input.as_mut().and_then(|input| input.instructions.take());
+    if request.input.as_ref().is_some_and(|input| input.has_lost_reasoning) {
+        context.warnings.note("repaired:dropped_reasoning");
+    }
+    history::lay_out(messages, instructions, &|name| toolbox.is_custom(name))
 }
 
 fn tools<'a>(request: &mut ChatRequest<'a>) -> (CallStyle, Toolbox<'a>) {
@@ -120,13 +128,15 @@ fn effort(
 fn opening<'a>(
     system: Option<Cow<'a, str>>,
     input: &mut Vec<Item<'a>>,
+    prompt_name: &str,
     options: &Options,
 ) -> Result<Cow<'a, str>, ProxyError> {
     let usual = || Cow::Owned(options.default_instructions.clone());
     if !input.is_empty() {
         return Ok(system.unwrap_or_else(usual));
     }
-    let text = system.ok_or_else(|| Refusal::invalid("messages", "'messages' must hold something to answer"))?;
+    let text = system
+        .ok_or_else(|| Refusal::invalid(prompt_name, format!("'{prompt_name}' must hold something to answer")))?;
     input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text)] });
     Ok(usual())
 }
