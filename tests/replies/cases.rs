@@ -1,30 +1,32 @@
 //! The worked cases below `tests/cases`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use codex_proxy::protocol::chat::{CallStyle, Shape};
+use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::{Context, Warnings};
+use http::HeaderMap;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+
+use crate::Told;
 
 /// A case whose answer comes from upstream.
 pub(crate) struct Case {
     pub(crate) name: String,
-    pub(crate) request: Value,
+    request: Vec<u8>,
     pub(crate) meta: Value,
     pub(crate) upstream_sse: Vec<u8>,
     pub(crate) client_sse: Option<String>,
     pub(crate) client_json: Value,
 }
 
-/// Every Chat case with an upstream answer, in the order of its name.
-pub(crate) fn answered_cases() -> Vec<Case> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/chat");
+/// Every case of a dialect with an upstream answer, in the order of its name.
+pub(crate) fn answered_cases<D: Told>() -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(D::NAME);
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let cases: Vec<Case> =
         folders.iter().filter(|folder| folder.join("upstream.sse").exists()).map(|folder| read(folder)).collect();
-    assert!(cases.len() >= 21, "cases are missing");
+    assert!(cases.len() >= D::FEWEST_CASES, "cases are missing");
     cases
 }
 
@@ -32,7 +34,7 @@ fn read(folder: &Path) -> Case {
     let json = |file: &str| serde_json::from_slice(&std::fs::read(folder.join(file)).unwrap()).unwrap();
     Case {
         name: folder.file_name().unwrap().to_string_lossy().into_owned(),
-        request: json("request.json"),
+        request: std::fs::read(folder.join("request.json")).unwrap(),
         meta: json("meta.json"),
         upstream_sse: std::fs::read(folder.join("upstream.sse")).unwrap(),
         client_sse: std::fs::read_to_string(folder.join("client.sse")).ok(),
@@ -41,46 +43,16 @@ fn read(folder: &Path) -> Case {
 }
 
 impl Case {
-    /// What the request says about the form of its answer.
-    pub(crate) fn shape(&self) -> Shape {
-        let request = &self.request;
-        Shape {
-            model: request["model"].as_str().unwrap().to_owned(),
-            includes_usage: request["stream_options"]["include_usage"] == true,
-            shows_service_tier: request.get("service_tier").is_some(),
-            calls: if request.get("functions").is_some() { CallStyle::Legacy } else { CallStyle::Tools },
-            names: names(request),
-            flat_custom_tools: BTreeSet::new(),
-            stop: stops(&request["stop"]),
-            ..Shape::default()
-        }
+    /// The machine that the request asks for.
+    pub(crate) fn reply<D: Told>(&self) -> D::Reply {
+        let (headers, models) = (HeaderMap::new(), Models::default());
+        let warnings = Warnings::default();
+        let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+        D::translate(D::decode(&self.request).unwrap(), &mut context, &D::options()).unwrap().reply
     }
-}
 
-fn stops(stop: &Value) -> Vec<String> {
-    match stop {
-        Value::String(stop) => vec![stop.clone()],
-        Value::Array(stops) => stops.iter().map(|stop| stop.as_str().unwrap().to_owned()).collect(),
-        _ => vec![],
+    pub(crate) fn includes_usage(&self) -> bool {
+        let request: Value = serde_json::from_slice(&self.request).unwrap();
+        request["stream_options"]["include_usage"] == true
     }
-}
-
-/// Names that the backend would refuse, by what it is told instead.
-fn names(request: &Value) -> BTreeMap<String, String> {
-    let tools = request["tools"].as_array().into_iter().flatten();
-    let names = tools.filter_map(|tool| tool["function"]["name"].as_str());
-    names
-        .filter(|name| name.len() > 64 || !name.chars().all(is_plain))
-        .map(|name| (upstream_name(name), name.to_owned()))
-        .collect()
-}
-
-fn is_plain(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '_' | '-')
-}
-
-fn upstream_name(name: &str) -> String {
-    let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).take(55).collect();
-    let digest = Sha256::digest(name.as_bytes());
-    format!("{plain}_{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
