@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::fold::{Frame, fold, frames};
-use crate::laws::{Usage, assert_chat_laws};
+use crate::laws::assert_laws;
 use crate::{document, stream, stripped};
 
 /// What an event is made of.
@@ -124,7 +124,7 @@ proptest! {
     fn no_order_of_events_breaks_the_laws(shape in any_shape(), events in prop::collection::vec(any_event(), 0..25)) {
         let events: Vec<Bytes> = events.into_iter().map(Bytes::from).collect();
         let frames = frames(&stream(&shape, &events));
-        assert_chat_laws(Usage::when(shape.includes_usage), &frames);
+        assert_laws(&shape, &frames);
         match document(&shape, &events) {
             Ok(document) => prop_assert_eq!(fold(&frames), stripped(document)),
             Err(_) => prop_assert!(frames.last() != Some(&Frame::Done)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use codex_proxy::protocol::chat::Shape;
 use serde_json::{Value, json};
 
 use crate::fold::Frame;
@@ -40,6 +41,11 @@ pub(crate) fn assert_stream_laws(usage: Usage, frames: &[Frame]) {
 }
 
 /// What holds beside that for Chat: one role, first of all, and calls in order.
+pub(crate) fn assert_laws(shape: &Shape, frames: &[Frame]) {
+    assert_chat_laws(Usage::when(shape.includes_usage), frames);
+}
+
+/// The same for a request that is only known to show usage or not.
 pub(crate) fn assert_chat_laws(usage: Usage, frames: &[Frame]) {
     assert_stream_laws(usage, frames);
     let values: Vec<&Value> =

@@ -12,27 +12,31 @@ mod rows;
 use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
-use cases::{Case, answered_cases};
+use cases::{Case, answered_cases, answered_cases_of};
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::chat::{self, Chat, ChatReply, Shape};
 use codex_proxy::protocol::codex::UpstreamEvent;
 use codex_proxy::protocol::completions::{self, Completions};
+use codex_proxy::protocol::model::Models;
 use codex_proxy::protocol::sse::Splitter;
-use codex_proxy::protocol::{Dialect, Fold, Reply, Sink, Wire};
+use codex_proxy::protocol::{Context, Dialect, Fold, Reply, Sink, Warnings, Wire};
 use fold::{Frame, fold, fold_text, frames};
+use http::HeaderMap;
 use laws::{Usage, assert_chat_laws, assert_stream_laws};
 use serde_json::{Value, json};
 
 /// A dialect whose answers are held to the laws.
 trait Told: Dialect {
-    const FEWEST_CASES: usize;
+    fn cases() -> Vec<Case>;
     fn options() -> Self::Options;
     fn fold(frames: &[Frame]) -> Value;
     fn assert_laws(usage: Usage, frames: &[Frame]);
 }
 
 impl Told for Chat {
-    const FEWEST_CASES: usize = 21;
+    fn cases() -> Vec<Case> {
+        answered_cases()
+    }
 
     fn options() -> chat::Options {
         chat::Options::default()
@@ -48,7 +52,9 @@ impl Told for Chat {
 }
 
 impl Told for Completions {
-    const FEWEST_CASES: usize = 5;
+    fn cases() -> Vec<Case> {
+        answered_cases_of(Self::NAME, 5)
+    }
 
     fn options() -> completions::Options {
         completions::Options { default_instructions: "You are a helpful assistant.".to_owned() }
@@ -61,6 +67,18 @@ impl Told for Completions {
     fn assert_laws(usage: Usage, frames: &[Frame]) {
         assert_stream_laws(usage, frames);
     }
+}
+
+/// The machine that the request of a case asks for.
+fn reply<D: Told>(case: &Case) -> D::Reply {
+    let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
+    let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+    let body = case.request.to_string();
+    D::translate(D::decode(body.as_bytes()).unwrap(), &mut context, &D::options()).unwrap().reply
+}
+
+fn includes_usage(case: &Case) -> bool {
+    case.request["stream_options"]["include_usage"] == true
 }
 
 /// Feeds a machine as the server does: what opens an answer commits it.
@@ -131,9 +149,9 @@ fn compared(case: &Case, frames: Vec<Frame>) -> Vec<Frame> {
 }
 
 fn streams_as_written<D: Told>() {
-    for case in answered_cases::<D>() {
+    for case in D::cases() {
         let Some(expected) = &case.client_sse else { continue };
-        let got = streamed(case.reply::<D>(), &split([case.upstream_sse.as_slice()]));
+        let got = streamed(reply::<D>(&case), &split([case.upstream_sse.as_slice()]));
         assert_eq!(compared(&case, frames(&got)), frames(expected), "{}", case.name);
     }
 }
@@ -145,9 +163,9 @@ fn each_case_streams_as_written() {
 }
 
 fn gives_its_document<D: Told>() {
-    for case in answered_cases::<D>() {
+    for case in D::cases() {
         let expected_status = ["http_status", "http_status_nonstream"].iter().find_map(|key| case.meta[*key].as_u64());
-        let (status, got) = match folded(case.reply::<D>(), &split([case.upstream_sse.as_slice()])) {
+        let (status, got) = match folded(reply::<D>(&case), &split([case.upstream_sse.as_slice()])) {
             Ok(document) => (200, document),
             Err(error) => {
                 let (status, _, body) = D::face(&error, "req_test");
@@ -166,7 +184,7 @@ fn each_case_gives_its_document() {
 }
 
 fn document_is_the_fold<D: Told>() {
-    for case in answered_cases::<D>() {
+    for case in D::cases() {
         let (Some(written), None) = (&case.client_sse, case.client_json.get("error")) else { continue };
         assert_eq!(D::fold(&frames(written)), stripped(case.client_json.clone()), "{}", case.name);
     }
@@ -187,16 +205,16 @@ fn stripped(mut document: Value) -> Value {
 }
 
 fn same_when_split<D: Told>() {
-    for case in answered_cases::<D>() {
+    for case in D::cases() {
         let bytes = case.upstream_sse.as_slice();
         let whole = split([bytes]);
         for at in 0..bytes.len() {
             let (left, right) = bytes.split_at(at);
             assert!(split([left, right]) == whole, "{} at {at}", case.name);
         }
-        let expected = streamed(case.reply::<D>(), &whole);
+        let expected = streamed(reply::<D>(&case), &whole);
         for size in [1, 2, 7] {
-            assert_eq!(streamed(case.reply::<D>(), &split(bytes.chunks(size))), expected, "{}", case.name);
+            assert_eq!(streamed(reply::<D>(&case), &split(bytes.chunks(size))), expected, "{}", case.name);
         }
     }
 }
@@ -208,7 +226,7 @@ fn an_answer_split_anywhere_is_the_same_answer() {
 }
 
 fn never_whole_when_cut<D: Told>() {
-    for case in answered_cases::<D>() {
+    for case in D::cases() {
         let bytes = case.upstream_sse.as_slice();
         let whole = split([bytes]);
         let needed = (0..=whole.len()).find(|count| is_over::<D>(&case, &whole[..*count])).unwrap();
@@ -231,7 +249,7 @@ fn an_answer_cut_anywhere_never_looks_whole() {
 }
 
 fn is_over<D: Told>(case: &Case, events: &[Bytes]) -> bool {
-    let mut reply = case.reply::<D>();
+    let mut reply = reply::<D>(case);
     let mut wire = BytesMut::new();
     for data in events {
         reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
@@ -240,17 +258,17 @@ fn is_over<D: Told>(case: &Case, events: &[Bytes]) -> bool {
 }
 
 fn assert_cut<D: Told>(case: &Case, events: &[Bytes]) {
-    let frames = frames(&streamed(case.reply::<D>(), events));
+    let frames = frames(&streamed(reply::<D>(case), events));
     let Some(Frame::Json(last)) = frames.last() else { panic!("{}: no error", case.name) };
     assert_eq!(last["error"]["code"], "upstream_stream_truncated", "{}", case.name);
-    D::assert_laws(Usage::when(case.includes_usage()), &frames);
-    assert!(matches!(folded(case.reply::<D>(), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
+    D::assert_laws(Usage::when(includes_usage(case)), &frames);
+    assert!(matches!(folded(reply::<D>(case), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
 }
 
 fn keeps_the_laws<D: Told>() {
-    for case in answered_cases::<D>() {
-        let frames = frames(&streamed(case.reply::<D>(), &split([case.upstream_sse.as_slice()])));
-        D::assert_laws(Usage::when(case.includes_usage()), &frames);
+    for case in D::cases() {
+        let frames = frames(&streamed(reply::<D>(&case), &split([case.upstream_sse.as_slice()])));
+        D::assert_laws(Usage::when(includes_usage(&case)), &frames);
     }
 }
 
@@ -261,9 +279,9 @@ fn the_laws_hold_for_every_case() {
 }
 
 fn is_silent_after_the_end<D: Told>() {
-    for case in answered_cases::<D>() {
+    for case in D::cases() {
         let events = split([case.upstream_sse.as_slice()]);
-        let mut reply = case.reply::<D>();
+        let mut reply = reply::<D>(&case);
         let mut wire = BytesMut::new();
         drive(&mut reply, &events, &mut Wire(&mut wire));
         let length = wire.len();
