@@ -25,7 +25,7 @@ pub(super) fn canonical(path: &str) -> (String, Option<PathModel>) {
         segments.drain(..3);
     } else if let ["backend-api", "codex", ..] | ["openai", "v1", ..] = segments.as_slice() {
         segments.drain(..2);
-    } else if let ["v1", ..] | ["openai", ..] = segments.as_slice() {
+    } else if let ["v1" | "openai", ..] = segments.as_slice() {
         segments.drain(..1);
     } else if segments.first().is_none_or(|first| !VERSIONED.contains(first)) {
         return (format!("/{}", segments.join("/")), None);

@@ -71,13 +71,13 @@ impl<'a> Input<'a> {
                 let output = item.member(&members, "output");
                 Message::Tool(call_id(item, &members)?, content::output_or_empty(output.as_ref())?)
             }
-            Some("reasoning") => match reasoning(item, members) {
-                Some(json) => Message::Carried(Cow::Borrowed("reasoning"), json),
-                None => {
+            Some("reasoning") => {
+                let Some(json) = reasoning(item, members) else {
                     self.has_lost_reasoning = true;
                     return Ok(None);
-                }
-            },
+                };
+                Message::Carried(Cow::Borrowed("reasoning"), json)
+            }
             None | Some("item_reference") => return Err(reference(item)),
             Some(_) => Message::Carried(kind.unwrap_or_default(), Cow::Borrowed(item.raw())),
         }))

@@ -84,7 +84,9 @@ impl Template {
 }
 
 fn put(pieces: &[&str], wire: &mut BytesMut) {
-    pieces.iter().for_each(|piece| wire.put_slice(piece.as_bytes()));
+    for piece in pieces {
+        wire.put_slice(piece.as_bytes());
+    }
 }
 
 /// The answer as one document: the fold of the chunks.

@@ -36,11 +36,11 @@ pub fn translate<'a>(
     let choice = context.models.resolve(&name);
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
     let reasoning = reasoning(&choice, context);
-    let content = vec![Part::InputText(request.prompt.clone())];
+    let said = vec![Part::InputText(request.prompt.clone())];
     let mut upstream = codex::Request {
         model: Cow::Owned(choice.slug),
         instructions: Cow::Owned(options.default_instructions.clone()),
-        input: vec![Item::Message { role: Role::User, content }],
+        input: vec![Item::Message { role: Role::User, content: said }],
         tools: Vec::new(),
         tool_choice: ToolChoice::Auto,
         parallel_tool_calls: true,
