@@ -55,6 +55,14 @@ pub enum ProxyError {
         /// Value of the `allow` header.
         allowed: String,
     },
+    /// A service that OpenAI has and the subscription has not.
+    #[error("a ChatGPT subscription has no {service}; {instead}")]
+    NotOffered {
+        /// What was asked for.
+        service: &'static str,
+        /// What to do about it.
+        instead: &'static str,
+    },
     /// Keys are set and the client sent none, or none of ours.
     #[error("a valid API key of this proxy is required ('Authorization: Bearer', 'x-api-key' or 'api-key')")]
     KeyRequired,

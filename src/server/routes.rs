@@ -15,10 +15,11 @@ use tower::ServiceExt;
 use super::exchange::{Exchange, Limits, faced};
 use super::gate::Gate;
 use super::observe::RequestId;
-use super::{Backend, Services, Settings, body, models, paths, probes};
+use super::{Backend, Services, Settings, absent, body, models, paths, probes};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
+use crate::protocol::completions::{self, Completions};
 
 /// The whole service: what every request passes, then the routes on canonical paths.
 pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate, cut: &CancellationToken) -> Router {
@@ -30,8 +31,18 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
         limits,
         cut: cut.clone(),
     };
+    let completions = Exchange::<Completions> {
+        services: Arc::clone(services),
+        options: Arc::new(completions::Options { default_instructions: services.chat.default_instructions.clone() }),
+        // There are no calls that it could lead to.
+        reasoning: None,
+        limits,
+        cut: cut.clone(),
+    };
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
+        .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
+        .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))

@@ -94,13 +94,15 @@ fn assert_left_as_written(bench: &Bench, name: &str) {
 
 #[tokio::test]
 async fn every_case_leaves_and_comes_back_as_written() {
-    let bench = Bench::new().await;
+    let usual = Bench::new().await;
+    let enforcing = Bench::with(|launch| launch.setting("chat.token_limit", "enforce")).await;
     for case in &answered_cases() {
+        let bench = if case.meta["options"]["token_limit"] == "enforce" { &enforcing } else { &usual };
         bench.upstream.replace("/responses", pieces(&case.upstream_sse, usize::MAX));
-        assert_streams(&bench, case).await;
-        assert_left_as_written(&bench, &case.name);
-        assert_documents(&bench, case).await;
-        assert_left_as_written(&bench, &case.name);
+        assert_streams(bench, case).await;
+        assert_left_as_written(bench, &case.name);
+        assert_documents(bench, case).await;
+        assert_left_as_written(bench, &case.name);
     }
 }
 

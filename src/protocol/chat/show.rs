@@ -5,11 +5,14 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use super::chunk::{Chunk, Envelope, FinishReason, quoted};
+use super::chunk::{Chunk, Envelope, FinishReason};
 use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
-use super::step::Step;
-use super::stop::StopMatcher;
+use crate::protocol::answer::identity::quoted;
+use crate::protocol::answer::step::Step;
+use crate::protocol::answer::stop::StopMatcher;
+use crate::protocol::conversation::CallKind;
 use crate::protocol::text::RawText;
 use crate::protocol::tokens::{Meter, Segment};
 use crate::protocol::{Reply, Sink};
@@ -71,7 +74,7 @@ impl Shown {
 
 impl ChatReply {
     /// Shows a step, or lets it wait behind the call that is open.
-    pub(super) fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
+    pub(super) fn show(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
         if self.gate.blocks(item) {
             return self.gate.hold(item, step.into_owned());
         }
@@ -113,7 +116,7 @@ impl ChatReply {
                 let offset = self.offset(item, *part);
                 sink.put(self, &Chunk::Annotation(&citation.render(offset)));
             }
-            Step::CallOpened { id, name, envelope } => self.open_call(id, name, *envelope, sink),
+            Step::CallOpened { id, name, kind } => self.open_call(id, name, *kind, sink),
             Step::CallText(text) => self.show_call_text(text, sink),
             Step::CallClosed => self.shown.open_call = None,
             Step::Image { format, base64 } => self.show_image(format, base64, sink),
@@ -241,7 +244,16 @@ impl ChatReply {
         }
     }
 
-    fn open_call(&mut self, id: &str, name: &str, envelope: Envelope, sink: &mut impl Sink<Self>) {
+    /// A call is told under the client's name for it, in the envelope that the client knows.
+    fn open_call(&mut self, id: &str, name: &str, kind: CallKind, sink: &mut impl Sink<Self>) {
+        let shape = Arc::clone(&self.shape);
+        let told = shape.names.get(name).map_or(name, String::as_str);
+        let is_flat = shape.flat_custom_tools.contains(told) || shape.flat_custom_tools.contains(name);
+        let envelope = match (shape.calls, kind) {
+            (CallStyle::Legacy, _) => Envelope::Legacy,
+            (CallStyle::Tools, CallKind::Custom) if !is_flat => Envelope::Custom,
+            (CallStyle::Tools, _) => Envelope::Function,
+        };
         self.open(sink);
         self.flush(sink);
         self.end_thinking("</think>", sink);
@@ -252,8 +264,8 @@ impl ChatReply {
         let index = self.shown.calls;
         self.shown.calls += 1;
         self.shown.open_call = Some((index, envelope));
-        self.shown.characters += name.chars().count();
-        sink.put(self, &Chunk::CallOpened { index, id, name, envelope });
+        self.shown.characters += told.chars().count();
+        sink.put(self, &Chunk::CallOpened { index, id, name: told, envelope });
     }
 
     fn show_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {

@@ -1,4 +1,4 @@
-//! Token counts in Chat's words. Cached tokens are part of the prompt on both sides.
+//! Token counts in OpenAI's words. Cached tokens are part of the prompt on both sides.
 
 use crate::protocol::codex::Usage;
 
@@ -6,7 +6,7 @@ use crate::protocol::codex::Usage;
 const CHARACTERS_PER_TOKEN: usize = 4;
 
 /// The object `usage`.
-pub(super) fn json(usage: &Usage) -> String {
+pub(in crate::protocol) fn json(usage: &Usage) -> String {
     let Usage { input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens } =
         usage;
     let written = cache_write_tokens.map(|tokens| format!(r#","cache_write_tokens":{tokens}"#)).unwrap_or_default();
@@ -22,7 +22,11 @@ pub(super) fn json(usage: &Usage) -> String {
 }
 
 /// What an answer costs whose real count never came, since we hung up. Hidden reasoning is not in it.
-pub(super) fn estimate(prompt_characters: usize, answer_tokens: u64, reasoning_characters: usize) -> Usage {
+pub(in crate::protocol) fn estimate(
+    prompt_characters: usize,
+    answer_tokens: u64,
+    reasoning_characters: usize,
+) -> Usage {
     let (input_tokens, reasoning_tokens) = (tokens(prompt_characters), tokens(reasoning_characters));
     let output_tokens = answer_tokens.saturating_add(reasoning_tokens);
     Usage {
@@ -36,7 +40,7 @@ pub(super) fn estimate(prompt_characters: usize, answer_tokens: u64, reasoning_c
 }
 
 /// Tokens of so many characters, where nobody counted them: one for every four, rounded up.
-pub(super) fn tokens(characters: usize) -> u64 {
+pub(in crate::protocol) fn tokens(characters: usize) -> u64 {
     u64::try_from(characters.div_ceil(CHARACTERS_PER_TOKEN)).unwrap_or(u64::MAX)
 }
 
