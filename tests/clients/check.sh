@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts the demo, runs each client against it, stops it. Usage: check.sh BINARY TOOLS_DIRECTORY
 # A client prints `ok …` or `FAILED …` for each check; the last line here is the sum.
+# Expects no terminal and no network but loopback.
 set -euo pipefail
 clients="$(cd "$(dirname "$0")" && pwd)"
 binary="$1"
@@ -17,7 +18,7 @@ trap clean_up EXIT
 export CODEX_PROXY_HOME="$work/home"
 export NO_PROXY='127.0.0.1,localhost,::1'
 export no_proxy="$NO_PROXY"
-unset OPENAI_API_KEY OPENAI_BASE_URL
+unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_API_BASE
 mkdir -p "$CODEX_PROXY_HOME"
 
 "$binary" serve --demo --port 0 2>"$work/daemon.log" &
@@ -38,11 +39,13 @@ fi
 echo "demo at $base_url"
 
 results="$work/results"
+limit=()
+if command -v timeout >/dev/null; then limit=(timeout 120); fi
 run_client() {
     local name="$1" before after
     shift
     before="$(grep -c '^FAILED ' "$results" || true)"
-    if "$@" "$base_url" 2>"$work/errors" | tee -a "$results"; then return; fi
+    if "${limit[@]}" "$@" "$base_url" 2>"$work/errors" | tee -a "$results"; then return; fi
     after="$(grep -c '^FAILED ' "$results" || true)"
     # A client that dies without a word has failed too.
     if [[ "$before" == "$after" ]]; then echo "FAILED $name: it ended early" | tee -a "$results"; fi
@@ -50,8 +53,14 @@ run_client() {
 }
 
 : >"$results"
-run_client 'python openai' "$tools/python/bin/python" "$clients/python/openai_chat.py"
-run_client 'node openai' env CLIENT_MODULES="$tools/node" node "$clients/node/openai_chat.mjs"
+export PYTHONPATH="$tools/python" PYTHONPYCACHEPREFIX="$tools/pycache"
+export CLIENT_MODULES="$tools/node"
+for script in openai_chat openai_async langchain_chat litellm_chat; do
+    run_client "python $script" python3 "$clients/python/$script.py"
+done
+for script in openai_chat ai_sdk; do
+    run_client "node $script" node "$clients/node/$script.mjs"
+done
 run_client 'curl' "$clients/curl.sh"
 
 kill -TERM "$daemon"

@@ -1,20 +1,56 @@
 #!/usr/bin/env bash
-# Installs the client libraries, by name, into a directory outside the sources. Usage: install.sh DIRECTORY
+# Installs the client libraries, by name, into a directory outside the sources, unless they are
+# there already. Usage: install.sh DIRECTORY
 set -euo pipefail
-python_packages=(openai==3.52.0)
-node_packages=(openai@7.55.0 zod@4.6.7)
-
+clients="$(cd "$(dirname "$0")" && pwd)"
 directory="${1:?usage: install.sh DIRECTORY}"
+requirements="$clients/python/requirements.txt"
+packages="$clients/node/packages.txt"
+
 mkdir -p "$directory"
-wanted="${python_packages[*]} ${node_packages[*]}"
-if [[ -f "$directory/installed" && "$(cat "$directory/installed")" == "$wanted" ]]; then
-    exit 0
+directory="$(cd "$directory" && pwd)"
+wanted="$(python3 --version; node --version; cat "$requirements" "$packages")"
+if [[ -f "$directory/installed" && "$(cat "$directory/installed")" == "$wanted" ]]; then exit 0; fi
+rm -rf "${directory:?}"/{installed,python,node,pip,pycache}
+
+# Prints the command that is a pip of the system's Python; some systems ship it without one.
+find_pip() {
+    if python3 -m pip --version >/dev/null 2>&1; then
+        echo 'python3 -m pip'
+    elif python3 -m venv "$directory/pip" >/dev/null 2>&1; then
+        echo "$directory/pip/bin/python -m pip"
+    else
+        return 1
+    fi
+}
+
+if ! pip="$(find_pip)"; then
+    if [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
+        apt-get update -qq </dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends python3-pip </dev/null >/dev/null
+    fi
+    if ! pip="$(find_pip)"; then
+        echo 'the clients need pip: install python3-pip or python3-venv' >&2
+        exit 1
+    fi
 fi
 
-rm -rf "$directory/python" "$directory/node" "$directory/installed"
-python3 -m venv "$directory/python"
-"$directory/python/bin/pip" install --quiet --disable-pip-version-check "${python_packages[@]}"
-mkdir -p "$directory/node"
-printf '{"private": true}\n' >"$directory/node/package.json"
-npm install --prefix "$directory/node" --silent --no-audit --no-fund --no-package-lock "${node_packages[@]}"
-printf '%s' "$wanted" >"$directory/installed"
+install_python() {
+    # shellcheck disable=SC2086 # a command of several words
+    PIP_USER=0 $pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore \
+        --no-deps --no-compile --target "$directory/python" --requirement "$requirements"
+}
+
+install_node() {
+    mkdir -p "$directory/node"
+    printf '{"private": true}\n' >"$directory/node/package.json"
+    # shellcheck disable=SC2046 # one word for each package
+    npm install --prefix "$directory/node" --silent --no-audit --no-fund --no-package-lock --ignore-scripts \
+        $(cat "$packages")
+}
+
+install_node &
+node=$!
+install_python
+wait "$node"
+printf '%s\n' "$wanted" >"$directory/installed"

@@ -1,19 +1,14 @@
 // The official Node SDK against the demo. Usage: CLIENT_MODULES=DIRECTORY node openai_chat.mjs BASE_URL
-// Prints `ok …` or `FAILED …` for each check; the exit code says whether all passed.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import path from "node:path";
+import { baseURL, collect, load, model, noModel, redDot, run, weatherIn } from "./harness.mjs";
 
-const load = createRequire(path.join(path.resolve(process.env.CLIENT_MODULES), "package.json"));
-const { OpenAI } = load("openai");
-const { zodResponseFormat } = load("openai/helpers/zod");
-const { z } = load("zod");
+const { OpenAI } = await load("openai");
+const { zodFunction, zodResponseFormat } = await load("openai/helpers/zod");
+const { z } = await load("zod");
 
-const client = new OpenAI({ baseURL: process.argv[2], apiKey: "any key" });
-const noModel = /no model wrote this/;
-const redDot =
-  "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
+const client = new OpenAI({ baseURL, apiKey: "any key" });
+const person = z.object({ name: z.string(), age: z.number().int(), tags: z.array(z.string()) });
 const weather = {
   type: "function",
   function: {
@@ -28,50 +23,66 @@ const weather = {
   },
 };
 
-let model = "";
 const say = (content) => [{ role: "user", content }];
 const create = (request) => client.chat.completions.create({ model, ...request });
 const city = (call) => JSON.parse(call.function.arguments).city;
 const runTools = (calls) =>
-  calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: `12 degrees in ${city(call)}` }));
+  calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: weatherIn(city(call)) }));
 
-async function collect(stream) {
-  const chunks = [];
-  for await (const chunk of stream) chunks.push(chunk);
-  return chunks;
+async function failsWith(kind, promise) {
+  let told;
+  await assert.rejects(promise, (error) => {
+    assert.ok(error instanceof kind, `${error?.constructor?.name}: ${error?.message}`);
+    told = error;
+    return true;
+  });
+  return told;
 }
 
 async function refused(param, request) {
-  await assert.rejects(create({ messages: say("Hello"), ...request }), (error) => {
-    assert.ok(error instanceof OpenAI.BadRequestError, String(error));
-    assert.equal(error.param, param);
-    assert.equal(error.type, "invalid_request_error");
-    assert.ok(error.requestID, "an id to ask about");
-    return true;
+  const error = await failsWith(OpenAI.BadRequestError, create({ messages: say("Hello"), ...request }));
+  assert.equal(error.param, param);
+  assert.equal(error.type, "invalid_request_error");
+  assert.ok(error.requestID, "an id to ask about");
+}
+
+// The weather tool of the runner, which notes what it was asked.
+function noting(asked) {
+  return zodFunction({
+    name: "get_weather",
+    description: "The weather in a city.",
+    parameters: z.object({ city: z.string() }),
+    function: (input) => {
+      asked.push(input.city);
+      return weatherIn(input.city);
+    },
   });
 }
 
-const checks = {
+await run("node", {
   async "models are listed and retrieved"() {
     const models = await collect(await client.models.list());
     assert.ok(models.length > 0);
     assert.equal((await client.models.retrieve(models[0].id)).id, models[0].id);
-    await assert.rejects(client.models.retrieve("no-such-model"), OpenAI.NotFoundError);
+    await failsWith(OpenAI.NotFoundError, client.models.retrieve("no-such-model"));
   },
 
-  async create() {
+  async "create answers"() {
     const answer = await create({ messages: say("Good morning") });
     assert.match(answer.choices[0].message.content, noModel);
     assert.equal(answer.choices[0].finish_reason, "stop");
     assert.ok(answer.usage.total_tokens > 0);
   },
 
-  async "the answer is marked as a demo"() {
-    const { response } = await client.chat.completions.create({ model, messages: say("Hello") }).withResponse();
+  async "headers are there"() {
+    const request = { model, messages: say("Hello"), temperature: 0.2 };
+    const { response, request_id } = await client.chat.completions.create(request).withResponse();
     assert.equal(response.headers.get("x-proxy-demo"), "true");
+    assert.equal(response.headers.get("x-proxy-warnings"), "ignored:temperature");
+    assert.ok(request_id);
   },
 
-  async stream() {
+  async "stream answers"() {
     const messages = say("Good morning");
     const chunks = await collect(await create({ messages, stream: true, stream_options: { include_usage: true } }));
     const texts = chunks.map((chunk) => chunk.choices[0]?.delta.content).filter(Boolean);
@@ -79,6 +90,14 @@ const checks = {
     assert.match(texts.join(""), noModel);
     assert.ok(chunks.at(-1).usage.total_tokens > 0);
     assert.deepEqual(chunks.at(-1).choices, []);
+  },
+
+  async "the stream helper gathers text"() {
+    const stream = client.chat.completions.stream({ model, messages: say("Good morning") });
+    let text = "";
+    stream.on("content", (piece) => (text += piece));
+    assert.equal((await stream.finalChatCompletion()).choices[0].message.content, text);
+    assert.match(text, noModel);
   },
 
   async "a stream that is left ends"() {
@@ -108,21 +127,18 @@ const checks = {
     assert.match(second.message.content, /12 degrees in Oslo.*12 degrees in Rome/);
   },
 
-  async "the tool runner gets through the loop"() {
-    const asked = [];
-    const lookUp = (input) => {
-      asked.push(input.city);
-      return `12 degrees in ${input.city}`;
-    };
-    const tool = { type: "function", function: { ...weather.function, function: lookUp, parse: JSON.parse } };
-    const runner = client.chat.completions.runTools({
-      model,
-      stream: true,
-      messages: say("Weather in Oslo and Rome?"),
-      tools: [tool],
-    });
-    assert.match(await runner.finalContent(), /12 degrees in Oslo.*12 degrees in Rome/);
-    assert.deepEqual(asked, ["Oslo", "Rome"]);
+  async "runTools gets through the loop"() {
+    for (const stream of [false, true]) {
+      const asked = [];
+      const runner = client.chat.completions.runTools({
+        model,
+        stream,
+        messages: say("Weather in Oslo and Rome?"),
+        tools: [noting(asked)],
+      });
+      assert.match(await runner.finalContent(), /12 degrees in Oslo.*12 degrees in Rome/);
+      assert.deepEqual(asked, ["Oslo", "Rome"]);
+    }
   },
 
   async "a picture is seen"() {
@@ -134,15 +150,13 @@ const checks = {
     assert.match(answer.choices[0].message.content, /I see 1 image/);
   },
 
-  async "an answer is parsed into a type"() {
-    const person = z.object({ name: z.string(), age: z.number().int(), tags: z.array(z.string()) });
-    const answer = await client.chat.completions.parse({
-      model,
-      messages: say("Extract: Bob is 5."),
-      response_format: zodResponseFormat(person, "person"),
-    });
+  async "an answer is parsed with zod"() {
+    const request = { model, messages: say("Extract: Bob is 5."), response_format: zodResponseFormat(person, "person") };
+    const answer = await client.chat.completions.parse(request);
     const { name, age } = answer.choices[0].message.parsed;
     assert.deepEqual([name, age], ["Bob", 5]);
+    const streamed = await client.chat.completions.stream(request).finalChatCompletion();
+    assert.deepEqual(streamed.choices[0].message.parsed, answer.choices[0].message.parsed);
   },
 
   async "bad requests name the parameter"() {
@@ -152,30 +166,18 @@ const checks = {
     await refused("reasoning_effort", { reasoning_effort: "huge" });
   },
 
-  async "an exhausted quota is told once"() {
-    await assert.rejects(create({ messages: say("demo:usage-limit") }), (error) => {
-      assert.ok(error instanceof OpenAI.RateLimitError, String(error));
-      assert.equal(error.code, "usage_limit_reached");
-      return true;
-    });
+  async "errors have their classes"() {
+    const quota = await failsWith(OpenAI.RateLimitError, create({ messages: say("demo:usage-limit") }));
+    assert.equal(quota.code, "usage_limit_reached");
+    const context = await failsWith(OpenAI.BadRequestError, create({ messages: say("demo:context") }));
+    assert.equal(context.code, "context_length_exceeded");
+    await failsWith(OpenAI.InternalServerError, create({ messages: say("demo:overloaded") }));
   },
 
-  async "a cut answer is an error"() {
-    const cut = create({ messages: say("demo:cut please, and say much"), stream: true }).then(collect);
-    await assert.rejects(cut);
+  async "an answer that breaks is an error"() {
+    for (const word of ["demo:cut", "demo:end", "demo:error"]) {
+      const messages = say(`${word} please, and say much`);
+      await failsWith(OpenAI.APIError, create({ messages, stream: true }).then(collect));
+    }
   },
-};
-
-model = (await client.models.list()).data[0].id;
-let failures = 0;
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check();
-    console.log(`ok node ${name}`);
-  } catch (error) {
-    failures += 1;
-    console.log(`FAILED node ${name}: ${String(error.message ?? error).replaceAll("\n", " ")}`);
-    console.error(error);
-  }
-}
-process.exit(failures === 0 ? 0 : 1);
+});
