@@ -5,6 +5,8 @@
 mod authority;
 #[path = "support/clock.rs"]
 mod clock;
+#[path = "auth/devices.rs"]
+mod devices;
 #[path = "auth/files.rs"]
 mod files;
 #[path = "auth/imports.rs"]

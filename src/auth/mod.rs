@@ -22,7 +22,7 @@ use std::path::PathBuf;
 pub use self::authority::{Authority, AuthorityError, RefreshReason};
 pub use self::credential::{Credential, Grant, GrantError, Ownership, Stale};
 pub use self::import::{ImportError, Rights, import};
-pub use self::login::{Login, LoginError, Ports};
+pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Pasted, Ports, Reader};
 pub use self::logout::{Departure, Revocation, Which, logout};
 pub use self::status::{Profile, State, Status, status};
 pub use self::store::{Document, Held, Stamp, Store, Unreadable};

@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the daemon in the foreground.
     Serve(ServeArguments),
-    /// Sign in with your ChatGPT account in the browser, or import a login.
+    /// Sign in with your ChatGPT account in the browser or with a code, or import a login.
     Login(LoginArguments),
     /// Sign out: tell the issuer if it can be reached, and forget the login in any case.
     Logout,
@@ -73,6 +73,10 @@ pub(super) struct ServeArguments {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct LoginArguments {
+    /// Sign in with a code that is typed on another device. Chosen by itself over SSH and without a display.
+    #[arg(long, conflicts_with_all = ["no_browser", "port", "import"])]
+    pub(super) device: bool,
+
     /// Only print the address to visit; don't open a browser.
     #[arg(long)]
     pub(super) no_browser: bool,

@@ -150,7 +150,7 @@ async fn a_logout_revokes_and_forgets() {
     assert_eq!((left.len(), &left[0].revocation), (1, &Revocation::Done));
     let call = home.issuer.calls().remove(0);
     let want = json!({"token": "rt_2", "token_type_hint": "refresh_token", "client_id": "app_test"});
-    assert_eq!((call.path, serde_json::from_str::<Value>(&call.body).unwrap()), ("/oauth/revoke", want));
+    assert_eq!((call.path.as_str(), serde_json::from_str::<Value>(&call.body).unwrap()), ("/oauth/revoke", want));
     assert_eq!(call.headers["originator"], "codex_proxy");
     assert!(home.stored("acct-1").await.is_some() && home.stored("acct-2").await.is_none());
     // No other account steps in by itself.

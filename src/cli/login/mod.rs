@@ -1,4 +1,8 @@
-//! `codex-proxy login`: sign in with the browser, or use the login of another program.
+//! `codex-proxy login`: sign in with the browser or a device code, or use the login of another program.
+
+mod browser;
+mod device;
+mod surroundings;
 
 use std::path::Path;
 
@@ -6,11 +10,9 @@ use super::arguments::LoginArguments;
 use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::terms::Parts;
-use crate::auth::{self, Credential, ImportError, Login, Ports, Rights};
+use crate::auth::{self, Credential, ImportError, LoginError, Rights};
 use crate::config::{Config, Environment, codex_login_file};
-
-/// The ports whose redirect addresses the issuer knows.
-const REGISTERED_PORTS: [u16; 2] = [1455, 1457];
+use surroundings::Surroundings;
 
 const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; \
                            run `codex-proxy login`, or set cli_auth_credentials_store = \"file\" there and sign in again";
@@ -29,11 +31,43 @@ pub(super) async fn run(
                 file.clone().or_else(usual).ok_or_else(|| Failure::Other("name the file to import".to_owned()))?;
             import(&parts, &config, &file, rights).await?
         }
-        None => browse(arguments, parts, &config, environment).await?,
+        None => sign_in(arguments, &parts, &config, environment).await?,
     };
     talk(&format!("signed in{}", described(&credential)));
     talk(&format!("stored in {}", config.auth.credentials.display()));
     Ok(Exit::Done)
+}
+
+/// In the browser or by a code: as asked for, else as the surroundings allow.
+async fn sign_in(
+    arguments: &LoginArguments,
+    parts: &Parts,
+    config: &Config,
+    environment: &Environment,
+) -> Result<Credential, Failure> {
+    let surroundings = Surroundings::of(environment);
+    if arguments.device {
+        return device::sign_in(parts, environment).await.map_err(|error| failure(&error));
+    }
+    let is_choice_open = !arguments.no_browser && arguments.port.is_none();
+    if let Some(obstacle) = surroundings.obstacle().filter(|_| is_choice_open) {
+        talk(&format!(
+            "{obstacle}, so you sign in with a code, on any device (with a browser that comes back to this machine: \
+             `codex-proxy login --no-browser`)"
+        ));
+        match device::sign_in(parts, environment).await {
+            Err(LoginError::DeviceNotEnabled) => talk("codes are not enabled here; the browser it is, then"),
+            outcome => return outcome.map_err(|error| failure(&error)),
+        }
+    }
+    browser::sign_in(arguments, parts, config, surroundings).await.map_err(|error| failure(&error))
+}
+
+fn failure(error: &LoginError) -> Failure {
+    match error {
+        LoginError::Store(error) => Failure::Auth(error.clone()),
+        other => Failure::other(other),
+    }
 }
 
 async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> Result<Credential, Failure> {
@@ -58,43 +92,6 @@ fn is_in_keychain(file: &Path) -> bool {
     let settings: toml::Table = text.parse().unwrap_or_default();
     let place = settings.get("cli_auth_credentials_store").and_then(toml::Value::as_str);
     matches!(place, Some("keyring" | "auto"))
-}
-
-async fn browse(
-    arguments: &LoginArguments,
-    parts: Parts,
-    config: &Config,
-    environment: &Environment,
-) -> Result<Credential, Failure> {
-    let candidates = arguments.port.map_or_else(Ports::registered, Ports::only);
-    let login = Login::start(&config.auth, parts.authority, parts.store, parts.clock, candidates).await;
-    let login = login.map_err(|error| Failure::other(&error))?;
-    if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
-        talk("warning: the issuer knows only the ports 1455 and 1457, and may refuse to come back to another");
-    }
-    talk("open this address in a browser on this machine, and sign in:");
-    talk(&format!("\n  {}\n", login.url()));
-    if !arguments.no_browser {
-        open_browser(login.url(), environment);
-    }
-    talk("waiting for the browser (Ctrl-C gives up) …");
-    login.wait().await.map_err(|error| Failure::other(&error))
-}
-
-/// Opens the address where a person can see it; else says why not.
-fn open_browser(url: &str, environment: &Environment) {
-    let is_remote = environment.get("SSH_CONNECTION").is_some() || environment.get("SSH_TTY").is_some();
-    let needs_display = cfg!(all(unix, not(target_os = "macos")));
-    let has_display = environment.get("DISPLAY").is_some() || environment.get("WAYLAND_DISPLAY").is_some();
-    if is_remote {
-        talk(
-            "this session is remote: open the address on a machine that forwards port 1455 to this one (ssh -L 1455:localhost:1455)",
-        );
-    } else if needs_display && !has_display {
-        talk("there is no display here, so no browser was opened");
-    } else if open::that_detached(url).is_err() {
-        talk("no browser could be opened");
-    }
 }
 
 fn described(credential: &Credential) -> String {
