@@ -19,7 +19,7 @@ use tracing::Instrument;
 use super::gate::KeyName;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
-use super::{Services, body, drive};
+use super::{Services, account, body, drive};
 use crate::error::ProxyError;
 use crate::protocol::{Context, Dialect, Mode, Warnings};
 use crate::upstream::{Answer, Hints};
@@ -72,6 +72,7 @@ where
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
+        let tokens = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         let models = self.services.models();
         let mut context = Context {
@@ -86,7 +87,7 @@ where
             record.planned(&plan.upstream.model, plan.mode);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let answer = self.services.upstream.open(plan.upstream, &Hints { originator }).instrument(span).await?;
+        let answer = self.services.upstream.open(plan.upstream, &Hints { originator, tokens }).instrument(span).await?;
         let mut warnings = context.warnings;
         answer.warnings.iter().for_each(|token| warnings.note(token));
         self.deliver(plan.mode, plan.reply, answer, &warnings, record).await

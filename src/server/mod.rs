@@ -5,6 +5,7 @@
 //! read (`body`), translated and sent (`exchange`), and its answer is driven to the client
 //! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped.
 
+mod account;
 mod body;
 mod drive;
 mod exchange;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use codex_proxy::auth::{Login, Ports, State, Store, Tokens, Which, logout, status};
+use codex_proxy::auth::{Accounts, Login, Ports, State, Store, Which, logout, status};
 use codex_proxy::bearer::{AuthError, TokenSource};
 use serde_json::Value;
 
@@ -115,7 +115,7 @@ async fn writers_take_turns() {
 async fn a_store_in_memory_touches_no_disk_and_renews_itself() {
     let home = Home::new().await;
     let store = Store::memory(&home.issuer.credential("acct-1", EXPIRED));
-    let tokens = Tokens::new(store.clone(), home.issuer.authority(), home.clock(), None);
+    let tokens = Accounts::new(store.clone(), home.issuer.authority(), home.clock(), None);
     tokens.bearer().await.unwrap();
     let stored = store.read().await.unwrap().get("acct-1").unwrap().unwrap();
     assert_eq!(stored.refresh_token.unwrap().expose(), "rt_2");
@@ -126,7 +126,7 @@ async fn a_store_in_memory_touches_no_disk_and_renews_itself() {
 async fn the_status_shows_accounts_and_no_token() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", EXPIRED)).await;
-    let status = status(&home.store(), &*home.clock).await.unwrap();
+    let status = status(&home.store(), &*home.clock, None).await.unwrap();
     let found: Vec<_> = status.accounts.iter().map(|profile| (profile.is_active, profile.state)).collect();
     assert_eq!(found, [(false, State::Fresh), (true, State::Renewable)]);
     assert_eq!(status.active().unwrap().plan.as_deref(), Some("plus"));

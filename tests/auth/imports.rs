@@ -154,7 +154,7 @@ async fn a_logout_revokes_and_forgets() {
     assert_eq!(call.headers["originator"], "codex_proxy");
     assert!(home.stored("acct-1").await.is_some() && home.stored("acct-2").await.is_none());
     // No other account steps in by itself.
-    assert_eq!(home.tokens().bearer().await.unwrap_err(), AuthError::SignedOut);
+    assert_eq!(home.tokens().bearer().await.unwrap_err(), AuthError::NoActiveAccount);
 }
 
 #[tokio::test]

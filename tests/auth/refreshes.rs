@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_proxy::auth::{Authority, Settings, Store, Tokens};
+use codex_proxy::auth::{Accounts, Authority, Settings, Store};
 use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::clock::SystemClock;
 use codex_proxy::net::{Endpoint, Trust};
@@ -131,12 +131,13 @@ async fn a_process_of_its_own() {
         client_id: "app_test".to_owned(),
         redirect_host: "localhost".to_owned(),
         scopes: Vec::new(),
+        account: None,
         credentials: store.clone().into(),
         originator: String::new(),
         user_agent: "child".to_owned(),
     };
     let authority = Authority::new(crate::authority::http_client(), &settings);
-    let tokens = Tokens::new(Store::file(store), authority, clock, None);
+    let tokens = Accounts::new(Store::file(store), authority, clock, None);
     tokens.bearer().await.unwrap();
 }
 
@@ -232,13 +233,4 @@ async fn settle_waits_for_a_refresh_under_way() {
     settled.await.unwrap();
     assert_eq!(home.stored_refresh_token().await, "rt_2");
     until(|| home.issuer.newest_refresh_token() == "rt_2").await;
-}
-
-#[tokio::test]
-async fn a_chosen_account_is_served_whichever_is_active() {
-    let home = Home::with(FRESH).await;
-    home.put(&home.issuer.credential("acct-2", FRESH)).await;
-    let chosen = Tokens::new(home.store(), home.issuer.authority(), home.clock(), Some("acct-1".to_owned()));
-    assert_eq!(chosen.bearer().await.unwrap().account.id, "acct-1");
-    assert_eq!(home.tokens().bearer().await.unwrap().account.id, "acct-2");
 }

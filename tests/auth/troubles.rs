@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use codex_proxy::auth::{Authority, Store, Tokens};
+use codex_proxy::auth::{Accounts, Authority, Store};
 use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::net::{Endpoint, Trust};
 use serde_json::json;
@@ -78,7 +78,7 @@ async fn an_unreachable_issuer_is_named() {
     let address = format!("http://{free}");
     settings.authority = Endpoint::parse(&address, Trust::KnownHosts).unwrap();
     let authority = Authority::new(crate::authority::http_client(), &settings);
-    let tokens = Tokens::new(home.store(), authority, home.clock(), None);
+    let tokens = Accounts::new(home.store(), authority, home.clock(), None);
     let error = tokens.bearer().await.unwrap_err();
     assert!(matches!(&error, AuthError::Unavailable { message, .. } if message.contains("127.0.0.1")), "{error}");
 }
@@ -132,7 +132,7 @@ async fn no_token_is_spent_when_the_store_can_not_be_written() {
     // So long a name that there is none for a temporary file, which stops root too.
     let path = home.path().with_file_name("c".repeat(250));
     std::fs::copy(home.path(), &path).unwrap();
-    let tokens = Tokens::new(Store::file(&path), home.issuer.authority(), home.clock(), None);
+    let tokens = Accounts::new(Store::file(&path), home.issuer.authority(), home.clock(), None);
     let error = tokens.bearer().await.unwrap_err();
     assert!(matches!(&error, AuthError::Store { message } if message.contains("can't be written")), "{error}");
     assert_eq!(home.issuer.calls().len(), 0);

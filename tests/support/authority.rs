@@ -98,6 +98,7 @@ impl FakeAuthority {
             client_id: "app_test".to_owned(),
             redirect_host: "localhost".to_owned(),
             scopes: ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec(),
+            account: None,
             credentials: "credentials.json".into(),
             originator: "codex_proxy".to_owned(),
             user_agent: "codex-proxy/test".to_owned(),

@@ -7,10 +7,12 @@
 
 mod answer;
 mod device;
+mod whoami;
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use serde_json::json;
 
 use self::answer::Answer;
@@ -81,6 +83,8 @@ struct Call {
 enum Content {
     Form(String),
     Json(serde_json::Value),
+    /// Nothing; it is a GET with this bearer.
+    Bearer(Secret),
 }
 
 impl Authority {
@@ -207,6 +211,17 @@ impl Content {
         match self {
             Self::Form(body) => client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body),
             Self::Json(body) => client.post(url).header(CONTENT_TYPE, "application/json").body(body.to_string()),
+            Self::Bearer(token) => {
+                let request = client.request(Method::GET, url);
+                match HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
+                    Ok(mut value) => {
+                        value.set_sensitive(true);
+                        request.header(AUTHORIZATION, value)
+                    }
+                    // A token that no header can carry is refused like any other wrong one.
+                    Err(_) => request,
+                }
+            }
         }
     }
 }

@@ -127,7 +127,6 @@ impl Known {
     /// The stored credential, or the one that has replaced it and could not be written.
     pub(super) fn newest(&mut self, stored: Credential) -> Arc<Credential> {
         match &self.unsaved {
-            Some(unsaved) if unsaved.credential.account_id != stored.account_id => Arc::new(stored),
             Some(unsaved) if stored.is_renewed_by(&unsaved.replaces) => Arc::clone(&unsaved.credential),
             Some(_) => {
                 self.unsaved = None;

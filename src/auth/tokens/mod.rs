@@ -28,26 +28,47 @@ const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The bearer tokens of one account. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct Tokens(Arc<Shared>);
+pub(in crate::auth) struct Tokens(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     store: Store,
     authority: Authority,
     clock: Arc<dyn Clock>,
-    account: Option<String>,
+    account: String,
     known: Mutex<Known>,
 }
 
 impl Tokens {
-    /// The tokens of an account, or of the active one, whichever that is at the time.
-    #[must_use]
-    pub fn new(store: Store, authority: Authority, clock: Arc<dyn Clock>, account: Option<String>) -> Self {
+    /// The tokens of an account.
+    pub(in crate::auth) fn new(store: Store, authority: Authority, clock: Arc<dyn Clock>, account: String) -> Self {
         Self(Arc::new(Shared { store, authority, clock, account, known: Mutex::default() }))
     }
 
-    /// Waits for a renewal under way, and for its outcome to be stored: call it before the process ends.
-    pub async fn settle(&self) {
+    /// A token that is not about to end; one that is, where it can't be renewed now.
+    pub(in crate::auth) async fn fresh(&self) -> Result<Bearer, AuthError> {
+        let credential = self.0.current().await?;
+        match self.0.due(&credential) {
+            Ok(()) => Ok(credential.bearer()),
+            Err(stale) => match self.0.renewed(Cause::Due).await {
+                Ok(renewed) => Ok(renewed.bearer()),
+                Err(_) if stale.is_usable() => Ok(credential.bearer()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Whether the account is in the store.
+    pub(in crate::auth) async fn is_signed_in(&self) -> Result<bool, AuthError> {
+        match self.0.current().await {
+            Ok(_) => Ok(true),
+            Err(AuthError::SignedOut) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for a renewal under way, and for its outcome to be stored.
+    pub(in crate::auth) async fn settle(&self) {
         let flight = self.0.known().flight.clone();
         if let Some(flight) = flight {
             // Whoever asked for it has the outcome.
@@ -152,13 +173,19 @@ impl Shared {
     }
 
     fn pick(&self, document: &Document) -> Result<Option<Credential>, AuthError> {
-        let Some(id) = self.account.as_deref().or(document.active()) else { return Ok(None) };
-        document.get(id).map_err(|why| self.store.unreadable(&why))
+        document.get(&self.account).map_err(|why| self.store.unreadable(&why))
     }
 
     fn due(&self, credential: &Credential) -> Result<(), Stale> {
         let now = self.clock.now();
-        if self.known().is_just_granted(credential, now) { Ok(()) } else { credential.check(now, MARGIN) }
+        if self.known().is_just_granted(credential, now) {
+            return Ok(());
+        }
+        match credential.check(now, MARGIN) {
+            // Nothing can be done about it before its end.
+            Err(stale) if stale.is_usable() && !credential.is_renewable() => Ok(()),
+            checked => checked,
+        }
     }
 
     async fn renewed(self: &Arc<Self>, cause: Cause) -> Outcome {

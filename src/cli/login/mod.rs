@@ -1,18 +1,23 @@
-//! `codex-proxy login`: sign in with the browser or a device code, or use the login of another program.
+//! `codex-proxy login`: sign in with the browser, a device code or an access token, or use the login
+//! of another program.
 
 mod browser;
 mod device;
 mod surroundings;
 
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 
 use super::arguments::LoginArguments;
 use super::exit::{Exit, Failure};
 use super::output::talk;
-use super::terms::Parts;
-use crate::auth::{self, Credential, ImportError, LoginError, Rights};
+use super::terms::{Parts, timestamp};
+use crate::auth::{self, AccessToken, AccessTokenError, Credential, ImportError, LoginError, Rights};
 use crate::config::{Config, Environment, codex_login_file};
 use surroundings::Surroundings;
+
+/// No token is as long as that.
+const LONGEST_TOKEN_BYTES: u64 = 64 * 1024;
 
 const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; \
                            run `codex-proxy login`, or set cli_auth_credentials_store = \"file\" there and sign in again";
@@ -31,11 +36,36 @@ pub(super) async fn run(
                 file.clone().or_else(usual).ok_or_else(|| Failure::Other("name the file to import".to_owned()))?;
             import(&parts, &config, &file, rights).await?
         }
+        None if arguments.with_access_token => adopt(&parts).await?,
         None => sign_in(arguments, &parts, &config, environment).await?,
     };
     talk(&format!("signed in{}", described(&credential)));
     talk(&format!("stored in {}", config.auth.credentials.display()));
     Ok(Exit::Done)
+}
+
+/// With the access token on standard input.
+async fn adopt(parts: &Parts) -> Result<Credential, Failure> {
+    let stdin = std::io::stdin();
+    let mut text = String::new();
+    if stdin.is_terminal() {
+        talk("paste the access token, and press Enter:");
+        stdin.read_line(&mut text).map_err(|error| Failure::other(&error))?;
+    } else {
+        let read = stdin.lock().take(LONGEST_TOKEN_BYTES).read_to_string(&mut text);
+        read.map_err(|error| Failure::Other(format!("standard input can't be read: {error}")))?;
+    }
+    let token = AccessToken::parse(&text).map_err(|why| Failure::Other(format!("standard input: {why}")))?;
+    let adopted = auth::adopt(&parts.store, &parts.authority, parts.clock.as_ref(), &token).await;
+    let credential = adopted.map_err(|error| match error {
+        AccessTokenError::Store(error) => Failure::Auth(error),
+        other => Failure::other(&other),
+    })?;
+    talk(&match credential.expires_at {
+        Some(end) => format!("this token can't be renewed: it ends at {}", timestamp(end)),
+        None => "this token can't be renewed, and does not say when it ends".to_owned(),
+    });
+    Ok(credential)
 }
 
 /// In the browser or by a code: as asked for, else as the surroundings allow.
