@@ -237,3 +237,23 @@ async fn token_prints_an_access_token_and_never_a_refresh_token() {
     assert_eq!((printed.code, printed.answer.lines().count()), (0, 1), "{}", printed.talk);
     assert!(printed.answer.starts_with("ey") && !printed.answer.contains("rt_"), "{}", printed.answer);
 }
+
+#[tokio::test]
+async fn a_damaged_file_is_named_with_the_command_that_mends_it() {
+    let home = Home::new().await;
+    home.run(&["login", "--import", &lend(&home, "acct-a")]).await;
+    let path = home.directory.path().join("credentials.json");
+    std::fs::write(&path, "{ half").unwrap();
+    for command in [&["status"][..], &["token"], &["logout"], &["accounts", "list"]] {
+        let ended = home.run(command).await;
+        assert_eq!((ended.code, &*ended.answer), (1, ""), "{command:?} {}", ended.talk);
+        assert!(
+            ended.talk.contains(path.to_str().unwrap()) && ended.talk.contains("accounts restore"),
+            "{}",
+            ended.talk
+        );
+    }
+    assert_eq!(home.run(&["accounts", "restore"]).await.code, 0);
+    assert_eq!(home.run(&["status"]).await.code, 0);
+    assert_eq!(home.run(&["accounts", "restore"]).await.code, 1);
+}

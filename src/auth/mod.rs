@@ -31,7 +31,7 @@ pub use self::import::{ImportError, Rights, import};
 pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Pasted, Ports, Reader};
 pub use self::logout::{Departure, Revocation, Which, logout};
 pub use self::status::{Profile, State, Status, status};
-pub use self::store::{Document, Held, Stamp, Store, Unreadable};
+pub use self::store::{Document, Held, Restored, Stamp, Store, Unreadable};
 use crate::bearer::Choice;
 use crate::net::Endpoint;
 

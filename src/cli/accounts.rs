@@ -1,4 +1,4 @@
-//! `codex-proxy accounts list | use | remove`: who is signed in, and whose turn it is.
+//! `codex-proxy accounts list | use | remove | restore`: who is signed in, and whose turn it is.
 //!
 //! The JSON form is the list `accounts` of `status --json`.
 
@@ -22,6 +22,7 @@ pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit,
             }
             Ok(Exit::Done)
         }
+        AccountsAction::Restore => restore(&parts).await,
         AccountsAction::Remove { id } => sign_out(Which::Account(id), &parts).await,
     }
 }
@@ -35,6 +36,18 @@ async fn list(json: bool, parts: &Parts, config: &Config) -> Result<Exit, Failur
         talk("nobody is signed in: run `codex-proxy login`");
     } else {
         answer(&status.accounts.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn restore(parts: &Parts) -> Result<Exit, Failure> {
+    let restored = parts.store.restore().await.map_err(Failure::Auth)?;
+    talk(&format!("put back: {} account(s) in {}", restored.accounts, parts.store.path().display()));
+    if let Some(aside) = restored.aside {
+        talk(&format!(
+            "the damaged file is {} now; it may hold tokens, so delete it when you are done",
+            aside.display()
+        ));
     }
     Ok(Exit::Done)
 }

@@ -129,6 +129,8 @@ pub(super) enum AccountsAction {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// Put the last good copy of a damaged credential file back.
+    Restore,
     /// Sign an account out, as `logout --account ID` does.
     Remove {
         /// The account's id, as `accounts list` shows it.

@@ -36,7 +36,7 @@ pub(super) type Flight = watch::Receiver<Option<Outcome>>;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     current: Option<Arc<Credential>>,
-    stamp: Option<Stamp>,
+    stamp: Option<Look>,
     looked_at: Option<Instant>,
     /// Counts what renewals put here, so that a slower look at the file does not undo it.
     generation: u64,
@@ -47,6 +47,13 @@ pub(super) struct Known {
     /// When our last renewal was granted, in wall time.
     granted_at: Option<SystemTime>,
     pub(super) flight: Option<Flight>,
+}
+
+/// A state of the store, and of the file that a borrowed login comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) store: Stamp,
+    pub(super) lender: Option<Stamp>,
 }
 
 /// A refresh token that the issuer won't take.
@@ -101,7 +108,7 @@ impl Known {
     }
 
     /// The credential that belongs to a state of the store, if that state was read before.
-    pub(super) fn of_stamp(&self, stamp: &Stamp) -> Option<Arc<Credential>> {
+    pub(super) fn of_stamp(&self, stamp: &Look) -> Option<Arc<Credential>> {
         self.current.clone().filter(|_| self.stamp.as_ref() == Some(stamp))
     }
 
@@ -110,7 +117,7 @@ impl Known {
     }
 
     /// Takes over what a look at the store found, unless a renewal has been faster.
-    pub(super) fn looked(&mut self, generation: u64, stamp: Stamp, found: Option<Credential>) {
+    pub(super) fn looked(&mut self, generation: u64, stamp: Look, found: Option<Credential>) {
         if generation != self.generation {
             return;
         }
@@ -120,7 +127,7 @@ impl Known {
     }
 
     /// Remembers a state of the store that can't be understood, so that it is not read again.
-    pub(super) fn skip(&mut self, stamp: Stamp) {
+    pub(super) fn skip(&mut self, stamp: Look) {
         self.stamp = Some(stamp);
     }
 
@@ -145,7 +152,7 @@ impl Known {
     /// The store now holds what is in memory.
     pub(super) fn saved(&mut self, stamp: Stamp) {
         self.generation += 1;
-        self.stamp = Some(stamp);
+        self.stamp = Some(Look { store: stamp, lender: None });
         self.unsaved = None;
     }
 

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::known::{Flight, Known, Outcome};
+use self::known::{Flight, Known, Look, Outcome};
 use self::renewal::Cause;
 use crate::auth::authority::Authority;
 use crate::auth::credential::{Credential, Ownership, Stale};
-use crate::auth::store::{Document, Store};
+use crate::auth::import;
+use crate::auth::store::{Document, Store, stamp_of};
 use crate::bearer::{AuthError, Bearer, BoxFuture, TokenSource};
 use crate::clock::Clock;
 use crate::secret::Secret;
@@ -148,7 +149,7 @@ impl Shared {
 
     /// The credential in use after a look at the store.
     async fn look(&self) -> Outcome {
-        let stamp = self.store.stamp().await;
+        let stamp = self.stamp().await;
         let generation = {
             let known = self.known();
             if let Some(credential) = known.of_stamp(&stamp) {
@@ -160,6 +161,11 @@ impl Shared {
             Ok(document) => self.pick(&document),
             Err(error) => Err(error),
         };
+        let (stamp, found) = match found {
+            Ok(Some(credential)) => self.as_lent(stamp, credential).await,
+            Ok(None) => (stamp, Ok(None)),
+            Err(error) => (stamp, Err(error)),
+        };
         let mut known = self.known();
         match found {
             Ok(found) => known.looked(generation, stamp, found),
@@ -170,6 +176,31 @@ impl Shared {
             Err(error) => return Err(error),
         }
         known.current().ok_or(AuthError::SignedOut)
+    }
+
+    /// The state of what the credential in use comes from.
+    async fn stamp(&self) -> Look {
+        let store = self.store.stamp().await;
+        let current = self.known().current();
+        let lender = match current.as_deref().map(|credential| &credential.ownership) {
+            Some(Ownership::Borrowed { path, .. }) => Some(stamp_of(path).await),
+            _ => None,
+        };
+        Look { store, lender }
+    }
+
+    /// A borrowed login as its owner's file has it now, unless that is another account's or can't be read.
+    async fn as_lent(&self, stamp: Look, stored: Credential) -> (Look, Result<Option<Credential>, AuthError>) {
+        let Ownership::Borrowed { path, .. } = &stored.ownership else { return (stamp, Ok(Some(stored))) };
+        let stamp = Look { lender: Some(stamp_of(path).await), ..stamp };
+        match import::reread(path).await {
+            Ok(found) if found.account_id == stored.account_id => (stamp, Ok(Some(found))),
+            // What was read before is younger than what was stored when it was borrowed.
+            _ => {
+                let before = self.known().current().filter(|current| current.ownership == stored.ownership);
+                (stamp, Ok(Some(before.map_or(stored, |current| Credential::clone(&current)))))
+            }
+        }
     }
 
     fn pick(&self, document: &Document) -> Result<Option<Credential>, AuthError> {
