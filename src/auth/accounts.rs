@@ -16,11 +16,15 @@ use crate::auth::authority::Authority;
 use crate::auth::given::{Given, GivenTokens};
 use crate::auth::store::{Stamp, Store};
 use crate::auth::tokens::Tokens;
+use crate::auth::wake::Watch;
 use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, TokenSource};
 use crate::clock::Clock;
 
 /// How often the store is looked at for the active account while there is one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many looks a sleep is followed by.
+const LOOKS_AFTER_SLEEP: u32 = 8;
 
 /// The bearer tokens of all accounts. Clones share everything.
 #[derive(Clone, Debug)]
@@ -69,6 +73,25 @@ impl Accounts {
         match &self.0.given {
             Some(given) => given.bearer().await,
             None => self.0.current().await?.fresh().await,
+        }
+    }
+
+    /// Sees to the tokens soon after the machine has slept, so that the first request does not have
+    /// to; runs until dropped. `every` is how often it looks.
+    pub async fn keep_awake(&self, every: Duration) {
+        let mut watch = Watch::new(self.0.clock.now(), Instant::now());
+        let mut looks_left = 0;
+        loop {
+            tokio::time::sleep(every).await;
+            if watch.has_slept(self.0.clock.now(), Instant::now()) {
+                tracing::debug!("the machine has slept");
+                looks_left = LOOKS_AFTER_SLEEP;
+            }
+            if looks_left > 0 {
+                // The network may need a moment to come back; a failure is logged where it happens.
+                looks_left -= 1;
+                let _ = self.bearer().await;
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod logout;
 mod status;
 mod store;
 mod tokens;
+mod wake;
 
 use std::path::PathBuf;
 

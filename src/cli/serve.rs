@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,9 @@ use crate::demo::Demo;
 use crate::net::{Endpoint, Trust};
 use crate::server::{Backend, Server, Services};
 use crate::upstream::{self, Upstream};
+
+/// How soon a sleep of the machine is noticed.
+const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(
     arguments: &ServeArguments,
@@ -56,6 +60,7 @@ pub(super) async fn run(
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
+        () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = stopped(&mut signals, &stop) => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::output::talk;
 use crate::auth::{AccessToken, Accounts, Authority, Given, Store};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
 
@@ -19,9 +19,10 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn of(config: &Config) -> Self {
-        let http = HttpClient::new(config.net.clone());
+        let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(Arc::new(SystemClock)));
+        let http = HttpClient::new(config.net.clone()).telling(Arc::clone(&clock));
         let authority = Authority::new(http.clone(), &config.auth);
-        Self { http, store: Store::file(&config.auth.credentials), authority, clock: Arc::new(SystemClock) }
+        Self { http, store: Store::file(&config.auth.credentials), authority, clock }
     }
 }
 

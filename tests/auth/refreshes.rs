@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use codex_proxy::auth::{Accounts, Authority, Settings, Store};
 use codex_proxy::bearer::{AuthError, TokenSource};
-use codex_proxy::clock::SystemClock;
+use codex_proxy::clock::{Clock, CorrectedClock, SystemClock};
 use codex_proxy::net::{Endpoint, Trust};
 use serde_json::{Value, json};
 
@@ -215,6 +215,36 @@ async fn a_login_and_a_logout_of_another_process_are_noticed() {
     std::fs::remove_file(home.path()).unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(tokens.bearer().await.unwrap_err(), AuthError::SignedOut);
+}
+
+#[tokio::test]
+async fn a_machine_that_has_slept_renews_before_anybody_asks() {
+    let home = Home::with(FRESH).await;
+    let tokens = home.tokens();
+    let keeper = run(async move { tokens.keep_awake(Duration::from_millis(20)).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(home.issuer.calls().len(), 0);
+    home.clock.advance(FRESH);
+    home.issuer.arrived(1).await;
+    keeper.abort();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_hours_fast_is_set_right_by_the_issuers_answers() {
+    let home = Home::with(FRESH).await;
+    // The fake issuer's answers carry the real time, and its tokens end by it.
+    let end = SystemClock.now() + FRESH;
+    let token = crate::authority::jwt("acct-1", end, 7);
+    home.issuer.script([Scripted::Grant(json!({"access_token": token, "refresh_token": "rt_x"}))]);
+    let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(home.clock()));
+    let http = crate::authority::http_client().telling(Arc::clone(&clock));
+    let authority = Authority::new(http, &home.issuer.settings());
+    home.clock.advance(11 * FRESH);
+    let tokens = Accounts::new(home.store(), authority, clock, None);
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), token);
+    home.clock.advance(Duration::from_secs(60));
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), token);
+    assert_eq!(home.issuer.calls().len(), 1);
 }
 
 #[tokio::test]

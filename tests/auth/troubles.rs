@@ -164,6 +164,29 @@ async fn what_could_not_be_written_is_served_and_written_later() {
 }
 
 #[tokio::test]
+async fn nobody_else_sends_a_spent_token_while_its_successor_is_not_written_yet() {
+    let home = Home::with(EXPIRED).await;
+    home.issuer.shut();
+    let (tokens, other) = (home.tokens(), home.tokens());
+    let caller = crate::authority::run({
+        let tokens = tokens.clone();
+        async move { tokens.bearer().await.unwrap().token.expose().to_owned() }
+    });
+    home.issuer.arrived(1).await;
+    let (data, aside) = (home.folder.path().join("data"), home.folder.path().join("aside"));
+    std::fs::rename(&data, &aside).unwrap();
+    std::fs::write(&data, "in the way").unwrap();
+    home.issuer.open();
+    let token = caller.await.unwrap();
+    std::fs::remove_file(&data).unwrap();
+    std::fs::rename(&aside, &data).unwrap();
+    assert_eq!(home.stored_refresh_token().await, "rt_1");
+    // It waits for the other one's lock, and finds the new token.
+    assert_eq!(other.bearer().await.unwrap().token.expose(), token);
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_store_that_breaks_while_serving_does_not_end_the_serving() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();

@@ -190,6 +190,7 @@ impl Authority {
             request = request.header(USER_AGENT, &self.user_agent);
         }
         let mut response = request.send().await.map_err(|error| self.unreachable(&causes(&error)))?;
+        self.http.heard(response.headers());
         let mut answer =
             Answer { status: response.status().as_u16(), headers: response.headers().clone(), body: Vec::new() };
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&causes(&error)))? {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::auth::credential::Credential;
-use crate::auth::store::Stamp;
+use crate::auth::store::{Held, Stamp};
 use crate::bearer::AuthError;
 use crate::secret::Secret;
 
@@ -78,6 +78,8 @@ pub(super) struct Unsaved {
     pub(super) replaces: Secret,
     /// What belongs there.
     pub(super) credential: Arc<Credential>,
+    /// Kept until it is written: another process would send the spent token again.
+    pub(super) held: Arc<Held>,
 }
 
 /// Whether somebody already sees to an unsaved credential.
@@ -157,11 +159,11 @@ impl Known {
     }
 
     /// Notes what could not be written over a spent token.
-    pub(super) fn keep_unsaved(&mut self, spent: Secret, credential: Arc<Credential>) -> Saving {
+    pub(super) fn keep_unsaved(&mut self, spent: Secret, credential: Arc<Credential>, held: Arc<Held>) -> Saving {
         let earlier = self.unsaved.take();
         let saving = if earlier.is_some() { Saving::Running } else { Saving::New };
         let replaces = earlier.map_or(spent, |unsaved| unsaved.replaces);
-        self.unsaved = Some(Unsaved { replaces, credential });
+        self.unsaved = Some(Unsaved { replaces, credential, held });
         saving
     }
 
@@ -259,10 +261,12 @@ fn is_same_login(old: &Credential, new: &Credential) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::Known;
     use crate::auth::credential::{Credential, Ownership};
+    use crate::auth::store::Store;
     use crate::bearer::AuthError;
     use crate::secret::Secret;
 
@@ -323,15 +327,16 @@ mod tests {
         assert_eq!(known.verdict(&credential("rt_other")), None);
     }
 
-    #[test]
-    fn an_unsaved_credential_stands_in_for_the_one_it_replaces_and_no_other() {
+    #[tokio::test]
+    async fn an_unsaved_credential_stands_in_for_the_one_it_replaces_and_no_other() {
         let mut known = Known::default();
         let stands_for = |known: &mut Known, stored: &str| {
             let newest = known.newest(credential(stored));
             newest.refresh_token.as_ref().map(|token| token.expose().to_owned())
         };
-        known.keep_unsaved(Secret::new("rt_1"), credential("rt_2").into());
-        known.keep_unsaved(Secret::new("rt_2"), credential("rt_3").into());
+        let held = Arc::new(Store::memory(&credential("rt_1")).lock().await.unwrap());
+        known.keep_unsaved(Secret::new("rt_1"), credential("rt_2").into(), Arc::clone(&held));
+        known.keep_unsaved(Secret::new("rt_2"), credential("rt_3").into(), held);
         assert_eq!(stands_for(&mut known, "rt_1").as_deref(), Some("rt_3"));
         assert_eq!(stands_for(&mut known, "rt_9").as_deref(), Some("rt_9"));
         assert!(known.unsaved().is_none());

@@ -37,13 +37,22 @@ struct Shared {
     authority: Authority,
     clock: Arc<dyn Clock>,
     account: String,
+    /// Who of us writes: a kept lock of the store excludes other processes only.
+    turn: tokio::sync::Mutex<()>,
     known: Mutex<Known>,
 }
 
 impl Tokens {
     /// The tokens of an account.
     pub(in crate::auth) fn new(store: Store, authority: Authority, clock: Arc<dyn Clock>, account: String) -> Self {
-        Self(Arc::new(Shared { store, authority, clock, account, known: Mutex::default() }))
+        Self(Arc::new(Shared {
+            store,
+            authority,
+            clock,
+            account,
+            turn: tokio::sync::Mutex::default(),
+            known: Mutex::default(),
+        }))
     }
 
     /// A token that is not about to end; one that is, where it can't be renewed now.
