@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret::Secret;
@@ -43,6 +44,20 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
 
     /// Whether a token could be had as far as is known here, without asking the issuer.
     fn check(&self) -> BoxFuture<'_, Result<(), AuthError>>;
+
+    /// The tokens of one account, where there is a choice; here there is none.
+    fn choose<'a>(&'a self, choice: &'a Choice) -> BoxFuture<'a, Result<Arc<dyn TokenSource>, AuthError>> {
+        Box::pin(async { Err(AuthError::UnknownAccount { chosen_by: choice.by.clone() }) })
+    }
+}
+
+/// An account that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its id.
+    pub account_id: String,
+    /// Where the choice was made, for messages: a header, a key, a setting.
+    pub by: String,
 }
 
 /// Why there is no token. The texts name the command that helps.
@@ -56,6 +71,15 @@ pub enum AuthError {
     Ended {
         /// What the issuer or the store said, without any token.
         reason: String,
+    },
+    /// Accounts are signed in, and none of them is the active one.
+    #[error("no account is active: `codex-proxy accounts list` shows them, `codex-proxy accounts use ID` chooses one")]
+    NoActiveAccount,
+    /// The account that was asked for is not signed in.
+    #[error("{chosen_by} names an account that is not signed in: `codex-proxy accounts list` shows those that are")]
+    UnknownAccount {
+        /// Where the choice was made.
+        chosen_by: String,
     },
     /// A login that is borrowed from another program has run out, and only its owner can renew it.
     #[error("the borrowed login has ended: use {owner} once so that it renews it, or run `codex-proxy login`")]

@@ -11,8 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{DATE, HeaderMap};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
+
+use crate::clock::Clock;
 
 /// How connections to the outside are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +153,8 @@ pub struct HttpClient {
     settings: Arc<Settings>,
     direct: Arc<OnceCell<reqwest::Client>>,
     proxied: Arc<OnceCell<reqwest::Client>>,
+    /// Hears the time that answers tell.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// Why no client could be made: the CA file or the proxy setting.
@@ -182,7 +187,22 @@ impl HttpClient {
     /// A client that will be built with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), direct: Arc::default(), proxied: Arc::default() }
+        Self { settings: Arc::new(settings), direct: Arc::default(), proxied: Arc::default(), clock: None }
+    }
+
+    /// The same client, which tells a clock what time it is elsewhere.
+    #[must_use]
+    pub fn telling(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// To be called with the headers of an answer as soon as they are there.
+    pub fn heard(&self, headers: &HeaderMap) {
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let told = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        if let (Some(clock), Some(told)) = (&self.clock, told) {
+            clock.learn(told);
+        }
     }
 
     /// Limit for name look-up, TCP and TLS together.

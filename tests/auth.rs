@@ -1,10 +1,16 @@
 //! Signing in and staying signed in, against a scripted issuer on loopback.
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+#[path = "auth/access_tokens.rs"]
+mod access_tokens;
+#[path = "auth/accounts.rs"]
+mod accounts;
 #[path = "support/authority.rs"]
 mod authority;
 #[path = "support/clock.rs"]
 mod clock;
+#[path = "auth/devices.rs"]
+mod devices;
 #[path = "auth/files.rs"]
 mod files;
 #[path = "auth/imports.rs"]
@@ -22,7 +28,7 @@ use std::time::Duration;
 
 use authority::FakeAuthority;
 use clock::ManualClock;
-use codex_proxy::auth::{Credential, Store, Tokens};
+use codex_proxy::auth::{Accounts, Credential, Store};
 use codex_proxy::clock::Clock;
 
 const EXPIRED: Duration = Duration::ZERO;
@@ -63,8 +69,8 @@ impl Home {
     }
 
     /// What one daemon on this store would hold.
-    fn tokens(&self) -> Tokens {
-        Tokens::new(self.store(), self.issuer.authority(), self.clock(), None)
+    fn tokens(&self) -> Accounts {
+        Accounts::new(self.store(), self.issuer.authority(), self.clock(), None)
     }
 
     async fn put(&self, credential: &Credential) {

@@ -319,3 +319,30 @@ async fn dropping_it_ends_its_connections() {
     assert!(rest.is_err(), "the answer was cut, and looks cut");
     assert!(client.http.get(url).send().await.is_err());
 }
+
+#[tokio::test]
+async fn a_device_signs_in_when_its_code_was_typed() {
+    let client = Client::start().await;
+    let kind = "application/json";
+    let device = client.post("/api/accounts/deviceauth/usercode", kind, json!({"client_id": "app"}).to_string()).await;
+    let device = device.json();
+    let asked = json!({"device_auth_id": device["device_auth_id"], "user_code": device["user_code"]}).to_string();
+    let poll = async || client.post("/api/accounts/deviceauth/token", kind, asked.clone()).await;
+    let pending = poll().await;
+    assert_eq!((pending.status, &pending.json()["error"]["code"]), (403, &json!("deviceauth_authorization_unknown")));
+    let type_in = async |code: &str| {
+        client.post("/codex/device", "application/x-www-form-urlencoded", format!("user_code={code}")).await.status
+    };
+    assert_eq!(type_in("WRONG").await, 404);
+    assert_eq!(type_in(device["user_code"].as_str().unwrap()).await, 200);
+    let granted = poll().await.json();
+    let form = format!(
+        "grant_type=authorization_code&client_id=app&code={}&redirect_uri={}/deviceauth/callback&code_verifier={}",
+        granted["authorization_code"].as_str().unwrap(),
+        client.demo.issuer_url(),
+        granted["code_verifier"].as_str().unwrap()
+    );
+    let exchanged = client.post("/oauth/token", "application/x-www-form-urlencoded", form).await;
+    assert_eq!(exchanged.status, 200, "{}", exchanged.body);
+    assert_eq!(poll().await.status, 403);
+}

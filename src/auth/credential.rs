@@ -175,6 +175,12 @@ impl Credential {
         Bearer { token: self.access_token.clone(), account }
     }
 
+    /// Whether anybody can renew it: we, or the program that lends it.
+    #[must_use]
+    pub fn is_renewable(&self) -> bool {
+        self.refresh_token.is_some() || self.ownership != Ownership::Owned
+    }
+
     /// Whether a refresh token is the one held here.
     #[must_use]
     pub fn is_renewed_by(&self, refresh_token: &Secret) -> bool {

@@ -2,8 +2,9 @@
 //!
 //! A borrowed login is read and nothing else: its refresh token is not even kept, since spending it
 //! would sign the other program out, and its file is never written. Taking a login over copies the
-//! refresh token into our store, and the session is ours from then on. Known is the Codex CLI's
-//! `auth.json`; whatever else is found is refused by name. Errors never quote the file.
+//! refresh token into our store, and the session is ours from then on. Known are the Codex CLI's
+//! `auth.json` and the token files of LiteLLM and LangChain; whatever else is found is refused by
+//! name. Errors never quote the file.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,6 +18,8 @@ use crate::bearer::AuthError;
 use crate::secret::Secret;
 
 const CODEX_CLI: &str = "the Codex CLI";
+const LITELLM: &str = "LiteLLM";
+const LANGCHAIN: &str = "LangChain";
 
 /// What the user lets us do with another program's login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,7 @@ pub enum ImportError {
 /// What a login file says.
 struct Found {
     credential: Credential,
+    owner: &'static str,
     issuer: Option<String>,
     client_id: Option<String>,
 }
@@ -71,7 +75,7 @@ pub async fn import(
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = find(&path).await?;
     let credential = match rights {
-        Rights::Borrow => borrowed(found.credential, path),
+        Rights::Borrow => borrowed(found, path),
         Rights::TakeOver => taken_over(found, settings, &path)?,
     };
     add(store, &credential).await.map_err(ImportError::Store)?;
@@ -80,7 +84,7 @@ pub async fn import(
 
 /// Reads the file of a borrowed login again.
 pub(in crate::auth) async fn reread(path: &Path) -> Result<Credential, ImportError> {
-    Ok(borrowed(find(path).await?.credential, path.to_owned()))
+    Ok(borrowed(find(path).await?, path.to_owned()))
 }
 
 /// Puts an account into the store and makes it the active one.
@@ -92,9 +96,9 @@ pub(in crate::auth) async fn add(store: &Store, credential: &Credential) -> Resu
     held.write(&document).await
 }
 
-fn borrowed(credential: Credential, path: PathBuf) -> Credential {
-    let ownership = Ownership::Borrowed { path, owner: CODEX_CLI.to_owned() };
-    Credential { refresh_token: None, ownership, ..credential }
+fn borrowed(found: Found, path: PathBuf) -> Credential {
+    let ownership = Ownership::Borrowed { path, owner: found.owner.to_owned() };
+    Credential { refresh_token: None, ownership, ..found.credential }
 }
 
 fn taken_over(found: Found, settings: &Settings, path: &Path) -> Result<Credential, ImportError> {
@@ -116,6 +120,9 @@ async fn find(path: &Path) -> Result<Found, ImportError> {
         .await
         .map_err(|error| ImportError::NoFile { path: path.display().to_string(), reason: error.to_string() })?;
     let file: Value = serde_json::from_slice(&bytes).map_err(|_| unsuitable(path, "it is not JSON"))?;
+    if let Some(owner) = flat_owner(&file) {
+        return read_flat(&file, owner).map_err(|error| unsuitable(path, &error.to_string()));
+    }
     if let Some(reason) = refusal(&file) {
         return Err(unsuitable(path, reason));
     }
@@ -124,7 +131,8 @@ async fn find(path: &Path) -> Result<Found, ImportError> {
 
 /// Why a file is not the login that we look for, judged by its mode, else by what is in it.
 fn refusal(file: &Value) -> Option<&'static str> {
-    const UNKNOWN: &str = "it is not a login that can be imported; the Codex CLI's auth.json is";
+    const UNKNOWN: &str = "it is not a login that can be imported; the Codex CLI's auth.json is, and the \
+                           token files of LiteLLM and LangChain are";
     const API_KEY: &str = "it holds an API key, which spends no ChatGPT subscription";
     const ACCESS_TOKEN: &str = "it holds a personal access token, which can't be imported";
     const AGENT: &str = "it holds an agent identity, which can't be imported";
@@ -139,6 +147,9 @@ fn refusal(file: &Value) -> Option<&'static str> {
         _ if has_tokens => None,
         _ if has(&file["OPENAI_API_KEY"]) => Some(API_KEY),
         _ if !file["agent_identity"].is_null() => Some(AGENT),
+        _ if !file["device_code_requested_at"].is_null() => {
+            Some("its tokens are missing; finish the sign-in with LiteLLM first")
+        }
         _ => Some(UNKNOWN),
     }
 }
@@ -153,7 +164,32 @@ fn read(file: &Value) -> Result<Found, GrantError> {
     let credential =
         Credential::of_tokens(named, secret("id_token"), access_token, secret("refresh_token"), last_refresh)?;
     let provenance = &tokens["oauth_provenance"];
-    Ok(Found { credential, issuer: text(&provenance["issuer"]), client_id: text(&provenance["client_id"]) })
+    let (issuer, client_id) = (text(&provenance["issuer"]), text(&provenance["client_id"]));
+    Ok(Found { credential, owner: CODEX_CLI, issuer, client_id })
+}
+
+/// Whose file it is, when the tokens stand at its top. The two that do so write the token's end
+/// differently: LangChain as a date, LiteLLM as a number.
+fn flat_owner(file: &Value) -> Option<&'static str> {
+    let has_token = file["access_token"].as_str().is_some_and(|text| !text.is_empty());
+    let is_flat = has_token && file["tokens"].is_null() && file["auth_mode"].is_null() && file["version"].is_null();
+    is_flat.then(|| if file["expires_at"].is_string() { LANGCHAIN } else { LITELLM })
+}
+
+fn read_flat(file: &Value, owner: &'static str) -> Result<Found, GrantError> {
+    let text = |name: &str| file[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let secret = |name: &str| text(name).map(Secret::new);
+    let access_token = secret("access_token").ok_or(GrantError::Missing("access_token"))?;
+    let (id_token, refresh_token) = (secret("id_token"), secret("refresh_token"));
+    let credential = Credential::of_tokens(text("account_id"), id_token, access_token, refresh_token, None)?;
+    let told = match &file["expires_at"] {
+        Value::String(date) => moment(&date.replace("+00:00", "Z")),
+        number => number.as_f64().and_then(|seconds| {
+            std::time::UNIX_EPOCH.checked_add(std::time::Duration::try_from_secs_f64(seconds).ok()?)
+        }),
+    };
+    let expires_at = credential.expires_at.or(told);
+    Ok(Found { credential: Credential { expires_at, ..credential }, owner, issuer: None, client_id: None })
 }
 
 fn moment(text: &str) -> Option<SystemTime> {
@@ -170,7 +206,7 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::{Value, json};
 
-    use super::{read, refusal};
+    use super::{flat_owner, read, read_flat, refusal};
 
     fn token(account: &str) -> String {
         let payload = json!({"https://api.openai.com/auth": {"chatgpt_account_id": account}});
@@ -204,6 +240,23 @@ mod tests {
         assert_eq!(account(json!({"account_id": null, "id_token": a, "access_token": b})).unwrap(), "acct-a");
         assert_eq!(account(json!({"account_id": null, "access_token": b})).unwrap(), "acct-b");
         assert!(account(json!({"access_token": "opaque"})).is_err());
+    }
+
+    #[test]
+    fn files_with_the_tokens_at_the_top_are_told_apart_by_how_they_write_the_end() {
+        let end = |file: Value| {
+            let owner = flat_owner(&file)?;
+            let found = read_flat(&file, owner).unwrap();
+            Some((owner, found.credential.expires_at.map(|end| humantime::format_rfc3339_seconds(end).to_string())))
+        };
+        let at = Some("2026-11-20T23:56:40Z".to_owned());
+        let file = |end: Value| json!({"access_token": token("a"), "refresh_token": "r", "account_id": null, "expires_at": end});
+        assert_eq!(end(file(json!(1_795_219_000))), Some(("LiteLLM", at.clone())));
+        assert_eq!(end(file(json!(1_795_219_000.5))), Some(("LiteLLM", at.clone())));
+        assert_eq!(end(file(json!("2026-11-20T23:56:40.983630+00:00"))), Some(("LangChain", at)));
+        assert_eq!(end(file(Value::Null)), Some(("LiteLLM", None)));
+        assert_eq!(end(json!({"tokens": {"access_token": "t"}})), None);
+        assert_eq!(end(json!({"device_code_requested_at": 1})), None);
     }
 
     #[test]

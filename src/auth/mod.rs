@@ -1,32 +1,39 @@
 //! Signing in, and staying signed in.
 //!
-//! The [`Store`] keeps the credentials of all accounts, [`Tokens`] hands out bearer tokens from it
-//! and renews them in good time, [`Login`], [`import`] and [`logout`] change who is signed in, and
-//! [`status`] tells. The issuer is spoken to by [`Authority`] alone. A refresh token is single-use:
+//! The [`Store`] keeps the credentials of all accounts, [`Accounts`] hands out bearer tokens from it
+//! and renews them in good time, [`Login`], [`DeviceLogin`], [`import`] and [`logout`] change who is
+//! signed in, and [`status`] tells. The issuer is spoken to by [`Authority`] alone. A refresh token is single-use:
 //! whoever spends one holds the store's lock, reads the store again first, and stores what comes
 //! back before anything else. Nothing here writes a token, an e-mail address or an account id to
 //! the log, or into an error.
 
+mod access_token;
+mod accounts;
 mod authority;
 mod claims;
 mod credential;
+mod given;
 mod import;
 mod login;
 mod logout;
 mod status;
 mod store;
 mod tokens;
+mod wake;
 
 use std::path::PathBuf;
 
+pub use self::access_token::{AccessToken, AccessTokenError, Unusable, adopt};
+pub use self::accounts::{Accounts, activate};
 pub use self::authority::{Authority, AuthorityError, RefreshReason};
 pub use self::credential::{Credential, Grant, GrantError, Ownership, Stale};
+pub use self::given::Given;
 pub use self::import::{ImportError, Rights, import};
-pub use self::login::{Login, LoginError, Ports};
+pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Pasted, Ports, Reader};
 pub use self::logout::{Departure, Revocation, Which, logout};
 pub use self::status::{Profile, State, Status, status};
-pub use self::store::{Document, Held, Stamp, Store, Unreadable};
-pub use self::tokens::Tokens;
+pub use self::store::{Document, Held, Restored, Stamp, Store, Unreadable};
+use crate::bearer::Choice;
 use crate::net::Endpoint;
 
 /// How signing in works.
@@ -40,6 +47,8 @@ pub struct Settings {
     pub redirect_host: String,
     /// What is asked for at login (`auth.scopes`).
     pub scopes: Vec<String>,
+    /// The account to use instead of the active one (`account`).
+    pub account: Option<Choice>,
     /// The store's file (`auth.credentials`).
     pub credentials: PathBuf,
     /// Who we say we are; empty: not said (`upstream.originator`).

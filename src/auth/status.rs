@@ -42,6 +42,8 @@ pub struct Profile {
     pub is_fedramp: bool,
     /// How its access token is.
     pub state: State,
+    /// Whether it can be renewed when it ends.
+    pub is_renewable: bool,
     /// When the access token ends.
     #[serde(serialize_with = "timestamp")]
     pub expires_at: Option<SystemTime>,
@@ -75,17 +77,18 @@ pub enum State {
     Ended,
 }
 
-/// Looks at the store.
+/// Looks at the store; `chosen` is the account that is used instead of the active one.
 ///
 /// # Errors
 /// When the store can't be read or understood.
-pub async fn status(store: &Store, clock: &dyn Clock) -> Result<Status, AuthError> {
+pub async fn status(store: &Store, clock: &dyn Clock, chosen: Option<&str>) -> Result<Status, AuthError> {
     let document = store.read().await?;
     let mut accounts = Vec::new();
     for id in document.ids() {
         let Some(credential) = document.get(id).map_err(|why| store.unreadable(&why))? else { continue };
         let credential = renewed_by_owner(credential).await;
-        accounts.push(Profile::of(&credential, document.active() == Some(id), clock.now()));
+        let is_active = chosen.or(document.active()) == Some(id);
+        accounts.push(Profile::of(&credential, is_active, clock.now()));
     }
     Ok(Status { file: store.path().to_owned(), accounts })
 }
@@ -108,13 +111,16 @@ async fn renewed_by_owner(credential: Credential) -> Credential {
 }
 
 impl Profile {
-    fn of(credential: &Credential, is_active: bool, now: SystemTime) -> Self {
+    /// What can be told of a credential.
+    #[must_use]
+    pub fn of(credential: &Credential, is_active: bool, now: SystemTime) -> Self {
         let borrowed_from = match &credential.ownership {
             Ownership::Owned => None,
             Ownership::Borrowed { path, owner } => Some(Lender { owner: owner.clone(), path: path.clone() }),
         };
         let state = match credential.check(now, MARGIN) {
             Ok(()) => State::Fresh,
+            Err(stale) if stale.is_usable() && !credential.is_renewable() => State::Fresh,
             Err(Stale::Expiring | Stale::NoExpiry) => State::Due,
             Err(Stale::Expired) if credential.refresh_token.is_some() => State::Renewable,
             Err(Stale::Expired) => State::Ended,
@@ -126,6 +132,7 @@ impl Profile {
             plan: credential.plan.clone(),
             is_fedramp: credential.is_fedramp,
             state,
+            is_renewable: credential.is_renewable(),
             expires_at: credential.expires_at,
             last_refresh: credential.last_refresh,
             borrowed_from,

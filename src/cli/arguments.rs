@@ -19,6 +19,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
+    /// Use the account with this id instead of the active one.
+    #[arg(long, value_name = "ID", global = true)]
+    account: Option<String>,
+
     /// Log more (-vv: everything of our own; never tokens or contents).
     #[arg(short, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
     verbose: u8,
@@ -35,16 +39,27 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the daemon in the foreground.
     Serve(ServeArguments),
-    /// Sign in with your ChatGPT account in the browser, or import a login.
+    /// Sign in with your ChatGPT account in the browser or with a code, or import a login.
     Login(LoginArguments),
     /// Sign out: tell the issuer if it can be reached, and forget the login in any case.
-    Logout,
+    Logout {
+        /// Sign every account out.
+        #[arg(long, conflicts_with = "account")]
+        all: bool,
+    },
+    /// Show the accounts that are signed in, choose the active one, or sign one out.
+    Accounts {
+        #[command(subcommand)]
+        action: AccountsAction,
+    },
     /// Show who is signed in, where the files are, and whether the daemon runs.
     Status {
         /// Print JSON, for scripts.
         #[arg(long)]
         json: bool,
     },
+    /// Print a fresh access token, for another program on this machine; never the refresh token.
+    Token,
     /// Show the settings and where they come from.
     Config {
         #[command(subcommand)]
@@ -72,7 +87,12 @@ pub(super) struct ServeArguments {
 }
 
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands on the command line or not")]
 pub(super) struct LoginArguments {
+    /// Sign in with a code that is typed on another device. Chosen by itself over SSH and without a display.
+    #[arg(long, conflicts_with_all = ["no_browser", "port", "import"])]
+    pub(super) device: bool,
+
     /// Only print the address to visit; don't open a browser.
     #[arg(long)]
     pub(super) no_browser: bool,
@@ -89,6 +109,34 @@ pub(super) struct LoginArguments {
     /// Own the imported login from now on; the other program is signed out by that sooner or later.
     #[arg(long, requires = "import")]
     pub(super) take_over: bool,
+
+    /// Sign in with an access token from standard input: a workspace's (at-…) or ChatGPT's own. Nothing renews it.
+    #[arg(long, conflicts_with_all = ["device", "no_browser", "port", "import"])]
+    pub(super) with_access_token: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum AccountsAction {
+    /// List the accounts that are signed in.
+    List {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make an account the active one.
+    Use {
+        /// The account's id, as `accounts list` shows it.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Put the last good copy of a damaged credential file back.
+    Restore,
+    /// Sign an account out, as `logout --account ID` does.
+    Remove {
+        /// The account's id, as `accounts list` shows it.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -110,7 +158,7 @@ impl Arguments {
             (false, 1) => Some(("-v", Level::Debug)),
             (false, _) => Some(("-vv", Level::Trace)),
         };
-        let flags = Flags { file: self.config.clone(), level, ..Flags::default() };
+        let flags = Flags { file: self.config.clone(), account: self.account.clone(), level, ..Flags::default() };
         match &self.command {
             Command::Serve(serve) => {
                 Flags { listen: serve.listen.clone(), host: serve.host.clone(), port: serve.port, ..flags }

@@ -47,9 +47,13 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Settings(_) => Exit::WrongUse,
-            Self::Auth(AuthError::SignedOut | AuthError::Ended { .. } | AuthError::BorrowedEnded { .. }) => {
-                Exit::SignedOut
-            }
+            Self::Auth(
+                AuthError::SignedOut
+                | AuthError::NoActiveAccount
+                | AuthError::UnknownAccount { .. }
+                | AuthError::Ended { .. }
+                | AuthError::BorrowedEnded { .. },
+            ) => Exit::SignedOut,
             Self::Auth(AuthError::Store { .. } | AuthError::Unavailable { .. }) | Self::Output(_) | Self::Other(_) => {
                 Exit::Failed
             }

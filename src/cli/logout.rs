@@ -4,16 +4,37 @@ use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::terms::Parts;
 use crate::auth::{Departure, Revocation, Which, logout};
+use crate::bearer::AuthError;
 use crate::config::Config;
 
-pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
-    let parts = Parts::of(&config);
-    let departures = logout(&parts.store, &parts.authority, Which::Active).await.map_err(Failure::Auth)?;
-    if departures.is_empty() {
-        talk("nobody is signed in");
+pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
+    let which = match &config.auth.account {
+        _ if all => Which::All,
+        Some(choice) => Which::Account(&choice.account_id),
+        None => Which::Active,
+    };
+    sign_out(which, &Parts::of(&config)).await
+}
+
+/// Signs accounts out, and tells what became of each.
+pub(super) async fn sign_out(which: Which<'_>, parts: &Parts) -> Result<Exit, Failure> {
+    let departures = logout(&parts.store, &parts.authority, which).await.map_err(Failure::Auth)?;
+    let left = parts.store.read().await.map_err(Failure::Auth)?;
+    match (which, departures.is_empty(), left.ids().next()) {
+        (Which::Account(id), true, _) => {
+            talk(&format!(
+                "no account with the id {id} is signed in: `codex-proxy accounts list` shows those that are"
+            ));
+        }
+        (_, true, None) => talk("nobody is signed in"),
+        (_, true, Some(_)) => talk(&AuthError::NoActiveAccount.to_string()),
+        _ => {}
     }
     for departure in &departures {
-        talk(&told(departure));
+        talk(&format!("{}: {}", departure.account_id, told(departure)));
+    }
+    if !departures.is_empty() && left.active().is_none() && left.ids().next().is_some() {
+        talk("other accounts are still signed in, and none is active: `codex-proxy accounts use ID` chooses one");
     }
     Ok(Exit::Done)
 }

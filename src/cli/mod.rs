@@ -4,6 +4,7 @@
 //! is not an error. A command ends as an [`Exit`]: 0 done, 1 failed, 2 wrong use, 3 not signed in.
 //! Commands hold no logic of their own beyond what a person sees: they ask the modules below.
 
+mod accounts;
 mod arguments;
 mod config;
 mod exit;
@@ -16,6 +17,7 @@ mod serve;
 mod signals;
 mod status;
 mod terms;
+mod token;
 
 use clap::Parser;
 
@@ -66,10 +68,12 @@ impl Call {
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
-            Command::Serve(serve) => wait(serve::run(serve, settings(config)?)),
+            Command::Serve(serve) => wait(serve::run(serve, settings(config)?, &environment)),
             Command::Login(login) => wait(login::run(login, settings(config)?, &environment)),
-            Command::Logout => wait(logout::run(settings(config)?)),
-            Command::Status { json } => wait(status::run(*json, settings(config)?)),
+            Command::Logout { all } => wait(logout::run(*all, settings(config)?)),
+            Command::Accounts { action } => wait(accounts::run(action, settings(config)?)),
+            Command::Token => wait(token::run(settings(config)?, &environment)),
+            Command::Status { json } => wait(status::run(*json, settings(config)?, &environment)),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,16 +16,23 @@ use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::run_file::{RunFile, Running};
 use super::signals::Signals;
-use super::terms::{Parts, timestamp};
-use crate::auth::{Authority, Credential, Store, Tokens};
+use super::terms::{Parts, accounts, given, timestamp};
+use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::bearer::TokenSource;
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::demo::Demo;
 use crate::net::{Endpoint, Trust};
 use crate::server::{Backend, Server, Services};
 use crate::upstream::{self, Upstream};
 
-pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Result<Exit, Failure> {
+/// How soon a sleep of the machine is noticed.
+const WAKE_INTERVAL: Duration = Duration::from_secs(15);
+
+pub(super) async fn run(
+    arguments: &ServeArguments,
+    mut config: Config,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
     for warning in &config.warnings {
         talk(&format!("warning: {warning}"));
     }
@@ -34,11 +42,12 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
     let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
     let base_url = base_url(server.addresses());
-    let Parts { http, store, authority, clock } = parts;
-    let started_at = timestamp(clock.now());
-    let tokens = Tokens::new(store, authority, clock, None);
+    let started_at = timestamp(parts.clock.now());
+    // The demo is nobody's account, whatever the environment holds.
+    let given = if demo.is_some() { None } else { given(environment) };
+    let tokens = accounts(&parts, &config, given);
     let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
-    let upstream = Arc::new(Upstream::new(upstream_settings(&config), http, Arc::new(tokens.clone())));
+    let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
     let _run_file = announce(&config, &base_url, started_at, backend);
     introduce(&base_url, backend, &tokens).await;
     let services = Services {
@@ -53,6 +62,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
+        () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = stopped(&mut signals, &stop) => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
@@ -104,7 +114,7 @@ fn announce(config: &Config, base_url: &str, started_at: String, backend: Backen
     }
 }
 
-async fn introduce(base_url: &str, backend: Backend, tokens: &Tokens) {
+async fn introduce(base_url: &str, backend: Backend, tokens: &Accounts) {
     match backend {
         Backend::Demo => talk("demo: a simulated backend answers; no model is asked, no account is used"),
         Backend::ChatGpt => {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::auth::{Authority, Store};
-use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use super::output::talk;
+use crate::auth::{AccessToken, Accounts, Authority, Given, Store};
+use crate::clock::{Clock, CorrectedClock, SystemClock};
+use crate::config::{Config, Environment};
 use crate::net::HttpClient;
 
 /// The leaves that every command about a sign-in is made of.
@@ -18,9 +19,39 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn of(config: &Config) -> Self {
-        let http = HttpClient::new(config.net.clone());
+        let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(Arc::new(SystemClock)));
+        let http = HttpClient::new(config.net.clone()).telling(Arc::clone(&clock));
         let authority = Authority::new(http.clone(), &config.auth);
-        Self { http, store: Store::file(&config.auth.credentials), authority, clock: Arc::new(SystemClock) }
+        Self { http, store: Store::file(&config.auth.credentials), authority, clock }
+    }
+}
+
+/// The access token that the environment gives, from the first variable that has one. One that
+/// can't be used is ignored with a warning where it may be meant for another program.
+pub(super) fn given(environment: &Environment) -> Option<Given> {
+    let read = |variable: &'static str| {
+        let text = environment.get(variable)?.to_str().unwrap_or("\u{fffd}").to_owned();
+        (!text.trim().is_empty()).then(|| Given { variable, token: AccessToken::parse(&text) })
+    };
+    if let Some(own) = read("CODEX_PROXY_ACCESS_TOKEN") {
+        return Some(own);
+    }
+    let other = read("CODEX_ACCESS_TOKEN")?;
+    match other.fault() {
+        Some(fault) => {
+            talk(&format!("warning: {fault}; it is ignored"));
+            None
+        }
+        None => Some(other),
+    }
+}
+
+/// Where the tokens of a command come from.
+pub(super) fn accounts(parts: &Parts, config: &Config, given: Option<Given>) -> Accounts {
+    let (store, authority, clock) = (parts.store.clone(), parts.authority.clone(), Arc::clone(&parts.clock));
+    match given {
+        Some(given) => Accounts::given(given, store, authority, clock),
+        None => Accounts::new(store, authority, clock, config.auth.account.clone()),
     }
 }
 

@@ -11,7 +11,7 @@ use super::nearest::suggestion;
 use super::value::{Setting, wrong_type};
 use crate::server::ClientKey;
 
-const MEMBERS: [&str; 3] = ["name", "key", "key_sha256"];
+const MEMBERS: [&str; 4] = ["name", "key", "key_sha256", "account"];
 
 /// The keys of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,8 @@ impl Setting for Keys {
         let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty()).enumerate();
         let keys = keys.map(|(index, key)| {
             let name = format!("env-{}", index + 1);
-            Ok(ClientKey { sha256: hash(key).map_err(|fault| format!("key {}: {fault}", index + 1))?, name })
+            let sha256 = hash(key).map_err(|fault| format!("key {}: {fault}", index + 1))?;
+            Ok(ClientKey { name, sha256, account: None })
         });
         keys.collect::<Result<_, _>>().map(Self)
     }
@@ -75,8 +76,9 @@ fn read(table: &DeTable<'_>) -> Result<ClientKey, Vec<String>> {
         (Some(_), Some(_)) => Err("give either key or key_sha256, not both".to_owned()),
         (None, None) => Err("key or key_sha256 is missing".to_owned()),
     };
+    let account = text("account").map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
     match (name, sha256) {
-        (Some(name), Ok(sha256)) if faults.is_empty() => Ok(ClientKey { name: name.to_owned(), sha256 }),
+        (Some(name), Ok(sha256)) if faults.is_empty() => Ok(ClientKey { name: name.to_owned(), sha256, account }),
         (_, sha256) => {
             faults.extend(sha256.err());
             Err(faults)
@@ -122,6 +124,12 @@ mod tests {
         let plain = from_file("[[keys]]\nname = 'a'\nkey = 'sk-local'").unwrap();
         let hashed = from_file(&format!("[[keys]]\nname = 'a'\nkey_sha256 = '{DIGEST}'")).unwrap();
         assert_eq!(plain, hashed);
+    }
+
+    #[test]
+    fn a_key_can_be_bound_to_an_account() {
+        let Keys(keys) = from_file("[[keys]]\nname = 'a'\nkey = 'x'\naccount = ' acct-2 '").unwrap();
+        assert_eq!(keys[0].account.as_deref(), Some("acct-2"));
     }
 
     #[test]

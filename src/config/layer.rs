@@ -122,6 +122,7 @@ keys! {
     default_model: Optional = "default_model", "", [];
     model_aliases: Aliases = "model_aliases", "", [];
     default_instructions: Text = "default_instructions", "You are a helpful assistant.", [];
+    account: Optional = "account", "", [];
     upstream_url: Text = "upstream.url", "https://chatgpt.com/backend-api/codex",
         ["CHATGPT_API_BASE", "OPENAI_CHATGPT_API_BASE"];
     client_version: Auto = "upstream.client_version", "auto", [];

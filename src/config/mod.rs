@@ -40,6 +40,8 @@ pub struct Flags {
     pub host: Option<String>,
     /// `--port`: replaces the port.
     pub port: Option<u16>,
+    /// `--account`.
+    pub account: Option<String>,
     /// `-v`, `-vv` or `-q`, and the level it stands for.
     pub level: Option<(&'static str, Level)>,
 }
@@ -133,6 +135,10 @@ fn read_flags(flags: &Flags, faults: &mut Faults) -> Layer {
     {
         faults.add(Source::Flag("--listen"), "listen", complaint);
     }
+    layer.account = flags
+        .account
+        .clone()
+        .map(|id| layer::Entry { value: text::Optional(Some(id)), source: Source::Flag("--account") });
     layer.log_level = flags.level.map(|(flag, value)| layer::Entry { value, source: Source::Flag(flag) });
     layer
 }

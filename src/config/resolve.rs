@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::layer::{Entry, Values};
 use super::paths::Paths;
 use super::source::{Environment, Faults, Source, mistyped_variables};
-use super::text::{File, Text};
+use super::text::{File, Optional, Text};
 use super::{Config, Log};
+use crate::bearer::Choice;
 use crate::net::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, model};
 use crate::{auth, history, net, server, upstream};
@@ -44,6 +45,7 @@ pub(super) fn resolve(
             client_id: values.client_id.value.0,
             redirect_host: values.redirect_host.value.0,
             scopes: values.scopes.value.0,
+            account: account(&values.account),
             credentials: paths.credentials.clone(),
             originator: values.originator.value.0.clone(),
             user_agent: user_agent.clone(),
@@ -82,6 +84,15 @@ pub(super) fn resolve(
         paths,
         warnings,
     })
+}
+
+fn account(entry: &Entry<Optional>) -> Option<Choice> {
+    let account_id = entry.value.0.as_deref().map(str::trim).filter(|id| !id.is_empty())?.to_owned();
+    let by = match &entry.source {
+        Source::Flag(name) => format!("the flag {name}"),
+        source => format!("the setting account ({source})"),
+    };
+    Some(Choice { account_id, by })
 }
 
 fn endpoint(entry: &Entry<Text>, key: &str, trust: Trust, faults: &mut Faults) -> Option<Endpoint> {

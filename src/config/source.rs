@@ -187,7 +187,7 @@ fn read_token_file(environment: &Environment, layer: &mut Layer, faults: &mut Fa
 /// A remark on each variable that looks like a mistyped one of ours.
 pub(super) fn mistyped_variables(environment: &Environment) -> Vec<String> {
     let mut known: Vec<String> = KEYS.iter().map(|key| variable(key.path)).collect();
-    known.extend(["CODEX_PROXY_HOME", "CODEX_PROXY_API_KEYS"].map(str::to_owned));
+    known.extend(["CODEX_PROXY_HOME", "CODEX_PROXY_API_KEYS", "CODEX_PROXY_ACCESS_TOKEN"].map(str::to_owned));
     let unknown =
         environment.names().filter(|name| name.starts_with("CODEX_PROXY_") && !known.iter().any(|k| k == name));
     let remark = |name: &str| {

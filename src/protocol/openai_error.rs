@@ -117,7 +117,10 @@ impl<'e> Verdict<'e> {
     fn of_auth(error: &AuthError) -> Self {
         use StatusCode as S;
         match error {
-            AuthError::SignedOut => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "not_signed_in"),
+            AuthError::SignedOut | AuthError::NoActiveAccount => {
+                Self::new(S::UNAUTHORIZED, AUTHENTICATION, "not_signed_in")
+            }
+            AuthError::UnknownAccount { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "unknown_account"),
             AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } => {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
             }

@@ -21,7 +21,8 @@ use super::gate::KeyName;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
 use super::recall::Recall;
-use super::{Services, body, drive, models, nesting};
+use super::{Services, account, body, drive, models, nesting};
+use crate::bearer::TokenSource;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope};
 use crate::protocol::model::Models;
@@ -79,6 +80,7 @@ where
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
+        let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         nesting::check(&body)?;
         let models = self.services.models();
@@ -93,13 +95,13 @@ where
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }
-        let mut recall = self.recall(context.key, &plan.upstream.model).await?;
+        let mut recall = self.recall(context.key, &plan.upstream.model, chosen.as_ref()).await?;
         if let Some(recall) = &mut recall {
             recall.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let slug = plan.upstream.model.to_string();
-        let hints = Hints { originator };
+        let hints = Hints { originator, tokens: chosen };
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
         let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
@@ -112,9 +114,15 @@ where
     }
 
     /// The memory for this request, where there is one.
-    async fn recall(&self, key: Option<&str>, model: &str) -> Result<Option<Recall>, ProxyError> {
+    async fn recall(
+        &self,
+        key: Option<&str>,
+        model: &str,
+        chosen: Option<&Arc<dyn TokenSource>>,
+    ) -> Result<Option<Recall>, ProxyError> {
         let Some(memory) = &self.reasoning else { return Ok(None) };
-        let bearer = self.services.tokens.bearer().await.map_err(ProxyError::Auth)?;
+        let tokens = chosen.unwrap_or(&self.services.tokens);
+        let bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
         let key = key.map(str::to_owned);
         let scope = Scope { key, account: bearer.account.id, model: model.to_owned() };
         Ok(Some(Recall::new(Arc::clone(memory), scope)))

@@ -25,6 +25,8 @@ pub struct ClientKey {
     pub name: String,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
+    /// The account that its requests use, unless they name another; `None`: the one in use.
+    pub account: Option<String>,
 }
 
 impl std::fmt::Debug for ClientKey {
@@ -37,7 +39,7 @@ impl ClientKey {
     /// A key given as text.
     #[must_use]
     pub fn from_text(name: impl Into<String>, key: &str) -> Self {
-        Self { name: name.into(), sha256: Sha256::digest(key.as_bytes()).into() }
+        Self { name: name.into(), sha256: Sha256::digest(key.as_bytes()).into(), account: None }
     }
 }
 
@@ -68,8 +70,8 @@ impl Gate {
         }
     }
 
-    /// Lets a request in, or says why not. The name of its key is what comes back.
-    pub(super) fn admit(&self, request: &Parts) -> Result<Option<KeyName>, ProxyError> {
+    /// Lets a request in, or says why not. Its key is what comes back.
+    pub(super) fn admit(&self, request: &Parts) -> Result<Option<&ClientKey>, ProxyError> {
         let key = self.key(&request.headers);
         let authority = authority(request);
         if key.is_none() && !self.is_ours(authority) {
@@ -82,7 +84,7 @@ impl Gate {
         if request.method == Method::POST && !has_json_body(&request.headers) {
             return Err(ProxyError::UnsupportedMediaType);
         }
-        Ok(key.map(|key| KeyName(key.name.clone())))
+        Ok(key)
     }
 
     fn key(&self, headers: &HeaderMap) -> Option<&ClientKey> {

@@ -6,6 +6,7 @@
 //! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped.
 
 mod absent;
+mod account;
 mod body;
 mod drive;
 mod exchange;

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::exchange::{Exchange, Limits, faced};
-use super::gate::Gate;
+use super::gate::{Gate, KeyName};
 use super::observe::RequestId;
-use super::{Backend, Services, Settings, absent, body, models, paths, probes};
+use super::{Backend, Services, Settings, absent, account, body, models, paths, probes};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
@@ -104,7 +104,10 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
     let (mut parts, body) = request.into_parts();
     match gate.admit(&parts) {
         Ok(key) => {
-            key.map(|key| parts.extensions.insert(key));
+            if let Some(key) = key {
+                parts.extensions.insert(KeyName(key.name.clone()));
+                account::of_key(key).map(|account| parts.extensions.insert(account));
+            }
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {

@@ -62,7 +62,10 @@ async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, Pr
     let client = http.to(call.endpoint).await.map_err(|error| unusable(&error))?;
     let request = client.request(call.method, call.endpoint.join(call.path)).headers(call.headers).body(call.body);
     match timeout_at(Instant::now() + call.limit, request.send()).await {
-        Ok(Ok(response)) => Ok(response),
+        Ok(Ok(response)) => {
+            http.heard(response.headers());
+            Ok(response)
+        }
         Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
             Err(ProxyError::Silent { phase: Phase::Connecting, limit: http.connect_timeout() })
         }

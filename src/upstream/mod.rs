@@ -97,6 +97,8 @@ pub struct Upstream {
 pub struct Hints {
     /// The client's own `originator` header, which wins over ours.
     pub originator: Option<String>,
+    /// Where its tokens come from, when it names an account; else from where all do.
+    pub tokens: Option<Arc<dyn TokenSource>>,
 }
 
 /// An answer that is committed to.
@@ -126,7 +128,8 @@ impl Upstream {
     /// # Errors
     /// When no token can be had, or the last attempt failed.
     pub async fn open(&self, mut request: codex::Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
-        let mut bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
+        let tokens = hints.tokens.as_ref().unwrap_or(&self.tokens);
+        let mut bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
         let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
         let mut repairs = Vec::new();
         loop {
@@ -146,7 +149,7 @@ impl Upstream {
             tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
             match retry.change {
                 Change::Nothing => sleep(retry.after).await,
-                Change::FreshToken => bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?,
+                Change::FreshToken => bearer = tokens.recover(&bearer).await.map_err(ProxyError::Auth)?,
                 Change::Omit(member) if has_member(&request.encode(&omitted), &member) => self.refuse(member),
                 Change::DropReasoning if request.drop_reasoning() => {
                     repairs.push("repaired:dropped_reasoning".to_owned());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use codex_proxy::auth::{Login, Ports, State, Store, Tokens, Which, logout, status};
+use codex_proxy::auth::{Accounts, Login, Ports, State, Store, Which, logout, status};
 use codex_proxy::bearer::{AuthError, TokenSource};
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ async fn a_file_that_is_not_understood_is_never_overwritten() {
         fs::write(home.path(), text).unwrap();
         let tokens = home.tokens();
         let AuthError::Store { message } = tokens.bearer().await.unwrap_err() else { panic!("{text}") };
-        assert!(message.contains("credentials.json") && message.contains("codex-proxy login"), "{message}");
+        assert!(message.contains("credentials.json") && message.contains("`codex-proxy "), "{message}");
         assert!(matches!(tokens.check().await, Err(AuthError::Store { .. })));
         let ports = Ports::only(0);
         let issuer = &home.issuer;
@@ -71,7 +71,7 @@ async fn what_a_killed_writer_left_behind_is_ignored_and_swept() {
     let mut names: Vec<_> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["credentials.json", "credentials.json.lock", "mine.tmp"]);
+    assert_eq!(names, ["credentials.json", "credentials.json.bak", "credentials.json.lock", "mine.tmp"]);
 }
 
 #[cfg(unix)]
@@ -85,6 +85,71 @@ async fn only_the_owner_may_read_what_is_written() {
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o644)).unwrap();
     home.tokens().bearer().await.unwrap();
     assert_eq!(mode(&home.path()), 0o600);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn rights_of_others_are_taken_away_as_soon_as_the_file_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::with(FRESH).await;
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o640)).unwrap();
+    home.tokens().bearer().await.unwrap();
+    assert_eq!(fs::metadata(home.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+fn copy_of(home: &Home) -> std::path::PathBuf {
+    home.path().with_file_name("credentials.json.bak")
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_mended_from_its_last_good_copy_when_somebody_asks_for_it() {
+    let home = Home::with(EXPIRED).await;
+    home.tokens().bearer().await.unwrap();
+    let whole = fs::read_to_string(home.path()).unwrap();
+    for damaged in ["", "{", "\0\0\0", whole.split_at(whole.len() / 2).0, &whole.replace("access_token", "no")] {
+        fs::write(home.path(), damaged).unwrap();
+        let AuthError::Store { message } = home.tokens().bearer().await.unwrap_err() else { panic!("{damaged}") };
+        assert!(message.contains("credentials.json") && message.contains("accounts restore"), "{message}");
+        assert_eq!(fs::read_to_string(home.path()).unwrap(), damaged);
+        let restored = home.store().restore().await.unwrap();
+        assert_eq!(restored.accounts, 1);
+        assert_eq!(fs::read_to_string(restored.aside.unwrap()).unwrap(), damaged);
+        assert_eq!(home.stored_refresh_token().await, "rt_2");
+    }
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_in_order_foreign_or_newer_is_not_replaced_by_a_copy() {
+    let home = Home::with(FRESH).await;
+    assert!(home.store().restore().await.is_err());
+    for text in [r#"{"auth_mode":"chatgpt","tokens":{}}"#, r#"{"version":99,"accounts":{},"written_by":"9.1.0"}"#] {
+        fs::write(home.path(), text).unwrap();
+        let error = home.store().restore().await.unwrap_err();
+        assert_eq!(fs::read_to_string(home.path()).unwrap(), text);
+        let told = error.to_string();
+        assert!(told.contains("login --import") || told.contains("codex-proxy 9.1.0"), "{told}");
+    }
+    fs::write(home.path(), "{").unwrap();
+    fs::write(copy_of(&home), "{").unwrap();
+    let told = home.store().restore().await.unwrap_err().to_string();
+    assert!(told.contains("no good copy"), "{told}");
+    let told = home.tokens().bearer().await.unwrap_err().to_string();
+    assert!(!told.contains("restore") && told.contains("codex-proxy login"), "{told}");
+}
+
+#[tokio::test]
+async fn the_copy_is_as_private_as_the_file_and_keeps_no_account_that_has_left() {
+    let home = Home::with(EXPIRED).await;
+    home.tokens().bearer().await.unwrap();
+    assert_eq!(fs::read(copy_of(&home)).unwrap(), fs::read(home.path()).unwrap());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(copy_of(&home)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    logout(&home.store(), &home.issuer.authority(), Which::All).await.unwrap();
+    assert!(!fs::read_to_string(copy_of(&home)).unwrap().contains("rt_"));
 }
 
 #[cfg(unix)]
@@ -115,7 +180,7 @@ async fn writers_take_turns() {
 async fn a_store_in_memory_touches_no_disk_and_renews_itself() {
     let home = Home::new().await;
     let store = Store::memory(&home.issuer.credential("acct-1", EXPIRED));
-    let tokens = Tokens::new(store.clone(), home.issuer.authority(), home.clock(), None);
+    let tokens = Accounts::new(store.clone(), home.issuer.authority(), home.clock(), None);
     tokens.bearer().await.unwrap();
     let stored = store.read().await.unwrap().get("acct-1").unwrap().unwrap();
     assert_eq!(stored.refresh_token.unwrap().expose(), "rt_2");
@@ -126,7 +191,7 @@ async fn a_store_in_memory_touches_no_disk_and_renews_itself() {
 async fn the_status_shows_accounts_and_no_token() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", EXPIRED)).await;
-    let status = status(&home.store(), &*home.clock).await.unwrap();
+    let status = status(&home.store(), &*home.clock, None).await.unwrap();
     let found: Vec<_> = status.accounts.iter().map(|profile| (profile.is_active, profile.state)).collect();
     assert_eq!(found, [(false, State::Fresh), (true, State::Renewable)]);
     assert_eq!(status.active().unwrap().plan.as_deref(), Some("plus"));

@@ -88,6 +88,42 @@ async fn an_expiring_borrowed_token_is_served_until_its_owner_has_renewed_it() {
 }
 
 #[tokio::test]
+async fn a_borrowed_login_is_read_again_when_its_file_changes() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", FRESH, 1);
+    borrow(&home, &path).await;
+    let tokens = home.tokens();
+    let first = tokens.bearer().await.unwrap();
+    lend(&home, "acct-1", FRESH + FRESH, 22);
+    // A daemon that starts now does not begin with what was stored when the login was borrowed.
+    let newest = home.tokens().bearer().await.unwrap();
+    assert_ne!(newest.token.expose(), first.token.expose());
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), newest.token.expose());
+    fs::write(&path, "{ half").unwrap();
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), newest.token.expose());
+}
+
+#[tokio::test]
+async fn the_token_files_of_other_libraries_are_borrowed_too() {
+    let home = Home::new().await;
+    let end = home.clock.now() + FRESH;
+    let seconds = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (expires_at, owner) in [(json!(seconds), "LiteLLM"), (json!("2030-01-02T00:00:00+00:00"), "LangChain")] {
+        let path = home.folder.path().join(format!("{owner}.json"));
+        let file = json!({"access_token": jwt("acct-1", end, 1), "refresh_token": "rt_theirs",
+            "id_token": jwt("acct-1", end, 0), "account_id": "acct-1", "expires_at": expires_at});
+        fs::write(&path, file.to_string()).unwrap();
+        borrow(&home, &path).await;
+        assert_eq!(home.tokens().bearer().await.unwrap().account.id, "acct-1");
+        let stored = home.stored("acct-1").await.unwrap();
+        assert!(matches!(&stored.ownership, Ownership::Borrowed { owner: told, .. } if told == owner));
+        assert!(stored.refresh_token.is_none());
+    }
+}
+
+#[tokio::test]
 async fn another_account_in_the_owners_file_is_not_spent() {
     let home = Home::new().await;
     borrow(&home, &lend(&home, "acct-1", EXPIRED, 1)).await;
@@ -150,11 +186,11 @@ async fn a_logout_revokes_and_forgets() {
     assert_eq!((left.len(), &left[0].revocation), (1, &Revocation::Done));
     let call = home.issuer.calls().remove(0);
     let want = json!({"token": "rt_2", "token_type_hint": "refresh_token", "client_id": "app_test"});
-    assert_eq!((call.path, serde_json::from_str::<Value>(&call.body).unwrap()), ("/oauth/revoke", want));
+    assert_eq!((call.path.as_str(), serde_json::from_str::<Value>(&call.body).unwrap()), ("/oauth/revoke", want));
     assert_eq!(call.headers["originator"], "codex_proxy");
     assert!(home.stored("acct-1").await.is_some() && home.stored("acct-2").await.is_none());
     // No other account steps in by itself.
-    assert_eq!(home.tokens().bearer().await.unwrap_err(), AuthError::SignedOut);
+    assert_eq!(home.tokens().bearer().await.unwrap_err(), AuthError::NoActiveAccount);
 }
 
 #[tokio::test]

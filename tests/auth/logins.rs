@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use codex_proxy::auth::{Credential, Login, LoginError, Ports};
+use codex_proxy::auth::{Credential, Login, LoginError, PasteError, Pasted, Ports, Reader};
 use codex_proxy::bearer::TokenSource;
 use reqwest::{Client, Response, redirect};
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -17,6 +18,8 @@ use crate::authority::{Scripted, run};
 struct Waiting {
     port: u16,
     query: Vec<(String, String)>,
+    reader: Reader,
+    paste: mpsc::Sender<Pasted>,
     outcome: JoinHandle<Result<Credential, LoginError>>,
 }
 
@@ -29,8 +32,9 @@ async fn waiting(home: &Home) -> Waiting {
     let url = Url::parse(login.url()).unwrap();
     assert!(login.url().starts_with(&format!("{}/oauth/authorize?", home.issuer.address)));
     let query = url.query_pairs().into_owned().collect();
-    let port = login.port();
-    Waiting { port, query, outcome: run(login.wait()) }
+    let (port, reader) = (login.port(), login.reader());
+    let (paste, pasted) = mpsc::channel(1);
+    Waiting { port, query, reader, paste, outcome: run(login.wait(pasted)) }
 }
 
 impl Waiting {
@@ -183,4 +187,51 @@ async fn a_held_port_leads_to_the_fallback_or_is_named() {
     assert_ne!(login.port(), first);
     let error = start(&home, Ports { first, fallback: None, patience }).await.unwrap_err();
     assert!(error.to_string().contains(&first.to_string()), "{error}");
+    let told = login.passed_over().unwrap().to_string();
+    assert!(told.contains(&first.to_string()), "{told}");
+    #[cfg(target_os = "linux")]
+    for told in [told, error.to_string()] {
+        assert!(told.contains(&format!("(process {})", std::process::id())), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_pasted_address_ends_the_login_as_a_callback_does() {
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    let address = |state: &str| format!("http://localhost:1455/auth/callback?code=ac_good&state={state}\n");
+    assert_eq!(login.reader.read(&address("other")).unwrap_err(), PasteError::Foreign);
+    let pasted = login.reader.read(&address(login.value("state"))).unwrap().unwrap();
+    login.paste.send(pasted).await.unwrap();
+    assert_eq!(login.outcome.await.unwrap().unwrap().account_id, "acct-1");
+    assert_eq!(home.stored_refresh_token().await, home.issuer.newest_refresh_token());
+}
+
+#[tokio::test]
+async fn a_bare_code_ends_the_login_too_and_a_closed_prompt_does_not() {
+    let home = Home::new().await;
+    let mut login = waiting(&home).await;
+    login.paste.send(login.reader.read("ac_good").unwrap().unwrap()).await.unwrap();
+    assert!(login.outcome.await.unwrap().is_ok());
+
+    login = waiting(&home).await;
+    let (other, _) = mpsc::channel(1);
+    drop(std::mem::replace(&mut login.paste, other));
+    assert_eq!(login.come_back("code=ac_good").await.status(), 302);
+    assert!(login.outcome.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn without_a_port_the_pasted_address_still_works() {
+    let home = Home::new().await;
+    let settings = home.issuer.settings();
+    let ports = Ports::registered();
+    let login =
+        Login::start_without_port(&settings, home.issuer.authority(), home.store(), home.clock(), ports).await.unwrap();
+    let redirect_uri = "http://localhost:1455/auth/callback";
+    assert!(Url::parse(login.url()).unwrap().query_pairs().any(|(_, value)| value == redirect_uri));
+    let (paste, pasted) = mpsc::channel(1);
+    paste.send(login.reader().read("ac_good").unwrap().unwrap()).await.unwrap();
+    login.wait(pasted).await.unwrap();
+    assert!(home.issuer.calls()[0].body.contains("redirect_uri=http%3A%2F%2Flocalhost%3A1455%2Fauth%2Fcallback"));
 }

@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_proxy::auth::{Authority, Settings, Store, Tokens};
+use codex_proxy::auth::{Accounts, Authority, Settings, Store};
 use codex_proxy::bearer::{AuthError, TokenSource};
-use codex_proxy::clock::SystemClock;
+use codex_proxy::clock::{Clock, CorrectedClock, SystemClock};
 use codex_proxy::net::{Endpoint, Trust};
 use serde_json::{Value, json};
 
@@ -131,12 +131,13 @@ async fn a_process_of_its_own() {
         client_id: "app_test".to_owned(),
         redirect_host: "localhost".to_owned(),
         scopes: Vec::new(),
+        account: None,
         credentials: store.clone().into(),
         originator: String::new(),
         user_agent: "child".to_owned(),
     };
     let authority = Authority::new(crate::authority::http_client(), &settings);
-    let tokens = Tokens::new(Store::file(store), authority, clock, None);
+    let tokens = Accounts::new(Store::file(store), authority, clock, None);
     tokens.bearer().await.unwrap();
 }
 
@@ -217,6 +218,36 @@ async fn a_login_and_a_logout_of_another_process_are_noticed() {
 }
 
 #[tokio::test]
+async fn a_machine_that_has_slept_renews_before_anybody_asks() {
+    let home = Home::with(FRESH).await;
+    let tokens = home.tokens();
+    let keeper = run(async move { tokens.keep_awake(Duration::from_millis(20)).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(home.issuer.calls().len(), 0);
+    home.clock.advance(FRESH);
+    home.issuer.arrived(1).await;
+    keeper.abort();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_hours_fast_is_set_right_by_the_issuers_answers() {
+    let home = Home::with(FRESH).await;
+    // The fake issuer's answers carry the real time, and its tokens end by it.
+    let end = SystemClock.now() + FRESH;
+    let token = crate::authority::jwt("acct-1", end, 7);
+    home.issuer.script([Scripted::Grant(json!({"access_token": token, "refresh_token": "rt_x"}))]);
+    let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(home.clock()));
+    let http = crate::authority::http_client().telling(Arc::clone(&clock));
+    let authority = Authority::new(http, &home.issuer.settings());
+    home.clock.advance(11 * FRESH);
+    let tokens = Accounts::new(home.store(), authority, clock, None);
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), token);
+    home.clock.advance(Duration::from_secs(60));
+    assert_eq!(tokens.bearer().await.unwrap().token.expose(), token);
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
 async fn settle_waits_for_a_refresh_under_way() {
     let home = Home::with(EXPIRING).await;
     home.issuer.shut();
@@ -232,13 +263,4 @@ async fn settle_waits_for_a_refresh_under_way() {
     settled.await.unwrap();
     assert_eq!(home.stored_refresh_token().await, "rt_2");
     until(|| home.issuer.newest_refresh_token() == "rt_2").await;
-}
-
-#[tokio::test]
-async fn a_chosen_account_is_served_whichever_is_active() {
-    let home = Home::with(FRESH).await;
-    home.put(&home.issuer.credential("acct-2", FRESH)).await;
-    let chosen = Tokens::new(home.store(), home.issuer.authority(), home.clock(), Some("acct-1".to_owned()));
-    assert_eq!(chosen.bearer().await.unwrap().account.id, "acct-1");
-    assert_eq!(home.tokens().bearer().await.unwrap().account.id, "acct-2");
 }

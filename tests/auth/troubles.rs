@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use codex_proxy::auth::{Authority, Store, Tokens};
+use codex_proxy::auth::{Accounts, Authority, Store};
 use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::net::{Endpoint, Trust};
 use serde_json::json;
@@ -78,7 +78,7 @@ async fn an_unreachable_issuer_is_named() {
     let address = format!("http://{free}");
     settings.authority = Endpoint::parse(&address, Trust::KnownHosts).unwrap();
     let authority = Authority::new(crate::authority::http_client(), &settings);
-    let tokens = Tokens::new(home.store(), authority, home.clock(), None);
+    let tokens = Accounts::new(home.store(), authority, home.clock(), None);
     let error = tokens.bearer().await.unwrap_err();
     assert!(matches!(&error, AuthError::Unavailable { message, .. } if message.contains("127.0.0.1")), "{error}");
 }
@@ -132,7 +132,7 @@ async fn no_token_is_spent_when_the_store_can_not_be_written() {
     // So long a name that there is none for a temporary file, which stops root too.
     let path = home.path().with_file_name("c".repeat(250));
     std::fs::copy(home.path(), &path).unwrap();
-    let tokens = Tokens::new(Store::file(&path), home.issuer.authority(), home.clock(), None);
+    let tokens = Accounts::new(Store::file(&path), home.issuer.authority(), home.clock(), None);
     let error = tokens.bearer().await.unwrap_err();
     assert!(matches!(&error, AuthError::Store { message } if message.contains("can't be written")), "{error}");
     assert_eq!(home.issuer.calls().len(), 0);
@@ -160,6 +160,29 @@ async fn what_could_not_be_written_is_served_and_written_later() {
     assert_eq!(home.stored_refresh_token().await, "rt_1");
     tokens.settle().await;
     assert_eq!(home.stored_refresh_token().await, "rt_2");
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
+}
+
+#[tokio::test]
+async fn nobody_else_sends_a_spent_token_while_its_successor_is_not_written_yet() {
+    let home = Home::with(EXPIRED).await;
+    home.issuer.shut();
+    let (tokens, other) = (home.tokens(), home.tokens());
+    let caller = crate::authority::run({
+        let tokens = tokens.clone();
+        async move { tokens.bearer().await.unwrap().token.expose().to_owned() }
+    });
+    home.issuer.arrived(1).await;
+    let (data, aside) = (home.folder.path().join("data"), home.folder.path().join("aside"));
+    std::fs::rename(&data, &aside).unwrap();
+    std::fs::write(&data, "in the way").unwrap();
+    home.issuer.open();
+    let token = caller.await.unwrap();
+    std::fs::remove_file(&data).unwrap();
+    std::fs::rename(&aside, &data).unwrap();
+    assert_eq!(home.stored_refresh_token().await, "rt_1");
+    // It waits for the other one's lock, and finds the new token.
+    assert_eq!(other.bearer().await.unwrap().token.expose(), token);
     assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
 }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use codex_proxy::auth::{Authority, Credential, Grant, Settings};
@@ -25,6 +25,9 @@ use tokio::sync::Semaphore;
 
 use super::clock::ManualClock;
 
+const USER_CODE: &str = "/api/accounts/deviceauth/usercode";
+const POLL: &str = "/api/accounts/deviceauth/token";
+const WHOAMI: &str = "/api/accounts/v1/user-auth-credential/whoami";
 const LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
 /// A running issuer. Clones share it.
@@ -64,7 +67,7 @@ pub(crate) enum Scripted {
 /// A call that arrived.
 #[derive(Clone)]
 pub(crate) struct Call {
-    pub(crate) path: &'static str,
+    pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
@@ -77,8 +80,11 @@ impl FakeAuthority {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         });
         let router = Router::new()
-            .route("/oauth/token", post(token))
-            .route("/oauth/revoke", post(revoke))
+            .route("/oauth/token", post(answer))
+            .route("/oauth/revoke", post(answer))
+            .route(USER_CODE, post(answer))
+            .route(POLL, post(answer))
+            .route(WHOAMI, get(answer))
             .with_state(Arc::clone(&issuer));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -92,6 +98,7 @@ impl FakeAuthority {
             client_id: "app_test".to_owned(),
             redirect_host: "localhost".to_owned(),
             scopes: ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec(),
+            account: None,
             credentials: "credentials.json".into(),
             originator: "codex_proxy".to_owned(),
             user_agent: "codex-proxy/test".to_owned(),
@@ -185,21 +192,16 @@ impl Issuer {
     }
 }
 
-async fn token(State(issuer): State<Arc<Issuer>>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
-    let (status, answer) = respond(&issuer, "/oauth/token", headers, &body).await;
+async fn answer(State(issuer): State<Arc<Issuer>>, uri: Uri, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
+    let (status, answer) = respond(&issuer, uri.path(), headers, &body).await;
     (StatusCode::from_u16(status).unwrap(), answer.to_string())
 }
 
-async fn revoke(State(issuer): State<Arc<Issuer>>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
-    let (status, answer) = respond(&issuer, "/oauth/revoke", headers, &body).await;
-    (StatusCode::from_u16(status).unwrap(), answer.to_string())
-}
-
-async fn respond(issuer: &Issuer, path: &'static str, headers: HeaderMap, body: &[u8]) -> (u16, Value) {
+async fn respond(issuer: &Issuer, path: &str, headers: HeaderMap, body: &[u8]) -> (u16, Value) {
     let body = String::from_utf8(body.to_vec()).unwrap();
     let scripted = {
         let mut book = issuer.book();
-        book.calls.push(Call { path, headers, body: body.clone() });
+        book.calls.push(Call { path: path.to_owned(), headers, body: body.clone() });
         book.script.pop_front()
     };
     let request: Value = serde_json::from_str(&body).unwrap_or_default();
@@ -212,6 +214,11 @@ async fn respond(issuer: &Issuer, path: &'static str, headers: HeaderMap, body: 
             (200, members)
         }
         None if path == "/oauth/revoke" => (200, json!({})),
+        None if path == USER_CODE => {
+            (200, json!({"device_auth_id": "deviceauth_1", "user_code": "ABCD-12345", "interval": "1"}))
+        }
+        None if path == POLL => (403, json!({"error": {"code": "deviceauth_authorization_unknown"}})),
+        None if path == WHOAMI => (401, json!({})),
         None => match spent {
             Some(spent) => issuer.refreshed(spent),
             None if body.contains("code=ac_good") => (200, issuer.grant(&mut issuer.book())),

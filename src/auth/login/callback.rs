@@ -34,6 +34,15 @@ pub(super) enum Message {
     Failed(LoginError),
 }
 
+/// Why a callback says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is not of this login.
+    Foreign,
+    /// It is, and brings neither code nor error.
+    Empty,
+}
+
 /// What becomes of the login, once that is known.
 pub(super) type Verdict = Option<Result<(), LoginError>>;
 
@@ -81,8 +90,11 @@ impl Desk {
     }
 
     async fn callback(&self, query: &str) -> Reply {
-        let Some(message) = self.message(query) else { return text(StatusCode::BAD_REQUEST, "State mismatch") };
-        let Some(message) = message else { return text(StatusCode::BAD_REQUEST, "There is no code in this address.") };
+        let message = match read(&self.state, query) {
+            Ok(message) => message,
+            Err(Unread::Foreign) => return text(StatusCode::BAD_REQUEST, "State mismatch"),
+            Err(Unread::Empty) => return text(StatusCode::BAD_REQUEST, "There is no code in this address."),
+        };
         // Full: another callback with the right state was first, and its verdict is this one's too.
         let _ = self.messages.try_send(message);
         let mut verdict = self.verdict.clone();
@@ -95,24 +107,6 @@ impl Desk {
             Some(Err(error)) => self.show(StatusCode::BAD_REQUEST, page::failure(&error.to_string())),
             None => text(StatusCode::SERVICE_UNAVAILABLE, "The login has ended."),
         }
-    }
-
-    /// What a callback says; `None`: it is not of this login.
-    #[expect(clippy::option_option, reason = "a foreign callback, an empty one and a full one get three answers")]
-    fn message(&self, query: &str) -> Option<Option<Message>> {
-        let value = |name: &str| {
-            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-            pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-        };
-        let state = value("state")?;
-        if !bool::from(state.as_bytes().ct_eq(self.state.expose().as_bytes())) {
-            return None;
-        }
-        if let Some(error) = value("error") {
-            let description = value("error_description").unwrap_or_default();
-            return Some(Some(Message::Failed(LoginError::refused(&error, &description))));
-        }
-        Some(value("code").filter(|code| !code.is_empty()).map(|code| Message::Code(Secret::new(code))))
     }
 
     fn success(&self) -> Reply {
@@ -141,6 +135,24 @@ impl Desk {
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         guarded(reply)
     }
+}
+
+/// What a callback's query says. Without the state of this login it says nothing.
+pub(super) fn read(state: &Secret, query: &str) -> Result<Message, Unread> {
+    let value = |name: &str| {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    };
+    let told = value("state").ok_or(Unread::Foreign)?;
+    if !bool::from(told.as_bytes().ct_eq(state.expose().as_bytes())) {
+        return Err(Unread::Foreign);
+    }
+    if let Some(error) = value("error") {
+        let description = value("error_description").unwrap_or_default();
+        return Ok(Message::Failed(LoginError::refused(&error, &description)));
+    }
+    let code = value("code").filter(|code| !code.is_empty()).ok_or(Unread::Empty)?;
+    Ok(Message::Code(Secret::new(code)))
 }
 
 /// Whether the request was addressed to this machine, and not by a name that was bent to it.

@@ -1,13 +1,17 @@
-//! Signing in with a browser: authorization code with PKCE.
+//! Signing in with a browser: authorization code with PKCE. With a code instead: [`DeviceLogin`].
 //!
 //! [`Login::start`] makes sure that the outcome can be stored, opens the port and makes the
-//! address; [`Login::wait`] answers the browser until the issuer has sent it back, exchanges the
-//! code, stores the account as the active one, and only then shows the page that says so. Opening
-//! a browser and talking to the person are not done here. The issuer's texts are shown only when
-//! they can't hold a token or an address.
+//! address; [`Login::wait`] answers the browser until the issuer has sent it back, or until the
+//! person has pasted the address that it was sent to, exchanges the code, stores the account as the
+//! active one, and only then shows the page that says so. Opening a browser and talking to the
+//! person are not done here.
 
 mod callback;
+mod device;
+mod error;
+mod holder;
 mod page;
+mod paste;
 mod ports;
 
 use std::sync::Arc;
@@ -20,10 +24,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use self::callback::{Desk, Message, Verdict};
+pub use self::device::DeviceLogin;
+pub use self::error::LoginError;
+pub use self::paste::{PasteError, Pasted, Reader};
 use self::ports::Listeners;
-pub use self::ports::Ports;
-use crate::auth::authority::{Authority, AuthorityError, is_code};
-use crate::auth::credential::{Credential, GrantError};
+pub use self::ports::{Obstacle, Ports};
+use crate::auth::authority::Authority;
+use crate::auth::credential::Credential;
 use crate::auth::store::Store;
 use crate::auth::{Settings, import};
 use crate::bearer::AuthError;
@@ -48,50 +55,16 @@ pub struct Login {
     redirect_uri: String,
     verifier: Secret,
     state: Arc<Secret>,
-    listeners: Listeners,
+    port: u16,
+    /// None where every port is held: then only a pasted address helps.
+    listeners: Option<Listeners>,
+    passed_over: Option<Obstacle>,
 }
 
-/// Why a login came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoginError {
-    /// Another login asked for the port.
-    #[error("another login was started meanwhile")]
-    Cancelled,
-    /// Nobody came back.
-    #[error("nobody signed in within 15 minutes")]
-    TimedOut,
-    /// Every port that could be used is held by another program.
-    #[error("port {ports} is held by another program; end it, or try again later")]
-    Held {
-        /// The ports, as a person lists them.
-        ports: String,
-    },
-    /// A port can't be used for another reason.
-    #[error("port {port} can't be used: {reason}")]
-    Port {
-        /// The port.
-        port: u16,
-        /// The system's word.
-        reason: String,
-    },
-    /// The workspace does not allow it.
-    #[error("Codex is not enabled for your workspace; ask its administrator to enable it")]
-    NotEntitled,
-    /// The issuer sent an error instead of a code.
-    #[error("the issuer refused the sign-in: {reason}")]
-    Refused {
-        /// What it said.
-        reason: String,
-    },
-    /// The code could not be turned into tokens.
-    #[error("the code could not be exchanged for tokens: {0}")]
-    Exchange(AuthorityError),
-    /// The tokens can't be used.
-    #[error(transparent)]
-    Grant(GrantError),
-    /// The store can't be used.
-    #[error(transparent)]
-    Store(AuthError),
+/// Who brought the news.
+enum Messenger {
+    Browser,
+    Person,
 }
 
 /// The state of a login that is being waited for.
@@ -115,14 +88,35 @@ impl Login {
         ports: Ports,
     ) -> Result<Self, LoginError> {
         ensure_writable(&store).await.map_err(LoginError::Store)?;
-        let listeners = ports.open(authority.http()).await?;
-        let redirect_uri = format!("http://{}:{}/auth/callback", settings.redirect_host, listeners.port);
+        let (listeners, passed_over) = ports.open(authority.http()).await?;
+        let login = Self::to_port(settings, authority, store, clock, listeners.port);
+        Ok(Self { listeners: Some(listeners), passed_over, ..login })
+    }
+
+    /// Makes the address to visit without a port to come back to: the browser will find nothing
+    /// there, and the person has to paste where it was sent.
+    ///
+    /// # Errors
+    /// When the store can't take the outcome.
+    pub async fn start_without_port(
+        settings: &Settings,
+        authority: Authority,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        ports: Ports,
+    ) -> Result<Self, LoginError> {
+        ensure_writable(&store).await.map_err(LoginError::Store)?;
+        Ok(Self::to_port(settings, authority, store, clock, ports.first))
+    }
+
+    fn to_port(settings: &Settings, authority: Authority, store: Store, clock: Arc<dyn Clock>, port: u16) -> Self {
+        let redirect_uri = format!("http://{}:{port}/auth/callback", settings.redirect_host);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256_len(VERIFIER_SIZE_BYTES);
         let state = CsrfToken::new_random_len(STATE_SIZE_BYTES);
         let url = Secret::new(authorize_url(settings, &redirect_uri, &challenge, &state));
         let verifier = Secret::new(PkceCodeVerifier::into_secret(verifier));
         let state = Arc::new(Secret::new(state.into_secret()));
-        Ok(Self { authority, store, clock, url, redirect_uri, verifier, state, listeners })
+        Self { authority, store, clock, url, redirect_uri, verifier, state, port, listeners: None, passed_over: None }
     }
 
     /// The address that the person has to visit.
@@ -134,34 +128,49 @@ impl Login {
     /// The port that the browser comes back to.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.listeners.port
+        self.port
     }
 
-    /// Waits until somebody has signed in, and stores the account as the active one.
+    /// The port that was to be used first, where it is held by another program.
+    #[must_use]
+    pub fn passed_over(&self) -> Option<&Obstacle> {
+        self.passed_over.as_ref()
+    }
+
+    /// What makes sense of an address or a code that the person pastes.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.state))
+    }
+
+    /// Waits until somebody has signed in, in the browser or by what they pasted, and stores the
+    /// account as the active one. A closed channel is no answer.
     ///
     /// # Errors
     /// When nobody does within 15 minutes, the issuer refuses, or another login wants the port.
-    pub async fn wait(self) -> Result<Credential, LoginError> {
+    pub async fn wait(self, pasted: mpsc::Receiver<Pasted>) -> Result<Credential, LoginError> {
         let (sender, messages) = mpsc::channel(1);
         let (verdict, verdicts) = watch::channel(None);
         let (show, shown) = watch::channel(false);
         let desk = Desk { state: Arc::clone(&self.state), messages: sender, verdict: verdicts, shown: show };
         let vigil = Vigil { desk, messages, verdict, shown };
-        self.attend(vigil).await
+        self.attend(vigil, pasted).await
     }
 
     /// Drives the connections and the login at the same time.
-    async fn attend(&self, vigil: Vigil) -> Result<Credential, LoginError> {
+    async fn attend(&self, vigil: Vigil, mut pasted: mpsc::Receiver<Pasted>) -> Result<Credential, LoginError> {
         let Vigil { desk, mut messages, verdict, mut shown } = vigil;
         let mut connections = FuturesUnordered::new();
         let decide = async {
-            let outcome = match tokio::time::timeout(TIMEOUT, messages.recv()).await {
-                Ok(Some(Message::Code(code))) => self.finish(&code).await,
-                Ok(Some(Message::Failed(error))) => Err(error),
-                Ok(None) | Err(_) => Err(LoginError::TimedOut),
+            let heard = tokio::time::timeout(TIMEOUT, hear(&mut messages, &mut pasted)).await.ok();
+            let is_shown = matches!(heard, Some((Messenger::Browser, _)));
+            let outcome = match heard {
+                Some((_, Message::Code(code))) => self.finish(&code).await,
+                Some((_, Message::Failed(error))) => Err(error),
+                None => Err(LoginError::TimedOut),
             };
             verdict.send_replace(Some(outcome.as_ref().map(|_| ()).map_err(Clone::clone)));
-            if !matches!(outcome, Err(LoginError::TimedOut)) {
+            if is_shown {
                 let _ = tokio::time::timeout(FAREWELL, shown.wait_for(|shown| *shown)).await;
             }
             outcome
@@ -171,7 +180,7 @@ impl Login {
             let has_room = connections.len() < MOST_CONNECTIONS;
             tokio::select! {
                 outcome = &mut decide => break outcome,
-                stream = accept(&self.listeners), if has_room => connections.push(desk.clone().serve(stream)),
+                stream = accept(self.listeners.as_ref()), if has_room => connections.push(desk.clone().serve(stream)),
                 Some(()) = connections.next(), if !connections.is_empty() => {}
             }
         };
@@ -185,25 +194,6 @@ impl Login {
         let credential = Credential::granted(grant, self.clock.now()).map_err(LoginError::Grant)?;
         import::add(&self.store, &credential).await.map_err(LoginError::Store)?;
         Ok(credential)
-    }
-}
-
-impl LoginError {
-    /// The issuer's error, as far as it may be shown.
-    fn refused(error: &str, description: &str) -> Self {
-        if description.contains("missing_codex_entitlement") {
-            return Self::NotEntitled;
-        }
-        let code = if is_code(error) { error } else { "an unnamed error" };
-        let is_prose = |word: &str| word.len() <= 24 && !word.contains('@') && !word.chars().any(char::is_control);
-        let words: Vec<&str> = description.split_whitespace().filter(|word| is_prose(word)).take(40).collect();
-        let reason = if words.is_empty() { code.to_owned() } else { format!("{} ({code})", words.join(" ")) };
-        Self::Refused { reason }
-    }
-
-    fn held(ports: &[u16]) -> Self {
-        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-        Self::Held { ports: ports.join(" and ") }
     }
 }
 
@@ -233,7 +223,17 @@ fn authorize_url(settings: &Settings, redirect_uri: &str, challenge: &PkceCodeCh
     format!("{}?{}", settings.authority.join("/oauth/authorize"), query.finish())
 }
 
-async fn accept(listeners: &Listeners) -> TcpStream {
+/// The first news of the login, from wherever it comes.
+async fn hear(messages: &mut mpsc::Receiver<Message>, pasted: &mut mpsc::Receiver<Pasted>) -> (Messenger, Message) {
+    tokio::select! {
+        Some(message) = messages.recv() => (Messenger::Browser, message),
+        Some(pasted) = pasted.recv() => (Messenger::Person, pasted.into_message()),
+        else => std::future::pending().await,
+    }
+}
+
+async fn accept(listeners: Option<&Listeners>) -> TcpStream {
+    let Some(listeners) = listeners else { return std::future::pending().await };
     tokio::select! {
         stream = accept_one(&listeners.v4) => stream,
         stream = accept_v6(listeners.v6.as_ref()) => stream,
@@ -260,23 +260,4 @@ async fn accept_one(listener: &TcpListener) -> TcpStream {
 /// Lets the last page reach the browser.
 async fn flush<F: Future<Output = ()>>(connections: FuturesUnordered<F>) {
     let _ = tokio::time::timeout(Duration::from_millis(500), connections.collect::<Vec<()>>()).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::LoginError;
-
-    #[test]
-    fn a_missing_entitlement_is_explained() {
-        let error = LoginError::refused("access_denied", "x missing_codex_entitlement y");
-        assert!(error.to_string().contains("administrator"), "{error}");
-    }
-
-    #[test]
-    fn the_issuers_words_are_shown_without_addresses_and_long_words() {
-        let long = "e".repeat(60);
-        let error = LoginError::refused("access_denied", &format!("ann@example.com said no {long}"));
-        assert_eq!(error.to_string(), "the issuer refused the sign-in: said no (access_denied)");
-        assert!(!LoginError::refused(&long.to_uppercase(), "").to_string().contains("EEE"));
-    }
 }

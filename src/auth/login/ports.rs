@@ -3,13 +3,14 @@
 //! The issuer redirects to two of them only. When the first is held, whoever holds it is asked to
 //! let go, since it is most likely an earlier login; then the second is tried.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::LoginError;
+use super::{LoginError, holder};
 use crate::net::{Endpoint, HttpClient, Trust};
 
 const PAUSE: Duration = Duration::from_millis(200);
@@ -24,6 +25,15 @@ pub struct Ports {
     pub fallback: Option<u16>,
     /// How long to wait for the first.
     pub patience: Duration,
+}
+
+/// A port that another program holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The port.
+    pub port: u16,
+    /// Who holds it, if the system tells.
+    pub holder: Option<String>,
 }
 
 /// The sockets of a login.
@@ -48,10 +58,10 @@ impl Ports {
         Self { first: port, fallback: None, patience: Duration::from_secs(2) }
     }
 
-    /// Opens the first port, or the fallback.
-    pub(super) async fn open(self, http: &HttpClient) -> Result<Listeners, LoginError> {
+    /// Opens the first port, or the fallback; then says what was in the way of the first.
+    pub(super) async fn open(self, http: &HttpClient) -> Result<(Listeners, Option<Obstacle>), LoginError> {
         let held = match bind(self.first).await {
-            Ok(listeners) => return Ok(listeners),
+            Ok(listeners) => return Ok((listeners, None)),
             Err(error) => error,
         };
         if held.kind() != io::ErrorKind::AddrInUse {
@@ -61,13 +71,35 @@ impl Ports {
         let until = tokio::time::Instant::now() + self.patience;
         loop {
             match bind(self.first).await {
-                Ok(listeners) => return Ok(listeners),
+                Ok(listeners) => return Ok((listeners, None)),
                 Err(_) if tokio::time::Instant::now() < until => tokio::time::sleep(PAUSE).await,
                 Err(_) => break,
             }
         }
-        let Some(fallback) = self.fallback else { return Err(LoginError::held(&[self.first])) };
-        bind(fallback).await.map_err(|_| LoginError::held(&[self.first, fallback]))
+        let first = Obstacle::on(self.first).await;
+        let Some(fallback) = self.fallback else { return Err(LoginError::Held(vec![first])) };
+        match bind(fallback).await {
+            Ok(listeners) => Ok((listeners, Some(first))),
+            Err(_) => Err(LoginError::Held(vec![first, Obstacle::on(fallback).await])),
+        }
+    }
+}
+
+impl Obstacle {
+    async fn on(port: u16) -> Self {
+        let holder = tokio::task::spawn_blocking(move || holder::of_port(port)).await.ok().flatten();
+        Self { port, holder }
+    }
+
+    pub(super) fn list(obstacles: &[Self]) -> String {
+        obstacles.iter().map(Self::to_string).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let holder = self.holder.as_deref().unwrap_or("another program");
+        write!(f, "port {} is held by {holder}", self.port)
     }
 }
 

@@ -13,6 +13,8 @@ use crate::auth::credential::{Credential, Ownership};
 use crate::secret::Secret;
 
 const VERSION: u64 = 1;
+/// The member that names the release which wrote the file.
+const RELEASE: &str = "written_by";
 
 /// The accounts of a store.
 #[derive(Clone)]
@@ -28,8 +30,13 @@ pub enum Unreadable {
     #[error("it is not a credential file of codex-proxy")]
     Foreign,
     /// Written by a later release.
-    #[error("it has version {0}, which a later release of codex-proxy wrote; this one reads version {VERSION}")]
-    Newer(u64),
+    #[error("it has version {version}, which {release} wrote; this release reads version {VERSION}")]
+    Newer {
+        /// The version of its form.
+        version: u64,
+        /// The release that wrote it, as a person calls it.
+        release: String,
+    },
 }
 
 impl Document {
@@ -56,7 +63,7 @@ impl Document {
         let Value::Object(members) = value else { return Err(Unreadable::Foreign) };
         match members.get("version").map(Value::as_u64) {
             Some(Some(VERSION)) if members.get("accounts").is_some_and(Value::is_object) => Ok(Self(members)),
-            Some(Some(version)) if version > VERSION => Err(Unreadable::Newer(version)),
+            Some(Some(version)) if version > VERSION => Err(Unreadable::Newer { version, release: release(&members) }),
             _ => Err(Unreadable::Foreign),
         }
     }
@@ -64,7 +71,9 @@ impl Document {
     /// The text to store.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let value = Value::Object(self.0.clone());
+        let mut members = self.0.clone();
+        members.insert(RELEASE.to_owned(), json!(env!("CARGO_PKG_VERSION")));
+        let value = Value::Object(members);
         format!("{value:#}\n")
     }
 
@@ -129,6 +138,15 @@ impl Document {
 impl std::fmt::Debug for Document {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Document").field("accounts", &self.accounts().map_or(0, Map::len)).finish_non_exhaustive()
+    }
+}
+
+/// Who wrote a file of another version; the member is not believed to be more than a number.
+fn release(members: &Map<String, Value>) -> String {
+    let is_number = |text: &&str| text.len() <= 24 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match members.get(RELEASE).and_then(Value::as_str).filter(is_number) {
+        Some(number) => format!("codex-proxy {number}"),
+        None => "a later release of codex-proxy".to_owned(),
     }
 }
 
@@ -287,7 +305,13 @@ mod tests {
         for foreign in ["[]", "7", "{}", r#"{"tokens":{}}"#, r#"{"version":"1"}"#, r#"{"version":1,"accounts":[]}"#] {
             assert_eq!(of(foreign), Unreadable::Foreign, "{foreign}");
         }
-        assert_eq!(of(r#"{"version":2,"accounts":{}}"#), Unreadable::Newer(2));
+        for (text, want) in [
+            (r#"{"version":2,"accounts":{}}"#, "a later release of codex-proxy"),
+            (r#"{"version":2,"accounts":{},"written_by":"0.9.1"}"#, "codex-proxy 0.9.1"),
+            (r#"{"version":2,"accounts":{},"written_by":"at-SECRET"}"#, "a later release of codex-proxy"),
+        ] {
+            assert_eq!(of(text), Unreadable::Newer { version: 2, release: want.to_owned() });
+        }
     }
 
     #[test]

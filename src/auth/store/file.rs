@@ -2,7 +2,7 @@
 //!
 //! A write is whole or has not happened: temporary file in the same folder (mode 0600), fsync,
 //! rename, fsync of the folder (mode 0700). Whatever a killed process leaves behind is swept by the
-//! next writer. Processes take turns by an OS lock on a file beside the store, which is never
+//! next writer. A copy of what was last written lies beside it. Processes take turns by an OS lock on a file beside the store, which is never
 //! deleted, since a lock on a deleted file excludes nobody. Everything here blocks; the store calls
 //! it off the runtime.
 
@@ -60,8 +60,12 @@ pub(super) fn try_lock(path: &Path) -> io::Result<Option<FileLock>> {
 
 /// The lock file of a store.
 pub(super) fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".lock");
+    name.push(suffix);
     path.with_file_name(name)
 }
 
@@ -74,18 +78,53 @@ pub(super) fn probe(path: &Path) -> io::Result<()> {
 
 /// Replaces the file's text. The caller holds the lock.
 pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let target = target(path);
-    sweep(&target);
-    let mut file = temporary(&target)?;
+    replace(&target(path), text)
+}
+
+/// Replaces the copy beside the file, once the file itself is written. The caller holds the lock.
+pub(super) fn write_copy(path: &Path, text: &[u8]) -> io::Result<()> {
+    replace(&copy_path(path), text)
+}
+
+/// The copy of what was last written.
+pub(super) fn copy_path(path: &Path) -> PathBuf {
+    beside(path, ".bak")
+}
+
+/// Moves a file that can't be used out of the way, and says where to.
+pub(super) fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    let aside = beside(path, ".damaged");
+    match fs::rename(path, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn replace(target: &Path, text: &[u8]) -> io::Result<()> {
+    sweep(target);
+    let mut file = temporary(target)?;
     file.write_all(text)?;
     file.as_file().sync_all()?;
-    file.persist(&target).map_err(|error| error.error)?;
-    sync_folder(folder(&target))
+    file.persist(target).map_err(|error| error.error)?;
+    sync_folder(folder(target))
 }
 
 /// Whether others than the owner may read the file.
 pub(super) fn is_exposed(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| is_open_to_others(&metadata))
+}
+
+/// Takes the rights of others away.
+#[cfg(unix)]
+pub(super) fn tighten(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+}
+
+/// Takes the rights of others away, where files have such rights.
+#[cfg(not(unix))]
+pub(super) fn tighten(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Where a write goes: through a symbolic link, not over it.

@@ -8,6 +8,7 @@
 
 mod document;
 mod file;
+mod mending;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::document::{Document, Unreadable};
+pub use self::mending::Restored;
 use crate::auth::credential::Credential;
 use crate::bearer::AuthError;
 
@@ -111,10 +113,13 @@ impl Store {
         match &*self.0 {
             Place::File { path, warned } => {
                 let file = path.clone();
-                let read = off_runtime(move || Ok((file::read(&file)?, file::is_exposed(&file)))).await;
-                let (bytes, is_exposed) = read.map_err(|error| self.fault("can't be read", &error))?;
-                if is_exposed && !warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(path = %path.display(), "other users may read the credential file: chmod 600 it");
+                let read = off_runtime(move || {
+                    let tightened = file::is_exposed(&file).then(|| file::tighten(&file));
+                    Ok((file::read(&file)?, tightened))
+                });
+                let (bytes, tightened) = read.await.map_err(|error| self.fault("can't be read", &error))?;
+                if let Some(tightened) = tightened.filter(|_| !warned.swap(true, Ordering::Relaxed)) {
+                    warn_of_exposure(path, &tightened);
                 }
                 bytes.map_or_else(|| Ok(Document::empty()), |bytes| self.parse(&bytes))
             }
@@ -149,20 +154,6 @@ impl Store {
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
-    }
-
-    /// What a part of the document could not be read for, as the store's error.
-    pub(in crate::auth) fn unreadable(&self, why: &Unreadable) -> AuthError {
-        let help = match why {
-            Unreadable::Newer(_) => "use that release, or move the file away and run `codex-proxy login`",
-            Unreadable::Damaged(_) => "move the file away and run `codex-proxy login`",
-            Unreadable::Foreign => {
-                "if it is another program's login, borrow it with `codex-proxy login --import FILE`; \
-                 else set auth.credentials to another path"
-            }
-        };
-        let path = self.path().display();
-        AuthError::Store { message: format!("{path}: {why}; nothing was overwritten: {help}") }
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Document, AuthError> {
@@ -207,7 +198,11 @@ impl Held {
                 let turn = Arc::clone(&self.turn);
                 let written = off_runtime(move || {
                     let _turn = turn;
-                    file::write(&path, text.as_bytes())
+                    file::write(&path, text.as_bytes())?;
+                    if let Err(error) = file::write_copy(&path, text.as_bytes()) {
+                        tracing::warn!(%error, "no copy of the credential file could be kept");
+                    }
+                    Ok(())
                 });
                 let written = written.await;
                 written.map_err(|error| self.store.fault("can't be written", &error))
@@ -220,6 +215,20 @@ impl Held {
             }
         }
     }
+}
+
+fn warn_of_exposure(path: &Path, tightened: &io::Result<()>) {
+    let path = path.display();
+    match tightened {
+        Ok(()) => tracing::warn!(%path, "other users could read the credential file; its rights are 0600 now"),
+        Err(error) => tracing::warn!(%path, %error, "other users may read the credential file: chmod 600 it"),
+    }
+}
+
+/// The state of another program's file, cheaply.
+pub(in crate::auth) async fn stamp_of(path: &Path) -> Stamp {
+    let path = path.to_owned();
+    Stamp(Mark::File(off_runtime(move || Ok(file::stamp(&path))).await.unwrap_or_default()))
 }
 
 async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::auth::credential::Credential;
-use crate::auth::store::Stamp;
+use crate::auth::store::{Held, Stamp};
 use crate::bearer::AuthError;
 use crate::secret::Secret;
 
@@ -36,7 +36,7 @@ pub(super) type Flight = watch::Receiver<Option<Outcome>>;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     current: Option<Arc<Credential>>,
-    stamp: Option<Stamp>,
+    stamp: Option<Look>,
     looked_at: Option<Instant>,
     /// Counts what renewals put here, so that a slower look at the file does not undo it.
     generation: u64,
@@ -47,6 +47,13 @@ pub(super) struct Known {
     /// When our last renewal was granted, in wall time.
     granted_at: Option<SystemTime>,
     pub(super) flight: Option<Flight>,
+}
+
+/// A state of the store, and of the file that a borrowed login comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) store: Stamp,
+    pub(super) lender: Option<Stamp>,
 }
 
 /// A refresh token that the issuer won't take.
@@ -71,6 +78,8 @@ pub(super) struct Unsaved {
     pub(super) replaces: Secret,
     /// What belongs there.
     pub(super) credential: Arc<Credential>,
+    /// Kept until it is written: another process would send the spent token again.
+    pub(super) held: Arc<Held>,
 }
 
 /// Whether somebody already sees to an unsaved credential.
@@ -101,7 +110,7 @@ impl Known {
     }
 
     /// The credential that belongs to a state of the store, if that state was read before.
-    pub(super) fn of_stamp(&self, stamp: &Stamp) -> Option<Arc<Credential>> {
+    pub(super) fn of_stamp(&self, stamp: &Look) -> Option<Arc<Credential>> {
         self.current.clone().filter(|_| self.stamp.as_ref() == Some(stamp))
     }
 
@@ -110,7 +119,7 @@ impl Known {
     }
 
     /// Takes over what a look at the store found, unless a renewal has been faster.
-    pub(super) fn looked(&mut self, generation: u64, stamp: Stamp, found: Option<Credential>) {
+    pub(super) fn looked(&mut self, generation: u64, stamp: Look, found: Option<Credential>) {
         if generation != self.generation {
             return;
         }
@@ -120,14 +129,13 @@ impl Known {
     }
 
     /// Remembers a state of the store that can't be understood, so that it is not read again.
-    pub(super) fn skip(&mut self, stamp: Stamp) {
+    pub(super) fn skip(&mut self, stamp: Look) {
         self.stamp = Some(stamp);
     }
 
     /// The stored credential, or the one that has replaced it and could not be written.
     pub(super) fn newest(&mut self, stored: Credential) -> Arc<Credential> {
         match &self.unsaved {
-            Some(unsaved) if unsaved.credential.account_id != stored.account_id => Arc::new(stored),
             Some(unsaved) if stored.is_renewed_by(&unsaved.replaces) => Arc::clone(&unsaved.credential),
             Some(_) => {
                 self.unsaved = None;
@@ -146,16 +154,16 @@ impl Known {
     /// The store now holds what is in memory.
     pub(super) fn saved(&mut self, stamp: Stamp) {
         self.generation += 1;
-        self.stamp = Some(stamp);
+        self.stamp = Some(Look { store: stamp, lender: None });
         self.unsaved = None;
     }
 
     /// Notes what could not be written over a spent token.
-    pub(super) fn keep_unsaved(&mut self, spent: Secret, credential: Arc<Credential>) -> Saving {
+    pub(super) fn keep_unsaved(&mut self, spent: Secret, credential: Arc<Credential>, held: Arc<Held>) -> Saving {
         let earlier = self.unsaved.take();
         let saving = if earlier.is_some() { Saving::Running } else { Saving::New };
         let replaces = earlier.map_or(spent, |unsaved| unsaved.replaces);
-        self.unsaved = Some(Unsaved { replaces, credential });
+        self.unsaved = Some(Unsaved { replaces, credential, held });
         saving
     }
 
@@ -253,10 +261,12 @@ fn is_same_login(old: &Credential, new: &Credential) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::Known;
     use crate::auth::credential::{Credential, Ownership};
+    use crate::auth::store::Store;
     use crate::bearer::AuthError;
     use crate::secret::Secret;
 
@@ -317,15 +327,16 @@ mod tests {
         assert_eq!(known.verdict(&credential("rt_other")), None);
     }
 
-    #[test]
-    fn an_unsaved_credential_stands_in_for_the_one_it_replaces_and_no_other() {
+    #[tokio::test]
+    async fn an_unsaved_credential_stands_in_for_the_one_it_replaces_and_no_other() {
         let mut known = Known::default();
         let stands_for = |known: &mut Known, stored: &str| {
             let newest = known.newest(credential(stored));
             newest.refresh_token.as_ref().map(|token| token.expose().to_owned())
         };
-        known.keep_unsaved(Secret::new("rt_1"), credential("rt_2").into());
-        known.keep_unsaved(Secret::new("rt_2"), credential("rt_3").into());
+        let held = Arc::new(Store::memory(&credential("rt_1")).lock().await.unwrap());
+        known.keep_unsaved(Secret::new("rt_1"), credential("rt_2").into(), Arc::clone(&held));
+        known.keep_unsaved(Secret::new("rt_2"), credential("rt_3").into(), held);
         assert_eq!(stands_for(&mut known, "rt_1").as_deref(), Some("rt_3"));
         assert_eq!(stands_for(&mut known, "rt_9").as_deref(), Some("rt_9"));
         assert!(known.unsaved().is_none());

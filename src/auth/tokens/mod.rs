@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::known::{Flight, Known, Outcome};
+use self::known::{Flight, Known, Look, Outcome};
 use self::renewal::Cause;
 use crate::auth::authority::Authority;
 use crate::auth::credential::{Credential, Ownership, Stale};
-use crate::auth::store::{Document, Store};
+use crate::auth::import;
+use crate::auth::store::{Document, Store, stamp_of};
 use crate::bearer::{AuthError, Bearer, BoxFuture, TokenSource};
 use crate::clock::Clock;
 use crate::secret::Secret;
@@ -28,26 +29,56 @@ const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The bearer tokens of one account. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct Tokens(Arc<Shared>);
+pub(in crate::auth) struct Tokens(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     store: Store,
     authority: Authority,
     clock: Arc<dyn Clock>,
-    account: Option<String>,
+    account: String,
+    /// Who of us writes: a kept lock of the store excludes other processes only.
+    turn: tokio::sync::Mutex<()>,
     known: Mutex<Known>,
 }
 
 impl Tokens {
-    /// The tokens of an account, or of the active one, whichever that is at the time.
-    #[must_use]
-    pub fn new(store: Store, authority: Authority, clock: Arc<dyn Clock>, account: Option<String>) -> Self {
-        Self(Arc::new(Shared { store, authority, clock, account, known: Mutex::default() }))
+    /// The tokens of an account.
+    pub(in crate::auth) fn new(store: Store, authority: Authority, clock: Arc<dyn Clock>, account: String) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            authority,
+            clock,
+            account,
+            turn: tokio::sync::Mutex::default(),
+            known: Mutex::default(),
+        }))
     }
 
-    /// Waits for a renewal under way, and for its outcome to be stored: call it before the process ends.
-    pub async fn settle(&self) {
+    /// A token that is not about to end; one that is, where it can't be renewed now.
+    pub(in crate::auth) async fn fresh(&self) -> Result<Bearer, AuthError> {
+        let credential = self.0.current().await?;
+        match self.0.due(&credential) {
+            Ok(()) => Ok(credential.bearer()),
+            Err(stale) => match self.0.renewed(Cause::Due).await {
+                Ok(renewed) => Ok(renewed.bearer()),
+                Err(_) if stale.is_usable() => Ok(credential.bearer()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Whether the account is in the store.
+    pub(in crate::auth) async fn is_signed_in(&self) -> Result<bool, AuthError> {
+        match self.0.current().await {
+            Ok(_) => Ok(true),
+            Err(AuthError::SignedOut) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for a renewal under way, and for its outcome to be stored.
+    pub(in crate::auth) async fn settle(&self) {
         let flight = self.0.known().flight.clone();
         if let Some(flight) = flight {
             // Whoever asked for it has the outcome.
@@ -127,7 +158,7 @@ impl Shared {
 
     /// The credential in use after a look at the store.
     async fn look(&self) -> Outcome {
-        let stamp = self.store.stamp().await;
+        let stamp = self.stamp().await;
         let generation = {
             let known = self.known();
             if let Some(credential) = known.of_stamp(&stamp) {
@@ -138,6 +169,11 @@ impl Shared {
         let found = match self.store.read().await {
             Ok(document) => self.pick(&document),
             Err(error) => Err(error),
+        };
+        let (stamp, found) = match found {
+            Ok(Some(credential)) => self.as_lent(stamp, credential).await,
+            Ok(None) => (stamp, Ok(None)),
+            Err(error) => (stamp, Err(error)),
         };
         let mut known = self.known();
         match found {
@@ -151,14 +187,45 @@ impl Shared {
         known.current().ok_or(AuthError::SignedOut)
     }
 
+    /// The state of what the credential in use comes from.
+    async fn stamp(&self) -> Look {
+        let store = self.store.stamp().await;
+        let current = self.known().current();
+        let lender = match current.as_deref().map(|credential| &credential.ownership) {
+            Some(Ownership::Borrowed { path, .. }) => Some(stamp_of(path).await),
+            _ => None,
+        };
+        Look { store, lender }
+    }
+
+    /// A borrowed login as its owner's file has it now, unless that is another account's or can't be read.
+    async fn as_lent(&self, stamp: Look, stored: Credential) -> (Look, Result<Option<Credential>, AuthError>) {
+        let Ownership::Borrowed { path, .. } = &stored.ownership else { return (stamp, Ok(Some(stored))) };
+        let stamp = Look { lender: Some(stamp_of(path).await), ..stamp };
+        match import::reread(path).await {
+            Ok(found) if found.account_id == stored.account_id => (stamp, Ok(Some(found))),
+            // What was read before is younger than what was stored when it was borrowed.
+            _ => {
+                let before = self.known().current().filter(|current| current.ownership == stored.ownership);
+                (stamp, Ok(Some(before.map_or(stored, |current| Credential::clone(&current)))))
+            }
+        }
+    }
+
     fn pick(&self, document: &Document) -> Result<Option<Credential>, AuthError> {
-        let Some(id) = self.account.as_deref().or(document.active()) else { return Ok(None) };
-        document.get(id).map_err(|why| self.store.unreadable(&why))
+        document.get(&self.account).map_err(|why| self.store.unreadable(&why))
     }
 
     fn due(&self, credential: &Credential) -> Result<(), Stale> {
         let now = self.clock.now();
-        if self.known().is_just_granted(credential, now) { Ok(()) } else { credential.check(now, MARGIN) }
+        if self.known().is_just_granted(credential, now) {
+            return Ok(());
+        }
+        match credential.check(now, MARGIN) {
+            // Nothing can be done about it before its end.
+            Err(stale) if stale.is_usable() && !credential.is_renewable() => Ok(()),
+            checked => checked,
+        }
     }
 
     async fn renewed(self: &Arc<Self>, cause: Cause) -> Outcome {

@@ -53,7 +53,8 @@ impl Shared {
         if let Ownership::Borrowed { path, owner } = &stored.ownership {
             return self.reread(cause, &stored, path, owner).await;
         }
-        let held = self.store.lock().await?;
+        let _turn = self.turn.lock().await;
+        let held = self.hold().await?;
         let document = held.read().await?;
         let stored = self.newest(&document)?;
         if self.is_better(cause, &stored) {
@@ -61,6 +62,15 @@ impl Shared {
             return Ok(stored);
         }
         self.refresh(cause, &held, document, &stored).await
+    }
+
+    /// The store's lock, which we may have kept for what could not be written.
+    async fn hold(&self) -> Result<Arc<Held>, AuthError> {
+        let kept = self.known().unsaved().map(|unsaved| unsaved.held);
+        match kept {
+            Some(held) => Ok(held),
+            None => Ok(Arc::new(self.store.lock().await?)),
+        }
     }
 
     /// The stored credential, or what replaced it and could not be written.
@@ -87,7 +97,7 @@ impl Shared {
     async fn refresh(
         self: &Arc<Self>,
         cause: &Cause,
-        held: &Held,
+        held: &Arc<Held>,
         document: Document,
         stored: &Arc<Credential>,
     ) -> Outcome {
@@ -116,8 +126,15 @@ impl Shared {
         Ok(renewed)
     }
 
-    /// Memory first, then disk: what could not be written is still served, and written later.
-    async fn keep(self: &Arc<Self>, held: &Held, mut document: Document, spent: &Secret, renewed: &Arc<Credential>) {
+    /// Memory first, then disk: what could not be written is still served, and written later. Until
+    /// then the store stays locked.
+    async fn keep(
+        self: &Arc<Self>,
+        held: &Arc<Held>,
+        mut document: Document,
+        spent: &Secret,
+        renewed: &Arc<Credential>,
+    ) {
         document.put(renewed);
         self.known().grant(renewed);
         match held.write(&document).await {
@@ -128,7 +145,7 @@ impl Shared {
             }
             Err(error) => {
                 tracing::error!(%error, "the renewed sign-in is in memory only; trying to write it again");
-                let saving = self.known().keep_unsaved(spent.clone(), Arc::clone(renewed));
+                let saving = self.known().keep_unsaved(spent.clone(), Arc::clone(renewed), Arc::clone(held));
                 if saving == Saving::New {
                     detach(Arc::clone(self).save_later());
                 }
@@ -188,19 +205,16 @@ impl Shared {
 
     /// Writes what could not be written before, unless the store has moved on.
     pub(super) async fn save(&self) -> Result<(), AuthError> {
-        if self.known().unsaved().is_none() {
-            return Ok(());
-        }
-        let held = self.store.lock().await?;
-        let mut document = held.read().await?;
+        let _turn = self.turn.lock().await;
         let Some(unsaved) = self.known().unsaved() else { return Ok(()) };
+        let mut document = unsaved.held.read().await?;
         let stored = document.get(&unsaved.credential.account_id).map_err(|why| self.store.unreadable(&why))?;
         if !stored.is_some_and(|stored| stored.is_renewed_by(&unsaved.replaces)) {
             self.known().drop_unsaved(&unsaved);
             return Ok(());
         }
         document.put(&unsaved.credential);
-        held.write(&document).await?;
+        unsaved.held.write(&document).await?;
         let stamp = self.store.stamp().await;
         self.known().saved(stamp);
         tracing::info!("the renewed sign-in is stored now");

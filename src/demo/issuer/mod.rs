@@ -1,10 +1,11 @@
-//! The simulated sign-in service: authorize, token, revoke.
+//! The simulated sign-in service: authorize, token, revoke, and the device codes (`device`).
 //!
 //! The authorize page asks nothing: it sends the browser straight back with a code. Codes are bound
 //! to a PKCE challenge, refresh tokens are good for one use, and a spent one is answered as the
 //! real service answers it. The browser is sent back to loopback addresses only.
 
 mod claims;
+mod device;
 mod sessions;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ pub(super) fn router(sessions: Arc<Sessions>) -> Router {
         .route("/oauth/authorize", get(authorize))
         .route("/oauth/token", post(token))
         .route("/oauth/revoke", post(revoke))
+        .merge(device::router())
         .with_state(sessions)
 }
 

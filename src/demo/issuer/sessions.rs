@@ -17,6 +17,8 @@ use crate::clock::Clock;
 /// How long an access token is good for.
 pub(super) const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 const CLIENT_ID: &str = "demo";
+/// How long a device's code is good for.
+const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// All sign-ins of one run.
 pub(in crate::demo) struct Sessions {
@@ -31,6 +33,29 @@ struct Book {
     codes: HashMap<String, Grant>,
     access: HashMap<String, SystemTime>,
     refresh: HashMap<String, Refresh>,
+    devices: HashMap<String, Device>,
+}
+
+/// A code that waits to be typed.
+struct Device {
+    user_code: String,
+    client_id: String,
+    until: SystemTime,
+    is_approved: bool,
+}
+
+/// What became of a device's code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum DeviceState {
+    /// Nobody has typed it.
+    Pending,
+    /// It is unknown or too old.
+    Gone,
+    /// It was typed; the client may go on.
+    Approved {
+        /// Who asked for it.
+        client_id: String,
+    },
 }
 
 /// What a code was given out for.
@@ -125,6 +150,44 @@ impl Sessions {
             return Err(Denial::Unknown);
         }
         Ok(self.issue(&mut book, client_id, TOKEN_LIFE))
+    }
+
+    /// A device's id, and the code that has to be typed for it.
+    pub(super) fn device(&self, client_id: &str) -> (String, String) {
+        let mut book = self.book();
+        let serial = book.next();
+        let (id, user_code) = (format!("deviceauth_demo_{serial}"), format!("DEMO-{serial:05}"));
+        let (client_id, until) = (client_id.to_owned(), self.clock.now() + CODE_LIFE);
+        book.devices.insert(id.clone(), Device { user_code: user_code.clone(), client_id, until, is_approved: false });
+        (id, user_code)
+    }
+
+    /// Somebody has typed a code; says whether there is such a one.
+    pub(super) fn approve(&self, user_code: &str) -> bool {
+        let now = self.clock.now();
+        let mut book = self.book();
+        let mut typed = book.devices.values_mut();
+        let device = typed.find(|device| device.user_code.eq_ignore_ascii_case(user_code) && now < device.until);
+        device.map(|device| device.is_approved = true).is_some()
+    }
+
+    /// What became of a device's code; an approval is told once.
+    pub(super) fn device_state(&self, id: &str, user_code: &str) -> DeviceState {
+        let mut book = self.book();
+        match book.devices.get(id) {
+            Some(device) if device.user_code != user_code || self.clock.now() >= device.until => DeviceState::Gone,
+            Some(device) if !device.is_approved => DeviceState::Pending,
+            Some(_) => book
+                .devices
+                .remove(id)
+                .map_or(DeviceState::Gone, |device| DeviceState::Approved { client_id: device.client_id }),
+            None => DeviceState::Gone,
+        }
+    }
+
+    /// The address of this service.
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// Tokens for a refresh token, which is spent by it.

@@ -48,13 +48,16 @@ impl StopMatcher {
         self.stops.is_empty()
     }
 
-    /// Takes the next text and gives what can be shown; breaks where a stop sequence begins.
+    /// Takes the next text and gives what can be shown; breaks where a stop sequence begins. A match
+    /// waits as long as another that begins before it may still come: the earliest one counts,
+    /// however the text was cut.
     pub(in crate::protocol) fn push(&mut self, escaped: &str) -> ControlFlow<String, String> {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(escaped);
         let (decoded, starts) = decode(&text);
-        let found = self.stops.iter().filter_map(|stop| decoded.find(stop.as_str())).min();
-        let shown = found.or_else(|| self.first_doubt(&decoded)).unwrap_or(decoded.len());
+        let doubt = self.first_doubt(&decoded);
+        let found = self.first_match(&decoded).filter(|found| doubt.is_none_or(|doubt| doubt >= *found));
+        let shown = found.or(doubt).unwrap_or(decoded.len());
         let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
         if found.is_none() && RawText::from_escaped(&text).ends_in_half_a_pair() {
             // Half a pair is six bytes of escape.
@@ -68,9 +71,17 @@ impl StopMatcher {
         ControlFlow::Continue(text)
     }
 
-    /// Gives up what was held back: the text has ended.
-    pub(in crate::protocol) fn flush(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    /// Gives what was held back, since the text has ended; breaks where a match waited in it.
+    pub(in crate::protocol) fn flush(&mut self) -> ControlFlow<String, String> {
+        let mut text = std::mem::take(&mut self.held);
+        let (decoded, starts) = decode(&text);
+        let Some(found) = self.first_match(&decoded) else { return ControlFlow::Continue(text) };
+        text.truncate(starts.iter().find(|(at, _)| *at == found).map_or(text.len(), |(_, start)| *start));
+        ControlFlow::Break(text)
+    }
+
+    fn first_match(&self, decoded: &str) -> Option<usize> {
+        self.stops.iter().filter_map(|stop| decoded.find(stop.as_str())).min()
     }
 
     /// Where the longest suffix begins that is a proper prefix of some stop sequence.
@@ -80,7 +91,7 @@ impl StopMatcher {
         let mut suffixes = decoded.char_indices().map(|(at, _)| at).skip_while(|at| *at < from);
         suffixes.find(|at| {
             let suffix = decoded.get(*at..).unwrap_or_default();
-            self.stops.iter().any(|stop| stop.starts_with(suffix))
+            self.stops.iter().any(|stop| stop.len() > suffix.len() && stop.starts_with(suffix))
         })
     }
 }
@@ -117,12 +128,18 @@ mod tests {
                 ControlFlow::Break(text) => return (shown + &text, true),
             }
         }
-        (shown + &matcher.flush(), false)
+        match matcher.flush() {
+            ControlFlow::Continue(text) => (shown + &text, false),
+            ControlFlow::Break(text) => (shown + &text, true),
+        }
     }
 
     #[test]
     fn the_earliest_match_ends_the_text() {
-        assert_eq!(run(&["END", "N"], ["one E", "two EN", "D"]), ("one Etwo E".to_owned(), true));
+        assert_eq!(run(&["END", "N"], ["one E", "two EN", "D"]), ("one Etwo ".to_owned(), true));
+        assert_eq!(run(&["END", "N"], ["one E", "two EN", "E"]), ("one Etwo E".to_owned(), true));
+        assert_eq!(run(&["END", "N"], ["one E", "two EN"]), ("one Etwo E".to_owned(), true));
+        assert_eq!(run(&["a", "éaé"], ["éa", "é"]), (String::new(), true));
         assert_eq!(run(&["END", "two"], ["one E", "two EN", "D"]), ("one E".to_owned(), true));
         assert_eq!(run(&["END"], ["EN", "EN", "D!"]), ("EN".to_owned(), true));
         assert_eq!(run(&["END"], ["the EN"]), ("the EN".to_owned(), false));

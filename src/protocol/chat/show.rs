@@ -88,8 +88,9 @@ impl ChatReply {
             self.pass(call, &Step::CallClosed, sink);
             self.release(sink);
         }
-        self.flush(sink);
-        self.end_thinking("</think>", sink);
+        if self.flush(sink).is_continue() {
+            self.end_thinking("</think>", sink);
+        }
     }
 
     fn release(&mut self, sink: &mut impl Sink<Self>) {
@@ -108,7 +109,9 @@ impl ChatReply {
         }
         match step {
             Step::Text { part, text } => self.show_text(item, *part, text, sink),
-            Step::TextEnd => self.flush(sink),
+            Step::TextEnd => {
+                let _ = self.flush(sink);
+            }
             Step::Refusal(text) => self.show_refusal(item, text, sink),
             Step::Reasoning { part, text } => self.show_reasoning(item, *part, text, sink),
             Step::Citation { part, citation } => {
@@ -129,7 +132,9 @@ impl ChatReply {
         let is_first = !self.items.get_mut(item).has_shown_text();
         self.items.get_mut(item).part_mut(part).has_shown = true;
         if std::mem::replace(&mut self.shown.has_text, true) && is_first {
-            self.flush(sink);
+            if self.flush(sink).is_break() {
+                return;
+            }
             // Ours, not the model's: no stop sequence is looked for in it.
             self.put_content(BLANK_LINE, sink);
         }
@@ -138,8 +143,7 @@ impl ChatReply {
             ControlFlow::Continue(text) => self.show_admitted(text, sink),
             ControlFlow::Break(text) => {
                 self.show_admitted(text, sink);
-                if !self.is_finished() {
-                    self.flush(sink);
+                if self.flush(sink).is_continue() {
                     self.limit(sink);
                 }
             }
@@ -151,7 +155,13 @@ impl ChatReply {
         if self.shown.stop.is_idle() {
             return self.put_content(text, sink);
         }
-        match self.shown.stop.push(text) {
+        let found = self.shown.stop.push(text);
+        self.show_known(found, sink);
+    }
+
+    /// Shows what a stop sequence leaves of a text.
+    fn show_known(&mut self, found: ControlFlow<String, String>, sink: &mut impl Sink<Self>) {
+        match found {
             ControlFlow::Continue(text) => self.put_content(&text, sink),
             ControlFlow::Break(text) => {
                 self.put_content(&text, sink);
@@ -175,12 +185,13 @@ impl ChatReply {
         }
     }
 
-    /// Shows what was held back for a stop sequence that did not come.
-    fn flush(&mut self, sink: &mut impl Sink<Self>) {
+    /// Shows what was held back for a stop sequence; breaks where one was in it, and the answer is over.
+    fn flush(&mut self, sink: &mut impl Sink<Self>) -> ControlFlow<()> {
         if !self.shown.stop.is_idle() {
             let held = self.shown.stop.flush();
-            self.put_content(&held, sink);
+            self.show_known(held, sink);
         }
+        if self.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn show_refusal(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
@@ -203,8 +214,7 @@ impl ChatReply {
             self.shown.characters += RawText::from_escaped(text).scalar_count();
             sink.put(self, &chunk(text));
         }
-        if admitted.is_break() {
-            self.flush(sink);
+        if admitted.is_break() && self.flush(sink).is_continue() {
             self.limit(sink);
         }
     }
@@ -228,7 +238,9 @@ impl ChatReply {
 
     /// Reasoning as a part of the text, for clients that look for it there.
     fn think(&mut self, text: &str, is_further: bool, sink: &mut impl Sink<Self>) {
-        self.flush(sink);
+        if self.flush(sink).is_break() {
+            return;
+        }
         let before = match std::mem::replace(&mut self.shown.is_thinking, true) {
             false => "<think>",
             true if is_further => BLANK_LINE,
@@ -255,7 +267,9 @@ impl ChatReply {
             (CallStyle::Tools, _) => Envelope::Function,
         };
         self.open(sink);
-        self.flush(sink);
+        if self.flush(sink).is_break() {
+            return;
+        }
         self.end_thinking("</think>", sink);
         if envelope == Envelope::Legacy && self.shown.calls > 0 {
             // The old form has room for one call, which is why parallel calls are switched off for it.

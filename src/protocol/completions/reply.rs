@@ -91,21 +91,27 @@ impl CompletionReply {
         let before = self.shown_item.replace(item);
         if before.is_some_and(|before| before != item) {
             self.flush(sink);
+            if self.is_finished() {
+                return;
+            }
             // Ours, not the model's: no stop sequence is looked for in it.
             self.put(BLANK_LINE, sink);
         }
         if self.stop.is_idle() {
             return self.put(text, sink);
         }
-        match self.stop.push(text) {
+        let found = self.stop.push(text);
+        self.show_known(found, sink);
+    }
+
+    /// Shows what a stop sequence leaves of a text.
+    fn show_known(&mut self, found: ControlFlow<String, String>, sink: &mut impl Sink<Self>) {
+        match found {
             ControlFlow::Continue(text) => self.put(&text, sink),
             ControlFlow::Break(text) => {
                 self.put(&text, sink);
-                let usage = usage::estimate(
-                    self.shape.prompt_characters,
-                    usage::tokens(self.characters),
-                    self.reasoning_characters,
-                );
+                let tokens = usage::tokens(self.characters);
+                let usage = usage::estimate(self.shape.prompt_characters, tokens, self.reasoning_characters);
                 self.close(FinishReason::Stop, usage, sink);
             }
         }
@@ -118,10 +124,10 @@ impl CompletionReply {
         }
     }
 
-    /// Shows what was held back for a stop sequence that did not come.
+    /// Shows what was held back for a stop sequence; one that was in it ends the answer.
     fn flush(&mut self, sink: &mut impl Sink<Self>) {
         let held = self.stop.flush();
-        self.put(&held, sink);
+        self.show_known(held, sink);
     }
 
     /// Ends the answer with the backend's terminal event.
@@ -135,7 +141,9 @@ impl CompletionReply {
             return self.fail(damage, sink);
         }
         self.flush(sink);
-        self.close(reason, response.usage.unwrap_or_default(), sink);
+        if !self.is_finished() {
+            self.close(reason, response.usage.unwrap_or_default(), sink);
+        }
     }
 
     fn close(&mut self, reason: FinishReason, usage: Usage, sink: &mut impl Sink<Self>) {

@@ -1,16 +1,23 @@
-//! The issuer's token endpoints.
+//! The issuer's endpoints.
 //!
 //! Sends what the issuer expects of this kind of client, byte for byte in the places where it
 //! differs from plain OAuth (a refresh is JSON and gives a reason), and reads both shapes of its
 //! errors. Tells failures that are final for a refresh token from those that pass. Keeps nothing,
 //! retries nothing, and never quotes a token or the issuer's free text: it might hold one.
 
+mod answer;
+mod device;
+mod whoami;
+
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use serde_json::{Value, json};
+use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use serde_json::json;
 
+use self::answer::Answer;
+pub(in crate::auth) use self::answer::is_code;
+pub(in crate::auth) use self::device::{DeviceCode, Poll};
 use crate::auth::Settings;
 use crate::auth::credential::{Credential, Grant};
 use crate::net::{Endpoint, HttpClient, causes};
@@ -19,8 +26,6 @@ use crate::secret::Secret;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
-const JSON: &str = "application/json";
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The issuer, as this client speaks to it.
 #[derive(Clone, Debug)]
@@ -70,15 +75,16 @@ enum Introduction {
 
 struct Call {
     path: &'static str,
-    content_type: &'static str,
-    body: String,
+    content: Content,
     introduction: Introduction,
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
+/// What a call carries.
+enum Content {
+    Form(String),
+    Json(serde_json::Value),
+    /// Nothing; it is a GET with this bearer.
+    Bearer(Secret),
 }
 
 impl Authority {
@@ -123,7 +129,7 @@ impl Authority {
             .append_pair("redirect_uri", redirect_uri)
             .append_pair("code_verifier", verifier.expose())
             .finish();
-        let call = Call { path: "/oauth/token", content_type: FORM, body, introduction: Introduction::Anonymous };
+        let call = Call { path: "/oauth/token", content: Content::Form(body), introduction: Introduction::Anonymous };
         self.granted(call).await
     }
 
@@ -142,12 +148,7 @@ impl Authority {
             "refresh_reason": reason,
             "refresh_token": refresh_token.expose(),
         });
-        let call = Call {
-            path: "/oauth/token",
-            content_type: JSON,
-            body: body.to_string(),
-            introduction: Introduction::Named,
-        };
+        let call = Call { path: "/oauth/token", content: Content::Json(body), introduction: Introduction::Named };
         self.granted(call).await
     }
 
@@ -162,12 +163,7 @@ impl Authority {
             }),
             None => json!({"token": credential.access_token.expose(), "token_type_hint": "access_token"}),
         };
-        let call = Call {
-            path: "/oauth/revoke",
-            content_type: JSON,
-            body: body.to_string(),
-            introduction: Introduction::Named,
-        };
+        let call = Call { path: "/oauth/revoke", content: Content::Json(body), introduction: Introduction::Named };
         let answer = self.call(call, self.timeout.min(REVOKE_TIMEOUT)).await?;
         if (200..300).contains(&answer.status) { Ok(()) } else { Err(answer.failure()) }
     }
@@ -186,7 +182,7 @@ impl Authority {
 
     async fn send(&self, call: Call) -> Result<Answer, AuthorityError> {
         let client = self.http.to(&self.url).await.map_err(|error| self.unreachable(&error.to_string()))?;
-        let mut request = client.post(self.url.join(call.path)).header(CONTENT_TYPE, call.content_type).body(call.body);
+        let mut request = call.content.request(client, self.url.join(call.path));
         if matches!(call.introduction, Introduction::Named) {
             if !self.originator.is_empty() {
                 request = request.header("originator", &self.originator);
@@ -194,6 +190,7 @@ impl Authority {
             request = request.header(USER_AGENT, &self.user_agent);
         }
         let mut response = request.send().await.map_err(|error| self.unreachable(&causes(&error)))?;
+        self.http.heard(response.headers());
         let mut answer =
             Answer { status: response.status().as_u16(), headers: response.headers().clone(), body: Vec::new() };
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&causes(&error)))? {
@@ -210,113 +207,28 @@ impl Authority {
     }
 }
 
-impl Answer {
-    fn grant(&self) -> Result<Grant, AuthorityError> {
-        let unreadable = || AuthorityError::Unavailable {
-            message: "the issuer's answer can't be read".to_owned(),
-            retry_after: None,
-        };
-        let Ok(Value::Object(members)) = serde_json::from_slice(&self.body) else { return Err(unreadable()) };
-        let token = |name: &str| match members.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if !text.is_empty() => Ok(Some(Secret::new(text.clone()))),
-            Some(_) => Err(unreadable()),
-        };
-        Ok(Grant {
-            id_token: token("id_token")?,
-            access_token: token("access_token")?,
-            refresh_token: token("refresh_token")?,
-        })
-    }
-
-    fn failure(&self) -> AuthorityError {
-        let code = self.code();
-        let told = code.as_deref().map(|code| format!(": {code}")).unwrap_or_default();
-        match final_reason(self.status, code.as_deref()) {
-            Some(reason) => AuthorityError::Refused { reason: format!("{reason}{told}") },
-            None => AuthorityError::Unavailable {
-                message: format!("the issuer answered {}{told}", self.status),
-                retry_after: self.retry_after(),
-            },
-        }
-    }
-
-    /// The error's code, wherever the issuer put it, and only if it looks like one.
-    fn code(&self) -> Option<String> {
-        let body: Value = serde_json::from_slice(&self.body).ok()?;
-        let found = [&body["error"]["code"], &body["error"], &body["code"]].into_iter().find_map(Value::as_str)?;
-        is_code(found).then(|| found.to_owned())
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        let seconds: u64 = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds))
-    }
-}
-
-/// Whether a text is a machine's word, and so can't be a token or prose.
-pub(in crate::auth) fn is_code(text: &str) -> bool {
-    (1..=48).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-}
-
-/// Why a refusal is final, or `None` where a later try may succeed.
-fn final_reason(status: u16, code: Option<&str>) -> Option<&'static str> {
-    if code == Some("app_session_terminated") {
-        return Some("the session was ended by the issuer");
-    }
-    if !(400..500).contains(&status) || status == 429 {
-        return None;
-    }
-    match code {
-        Some("refresh_token_expired") => Some("the refresh token is too old"),
-        Some("refresh_token_reused") => Some("the refresh token was already used, perhaps by another program"),
-        Some("refresh_token_invalidated") => Some("the sign-in was revoked"),
-        Some("invalid_grant") => Some("the issuer does not accept it any more"),
-        _ if status == 401 => Some("the issuer refused it"),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-
-    use super::{Answer, AuthorityError};
-
-    fn failure(status: u16, body: &str) -> AuthorityError {
-        Answer { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }.failure()
-    }
-
-    #[test]
-    fn every_final_code_is_recognised_in_both_shapes() {
-        for code in ["refresh_token_expired", "refresh_token_reused", "refresh_token_invalidated", "invalid_grant"] {
-            let nested = format!(r#"{{"error":{{"message":"m","type":"t","param":null,"code":"{code}"}}}}"#);
-            let flat = format!(r#"{{"error":"{code}","error_description":"d"}}"#);
-            let top = format!(r#"{{"code":"{code}"}}"#);
-            for (status, body) in [(401, &nested), (400, &nested), (400, &flat), (401, &flat), (401, &top)] {
-                let AuthorityError::Refused { reason } = failure(status, body) else { panic!("{status} {body}") };
-                assert!(reason.contains(code), "{reason}");
+impl Content {
+    fn request(self, client: &reqwest::Client, url: String) -> reqwest::RequestBuilder {
+        match self {
+            Self::Form(body) => client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body),
+            Self::Json(body) => client.post(url).header(CONTENT_TYPE, "application/json").body(body.to_string()),
+            Self::Bearer(token) => {
+                let request = client.request(Method::GET, url);
+                match HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
+                    Ok(mut value) => {
+                        value.set_sensitive(true);
+                        request.header(AUTHORIZATION, value)
+                    }
+                    // A token that no header can carry is refused like any other wrong one.
+                    Err(_) => request,
+                }
             }
         }
     }
+}
 
-    #[test]
-    fn an_unknown_401_is_final_and_an_ended_session_always_is() {
-        assert!(matches!(failure(401, "<html>"), AuthorityError::Refused { .. }));
-        assert!(matches!(failure(403, r#"{"error":"app_session_terminated"}"#), AuthorityError::Refused { .. }));
-    }
-
-    #[test]
-    fn trouble_passes() {
-        for status in [302, 400, 403, 404, 408, 429, 500, 502, 503] {
-            assert!(matches!(failure(status, "{}"), AuthorityError::Unavailable { .. }), "{status}");
-        }
-        assert!(matches!(failure(503, r#"{"error":"invalid_grant"}"#), AuthorityError::Unavailable { .. }));
-    }
-
-    #[test]
-    fn free_text_of_the_issuer_is_not_repeated() {
-        let error = failure(401, r#"{"error":{"code":"rt_9x: ann@example.com","message":"rt_9x"}}"#);
-        assert!(!error.to_string().contains("rt_9x"), "{error}");
+impl AuthorityError {
+    fn unreadable() -> Self {
+        Self::Unavailable { message: "the issuer's answer can't be read".to_owned(), retry_after: None }
     }
 }

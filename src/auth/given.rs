@@ -1,0 +1,122 @@
+//! The access token that the environment gives, which outranks the store.
+//!
+//! It is never renewed, written or revoked. Whose a workspace's token is, the issuer is asked once,
+//! at its first use: a daemon has to start without a network. A failure is remembered for a moment,
+//! so that a stream of requests does not become one of questions.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::auth::access_token::{AccessToken, Unusable};
+use crate::auth::authority::{Authority, AuthorityError};
+use crate::auth::credential::Credential;
+use crate::bearer::{AuthError, Bearer, BoxFuture, TokenSource};
+use crate::clock::Clock;
+
+/// How long a failure to ask is remembered.
+const REST: Duration = Duration::from_secs(5);
+
+/// A token from a variable.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The variable, for messages.
+    pub variable: &'static str,
+    /// What was in it.
+    pub token: Result<AccessToken, Unusable>,
+}
+
+/// Hands the token out. Clones share what the issuer said.
+#[derive(Clone, Debug)]
+pub(in crate::auth) struct GivenTokens {
+    given: Given,
+    authority: Authority,
+    clock: Arc<dyn Clock>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    credential: Option<Credential>,
+    failure: Option<(Instant, AuthError)>,
+}
+
+impl Given {
+    /// Why the token can't be used at all, if so.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let why = self.token.as_ref().err()?;
+        Some(format!("the access token in {} can't be used: {why}", self.variable))
+    }
+
+    fn ended(&self, what: &str) -> AuthError {
+        AuthError::Ended {
+            reason: format!("the access token in {} {what}; put another there or unset it", self.variable),
+        }
+    }
+}
+
+impl GivenTokens {
+    pub(in crate::auth) fn new(given: Given, authority: Authority, clock: Arc<dyn Clock>) -> Self {
+        Self { given, authority, clock, known: Arc::default() }
+    }
+
+    /// The credential of the token, while it is good.
+    pub(in crate::auth) async fn credential(&self) -> Result<Credential, AuthError> {
+        let credential = self.owned().await?;
+        self.good(&credential, self.clock.now())?;
+        Ok(credential)
+    }
+
+    async fn owned(&self) -> Result<Credential, AuthError> {
+        let token = self.given.token.as_ref().map_err(|why| self.given.ended(&format!("can't be used ({why})")))?;
+        // Whoever comes meanwhile waits for the same question.
+        let mut known = self.known.lock().await;
+        if let Some(credential) = &known.credential {
+            return Ok(credential.clone());
+        }
+        if let Some((_, error)) = known.failure.as_ref().filter(|(at, _)| at.elapsed() < REST) {
+            return Err(error.clone());
+        }
+        match token.credential(&self.authority, self.clock.now()).await {
+            Ok(credential) => Ok(known.credential.insert(credential).clone()),
+            Err(error) => {
+                let error = match error {
+                    AuthorityError::Refused { .. } => self.given.ended("is not known to the issuer"),
+                    AuthorityError::Unavailable { message, retry_after } => {
+                        AuthError::Unavailable { message, retry_after }
+                    }
+                };
+                known.failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn good(&self, credential: &Credential, now: SystemTime) -> Result<(), AuthError> {
+        match credential.expires_at {
+            Some(end) if end <= now => Err(self.given.ended("has ended")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl TokenSource for GivenTokens {
+    fn bearer(&self) -> BoxFuture<'_, Result<Bearer, AuthError>> {
+        Box::pin(async { Ok(self.credential().await?.bearer()) })
+    }
+
+    fn recover<'a>(&'a self, _rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>> {
+        Box::pin(async { Err(self.given.ended("is refused by the backend")) })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>> {
+        Box::pin(async {
+            let token = self.given.token.as_ref();
+            let token = token.map_err(|why| self.given.ended(&format!("can't be used ({why})")))?;
+            token.told().map_or(Ok(()), |credential| self.good(&credential, self.clock.now()))
+        })
+    }
+}

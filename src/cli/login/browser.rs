@@ -1,0 +1,91 @@
+//! Signing in with a browser on this machine, or with what it was sent back with.
+
+use std::io::{BufRead, IsTerminal};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::surroundings::Surroundings;
+use super::{LoginArguments, Parts, talk};
+use crate::auth::{Credential, Login, LoginError, Pasted, Ports, Reader};
+use crate::config::Config;
+
+/// The ports whose redirect addresses the issuer knows.
+const REGISTERED_PORTS: [u16; 2] = [1455, 1457];
+
+pub(super) async fn sign_in(
+    arguments: &LoginArguments,
+    parts: &Parts,
+    config: &Config,
+    surroundings: Surroundings,
+) -> Result<Credential, LoginError> {
+    let can_paste = std::io::stdin().is_terminal();
+    let login = start(arguments, parts, config, can_paste).await?;
+    if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
+        talk("warning: the issuer knows only the ports 1455 and 1457, and may refuse to come back to another");
+    }
+    if let Some(obstacle) = login.passed_over() {
+        talk(&format!("{obstacle}, so that the browser will come back to port {}", login.port()));
+    }
+    talk("open this address in a browser, and sign in:");
+    talk(&format!("\n  {}\n", login.url()));
+    if !arguments.no_browser {
+        open_browser(&login, surroundings);
+    }
+    let (sender, pasted) = mpsc::channel(1);
+    if can_paste {
+        talk("if the browser ends at a page that can't be reached, paste that page's address here");
+        listen(login.reader(), sender);
+    }
+    talk("waiting for the browser (Ctrl-C gives up) …");
+    login.wait(pasted).await
+}
+
+async fn start(
+    arguments: &LoginArguments,
+    parts: &Parts,
+    config: &Config,
+    can_paste: bool,
+) -> Result<Login, LoginError> {
+    let Parts { store, authority, clock, .. } = parts;
+    let candidates = arguments.port.map_or_else(Ports::registered, Ports::only);
+    let started = Login::start(&config.auth, authority.clone(), store.clone(), Arc::clone(clock), candidates).await;
+    match started {
+        Err(error @ LoginError::Held(_)) if can_paste => {
+            talk(&format!("{error}; or go on, and paste the address that the browser ends at"));
+            let (authority, store) = (authority.clone(), store.clone());
+            Login::start_without_port(&config.auth, authority, store, Arc::clone(clock), candidates).await
+        }
+        other => other,
+    }
+}
+
+/// Opens the address where a person can see it; else says why not.
+fn open_browser(login: &Login, surroundings: Surroundings) {
+    match surroundings {
+        Surroundings::Remote => talk(&format!(
+            "this session is remote: open the address on a machine that forwards port {0} to this one \
+             (ssh -L {0}:localhost:{0})",
+            login.port()
+        )),
+        Surroundings::NoDisplay => talk("there is no display here, so no browser was opened"),
+        Surroundings::Display if open::that_detached(login.url()).is_err() => talk("no browser could be opened"),
+        Surroundings::Display => {}
+    }
+}
+
+/// Reads lines until one ends the waiting. A read can't be called off, so that it has a thread,
+/// which ends with the process.
+#[expect(clippy::disallowed_methods, reason = "a read of the terminal can't be dropped like a future")]
+fn listen(reader: Reader, answers: mpsc::Sender<Pasted>) {
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            match reader.read(&line) {
+                Ok(Some(pasted)) => drop(answers.blocking_send(pasted)),
+                Ok(None) => {}
+                Err(error) => talk(&format!("{error}; still waiting …")),
+            }
+        }
+    });
+}

@@ -1,0 +1,131 @@
+//! `codex-proxy login`: sign in with the browser, a device code or an access token, or use the login
+//! of another program.
+
+mod browser;
+mod device;
+mod surroundings;
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+
+use super::arguments::LoginArguments;
+use super::exit::{Exit, Failure};
+use super::output::talk;
+use super::terms::{Parts, timestamp};
+use crate::auth::{self, AccessToken, AccessTokenError, Credential, ImportError, LoginError, Rights};
+use crate::config::{Config, Environment, codex_login_file};
+use surroundings::Surroundings;
+
+/// No token is as long as that.
+const LONGEST_TOKEN_BYTES: u64 = 64 * 1024;
+
+const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; \
+                           run `codex-proxy login`, or set cli_auth_credentials_store = \"file\" there and sign in again";
+
+pub(super) async fn run(
+    arguments: &LoginArguments,
+    config: Config,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let parts = Parts::of(&config);
+    let credential = match &arguments.import {
+        Some(file) => {
+            let rights = if arguments.take_over { Rights::TakeOver } else { Rights::Borrow };
+            let usual = || codex_login_file(environment);
+            let file =
+                file.clone().or_else(usual).ok_or_else(|| Failure::Other("name the file to import".to_owned()))?;
+            import(&parts, &config, &file, rights).await?
+        }
+        None if arguments.with_access_token => adopt(&parts).await?,
+        None => sign_in(arguments, &parts, &config, environment).await?,
+    };
+    talk(&format!("signed in{}", described(&credential)));
+    talk(&format!("stored in {}", config.auth.credentials.display()));
+    Ok(Exit::Done)
+}
+
+/// With the access token on standard input.
+async fn adopt(parts: &Parts) -> Result<Credential, Failure> {
+    let stdin = std::io::stdin();
+    let mut text = String::new();
+    if stdin.is_terminal() {
+        talk("paste the access token, and press Enter:");
+        stdin.read_line(&mut text).map_err(|error| Failure::other(&error))?;
+    } else {
+        let read = stdin.lock().take(LONGEST_TOKEN_BYTES).read_to_string(&mut text);
+        read.map_err(|error| Failure::Other(format!("standard input can't be read: {error}")))?;
+    }
+    let token = AccessToken::parse(&text).map_err(|why| Failure::Other(format!("standard input: {why}")))?;
+    let adopted = auth::adopt(&parts.store, &parts.authority, parts.clock.as_ref(), &token).await;
+    let credential = adopted.map_err(|error| match error {
+        AccessTokenError::Store(error) => Failure::Auth(error),
+        other => Failure::other(&other),
+    })?;
+    talk(&match credential.expires_at {
+        Some(end) => format!("this token can't be renewed: it ends at {}", timestamp(end)),
+        None => "this token can't be renewed, and does not say when it ends".to_owned(),
+    });
+    Ok(credential)
+}
+
+/// In the browser or by a code: as asked for, else as the surroundings allow.
+async fn sign_in(
+    arguments: &LoginArguments,
+    parts: &Parts,
+    config: &Config,
+    environment: &Environment,
+) -> Result<Credential, Failure> {
+    let surroundings = Surroundings::of(environment);
+    if arguments.device {
+        return device::sign_in(parts, environment).await.map_err(|error| failure(&error));
+    }
+    let is_choice_open = !arguments.no_browser && arguments.port.is_none();
+    if let Some(obstacle) = surroundings.obstacle().filter(|_| is_choice_open) {
+        talk(&format!(
+            "{obstacle}, so you sign in with a code, on any device (with a browser that comes back to this machine: \
+             `codex-proxy login --no-browser`)"
+        ));
+        match device::sign_in(parts, environment).await {
+            Err(LoginError::DeviceNotEnabled) => talk("codes are not enabled here; the browser it is, then"),
+            outcome => return outcome.map_err(|error| failure(&error)),
+        }
+    }
+    browser::sign_in(arguments, parts, config, surroundings).await.map_err(|error| failure(&error))
+}
+
+fn failure(error: &LoginError) -> Failure {
+    match error {
+        LoginError::Store(error) => Failure::Auth(error.clone()),
+        other => Failure::other(other),
+    }
+}
+
+async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> Result<Credential, Failure> {
+    let imported = auth::import(&parts.store, &config.auth, file, rights).await;
+    let imported = imported.map_err(|error| match error {
+        ImportError::NoFile { .. } if is_in_keychain(file) => Failure::Other(IN_KEYCHAIN.to_owned()),
+        ImportError::Store(error) => Failure::Auth(error),
+        ImportError::NoFile { .. } | ImportError::Unsuitable { .. } => Failure::other(&error),
+    })?;
+    talk(match rights {
+        Rights::Borrow => "this login is borrowed: its owner renews it, and we only read its file",
+        Rights::TakeOver => {
+            "this login is ours now: the program it came from will be signed out by that sooner or later"
+        }
+    });
+    Ok(imported)
+}
+
+/// Whether the Codex CLI is set to keep its login elsewhere than in this file.
+fn is_in_keychain(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file.with_file_name("config.toml")).unwrap_or_default();
+    let settings: toml::Table = text.parse().unwrap_or_default();
+    let place = settings.get("cli_auth_credentials_store").and_then(toml::Value::as_str);
+    matches!(place, Some("keyring" | "auto"))
+}
+
+fn described(credential: &Credential) -> String {
+    let email = credential.email.as_ref().map(|email| format!(" as {}", email.expose())).unwrap_or_default();
+    let plan = credential.plan.as_deref().map(|plan| format!(" (plan {plan})")).unwrap_or_default();
+    format!("{email}{plan}")
+}

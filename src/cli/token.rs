@@ -1,0 +1,18 @@
+//! `codex-proxy token`: a fresh access token on standard output, for another program.
+//!
+//! The program then needs no refresh token of its own, which would be a second hand on a token that
+//! can be used once. The renewal, if there is one, is stored before the token is printed.
+
+use super::exit::{Exit, Failure};
+use super::output::answer;
+use super::terms::{Parts, accounts, given};
+use crate::config::{Config, Environment};
+
+pub(super) async fn run(config: Config, environment: &Environment) -> Result<Exit, Failure> {
+    let parts = Parts::of(&config);
+    let accounts = accounts(&parts, &config, given(environment));
+    let bearer = accounts.fresh().await;
+    accounts.settle().await;
+    answer(bearer.map_err(Failure::Auth)?.token.expose())?;
+    Ok(Exit::Done)
+}
