@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::bearer::AuthError;
 
 /// Anything that ends a client's request without a whole answer.
@@ -52,6 +54,14 @@ pub enum ProxyError {
         method: String,
         /// Value of the `allow` header.
         allowed: String,
+    },
+    /// A service that OpenAI has and the subscription has not.
+    #[error("a ChatGPT subscription has no {service}; {instead}")]
+    NotOffered {
+        /// What was asked for.
+        service: &'static str,
+        /// What to do about it.
+        instead: &'static str,
     },
     /// Keys are set and the client sent none, or none of ours.
     #[error("a valid API key of this proxy is required ('Authorization: Bearer', 'x-api-key' or 'api-key')")]
@@ -112,6 +122,25 @@ pub enum ProxyError {
     /// A defect of ours.
     #[error("internal error")]
     Internal,
+}
+
+impl ProxyError {
+    /// The error as it may stand in a log: what the backend or the client wrote, which may repeat
+    /// the prompt, is left out.
+    #[must_use]
+    pub fn loggable(&self) -> String {
+        match self {
+            Self::Upstream(failure) => {
+                let (status, code) = (failure.status.unwrap_or_default(), failure.code.as_deref().unwrap_or_default());
+                format!("{:?} {status} {code}", failure.fault).trim_end().to_owned()
+            }
+            Self::Refused(refusal) => {
+                let (code, param) = (refusal.code.unwrap_or("invalid"), refusal.param.as_deref().unwrap_or("the body"));
+                format!("{code}: {param}")
+            }
+            other => other.to_string(),
+        }
+    }
 }
 
 /// What an upstream wait was for.
@@ -204,6 +233,8 @@ pub struct UpstreamFailure {
     pub retry_after: Option<Duration>,
     /// When an exhausted quota comes back, in unix seconds.
     pub resets_at: Option<u64>,
+    /// Headers that the client may see: the quota headers (`x-codex-…`) and their like.
+    pub headers: HeaderMap,
 }
 
 /// The classes of upstream failure (statuses and codes: the tables of the error research, 2 and 3).

@@ -20,11 +20,13 @@ const LEAVES: &[&str] = &["auth", "upstream", "demo", "history"];
 const SETTINGS: &[&str] = &[
     "auth::Settings",
     "upstream::Settings",
+    "history::Settings",
     "server::Settings",
     "server::ClientKey",
     "protocol::chat::Options",
     "protocol::chat::ReasoningField",
     "protocol::model::Rules",
+    "protocol::tokens::TokenLimit",
 ];
 /// Words that have no place in the pure core.
 const IMPURE: &[&str] = &["async", "await", "axum", "hyper", "reqwest", "tokio", "tracing", "new_v4"];

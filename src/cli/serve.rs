@@ -30,8 +30,9 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
     }
     let mut parts = Parts::of(&config);
     let demo = if arguments.demo { Some(simulate(&mut config, &mut parts).await?) } else { None };
-    let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
+    // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
+    let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
     let base_url = base_url(server.addresses());
     let Parts { http, store, authority, clock } = parts;
     let started_at = timestamp(clock.now());
@@ -45,6 +46,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
         tokens: Arc::new(tokens.clone()),
         rules: Arc::new(config.rules),
         chat: Arc::new(config.chat),
+        reasoning: config.history.replays_reasoning.then(Arc::default),
         backend,
     };
     let stop = CancellationToken::new();

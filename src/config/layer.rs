@@ -15,6 +15,7 @@ use super::source::Source;
 use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Format, Level, Setting, Size, Timeout};
 use crate::protocol::chat::ReasoningField;
+use crate::protocol::tokens::TokenLimit;
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,9 @@ keys! {
     redirect_host: LoopbackHost = "auth.redirect_host", "localhost", [];
     scopes: Scopes = "auth.scopes", "openid profile email offline_access", [];
     credentials: File = "auth.credentials", "", [];
+    token_limit: TokenLimit = "chat.token_limit", "ignore", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];
+    reasoning_replay: bool = "chat.reasoning_replay", "false", [];
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
     commit_after: Duration = "timing.commit_after", "5s", [];

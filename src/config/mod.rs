@@ -27,7 +27,7 @@ pub use source::{Environment, Fault, Faults, Source};
 pub use value::{Format, Level};
 
 use crate::protocol::{chat, model};
-use crate::{auth, net, server, upstream};
+use crate::{auth, history, net, server, upstream};
 
 /// What the command line says about settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Config {
     pub server: server::Settings,
     /// The Chat dialect.
     pub chat: chat::Options,
+    /// What is remembered between requests.
+    pub history: history::Settings,
     /// Model names.
     pub rules: model::Rules,
     /// The log.

@@ -11,7 +11,7 @@ use super::text::{File, Text};
 use super::{Config, Log};
 use crate::net::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, model};
-use crate::{auth, net, server, upstream};
+use crate::{auth, history, net, server, upstream};
 
 /// Builds the settings of every concern; `None` when an address is at fault.
 pub(super) fn resolve(
@@ -73,7 +73,9 @@ pub(super) fn resolve(
         chat: chat::Options {
             default_instructions: values.default_instructions.value.0,
             reasoning: values.reasoning_field.value,
+            token_limit: values.token_limit.value,
         },
+        history: history::Settings { replays_reasoning: values.reasoning_replay.value },
         rules: model::Rules { aliases: values.model_aliases.value.0, default_model: values.default_model.value.0 },
         log: Log { level: values.log_level.value, format: values.log_format.value },
         search_path: environment.get("PATH").map(ToOwned::to_owned),

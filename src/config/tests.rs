@@ -59,6 +59,8 @@ fn nothing_set_gives_the_defaults() {
     assert_eq!(config.auth.credentials, home.directory.path().join("credentials.json"));
     assert_eq!(config.server.body_limit_bytes, 64 << 20);
     assert_eq!(config.server.keepalive, Some(Duration::from_secs(15)));
+    assert!(!config.history.replays_reasoning);
+    assert_eq!(config.chat, crate::protocol::chat::Options::default());
     assert_eq!(config.net.ca_file, None);
     assert!(config.server.keys.is_empty() && config.warnings.is_empty());
     assert!(config.shown.iter().all(|shown| shown.source == Source::Default));

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::list::quoted;
 use crate::protocol::chat::ReasoningField;
+use crate::protocol::tokens::TokenLimit;
 
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
@@ -120,6 +121,12 @@ impl Choice for Level {
 impl Choice for Format {
     const EXPECTED: &'static str = "one of text, json";
     const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for TokenLimit {
+    const EXPECTED: &'static str = "one of ignore, enforce, reject";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("ignore", Self::Ignore), ("enforce", Self::Enforce), ("reject", Self::Reject)];
 }
 
 impl Choice for ReasoningField {

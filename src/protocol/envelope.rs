@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::error::{ProxyError, Refusal};
 use crate::protocol::text::Str;
 
 /// The members of an object: name and unread value.
@@ -24,6 +25,22 @@ impl<'a> Envelope<'a> {
     /// When it is not JSON, or not an object.
     pub fn parse(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
+    }
+
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// When it is not a JSON object. The refusal never repeats the body: an error may be logged, a
+    /// prompt may not.
+    pub fn of_body(body: &'a [u8]) -> Result<Self, ProxyError> {
+        let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
+        Self::parse(text).map_err(|error| {
+            if error.is_data() {
+                return Refusal::body("the request body must be a JSON object");
+            }
+            let (line, column) = (error.line(), error.column());
+            Refusal::body(format!("the request body is not valid JSON (line {line}, column {column})"))
+        })
     }
 
     /// The value of a member; of the last one, where several have the name.

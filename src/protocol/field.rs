@@ -112,6 +112,22 @@ impl<'a, 'p> Field<'a, 'p> {
         serde_json::from_str(self.raw.get()).map_err(|_| self.must_be("an array"))
     }
 
+    /// The value as a list of texts.
+    ///
+    /// # Errors
+    /// When it is none, or one of its elements is no string.
+    pub fn texts(&self) -> Result<Vec<Cow<'a, str>>, ProxyError> {
+        self.list()?.into_iter().enumerate().map(|(index, raw)| self.element(index, raw).text()).collect()
+    }
+
+    /// Whether the value is another number than this one.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn differs_from(&self, usual: f64) -> Result<bool, ProxyError> {
+        Ok((self.number()? - usual).abs() > f64::EPSILON)
+    }
+
     /// The value as an object.
     ///
     /// # Errors

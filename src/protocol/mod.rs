@@ -1,4 +1,4 @@
-//! The pure core: three client dialects, one upstream, and nothing that waits.
+//! The pure core: the client dialects, one upstream, and nothing that waits.
 //!
 //! ```text
 //! bytes ─decode→ Request ─translate→ Plan { codex::Request, Mode, Reply }
@@ -9,10 +9,13 @@
 //!
 //! No async, files, environment, sockets, clock, randomness or logging below this module: the same
 //! request gives the same upstream bytes, and the same upstream events give the same answer.
-//! A dialect never imports another; what Chat and Messages share is `conversation`.
+//! A dialect never imports another; what they share is `conversation` on the way there, `answer` on
+//! the way back.
 
+mod answer;
 pub mod chat;
 pub mod codex;
+pub mod completions;
 pub mod conversation;
 pub mod envelope;
 pub mod field;
@@ -20,11 +23,12 @@ pub mod model;
 pub mod openai_error;
 pub mod sse;
 pub mod text;
+pub mod tokens;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
-use crate::error::ProxyError;
+use crate::error::{ProxyError, Refusal};
 use codex::UpstreamEvent;
 
 /// One client API: how its requests are read, translated and answered.
@@ -72,6 +76,17 @@ pub struct Context<'c> {
     pub models: &'c model::Models,
     /// What was ignored, clamped or repaired.
     pub warnings: Warnings,
+}
+
+impl Context<'_> {
+    /// The model as the client named it, in the body or in the path.
+    ///
+    /// # Errors
+    /// When it named none.
+    pub fn model_name(&self, in_body: Option<&str>) -> Result<String, ProxyError> {
+        let name = [in_body, self.path_model].into_iter().flatten().find(|name| !name.trim().is_empty());
+        name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
+    }
 }
 
 /// Tokens for the header `x-proxy-warnings`: each once, in the order of the request.
@@ -169,6 +184,11 @@ pub trait Reply: Send + 'static {
 
     /// What the answer came to, for the log.
     fn summary(&self) -> Summary;
+
+    /// Whether it counts tokens, so that [`tokens::load`] has to be through before its first event.
+    fn counts_tokens(&self) -> bool {
+        false
+    }
 }
 
 /// What is known about an answer when it ends.

@@ -98,6 +98,7 @@ impl<'e> Verdict<'e> {
             }
             ProxyError::UnknownPath { .. } => Self::new(S::NOT_FOUND, INVALID, "unknown_url"),
             ProxyError::MethodNotAllowed { .. } => Self::new(S::METHOD_NOT_ALLOWED, INVALID, "method_not_supported"),
+            ProxyError::NotOffered { .. } => Self::new(S::NOT_IMPLEMENTED, INVALID, "unsupported_endpoint").spent(),
             ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
             ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
@@ -233,6 +234,7 @@ mod tests {
             request_id: None,
             retry_after: None,
             resets_at: None,
+            headers: http::HeaderMap::new(),
         }))
     }
 

@@ -1,24 +1,54 @@
 //! Reads a request body: undoes its content encoding, and holds the limit on the decoded size,
-//! so that a small body can't grow into a large one.
+//! so that a small body can't grow into a large one. What is refused is still taken from the
+//! client for a while, so that it gets to read why.
+
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use http_body_util::BodyExt;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http_body_util::{BodyDataStream, BodyExt};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
 use crate::error::ProxyError;
 
+/// How long, and how much, is taken from a client that has been refused.
+const DISCARD_LIMIT: Duration = Duration::from_secs(2);
+const DISCARD_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+
 /// The whole decoded body.
-pub(super) async fn read(headers: &HeaderMap, body: Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
-    match encoding(headers).as_str() {
-        "" | "identity" => read_plain(headers, body, limit_bytes).await,
-        encoding => read_encoded(encoding, body, limit_bytes).await,
+pub(super) async fn read(headers: &HeaderMap, mut body: Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
+    let whole = match encoding(headers).as_str() {
+        "" | "identity" => read_plain(headers, &mut body, limit_bytes).await,
+        encoding => read_encoded(encoding, &mut body, limit_bytes).await,
+    };
+    if whole.is_err() {
+        discard(headers, body).await;
     }
+    whole
+}
+
+/// Throws away what is still to come. Most clients look for the answer when they have sent
+/// everything; a connection that is closed before that is reset, and the answer is lost with it.
+pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
+    if headers.contains_key(EXPECT) {
+        // The client waits for leave to send, and gets its answer instead.
+        return;
+    }
+    let taken = async {
+        let mut left = DISCARD_LIMIT_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = rest;
+        }
+    };
+    // A client that takes longer has to do without the answer.
+    let _ = timeout(DISCARD_LIMIT, taken).await;
 }
 
 fn encoding(headers: &HeaderMap) -> String {
@@ -26,7 +56,7 @@ fn encoding(headers: &HeaderMap) -> String {
     texts.collect::<Vec<_>>().join(",").trim().to_ascii_lowercase()
 }
 
-async fn read_plain(headers: &HeaderMap, mut body: Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
+async fn read_plain(headers: &HeaderMap, body: &mut Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
     if announced > limit_bytes {
         return Err(ProxyError::BodyTooLarge { limit_bytes });
@@ -48,8 +78,8 @@ async fn read_plain(headers: &HeaderMap, mut body: Body, limit_bytes: u64) -> Re
     Ok(gathered.freeze())
 }
 
-async fn read_encoded(encoding: &str, body: Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
-    let mut reader = StreamReader::new(TryStreamExt::map_err(body.into_data_stream(), std::io::Error::other));
+async fn read_encoded(encoding: &str, body: &mut Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
+    let mut reader = StreamReader::new(TryStreamExt::map_err(BodyDataStream::new(body), std::io::Error::other));
     match encoding {
         "gzip" | "x-gzip" => {
             let mut decoder = GzipDecoder::new(reader);

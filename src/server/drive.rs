@@ -4,6 +4,7 @@
 //! the client hangs up the body is dropped, and with it the upstream connection. An end before the
 //! terminal event is handed to the machine as a cut: it knows that the answer is not whole.
 
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::observe::Record;
+use super::recall::Recall;
 use crate::error::ProxyError;
 use crate::protocol::codex::UpstreamEvent;
 use crate::protocol::{Fold, Reply, Sink, Wire};
@@ -29,12 +31,20 @@ const BLOCK_BYTES: usize = 64 * 1024;
 pub(super) struct Drive<R: Reply> {
     /// `None` once nothing more is wanted from upstream.
     events: Option<EventStream>,
-    reply: R,
+    passage: Passage<R>,
     wire: BytesMut,
     opening: Opening,
     keepalive: Option<Keepalive>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     record: Record,
+}
+
+/// What an event passes through on its way to the client.
+#[derive(Debug)]
+pub(super) struct Passage<R> {
+    pub(super) reply: R,
+    /// Takes note of what has to be remembered, where anything has.
+    pub(super) recall: Option<Recall>,
 }
 
 /// Whether the machine has been told that its answer is committed to.
@@ -53,14 +63,14 @@ struct Keepalive {
 impl<R: Reply> Drive<R> {
     pub(super) fn new(
         events: EventStream,
-        reply: R,
+        passage: Passage<R>,
         keepalive: Option<Duration>,
         cut: CancellationToken,
         record: Record,
     ) -> Self {
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
         let cut = Box::pin(cut.cancelled_owned());
-        Self { events: Some(events), reply, wire: BytesMut::new(), opening: Opening::Due, keepalive, cut, record }
+        Self { events: Some(events), passage, wire: BytesMut::new(), opening: Opening::Due, keepalive, cut, record }
     }
 
     /// Takes what has arrived, up to a block.
@@ -68,20 +78,20 @@ impl<R: Reply> Drive<R> {
         while let Some(events) = self.events.as_mut().filter(|_| self.wire.len() < BLOCK_BYTES) {
             let Poll::Ready(next) = Pin::new(events).poll_next(cx) else { break };
             self.record.event();
-            if step(&mut self.reply, next, &mut Wire(&mut self.wire)).is_break() {
+            if self.passage.step(next, &mut Wire(&mut self.wire)).is_break() {
                 self.close();
             }
         }
         if self.opening == Opening::Due {
             self.opening = Opening::Done;
-            self.reply.on_commit(&mut Wire(&mut self.wire));
+            self.passage.reply.on_commit(&mut Wire(&mut self.wire));
         }
     }
 
     /// Ends the answer when the proxy has to stop.
     fn poll_cut(&mut self, cx: &mut Context<'_>) {
         if self.events.is_some() && self.cut.as_mut().poll(cx).is_ready() {
-            self.reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut self.wire));
+            self.passage.reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut self.wire));
             self.close();
         }
     }
@@ -89,7 +99,7 @@ impl<R: Reply> Drive<R> {
     /// Lets go of upstream at once: what it would still send costs quota.
     fn close(&mut self) {
         self.events = None;
-        self.record.ended(self.reply.summary());
+        self.record.ended(self.passage.reply.summary());
     }
 
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
@@ -132,41 +142,43 @@ impl<R: Reply + Unpin> http_body::Body for Drive<R> {
 /// The whole answer, folded from the events that a stream would have sent.
 pub(super) async fn document<R: Reply>(
     mut events: EventStream,
-    mut reply: R,
+    mut passage: Passage<R>,
     record: &mut Record,
 ) -> Result<Bytes, ProxyError> {
     loop {
         let next = events.next().await;
         record.event();
-        if step(&mut reply, next, &mut Fold).is_break() {
+        if passage.step(next, &mut Fold).is_break() {
             break;
         }
     }
-    record.ended(reply.summary());
-    reply.document()
+    record.ended(passage.reply.summary());
+    passage.reply.document()
 }
 
-/// Feeds the machine one event or the end; breaks when nothing more is wanted.
-fn step<R: Reply>(
-    reply: &mut R,
-    next: Option<Result<Bytes, ProxyError>>,
-    sink: &mut impl Sink<R>,
-) -> std::ops::ControlFlow<()> {
-    let cut = match next {
-        Some(Ok(data)) => {
-            match std::str::from_utf8(&data) {
-                Ok(text) => reply.on_event(UpstreamEvent::decode(text), sink),
-                Err(_) => reply.on_event(UpstreamEvent::Malformed { data: "" }, sink),
+impl<R: Reply> Passage<R> {
+    /// Feeds the machine one event or the end; breaks when nothing more is wanted.
+    fn step(&mut self, next: Option<Result<Bytes, ProxyError>>, sink: &mut impl Sink<R>) -> ControlFlow<()> {
+        let cut = match next {
+            Some(Ok(data)) => {
+                match std::str::from_utf8(&data) {
+                    Ok(text) => self.pass(text, sink),
+                    Err(_) => self.reply.on_event(UpstreamEvent::Malformed { data: "" }, sink),
+                }
+                return if self.reply.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             }
-            return if reply.is_finished() {
-                std::ops::ControlFlow::Break(())
-            } else {
-                std::ops::ControlFlow::Continue(())
-            };
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        self.reply.on_end(cut, sink);
+        ControlFlow::Break(())
+    }
+
+    fn pass(&mut self, data: &str, sink: &mut impl Sink<R>) {
+        let event = UpstreamEvent::decode(data);
+        if let Some(recall) = &mut self.recall {
+            recall.note(&event, data);
         }
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    reply.on_end(cut, sink);
-    std::ops::ControlFlow::Break(())
+        self.reply.on_event(event, sink);
+    }
 }

@@ -16,12 +16,16 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::drive::Passage;
 use super::gate::KeyName;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
-use super::{Services, body, drive};
-use crate::error::ProxyError;
-use crate::protocol::{Context, Dialect, Mode, Warnings};
+use super::recall::Recall;
+use super::{Services, body, drive, models, nesting};
+use crate::error::{Fault, ProxyError};
+use crate::history::{Reasoning, Scope};
+use crate::protocol::model::Models;
+use crate::protocol::{Context, Dialect, Mode, Reply, Warnings, tokens};
 use crate::upstream::{Answer, Hints};
 
 /// What one dialect's path is served with.
@@ -29,6 +33,8 @@ use crate::upstream::{Answer, Hints};
 pub(super) struct Exchange<D: Dialect> {
     pub(super) services: Arc<Services>,
     pub(super) options: Arc<D::Options>,
+    /// Reasoning to give back, for a dialect whose clients can't carry it.
+    pub(super) reasoning: Option<Arc<Reasoning>>,
     pub(super) limits: Limits,
     pub(super) cut: CancellationToken,
 }
@@ -45,6 +51,7 @@ impl<D: Dialect> Clone for Exchange<D> {
         Self {
             services: Arc::clone(&self.services),
             options: Arc::clone(&self.options),
+            reasoning: self.reasoning.clone(),
             limits: self.limits,
             cut: self.cut.clone(),
         }
@@ -73,6 +80,7 @@ where
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        nesting::check(&body)?;
         let models = self.services.models();
         let mut context = Context {
             headers: &parts.headers,
@@ -81,21 +89,41 @@ where
             models: &models,
             warnings: Warnings::default(),
         };
-        let plan = D::translate(D::decode(&body)?, &mut context, &self.options)?;
+        let mut plan = D::translate(D::decode(&body)?, &mut context, &self.options)?;
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }
+        let mut recall = self.recall(context.key, &plan.upstream.model).await?;
+        if let Some(recall) = &mut recall {
+            recall.restore(&mut plan.upstream);
+        }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let answer = self.services.upstream.open(plan.upstream, &Hints { originator }).instrument(span).await?;
+        let slug = plan.upstream.model.to_string();
+        let hints = Hints { originator };
+        let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
+        let opened = tokio::try_join!(opening, make_ready(&plan.reply));
+        let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
+        if let Some(recall) = &recall {
+            recall.heed(&answer.warnings);
+        }
         let mut warnings = context.warnings;
         answer.warnings.iter().for_each(|token| warnings.note(token));
-        self.deliver(plan.mode, plan.reply, answer, &warnings, record).await
+        self.deliver(plan.mode, Passage { reply: plan.reply, recall }, answer, &warnings, record).await
+    }
+
+    /// The memory for this request, where there is one.
+    async fn recall(&self, key: Option<&str>, model: &str) -> Result<Option<Recall>, ProxyError> {
+        let Some(memory) = &self.reasoning else { return Ok(None) };
+        let bearer = self.services.tokens.bearer().await.map_err(ProxyError::Auth)?;
+        let key = key.map(str::to_owned);
+        let scope = Scope { key, account: bearer.account.id, model: model.to_owned() };
+        Ok(Some(Recall::new(Arc::clone(memory), scope)))
     }
 
     async fn deliver(
         &self,
         mode: Mode,
-        reply: D::Reply,
+        passage: Passage<D::Reply>,
         answer: Answer,
         warnings: &Warnings,
         record: &mut Option<Record>,
@@ -105,11 +133,12 @@ where
         open.opened(request_id.as_deref());
         let mut response = match mode {
             Mode::Stream => {
-                let drive = drive::Drive::new(events, reply, self.limits.keepalive, self.cut.clone(), open);
+                let drive = drive::Drive::new(events, passage, self.limits.keepalive, self.cut.clone(), open);
                 stream_response(Body::new(drive))
             }
             Mode::Document => {
-                let document = drive::document(events, reply, record.insert(open)).await?;
+                let document = drive::document(events, passage, record.insert(open)).await;
+                let document = document.map_err(|error| with_headers(error, &headers))?;
                 record.take();
                 json_response(StatusCode::OK, document)
             }
@@ -123,15 +152,44 @@ where
     }
 }
 
+/// Loads the tokenizer for a machine that counts, where it may take its time, while the backend is asked.
+async fn make_ready(reply: &impl Reply) -> Result<(), ProxyError> {
+    if !reply.counts_tokens() || tokens::is_loaded() {
+        return Ok(());
+    }
+    tokio::task::spawn_blocking(tokens::load).await.map_err(|_| ProxyError::Internal)
+}
+
+/// Names the model that may have been meant, where the backend does not know the one asked for.
+fn explained(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error
+        && failure.fault == Fault::ModelNotFound
+    {
+        failure.message.push_str(&models::hint(models, slug));
+    }
+    error
+}
+
+/// A failure in the middle of an answer passes on what the answer would have.
+fn with_headers(mut error: ProxyError, headers: &HeaderMap) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error {
+        failure.headers.clone_from(headers);
+    }
+    error
+}
+
 fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
-    let (status, headers, body) = D::face(error, &id.0);
+    let (status, mut headers, body) = D::face(error, &id.0);
+    if let ProxyError::Upstream(failure) = error {
+        headers.extend(failure.headers.clone());
+    }
     if let Some(mut record) = record {
         record.refused(status, "refused");
     }
     if status.is_server_error() {
-        tracing::warn!(error = %error, "request failed");
+        tracing::warn!(error = error.loggable(), "request failed");
     } else {
-        tracing::debug!(error = %error, "request refused");
+        tracing::debug!(error = error.loggable(), "request refused");
     }
     faced(status, headers, body)
 }

@@ -21,6 +21,8 @@ use super::{Services, Settings, routes};
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// After open answers were cut, their last bytes have this long to leave.
 const FLUSH: Duration = Duration::from_secs(1);
+/// How often a free port is looked for, until there is one that is free on every address.
+const FREE_PORT_TRIES: u32 = 10;
 /// After a failed accept (out of file descriptors) the next try waits.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,23 +57,17 @@ impl Server {
     /// # Errors
     /// When an address is in use or can't be bound.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
-        let mut listeners: Vec<TcpListener> = Vec::new();
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for wanted in &settings.listen {
-            let mut address = *wanted;
-            if let (0, Some(first)) = (address.port(), addresses.first()) {
-                address.set_port(first.port());
+        let mut tries_left = FREE_PORT_TRIES;
+        let listeners = loop {
+            tries_left -= 1;
+            match bind_all(&settings.listen).await {
+                // A port that was free on one address need not be free on the next.
+                Err(BindError::InUse(_))
+                    if tries_left > 0 && settings.listen.iter().any(|wanted| wanted.port() == 0) => {}
+                bound => break bound?,
             }
-            match TcpListener::bind(address).await {
-                Ok(listener) => {
-                    addresses.push(listener.local_addr().unwrap_or(address));
-                    listeners.push(listener);
-                }
-                Err(error) if is_missing_family(&error, address.ip()) && !listeners.is_empty() => {}
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(BindError::InUse(address)),
-                Err(source) => return Err(BindError::Other { address, source }),
-            }
-        }
+        };
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         Ok(Self { listeners, addresses, settings })
     }
 
@@ -101,6 +97,24 @@ impl Server {
             let _ = timeout(FLUSH, drained).await;
         }
     }
+}
+
+async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for wanted in wanted {
+        let mut address = *wanted;
+        let first = listeners.first().and_then(|first| first.local_addr().ok());
+        if let (0, Some(first)) = (address.port(), first) {
+            address.set_port(first.port());
+        }
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_missing_family(&error, address.ip()) && !listeners.is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(BindError::InUse(address)),
+            Err(source) => return Err(BindError::Other { address, source }),
+        }
+    }
+    Ok(listeners)
 }
 
 async fn accept(listener: &TcpListener, router: &Router, graceful: &GracefulShutdown) {

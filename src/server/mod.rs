@@ -5,15 +5,18 @@
 //! read (`body`), translated and sent (`exchange`), and its answer is driven to the client
 //! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped.
 
+mod absent;
 mod body;
 mod drive;
 mod exchange;
 mod gate;
 mod listen;
 mod models;
+mod nesting;
 mod observe;
 mod paths;
 mod probes;
+mod recall;
 mod routes;
 
 use std::net::SocketAddr;
@@ -21,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bearer::TokenSource;
+use crate::history::Reasoning;
 use crate::protocol::chat;
 use crate::protocol::model::{Models, Rules};
 use crate::upstream::Upstream;
@@ -52,8 +56,10 @@ pub struct Settings {
 pub struct Services {
     /// The backend.
     pub upstream: Arc<Upstream>,
-    /// Where its bearer tokens come from; asked only whether there are any.
+    /// Where its bearer tokens come from; asked only whether there are any, and for which account.
     pub tokens: Arc<dyn TokenSource>,
+    /// Reasoning to give back to the backend; `None`: it is not kept.
+    pub reasoning: Option<Arc<Reasoning>>,
     /// The owner's model names.
     pub rules: Arc<Rules>,
     /// Settings of the Chat dialect.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Services;
@@ -71,9 +72,11 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
 /// `GET /v1/models/{id}`: any name that a request could use for a model of the catalogue.
 pub(super) async fn retrieve(
     State(services): State<Arc<Services>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
+    // Bytes that are no text are the name of no model either.
+    let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
     let models = services.models();
     match find(&models, &id) {
         Some(model) => json(&Entry::new(&id, model)),
@@ -85,8 +88,13 @@ fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
     models.catalogue.find(&models.resolve(name).slug)
 }
 
+/// The name that may have been meant, to be put behind a message.
+pub(super) fn hint(models: &Models, id: &str) -> String {
+    models.suggest(id).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
+}
+
 fn unknown_model(models: &Models, id: &str) -> ProxyError {
-    let hint = models.suggest(id).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+    let hint = hint(models, id);
     ProxyError::Upstream(Box::new(UpstreamFailure {
         fault: Fault::ModelNotFound,
         status: None,
@@ -96,6 +104,7 @@ fn unknown_model(models: &Models, id: &str) -> ProxyError {
         request_id: None,
         retry_after: None,
         resets_at: None,
+        headers: HeaderMap::new(),
     }))
 }
 

@@ -13,7 +13,8 @@ use percent_encoding::percent_decode_str;
 pub(super) struct PathModel(pub(super) String);
 
 /// First segments that belong to the versioned API.
-const VERSIONED: [&str; 5] = ["chat", "completions", "models", "responses", "messages"];
+const VERSIONED: [&str; 9] =
+    ["audio", "chat", "completions", "embeddings", "images", "messages", "models", "moderations", "responses"];
 
 /// The canonical path of a request, and the model in it if there was one.
 pub(super) fn canonical(path: &str) -> (String, Option<PathModel>) {
@@ -24,7 +25,7 @@ pub(super) fn canonical(path: &str) -> (String, Option<PathModel>) {
         segments.drain(..3);
     } else if let ["backend-api", "codex", ..] | ["openai", "v1", ..] = segments.as_slice() {
         segments.drain(..2);
-    } else if let ["v1", ..] = segments.as_slice() {
+    } else if let ["v1" | "openai", ..] = segments.as_slice() {
         segments.drain(..1);
     } else if segments.first().is_none_or(|first| !VERSIONED.contains(first)) {
         return (format!("/{}", segments.join("/")), None);
@@ -51,6 +52,7 @@ mod tests {
             "/chat/completions",
             "//v1//chat/completions/",
             "/openai/v1/chat/completions",
+            "/openai/chat/completions",
             "/backend-api/codex/chat/completions",
         ] {
             assert_eq!(canonical(spelling), ("/v1/chat/completions".to_owned(), None), "{spelling}");
@@ -61,6 +63,16 @@ mod tests {
     fn an_azure_path_names_its_model() {
         let (path, model) = canonical("/openai/deployments/gpt%2D6/chat/completions");
         assert_eq!((path.as_str(), model), ("/v1/chat/completions", Some(PathModel("gpt-6".to_owned()))));
+    }
+
+    #[test]
+    fn what_is_not_served_has_its_spellings_too() {
+        for name in ["completions", "embeddings", "audio/speech", "images/generations", "moderations"] {
+            let expected = format!("/v1/{name}");
+            for prefix in ["", "/v1", "/openai/v1", "/openai", "/openai/deployments/d"] {
+                assert_eq!(canonical(&format!("{prefix}/{name}")).0, expected, "{prefix}");
+            }
+        }
     }
 
     #[test]

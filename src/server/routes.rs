@@ -15,10 +15,11 @@ use tower::ServiceExt;
 use super::exchange::{Exchange, Limits, faced};
 use super::gate::Gate;
 use super::observe::RequestId;
-use super::{Backend, Services, Settings, models, paths, probes};
+use super::{Backend, Services, Settings, absent, body, models, paths, probes};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
+use crate::protocol::completions::{self, Completions};
 
 /// The whole service: what every request passes, then the routes on canonical paths.
 pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate, cut: &CancellationToken) -> Router {
@@ -26,11 +27,22 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
+        reasoning: services.reasoning.clone(),
+        limits,
+        cut: cut.clone(),
+    };
+    let completions = Exchange::<Completions> {
+        services: Arc::clone(services),
+        options: Arc::new(completions::Options { default_instructions: services.chat.default_instructions.clone() }),
+        // There are no calls that it could lead to.
+        reasoning: None,
         limits,
         cut: cut.clone(),
     };
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
+        .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
+        .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))
@@ -53,13 +65,21 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
 fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRouter<Arc<Services>> {
     route.fallback(move |request: Request| async move {
         let method = request.method().to_string();
-        refuse(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, &request)
+        turn_away(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, request).await
     })
 }
 
 async fn unknown_path(request: Request) -> Response {
     let error = ProxyError::UnknownPath { method: request.method().to_string(), path: request.uri().path().to_owned() };
-    refuse(&error, &request)
+    turn_away(&error, request).await
+}
+
+/// Refuses a request whose body nobody has read.
+async fn turn_away(error: &ProxyError, request: Request) -> Response {
+    let response = refuse(error, &request);
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body).await;
+    response
 }
 
 /// An error of a path that no dialect has answered, in OpenAI's words.
@@ -89,7 +109,7 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
         }
         Err(error) => {
             tracing::info!(error = %error, "request refused at the door");
-            let mut response = refuse(&error, &Request::from_parts(parts, body));
+            let mut response = turn_away(&error, Request::from_parts(parts, body)).await;
             if matches!(error, ProxyError::KeyRequired) {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }

@@ -101,6 +101,19 @@ impl Attempts {
     }
 }
 
+impl Change {
+    /// The change as it may stand in a log: the member's name is a word of the backend's message
+    /// until the request turns out to have it.
+    pub(super) fn loggable(&self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::FreshToken => "a fresh token",
+            Self::Omit(_) => "a member left out",
+            Self::DropReasoning => "reasoning dropped",
+        }
+    }
+}
+
 impl Repair {
     fn spend(&mut self) -> bool {
         std::mem::replace(self, Self::Spent) == Self::Open

@@ -11,8 +11,8 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::headers::text;
-use crate::error::{Phase, ProxyError};
+use super::headers::{passed_on, text};
+use crate::error::{Phase, ProxyError, UpstreamFailure};
 use crate::net::{ClientError, Endpoint, HttpClient, causes};
 use crate::protocol::codex::failure;
 
@@ -76,6 +76,7 @@ async fn refusal(response: reqwest::Response) -> ProxyError {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let (Body::Whole(body) | Body::Cut(body)) = read(response, ERROR_LIMIT_BYTES, Instant::now() + ERROR_LIMIT).await;
     let failure = failure::from_response(status, &headers, &body);
+    let failure = UpstreamFailure { headers: passed_on(&headers), ..failure };
     tracing::debug!(
         status,
         fault = ?failure.fault,
@@ -86,17 +87,6 @@ async fn refusal(response: reqwest::Response) -> ProxyError {
         "the backend refused a request"
     );
     ProxyError::Upstream(Box::new(failure))
-}
-
-/// An error as it may stand in a log: without the backend's message, which may repeat the prompt.
-pub(super) fn loggable(error: &ProxyError) -> String {
-    match error {
-        ProxyError::Upstream(failure) => {
-            let (status, code) = (failure.status.unwrap_or_default(), failure.code.as_deref().unwrap_or_default());
-            format!("{:?} {status} {code}", failure.fault).trim_end().to_owned()
-        }
-        other => other.to_string(),
-    }
 }
 
 enum Body {

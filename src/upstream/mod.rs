@@ -142,8 +142,8 @@ impl Upstream {
                 Err(error) => error,
             };
             let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
-            let cause = client::loggable(&error);
-            tracing::info!(cause, change = ?retry.change, wait = ?retry.after, "trying upstream again");
+            let cause = error.loggable();
+            tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
             match retry.change {
                 Change::Nothing => sleep(retry.after).await,
                 Change::FreshToken => bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?,
@@ -187,7 +187,8 @@ impl Upstream {
             event_bytes: self.settings.event_limit_bytes,
         };
         let mut events = EventStream::new(response, limits, sent);
-        events.commit(self.settings.commit_after).await.map_err(|error| identified(error, request_id.as_deref()))?;
+        let committed = events.commit(self.settings.commit_after).await;
+        committed.map_err(|error| identified(error, request_id.as_deref(), &headers))?;
         Ok(Answer { events, headers, request_id, warnings: Vec::new() })
     }
 
@@ -257,7 +258,7 @@ impl Upstream {
                     self.wait_for_sign_in(&mut pause).await;
                 }
                 Err(error) => {
-                    let cause = client::loggable(&error);
+                    let cause = error.loggable();
                     tracing::warn!(cause, "the model catalogue could not be refreshed");
                     sleep(pause).await;
                     pause = (pause * 2).min(CATALOGUE_INTERVAL);
@@ -299,12 +300,12 @@ impl Upstream {
     }
 }
 
-/// A failure inside a stream has no headers of its own: it gets the request id of its answer.
-fn identified(mut error: ProxyError, request_id: Option<&str>) -> ProxyError {
-    if let ProxyError::Upstream(failure) = &mut error
-        && failure.request_id.is_none()
-    {
-        failure.request_id = request_id.map(str::to_owned);
+/// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
+/// the headers that the answer would have passed on.
+fn identified(mut error: ProxyError, request_id: Option<&str>, headers: &HeaderMap) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error {
+        failure.request_id = failure.request_id.take().or_else(|| request_id.map(str::to_owned));
+        failure.headers.clone_from(headers);
     }
     error
 }

@@ -88,7 +88,7 @@ async fn discover(http: &HttpClient, caller: &Caller<'_>, refused: OnRefusedToke
             Err(reason) => reason,
         },
         Err(error) if refused == OnRefusedToken::Report && is_refused_token(&error) => return Err(error),
-        Err(error) => client::loggable(&error),
+        Err(error) => error.loggable(),
     };
     tracing::warn!(%reason, "workspace routing could not be found out; the default address is used");
     let route = Route { endpoint: base.clone(), region: None };

@@ -108,10 +108,13 @@ fn any_shape() -> impl Strategy<Value = Shape> {
         ReasoningField::ThinkTags,
         ReasoningField::None,
     ];
-    (any::<bool>(), any::<bool>(), prop::sample::select(fields)).prop_map(|(includes_usage, stops, reasoning)| Shape {
+    let limit = prop::option::of(1_u64..6);
+    let parts = (any::<bool>(), any::<bool>(), limit, prop::sample::select(fields));
+    parts.prop_map(|(includes_usage, stops, token_limit, reasoning)| Shape {
         model: "m".to_owned(),
         includes_usage,
         reasoning,
+        token_limit,
         stop: if stops { vec!["END".to_owned(), "\n\n".to_owned()] } else { vec![] },
         ..Shape::default()
     })

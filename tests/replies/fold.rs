@@ -1,4 +1,4 @@
-//! A Chat client of the plainest kind: reads the frames and puts them together.
+//! A client of the plainest kind: reads the frames and puts them together.
 
 use serde_json::{Map, Value, json};
 
@@ -29,7 +29,20 @@ pub(crate) fn frames(stream: &str) -> Vec<Frame> {
         .collect()
 }
 
-/// The document that a stream amounts to, without usage and tier.
+/// The document that a stream of text completion amounts to, without usage.
+pub(crate) fn fold_text(frames: &[Frame]) -> Value {
+    let chunks: Vec<&Value> = frames.iter().filter_map(Frame::json).collect();
+    let choices: Vec<&Value> = chunks.iter().filter_map(|chunk| chunk["choices"].get(0)).collect();
+    let text: String = choices.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+    let reason = choices.iter().map(|choice| &choice["finish_reason"]).find(|reason| reason.is_string());
+    json!({
+        "id": chunks[0]["id"], "object": "text_completion", "created": chunks[0]["created"],
+        "model": chunks[0]["model"],
+        "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": reason}],
+    })
+}
+
+/// The document that a stream of Chat amounts to, without usage and tier.
 pub(crate) fn fold(frames: &[Frame]) -> Value {
     let mut message = Map::new();
     let mut finish_reason = Value::Null;

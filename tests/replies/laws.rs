@@ -1,4 +1,4 @@
-//! What holds for every stream of a Chat answer.
+//! What holds for every stream of an answer.
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,25 @@ use serde_json::{Value, json};
 
 use crate::fold::Frame;
 
-/// What holds for every stream, also for one that failed.
-pub(crate) fn assert_laws(shape: &Shape, frames: &[Frame]) {
+/// Whether a stream ends with a chunk of usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    Shown,
+    Hidden,
+}
+
+impl Usage {
+    pub(crate) fn when(is_asked: bool) -> Self {
+        if is_asked { Self::Shown } else { Self::Hidden }
+    }
+}
+
+/// What holds for every stream of OpenAI's dialects, also for one that failed.
+pub(crate) fn assert_stream_laws(usage: Usage, frames: &[Frame]) {
     let is_done = frames.iter().filter(|frame| **frame == Frame::Done).count();
     let values: Vec<&Value> = frames.iter().filter_map(Frame::json).collect();
     let errors = values.iter().filter(|value| value.get("error").is_some()).count();
     let finishes = values.iter().filter(|value| value["choices"][0]["finish_reason"].is_string()).count();
-    let roles = values.iter().filter(|value| value["choices"][0]["delta"].get("role").is_some()).count();
     assert_eq!(errors + is_done, 1, "one end");
     assert_eq!(finishes, is_done, "a finish reason, and a whole end, or neither");
     match frames.last() {
@@ -21,29 +33,38 @@ pub(crate) fn assert_laws(shape: &Shape, frames: &[Frame]) {
         Some(Frame::Json(value)) => assert!(value.get("error").is_some()),
         None => panic!("no end"),
     }
-    if values.len() > errors {
-        assert_eq!(roles, 1, "one role chunk");
-        assert_eq!(values[0]["choices"][0]["delta"]["role"], "assistant");
-        let heads: BTreeSet<String> = values
-            .iter()
-            .filter(|value| value.get("error").is_none())
-            .map(|value| format!("{}{}{}", value["id"], value["created"], value["model"]))
-            .collect();
-        assert_eq!(heads.len(), 1, "id, time and model are constant");
-    }
-    assert_usage_law(shape, &values, is_done);
+    let chunks: Vec<&Value> = values.iter().copied().filter(|value| value.get("error").is_none()).collect();
+    let heads: BTreeSet<String> =
+        chunks.iter().map(|value| format!("{}{}{}", value["id"], value["created"], value["model"])).collect();
+    assert_eq!(heads.len(), usize::from(!chunks.is_empty()), "id, time and model are constant");
+    assert_usage_law(usage, &values, is_done);
+}
+
+/// What holds beside that for Chat: one role, first of all, and calls in order.
+pub(crate) fn assert_laws(shape: &Shape, frames: &[Frame]) {
+    assert_chat_laws(Usage::when(shape.includes_usage), frames);
+}
+
+/// The same for a request that is only known to show usage or not.
+pub(crate) fn assert_chat_laws(usage: Usage, frames: &[Frame]) {
+    assert_stream_laws(usage, frames);
+    let values: Vec<&Value> =
+        frames.iter().filter_map(Frame::json).filter(|value| value.get("error").is_none()).collect();
+    let roles = values.iter().filter(|value| value["choices"][0]["delta"].get("role").is_some()).count();
+    assert_eq!(roles, usize::from(!values.is_empty()), "one role chunk");
+    assert!(values.first().is_none_or(|value| value["choices"][0]["delta"]["role"] == "assistant"));
     assert_call_law(&values);
 }
 
-fn assert_usage_law(shape: &Shape, values: &[&Value], is_done: usize) {
+fn assert_usage_law(usage: Usage, values: &[&Value], is_done: usize) {
     let with_usage: Vec<_> = values.iter().filter(|value| value["usage"].is_object()).collect();
-    assert_eq!(with_usage.len(), if shape.includes_usage { is_done } else { 0 });
+    assert_eq!(with_usage.len(), if usage == Usage::Shown { is_done } else { 0 });
     if let Some(value) = with_usage.first() {
         assert_eq!(value["choices"], json!([]));
         assert_eq!(values.last(), Some(*value), "usage comes last");
     }
     let chunks = values.iter().filter(|value| value.get("error").is_none());
-    assert!(chunks.clone().all(|value| value.get("usage").is_some() == shape.includes_usage));
+    assert!(chunks.clone().all(|value| value.get("usage").is_some() == (usage == Usage::Shown)));
 }
 
 /// Indices are dense, a call begins once, and is over when the next begins.

@@ -1,4 +1,4 @@
-//! The answers of the Chat dialect, over all worked cases: each case as written, and the laws that
+//! The answers of OpenAI's dialects, over all worked cases: each case as written, and the laws that
 //! hold for every answer, whole, split, cut or in disorder.
 
 #![expect(clippy::unwrap_used, reason = "a test program")]
@@ -7,23 +7,86 @@ mod cases;
 mod disorder;
 mod fold;
 mod laws;
+mod limit;
 mod rows;
 
 use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
-use cases::{Case, answered_cases};
+use cases::{Case, answered_cases, answered_cases_of};
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::chat::{ChatReply, Shape, face};
+use codex_proxy::protocol::chat::{self, Chat, ChatReply, Shape};
 use codex_proxy::protocol::codex::UpstreamEvent;
+use codex_proxy::protocol::completions::{self, Completions};
+use codex_proxy::protocol::model::Models;
 use codex_proxy::protocol::sse::Splitter;
-use codex_proxy::protocol::{Fold, Reply, Sink, Wire};
-use fold::{Frame, fold, frames};
-use laws::assert_laws;
+use codex_proxy::protocol::tokens::TokenLimit;
+use codex_proxy::protocol::{Context, Dialect, Fold, Reply, Sink, Warnings, Wire};
+use fold::{Frame, fold, fold_text, frames};
+use http::HeaderMap;
+use laws::{Usage, assert_chat_laws, assert_stream_laws};
 use serde_json::{Value, json};
 
+/// A dialect whose answers are held to the laws.
+trait Told: Dialect {
+    fn cases() -> Vec<Case>;
+    fn options(case: &Case) -> Self::Options;
+    fn fold(frames: &[Frame]) -> Value;
+    fn assert_laws(usage: Usage, frames: &[Frame]);
+}
+
+impl Told for Chat {
+    fn cases() -> Vec<Case> {
+        answered_cases()
+    }
+
+    fn options(case: &Case) -> chat::Options {
+        let is_enforced = case.meta["options"]["token_limit"] == "enforce";
+        let token_limit = if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore };
+        chat::Options { token_limit, ..chat::Options::default() }
+    }
+
+    fn fold(frames: &[Frame]) -> Value {
+        fold(frames)
+    }
+
+    fn assert_laws(usage: Usage, frames: &[Frame]) {
+        assert_chat_laws(usage, frames);
+    }
+}
+
+impl Told for Completions {
+    fn cases() -> Vec<Case> {
+        answered_cases_of(Self::NAME, 5)
+    }
+
+    fn options(_case: &Case) -> completions::Options {
+        completions::Options { default_instructions: "You are a helpful assistant.".to_owned() }
+    }
+
+    fn fold(frames: &[Frame]) -> Value {
+        fold_text(frames)
+    }
+
+    fn assert_laws(usage: Usage, frames: &[Frame]) {
+        assert_stream_laws(usage, frames);
+    }
+}
+
+/// The machine that the request of a case asks for.
+fn reply<D: Told>(case: &Case) -> D::Reply {
+    let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
+    let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+    let body = case.request.to_string();
+    D::translate(D::decode(body.as_bytes()).unwrap(), &mut context, &D::options(case)).unwrap().reply
+}
+
+fn includes_usage(case: &Case) -> bool {
+    case.request["stream_options"]["include_usage"] == true
+}
+
 /// Feeds a machine as the server does: what opens an answer commits it.
-fn drive(reply: &mut ChatReply, events: &[Bytes], sink: &mut impl Sink<ChatReply>) {
+fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R>) {
     let mut is_committed = false;
     for data in events {
         let event = UpstreamEvent::decode(std::str::from_utf8(data).unwrap());
@@ -40,16 +103,23 @@ fn drive(reply: &mut ChatReply, events: &[Bytes], sink: &mut impl Sink<ChatReply
     reply.on_end(None, sink);
 }
 
-fn stream(shape: &Shape, events: &[Bytes]) -> String {
+fn streamed<R: Reply>(mut reply: R, events: &[Bytes]) -> String {
     let mut wire = BytesMut::new();
-    drive(&mut ChatReply::new(shape.clone()), events, &mut Wire(&mut wire));
+    drive(&mut reply, events, &mut Wire(&mut wire));
     String::from_utf8(wire.to_vec()).unwrap()
 }
 
-fn document(shape: &Shape, events: &[Bytes]) -> Result<Value, ProxyError> {
-    let mut reply = ChatReply::new(shape.clone());
+fn folded<R: Reply>(mut reply: R, events: &[Bytes]) -> Result<Value, ProxyError> {
     drive(&mut reply, events, &mut Fold);
     reply.document().map(|document| serde_json::from_slice(&document).unwrap())
+}
+
+fn stream(shape: &Shape, events: &[Bytes]) -> String {
+    streamed(ChatReply::new(shape.clone()), events)
+}
+
+fn document(shape: &Shape, events: &[Bytes]) -> Result<Value, ProxyError> {
+    folded(ChatReply::new(shape.clone()), events)
 }
 
 fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
@@ -82,23 +152,27 @@ fn compared(case: &Case, frames: Vec<Frame>) -> Vec<Frame> {
     frames.into_iter().map(plain).collect()
 }
 
-#[test]
-fn each_case_streams_as_written() {
-    for case in answered_cases() {
+fn streams_as_written<D: Told>() {
+    for case in D::cases() {
         let Some(expected) = &case.client_sse else { continue };
-        let got = stream(&case.shape(), &split([case.upstream_sse.as_slice()]));
+        let got = streamed(reply::<D>(&case), &split([case.upstream_sse.as_slice()]));
         assert_eq!(compared(&case, frames(&got)), frames(expected), "{}", case.name);
     }
 }
 
 #[test]
-fn each_case_gives_its_document() {
-    for case in answered_cases() {
+fn each_case_streams_as_written() {
+    streams_as_written::<Chat>();
+    streams_as_written::<Completions>();
+}
+
+fn gives_its_document<D: Told>() {
+    for case in D::cases() {
         let expected_status = ["http_status", "http_status_nonstream"].iter().find_map(|key| case.meta[*key].as_u64());
-        let (status, got) = match document(&case.shape(), &split([case.upstream_sse.as_slice()])) {
+        let (status, got) = match folded(reply::<D>(&case), &split([case.upstream_sse.as_slice()])) {
             Ok(document) => (200, document),
             Err(error) => {
-                let (status, _, body) = face(&error, "req_test");
+                let (status, _, body) = D::face(&error, "req_test");
                 (u64::from(status.as_u16()), serde_json::from_slice(&body).unwrap())
             }
         };
@@ -108,11 +182,22 @@ fn each_case_gives_its_document() {
 }
 
 #[test]
-fn the_written_document_is_the_fold_of_the_written_stream() {
-    for case in answered_cases() {
+fn each_case_gives_its_document() {
+    gives_its_document::<Chat>();
+    gives_its_document::<Completions>();
+}
+
+fn document_is_the_fold<D: Told>() {
+    for case in D::cases() {
         let (Some(written), None) = (&case.client_sse, case.client_json.get("error")) else { continue };
-        assert_eq!(fold(&frames(written)), stripped(case.client_json.clone()), "{}", case.name);
+        assert_eq!(D::fold(&frames(written)), stripped(case.client_json.clone()), "{}", case.name);
     }
+}
+
+#[test]
+fn the_written_document_is_the_fold_of_the_written_stream() {
+    document_is_the_fold::<Chat>();
+    document_is_the_fold::<Completions>();
 }
 
 /// Without what a stream says only when it is asked to.
@@ -123,42 +208,52 @@ fn stripped(mut document: Value) -> Value {
     document
 }
 
-#[test]
-fn an_answer_split_anywhere_is_the_same_answer() {
-    for case in answered_cases() {
+fn same_when_split<D: Told>() {
+    for case in D::cases() {
         let bytes = case.upstream_sse.as_slice();
         let whole = split([bytes]);
         for at in 0..bytes.len() {
             let (left, right) = bytes.split_at(at);
             assert!(split([left, right]) == whole, "{} at {at}", case.name);
         }
-        let expected = stream(&case.shape(), &whole);
+        let expected = streamed(reply::<D>(&case), &whole);
         for size in [1, 2, 7] {
-            assert_eq!(stream(&case.shape(), &split(bytes.chunks(size))), expected, "{}", case.name);
+            assert_eq!(streamed(reply::<D>(&case), &split(bytes.chunks(size))), expected, "{}", case.name);
         }
     }
 }
 
 #[test]
-fn an_answer_cut_anywhere_never_looks_whole() {
-    for case in answered_cases() {
+fn an_answer_split_anywhere_is_the_same_answer() {
+    same_when_split::<Chat>();
+    same_when_split::<Completions>();
+}
+
+fn never_whole_when_cut<D: Told>() {
+    for case in D::cases() {
         let bytes = case.upstream_sse.as_slice();
         let whole = split([bytes]);
-        let needed = (0..=whole.len()).find(|count| is_over(&case, &whole[..*count])).unwrap();
+        let needed = (0..=whole.len()).find(|count| is_over::<D>(&case, &whole[..*count])).unwrap();
         let mut seen = BTreeSet::new();
         for at in 0..bytes.len() {
             let events = split([&bytes[..at]]);
             assert!(whole.starts_with(&events), "{} at {at}", case.name);
             if events.len() < needed && seen.insert(events.len()) {
-                assert_cut(&case, &events);
+                assert_cut::<D>(&case, &events);
             }
         }
         assert_eq!(seen.len(), needed, "{}", case.name);
     }
 }
 
-fn is_over(case: &Case, events: &[Bytes]) -> bool {
-    let mut reply = ChatReply::new(case.shape());
+#[test]
+fn an_answer_cut_anywhere_never_looks_whole() {
+    never_whole_when_cut::<Chat>();
+    never_whole_when_cut::<Completions>();
+}
+
+fn is_over<D: Told>(case: &Case, events: &[Bytes]) -> bool {
+    let mut reply = reply::<D>(case);
     let mut wire = BytesMut::new();
     for data in events {
         reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
@@ -166,27 +261,31 @@ fn is_over(case: &Case, events: &[Bytes]) -> bool {
     reply.is_finished()
 }
 
-fn assert_cut(case: &Case, events: &[Bytes]) {
-    let frames = frames(&stream(&case.shape(), events));
+fn assert_cut<D: Told>(case: &Case, events: &[Bytes]) {
+    let frames = frames(&streamed(reply::<D>(case), events));
     let Some(Frame::Json(last)) = frames.last() else { panic!("{}: no error", case.name) };
     assert_eq!(last["error"]["code"], "upstream_stream_truncated", "{}", case.name);
-    assert_laws(&case.shape(), &frames);
-    assert!(matches!(document(&case.shape(), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
+    D::assert_laws(Usage::when(includes_usage(case)), &frames);
+    assert!(matches!(folded(reply::<D>(case), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
 }
 
-#[test]
-fn the_laws_hold_for_every_case() {
-    for case in answered_cases() {
-        let frames = frames(&stream(&case.shape(), &split([case.upstream_sse.as_slice()])));
-        assert_laws(&case.shape(), &frames);
+fn keeps_the_laws<D: Told>() {
+    for case in D::cases() {
+        let frames = frames(&streamed(reply::<D>(&case), &split([case.upstream_sse.as_slice()])));
+        D::assert_laws(Usage::when(includes_usage(&case)), &frames);
     }
 }
 
 #[test]
-fn nothing_is_said_after_the_end() {
-    for case in answered_cases() {
+fn the_laws_hold_for_every_case() {
+    keeps_the_laws::<Chat>();
+    keeps_the_laws::<Completions>();
+}
+
+fn is_silent_after_the_end<D: Told>() {
+    for case in D::cases() {
         let events = split([case.upstream_sse.as_slice()]);
-        let mut reply = ChatReply::new(case.shape());
+        let mut reply = reply::<D>(&case);
         let mut wire = BytesMut::new();
         drive(&mut reply, &events, &mut Wire(&mut wire));
         let length = wire.len();
@@ -198,4 +297,10 @@ fn nothing_is_said_after_the_end() {
         reply.on_end(None, &mut Wire(&mut wire));
         assert_eq!(wire.len(), length, "{}", case.name);
     }
+}
+
+#[test]
+fn nothing_is_said_after_the_end() {
+    is_silent_after_the_end::<Chat>();
+    is_silent_after_the_end::<Completions>();
 }

@@ -11,7 +11,12 @@ pub(crate) struct ManualClock(Mutex<SystemTime>);
 
 impl ManualClock {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(UNIX_EPOCH + Duration::from_secs(1_893_456_000)))
+        Self::at(UNIX_EPOCH + Duration::from_secs(1_893_456_000))
+    }
+
+    /// Starts at another time.
+    pub(crate) fn at(time: SystemTime) -> Self {
+        Self(Mutex::new(time))
     }
 
     pub(crate) fn advance(&self, by: Duration) {

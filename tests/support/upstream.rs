@@ -126,12 +126,13 @@ impl Script {
 
     /// One event, as a chunk of its own.
     pub(crate) fn event(self, data: &str) -> Self {
-        self.chunk(&format!("data: {data}\n\n"))
+        self.chunk(format!("data: {data}\n\n"))
     }
 
     /// Any bytes of a body, as a chunk or frame of their own.
-    pub(crate) fn chunk(self, bytes: &str) -> Self {
-        if bytes.is_empty() { self } else { self.then(Step::Data(bytes.as_bytes().to_vec())) }
+    pub(crate) fn chunk(self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        if bytes.is_empty() { self } else { self.then(Step::Data(bytes.to_vec())) }
     }
 
     /// Waits for the gate.
@@ -214,8 +215,18 @@ impl FakeUpstream {
 
     /// Adds a script for a path below the base (`/responses`), or an absolute one (`/backend-api/wham/…`).
     pub(crate) fn on(&self, path: &str, script: Script) {
-        let path = if path.starts_with("/backend-api") { path.to_owned() } else { format!("{BASE_PATH}{path}") };
-        self.shared.scripts.lock().unwrap().entry(path).or_default().push_back(script);
+        self.shared.scripts.lock().unwrap().entry(absolute(path)).or_default().push_back(script);
+    }
+
+    /// Plays this script from now on.
+    pub(crate) fn replace(&self, path: &str, script: Script) {
+        self.clear(path);
+        self.on(path, script);
+    }
+
+    /// Forgets the scripts of a path.
+    pub(crate) fn clear(&self, path: &str) {
+        self.shared.scripts.lock().unwrap().remove(&absolute(path));
     }
 
     /// The requests so far whose path ends so.
@@ -348,6 +359,10 @@ async fn read_request(stream: &mut TcpStream) -> io::Result<Option<Recorded>> {
         }
     }
     Ok(Some(Recorded { method, target, headers, body }))
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with("/backend-api") { path.to_owned() } else { format!("{BASE_PATH}{path}") }
 }
 
 fn path_of(target: &str) -> &str {

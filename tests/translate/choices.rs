@@ -1,9 +1,9 @@
 //! What the worked cases can't show: the model's name, the catalogue, the order of things, the shape.
 
+use codex_proxy::protocol::Mode;
 use codex_proxy::protocol::chat::{self, Options};
 use codex_proxy::protocol::codex::{Item, Part};
 use codex_proxy::protocol::model::{Catalogue, Models, Rules};
-use codex_proxy::protocol::{Context, Mode, Warnings};
 use serde_json::{Value, json};
 
 use super::{Scene, saying, translate, with};
@@ -31,13 +31,7 @@ fn a_large_data_url_is_not_copied() {
     let body =
         saying(json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])).to_string();
     let scene = Scene::default();
-    let mut context = Context {
-        headers: &scene.headers,
-        key: None,
-        path_model: None,
-        models: &scene.models,
-        warnings: Warnings::default(),
-    };
+    let mut context = scene.context();
     let request = chat::request::decode(body.as_bytes()).unwrap();
     let plan = chat::translate::translate(request, &mut context, &Options::default()).unwrap();
     let Item::Message { content, .. } = &plan.upstream.input[0] else { panic!() };
@@ -121,13 +115,7 @@ fn the_shape_tells_the_way_back_what_it_has_to_know() {
     });
     let body = request.to_string();
     let scene = Scene::default();
-    let mut context = Context {
-        headers: &scene.headers,
-        key: None,
-        path_model: None,
-        models: &scene.models,
-        warnings: Warnings::default(),
-    };
+    let mut context = scene.context();
     let decoded = chat::request::decode(body.as_bytes()).unwrap();
     let plan = chat::translate::translate(decoded, &mut context, &Options::default()).unwrap();
     assert_eq!(plan.mode, Mode::Stream);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Scene, saying, with};
 
 /// Any JSON.
-fn anything() -> impl Strategy<Value = Value> {
+pub(crate) fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -110,7 +110,7 @@ fn message() -> impl Strategy<Value = Value> {
 }
 
 /// What the backend insists on.
-fn assert_acceptable(upstream: &Value) {
+pub(crate) fn assert_acceptable(upstream: &Value) {
     let input = upstream["input"].as_array().unwrap();
     assert!(!input.is_empty());
     assert!(!upstream["instructions"].as_str().unwrap().is_empty());

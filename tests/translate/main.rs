@@ -4,6 +4,8 @@
 
 mod cache;
 mod choices;
+mod completions;
+mod input;
 mod laws;
 mod refusals;
 
@@ -12,9 +14,12 @@ use std::path::{Path, PathBuf};
 
 use codex_proxy::error::{ProxyError, Refusal};
 use codex_proxy::protocol::chat::{self, Options, Translation};
+use codex_proxy::protocol::codex::Request;
 use codex_proxy::protocol::codex::request::Omissions;
+use codex_proxy::protocol::completions::{self as text, Completions};
 use codex_proxy::protocol::model::Models;
-use codex_proxy::protocol::{Context, Warnings};
+use codex_proxy::protocol::tokens::TokenLimit;
+use codex_proxy::protocol::{Context, Dialect, Warnings};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -25,6 +30,7 @@ struct Scene {
     headers: HeaderMap,
     key: Option<&'static str>,
     path_model: Option<&'static str>,
+    options: Options,
 }
 
 /// What came out, apart from the borrowed parts.
@@ -37,24 +43,29 @@ struct Outcome {
 }
 
 impl Scene {
-    fn try_translate(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
-        let mut context = Context {
+    fn context(&self) -> Context<'_> {
+        Context {
             headers: &self.headers,
             key: self.key,
             path_model: self.path_model,
             models: &self.models,
             warnings: Warnings::default(),
-        };
+        }
+    }
+
+    fn try_translate(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
+        let mut context = self.context();
         let request = chat::request::decode(body)?;
-        let Translation { upstream, shape, .. } =
-            chat::translate::translate(request, &mut context, &Options::default())?;
-        let bytes = upstream.encode(&Omissions::new()).to_vec();
-        Ok(Outcome {
-            upstream: serde_json::from_slice(&bytes).expect("the body that leaves is JSON"),
-            bytes,
-            shape: format!("{shape:?}"),
-            warnings: context.warnings.tokens().to_vec(),
-        })
+        let Translation { upstream, shape, .. } = chat::translate::translate(request, &mut context, &self.options)?;
+        Ok(Outcome::new(&upstream, format!("{shape:?}"), &context))
+    }
+
+    fn try_complete(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
+        let mut context = self.context();
+        let options = text::Options { default_instructions: Options::default().default_instructions };
+        let request = Completions::decode(body)?;
+        let text::Translation { upstream, shape, .. } = text::translate::translate(request, &mut context, &options)?;
+        Ok(Outcome::new(&upstream, format!("{shape:?}"), &context))
     }
 
     fn translate(&self, request: &Value) -> Outcome {
@@ -66,20 +77,46 @@ impl Scene {
     }
 }
 
+impl Outcome {
+    fn new(upstream: &Request<'_>, shape: String, context: &Context<'_>) -> Self {
+        let bytes = upstream.encode(&Omissions::new()).to_vec();
+        let upstream = serde_json::from_slice(&bytes).expect("the body that leaves is JSON");
+        Self { upstream, bytes, shape, warnings: context.warnings.tokens().to_vec() }
+    }
+}
+
 fn translate(request: &Value) -> Outcome {
     Scene::default().translate(request)
 }
 
 fn refusal(body: &[u8]) -> Refusal {
-    match Scene::default().try_translate(body) {
+    refused(Scene::default().try_translate(body))
+}
+
+fn refused(outcome: Result<Outcome, ProxyError>) -> Refusal {
+    match outcome {
         Err(ProxyError::Refused(refusal)) => refusal,
-        other => panic!("{} gave {other:?}", String::from_utf8_lossy(body)),
+        other => panic!("not refused: {other:?}"),
     }
+}
+
+/// The settings that a case names; the others are the defaults.
+fn options(named: &Value) -> Options {
+    let token_limit = match named["token_limit"].as_str() {
+        None | Some("ignore") => TokenLimit::Ignore,
+        Some("enforce") => TokenLimit::Enforce,
+        Some("reject") => TokenLimit::Reject,
+        Some(other) => panic!("there is no token_limit {other}"),
+    };
+    Options { token_limit, ..Options::default() }
 }
 
 /// Whether a request is refused for this field, with this code.
 fn assert_refused(request: &Value, param: &str, code: &str) {
-    let refusal = refusal(request.to_string().as_bytes());
+    assert_refusal(&refusal(request.to_string().as_bytes()), request, param, code);
+}
+
+fn assert_refusal(refusal: &Refusal, request: &Value, param: &str, code: &str) {
     assert_eq!((refusal.param.as_deref(), refusal.code), (Some(param), Some(code)), "{request}");
     assert!(!refusal.message.is_empty());
 }
@@ -94,8 +131,8 @@ fn saying(messages: Value) -> Value {
     with("messages", messages)
 }
 
-fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/chat");
+fn cases(dialect: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(dialect);
     let mut found: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
@@ -113,10 +150,18 @@ fn sorted(list: &Value) -> Vec<String> {
 
 #[test]
 fn every_case_leaves_as_written() {
+    assert!(leaves_as_written("chat", Scene::try_translate) >= 21, "the cases are not there");
+    assert!(leaves_as_written("completions", Scene::try_complete) >= 5, "the cases are not there");
+}
+
+/// Holds every case of a dialect against what it should send; says how many there were.
+fn leaves_as_written(dialect: &str, translate: fn(&Scene, &[u8]) -> Result<Outcome, ProxyError>) -> usize {
     let mut count = 0;
-    for case in cases().iter().filter(|case| case.join("upstream.json").exists()) {
+    for case in cases(dialect).iter().filter(|case| case.join("upstream.json").exists()) {
         let body = fs::read(case.join("request.json")).unwrap();
-        let outcome = Scene::default().try_translate(&body).unwrap();
+        let meta = read(&case.join("meta.json"));
+        let scene = Scene { options: options(&meta["options"]), ..Scene::default() };
+        let outcome = translate(&scene, &body).unwrap();
         let mut expected = read(&case.join("upstream.json"));
         if expected["prompt_cache_key"] == "<PROMPT_CACHE_KEY>" {
             let key = outcome.upstream["prompt_cache_key"].as_str().unwrap();
@@ -126,17 +171,18 @@ fn every_case_leaves_as_written() {
         assert_eq!(outcome.upstream, expected, "{}", case.display());
         let mut warnings = outcome.warnings;
         warnings.sort();
-        assert_eq!(warnings, sorted(&read(&case.join("meta.json"))["warnings"]), "{}", case.display());
+        assert_eq!(warnings, sorted(&meta["warnings"]), "{}", case.display());
         count += 1;
     }
-    assert!(count >= 21, "the cases are not there");
+    count
 }
 
 #[test]
 fn every_refusal_names_its_field() {
-    let cases = read(&cases().into_iter().find(|case| case.ends_with("99-refused")).unwrap().join("cases.json"));
+    let cases = read(&cases("chat").into_iter().find(|case| case.ends_with("99-refused")).unwrap().join("cases.json"));
     for case in cases.as_array().unwrap() {
-        let refusal = refusal(case["request"].to_string().as_bytes());
+        let scene = Scene { options: options(&case["options"]), ..Scene::default() };
+        let refusal = refused(scene.try_translate(case["request"].to_string().as_bytes()));
         let error = &case["response"]["error"];
         assert_eq!(json!(refusal.param), error["param"], "{}", case["case"]);
         assert_eq!(json!(refusal.code), error["code"], "{}", case["case"]);

@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 
 use super::reply::{ReasoningField, Shape};
-use super::usage;
 use crate::error::ProxyError;
+use crate::protocol::answer::identity::{Identity, quoted};
+use crate::protocol::answer::usage;
 use crate::protocol::codex::Usage;
 use crate::protocol::{openai_error, sse};
 
@@ -107,34 +108,6 @@ impl Envelope {
             Self::Legacy => ("function_call", "arguments"),
         }
     }
-}
-
-/// What is the same in every chunk of an answer.
-#[derive(Clone, Debug)]
-pub(super) struct Identity {
-    pub(super) id: String,
-    pub(super) created: u64,
-    pub(super) model: String,
-    /// Shown where the client asked for a tier.
-    pub(super) service_tier: Option<String>,
-}
-
-impl Identity {
-    /// The members `id` to `service_tier`, each followed by a comma.
-    pub(super) fn members(&self, object: &str, service_tier: Option<&str>) -> String {
-        let (id, model) = (quoted(&self.id), quoted(&self.model));
-        let created = self.created;
-        let mut members = format!(r#""id":{id},"object":"{object}","created":{created},"model":{model},"#);
-        if let Some(tier) = service_tier {
-            write!(members, r#""service_tier":{},"#, quoted(tier)).expect(GROWS);
-        }
-        members
-    }
-}
-
-/// A JSON string literal.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 const GROWS: &str = "a buffer grows as it is written to";

@@ -46,7 +46,7 @@ pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, P
 }
 
 /// What a tool returned: one text stays a text.
-pub(super) fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
+fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
     let mut parts = user_parts(content)?;
     Ok(match parts.pop() {
         None => Output::Text(Cow::Borrowed("")),
@@ -56,6 +56,11 @@ pub(super) fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyErr
             Output::Parts(parts)
         }
     })
+}
+
+/// What a tool returned, if anything.
+pub(super) fn output_or_empty<'a>(content: Option<&Field<'a, '_>>) -> Result<Output<'a>, ProxyError> {
+    content.map_or(Ok(Output::Text(Cow::Borrowed(""))), output)
 }
 
 /// What the assistant said, refusals included. Pictures, visible reasoning and the like can't be

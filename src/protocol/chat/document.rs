@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::chunk::{Chunk, Envelope, FinishReason, Identity, quoted};
+use super::chunk::{Chunk, Envelope, FinishReason};
 use super::reply::ReasoningField;
-use super::usage;
+use crate::protocol::answer::identity::{Identity, quoted};
+use crate::protocol::answer::usage;
 use crate::protocol::codex::Usage;
 
 /// A document in the making.

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::tools::raw;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Item, Part, Role};
+use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 
 const PLEA: &str = "Respond with a single valid JSON object.";
@@ -39,15 +40,27 @@ struct JsonSchema<'a> {
 impl Format {
     /// Reads `response_format`; `None` for plain text.
     pub(super) fn read(format: &Field<'_, '_>) -> Result<Option<Self>, ProxyError> {
+        Self::read_with(format, |members| {
+            let inner = format.member(members, "json_schema").ok_or_else(|| format.lacks("json_schema"))?;
+            json_schema(&inner)
+        })
+    }
+
+    /// Reads `text.format` of the Responses shape, whose schema stands beside its type.
+    pub(super) fn read_flat(format: &Field<'_, '_>) -> Result<Option<Self>, ProxyError> {
+        Self::read_with(format, |_| json_schema(format))
+    }
+
+    fn read_with<'a>(
+        format: &Field<'a, '_>,
+        schema: impl FnOnce(&Envelope<'a>) -> Result<Box<RawValue>, ProxyError>,
+    ) -> Result<Option<Self>, ProxyError> {
         let members = format.object()?;
         let kind = format.member(&members, "type").ok_or_else(|| format.lacks("type"))?;
         match &*kind.text()? {
             "text" => Ok(None),
             "json_object" => Ok(Some(Self::JsonObject)),
-            "json_schema" => {
-                let inner = format.member(&members, "json_schema").ok_or_else(|| format.lacks("json_schema"))?;
-                Ok(Some(Self::JsonSchema(json_schema(&inner)?)))
-            }
+            "json_schema" => Ok(Some(Self::JsonSchema(schema(&members)?))),
             _ => Err(kind.invalid("must be one of 'text', 'json_object' and 'json_schema'")),
         }
     }

@@ -18,16 +18,21 @@ pub(super) struct History<'a> {
     pub(super) first_user_text: Cow<'a, str>,
 }
 
-/// Lays out messages. `is_custom` says whether a name is declared as a custom tool: some clients
-/// tell calls of custom tools in the envelope of functions.
-pub(super) fn lay_out<'a>(messages: Vec<Message<'a>>, is_custom: &dyn Fn(&str) -> bool) -> History<'a> {
-    let lead = messages.iter().take_while(|message| matches!(message, Message::System(_))).count();
+/// Lays out messages. Where `instructions` are sent, no system text takes their place. `is_custom`
+/// says whether a name is declared as a custom tool: some clients tell calls of custom tools in the envelope of functions.
+pub(super) fn lay_out<'a>(
+    messages: Vec<Message<'a>>,
+    instructions: Option<Cow<'a, str>>,
+    is_custom: &dyn Fn(&str) -> bool,
+) -> History<'a> {
+    let is_lead = |message: &&Message<'_>| instructions.is_none() && matches!(message, Message::System(_));
+    let lead = messages.iter().take_while(is_lead).count();
     let mut messages = messages.into_iter();
     let system = messages.by_ref().take(lead).map(|message| match message {
         Message::System(text) => text,
         _ => Cow::Borrowed(""),
     });
-    let instructions = instructions::join(system);
+    let instructions = instructions.or(instructions::join(system));
     let mut layout = Layout { is_custom, legacy: Legacy::default(), entries: Vec::new(), first_user_text: None };
     for (index, message) in messages.enumerate() {
         layout.add(lead + index, message);
@@ -45,8 +50,10 @@ struct Layout<'a, 'c> {
 impl<'a> Layout<'a, '_> {
     fn add(&mut self, index: usize, message: Message<'a>) {
         match message {
-            Message::System(text) if text.trim().is_empty() => {}
-            Message::System(text) => self.say(Role::Developer, vec![Part::InputText(text)]),
+            Message::System(text) | Message::Developer(text) if text.trim().is_empty() => {}
+            Message::System(text) | Message::Developer(text) => {
+                self.say(Role::Developer, vec![Part::InputText(text)]);
+            }
             Message::User(parts) => {
                 self.entries.push(Entry::Turn);
                 self.first_user_text.get_or_insert_with(|| text_of(&parts));
@@ -59,6 +66,8 @@ impl<'a> Layout<'a, '_> {
                     self.call((index, number), call);
                 }
             }
+            Message::Call(call) => self.call((index, 0), call),
+            Message::Carried(kind, json) => self.entries.push(Entry::Carried(kind, json)),
             Message::Tool(id, output) => self.entries.push(Entry::Output(id, output)),
             Message::Function(name, output) => {
                 let id = self.legacy.answer(&name);

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use super::content;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Output, Part};
@@ -15,6 +17,8 @@ use crate::protocol::field::Field;
 pub(super) enum Message<'a> {
     /// `system` or `developer`: its text.
     System(Cow<'a, str>),
+    /// `developer`, where its place counts.
+    Developer(Cow<'a, str>),
     /// `user`.
     User(Vec<Part<'a>>),
     /// `assistant`: what it said, and what it called.
@@ -23,6 +27,10 @@ pub(super) enum Message<'a> {
     Tool(Cow<'a, str>, Output<'a>),
     /// `function`: the name of the function, and what it returned.
     Function(Cow<'a, str>, Output<'a>),
+    /// A call that stands alone.
+    Call(ToolCall<'a>),
+    /// An item that is carried as it came: its type, and the whole of it.
+    Carried(Cow<'a, str>, Cow<'a, RawValue>),
 }
 
 /// A call as the client tells it.
@@ -58,19 +66,25 @@ impl<'a> Message<'a> {
             "assistant" => assistant(message, &members, content),
             "tool" => {
                 let id = message.member(&members, "tool_call_id").ok_or_else(|| message.lacks("tool_call_id"))?;
-                Ok(Self::Tool(id.text()?, output(content)?))
+                Ok(Self::Tool(id.text()?, content::output_or_empty(content)?))
             }
             "function" => {
                 let name = message.member(&members, "name").ok_or_else(|| message.lacks("name"))?;
-                Ok(Self::Function(name.text()?, output(content)?))
+                Ok(Self::Function(name.text()?, content::output_or_empty(content)?))
             }
             _ => Err(role.invalid("must be one of 'system', 'developer', 'user', 'assistant', 'tool' and 'function'")),
         }
     }
-}
 
-fn output<'a>(content: Option<&Field<'a, '_>>) -> Result<Output<'a>, ProxyError> {
-    content.map_or(Ok(Output::Text(Cow::Borrowed(""))), content::output)
+    /// Reads a message item of the Responses shape, where only system text is moved.
+    pub(super) fn read_item(item: &Field<'a, '_>) -> Result<Self, ProxyError> {
+        let members = item.object()?;
+        let is_developer = item.member(&members, "role").is_some_and(|role| role.raw().get() == r#""developer""#);
+        Ok(match Self::read(item)? {
+            Self::System(text) if is_developer => Self::Developer(text),
+            other => other,
+        })
+    }
 }
 
 fn assistant<'a>(
@@ -89,7 +103,7 @@ fn assistant<'a>(
         }
     }
     if let Some(call) = message.member(members, "function_call") {
-        calls.push(called(Origin::FunctionCall, CallKind::Function, &call)?);
+        calls.push(ToolCall::read(Origin::FunctionCall, CallKind::Function, &call)?);
     }
     Ok(Message::Assistant(parts, calls))
 }
@@ -111,20 +125,23 @@ fn tool_call<'a>(call: &Field<'a, '_>) -> Result<ToolCall<'a>, ProxyError> {
         CallKind::Function => call.member(&members, "function").ok_or_else(|| call.lacks("function"))?,
         CallKind::Custom => custom.ok_or_else(|| call.lacks("custom"))?,
     };
-    called(Origin::ToolCalls(id), kind, &inner)
+    ToolCall::read(Origin::ToolCalls(id), kind, &inner)
 }
 
-fn called<'a>(origin: Origin<'a>, kind: CallKind, call: &Field<'a, '_>) -> Result<ToolCall<'a>, ProxyError> {
-    let members = call.object()?;
-    let name = call.member(&members, "name").ok_or_else(|| call.lacks("name"))?.text()?;
-    let payload = match kind {
-        CallKind::Function => call.member(&members, "arguments"),
-        CallKind::Custom => call.member(&members, "input"),
-    };
-    let payload = match payload {
-        None => Cow::Borrowed(""),
-        Some(object) if object.is_object() => compact(object.raw().get()),
-        Some(text) => text.text()?,
-    };
-    Ok(ToolCall { origin, kind, name, payload })
+impl<'a> ToolCall<'a> {
+    /// Reads name and payload of a call from the object that has them.
+    pub(super) fn read(origin: Origin<'a>, kind: CallKind, call: &Field<'a, '_>) -> Result<Self, ProxyError> {
+        let members = call.object()?;
+        let name = call.member(&members, "name").ok_or_else(|| call.lacks("name"))?.text()?;
+        let payload = match kind {
+            CallKind::Function => call.member(&members, "arguments"),
+            CallKind::Custom => call.member(&members, "input"),
+        };
+        let payload = match payload {
+            None => Cow::Borrowed(""),
+            Some(object) if object.is_object() => compact(object.raw().get()),
+            Some(text) => text.text()?,
+        };
+        Ok(Self { origin, kind, name, payload })
+    }
 }

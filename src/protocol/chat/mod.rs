@@ -1,31 +1,27 @@
 //! OpenAI Chat Completions, to the backend and back.
 //!
 //! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
-//! `message`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
-//! rest. The way back, from upstream events to chunks, is a machine of small parts: [`reply`]
-//! decides, `arrive` and `items` know what came, `step` keeps calls in order, `show` and `stop` know
-//! what was told, [`chunk`] and `document` know how it looks. [`error`] words a failure.
+//! `message`, `input`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
+//! rest. The way back, from upstream events to chunks: [`reply`] decides, `show` and `limit` know what was
+//! told, [`chunk`] and `document` know how it looks, over the parts that `answer` has for every dialect.
+//! [`error`] words a failure.
 
-mod arrive;
 mod choice;
 pub mod chunk;
 mod content;
 mod document;
 pub mod error;
-mod extent;
 mod format;
 mod history;
-mod items;
+mod input;
+mod limit;
 mod message;
 mod options;
 pub mod reply;
 pub mod request;
 mod show;
-mod step;
-mod stop;
 mod tools;
 pub mod translate;
-mod usage;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

@@ -1,6 +1,7 @@
 //! The settings of Chat Completions.
 
 use super::ReasoningField;
+use crate::protocol::tokens::TokenLimit;
 
 /// How Chat requests are translated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,10 +10,16 @@ pub struct Options {
     pub default_instructions: String,
     /// Where visible reasoning goes (`chat.reasoning_field`).
     pub reasoning: ReasoningField,
+    /// What becomes of `max_tokens` and `max_completion_tokens` (`chat.token_limit`).
+    pub token_limit: TokenLimit,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { default_instructions: "You are a helpful assistant.".to_owned(), reasoning: ReasoningField::default() }
+        Self {
+            default_instructions: "You are a helpful assistant.".to_owned(),
+            reasoning: ReasoningField::default(),
+            token_limit: TokenLimit::default(),
+        }
     }
 }

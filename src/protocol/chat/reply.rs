@@ -1,6 +1,6 @@
 //! The machine that turns upstream events into Chat chunks.
 //!
-//! An event passes three stations: [`super::arrive`] finds its item and what of it is new, the
+//! An event passes three stations: `answer` finds its item and what of it is new, the
 //! gate lets one call through at a time, [`super::show`] says it to the client. The machine waits
 //! for nothing and draws nothing: ids and times come from the backend. An answer that was cut or
 //! is damaged ends in an error, never in a finish reason.
@@ -10,15 +10,17 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::chunk::{Chunk, FinishReason, Identity, Template};
+use super::chunk::{Chunk, FinishReason, Template};
 use super::document::Draft;
-use super::items::Items;
 use super::show::Shown;
-use super::step::Gate;
-use super::usage;
 use crate::error::ProxyError;
+use crate::protocol::answer::arrive::Arrival;
+use crate::protocol::answer::identity::Identity;
+use crate::protocol::answer::items::Items;
+use crate::protocol::answer::step::{Gate, Step};
+use crate::protocol::answer::{self, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
-use crate::protocol::text::Str;
+use crate::protocol::tokens::Meter;
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
 
 /// What the request decides about the form of the answer.
@@ -40,7 +42,9 @@ pub struct Shape {
     pub reasoning: ReasoningField,
     /// Stop sequences, none empty, at most four.
     pub stop: Vec<String>,
-    /// Characters of the request, for the estimate of usage that a stop sequence makes necessary.
+    /// Tokens after which the answer is cut.
+    pub token_limit: Option<u64>,
+    /// Characters of the request, for the estimate of usage that a cut makes necessary.
     pub prompt_characters: usize,
 }
 
@@ -101,6 +105,8 @@ enum Ending {
     Incomplete(FinishReason),
     /// Cut short by us, at a stop sequence.
     Stopped,
+    /// Cut short by us, at the client's limit.
+    Limited,
 }
 
 impl ChatReply {
@@ -126,16 +132,8 @@ impl ChatReply {
         if self.identity.is_some() {
             return;
         }
-        let id = response.id.as_ref().map(Str::as_str);
-        // Without `created`, the id of an item serves: also the backend's, also the same each time.
-        let id = id.or(self.items.first_id()).unwrap_or("unknown");
-        let id = id.split_once('_').map_or(id, |(_, rest)| rest);
-        self.identity = Some(Identity {
-            id: format!("chatcmpl-{id}"),
-            created: response.created_at.unwrap_or(0),
-            model: self.shape.model.clone(),
-            service_tier: self.tier(response),
-        });
+        let identity = Identity::new("chatcmpl", &self.shape.model, response, &self.items);
+        self.identity = Some(Identity { service_tier: self.tier(response), ..identity });
     }
 
     /// The tier to show: before one is chosen the backend says `auto`, which Chat does not know.
@@ -160,7 +158,7 @@ impl ChatReply {
         self.begin(response);
         self.usage = response.usage;
         self.final_tier = self.tier(response);
-        if let Some(damage) = self.damage(ending) {
+        if let Some(damage) = answer::damage(&self.items, ending == Ending::Completed && self.is_missing()) {
             return self.fail(damage, sink);
         }
         self.open(sink);
@@ -170,11 +168,21 @@ impl ChatReply {
         }
     }
 
-    /// Ends the answer at a stop sequence. What it cost is not known then.
+    /// Ends the answer at a stop sequence.
     pub(super) fn stop(&mut self, sink: &mut impl Sink<Self>) {
-        let (text, reasoning) = (self.shown.characters, self.shown.reasoning_characters);
-        let usage = usage::estimate(self.shape.prompt_characters, text, reasoning);
-        self.close(Ending::Stopped, usage, sink);
+        self.close(Ending::Stopped, self.estimate(), sink);
+    }
+
+    /// Ends the answer at the client's limit.
+    pub(super) fn limit(&mut self, sink: &mut impl Sink<Self>) {
+        self.close(Ending::Limited, self.estimate(), sink);
+    }
+
+    /// What an answer cost that was cut here, so that the backend never said.
+    fn estimate(&self) -> Usage {
+        let counted = self.shown.meter.as_ref().map(Meter::tokens);
+        let answer_tokens = counted.unwrap_or_else(|| usage::tokens(self.shown.characters));
+        usage::estimate(self.shape.prompt_characters, answer_tokens, self.shown.reasoning_characters)
     }
 
     fn close(&mut self, ending: Ending, usage: Usage, sink: &mut impl Sink<Self>) {
@@ -182,6 +190,7 @@ impl ChatReply {
             Ending::Incomplete(reason) => reason,
             Ending::Completed => self.shown.call_reason(self.shape.calls),
             Ending::Stopped => FinishReason::Stop,
+            Ending::Limited => FinishReason::Length,
         };
         self.state = State::Finished(ending);
         sink.put(self, &Chunk::Finished(reason));
@@ -194,22 +203,20 @@ impl ChatReply {
         self.state = State::Failed(error);
     }
 
-    /// What makes an answer useless that the backend takes for whole.
-    fn damage(&self, ending: Ending) -> Option<ProxyError> {
-        let reason = if self.items.is_damaged() {
-            "an event could not be read, and what it held did not come again"
-        } else if ending == Ending::Completed && self.is_missing() {
-            "output tokens were spent and no output arrived"
-        } else {
-            return None;
-        };
-        Some(ProxyError::Damaged { reason: reason.to_owned() })
-    }
-
     /// Whether an answer was paid for of which nothing arrived.
     fn is_missing(&self) -> bool {
         let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
         has_output && !self.shown.has_output() && self.gate.open().is_none()
+    }
+}
+
+impl Arrival for ChatReply {
+    fn items(&mut self) -> &mut Items {
+        &mut self.items
+    }
+
+    fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
+        self.show(item, step, sink);
     }
 }
 
@@ -232,8 +239,7 @@ impl Reply for ChatReply {
             UpstreamEvent::Created(response) => self.begin(&response),
             UpstreamEvent::Completed(response) => self.finish(&response, Ending::Completed, sink),
             UpstreamEvent::Incomplete(response) => {
-                let is_filtered =
-                    response.incomplete_reason.as_ref().is_some_and(|why| why.as_str() == "content_filter");
+                let is_filtered = response.is_filtered();
                 let reason = if is_filtered { FinishReason::ContentFilter } else { FinishReason::Length };
                 self.finish(&response, Ending::Incomplete(reason), sink);
             }
@@ -281,9 +287,13 @@ impl Reply for ChatReply {
         let outcome = match &self.state {
             State::Open => String::new(),
             State::Finished(Ending::Completed | Ending::Stopped) => "completed".to_owned(),
-            State::Finished(Ending::Incomplete(_)) => "incomplete".to_owned(),
+            State::Finished(Ending::Incomplete(_) | Ending::Limited) => "incomplete".to_owned(),
             State::Failed(error) => openai_error::code(error),
         };
         Summary { usage: self.usage, outcome }
+    }
+
+    fn counts_tokens(&self) -> bool {
+        self.shown.meter.is_some()
     }
 }

@@ -8,15 +8,16 @@ use std::borrow::Cow;
 
 use super::choice::Choice;
 use super::format::Format;
+use super::input::{self, Input};
+use super::limit::AskedLimits;
 use super::message::Message;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Mode;
+use crate::protocol::answer::stop;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::model::Effort;
-
-const MAX_STOPS: usize = 4;
 
 /// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
 const MAX_IGNORED: usize = 64;
@@ -40,8 +41,11 @@ pub struct ChatRequest<'a> {
     pub(super) verbosity: Option<Cow<'a, str>>,
     pub(super) service_tier: Option<Tier>,
     pub(super) stop: Vec<String>,
+    pub(super) limits: AskedLimits,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
+    /// What came in the Responses shape; `None` for a request in Chat's own.
+    pub(super) input: Option<Input<'a>>,
     /// Members that are ignored and could have mattered, in order.
     pub(super) ignored: Vec<String>,
 }
@@ -71,24 +75,16 @@ pub(super) enum Tier {
 /// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
-    let envelope = Envelope::parse(text).map_err(|error| not_an_object(&error))?;
+    let envelope = Envelope::of_body(body)?;
     let mut request = ChatRequest::empty();
+    let is_sent = |name| envelope.get(name).is_some_and(|raw| raw.get() != "null");
+    request.input = (is_sent("input") && !is_sent("messages")).then(Input::default);
     for (name, raw) in envelope.members() {
         if raw.get() != "null" {
             request.take(name, &Field::root(name, raw))?;
         }
     }
     request.check()
-}
-
-/// Never repeats the body: an error may be logged, a prompt may not.
-fn not_an_object(error: &serde_json::Error) -> ProxyError {
-    if error.is_data() {
-        return Refusal::body("the request body must be a JSON object");
-    }
-    let (line, column) = (error.line(), error.column());
-    Refusal::body(format!("the request body is not valid JSON (line {line}, column {column})"))
 }
 
 impl<'a> ChatRequest<'a> {
@@ -110,13 +106,18 @@ impl<'a> ChatRequest<'a> {
             verbosity: None,
             service_tier: None,
             stop: Vec::new(),
+            limits: AskedLimits::default(),
             prompt_cache_key: None,
             user: None,
+            input: None,
             ignored: Vec::new(),
         }
     }
 
     fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        if self.take_of_input(name, field)? {
+            return Ok(());
+        }
         match name {
             "model" => self.model = Some(field.text()?),
             "messages" => self.messages = messages(field)?,
@@ -132,10 +133,14 @@ impl<'a> ChatRequest<'a> {
             "reasoning_effort" => self.effort = Some(effort(field)?),
             "reasoning" => self.reasoning = Reasoning::read(field)?,
             "verbosity" => self.verbosity = Some(verbosity(field)?),
-            "stop" => self.stop = stops(field)?,
+            "stop" => self.stop = stop::read(field)?,
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
             "service_tier" => self.take_tier(name, field)?,
+            _ if AskedLimits::has(name) => {
+                self.limits.take(name, field)?;
+                self.ignore(name);
+            }
             _ => {
                 if is_ignored(name, field)? {
                     self.ignore(name);
@@ -143,6 +148,29 @@ impl<'a> ChatRequest<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a member that has a meaning in the Responses shape alone; says whether it was one.
+    fn take_of_input(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
+        let Some(input) = &mut self.input else { return Ok(false) };
+        match name {
+            "input" => self.messages = input.read(field)?,
+            "instructions" => input.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
+            "text" => input.take_text(field)?,
+            _ => {
+                let ignored = input::is_ignored(name, field)?;
+                if ignored == Some(true) {
+                    self.ignore(name);
+                }
+                return Ok(ignored.is_some());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The member that holds the conversation.
+    pub(super) fn prompt_name(&self) -> &'static str {
+        if self.input.is_some() { "input" } else { "messages" }
     }
 
     fn take_tier(&mut self, name: &str, field: &Field<'_, '_>) -> Result<(), ProxyError> {
@@ -166,7 +194,12 @@ impl<'a> ChatRequest<'a> {
     /// What only the whole request can tell.
     fn check(mut self) -> Result<Self, ProxyError> {
         if self.messages.is_empty() {
-            return Err(Refusal::invalid("messages", "'messages' must be a non-empty array"));
+            let name = self.prompt_name();
+            return Err(Refusal::invalid(name, format!("'{name}' must be a non-empty array")));
+        }
+        if let Some(input) = &mut self.input {
+            self.format = self.format.take().or(input.format.take());
+            self.verbosity = self.verbosity.take().or(input.verbosity.take());
         }
         if self.stream_options.is_some() && self.mode == Mode::Document {
             return Err(Refusal::invalid("stream_options", "'stream_options' is only allowed with 'stream': true"));
@@ -206,12 +239,12 @@ impl<'a> Reasoning<'a> {
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     let unsupported = |message: &str| Refusal::unsupported_parameter(name, message);
     match name {
-        "max_tokens" | "max_completion_tokens" | "seed" => field.number().map(|_| true),
-        "temperature" | "top_p" => Ok(differs(field.number()?, 1.0)),
-        "frequency_penalty" | "presence_penalty" => Ok(differs(field.number()?, 0.0)),
+        "seed" => field.number().map(|_| true),
+        "temperature" | "top_p" => field.differs_from(1.0),
+        "frequency_penalty" | "presence_penalty" => field.differs_from(0.0),
         "logit_bias" => Ok(!field.object()?.is_empty()),
         "store" => field.flag(),
-        "n" if differs(field.number()?, 1.0) => {
+        "n" if field.differs_from(1.0)? => {
             Err(Refusal::unsupported_value(name, "only one choice (n = 1) is supported by this backend"))
         }
         "logprobs" if field.flag()? => Err(unsupported("log probabilities are not available on this backend")),
@@ -236,13 +269,8 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     }
 }
 
-fn differs(number: f64, usual: f64) -> bool {
-    (number - usual).abs() > f64::EPSILON
-}
-
 fn has_audio(modalities: &Field<'_, '_>) -> Result<bool, ProxyError> {
-    let names = texts(modalities)?;
-    Ok(names.iter().any(|name| name == "audio"))
+    Ok(modalities.texts()?.iter().any(|name| name == "audio"))
 }
 
 fn each<'a, T>(
@@ -251,11 +279,6 @@ fn each<'a, T>(
 ) -> Result<Vec<T>, ProxyError> {
     let elements = list.list()?;
     elements.into_iter().enumerate().map(|(index, raw)| read(&list.element(index, raw))).collect()
-}
-
-fn texts<'a>(list: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
-    let elements = list.list()?;
-    elements.into_iter().enumerate().map(|(index, raw)| list.element(index, raw).text()).collect()
 }
 
 fn messages<'a>(list: &Field<'a, '_>) -> Result<Vec<Message<'a>>, ProxyError> {
@@ -267,26 +290,11 @@ fn effort(word: &Field<'_, '_>) -> Result<Effort, ProxyError> {
     Effort::asked(&word.text()?).ok_or_else(complaint)
 }
 
-fn verbosity<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
+pub(super) fn verbosity<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     let word = field.text()?;
     if matches!(&*word, "low" | "medium" | "high") {
         Ok(word)
     } else {
         Err(field.invalid("must be one of 'low', 'medium' and 'high'"))
     }
-}
-
-fn stops(field: &Field<'_, '_>) -> Result<Vec<String>, ProxyError> {
-    let words = if field.is_text() {
-        vec![field.text()?]
-    } else if field.is_list() {
-        if field.list()?.len() > MAX_STOPS {
-            let message = format!("'{field}' must have at most {MAX_STOPS} elements");
-            return Err(Refusal::coded("array_above_max_length", field.to_string(), message));
-        }
-        texts(field)?
-    } else {
-        return Err(field.must_be("a string or an array of strings"));
-    };
-    Ok(words.into_iter().filter(|word| !word.is_empty()).map(Cow::into_owned).collect())
 }

@@ -5,12 +5,16 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use super::chunk::{Chunk, Envelope, FinishReason, quoted};
+use super::chunk::{Chunk, Envelope, FinishReason};
 use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
-use super::step::Step;
-use super::stop::StopMatcher;
+use crate::protocol::answer::identity::quoted;
+use crate::protocol::answer::step::Step;
+use crate::protocol::answer::stop::StopMatcher;
+use crate::protocol::conversation::CallKind;
 use crate::protocol::text::RawText;
+use crate::protocol::tokens::{Meter, Segment};
 use crate::protocol::{Reply, Sink};
 
 /// A blank line, escaped.
@@ -32,6 +36,8 @@ pub(super) struct Shown {
     open_call: Option<(usize, Envelope)>,
     images: usize,
     stop: StopMatcher,
+    /// Counts what is shown, where the client's limit is enforced.
+    pub(super) meter: Option<Meter>,
 }
 
 impl Shown {
@@ -47,6 +53,7 @@ impl Shown {
             open_call: None,
             images: 0,
             stop: StopMatcher::new(&shape.stop),
+            meter: shape.token_limit.map(Meter::new),
         }
     }
 
@@ -67,7 +74,7 @@ impl Shown {
 
 impl ChatReply {
     /// Shows a step, or lets it wait behind the call that is open.
-    pub(super) fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
+    pub(super) fn show(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
         if self.gate.blocks(item) {
             return self.gate.hold(item, step.into_owned());
         }
@@ -102,14 +109,14 @@ impl ChatReply {
         match step {
             Step::Text { part, text } => self.show_text(item, *part, text, sink),
             Step::TextEnd => self.flush(sink),
-            Step::Refusal(text) => self.show_refusal(text, sink),
+            Step::Refusal(text) => self.show_refusal(item, text, sink),
             Step::Reasoning { part, text } => self.show_reasoning(item, *part, text, sink),
             Step::Citation { part, citation } => {
                 self.open(sink);
                 let offset = self.offset(item, *part);
                 sink.put(self, &Chunk::Annotation(&citation.render(offset)));
             }
-            Step::CallOpened { id, name, envelope } => self.open_call(id, name, *envelope, sink),
+            Step::CallOpened { id, name, kind } => self.open_call(id, name, *kind, sink),
             Step::CallText(text) => self.show_call_text(text, sink),
             Step::CallClosed => self.shown.open_call = None,
             Step::Image { format, base64 } => self.show_image(format, base64, sink),
@@ -127,6 +134,20 @@ impl ChatReply {
             self.put_content(BLANK_LINE, sink);
         }
         self.offset(item, part);
+        match self.admit(Segment::Text(item), text) {
+            ControlFlow::Continue(text) => self.show_admitted(text, sink),
+            ControlFlow::Break(text) => {
+                self.show_admitted(text, sink);
+                if !self.is_finished() {
+                    self.flush(sink);
+                    self.limit(sink);
+                }
+            }
+        }
+    }
+
+    /// Shows text up to a stop sequence.
+    fn show_admitted(&mut self, text: &str, sink: &mut impl Sink<Self>) {
         if self.shown.stop.is_idle() {
             return self.put_content(text, sink);
         }
@@ -162,11 +183,30 @@ impl ChatReply {
         }
     }
 
-    fn show_refusal(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+    fn show_refusal(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
         self.open(sink);
         self.end_thinking("</think>", sink);
-        self.shown.characters += RawText::from_escaped(text).scalar_count();
-        sink.put(self, &Chunk::Refusal(text));
+        self.put_within_limit(Segment::Refusal(item), text, Chunk::Refusal, sink);
+    }
+
+    /// Shows a text that nothing but the limit ends.
+    fn put_within_limit<'t>(
+        &mut self,
+        segment: Segment,
+        text: &'t str,
+        chunk: impl Fn(&'t str) -> Chunk<'t>,
+        sink: &mut impl Sink<Self>,
+    ) {
+        let admitted = self.admit(segment, text);
+        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
+        if !text.is_empty() {
+            self.shown.characters += RawText::from_escaped(text).scalar_count();
+            sink.put(self, &chunk(text));
+        }
+        if admitted.is_break() {
+            self.flush(sink);
+            self.limit(sink);
+        }
     }
 
     fn show_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
@@ -204,7 +244,16 @@ impl ChatReply {
         }
     }
 
-    fn open_call(&mut self, id: &str, name: &str, envelope: Envelope, sink: &mut impl Sink<Self>) {
+    /// A call is told under the client's name for it, in the envelope that the client knows.
+    fn open_call(&mut self, id: &str, name: &str, kind: CallKind, sink: &mut impl Sink<Self>) {
+        let shape = Arc::clone(&self.shape);
+        let told = shape.names.get(name).map_or(name, String::as_str);
+        let is_flat = shape.flat_custom_tools.contains(told) || shape.flat_custom_tools.contains(name);
+        let envelope = match (shape.calls, kind) {
+            (CallStyle::Legacy, _) => Envelope::Legacy,
+            (CallStyle::Tools, CallKind::Custom) if !is_flat => Envelope::Custom,
+            (CallStyle::Tools, _) => Envelope::Function,
+        };
         self.open(sink);
         self.flush(sink);
         self.end_thinking("</think>", sink);
@@ -215,14 +264,13 @@ impl ChatReply {
         let index = self.shown.calls;
         self.shown.calls += 1;
         self.shown.open_call = Some((index, envelope));
-        self.shown.characters += name.chars().count();
-        sink.put(self, &Chunk::CallOpened { index, id, name, envelope });
+        self.shown.characters += told.chars().count();
+        sink.put(self, &Chunk::CallOpened { index, id, name: told, envelope });
     }
 
     fn show_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
         let Some((index, envelope)) = self.shown.open_call else { return };
-        self.shown.characters += RawText::from_escaped(text).scalar_count();
-        sink.put(self, &Chunk::CallText { index, envelope, text });
+        self.put_within_limit(Segment::Call(index), text, |text| Chunk::CallText { index, envelope, text }, sink);
     }
 
     fn show_image(&mut self, format: &str, base64: &str, sink: &mut impl Sink<Self>) {

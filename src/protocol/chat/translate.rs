@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::extent;
 use super::format::{self, Format};
 use super::history::{self, History};
+use super::limit::AskedLimits;
 use super::options::Options;
 use super::reply::{CallStyle, Shape};
 use super::request::{ChatRequest, Tier};
@@ -12,10 +12,11 @@ use super::tools::Toolbox;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Item, Part, Reasoning, Role, ServiceTier, Text, ToolChoice};
-use crate::protocol::conversation::cache;
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::pairing::Reach;
+use crate::protocol::conversation::{cache, extent};
 use crate::protocol::model::{Choice, Effort};
+use crate::protocol::tokens::TokenLimit;
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -38,19 +39,22 @@ pub fn translate<'a>(
     context: &mut Context<'_>,
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
-    let name = model_name(&request, context)?;
+    let name = context.model_name(request.model.as_deref())?;
     let choice = context.models.resolve(&name);
+    let token_limit = request.limits.settle(options.token_limit)?;
+    if options.token_limit == TokenLimit::Enforce {
+        request.ignored.retain(|member| !AskedLimits::has(member));
+    }
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
 
     let (calls, toolbox) = tools(&mut request);
     let tool_choice = tool_choice(&mut request, &toolbox)?;
     let effort = effort(&request, &choice, &toolbox, context);
 
-    let messages = std::mem::take(&mut request.messages);
-    let History { instructions, entries, first_user_text } =
-        history::lay_out(messages, &|name| toolbox.is_custom(name));
-    let mut input = items(entries, Reach::Turn, &mut context.warnings);
-    let instructions = opening(instructions, &mut input, options)?;
+    let History { instructions, entries, first_user_text } = lay_out(&mut request, &toolbox, context);
+    let reach = if request.input.is_some() { Reach::Conversation } else { Reach::Turn };
+    let mut input = items(entries, reach, &mut context.warnings);
+    let instructions = opening(instructions, &mut input, request.prompt_name(), options)?;
     if matches!(request.format, Some(Format::JsonObject)) {
         format::ask_for_json(&mut input);
     }
@@ -68,7 +72,7 @@ pub fn translate<'a>(
         prompt_cache_key: Cow::Borrowed(""),
     };
     upstream.prompt_cache_key =
-        cache_key(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
+        cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
     let shape = Shape {
         model: name,
         includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
@@ -77,17 +81,24 @@ pub fn translate<'a>(
         names: toolbox.renamed,
         flat_custom_tools: toolbox.flat_custom_tools,
         reasoning: options.reasoning,
-        prompt_characters: if request.stop.is_empty() { 0 } else { extent::characters(&upstream) },
+        prompt_characters: if request.stop.is_empty() && token_limit.is_none() {
+            0
+        } else {
+            extent::characters(&upstream)
+        },
         stop: request.stop,
+        token_limit,
     };
     Ok(Translation { upstream, mode: request.mode, shape })
 }
 
-/// The model as the client named it, in the body or in the path.
-fn model_name(request: &ChatRequest<'_>, context: &Context<'_>) -> Result<String, ProxyError> {
-    let in_body = request.model.as_deref();
-    let name = [in_body, context.path_model].into_iter().flatten().find(|name| !name.trim().is_empty());
-    name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
+fn lay_out<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>, context: &mut Context<'_>) -> History<'a> {
+    let messages = std::mem::take(&mut request.messages);
+    let instructions = request.input.as_mut().and_then(|input| input.instructions.take());
+    if request.input.as_ref().is_some_and(|input| input.has_lost_reasoning) {
+        context.warnings.note("repaired:dropped_reasoning");
+    }
+    history::lay_out(messages, instructions, &|name| toolbox.is_custom(name))
 }
 
 fn tools<'a>(request: &mut ChatRequest<'a>) -> (CallStyle, Toolbox<'a>) {
@@ -128,13 +139,15 @@ fn effort(
 fn opening<'a>(
     system: Option<Cow<'a, str>>,
     input: &mut Vec<Item<'a>>,
+    prompt_name: &str,
     options: &Options,
 ) -> Result<Cow<'a, str>, ProxyError> {
     let usual = || Cow::Owned(options.default_instructions.clone());
     if !input.is_empty() {
         return Ok(system.unwrap_or_else(usual));
     }
-    let text = system.ok_or_else(|| Refusal::invalid("messages", "'messages' must hold something to answer"))?;
+    let text = system
+        .ok_or_else(|| Refusal::invalid(prompt_name, format!("'{prompt_name}' must hold something to answer")))?;
     input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text)] });
     Ok(usual())
 }
@@ -150,28 +163,4 @@ fn service_tier(tier: Option<Tier>, is_fast: bool) -> Option<ServiceTier> {
         Some(Tier::Standard) => None,
         None => is_fast.then_some(ServiceTier::Priority),
     }
-}
-
-fn cache_key<'a>(
-    sent: Option<Cow<'a, str>>,
-    user: Option<&str>,
-    context: &Context<'_>,
-    upstream: &codex::Request<'a>,
-    first_user_text: &str,
-) -> Cow<'a, str> {
-    if let Some(key) = sent.filter(|key| !key.trim().is_empty()) {
-        return cache::fit(key);
-    }
-    if let Some(session) = cache::session(context.headers) {
-        return Cow::Owned(session);
-    }
-    let tools = serde_json::to_vec(&upstream.tools).expect("strings and raw JSON always serialise");
-    Cow::Owned(cache::derive(&[
-        context.key.unwrap_or_default().as_bytes(),
-        user.unwrap_or_default().as_bytes(),
-        upstream.model.as_bytes(),
-        upstream.instructions.as_bytes(),
-        &tools,
-        cache::without_reminders(first_user_text).as_bytes(),
-    ]))
 }

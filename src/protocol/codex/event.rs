@@ -112,6 +112,14 @@ pub struct ResponseObject<'a> {
     pub raw: Option<&'a RawValue>,
 }
 
+impl ResponseObject<'_> {
+    /// Whether the answer was ended early because it was filtered.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
+        self.incomplete_reason.as_ref().is_some_and(|reason| reason.as_str() == "content_filter")
+    }
+}
+
 /// Every member that some event has; one pass reads whichever are there.
 #[derive(Deserialize)]
 struct Wire<'a> {

@@ -102,6 +102,7 @@ impl Report<'_> {
             request_id: self.header("x-oai-request-id").or_else(|| self.header("x-request-id")).map(str::to_owned),
             retry_after: times.retry_after(fault),
             resets_at: times.resets_at.filter(|_| is_exhausted(fault)),
+            headers: HeaderMap::new(),
         }
     }
 

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
+use crate::protocol::Context;
+use crate::protocol::codex::Request;
+
 /// The longest key that the backend takes.
 const MAX_CHARS: usize = 64;
 
@@ -15,6 +18,33 @@ const SESSION_HEADERS: [&str; 4] = ["session-id", "session_id", "x-session-id", 
 
 const REMINDER_OPEN: &str = "<system-reminder>";
 const REMINDER_CLOSE: &str = "</system-reminder>";
+
+/// The key of a request: as the client sent it, that of its session, or one derived from what stays
+/// the same over the turns of its conversation.
+#[must_use]
+pub fn choose<'a>(
+    sent: Option<Cow<'a, str>>,
+    user: Option<&str>,
+    context: &Context<'_>,
+    upstream: &Request<'a>,
+    first_user_text: &str,
+) -> Cow<'a, str> {
+    if let Some(key) = sent.filter(|key| !key.trim().is_empty()) {
+        return fit(key);
+    }
+    if let Some(session) = session(context.headers) {
+        return Cow::Owned(session);
+    }
+    let tools = serde_json::to_vec(&upstream.tools).expect("strings and raw JSON always serialise");
+    Cow::Owned(derive(&[
+        context.key.unwrap_or_default().as_bytes(),
+        user.unwrap_or_default().as_bytes(),
+        upstream.model.as_bytes(),
+        upstream.instructions.as_bytes(),
+        &tools,
+        without_reminders(first_user_text).as_bytes(),
+    ]))
+}
 
 /// A key as the client wrote it, or its hash where it is too long.
 #[must_use]

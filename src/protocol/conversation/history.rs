@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use super::names;
 use super::pairing::{self, Answered, Mark, Reach, Verdict};
 use crate::protocol::Warnings;
@@ -23,6 +25,8 @@ pub enum Entry<'a> {
     Call(Call<'a>),
     /// What a tool returned: the id of the call as the client sent it, empty for none.
     Output(Cow<'a, str>, Output<'a>),
+    /// An item that is carried as it came: its type, and the whole of it.
+    Carried(Cow<'a, str>, Cow<'a, RawValue>),
 }
 
 /// A tool call of the history.
@@ -73,6 +77,7 @@ pub fn items<'a>(entries: Vec<Entry<'a>>, reach: Reach, warnings: &mut Warnings)
                     input.push(output_item(kind, id.clone(), output));
                 }
             }
+            (Entry::Carried(kind, json), _) => input.push(Item::Raw { kind, json }),
             (Entry::Output(id, output), Verdict::Orphan) => input.push(orphan(&id, output)),
             _ => {}
         }
@@ -84,7 +89,7 @@ pub fn items<'a>(entries: Vec<Entry<'a>>, reach: Reach, warnings: &mut Warnings)
 fn mark<'m>(entry: &'m Entry<'_>) -> Mark<'m> {
     match entry {
         Entry::Turn => Mark::Turn,
-        Entry::Message(..) => Mark::Other,
+        Entry::Message(..) | Entry::Carried(..) => Mark::Other,
         Entry::Call(call) => Mark::Call(&call.id, call.place),
         Entry::Output(id, _) => Mark::Output(id),
     }

@@ -6,6 +6,7 @@
 //! function of the request: anything else would cost the prompt cache on every turn.
 
 pub mod cache;
+pub mod extent;
 pub mod history;
 pub mod instructions;
 pub mod json;

@@ -11,19 +11,19 @@ use crate::protocol::text::{RawText, Str};
 
 /// The items of one answer, in the order of their first appearance.
 #[derive(Debug, Default)]
-pub(super) struct Items {
+pub(in crate::protocol) struct Items {
     all: Vec<Item>,
     has_gap: bool,
 }
 
 /// One item, as far as it has arrived.
 #[derive(Debug)]
-pub(super) struct Item {
-    pub(super) kind: Kind,
-    pub(super) is_done: bool,
+pub(in crate::protocol) struct Item {
+    pub(in crate::protocol) kind: Kind,
+    pub(in crate::protocol) is_done: bool,
     /// The client knows of this call.
-    pub(super) is_announced: bool,
-    pub(super) parts: Vec<Part>,
+    pub(in crate::protocol) is_announced: bool,
+    pub(in crate::protocol) parts: Vec<Part>,
     /// Arguments or input of a call.
     call_text: Progress,
     output_index: Option<u64>,
@@ -33,9 +33,9 @@ pub(super) struct Item {
     is_suspect: bool,
 }
 
-/// What an item is to a Chat client.
+/// What an item is to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::protocol) enum Kind {
     Message,
     Reasoning,
     Function,
@@ -47,20 +47,20 @@ pub(super) enum Kind {
 
 /// One text of an item.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(in crate::protocol) struct Part {
     slot: Slot,
     index: u64,
     progress: Progress,
     /// Citations that have arrived.
-    pub(super) citations: usize,
+    pub(in crate::protocol) citations: usize,
     /// Characters of content that were shown before this part.
-    pub(super) offset: Option<usize>,
-    pub(super) has_shown: bool,
+    pub(in crate::protocol) offset: Option<usize>,
+    pub(in crate::protocol) has_shown: bool,
 }
 
 /// The sequences that the texts of an item belong to; each counts from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(in crate::protocol) enum Slot {
     Text,
     Refusal,
     Summary,
@@ -95,7 +95,7 @@ impl Progress {
 }
 
 impl Kind {
-    pub(super) fn of(item: &OutputItem<'_>) -> Self {
+    pub(in crate::protocol) fn of(item: &OutputItem<'_>) -> Self {
         match item.kind.as_str() {
             "message" => Self::Message,
             "reasoning" => Self::Reasoning,
@@ -112,18 +112,18 @@ impl Kind {
 }
 
 impl Items {
-    pub(super) fn get_mut(&mut self, item: usize) -> &mut Item {
+    pub(in crate::protocol) fn get_mut(&mut self, item: usize) -> &mut Item {
         self.all.get_mut(item).expect("positions come from this list, which only grows")
     }
 
     /// The backend's id of the first item that has one.
-    pub(super) fn first_id(&self) -> Option<&str> {
+    pub(in crate::protocol) fn first_id(&self) -> Option<&str> {
         self.all.iter().find_map(|item| item.id.as_deref())
     }
 
     /// The item that a delta belongs to; a new one where its beginning was left out. `None`:
     /// several are possible.
-    pub(super) fn at(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+    pub(in crate::protocol) fn at(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
         if let Some(item) = self.find(place, kind) {
             return Some(item);
         }
@@ -136,7 +136,7 @@ impl Items {
     }
 
     /// The item that begins with this event.
-    pub(super) fn begin(&mut self, place: &Place<'_>, kind: Kind) -> usize {
+    pub(in crate::protocol) fn begin(&mut self, place: &Place<'_>, kind: Kind) -> usize {
         let known = self.find(place, kind).filter(|item| !self.get_mut(*item).is_done);
         let item = known.unwrap_or_else(|| self.add(place, kind, false));
         self.get_mut(item).learn(place, kind);
@@ -144,7 +144,7 @@ impl Items {
     }
 
     /// The item that ends with this event; `None` when it has ended before.
-    pub(super) fn end(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+    pub(in crate::protocol) fn end(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
         let item = self.find(place, kind).unwrap_or_else(|| self.add(place, kind, false));
         self.get_mut(item).learn(place, kind);
         (!self.get_mut(item).is_done).then_some(item)
@@ -202,7 +202,7 @@ impl Items {
     }
 
     /// An event could not be read: it may have been a piece of any text that is not whole.
-    pub(super) fn note_gap(&mut self) {
+    pub(in crate::protocol) fn note_gap(&mut self) {
         self.has_gap = true;
         for item in self.all.iter_mut().filter(|item| !item.is_done) {
             item.is_suspect = true;
@@ -212,7 +212,7 @@ impl Items {
     }
 
     /// Whether something is missing that no later event has made good.
-    pub(super) fn is_damaged(&self) -> bool {
+    pub(in crate::protocol) fn is_damaged(&self) -> bool {
         self.all.iter().any(Item::is_damaged) || (self.has_gap && (self.all.is_empty() || self.has_hole()))
     }
 
@@ -238,12 +238,12 @@ impl Item {
     }
 
     /// The call's id for the client.
-    pub(super) fn call_id(&self) -> Option<&str> {
+    pub(in crate::protocol) fn call_id(&self) -> Option<&str> {
         self.call_id.as_deref().or(self.id.as_deref()).filter(|id| !id.is_empty())
     }
 
     /// The position of a part; a new one where there is none yet.
-    pub(super) fn part(&mut self, slot: Slot, index: Option<u64>) -> usize {
+    pub(in crate::protocol) fn part(&mut self, slot: Slot, index: Option<u64>) -> usize {
         let same = |part: &Part| part.slot == slot && index.is_none_or(|index| part.index == index);
         if let Some(part) = self.parts.iter().rposition(same) {
             return part;
@@ -254,12 +254,12 @@ impl Item {
         self.parts.len() - 1
     }
 
-    pub(super) fn part_mut(&mut self, part: usize) -> &mut Part {
+    pub(in crate::protocol) fn part_mut(&mut self, part: usize) -> &mut Part {
         self.parts.get_mut(part).expect("positions come from this list, which only grows")
     }
 
     /// A part whose beginning arrived has no gap before it.
-    pub(super) fn begin_part(&mut self, slot: Slot, index: Option<u64>) {
+    pub(in crate::protocol) fn begin_part(&mut self, slot: Slot, index: Option<u64>) {
         let before = self.parts.len();
         let part = self.part(slot, index);
         if part == before {
@@ -268,7 +268,7 @@ impl Item {
     }
 
     /// Whether a piece of a call's text can be sent now.
-    pub(super) fn admits_call_text(&mut self, text: RawText<'_>) -> bool {
+    pub(in crate::protocol) fn admits_call_text(&mut self, text: RawText<'_>) -> bool {
         if !self.is_announced {
             // Without a name there is nobody to send it to; the whole comes with the name.
             self.call_text.awaits_whole = true;
@@ -277,22 +277,22 @@ impl Item {
     }
 
     /// What is missing of a call's text.
-    pub(super) fn complete_call_text<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
+    pub(in crate::protocol) fn complete_call_text<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
         if self.is_announced { self.call_text.complete(whole) } else { None }
     }
 
     /// Whether text of it was shown.
-    pub(super) fn has_shown_text(&self) -> bool {
+    pub(in crate::protocol) fn has_shown_text(&self) -> bool {
         self.parts.iter().any(|part| part.slot == Slot::Text && part.has_shown)
     }
 
     /// The call ended and there is nobody to send its text to.
-    pub(super) fn lose_call_text(&mut self) {
+    pub(in crate::protocol) fn lose_call_text(&mut self) {
         self.call_text.awaits_whole = true;
     }
 
     /// Whether nothing of its reasoning was sent yet.
-    pub(super) fn is_untold(&self) -> bool {
+    pub(in crate::protocol) fn is_untold(&self) -> bool {
         self.parts.iter().all(|part| part.progress.sent_units == 0)
     }
 
@@ -312,12 +312,12 @@ impl Item {
 
 impl Part {
     /// Whether a piece can be sent now.
-    pub(super) fn admits(&mut self, text: RawText<'_>) -> bool {
+    pub(in crate::protocol) fn admits(&mut self, text: RawText<'_>) -> bool {
         self.progress.admits(text)
     }
 
     /// What is missing of it.
-    pub(super) fn complete<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
+    pub(in crate::protocol) fn complete<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
         self.progress.complete(whole)
     }
 }

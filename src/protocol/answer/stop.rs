@@ -4,34 +4,55 @@
 //! done on Unicode scalar values, while what is passed on stays in the escaped form in which it
 //! came; a surrogate pair that is split between two deltas is put together first.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::field::Field;
 use crate::protocol::text::RawText;
+
+const MAX_STOPS: usize = 4;
+
+/// Reads the member `stop` of a request: one text or a list of them. Empty ones are passed over.
+pub(in crate::protocol) fn read(field: &Field<'_, '_>) -> Result<Vec<String>, ProxyError> {
+    let words = if field.is_text() {
+        vec![field.text()?]
+    } else if field.is_list() {
+        if field.list()?.len() > MAX_STOPS {
+            let message = format!("'{field}' must have at most {MAX_STOPS} elements");
+            return Err(Refusal::coded("array_above_max_length", field.to_string(), message));
+        }
+        field.texts()?
+    } else {
+        return Err(field.must_be("a string or an array of strings"));
+    };
+    Ok(words.into_iter().filter(|word| !word.is_empty()).map(Cow::into_owned).collect())
+}
 
 /// Looks for stop sequences in the text of an answer.
 #[derive(Debug, Default)]
-pub(super) struct StopMatcher {
+pub(in crate::protocol) struct StopMatcher {
     stops: Vec<String>,
     /// Escaped text that was held back.
     held: String,
 }
 
 impl StopMatcher {
-    pub(super) fn new(stops: &[String]) -> Self {
+    pub(in crate::protocol) fn new(stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         Self { stops, held: String::new() }
     }
 
     /// Whether there is nothing to look for, so that text can pass unread.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::protocol) fn is_idle(&self) -> bool {
         self.stops.is_empty()
     }
 
     /// Takes the next text and gives what can be shown; breaks where a stop sequence begins.
-    pub(super) fn push(&mut self, escaped: &str) -> ControlFlow<String, String> {
+    pub(in crate::protocol) fn push(&mut self, escaped: &str) -> ControlFlow<String, String> {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(escaped);
-        let (decoded, starts) = read(&text);
+        let (decoded, starts) = decode(&text);
         let found = self.stops.iter().filter_map(|stop| decoded.find(stop.as_str())).min();
         let shown = found.or_else(|| self.first_doubt(&decoded)).unwrap_or(decoded.len());
         let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
@@ -48,7 +69,7 @@ impl StopMatcher {
     }
 
     /// Gives up what was held back: the text has ended.
-    pub(super) fn flush(&mut self) -> String {
+    pub(in crate::protocol) fn flush(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
@@ -65,7 +86,7 @@ impl StopMatcher {
 }
 
 /// The text itself, and for each scalar value where it begins in the text and in the escaped form.
-fn read(escaped: &str) -> (String, Vec<(usize, usize)>) {
+fn decode(escaped: &str) -> (String, Vec<(usize, usize)>) {
     let mut decoded = String::with_capacity(escaped.len());
     let mut starts = Vec::with_capacity(escaped.len());
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! Token counts in Chat's words. Cached tokens are part of the prompt on both sides.
+//! Token counts in OpenAI's words. Cached tokens are part of the prompt on both sides.
 
 use crate::protocol::codex::Usage;
 
@@ -6,7 +6,7 @@ use crate::protocol::codex::Usage;
 const CHARACTERS_PER_TOKEN: usize = 4;
 
 /// The object `usage`.
-pub(super) fn json(usage: &Usage) -> String {
+pub(in crate::protocol) fn json(usage: &Usage) -> String {
     let Usage { input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens } =
         usage;
     let written = cache_write_tokens.map(|tokens| format!(r#","cache_write_tokens":{tokens}"#)).unwrap_or_default();
@@ -21,20 +21,27 @@ pub(super) fn json(usage: &Usage) -> String {
     )
 }
 
-/// What an answer costs whose real count never came, since we hung up at a stop sequence: a token
-/// for every four characters, rounded up. Hidden reasoning is not in it.
-pub(super) fn estimate(prompt_characters: usize, answer_characters: usize, reasoning_characters: usize) -> Usage {
-    let tokens = |characters: usize| u64::try_from(characters.div_ceil(CHARACTERS_PER_TOKEN)).unwrap_or(u64::MAX);
-    let input_tokens = tokens(prompt_characters);
-    let output_tokens = tokens(answer_characters.saturating_add(reasoning_characters));
+/// What an answer costs whose real count never came, since we hung up. Hidden reasoning is not in it.
+pub(in crate::protocol) fn estimate(
+    prompt_characters: usize,
+    answer_tokens: u64,
+    reasoning_characters: usize,
+) -> Usage {
+    let (input_tokens, reasoning_tokens) = (tokens(prompt_characters), tokens(reasoning_characters));
+    let output_tokens = answer_tokens.saturating_add(reasoning_tokens);
     Usage {
         input_tokens,
         cached_tokens: 0,
         cache_write_tokens: None,
         output_tokens,
-        reasoning_tokens: tokens(reasoning_characters).min(output_tokens),
+        reasoning_tokens,
         total_tokens: input_tokens.saturating_add(output_tokens),
     }
+}
+
+/// Tokens of so many characters, where nobody counted them: one for every four, rounded up.
+pub(in crate::protocol) fn tokens(characters: usize) -> u64 {
+    u64::try_from(characters.div_ceil(CHARACTERS_PER_TOKEN)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -54,7 +61,10 @@ mod tests {
 
     #[test]
     fn an_estimate_adds_up() {
-        let usage = estimate(9, 5, 4);
-        assert_eq!((usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.total_tokens), (3, 3, 1, 6));
+        let usage = estimate(9, 5, 6);
+        assert_eq!(
+            (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.total_tokens),
+            (3, 7, 2, 10)
+        );
     }
 }

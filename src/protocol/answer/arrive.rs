@@ -5,20 +5,26 @@
 //! (case `20-arguments-only-in-done`), and nothing twice.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use super::chunk::Envelope;
-use super::items::{Kind, Slot};
-use super::reply::{CallStyle, ChatReply};
+use super::items::{Items, Kind, Slot};
 use super::step::{Citation, Step};
 use crate::protocol::codex::item::ContentPart;
 use crate::protocol::codex::{OutputItem, PartList, Place};
+use crate::protocol::conversation::CallKind;
 use crate::protocol::text::{RawText, Str};
-use crate::protocol::{Sink, UpstreamEvent};
+use crate::protocol::{Reply, Sink, UpstreamEvent};
 
-impl ChatReply {
+/// A machine that takes its answer in steps. It says where its items are and what it does with a
+/// step; all else is the same in every dialect.
+pub(in crate::protocol) trait Arrival: Reply + Sized {
+    /// What has arrived.
+    fn items(&mut self) -> &mut Items;
+
+    /// Takes the next step of an item.
+    fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>);
+
     /// Takes an event that belongs to an item.
-    pub(super) fn arrive(&mut self, event: UpstreamEvent<'_>, sink: &mut impl Sink<Self>) {
+    fn arrive(&mut self, event: UpstreamEvent<'_>, sink: &mut impl Sink<Self>) {
         match event {
             UpstreamEvent::Text(place, text) => self.piece(&place, Slot::Text, text, sink),
             UpstreamEvent::Refusal(place, text) => self.piece(&place, Slot::Refusal, text, sink),
@@ -46,17 +52,17 @@ impl ChatReply {
 
     /// The item of an event; an event that may belong to several can't be used, and leaves a gap.
     fn locate(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
-        let item = self.items.at(place, kind);
+        let item = self.items().at(place, kind);
         if item.is_none() {
-            self.items.note_gap();
+            self.items().note_gap();
         }
         item
     }
 
     fn piece(&mut self, place: &Place<'_>, slot: Slot, text: RawText<'_>, sink: &mut impl Sink<Self>) {
         let Some(item) = self.locate(place, slot.kind()) else { return };
-        let part = self.items.get_mut(item).part(slot, place.part_index);
-        if self.items.get_mut(item).part_mut(part).admits(text) {
+        let part = self.items().get_mut(item).part(slot, place.part_index);
+        if self.items().get_mut(item).part_mut(part).admits(text) {
             self.step(item, slot.step(part, text), sink);
         }
     }
@@ -76,8 +82,8 @@ impl ChatReply {
         text: RawText<'_>,
         sink: &mut impl Sink<Self>,
     ) {
-        let part = self.items.get_mut(item).part(slot, index);
-        if let Some(tail) = self.items.get_mut(item).part_mut(part).complete(text) {
+        let part = self.items().get_mut(item).part(slot, index);
+        if let Some(tail) = self.items().get_mut(item).part_mut(part).complete(text) {
             self.step(item, slot.step(part, tail), sink);
         }
         if slot == Slot::Text {
@@ -88,7 +94,7 @@ impl ChatReply {
     fn part_added(&mut self, place: &Place<'_>, part: &ContentPart<'_>) {
         let Some(slot) = Slot::of(part) else { return };
         if let Some(item) = self.locate(place, slot.kind()) {
-            self.items.get_mut(item).begin_part(slot, place.part_index);
+            self.items().get_mut(item).begin_part(slot, place.part_index);
         }
     }
 
@@ -112,8 +118,8 @@ impl ChatReply {
             self.whole_text(item, slot, index, text, sink);
         }
         let annotations = part.annotations.as_deref().unwrap_or_default();
-        let position = self.items.get_mut(item).part(slot, index);
-        let known = self.items.get_mut(item).part_mut(position).citations;
+        let position = self.items().get_mut(item).part(slot, index);
+        let known = self.items().get_mut(item).part_mut(position).citations;
         for annotation in annotations.iter().skip(known) {
             self.cite(item, position, annotation, sink);
         }
@@ -121,12 +127,12 @@ impl ChatReply {
 
     fn annotation(&mut self, place: &Place<'_>, raw: &serde_json::value::RawValue, sink: &mut impl Sink<Self>) {
         let Some(item) = self.locate(place, Kind::Message) else { return };
-        let part = self.items.get_mut(item).part(Slot::Text, place.part_index);
+        let part = self.items().get_mut(item).part(Slot::Text, place.part_index);
         self.cite(item, part, raw, sink);
     }
 
     fn cite(&mut self, item: usize, part: usize, raw: &serde_json::value::RawValue, sink: &mut impl Sink<Self>) {
-        self.items.get_mut(item).part_mut(part).citations += 1;
+        self.items().get_mut(item).part_mut(part).citations += 1;
         if let Some(citation) = Citation::read(raw) {
             self.step(item, Step::Citation { part, citation }, sink);
         }
@@ -134,7 +140,7 @@ impl ChatReply {
 
     fn call_piece(&mut self, place: &Place<'_>, kind: Kind, text: RawText<'_>, sink: &mut impl Sink<Self>) {
         let Some(item) = self.locate(place, kind) else { return };
-        if self.items.get_mut(item).admits_call_text(text) {
+        if self.items().get_mut(item).admits_call_text(text) {
             self.step(item, Step::CallText(Cow::Borrowed(text.escaped())), sink);
         }
     }
@@ -146,14 +152,14 @@ impl ChatReply {
     }
 
     fn whole_call_text(&mut self, item: usize, text: RawText<'_>, sink: &mut impl Sink<Self>) {
-        if let Some(tail) = self.items.get_mut(item).complete_call_text(text) {
+        if let Some(tail) = self.items().get_mut(item).complete_call_text(text) {
             self.step(item, Step::CallText(Cow::Borrowed(tail.escaped())), sink);
         }
     }
 
     fn item_added(&mut self, place: &Place<'_>, item: &OutputItem<'_>, sink: &mut impl Sink<Self>) {
         let kind = Kind::of(item);
-        let position = self.items.begin(place, kind);
+        let position = self.items().begin(place, kind);
         if matches!(kind, Kind::Function | Kind::Custom) {
             self.announce(position, kind, item, sink);
         }
@@ -161,8 +167,8 @@ impl ChatReply {
 
     fn item_done(&mut self, place: &Place<'_>, item: &OutputItem<'_>, sink: &mut impl Sink<Self>) {
         let kind = Kind::of(item);
-        let Some(position) = self.items.end(place, kind) else { return };
-        self.items.get_mut(position).is_done = true;
+        let Some(position) = self.items().end(place, kind) else { return };
+        self.items().get_mut(position).is_done = true;
         match kind {
             Kind::Message => self.message_done(position, item, sink),
             Kind::Reasoning => self.reasoning_done(position, item, sink),
@@ -184,7 +190,7 @@ impl ChatReply {
 
     /// Reasoning of which nothing was streamed is told in one piece.
     fn reasoning_done(&mut self, position: usize, item: &OutputItem<'_>, sink: &mut impl Sink<Self>) {
-        let is_untold = self.items.get_mut(position).is_untold();
+        let is_untold = self.items().get_mut(position).is_untold();
         let (summary, content) = (item.summary_parts(), item.content_parts());
         let summary = (0_u64..).zip(&summary).map(|(index, part)| (Slot::Summary, index, part.text));
         let content = (0_u64..).zip(&content).map(|(index, part)| (Slot::ReasoningText, index, part.text));
@@ -192,8 +198,8 @@ impl ChatReply {
         let mut first = None;
         for (slot, index, text) in summary.chain(content) {
             let Some(text) = text else { continue };
-            let part = self.items.get_mut(position).part(slot, Some(index));
-            let Some(tail) = self.items.get_mut(position).part_mut(part).complete(text) else { continue };
+            let part = self.items().get_mut(position).part(slot, Some(index));
+            let Some(tail) = self.items().get_mut(position).part_mut(part).complete(text) else { continue };
             if is_untold {
                 untold.push(tail.escaped());
                 first = first.or(Some(part));
@@ -215,8 +221,8 @@ impl ChatReply {
         sink: &mut impl Sink<Self>,
     ) {
         self.announce(position, kind, item, sink);
-        if !self.items.get_mut(position).is_announced {
-            return self.items.get_mut(position).lose_call_text();
+        if !self.items().get_mut(position).is_announced {
+            return self.items().get_mut(position).lose_call_text();
         }
         if let Some(text) = text {
             self.whole_call_text(position, text, sink);
@@ -227,20 +233,13 @@ impl ChatReply {
     /// Tells the client of a call as soon as its name is known.
     fn announce(&mut self, position: usize, kind: Kind, item: &OutputItem<'_>, sink: &mut impl Sink<Self>) {
         let Some(name) = item.name.as_ref().map(Str::as_str).filter(|name| !name.is_empty()) else { return };
-        let entry = self.items.get_mut(position);
+        let entry = self.items().get_mut(position);
         if std::mem::replace(&mut entry.is_announced, true) {
             return;
         }
         let id = entry.call_id().map_or_else(|| format!("call_{position}"), str::to_owned);
-        let shape = Arc::clone(&self.shape);
-        let told = shape.names.get(name).map_or(name, String::as_str);
-        let is_flat = shape.flat_custom_tools.contains(told) || shape.flat_custom_tools.contains(name);
-        let envelope = match (shape.calls, kind) {
-            (CallStyle::Legacy, _) => Envelope::Legacy,
-            (CallStyle::Tools, Kind::Custom) if !is_flat => Envelope::Custom,
-            (CallStyle::Tools, _) => Envelope::Function,
-        };
-        self.step(position, Step::CallOpened { id: Cow::Owned(id), name: Cow::Borrowed(told), envelope }, sink);
+        let kind = if kind == Kind::Custom { CallKind::Custom } else { CallKind::Function };
+        self.step(position, Step::CallOpened { id: Cow::Owned(id), name: Cow::Borrowed(name), kind }, sink);
     }
 
     fn image_done(&mut self, position: usize, item: &OutputItem<'_>, sink: &mut impl Sink<Self>) {

@@ -3,7 +3,8 @@
 use crate::protocol::codex::request::{Item, Output, Part, Request};
 
 /// Characters of everything in a request that the model reads as text.
-pub(super) fn characters(request: &Request<'_>) -> usize {
+#[must_use]
+pub fn characters(request: &Request<'_>) -> usize {
     let tools = serde_json::to_string(&request.tools).expect("strings and raw JSON always serialise");
     let input: usize = request.input.iter().map(item).sum();
     count(&request.instructions) + count(&tools) + input

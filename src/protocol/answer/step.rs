@@ -11,28 +11,45 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chunk::Envelope;
+use crate::protocol::conversation::CallKind;
 use crate::protocol::text::{RawText, Str};
 
 /// A piece of an item. Texts are escaped, names and ids are not.
 #[derive(Clone, Debug)]
-pub(super) enum Step<'a> {
-    Text { part: usize, text: Cow<'a, str> },
+pub(in crate::protocol) enum Step<'a> {
+    Text {
+        part: usize,
+        text: Cow<'a, str>,
+    },
     TextEnd,
     Refusal(Cow<'a, str>),
-    Reasoning { part: usize, text: Cow<'a, str> },
-    Citation { part: usize, citation: Citation<'a> },
-    CallOpened { id: Cow<'a, str>, name: Cow<'a, str>, envelope: Envelope },
+    Reasoning {
+        part: usize,
+        text: Cow<'a, str>,
+    },
+    Citation {
+        part: usize,
+        citation: Citation<'a>,
+    },
+    /// The name is the backend's.
+    CallOpened {
+        id: Cow<'a, str>,
+        name: Cow<'a, str>,
+        kind: CallKind,
+    },
     CallText(Cow<'a, str>),
     CallClosed,
-    Image { format: Cow<'a, str>, base64: Cow<'a, str> },
+    Image {
+        format: Cow<'a, str>,
+        base64: Cow<'a, str>,
+    },
 }
 
 /// A quotation's place in the text and its source.
 #[derive(Clone, Debug)]
-pub(super) struct Citation<'a> {
-    pub(super) start_index: u64,
-    pub(super) end_index: u64,
+pub(in crate::protocol) struct Citation<'a> {
+    pub(in crate::protocol) start_index: u64,
+    pub(in crate::protocol) end_index: u64,
     url: Cow<'a, str>,
     title: Cow<'a, str>,
 }
@@ -53,7 +70,7 @@ struct CitationWire<'a> {
 
 impl<'a> Citation<'a> {
     /// Reads an annotation; `None` for kinds that Chat doesn't know.
-    pub(super) fn read(raw: &'a RawValue) -> Option<Self> {
+    pub(in crate::protocol) fn read(raw: &'a RawValue) -> Option<Self> {
         let wire: CitationWire<'a> = serde_json::from_str(raw.get()).ok()?;
         let title = wire.title.map_or("", RawText::escaped);
         (wire.kind.as_str() == "url_citation").then(|| Self {
@@ -65,7 +82,7 @@ impl<'a> Citation<'a> {
     }
 
     /// The annotation, for a part that begins after `offset` characters of content.
-    pub(super) fn render(&self, offset: usize) -> String {
+    pub(in crate::protocol) fn render(&self, offset: usize) -> String {
         let shift = |index: u64| index.saturating_add(offset as u64);
         let (start, end) = (shift(self.start_index), shift(self.end_index));
         let (url, title) = (&self.url, &self.title);
@@ -85,14 +102,14 @@ impl<'a> Citation<'a> {
 }
 
 impl Step<'_> {
-    pub(super) fn into_owned(self) -> Step<'static> {
+    pub(in crate::protocol) fn into_owned(self) -> Step<'static> {
         match self {
             Self::Text { part, text } => Step::Text { part, text: own(text) },
             Self::TextEnd => Step::TextEnd,
             Self::Refusal(text) => Step::Refusal(own(text)),
             Self::Reasoning { part, text } => Step::Reasoning { part, text: own(text) },
             Self::Citation { part, citation } => Step::Citation { part, citation: citation.into_owned() },
-            Self::CallOpened { id, name, envelope } => Step::CallOpened { id: own(id), name: own(name), envelope },
+            Self::CallOpened { id, name, kind } => Step::CallOpened { id: own(id), name: own(name), kind },
             Self::CallText(text) => Step::CallText(own(text)),
             Self::CallClosed => Step::CallClosed,
             Self::Image { format, base64 } => Step::Image { format: own(format), base64: own(base64) },
@@ -106,19 +123,19 @@ fn own(text: Cow<'_, str>) -> Cow<'static, str> {
 
 /// Lets one call pass at a time.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(in crate::protocol) struct Gate {
     open: Option<usize>,
     waiting: VecDeque<(usize, Vec<Step<'static>>)>,
 }
 
 impl Gate {
     /// Whether a piece of this item has to wait.
-    pub(super) fn blocks(&self, item: usize) -> bool {
+    pub(in crate::protocol) fn blocks(&self, item: usize) -> bool {
         self.open.is_some_and(|open| open != item)
     }
 
     /// Lets a piece wait behind the others of its item.
-    pub(super) fn hold(&mut self, item: usize, step: Step<'static>) {
+    pub(in crate::protocol) fn hold(&mut self, item: usize, step: Step<'static>) {
         match self.waiting.iter_mut().find(|(waiting, _)| *waiting == item) {
             Some((_, steps)) => steps.push(step),
             None => self.waiting.push_back((item, vec![step])),
@@ -126,7 +143,7 @@ impl Gate {
     }
 
     /// Takes note of a piece that passes.
-    pub(super) fn pass(&mut self, item: usize, step: &Step<'_>) {
+    pub(in crate::protocol) fn pass(&mut self, item: usize, step: &Step<'_>) {
         match step {
             Step::CallOpened { .. } => self.open = Some(item),
             Step::CallClosed => self.open = None,
@@ -135,12 +152,12 @@ impl Gate {
     }
 
     /// The next item that waited and may pass; none while a call is open.
-    pub(super) fn release(&mut self) -> Option<(usize, Vec<Step<'static>>)> {
+    pub(in crate::protocol) fn release(&mut self) -> Option<(usize, Vec<Step<'static>>)> {
         if self.open.is_some() { None } else { self.waiting.pop_front() }
     }
 
     /// The call that is open.
-    pub(super) fn open(&self) -> Option<usize> {
+    pub(in crate::protocol) fn open(&self) -> Option<usize> {
         self.open
     }
 }

@@ -1,0 +1,245 @@
+//! The machine that turns upstream events into pieces of a completion.
+//!
+//! Only text is told: reasoning is dropped, and there are no tools to call. A refusal is text too,
+//! since a completion has no other place for it. An answer that was cut or is damaged ends in an
+//! error, never in a finish reason.
+
+use std::ops::ControlFlow;
+
+use bytes::{Bytes, BytesMut};
+
+use super::chunk::{Chunk, Draft, FinishReason, Template};
+use crate::error::ProxyError;
+use crate::protocol::answer::arrive::Arrival;
+use crate::protocol::answer::identity::Identity;
+use crate::protocol::answer::items::Items;
+use crate::protocol::answer::step::Step;
+use crate::protocol::answer::stop::StopMatcher;
+use crate::protocol::answer::{self, usage};
+use crate::protocol::codex::{ResponseObject, Usage};
+use crate::protocol::text::RawText;
+use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
+
+/// A blank line, escaped.
+const BLANK_LINE: &str = r"\n\n";
+
+/// What the request decides about the form of the answer.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// The model as the client named it: echoed in every chunk.
+    pub model: String,
+    /// `stream_options.include_usage`.
+    pub includes_usage: bool,
+    /// Stop sequences, none empty, at most four.
+    pub stop: Vec<String>,
+    /// Characters of the request, for the estimate of usage that a stop sequence makes necessary.
+    pub prompt_characters: usize,
+}
+
+/// The state of one completion.
+#[derive(Debug)]
+pub struct CompletionReply {
+    shape: Shape,
+    items: Items,
+    stop: StopMatcher,
+    opening: Option<(Identity, Template)>,
+    draft: Draft,
+    /// The item whose text was shown last.
+    shown_item: Option<usize>,
+    characters: usize,
+    reasoning_characters: usize,
+    usage: Option<Usage>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Finished(FinishReason),
+    Failed(ProxyError),
+}
+
+impl CompletionReply {
+    /// A machine for an answer of this shape.
+    #[must_use]
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            stop: StopMatcher::new(&shape.stop),
+            shape,
+            items: Items::default(),
+            opening: None,
+            draft: Draft::default(),
+            shown_item: None,
+            characters: 0,
+            reasoning_characters: 0,
+            usage: None,
+            state: State::Open,
+        }
+    }
+
+    /// Takes id and time from the response that began; the first word on them holds.
+    fn begin(&mut self, response: &ResponseObject<'_>) {
+        if self.opening.is_none() {
+            let identity = Identity::new("cmpl", &self.shape.model, response, &self.items);
+            let template = Template::new(&identity, self.shape.includes_usage);
+            self.opening = Some((identity, template));
+        }
+    }
+
+    fn show(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
+        self.begin(&ResponseObject::default());
+        let before = self.shown_item.replace(item);
+        if before.is_some_and(|before| before != item) {
+            self.flush(sink);
+            // Ours, not the model's: no stop sequence is looked for in it.
+            self.put(BLANK_LINE, sink);
+        }
+        if self.stop.is_idle() {
+            return self.put(text, sink);
+        }
+        match self.stop.push(text) {
+            ControlFlow::Continue(text) => self.put(&text, sink),
+            ControlFlow::Break(text) => {
+                self.put(&text, sink);
+                let usage = usage::estimate(
+                    self.shape.prompt_characters,
+                    usage::tokens(self.characters),
+                    self.reasoning_characters,
+                );
+                self.close(FinishReason::Stop, usage, sink);
+            }
+        }
+    }
+
+    fn put(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+        if !text.is_empty() {
+            self.characters += RawText::from_escaped(text).scalar_count();
+            sink.put(self, &Chunk::Text(text));
+        }
+    }
+
+    /// Shows what was held back for a stop sequence that did not come.
+    fn flush(&mut self, sink: &mut impl Sink<Self>) {
+        let held = self.stop.flush();
+        self.put(&held, sink);
+    }
+
+    /// Ends the answer with the backend's terminal event.
+    fn finish(&mut self, response: &ResponseObject<'_>, reason: FinishReason, sink: &mut impl Sink<Self>) {
+        self.begin(response);
+        self.usage = response.usage;
+        let is_missing = reason == FinishReason::Stop
+            && response.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens)
+            && self.shown_item.is_none();
+        if let Some(damage) = answer::damage(&self.items, is_missing) {
+            return self.fail(damage, sink);
+        }
+        self.flush(sink);
+        self.close(reason, response.usage.unwrap_or_default(), sink);
+    }
+
+    fn close(&mut self, reason: FinishReason, usage: Usage, sink: &mut impl Sink<Self>) {
+        self.state = State::Finished(reason);
+        sink.put(self, &Chunk::Finished(reason));
+        sink.put(self, &Chunk::Usage(usage));
+        sink.put(self, &Chunk::Done);
+    }
+
+    fn fail(&mut self, error: ProxyError, sink: &mut impl Sink<Self>) {
+        sink.put(self, &Chunk::Failed(&error));
+        self.state = State::Failed(error);
+    }
+}
+
+impl Arrival for CompletionReply {
+    fn items(&mut self) -> &mut Items {
+        &mut self.items
+    }
+
+    fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
+        if self.is_finished() {
+            return;
+        }
+        match step {
+            Step::Text { text, .. } | Step::Refusal(text) => self.show(item, &text, sink),
+            Step::TextEnd => self.flush(sink),
+            Step::Reasoning { text, .. } => {
+                self.reasoning_characters += RawText::from_escaped(&text).scalar_count();
+            }
+            Step::Citation { .. }
+            | Step::CallOpened { .. }
+            | Step::CallText(_)
+            | Step::CallClosed
+            | Step::Image { .. } => {}
+        }
+    }
+}
+
+impl Reply for CompletionReply {
+    type Event<'e> = Chunk<'e>;
+
+    const KEEPALIVE: &'static [u8] = b": keepalive\n\n";
+
+    fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {
+        // A completion has no opening: what is sent first is text.
+    }
+
+    fn on_event(&mut self, event: UpstreamEvent<'_>, sink: &mut impl Sink<Self>) {
+        if self.is_finished() {
+            return;
+        }
+        match event {
+            UpstreamEvent::Created(response) => self.begin(&response),
+            UpstreamEvent::Completed(response) => self.finish(&response, FinishReason::Stop, sink),
+            UpstreamEvent::Incomplete(response) => {
+                let is_filtered = response.is_filtered();
+                let reason = if is_filtered { FinishReason::ContentFilter } else { FinishReason::Length };
+                self.finish(&response, reason, sink);
+            }
+            UpstreamEvent::Failed(failure) => self.fail(ProxyError::Upstream(failure), sink),
+            UpstreamEvent::Malformed { .. } => self.items.note_gap(),
+            UpstreamEvent::Other { .. } => {}
+            piece => self.arrive(piece, sink),
+        }
+    }
+
+    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>) {
+        if !self.is_finished() {
+            self.fail(cut.unwrap_or(ProxyError::Truncated { cause: None }), sink);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(self.state, State::Open)
+    }
+
+    fn encode(&self, event: &Chunk<'_>, wire: &mut BytesMut) {
+        match (&self.opening, event) {
+            (Some((_, template)), event) => template.encode(event, wire),
+            (None, Chunk::Failed(error)) => sse::frame(&openai_error::frame(error), wire),
+            (None, _) => {}
+        }
+    }
+
+    fn absorb(&mut self, event: &Chunk<'_>) {
+        self.draft.absorb(event);
+    }
+
+    fn document(self) -> Result<Bytes, ProxyError> {
+        match (self.state, self.opening) {
+            (State::Failed(error), _) => Err(error),
+            (State::Finished(_), Some((identity, _))) => Ok(self.draft.render(&identity)),
+            (State::Finished(_) | State::Open, _) => Err(ProxyError::Truncated { cause: None }),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let outcome = match &self.state {
+            State::Open => String::new(),
+            State::Finished(FinishReason::Stop) => "completed".to_owned(),
+            State::Finished(FinishReason::Length | FinishReason::ContentFilter) => "incomplete".to_owned(),
+            State::Failed(error) => openai_error::code(error),
+        };
+        Summary { usage: self.usage, outcome }
+    }
+}

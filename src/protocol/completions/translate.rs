@@ -1,0 +1,73 @@
+//! From a text completion to the backend's request: a pure function, or the prompt cache is lost.
+
+use std::borrow::Cow;
+
+use super::Options;
+use super::reply::Shape;
+use super::request::CompletionRequest;
+use crate::error::ProxyError;
+use crate::protocol::codex;
+use crate::protocol::codex::request::{Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
+use crate::protocol::conversation::{cache, extent};
+use crate::protocol::model::Choice;
+use crate::protocol::{Context, Mode};
+
+/// What a request came to.
+#[derive(Debug)]
+pub struct Translation<'a> {
+    /// What goes upstream.
+    pub upstream: codex::Request<'a>,
+    /// What the client wants back.
+    pub mode: Mode,
+    /// What the way back has to know.
+    pub shape: Shape,
+}
+
+/// Turns a request into the upstream's form.
+///
+/// # Errors
+/// When it names no model.
+pub fn translate<'a>(
+    request: CompletionRequest<'a>,
+    context: &mut Context<'_>,
+    options: &Options,
+) -> Result<Translation<'a>, ProxyError> {
+    let name = context.model_name(request.model.as_deref())?;
+    let choice = context.models.resolve(&name);
+    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+    let reasoning = reasoning(&choice, context);
+    let said = vec![Part::InputText(request.prompt.clone())];
+    let mut upstream = codex::Request {
+        model: Cow::Owned(choice.slug),
+        instructions: Cow::Owned(options.default_instructions.clone()),
+        input: vec![Item::Message { role: Role::User, content: said }],
+        tools: Vec::new(),
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
+        reasoning,
+        text: None,
+        service_tier: choice.is_fast.then_some(ServiceTier::Priority),
+        prompt_cache_key: Cow::Borrowed(""),
+    };
+    upstream.prompt_cache_key =
+        cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &request.prompt);
+    let shape = Shape {
+        model: name,
+        includes_usage: request.includes_usage,
+        prompt_characters: if request.stop.is_empty() { 0 } else { extent::characters(&upstream) },
+        stop: request.stop,
+    };
+    Ok(Translation { upstream, mode: request.mode, shape })
+}
+
+/// The effort of the model's name: a completion has no member for it.
+fn reasoning(choice: &Choice, context: &mut Context<'_>) -> Reasoning<'static> {
+    let effort = choice.effort.map(|asked| {
+        let given = context.models.clamp(&choice.slug, asked);
+        if given != asked {
+            context.warnings.note("clamped:reasoning_effort");
+        }
+        given
+    });
+    Reasoning { effort, summary: Some(Cow::Borrowed("auto")) }
+}

@@ -1,0 +1,77 @@
+//! How deep a request may nest.
+//!
+//! Members that nobody reads are carried or skipped without recursion, whatever their depth; those
+//! that are read go through parsers that recurse. One limit for all of them, held before any
+//! dialect looks at a body, keeps every stack safe: ours, and those of whoever is sent the member.
+
+use crate::error::{ProxyError, Refusal};
+
+/// Far beyond what schemas and arguments need.
+const DEEPEST: usize = 256;
+
+/// Refuses a body that nests too deep. Says nothing about what is no JSON.
+pub(super) fn check(body: &[u8]) -> Result<(), ProxyError> {
+    let (mut depth, mut rest) = (0_usize, body);
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => rest = after_string(after),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return Err(Refusal::body(format!("the request body nests deeper than {DEEPEST} levels")));
+        }
+    }
+    Ok(())
+}
+
+/// What follows the closing quote; nothing where there is none.
+fn after_string(mut text: &[u8]) -> &[u8] {
+    while let Some(end) = memchr::memchr2(b'"', b'\\', text) {
+        let is_escape = text.get(end) == Some(&b'\\');
+        text = text.get(end + 1 + usize::from(is_escape)..).unwrap_or_default();
+        if !is_escape {
+            return text;
+        }
+    }
+    &[]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEEPEST, check};
+
+    fn nested(levels: usize) -> String {
+        format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn the_limit_itself_is_allowed() {
+        assert!(check(nested(DEEPEST).as_bytes()).is_ok());
+        assert!(check(nested(DEEPEST + 1).as_bytes()).is_err());
+        assert!(check("{\"a\":".repeat(DEEPEST + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn breadth_is_no_depth() {
+        let wide = vec!["{\"a\":[1]}"; 10_000].join(",");
+        assert!(check(format!("[{wide}]").as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn brackets_in_strings_do_not_count() {
+        let text = format!(r#"{{"a\"{0}":"{0}\\","b":"{0}"}}"#, "[".repeat(DEEPEST + 1));
+        assert!(check(text.as_bytes()).is_ok());
+        let after = format!(r#"["\\",{}]"#, nested(DEEPEST));
+        assert!(check(after.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_no_json_is_not_judged() {
+        for text in ["", "\"", "\"\\", "]]]]", "\"abc\\\""] {
+            assert!(check(text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Who is let in: no web page, no rebinding name, nobody without a key where keys are set.
+
+use serde_json::json;
+
+use crate::fake::FakeUpstream;
+use crate::wire::Ask;
+use crate::{Bench, chat, signed_in};
+
+const KEY: &str = "sk-local-1";
+
+async fn keyed() -> Bench {
+    Bench::answering(|launch| launch.setting("api_keys", &format!("{KEY},sk-local-2"))).await
+}
+
+#[tokio::test]
+async fn a_web_page_reaches_nothing() {
+    let bench = Bench::answering(|launch| launch).await;
+    let ask = Ask::chat(&chat());
+    let page = "https://evil.invalid";
+    let refused = [
+        (ask.clone().header("origin", page), 403, "foreign_origin"),
+        (ask.clone().header("origin", "null"), 403, "foreign_origin"),
+        (ask.clone().header("origin", "http://localhost:3000"), 403, "foreign_origin"),
+        (ask.clone().header("host", "rebound.invalid"), 403, "foreign_host"),
+        (
+            ask.clone().header("host", "rebound.invalid:80").header("origin", "http://rebound.invalid"),
+            403,
+            "foreign_host",
+        ),
+        (ask.clone().header("content-type", "text/plain"), 415, "unsupported_content_type"),
+        (ask.clone().without("content-type"), 415, "unsupported_content_type"),
+        (
+            Ask::raw("/v1/chat/completions", "model=gpt-5.5&messages=hi")
+                .header("content-type", "application/x-www-form-urlencoded"),
+            415,
+            "unsupported_content_type",
+        ),
+        (ask.clone().header("content-type", "multipart/form-data; boundary=x"), 415, "unsupported_content_type"),
+        (Ask::get("/v1/models").header("origin", page), 403, "foreign_origin"),
+        (Ask::get("/health").header("host", "rebound.invalid"), 403, "foreign_host"),
+        (Ask::new("OPTIONS", "/v1/chat/completions").header("origin", page), 403, "foreign_origin"),
+    ];
+    for (ask, status, code) in refused {
+        let answer = ask.send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.error()["code"].as_str()), (status, Some(code)), "{}", answer.text());
+        assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
+    }
+    assert_eq!(bench.asked(), 0);
+    assert_eq!(ask.send(&bench.proxy).await.status, 200, "the door is not simply shut");
+}
+
+#[tokio::test]
+async fn our_own_page_and_allowed_names_are_let_in() {
+    let bench = Bench::answering(|launch| {
+        launch.setting("allowed_hosts", "proxy.home.arpa").setting("allowed_origins", "app://notes")
+    })
+    .await;
+    let own = format!("http://{}", bench.proxy.authority());
+    for ask in [
+        Ask::chat(&chat()).header("origin", &own),
+        Ask::chat(&chat()).header("origin", "app://notes"),
+        Ask::chat(&chat()).header("host", "proxy.home.arpa:8787"),
+        Ask::chat(&chat()).header("content-type", "application/json; charset=utf-8"),
+        Ask::chat(&chat()).header("authorization", "Bearer anything"),
+    ] {
+        assert_eq!(ask.send(&bench.proxy).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_required_where_keys_are_set() {
+    let bench = keyed().await;
+    for ask in [
+        Ask::chat(&chat()),
+        Ask::get("/v1/models"),
+        Ask::get("/unknown"),
+        Ask::chat(&chat()).header("authorization", "Bearer sk-local-3"),
+        Ask::chat(&chat()).header("authorization", &format!("Basic {KEY}")),
+        Ask::chat(&chat()).header("x-api-key", ""),
+        Ask::chat(&chat()).header("api-key", "sk-local-"),
+    ] {
+        let answer = ask.send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.error()["code"].as_str()), (401, Some("invalid_api_key")));
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+    assert_eq!(bench.asked(), 0);
+    assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200);
+    assert_eq!(Ask::get("/ready").send(&bench.proxy).await.status, 200);
+}
+
+#[tokio::test]
+async fn each_header_may_carry_the_key_and_opens_any_host_name() {
+    let bench = keyed().await;
+    let bearer = format!("Bearer {KEY}");
+    for (name, value) in [("authorization", &*bearer), ("x-api-key", KEY), ("api-key", "sk-local-2")] {
+        let ask = Ask::chat(&chat()).header(name, value);
+        assert_eq!(ask.clone().send(&bench.proxy).await.status, 200, "{name}");
+        let ask = ask.header("host", "host.docker.internal:8787");
+        assert_eq!(ask.clone().send(&bench.proxy).await.status, 200, "{name}");
+        let answer = ask.header("origin", "https://evil.invalid").send(&bench.proxy).await;
+        assert_eq!(answer.status, 403, "a key does not excuse a web page");
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_signs_in_with_is_never_forwarded() {
+    let bench = keyed().await;
+    let ask = Ask::chat(&chat()).header("authorization", &format!("Bearer {KEY}")).header("x-api-key", KEY);
+    let ask =
+        ask.header("api-key", KEY).header("cookie", "c=client-cookie").header("chatgpt-account-id", "client-account");
+    assert_eq!(ask.send(&bench.proxy).await.status, 200);
+    let sent = bench.upstream.requests("/responses").remove(0);
+    assert_eq!(sent.header("authorization"), "Bearer at_secret");
+    assert_eq!(sent.header("chatgpt-account-id"), "acct-1");
+    let told = format!("{:?} {}", sent.headers, String::from_utf8(sent.body).unwrap());
+    for secret in [KEY, "client-cookie", "client-account"] {
+        assert!(!told.contains(secret), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn the_upstream_token_does_not_follow_a_redirect() {
+    let bench = Bench::new().await;
+    let elsewhere = FakeUpstream::start().await;
+    let target = format!("{}/responses", elsewhere.url());
+    for status in [301, 302, 307, 308] {
+        bench.upstream.on("/responses", crate::Script::answer(status, &[("location", &target)], ""));
+    }
+    for _ in 0..4 {
+        let answer = Ask::chat(&chat()).send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.error()["type"].as_str()), (502, Some("upstream_error")));
+    }
+    assert_eq!(bench.asked(), 4);
+    assert_eq!(elsewhere.requests("").len(), 0);
+}
+
+#[tokio::test]
+async fn the_upstream_token_does_not_follow_a_workspace_to_a_foreign_host() {
+    let upstream = FakeUpstream::start().await;
+    let accounts = json!({"accounts": [{"id": "acct-1", "workspace_backend_origin": "https://elsewhere.invalid"}]});
+    upstream.on("/backend-api/wham/accounts/check", crate::Script::json(200, &accounts.to_string()));
+    upstream.on("/responses", crate::Script::events(&crate::WHOLE));
+    let proxy = signed_in(&upstream).start();
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+    assert_eq!(upstream.requests("/responses").len(), 1, "the default address serves instead");
+    proxy.says("workspace routing could not be found out", crate::SECOND).await;
+}
+
+#[tokio::test]
+async fn a_foreign_backend_needs_a_setting_that_says_so() {
+    let upstream = FakeUpstream::start().await;
+    let relay = signed_in(&upstream).setting("upstream.url", "https://relay.invalid/codex").run();
+    assert_eq!(relay.status.code(), Some(2));
+    let told = String::from_utf8(relay.stderr).unwrap();
+    assert!(told.contains("relay.invalid") && told.contains("upstream.trust_host"), "{told}");
+}

@@ -1,0 +1,181 @@
+//! Nothing that is private is ever logged: a whole session, with a mark in every secret.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use codex_proxy::auth::{Credential, Grant};
+use codex_proxy::clock::{Clock as _, SystemClock};
+use codex_proxy::secret::Secret;
+use serde_json::json;
+
+use crate::authority::{FakeAuthority, Scripted};
+use crate::clock::ManualClock;
+use crate::fake::{FakeUpstream, Script};
+use crate::proxy::{Launch, TestProxy};
+use crate::wire::Ask;
+use crate::{BEGUN, CREATED, SECOND, WHOLE, begun, chat, signed_out, store, with};
+
+/// Part of every secret of the session.
+const MARK: &str = "canary";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const KEY: &str = "sk-canary-key";
+const PROMPT: &str = "canary prompt";
+
+/// A token with the mark in its payload, where it is encoded, and behind it, where it is not.
+fn token(serial: u32, end: SystemTime) -> Secret {
+    use base64::Engine as _;
+    let claims = json!({
+        "exp": end.duration_since(UNIX_EPOCH).unwrap().as_secs(),
+        "email": "canary@example.com",
+        "serial": serial,
+        "https://api.openai.com/auth": {"chatgpt_account_id": "acct-canary", "chatgpt_plan_type": "plus"},
+    });
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
+    Secret::new(format!("canary-head.{payload}.canary-signature-{serial}"))
+}
+
+fn grant(serial: u32, end: SystemTime) -> Grant {
+    Grant {
+        id_token: Some(token(serial, end)),
+        access_token: Some(token(serial + 1, end)),
+        refresh_token: Some(Secret::new(format!("rt_canary_{serial}"))),
+    }
+}
+
+fn granted(serial: u32) -> Scripted {
+    let grant = grant(serial, SystemClock.now() + DAY);
+    let text = |secret: Option<Secret>| secret.map(|secret| secret.expose().to_owned());
+    Scripted::Grant(json!({
+        "id_token": text(grant.id_token), "access_token": text(grant.access_token),
+        "refresh_token": text(grant.refresh_token),
+    }))
+}
+
+struct Session {
+    upstream: FakeUpstream,
+    proxy: TestProxy,
+}
+
+impl Session {
+    async fn chat(&self, scripts: impl IntoIterator<Item = Script>) -> u16 {
+        self.upstream.clear("/responses");
+        for script in scripts {
+            self.upstream.on("/responses", script);
+        }
+        let request = with(chat(), "messages", json!([{"role": "user", "content": PROMPT}]));
+        self.ask(Ask::chat(&request)).await;
+        self.ask(Ask::chat(&with(request, "stream", json!(true)))).await
+    }
+
+    async fn ask(&self, ask: Ask) -> u16 {
+        ask.header("authorization", &format!("Bearer {KEY}")).send(&self.proxy).await.status
+    }
+
+    /// Every way to go right and wrong that the log has words for.
+    async fn play(&self) {
+        let refused = |status, body: &str| Script::json(status, body);
+        let message = format!(r#"{{"error":{{"message":"bad: {PROMPT}","code":null}}}}"#);
+        let failed = format!(
+            r#"{{"type":"response.failed","response":{{"error":{{"code":"invalid_prompt","message":"{PROMPT}"}}}}}}"#
+        );
+        assert_eq!(self.chat([Script::events(&WHOLE)]).await, 200);
+        assert_eq!(self.chat([refused(401, &message), Script::events(&WHOLE)]).await, 200);
+        for status in [400, 403, 404, 429, 500, 503] {
+            self.chat([refused(status, &message)]).await;
+        }
+        self.chat([Script::answer(403, &[("content-type", "text/html")], &format!("<html>{PROMPT}</html>"))]).await;
+        self.chat([Script::answer(500, &[], PROMPT)]).await;
+        self.chat([refused(400, &format!(r#"{{"detail":"Unsupported parameter: {PROMPT}"}}"#))]).await;
+        self.chat([begun(&[CREATED]).event(&failed).end()]).await;
+        self.chat([begun(&BEGUN).event(&failed).end()]).await;
+        self.chat([begun(&BEGUN).event(&format!("{{{PROMPT}")).cut()]).await;
+        self.bad_requests().await;
+    }
+
+    async fn bad_requests(&self) {
+        for body in [
+            format!("{{\"messages\": {PROMPT}"),
+            json!({"model": PROMPT, "messages": PROMPT}).to_string(),
+            json!({"model": "m", "messages": [{"role": PROMPT, "content": PROMPT}]}).to_string(),
+            json!({"model": "m", "messages": [{"role": "user", "content": [{"type": PROMPT}]}]}).to_string(),
+            with(chat(), "stop", json!([PROMPT, 5])).to_string(),
+            with(chat(), "tools", json!([{"type": "function", "function": {"name": [PROMPT]}}])).to_string(),
+        ] {
+            let status = self.ask(Ask::raw("/v1/chat/completions", body.clone())).await;
+            assert_eq!(status, 400, "{body}");
+        }
+        let wrong = Ask::chat(&chat()).header("x-api-key", "sk-canary-wrong").send(&self.proxy).await;
+        assert_eq!(wrong.status, 401);
+    }
+}
+
+async fn session(format: &str, end: SystemTime, answer: Scripted) -> (Launch, Session) {
+    let upstream = FakeUpstream::start().await;
+    let issuer = FakeAuthority::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
+    issuer.script([answer]);
+    let credential = Credential::granted(grant(1, end), SystemClock.now() - Duration::from_secs(60)).unwrap();
+    let launch = signed_out(&upstream)
+        .setting("auth.url", &issuer.address)
+        .setting("api_keys", KEY)
+        .setting("log.format", format)
+        .setting("upstream.max_retries", "1")
+        .file("credentials.json", &store(&credential))
+        .argument("-vv");
+    let proxy = launch.start();
+    (launch, Session { upstream, proxy })
+}
+
+fn assert_unmarked(text: &str) {
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    // A text has three forms in Base64, by where it begins.
+    let forms = ["", "x", "xx"].map(|before| {
+        let form = encoded.encode(format!("{before}{MARK}"));
+        form.get(before.len().next_multiple_of(2) + 1..form.len() - 2).unwrap().to_owned()
+    });
+    for line in text.lines() {
+        let is_marked = line.to_lowercase().contains(MARK) || forms.iter().any(|form| line.contains(form));
+        assert!(!is_marked, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_leaves_nothing_private_in_the_log() {
+    for format in ["text", "json"] {
+        let (_launch, session) = session(format, SystemClock.now() + DAY, granted(3)).await;
+        session.play().await;
+        session.proxy.says("the access token was renewed", SECOND).await;
+        let log = session.proxy.log();
+        assert!(log.lines().count() > 40 && log.contains("request ended"), "{log}");
+        assert_unmarked(&log);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_leaves_nothing_private_in_the_log() {
+    for format in ["text", "json"] {
+        for (refusal, status) in [(400, 503), (401, 401), (500, 503)] {
+            let body = json!({"error": {"code": "Canary-1", "message": "rt_canary_1 of canary@example.com"}});
+            let (_launch, session) = session(format, SystemClock.now() - DAY, Scripted::Answer(refusal, body)).await;
+            assert_eq!(session.chat([Script::events(&WHOLE)]).await, status);
+            session.proxy.says("the access token could not be renewed", SECOND).await;
+            assert_unmarked(&session.proxy.log());
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_and_settings_show_no_token_and_no_key() {
+    let (launch, session) = session("text", SystemClock.now() + DAY, granted(3)).await;
+    for arguments in
+        [&["-vv", "status"][..], &["-vv", "status", "--json"], &["-vv", "config", "show"], &["-vv", "config", "check"]]
+    {
+        let command = launch.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.run()).await.unwrap();
+        let told = String::from_utf8(output.stdout).unwrap() + std::str::from_utf8(&output.stderr).unwrap();
+        for secret in [KEY, "canary-head", "canary-signature", "rt_canary"] {
+            assert!(!told.contains(secret), "{arguments:?}: {told}");
+        }
+    }
+    drop(session);
+}

@@ -1,0 +1,271 @@
+//! The login under the daemon: missing, expired, refused, shared by two processes, killed half way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_proxy::auth::Document;
+use codex_proxy::clock::{Clock as _, SystemClock};
+use serde_json::json;
+
+use crate::authority::{FakeAuthority, Scripted};
+use crate::clock::ManualClock;
+use crate::fake::{FakeUpstream, Script};
+use crate::proxy::Launch;
+use crate::wire::{Answer, Ask};
+use crate::{SECOND, WHOLE, chat, signed_out, store};
+
+const AGO: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
+
+/// A backend that answers, and the issuer of its tokens.
+struct Services {
+    upstream: FakeUpstream,
+    issuer: FakeAuthority,
+}
+
+impl Services {
+    async fn new() -> Self {
+        let upstream = FakeUpstream::start().await;
+        let issuer = FakeAuthority::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
+        Self { upstream, issuer }
+    }
+
+    fn launch(&self) -> Launch {
+        signed_out(&self.upstream).setting("auth.url", &self.issuer.address)
+    }
+
+    /// A home whose access token has ended.
+    fn expired(&self) -> Launch {
+        let credential = self.issuer.credential_ending("acct-1", SystemClock.now() - AGO);
+        self.launch().file("credentials.json", &store(&credential))
+    }
+
+    /// A home whose access token looks good.
+    fn fresh(&self) -> Launch {
+        self.launch().file("credentials.json", &store(&self.issuer.credential("acct-1", DAY)))
+    }
+
+    /// The access tokens that requests for a model came with.
+    fn tokens(&self) -> Vec<String> {
+        let sent = self.upstream.requests("/responses");
+        sent.iter().map(|sent| sent.header("authorization").to_owned()).collect()
+    }
+}
+
+fn stored(launch: &Launch) -> Document {
+    let text = std::fs::read(launch.home().join("credentials.json")).unwrap();
+    Document::parse(&text).expect("the store is whole")
+}
+
+fn stored_refresh_token(launch: &Launch) -> String {
+    let credential = stored(launch).get("acct-1").unwrap().unwrap();
+    credential.refresh_token.unwrap().expose().to_owned()
+}
+
+fn assert_signed_out(answer: &Answer, code: &str) {
+    let error = answer.error();
+    assert_eq!((answer.status, error["type"].as_str()), (401, Some("authentication_error")), "{error}");
+    assert_eq!(error["code"], code);
+    assert!(error["message"].as_str().unwrap().contains("`codex-proxy login`"), "{error}");
+}
+
+#[tokio::test]
+async fn without_a_login_every_answer_says_what_to_do() {
+    let services = Services::new().await;
+    let proxy = services.launch().start();
+    assert_signed_out(&Ask::chat(&chat()).send(&proxy).await, "not_signed_in");
+    let ready = Ask::get("/ready").send(&proxy).await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.json()["reason"].as_str().unwrap().contains("codex-proxy login"), "{}", ready.text());
+    assert_eq!(Ask::get("/health").send(&proxy).await.status, 200);
+    assert_eq!(Ask::get("/v1/models").send(&proxy).await.status, 200);
+    assert_eq!(services.upstream.requests("").len(), 0);
+    assert!(proxy.log().contains("codex-proxy login"), "{}", proxy.log());
+}
+
+#[tokio::test]
+async fn somebody_who_signs_in_meanwhile_is_served() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    let launch = services.launch();
+    let proxy = launch.start();
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 401);
+    let _ = launch.file("credentials.json", &store(&services.issuer.credential("acct-1", DAY)));
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_hundred_requests_share_one_refresh() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    let launch = services.expired();
+    services.issuer.shut();
+    let proxy = launch.start();
+    let mut sent = Vec::new();
+    for _ in 0..100 {
+        sent.push(Ask::chat(&chat()).fire(&proxy).await);
+    }
+    services.issuer.arrived(1).await;
+    services.issuer.open();
+    for sent in sent {
+        assert_eq!(sent.open().await.status, 200);
+    }
+    assert_eq!(services.issuer.calls().len(), 1);
+    let tokens = services.tokens();
+    assert!(tokens.len() == 100 && tokens.iter().all(|token| *token == tokens[0]));
+    assert_eq!(stored_refresh_token(&launch), services.issuer.newest_refresh_token());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_recovered_once() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::json(401, REFUSED));
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    let proxy = services.fresh().start();
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+    assert_eq!(services.issuer.calls().len(), 1);
+    let tokens = services.tokens();
+    assert!(tokens.len() == 2 && tokens[0] != tokens[1]);
+
+    services.upstream.replace("/responses", Script::json(401, REFUSED));
+    let answer = Ask::chat(&chat()).send(&proxy).await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
+    assert!(services.issuer.calls().len() <= 2, "a backend that refuses everything does not spend tokens");
+}
+
+#[tokio::test]
+async fn a_recovery_that_fails_is_told() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::json(401, REFUSED));
+    let ended = json!({"error": {"code": "refresh_token_invalidated", "message": "gone"}});
+    services.issuer.script([Scripted::Answer(401, ended)]);
+    let launch = services.fresh();
+    let proxy = launch.start();
+    assert_signed_out(&Ask::chat(&chat()).send(&proxy).await, "sign_in_ended");
+    assert_signed_out(&Ask::chat(&chat()).send(&proxy).await, "sign_in_ended");
+    assert_eq!(services.issuer.calls().len(), 1, "a dead refresh token is not tried again");
+    assert!(stored(&launch).active().is_some(), "nothing is thrown away");
+}
+
+#[tokio::test]
+async fn trouble_at_the_issuer_passes_and_says_when_to_come_back() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    services.issuer.script([Scripted::Answer(503, json!({}))]);
+    let proxy = services.expired().start();
+    // The daemon itself may have asked first, for the models.
+    let answer = Ask::chat(&chat()).send(&proxy).await;
+    assert_eq!((answer.status, answer.error()["code"].as_str()), (503, Some("sign_in_unavailable")));
+    assert_eq!(Ask::get("/ready").send(&proxy).await.status, 503);
+    let again = async {
+        while Ask::chat(&chat()).send(&proxy).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(5 * SECOND, again).await.expect("it recovers by itself");
+}
+
+#[tokio::test]
+async fn two_daemons_on_one_store_never_spend_a_token_twice() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    let launch = services.expired();
+    services.issuer.shut();
+    let (one, other) = (launch.start(), launch.start());
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        sent.push(Ask::chat(&chat()).fire(&one).await);
+        sent.push(Ask::chat(&chat()).fire(&other).await);
+    }
+    services.issuer.arrived(1).await;
+    services.issuer.open();
+    for sent in sent {
+        assert_eq!(sent.open().await.status, 200);
+    }
+    assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (1, 0));
+
+    // Both are refused the same token at the same time.
+    let asked = services.tokens().len();
+    services.upstream.replace("/responses", Script::json(401, REFUSED));
+    services.upstream.on("/responses", Script::json(401, REFUSED));
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    services.issuer.shut();
+    let sent = [Ask::chat(&chat()).fire(&one).await, Ask::chat(&chat()).fire(&other).await];
+    services.upstream.received("/responses", asked + 2).await;
+    services.issuer.open();
+    for sent in sent {
+        assert_eq!(sent.open().await.status, 200);
+    }
+    assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (2, 0));
+    assert_eq!(stored_refresh_token(&launch), services.issuer.newest_refresh_token());
+}
+
+#[tokio::test]
+async fn a_daemon_killed_before_the_issuer_answers_leaves_a_whole_store() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    let launch = services.expired();
+    services.issuer.shut();
+    let mut proxy = launch.start();
+    let _sent = Ask::chat(&chat()).fire(&proxy).await;
+    services.issuer.arrived(1).await;
+    proxy.signal("KILL");
+    proxy.ended().await;
+    services.issuer.open();
+    assert_eq!(stored_refresh_token(&launch), "rt_1");
+    // The issuer has taken the token; nobody can undo that, but it is said.
+    let next = launch.start();
+    assert_signed_out(&Ask::chat(&chat()).send(&next).await, "sign_in_ended");
+}
+
+#[tokio::test]
+async fn a_daemon_killed_around_the_write_leaves_a_whole_store() {
+    for delay in [0, 300, 600, 1000, 1500, 2500, 5000, 20_000].map(Duration::from_micros) {
+        let services = Services::new().await;
+        services.upstream.on("/responses", Script::events(&WHOLE));
+        let launch = services.expired();
+        services.issuer.shut();
+        let mut proxy = launch.start();
+        let _sent = Ask::chat(&chat()).fire(&proxy).await;
+        services.issuer.arrived(1).await;
+        services.issuer.open();
+        tokio::time::sleep(delay).await;
+        proxy.signal("KILL");
+        proxy.ended().await;
+        let is_renewed = stored_refresh_token(&launch) == services.issuer.newest_refresh_token();
+        let next = launch.start();
+        let answer = Ask::chat(&chat()).send(&next).await;
+        if is_renewed {
+            assert_eq!(answer.status, 200, "{delay:?}: {}", answer.text());
+        } else {
+            assert_signed_out(&answer, "sign_in_ended");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_under_way_is_finished_before_the_daemon_ends() {
+    let services = Services::new().await;
+    let launch = services.expired().setting("timing.drain", "50ms");
+    services.issuer.shut();
+    let mut proxy = launch.start();
+    let sent = Ask::chat(&chat()).fire(&proxy).await;
+    services.issuer.arrived(1).await;
+    proxy.signal("TERM");
+    assert_eq!(sent.open().await.status, 503);
+    services.issuer.open();
+    assert_eq!(proxy.ended().await, Some(0));
+    assert_eq!(stored_refresh_token(&launch), services.issuer.newest_refresh_token());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_is_told_and_left_alone() {
+    let services = Services::new().await;
+    let launch = services.launch().file("credentials.json", "{\"version\":1,\"accou");
+    let proxy = launch.start();
+    let answer = Ask::chat(&chat()).send(&proxy).await;
+    assert_eq!((answer.status, answer.error()["code"].as_str()), (401, Some("credential_store_unusable")));
+    assert!(answer.error()["message"].as_str().unwrap().contains("move the file away"), "{}", answer.text());
+    assert_eq!(std::fs::read_to_string(launch.home().join("credentials.json")).unwrap(), "{\"version\":1,\"accou");
+}

@@ -1,0 +1,266 @@
+//! An HTTP client that sends exactly what it is told, and shows exactly what came back.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::proxy::TestProxy;
+
+/// Longer than any answer takes.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A request.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    length: Length,
+}
+
+/// How the body's length is told.
+#[derive(Clone, Copy)]
+enum Length {
+    Counted,
+    Chunked,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// An answer whose head has come. Dropping it hangs up.
+pub(crate) struct Open {
+    stream: TcpStream,
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// The body so far, as it was sent.
+    received: Vec<u8>,
+}
+
+/// A request that was sent, and whose answer has not begun. Dropping it hangs up.
+pub(crate) struct Sent(TcpStream);
+
+impl Ask {
+    pub(crate) fn new(method: &str, target: &str) -> Self {
+        let (method, target) = (method.to_owned(), target.to_owned());
+        Self { method, target, headers: Vec::new(), body: Vec::new(), length: Length::Counted }
+    }
+
+    pub(crate) fn get(target: &str) -> Self {
+        Self::new("GET", target)
+    }
+
+    /// A JSON body.
+    pub(crate) fn post(target: &str, body: &Value) -> Self {
+        Self::raw(target, body.to_string())
+    }
+
+    /// A body that is said to be JSON.
+    pub(crate) fn raw(target: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..Self::new("POST", target) }.header("content-type", "application/json")
+    }
+
+    /// A chat request.
+    pub(crate) fn chat(body: &Value) -> Self {
+        Self::post("/v1/chat/completions", body)
+    }
+
+    /// Sets a header, in the place of one of that name.
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        let mut without = self.without(name);
+        without.headers.push((name.to_owned(), value.to_owned()));
+        without
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(own, _)| own != name);
+        self
+    }
+
+    /// Sends the body in chunks.
+    pub(crate) fn chunked(self) -> Self {
+        Self { length: Length::Chunked, ..self }
+    }
+
+    fn head(&self, proxy: &TestProxy) -> String {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        let is_named = self.headers.iter().any(|(name, _)| name == "host");
+        let host = (!is_named).then(|| ("host".to_owned(), proxy.authority().to_owned()));
+        for (name, value) in host.iter().chain(&self.headers) {
+            write!(head, "{name}: {value}\r\n").unwrap();
+        }
+        match self.length {
+            Length::Counted if self.body.is_empty() => {}
+            Length::Counted => write!(head, "content-length: {}\r\n", self.body.len()).unwrap(),
+            Length::Chunked => head += "transfer-encoding: chunked\r\n",
+        }
+        head + "connection: close\r\n\r\n"
+    }
+
+    fn wire(&self, proxy: &TestProxy) -> Vec<u8> {
+        let mut wire = self.head(proxy).into_bytes();
+        match self.length {
+            Length::Counted => wire.extend_from_slice(&self.body),
+            Length::Chunked => {
+                for chunk in self.body.chunks(1000) {
+                    wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    wire.extend_from_slice(chunk);
+                    wire.extend_from_slice(b"\r\n");
+                }
+                wire.extend_from_slice(b"0\r\n\r\n");
+            }
+        }
+        wire
+    }
+
+    /// Sends it without waiting for anything.
+    pub(crate) async fn fire(&self, proxy: &TestProxy) -> Sent {
+        let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
+        stream.write_all(&self.wire(proxy)).await.unwrap();
+        Sent(stream)
+    }
+
+    /// Sends it and waits for the head of the answer.
+    pub(crate) async fn open(&self, proxy: &TestProxy) -> Open {
+        self.fire(proxy).await.open().await
+    }
+
+    /// Sends it and waits for the whole answer, which has to end properly.
+    pub(crate) async fn send(&self, proxy: &TestProxy) -> Answer {
+        let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
+        let wire = self.wire(proxy);
+        let (mut reader, mut writer) = stream.split();
+        let mut received = Vec::new();
+        let read = async {
+            // A reset after the answer is the end of the connection, too.
+            let _ = reader.read_to_end(&mut received).await;
+        };
+        // A server that has refused the request need not read it to its end.
+        let exchange = async { tokio::join!(writer.write_all(&wire), read) };
+        timeout(PATIENCE, exchange).await.expect("the answer comes in time").0.ok();
+        let Some((status, headers, body)) = split_head(&received) else { panic!("no answer: {received:?}") };
+        let body = decode(&headers, body).expect("the answer ends properly");
+        Answer { status, headers, body }
+    }
+}
+
+impl Sent {
+    /// Waits for the head of the answer.
+    pub(crate) async fn open(self) -> Open {
+        let mut stream = self.0;
+        let mut received = Vec::new();
+        loop {
+            if let Some((status, headers, body)) = split_head(&received) {
+                let received = body.to_vec();
+                return Open { stream, status, headers, received };
+            }
+            assert_ne!(more(&mut stream, &mut received).await, 0, "the connection ends without an answer");
+        }
+    }
+}
+
+impl Open {
+    /// Reads until a text has come.
+    pub(crate) async fn until(&mut self, text: &str) {
+        while !self.so_far().contains(text) {
+            assert_ne!(more(&mut self.stream, &mut self.received).await, 0, "cut before {text}: {}", self.so_far());
+        }
+    }
+
+    /// The rest of the answer, which has to end properly.
+    pub(crate) async fn rest(mut self) -> Answer {
+        while more(&mut self.stream, &mut self.received).await > 0 {}
+        let body = decode(&self.headers, &self.received).expect("the answer ends properly");
+        Answer { status: self.status, headers: self.headers, body }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.received).into_owned()
+    }
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    /// A header; empty when it is missing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The error object, which has all four members, and a request id beside it.
+    pub(crate) fn error(&self) -> Value {
+        let error = self.json()["error"].clone();
+        let members: Vec<_> = error.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(members, ["code", "message", "param", "type"], "{}", self.text());
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
+        assert_eq!(self.header("content-type"), "application/json");
+        assert!(self.header("x-request-id").starts_with("req_"), "{:?}", self.headers);
+        error
+    }
+
+    /// The `data` of each frame of a stream.
+    pub(crate) fn frames(&self) -> Vec<Value> {
+        let blocks = self.text().split_terminator("\n\n").filter(|block| !block.starts_with(':'));
+        let data = blocks.map(|block| block.strip_prefix("data: ").unwrap_or_else(|| panic!("no frame: {block}")));
+        data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| Value::from(data))).collect()
+    }
+}
+
+async fn more(stream: &mut TcpStream, received: &mut Vec<u8>) -> usize {
+    let read = timeout(PATIENCE, stream.read_buf(received)).await.expect("bytes come in time");
+    match read {
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Status, headers and what follows them, once the head is whole.
+fn split_head(received: &[u8]) -> Option<(u16, HeaderMap, &[u8])> {
+    let end = received.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&received[..end]).unwrap();
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
+        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+    };
+    Some((status, lines.map(pair).collect(), &received[end + 4..]))
+}
+
+/// The body without its chunks; `None` when its end is missing.
+fn decode(headers: &HeaderMap, mut wire: &[u8]) -> Option<Vec<u8>> {
+    if !headers.contains_key("transfer-encoding") {
+        let length = headers.get("content-length").map(|length| length.to_str().unwrap().parse().unwrap());
+        return length.is_none_or(|length: usize| length == wire.len()).then(|| wire.to_vec());
+    }
+    let mut body = Vec::new();
+    loop {
+        let end = wire.windows(2).position(|window| window == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&wire[..end]).ok()?, 16).ok()?;
+        let chunk = wire.get(end + 2..end + 2 + size)?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(chunk);
+        wire = wire.get(end + 2 + size + 2..)?;
+    }
+}
