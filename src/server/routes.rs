@@ -75,7 +75,7 @@ async fn unknown_path(request: Request) -> Response {
 }
 
 /// Refuses a request whose body nobody has read.
-async fn turn_away(error: &ProxyError, request: Request) -> Response {
+pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response {
     let response = refuse(error, &request);
     let (parts, body) = request.into_parts();
     body::discard(&parts.headers, body).await;
@@ -105,6 +105,10 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
     match gate.admit(&parts) {
         Ok(key) => {
             key.map(|key| parts.extensions.insert(key));
+            next.run(Request::from_parts(parts, body)).await
+        }
+        // What it asks for is not there; a hint about its content type would lead nowhere.
+        Err(ProxyError::UnsupportedMediaType) if absent::is_upload(&parts) => {
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {
