@@ -188,6 +188,22 @@ async fn what_the_subscription_has_not_is_said_to_any_method_on_any_spelling() {
 }
 
 #[tokio::test]
+async fn an_upload_is_told_that_there_is_no_such_service() {
+    let bench = Bench::new(Launch::demo()).await;
+    let upload = |path: &str| {
+        let form = bench.request(Method::POST, path).header("content-type", "multipart/form-data; boundary=b");
+        answer(form.body("--b--\r\n"))
+    };
+    for path in ["/v1/audio/transcriptions", "/audio/translations", "/v1/images/edits", "/openai/v1/images/variations"]
+    {
+        assert_eq!(upload(path).await.status, 501, "{path}");
+    }
+    for path in ["/v1/chat/completions", "/v1/completions", "/v1/audiobooks"] {
+        assert_eq!(upload(path).await.status, 415, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_doors_are_the_same_for_what_is_not_there() {
     let launch = Launch::demo().file("config.toml", "[[keys]]\nname = 'laptop'\nkey = 'sk-1'\n");
     let bench = Bench::new(launch).await;

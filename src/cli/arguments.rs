@@ -6,6 +6,9 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::config::{Flags, Level};
 
+/// Place in the help of what every command takes: behind what is its own.
+const GLOBAL: usize = 100;
+
 /// Your own ChatGPT subscription, as an OpenAI-compatible API on your own machine.
 ///
 /// It signs in with your account and answers only this machine unless you set a key. The ChatGPT
@@ -16,7 +19,7 @@ use crate::config::{Flags, Level};
 #[command(name = "codex-proxy", version, arg_required_else_help = true)]
 pub(super) struct Arguments {
     /// Read the settings from FILE.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = GLOBAL)]
     config: Option<PathBuf>,
 
     /// Use the account with this id instead of the active one.
@@ -24,11 +27,11 @@ pub(super) struct Arguments {
     account: Option<String>,
 
     /// Log more (-vv: everything of our own; never tokens or contents).
-    #[arg(short, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
+    #[arg(short, action = ArgAction::Count, global = true, conflicts_with = "quiet", display_order = GLOBAL)]
     verbose: u8,
 
     /// Log failures only.
-    #[arg(short, global = true)]
+    #[arg(short, global = true, display_order = GLOBAL)]
     quiet: bool,
 
     #[command(subcommand)]

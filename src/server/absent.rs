@@ -1,13 +1,17 @@
 //! What OpenAI's API has and a ChatGPT subscription has not.
 //!
 //! A client that is pointed here with everything it has will ask for these too. It is told what to
-//! set up instead, at once and for good, rather than that the path is unknown.
+//! set up instead, at once and for good, rather than that the path is unknown. Uploads are told so
+//! too: the door, which takes JSON only, lets them through to here, where no body is used.
 
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::any;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
 
-use super::routes::refuse;
+use super::paths;
+use super::routes::turn_away;
 use crate::error::ProxyError;
 
 /// A service that is not there.
@@ -45,8 +49,19 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let paths = ABSENT.iter().flat_map(|absent| absent.paths.iter().map(move |path| (path, absent)));
     paths.fold(Router::new(), |router, (path, absent)| {
         let answer = move |request: Request| async move {
-            refuse(&ProxyError::NotOffered { service: absent.service, instead: absent.instead }, &request)
+            turn_away(&ProxyError::NotOffered { service: absent.service, instead: absent.instead }, request).await
         };
         router.route(path, any(answer))
     })
+}
+
+/// Whether a request uploads something to one of these paths, as a client does with a recording.
+pub(super) fn is_upload(request: &Parts) -> bool {
+    let kind = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (path, _) = paths::canonical(request.uri.path());
+    let covers = |place: &&str| match place.strip_suffix("{*rest}") {
+        Some(folder) => path.starts_with(folder),
+        None => path == **place,
+    };
+    kind.starts_with("multipart/form-data") && ABSENT.iter().flat_map(|absent| absent.paths).any(covers)
 }

@@ -75,7 +75,7 @@ async fn unknown_path(request: Request) -> Response {
 }
 
 /// Refuses a request whose body nobody has read.
-async fn turn_away(error: &ProxyError, request: Request) -> Response {
+pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response {
     let response = refuse(error, &request);
     let (parts, body) = request.into_parts();
     body::discard(&parts.headers, body).await;
@@ -108,6 +108,10 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
                 parts.extensions.insert(KeyName(key.name.clone()));
                 account::of_key(key).map(|account| parts.extensions.insert(account));
             }
+            next.run(Request::from_parts(parts, body)).await
+        }
+        // What it asks for is not there; a hint about its content type would lead nowhere.
+        Err(ProxyError::UnsupportedMediaType) if absent::is_upload(&parts) => {
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {

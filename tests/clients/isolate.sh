@@ -31,5 +31,5 @@ for flags in '--net' '--user --map-root-user --net'; do
         exec unshare $flags -- "$0" --inside "$@"
     fi
 done
-echo 'clients run in the network of this machine: a network of their own is not permitted here'
+echo 'clients run in the network of this machine: one of their own cannot be had here'
 exec "$@"
