@@ -24,6 +24,7 @@ const SETTINGS: &[&str] = &[
     "server::ClientKey",
     "protocol::chat::Options",
     "protocol::chat::ReasoningField",
+    "protocol::responses::Options",
     "protocol::model::Rules",
 ];
 /// Words that have no place in the pure core.

@@ -45,6 +45,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
         tokens: Arc::new(tokens.clone()),
         rules: Arc::new(config.rules),
         chat: Arc::new(config.chat),
+        responses: Arc::new(config.responses),
         backend,
     };
     let stop = CancellationToken::new();

@@ -10,7 +10,7 @@ use super::source::{Environment, Faults, Source, mistyped_variables};
 use super::text::{File, Text};
 use super::{Config, Log};
 use crate::net::{Endpoint, EndpointError, Trust};
-use crate::protocol::{chat, model};
+use crate::protocol::{chat, model, responses};
 use crate::{auth, net, server, upstream};
 
 /// Builds the settings of every concern; `None` when an address is at fault.
@@ -70,6 +70,7 @@ pub(super) fn resolve(
             keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
             drain: values.drain.value,
         },
+        responses: responses::Options { default_instructions: values.default_instructions.value.0.clone() },
         chat: chat::Options {
             default_instructions: values.default_instructions.value.0,
             reasoning: values.reasoning_field.value,

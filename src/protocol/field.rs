@@ -28,6 +28,21 @@ enum Step<'p> {
     Index(usize),
 }
 
+/// The members of a request's body.
+///
+/// # Errors
+/// When it is not a JSON object. The body is never repeated: an error may be logged, a prompt may not.
+pub fn members_of(body: &[u8]) -> Result<Envelope<'_>, ProxyError> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
+    Envelope::parse(text).map_err(|error| {
+        if error.is_data() {
+            return Refusal::body("the request body must be a JSON object");
+        }
+        let (line, column) = (error.line(), error.column());
+        Refusal::body(format!("the request body is not valid JSON (line {line}, column {column})"))
+    })
+}
+
 impl<'a, 'p> Field<'a, 'p> {
     /// A member of the request itself.
     #[must_use]

@@ -18,6 +18,8 @@ pub mod envelope;
 pub mod field;
 pub mod model;
 pub mod openai_error;
+pub mod responses;
+pub mod splice;
 pub mod sse;
 pub mod text;
 
@@ -25,7 +27,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use crate::error::ProxyError;
-use codex::UpstreamEvent;
+pub use codex::UpstreamEvent;
 
 /// One client API: how its requests are read, translated and answered.
 pub trait Dialect: Send + Sync + 'static {
@@ -54,6 +56,12 @@ pub trait Dialect: Send + Sync + 'static {
         context: &mut Context<'_>,
         options: &Self::Options,
     ) -> Result<Plan<'a, Self::Reply>, ProxyError>;
+
+    /// Headers of the client that go upstream in the place of ours. `Some` only for a client that speaks
+    /// the backend's own language, which is also shown all that the backend says in headers.
+    fn forwarded(_headers: &HeaderMap) -> Option<HeaderMap> {
+        None
+    }
 
     /// How this dialect words an error: status, its own headers, body.
     fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes);
@@ -128,11 +136,18 @@ pub enum Mode {
 
 /// Turns upstream events into client events. No waiting, no clock; closing twice is harmless.
 pub trait Reply: Send + 'static {
+    /// An upstream event as this machine reads it: [`UpstreamEvent`], or less where little is read.
+    type Upstream<'u>: From<&'u str>;
     /// A client event; lives no longer than the call that makes it.
     type Event<'e>;
 
     /// What to send after a silence of `timing.keepalive`.
     const KEEPALIVE: &'static [u8];
+
+    /// The same for this answer's client, where clients differ.
+    fn keepalive(&self) -> &'static [u8] {
+        Self::KEEPALIVE
+    }
 
     /// Called once on a streaming answer, after the events that were held back until the commit
     /// point: whatever opens an answer is sent now, and an error is an event from here on. Harmless
@@ -142,7 +157,7 @@ pub trait Reply: Send + 'static {
         Self: Sized;
 
     /// Takes the next upstream event.
-    fn on_event(&mut self, event: UpstreamEvent<'_>, sink: &mut impl Sink<Self>)
+    fn on_event(&mut self, event: Self::Upstream<'_>, sink: &mut impl Sink<Self>)
     where
         Self: Sized;
 

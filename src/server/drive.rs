@@ -17,12 +17,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::observe::Record;
 use crate::error::ProxyError;
-use crate::protocol::codex::UpstreamEvent;
 use crate::protocol::{Fold, Reply, Sink, Wire};
 use crate::upstream::EventStream;
 
 /// A block is handed to the connection when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
+
+/// What stands for an event that is no text; no JSON, so that every dialect takes it for damage.
+const UNREADABLE: &str = "\u{fffd}";
 
 /// The body of a streaming answer.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl<R: Reply> Drive<R> {
         keepalive.restart();
         // The timer has to be polled again, or nothing wakes us for the next one.
         cx.waker().wake_by_ref();
-        Poll::Ready(Bytes::from_static(R::KEEPALIVE))
+        Poll::Ready(Bytes::from_static(self.reply.keepalive()))
     }
 }
 
@@ -154,10 +156,7 @@ fn step<R: Reply>(
 ) -> std::ops::ControlFlow<()> {
     let cut = match next {
         Some(Ok(data)) => {
-            match std::str::from_utf8(&data) {
-                Ok(text) => reply.on_event(UpstreamEvent::decode(text), sink),
-                Err(_) => reply.on_event(UpstreamEvent::Malformed { data: "" }, sink),
-            }
+            reply.on_event(R::Upstream::from(std::str::from_utf8(&data).unwrap_or(UNREADABLE)), sink);
             return if reply.is_finished() {
                 std::ops::ControlFlow::Break(())
             } else {

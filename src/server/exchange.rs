@@ -86,7 +86,8 @@ where
             record.planned(&plan.upstream.model, plan.mode);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let answer = self.services.upstream.open(plan.upstream, &Hints { originator }).instrument(span).await?;
+        let hints = Hints { originator, forwarded: D::forwarded(&parts.headers) };
+        let answer = self.services.upstream.open(plan.upstream, &hints).instrument(span).await?;
         let mut warnings = context.warnings;
         answer.warnings.iter().for_each(|token| warnings.note(token));
         self.deliver(plan.mode, plan.reply, answer, &warnings, record).await

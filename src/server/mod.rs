@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bearer::TokenSource;
-use crate::protocol::chat;
 use crate::protocol::model::{Models, Rules};
+use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 
 pub use gate::ClientKey;
@@ -58,6 +58,8 @@ pub struct Services {
     pub rules: Arc<Rules>,
     /// Settings of the Chat dialect.
     pub chat: Arc<chat::Options>,
+    /// Settings of the Responses dialect.
+    pub responses: Arc<responses::Options>,
     /// Who answers.
     pub backend: Backend,
 }

@@ -7,8 +7,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
-use http::HeaderValue;
-use http::header::WWW_AUTHENTICATE;
+use http::header::{UPGRADE, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -19,6 +19,7 @@ use super::{Backend, Services, Settings, models, paths, probes};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
+use crate::protocol::responses::Responses;
 
 /// The whole service: what every request passes, then the routes on canonical paths.
 pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate, cut: &CancellationToken) -> Router {
@@ -29,8 +30,18 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
         limits,
         cut: cut.clone(),
     };
+    let responses = Exchange::<Responses> {
+        services: Arc::clone(services),
+        options: Arc::clone(&services.responses),
+        limits,
+        cut: cut.clone(),
+    };
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
+        .route(
+            "/v1/responses",
+            only("POST", post(move |request: Request| responses.clone().answer(request)).get(no_websocket)),
+        )
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))
@@ -55,6 +66,16 @@ fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRout
         let method = request.method().to_string();
         refuse(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, &request)
     })
+}
+
+/// A client that asks for a WebSocket is sent to plain HTTP at once: it waits for nothing then.
+async fn no_websocket(request: Request) -> Response {
+    let error = ProxyError::MethodNotAllowed { method: request.method().to_string(), allowed: "POST".to_owned() };
+    let mut response = refuse(&error, &request);
+    if request.headers().contains_key(UPGRADE) {
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    }
+    response
 }
 
 async fn unknown_path(request: Request) -> Response {

@@ -14,33 +14,41 @@ pub(crate) struct Case {
     pub(crate) meta: Value,
     pub(crate) upstream_sse: Vec<u8>,
     pub(crate) client_sse: Option<String>,
-    pub(crate) client_json: Value,
+    pub(crate) client_json: Option<Value>,
+    pub(crate) store: Option<Value>,
 }
 
-/// Every Chat case with an upstream answer, in the order of its name.
-pub(crate) fn answered_cases() -> Vec<Case> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/chat");
+/// Every case of a dialect with an upstream answer, in the order of its name.
+pub(crate) fn answered_cases(dialect: &str) -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(dialect);
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let cases: Vec<Case> =
         folders.iter().filter(|folder| folder.join("upstream.sse").exists()).map(|folder| read(folder)).collect();
-    assert!(cases.len() >= 21, "cases are missing");
+    assert!(cases.len() >= 9, "cases are missing");
     cases
 }
 
 fn read(folder: &Path) -> Case {
-    let json = |file: &str| serde_json::from_slice(&std::fs::read(folder.join(file)).unwrap()).unwrap();
+    let possible = |file: &str| Some(serde_json::from_slice(&std::fs::read(folder.join(file)).ok()?).unwrap());
+    let json = |file: &str| possible(file).unwrap();
     Case {
         name: folder.file_name().unwrap().to_string_lossy().into_owned(),
         request: json("request.json"),
         meta: json("meta.json"),
         upstream_sse: std::fs::read(folder.join("upstream.sse")).unwrap(),
         client_sse: std::fs::read_to_string(folder.join("client.sse")).ok(),
-        client_json: json("client.json"),
+        client_json: possible("client.json"),
+        store: possible("store.json"),
     }
 }
 
 impl Case {
+    /// The status of an answer that is one document.
+    pub(crate) fn document_status(&self) -> u64 {
+        ["http_status", "http_status_nonstream"].iter().find_map(|key| self.meta[*key].as_u64()).unwrap_or(200)
+    }
+
     /// What the request says about the form of its answer.
     pub(crate) fn shape(&self) -> Shape {
         let request = &self.request;

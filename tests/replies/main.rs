@@ -1,5 +1,5 @@
-//! The answers of the Chat dialect, over all worked cases: each case as written, and the laws that
-//! hold for every answer, whole, split, cut or in disorder.
+//! The answers of the dialects, over all worked cases: each case as written, and the laws that hold
+//! for every answer, whole, split, cut or in disorder. Chat is here, Responses in a module.
 
 #![expect(clippy::unwrap_used, reason = "a test program")]
 
@@ -7,61 +7,32 @@ mod cases;
 mod disorder;
 mod fold;
 mod laws;
+mod passing;
+mod responses;
 mod rows;
+mod runner;
 
-use std::collections::BTreeSet;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cases::{Case, answered_cases};
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::chat::{ChatReply, Shape, face};
-use codex_proxy::protocol::codex::UpstreamEvent;
-use codex_proxy::protocol::sse::Splitter;
-use codex_proxy::protocol::{Fold, Reply, Sink, Wire};
 use fold::{Frame, fold, frames};
 use laws::assert_laws;
+use runner::{
+    answer_of, assert_cut_anywhere, assert_silent_after_the_end, assert_split_anywhere, document_of, split, stream_of,
+};
 use serde_json::{Value, json};
 
-/// Feeds a machine as the server does: what opens an answer commits it.
-fn drive(reply: &mut ChatReply, events: &[Bytes], sink: &mut impl Sink<ChatReply>) {
-    let mut is_committed = false;
-    for data in events {
-        let event = UpstreamEvent::decode(std::str::from_utf8(data).unwrap());
-        let commits =
-            !matches!(event, UpstreamEvent::Created(_) | UpstreamEvent::Other { .. } | UpstreamEvent::Malformed { .. });
-        reply.on_event(event, sink);
-        if commits && !std::mem::replace(&mut is_committed, true) {
-            reply.on_commit(sink);
-        }
-        if reply.is_finished() {
-            return;
-        }
-    }
-    reply.on_end(None, sink);
-}
-
 fn stream(shape: &Shape, events: &[Bytes]) -> String {
-    let mut wire = BytesMut::new();
-    drive(&mut ChatReply::new(shape.clone()), events, &mut Wire(&mut wire));
-    String::from_utf8(wire.to_vec()).unwrap()
+    stream_of(ChatReply::new(shape.clone()), events)
 }
 
 fn document(shape: &Shape, events: &[Bytes]) -> Result<Value, ProxyError> {
-    let mut reply = ChatReply::new(shape.clone());
-    drive(&mut reply, events, &mut Fold);
-    reply.document().map(|document| serde_json::from_slice(&document).unwrap())
+    document_of(ChatReply::new(shape.clone()), events)
 }
 
-fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
-    let mut splitter = Splitter::new(1 << 20);
-    let mut events = Vec::new();
-    for piece in pieces {
-        splitter.push(&Bytes::copy_from_slice(piece));
-        while let Some(event) = splitter.next_event().unwrap() {
-            events.push(event);
-        }
-    }
-    events
+fn chat_cases() -> Vec<Case> {
+    answered_cases("chat")
 }
 
 fn zeroed_usage(mut value: Value) -> Value {
@@ -84,7 +55,7 @@ fn compared(case: &Case, frames: Vec<Frame>) -> Vec<Frame> {
 
 #[test]
 fn each_case_streams_as_written() {
-    for case in answered_cases() {
+    for case in chat_cases() {
         let Some(expected) = &case.client_sse else { continue };
         let got = stream(&case.shape(), &split([case.upstream_sse.as_slice()]));
         assert_eq!(compared(&case, frames(&got)), frames(expected), "{}", case.name);
@@ -93,25 +64,24 @@ fn each_case_streams_as_written() {
 
 #[test]
 fn each_case_gives_its_document() {
-    for case in answered_cases() {
-        let expected_status = ["http_status", "http_status_nonstream"].iter().find_map(|key| case.meta[*key].as_u64());
-        let (status, got) = match document(&case.shape(), &split([case.upstream_sse.as_slice()])) {
-            Ok(document) => (200, document),
-            Err(error) => {
-                let (status, _, body) = face(&error, "req_test");
-                (u64::from(status.as_u16()), serde_json::from_slice(&body).unwrap())
-            }
+    for case in chat_cases() {
+        let words = |error: &ProxyError| {
+            let (status, _, body) = face(error, "req_test");
+            (status, body)
         };
+        let (status, got) = answer_of(ChatReply::new(case.shape()), &split([case.upstream_sse.as_slice()]), words);
         let got = if case.meta["placeholder_usage"] == true { zeroed_usage(got) } else { got };
-        assert_eq!((status, &got), (expected_status.unwrap_or(200), &case.client_json), "{}", case.name);
+        assert_eq!((status, Some(&got)), (case.document_status(), case.client_json.as_ref()), "{}", case.name);
     }
 }
 
 #[test]
 fn the_written_document_is_the_fold_of_the_written_stream() {
-    for case in answered_cases() {
-        let (Some(written), None) = (&case.client_sse, case.client_json.get("error")) else { continue };
-        assert_eq!(fold(&frames(written)), stripped(case.client_json.clone()), "{}", case.name);
+    for case in chat_cases() {
+        let (Some(written), Some(document)) = (&case.client_sse, case.client_json.clone()) else { continue };
+        if document.get("error").is_none() {
+            assert_eq!(fold(&frames(written)), stripped(document), "{}", case.name);
+        }
     }
 }
 
@@ -125,45 +95,16 @@ fn stripped(mut document: Value) -> Value {
 
 #[test]
 fn an_answer_split_anywhere_is_the_same_answer() {
-    for case in answered_cases() {
-        let bytes = case.upstream_sse.as_slice();
-        let whole = split([bytes]);
-        for at in 0..bytes.len() {
-            let (left, right) = bytes.split_at(at);
-            assert!(split([left, right]) == whole, "{} at {at}", case.name);
-        }
-        let expected = stream(&case.shape(), &whole);
-        for size in [1, 2, 7] {
-            assert_eq!(stream(&case.shape(), &split(bytes.chunks(size))), expected, "{}", case.name);
-        }
+    for case in chat_cases() {
+        assert_split_anywhere(&case, || ChatReply::new(case.shape()));
     }
 }
 
 #[test]
 fn an_answer_cut_anywhere_never_looks_whole() {
-    for case in answered_cases() {
-        let bytes = case.upstream_sse.as_slice();
-        let whole = split([bytes]);
-        let needed = (0..=whole.len()).find(|count| is_over(&case, &whole[..*count])).unwrap();
-        let mut seen = BTreeSet::new();
-        for at in 0..bytes.len() {
-            let events = split([&bytes[..at]]);
-            assert!(whole.starts_with(&events), "{} at {at}", case.name);
-            if events.len() < needed && seen.insert(events.len()) {
-                assert_cut(&case, &events);
-            }
-        }
-        assert_eq!(seen.len(), needed, "{}", case.name);
+    for case in chat_cases() {
+        assert_cut_anywhere(&case, || ChatReply::new(case.shape()), |events| assert_cut(&case, events));
     }
-}
-
-fn is_over(case: &Case, events: &[Bytes]) -> bool {
-    let mut reply = ChatReply::new(case.shape());
-    let mut wire = BytesMut::new();
-    for data in events {
-        reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
-    }
-    reply.is_finished()
 }
 
 fn assert_cut(case: &Case, events: &[Bytes]) {
@@ -176,7 +117,7 @@ fn assert_cut(case: &Case, events: &[Bytes]) {
 
 #[test]
 fn the_laws_hold_for_every_case() {
-    for case in answered_cases() {
+    for case in chat_cases() {
         let frames = frames(&stream(&case.shape(), &split([case.upstream_sse.as_slice()])));
         assert_laws(&case.shape(), &frames);
     }
@@ -184,18 +125,7 @@ fn the_laws_hold_for_every_case() {
 
 #[test]
 fn nothing_is_said_after_the_end() {
-    for case in answered_cases() {
-        let events = split([case.upstream_sse.as_slice()]);
-        let mut reply = ChatReply::new(case.shape());
-        let mut wire = BytesMut::new();
-        drive(&mut reply, &events, &mut Wire(&mut wire));
-        let length = wire.len();
-        for data in &events {
-            reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
-        }
-        reply.on_commit(&mut Wire(&mut wire));
-        reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut wire));
-        reply.on_end(None, &mut Wire(&mut wire));
-        assert_eq!(wire.len(), length, "{}", case.name);
+    for case in chat_cases() {
+        assert_silent_after_the_end(&case, ChatReply::new(case.shape()));
     }
 }

@@ -5,16 +5,19 @@
 mod cache;
 mod choices;
 mod laws;
+mod passing;
 mod refusals;
+mod responses;
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use codex_proxy::error::{ProxyError, Refusal};
-use codex_proxy::protocol::chat::{self, Options, Translation};
+use codex_proxy::protocol::chat::Chat;
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::model::Models;
-use codex_proxy::protocol::{Context, Warnings};
+use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -32,12 +35,20 @@ struct Scene {
 struct Outcome {
     upstream: Value,
     bytes: Vec<u8>,
-    shape: String,
+    reply: String,
     warnings: Vec<String>,
 }
 
 impl Scene {
     fn try_translate(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
+        self.try_translate_as::<Chat>(body)
+    }
+
+    fn try_translate_as<D: Dialect>(&self, body: &[u8]) -> Result<Outcome, ProxyError>
+    where
+        D::Options: Default,
+        D::Reply: Debug,
+    {
         let mut context = Context {
             headers: &self.headers,
             key: self.key,
@@ -45,14 +56,12 @@ impl Scene {
             models: &self.models,
             warnings: Warnings::default(),
         };
-        let request = chat::request::decode(body)?;
-        let Translation { upstream, shape, .. } =
-            chat::translate::translate(request, &mut context, &Options::default())?;
+        let Plan { upstream, reply, .. } = D::translate(D::decode(body)?, &mut context, &D::Options::default())?;
         let bytes = upstream.encode(&Omissions::new()).to_vec();
         Ok(Outcome {
             upstream: serde_json::from_slice(&bytes).expect("the body that leaves is JSON"),
             bytes,
-            shape: format!("{shape:?}"),
+            reply: format!("{reply:?}"),
             warnings: context.warnings.tokens().to_vec(),
         })
     }
@@ -94,8 +103,8 @@ fn saying(messages: Value) -> Value {
     with("messages", messages)
 }
 
-fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/chat");
+fn cases(dialect: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(dialect);
     let mut found: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
@@ -111,31 +120,47 @@ fn sorted(list: &Value) -> Vec<String> {
     texts
 }
 
-#[test]
-fn every_case_leaves_as_written() {
+/// Translates every case of a dialect; gives their number.
+fn assert_cases_leave_as_written(dialect: &str, translate: impl Fn(&Path, &[u8]) -> Option<Outcome>) -> usize {
     let mut count = 0;
-    for case in cases().iter().filter(|case| case.join("upstream.json").exists()) {
+    for case in cases(dialect).iter().filter(|case| case.join("upstream.json").exists()) {
         let body = fs::read(case.join("request.json")).unwrap();
-        let outcome = Scene::default().try_translate(&body).unwrap();
+        let Some(outcome) = translate(case, &body) else { continue };
         let mut expected = read(&case.join("upstream.json"));
+        let mut upstream = outcome.upstream;
         if expected["prompt_cache_key"] == "<PROMPT_CACHE_KEY>" {
-            let key = outcome.upstream["prompt_cache_key"].as_str().unwrap();
+            let key = upstream["prompt_cache_key"].as_str().unwrap();
             assert!(uuid::Uuid::parse_str(key).is_ok(), "{}: {key}", case.display());
             expected["prompt_cache_key"] = json!(key);
         }
-        assert_eq!(outcome.upstream, expected, "{}", case.display());
+        for body in [&mut upstream, &mut expected] {
+            // The order of these is free.
+            body["include"] = json!(sorted(&body["include"]));
+        }
+        assert_eq!(upstream, expected, "{}", case.display());
         let mut warnings = outcome.warnings;
         warnings.sort();
         assert_eq!(warnings, sorted(&read(&case.join("meta.json"))["warnings"]), "{}", case.display());
         count += 1;
     }
+    count
+}
+
+/// The requests of a dialect that are refused: the request, and how the refusal has to read.
+fn refused_cases(dialect: &str) -> Vec<Value> {
+    let folder = cases(dialect).into_iter().find(|case| case.ends_with("99-refused")).unwrap();
+    read(&folder.join("cases.json")).as_array().unwrap().clone()
+}
+
+#[test]
+fn every_case_leaves_as_written() {
+    let count = assert_cases_leave_as_written("chat", |_, body| Some(Scene::default().try_translate(body).unwrap()));
     assert!(count >= 21, "the cases are not there");
 }
 
 #[test]
 fn every_refusal_names_its_field() {
-    let cases = read(&cases().into_iter().find(|case| case.ends_with("99-refused")).unwrap().join("cases.json"));
-    for case in cases.as_array().unwrap() {
+    for case in refused_cases("chat") {
         let refusal = refusal(case["request"].to_string().as_bytes());
         let error = &case["response"]["error"];
         assert_eq!(json!(refusal.param), error["param"], "{}", case["case"]);

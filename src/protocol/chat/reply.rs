@@ -214,6 +214,7 @@ impl ChatReply {
 }
 
 impl Reply for ChatReply {
+    type Upstream<'u> = UpstreamEvent<'u>;
     type Event<'e> = Chunk<'e>;
 
     const KEEPALIVE: &'static [u8] = b": keepalive\n\n";

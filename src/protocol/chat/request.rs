@@ -12,8 +12,7 @@ use super::message::Message;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Mode;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::field::{self, Field};
 use crate::protocol::model::Effort;
 
 const MAX_STOPS: usize = 4;
@@ -71,8 +70,7 @@ pub(super) enum Tier {
 /// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
-    let envelope = Envelope::parse(text).map_err(|error| not_an_object(&error))?;
+    let envelope = field::members_of(body)?;
     let mut request = ChatRequest::empty();
     for (name, raw) in envelope.members() {
         if raw.get() != "null" {
@@ -80,15 +78,6 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
         }
     }
     request.check()
-}
-
-/// Never repeats the body: an error may be logged, a prompt may not.
-fn not_an_object(error: &serde_json::Error) -> ProxyError {
-    if error.is_data() {
-        return Refusal::body("the request body must be a JSON object");
-    }
-    let (line, column) = (error.line(), error.column());
-    Refusal::body(format!("the request body is not valid JSON (line {line}, column {column})"))
 }
 
 impl<'a> ChatRequest<'a> {
