@@ -8,7 +8,7 @@ use codex_proxy::protocol::{Context, Dialect, Warnings};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::cases::{Case, answered_cases};
+use crate::cases::{Case, answered_cases_of};
 use crate::runner::{
     answer_of, assert_cut_anywhere, assert_silent_after_the_end, assert_split_anywhere, document_of, split, stream_of,
 };
@@ -27,7 +27,7 @@ fn reply(case: &Case) -> ResponsesReply {
 }
 
 fn cases() -> Vec<Case> {
-    answered_cases("responses").into_iter().filter(|case| case.store.is_none()).collect()
+    answered_cases_of("responses", 9).into_iter().filter(|case| case.store.is_none()).collect()
 }
 
 /// The events of a stream, each under the name that it has itself.
@@ -92,8 +92,8 @@ fn each_case_gives_its_document() {
         };
         let (status, got) = answer_of(reply(&case), &split([case.upstream_sse.as_slice()]), words);
         assert_eq!(status, case.document_status(), "{}", case.name);
-        if let Some(expected) = &case.client_json {
-            assert_eq!(&got, expected, "{}", case.name);
+        if !case.client_json.is_null() {
+            assert_eq!(got, case.client_json, "{}", case.name);
         }
     }
 }

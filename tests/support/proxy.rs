@@ -1,128 +1,168 @@
 //! The real binary, started as a user starts it, in a home directory of its own.
+//!
+//! Nothing of the machine's own settings reaches it. Its log is gathered line by line, so that a
+//! test can wait for what it says, and for its end.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// A running `codex-proxy serve`; killed when dropped.
-pub struct TestProxy {
-    child: Child,
-    base: String,
-    log: Arc<Mutex<String>>,
-    home: tempfile::TempDir,
-}
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
-/// How to start one.
-pub struct Launch {
-    home: tempfile::TempDir,
+/// Longer than anything that is waited for here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How to start one. Clones share the home directory.
+#[derive(Clone)]
+pub(crate) struct Launch {
+    home: Arc<TempDir>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
+/// A running `codex-proxy serve`; killed when dropped.
+pub(crate) struct TestProxy {
+    child: Child,
+    base: String,
+    said: watch::Receiver<Said>,
+    _home: Arc<TempDir>,
+}
+
+/// What a process has said on standard error.
+#[derive(Default)]
+struct Said {
+    text: String,
+    has_ended: bool,
+}
+
 impl Launch {
     /// `serve --port 0` with an empty home.
-    pub fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
+    pub(crate) fn new() -> Self {
+        let home = Arc::new(tempfile::tempdir().unwrap());
         Self { home, arguments: ["serve", "--port", "0"].map(str::to_owned).to_vec(), environment: Vec::new() }
     }
 
     /// The same against the embedded demo backend.
-    pub fn demo() -> Self {
+    pub(crate) fn demo() -> Self {
         Self::new().argument("--demo")
     }
 
-    pub fn argument(mut self, argument: &str) -> Self {
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
     }
 
-    pub fn setting(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.environment.push((name.to_owned(), value.into()));
+    /// The same settings for another command.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Self {
+        Self { arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(), ..self.clone() }
+    }
+
+    /// A setting by its key: `timing.drain` goes into `CODEX_PROXY_TIMING_DRAIN`.
+    pub(crate) fn setting(mut self, key: &str, value: &str) -> Self {
+        let name = format!("CODEX_PROXY_{}", key.replace('.', "_").to_ascii_uppercase());
+        self.environment.push((name, value.to_owned()));
         self
     }
 
-    /// A file in the home directory.
-    pub fn file(self, name: &str, content: &str) -> Self {
-        std::fs::write(self.home.path().join(name), content).unwrap();
+    /// A file in the home directory, its owner's alone.
+    pub(crate) fn file(self, name: &str, content: &str) -> Self {
+        let mut file = tempfile::NamedTempFile::new_in(self.home()).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file.persist(self.home().join(name)).unwrap();
         self
     }
 
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// The command, in a clean environment.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_codex-proxy"));
-        command.env_clear().env("CODEX_PROXY_HOME", self.home.path()).env("PATH", "/usr/bin:/bin");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.args(&self.arguments);
-        command
+    /// Runs a command that ends by itself.
+    pub(crate) fn run(&self) -> Output {
+        self.prepared().output().unwrap()
     }
 
-    /// Starts it and waits for the ready line.
-    pub fn start(self) -> TestProxy {
-        let mut child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (ready, is_ready) = mpsc::channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let kept = Arc::clone(&log);
-        std::thread::Builder::new()
-            .spawn(move || {
-                for line in lines.map_while(Result::ok) {
-                    if let Some(base) = base_url(&line) {
-                        let _ = ready.send(base);
-                    }
-                    let mut log = kept.lock().unwrap();
-                    log.push_str(&line);
-                    log.push('\n');
-                }
-            })
-            .unwrap();
-        let base = is_ready.recv_timeout(Duration::from_secs(20));
-        let base = base.unwrap_or_else(|_| panic!("no ready line: {}", log.lock().unwrap()));
-        TestProxy { child, base, log, home: self.home }
+    /// Starts the daemon and waits for its ready line.
+    pub(crate) fn start(&self) -> TestProxy {
+        let mut child = self.prepared().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (said, heard) = watch::channel(Said::default());
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let lines = child.stderr.take().unwrap();
+        std::thread::Builder::new().spawn(move || listen(lines, &said, &ready)).unwrap();
+        let base = is_ready.recv_timeout(PATIENCE);
+        let base = base.unwrap_or_else(|_| panic!("no ready line: {}", heard.borrow().text));
+        TestProxy { child, base, said: heard, _home: Arc::clone(&self.home) }
     }
+
+    fn prepared(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_codex-proxy"));
+        command.env_clear().env("CODEX_PROXY_HOME", self.home.path()).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(&self.arguments);
+        command
+    }
+}
+
+fn listen(lines: ChildStderr, said: &watch::Sender<Said>, ready: &std::sync::mpsc::Sender<String>) {
+    for line in BufReader::new(lines).lines().map_while(Result::ok) {
+        let base = base_url(&line);
+        said.send_modify(|said| {
+            said.text.push_str(&line);
+            said.text.push('\n');
+        });
+        if let Some(base) = base {
+            let _ = ready.send(base);
+        }
+    }
+    said.send_modify(|said| said.has_ended = true);
 }
 
 /// The base URL in a ready line, without `/v1`.
 fn base_url(line: &str) -> Option<String> {
-    let start = line.find("http://")?;
-    let url = line[start..].split_whitespace().next()?;
-    line.contains("ready").then(|| url.trim_end_matches('/').trim_end_matches("/v1").to_owned())
+    let url = line.split_whitespace().find(|word| word.starts_with("http://"))?;
+    line.contains("is ready").then(|| url.trim_end_matches("/v1").to_owned())
 }
 
 impl TestProxy {
-    /// The address of a path.
-    pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
     /// `127.0.0.1:PORT`.
-    pub fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         self.base.trim_start_matches("http://")
     }
 
-    /// Everything it has said on standard error.
-    pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
-    pub fn home(&self) -> PathBuf {
-        self.home.path().to_owned()
+    /// Everything it has said on standard error.
+    pub(crate) fn log(&self) -> String {
+        self.said.borrow().text.clone()
+    }
+
+    /// Waits until it has said something; fails when it takes longer than `limit`.
+    pub(crate) async fn says(&self, text: &str, limit: Duration) {
+        self.says_times(text, 1, limit).await;
+    }
+
+    /// Waits until it has said something that often.
+    pub(crate) async fn says_times(&self, text: &str, count: usize, limit: Duration) {
+        let mut said = self.said.clone();
+        let heard = timeout(limit, said.wait_for(|said| said.text.matches(text).count() >= count)).await.is_ok();
+        assert!(heard, "not said within {limit:?}: {text}\n{}", self.log());
     }
 
     /// Sends a signal by name (`TERM`, `INT`, `KILL`).
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
-    /// Waits for the process to end.
-    pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+    /// Waits for the process to end; gives its exit code, if it was not killed.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let ended = self.said.wait_for(|said| said.has_ended);
+        assert!(timeout(PATIENCE, ended).await.is_ok(), "it does not end: {}", self.log());
+        self.child.wait().unwrap().code()
     }
 }
 

@@ -17,7 +17,7 @@ async fn the_headers_that_leave_are_the_few_that_are_needed() {
     bench.fake.on("/responses", Script::events(&WHOLE));
     let mut fast = request();
     fast.service_tier = Some(ServiceTier::Priority);
-    let hints = Hints { originator: Some("my_tool".to_owned()) };
+    let hints = Hints { originator: Some("my_tool".to_owned()), ..Hints::default() };
     bench.upstream.open(fast, &hints).await.unwrap();
     let sent = &bench.fake.requests("/responses")[0];
     assert_eq!((sent.method.as_str(), sent.target.as_str()), ("POST", "/backend-api/codex/responses"));
