@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`secret`], [`bearer`], [`error`], [`clock`], [`net`] | the words everybody uses |
 //! | 1 | [`protocol`] | the pure core: dialects, the upstream's vocabulary, server-sent events |
-//! | 2 | [`auth`], [`upstream`], [`demo`] | leaves that do I/O and don't know each other |
+//! | 2 | [`auth`], [`upstream`], [`history`], [`demo`] | leaves that do I/O or remember, and don't know each other |
 //! | 3 | [`server`] | introduces them: doors, routes, the exchange, the drive |
 //! | 4 | [`config`], [`cli`] | settings and the command line |
 //!
@@ -24,6 +24,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod error;
+pub mod history;
 pub mod net;
 pub mod protocol;
 pub mod secret;

@@ -25,6 +25,7 @@ const SETTINGS: &[&str] = &[
     "protocol::chat::Options",
     "protocol::chat::ReasoningField",
     "protocol::responses::Options",
+    "protocol::responses::Store",
     "protocol::model::Rules",
 ];
 /// Words that have no place in the pure core.

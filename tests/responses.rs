@@ -164,3 +164,110 @@ async fn a_codex_client_is_told_everything_as_it_is() {
     let other = bench.create(request).await.events().pop().unwrap();
     assert_eq!(other["response"]["model"], format!("openai/{MODEL}"), "any other client is told its own words");
 }
+
+#[tokio::test]
+async fn a_conversation_goes_on_by_id() {
+    let bench = Bench::start().await;
+    let question = "Use the tool: what is the weather in Oslo?";
+    let called = bench.create(json!({"model": MODEL, "input": question, "tools": weather()})).await.json();
+    let output = called["output"].as_array().unwrap();
+    let call = output.iter().find(|item| item["type"] == "function_call").unwrap();
+    let result = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "12 degrees"});
+    let answer = bench
+        .create(json!({"model": MODEL, "input": [result], "previous_response_id": called["id"], "tools": weather(), "stream": true}))
+        .await
+        .events()
+        .pop()
+        .unwrap();
+    assert_eq!(answer["response"]["previous_response_id"], called["id"]);
+    assert!(text(&answer["response"]).contains("12 degrees"), "{answer}");
+    let mut input = vec![json!({"role": "user", "content": question})];
+    input.extend(output.iter().map(|item| json!({"type": "item_reference", "id": item["id"]})));
+    input.push(result);
+    let referred = bench.create(json!({"model": MODEL, "input": input, "tools": weather()})).await;
+    assert!(text(&referred.json()).contains("12 degrees"), "{}", referred.body);
+}
+
+#[tokio::test]
+async fn a_stored_answer_is_looked_at_and_forgotten() {
+    let bench = Bench::start().await;
+    let items = json!([{"role": "user", "content": "One"}, {"role": "user", "content": "Two"}, {"role": "user", "content": "Three"}]);
+    let created = bench.create(json!({"model": MODEL, "input": items})).await.json();
+    let path = format!("/v1/responses/{}", created["id"].as_str().unwrap());
+    let get = async |path: String| bench.send(Method::GET, &path, &[], None).await;
+    assert_eq!(get(path.clone()).await.json(), created);
+    assert_eq!(get(format!("{path}?stream=true")).await.status, 400);
+
+    let page = get(format!("{path}/input_items?limit=2")).await.json();
+    assert_eq!((&page["object"], &page["has_more"]), (&json!("list"), &json!(true)));
+    assert_eq!(page["data"][0]["content"][0]["text"], "Three", "the newest comes first");
+    let rest = get(format!("{path}/input_items?after={}", page["last_id"].as_str().unwrap())).await.json();
+    assert_eq!((rest["data"].as_array().map(Vec::len), &rest["has_more"]), (Some(1), &json!(false)));
+    assert_eq!(get(format!("{path}/input_items?order=asc")).await.json()["data"][0], rest["data"][0]);
+    for fault in ["limit=0", "limit=101", "order=up", "after=nothing"] {
+        assert_eq!(get(format!("{path}/input_items?{fault}")).await.status, 400, "{fault}");
+    }
+
+    let cancelled = bench.send(Method::POST, &format!("{path}/cancel"), &[], Some(&json!({}))).await;
+    assert_eq!(
+        (cancelled.status, cancelled.json()["error"]["message"].clone()),
+        (400, json!("Cannot cancel a synchronous response."))
+    );
+    let deleted = bench.send(Method::DELETE, &path, &[], None).await;
+    assert_eq!(deleted.json(), json!({"id": created["id"], "object": "response", "deleted": true}));
+    for (method, path) in [
+        (Method::GET, path.clone()),
+        (Method::DELETE, path.clone()),
+        (Method::GET, format!("{path}/input_items")),
+        (Method::POST, format!("{path}/cancel")),
+    ] {
+        let body = (method == Method::POST).then(|| json!({}));
+        let gone = bench.send(method.clone(), &path, &[], body.as_ref()).await;
+        assert_eq!(gone.error(), (404, Value::Null, Value::Null), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_stored_is_not() {
+    let bench = Bench::start().await;
+    let created = bench.create(json!({"model": MODEL, "input": "Hello", "store": false})).await.json();
+    let next = json!({"model": MODEL, "input": "And?", "previous_response_id": created["id"]});
+    assert_eq!(bench.create(next).await.error().2, "previous_response_not_found");
+    let off = Bench::with(Launch::demo().setting("responses.store", "off")).await;
+    let created = off.create(json!({"model": MODEL, "input": "Hello"})).await.json();
+    assert_eq!(
+        off.send(Method::GET, &format!("/v1/responses/{}", created["id"].as_str().unwrap()), &[], None).await.status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_key_sees_its_own_answers_only() {
+    let bench = Bench::with(Launch::demo().setting("api_keys", "one,two")).await;
+    let (one, two) = ([("authorization", "Bearer one")], [("authorization", "Bearer two")]);
+    let request = json!({"model": MODEL, "input": "Hello"});
+    let created = bench.send(Method::POST, "/v1/responses", &one, Some(&request)).await.json();
+    let path = format!("/v1/responses/{}", created["id"].as_str().unwrap());
+    assert_eq!(bench.send(Method::GET, &path, &two, None).await.status, 404);
+    assert_eq!(bench.send(Method::DELETE, &path, &two, None).await.status, 404);
+    assert_eq!(bench.send(Method::GET, &path, &one, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_input_is_counted_without_asking_anybody() {
+    let bench = Bench::start().await;
+    let count = async |input: String| {
+        let request = json!({"input": input});
+        let counted = bench.send(Method::POST, "/v1/responses/input_tokens", &[], Some(&request)).await.json();
+        assert_eq!(counted["object"], "response.input_tokens");
+        counted["input_tokens"].as_u64().unwrap()
+    };
+    assert_eq!(count("x".repeat(4000)).await - count(String::new()).await, 1000);
+}
+
+#[tokio::test]
+async fn the_done_marker_comes_by_setting() {
+    let bench = Bench::with(Launch::demo().setting("responses.done_marker", "true")).await;
+    let answer = bench.create(json!({"model": MODEL, "input": "Hello", "stream": true})).await;
+    assert!(answer.body.ends_with("data: [DONE]\n\n"));
+}

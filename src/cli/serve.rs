@@ -43,6 +43,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config) -> Resul
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
+        history: Arc::default(),
         rules: Arc::new(config.rules),
         chat: Arc::new(config.chat),
         responses: Arc::new(config.responses),

@@ -15,6 +15,7 @@ use super::source::Source;
 use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Format, Level, Setting, Size, Timeout};
 use crate::protocol::chat::ReasoningField;
+use crate::protocol::responses::Store;
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +142,8 @@ keys! {
     scopes: Scopes = "auth.scopes", "openid profile email offline_access", [];
     credentials: File = "auth.credentials", "", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];
+    response_store: Store = "responses.store", "memory", [];
+    done_marker: bool = "responses.done_marker", "false", [];
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
     commit_after: Duration = "timing.commit_after", "5s", [];

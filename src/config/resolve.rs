@@ -70,7 +70,11 @@ pub(super) fn resolve(
             keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
             drain: values.drain.value,
         },
-        responses: responses::Options { default_instructions: values.default_instructions.value.0.clone() },
+        responses: responses::Options {
+            default_instructions: values.default_instructions.value.0.clone(),
+            store: values.response_store.value,
+            done_marker: values.done_marker.value,
+        },
         chat: chat::Options {
             default_instructions: values.default_instructions.value.0,
             reasoning: values.reasoning_field.value,

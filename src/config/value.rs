@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::list::quoted;
 use crate::protocol::chat::ReasoningField;
+use crate::protocol::responses::Store;
 
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
@@ -120,6 +121,11 @@ impl Choice for Level {
 impl Choice for Format {
     const EXPECTED: &'static str = "one of text, json";
     const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for Store {
+    const EXPECTED: &'static str = "one of memory, off";
+    const NAMES: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("off", Self::Off)];
 }
 
 impl Choice for ReasoningField {

@@ -16,6 +16,7 @@ pub mod codex;
 pub mod conversation;
 pub mod envelope;
 pub mod field;
+pub mod memory;
 pub mod model;
 pub mod openai_error;
 pub mod responses;
@@ -28,6 +29,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::error::ProxyError;
 pub use codex::UpstreamEvent;
+use memory::{Memory, Recalled, References};
 
 /// One client API: how its requests are read, translated and answered.
 pub trait Dialect: Send + Sync + 'static {
@@ -57,8 +59,17 @@ pub trait Dialect: Send + Sync + 'static {
         options: &Self::Options,
     ) -> Result<Plan<'a, Self::Reply>, ProxyError>;
 
+    /// What the request refers to by id, to be looked up before it is translated.
+    fn references(_request: &Self::Request<'_>) -> References {
+        References::default()
+    }
+
+    /// Hands the request what was found of that.
+    fn recall(_request: &mut Self::Request<'_>, _recalled: Recalled) {}
+
     /// Headers of the client that go upstream in the place of ours. `Some` only for a client that speaks
     /// the backend's own language, which is also shown all that the backend says in headers.
+    #[must_use]
     fn forwarded(_headers: &HeaderMap) -> Option<HeaderMap> {
         None
     }
@@ -184,6 +195,11 @@ pub trait Reply: Send + 'static {
 
     /// What the answer came to, for the log.
     fn summary(&self) -> Summary;
+
+    /// What later requests may refer to, once the answer is over. Told once.
+    fn memory(&mut self) -> Option<Memory> {
+        None
+    }
 }
 
 /// What is known about an answer when it ends.

@@ -15,6 +15,7 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::keeper::Keeper;
 use super::observe::Record;
 use crate::error::ProxyError;
 use crate::protocol::{Fold, Reply, Sink, Wire};
@@ -36,6 +37,7 @@ pub(super) struct Drive<R: Reply> {
     opening: Opening,
     keepalive: Option<Keepalive>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    keeper: Keeper,
     record: Record,
 }
 
@@ -58,11 +60,13 @@ impl<R: Reply> Drive<R> {
         reply: R,
         keepalive: Option<Duration>,
         cut: CancellationToken,
+        keeper: Keeper,
         record: Record,
     ) -> Self {
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
         let cut = Box::pin(cut.cancelled_owned());
-        Self { events: Some(events), reply, wire: BytesMut::new(), opening: Opening::Due, keepalive, cut, record }
+        let (wire, opening) = (BytesMut::new(), Opening::Due);
+        Self { events: Some(events), reply, wire, opening, keepalive, cut, keeper, record }
     }
 
     /// Takes what has arrived, up to a block.
@@ -91,6 +95,9 @@ impl<R: Reply> Drive<R> {
     /// Lets go of upstream at once: what it would still send costs quota.
     fn close(&mut self) {
         self.events = None;
+        if let Some(memory) = self.reply.memory() {
+            self.keeper.keep(memory);
+        }
         self.record.ended(self.reply.summary());
     }
 
@@ -135,6 +142,7 @@ impl<R: Reply + Unpin> http_body::Body for Drive<R> {
 pub(super) async fn document<R: Reply>(
     mut events: EventStream,
     mut reply: R,
+    keeper: &Keeper,
     record: &mut Record,
 ) -> Result<Bytes, ProxyError> {
     loop {
@@ -143,6 +151,9 @@ pub(super) async fn document<R: Reply>(
         if step(&mut reply, next, &mut Fold).is_break() {
             break;
         }
+    }
+    if let Some(memory) = reply.memory() {
+        keeper.keep(memory);
     }
     record.ended(reply.summary());
     reply.document()

@@ -13,15 +13,18 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::gate::KeyName;
+use super::keeper::Keeper;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
 use super::{Services, body, drive};
 use crate::error::ProxyError;
-use crate::protocol::{Context, Dialect, Mode, Warnings};
+use crate::protocol::responses::{Responses, tokens};
+use crate::protocol::{Context, Dialect, Mode, Plan, Warnings};
 use crate::upstream::{Answer, Hints};
 
 /// What one dialect's path is served with.
@@ -73,24 +76,41 @@ where
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
-        let models = self.services.models();
-        let mut context = Context {
-            headers: &parts.headers,
-            key: parts.extensions.get::<KeyName>().map(|key| key.0.as_str()),
-            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
-            models: &models,
-            warnings: Warnings::default(),
-        };
-        let plan = D::translate(D::decode(&body)?, &mut context, &self.options)?;
+        let keeper = Keeper::new(&self.services.history, key_name(parts));
+        let (plan, mut warnings) = self.plan(parts, &body, &keeper)?;
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let hints = Hints { originator, forwarded: D::forwarded(&parts.headers) };
         let answer = self.services.upstream.open(plan.upstream, &hints).instrument(span).await?;
-        let mut warnings = context.warnings;
         answer.warnings.iter().for_each(|token| warnings.note(token));
-        self.deliver(plan.mode, plan.reply, answer, &warnings, record).await
+        let response = self.deliver(plan.mode, plan.reply, answer, &keeper, record).await;
+        response.map(|response| warned(response, &warnings))
+    }
+
+    /// The request in the upstream's form, and what has to be said about it.
+    pub(super) fn plan<'b>(
+        &self,
+        parts: &Parts,
+        body: &'b [u8],
+        keeper: &Keeper,
+    ) -> Result<(Plan<'b, D::Reply>, Warnings), ProxyError> {
+        let models = self.services.models();
+        let mut context = Context {
+            headers: &parts.headers,
+            key: key_name(parts),
+            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
+            models: &models,
+            warnings: Warnings::default(),
+        };
+        let mut request = D::decode(body)?;
+        let references = D::references(&request);
+        if !references.is_empty() {
+            D::recall(&mut request, keeper.recall(&references));
+        }
+        let plan = D::translate(request, &mut context, &self.options)?;
+        Ok((plan, context.warnings))
     }
 
     async fn deliver(
@@ -98,7 +118,7 @@ where
         mode: Mode,
         reply: D::Reply,
         answer: Answer,
-        warnings: &Warnings,
+        keeper: &Keeper,
         record: &mut Option<Record>,
     ) -> Result<Response, ProxyError> {
         let Answer { events, headers, request_id, .. } = answer;
@@ -106,22 +126,31 @@ where
         open.opened(request_id.as_deref());
         let mut response = match mode {
             Mode::Stream => {
-                let drive = drive::Drive::new(events, reply, self.limits.keepalive, self.cut.clone(), open);
+                let drive =
+                    drive::Drive::new(events, reply, self.limits.keepalive, self.cut.clone(), keeper.clone(), open);
                 stream_response(Body::new(drive))
             }
             Mode::Document => {
-                let document = drive::document(events, reply, record.insert(open)).await?;
+                let document = drive::document(events, reply, keeper, record.insert(open)).await?;
                 record.take();
                 json_response(StatusCode::OK, document)
             }
         };
         response.headers_mut().extend(headers);
-        let warned = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok());
-        if let Some(tokens) = warned {
-            response.headers_mut().insert("x-proxy-warnings", tokens);
-        }
         Ok(response)
     }
+}
+
+/// The name of the client key that was used.
+pub(super) fn key_name(parts: &Parts) -> Option<&str> {
+    parts.extensions.get::<KeyName>().map(|key| key.0.as_str())
+}
+
+fn warned(mut response: Response, warnings: &Warnings) -> Response {
+    if let Some(tokens) = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok()) {
+        response.headers_mut().insert("x-proxy-warnings", tokens);
+    }
+    response
 }
 
 fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
@@ -160,4 +189,32 @@ fn stream_response(body: Body) -> Response {
     // Front proxies would otherwise gather the stream before passing it on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+#[derive(Serialize)]
+struct InputTokens {
+    object: &'static str,
+    input_tokens: usize,
+}
+
+impl Exchange<Responses> {
+    /// `POST /v1/responses/input_tokens`: how long the input of a request is, by our own estimate.
+    pub(super) async fn count(self, request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        if parts.extensions.get::<PathModel>().is_none() {
+            // The model doesn't change the estimate, and may be left out here.
+            parts.extensions.insert(PathModel("default".to_owned()));
+        }
+        let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+        self.counted(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
+    }
+
+    async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
+        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        let keeper = Keeper::new(&self.services.history, key_name(parts));
+        let (plan, _) = self.plan(parts, &body, &keeper)?;
+        let counted = InputTokens { object: "response.input_tokens", input_tokens: tokens::estimate(&plan.upstream) };
+        let bytes = serde_json::to_vec(&counted).expect("a number always serialises");
+        Ok(json_response(StatusCode::OK, Bytes::from(bytes)))
+    }
 }

@@ -9,18 +9,21 @@ mod body;
 mod drive;
 mod exchange;
 mod gate;
+mod keeper;
 mod listen;
 mod models;
 mod observe;
 mod paths;
 mod probes;
 mod routes;
+mod stored;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bearer::TokenSource;
+use crate::history::Responses;
 use crate::protocol::model::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
@@ -54,6 +57,8 @@ pub struct Services {
     pub upstream: Arc<Upstream>,
     /// Where its bearer tokens come from; asked only whether there are any.
     pub tokens: Arc<dyn TokenSource>,
+    /// Answers that clients go on from.
+    pub history: Arc<Responses>,
     /// The owner's model names.
     pub rules: Arc<Rules>,
     /// Settings of the Chat dialect.

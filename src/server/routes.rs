@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use super::exchange::{Exchange, Limits, faced};
 use super::gate::Gate;
 use super::observe::RequestId;
-use super::{Backend, Services, Settings, models, paths, probes};
+use super::{Backend, Services, Settings, models, paths, probes, stored};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
@@ -38,10 +38,7 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
     };
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
-        .route(
-            "/v1/responses",
-            only("POST", post(move |request: Request| responses.clone().answer(request)).get(no_websocket)),
-        )
+        .merge(responses_routes(responses))
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))
@@ -58,6 +55,18 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
         .layer(from_fn_with_state(Arc::new(gate), admit))
         .layer(from_fn_with_state(services.backend, stamp))
         .layer(from_fn(name_request))
+}
+
+/// The Responses API.
+fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
+    let counter = exchange.clone();
+    let create = post(move |request: Request| exchange.clone().answer(request)).get(no_websocket);
+    Router::new()
+        .route("/v1/responses", only("POST", create))
+        .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
+        .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
+        .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(stored::input_items)))
+        .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))
 }
 
 /// A route that answers any other method with the list of those it has.

@@ -52,6 +52,8 @@ run_client() {
 : >"$results"
 run_client 'python openai' "$tools/python/bin/python" "$clients/python/openai_chat.py"
 run_client 'node openai' env CLIENT_MODULES="$tools/node" node "$clients/node/openai_chat.mjs"
+run_client 'python responses' "$tools/python/bin/python" "$clients/python/openai_responses.py"
+run_client 'node responses' env CLIENT_MODULES="$tools/node" node "$clients/node/openai_responses.mjs"
 run_client 'curl' "$clients/curl.sh"
 
 kill -TERM "$daemon"

@@ -8,6 +8,8 @@ mod disorder;
 mod fold;
 mod laws;
 mod passing;
+#[path = "../support/recalled.rs"]
+mod recalled;
 mod responses;
 mod rows;
 mod runner;

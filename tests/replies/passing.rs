@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::Reply as _;
+use codex_proxy::protocol::responses::{Options, Store};
+use codex_proxy::protocol::{Fold, Reply as _};
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::responses::{assert_laws, events, reply_to};
-use crate::runner::{document_of, stream_of};
+use crate::responses::{assert_laws, events, reply_to, reply_with};
+use crate::runner::{document_of, drive, stream_of};
 
 const CREATED: &str = r#"{"type":"response.created","response":{"id":"resp_1","created_at":7,"status":"in_progress"}}"#;
 const COMPLETED: &str =
@@ -116,6 +117,37 @@ fn a_codex_client_gets_every_event_as_it_is() {
 fn a_codex_client_is_kept_alive_by_an_event() {
     assert!(reply_to(&request(), &HeaderMap::new()).keepalive().starts_with(b":"));
     assert_eq!(reply_to(&request(), &codex()).keepalive(), b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n");
+}
+
+#[test]
+fn an_answer_is_remembered_when_it_is_whole_and_wanted() {
+    let item =
+        r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","content":[]}}"#;
+    let remembered = |request: &Value, upstream: &[&str], store: Store| {
+        let options = Options { store, ..Options::default() };
+        let mut reply = reply_with(request, &HeaderMap::new(), &json!({}), &options);
+        drive(&mut reply, &texts(upstream), &mut Fold);
+        reply.memory()
+    };
+    let whole = [CREATED, item, COMPLETED];
+    let memory = remembered(&request(), &whole, Store::Memory).unwrap();
+    assert_eq!((memory.id.as_str(), memory.input.len(), memory.output.len()), ("resp_1", 1, 1));
+    assert_eq!(serde_json::from_str::<Value>(&memory.response).unwrap()["output"][0]["id"], "msg_1");
+    let mut unwanted = request();
+    unwanted["store"] = json!(false);
+    assert!(remembered(&unwanted, &whole, Store::Memory).is_none());
+    assert!(remembered(&request(), &whole, Store::Off).is_none());
+    assert!(remembered(&request(), &whole[..2], Store::Memory).is_none(), "a cut answer is none");
+}
+
+#[test]
+fn the_done_marker_closes_only_what_is_whole() {
+    let options = Options { done_marker: true, ..Options::default() };
+    let reply = || reply_with(&request(), &HeaderMap::new(), &json!({}), &options);
+    let whole = stream_of(reply(), &texts(&[CREATED, COMPLETED]));
+    assert!(whole.ends_with("}\n\ndata: [DONE]\n\n"));
+    assert_eq!(whole.matches("[DONE]").count(), 1);
+    assert!(!stream_of(reply(), &texts(&[CREATED])).contains("[DONE]"));
 }
 
 /// An event of any kind, in the spelling of somebody else.

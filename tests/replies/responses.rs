@@ -9,25 +9,33 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::cases::{Case, answered_cases_of};
+use crate::recalled::recalled;
 use crate::runner::{
     answer_of, assert_cut_anywhere, assert_silent_after_the_end, assert_split_anywhere, document_of, split, stream_of,
 };
 
 /// The machine that a request leads to.
 pub(crate) fn reply_to(request: &Value, headers: &HeaderMap) -> ResponsesReply {
+    reply_with(request, headers, &json!({}), &Options::default())
+}
+
+/// The same with a memory and settings.
+pub(crate) fn reply_with(request: &Value, headers: &HeaderMap, store: &Value, options: &Options) -> ResponsesReply {
     let body = request.to_string();
     let models = Models::default();
     let mut context = Context { headers, key: None, path_model: None, models: &models, warnings: Warnings::default() };
-    let request = Responses::decode(body.as_bytes()).unwrap();
-    Responses::translate(request, &mut context, &Options::default()).unwrap().reply
+    let mut request = Responses::decode(body.as_bytes()).unwrap();
+    let references = Responses::references(&request);
+    Responses::recall(&mut request, recalled(store, &references));
+    Responses::translate(request, &mut context, options).unwrap().reply
 }
 
 fn reply(case: &Case) -> ResponsesReply {
-    reply_to(&case.request, &HeaderMap::new())
+    reply_with(&case.request, &HeaderMap::new(), case.store.as_ref().unwrap_or(&json!({})), &Options::default())
 }
 
 fn cases() -> Vec<Case> {
-    answered_cases_of("responses", 9).into_iter().filter(|case| case.store.is_none()).collect()
+    answered_cases_of("responses", 9)
 }
 
 /// The events of a stream, each under the name that it has itself.

@@ -79,7 +79,9 @@ pub(crate) fn assert_cut_anywhere<R: Reply>(case: &Case, reply: impl Fn() -> R, 
     let whole = split([bytes]);
     let is_over = |events: &[Bytes]| {
         let (mut reply, mut wire) = (reply(), BytesMut::new());
-        events.iter().for_each(|data| reply.on_event(read::<R>(data), &mut Wire(&mut wire)));
+        for data in events {
+            reply.on_event(read::<R>(data), &mut Wire(&mut wire));
+        }
         reply.is_finished()
     };
     let needed = (0..=whole.len()).find(|count| is_over(&whole[..*count])).unwrap_or(whole.len() + 1);
@@ -100,7 +102,9 @@ pub(crate) fn assert_silent_after_the_end<R: Reply>(case: &Case, mut reply: R) {
     let mut wire = BytesMut::new();
     drive(&mut reply, &events, &mut Wire(&mut wire));
     let length = wire.len();
-    events.iter().for_each(|data| reply.on_event(read::<R>(data), &mut Wire(&mut wire)));
+    for data in &events {
+        reply.on_event(read::<R>(data), &mut Wire(&mut wire));
+    }
     reply.on_commit(&mut Wire(&mut wire));
     reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut wire));
     reply.on_end(None, &mut Wire(&mut wire));

@@ -1,10 +1,12 @@
 //! Responses requests: worked cases, refusals, and what is mended on the way.
 
+use codex_proxy::protocol::Dialect as _;
 use codex_proxy::protocol::responses::{Responses, face};
 use http::HeaderValue;
 use serde_json::{Value, json};
 
-use super::{Outcome, Scene, assert_cases_leave_as_written, refused_cases};
+use super::recalled::recalled;
+use super::{Outcome, Scene, assert_cases_leave_as_written, read, refused_cases};
 
 fn outcome(request: &Value) -> Outcome {
     Scene::default().try_translate_as::<Responses>(request.to_string().as_bytes()).unwrap()
@@ -20,13 +22,47 @@ fn input(items: Value) -> Value {
     outcome(&with("input", items)).upstream["input"].take()
 }
 
+/// Translates a request with a memory.
+fn continued(body: &[u8], store: &Value) -> Outcome {
+    let mut request = Responses::decode(body).unwrap();
+    let references = Responses::references(&request);
+    Responses::recall(&mut request, recalled(store, &references));
+    Scene::default().try_translate_request::<Responses>(request).unwrap()
+}
+
 #[test]
 fn every_case_leaves_as_written() {
     let count = assert_cases_leave_as_written("responses", |case, body| {
-        let is_stored = case.join("store.json").exists();
-        (!is_stored).then(|| Scene::default().try_translate_as::<Responses>(body).unwrap())
+        let store = case.join("store.json");
+        let mut outcome = continued(body, &if store.exists() { read(&store) } else { json!({}) });
+        let key = &mut outcome.upstream["prompt_cache_key"];
+        if *key == "earlier-key" {
+            // A conversation keeps its key; in the case this one would have been derived.
+            *key = json!("00000000-0000-8000-8000-000000000000");
+        }
+        outcome
     });
-    assert!(count >= 7, "the cases are not there");
+    assert!(count >= 9, "the cases are not there");
+}
+
+#[test]
+fn a_conversation_keeps_its_cache_key_over_an_id() {
+    let store = json!({"resp_1": {"input": [], "output": []}});
+    let mut request = with("previous_response_id", json!("resp_1"));
+    assert_eq!(continued(request.to_string().as_bytes(), &store).upstream["prompt_cache_key"], "earlier-key");
+    request["prompt_cache_key"] = json!("own");
+    assert_eq!(continued(request.to_string().as_bytes(), &store).upstream["prompt_cache_key"], "own");
+}
+
+#[test]
+fn an_earlier_call_is_answered_over_an_id() {
+    let call = json!({"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f", "arguments": "{}"});
+    let output = json!({"type": "function_call_output", "call_id": "a", "output": "r"});
+    let store = json!({"resp_1": {"input": [], "output": [call]}});
+    let mut request = with("input", json!([output]));
+    request["previous_response_id"] = json!("resp_1");
+    let outcome = continued(request.to_string().as_bytes(), &store);
+    assert_eq!((&outcome.upstream["input"], outcome.warnings.len()), (&json!([call, output]), 0));
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct Members<'a> {
     pub(super) text: &'a str,
     /// Its type.
     pub(super) kind: Cow<'a, str>,
-    members: Envelope<'a>,
+    all: Envelope<'a>,
 }
 
 impl<'a> From<&'a str> for Incoming<'a> {
@@ -43,7 +43,7 @@ impl<'a> From<&'a str> for Incoming<'a> {
                 kind => kind,
             };
             // It becomes a line of its own.
-            (!kind.contains(char::is_control)).then_some(Members { text, kind, members })
+            (!kind.contains(char::is_control)).then_some(Members { text, kind, all: members })
         });
         event.map_or(Self::Malformed, Self::Event)
     }
@@ -52,12 +52,12 @@ impl<'a> From<&'a str> for Incoming<'a> {
 impl<'a> Members<'a> {
     /// A member, unread.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.members.get(name)
+        self.all.get(name)
     }
 
     /// All of them.
     pub(super) fn all(&self) -> &Envelope<'a> {
-        &self.members
+        &self.all
     }
 
     /// Position of the item in the answer.

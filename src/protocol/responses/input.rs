@@ -5,6 +5,7 @@
 //! and nothing of it shall be lost.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
@@ -18,25 +19,39 @@ use crate::protocol::conversation::{CallKind, instructions, json};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 
-/// The client's items, made whole.
+/// The elements of `input`, made whole where they are items.
 ///
 /// # Errors
-/// When one is no object, or refers to what is not known.
-pub(super) fn read<'a>(input: &'a RawValue) -> Result<Vec<Entry<'a>>, ProxyError> {
-    let input = Field::root("input", input);
+/// When it is neither a text nor a list, or an element is no object.
+pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<Listed<'a>>, ProxyError> {
     if input.is_text() {
-        return Ok(vec![item::of_text(input.raw().get())]);
+        return Ok(vec![Listed::Whole(item::of_text(input.raw().get()))]);
     }
     if !input.is_list() {
         return Err(input.must_be("a string or an array of items"));
     }
     let items = input.list()?.into_iter().enumerate();
-    items
-        .map(|(index, raw)| match item::read(&input.element(index, raw), index)? {
-            Listed::Whole(entry) => Ok(entry),
-            Listed::Reference(id) => Err(item::unknown(&id)),
-        })
-        .collect()
+    items.map(|(index, raw)| item::read(&input.element(index, raw), index)).collect()
+}
+
+/// The items, with those in the place of references that they refer to, after an earlier conversation.
+///
+/// # Errors
+/// When one refers to what is not known.
+pub(super) fn resolved(
+    listed: Vec<Listed<'_>>,
+    earlier: Vec<Box<RawValue>>,
+    mut known: BTreeMap<String, Box<RawValue>>,
+) -> Result<Vec<Entry<'_>>, ProxyError> {
+    let earlier = earlier.into_iter().enumerate().map(|(index, json)| Ok(item::kept(json, index)));
+    let new = listed.into_iter().enumerate().map(|(index, listed)| match listed {
+        Listed::Whole(entry) => Ok(entry),
+        Listed::Reference(id) => match known.remove(&*id) {
+            Some(json) => Ok(item::kept(json, index)),
+            None => Err(item::unknown(&id)),
+        },
+    });
+    earlier.chain(new).collect()
 }
 
 /// Takes the system text that opens the conversation out of it. Left where it stands when nothing

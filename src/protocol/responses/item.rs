@@ -62,7 +62,8 @@ pub(super) fn read<'a>(item: &Field<'a, '_>, index: usize) -> Result<Listed<'a>,
     if kind == "message" {
         complete_message(item, &members, &mut splice)?;
     }
-    Ok(Listed::Whole(Entry { kind, json: edited(splice, Cow::Borrowed(item.raw())), index }))
+    let json = edited(&splice).unwrap_or(Cow::Borrowed(item.raw()));
+    Ok(Listed::Whole(Entry { kind, json, index }))
 }
 
 /// Gives a message its type, and a text its part.
@@ -134,7 +135,7 @@ pub(super) struct Changes<'c> {
     pub(super) drops_id: bool,
 }
 
-impl<'a> Entry<'a> {
+impl Entry<'_> {
     /// The item with its changes; untouched where there are none.
     pub(super) fn with(self, changes: &Changes<'_>) -> Self {
         let text = self.json.get();
@@ -157,8 +158,8 @@ impl<'a> Entry<'a> {
         }
         drop_breakpoints(&members, &mut splice);
         let kind = changes.kind.map_or(self.kind, |kind| Cow::Owned(kind.to_owned()));
-        let changed = (!splice.is_unchanged()).then(|| raw(splice.text().into_owned()));
-        Entry { kind, json: changed.map_or(self.json, Cow::Owned), index: self.index }
+        let edited = edited(&splice);
+        Entry { kind, json: edited.unwrap_or(self.json), index: self.index }
     }
 
     /// Whether the id is one that the backend can have given to such an item.
@@ -194,16 +195,23 @@ fn drop_breakpoints(members: &Envelope<'_>, splice: &mut Splice<'_>) {
 /// An output without its call, as a user would tell it.
 pub(super) fn orphan<'a>(lead: &str, output: Option<&RawValue>, index: usize) -> Entry<'a> {
     let output = output.map_or("\"\"", RawValue::get);
-    let parts = match output.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(escaped) => format!(r#"{{"type":"input_text","text":{}{escaped}"}}"#, literal(lead).trim_end_matches('"')),
-        None => {
-            let parts: Vec<&RawValue> = serde_json::from_str(output).unwrap_or_default();
-            let lead = format!(r#"{{"type":"input_text","text":{}}}"#, literal(lead));
-            std::iter::once(lead).chain(parts.iter().map(|part| part.get().to_owned())).collect::<Vec<_>>().join(",")
-        }
+    let parts = if let Some(escaped) = output.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        format!(r#"{{"type":"input_text","text":{}{escaped}"}}"#, literal(lead).trim_end_matches('"'))
+    } else {
+        let parts: Vec<&RawValue> = serde_json::from_str(output).unwrap_or_default();
+        let lead = format!(r#"{{"type":"input_text","text":{}}}"#, literal(lead));
+        std::iter::once(lead).chain(parts.iter().map(|part| part.get().to_owned())).collect::<Vec<_>>().join(",")
     };
     let json = format!(r#"{{"type":"message","role":"user","content":[{parts}]}}"#);
     Entry { kind: Cow::Borrowed("message"), json: Cow::Owned(raw(json)), index }
+}
+
+/// An item that was kept, at a place of the conversation.
+pub(super) fn kept(json: Box<RawValue>, index: usize) -> Entry<'static> {
+    let kind = Envelope::parse(json.get())
+        .ok()
+        .and_then(|members| Field::root("type", members.get("type")?).text().ok().map(Cow::into_owned));
+    Entry { kind: Cow::Owned(kind.unwrap_or_default()), json: Cow::Owned(json), index }
 }
 
 /// The refusal of a reference to what is not known here.
@@ -215,8 +223,9 @@ fn same(old: &RawValue, value: &str) -> bool {
     serde_json::from_str::<Str<'_>>(old.get()).is_ok_and(|old| old.as_str() == value)
 }
 
-fn edited<'a>(splice: Splice<'a>, json: Cow<'a, RawValue>) -> Cow<'a, RawValue> {
-    if splice.is_unchanged() { json } else { Cow::Owned(raw(splice.text().into_owned())) }
+/// The edited text; `None` where nothing is changed.
+fn edited(splice: &Splice<'_>) -> Option<Cow<'static, RawValue>> {
+    (!splice.is_unchanged()).then(|| Cow::Owned(raw(splice.text().into_owned())))
 }
 
 pub(super) fn literal(text: &str) -> String {

@@ -17,6 +17,7 @@ mod repair;
 pub mod reply;
 pub mod request;
 mod restore;
+pub mod tokens;
 mod tools;
 pub mod translate;
 
@@ -25,12 +26,13 @@ use http::{HeaderMap, StatusCode};
 
 pub use error::face;
 pub use incoming::Incoming;
-pub use options::Options;
-pub use reply::{Event, ResponsesReply};
+pub use options::{Options, Store};
+pub use reply::{Draft, Event, ResponsesReply};
 pub use request::ResponsesRequest;
 pub use restore::{Manner, Shape};
 pub use translate::Translation;
 
+use super::memory::{Recalled, References};
 use super::{Context, Dialect, Plan};
 use crate::error::ProxyError;
 
@@ -54,8 +56,16 @@ impl Dialect for Responses {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, ResponsesReply>, ProxyError> {
-        let Translation { upstream, mode, shape } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: ResponsesReply::new(shape) })
+        let Translation { upstream, mode, shape, draft } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: ResponsesReply::new(shape, draft) })
+    }
+
+    fn references(request: &Self::Request<'_>) -> References {
+        request.references()
+    }
+
+    fn recall(request: &mut Self::Request<'_>, recalled: Recalled) {
+        request.recalled = recalled;
     }
 
     fn forwarded(headers: &HeaderMap) -> Option<HeaderMap> {

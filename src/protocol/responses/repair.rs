@@ -38,7 +38,9 @@ pub(super) fn mend_item<'a>(item: Option<(&'a RawValue, Envelope<'a>)>, status: 
     match text(&members, "type").as_deref() {
         Some("message") => {
             fill(item.get(), &members, &[("status", status)], splice);
-            list(&members, "content").into_iter().for_each(|part| mend_part(object(part), splice));
+            for part in list(&members, "content") {
+                mend_part(object(part), splice);
+            }
         }
         Some("web_search_call") => {
             fill(item.get(), &members, &[("action", r#"{"type":"search","query":""}"#)], splice);

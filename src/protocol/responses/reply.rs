@@ -11,13 +11,14 @@ use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 use super::error;
-use super::incoming::{Incoming, Members, list, object, usage};
+use super::incoming::{Incoming, Members, list, object, text, usage};
 use super::repair::{mend_item, mended};
 use super::restore::{Manner, Shape};
 use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
 use crate::protocol::conversation::json::compact;
 use crate::protocol::envelope::Envelope;
+use crate::protocol::memory::Memory;
 use crate::protocol::splice::Splice;
 use crate::protocol::{Reply, Sink, Summary, openai_error};
 
@@ -31,6 +32,15 @@ pub struct Event<'e> {
     data: Splice<'e>,
     /// The response object, where the answer ends with it.
     response: Option<&'e str>,
+}
+
+/// What is kept with an answer beside itself.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// The conversation before it.
+    pub input: Vec<Box<RawValue>>,
+    /// The prompt cache key of the conversation.
+    pub cache_key: String,
 }
 
 /// The state of one answer.
@@ -48,6 +58,8 @@ pub struct ResponsesReply {
     names: BTreeMap<u64, String>,
     has_gap: bool,
     is_created: bool,
+    draft: Option<Draft>,
+    memory: Option<Memory>,
     document: Option<String>,
     usage: Option<Usage>,
     state: State,
@@ -61,9 +73,9 @@ enum State {
 }
 
 impl ResponsesReply {
-    /// A machine for an answer of this shape.
+    /// A machine for an answer of this shape; with a draft, the answer is to be kept.
     #[must_use]
-    pub fn new(shape: Shape) -> Self {
+    pub fn new(shape: Shape, draft: Option<Draft>) -> Self {
         Self {
             shape,
             sequence_number: 0,
@@ -73,6 +85,8 @@ impl ResponsesReply {
             names: BTreeMap::new(),
             has_gap: false,
             is_created: false,
+            draft,
+            memory: None,
             document: None,
             usage: None,
             state: State::Open,
@@ -202,7 +216,16 @@ impl ResponsesReply {
         }
         let output = self.output(&own);
         let restored = self.shape.restore(&members, &[("output", &output)]);
+        self.keep(&members, &output, &restored);
         self.close(event, &restored, State::Finished(status), sink);
+    }
+
+    /// Keeps the answer for requests that go on from it.
+    fn keep(&mut self, response: &Envelope<'_>, output: &str, restored: &str) {
+        let Some(Draft { input, cache_key }) = self.draft.take() else { return };
+        let Some(id) = text(response, "id") else { return };
+        let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
+        self.memory = Some(Memory { id: id.into_owned(), input, output, response: restored.to_owned(), cache_key });
     }
 
     /// Sends the terminal event with the response as the client gets it.
@@ -332,6 +355,9 @@ impl Reply for ResponsesReply {
             wire.extend_from_slice(compact(&whole).as_bytes());
         }
         wire.extend_from_slice(b"\n\n");
+        if self.shape.done_marker && matches!(self.state, State::Finished(_)) {
+            wire.extend_from_slice(b"data: [DONE]\n\n");
+        }
     }
 
     fn absorb(&mut self, event: &Event<'_>) {
@@ -353,5 +379,9 @@ impl Reply for ResponsesReply {
             State::Failed(error) => openai_error::code(error),
         };
         Summary { usage: self.usage, outcome }
+    }
+
+    fn memory(&mut self) -> Option<Memory> {
+        self.memory.take()
     }
 }

@@ -8,10 +8,13 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::input;
+use super::item::Listed;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::{self, Field};
+use crate::protocol::memory::{Recalled, References};
 use crate::protocol::model::Effort;
 
 /// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
@@ -21,7 +24,7 @@ const MAX_IGNORED: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct ResponsesRequest<'a> {
     pub(super) model: Option<Cow<'a, str>>,
-    pub(super) input: Option<&'a RawValue>,
+    pub(super) input: Option<Vec<Listed<'a>>>,
     pub(super) instructions: Option<Cow<'a, str>>,
     pub(super) previous_response_id: Option<Cow<'a, str>>,
     pub(super) streams: bool,
@@ -36,6 +39,10 @@ pub struct ResponsesRequest<'a> {
     pub(super) user: Option<Cow<'a, str>>,
     pub(super) stream_options: Envelope<'a>,
     pub(super) client_metadata: Option<&'a RawValue>,
+    /// `store: false`.
+    pub(super) keeps_nothing: bool,
+    /// What was found of what it refers to.
+    pub(super) recalled: Recalled,
     /// Members that the response repeats, as the client wrote them.
     pub(super) echoed: Vec<(&'static str, &'a RawValue)>,
     /// Members that are ignored and could have mattered, in order.
@@ -105,6 +112,17 @@ pub fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
 }
 
 impl<'a> ResponsesRequest<'a> {
+    /// What it refers to by id.
+    pub(super) fn references(&self) -> References {
+        let listed = self.input.iter().flatten();
+        let items = listed.filter_map(|listed| match listed {
+            Listed::Reference(id) => Some(id.clone().into_owned()),
+            Listed::Whole(_) => None,
+        });
+        let response = self.previous_response_id.as_deref().map(str::to_owned);
+        References { response, items: items.collect() }
+    }
+
     /// What the client wants back.
     pub(super) fn mode(&self) -> Mode {
         if self.streams { Mode::Stream } else { Mode::Document }
@@ -116,7 +134,7 @@ impl<'a> ResponsesRequest<'a> {
         }
         match name {
             "model" => self.model = Some(field.text()?),
-            "input" => self.input = Some(field.raw()),
+            "input" => self.input = Some(input::read(field)?),
             "instructions" => self.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
             "previous_response_id" => self.previous_response_id = Some(field.text()?),
             "stream" => self.streams = field.flag()?,
@@ -128,7 +146,7 @@ impl<'a> ResponsesRequest<'a> {
             "include" => self.include = include(field)?,
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
-            "store" => drop(field.flag()?),
+            "store" => self.keeps_nothing = !field.flag()?,
             "stream_options" => self.stream_options = stream_options(field)?,
             "client_metadata" => self.client_metadata = Some(field.raw()),
             "service_tier" => self.take_tier(name, field)?,
@@ -218,9 +236,8 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
         "prompt" => Err(unsupported("stored prompts are not available")),
         "moderation" => Err(unsupported("moderation is not available")),
         "max_output_tokens" | "max_tool_calls" | "seed" => field.number().map(|_| true),
-        "temperature" | "top_p" => Ok(differs(field.number()?, 1.0)),
+        "temperature" | "top_p" | "n" => Ok(differs(field.number()?, 1.0)),
         "frequency_penalty" | "presence_penalty" | "top_logprobs" => Ok(differs(field.number()?, 0.0)),
-        "n" => Ok(differs(field.number()?, 1.0)),
         "truncation" => Ok(field.text()? != "disabled"),
         "background" | "metadata" | "safety_identifier" | "prompt_cache_retention" | "prompt_cache_options" => {
             Ok(false)

@@ -21,6 +21,8 @@ pub struct Shape {
     own: Vec<(&'static str, Cow<'static, str>)>,
     /// How events are passed on.
     pub manner: Manner,
+    /// Whether a stream that ended whole is closed by `[DONE]`.
+    pub done_marker: bool,
 }
 
 /// How events are passed on.
@@ -64,14 +66,14 @@ const UPSTREAM: [&str; 13] = [
 impl Shape {
     /// The shape of an answer to a client that calls the model so and sent these members.
     #[must_use]
-    pub fn new(model: &str, sent: &[(&'static str, &RawValue)], manner: Manner) -> Self {
+    pub fn new(model: &str, sent: &[(&'static str, &RawValue)], manner: Manner, done_marker: bool) -> Self {
         let echoed = ECHOED.into_iter().map(|name| {
             let own = sent.iter().rev().find(|(sent, _)| *sent == name);
             (name, own.map_or(Cow::Borrowed(usual(name)), |(_, raw)| Cow::Owned(raw.get().to_owned())))
         });
         let constant = CONSTANT.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
         let model = std::iter::once(("model", Cow::Owned(literal(model))));
-        Self { own: model.chain(echoed).chain(constant).collect(), manner }
+        Self { own: model.chain(echoed).chain(constant).collect(), manner, done_marker }
     }
 
     /// A response object in the client's terms. `set` are members that this event decides.

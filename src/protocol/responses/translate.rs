@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use super::client;
 use super::input;
 use super::item::Entry;
-use super::options::Options;
+use super::options::{Options, Store};
+use super::reply::Draft;
 use super::request::{ResponsesRequest, Summary, Text, Tier};
 use super::restore::{Manner, Shape};
 use super::tools;
@@ -25,6 +26,8 @@ pub struct Translation<'a> {
     pub mode: Mode,
     /// What the way back has to know.
     pub shape: Shape,
+    /// What of it is kept with the answer, if that is to be kept.
+    pub draft: Option<Draft>,
 }
 
 /// Turns a request into the upstream's form.
@@ -41,7 +44,9 @@ pub fn translate<'a>(
     let choice = context.models.resolve(&name);
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
 
-    let entries = entries(&request)?;
+    let entries = entries(&mut request)?;
+    let keeps = options.store == Store::Memory && !request.keeps_nothing;
+    let kept = keeps.then(|| entries.iter().map(|entry| entry.json.clone().into_owned()).collect());
     let first_user_text = input::first_user_text(&entries);
     let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
@@ -64,8 +69,10 @@ pub fn translate<'a>(
     };
     upstream.prompt_cache_key = cache_key(&mut request, context, &upstream, &first_user_text);
     let manner = if is_codex && mode == Mode::Stream { Manner::Untouched } else { Manner::Restored };
-    let shape = Shape::new(&name, &request.echoed, manner);
-    Ok(Translation { upstream, mode, shape })
+    let done_marker = options.done_marker && manner == Manner::Restored;
+    let shape = Shape::new(&name, &request.echoed, manner, done_marker);
+    let draft = kept.map(|input| Draft { input, cache_key: upstream.prompt_cache_key.clone().into_owned() });
+    Ok(Translation { upstream, mode, shape, draft })
 }
 
 /// The model as the client named it, in the body or in the path.
@@ -75,14 +82,20 @@ fn model_name(request: &ResponsesRequest<'_>, context: &Context<'_>) -> Result<S
     name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
 }
 
-/// The items of the request, made whole.
-fn entries<'a>(request: &ResponsesRequest<'a>) -> Result<Vec<Entry<'a>>, ProxyError> {
-    let new = input::read(request.input.ok_or_else(|| Refusal::missing("input"))?)?;
-    if let Some(id) = &request.previous_response_id {
-        let message = format!("Previous response with id '{id}' not found.");
-        return Err(Refusal::coded("previous_response_not_found", "previous_response_id", message));
-    }
-    if new.is_empty() { Err(nothing_to_answer()) } else { Ok(new) }
+/// The whole conversation: what was kept of it, and the items of the request.
+fn entries<'a>(request: &mut ResponsesRequest<'a>) -> Result<Vec<Entry<'a>>, ProxyError> {
+    let new = request.input.take().ok_or_else(|| Refusal::missing("input"))?;
+    let known = std::mem::take(&mut request.recalled.items);
+    let earlier = match (&request.previous_response_id, &mut request.recalled.response) {
+        (None, _) => Vec::new(),
+        (Some(_), Some(earlier)) => std::mem::take(&mut earlier.items),
+        (Some(id), None) => {
+            let message = format!("Previous response with id '{id}' not found.");
+            return Err(Refusal::coded("previous_response_not_found", "previous_response_id", message));
+        }
+    };
+    let entries = input::resolved(new, earlier, known)?;
+    if entries.is_empty() { Err(nothing_to_answer()) } else { Ok(entries) }
 }
 
 fn nothing_to_answer() -> ProxyError {
@@ -172,6 +185,9 @@ fn cache_key<'a>(
 ) -> Cow<'a, str> {
     if let Some(key) = request.prompt_cache_key.take().filter(|key| !key.trim().is_empty()) {
         return cache::fit(key);
+    }
+    if let Some(earlier) = request.recalled.response.take() {
+        return Cow::Owned(earlier.cache_key);
     }
     if let Some(session) = cache::session(context.headers) {
         return Cow::Owned(session);
