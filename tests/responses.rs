@@ -142,6 +142,15 @@ async fn a_websocket_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let bench = Bench::start().await;
+    for path in ["/v1/responses/compact", "/v1/conversations", "/v1/conversations/conv_1"] {
+        let answer = bench.send(Method::POST, path, &[], Some(&json!({"model": MODEL, "input": "x"}))).await;
+        assert_eq!(answer.error(), (404, Value::Null, json!("unknown_url")), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_names_its_field() {
     let bench = Bench::start().await;
     let refused = bench.create(json!({"model": MODEL, "input": "x", "background": true})).await;

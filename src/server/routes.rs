@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use http::header::{UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,8 @@ fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
     Router::new()
         .route("/v1/responses", only("POST", create))
         .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
+        // Not the id of an answer.
+        .route("/v1/responses/compact", any(unknown_path))
         .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
         .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(stored::input_items)))
         .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))

@@ -89,12 +89,16 @@ fn output_that_was_paid_for_and_never_came_is_an_error() {
 }
 
 #[test]
-fn an_item_that_was_lost_is_an_error_and_a_delta_is_not() {
+fn what_was_lost_and_did_not_come_again_is_an_error() {
     let added = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message","content":[]}}"#;
+    let delta = r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"a"}"#;
+    let text = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"ab"}"#;
+    let same = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"a"}"#;
     let done = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[]}}"#;
-    let (lost, broken) = (told(&[CREATED, added, "{broken", COMPLETED]), told(&[CREATED, added, "{", done, COMPLETED]));
-    assert_eq!(lost.last().unwrap()["type"], "response.failed");
-    assert_eq!(broken.last().unwrap()["type"], "response.completed");
+    let end = |upstream: &[&str]| told(upstream).pop().unwrap()["type"].as_str().unwrap().to_owned();
+    assert_eq!(end(&[CREATED, added, "{broken", COMPLETED]), "response.failed", "an item");
+    assert_eq!(end(&[CREATED, added, delta, "{broken", text, done, COMPLETED]), "response.failed", "a piece");
+    assert_eq!(end(&[CREATED, added, "{", delta, same, done, COMPLETED]), "response.completed", "nothing of it");
 }
 
 #[test]

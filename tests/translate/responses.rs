@@ -55,6 +55,15 @@ fn a_conversation_keeps_its_cache_key_over_an_id() {
 }
 
 #[test]
+fn an_item_can_be_referred_to_twice() {
+    let said = json!({"type": "message", "id": "msg_1", "role": "user", "content": []});
+    let store = json!({"resp_1": {"input": [said], "output": []}});
+    let reference = json!({"type": "item_reference", "id": "msg_1"});
+    let request = with("input", json!([reference, reference]));
+    assert_eq!(continued(request.to_string().as_bytes(), &store).upstream["input"], json!([said, said]));
+}
+
+#[test]
 fn an_earlier_call_is_answered_over_an_id() {
     let call = json!({"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f", "arguments": "{}"});
     let output = json!({"type": "function_call_output", "call_id": "a", "output": "r"});

@@ -38,16 +38,16 @@ pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<Listed<'a>>, ProxyEr
 ///
 /// # Errors
 /// When one refers to what is not known.
-pub(super) fn resolved(
-    listed: Vec<Listed<'_>>,
+pub(super) fn resolved<'a>(
+    listed: Vec<Listed<'a>>,
     earlier: Vec<Box<RawValue>>,
-    mut known: BTreeMap<String, Box<RawValue>>,
-) -> Result<Vec<Entry<'_>>, ProxyError> {
+    known: &BTreeMap<String, Box<RawValue>>,
+) -> Result<Vec<Entry<'a>>, ProxyError> {
     let earlier = earlier.into_iter().enumerate().map(|(index, json)| Ok(item::kept(json, index)));
     let new = listed.into_iter().enumerate().map(|(index, listed)| match listed {
         Listed::Whole(entry) => Ok(entry),
-        Listed::Reference(id) => match known.remove(&*id) {
-            Some(json) => Ok(item::kept(json, index)),
+        Listed::Reference(id) => match known.get(&*id) {
+            Some(json) => Ok(item::kept(json.clone(), index)),
             None => Err(item::unknown(&id)),
         },
     });

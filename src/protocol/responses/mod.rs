@@ -4,7 +4,8 @@
 //! tools and events of tomorrow have to pass. The way there: [`request`] reads the top level, which is
 //! an allow-list, `input` and `tools` mend what the backend would refuse, [`translate`] puts it
 //! together. The way back: `incoming` reads an event no deeper than needed, `repair` mends it in
-//! place, `restore` gives the response object its client's own values, [`reply`] decides. The Codex CLI
+//! place, `restore` gives the response object its client's own values, `told` notices what got lost, [`reply`]
+//! decides. The Codex CLI
 //! (`client`) is handed everything untouched. [`error`] words a failure.
 
 mod client;
@@ -18,6 +19,7 @@ pub mod reply;
 pub mod request;
 mod restore;
 pub mod tokens;
+mod told;
 mod tools;
 pub mod translate;
 

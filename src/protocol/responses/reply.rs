@@ -14,6 +14,7 @@ use super::error;
 use super::incoming::{Incoming, Members, list, object, text, usage};
 use super::repair::{mend_item, mended};
 use super::restore::{Manner, Shape};
+use super::told::Told;
 use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
 use crate::protocol::conversation::json::compact;
@@ -56,7 +57,7 @@ pub struct ResponsesReply {
     begun: BTreeSet<u64>,
     /// Names of the tools that are called, as JSON.
     names: BTreeMap<u64, String>,
-    has_gap: bool,
+    told: Told,
     is_created: bool,
     draft: Option<Draft>,
     memory: Option<Memory>,
@@ -83,7 +84,7 @@ impl ResponsesReply {
             items: BTreeMap::new(),
             begun: BTreeSet::new(),
             names: BTreeMap::new(),
-            has_gap: false,
+            told: Told::default(),
             is_created: false,
             draft,
             memory: None,
@@ -155,6 +156,7 @@ impl ResponsesReply {
 
     fn pass(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
         self.open(None, sink);
+        self.told.note(event);
         let data = mended(event, &self.names);
         self.send(event, data, None, sink);
     }
@@ -254,7 +256,8 @@ impl ResponsesReply {
 
     /// What makes an answer useless that the backend takes for whole.
     fn damage(&self, own: usize) -> Option<ProxyError> {
-        let is_lost = self.has_gap && own < self.begun.len() && self.begun.iter().any(|i| !self.items.contains_key(i));
+        let has_all_items = own >= self.begun.len() || self.begun.iter().all(|index| self.items.contains_key(index));
+        let is_lost = self.told.is_missing() || (self.told.has_gap() && !has_all_items);
         let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
         let reason = if is_lost {
             "an event could not be read, and what it held did not come again"
@@ -329,7 +332,7 @@ impl Reply for ResponsesReply {
         match event {
             Incoming::Event(event) => self.take(&event, sink),
             Incoming::Nothing => {}
-            Incoming::Malformed => self.has_gap = true,
+            Incoming::Malformed => self.told.note_gap(),
         }
     }
 

@@ -85,7 +85,6 @@ fn model_name(request: &ResponsesRequest<'_>, context: &Context<'_>) -> Result<S
 /// The whole conversation: what was kept of it, and the items of the request.
 fn entries<'a>(request: &mut ResponsesRequest<'a>) -> Result<Vec<Entry<'a>>, ProxyError> {
     let new = request.input.take().ok_or_else(|| Refusal::missing("input"))?;
-    let known = std::mem::take(&mut request.recalled.items);
     let earlier = match (&request.previous_response_id, &mut request.recalled.response) {
         (None, _) => Vec::new(),
         (Some(_), Some(earlier)) => std::mem::take(&mut earlier.items),
@@ -94,7 +93,7 @@ fn entries<'a>(request: &mut ResponsesRequest<'a>) -> Result<Vec<Entry<'a>>, Pro
             return Err(Refusal::coded("previous_response_not_found", "previous_response_id", message));
         }
     };
-    let entries = input::resolved(new, earlier, known)?;
+    let entries = input::resolved(new, earlier, &request.recalled.items)?;
     if entries.is_empty() { Err(nothing_to_answer()) } else { Ok(entries) }
 }
 
