@@ -1,7 +1,12 @@
 //! What a Responses request holds below its top level leaves byte for byte.
 
+use std::path::Path;
+
+use codex_proxy::protocol::envelope::Envelope;
 use codex_proxy::protocol::responses::Responses;
+use http::HeaderValue;
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 
 use super::Scene;
 
@@ -56,6 +61,41 @@ fn any_tool() -> impl Strategy<Value = String> {
         2 => format!(r#"{{"type":"web_search","external_web_access":false,"new":{one}}}"#),
         _ => format!(r#"{{"type":"tomorrow","x":{one}}}"#),
     })
+}
+
+/// What the Codex CLI sent, one body a line; long texts are replaced by a note of their length.
+fn captured() -> Vec<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/captured/codex-cli.jsonl");
+    std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn member<'b>(body: &Envelope<'b>, name: &str) -> Option<&'b str> {
+    body.get(name).map(RawValue::get)
+}
+
+#[test]
+fn what_the_codex_cli_sent_leaves_byte_for_byte() {
+    let mut as_codex = Scene::default();
+    as_codex.headers.insert("originator", HeaderValue::from_static("codex_exec"));
+    let bodies = captured();
+    assert_eq!(bodies.len(), 12);
+    for body in &bodies {
+        let sent = Envelope::parse(body).unwrap();
+        for scene in [&as_codex, &Scene::default()] {
+            let outcome = scene.try_translate_as::<Responses>(body.as_bytes()).unwrap();
+            let text = String::from_utf8(outcome.bytes).unwrap();
+            let left = Envelope::parse(&text).unwrap();
+            assert!(outcome.warnings.is_empty(), "{:?}", outcome.warnings);
+            for name in ["tools", "tool_choice", "client_metadata", "prompt_cache_key", "parallel_tool_calls"] {
+                if let Some(sent) = member(&sent, name) {
+                    assert_eq!(member(&left, name), Some(sent), "{name}");
+                }
+            }
+        }
+        let left = as_codex.try_translate_as::<Responses>(body.as_bytes()).unwrap().bytes;
+        let left: Envelope<'_> = serde_json::from_slice(&left).unwrap();
+        assert_eq!(member(&left, "input"), member(&sent, "input"));
+    }
 }
 
 proptest! {
