@@ -164,15 +164,26 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// A request that we refuse ourselves, with the field at fault. Always status 400.
+/// A request that we refuse ourselves, with the field at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// What is wrong with it.
+    pub reason: Reason,
     /// One sentence for a person.
     pub message: String,
     /// Path of the field in the request, such as `messages[0].content[1].type`.
     pub param: Option<String>,
     /// OpenAI's code for the kind of fault.
     pub code: Option<&'static str>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It can't be taken: status 400.
+    Wrong,
+    /// It names a thing that is not here: status 404.
+    Unknown,
 }
 
 impl Refusal {
@@ -205,12 +216,20 @@ impl Refusal {
 
     /// A field with a code of its own.
     pub fn coded(code: &'static str, param: impl Into<String>, message: impl Into<String>) -> ProxyError {
-        ProxyError::Refused(Self { message: message.into(), param: Some(param.into()), code: Some(code) })
+        let (message, param) = (message.into(), Some(param.into()));
+        ProxyError::Refused(Self { reason: Reason::Wrong, message, param, code: Some(code) })
     }
 
     /// A body that is not the JSON object it has to be: no parameter, no code.
     pub fn body(message: impl Into<String>) -> ProxyError {
-        ProxyError::Refused(Self { message: message.into(), param: None, code: None })
+        ProxyError::Refused(Self { reason: Reason::Wrong, message: message.into(), param: None, code: None })
+    }
+
+    /// A thing of this kind and id that is not here; `param` is the field that named it, if one did.
+    #[must_use]
+    pub fn unknown(kind: &str, id: &str, param: Option<&str>) -> ProxyError {
+        let message = format!("{kind} with id '{id}' not found.");
+        ProxyError::Refused(Self { reason: Reason::Unknown, message, param: param.map(str::to_owned), code: None })
     }
 }
 

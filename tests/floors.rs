@@ -25,6 +25,8 @@ const SETTINGS: &[&str] = &[
     "server::ClientKey",
     "protocol::chat::Options",
     "protocol::chat::ReasoningField",
+    "protocol::responses::Options",
+    "protocol::responses::Store",
     "protocol::model::Rules",
     "protocol::tokens::TokenLimit",
 ];

@@ -53,9 +53,11 @@ pub(super) async fn run(
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
+        history: Arc::default(),
         rules: Arc::new(config.rules),
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
+        responses: Arc::new(config.responses),
         backend,
     };
     let stop = CancellationToken::new();

@@ -15,6 +15,7 @@ use super::source::Source;
 use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Format, Level, Setting, Size, Timeout};
 use crate::protocol::chat::ReasoningField;
+use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
 
 /// A value and where it came from.
@@ -145,6 +146,8 @@ keys! {
     token_limit: TokenLimit = "chat.token_limit", "ignore", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];
     reasoning_replay: bool = "chat.reasoning_replay", "false", [];
+    response_store: Store = "responses.store", "memory", [];
+    done_marker: bool = "responses.done_marker", "false", [];
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
     commit_after: Duration = "timing.commit_after", "5s", [];

@@ -26,7 +26,7 @@ pub use paths::{Paths, codex_login_file};
 pub use source::{Environment, Fault, Faults, Source};
 pub use value::{Format, Level};
 
-use crate::protocol::{chat, model};
+use crate::protocol::{chat, model, responses};
 use crate::{auth, history, net, server, upstream};
 
 /// What the command line says about settings.
@@ -59,6 +59,8 @@ pub struct Config {
     pub server: server::Settings,
     /// The Chat dialect.
     pub chat: chat::Options,
+    /// The Responses dialect.
+    pub responses: responses::Options,
     /// What is remembered between requests.
     pub history: history::Settings,
     /// Model names.

@@ -11,7 +11,7 @@ use super::text::{File, Optional, Text};
 use super::{Config, Log};
 use crate::bearer::Choice;
 use crate::net::{Endpoint, EndpointError, Trust};
-use crate::protocol::{chat, model};
+use crate::protocol::{chat, model, responses};
 use crate::{auth, history, net, server, upstream};
 
 /// Builds the settings of every concern; `None` when an address is at fault.
@@ -71,6 +71,11 @@ pub(super) fn resolve(
             body_limit_bytes: values.body_limit.value.0,
             keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
             drain: values.drain.value,
+        },
+        responses: responses::Options {
+            default_instructions: values.default_instructions.value.0.clone(),
+            store: values.response_store.value,
+            done_marker: values.done_marker.value,
         },
         chat: chat::Options {
             default_instructions: values.default_instructions.value.0,

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::list::quoted;
 use crate::protocol::chat::ReasoningField;
+use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
 
 /// A type that a key of the settings can have.
@@ -127,6 +128,11 @@ impl Choice for TokenLimit {
     const EXPECTED: &'static str = "one of ignore, enforce, reject";
     const NAMES: &'static [(&'static str, Self)] =
         &[("ignore", Self::Ignore), ("enforce", Self::Enforce), ("reject", Self::Reject)];
+}
+
+impl Choice for Store {
+    const EXPECTED: &'static str = "one of memory, off";
+    const NAMES: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("off", Self::Off)];
 }
 
 impl Choice for ReasoningField {

@@ -1,14 +1,17 @@
-//! What is remembered between requests: nothing, unless its owner asks for it.
+//! What is remembered between requests, since the backend keeps no conversation.
 //!
-//! The backend keeps no conversation, and a Chat client can't carry all that the backend gave it.
-//! [`Reasoning`] keeps the one thing that gets lost. It is in memory only, bounded, and forgotten
-//! when the process ends. A leaf: it knows no protocol, and what it keeps it does not read.
+//! [`Responses`] keeps answers for clients that go on by their ids. A Chat client can't carry all that
+//! the backend gave it: [`Reasoning`] keeps the one thing that gets lost, if its owner asks for it. Both
+//! are in memory only, bounded, and forgotten when the process ends. A leaf: it knows no protocol, and
+//! what it keeps it does not read.
 
 mod reasoning;
+mod responses;
 
 pub use reasoning::{Lead, Reasoning, Scope};
+pub use responses::{Owner, Responses, Stored};
 
-/// What is remembered.
+/// What is remembered, apart from answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Whether reasoning is given back to the backend (`chat.reasoning_replay`).

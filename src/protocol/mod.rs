@@ -19,8 +19,11 @@ pub mod completions;
 pub mod conversation;
 pub mod envelope;
 pub mod field;
+pub mod memory;
 pub mod model;
 pub mod openai_error;
+pub mod responses;
+pub mod splice;
 pub mod sse;
 pub mod text;
 pub mod tokens;
@@ -29,7 +32,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use crate::error::{ProxyError, Refusal};
-use codex::UpstreamEvent;
+pub use codex::UpstreamEvent;
+use memory::{Memory, Recalled, References};
 
 /// One client API: how its requests are read, translated and answered.
 pub trait Dialect: Send + Sync + 'static {
@@ -58,6 +62,21 @@ pub trait Dialect: Send + Sync + 'static {
         context: &mut Context<'_>,
         options: &Self::Options,
     ) -> Result<Plan<'a, Self::Reply>, ProxyError>;
+
+    /// What the request refers to by id, to be looked up before it is translated.
+    fn references(_request: &Self::Request<'_>) -> References {
+        References::default()
+    }
+
+    /// Hands the request what was found of that.
+    fn recall(_request: &mut Self::Request<'_>, _recalled: Recalled) {}
+
+    /// Headers of the client that go upstream in the place of ours. `Some` only for a client that speaks
+    /// the backend's own language, which is also shown all that the backend says in headers.
+    #[must_use]
+    fn forwarded(_headers: &HeaderMap) -> Option<HeaderMap> {
+        None
+    }
 
     /// How this dialect words an error: status, its own headers, body.
     fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes);
@@ -143,11 +162,18 @@ pub enum Mode {
 
 /// Turns upstream events into client events. No waiting, no clock; closing twice is harmless.
 pub trait Reply: Send + 'static {
+    /// An upstream event as this machine reads it: [`UpstreamEvent`], or less where little is read.
+    type Upstream<'u>: From<&'u str>;
     /// A client event; lives no longer than the call that makes it.
     type Event<'e>;
 
     /// What to send after a silence of `timing.keepalive`.
     const KEEPALIVE: &'static [u8];
+
+    /// The same for this answer's client, where clients differ.
+    fn keepalive(&self) -> &'static [u8] {
+        Self::KEEPALIVE
+    }
 
     /// Called once on a streaming answer, after the events that were held back until the commit
     /// point: whatever opens an answer is sent now, and an error is an event from here on. Harmless
@@ -157,7 +183,7 @@ pub trait Reply: Send + 'static {
         Self: Sized;
 
     /// Takes the next upstream event.
-    fn on_event(&mut self, event: UpstreamEvent<'_>, sink: &mut impl Sink<Self>)
+    fn on_event(&mut self, event: Self::Upstream<'_>, sink: &mut impl Sink<Self>)
     where
         Self: Sized;
 
@@ -188,6 +214,11 @@ pub trait Reply: Send + 'static {
     /// Whether it counts tokens, so that [`tokens::load`] has to be through before its first event.
     fn counts_tokens(&self) -> bool {
         false
+    }
+
+    /// What later requests may refer to, once the answer is over. Told once.
+    fn memory(&mut self) -> Option<Memory> {
+        None
     }
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::bearer::AuthError;
-use crate::error::{Fault, ProxyError, UpstreamFailure};
+use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -86,7 +86,11 @@ impl<'e> Verdict<'e> {
         use StatusCode as S;
         match error {
             ProxyError::Refused(refusal) => {
-                Self { param: refusal.param.as_deref(), ..Self::new(S::BAD_REQUEST, INVALID, refusal.code) }
+                let status = match refusal.reason {
+                    Reason::Wrong => S::BAD_REQUEST,
+                    Reason::Unknown => S::NOT_FOUND,
+                };
+                Self { param: refusal.param.as_deref(), ..Self::new(status, INVALID, refusal.code) }
             }
             ProxyError::BodyUnreadable { .. } => Self::new(S::BAD_REQUEST, INVALID, None),
             ProxyError::BodyTooLarge { .. } => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large"),

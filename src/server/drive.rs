@@ -16,15 +16,18 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::keeper::Keeper;
 use super::observe::Record;
 use super::recall::Recall;
 use crate::error::ProxyError;
-use crate::protocol::codex::UpstreamEvent;
-use crate::protocol::{Fold, Reply, Sink, Wire};
+use crate::protocol::{Fold, Reply, Sink, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
 
 /// A block is handed to the connection when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
+
+/// What stands for an event that is no text; no JSON, so that every dialect takes it for damage.
+const UNREADABLE: &str = "\u{fffd}";
 
 /// The body of a streaming answer.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(super) struct Passage<R> {
     pub(super) reply: R,
     /// Takes note of what has to be remembered, where anything has.
     pub(super) recall: Option<Recall>,
+    /// Where the answer is kept for later requests.
+    pub(super) keeper: Keeper,
 }
 
 /// Whether the machine has been told that its answer is committed to.
@@ -70,7 +75,8 @@ impl<R: Reply> Drive<R> {
     ) -> Self {
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
         let cut = Box::pin(cut.cancelled_owned());
-        Self { events: Some(events), passage, wire: BytesMut::new(), opening: Opening::Due, keepalive, cut, record }
+        let (wire, opening) = (BytesMut::new(), Opening::Due);
+        Self { events: Some(events), passage, wire, opening, keepalive, cut, record }
     }
 
     /// Takes what has arrived, up to a block.
@@ -99,7 +105,7 @@ impl<R: Reply> Drive<R> {
     /// Lets go of upstream at once: what it would still send costs quota.
     fn close(&mut self) {
         self.events = None;
-        self.record.ended(self.passage.reply.summary());
+        self.passage.end(&mut self.record);
     }
 
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
@@ -108,7 +114,7 @@ impl<R: Reply> Drive<R> {
         keepalive.restart();
         // The timer has to be polled again, or nothing wakes us for the next one.
         cx.waker().wake_by_ref();
-        Poll::Ready(Bytes::from_static(R::KEEPALIVE))
+        Poll::Ready(Bytes::from_static(self.passage.reply.keepalive()))
     }
 }
 
@@ -152,7 +158,7 @@ pub(super) async fn document<R: Reply>(
             break;
         }
     }
-    record.ended(passage.reply.summary());
+    passage.end(record);
     passage.reply.document()
 }
 
@@ -161,10 +167,7 @@ impl<R: Reply> Passage<R> {
     fn step(&mut self, next: Option<Result<Bytes, ProxyError>>, sink: &mut impl Sink<R>) -> ControlFlow<()> {
         let cut = match next {
             Some(Ok(data)) => {
-                match std::str::from_utf8(&data) {
-                    Ok(text) => self.pass(text, sink),
-                    Err(_) => self.reply.on_event(UpstreamEvent::Malformed { data: "" }, sink),
-                }
+                self.pass(std::str::from_utf8(&data).unwrap_or(UNREADABLE), sink);
                 return if self.reply.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             }
             Some(Err(error)) => Some(error),
@@ -175,10 +178,17 @@ impl<R: Reply> Passage<R> {
     }
 
     fn pass(&mut self, data: &str, sink: &mut impl Sink<R>) {
-        let event = UpstreamEvent::decode(data);
         if let Some(recall) = &mut self.recall {
-            recall.note(&event, data);
+            recall.note(&UpstreamEvent::decode(data), data);
         }
-        self.reply.on_event(event, sink);
+        self.reply.on_event(R::Upstream::from(data), sink);
+    }
+
+    /// Keeps what later requests may refer to, and tells what the answer came to.
+    fn end(&mut self, record: &mut Record) {
+        if let Some(memory) = self.reply.memory() {
+            self.keeper.keep(memory);
+        }
+        record.ended(self.reply.summary());
     }
 }

@@ -13,11 +13,13 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::drive::Passage;
 use super::gate::KeyName;
+use super::keeper::Keeper;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
 use super::recall::Recall;
@@ -26,7 +28,8 @@ use crate::bearer::TokenSource;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope};
 use crate::protocol::model::Models;
-use crate::protocol::{Context, Dialect, Mode, Reply, Warnings, tokens};
+use crate::protocol::responses::{self, Responses};
+use crate::protocol::{Context, Dialect, Mode, Plan, Reply, Warnings, tokens};
 use crate::upstream::{Answer, Hints};
 
 /// What one dialect's path is served with.
@@ -82,35 +85,53 @@ where
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
-        nesting::check(&body)?;
+        let keeper = Keeper::new(&self.services.history, key_name(parts));
         let models = self.services.models();
-        let mut context = Context {
-            headers: &parts.headers,
-            key: parts.extensions.get::<KeyName>().map(|key| key.0.as_str()),
-            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
-            models: &models,
-            warnings: Warnings::default(),
-        };
-        let mut plan = D::translate(D::decode(&body)?, &mut context, &self.options)?;
+        let (mut plan, mut warnings) = self.plan(parts, &body, &models, &keeper)?;
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }
-        let mut recall = self.recall(context.key, &plan.upstream.model, chosen.as_ref()).await?;
+        let mut recall = self.recall(key_name(parts), &plan.upstream.model, chosen.as_ref()).await?;
         if let Some(recall) = &mut recall {
             recall.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let slug = plan.upstream.model.to_string();
-        let hints = Hints { originator, tokens: chosen };
+        let hints = Hints { originator, tokens: chosen, forwarded: D::forwarded(&parts.headers) };
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
         let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
         if let Some(recall) = &recall {
             recall.heed(&answer.warnings);
         }
-        let mut warnings = context.warnings;
         answer.warnings.iter().for_each(|token| warnings.note(token));
-        self.deliver(plan.mode, Passage { reply: plan.reply, recall }, answer, &warnings, record).await
+        let response = self.deliver(plan.mode, Passage { reply: plan.reply, recall, keeper }, answer, record).await;
+        response.map(|response| warned(response, &warnings))
+    }
+
+    /// The request in the upstream's form, and what has to be said about it.
+    fn plan<'b>(
+        &self,
+        parts: &Parts,
+        body: &'b [u8],
+        models: &Models,
+        keeper: &Keeper,
+    ) -> Result<(Plan<'b, D::Reply>, Warnings), ProxyError> {
+        nesting::check(body)?;
+        let mut context = Context {
+            headers: &parts.headers,
+            key: key_name(parts),
+            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
+            models,
+            warnings: Warnings::default(),
+        };
+        let mut request = D::decode(body)?;
+        let references = D::references(&request);
+        if !references.is_empty() {
+            D::recall(&mut request, keeper.recall(&references));
+        }
+        let plan = D::translate(request, &mut context, &self.options)?;
+        Ok((plan, context.warnings))
     }
 
     /// The memory for this request, where there is one.
@@ -133,7 +154,6 @@ where
         mode: Mode,
         passage: Passage<D::Reply>,
         answer: Answer,
-        warnings: &Warnings,
         record: &mut Option<Record>,
     ) -> Result<Response, ProxyError> {
         let Answer { events, headers, request_id, .. } = answer;
@@ -152,10 +172,6 @@ where
             }
         };
         response.headers_mut().extend(headers);
-        let warned = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok());
-        if let Some(tokens) = warned {
-            response.headers_mut().insert("x-proxy-warnings", tokens);
-        }
         Ok(response)
     }
 }
@@ -184,6 +200,18 @@ fn with_headers(mut error: ProxyError, headers: &HeaderMap) -> ProxyError {
         failure.headers.clone_from(headers);
     }
     error
+}
+
+/// The name of the client key that was used.
+pub(super) fn key_name(parts: &Parts) -> Option<&str> {
+    parts.extensions.get::<KeyName>().map(|key| key.0.as_str())
+}
+
+fn warned(mut response: Response, warnings: &Warnings) -> Response {
+    if let Some(tokens) = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok()) {
+        response.headers_mut().insert("x-proxy-warnings", tokens);
+    }
+    response
 }
 
 fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
@@ -225,4 +253,33 @@ fn stream_response(body: Body) -> Response {
     // Front proxies would otherwise gather the stream before passing it on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+#[derive(Serialize)]
+struct InputTokens {
+    object: &'static str,
+    input_tokens: usize,
+}
+
+impl Exchange<Responses> {
+    /// `POST /v1/responses/input_tokens`: how long the input of a request is, by our own estimate.
+    pub(super) async fn count(self, request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        if parts.extensions.get::<PathModel>().is_none() {
+            // The model doesn't change the estimate, and may be left out here.
+            parts.extensions.insert(PathModel("default".to_owned()));
+        }
+        let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+        self.counted(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
+    }
+
+    async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
+        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        let keeper = Keeper::new(&self.services.history, key_name(parts));
+        let (plan, _) = self.plan(parts, &body, &self.services.models(), &keeper)?;
+        let counted =
+            InputTokens { object: "response.input_tokens", input_tokens: responses::tokens::estimate(&plan.upstream) };
+        let bytes = serde_json::to_vec(&counted).expect("a number always serialises");
+        Ok(json_response(StatusCode::OK, Bytes::from(bytes)))
+    }
 }

@@ -11,6 +11,7 @@ mod body;
 mod drive;
 mod exchange;
 mod gate;
+mod keeper;
 mod listen;
 mod models;
 mod nesting;
@@ -19,15 +20,16 @@ mod paths;
 mod probes;
 mod recall;
 mod routes;
+mod stored;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bearer::TokenSource;
-use crate::history::Reasoning;
-use crate::protocol::chat;
+use crate::history::{Reasoning, Responses};
 use crate::protocol::model::{Models, Rules};
+use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 
 pub use gate::ClientKey;
@@ -61,10 +63,14 @@ pub struct Services {
     pub tokens: Arc<dyn TokenSource>,
     /// Reasoning to give back to the backend; `None`: it is not kept.
     pub reasoning: Option<Arc<Reasoning>>,
+    /// Answers that clients go on from.
+    pub history: Arc<Responses>,
     /// The owner's model names.
     pub rules: Arc<Rules>,
     /// Settings of the Chat dialect.
     pub chat: Arc<chat::Options>,
+    /// Settings of the Responses dialect.
+    pub responses: Arc<responses::Options>,
     /// Who answers.
     pub backend: Backend,
 }

@@ -6,20 +6,21 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
-use http::HeaderValue;
-use http::header::WWW_AUTHENTICATE;
+use axum::routing::{MethodRouter, any, get, post};
+use http::header::{UPGRADE, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::exchange::{Exchange, Limits, faced};
 use super::gate::{Gate, KeyName};
 use super::observe::RequestId;
-use super::{Backend, Services, Settings, absent, account, body, models, paths, probes};
+use super::{Backend, Services, Settings, absent, account, body, models, paths, probes, stored};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
+use crate::protocol::responses::Responses;
 
 /// The whole service: what every request passes, then the routes on canonical paths.
 pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate, cut: &CancellationToken) -> Router {
@@ -39,9 +40,18 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
         limits,
         cut: cut.clone(),
     };
+    let responses = Exchange::<Responses> {
+        services: Arc::clone(services),
+        options: Arc::clone(&services.responses),
+        // Its clients carry their own.
+        reasoning: None,
+        limits,
+        cut: cut.clone(),
+    };
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
+        .merge(responses_routes(responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -61,12 +71,36 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
         .layer(from_fn(name_request))
 }
 
+/// The Responses API.
+fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
+    let counter = exchange.clone();
+    let create = post(move |request: Request| exchange.clone().answer(request)).get(no_websocket);
+    Router::new()
+        .route("/v1/responses", only("POST", create))
+        .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
+        // Not the id of an answer.
+        .route("/v1/responses/compact", any(unknown_path))
+        .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
+        .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(stored::input_items)))
+        .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))
+}
+
 /// A route that answers any other method with the list of those it has.
 fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRouter<Arc<Services>> {
     route.fallback(move |request: Request| async move {
         let method = request.method().to_string();
         turn_away(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, request).await
     })
+}
+
+/// A client that asks for a WebSocket is sent to plain HTTP at once: it waits for nothing then.
+async fn no_websocket(request: Request) -> Response {
+    let error = ProxyError::MethodNotAllowed { method: request.method().to_string(), allowed: "POST".to_owned() };
+    let mut response = refuse(&error, &request);
+    if request.headers().contains_key(UPGRADE) {
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    }
+    response
 }
 
 async fn unknown_path(request: Request) -> Response {

@@ -48,6 +48,9 @@ impl Caller<'_> {
         if let Some(routing) = routing {
             headers.insert(ROUTING_OVERRIDE, HeaderValue::from_static(routing));
         }
+        for (name, value) in hints.forwarded.iter().flatten() {
+            headers.insert(name.clone(), value.clone());
+        }
         Ok(headers)
     }
 
@@ -89,11 +92,19 @@ impl Caller<'_> {
 /// turn state.
 #[must_use]
 pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
-    let is_shown = |name: &HeaderName| {
-        let name = name.as_str();
-        name == "openai-model" || (name.starts_with("x-codex-") && name != "x-codex-turn-state")
-    };
-    headers.iter().filter(|(name, _)| is_shown(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    chosen(headers, |name| name == "openai-model" || (name.starts_with("x-codex-") && name != "x-codex-turn-state"))
+}
+
+/// The headers of an answer that a Codex client knows what to do with.
+#[must_use]
+pub fn passed_to_codex(headers: &HeaderMap) -> HeaderMap {
+    const KNOWN: [&str; 3] = ["openai-model", "x-models-etag", "x-reasoning-included"];
+    chosen(headers, |name| KNOWN.contains(&name) || name.starts_with("x-codex-"))
+}
+
+fn chosen(headers: &HeaderMap, is_shown: impl Fn(&str) -> bool) -> HeaderMap {
+    let shown = headers.iter().filter(|(name, _)| is_shown(name.as_str()));
+    shown.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// A header as text.

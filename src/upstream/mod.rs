@@ -39,7 +39,7 @@ use headers::Caller;
 use routing::{OnRefusedToken, Routing};
 use stream::Limits;
 
-pub use headers::passed_on;
+pub use headers::{passed_on, passed_to_codex};
 pub use stream::EventStream;
 
 /// How often the catalogue is asked for when nothing says that it has changed.
@@ -99,6 +99,9 @@ pub struct Hints {
     pub originator: Option<String>,
     /// Where its tokens come from, when it names an account; else from where all do.
     pub tokens: Option<Arc<dyn TokenSource>>,
+    /// Headers of a client that speaks the backend's own language: they win over ours, and the answer's
+    /// headers are all for it to see.
+    pub forwarded: Option<HeaderMap>,
 }
 
 /// An answer that is committed to.
@@ -183,7 +186,8 @@ impl Upstream {
         self.shelf.notice(received);
         let request_id =
             headers::text(received, "x-oai-request-id").or_else(|| headers::text(received, "x-request-id"));
-        let (request_id, headers) = (request_id.map(str::to_owned), passed_on(received));
+        let headers = if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) };
+        let request_id = request_id.map(str::to_owned);
         let limits = Limits {
             first_event: self.settings.first_event_timeout,
             idle: self.settings.idle_timeout,

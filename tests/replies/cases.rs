@@ -11,7 +11,9 @@ pub(crate) struct Case {
     pub(crate) meta: Value,
     pub(crate) upstream_sse: Vec<u8>,
     pub(crate) client_sse: Option<String>,
+    /// Null where the case has none.
     pub(crate) client_json: Value,
+    pub(crate) store: Option<Value>,
 }
 
 /// Every Chat case with an upstream answer, in the order of its name.
@@ -31,13 +33,22 @@ pub(crate) fn answered_cases_of(dialect: &str, fewest: usize) -> Vec<Case> {
 }
 
 fn read(folder: &Path) -> Case {
-    let json = |file: &str| serde_json::from_slice(&std::fs::read(folder.join(file)).unwrap()).unwrap();
+    let possible = |file: &str| Some(serde_json::from_slice(&std::fs::read(folder.join(file)).ok()?).unwrap());
+    let json = |file: &str| possible(file).unwrap();
     Case {
         name: folder.file_name().unwrap().to_string_lossy().into_owned(),
         request: json("request.json"),
         meta: json("meta.json"),
         upstream_sse: std::fs::read(folder.join("upstream.sse")).unwrap(),
         client_sse: std::fs::read_to_string(folder.join("client.sse")).ok(),
-        client_json: json("client.json"),
+        client_json: possible("client.json").unwrap_or_default(),
+        store: possible("store.json"),
+    }
+}
+
+impl Case {
+    /// The status of an answer that is one document.
+    pub(crate) fn document_status(&self) -> u64 {
+        ["http_status", "http_status_nonstream"].iter().find_map(|key| self.meta[*key].as_u64()).unwrap_or(200)
     }
 }

@@ -1,5 +1,6 @@
-//! The answers of OpenAI's dialects, over all worked cases: each case as written, and the laws that
-//! hold for every answer, whole, split, cut or in disorder.
+//! The answers of the dialects, over all worked cases: each case as written, and the laws that hold
+//! for every answer, whole, split, cut or in disorder. Chat and the older completions are here,
+//! Responses in a module.
 
 #![expect(clippy::unwrap_used, reason = "a test program")]
 
@@ -8,23 +9,27 @@ mod disorder;
 mod fold;
 mod laws;
 mod limit;
+mod passing;
+#[path = "../support/recalled.rs"]
+mod recalled;
+mod responses;
 mod rows;
+mod runner;
 
-use std::collections::BTreeSet;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cases::{Case, answered_cases, answered_cases_of};
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::chat::{self, Chat, ChatReply, Shape};
-use codex_proxy::protocol::codex::UpstreamEvent;
 use codex_proxy::protocol::completions::{self, Completions};
 use codex_proxy::protocol::model::Models;
-use codex_proxy::protocol::sse::Splitter;
 use codex_proxy::protocol::tokens::TokenLimit;
-use codex_proxy::protocol::{Context, Dialect, Fold, Reply, Sink, Warnings, Wire};
+use codex_proxy::protocol::{Context, Dialect, Warnings};
 use fold::{Frame, fold, fold_text, frames};
 use http::HeaderMap;
 use laws::{Usage, assert_chat_laws, assert_stream_laws};
+use runner::{
+    answer_of, assert_cut_anywhere, assert_silent_after_the_end, assert_split_anywhere, document_of, split, stream_of,
+};
 use serde_json::{Value, json};
 
 /// A dialect whose answers are held to the laws.
@@ -85,53 +90,12 @@ fn includes_usage(case: &Case) -> bool {
     case.request["stream_options"]["include_usage"] == true
 }
 
-/// Feeds a machine as the server does: what opens an answer commits it.
-fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R>) {
-    let mut is_committed = false;
-    for data in events {
-        let event = UpstreamEvent::decode(std::str::from_utf8(data).unwrap());
-        let commits =
-            !matches!(event, UpstreamEvent::Created(_) | UpstreamEvent::Other { .. } | UpstreamEvent::Malformed { .. });
-        reply.on_event(event, sink);
-        if commits && !std::mem::replace(&mut is_committed, true) {
-            reply.on_commit(sink);
-        }
-        if reply.is_finished() {
-            return;
-        }
-    }
-    reply.on_end(None, sink);
-}
-
-fn streamed<R: Reply>(mut reply: R, events: &[Bytes]) -> String {
-    let mut wire = BytesMut::new();
-    drive(&mut reply, events, &mut Wire(&mut wire));
-    String::from_utf8(wire.to_vec()).unwrap()
-}
-
-fn folded<R: Reply>(mut reply: R, events: &[Bytes]) -> Result<Value, ProxyError> {
-    drive(&mut reply, events, &mut Fold);
-    reply.document().map(|document| serde_json::from_slice(&document).unwrap())
-}
-
 fn stream(shape: &Shape, events: &[Bytes]) -> String {
-    streamed(ChatReply::new(shape.clone()), events)
+    stream_of(ChatReply::new(shape.clone()), events)
 }
 
 fn document(shape: &Shape, events: &[Bytes]) -> Result<Value, ProxyError> {
-    folded(ChatReply::new(shape.clone()), events)
-}
-
-fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
-    let mut splitter = Splitter::new(1 << 20);
-    let mut events = Vec::new();
-    for piece in pieces {
-        splitter.push(&Bytes::copy_from_slice(piece));
-        while let Some(event) = splitter.next_event().unwrap() {
-            events.push(event);
-        }
-    }
-    events
+    document_of(ChatReply::new(shape.clone()), events)
 }
 
 fn zeroed_usage(mut value: Value) -> Value {
@@ -155,7 +119,7 @@ fn compared(case: &Case, frames: Vec<Frame>) -> Vec<Frame> {
 fn streams_as_written<D: Told>() {
     for case in D::cases() {
         let Some(expected) = &case.client_sse else { continue };
-        let got = streamed(reply::<D>(&case), &split([case.upstream_sse.as_slice()]));
+        let got = stream_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()]));
         assert_eq!(compared(&case, frames(&got)), frames(expected), "{}", case.name);
     }
 }
@@ -168,16 +132,13 @@ fn each_case_streams_as_written() {
 
 fn gives_its_document<D: Told>() {
     for case in D::cases() {
-        let expected_status = ["http_status", "http_status_nonstream"].iter().find_map(|key| case.meta[*key].as_u64());
-        let (status, got) = match folded(reply::<D>(&case), &split([case.upstream_sse.as_slice()])) {
-            Ok(document) => (200, document),
-            Err(error) => {
-                let (status, _, body) = D::face(&error, "req_test");
-                (u64::from(status.as_u16()), serde_json::from_slice(&body).unwrap())
-            }
+        let words = |error: &ProxyError| {
+            let (status, _, body) = D::face(error, "req_test");
+            (status, body)
         };
+        let (status, got) = answer_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()]), words);
         let got = if case.meta["placeholder_usage"] == true { zeroed_usage(got) } else { got };
-        assert_eq!((status, &got), (expected_status.unwrap_or(200), &case.client_json), "{}", case.name);
+        assert_eq!((status, &got), (case.document_status(), &case.client_json), "{}", case.name);
     }
 }
 
@@ -210,16 +171,7 @@ fn stripped(mut document: Value) -> Value {
 
 fn same_when_split<D: Told>() {
     for case in D::cases() {
-        let bytes = case.upstream_sse.as_slice();
-        let whole = split([bytes]);
-        for at in 0..bytes.len() {
-            let (left, right) = bytes.split_at(at);
-            assert!(split([left, right]) == whole, "{} at {at}", case.name);
-        }
-        let expected = streamed(reply::<D>(&case), &whole);
-        for size in [1, 2, 7] {
-            assert_eq!(streamed(reply::<D>(&case), &split(bytes.chunks(size))), expected, "{}", case.name);
-        }
+        assert_split_anywhere(&case, || reply::<D>(&case));
     }
 }
 
@@ -231,18 +183,7 @@ fn an_answer_split_anywhere_is_the_same_answer() {
 
 fn never_whole_when_cut<D: Told>() {
     for case in D::cases() {
-        let bytes = case.upstream_sse.as_slice();
-        let whole = split([bytes]);
-        let needed = (0..=whole.len()).find(|count| is_over::<D>(&case, &whole[..*count])).unwrap();
-        let mut seen = BTreeSet::new();
-        for at in 0..bytes.len() {
-            let events = split([&bytes[..at]]);
-            assert!(whole.starts_with(&events), "{} at {at}", case.name);
-            if events.len() < needed && seen.insert(events.len()) {
-                assert_cut::<D>(&case, &events);
-            }
-        }
-        assert_eq!(seen.len(), needed, "{}", case.name);
+        assert_cut_anywhere(&case, || reply::<D>(&case), |events| assert_cut::<D>(&case, events));
     }
 }
 
@@ -252,26 +193,17 @@ fn an_answer_cut_anywhere_never_looks_whole() {
     never_whole_when_cut::<Completions>();
 }
 
-fn is_over<D: Told>(case: &Case, events: &[Bytes]) -> bool {
-    let mut reply = reply::<D>(case);
-    let mut wire = BytesMut::new();
-    for data in events {
-        reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
-    }
-    reply.is_finished()
-}
-
 fn assert_cut<D: Told>(case: &Case, events: &[Bytes]) {
-    let frames = frames(&streamed(reply::<D>(case), events));
+    let frames = frames(&stream_of(reply::<D>(case), events));
     let Some(Frame::Json(last)) = frames.last() else { panic!("{}: no error", case.name) };
     assert_eq!(last["error"]["code"], "upstream_stream_truncated", "{}", case.name);
     D::assert_laws(Usage::when(includes_usage(case)), &frames);
-    assert!(matches!(folded(reply::<D>(case), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
+    assert!(matches!(document_of(reply::<D>(case), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
 }
 
 fn keeps_the_laws<D: Told>() {
     for case in D::cases() {
-        let frames = frames(&streamed(reply::<D>(&case), &split([case.upstream_sse.as_slice()])));
+        let frames = frames(&stream_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()])));
         D::assert_laws(Usage::when(includes_usage(&case)), &frames);
     }
 }
@@ -284,18 +216,7 @@ fn the_laws_hold_for_every_case() {
 
 fn is_silent_after_the_end<D: Told>() {
     for case in D::cases() {
-        let events = split([case.upstream_sse.as_slice()]);
-        let mut reply = reply::<D>(&case);
-        let mut wire = BytesMut::new();
-        drive(&mut reply, &events, &mut Wire(&mut wire));
-        let length = wire.len();
-        for data in &events {
-            reply.on_event(UpstreamEvent::decode(std::str::from_utf8(data).unwrap()), &mut Wire(&mut wire));
-        }
-        reply.on_commit(&mut Wire(&mut wire));
-        reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut wire));
-        reply.on_end(None, &mut Wire(&mut wire));
-        assert_eq!(wire.len(), length, "{}", case.name);
+        assert_silent_after_the_end(&case, reply::<D>(&case));
     }
 }
 

@@ -7,7 +7,8 @@ use codex_proxy::protocol::{Fold, Reply};
 use serde_json::{Value, json};
 
 use crate::fold::{Frame, frames};
-use crate::{document, drive, stream};
+use crate::runner::drive;
+use crate::{document, stream};
 
 fn shape() -> Shape {
     Shape { model: "m".to_owned(), ..Shape::default() }

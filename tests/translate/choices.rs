@@ -101,7 +101,7 @@ fn the_model_of_the_path_counts_where_the_body_has_none() {
     let mut request = with("model", Value::Null);
     let outcome = scene.translate(&request);
     assert_eq!(outcome.upstream["model"], "deployed");
-    assert!(outcome.shape.contains("model: \"deployed-low\""), "the client's own name is echoed");
+    assert!(outcome.reply.contains("model: \"deployed-low\""), "the client's own name is echoed");
     request["model"] = json!("m");
     assert_eq!(scene.translate(&request).upstream["model"], "m");
 }

@@ -7,19 +7,23 @@ mod choices;
 mod completions;
 mod input;
 mod laws;
+mod passing;
+#[path = "../support/recalled.rs"]
+mod recalled;
 mod refusals;
+mod responses;
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use codex_proxy::error::{ProxyError, Refusal};
-use codex_proxy::protocol::chat::{self, Options, Translation};
-use codex_proxy::protocol::codex::Request;
+use codex_proxy::protocol::chat::{Chat, Options};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::completions::{self as text, Completions};
 use codex_proxy::protocol::model::Models;
 use codex_proxy::protocol::tokens::TokenLimit;
-use codex_proxy::protocol::{Context, Dialect, Warnings};
+use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -38,7 +42,7 @@ struct Scene {
 struct Outcome {
     upstream: Value,
     bytes: Vec<u8>,
-    shape: String,
+    reply: String,
     warnings: Vec<String>,
 }
 
@@ -54,18 +58,38 @@ impl Scene {
     }
 
     fn try_translate(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
-        let mut context = self.context();
-        let request = chat::request::decode(body)?;
-        let Translation { upstream, shape, .. } = chat::translate::translate(request, &mut context, &self.options)?;
-        Ok(Outcome::new(&upstream, format!("{shape:?}"), &context))
+        self.try_translate_as::<Chat>(body, &self.options)
     }
 
     fn try_complete(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
-        let mut context = self.context();
         let options = text::Options { default_instructions: Options::default().default_instructions };
-        let request = Completions::decode(body)?;
-        let text::Translation { upstream, shape, .. } = text::translate::translate(request, &mut context, &options)?;
-        Ok(Outcome::new(&upstream, format!("{shape:?}"), &context))
+        self.try_translate_as::<Completions>(body, &options)
+    }
+
+    fn try_translate_as<D: Dialect>(&self, body: &[u8], options: &D::Options) -> Result<Outcome, ProxyError>
+    where
+        D::Reply: Debug,
+    {
+        self.try_translate_request::<D>(D::decode(body)?, options)
+    }
+
+    fn try_translate_request<D: Dialect>(
+        &self,
+        request: D::Request<'_>,
+        options: &D::Options,
+    ) -> Result<Outcome, ProxyError>
+    where
+        D::Reply: Debug,
+    {
+        let mut context = self.context();
+        let Plan { upstream, reply, .. } = D::translate(request, &mut context, options)?;
+        let bytes = upstream.encode(&Omissions::new()).to_vec();
+        Ok(Outcome {
+            upstream: serde_json::from_slice(&bytes).expect("the body that leaves is JSON"),
+            bytes,
+            reply: format!("{reply:?}"),
+            warnings: context.warnings.tokens().to_vec(),
+        })
     }
 
     fn translate(&self, request: &Value) -> Outcome {
@@ -74,14 +98,6 @@ impl Scene {
 
     fn cache_key(&self, request: &Value) -> String {
         self.translate(request).upstream["prompt_cache_key"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Outcome {
-    fn new(upstream: &Request<'_>, shape: String, context: &Context<'_>) -> Self {
-        let bytes = upstream.encode(&Omissions::new()).to_vec();
-        let upstream = serde_json::from_slice(&bytes).expect("the body that leaves is JSON");
-        Self { upstream, bytes, shape, warnings: context.warnings.tokens().to_vec() }
     }
 }
 
@@ -148,27 +164,25 @@ fn sorted(list: &Value) -> Vec<String> {
     texts
 }
 
-#[test]
-fn every_case_leaves_as_written() {
-    assert!(leaves_as_written("chat", Scene::try_translate) >= 21, "the cases are not there");
-    assert!(leaves_as_written("completions", Scene::try_complete) >= 5, "the cases are not there");
-}
-
 /// Holds every case of a dialect against what it should send; says how many there were.
-fn leaves_as_written(dialect: &str, translate: fn(&Scene, &[u8]) -> Result<Outcome, ProxyError>) -> usize {
+fn leaves_as_written(dialect: &str, translate: impl Fn(&Path, &[u8]) -> Outcome) -> usize {
     let mut count = 0;
     for case in cases(dialect).iter().filter(|case| case.join("upstream.json").exists()) {
         let body = fs::read(case.join("request.json")).unwrap();
         let meta = read(&case.join("meta.json"));
-        let scene = Scene { options: options(&meta["options"]), ..Scene::default() };
-        let outcome = translate(&scene, &body).unwrap();
+        let outcome = translate(case, &body);
         let mut expected = read(&case.join("upstream.json"));
+        let mut upstream = outcome.upstream;
         if expected["prompt_cache_key"] == "<PROMPT_CACHE_KEY>" {
-            let key = outcome.upstream["prompt_cache_key"].as_str().unwrap();
+            let key = upstream["prompt_cache_key"].as_str().unwrap();
             assert!(uuid::Uuid::parse_str(key).is_ok(), "{}: {key}", case.display());
             expected["prompt_cache_key"] = json!(key);
         }
-        assert_eq!(outcome.upstream, expected, "{}", case.display());
+        for body in [&mut upstream, &mut expected] {
+            // The order of these is free.
+            body["include"] = json!(sorted(&body["include"]));
+        }
+        assert_eq!(upstream, expected, "{}", case.display());
         let mut warnings = outcome.warnings;
         warnings.sort();
         assert_eq!(warnings, sorted(&meta["warnings"]), "{}", case.display());
@@ -177,10 +191,28 @@ fn leaves_as_written(dialect: &str, translate: fn(&Scene, &[u8]) -> Result<Outco
     count
 }
 
+/// The scene that a case names the settings of.
+fn scene(case: &Path) -> Scene {
+    Scene { options: options(&read(&case.join("meta.json"))["options"]), ..Scene::default() }
+}
+
+/// The requests of a dialect that are refused: the request, and how the refusal has to read.
+fn refused_cases(dialect: &str) -> Vec<Value> {
+    let folder = cases(dialect).into_iter().find(|case| case.ends_with("99-refused")).unwrap();
+    read(&folder.join("cases.json")).as_array().unwrap().clone()
+}
+
+#[test]
+fn every_case_leaves_as_written() {
+    let chats = leaves_as_written("chat", |case, body| scene(case).try_translate(body).unwrap());
+    assert!(chats >= 21, "the cases are not there");
+    let completions = leaves_as_written("completions", |case, body| scene(case).try_complete(body).unwrap());
+    assert!(completions >= 5, "the cases are not there");
+}
+
 #[test]
 fn every_refusal_names_its_field() {
-    let cases = read(&cases("chat").into_iter().find(|case| case.ends_with("99-refused")).unwrap().join("cases.json"));
-    for case in cases.as_array().unwrap() {
+    for case in refused_cases("chat") {
         let scene = Scene { options: options(&case["options"]), ..Scene::default() };
         let refusal = refused(scene.try_translate(case["request"].to_string().as_bytes()));
         let error = &case["response"]["error"];

@@ -178,3 +178,21 @@ async fn what_another_attempt_cannot_mend_is_asked_once() {
         assert_eq!(bench.calls(), 1, "{status} {body}");
     }
 }
+
+#[tokio::test]
+async fn the_headers_of_a_codex_client_pass_both_ways() {
+    let bench = Bench::new().await;
+    let turn =
+        [("x-codex-turn-state", "t-1"), ("x-models-etag", "e"), ("set-cookie", "c=1"), ("x-codex-plan-type", "plus")];
+    bench.fake.on("/responses", WHOLE.iter().fold(Script::stream(&turn), |script, data| script.event(data)).end());
+    let own = [("session-id", "theirs"), ("x-codex-window-id", "w:0")];
+    let forwarded = own.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    let hints = Hints { forwarded: Some(forwarded), ..Hints::default() };
+    let answer = timeout(10 * SECOND, bench.upstream.open(request(), &hints)).await.unwrap().unwrap();
+    let mut shown: Vec<_> = answer.headers.keys().map(http::HeaderName::as_str).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, ["x-codex-plan-type", "x-codex-turn-state", "x-models-etag"]);
+    let sent = bench.fake.requests("/responses").remove(0);
+    assert_eq!((sent.header("session-id"), sent.header("x-codex-window-id")), ("theirs", "w:0"));
+    assert_eq!(bench.open().await.unwrap().headers.len(), 1, "anybody else sees the quota alone");
+}

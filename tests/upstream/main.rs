@@ -16,7 +16,7 @@ use std::time::Duration;
 use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, TokenSource};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
-use codex_proxy::protocol::codex::request::{Item, Part, Reasoning, Request, Role, ToolChoice};
+use codex_proxy::protocol::codex::request::{Beyond, Item, Part, Reasoning, Request, Role, ToolChoice};
 use codex_proxy::secret::Secret;
 use codex_proxy::upstream::{Answer, Hints, Settings, Upstream};
 use fake::FakeUpstream;
@@ -125,6 +125,7 @@ fn request() -> Request<'static> {
         text: None,
         service_tier: None,
         prompt_cache_key: "key-1".into(),
+        beyond: Beyond::default(),
     }
 }
 

@@ -8,10 +8,9 @@ use serde_json::value::RawValue;
 use super::tools::raw;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Item, Part, Role};
+use crate::protocol::conversation::json;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
-
-const PLEA: &str = "Respond with a single valid JSON object.";
 
 /// A format other than plain text.
 #[derive(Clone, Debug)]
@@ -97,16 +96,14 @@ pub(super) fn ask_for_json(input: &mut Vec<Item<'_>>) {
         _ => false,
     });
     if !is_asked {
-        let content = vec![Part::InputText(Cow::Borrowed(PLEA))];
+        let content = vec![Part::InputText(Cow::Borrowed(json::PLEA))];
         input.insert(0, Item::Message { role: Role::Developer, content });
     }
 }
 
 fn names_json(part: &Part<'_>) -> bool {
     match part {
-        Part::InputText(text) | Part::OutputText(text) => {
-            text.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json"))
-        }
+        Part::InputText(text) | Part::OutputText(text) => json::is_asked_for(text),
         Part::InputImage { .. } | Part::InputFile { .. } => false,
     }
 }

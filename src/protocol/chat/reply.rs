@@ -221,6 +221,7 @@ impl Arrival for ChatReply {
 }
 
 impl Reply for ChatReply {
+    type Upstream<'u> = UpstreamEvent<'u>;
     type Event<'e> = Chunk<'e>;
 
     const KEEPALIVE: &'static [u8] = b": keepalive\n\n";

@@ -11,7 +11,7 @@ use super::request::{ChatRequest, Tier};
 use super::tools::Toolbox;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Item, Part, Reasoning, Role, ServiceTier, Text, ToolChoice};
+use crate::protocol::codex::request::{Beyond, Item, Part, Reasoning, Role, ServiceTier, Text, ToolChoice};
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::pairing::Reach;
 use crate::protocol::conversation::{cache, extent};
@@ -70,6 +70,7 @@ pub fn translate<'a>(
         text: text(request.verbosity.take(), request.format.take()),
         service_tier: service_tier(request.service_tier, choice.is_fast),
         prompt_cache_key: Cow::Borrowed(""),
+        beyond: Beyond::default(),
     };
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);

@@ -177,6 +177,12 @@ struct IncompleteWire<'a> {
     reason: Option<Str<'a>>,
 }
 
+impl<'a> From<&'a str> for UpstreamEvent<'a> {
+    fn from(data: &'a str) -> Self {
+        Self::decode(data)
+    }
+}
+
 impl<'a> UpstreamEvent<'a> {
     /// Decodes the `data` of one event. Never fails.
     #[must_use]

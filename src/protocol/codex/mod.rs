@@ -1,9 +1,10 @@
 //! The upstream's vocabulary, which is also our intermediate form.
 //!
-//! [`request`] is what we send, [`event`] what comes back, [`item`] and [`usage`] the parts that
+//! [`request`] is what we send (its body written by `classic`), [`event`] what comes back, [`item`] and [`usage`] the parts that
 //! both name, [`failure`] the many shapes of an error read into one. Facts about the wire come from
 //! recordings of the official client and from the Responses API reference.
 
+mod classic;
 pub mod event;
 pub mod failure;
 pub mod item;

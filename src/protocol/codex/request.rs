@@ -13,6 +13,8 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use super::classic::Classic;
+use crate::protocol::envelope::Envelope;
 use crate::protocol::model::Effort;
 
 /// Everything that goes upstream for one response.
@@ -38,6 +40,23 @@ pub struct Request<'a> {
     pub service_tier: Option<ServiceTier>,
     /// At most 64 characters, the same for every turn of a conversation.
     pub prompt_cache_key: Cow<'a, str>,
+    /// What only a client can ask for that speaks the backend's own language.
+    pub beyond: Beyond<'a>,
+}
+
+/// Members that no translation needs, in the backend's form. Empty, they leave no trace in the body.
+#[derive(Clone, Debug, Default)]
+pub struct Beyond<'a> {
+    /// Further values of `include`, beside the forced one.
+    pub include: Vec<&'a RawValue>,
+    /// Further members of `reasoning`.
+    pub reasoning: Envelope<'a>,
+    /// Further members of `text`.
+    pub text: Envelope<'a>,
+    /// `stream_options`.
+    pub stream_options: Envelope<'a>,
+    /// `client_metadata`.
+    pub client_metadata: Option<&'a RawValue>,
 }
 
 /// An input item.
@@ -167,24 +186,20 @@ pub enum ToolChoice<'a> {
 }
 
 /// How hard to think, and how much of it to show.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Reasoning<'a> {
     /// Absent: the model's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub effort: Option<Effort>,
     /// `auto`, `concise`, `detailed`; absent: no summary.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Cow<'a, str>>,
 }
 
 /// Verbosity and output format.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Text<'a> {
     /// `low`, `medium`, `high`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub verbosity: Option<Cow<'a, str>>,
     /// The format object in the backend's form.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Cow<'a, RawValue>>,
 }
 
@@ -207,8 +222,10 @@ impl Request<'_> {
     /// The classic body, without the members in `omitted`.
     #[must_use]
     pub fn encode(&self, omitted: &Omissions) -> Bytes {
-        let classic = Classic { request: self, omitted };
-        Bytes::from(serde_json::to_vec(&classic).expect("strings, numbers and raw JSON always serialise"))
+        Bytes::from(
+            serde_json::to_vec(&Classic { request: self, omitted })
+                .expect("strings, numbers and raw JSON always serialise"),
+        )
     }
 
     /// Whether a member can be left out at all.
@@ -222,50 +239,6 @@ impl Request<'_> {
         let before = self.input.len();
         self.input.retain(|item| !matches!(item, Item::Raw { kind, .. } if kind == "reasoning"));
         self.input.len() < before
-    }
-}
-
-struct Classic<'r> {
-    request: &'r Request<'r>,
-    omitted: &'r Omissions,
-}
-
-impl Serialize for Classic<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let request = self.request;
-        let mut body = Members { map: serializer.serialize_map(None)?, omitted: self.omitted };
-        body.put("model", &request.model)?;
-        body.put("instructions", &request.instructions)?;
-        body.put("input", &request.input)?;
-        body.put("tools", &request.tools)?;
-        body.put("tool_choice", &request.tool_choice)?;
-        body.put("parallel_tool_calls", &request.parallel_tool_calls)?;
-        body.put("reasoning", &request.reasoning)?;
-        body.put("store", &false)?;
-        body.put("stream", &true)?;
-        body.put("include", &["reasoning.encrypted_content"])?;
-        body.put("prompt_cache_key", &request.prompt_cache_key)?;
-        if let Some(text) = &request.text {
-            body.put("text", text)?;
-        }
-        if let Some(tier) = &request.service_tier {
-            body.put("service_tier", tier)?;
-        }
-        body.map.end()
-    }
-}
-
-struct Members<'r, M> {
-    map: M,
-    omitted: &'r Omissions,
-}
-
-impl<M: SerializeMap> Members<'_, M> {
-    fn put(&mut self, name: &'static str, value: &impl Serialize) -> Result<(), M::Error> {
-        if self.omitted.contains(name) {
-            return Ok(());
-        }
-        self.map.serialize_entry(name, value)
     }
 }
 

@@ -184,6 +184,7 @@ impl Arrival for CompletionReply {
 }
 
 impl Reply for CompletionReply {
+    type Upstream<'u> = UpstreamEvent<'u>;
     type Event<'e> = Chunk<'e>;
 
     const KEEPALIVE: &'static [u8] = b": keepalive\n\n";

@@ -7,7 +7,7 @@ use super::reply::Shape;
 use super::request::CompletionRequest;
 use crate::error::ProxyError;
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
+use crate::protocol::codex::request::{Beyond, Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
 use crate::protocol::conversation::{cache, extent};
 use crate::protocol::model::Choice;
 use crate::protocol::{Context, Mode};
@@ -48,6 +48,7 @@ pub fn translate<'a>(
         text: None,
         service_tier: choice.is_fast.then_some(ServiceTier::Priority),
         prompt_cache_key: Cow::Borrowed(""),
+        beyond: Beyond::default(),
     };
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &request.prompt);

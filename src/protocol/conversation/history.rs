@@ -68,7 +68,7 @@ pub fn items<'a>(entries: Vec<Entry<'a>>, reach: Reach, warnings: &mut Warnings)
             (Entry::Call(call), Verdict::Call(id, answered)) => {
                 if *answered == Answered::No {
                     warnings.note("repaired:missing_tool_output");
-                    unanswered.push(output_item(call.kind, id.clone(), Output::Text(INTERRUPTED.into())));
+                    unanswered.push(interrupted(call.kind, id.clone()));
                 }
                 input.push(call_item(call, id.clone()));
             }
@@ -115,10 +115,22 @@ fn output_item(kind: CallKind, id: String, output: Output<'_>) -> Item<'_> {
     }
 }
 
+/// The output of a call that has none.
+#[must_use]
+pub fn interrupted(kind: CallKind, id: String) -> Item<'static> {
+    output_item(kind, id, Output::Text(INTERRUPTED.into()))
+}
+
+/// What precedes an output whose call is missing, where it is told as a user would.
+#[must_use]
+pub fn orphan_lead(id: &str) -> String {
+    let id = if id.is_empty() { "unknown" } else { id };
+    format!("[Output of tool call {id}, whose call is not in this conversation]\n")
+}
+
 /// An output without its call: said as a user would, since the backend refuses it as an output.
 fn orphan<'a>(id: &str, output: Output<'a>) -> Item<'a> {
-    let id = if id.is_empty() { "unknown" } else { id };
-    let lead = format!("[Output of tool call {id}, whose call is not in this conversation]\n");
+    let lead = orphan_lead(id);
     let content = match output {
         Output::Text(text) => vec![Part::InputText(Cow::Owned(lead + &text))],
         Output::Parts(parts) => std::iter::once(Part::InputText(Cow::Owned(lead))).chain(parts).collect(),

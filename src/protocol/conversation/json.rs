@@ -1,6 +1,17 @@
-//! JSON text as other programs write it: without white space between its tokens.
+//! JSON text as other programs write it, without white space between its tokens; and how JSON is
+//! asked for.
 
 use std::borrow::Cow;
+
+/// What asks for JSON where the conversation doesn't: in JSON mode the backend insists on the word,
+/// and looks for it in the input, not in the instructions (case `chat/09-json-object`).
+pub const PLEA: &str = "Respond with a single valid JSON object.";
+
+/// Whether a text has the word that the backend looks for in JSON mode.
+#[must_use]
+pub fn is_asked_for(text: &str) -> bool {
+    text.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json"))
+}
 
 /// A JSON text without the white space between its tokens. Members keep their order and numbers
 /// their digits. The text has to be valid JSON.

@@ -1,0 +1,50 @@
+//! How Responses words an error: OpenAI's envelope, with `input` as the name of the prompt; inside
+//! a stream, the flat `error` event.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use crate::error::{ProxyError, UpstreamFailure};
+use crate::protocol::openai_error;
+
+/// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
+#[must_use]
+pub fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+    openai_error::face(error, "input")
+}
+
+#[derive(Serialize)]
+struct Flat<'e> {
+    r#type: &'static str,
+    code: &'e str,
+    message: &'e str,
+    param: Option<&'e str>,
+    sequence_number: u64,
+}
+
+/// The `error` event. A nested `error` member would make the SDKs throw (case `09-error-event`).
+pub(super) fn flat(failure: &UpstreamFailure, code: &str, sequence_number: u64) -> String {
+    let (message, param) = (failure.message.as_str(), failure.param.as_deref());
+    to_json(&Flat { r#type: "error", code, message, param, sequence_number })
+}
+
+#[derive(Serialize)]
+struct InResponse<'e> {
+    code: &'static str,
+    message: &'e str,
+}
+
+/// The `error` member of a response that we end ourselves.
+pub(super) fn of_cut(error: &ProxyError) -> String {
+    let words = error.to_string();
+    let message = match error {
+        ProxyError::Truncated { cause: None } => "The upstream stream ended before the response was complete.",
+        _ => &words,
+    };
+    to_json(&InResponse { code: "server_error", message })
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers always serialise")
+}

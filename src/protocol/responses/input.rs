@@ -1,0 +1,188 @@
+//! The conversation: from the client's items to those that the backend takes.
+//!
+//! First every item is made whole (typed, references replaced), then the history is mended as for
+//! the other dialects. The items of a Codex client are only made whole: it keeps its history well,
+//! and nothing of it shall be lost.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::item::{self, Changes, Entry, Listed, Part, literal, orphan, raw};
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::Warnings;
+use crate::protocol::codex::request::Item;
+use crate::protocol::conversation::history::{interrupted, orphan_lead};
+use crate::protocol::conversation::pairing::{self, Answered, Mark, Reach, Verdict};
+use crate::protocol::conversation::{CallKind, instructions, json};
+use crate::protocol::envelope::Envelope;
+use crate::protocol::field::Field;
+
+/// The elements of `input`, made whole where they are items.
+///
+/// # Errors
+/// When it is neither a text nor a list, or an element is no object.
+pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<Listed<'a>>, ProxyError> {
+    if input.is_text() {
+        return Ok(vec![Listed::Whole(item::of_text(input.raw().get()))]);
+    }
+    if !input.is_list() {
+        return Err(input.must_be("a string or an array of items"));
+    }
+    let items = input.list()?.into_iter().enumerate();
+    items.map(|(index, raw)| item::read(&input.element(index, raw), index)).collect()
+}
+
+/// The items, with those in the place of references that they refer to, after an earlier conversation.
+///
+/// # Errors
+/// When one refers to what is not known.
+pub(super) fn resolved<'a>(
+    listed: Vec<Listed<'a>>,
+    earlier: Vec<Box<RawValue>>,
+    known: &BTreeMap<String, Box<RawValue>>,
+) -> Result<Vec<Entry<'a>>, ProxyError> {
+    let earlier = earlier.into_iter().enumerate().map(|(index, json)| Ok(item::kept(json, index)));
+    let new = listed.into_iter().enumerate().map(|(index, listed)| match listed {
+        Listed::Whole(entry) => Ok(entry),
+        Listed::Reference(id) => match known.get(&*id) {
+            Some(json) => Ok(item::kept(json.clone(), index)),
+            None => Err(item::unknown(&id)),
+        },
+    });
+    earlier.chain(new).collect()
+}
+
+/// Takes the system text that opens the conversation out of it. Left where it stands when nothing
+/// else is there, or it holds more than text.
+pub(super) fn hoist(entries: &mut Vec<Entry<'_>>) -> Option<String> {
+    let is_system =
+        |entry: &Entry<'_>| entry.part() == Part::Message && entry.text("role").as_deref() == Some("system");
+    let leading: Vec<_> = entries.iter().take_while(|entry| is_system(entry)).map_while(Entry::texts).collect();
+    let count = leading.len();
+    if count == 0 || count == entries.len() {
+        return None;
+    }
+    let joined = instructions::join(leading.into_iter().flatten()).map(Cow::into_owned);
+    entries.drain(..count);
+    joined
+}
+
+/// The text that the prompt cache key is derived from.
+pub(super) fn first_user_text(entries: &[Entry<'_>]) -> String {
+    let first = entries.iter().find(|entry| entry.text("role").as_deref() == Some("user"));
+    first.and_then(Entry::texts).map(|texts| texts.concat()).unwrap_or_default()
+}
+
+/// Asks for JSON where no message does.
+pub(super) fn ask_for_json(entries: &mut Vec<Entry<'_>>) {
+    let is_asked = |entry: &Entry<'_>| {
+        let members = Envelope::parse(entry.json.get()).unwrap_or_default();
+        let parts: Vec<Envelope<'_>> =
+            members.get("content").and_then(|parts| serde_json::from_str(parts.get()).ok()).unwrap_or_default();
+        let texts = parts.iter().filter_map(|part| Field::root("text", part.get("text")?).text().ok());
+        entry.part() == Part::Message && texts.into_iter().any(|text| json::is_asked_for(&text))
+    };
+    if !entries.iter().any(is_asked) {
+        let plea = literal(json::PLEA);
+        let message =
+            format!(r#"{{"type":"message","role":"developer","content":[{{"type":"input_text","text":{plea}}}]}}"#);
+        entries.insert(0, Entry { kind: Cow::Borrowed("message"), json: Cow::Owned(raw(message)), index: 0 });
+    }
+}
+
+/// The items as they are.
+pub(super) fn untouched(entries: Vec<Entry<'_>>) -> Vec<Item<'_>> {
+    entries.into_iter().map(Item::from).collect()
+}
+
+/// The items as the backend takes them. What was mended is noted.
+///
+/// # Errors
+/// When a call or an output has an id that is no text.
+pub(super) fn mended<'a>(mut entries: Vec<Entry<'a>>, warnings: &mut Warnings) -> Result<Vec<Item<'a>>, ProxyError> {
+    let count = entries.len();
+    entries.retain(|entry| entry.part() != Part::Reasoning || entry.is_replayable());
+    if entries.len() < count {
+        warnings.note("repaired:dropped_reasoning");
+    }
+    let ids = entries.iter().map(call_id).collect::<Result<Vec<_>, _>>()?;
+    let marks = entries.iter().zip(&ids).map(|(entry, id)| match entry.part() {
+        Part::Message => Mark::Turn,
+        Part::Call(_) => Mark::Call(id, (entry.index, 0)),
+        Part::Output => Mark::Output(id),
+        Part::Reasoning | Part::Other => Mark::Other,
+    });
+    let verdicts = pairing::pair(marks, Reach::Conversation, warnings);
+    let kinds: Vec<Part> = entries.iter().map(Entry::part).collect();
+    let mut input = Vec::with_capacity(entries.len());
+    let mut unanswered = Vec::new();
+    for ((entry, id), (verdict, kind)) in entries.into_iter().zip(&ids).zip(verdicts.iter().zip(&kinds)) {
+        if !matches!(kind, Part::Call(_)) {
+            input.append(&mut unanswered);
+        }
+        match (verdict, kind) {
+            (Verdict::Call(call_id, answered), Part::Call(kind)) => {
+                if *answered == Answered::No {
+                    warnings.note("repaired:missing_tool_output");
+                    unanswered.push(interrupted(*kind, call_id.clone()));
+                }
+                let drops_id = entry.has_foreign_id();
+                input.push(Item::from(entry.with(&Changes { call_id: Some(call_id), drops_id, ..Changes::default() })));
+            }
+            (Verdict::Answers(call), _) => {
+                if let (Verdict::Call(call_id, _), Part::Call(kind)) = (&verdicts[*call], &kinds[*call]) {
+                    let changes =
+                        Changes { kind: Some(output_of(*kind)), call_id: Some(call_id), ..Changes::default() };
+                    input.push(Item::from(entry.with(&changes)));
+                }
+            }
+            (Verdict::Orphan, _) => {
+                let members = Envelope::parse(entry.json.get()).unwrap_or_default();
+                input.push(Item::from(orphan(&orphan_lead(id), members.get("output"), entry.index)));
+            }
+            (Verdict::Repeated, _) => {}
+            (_, Part::Message) => input.push(Item::from(message(entry))),
+            (_, Part::Reasoning) => {
+                input.push(Item::from(entry.with(&Changes { drops_id: true, ..Changes::default() })));
+            }
+            _ => input.push(Item::from(entry)),
+        }
+    }
+    input.append(&mut unanswered);
+    Ok(input)
+}
+
+/// The id that pairs a call with its output; empty where there is none.
+fn call_id(entry: &Entry<'_>) -> Result<String, ProxyError> {
+    if !matches!(entry.part(), Part::Call(_) | Part::Output) {
+        return Ok(String::new());
+    }
+    let members = Envelope::parse(entry.json.get()).unwrap_or_default();
+    let Some(id) = members.get("call_id").filter(|id| id.get() != "null") else { return Ok(String::new()) };
+    Field::root("call_id", id).text().map(Cow::into_owned).map_err(|_| {
+        let at = format!("input[{}].call_id", entry.index);
+        Refusal::wrong_type(&at, format!("'{at}' must be a string"))
+    })
+}
+
+fn output_of(kind: CallKind) -> &'static str {
+    match kind {
+        CallKind::Function => "function_call_output",
+        CallKind::Custom => "custom_tool_call_output",
+    }
+}
+
+/// The backend refuses messages of the system, wherever they stand.
+fn message(entry: Entry<'_>) -> Entry<'_> {
+    let is_system = entry.text("role").as_deref() == Some("system");
+    let (role, drops_id) = (is_system.then_some("developer"), entry.has_foreign_id());
+    entry.with(&Changes { role, drops_id, ..Changes::default() })
+}
+
+impl<'a> From<Entry<'a>> for Item<'a> {
+    fn from(entry: Entry<'a>) -> Self {
+        Self::Raw { kind: entry.kind, json: entry.json }
+    }
+}

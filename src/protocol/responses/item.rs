@@ -1,0 +1,237 @@
+//! One item of the input: what it is, and the edits that it needs.
+//!
+//! Only messages, reasoning, calls and outputs are ever looked into; whatever else a client sends
+//! keeps its bytes.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::conversation::CallKind;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::field::Field;
+use crate::protocol::splice::Splice;
+use crate::protocol::text::Str;
+
+/// The longest id that the backend takes.
+const MAX_ID: usize = 64;
+
+/// An item that is whole: typed, and no reference.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<'a> {
+    /// Its type; empty where it has none.
+    pub(super) kind: Cow<'a, str>,
+    /// Its bytes.
+    pub(super) json: Cow<'a, RawValue>,
+    /// Its place in the request.
+    pub(super) index: usize,
+}
+
+/// What the client's list holds.
+#[derive(Clone, Debug)]
+pub(super) enum Listed<'a> {
+    /// An item.
+    Whole(Entry<'a>),
+    /// The id of an item that was answered or sent before.
+    Reference(Cow<'a, str>),
+}
+
+/// What an item means for the repair of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Message,
+    Reasoning,
+    Call(CallKind),
+    Output,
+    Other,
+}
+
+/// Reads an element of `input`.
+pub(super) fn read<'a>(item: &Field<'a, '_>, index: usize) -> Result<Listed<'a>, ProxyError> {
+    let members = item.object()?;
+    let text = |name| item.member(&members, name).map(|member| member.text()).transpose();
+    let kind = text("type")?;
+    let is_bare = kind.is_none() && members.members().iter().all(|(name, _)| name == "id");
+    if kind.as_deref() == Some("item_reference") || is_bare {
+        return Ok(Listed::Reference(text("id")?.ok_or_else(|| item.lacks("id"))?));
+    }
+    let is_untyped_message = kind.is_none() && members.get("role").is_some();
+    let kind = if is_untyped_message { Cow::Borrowed("message") } else { kind.unwrap_or_default() };
+    let mut splice = Splice::new(item.raw().get());
+    if kind == "message" {
+        complete_message(item, &members, &mut splice)?;
+    }
+    let json = edited(&splice).unwrap_or(Cow::Borrowed(item.raw()));
+    Ok(Listed::Whole(Entry { kind, json, index }))
+}
+
+/// Gives a message its type, and a text its part.
+fn complete_message<'a>(
+    item: &Field<'a, '_>,
+    members: &Envelope<'a>,
+    splice: &mut Splice<'a>,
+) -> Result<(), ProxyError> {
+    if item.member(members, "type").is_none() {
+        match members.get("type") {
+            Some(null) => splice.replace(null, r#""message""#),
+            None => splice.add(item.raw().get(), r#""type":"message""#),
+        }
+    }
+    if let Some(content) = item.member(members, "content").filter(Field::is_text) {
+        let role = item.member(members, "role").map(|role| role.text()).transpose()?;
+        let part = if role.as_deref() == Some("assistant") { "output_text" } else { "input_text" };
+        let text = content.raw().get();
+        splice.replace(content.raw(), format!(r#"[{{"type":"{part}","text":{text}}}]"#));
+    }
+    Ok(())
+}
+
+/// What a whole input that is one text stands for.
+pub(super) fn of_text(literal: &str) -> Entry<'static> {
+    let json = format!(r#"{{"type":"message","role":"user","content":[{{"type":"input_text","text":{literal}}}]}}"#);
+    Entry { kind: Cow::Borrowed("message"), json: Cow::Owned(raw(json)), index: 0 }
+}
+
+impl Entry<'_> {
+    pub(super) fn part(&self) -> Part {
+        match &*self.kind {
+            "message" => Part::Message,
+            "reasoning" => Part::Reasoning,
+            "function_call" => Part::Call(CallKind::Function),
+            "custom_tool_call" => Part::Call(CallKind::Custom),
+            "function_call_output" | "custom_tool_call_output" => Part::Output,
+            _ => Part::Other,
+        }
+    }
+
+    /// A member that is a text.
+    pub(super) fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        let members = Envelope::parse(self.json.get()).ok()?;
+        Field::root(name, members.get(name)?).text().ok()
+    }
+
+    /// The texts of a message; `None` where it holds anything else.
+    pub(super) fn texts(&self) -> Option<Vec<Cow<'_, str>>> {
+        let members = Envelope::parse(self.json.get()).ok()?;
+        let parts: Vec<Envelope<'_>> = serde_json::from_str(members.get("content")?.get()).ok()?;
+        let text = |part: Envelope<'_>| Field::root("text", part.get("text")?).text().ok().map(Cow::into_owned);
+        parts.into_iter().map(|part| text(part).map(Cow::Owned)).collect()
+    }
+
+    /// Whether reasoning can be replayed: the backend keeps nothing that an id alone could name.
+    pub(super) fn is_replayable(&self) -> bool {
+        let members = Envelope::parse(self.json.get()).unwrap_or_default();
+        members.get("encrypted_content").is_some_and(|content| content.get().len() > 2 && content.get() != "null")
+    }
+}
+
+/// What changes about an item on its way to the backend.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changes<'c> {
+    pub(super) role: Option<&'c str>,
+    pub(super) kind: Option<&'c str>,
+    pub(super) call_id: Option<&'c str>,
+    pub(super) drops_id: bool,
+}
+
+impl Entry<'_> {
+    /// The item with its changes; untouched where there are none.
+    pub(super) fn with(self, changes: &Changes<'_>) -> Self {
+        let text = self.json.get();
+        let members = Envelope::parse(text).unwrap_or_default();
+        let mut splice = Splice::new(text);
+        let mut added = Vec::new();
+        let wanted = [("role", changes.role), ("type", changes.kind), ("call_id", changes.call_id)];
+        for (name, value) in wanted.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            match members.get(name) {
+                Some(old) if same(old, value) => {}
+                Some(old) => splice.replace(old, literal(value)),
+                None => added.push(format!(r#""{name}":{}"#, literal(value))),
+            }
+        }
+        if !added.is_empty() {
+            splice.add(text, added.join(","));
+        }
+        if changes.drops_id {
+            splice.remove(text, &members, "id");
+        }
+        drop_breakpoints(&members, &mut splice);
+        let kind = changes.kind.map_or(self.kind, |kind| Cow::Owned(kind.to_owned()));
+        let edited = edited(&splice);
+        Entry { kind, json: edited.unwrap_or(self.json), index: self.index }
+    }
+
+    /// Whether the id is one that the backend can have given to such an item.
+    pub(super) fn has_foreign_id(&self) -> bool {
+        let prefix = match &*self.kind {
+            "message" => "msg_",
+            "function_call" => "fc_",
+            "custom_tool_call" => "ctc_",
+            // Several other items need theirs.
+            _ => return false,
+        };
+        let members = Envelope::parse(self.json.get()).unwrap_or_default();
+        let is_own = |id: &RawValue| {
+            let id = Field::root("id", id).text();
+            id.is_ok_and(|id| id.starts_with(prefix) && id.chars().count() <= MAX_ID)
+        };
+        members.get("id").is_some_and(|id| !is_own(id))
+    }
+}
+
+/// Cache hints inside parts are refused by the backend, and can't change an answer.
+fn drop_breakpoints(members: &Envelope<'_>, splice: &mut Splice<'_>) {
+    const HINT: &str = "prompt_cache_breakpoint";
+    let Some(content) = members.get("content").filter(|content| content.get().contains(HINT)) else { return };
+    let parts: Vec<&RawValue> = serde_json::from_str(content.get()).unwrap_or_default();
+    for part in parts {
+        if let Ok(inside) = Envelope::parse(part.get()) {
+            splice.remove(part.get(), &inside, HINT);
+        }
+    }
+}
+
+/// An output without its call, as a user would tell it.
+pub(super) fn orphan<'a>(lead: &str, output: Option<&RawValue>, index: usize) -> Entry<'a> {
+    let output = output.map_or("\"\"", RawValue::get);
+    let parts = if let Some(escaped) = output.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        format!(r#"{{"type":"input_text","text":{}{escaped}"}}"#, literal(lead).trim_end_matches('"'))
+    } else {
+        let parts: Vec<&RawValue> = serde_json::from_str(output).unwrap_or_default();
+        let lead = format!(r#"{{"type":"input_text","text":{}}}"#, literal(lead));
+        std::iter::once(lead).chain(parts.iter().map(|part| part.get().to_owned())).collect::<Vec<_>>().join(",")
+    };
+    let json = format!(r#"{{"type":"message","role":"user","content":[{parts}]}}"#);
+    Entry { kind: Cow::Borrowed("message"), json: Cow::Owned(raw(json)), index }
+}
+
+/// An item that was kept, at a place of the conversation.
+pub(super) fn kept(json: Box<RawValue>, index: usize) -> Entry<'static> {
+    let kind = Envelope::parse(json.get())
+        .ok()
+        .and_then(|members| Field::root("type", members.get("type")?).text().ok().map(Cow::into_owned));
+    Entry { kind: Cow::Owned(kind.unwrap_or_default()), json: Cow::Owned(json), index }
+}
+
+/// The refusal of a reference to what is not known here.
+pub(super) fn unknown(id: &str) -> ProxyError {
+    Refusal::unknown("Item", id, Some("input"))
+}
+
+fn same(old: &RawValue, value: &str) -> bool {
+    serde_json::from_str::<Str<'_>>(old.get()).is_ok_and(|old| old.as_str() == value)
+}
+
+/// The edited text; `None` where nothing is changed.
+fn edited(splice: &Splice<'_>) -> Option<Cow<'static, RawValue>> {
+    (!splice.is_unchanged()).then(|| Cow::Owned(raw(splice.text().into_owned())))
+}
+
+pub(super) fn literal(text: &str) -> String {
+    serde_json::to_string(text).expect("a string always serialises")
+}
+
+pub(super) fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).expect("edits keep JSON valid")
+}

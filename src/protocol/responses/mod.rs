@@ -1,0 +1,80 @@
+//! OpenAI Responses: the backend's own language, passed on both ways.
+//!
+//! The work is to force, filter, repair and restore; all else is carried byte for byte, since items,
+//! tools and events of tomorrow have to pass. The way there: [`request`] reads the top level, which is
+//! an allow-list, `input` and `tools` mend what the backend would refuse, [`translate`] puts it
+//! together. The way back: `incoming` reads an event no deeper than needed, `repair` mends it in
+//! place, `restore` gives the response object its client's own values, `told` notices what got lost, [`reply`]
+//! decides. The Codex CLI
+//! (`client`) is handed everything untouched. [`error`] words a failure.
+
+mod client;
+pub mod error;
+mod incoming;
+mod input;
+mod item;
+mod options;
+mod repair;
+pub mod reply;
+pub mod request;
+mod restore;
+pub mod tokens;
+mod told;
+mod tools;
+pub mod translate;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+pub use error::face;
+pub use incoming::Incoming;
+pub use options::{Options, Store};
+pub use reply::{Draft, Event, ResponsesReply};
+pub use request::ResponsesRequest;
+pub use restore::{Manner, Shape};
+pub use translate::Translation;
+
+use super::memory::{Recalled, References};
+use super::{Context, Dialect, Plan};
+use crate::error::ProxyError;
+
+/// The Responses dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Responses;
+
+impl Dialect for Responses {
+    type Request<'a> = ResponsesRequest<'a>;
+    type Options = Options;
+    type Reply = ResponsesReply;
+
+    const NAME: &'static str = "responses";
+
+    fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
+        request::decode(body)
+    }
+
+    fn translate<'a>(
+        request: Self::Request<'a>,
+        context: &mut Context<'_>,
+        options: &Options,
+    ) -> Result<Plan<'a, ResponsesReply>, ProxyError> {
+        let Translation { upstream, mode, shape, draft } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: ResponsesReply::new(shape, draft) })
+    }
+
+    fn references(request: &Self::Request<'_>) -> References {
+        request.references()
+    }
+
+    fn recall(request: &mut Self::Request<'_>, recalled: Recalled) {
+        request.recalled = recalled;
+    }
+
+    fn forwarded(headers: &HeaderMap) -> Option<HeaderMap> {
+        client::is_codex(headers).then(|| client::forwarded(headers))
+    }
+
+    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        face(error, request_id)
+    }
+}

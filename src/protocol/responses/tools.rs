@@ -1,0 +1,93 @@
+//! Tools and the choice of one: passed on as they are, but for names that the backend spells
+//! otherwise and for the nested form of Chat, which some clients send here too.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::item::raw;
+use crate::error::ProxyError;
+use crate::protocol::codex::request::{Tool, ToolChoice};
+use crate::protocol::envelope::Envelope;
+use crate::protocol::field::Field;
+use crate::protocol::splice::Splice;
+
+const WEB_SEARCH: &str = r#""web_search""#;
+
+/// The tools, and whether one of them searches the web.
+pub(super) fn read(list: &RawValue) -> Result<(Vec<Tool<'_>>, bool), ProxyError> {
+    let list = Field::root("tools", list);
+    let mut searches = false;
+    let tools = list.list()?.into_iter().enumerate().map(|(index, tool)| {
+        let tool = list.element(index, tool);
+        let members = tool.object()?;
+        let kind = kind(&tool, &members)?;
+        searches |= is_web_search(&kind);
+        Ok(Tool::Raw(adapted(&tool, &members, &kind, r#","strict":false"#)))
+    });
+    let tools = tools.collect::<Result<_, ProxyError>>()?;
+    Ok((tools, searches))
+}
+
+/// The choice among them.
+pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
+    let choice = Field::root("tool_choice", choice);
+    if choice.is_text() {
+        return match &*choice.text()? {
+            "auto" => Ok(ToolChoice::Auto),
+            "none" => Ok(ToolChoice::None),
+            "required" | "any" => Ok(ToolChoice::Required),
+            _ => Err(choice.invalid("must be 'none', 'auto', 'required' or an object")),
+        };
+    }
+    if !choice.is_object() {
+        return Err(choice.must_be("a string or an object"));
+    }
+    let members = choice.object()?;
+    let kind = kind(&choice, &members)?;
+    if kind != "allowed_tools" {
+        return Ok(ToolChoice::Raw(adapted(&choice, &members, &kind, "")));
+    }
+    let mut splice = Splice::new(choice.raw().get());
+    let allowed = choice.member(&members, "tools");
+    let allowed: Vec<&RawValue> = allowed.map_or(Ok(Vec::new()), |tools| tools.list())?;
+    for tool in allowed {
+        let Ok(members) = Envelope::parse(tool.get()) else { continue };
+        let field = Field::root("tool_choice.tools", tool);
+        if is_web_search(&self::kind(&field, &members)?)
+            && let Some(old) = members.get("type")
+        {
+            splice.replace(old, WEB_SEARCH);
+        }
+    }
+    Ok(ToolChoice::Raw(Cow::Owned(raw(splice.text().into_owned()))))
+}
+
+fn kind<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Cow<'a, str>, ProxyError> {
+    tool.member(members, "type").map_or(Ok(Cow::Borrowed("")), |kind| kind.text())
+}
+
+fn is_web_search(kind: &str) -> bool {
+    kind.starts_with("web_search")
+}
+
+/// A tool or the choice of one in the backend's form; `usual` is what the nested form leaves out.
+fn adapted<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>, kind: &str, usual: &'static str) -> Cow<'a, RawValue> {
+    if is_web_search(kind)
+        && kind != "web_search"
+        && let Some(old) = members.get("type")
+    {
+        let mut splice = Splice::new(tool.raw().get());
+        splice.replace(old, WEB_SEARCH);
+        return Cow::Owned(raw(splice.text().into_owned()));
+    }
+    let nested = tool.member(members, kind).filter(|_| matches!(kind, "function" | "custom"));
+    let inner = nested.as_ref().and_then(|nested| nested.object().ok().map(|inside| (nested.raw().get(), inside)));
+    let Some((text, inside)) = inner.filter(|_| members.get("name").is_none()) else {
+        return Cow::Borrowed(tool.raw());
+    };
+    let mut splice = Splice::new(text);
+    let usual = if kind == "custom" || inside.get("strict").is_some() { "" } else { usual };
+    splice.add(text, format!(r#""type":"{kind}"{usual}"#));
+    Cow::Owned(raw(splice.text().into_owned()))
+}

@@ -1,0 +1,165 @@
+//! `/v1/responses/{id}` and what is below it: answers that were kept, looked at and forgotten.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{Extensions, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::Services;
+use super::exchange::json_response;
+use super::gate::KeyName;
+use super::keeper::Keeper;
+use super::routes::{refuse, turn_away};
+use crate::error::{ProxyError, Refusal};
+use crate::history::Stored;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::splice::Splice;
+
+const USUAL_COUNT: usize = 20;
+const MAX_COUNT: usize = 100;
+
+/// `GET /v1/responses/{id}`.
+pub(super) async fn retrieve(
+    State(services): State<Arc<Services>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let told = find(&services, request.extensions(), &id).and_then(|stored| {
+        if query(&request).get("stream").is_some_and(|stream| stream == "true") {
+            return Err(Refusal::unsupported_value("stream", "an answer that is over can't be streamed again"));
+        }
+        Ok(json_response(StatusCode::OK, Bytes::from(stored.response.clone())))
+    });
+    told.unwrap_or_else(|error| refuse(&error, &request))
+}
+
+#[derive(Serialize)]
+struct Deletion<'d> {
+    id: &'d str,
+    object: &'static str,
+    deleted: bool,
+}
+
+/// `DELETE /v1/responses/{id}`.
+pub(super) async fn delete(
+    State(services): State<Arc<Services>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    if keeper(&services, request.extensions()).forget(&id) {
+        json(&Deletion { id: &id, object: "response", deleted: true })
+    } else {
+        refuse(&unknown(&id), &request)
+    }
+}
+
+/// `POST /v1/responses/{id}/cancel`: nothing runs that could be cancelled so.
+pub(super) async fn cancel(
+    State(services): State<Arc<Services>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let error = match find(&services, request.extensions(), &id) {
+        Ok(_) => Refusal::body("Cannot cancel a synchronous response."),
+        Err(error) => error,
+    };
+    turn_away(&error, request).await
+}
+
+#[derive(Serialize)]
+struct Page<'p> {
+    object: &'static str,
+    data: Vec<&'p RawValue>,
+    first_id: Option<&'p str>,
+    last_id: Option<&'p str>,
+    has_more: bool,
+}
+
+/// `GET /v1/responses/{id}/input_items`.
+pub(super) async fn input_items(
+    State(services): State<Arc<Services>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let told = find(&services, request.extensions(), &id).and_then(|stored| page(&stored, &query(&request)));
+    told.unwrap_or_else(|error| refuse(&error, &request))
+}
+
+fn page(stored: &Stored, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Response, ProxyError> {
+    let mut items: Vec<(String, Box<RawValue>)> =
+        stored.input.iter().enumerate().map(|item| named(stored, item)).collect();
+    match query.get("order").map(AsRef::as_ref) {
+        None | Some("desc") => items.reverse(),
+        Some("asc") => {}
+        Some(_) => return Err(Refusal::invalid("order", "'order' must be 'asc' or 'desc'")),
+    }
+    let count = query.get("limit").map_or(Ok(USUAL_COUNT), |limit| {
+        let count = limit.parse().ok().filter(|count| (1..=MAX_COUNT).contains(count));
+        count.ok_or_else(|| Refusal::invalid("limit", "'limit' must be a number from 1 to 100"))
+    })?;
+    let start = query.get("after").map_or(Ok(0), |after| {
+        let place = items.iter().position(|(id, _)| id == after);
+        place.map(|place| place + 1).ok_or_else(|| Refusal::invalid("after", "'after' must be the id of an item"))
+    })?;
+    let page = items.get(start..).unwrap_or_default();
+    let (shown, rest) = page.split_at(count.min(page.len()));
+    Ok(json(&Page {
+        object: "list",
+        data: shown.iter().map(|(_, item)| &**item).collect(),
+        first_id: shown.first().map(|(id, _)| id.as_str()),
+        last_id: shown.last().map(|(id, _)| id.as_str()),
+        has_more: !rest.is_empty(),
+    }))
+}
+
+/// An item with its id; one that has none gets one, the same each time.
+fn named(stored: &Stored, (place, (id, item)): (usize, &(Option<String>, Box<RawValue>))) -> (String, Box<RawValue>) {
+    if let Some(id) = id {
+        return (id.clone(), item.clone());
+    }
+    let members = Envelope::parse(item.get()).unwrap_or_default();
+    let prefix = match members.get("type").map(RawValue::get).unwrap_or_default() {
+        r#""message""# => "msg",
+        r#""function_call""# => "fc",
+        r#""function_call_output""# => "fco",
+        r#""custom_tool_call""# => "ctc",
+        r#""custom_tool_call_output""# => "ctco",
+        r#""reasoning""# => "rs",
+        _ => "item",
+    };
+    let digest = Sha256::digest(format!("{} {place}", stored.id));
+    let id = digest.iter().take(16).fold(format!("{prefix}_"), |id, byte| format!("{id}{byte:02x}"));
+    let mut splice = Splice::new(item.get());
+    splice.remove(item.get(), &members, "id");
+    splice.add(item.get(), format!(r#""id":"{id}""#));
+    let named = RawValue::from_string(splice.text().into_owned());
+    (id, named.unwrap_or_else(|_| item.clone()))
+}
+
+fn keeper(services: &Services, extensions: &Extensions) -> Keeper {
+    Keeper::new(&services.history, extensions.get::<KeyName>().map(|key| key.0.as_str()))
+}
+
+fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<Stored>, ProxyError> {
+    keeper(services, extensions).find(id).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> ProxyError {
+    Refusal::unknown("Response", id, None)
+}
+
+fn query(request: &Request) -> HashMap<Cow<'_, str>, Cow<'_, str>> {
+    url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).collect()
+}
+
+fn json(body: &impl Serialize) -> Response {
+    let bytes = serde_json::to_vec(body).expect("strings and raw JSON always serialise");
+    json_response(StatusCode::OK, Bytes::from(bytes))
+}
