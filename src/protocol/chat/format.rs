@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::tools::raw;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Item, Part, Role};
+use crate::protocol::conversation::schema::raw;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 
@@ -107,6 +107,6 @@ fn names_json(part: &Part<'_>) -> bool {
         Part::InputText(text) | Part::OutputText(text) => {
             text.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json"))
         }
-        Part::InputImage { .. } | Part::InputFile { .. } => false,
+        Part::InputImage { .. } | Part::InputFile { .. } | Part::RemoteFile { .. } => false,
     }
 }
