@@ -116,14 +116,15 @@ fn tool_choice<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>) -> Resu
     choice.map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(toolbox))
 }
 
-/// The client's member wins over the object, and both over a suffix of the model's name.
+/// The client's member wins over the object, both over a suffix of the model's name, and a route of
+/// the owner's over them all.
 fn effort(
     request: &ChatRequest<'_>,
     choice: &Choice,
     toolbox: &Toolbox<'_>,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    let asked = request.effort.or(request.reasoning.effort).or(choice.effort)?;
+    let asked = choice.effort(request.effort.or(request.reasoning.effort))?;
     // The backend refuses minimal thought together with a web search.
     let is_too_little = asked == Effort::Minimal && toolbox.has_web_search;
     let possible = if is_too_little { Effort::Low } else { asked };
