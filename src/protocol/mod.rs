@@ -19,6 +19,7 @@ pub mod completions;
 pub mod conversation;
 pub mod envelope;
 pub mod field;
+pub mod messages;
 pub mod model;
 pub mod openai_error;
 pub mod sse;

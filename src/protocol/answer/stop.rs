@@ -35,12 +35,14 @@ pub(in crate::protocol) struct StopMatcher {
     stops: Vec<String>,
     /// Escaped text that was held back.
     held: String,
+    /// Position of the stop sequence that was found.
+    found: Option<usize>,
 }
 
 impl StopMatcher {
     pub(in crate::protocol) fn new(stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        Self { stops, held: String::new() }
+        Self { stops, held: String::new(), found: None }
     }
 
     /// Whether there is nothing to look for, so that text can pass unread.
@@ -53,7 +55,8 @@ impl StopMatcher {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(escaped);
         let (decoded, starts) = decode(&text);
-        let found = self.stops.iter().filter_map(|stop| decoded.find(stop.as_str())).min();
+        let places = (0..).zip(&self.stops).filter_map(|(stop, text)| Some((decoded.find(text.as_str())?, stop)));
+        let (found, stop) = places.min().unzip();
         let shown = found.or_else(|| self.first_doubt(&decoded)).unwrap_or(decoded.len());
         let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
         if found.is_none() && RawText::from_escaped(&text).ends_in_half_a_pair() {
@@ -62,10 +65,16 @@ impl StopMatcher {
         }
         let rest = text.split_off(shown_bytes);
         if found.is_some() {
+            self.found = stop;
             return ControlFlow::Break(text);
         }
         self.held = rest;
         ControlFlow::Continue(text)
+    }
+
+    /// The stop sequence that ended the text.
+    pub(in crate::protocol) fn found(&self) -> Option<&str> {
+        self.found.and_then(|stop| self.stops.get(stop)).map(String::as_str)
     }
 
     /// Gives up what was held back: the text has ended.
@@ -141,6 +150,14 @@ mod tests {
         assert_eq!(matcher.push("xabcab"), ControlFlow::Continue("x".to_owned()));
         assert_eq!(matcher.push("cab"), ControlFlow::Continue("abc".to_owned()));
         assert_eq!(matcher.push("d"), ControlFlow::Break(String::new()));
+    }
+
+    #[test]
+    fn the_first_listed_of_two_at_one_place_is_named() {
+        let mut matcher = StopMatcher::new(&["EN", "END", "x"].map(str::to_owned));
+        assert_eq!(matcher.found(), None);
+        assert_eq!(matcher.push("aENDx"), ControlFlow::Break("a".to_owned()));
+        assert_eq!(matcher.found(), Some("EN"));
     }
 
     proptest! {
