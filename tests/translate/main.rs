@@ -7,6 +7,7 @@ mod choices;
 mod completions;
 mod input;
 mod laws;
+mod messages;
 mod refusals;
 
 use std::fs;
@@ -17,10 +18,11 @@ use codex_proxy::protocol::chat::{self, Options, Translation};
 use codex_proxy::protocol::codex::Request;
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::completions::{self as text, Completions};
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::messages::{self as anthropic, Messages};
+use codex_proxy::protocol::model::{Models, Route, Rules, When};
 use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Context, Dialect, Warnings};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 /// The surroundings of a translation: no catalogue, no headers, no key, unless a test says otherwise.
@@ -68,6 +70,15 @@ impl Scene {
         Ok(Outcome::new(&upstream, format!("{shape:?}"), &context))
     }
 
+    fn try_message(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
+        let mut context = self.context();
+        let options = anthropic::Options { default_instructions: Options::default().default_instructions };
+        let request = Messages::decode(body)?;
+        let anthropic::Translation { upstream, shape, .. } =
+            anthropic::translate::translate(request, &mut context, &options)?;
+        Ok(Outcome::new(&upstream, format!("{shape:?}"), &context))
+    }
+
     fn translate(&self, request: &Value) -> Outcome {
         self.try_translate(request.to_string().as_bytes()).unwrap()
     }
@@ -98,6 +109,22 @@ fn refused(outcome: Result<Outcome, ProxyError>) -> Refusal {
         Err(ProxyError::Refused(refusal)) => refusal,
         other => panic!("not refused: {other:?}"),
     }
+}
+
+/// What the cases take for the main and the small model.
+fn claude_models() -> Models {
+    let pattern = "claude-*haiku*".to_owned();
+    let small = Route { pattern, model: "gpt-5.4-mini".to_owned(), effort: None, when: When::Always };
+    let rules = Rules { default_model: Some("gpt-5.4".to_owned()), routes: vec![small], ..Rules::default() };
+    Models { rules: rules.into(), ..Models::default() }
+}
+
+fn headers(named: &Value) -> HeaderMap {
+    let pairs = named.as_object().into_iter().flatten();
+    let header = |(name, value): (&String, &Value)| -> (HeaderName, HeaderValue) {
+        (name.parse().unwrap(), value.as_str().unwrap().parse().unwrap())
+    };
+    pairs.map(header).collect()
 }
 
 /// The settings that a case names; the others are the defaults.
@@ -152,6 +179,7 @@ fn sorted(list: &Value) -> Vec<String> {
 fn every_case_leaves_as_written() {
     assert!(leaves_as_written("chat", Scene::try_translate) >= 21, "the cases are not there");
     assert!(leaves_as_written("completions", Scene::try_complete) >= 5, "the cases are not there");
+    assert!(leaves_as_written("messages", Scene::try_message) >= 14, "the cases are not there");
 }
 
 /// Holds every case of a dialect against what it should send; says how many there were.
@@ -160,7 +188,12 @@ fn leaves_as_written(dialect: &str, translate: fn(&Scene, &[u8]) -> Result<Outco
     for case in cases(dialect).iter().filter(|case| case.join("upstream.json").exists()) {
         let body = fs::read(case.join("request.json")).unwrap();
         let meta = read(&case.join("meta.json"));
-        let scene = Scene { options: options(&meta["options"]), ..Scene::default() };
+        let scene = Scene {
+            options: options(&meta["options"]),
+            models: claude_models(),
+            headers: headers(&meta["headers"]),
+            ..Scene::default()
+        };
         let outcome = translate(&scene, &body).unwrap();
         let mut expected = read(&case.join("upstream.json"));
         if expected["prompt_cache_key"] == "<PROMPT_CACHE_KEY>" {

@@ -177,3 +177,117 @@ fn message(error: &ProxyError) -> String {
         _ => message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderMap;
+    use serde_json::{Value, json};
+
+    use super::{face, members};
+    use crate::bearer::AuthError;
+    use crate::error::{Fault, Phase, ProxyError, Refusal, UpstreamFailure};
+
+    fn failure(fault: Fault) -> UpstreamFailure {
+        UpstreamFailure {
+            fault,
+            status: None,
+            code: None,
+            message: "what went wrong".to_owned(),
+            param: None,
+            request_id: None,
+            retry_after: None,
+            resets_at: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    fn failed(fault: Fault) -> ProxyError {
+        ProxyError::Upstream(Box::new(failure(fault)))
+    }
+
+    fn told(error: &ProxyError) -> (u16, String) {
+        let (status, _, body) = face(error, "req_1");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["type"], &body["request_id"]), (&json!("error"), &json!("req_1")));
+        assert_eq!(body["error"].to_string(), serde_json::from_str::<Value>(&members(error)).unwrap().to_string());
+        (status.as_u16(), body["error"]["type"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn each_fault_has_its_row() {
+        for (fault, status, kind) in [
+            (Fault::InvalidRequest, 400, "invalid_request_error"),
+            (Fault::ContextLength, 400, "invalid_request_error"),
+            (Fault::Policy, 400, "invalid_request_error"),
+            (Fault::InvalidImage, 400, "invalid_request_error"),
+            (Fault::EncryptedContent, 500, "api_error"),
+            (Fault::ModelNotFound, 404, "not_found_error"),
+            (Fault::ClientVersion, 502, "api_error"),
+            (Fault::Unauthorized, 401, "authentication_error"),
+            (Fault::Permission, 403, "permission_error"),
+            (Fault::TooLarge, 413, "request_too_large"),
+            (Fault::UsageLimit, 429, "rate_limit_error"),
+            (Fault::InsufficientQuota, 429, "rate_limit_error"),
+            (Fault::RateLimited, 429, "rate_limit_error"),
+            (Fault::FlexUnavailable, 529, "overloaded_error"),
+            (Fault::Overloaded, 529, "overloaded_error"),
+            (Fault::PolicyCapacity, 529, "overloaded_error"),
+            (Fault::Challenge, 502, "api_error"),
+            (Fault::Server, 500, "api_error"),
+            (Fault::WrongPlace, 502, "api_error"),
+        ] {
+            assert_eq!(told(&failed(fault)), (status, kind.to_owned()), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_our_own_have_anthropic_s_types_too() {
+        let silent = ProxyError::Silent { phase: Phase::Streaming, limit: Duration::from_secs(1) };
+        for (error, status, kind) in [
+            (Refusal::invalid("model", "no"), 400, "invalid_request_error"),
+            (ProxyError::BodyTooLarge { limit_bytes: 1 }, 413, "request_too_large"),
+            (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
+            (ProxyError::KeyRequired, 401, "authentication_error"),
+            (ProxyError::ForeignHost { host: "x".to_owned() }, 403, "permission_error"),
+            (ProxyError::Auth(AuthError::SignedOut), 401, "authentication_error"),
+            (ProxyError::Unreachable { cause: "x".to_owned() }, 502, "api_error"),
+            (silent, 504, "timeout_error"),
+            (ProxyError::Truncated { cause: None }, 500, "api_error"),
+            (ProxyError::ShuttingDown, 529, "overloaded_error"),
+            (ProxyError::Internal, 500, "api_error"),
+        ] {
+            assert_eq!(told(&error), (status, kind.to_owned()), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_spent_quota_keeps_clients_from_trying_again() {
+        let retry_after = Some(Duration::from_millis(90_500));
+        let failure = UpstreamFailure { retry_after, resets_at: Some(1_777_936_568), ..failure(Fault::UsageLimit) };
+        let (status, headers, _) = face(&ProxyError::Upstream(Box::new(failure)), "req_1");
+        assert_eq!(
+            (status.as_u16(), &headers["retry-after"], &headers["x-should-retry"]),
+            (429, &"91".parse().unwrap(), &"false".parse().unwrap())
+        );
+        assert_eq!(headers["anthropic-ratelimit-unified-reset"], "1777936568");
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_said_in_the_words_that_make_clients_compact() {
+        let said = |message: &str| {
+            let failure = UpstreamFailure { message: message.to_owned(), ..failure(Fault::ContextLength) };
+            members(&ProxyError::Upstream(Box::new(failure)))
+        };
+        assert!(said("too much").contains("\"prompt is too long: too much\""));
+        assert!(said("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_one() {
+        let error = ProxyError::MethodNotAllowed { method: "PUT".to_owned(), allowed: "POST".to_owned() };
+        let (status, headers, _) = face(&error, "req_1");
+        assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "POST"));
+    }
+}
