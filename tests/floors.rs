@@ -24,6 +24,8 @@ const SETTINGS: &[&str] = &[
     "server::Settings",
     "server::ClientKey",
     "protocol::chat::Options",
+    "protocol::model::Route",
+    "protocol::model::When",
     "protocol::chat::ReasoningField",
     "protocol::responses::Options",
     "protocol::responses::Store",

@@ -83,7 +83,11 @@ pub(super) fn resolve(
             token_limit: values.token_limit.value,
         },
         history: history::Settings { replays_reasoning: values.reasoning_replay.value },
-        rules: model::Rules { aliases: values.model_aliases.value.0, default_model: values.default_model.value.0 },
+        rules: model::Rules {
+            aliases: values.model_aliases.value.0,
+            routes: Vec::new(),
+            default_model: values.default_model.value.0,
+        },
         log: Log { level: values.log_level.value, format: values.log_format.value },
         search_path: environment.get("PATH").map(ToOwned::to_owned),
         paths,

@@ -20,6 +20,7 @@ pub mod conversation;
 pub mod envelope;
 pub mod field;
 pub mod memory;
+pub mod messages;
 pub mod model;
 pub mod openai_error;
 pub mod responses;

@@ -20,6 +20,7 @@ use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
+use crate::protocol::messages::{self, Messages};
 use crate::protocol::responses::Responses;
 
 /// The whole service: what every request passes, then the routes on canonical paths.
@@ -40,6 +41,14 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
         limits,
         cut: cut.clone(),
     };
+    let messages = Exchange::<Messages> {
+        services: Arc::clone(services),
+        options: Arc::new(messages::Options { default_instructions: services.chat.default_instructions.clone() }),
+        // Its clients carry reasoning themselves.
+        reasoning: None,
+        limits,
+        cut: cut.clone(),
+    };
     let responses = Exchange::<Responses> {
         services: Arc::clone(services),
         options: Arc::clone(&services.responses),
@@ -51,6 +60,7 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
+        .route("/v1/messages", only("POST", post(move |request: Request| messages.clone().answer(request))))
         .merge(responses_routes(responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
@@ -116,11 +126,31 @@ pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response 
     response
 }
 
-/// An error of a path that no dialect has answered, in OpenAI's words.
+/// An error of a path that no dialect has answered, in the words of the client's own service.
 pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
     let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str()).unwrap_or_default();
-    let (status, headers, body) = Chat::face(error, id);
+    let (status, headers, body) = match Vendor::of(request) {
+        Vendor::OpenAi => Chat::face(error, id),
+        Vendor::Anthropic => Messages::face(error, id),
+    };
     faced(status, headers, body)
+}
+
+/// Whose API a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vendor {
+    OpenAi,
+    Anthropic,
+}
+
+impl Vendor {
+    /// Paths that both have are told apart by a header that Anthropic's clients always send.
+    pub(super) fn of(request: &Request) -> Self {
+        let (path, _) = paths::canonical(request.uri().path());
+        let is_messages =
+            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_messages || request.headers().contains_key("anthropic-version") { Self::Anthropic } else { Self::OpenAi }
+    }
 }
 
 fn with_canonical_path(mut request: Request) -> Request {
@@ -171,8 +201,12 @@ async fn stamp(State(backend): State<Backend>, request: Request, next: Next) -> 
 async fn name_request(mut request: Request, next: Next) -> Response {
     let id = RequestId::fresh();
     request.extensions_mut().insert(id.clone());
+    let vendor = Vendor::of(&request);
     let mut response = next.run(request).await;
     if let Ok(value) = HeaderValue::try_from(id.0) {
+        if vendor == Vendor::Anthropic {
+            response.headers_mut().insert("request-id", value.clone());
+        }
         response.headers_mut().insert("x-request-id", value);
     }
     response

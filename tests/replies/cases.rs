@@ -16,6 +16,13 @@ pub(crate) struct Case {
     pub(crate) store: Option<Value>,
 }
 
+impl Case {
+    /// Whether what the answer costs is a guess.
+    pub(crate) fn has_guess(&self) -> bool {
+        self.meta["placeholder_usage"] == true
+    }
+}
+
 /// Every Chat case with an upstream answer, in the order of its name.
 pub(crate) fn answered_cases() -> Vec<Case> {
     answered_cases_of("chat", 21)

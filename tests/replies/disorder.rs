@@ -24,11 +24,11 @@ struct Dice {
 }
 
 /// Events of every kind, with coordinates that may be wrong or missing; some are cut.
-fn any_event() -> impl Strategy<Value = String> {
+pub(crate) fn any_event() -> impl Strategy<Value = String> {
     let text = prop::sample::select(vec!["", "a", "END", "E", "\n\n", "é😀", "{\"x\":1}", "\"\\"]);
     let small = || prop::option::of(0_u8..3);
     let places = (small(), small(), small(), small(), small());
-    (0_usize..26, 0_usize..12, text, places, 0_usize..1500).prop_map(|(kind, item, text, places, cut)| {
+    (0_usize..26, 0_usize..13, text, places, 0_usize..1500).prop_map(|(kind, item, text, places, cut)| {
         let (output_index, item_id, call_id, content_index, summary_index) = places;
         Dice { kind, item, text, output_index, item_id, call_id, content_index, summary_index, cut }.event()
     })
@@ -84,13 +84,16 @@ impl Dice {
                 {"type": "output_text", "text": text, "annotations": [self.citation()]},
                 {"type": "refusal", "refusal": text},
             ]}),
-            3 | 4 => json!({"type": "reasoning", "summary": [
+            3 | 4 => json!({"type": "reasoning", "encrypted_content": call_id, "summary": [
                 {"type": "summary_text", "text": text},
                 {"type": "summary_text", "text": "more"},
             ]}),
             5..=7 => json!({"type": "function_call", "call_id": call_id, "name": "f", "arguments": text}),
             8 | 9 => json!({"type": "custom_tool_call", "call_id": call_id, "name": "c", "input": text}),
             10 => json!({"type": "image_generation_call", "result": "AAAA", "output_format": text}),
+            11 => {
+                json!({"type": "web_search_call", "action": {"type": "search", "query": text, "sources": [{"url": text}]}})
+            }
             _ => json!({"type": "function_call", "call_id": call_id, "arguments": text}),
         }
     }

@@ -18,13 +18,24 @@ impl Frame {
     }
 }
 
-/// The frames of a stream, each of them `data: …` and a blank line.
+/// The frames of a stream, each of them `data: …` and a blank line; where there is an `event: …`
+/// before, it says the same as the data.
 pub(crate) fn frames(stream: &str) -> Vec<Frame> {
     let blocks = stream.split_terminator("\n\n");
     blocks
-        .map(|block| match block.strip_prefix("data: ").unwrap() {
-            "[DONE]" => Frame::Done,
-            data => Frame::Json(serde_json::from_str(data).unwrap()),
+        .map(|block| {
+            let (event, data) = match block.strip_prefix("event: ") {
+                Some(named) => named.split_once('\n').map(|(event, data)| (Some(event), data)).unwrap(),
+                None => (None, block),
+            };
+            match data.strip_prefix("data: ").unwrap() {
+                "[DONE]" => Frame::Done,
+                data => {
+                    let value: Value = serde_json::from_str(data).unwrap();
+                    assert!(event.is_none_or(|event| value["type"] == event), "{block}");
+                    Frame::Json(value)
+                }
+            }
         })
         .collect()
 }

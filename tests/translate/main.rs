@@ -7,6 +7,7 @@ mod choices;
 mod completions;
 mod input;
 mod laws;
+mod messages;
 mod passing;
 #[path = "../support/recalled.rs"]
 mod recalled;
@@ -21,10 +22,11 @@ use codex_proxy::error::{ProxyError, Refusal};
 use codex_proxy::protocol::chat::{Chat, Options};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::completions::{self as text, Completions};
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::messages::{self as anthropic, Messages};
+use codex_proxy::protocol::model::{Models, Route, Rules, When};
 use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 /// The surroundings of a translation: no catalogue, no headers, no key, unless a test says otherwise.
@@ -92,6 +94,11 @@ impl Scene {
         })
     }
 
+    fn try_message(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
+        let options = anthropic::Options { default_instructions: Options::default().default_instructions };
+        self.try_translate_as::<Messages>(body, &options)
+    }
+
     fn translate(&self, request: &Value) -> Outcome {
         self.try_translate(request.to_string().as_bytes()).unwrap()
     }
@@ -114,6 +121,22 @@ fn refused(outcome: Result<Outcome, ProxyError>) -> Refusal {
         Err(ProxyError::Refused(refusal)) => refusal,
         other => panic!("not refused: {other:?}"),
     }
+}
+
+/// What the cases take for the main and the small model.
+fn claude_models() -> Models {
+    let pattern = "claude-*haiku*".to_owned();
+    let small = Route { pattern, model: "gpt-5.4-mini".to_owned(), effort: None, when: When::Always };
+    let rules = Rules { default_model: Some("gpt-5.4".to_owned()), routes: vec![small], ..Rules::default() };
+    Models { rules: rules.into(), ..Models::default() }
+}
+
+fn headers(named: &Value) -> HeaderMap {
+    let pairs = named.as_object().into_iter().flatten();
+    let header = |(name, value): (&String, &Value)| -> (HeaderName, HeaderValue) {
+        (name.parse().unwrap(), value.as_str().unwrap().parse().unwrap())
+    };
+    pairs.map(header).collect()
 }
 
 /// The settings that a case names; the others are the defaults.
@@ -193,7 +216,9 @@ fn leaves_as_written(dialect: &str, translate: impl Fn(&Path, &[u8]) -> Outcome)
 
 /// The scene that a case names the settings of.
 fn scene(case: &Path) -> Scene {
-    Scene { options: options(&read(&case.join("meta.json"))["options"]), ..Scene::default() }
+    let meta = read(&case.join("meta.json"));
+    let (options, headers) = (options(&meta["options"]), headers(&meta["headers"]));
+    Scene { options, models: claude_models(), headers, ..Scene::default() }
 }
 
 /// The requests of a dialect that are refused: the request, and how the refusal has to read.
@@ -208,6 +233,8 @@ fn every_case_leaves_as_written() {
     assert!(chats >= 21, "the cases are not there");
     let completions = leaves_as_written("completions", |case, body| scene(case).try_complete(body).unwrap());
     assert!(completions >= 5, "the cases are not there");
+    let messages = leaves_as_written("messages", |case, body| scene(case).try_message(body).unwrap());
+    assert!(messages >= 14, "the cases are not there");
 }
 
 #[test]

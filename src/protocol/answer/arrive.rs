@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::items::{Items, Kind, Slot};
-use super::step::{Citation, Step};
+use super::step::{Citation, Gate, Search, Step};
 use crate::protocol::codex::item::ContentPart;
 use crate::protocol::codex::{OutputItem, PartList, Place};
 use crate::protocol::conversation::CallKind;
@@ -163,6 +163,10 @@ pub(in crate::protocol) trait Arrival: Reply + Sized {
         if matches!(kind, Kind::Function | Kind::Custom) {
             self.announce(position, kind, item, sink);
         }
+        if kind == Kind::Reasoning {
+            let snapshot = item.encrypted_content.map(|content| content.escaped().to_owned());
+            self.items().get_mut(position).snapshot = snapshot;
+        }
     }
 
     fn item_done(&mut self, place: &Place<'_>, item: &OutputItem<'_>, sink: &mut impl Sink<Self>) {
@@ -175,6 +179,11 @@ pub(in crate::protocol) trait Arrival: Reply + Sized {
             Kind::Function => self.call_done(position, kind, item, item.arguments, sink),
             Kind::Custom => self.call_done(position, kind, item, item.input, sink),
             Kind::Image => self.image_done(position, item, sink),
+            Kind::Search => {
+                if let Some(search) = Search::read(item) {
+                    self.step(position, Step::Search(search), sink);
+                }
+            }
             Kind::Other => {}
         }
     }
@@ -185,7 +194,7 @@ pub(in crate::protocol) trait Arrival: Reply + Sized {
                 self.whole_part(position, slot, Some(index), &part, sink);
             }
         }
-        self.step(position, Step::TextEnd, sink);
+        self.step(position, Step::MessageEnd, sink);
     }
 
     /// Reasoning of which nothing was streamed is told in one piece.
@@ -210,6 +219,10 @@ pub(in crate::protocol) trait Arrival: Reply + Sized {
         if let Some(part) = first {
             self.step(position, Step::Reasoning { part, text: Cow::Owned(untold.join(r"\n\n")) }, sink);
         }
+        let snapshot = self.items().get_mut(position).snapshot.take();
+        let encrypted = item.encrypted_content.map(|content| Cow::Borrowed(content.escaped()));
+        let encrypted = encrypted.or(snapshot.map(Cow::Owned)).filter(|content| !content.is_empty());
+        self.step(position, Step::ReasoningEnd { encrypted }, sink);
     }
 
     fn call_done(
@@ -247,6 +260,49 @@ pub(in crate::protocol) trait Arrival: Reply + Sized {
         let format = item.output_format.as_ref().map_or("png", Str::as_str);
         let base64 = Cow::Borrowed(base64.escaped());
         self.step(position, Step::Image { format: Cow::Borrowed(format), base64 }, sink);
+    }
+}
+
+/// A machine whose client can be told of one call at a time.
+pub(in crate::protocol) trait Queued: Arrival {
+    /// What lets one call through at a time.
+    fn gate(&mut self) -> &mut Gate;
+
+    /// Tells the client of a step whose turn it is.
+    fn show(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>);
+
+    /// Shows a step, or lets it wait behind the call that is open.
+    fn queue(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
+        if self.gate().blocks(item) {
+            return self.gate().hold(item, step.into_owned());
+        }
+        self.pass(item, &step, sink);
+        self.release(sink);
+    }
+
+    /// Everything is over: what waits is shown, and calls that never ended are closed.
+    fn close_calls(&mut self, sink: &mut impl Sink<Self>) {
+        while let Some(call) = self.gate().open() {
+            self.pass(call, &Step::CallClosed, sink);
+            self.release(sink);
+        }
+    }
+
+    /// Shows what waited for the call that was open.
+    fn release(&mut self, sink: &mut impl Sink<Self>) {
+        while let Some((item, steps)) = self.gate().release() {
+            for step in &steps {
+                self.pass(item, step, sink);
+            }
+        }
+    }
+
+    /// Lets a step through. A stop sequence may have ended the answer while it was waiting.
+    fn pass(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
+        self.gate().pass(item, step);
+        if !self.is_finished() {
+            self.show(item, step, sink);
+        }
     }
 }
 

@@ -22,10 +22,7 @@ pub(in crate::protocol) struct Identity {
 impl Identity {
     /// The identity of the answer that begins with this response; `prefix` is the dialect's.
     pub(in crate::protocol) fn new(prefix: &str, model: &str, response: &ResponseObject<'_>, items: &Items) -> Self {
-        let id = response.id.as_ref().map(Str::as_str);
-        // Without `created`, the id of an item serves: also the backend's, also the same each time.
-        let id = id.or(items.first_id()).unwrap_or("unknown");
-        let id = id.split_once('_').map_or(id, |(_, rest)| rest);
+        let id = bare_id(response, items);
         Self {
             id: format!("{prefix}-{id}"),
             created: response.created_at.unwrap_or(0),
@@ -44,6 +41,14 @@ impl Identity {
         }
         members
     }
+}
+
+/// The backend's id of an answer, without its prefix.
+pub(in crate::protocol) fn bare_id<'i>(response: &'i ResponseObject<'_>, items: &'i Items) -> &'i str {
+    let id = response.id.as_ref().map(Str::as_str);
+    // Without `created`, the id of an item serves: also the backend's, also the same each time.
+    let id = id.or(items.first_id()).unwrap_or("unknown");
+    id.split_once('_').map_or(id, |(_, rest)| rest)
 }
 
 /// A JSON string literal.

@@ -31,6 +31,8 @@ pub(in crate::protocol) struct Item {
     call_id: Option<String>,
     /// An event that may have been about it could not be read.
     is_suspect: bool,
+    /// Encrypted reasoning as the item began: what it ends with is better, and may be missing.
+    pub(in crate::protocol) snapshot: Option<String>,
 }
 
 /// What an item is to a client.
@@ -41,6 +43,7 @@ pub(in crate::protocol) enum Kind {
     Function,
     Custom,
     Image,
+    Search,
     /// Nothing.
     Other,
 }
@@ -102,6 +105,7 @@ impl Kind {
             "function_call" => Self::Function,
             "custom_tool_call" => Self::Custom,
             "image_generation_call" => Self::Image,
+            "web_search_call" => Self::Search,
             _ => Self::Other,
         }
     }
@@ -194,6 +198,7 @@ impl Items {
             id: None,
             call_id: None,
             is_suspect,
+            snapshot: None,
         };
         item.call_text.awaits_whole = is_suspect;
         item.learn(place, kind);
@@ -304,7 +309,7 @@ impl Item {
         let is_missed = match self.kind {
             Kind::Message | Kind::Reasoning => !self.is_done && !texts_are_whole,
             Kind::Image => !self.is_done,
-            Kind::Function | Kind::Custom | Kind::Other => false,
+            Kind::Function | Kind::Custom | Kind::Search | Kind::Other => false,
         };
         self.parts.iter().any(|part| part.progress.awaits_whole) || (self.is_suspect && is_missed)
     }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::protocol::codex::OutputItem;
 use crate::protocol::conversation::CallKind;
 use crate::protocol::text::{RawText, Str};
 
@@ -21,11 +22,18 @@ pub(in crate::protocol) enum Step<'a> {
         part: usize,
         text: Cow<'a, str>,
     },
+    /// A part is over.
     TextEnd,
+    /// A message is over.
+    MessageEnd,
     Refusal(Cow<'a, str>),
     Reasoning {
         part: usize,
         text: Cow<'a, str>,
+    },
+    /// A piece of reasoning is over; this is what it can be replayed with.
+    ReasoningEnd {
+        encrypted: Option<Cow<'a, str>>,
     },
     Citation {
         part: usize,
@@ -43,15 +51,58 @@ pub(in crate::protocol) enum Step<'a> {
         format: Cow<'a, str>,
         base64: Cow<'a, str>,
     },
+    Search(Search<'a>),
 }
 
-/// A quotation's place in the text and its source.
+/// A web search that the backend has made. Texts are escaped, the id is not.
+#[derive(Clone, Debug)]
+pub(in crate::protocol) struct Search<'a> {
+    pub(in crate::protocol) id: Cow<'a, str>,
+    pub(in crate::protocol) query: Cow<'a, str>,
+    /// Addresses of what was found.
+    pub(in crate::protocol) sources: Vec<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct ActionWire<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Str<'a>,
+    #[serde(borrow, default)]
+    query: Option<RawText<'a>>,
+    #[serde(borrow, default)]
+    sources: Option<Vec<SourceWire<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct SourceWire<'a> {
+    #[serde(borrow, default)]
+    url: Option<RawText<'a>>,
+}
+
+impl<'a> Search<'a> {
+    /// Reads a finished call; `None` where it was no search: a page that was opened, or looked through.
+    pub(in crate::protocol) fn read(item: &OutputItem<'a>) -> Option<Self> {
+        let action: ActionWire<'a> = serde_json::from_str(item.action?.get()).ok()?;
+        let sources = action.sources.unwrap_or_default().into_iter().filter_map(|source| source.url);
+        matches!(action.kind.as_str(), "search" | "").then(|| Self {
+            id: item.id.clone().unwrap_or_default().into_cow(),
+            query: Cow::Borrowed(action.query.map_or("", RawText::escaped)),
+            sources: sources.map(|url| Cow::Borrowed(url.escaped())).collect(),
+        })
+    }
+
+    fn into_owned(self) -> Search<'static> {
+        Search { id: own(self.id), query: own(self.query), sources: self.sources.into_iter().map(own).collect() }
+    }
+}
+
+/// A quotation's place in the text and its source, escaped.
 #[derive(Clone, Debug)]
 pub(in crate::protocol) struct Citation<'a> {
     pub(in crate::protocol) start_index: u64,
     pub(in crate::protocol) end_index: u64,
-    url: Cow<'a, str>,
-    title: Cow<'a, str>,
+    pub(in crate::protocol) url: Cow<'a, str>,
+    pub(in crate::protocol) title: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +120,7 @@ struct CitationWire<'a> {
 }
 
 impl<'a> Citation<'a> {
-    /// Reads an annotation; `None` for kinds that Chat doesn't know.
+    /// Reads an annotation; `None` for kinds that no client knows.
     pub(in crate::protocol) fn read(raw: &'a RawValue) -> Option<Self> {
         let wire: CitationWire<'a> = serde_json::from_str(raw.get()).ok()?;
         let title = wire.title.map_or("", RawText::escaped);
@@ -106,6 +157,9 @@ impl Step<'_> {
         match self {
             Self::Text { part, text } => Step::Text { part, text: own(text) },
             Self::TextEnd => Step::TextEnd,
+            Self::MessageEnd => Step::MessageEnd,
+            Self::ReasoningEnd { encrypted } => Step::ReasoningEnd { encrypted: encrypted.map(own) },
+            Self::Search(search) => Step::Search(search.into_owned()),
             Self::Refusal(text) => Step::Refusal(own(text)),
             Self::Reasoning { part, text } => Step::Reasoning { part, text: own(text) },
             Self::Citation { part, citation } => Step::Citation { part, citation: citation.into_owned() },

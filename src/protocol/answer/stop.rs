@@ -35,12 +35,14 @@ pub(in crate::protocol) struct StopMatcher {
     stops: Vec<String>,
     /// Escaped text that was held back.
     held: String,
+    /// Position of the stop sequence that was found.
+    found: Option<usize>,
 }
 
 impl StopMatcher {
     pub(in crate::protocol) fn new(stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        Self { stops, held: String::new() }
+        Self { stops, held: String::new(), found: None }
     }
 
     /// Whether there is nothing to look for, so that text can pass unread.
@@ -56,15 +58,16 @@ impl StopMatcher {
         text.push_str(escaped);
         let (decoded, starts) = decode(&text);
         let doubt = self.first_doubt(&decoded);
-        let found = self.first_match(&decoded).filter(|found| doubt.is_none_or(|doubt| doubt >= *found));
-        let shown = found.or(doubt).unwrap_or(decoded.len());
+        let found = self.first_match(&decoded).filter(|(at, _)| doubt.is_none_or(|doubt| doubt >= *at));
+        let shown = found.map(|(at, _)| at).or(doubt).unwrap_or(decoded.len());
         let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
         if found.is_none() && RawText::from_escaped(&text).ends_in_half_a_pair() {
             // Half a pair is six bytes of escape.
             shown_bytes = shown_bytes.min(text.len() - 6);
         }
         let rest = text.split_off(shown_bytes);
-        if found.is_some() {
+        if let Some((_, stop)) = found {
+            self.found = Some(stop);
             return ControlFlow::Break(text);
         }
         self.held = rest;
@@ -75,13 +78,23 @@ impl StopMatcher {
     pub(in crate::protocol) fn flush(&mut self) -> ControlFlow<String, String> {
         let mut text = std::mem::take(&mut self.held);
         let (decoded, starts) = decode(&text);
-        let Some(found) = self.first_match(&decoded) else { return ControlFlow::Continue(text) };
+        let Some((found, stop)) = self.first_match(&decoded) else { return ControlFlow::Continue(text) };
+        self.found = Some(stop);
         text.truncate(starts.iter().find(|(at, _)| *at == found).map_or(text.len(), |(_, start)| *start));
         ControlFlow::Break(text)
     }
 
-    fn first_match(&self, decoded: &str) -> Option<usize> {
-        self.stops.iter().filter_map(|stop| decoded.find(stop.as_str())).min()
+    /// The stop sequence that ended the text.
+    pub(in crate::protocol) fn found(&self) -> Option<&str> {
+        self.found.and_then(|stop| self.stops.get(stop)).map(String::as_str)
+    }
+
+    /// Where the first match begins, and which it is: the shortest of several at one place, since that
+    /// is the first to be there.
+    fn first_match(&self, decoded: &str) -> Option<(usize, usize)> {
+        let matches =
+            (0..).zip(&self.stops).filter_map(|(stop, text)| Some((decoded.find(text.as_str())?, stop, text)));
+        matches.min_by_key(|(at, _, text)| (*at, text.len())).map(|(at, stop, _)| (at, stop))
     }
 
     /// Where the longest suffix begins that is a proper prefix of some stop sequence.
@@ -158,6 +171,24 @@ mod tests {
         assert_eq!(matcher.push("xabcab"), ControlFlow::Continue("x".to_owned()));
         assert_eq!(matcher.push("cab"), ControlFlow::Continue("abc".to_owned()));
         assert_eq!(matcher.push("d"), ControlFlow::Break(String::new()));
+    }
+
+    #[test]
+    fn the_shortest_of_two_at_one_place_is_named_however_the_text_is_cut() {
+        for pieces in [&["aENDx"][..], &["aEN", "Dx"], &["aE", "N"]] {
+            let mut matcher = StopMatcher::new(&["END", "EN", "x"].map(str::to_owned));
+            assert_eq!(matcher.found(), None);
+            assert!(pieces.iter().any(|piece| matcher.push(piece).is_break()));
+            assert_eq!(matcher.found(), Some("EN"), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_that_waited_for_the_end_is_named() {
+        let mut matcher = StopMatcher::new(&["END", "N"].map(str::to_owned));
+        assert_eq!(matcher.push("two EN"), ControlFlow::Continue("two ".to_owned()));
+        assert_eq!(matcher.flush(), ControlFlow::Break("E".to_owned()));
+        assert_eq!(matcher.found(), Some("N"));
     }
 
     proptest! {

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::tools::{Toolbox, is_web_search, raw};
+use super::tools::{Toolbox, is_web_search};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
+use crate::protocol::conversation::schema::raw;
 use crate::protocol::conversation::{CallKind, names};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::tools::raw;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Item, Part, Role};
 use crate::protocol::conversation::json;
+use crate::protocol::conversation::schema::raw;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 
@@ -104,6 +104,6 @@ pub(super) fn ask_for_json(input: &mut Vec<Item<'_>>) {
 fn names_json(part: &Part<'_>) -> bool {
     match part {
         Part::InputText(text) | Part::OutputText(text) => json::is_asked_for(text),
-        Part::InputImage { .. } | Part::InputFile { .. } => false,
+        Part::InputImage { .. } | Part::InputFile { .. } | Part::RemoteFile { .. } => false,
     }
 }

@@ -13,9 +13,9 @@ use super::content;
 use super::format::Format;
 use super::message::{Message, Origin, ToolCall};
 use super::request::verbosity;
-use super::tools::raw;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::conversation::CallKind;
+use crate::protocol::conversation::schema::raw;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 

@@ -14,7 +14,7 @@ use super::chunk::{Chunk, FinishReason, Template};
 use super::document::Draft;
 use super::show::Shown;
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::Arrival;
+use crate::protocol::answer::arrive::{Arrival, Queued};
 use crate::protocol::answer::identity::Identity;
 use crate::protocol::answer::items::Items;
 use crate::protocol::answer::step::{Gate, Step};
@@ -216,7 +216,7 @@ impl Arrival for ChatReply {
     }
 
     fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
-        self.show(item, step, sink);
+        self.queue(item, step, sink);
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::chunk::{Chunk, Envelope, FinishReason};
 use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
+use crate::protocol::answer::arrive::Queued;
 use crate::protocol::answer::identity::quoted;
-use crate::protocol::answer::step::Step;
+use crate::protocol::answer::step::{Gate, Step};
 use crate::protocol::answer::stop::StopMatcher;
 use crate::protocol::conversation::CallKind;
 use crate::protocol::text::RawText;
@@ -72,44 +73,15 @@ impl Shown {
     }
 }
 
-impl ChatReply {
-    /// Shows a step, or lets it wait behind the call that is open.
-    pub(super) fn show(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
-        if self.gate.blocks(item) {
-            return self.gate.hold(item, step.into_owned());
-        }
-        self.pass(item, &step, sink);
-        self.release(sink);
+impl Queued for ChatReply {
+    fn gate(&mut self) -> &mut Gate {
+        &mut self.gate
     }
 
-    /// Everything is over: what waits is shown, and calls that never ended are closed.
-    pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
-        while let Some(call) = self.gate.open() {
-            self.pass(call, &Step::CallClosed, sink);
-            self.release(sink);
-        }
-        if self.flush(sink).is_continue() {
-            self.end_thinking("</think>", sink);
-        }
-    }
-
-    fn release(&mut self, sink: &mut impl Sink<Self>) {
-        while let Some((item, steps)) = self.gate.release() {
-            for step in &steps {
-                self.pass(item, step, sink);
-            }
-        }
-    }
-
-    fn pass(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
-        self.gate.pass(item, step);
-        // A stop sequence may have ended the answer while steps were waiting.
-        if self.is_finished() {
-            return;
-        }
+    fn show(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
         match step {
             Step::Text { part, text } => self.show_text(item, *part, text, sink),
-            Step::TextEnd => {
+            Step::TextEnd | Step::MessageEnd => {
                 let _ = self.flush(sink);
             }
             Step::Refusal(text) => self.show_refusal(item, text, sink),
@@ -123,6 +95,17 @@ impl ChatReply {
             Step::CallText(text) => self.show_call_text(text, sink),
             Step::CallClosed => self.shown.open_call = None,
             Step::Image { format, base64 } => self.show_image(format, base64, sink),
+            Step::ReasoningEnd { .. } | Step::Search(_) => {}
+        }
+    }
+}
+
+impl ChatReply {
+    /// Everything is over: what waits is shown, and what is open is closed.
+    pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
+        self.close_calls(sink);
+        if self.flush(sink).is_continue() {
+            self.end_thinking("</think>", sink);
         }
     }
 

@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Tool;
+use crate::protocol::conversation::schema::{self, constant, raw};
 use crate::protocol::conversation::{CallKind, names};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
@@ -81,11 +82,6 @@ pub(super) fn is_web_search(kind: &str) -> bool {
     kind.starts_with("web_search")
 }
 
-/// A value that we made up ourselves, as raw JSON.
-pub(super) fn raw(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).expect("strings and raw JSON always serialise")
-}
-
 #[derive(Serialize)]
 struct WebSearch<'a> {
     r#type: &'static str,
@@ -117,8 +113,8 @@ struct Grammar<'a> {
 fn function<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared<'a>, ProxyError> {
     let name = name(tool, members)?;
     let parameters = match tool.member(members, "parameters") {
-        Some(parameters) => schema(parameters.raw(), parameters.object()?),
-        None => schema(constant("{}"), Envelope::default()),
+        Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?),
+        None => schema::parameters(constant("{}"), Envelope::default()),
     };
     let tool = Tool::Function {
         name: names::tool_name(name.clone()),
@@ -169,26 +165,6 @@ fn location<'a>(place: &Field<'a, '_>) -> Result<Envelope<'a>, ProxyError> {
         members.append(inner);
     }
     Ok(members)
-}
-
-/// A schema that the backend takes: with a type, and with properties where it is an object's.
-fn schema<'a>(untouched: &'a RawValue, mut members: Envelope<'a>) -> Cow<'a, RawValue> {
-    const TYPED_BY: [&str; 5] = ["type", "anyOf", "oneOf", "allOf", "$ref"];
-    let mut is_changed = members.remove("$schema");
-    if !TYPED_BY.iter().any(|member| members.get(member).is_some()) {
-        members.push("type", constant(r#""object""#));
-        is_changed = true;
-    }
-    let is_object = members.get("type").is_some_and(|kind| kind.get() == r#""object""#);
-    if is_object && members.get("properties").is_none() {
-        members.push("properties", constant("{}"));
-        is_changed = true;
-    }
-    if is_changed { Cow::Owned(raw(&members)) } else { Cow::Borrowed(untouched) }
-}
-
-fn constant(json: &'static str) -> &'static RawValue {
-    serde_json::from_str(json).expect("a constant of ours is JSON")
 }
 
 /// All tools of a request, and what has to be known about them.

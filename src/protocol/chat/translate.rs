@@ -9,12 +9,12 @@ use super::options::Options;
 use super::reply::{CallStyle, Shape};
 use super::request::{ChatRequest, Tier};
 use super::tools::Toolbox;
-use crate::error::{ProxyError, Refusal};
+use crate::error::ProxyError;
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Beyond, Item, Part, Reasoning, Role, ServiceTier, Text, ToolChoice};
+use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::pairing::Reach;
-use crate::protocol::conversation::{cache, extent};
+use crate::protocol::conversation::{cache, extent, instructions};
 use crate::protocol::model::{Choice, Effort};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::{Context, Mode};
@@ -51,10 +51,10 @@ pub fn translate<'a>(
     let tool_choice = tool_choice(&mut request, &toolbox)?;
     let effort = effort(&request, &choice, &toolbox, context);
 
-    let History { instructions, entries, first_user_text } = lay_out(&mut request, &toolbox, context);
+    let History { instructions: system, entries, first_user_text } = lay_out(&mut request, &toolbox, context);
     let reach = if request.input.is_some() { Reach::Conversation } else { Reach::Turn };
     let mut input = items(entries, reach, &mut context.warnings);
-    let instructions = opening(instructions, &mut input, request.prompt_name(), options)?;
+    let instructions = instructions::open(system, &mut input, request.prompt_name(), &options.default_instructions)?;
     if matches!(request.format, Some(Format::JsonObject)) {
         format::ask_for_json(&mut input);
     }
@@ -117,14 +117,15 @@ fn tool_choice<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>) -> Resu
     choice.map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(toolbox))
 }
 
-/// The client's member wins over the object, and both over a suffix of the model's name.
+/// The client's member wins over the object, both over a suffix of the model's name, and a route of
+/// the owner's over them all.
 fn effort(
     request: &ChatRequest<'_>,
     choice: &Choice,
     toolbox: &Toolbox<'_>,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    let asked = request.effort.or(request.reasoning.effort).or(choice.effort)?;
+    let asked = choice.effort(request.effort.or(request.reasoning.effort))?;
     // The backend refuses minimal thought together with a web search.
     let is_too_little = asked == Effort::Minimal && toolbox.has_web_search;
     let possible = if is_too_little { Effort::Low } else { asked };
@@ -133,24 +134,6 @@ fn effort(
         context.warnings.note("clamped:reasoning_effort");
     }
     Some(given)
-}
-
-/// The instructions. Where the system text is all there is, it becomes the input, which must not
-/// be empty.
-fn opening<'a>(
-    system: Option<Cow<'a, str>>,
-    input: &mut Vec<Item<'a>>,
-    prompt_name: &str,
-    options: &Options,
-) -> Result<Cow<'a, str>, ProxyError> {
-    let usual = || Cow::Owned(options.default_instructions.clone());
-    if !input.is_empty() {
-        return Ok(system.unwrap_or_else(usual));
-    }
-    let text = system
-        .ok_or_else(|| Refusal::invalid(prompt_name, format!("'{prompt_name}' must hold something to answer")))?;
-    input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text)] });
-    Ok(usual())
 }
 
 fn text(verbosity: Option<Cow<'_, str>>, format: Option<Format>) -> Option<Text<'_>> {

@@ -41,6 +41,9 @@ pub struct OutputItem<'a> {
     /// Format of a finished image: `png`, `webp`, `jpeg`.
     #[serde(borrow, default)]
     pub output_format: Option<Str<'a>>,
+    /// What a web search did.
+    #[serde(borrow, default)]
+    pub action: Option<&'a RawValue>,
 }
 
 /// One part of a message's content or of a reasoning summary.

@@ -143,6 +143,11 @@ pub enum Part<'a> {
         /// A data URL.
         file_data: Cow<'a, str>,
     },
+    /// A file that the backend fetches itself.
+    RemoteFile {
+        /// An http(s) URL.
+        file_url: Cow<'a, str>,
+    },
 }
 
 /// What a tool returned.
@@ -286,6 +291,7 @@ impl Serialize for Part<'_> {
             Self::InputFile { filename, file_data } => {
                 entries(&mut map, "input_file", &[("filename", filename), ("file_data", file_data)])?;
             }
+            Self::RemoteFile { file_url } => entries(&mut map, "input_file", &[("file_url", file_url)])?,
         }
         map.end()
     }

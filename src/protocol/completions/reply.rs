@@ -170,15 +170,17 @@ impl Arrival for CompletionReply {
         }
         match step {
             Step::Text { text, .. } | Step::Refusal(text) => self.show(item, &text, sink),
-            Step::TextEnd => self.flush(sink),
+            Step::TextEnd | Step::MessageEnd => self.flush(sink),
             Step::Reasoning { text, .. } => {
                 self.reasoning_characters += RawText::from_escaped(&text).scalar_count();
             }
-            Step::Citation { .. }
+            Step::ReasoningEnd { .. }
+            | Step::Citation { .. }
             | Step::CallOpened { .. }
             | Step::CallText(_)
             | Step::CallClosed
-            | Step::Image { .. } => {}
+            | Step::Image { .. }
+            | Step::Search(_) => {}
         }
     }
 }

@@ -27,7 +27,7 @@ fn item(item: &Item<'_>) -> usize {
 fn part(part: &Part<'_>) -> usize {
     match part {
         Part::InputText(text) | Part::OutputText(text) => count(text),
-        Part::InputImage { .. } | Part::InputFile { .. } => 0,
+        Part::InputImage { .. } | Part::InputFile { .. } | Part::RemoteFile { .. } => 0,
     }
 }
 

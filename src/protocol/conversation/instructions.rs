@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::codex::request::{Item, Part, Role};
+
 const BLANK_LINE: &str = "\n\n";
 
 /// Joins system texts by a blank line; those with nothing but white space are passed over. `None`
@@ -16,6 +19,26 @@ pub fn join<'a>(texts: impl IntoIterator<Item = Cow<'a, str>>) -> Option<Cow<'a,
         whole.push_str(&text);
         joined
     }))
+}
+
+/// The instructions of a request. Where the system text is all there is, it becomes the input,
+/// which must not be empty.
+///
+/// # Errors
+/// When there is nothing to answer; `prompt` is the member that should hold it.
+pub fn open<'a>(
+    system: Option<Cow<'a, str>>,
+    input: &mut Vec<Item<'a>>,
+    prompt: &str,
+    usual: &str,
+) -> Result<Cow<'a, str>, ProxyError> {
+    let usual = || Cow::Owned(usual.to_owned());
+    if !input.is_empty() {
+        return Ok(system.unwrap_or_else(usual));
+    }
+    let text = system.ok_or_else(|| Refusal::invalid(prompt, format!("'{prompt}' must hold something to answer")))?;
+    input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text)] });
+    Ok(usual())
 }
 
 #[cfg(test)]

@@ -12,5 +12,6 @@ pub mod instructions;
 pub mod json;
 pub mod names;
 pub mod pairing;
+pub mod schema;
 
 pub use history::{Call, CallKind, Entry};

@@ -65,6 +65,12 @@ impl Catalogue {
         self.models.iter().find(|model| model.slug == slug)
     }
 
+    /// The first small model that is shown in lists.
+    #[must_use]
+    pub fn first_small(&self) -> Option<&Model> {
+        self.models.iter().find(|model| model.is_listed && model.slug.contains("mini"))
+    }
+
     /// The first model that is shown in lists.
     #[must_use]
     pub fn first_listed(&self) -> Option<&Model> {

@@ -4,6 +4,7 @@
 //! release; the catalogue only adds what is known about a model (efforts, windows).
 
 mod catalogue;
+mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use catalogue::{Catalogue, CatalogueError, Model};
+pub use route::{Occasion, Route, When};
 
 /// How hard the model thinks, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,12 +34,15 @@ pub enum Effort {
     Max,
 }
 
-/// The owner's naming rules (`model_aliases`, `default_model`).
+/// The owner's naming rules (`model_aliases`, `routes`, `default_model`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// A name that clients use, and the model (with suffixes, if wanted) that it means.
     pub aliases: BTreeMap<String, String>,
-    /// What `default` and `claude-*` names mean; `None`: the catalogue's first.
+    /// Patterns of names, the first that fits counts. A name that is an alias is not looked for here.
+    pub routes: Vec<Route>,
+    /// What `default` and unrouted `claude-*` names mean; `None`: the catalogue's first, and for the
+    /// small Claude models its first small one.
     pub default_model: Option<String>,
 }
 
@@ -55,10 +60,20 @@ pub struct Models {
 pub struct Choice {
     /// The backend's name.
     pub slug: String,
-    /// The effort in the name, if there was one.
+    /// The effort in the name or of its route, if there was one.
     pub effort: Option<Effort>,
+    /// Whether the effort is that of a route, and wins over what the client asks for.
+    pub is_effort_ruled: bool,
     /// Whether the name asked for the fast tier.
     pub is_fast: bool,
+}
+
+impl Choice {
+    /// The effort to ask for: the route's, else the client's, else that of the name.
+    #[must_use]
+    pub fn effort(&self, asked: Option<Effort>) -> Option<Effort> {
+        if self.is_effort_ruled { self.effort } else { asked.or(self.effort) }
+    }
 }
 
 impl Effort {
@@ -100,16 +115,34 @@ enum Suffix {
 }
 
 impl Models {
-    /// What `name` means: aliases, `openai/` and `codex/` prefixes, `-fast`, `-<effort>` and `(<effort>)` suffixes.
-    ///
-    /// What the client wrote wins over what an alias adds. Each alias counts once, so that rules
-    /// that lead in a circle still end.
+    /// What `name` means in a request that is about nothing in particular.
     #[must_use]
     pub fn resolve(&self, name: &str) -> Choice {
-        let mut choice = Choice { slug: name.trim().to_owned(), effort: None, is_fast: false };
+        self.resolve_for(name, Occasion::default())
+    }
+
+    /// What `name` means: aliases and routes, `openai/` and `codex/` prefixes, `-fast`, `-<effort>`
+    /// and `(<effort>)` suffixes.
+    ///
+    /// What the client wrote wins over what an alias adds. Each alias counts once, and one route at the start,
+    /// so that rules that lead in a circle still end.
+    #[must_use]
+    pub fn resolve_for(&self, name: &str, occasion: Occasion) -> Choice {
+        let slug = name.trim().to_owned();
+        let mut choice = Choice { slug, effort: None, is_effort_ruled: false, is_fast: false };
         let mut followed = BTreeSet::new();
+        let mut is_routed = false;
         loop {
             let stripped = self.strip(&mut choice, &followed);
+            let is_alias = self.rules.aliases.contains_key(&stripped);
+            let route = self.rules.routes.iter().find(|route| route.matches(&stripped, occasion));
+            if let Some(route) = route.filter(|_| !is_alias && !is_routed && followed.is_empty()) {
+                is_routed = true;
+                choice.is_effort_ruled = route.effort.is_some();
+                choice.effort = route.effort.or(choice.effort);
+                route.model.trim().clone_into(&mut choice.slug);
+                continue;
+            }
             let target = self.target(&stripped).filter(|_| followed.insert(stripped.clone()));
             let Some(target) = target else {
                 choice.slug = stripped;
@@ -180,8 +213,9 @@ impl Models {
         if !is_open || self.catalogue.find(name).is_some() {
             return None;
         }
+        let small = self.catalogue.first_small().filter(|_| name.contains("haiku"));
         let first = || self.catalogue.first_listed().map(|model| model.slug.as_str());
-        self.rules.default_model.as_deref().or_else(first)
+        small.map(|model| model.slug.as_str()).or(self.rules.default_model.as_deref()).or_else(first)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Catalogue, Choice, Effort, Models, Rules};
+use super::{Catalogue, Choice, Effort, Models, Occasion, Route, Rules, When};
 
 fn models(aliases: &[(&str, &str)], default_model: Option<&str>) -> Models {
     let catalogue = br#"{"models":[
@@ -11,12 +11,12 @@ fn models(aliases: &[(&str, &str)], default_model: Option<&str>) -> Models {
     let aliases = aliases.iter().map(|(name, target)| ((*name).to_owned(), (*target).to_owned())).collect();
     Models {
         catalogue: Arc::new(Catalogue::parse(catalogue).unwrap()),
-        rules: Arc::new(Rules { aliases, default_model: default_model.map(str::to_owned) }),
+        rules: Arc::new(Rules { aliases, routes: Vec::new(), default_model: default_model.map(str::to_owned) }),
     }
 }
 
 fn choice(slug: &str, effort: Option<Effort>, is_fast: bool) -> Choice {
-    Choice { slug: slug.to_owned(), effort, is_fast }
+    Choice { slug: slug.to_owned(), effort, is_effort_ruled: false, is_fast }
 }
 
 #[test]
@@ -82,6 +82,54 @@ fn aliases_in_a_circle_end() {
     assert_eq!(models.resolve("self"), choice("self", None, false));
     assert_eq!(models.resolve("default"), choice("default", None, false));
     assert_eq!(models.resolve("claude-x"), choice("default", None, false));
+}
+
+fn routed(aliases: &[(&str, &str)], routes: &[(&str, &str, Option<Effort>, When)]) -> Models {
+    let mut models = models(aliases, None);
+    let route = |(pattern, model, effort, when): &(&str, &str, Option<Effort>, When)| Route {
+        pattern: (*pattern).to_owned(),
+        model: (*model).to_owned(),
+        effort: *effort,
+        when: *when,
+    };
+    Arc::make_mut(&mut models.rules).routes = routes.iter().map(route).collect();
+    models
+}
+
+#[test]
+fn the_first_route_that_fits_counts_once() {
+    let models = routed(
+        &[("claude-named", "gpt-6-luna")],
+        &[
+            ("claude-*", "gpt-6-luna(low)", None, When::WebSearch),
+            ("claude-*", "gpt-9", Some(Effort::High), When::Think),
+            ("claude-*haiku*", "claude-haiku", None, When::Always),
+            ("gpt-*", "gpt-8", None, When::Always),
+        ],
+    );
+    let (plain, thinks) = (Occasion::default(), Occasion { thinks: true, searches: false });
+    let both = Occasion { thinks: true, searches: true };
+    let ruled = |slug| Choice { is_effort_ruled: true, ..choice(slug, Some(Effort::High), false) };
+    assert_eq!(models.resolve_for("claude-opus-low", both), choice("gpt-6-luna", Some(Effort::Low), false));
+    assert_eq!(models.resolve_for("claude-opus-low", thinks), ruled("gpt-9"));
+    assert_eq!(models.resolve_for("claude-haiku-4", plain), choice("gpt-6-sol", None, false), "the default, then");
+    assert_eq!(models.resolve_for("claude-named", thinks).slug, "gpt-6-luna", "an alias is no pattern");
+    assert_eq!(models.resolve("gpt-5-codex-max").slug, "gpt-8", "a model of the catalogue can be routed too");
+    assert_eq!(ruled("m").effort(Some(Effort::Low)), Some(Effort::High));
+    assert_eq!(choice("m", Some(Effort::High), false).effort(Some(Effort::Low)), Some(Effort::Low));
+}
+
+#[test]
+fn small_claude_models_mean_the_small_model() {
+    let catalogue = br#"{"models":[{"slug":"sol","priority":1},{"slug":"sol-mini","priority":3},
+        {"slug":"x-mini","priority":2,"visibility":"hide"}]}"#;
+    let mut models = Models { catalogue: Arc::new(Catalogue::parse(catalogue).unwrap()), ..Models::default() };
+    assert_eq!(models.resolve("claude-3-5-haiku-latest").slug, "sol-mini");
+    assert_eq!(models.resolve("claude-opus-4-8").slug, "sol");
+    assert_eq!(models.resolve("haiku").slug, "haiku", "another name passes");
+    Arc::make_mut(&mut models.rules).default_model = Some("gpt-9".to_owned());
+    assert_eq!(models.resolve("claude-haiku").slug, "sol-mini");
+    assert_eq!(models.resolve("claude-opus").slug, "gpt-9");
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! Content blocks, read into what the backend takes.
+//!
+//! Thinking comes back only in our own signatures: text that was shown can't be replayed, and what
+//! other services signed means nothing here. What a server tool of Anthropic's found is not
+//! replayed either; the assistant's text that follows carries it.
+
+use std::borrow::Cow;
+
+use super::SIGNATURE;
+use super::request::each;
+use super::source;
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::codex::request::{Output, Part, Role};
+use crate::protocol::conversation::json::compact;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::field::Field;
+
+const TOOL_ERROR: &str = "<tool_use_error>";
+
+/// A block of a message.
+#[derive(Clone, Debug)]
+pub(super) enum Block<'a> {
+    /// Text, a picture or a file.
+    Part(Part<'a>),
+    /// A call, with compact JSON for its arguments.
+    Call { id: Cow<'a, str>, name: Cow<'a, str>, arguments: Cow<'a, str> },
+    /// The id of a call, and what it returned.
+    Output(Cow<'a, str>, Output<'a>),
+    /// Reasoning in the backend's own form.
+    Reasoning(Cow<'a, str>),
+}
+
+/// The texts of a string, or of a list of text blocks.
+pub(super) fn texts<'a>(content: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
+    if !content.is_list() {
+        return Ok(vec![text_of(content)?]);
+    }
+    each(content, |block| {
+        let members = block.object()?;
+        let kind = kind(block, &members)?;
+        if kind.text()? == "text" { required(block, &members, "text") } else { Err(kind.invalid("must be 'text'")) }
+    })
+}
+
+/// The blocks of a message.
+pub(super) fn blocks<'a>(content: &Field<'a, '_>, role: Role) -> Result<Vec<Block<'a>>, ProxyError> {
+    if !content.is_list() {
+        return Ok(said(role, text_of(content)?).into_iter().collect());
+    }
+    let mut blocks = Vec::new();
+    for (index, raw) in content.list()?.into_iter().enumerate() {
+        let block = content.element(index, raw);
+        let members = block.object()?;
+        read(&block, &members, role, &mut blocks)?;
+    }
+    Ok(blocks)
+}
+
+fn text_of<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
+    if content.is_text() { content.text() } else { Err(content.must_be("a string or an array of blocks")) }
+}
+
+/// A text in the words of its speaker; none where it is empty.
+fn said(role: Role, text: Cow<'_, str>) -> Option<Block<'_>> {
+    let part = if role == Role::Assistant { Part::OutputText(text) } else { Part::InputText(text) };
+    let is_empty = matches!(&part, Part::OutputText(text) | Part::InputText(text) if text.is_empty());
+    (!is_empty).then_some(Block::Part(part))
+}
+
+fn read<'a>(
+    block: &Field<'a, '_>,
+    members: &Envelope<'a>,
+    role: Role,
+    blocks: &mut Vec<Block<'a>>,
+) -> Result<(), ProxyError> {
+    let kind = kind(block, members)?;
+    match &*kind.text()? {
+        "text" => blocks.extend(said(role, required(block, members, "text")?)),
+        "thinking" => blocks.extend(reasoning(block, members, role, "signature")?),
+        "redacted_thinking" => blocks.extend(reasoning(block, members, role, "data")?),
+        "tool_use" => blocks.push(call(block, members)?),
+        "tool_result" => {
+            let id = required(block, members, "tool_use_id")?;
+            blocks.push(Block::Output(id, output(block, members)?));
+        }
+        "server_tool_use" | "web_search_tool_result" => {}
+        "image" | "document" | "search_result" => {
+            let mut parts = Vec::new();
+            source::read(block, members, &mut parts)?;
+            // The backend takes nothing but texts from the assistant.
+            blocks.extend(parts.into_iter().filter(|_| role == Role::User).map(Block::Part));
+        }
+        other => return Err(unsupported(&kind, other)),
+    }
+    Ok(())
+}
+
+fn kind<'a, 'c>(block: &'c Field<'a, '_>, members: &Envelope<'a>) -> Result<Field<'a, 'c>, ProxyError> {
+    block.member(members, "type").ok_or_else(|| block.lacks("type"))
+}
+
+/// A text member that a block has to have.
+pub(super) fn required<'a>(
+    block: &Field<'a, '_>,
+    members: &Envelope<'a>,
+    name: &str,
+) -> Result<Cow<'a, str>, ProxyError> {
+    block.member(members, name).ok_or_else(|| block.lacks(name))?.text()
+}
+
+/// The refusal of a kind of block that can't be served.
+pub(super) fn unsupported(kind: &Field<'_, '_>, name: &str) -> ProxyError {
+    let message = format!("{kind}: content block type '{name}' is not supported by this proxy");
+    Refusal::unsupported_value(kind.to_string(), message)
+}
+
+fn reasoning<'a>(
+    block: &Field<'a, '_>,
+    members: &Envelope<'a>,
+    role: Role,
+    member: &str,
+) -> Result<Option<Block<'a>>, ProxyError> {
+    let Some(signature) = block.member(members, member).filter(|_| role == Role::Assistant) else { return Ok(None) };
+    let ours = match signature.text()? {
+        Cow::Borrowed(text) => text.strip_prefix(SIGNATURE).map(Cow::Borrowed),
+        Cow::Owned(text) => text.strip_prefix(SIGNATURE).map(|rest| Cow::Owned(rest.to_owned())),
+    };
+    Ok(ours.filter(|encrypted| !encrypted.is_empty()).map(Block::Reasoning))
+}
+
+fn call<'a>(block: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Block<'a>, ProxyError> {
+    let arguments = block.member(members, "input").map_or(Cow::Borrowed("{}"), |input| compact(input.raw().get()));
+    Ok(Block::Call { id: required(block, members, "id")?, name: required(block, members, "name")?, arguments })
+}
+
+fn output<'a>(result: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Output<'a>, ProxyError> {
+    let is_error = result.member(members, "is_error").map_or(Ok(false), |flag| flag.flag())?;
+    let mut parts = match result.member(members, "content") {
+        None => Vec::new(),
+        Some(content) if content.is_list() => result_parts(&content)?,
+        Some(content) => vec![Part::InputText(text_of(&content)?)],
+    };
+    Ok(match parts.pop() {
+        None => Output::Text(marked("".into(), is_error)),
+        Some(Part::InputText(text)) if parts.is_empty() => Output::Text(marked(text, is_error)),
+        Some(last) => {
+            parts.push(last);
+            if is_error {
+                parts.insert(0, Part::InputText("Error:".into()));
+            }
+            Output::Parts(parts)
+        }
+    })
+}
+
+/// The backend has no mark for a failure but its words.
+fn marked(text: Cow<'_, str>, is_error: bool) -> Cow<'_, str> {
+    let begins = |word: &str| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    if !is_error || begins("error") || begins(TOOL_ERROR) { text } else { Cow::Owned(format!("Error: {text}")) }
+}
+
+fn result_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
+    let mut parts = Vec::new();
+    for (index, raw) in content.list()?.into_iter().enumerate() {
+        let block = content.element(index, raw);
+        let members = block.object()?;
+        let kind = kind(&block, &members)?;
+        match &*kind.text()? {
+            "text" => parts.push(Part::InputText(required(&block, &members, "text")?)),
+            "tool_reference" => {
+                let name = required(&block, &members, "tool_name")?;
+                parts.push(Part::InputText(Cow::Owned(format!("[tool reference: {name}]"))));
+            }
+            "image" | "document" | "search_result" => source::read(&block, &members, &mut parts)?,
+            other => return Err(unsupported(&kind, other)),
+        }
+    }
+    Ok(parts)
+}

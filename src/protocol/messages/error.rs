@@ -1,0 +1,295 @@
+//! How an error reads for Anthropic clients: status, type, headers, body.
+//!
+//! Clients go by the type, and by some words: `prompt is too long` makes Claude Code compact a
+//! conversation. Official SDKs try again unless a header forbids it, so that a spent quota says so.
+//! Two exhaustive matches decide everything.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::bearer::AuthError;
+use crate::error::{Fault, ProxyError, UpstreamFailure};
+use crate::protocol::answer::identity::quoted;
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
+const TOO_LONG: &str = "prompt is too long: ";
+
+/// Anthropic's types of error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    InvalidRequest,
+    Authentication,
+    Permission,
+    NotFound,
+    TooLarge,
+    RateLimit,
+    Api,
+    Timeout,
+    Overloaded,
+}
+
+/// Whether another try can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    /// The client may.
+    Open,
+    /// Our own tries are spent, or another would be refused the same way.
+    Spent,
+}
+
+/// Status, headers and body of an error.
+#[must_use]
+pub fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+    let (status, _, retry) = verdict(error);
+    let body = format!(r#"{{"type":"error","error":{},"request_id":{}}}"#, members(error), quoted(request_id));
+    (status, headers(error, retry), Bytes::from(body))
+}
+
+/// The object `error`, as it stands in an answer and in a stream.
+pub(super) fn members(error: &ProxyError) -> String {
+    let (_, kind, _) = verdict(error);
+    format!(r#"{{"type":"{}","message":{}}}"#, kind.as_str(), quoted(&message(error)))
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request_error",
+            Self::Authentication => "authentication_error",
+            Self::Permission => "permission_error",
+            Self::NotFound => "not_found_error",
+            Self::TooLarge => "request_too_large",
+            Self::RateLimit => "rate_limit_error",
+            Self::Api => "api_error",
+            Self::Timeout => "timeout_error",
+            Self::Overloaded => "overloaded_error",
+        }
+    }
+}
+
+/// Anthropic's own status for too little capacity.
+fn overloaded() -> StatusCode {
+    StatusCode::from_u16(529).expect("529 is in the range of statuses")
+}
+
+fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
+    use StatusCode as S;
+    match error {
+        ProxyError::Refused(_) | ProxyError::BodyUnreadable { .. } => {
+            (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open)
+        }
+        ProxyError::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Open),
+        ProxyError::UnsupportedEncoding { .. } | ProxyError::UnsupportedMediaType => {
+            (S::UNSUPPORTED_MEDIA_TYPE, Kind::InvalidRequest, Retry::Open)
+        }
+        ProxyError::UnknownPath { .. } => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
+        ProxyError::MethodNotAllowed { .. } => (S::METHOD_NOT_ALLOWED, Kind::InvalidRequest, Retry::Open),
+        ProxyError::NotOffered { .. } => (S::NOT_IMPLEMENTED, Kind::InvalidRequest, Retry::Spent),
+        ProxyError::KeyRequired => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
+        ProxyError::ForeignHost { .. } | ProxyError::ForeignOrigin { .. } => {
+            (S::FORBIDDEN, Kind::Permission, Retry::Open)
+        }
+        ProxyError::Auth(error) => match error {
+            AuthError::SignedOut
+            | AuthError::NoActiveAccount
+            | AuthError::UnknownAccount { .. }
+            | AuthError::Ended { .. }
+            | AuthError::BorrowedEnded { .. }
+            | AuthError::Store { .. } => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
+            AuthError::Unavailable { .. } => (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Open),
+        },
+        ProxyError::Upstream(failure) => of_failure(failure),
+        ProxyError::Unreachable { .. } => (S::BAD_GATEWAY, Kind::Api, Retry::Spent),
+        ProxyError::Silent { .. } => (S::GATEWAY_TIMEOUT, Kind::Timeout, Retry::Spent),
+        ProxyError::Truncated { .. } | ProxyError::EventTooLarge { .. } | ProxyError::Damaged { .. } => {
+            (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Spent)
+        }
+        ProxyError::ShuttingDown => (overloaded(), Kind::Overloaded, Retry::Open),
+        ProxyError::Internal => (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Open),
+    }
+}
+
+fn of_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
+    use StatusCode as S;
+    let (status, kind) = match failure.fault {
+        Fault::InvalidRequest | Fault::ContextLength | Fault::Policy | Fault::InvalidImage => {
+            (S::BAD_REQUEST, Kind::InvalidRequest)
+        }
+        Fault::ModelNotFound => (S::NOT_FOUND, Kind::NotFound),
+        Fault::Unauthorized => (S::UNAUTHORIZED, Kind::Authentication),
+        Fault::Permission => (S::FORBIDDEN, Kind::Permission),
+        Fault::TooLarge => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge),
+        Fault::UsageLimit | Fault::InsufficientQuota | Fault::RateLimited => (S::TOO_MANY_REQUESTS, Kind::RateLimit),
+        Fault::FlexUnavailable | Fault::Overloaded | Fault::PolicyCapacity => (overloaded(), Kind::Overloaded),
+        Fault::ClientVersion | Fault::Challenge | Fault::WrongPlace => (S::BAD_GATEWAY, Kind::Api),
+        Fault::EncryptedContent | Fault::Server => (S::INTERNAL_SERVER_ERROR, Kind::Api),
+    };
+    (status, kind, Retry::Spent)
+}
+
+fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let wait = match error {
+        ProxyError::Upstream(failure) => failure.retry_after,
+        ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
+        _ => None,
+    };
+    if let Some(wait) = wait {
+        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    if retry == Retry::Spent {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    match error {
+        ProxyError::Upstream(failure) => {
+            if let Some(reset) = failure.resets_at {
+                headers.insert(QUOTA_RESET, HeaderValue::from(reset));
+            }
+        }
+        ProxyError::MethodNotAllowed { allowed, .. } => {
+            if let Ok(allowed) = HeaderValue::from_str(allowed) {
+                headers.insert(ALLOW, allowed);
+            }
+        }
+        _ => {}
+    }
+    headers
+}
+
+/// Rounded up: a client that comes back too early is turned away again.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// The error's own words, with what clients and people go by.
+fn message(error: &ProxyError) -> String {
+    let message = error.to_string();
+    let ProxyError::Upstream(failure) = error else { return message };
+    match failure.fault {
+        Fault::ContextLength if !message.starts_with(TOO_LONG) => format!("{TOO_LONG}{message}"),
+        Fault::ClientVersion => {
+            format!("{message} (raise the setting upstream.client_version, or set it to auto)")
+        }
+        Fault::Unauthorized => format!("{message} (sign in again: `codex-proxy login`)"),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderMap;
+    use serde_json::{Value, json};
+
+    use super::{face, members};
+    use crate::bearer::AuthError;
+    use crate::error::{Fault, Phase, ProxyError, Refusal, UpstreamFailure};
+
+    fn failure(fault: Fault) -> UpstreamFailure {
+        UpstreamFailure {
+            fault,
+            status: None,
+            code: None,
+            message: "what went wrong".to_owned(),
+            param: None,
+            request_id: None,
+            retry_after: None,
+            resets_at: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    fn failed(fault: Fault) -> ProxyError {
+        ProxyError::Upstream(Box::new(failure(fault)))
+    }
+
+    fn told(error: &ProxyError) -> (u16, String) {
+        let (status, _, body) = face(error, "req_1");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["type"], &body["request_id"]), (&json!("error"), &json!("req_1")));
+        assert_eq!(body["error"].to_string(), serde_json::from_str::<Value>(&members(error)).unwrap().to_string());
+        (status.as_u16(), body["error"]["type"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn each_fault_has_its_row() {
+        for (fault, status, kind) in [
+            (Fault::InvalidRequest, 400, "invalid_request_error"),
+            (Fault::ContextLength, 400, "invalid_request_error"),
+            (Fault::Policy, 400, "invalid_request_error"),
+            (Fault::InvalidImage, 400, "invalid_request_error"),
+            (Fault::EncryptedContent, 500, "api_error"),
+            (Fault::ModelNotFound, 404, "not_found_error"),
+            (Fault::ClientVersion, 502, "api_error"),
+            (Fault::Unauthorized, 401, "authentication_error"),
+            (Fault::Permission, 403, "permission_error"),
+            (Fault::TooLarge, 413, "request_too_large"),
+            (Fault::UsageLimit, 429, "rate_limit_error"),
+            (Fault::InsufficientQuota, 429, "rate_limit_error"),
+            (Fault::RateLimited, 429, "rate_limit_error"),
+            (Fault::FlexUnavailable, 529, "overloaded_error"),
+            (Fault::Overloaded, 529, "overloaded_error"),
+            (Fault::PolicyCapacity, 529, "overloaded_error"),
+            (Fault::Challenge, 502, "api_error"),
+            (Fault::Server, 500, "api_error"),
+            (Fault::WrongPlace, 502, "api_error"),
+        ] {
+            assert_eq!(told(&failed(fault)), (status, kind.to_owned()), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_our_own_have_anthropic_s_types_too() {
+        let silent = ProxyError::Silent { phase: Phase::Streaming, limit: Duration::from_secs(1) };
+        for (error, status, kind) in [
+            (Refusal::invalid("model", "no"), 400, "invalid_request_error"),
+            (ProxyError::BodyTooLarge { limit_bytes: 1 }, 413, "request_too_large"),
+            (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
+            (ProxyError::KeyRequired, 401, "authentication_error"),
+            (ProxyError::ForeignHost { host: "x".to_owned() }, 403, "permission_error"),
+            (ProxyError::Auth(AuthError::SignedOut), 401, "authentication_error"),
+            (ProxyError::Unreachable { cause: "x".to_owned() }, 502, "api_error"),
+            (silent, 504, "timeout_error"),
+            (ProxyError::Truncated { cause: None }, 500, "api_error"),
+            (ProxyError::ShuttingDown, 529, "overloaded_error"),
+            (ProxyError::Internal, 500, "api_error"),
+        ] {
+            assert_eq!(told(&error), (status, kind.to_owned()), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_spent_quota_keeps_clients_from_trying_again() {
+        let retry_after = Some(Duration::from_millis(90_500));
+        let failure = UpstreamFailure { retry_after, resets_at: Some(1_777_936_568), ..failure(Fault::UsageLimit) };
+        let (status, headers, _) = face(&ProxyError::Upstream(Box::new(failure)), "req_1");
+        assert_eq!(
+            (status.as_u16(), &headers["retry-after"], &headers["x-should-retry"]),
+            (429, &"91".parse().unwrap(), &"false".parse().unwrap())
+        );
+        assert_eq!(headers["anthropic-ratelimit-unified-reset"], "1777936568");
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_said_in_the_words_that_make_clients_compact() {
+        let said = |message: &str| {
+            let failure = UpstreamFailure { message: message.to_owned(), ..failure(Fault::ContextLength) };
+            members(&ProxyError::Upstream(Box::new(failure)))
+        };
+        assert!(said("too much").contains("\"prompt is too long: too much\""));
+        assert!(said("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_one() {
+        let error = ProxyError::MethodNotAllowed { method: "PUT".to_owned(), allowed: "POST".to_owned() };
+        let (status, headers, _) = face(&error, "req_1");
+        assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "POST"));
+    }
+}

@@ -1,0 +1,75 @@
+//! Anthropic Messages, to the backend and back.
+//!
+//! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
+//! `message`, `content` and `source` for the conversation, `tools`, `choice`, `thinking`, `format` and
+//! `session` for the rest. The way back: [`reply`] decides, `show` opens and closes blocks one after
+//! the other, [`event`] and `document` know how they look, over the parts that `answer` has for every
+//! dialect. Reasoning goes to the client as a signature and comes back in it. [`error`] words a failure.
+
+mod choice;
+mod content;
+mod document;
+pub mod error;
+pub mod event;
+mod format;
+mod message;
+pub mod reply;
+pub mod request;
+mod session;
+mod show;
+mod source;
+mod thinking;
+mod tools;
+pub mod translate;
+mod usage;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+pub use error::face;
+pub use event::Event;
+pub use reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
+pub use request::MessagesRequest;
+pub use translate::Translation;
+
+use super::{Context, Dialect, Plan};
+use crate::error::ProxyError;
+
+/// What a signature of ours begins with; the rest of it is reasoning in the backend's own form.
+const SIGNATURE: &str = "cxr1.";
+
+/// The Messages dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Messages;
+
+/// How Messages requests are translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The system prompt of a request that brings none (`default_instructions`).
+    pub default_instructions: String,
+}
+
+impl Dialect for Messages {
+    type Request<'a> = MessagesRequest<'a>;
+    type Options = Options;
+    type Reply = MessagesReply;
+
+    const NAME: &'static str = "messages";
+
+    fn decode(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
+        request::decode(body)
+    }
+
+    fn translate<'a>(
+        request: Self::Request<'a>,
+        context: &mut Context<'_>,
+        options: &Options,
+    ) -> Result<Plan<'a, MessagesReply>, ProxyError> {
+        let Translation { upstream, mode, shape } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: MessagesReply::new(shape) })
+    }
+
+    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        face(error, request_id)
+    }
+}

@@ -1,0 +1,374 @@
+//! From steps to blocks: what the client is told, one block after the other.
+//!
+//! One block is open at a time; whatever opens another closes it. Keeps the book on what was shown,
+//! on text held back for a stop sequence, and on everything that waits for the last web search.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::event::{Block, Delta, Event};
+use super::reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
+use crate::protocol::answer::arrive::Queued;
+use crate::protocol::answer::identity::quoted;
+use crate::protocol::answer::step::{Citation, Gate, Search, Step};
+use crate::protocol::answer::stop::StopMatcher;
+use crate::protocol::text::RawText;
+use crate::protocol::{Reply, Sink};
+
+/// A blank line, escaped.
+const BLANK_LINE: &str = r"\n\n";
+
+/// What the client has been told.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// Characters of text, refusal and calls.
+    pub(super) characters: usize,
+    pub(super) reasoning_characters: usize,
+    /// Searches told.
+    pub(super) searches: u64,
+    pub(super) has_calls: bool,
+    pub(super) has_refusal: bool,
+    /// There was anything that is an answer.
+    pub(super) has_output: bool,
+    /// Blocks begun.
+    blocks: usize,
+    open: Option<Open>,
+    /// The part whose text came last.
+    text_place: Option<(usize, usize)>,
+    stop: StopMatcher,
+    /// What waits for the end, once there was a search.
+    held: Option<Vec<(usize, Step<'static>)>>,
+}
+
+/// The block that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// Of that item and part.
+    Text(usize, usize),
+    /// Of that item.
+    Refusal(usize),
+    /// Of that item; the part that was shown last.
+    Thinking(usize, usize),
+    Call,
+}
+
+impl Shown {
+    pub(super) fn new(shape: &Shape) -> Self {
+        Self {
+            characters: 0,
+            reasoning_characters: 0,
+            searches: 0,
+            has_calls: false,
+            has_refusal: false,
+            has_output: false,
+            blocks: 0,
+            open: None,
+            text_place: None,
+            stop: StopMatcher::new(&shape.stop),
+            held: None,
+        }
+    }
+
+    /// The stop sequence that ended the text.
+    pub(super) fn stop_sequence(&self) -> Option<&str> {
+        self.stop.found()
+    }
+
+    /// Position of the block that is open.
+    fn index(&self) -> usize {
+        self.blocks.saturating_sub(1)
+    }
+}
+
+impl Queued for MessagesReply {
+    fn gate(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
+    fn show(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
+        let is_output = !matches!(step, Step::TextEnd | Step::MessageEnd | Step::ReasoningEnd { .. });
+        self.shown.has_output |= is_output;
+        let starts_holding = self.shape.search == SearchForm::Gathered && matches!(step, Step::Search(_));
+        if starts_holding && self.shown.held.is_none() {
+            if self.flush(sink).is_break() {
+                return;
+            }
+            self.close_block(sink);
+            self.shown.held = Some(Vec::new());
+        }
+        match &mut self.shown.held {
+            Some(held) => held.push((item, step.clone().into_owned())),
+            None => self.tell(item, step, sink),
+        }
+    }
+}
+
+impl MessagesReply {
+    /// Everything is over: what waits is shown, and what is open is closed.
+    pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
+        self.close_calls(sink);
+        self.tell_held(sink);
+        if self.flush(sink).is_continue() {
+            self.close_block(sink);
+        }
+    }
+
+    fn tell(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
+        match step {
+            Step::Text { part, text } => self.tell_text((item, *part), text, sink),
+            Step::TextEnd => {
+                let _ = self.flush(sink);
+            }
+            Step::MessageEnd => {
+                let is_open = self.flush(sink).is_continue();
+                if is_open && matches!(self.shown.open, Some(Open::Text(of, _) | Open::Refusal(of)) if of == item) {
+                    self.close_block(sink);
+                }
+            }
+            Step::Refusal(text) => self.tell_refusal(item, text, sink),
+            Step::Reasoning { part, text } => self.tell_reasoning(item, *part, text, sink),
+            Step::ReasoningEnd { encrypted } => self.end_reasoning(item, encrypted.as_deref(), sink),
+            Step::Citation { part, citation } => self.tell_citation((item, *part), citation, sink),
+            Step::CallOpened { id, name, .. } => self.open_call(id, name, sink),
+            Step::CallText(text) => self.tell_call_text(text, sink),
+            Step::CallClosed => {
+                if self.shown.open == Some(Open::Call) {
+                    self.close_block(sink);
+                }
+            }
+            Step::Search(search) => self.tell_search(item, search, &results(search, &[]), sink),
+            // No tool that makes pictures is ever declared.
+            Step::Image { .. } => {}
+        }
+    }
+
+    /// Begins a block, after the end of the one before.
+    fn begin_block(&mut self, open: Open, block: Block<'_>, sink: &mut impl Sink<Self>) {
+        self.open(sink);
+        self.close_block(sink);
+        self.shown.open = Some(open);
+        self.shown.blocks += 1;
+        sink.put(self, &Event::Opened(self.shown.index(), block));
+    }
+
+    pub(super) fn close_block(&mut self, sink: &mut impl Sink<Self>) {
+        if self.shown.open.take().is_some() {
+            sink.put(self, &Event::Closed(self.shown.index()));
+        }
+    }
+
+    fn put(&mut self, delta: Delta<'_>, sink: &mut impl Sink<Self>) {
+        sink.put(self, &Event::Delta(self.shown.index(), delta));
+    }
+
+    fn tell_text(&mut self, place: (usize, usize), text: &str, sink: &mut impl Sink<Self>) {
+        if self.shown.text_place != Some(place) {
+            if self.flush(sink).is_break() {
+                return;
+            }
+            self.shown.text_place = Some(place);
+        }
+        if self.shown.stop.is_idle() {
+            return self.put_text(text, sink);
+        }
+        let found = self.shown.stop.push(text);
+        self.tell_known(found, sink);
+    }
+
+    /// Tells what a stop sequence leaves of a text.
+    fn tell_known(&mut self, found: ControlFlow<String, String>, sink: &mut impl Sink<Self>) {
+        match found {
+            ControlFlow::Continue(text) => self.put_text(&text, sink),
+            ControlFlow::Break(text) => {
+                self.put_text(&text, sink);
+                self.open(sink);
+                self.stop(sink);
+            }
+        }
+    }
+
+    /// Text of the part that came last.
+    fn put_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+        let Some((item, part)) = self.shown.text_place.filter(|_| !text.is_empty()) else { return };
+        if self.shown.open != Some(Open::Text(item, part)) {
+            self.begin_block(Open::Text(item, part), Block::Text, sink);
+        }
+        self.shown.characters += RawText::from_escaped(text).scalar_count();
+        self.put(Delta::Text(text), sink);
+    }
+
+    /// Tells what was held back for a stop sequence; breaks where one was in it, and the answer is over.
+    fn flush(&mut self, sink: &mut impl Sink<Self>) -> ControlFlow<()> {
+        if !self.is_finished() && !self.shown.stop.is_idle() {
+            let held = self.shown.stop.flush();
+            self.tell_known(held, sink);
+        }
+        if self.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn tell_refusal(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
+        if self.flush(sink).is_break() {
+            return;
+        }
+        self.shown.has_refusal = true;
+        if self.shown.open != Some(Open::Refusal(item)) {
+            self.begin_block(Open::Refusal(item), Block::Text, sink);
+        }
+        self.shown.characters += RawText::from_escaped(text).scalar_count();
+        self.put(Delta::Text(text), sink);
+    }
+
+    fn tell_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
+        self.shown.reasoning_characters += RawText::from_escaped(text).scalar_count();
+        if self.shape.thinking != ThinkingForm::Shown {
+            return;
+        }
+        match self.shown.open {
+            Some(Open::Thinking(of, last)) if of == item => {
+                if last != part {
+                    self.shown.open = Some(Open::Thinking(item, part));
+                    self.put(Delta::Thinking(BLANK_LINE), sink);
+                }
+            }
+            _ => {
+                if self.flush(sink).is_break() {
+                    return;
+                }
+                self.begin_block(Open::Thinking(item, part), Block::Thinking, sink);
+            }
+        }
+        self.put(Delta::Thinking(text), sink);
+    }
+
+    /// Ends a piece of reasoning with what it can be replayed with. One that has no text is a block
+    /// all the same: clients return it intact (case `04-parallel-tools-interleaved`).
+    fn end_reasoning(&mut self, item: usize, encrypted: Option<&str>, sink: &mut impl Sink<Self>) {
+        if self.shape.thinking == ThinkingForm::Hidden {
+            return;
+        }
+        let is_open = matches!(self.shown.open, Some(Open::Thinking(of, _)) if of == item);
+        if !is_open && encrypted.is_some() {
+            if self.flush(sink).is_break() {
+                return;
+            }
+            self.begin_block(Open::Thinking(item, 0), Block::Thinking, sink);
+        }
+        if let Some(encrypted) = encrypted {
+            self.put(Delta::Signature(encrypted), sink);
+        }
+        if is_open || encrypted.is_some() {
+            self.close_block(sink);
+        }
+    }
+
+    /// A citation belongs to a text that is being told.
+    fn tell_citation(&mut self, (item, part): (usize, usize), citation: &Citation<'_>, sink: &mut impl Sink<Self>) {
+        if self.shape.search != SearchForm::Hidden && self.shown.open == Some(Open::Text(item, part)) {
+            let (url, title) = (&citation.url, title(&citation.title, &citation.url));
+            let rendered = format!(
+                r#"{{"type":"web_search_result_location","url":"{url}","title":"{title}","encrypted_index":"","cited_text":""}}"#
+            );
+            self.put(Delta::Citation(&rendered), sink);
+        }
+    }
+
+    fn open_call(&mut self, id: &str, name: &str, sink: &mut impl Sink<Self>) {
+        if self.flush(sink).is_break() {
+            return;
+        }
+        self.shown.has_calls = true;
+        self.shown.characters += name.chars().count();
+        let shape = Arc::clone(&self.shape);
+        let name = shape.names.get(name).map_or(name, String::as_str);
+        self.begin_block(Open::Call, Block::ToolUse { id, name }, sink);
+    }
+
+    fn tell_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+        if self.shown.open == Some(Open::Call) {
+            self.shown.characters += RawText::from_escaped(text).scalar_count();
+            self.put(Delta::Json(text), sink);
+        }
+    }
+
+    /// Tells of a search as if a server had run a tool: what was looked for, and what was found.
+    fn tell_search(&mut self, item: usize, search: &Search<'_>, results: &[String], sink: &mut impl Sink<Self>) {
+        if self.shape.search == SearchForm::Hidden {
+            return;
+        }
+        if self.flush(sink).is_break() {
+            return;
+        }
+        self.shown.searches += 1;
+        let id = search_id(&search.id, item);
+        self.begin_block(Open::Call, Block::ServerToolUse { id: &id }, sink);
+        let input = quoted(&format!(r#"{{"query":"{}"}}"#, search.query));
+        let escaped = input.get(1..input.len() - 1).unwrap_or_default();
+        self.put(Delta::Json(escaped), sink);
+        let results = format!("[{}]", results.join(","));
+        self.begin_block(Open::Call, Block::SearchResult { id: &id, results: &results }, sink);
+        self.close_block(sink);
+    }
+
+    /// Tells what waited for the last search, which is given all that the text quotes.
+    fn tell_held(&mut self, sink: &mut impl Sink<Self>) {
+        let Some(held) = self.shown.held.take() else { return };
+        let last = held.iter().rposition(|(_, step)| matches!(step, Step::Search(_)));
+        let citations: Vec<&Citation<'_>> = held.iter().filter_map(|(_, step)| cited(step)).collect();
+        let mut listed: Vec<&str> = Vec::new();
+        for (position, (item, step)) in held.iter().enumerate() {
+            if self.is_finished() {
+                return;
+            }
+            let Step::Search(search) = step else {
+                self.tell(*item, step, sink);
+                continue;
+            };
+            let mut found = results(search, &citations);
+            listed.extend(search.sources.iter().map(Cow::as_ref));
+            for citation in citations.iter().filter(|_| Some(position) == last) {
+                if !listed.contains(&citation.url.as_ref()) {
+                    listed.push(&citation.url);
+                    found.push(result(&citation.url, title(&citation.title, &citation.url)));
+                }
+            }
+            self.tell_search(*item, search, &found, sink);
+        }
+    }
+}
+
+fn cited<'s>(step: &'s Step<'static>) -> Option<&'s Citation<'static>> {
+    if let Step::Citation { citation, .. } = step { Some(citation) } else { None }
+}
+
+/// The results that a search names itself, under the titles that the text gives them.
+fn results(search: &Search<'_>, citations: &[&Citation<'_>]) -> Vec<String> {
+    let mut seen: Vec<&str> = Vec::new();
+    for url in &search.sources {
+        if !seen.contains(&&**url) {
+            seen.push(url);
+        }
+    }
+    let titled = |url: &str| citations.iter().find(|citation| citation.url == url).map(|citation| &*citation.title);
+    seen.into_iter().map(|url| result(url, title(titled(url).unwrap_or_default(), url))).collect()
+}
+
+fn result(url: &str, title: &str) -> String {
+    format!(r#"{{"type":"web_search_result","url":"{url}","title":"{title}","encrypted_content":"","page_age":null}}"#)
+}
+
+/// A page without a title goes by its address.
+fn title<'t>(title: &'t str, url: &'t str) -> &'t str {
+    if title.is_empty() { url } else { title }
+}
+
+/// An id of the form that clients expect of a tool that a server runs.
+fn search_id(id: &str, item: usize) -> String {
+    let plain = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    let mut told = String::from("srvtoolu_");
+    told.extend(plain);
+    if id.is_empty() {
+        told.push_str(&item.to_string());
+    }
+    told
+}

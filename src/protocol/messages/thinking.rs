@@ -1,0 +1,105 @@
+//! How hard to think and what of it to show: `thinking` and `output_config.effort`.
+
+use super::request::MessagesRequest;
+use crate::error::ProxyError;
+use crate::protocol::Context;
+use crate::protocol::field::Field;
+use crate::protocol::messages::reply::ThinkingForm;
+use crate::protocol::model::{Choice, Effort};
+
+/// `thinking`, as the client wants it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Thinking {
+    mode: Mode,
+    is_omitted: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Absent,
+    Disabled,
+    /// With a budget in tokens, if the client gave one.
+    Enabled(Option<u64>),
+    /// As much as the model sees fit.
+    Adaptive,
+}
+
+impl Thinking {
+    pub(super) fn read(thinking: &Field<'_, '_>) -> Result<Self, ProxyError> {
+        let members = thinking.object()?;
+        let kind = thinking.member(&members, "type").map(|kind| kind.text()).transpose()?;
+        let mode = match kind.as_deref() {
+            Some("disabled") => Mode::Disabled,
+            Some("enabled") => {
+                let budget = thinking.member(&members, "budget_tokens");
+                let is_number = |budget: Field<'_, '_>| {
+                    budget.raw().get().parse().map_err(|_| budget.must_be("a whole number of tokens"))
+                };
+                Mode::Enabled(budget.map(is_number).transpose()?)
+            }
+            Some("adaptive" | "between_tools") => Mode::Adaptive,
+            _ => Mode::Absent,
+        };
+        let display = thinking.member(&members, "display").map(|display| display.text()).transpose()?;
+        Ok(Self { mode, is_omitted: display.as_deref() == Some("omitted") })
+    }
+
+    /// Whether the client asked for thinking.
+    pub(super) fn is_wanted(self) -> bool {
+        matches!(self.mode, Mode::Enabled(_) | Mode::Adaptive)
+    }
+
+    /// What of it the client is told.
+    pub(super) fn form(self) -> ThinkingForm {
+        match (self.is_wanted(), self.is_omitted) {
+            (false, _) => ThinkingForm::Hidden,
+            (true, true) => ThinkingForm::Omitted,
+            (true, false) => ThinkingForm::Shown,
+        }
+    }
+}
+
+/// What a request offers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) has_tools: bool,
+    pub(super) has_web_search: bool,
+}
+
+/// The effort for the backend; `None`: the model's own.
+pub(super) fn effort(
+    request: &MessagesRequest<'_>,
+    offer: Offer,
+    choice: &Choice,
+    context: &mut Context<'_>,
+) -> Option<Effort> {
+    let wanted = choice.effort(asked(request, offer))?;
+    // The backend refuses minimal thought together with a web search.
+    let is_too_little = wanted == Effort::Minimal && offer.has_web_search;
+    let given = context.models.clamp(&choice.slug, if is_too_little { Effort::Low } else { wanted });
+    if given != wanted && request.effort == Some(wanted) && request.thinking.mode != Mode::Disabled {
+        context.warnings.note("clamped:reasoning_effort");
+    }
+    Some(given)
+}
+
+/// What the client's members amount to.
+fn asked(request: &MessagesRequest<'_>, offer: Offer) -> Option<Effort> {
+    match request.thinking.mode {
+        // Sub-agents of Claude Code: without any thought they use tools badly (case `14-subagent`).
+        Mode::Disabled if offer.has_tools => Some(Effort::Low),
+        Mode::Disabled => Some(Effort::None),
+        Mode::Enabled(Some(budget)) => request.effort.or(Some(of_budget(budget))),
+        Mode::Enabled(None) | Mode::Adaptive | Mode::Absent => request.effort,
+    }
+}
+
+/// A budget is a ceiling, which clients set high by default, so that it never asks for more than `high`.
+fn of_budget(tokens: u64) -> Effort {
+    match tokens {
+        ..=2048 => Effort::Low,
+        2049..=8192 => Effort::Medium,
+        _ => Effort::High,
+    }
+}

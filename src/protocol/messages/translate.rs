@@ -1,0 +1,93 @@
+//! From a Messages request to the backend's: a pure function, or the prompt cache is lost.
+
+use std::borrow::Cow;
+
+use super::Options;
+use super::message;
+use super::reply::{SearchForm, Shape};
+use super::request::MessagesRequest;
+use super::session;
+use super::thinking::{self, Offer};
+use super::tools::Toolbox;
+use crate::error::ProxyError;
+use crate::protocol::codex;
+use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
+use crate::protocol::conversation::history::items;
+use crate::protocol::conversation::pairing::Reach;
+use crate::protocol::conversation::{extent, instructions};
+use crate::protocol::model::Occasion;
+use crate::protocol::{Context, Mode};
+
+/// What a request came to.
+#[derive(Debug)]
+pub struct Translation<'a> {
+    /// What goes upstream.
+    pub upstream: codex::Request<'a>,
+    /// What the client wants back.
+    pub mode: Mode,
+    /// What the way back has to know.
+    pub shape: Shape,
+}
+
+/// Turns a request into the upstream's form.
+///
+/// # Errors
+/// When it names no model, holds nothing to answer, or chooses a tool that it doesn't declare.
+pub fn translate<'a>(
+    mut request: MessagesRequest<'a>,
+    context: &mut Context<'_>,
+    options: &Options,
+) -> Result<Translation<'a>, ProxyError> {
+    let name = context.model_name(request.model.as_deref())?;
+    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+    let toolbox = Toolbox::new(std::mem::take(&mut request.tools), &mut context.warnings);
+    let tool_choice = request.tool_choice.take().map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(&toolbox))?;
+    let offer = Offer { has_tools: !toolbox.tools.is_empty(), has_web_search: toolbox.has_web_search() };
+    let occasion = Occasion { thinks: request.thinking.is_wanted(), searches: offer.has_web_search };
+    let choice = context.models.resolve_for(without_window(&name), occasion);
+    let effort = thinking::effort(&request, offer, &choice, context);
+    let search = search_form(&toolbox);
+
+    let history = message::lay_out(std::mem::take(&mut request.messages));
+    let mut input = items(history.entries, Reach::Conversation, &mut context.warnings);
+    let system = instructions::join(std::mem::take(&mut request.system));
+    let instructions = instructions::open(system, &mut input, "messages", &options.default_instructions)?;
+    let mut upstream = codex::Request {
+        model: Cow::Owned(choice.slug),
+        instructions,
+        input,
+        tools: toolbox.tools,
+        tool_choice,
+        parallel_tool_calls: request.is_parallel,
+        reasoning: Reasoning { effort, summary: Some(Cow::Borrowed("auto")) },
+        text: request.format.map(|format| Text { verbosity: None, format: Some(Cow::Owned(format)) }),
+        service_tier: (request.is_fast || choice.is_fast).then_some(ServiceTier::Priority),
+        prompt_cache_key: Cow::Borrowed(""),
+        beyond: Beyond::default(),
+    };
+    upstream.prompt_cache_key =
+        session::cache_key(request.user_id.as_deref(), context, &upstream, &history.first_user_text);
+    let shape = Shape {
+        model: name,
+        names: toolbox.renamed,
+        thinking: request.thinking.form(),
+        search,
+        stop: request.stop,
+        prompt_characters: extent::characters(&upstream),
+    };
+    Ok(Translation { upstream, mode: request.mode, shape })
+}
+
+/// Claude Code marks a model's large window in its name.
+fn without_window(name: &str) -> &str {
+    let name = name.trim();
+    name.strip_suffix("[1m]").unwrap_or(name)
+}
+
+fn search_form(toolbox: &Toolbox<'_>) -> SearchForm {
+    match (toolbox.has_web_search(), toolbox.only_searches()) {
+        (false, _) => SearchForm::Hidden,
+        (true, false) => SearchForm::Told,
+        (true, true) => SearchForm::Gathered,
+    }
+}

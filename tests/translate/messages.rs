@@ -1,0 +1,490 @@
+//! Anthropic Messages: what no worked case shows of the way there.
+
+use codex_proxy::error::{ProxyError, Refusal};
+use codex_proxy::protocol::Dialect;
+use codex_proxy::protocol::messages::Messages;
+use codex_proxy::protocol::model::{Catalogue, Models};
+use http::{HeaderMap, HeaderValue};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Outcome, Scene, assert_refusal, cases, claude_models, read, refused};
+
+fn asking(member: &str, value: Value) -> Value {
+    let mut request = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]});
+    request[member] = value;
+    request
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "blocks are written where they are used")]
+fn saying(blocks: Value) -> Value {
+    asking("messages", json!([{"role": "user", "content": blocks}]))
+}
+
+fn offering(tools: Value) -> Value {
+    asking("tools", tools)
+}
+
+fn translate(request: &Value) -> Outcome {
+    Scene { models: claude_models(), ..Scene::default() }.try_message(request.to_string().as_bytes()).unwrap()
+}
+
+fn refusal(request: &Value) -> Refusal {
+    refused(Scene::default().try_message(request.to_string().as_bytes()))
+}
+
+fn input(messages: Value) -> Value {
+    translate(&asking("messages", messages)).upstream["input"].clone()
+}
+
+fn tool_use(id: &str) -> Value {
+    json!({"type": "tool_use", "id": id, "name": "f", "input": {}})
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "content is written where it is used")]
+fn tool_result(id: &str, content: Value) -> Value {
+    json!({"type": "tool_result", "tool_use_id": id, "content": content})
+}
+
+#[test]
+fn every_written_refusal_is_answered_as_written() {
+    let cases = cases("messages").into_iter().find(|case| case.ends_with("99-refused")).unwrap();
+    for case in read(&cases.join("cases.json")).as_array().unwrap() {
+        let body = case["request"].to_string();
+        let error = Scene::default().try_message(body.as_bytes()).unwrap_err();
+        let (status, _, answer) = Messages::face(&error, "req_1");
+        let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+        answer["request_id"] = json!("<REQUEST_ID>");
+        assert_eq!((json!(status.as_u16()), &answer), (case["status"].clone(), &case["response"]), "{}", case["case"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_by_name() {
+    let block = |block: Value| saying(json!([block]));
+    for (request, param, code) in [
+        (asking("model", Value::Null), "model", "missing_required_parameter"),
+        (asking("max_tokens", Value::Null), "max_tokens", "missing_required_parameter"),
+        (asking("max_tokens", json!(0)), "max_tokens", "invalid_type"),
+        (asking("max_tokens", json!(1.5)), "max_tokens", "invalid_type"),
+        (asking("messages", json!([])), "messages", "invalid_value"),
+        (asking("messages", json!("x")), "messages", "invalid_type"),
+        (saying(json!("")), "messages", "invalid_value"),
+        (saying(json!(5)), "messages[0].content", "invalid_type"),
+        (asking("messages", json!([{"role": "tool", "content": ""}])), "messages[0].role", "invalid_value"),
+        (asking("stop_sequences", json!("END")), "stop_sequences", "invalid_type"),
+        (asking("container", json!("c")), "container", "unsupported_parameter"),
+        (asking("mcp_servers", json!([{}])), "mcp_servers", "unsupported_parameter"),
+        (asking("tool_choice", json!({"type": "any"})), "tool_choice", "invalid_value"),
+        (asking("tool_choice", json!({"type": "tool", "name": "f"})), "tool_choice", "invalid_value"),
+        (asking("tool_choice", json!({"type": "some"})), "tool_choice.type", "invalid_value"),
+        (asking("output_config", json!({"format": {"type": "xml"}})), "output_config.format.type", "invalid_value"),
+        (asking("output_format", json!({"type": "json_schema"})), "output_format.schema", "missing_required_parameter"),
+        (offering(json!([{"name": ""}])), "tools[0].name", "invalid_value"),
+        (offering(json!([{"type": "code_execution_20250825", "name": "c"}])), "tools[0].type", "unsupported_value"),
+        (
+            block(json!({"type": "container_upload", "file_id": "f"})),
+            "messages[0].content[0].type",
+            "unsupported_value",
+        ),
+        (block(json!({"type": "mcp_tool_use"})), "messages[0].content[0].type", "unsupported_value"),
+        (block(json!({"text": "x"})), "messages[0].content[0].type", "missing_required_parameter"),
+        (block(json!({"type": "image"})), "messages[0].content[0].source", "missing_required_parameter"),
+        (
+            block(json!({"type": "document", "source": {"type": "file", "file_id": "f"}})),
+            "messages[0].content[0].source.type",
+            "unsupported_value",
+        ),
+        (
+            block(tool_result("a", json!([{"type": "audio"}]))),
+            "messages[0].content[0].content[0].type",
+            "unsupported_value",
+        ),
+    ] {
+        assert_refusal(&refusal(&request), &request, param, code);
+    }
+}
+
+#[test]
+fn members_that_come_and_go_are_dropped_and_lost_settings_named() {
+    let mut request = saying(json!([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]));
+    for (member, value) in [
+        ("context_management", json!({"edits": []})),
+        ("service_tier", json!("auto")),
+        ("inference_geo", json!("eu")),
+        ("a_beta", json!([1])),
+        ("mcp_servers", json!([])),
+        ("temperature", json!(1)),
+        ("top_p", json!(0.9)),
+        ("top_k", json!(40)),
+        ("output_config", json!({"effort": "extreme"})),
+    ] {
+        request[member] = value;
+    }
+    let outcome = translate(&request);
+    let mut warnings = outcome.warnings;
+    warnings.sort();
+    assert_eq!(warnings, ["ignored:output_config.effort", "ignored:top_k", "ignored:top_p"]);
+    assert!(outcome.upstream.get("service_tier").is_none());
+    assert_eq!(translate(&asking("speed", json!("fast"))).upstream["service_tier"], "priority");
+}
+
+#[test]
+fn the_effort_follows_the_first_row_that_fits() {
+    let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+    for (thinking, effort, tools, expected) in [
+        (json!({"type": "disabled"}), json!("high"), tools.clone(), json!("low")),
+        (json!({"type": "disabled"}), json!("high"), json!([]), json!("none")),
+        (json!({"type": "adaptive"}), json!("max"), json!([]), json!("max")),
+        (Value::Null, json!("ultra"), json!([]), json!("xhigh")),
+        (json!({"type": "enabled", "budget_tokens": 1024}), json!("high"), json!([]), json!("high")),
+        (json!({"type": "enabled", "budget_tokens": 2048}), Value::Null, json!([]), json!("low")),
+        (json!({"type": "enabled", "budget_tokens": 8192}), Value::Null, json!([]), json!("medium")),
+        (json!({"type": "enabled", "budget_tokens": 8193}), Value::Null, json!([]), json!("high")),
+        (json!({"type": "enabled"}), Value::Null, json!([]), Value::Null),
+        (json!({"type": "between_tools"}), Value::Null, tools, Value::Null),
+        (Value::Null, Value::Null, json!([]), Value::Null),
+    ] {
+        let mut request = offering(tools);
+        request["thinking"] = thinking;
+        request["output_config"] = json!({"effort": effort});
+        assert_eq!(translate(&request).upstream["reasoning"]["effort"], expected, "{request}");
+    }
+}
+
+#[test]
+fn only_an_effort_of_the_client_s_own_is_said_to_be_clamped() {
+    let json = br#"{"models":[{"slug":"sol","supported_reasoning_levels":[{"effort":"low"},{"effort":"high"}]}]}"#;
+    let models = Models { catalogue: Catalogue::parse(json).unwrap().into(), ..Models::default() };
+    let scene = Scene { models, ..Scene::default() };
+    for (member, value, effort, warnings) in [
+        ("output_config", json!({"effort": "max"}), "high", vec!["clamped:reasoning_effort"]),
+        ("thinking", json!({"type": "disabled"}), "low", vec![]),
+        ("thinking", json!({"type": "enabled", "budget_tokens": 4000}), "low", vec![]),
+    ] {
+        let mut request = asking(member, value);
+        request["model"] = json!("sol");
+        let outcome = scene.try_message(request.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            (outcome.upstream["reasoning"]["effort"].as_str(), outcome.warnings),
+            (Some(effort), warnings.into_iter().map(str::to_owned).collect()),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn the_large_window_in_a_name_is_no_part_of_the_model() {
+    for (name, slug) in
+        [("claude-opus-4-8[1m]", "gpt-5.4"), ("gpt-9[1m]", "gpt-9"), ("claude-haiku-4-5", "gpt-5.4-mini")]
+    {
+        let outcome = translate(&asking("model", json!(name)));
+        assert_eq!(outcome.upstream["model"], slug);
+        assert!(outcome.reply.contains(&format!("model: \"{name}\"")), "the client's own name is echoed");
+    }
+}
+
+#[test]
+fn the_billing_line_is_no_instruction() {
+    let billing = "x-anthropic-billing-header: cc_version=1;";
+    for (system, expected) in [
+        (json!(billing), "You are a helpful assistant."),
+        (json!(format!("{billing}\nBe kind.")), "Be kind."),
+        (
+            json!([{"type": "text", "text": billing}, {"type": "text", "text": " "}, {"type": "text", "text": "Be kind."}]),
+            "Be kind.",
+        ),
+        (json!([]), "You are a helpful assistant."),
+    ] {
+        assert_eq!(translate(&asking("system", system)).upstream["instructions"], expected);
+    }
+}
+
+#[test]
+fn documents_and_search_results_become_what_the_backend_reads() {
+    let input = input(json!([{"role": "user", "content": [
+        {"type": "image", "source": {"type": "url", "url": "https://a/b.png"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}},
+        {"type": "document", "title": "say \"x\"", "source": {"type": "text", "media_type": "text/plain", "data": "d"}},
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "d"}},
+        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "in"}, {"type": "image", "source": {"type": "url", "url": "https://c"}}]}},
+        {"type": "document", "source": {"type": "content", "content": "inner"}},
+        {"type": "document", "source": {"type": "url", "url": "https://a/b.pdf"}},
+        {"type": "search_result", "title": "T", "source": "S", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
+        {"type": "text", "text": ""},
+    ]}]));
+    let image = |url: &str| json!({"type": "input_image", "image_url": url, "detail": "auto"});
+    let text = |text: &str| json!({"type": "input_text", "text": text});
+    assert_eq!(
+        input[0]["content"],
+        json!([
+            image("https://a/b.png"),
+            {"type": "input_file", "filename": "document.pdf", "file_data": "data:application/pdf;base64,AAAA"},
+            text("<document title=\"say &quot;x&quot;\">\nd\n</document>"),
+            text("<document>\nd\n</document>"),
+            text("in"),
+            image("https://c"),
+            text("inner"),
+            {"type": "input_file", "file_url": "https://a/b.pdf"},
+            text("T\nS\none\ntwo"),
+        ])
+    );
+}
+
+#[test]
+fn results_of_tools_keep_their_form_and_their_failures() {
+    let outputs = |content: Value, is_error: bool| {
+        let mut result = tool_result("a", content);
+        result["is_error"] = json!(is_error);
+        let messages =
+            json!([{"role": "assistant", "content": [tool_use("a")]}, {"role": "user", "content": [result]}]);
+        input(messages)[1]["output"].clone()
+    };
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let told = |text: &str| json!({"type": "input_text", "text": text});
+    for (content, is_error, expected) in [
+        (json!("x"), false, json!("x")),
+        (Value::Null, false, json!("")),
+        (json!([]), true, json!("Error: ")),
+        (json!([text("x")]), true, json!("Error: x")),
+        (json!("ERROR: no"), true, json!("ERROR: no")),
+        (json!("<tool_use_error>no"), true, json!("<tool_use_error>no")),
+        (json!([text("x"), text("y")]), false, json!([told("x"), told("y")])),
+        (
+            json!([text("x"), {"type": "tool_reference", "tool_name": "g"}]),
+            true,
+            json!([told("Error:"), told("x"), told("[tool reference: g]")]),
+        ),
+    ] {
+        assert_eq!(outputs(content.clone(), is_error), expected, "{content}");
+    }
+}
+
+#[test]
+fn a_history_is_mended_and_results_may_come_late() {
+    let messages = json!([
+        {"role": "assistant", "content": [tool_use("a"), tool_use("b")]},
+        {"role": "user", "content": [tool_result("b", json!("B")), {"type": "text", "text": "go on"}]},
+        {"role": "user", "content": [tool_result("a", json!("A"))]},
+        {"role": "assistant", "content": [tool_use("c"), {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}]},
+        {"role": "user", "content": [tool_result("zzz", json!("lost"))]},
+    ]);
+    let outcome = translate(&asking("messages", messages));
+    let told: Vec<String> = outcome.upstream["input"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| format!("{} {}", item["type"].as_str().unwrap(), item["call_id"].as_str().unwrap_or_default()))
+        .collect();
+    let expected = [
+        "function_call a",
+        "function_call b",
+        "function_call_output b",
+        "message ",
+        "function_call_output a",
+        "function_call c",
+        "function_call_output c",
+        "message ",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(outcome.warnings, ["repaired:orphan_tool_output", "repaired:missing_tool_output"]);
+}
+
+#[test]
+fn tools_that_a_client_runs_are_functions_under_its_own_names() {
+    let tools = json!([
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+        {"type": "memory_20250818", "name": "memory"},
+        {"type": "tool_search_tool_regex_20251119", "name": "find"},
+        {"type": "custom", "name": "plain", "strict": true, "defer_loading": true, "input_examples": []},
+        {"type": "web_search_20250305", "name": "search", "blocked_domains": ["a"], "user_location": {"type": "approximate", "city": "Oslo"}},
+        {"type": "web_fetch_20250910", "name": "fetch", "allowed_domains": ["b"]},
+    ]);
+    let outcome = translate(&offering(tools));
+    let tools = outcome.upstream["tools"].as_array().unwrap();
+    let names: Vec<_> =
+        tools.iter().map(|tool| tool["name"].as_str().unwrap_or(tool["type"].as_str().unwrap())).collect();
+    assert_eq!(names, ["bash", "str_replace_based_edit_tool", "memory", "plain", "web_search"]);
+    assert_eq!(tools[0]["parameters"]["properties"]["command"]["type"], "string");
+    assert!(tools[1]["parameters"]["properties"]["command"]["enum"].as_array().unwrap().contains(&json!("insert")));
+    assert!(tools[2]["parameters"]["properties"]["command"]["enum"].as_array().unwrap().contains(&json!("rename")));
+    assert_eq!(
+        tools[3],
+        json!({"type": "function", "name": "plain", "parameters": {"type": "object", "properties": {}}, "strict": true})
+    );
+    assert_eq!(tools[4], json!({"type": "web_search", "user_location": {"type": "approximate", "city": "Oslo"}}));
+    assert_eq!(outcome.warnings, ["ignored:blocked_domains"]);
+}
+
+#[test]
+fn a_choice_of_tools_has_its_form_upstream() {
+    let function = json!({"name": "fs.read", "input_schema": {"type": "object"}});
+    let search = json!({"type": "web_search_20250305", "name": "web"});
+    for (tools, choice, expected) in [
+        (json!([function]), json!({"type": "auto"}), json!("auto")),
+        (json!([function]), json!({"type": "none"}), json!("none")),
+        (json!([function]), json!({"type": "any"}), json!("required")),
+        (
+            json!([function]),
+            json!({"type": "tool", "name": "fs.read"}),
+            json!({"type": "function", "name": "fs_read_4074bc02"}),
+        ),
+        (json!([search]), json!({"type": "tool", "name": "web"}), json!("required")),
+        (json!([search, function]), json!({"type": "tool", "name": "web"}), json!({"type": "web_search"})),
+    ] {
+        let mut request = offering(tools);
+        request["tool_choice"] = choice;
+        assert_eq!(translate(&request).upstream["tool_choice"], expected, "{request}");
+    }
+}
+
+#[test]
+fn the_cache_key_is_that_of_the_session_and_its_agent() {
+    let key = |user_id: Value, headers: &[(&'static str, &'static str)]| {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let scene = Scene { headers: headers.collect::<HeaderMap>(), ..Scene::default() };
+        let request = asking("metadata", json!({"user_id": user_id}));
+        scene.try_message(request.to_string().as_bytes()).unwrap().upstream["prompt_cache_key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let session = key(json!(r#"{"device_id":"d","session_id":"s"}"#), &[]);
+    assert!(uuid::Uuid::parse_str(&session).is_ok());
+    assert_eq!(key(json!("user_x_account__session_s"), &[]), session);
+    assert_eq!(key(json!("whoever"), &[("x-claude-code-session-id", "s")]), session);
+    assert_ne!(key(json!("another"), &[]), session);
+    let agent = [("x-claude-code-session-id", "s"), ("x-claude-code-agent-id", "a")];
+    assert_ne!(key(Value::Null, &agent), session);
+    assert_eq!(key(Value::Null, &[("session-id", "named")]), "named", "as every dialect, without a session");
+}
+
+#[test]
+fn a_reminder_does_not_change_the_key_of_a_conversation() {
+    let key = |reminder: &str| {
+        let content = json!([{"type": "text", "text": reminder}, {"type": "text", "text": "hi"}]);
+        translate(&saying(content)).upstream["prompt_cache_key"].clone()
+    };
+    assert_eq!(key("<system-reminder>a</system-reminder>\n"), key("<system-reminder>b</system-reminder>\n"));
+    assert_ne!(key("a"), key("b"));
+}
+
+/// Any JSON with names that mean something.
+fn anything() -> impl Strategy<Value = Value> {
+    let names = prop::sample::select(vec![
+        "type",
+        "text",
+        "content",
+        "source",
+        "data",
+        "media_type",
+        "url",
+        "signature",
+        "id",
+        "name",
+        "input",
+        "tool_use_id",
+        "is_error",
+        "title",
+        "schema",
+        "format",
+        "effort",
+        "budget_tokens",
+        "input_schema",
+    ]);
+    let words = prop::sample::select(vec![
+        "text",
+        "image",
+        "document",
+        "tool_use",
+        "tool_result",
+        "thinking",
+        "redacted_thinking",
+        "base64",
+        "url",
+        "content",
+        "enabled",
+        "disabled",
+        "cxr1.x",
+        "web_search_20250305",
+        "bash_20250124",
+        "json_schema",
+        "any",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        words.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((names.clone(), inner), 0..5)
+                .prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Value> {
+    let id = prop::sample::select(vec!["a", "b", "ö", "toolu_1"]);
+    let block = prop_oneof![
+        id.clone().prop_map(tool_use),
+        (id, ".{0,5}").prop_map(|(id, text)| tool_result(id, json!(text))),
+        ".{0,5}".prop_map(|text| json!({"type": "text", "text": text})),
+        Just(json!({"type": "thinking", "thinking": "t", "signature": "cxr1.abc"})),
+        Just(json!({"type": "thinking", "thinking": "t", "signature": "foreign"})),
+    ];
+    let role = prop::sample::select(vec!["user", "assistant"]);
+    (role, prop::collection::vec(block, 0..5)).prop_map(|(role, content)| json!({"role": role, "content": content}))
+}
+
+/// What the backend insists on: calls and outputs pair up, each id is used once, nothing is empty.
+fn assert_acceptable(upstream: &Value) {
+    let (mut calls, mut answered) = (Vec::new(), Vec::new());
+    for item in upstream["input"].as_array().unwrap() {
+        match item["type"].as_str().unwrap() {
+            "function_call" => calls.push(item["call_id"].clone()),
+            "function_call_output" => {
+                assert!(calls.contains(&item["call_id"]), "{item} answers nothing before it");
+                answered.push(item["call_id"].clone());
+            }
+            "reasoning" => assert_eq!(item["encrypted_content"], "abc"),
+            _ => assert!(!item["content"].as_array().unwrap().is_empty(), "{item}"),
+        }
+    }
+    let unique: std::collections::BTreeSet<_> = answered.iter().map(ToString::to_string).collect();
+    assert_eq!((unique.len(), answered.len()), (calls.len(), calls.len()), "one output for each call");
+}
+
+proptest! {
+    #[test]
+    fn no_message_panics(value in anything(), member in "system|messages|thinking|output_config|tools|tool_choice|metadata|stop_sequences|max_tokens") {
+        let scene = Scene::default();
+        for request in [
+            asking(&member, value.clone()),
+            saying(json!([value])),
+            asking("messages", json!([{"role": "assistant", "content": [value]}])),
+            saying(json!([tool_result("a", json!([value]))])),
+            offering(json!([value])),
+            value,
+        ] {
+            let _ = scene.try_message(request.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn any_history_of_blocks_becomes_one_that_the_backend_takes(messages in prop::collection::vec(any_message(), 1..12)) {
+        let body = asking("messages", json!(messages)).to_string();
+        match Scene::default().try_message(body.as_bytes()) {
+            Ok(outcome) => {
+                assert_acceptable(&outcome.upstream);
+                let again = Scene::default().try_message(body.as_bytes()).unwrap();
+                prop_assert_eq!(outcome, again, "the same request gives the same bytes");
+            }
+            Err(ProxyError::Refused(refusal)) => prop_assert_eq!(refusal.param.as_deref(), Some("messages")),
+            Err(other) => prop_assert!(false, "{other:?}"),
+        }
+    }
+}
