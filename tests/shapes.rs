@@ -256,3 +256,25 @@ async fn a_silent_stream_is_kept_alive_by_comments() {
         }
     }
 }
+
+#[tokio::test]
+async fn messages_are_answered_in_their_own_shape() {
+    let bench = Bench::new(Launch::demo()).await;
+    let body = |stream: bool| json!({"model": "claude-sonnet-4", "max_tokens": 50, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+    let whole = bench.post("/v1/messages?beta=true", &body(false)).await;
+    assert_eq!((whole.status, whole.json()["stop_reason"].as_str()), (200, Some("end_turn")));
+    assert!(whole.header("request-id").starts_with("req_"));
+    let text = whole.json()["content"][0]["text"].clone();
+
+    let stream = bench.post("/v1/messages", &body(true)).await;
+    assert_eq!((stream.status, stream.header("content-type")), (200, "text/event-stream; charset=utf-8"));
+    let data = stream.body.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let told: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!(json!(told), text);
+    assert_eq!(events.last().unwrap()["type"], "message_stop");
+
+    let wrong = bench.post("/v1/messages", &json!({"model": "m", "max_tokens": 1})).await;
+    assert_eq!((wrong.status, &wrong.json()["type"]), (400, &json!("error")));
+    assert_eq!(wrong.json()["error"]["type"], "invalid_request_error");
+}
