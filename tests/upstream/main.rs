@@ -6,6 +6,7 @@ mod attempts;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "a bench of its own for each script: none is ever replaced")]
 mod fake;
+mod forms;
 mod places;
 mod streams;
 
