@@ -5,6 +5,8 @@
 //! rule for tokens: `chatgpt.com` and its subdomains, `auth.openai.com`, loopback, or an https host
 //! that the owner trusts by setting. Redirects are never followed.
 
+mod pool;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{DATE, HeaderMap};
-use tokio::sync::OnceCell;
 use url::{Host, Url};
 
 use crate::clock::Clock;
+use pool::{Clients, Count, Pool};
 
 /// How connections to the outside are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,8 +153,7 @@ fn is_known(host: &Host<&str>) -> bool {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     settings: Arc<Settings>,
-    direct: Arc<OnceCell<reqwest::Client>>,
-    proxied: Arc<OnceCell<reqwest::Client>>,
+    pool: Arc<Pool>,
     /// Hears the time that answers tell.
     clock: Option<Arc<dyn Clock>>,
 }
@@ -176,6 +177,17 @@ pub enum ClientError {
     Tls(String),
 }
 
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No client could be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The connection, or the way to it.
+    #[error(transparent)]
+    Transport(#[from] reqwest::Error),
+}
+
 /// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
 /// connection has room for a thousand stalled readers, so that they can't starve the others.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -187,7 +199,7 @@ impl HttpClient {
     /// A client that will be built with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), direct: Arc::default(), proxied: Arc::default(), clock: None }
+        Self { settings: Arc::new(settings), pool: Arc::default(), clock: None }
     }
 
     /// The same client, which tells a clock what time it is elsewhere.
@@ -211,22 +223,59 @@ impl HttpClient {
         self.settings.connect_timeout
     }
 
+    /// How many connections have been opened since the process began.
+    #[must_use]
+    pub fn connections_opened(&self) -> u64 {
+        self.pool.opened()
+    }
+
     /// The client for an address. Loopback is always reached directly, whatever the proxy settings.
     ///
     /// # Errors
     /// When the CA file or the proxy setting is unusable.
-    pub async fn to(&self, endpoint: &Endpoint) -> Result<&reqwest::Client, ClientError> {
+    pub async fn to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
+        self.client(&self.clients(), endpoint).await
+    }
+
+    /// Sends a request that may be sent twice: one that breaks on a connection which was open
+    /// already, before anything of an answer has come, is sent again at once on a new connection.
+    ///
+    /// # Errors
+    /// When no client can be had, or no answer came.
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        prepare: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, SendError> {
+        let clients = self.clients();
+        let request = prepare(&self.client(&clients, endpoint).await?);
+        match pool::watched(request.send()).await {
+            (Err(error), false) if pool::is_broken(&error) => {
+                tracing::debug!(cause = causes(&error), "a connection was stale; the request goes out on a new one");
+                self.pool.abandon(&clients);
+                let request = prepare(&self.client(&self.clients(), endpoint).await?);
+                Ok(request.send().await?)
+            }
+            (sent, _) => Ok(sent?),
+        }
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        self.pool.clients(self.clock.as_deref())
+    }
+
+    async fn client(&self, clients: &Clients, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
         let (cell, route) = if endpoint.0.host().is_some_and(|host| is_loopback(&host)) {
-            (&self.direct, Route::Direct)
+            (&clients.direct, Route::Direct)
         } else {
-            (&self.proxied, Route::Proxied)
+            (&clients.proxied, Route::Proxied)
         };
-        let settings = Arc::clone(&self.settings);
-        cell.get_or_try_init(|| async move {
-            let built = tokio::task::spawn_blocking(move || build(&settings, route)).await;
+        let (settings, count) = (Arc::clone(&self.settings), self.pool.count());
+        let client = cell.get_or_try_init(|| async move {
+            let built = tokio::task::spawn_blocking(move || build(&settings, route, count)).await;
             built.unwrap_or_else(|_| Err(ClientError::Tls("the set-up was interrupted".to_owned())))
-        })
-        .await
+        });
+        client.await.cloned()
     }
 }
 
@@ -236,13 +285,14 @@ enum Route {
     Proxied,
 }
 
-fn build(settings: &Settings, route: Route) -> Result<reqwest::Client, ClientError> {
+fn build(settings: &Settings, route: Route, count: Count) -> Result<reqwest::Client, ClientError> {
     // A second call finds the provider in place, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(settings.connect_timeout)
+        .connector_layer(count)
         .tcp_nodelay(true)
         .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)

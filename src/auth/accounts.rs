@@ -16,9 +16,10 @@ use crate::auth::authority::Authority;
 use crate::auth::given::{Given, GivenTokens};
 use crate::auth::store::{Stamp, Store};
 use crate::auth::tokens::Tokens;
-use crate::auth::wake::Watch;
+
 use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, TokenSource};
 use crate::clock::Clock;
+use crate::clock::wake::Watch;
 
 /// How often the store is looked at for the active account while there is one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

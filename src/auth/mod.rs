@@ -19,7 +19,6 @@ mod logout;
 mod status;
 mod store;
 mod tokens;
-mod wake;
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::headers::{passed_on, text};
 use crate::error::{Phase, ProxyError, UpstreamFailure};
-use crate::net::{ClientError, Endpoint, HttpClient, causes};
+use crate::net::{ClientError, Endpoint, HttpClient, SendError, causes};
 use crate::protocol::codex::failure;
 
 /// An error body is read up to here; what a client needs stands in its first lines.
@@ -59,18 +59,21 @@ pub(super) async fn fetch(
 }
 
 async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, ProxyError> {
-    let client = http.to(call.endpoint).await.map_err(|error| unusable(&error))?;
-    let request = client.request(call.method, call.endpoint.join(call.path)).headers(call.headers).body(call.body);
-    match timeout_at(Instant::now() + call.limit, request.send()).await {
+    let Call { method, endpoint, path, headers, body, limit } = call;
+    let prepare = |client: &reqwest::Client| {
+        client.request(method.clone(), endpoint.join(path)).headers(headers.clone()).body(body.clone())
+    };
+    match timeout_at(Instant::now() + limit, http.send(endpoint, prepare)).await {
         Ok(Ok(response)) => {
             http.heard(response.headers());
             Ok(response)
         }
-        Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
+        Ok(Err(SendError::Client(error))) => Err(unusable(&error)),
+        Ok(Err(SendError::Transport(error))) if error.is_connect() && error.is_timeout() => {
             Err(ProxyError::Silent { phase: Phase::Connecting, limit: http.connect_timeout() })
         }
-        Ok(Err(error)) => Err(ProxyError::Unreachable { cause: causes(&error) }),
-        Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit: call.limit }),
+        Ok(Err(SendError::Transport(error))) => Err(ProxyError::Unreachable { cause: causes(&error) }),
+        Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit }),
     }
 }
 

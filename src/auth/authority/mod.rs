@@ -182,7 +182,7 @@ impl Authority {
 
     async fn send(&self, call: Call) -> Result<Answer, AuthorityError> {
         let client = self.http.to(&self.url).await.map_err(|error| self.unreachable(&error.to_string()))?;
-        let mut request = call.content.request(client, self.url.join(call.path));
+        let mut request = call.content.request(&client, self.url.join(call.path));
         if matches!(call.introduction, Introduction::Named) {
             if !self.originator.is_empty() {
                 request = request.header("originator", &self.originator);
