@@ -18,6 +18,8 @@ use serde_json::Value;
 
 use crate::error::{Fault, UpstreamFailure};
 
+pub use wait::{limit_family, retold, shows_room};
+
 /// A failure that came as an HTTP answer.
 #[must_use]
 pub fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> UpstreamFailure {
@@ -120,7 +122,7 @@ impl Report<'_> {
             param,
             request_id: self.header("x-oai-request-id").or_else(|| self.header("x-request-id")).map(str::to_owned),
             retry_after: times.retry_after(fault),
-            resets_at: times.resets_at.filter(|_| is_exhausted(fault)),
+            resets_at: times.reset.at.filter(|_| is_exhausted(fault)),
             headers: HeaderMap::new(),
         }
     }
