@@ -23,6 +23,7 @@ const SETTINGS: &[&str] = &[
     "history::Settings",
     "server::Settings",
     "server::ClientKey",
+    "server::Doors",
     "protocol::chat::Options",
     "protocol::model::Route",
     "protocol::model::When",

@@ -13,13 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::ServeArguments;
 use super::exit::{Exit, Failure};
+use super::notify::Manager;
 use super::output::talk;
+use super::reload::{self, Reach, Sources};
 use super::run_file::{RunFile, Running};
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use super::terms::{Parts, accounts, given, timestamp};
 use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::bearer::TokenSource;
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::demo::Demo;
 use crate::net::{Endpoint, Trust};
 use crate::server::{Backend, Server, Services};
@@ -28,11 +30,9 @@ use crate::upstream::{self, Upstream};
 /// How soon a sleep of the machine is noticed.
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(
-    arguments: &ServeArguments,
-    mut config: Config,
-    environment: &Environment,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources: Sources) -> Result<Exit, Failure> {
+    let manager = Manager::of(&sources.environment);
+    let given_settings = config.clone();
     for warning in &config.warnings {
         talk(&format!("warning: {warning}"));
     }
@@ -44,28 +44,33 @@ pub(super) async fn run(
     let base_url = base_url(server.addresses());
     let started_at = timestamp(parts.clock.now());
     // The demo is nobody's account, whatever the environment holds.
-    let given = if demo.is_some() { None } else { given(environment) };
+    let given = if demo.is_some() { None } else { given(&sources.environment) };
+    let settings = reload::Settings::new(sources, given_settings);
     let tokens = accounts(&parts, &config, given);
     let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
     let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
     let _run_file = announce(&config, &base_url, started_at, backend);
     introduce(&base_url, backend, &tokens).await;
+    let reach = reach(server.addresses());
+    let attendance = Attendance { manager: &manager, settings: &settings, reach, base_url: &base_url };
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
         history: Arc::default(),
-        rules: Arc::new(config.rules),
+        live: settings.live(),
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
         responses: Arc::new(config.responses),
         backend,
     };
     let stop = CancellationToken::new();
+    attendance.ready();
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
-        () = stopped(&mut signals, &stop) => {}
+        () = manager.keep_fed() => {}
+        () = obey(&mut signals, &attendance, &stop) => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
     tokens.settle().await;
@@ -141,12 +146,50 @@ fn base_url(addresses: &[SocketAddr]) -> String {
     addresses.first().map(|address| format!("http://{}/v1", reachable(*address))).unwrap_or_default()
 }
 
-/// Passes the first signal on, and ends with the second.
-async fn stopped(signals: &mut Signals, stop: &CancellationToken) {
-    signals.next().await;
-    talk("stopping: open answers may finish; a second signal cuts them");
-    stop.cancel();
-    signals.next().await;
+fn reach(addresses: &[SocketAddr]) -> Reach {
+    let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    if is_local { Reach::Local } else { Reach::Remote }
+}
+
+/// What answers to signals while the daemon serves.
+struct Attendance<'a> {
+    manager: &'a Manager,
+    settings: &'a reload::Settings,
+    reach: Reach,
+    base_url: &'a str,
+}
+
+impl Attendance<'_> {
+    fn ready(&self) {
+        self.manager.ready(&format!("serving at {}", self.base_url));
+    }
+
+    #[cfg(unix)]
+    fn reload(&self) {
+        self.manager.reloading();
+        self.settings.read_again(self.reach);
+        self.ready();
+    }
+}
+
+/// Passes the first signal to stop on, and ends with the second.
+async fn obey(signals: &mut Signals, attendance: &Attendance<'_>, stop: &CancellationToken) {
+    let mut has_stopped = false;
+    loop {
+        match signals.next().await {
+            #[cfg(unix)]
+            Asked::Reload if !has_stopped => attendance.reload(),
+            #[cfg(unix)]
+            Asked::Reload => {}
+            Asked::Stop if has_stopped => return,
+            Asked::Stop => {
+                has_stopped = true;
+                talk("stopping: open answers may finish; a second signal cuts them");
+                attendance.manager.stopping("open answers may finish");
+                stop.cancel();
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod list;
 mod listen;
 mod nearest;
 mod paths;
+mod reload;
 mod resolve;
 mod source;
 mod text;
@@ -23,6 +24,7 @@ use layer::{Layer, Raw};
 
 pub use layer::Shown;
 pub use paths::{Paths, codex_login_file};
+pub use reload::unapplied;
 pub use source::{Environment, Fault, Faults, Source};
 pub use value::{Format, Level};
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub auth: auth::Settings,
     /// The daemon.
     pub server: server::Settings,
+    /// Who is let in.
+    pub doors: server::Doors,
     /// The Chat dialect.
     pub chat: chat::Options,
     /// The Responses dialect.

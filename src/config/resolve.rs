@@ -65,12 +65,14 @@ pub(super) fn resolve(
         },
         server: server::Settings {
             listen: values.listen.value.addresses(),
-            keys: values.keys.value.0,
-            allowed_hosts: values.allowed_hosts.value.0,
-            allowed_origins: values.allowed_origins.value.0,
             body_limit_bytes: values.body_limit.value.0,
             keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
             drain: values.drain.value,
+        },
+        doors: server::Doors {
+            keys: values.keys.value.0,
+            allowed_hosts: values.allowed_hosts.value.0,
+            allowed_origins: values.allowed_origins.value.0,
         },
         responses: responses::Options {
             default_instructions: values.default_instructions.value.0.clone(),

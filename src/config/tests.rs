@@ -62,7 +62,7 @@ fn nothing_set_gives_the_defaults() {
     assert!(!config.history.replays_reasoning);
     assert_eq!(config.chat, crate::protocol::chat::Options::default());
     assert_eq!(config.net.ca_file, None);
-    assert!(config.server.keys.is_empty() && config.warnings.is_empty());
+    assert!(config.doors.keys.is_empty() && config.warnings.is_empty());
     assert!(config.shown.iter().all(|shown| shown.source == Source::Default));
 }
 
@@ -134,7 +134,7 @@ fn names_of_other_programs_are_taken_and_ours_win() {
     assert_eq!(config.net.ca_file.as_deref(), Some(Path::new("/bundle.pem")));
     assert_eq!(config.auth.credentials, Path::new("/tokens").join("their.json"));
     assert_eq!(config.paths.credentials, config.auth.credentials);
-    assert_eq!(config.server.keys.len(), 2);
+    assert_eq!(config.doors.keys.len(), 2);
 }
 
 #[test]
@@ -200,9 +200,9 @@ fn doors_are_checked_and_normalised() {
          allowed_origins = ['https://Chat.example:443/', 'http://localhost:3000', 'chrome-extension://abc']",
     )
     .config();
-    assert_eq!(config.server.allowed_hosts, ["box.local"]);
+    assert_eq!(config.doors.allowed_hosts, ["box.local"]);
     let origins = ["https://chat.example", "http://localhost:3000", "chrome-extension://abc"];
-    assert_eq!(config.server.allowed_origins, origins);
+    assert_eq!(config.doors.allowed_origins, origins);
     for bad in ["['*']", "['null']", "['https://a/b']", "['a.example']", "'https://a'"] {
         assert!(Home::new(&format!("allowed_origins = {bad}")).load(&Flags::default()).is_err(), "{bad}");
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::gate::Gate;
+use super::gate::Door;
 use super::{Services, Settings, routes};
 
 /// A client has this long to send its request headers.
@@ -81,9 +81,10 @@ impl Server {
     /// what is left with an error, and returns.
     pub async fn run(self, services: Services, stop: CancellationToken) {
         let cut = CancellationToken::new();
-        let gate = Gate::new(&self.settings, &self.addresses);
-        let router = routes::service(&self.settings, &Arc::new(services), gate, &cut);
+        let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
+        let router = routes::service(&self.settings, &Arc::new(services), own_addresses, &cut);
         let graceful = GracefulShutdown::new();
+        let router = router.layer(Extension(Door::Tcp));
         let accepting = self.listeners.iter().map(|listener| accept(listener, &router, &graceful));
         tokio::select! {
             _ = futures_util::future::join_all(accepting) => {}

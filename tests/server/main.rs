@@ -19,8 +19,13 @@ mod doors;
 mod fake;
 mod input;
 mod lifecycle;
+#[cfg(unix)]
+mod manager;
+mod pages;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[cfg(unix)]
+mod reloads;
 mod secrets;
 mod sign_in;
 mod wire;

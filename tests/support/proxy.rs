@@ -68,6 +68,18 @@ impl Launch {
         self
     }
 
+    /// A variable of another program.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without the flag that asks for a free port, which would outrank what is set otherwise.
+    pub(crate) fn without_port(mut self) -> Self {
+        self.arguments = vec!["serve".to_owned()];
+        self
+    }
+
     /// A file in the home directory, its owner's alone.
     pub(crate) fn file(self, name: &str, content: &str) -> Self {
         let mut file = tempfile::NamedTempFile::new_in(self.home()).unwrap();
