@@ -24,6 +24,7 @@ const SETTINGS: &[&str] = &[
     "server::Settings",
     "server::ClientKey",
     "server::Doors",
+    "server::Listen",
     "protocol::chat::Options",
     "protocol::model::Route",
     "protocol::model::When",

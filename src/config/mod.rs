@@ -156,11 +156,11 @@ fn narrow(mut layer: Layer, flags: &Flags, faults: &mut Faults) -> Layer {
     }
     let mut listen = layer.clone().resolve().listen;
     if let Some(port) = flags.port {
-        listen = layer::Entry { value: listen::Listen { port, ..listen.value }, source: Source::Flag("--port") };
+        listen = layer::Entry { value: listen.value.with_port(port), source: Source::Flag("--port") };
     }
     match flags.host.as_deref().map(listen::ListenHost::parse) {
         Some(Ok(host)) => {
-            listen = layer::Entry { value: listen::Listen { host, ..listen.value }, source: Source::Flag("--host") };
+            listen = layer::Entry { value: listen.value.with_host(host), source: Source::Flag("--host") };
         }
         Some(Err(complaint)) => faults.add(Source::Flag("--host"), "listen", complaint),
         None => {}

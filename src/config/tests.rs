@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::layer::{KEYS, Layer};
 use super::source::variable;
 use super::{Config, Environment, Faults, Flags, Source, load};
+use crate::server;
 
 /// A directory with a config file, and the variables that lead to it.
 struct Home {
@@ -40,7 +41,8 @@ impl Home {
 }
 
 fn listens(config: &Config) -> Vec<String> {
-    config.server.listen.iter().map(ToString::to_string).collect()
+    let server::Listen::Tcp(addresses) = &config.server.listen else { panic!("no ports: {:?}", config.server) };
+    addresses.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -102,6 +104,15 @@ fn host_and_port_flags_replace_their_part() {
     assert_eq!(listens(&home.load(&port).unwrap()), ["127.0.0.2:0"]);
     let host = Flags { host: Some("localhost".to_owned()), ..Flags::default() };
     assert_eq!(listens(&home.load(&host).unwrap()), ["127.0.0.1:9", "[::1]:9"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_relative_socket_lies_beside_the_file() {
+    let home = Home::new("listen = 'unix:run/door'");
+    assert_eq!(home.config().server.listen, server::Listen::Unix(home.directory.path().join("run/door")));
+    let port = Flags { port: Some(7), ..Flags::default() };
+    assert_eq!(listens(&home.load(&port).unwrap()), ["127.0.0.1:7", "[::1]:7"]);
 }
 
 #[test]

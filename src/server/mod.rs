@@ -22,9 +22,10 @@ mod paths;
 mod probes;
 mod recall;
 mod routes;
+#[cfg(unix)]
+mod socket;
 mod stored;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,13 +38,17 @@ use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 
 pub use gate::{ClientKey, Doors};
-pub use listen::{BindError, Server};
+pub use listen::{BindError, Listen, Server};
 
 /// How clients are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Addresses to listen on; with port 0, all of them get the port that the first was given.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen.
+    pub listen: Listen,
+    /// How many connections may be open at a time (`limits.connections`).
+    pub connections: usize,
+    /// How long the headers of a request may take, and an idle connection is kept (`timing.header`).
+    pub header_timeout: Duration,
     /// Largest request body after decoding (`limits.body`).
     pub body_limit_bytes: u64,
     /// Silence after which a stream gets a sign of life (`timing.keepalive`); `None`: never.

@@ -12,6 +12,7 @@ mod cases;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod connections;
 mod demo;
 mod doors;
 #[path = "../support/upstream.rs"]
@@ -28,6 +29,8 @@ mod proxy;
 mod reloads;
 mod secrets;
 mod sign_in;
+#[cfg(unix)]
+mod sockets;
 mod wire;
 
 use std::time::Duration;

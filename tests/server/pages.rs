@@ -95,7 +95,7 @@ async fn quota_and_warnings_are_exposed_to_an_allowed_page() {
     let bench = Bench::with(|launch| launch.setting("allowed_origins", PAGE)).await;
     let events = crate::fake::Script::stream(&[("x-codex-primary-used-percent", "12")]);
     bench.upstream.on("/responses", crate::WHOLE.iter().fold(events, |script, event| script.event(event)).end());
-    let request = crate::with(streaming(), "temperature", serde_json::json!(1));
+    let request = crate::with(streaming(), "temperature", serde_json::json!(0.5));
     let answer = Ask::chat(&request).header("origin", PAGE).send(&bench.proxy).await;
     let exposed: Vec<_> = answer.header("access-control-expose-headers").split(", ").collect();
     for name in ["x-request-id", "x-proxy-warnings", "x-codex-primary-used-percent"] {
