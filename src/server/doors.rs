@@ -93,3 +93,69 @@ fn introduce(key: &ClientKey, parts: &mut Parts) {
     parts.extensions.insert(KeyName(key.name.clone()));
     account::of_key(key).map(|account| parts.extensions.insert(account));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn defect() -> Response {
+        let prompt = String::from("private words");
+        panic!("it was {prompt}")
+    }
+
+    async fn ask(router: &Router, path: &str) -> (StatusCode, serde_json::Value) {
+        let mut request = Request::get(path).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(RequestId("req_1".to_owned()));
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// What is logged, as text.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_spoils_its_own_request_alone() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _log = tracing::subscriber::set_default(subscriber);
+        let router = Router::new()
+            .route("/v1/chat/completions", get(defect))
+            .route("/v1/messages", get(defect))
+            .route("/health", get(async || "well"))
+            .layer(from_fn(contain));
+        let (status, body) = ask(&router, "/v1/chat/completions").await;
+        assert_eq!((status, &body["error"]["message"]), (StatusCode::INTERNAL_SERVER_ERROR, &"internal error".into()));
+        let (status, body) = ask(&router, "/v1/messages").await;
+        assert_eq!((status, &body["type"]), (StatusCode::INTERNAL_SERVER_ERROR, &"error".into()));
+        assert_eq!(body["error"]["type"], "api_error");
+        assert_eq!(ask(&router, "/health").await.0, StatusCode::OK);
+        let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("req_1") && log.contains("defect") && !log.contains("private"), "{log}");
+    }
+}

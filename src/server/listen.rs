@@ -189,11 +189,11 @@ impl Front<'_> {
         let router = self.router.clone().layer(Extension(door));
         let mut fails = false;
         loop {
-            // Whoever comes when all places are taken waits outside, at the system's expense.
-            let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
             match next().await {
                 Ok(stream) => {
                     fails = false;
+                    // Whoever comes when all places are taken waits, and those behind it with the system.
+                    let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
                     self.serve(stream, router.clone(), place);
                 }
                 Err(error) => {
