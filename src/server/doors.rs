@@ -70,7 +70,9 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
     match gate.admit(&parts) {
         Ok(Admission::Preflight) => cors::preflight(&parts),
         Ok(Admission::Request(key)) => {
-            key.into_iter().for_each(|key| introduce(key, &mut parts));
+            if let Some(key) = key {
+                introduce(key, &mut parts);
+            }
             next.run(Request::from_parts(parts, body)).await
         }
         // What it asks for is not there; a hint about its content type would lead nowhere.
