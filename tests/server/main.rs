@@ -20,6 +20,7 @@ mod doors;
 mod fake;
 mod input;
 mod lifecycle;
+mod lite;
 #[cfg(unix)]
 mod manager;
 mod pages;
