@@ -153,7 +153,7 @@ keys! {
     done_marker: bool = "responses.done_marker", "false", [];
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
-    connections: NonZeroU32 = "limits.connections", "512", [];
+    connections: NonZeroU32 = "limits.connections", "2048", [];
     commit_after: Duration = "timing.commit_after", "5s", [];
     keepalive: Duration = "timing.keepalive", "15s", [];
     drain: Duration = "timing.drain", "10s", [];
