@@ -81,7 +81,9 @@ pub enum ProxyError {
         origin: String,
     },
     /// As many requests as may be are being answered, and no place has become free in time.
-    #[error("{running} requests are being answered, as many as this proxy may take at a time (setting limits.concurrency)")]
+    #[error(
+        "{running} requests are being answered, as many as this proxy may take at a time (setting limits.concurrency)"
+    )]
     Busy {
         /// The limit in force.
         running: usize,

@@ -17,7 +17,7 @@ use crate::auth::given::{Given, GivenTokens};
 use crate::auth::store::{Stamp, Store};
 use crate::auth::tokens::Tokens;
 
-use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, TokenSource};
+use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, Refreshes, TokenSource};
 use crate::clock::Clock;
 use crate::clock::wake::Watch;
 
@@ -131,6 +131,10 @@ impl TokenSource for Accounts {
                 None => self.0.current().await?.check().await,
             }
         })
+    }
+
+    fn refreshes(&self) -> Refreshes {
+        self.0.authority.refreshes()
     }
 
     fn choose<'a>(&'a self, choice: &'a Choice) -> BoxFuture<'a, Result<Arc<dyn TokenSource>, AuthError>> {

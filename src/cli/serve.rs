@@ -85,6 +85,8 @@ async fn simulate(config: &mut Config, parts: &mut Parts) -> Result<Demo, Failur
     let endpoint = |url: String| Endpoint::parse(&url, Trust::KnownHosts).map_err(|error| Failure::other(&error));
     config.upstream.url = endpoint(demo.backend_url())?;
     config.upstream.catalogue_file = None;
+    // A word in a prompt spends the demo's quota, and the next prompt finds it full again.
+    config.upstream.quota_probe = Duration::ZERO;
     config.auth.authority = endpoint(demo.issuer_url())?;
     let login = demo.signed_in();
     let tokens = (login.id_token, login.access_token, login.refresh_token);

@@ -154,8 +154,13 @@ keys! {
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
     connections: NonZeroU32 = "limits.connections", "2048", [];
+    concurrency: NonZeroU32 = "limits.concurrency", "256", [];
+    queue: u32 = "limits.queue", "64", [];
     commit_after: Duration = "timing.commit_after", "5s", [];
     keepalive: Duration = "timing.keepalive", "15s", [];
+    reader_stall: Timeout = "timing.reader_stall", "5m", [];
+    queue_wait: Duration = "timing.queue_wait", "20s", [];
+    quota_probe: Duration = "timing.quota_probe", "5m", [];
     drain: Duration = "timing.drain", "10s", [];
     header_timeout: Timeout = "timing.header", "30s", [];
     log_level: Level = "log.level", "info", [];

@@ -11,14 +11,17 @@ mod catalogue;
 mod client;
 mod forms;
 mod headers;
+mod quota;
 mod routing;
 mod sign;
 mod stream;
+mod tally;
 pub mod version;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,12 +41,15 @@ use catalogue::{Label, Shelf};
 use client::Call;
 use forms::Forms;
 use headers::Caller;
+use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
 use stream::Limits;
+use tally::Counters;
 
 pub use forms::BodyForm;
 pub use headers::{passed_on, passed_to_codex};
 pub use stream::EventStream;
+pub use tally::Tally;
 
 /// How often the catalogue is asked for when nothing says that it has changed.
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
@@ -76,6 +82,8 @@ pub struct Settings {
     pub max_retries: u32,
     /// Waiting that retries may add to one request (`upstream.retry_budget`).
     pub retry_budget: Duration,
+    /// How long nobody asks the backend about a quota that is known to be spent (`timing.quota_probe`).
+    pub quota_probe: Duration,
     /// Silence after `response.created` that commits an answer (`timing.commit_after`).
     pub commit_after: Duration,
     /// Largest event (`limits.event`).
@@ -96,6 +104,8 @@ pub struct Upstream {
     /// Members that the backend has refused since the process began.
     refused: Mutex<Arc<Omissions>>,
     forms: Forms,
+    quotas: Quotas,
+    counters: Counters,
 }
 
 /// What a client request says about the call beside its body.
@@ -130,7 +140,9 @@ impl Upstream {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         let shelf = Shelf::new(settings.catalogue_file.clone());
         let forms = Forms::new(settings.body);
-        Self { settings, version, http, tokens, routing: Routing::default(), shelf, refused: Mutex::default(), forms }
+        let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
+        let (routing, refused) = (Routing::default(), Mutex::default());
+        Self { settings, version, http, tokens, routing, shelf, refused, forms, quotas, counters }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -140,6 +152,7 @@ impl Upstream {
     pub async fn open(&self, mut request: codex::Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
         let tokens = hints.tokens.as_ref().unwrap_or(&self.tokens);
         let mut bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
+        self.check_quota(&bearer, &request)?;
         let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
         let mut repairs = Vec::new();
         self.forms.choose(&mut request, &self.catalogue());
@@ -149,6 +162,7 @@ impl Upstream {
                 if attempts.may_replace_token() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
             let error = match self.attempt(&request, &omitted, hints, &bearer, on_refused).await {
                 Ok(mut answer) => {
+                    self.quotas.served(&bearer.account.id, &request.model, &answer.headers);
                     answer.warnings = left_out(&request, &omitted);
                     answer.warnings.append(&mut repairs);
                     if let Some(terms) = request.lite_terms() {
@@ -160,6 +174,7 @@ impl Upstream {
                 }
                 Err(error) => error,
             };
+            self.quotas.failed(&bearer.account.id, &request.model, &error);
             let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
             let cause = error.loggable();
             tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
@@ -173,7 +188,21 @@ impl Upstream {
                 Change::Lite if self.forms.try_lite(&mut request) => {}
                 Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
             }
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A spent quota is not asked for again, but for a look in a while.
+    fn check_quota(&self, bearer: &Bearer, request: &codex::Request<'_>) -> Result<(), ProxyError> {
+        let Some(error) = self.quotas.known(&bearer.account.id, &request.model) else { return Ok(()) };
+        self.counters.quota_answers.fetch_add(1, Ordering::Relaxed);
+        Err(error)
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.counters.read(self.http.connections_opened())
     }
 
     async fn attempt(
@@ -194,7 +223,7 @@ impl Upstream {
             body: request.encode(omitted),
             limit: self.settings.first_event_timeout,
         };
-        let sent = Instant::now();
+        let (ticket, sent) = (self.counters.begin(), Instant::now());
         let response = client::open_stream(&self.http, call).await?;
         let received = response.headers();
         self.shelf.notice(received);
@@ -207,7 +236,7 @@ impl Upstream {
             idle: self.settings.idle_timeout,
             event_bytes: self.settings.event_limit_bytes,
         };
-        let mut events = EventStream::new(response, limits, sent);
+        let mut events = EventStream::new(response, limits, sent, ticket);
         let committed = events.commit(self.settings.commit_after).await;
         committed.map_err(|error| identified(error, request_id.as_deref(), &headers))?;
         Ok(Answer { events, headers, request_id, warnings: Vec::new() })

@@ -17,6 +17,7 @@ use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::sign::Sign;
+use super::tally::Ticket;
 use crate::error::{Phase, ProxyError};
 use crate::net::causes;
 use crate::protocol::codex::failure;
@@ -35,6 +36,8 @@ pub struct EventStream {
     patience: Patience,
     /// What the names of the client's tools are wrapped into, where they are.
     wrapping: Option<Wrapping>,
+    /// Counts the answer as open.
+    _ticket: Ticket,
 }
 
 /// How long a stream may be silent, for its first event and for those after it.
@@ -56,7 +59,7 @@ struct Patience {
 
 impl EventStream {
     /// The events of a response to a request that was sent at `sent`.
-    pub(super) fn new(response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
+    pub(super) fn new(response: reqwest::Response, limits: Limits, sent: Instant, ticket: Ticket) -> Self {
         Self {
             held: VecDeque::new(),
             body: Some(Box::pin(response.bytes_stream())),
@@ -70,6 +73,7 @@ impl EventStream {
                 timer: Box::pin(sleep_until(sent + limits.first_event)),
             },
             wrapping: None,
+            _ticket: ticket,
         }
     }
 

@@ -105,6 +105,7 @@ fn settings(url: &str) -> Settings {
         idle_timeout: 5 * SECOND,
         max_retries: 2,
         retry_budget: 30 * SECOND,
+        quota_probe: 300 * SECOND,
         commit_after: 5 * SECOND,
         event_limit_bytes: 4096,
         catalogue_file: None,

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::{BASE64, from_event, from_response, unsupported_parameter, wants_lite};
+use super::{BASE64, from_event, from_response, limit_family, retold, shows_room, unsupported_parameter, wants_lite};
 use crate::error::{Fault, UpstreamFailure};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -279,7 +279,8 @@ fn the_window_that_is_used_up_is_named_and_the_body_cannot_outlast_it() {
     ]);
     let body = br#"{"error":{"type":"usage_limit_reached","plan_type":"plus","resets_at":1778500000,"resets_in_seconds":577304}}"#;
     let failure = from_response(429, &from, body);
-    let told = "ChatGPT usage limit reached for plan plus (5-hour window); resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
+    let told =
+        "ChatGPT usage limit reached for plan plus (5-hour window); resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
     assert_eq!(failure.message, told);
     assert_eq!(failure.retry_after, Some(Duration::from_secs(13_872)));
     let named = |minutes: u64| {
@@ -318,7 +319,10 @@ fn a_spent_quota_is_told_again_with_what_is_left_of_it() {
 fn windows_with_room_are_no_spent_quota() {
     assert!(!shows_room(&headers(&[])));
     assert!(shows_room(&headers(&[("x-codex-primary-used-percent", "12"), ("x-codex-secondary-used-percent", "3")])));
-    assert!(!shows_room(&headers(&[("x-codex-primary-used-percent", "12"), ("x-codex-secondary-used-percent", "100")])));
+    assert!(!shows_room(&headers(&[
+        ("x-codex-primary-used-percent", "12"),
+        ("x-codex-secondary-used-percent", "100")
+    ])));
     let extra = [("x-codex-active-limit", "codex_bengalfox"), ("x-codex-primary-used-percent", "12")];
     assert!(shows_room(&headers(&extra)));
     let spent = [extra[0], extra[1], ("x-codex-bengalfox-primary-used-percent", "100")];

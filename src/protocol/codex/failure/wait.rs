@@ -107,7 +107,8 @@ pub fn retold(failure: &UpstreamFailure, passed: Duration) -> UpstreamFailure {
     let fact = failure.message.split(RESETS).next().unwrap_or_default().trim_end_matches('.');
     let mut headers = failure.headers.clone();
     // A span from an earlier now.
-    let spans: Vec<_> = headers.keys().filter(|name| name.as_str().ends_with("-reset-after-seconds")).cloned().collect();
+    let spans: Vec<_> =
+        headers.keys().filter(|name| name.as_str().ends_with("-reset-after-seconds")).cloned().collect();
     spans.iter().for_each(|name| drop(headers.remove(name)));
     UpstreamFailure {
         message: format!("{fact}{}", Reset { at: failure.resets_at, after }.in_words()),
@@ -146,10 +147,8 @@ fn windows(headers: &HeaderMap) -> impl Iterator<Item = Window> {
     let number = |name: String| text_header(headers, &name).and_then(|text| text.parse::<u64>().ok());
     windows.filter_map(move |window| {
         let used = text_header(headers, &format!("{window}-used-percent"))?.parse::<f64>().ok()?;
-        let reset = Reset {
-            at: number(format!("{window}-reset-at")),
-            after: number(format!("{window}-reset-after-seconds")),
-        };
+        let reset =
+            Reset { at: number(format!("{window}-reset-at")), after: number(format!("{window}-reset-after-seconds")) };
         Some(Window { is_used_up: used >= 100.0, minutes: number(format!("{window}-window-minutes")), reset })
     })
 }
