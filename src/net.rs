@@ -17,7 +17,7 @@ use http::header::{DATE, HeaderMap};
 use url::{Host, Url};
 
 use crate::clock::Clock;
-use pool::{Clients, Count, Pool};
+use pool::{Clients, Count, Pool, Way};
 
 /// How connections to the outside are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,10 +182,10 @@ pub enum ClientError {
 pub enum SendError {
     /// No client could be made.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
     /// The connection, or the way to it.
     #[error(transparent)]
-    Transport(#[from] reqwest::Error),
+    Transport(reqwest::Error),
 }
 
 /// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
@@ -248,16 +248,17 @@ impl HttpClient {
         prepare: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, SendError> {
         let clients = self.clients();
-        let request = prepare(&self.client(&clients, endpoint).await?);
-        match pool::watched(request.send()).await {
-            (Err(error), false) if pool::is_broken(&error) => {
+        let client = self.client(&clients, endpoint).await.map_err(SendError::Client)?;
+        let sent = match pool::watched(prepare(&client).send()).await {
+            (Err(error), Way::Open) if pool::is_broken(&error) => {
                 tracing::debug!(cause = causes(&error), "a connection was stale; the request goes out on a new one");
                 self.pool.abandon(&clients);
-                let request = prepare(&self.client(&self.clients(), endpoint).await?);
-                Ok(request.send().await?)
+                let client = self.to(endpoint).await.map_err(SendError::Client)?;
+                prepare(&client).send().await
             }
-            (sent, _) => Ok(sent?),
-        }
+            (sent, _) => sent,
+        };
+        sent.map_err(SendError::Transport)
     }
 
     fn clients(&self) -> Arc<Clients> {

@@ -5,6 +5,7 @@
 //! whole pool is dropped; answers that are still being read keep their own connection to their end.
 //! Nothing is sent twice here: that is for the caller, who knows what may be.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,6 +50,15 @@ pub(super) struct Counted<S> {
     opened: Arc<AtomicU64>,
 }
 
+/// The connection that a request went over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Opened for it.
+    New,
+    /// One that was open already.
+    Open,
+}
+
 impl Pool {
     /// The clients of now: new ones after a sleep, whose connections are as good as gone.
     pub(super) fn clients(&self, clock: Option<&dyn Clock>) -> Arc<Clients> {
@@ -88,18 +98,25 @@ impl Pool {
     }
 }
 
-/// Sends a request and tells whether it opened a connection for it.
-pub(super) async fn watched<T>(sending: impl Future<Output = T>) -> (T, bool) {
+/// Sends a request and tells over which connection it went.
+pub(super) async fn watched<T>(sending: impl Future<Output = T>) -> (T, Way) {
     let sent = async {
         let outcome = sending.await;
-        (outcome, OPENED.with(|opened| opened.load(Ordering::Relaxed)))
+        let is_new = OPENED.with(|opened| opened.load(Ordering::Relaxed));
+        (outcome, if is_new { Way::New } else { Way::Open })
     };
     OPENED.scope(AtomicBool::new(false), sent).await
 }
 
-/// Whether a connection broke before anything of an answer had come.
+/// Whether a connection broke before anything of an answer had come. Where the other side refused
+/// just this stream, the connection is as good as before.
 pub(super) fn is_broken(error: &reqwest::Error) -> bool {
-    error.is_request() && !error.is_connect() && !error.is_timeout()
+    error.is_request() && !error.is_connect() && !error.is_timeout() && !is_refused_stream(error)
+}
+
+fn is_refused_stream(error: &(dyn Error + 'static)) -> bool {
+    let refused = error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset);
+    refused || error.source().is_some_and(is_refused_stream)
 }
 
 impl<S> Layer<S> for Count {

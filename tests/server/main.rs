@@ -20,6 +20,7 @@ mod doors;
 mod fake;
 mod input;
 mod lifecycle;
+mod limits;
 mod lite;
 #[cfg(unix)]
 mod manager;

@@ -3,11 +3,15 @@
 #![cfg(test)]
 
 mod attempts;
+#[path = "../support/clock.rs"]
+mod clock;
+mod connections;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "a bench of its own for each script: none is ever replaced")]
 mod fake;
 mod forms;
 mod places;
+mod quota;
 mod streams;
 
 use std::sync::Arc;
