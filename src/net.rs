@@ -6,6 +6,7 @@
 //! that the owner trusts by setting. Redirects are never followed.
 
 mod pool;
+mod sending;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,7 +18,8 @@ use http::header::{DATE, HeaderMap};
 use url::{Host, Url};
 
 use crate::clock::Clock;
-use pool::{Clients, Count, Pool, Way};
+use pool::{Clients, Count, Pool};
+pub use sending::SendError;
 
 /// How connections to the outside are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,17 +179,6 @@ pub enum ClientError {
     Tls(String),
 }
 
-/// Why a request got no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// No client could be made.
-    #[error(transparent)]
-    Client(ClientError),
-    /// The connection, or the way to it.
-    #[error(transparent)]
-    Transport(reqwest::Error),
-}
-
 /// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
 /// connection has room for a thousand stalled readers, so that they can't starve the others.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -235,30 +226,6 @@ impl HttpClient {
     /// When the CA file or the proxy setting is unusable.
     pub async fn to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
         self.client(&self.clients(), endpoint).await
-    }
-
-    /// Sends a request that may be sent twice: one that breaks on a connection which was open
-    /// already, before anything of an answer has come, is sent again at once on a new connection.
-    ///
-    /// # Errors
-    /// When no client can be had, or no answer came.
-    pub async fn send(
-        &self,
-        endpoint: &Endpoint,
-        prepare: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
-    ) -> Result<reqwest::Response, SendError> {
-        let clients = self.clients();
-        let client = self.client(&clients, endpoint).await.map_err(SendError::Client)?;
-        let sent = match pool::watched(prepare(&client).send()).await {
-            (Err(error), Way::Open) if pool::is_broken(&error) => {
-                tracing::debug!(cause = causes(&error), "a connection was stale; the request goes out on a new one");
-                self.pool.abandon(&clients);
-                let client = self.to(endpoint).await.map_err(SendError::Client)?;
-                prepare(&client).send().await
-            }
-            (sent, _) => sent,
-        };
-        sent.map_err(SendError::Transport)
     }
 
     fn clients(&self) -> Arc<Clients> {

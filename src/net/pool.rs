@@ -5,10 +5,9 @@
 //! whole pool is dropped; answers that are still being read keep their own connection to their end.
 //! Nothing is sent twice here: that is for the caller, who knows what may be.
 
-use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -16,13 +15,9 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use super::sending;
 use crate::clock::Clock;
 use crate::clock::wake::Watch;
-
-tokio::task_local! {
-    /// Whether the request that is being sent has opened a connection of its own.
-    static OPENED: AtomicBool;
-}
 
 /// The clients in use; a whole set is replaced at a time.
 #[derive(Debug, Default)]
@@ -48,15 +43,6 @@ pub(super) struct Count(Arc<AtomicU64>);
 pub(super) struct Counted<S> {
     connector: S,
     opened: Arc<AtomicU64>,
-}
-
-/// The connection that a request went over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Opened for it.
-    New,
-    /// One that was open already.
-    Open,
 }
 
 impl Pool {
@@ -98,27 +84,6 @@ impl Pool {
     }
 }
 
-/// Sends a request and tells over which connection it went.
-pub(super) async fn watched<T>(sending: impl Future<Output = T>) -> (T, Way) {
-    let sent = async {
-        let outcome = sending.await;
-        let is_new = OPENED.with(|opened| opened.load(Ordering::Relaxed));
-        (outcome, if is_new { Way::New } else { Way::Open })
-    };
-    OPENED.scope(AtomicBool::new(false), sent).await
-}
-
-/// Whether a connection broke before anything of an answer had come. Where the other side refused
-/// just this stream, the connection is as good as before.
-pub(super) fn is_broken(error: &reqwest::Error) -> bool {
-    error.is_request() && !error.is_connect() && !error.is_timeout() && !is_refused_stream(error)
-}
-
-fn is_refused_stream(error: &(dyn Error + 'static)) -> bool {
-    let refused = error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset);
-    refused || error.source().is_some_and(is_refused_stream)
-}
-
 impl<S> Layer<S> for Count {
     type Service = Counted<S>;
 
@@ -145,8 +110,7 @@ where
         Box::pin(async move {
             let connection = connecting.await?;
             opened.fetch_add(1, Ordering::Relaxed);
-            // A connection that loses the race against a pooled one is opened outside of any request.
-            let _ = OPENED.try_with(|opened| opened.store(true, Ordering::Relaxed));
+            sending::note_opened();
             Ok(connection)
         })
     }
