@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value};
 
+use super::agent::{self, Turn};
+
 /// What is asked.
 #[derive(Debug)]
 pub(super) struct Prompt<'b> {
@@ -30,6 +32,8 @@ pub(super) struct Prompt<'b> {
     pub(super) format: &'b Value,
     /// The object `reasoning`, or null.
     pub(super) reasoning: &'b Value,
+    /// What the script says that the person wrote, if one is being carried out.
+    pub(super) turn: Option<Turn<'b>>,
 }
 
 /// A tool that the client runs.
@@ -68,11 +72,13 @@ impl<'b> Prompt<'b> {
             parallel: body.get("parallel_tool_calls").is_none_or(|value| value != false),
             format: body.get("text").map_or(&Value::Null, |text| &text["format"]),
             reasoning: body.get("reasoning").unwrap_or(&Value::Null),
+            turn: None,
         };
         for tool in body.get("tools").and_then(Value::as_array).into_iter().flatten() {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));
+        prompt.turn = agent::turn(input, &prompt.tools);
         prompt
     }
 
@@ -125,7 +131,8 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-fn texts(content: &Value) -> Vec<&str> {
+/// The texts of a content or an output.
+pub(super) fn texts(content: &Value) -> Vec<&str> {
     match content {
         Value::String(text) => vec![text],
         Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
@@ -139,11 +146,13 @@ fn since_last_answer(input: &[Value]) -> &[Value] {
     input.get(from..).unwrap_or_default()
 }
 
-fn is_call(kind: &str) -> bool {
+/// Whether a type is that of a call.
+pub(super) fn is_call(kind: &str) -> bool {
     kind.ends_with("_call")
 }
 
-fn is_output(item: &Value) -> bool {
+/// Whether an item answers a call.
+pub(super) fn is_output(item: &Value) -> bool {
     item["type"].as_str().is_some_and(|kind| kind.ends_with("_call_output"))
 }
 
@@ -167,6 +176,7 @@ fn name_of<'b>(input: &'b [Value], output: &Value) -> &'b str {
     input.iter().find(is_its_call).and_then(|call| call["name"].as_str()).unwrap_or("tool")
 }
 
-fn output_text(item: &Value) -> String {
+/// All texts of an output.
+pub(super) fn output_text(item: &Value) -> String {
     texts(&item["output"]).join(" ")
 }
