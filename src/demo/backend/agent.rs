@@ -5,13 +5,14 @@
 //! all that follows up to the next such line. It is passed on as it was written, so that a script
 //! inside a payload is performed by whoever is told it. Each call is made when the one before has
 //! returned; then a text tells what they returned. Tools that are not on offer are told, too, and
-//! never called. Pure: how far a script has come is read from the conversation.
+//! never called. Asked for a summary, it writes down what is left, so that a conversation that was
+//! compacted goes on. Pure: how far a script has come is read from the conversation.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::answer::Payload;
-use super::prompt::{Offer, is_call, is_output, output_text, texts};
+use super::prompt::{Offer, Wish, is_call, is_output, output_text, texts};
 
 /// What a script wants of a turn.
 #[derive(Clone, Debug)]
@@ -20,6 +21,10 @@ pub(super) enum Turn<'b> {
     Call(Offer<'b>, Payload),
     /// Nothing is left to call: what has to be told.
     Report(Report<'b>),
+    /// The conversation is about to be forgotten: the lines that have yet to be carried out.
+    Rest(String),
+    /// All of it has been told: what a program says from then on, tool names included, asks for no call.
+    Over,
 }
 
 /// How a script went.
@@ -38,19 +43,22 @@ struct Step<'b> {
     payload: &'b str,
 }
 
-/// What the last script of a conversation wants now; `None` where there is none, or its end has been told.
-pub(super) fn turn<'b>(input: &'b [Value], tools: &[Offer<'b>]) -> Option<Turn<'b>> {
+/// What the last script of a conversation wants now; `None` where there is none.
+pub(super) fn turn<'b>(input: &'b [Value], tools: &[Offer<'b>], wish: Wish) -> Option<Turn<'b>> {
     let place = input.iter().rposition(|item| !steps(item).is_empty())?;
     let since = input.get(place + 1..).unwrap_or_default();
     if since.iter().any(|item| item["role"] == "assistant") {
-        return None;
+        return Some(Turn::Over);
     }
+    let script = steps(&input[place]);
     let mut made = since.iter().filter(|item| item["type"].as_str().is_some_and(is_call)).peekable();
     let mut report = Report::default();
-    for step in steps(&input[place]) {
+    for (index, step) in script.iter().enumerate() {
         let offer = tools.iter().find(|offer| step.names(offer.namespace, offer.name));
         if let Some(call) = made.next_if(|call| step.is(call)) {
             report.returned.extend(output_of(since, call));
+        } else if wish == Wish::Summary {
+            return Some(Turn::Rest(script[index..].iter().map(Step::line).collect()));
         } else if let Some(offer) = offer {
             return Some(Turn::Call(offer.clone(), step.pass_to(offer)));
         } else {
@@ -70,6 +78,10 @@ impl Step<'_> {
             Some((space, tool)) => tool == name && Some(space) == namespace,
             None => self.tool == name,
         }
+    }
+
+    fn line(&self) -> String {
+        format!("demo:call {} {}\n", self.tool, self.payload)
     }
 
     fn pass_to(&self, offer: &Offer<'_>) -> Payload {

@@ -82,7 +82,7 @@ fn summary(prompt: &Prompt<'_>) -> Option<String> {
 fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
     match &prompt.turn {
         Some(Turn::Call(tool, payload)) => return vec![call(tool, payload.clone())],
-        Some(Turn::Report(_)) => return Vec::new(),
+        Some(Turn::Report(_) | Turn::Rest(_) | Turn::Over) => return Vec::new(),
         None => {}
     }
     let hints = Hints::read(&prompt.said);
@@ -214,6 +214,7 @@ fn told(prompt: &Prompt<'_>) -> Vec<String> {
             let absent = report.absent.iter().map(|name| format!("The tool {} is not on offer.", quote(name)));
             report.returned.iter().map(returned).chain(absent).collect()
         }
+        Some(Turn::Rest(lines)) => vec![format!("<summary>\nWhat is left to do:\n{lines}</summary>")],
         _ if prompt.returned.is_empty() => vec![format!("You said: {}", quote(&prompt.said))],
         _ => prompt.returned.iter().map(returned).collect(),
     }

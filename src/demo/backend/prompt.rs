@@ -6,6 +6,10 @@
 use serde_json::{Map, Value};
 
 use super::agent::{self, Turn};
+use super::fault::OVERFLOW_WORD;
+
+/// Programs that compact a conversation ask for a summary between such tags.
+const SUMMARY_TAG: &str = "<summary>";
 
 /// What is asked.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Prompt<'b> {
     pub(super) reasoning: &'b Value,
     /// What the script says that the person wrote, if one is being carried out.
     pub(super) turn: Option<Turn<'b>>,
+    /// Whether the conversation has to be compacted, as a word in it wants.
+    pub(super) is_too_long: bool,
 }
 
 /// A tool that the client runs.
@@ -51,6 +57,14 @@ pub(super) enum Choice {
     Free,
     Never,
     Must,
+}
+
+/// What is wanted of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Answer,
+    /// A summary, to go on from: the conversation is about to be forgotten.
+    Summary,
 }
 
 impl<'b> Prompt<'b> {
@@ -73,12 +87,13 @@ impl<'b> Prompt<'b> {
             format: body.get("text").map_or(&Value::Null, |text| &text["format"]),
             reasoning: body.get("reasoning").unwrap_or(&Value::Null),
             turn: None,
+            is_too_long: is_too_long(input),
         };
         for tool in body.get("tools").and_then(Value::as_array).into_iter().flatten() {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));
-        prompt.turn = agent::turn(input, &prompt.tools);
+        prompt.turn = agent::turn(input, &prompt.tools, wish(input));
         prompt
     }
 
@@ -138,6 +153,24 @@ pub(super) fn texts(content: &Value) -> Vec<&str> {
         Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
         _ => Vec::new(),
     }
+}
+
+/// What the last thing said by a person asks for, as programs do that compact a conversation.
+fn wish(input: &[Value]) -> Wish {
+    let last = input.iter().rev().find(|item| item["role"] == "user");
+    let is_asked = |text: &str| text.contains(SUMMARY_TAG);
+    if last.is_some_and(|item| texts(&item["content"]).into_iter().any(is_asked)) {
+        Wish::Summary
+    } else {
+        Wish::Answer
+    }
+}
+
+fn is_too_long(input: &[Value]) -> bool {
+    let mut said = input.iter().filter(|item| item["role"] == "user").flat_map(|item| texts(&item["content"]));
+    said.any(|text| text.contains(OVERFLOW_WORD))
+        && input.iter().filter(|item| is_output(item)).count() > 1
+        && wish(input) == Wish::Answer
 }
 
 fn since_last_answer(input: &[Value]) -> &[Value] {

@@ -57,7 +57,7 @@ impl Responses {
     pub(super) fn answer(&self, body: &Value) -> Result<Response, Refusal> {
         let request = validate::check(body)?;
         let prompt = Prompt::read(request);
-        let fault = Fault::find(&prompt.said);
+        let fault = Fault::find(&prompt);
         if let Some(refusal) = fault.and_then(|fault| self.refused(fault)) {
             return Err(refusal);
         }
@@ -174,7 +174,7 @@ fn script(head: Head, request: &Map<String, Value>, prompt: &Prompt<'_>, fault: 
 fn early_failure(fault: Fault) -> Option<Value> {
     let (code, message) = match fault {
         Fault::Overloaded => ("server_is_overloaded", "Our servers are currently overloaded. Please try again later."),
-        Fault::Context => (
+        Fault::Context | Fault::Overflow => (
             "context_length_exceeded",
             "Your input exceeds the context window of this model. Please adjust your input and try again.",
         ),

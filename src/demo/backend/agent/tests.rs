@@ -1,6 +1,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::answer::{Output, Payload, answer};
+use super::super::fault::Fault;
 use super::super::prompt::Prompt;
 
 const SCRIPT: &str = "Please do this.\ndemo:call read {\"path\": \"a\"} and no more\n\
@@ -72,8 +73,8 @@ fn a_script_that_was_told_is_over() {
     let mut body = body("demo:call read {}");
     step(&mut body, "A");
     push(&mut body, json!({ "type": "message", "role": "assistant", "content": "told" }));
-    push(&mut body, json!({ "type": "message", "role": "user", "content": "Hello" }));
-    assert!(matches!(step(&mut body, ""), Output::Message { text, .. } if text.ends_with("You said: Hello")));
+    push(&mut body, json!({ "type": "message", "role": "user", "content": "The tool read is done" }));
+    assert!(matches!(step(&mut body, ""), Output::Message { text, .. } if text.ends_with("The tool read is done")));
     push(&mut body, json!({ "type": "message", "role": "user", "content": "demo:call read {\"n\": 2}" }));
     assert!(matches!(step(&mut body, ""), Output::Call { .. }));
 }
@@ -96,4 +97,30 @@ fn a_choice_and_a_format_win_over_a_script() {
     let schema = json!({ "type": "object", "properties": { "title": { "type": "string" } }, "required": ["title"] });
     titled.insert("text".to_owned(), json!({ "format": { "type": "json_schema", "name": "t", "schema": schema } }));
     assert!(matches!(step(&mut titled, ""), Output::Message { text, .. } if text.starts_with(r#"{"title""#)));
+}
+
+#[test]
+fn a_summary_holds_what_is_left_and_is_gone_on_from() {
+    let mut body = body("demo:call read {\"n\": 1}\ndemo:call read {\"n\": 2}\ndemo:call patch\n+line");
+    step(&mut body, "A");
+    let ask = json!({ "type": "message", "role": "user", "content": "Now an <analysis> and a <summary>, no calls." });
+    push(&mut body, ask);
+    let Output::Message { text, .. } = step(&mut body, "") else { panic!("a call where a summary was wanted") };
+    assert!(text.ends_with("demo:call read {\"n\": 2}\ndemo:call patch +line\n</summary>"), "{text}");
+    let inside = text.split_once("<summary>").and_then(|(_, rest)| rest.strip_suffix("</summary>")).unwrap();
+    let mut compacted = self::body(&format!("This goes on from:{inside}"));
+    assert_eq!(step(&mut compacted, "B"), call(None, "read", Payload::Arguments("{\"n\": 2}".to_owned())));
+    assert_eq!(step(&mut compacted, "C"), call(None, "patch", Payload::Input("+line".to_owned())));
+}
+
+#[test]
+fn a_conversation_that_shall_overflow_does_until_it_is_compacted() {
+    let mut body = body("With demo:overflow\ndemo:call read {}\ndemo:call read {}\ndemo:call read {}");
+    for outputs in 0..2 {
+        assert_eq!(Fault::find(&Prompt::read(&body)), None, "{outputs}");
+        step(&mut body, "A");
+    }
+    assert_eq!(Fault::find(&Prompt::read(&body)), Some(Fault::Overflow));
+    push(&mut body, json!({ "type": "message", "role": "user", "content": "Write a <summary>" }));
+    assert_eq!(Fault::find(&Prompt::read(&body)), None, "the way out is open");
 }
