@@ -5,9 +5,9 @@ use super::prompt::Prompt;
 /// Makes a long conversation too long, until it has been compacted: the summary doesn't hold the word.
 pub(super) const OVERFLOW_WORD: &str = "demo:overflow";
 
-/// What makes the simulated backend fail, and how: `(word, meaning)`. Where
-/// nothing else is said, the word has to stand in the last user message.
-pub const FAULT_WORDS: [(&str, &str); 12] = [
+/// What makes the simulated backend fail, and how: `(word, meaning)`. Where nothing else is
+/// said, the word has to stand in the last user message.
+pub const FAULT_WORDS: [(&str, &str); 13] = [
     ("demo:usage-limit", "status 429, usage_limit_reached, with the time of the reset"),
     ("demo:rate-limit", "status 429, rate_limit_exceeded, with retry-after"),
     ("demo:unavailable", "status 503, server_is_overloaded, with retry-after"),
@@ -23,9 +23,10 @@ pub const FAULT_WORDS: [(&str, &str); 12] = [
     ("demo:length", "response.incomplete with max_output_tokens in the middle of the answer"),
     ("demo:refuse", "the answer is a refusal"),
     ("demo:slow", "three words a second"),
+    ("demo:lite", "status 400 that asks for the lite form of the request, unless it has it"),
 ];
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault::UsageLimit,
     Fault::RateLimit,
     Fault::Unavailable,
@@ -38,6 +39,7 @@ const FAULTS: [Fault; 12] = [
     Fault::Length,
     Fault::Refuse,
     Fault::Slow,
+    Fault::Lite,
 ];
 
 /// A way to fail.
@@ -55,6 +57,7 @@ pub(super) enum Fault {
     Length,
     Refuse,
     Slow,
+    Lite,
 }
 
 impl Fault {

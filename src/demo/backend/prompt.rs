@@ -89,7 +89,8 @@ impl<'b> Prompt<'b> {
             turn: None,
             is_too_long: is_too_long(input),
         };
-        for tool in body.get("tools").and_then(Value::as_array).into_iter().flatten() {
+        let listed = input.iter().filter(|item| item["type"] == "additional_tools").map(|item| &item["tools"]);
+        for tool in body.get("tools").into_iter().chain(listed).filter_map(Value::as_array).flatten() {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));
