@@ -1,8 +1,11 @@
 """The Codex CLI, headless, against the demo. Usage: codex_cli.py BASE_URL"""
 
+import json
+import urllib.request
+
 from harness import NO_MODEL, run
 from tap import Tap
-from workshop import DEFAULT_URL, ROOT_URL, Workshop, between_taps, program, readme_block
+from workshop import BASE_URL, DEFAULT_URL, ROOT_URL, Workshop, between_taps, program, readme_block
 
 CODEX = program("codex cli", ".bin/codex")
 PATCH = "*** Begin Patch\n*** Update File: note.txt\n@@\n-old line\n+new line\n*** End Patch"
@@ -10,17 +13,22 @@ LOOK = 'demo:call exec_command {"cmd":"cat note.txt"}'
 # Models that take requests in the classic form, and in the lite form, where tools are called in a script.
 CLASSIC = ("gpt-5.5", f"Edit the note.\ndemo:call apply_patch {PATCH}\n{LOOK}")
 LITE = ("gpt-6.1-sol", f"Edit the note.\ndemo:call functions.exec text(await tools.apply_patch(`{PATCH}`))")
+# What it would tell others at its end, it waits for.
+QUIET = "[analytics]\nenabled = false\n"
 MEANT_FOR_THE_BACKEND = ("originator", "session-id", "thread-id")
 
 
-def edit(root, task, path="/v1", more=""):
+def edit(root, task, path="/v1", more="", models=None):
     """Lets it edit a file with the settings that the README gives."""
     model, prompt = task
     settings = readme_block("toml", "model_providers")
     assert f"{DEFAULT_URL}/v1" in settings
-    settings = settings.replace(f"{DEFAULT_URL}/v1", root + path) + more
+    settings = settings.replace(f"{DEFAULT_URL}/v1", root + path) + more + QUIET
     with Workshop() as shop:
         (shop.home / ".codex").mkdir()
+        if models:
+            shop.write("models.json", models)
+            settings = f"model_catalog_json = {json.dumps(str(shop.folder / 'models.json'))}\n{settings}"
         (shop.home / ".codex" / "config.toml").write_text(settings)
         command = [CODEX, "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
         said = shop.run([*command, "--model", model, prompt], {"CODEX_PROXY_KEY": "anything"})
@@ -42,6 +50,11 @@ def edits_a_file_in_the_lite_form():
 
 def finds_us_where_the_backend_would_be():
     edit(ROOT_URL, CLASSIC, path="/backend-api/codex")
+
+
+def understands_our_list_of_models():
+    with urllib.request.urlopen(f"{BASE_URL}/models?client_version=0.169.0", timeout=30) as answer:
+        edit(ROOT_URL, CLASSIC, models=answer.read().decode())
 
 
 def edits_a_file_over_a_websocket_or_at_once_over_http():
@@ -89,6 +102,7 @@ run(
         edits_a_file,
         edits_a_file_in_the_lite_form,
         finds_us_where_the_backend_would_be,
+        understands_our_list_of_models,
         edits_a_file_over_a_websocket_or_at_once_over_http,
         loses_nothing_of_a_classic_request,
         loses_nothing_of_a_lite_request,
