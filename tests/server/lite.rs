@@ -15,6 +15,9 @@ const ARGUMENTS: &str =
 const CALLED: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","id":"fc_1","call_id":"call_1","name":"look","namespace":"functions","arguments":"{}"}}"#;
 const OWN_CALLED: &str = r#"{"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","id":"fc_2","call_id":"call_2","namespace":"disk","name":"look","arguments":"{}"}}"#;
 
+/// An answer that calls a plain tool.
+const CALLING: [&str; 5] = [CREATED, CALL, ARGUMENTS, CALLED, COMPLETED];
+
 async fn set_to(body: &str) -> Bench {
     Bench::with(|launch: Launch| launch.setting("upstream.body", body)).await
 }
@@ -105,10 +108,11 @@ async fn lite_is_sent_to_all_models_but_those_that_are_known_as_classic() {
 #[tokio::test]
 async fn what_the_form_cannot_say_is_named() {
     let bench = set_to("lite").await;
-    bench.upstream.on("/responses", Script::events(&WHOLE));
+    bench.upstream.on("/responses", Script::events(&CALLING));
     let mut request = with_tools();
     request["tool_choice"] = json!({"type": "function", "name": "look"});
     let answer = respond(&bench, &request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("x-proxy-warnings"), "ignored:tools.web_search, clamped:tool_choice");
     let sent = bench.upstream.requests("/responses").remove(0).json();
     let names: Vec<_> = sent["input"][0]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
@@ -145,7 +149,7 @@ async fn the_wrapping_namespace_reaches_no_client() {
 #[tokio::test]
 async fn a_conversation_goes_on_by_id_in_the_lite_form() {
     let bench = set_to("lite").await;
-    bench.upstream.on("/responses", Script::events(&[CREATED, CALL, ARGUMENTS, CALLED, COMPLETED]));
+    bench.upstream.on("/responses", Script::events(&CALLING));
     let first = respond(&bench, &with_tools()).await.json();
     let mut request = with_tools();
     request["previous_response_id"] = first["id"].clone();
@@ -162,7 +166,7 @@ async fn a_conversation_goes_on_by_id_in_the_lite_form() {
 async fn a_lite_body_of_a_clients_own_is_not_wrapped_again() {
     for setting in ["auto", "lite", "classic"] {
         let bench = set_to(setting).await;
-        bench.upstream.on("/responses", Script::events(&[CREATED, CALL, ARGUMENTS, CALLED, COMPLETED]));
+        bench.upstream.on("/responses", Script::events(&CALLING));
         let tools = json!([{"type": "namespace", "name": "functions", "description": "", "tools": []}]);
         let input = json!([
             {"type": "additional_tools", "id": "at_1", "role": "developer", "tools": tools},

@@ -12,6 +12,7 @@
 //! | `tool_choice` | no tool: none on offer; some: only those on offer. Nothing can be forced |
 //! | `parallel_tool_calls` | `false` |
 //! | `detail` of a picture | not there |
+//! | `reasoning.context` | `all_turns` |
 //!
 //! The namespace is ours alone: [`Wrapping`] takes it out of what comes back. `marker` knows how such a
 //! body is announced.
@@ -38,6 +39,9 @@ pub use marker::{HEADER, is_marked, marked};
 use offer::Offer;
 pub use wrapping::Wrapping;
 
+/// How much reasoning is taken into account. The backend refuses the form with any other value.
+const ALL_TURNS: &str = "all_turns";
+
 /// What a request in the lite form comes to beside its body.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -57,6 +61,9 @@ impl Request<'_> {
         let Offer { wrapper, mut losses, .. } = Offer::of(self);
         if self.input.iter().any(item::loses_detail) {
             losses.push("ignored:detail".to_owned());
+        }
+        if text(&self.beyond.reasoning, "context").is_some_and(|context| context != ALL_TURNS) {
+            losses.push("clamped:reasoning.context".to_owned());
         }
         Some(Terms { wrapping: Wrapping::new(wrapper), losses })
     }
@@ -131,7 +138,7 @@ struct Prompt<'r> {
     content: [Part<'r>; 1],
 }
 
-/// The reasoning member. The backend refuses the form without this context.
+/// The reasoning member, with the one context that the form can have.
 struct AllTurns<'r>(&'r Reasoning<'r>, &'r Envelope<'r>);
 
 impl Serialize for AllTurns<'_> {
@@ -142,7 +149,7 @@ impl Serialize for AllTurns<'_> {
         for (name, value) in self.1.members().iter().filter(|(name, _)| name != "context") {
             map.serialize_entry(name, value)?;
         }
-        map.serialize_entry("context", "all_turns")?;
+        map.serialize_entry("context", ALL_TURNS)?;
         map.end()
     }
 }
