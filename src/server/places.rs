@@ -25,7 +25,7 @@ const COME_BACK: Duration = Duration::from_secs(5);
 /// The places, and the queue for them.
 #[derive(Debug)]
 pub(super) struct Places {
-    places: Arc<Semaphore>,
+    free: Arc<Semaphore>,
     limit: usize,
     queue: Semaphore,
     queue_limit: usize,
@@ -71,18 +71,18 @@ impl Body for Placed {
 impl Places {
     pub(super) fn new(limit: usize, queue_limit: usize, wait: Duration) -> Self {
         let (limit, queue_limit) = (limit.min(Semaphore::MAX_PERMITS), queue_limit.min(Semaphore::MAX_PERMITS));
-        let (places, queue) = (Arc::new(Semaphore::new(limit)), Semaphore::new(queue_limit));
-        Self { places, limit, queue, queue_limit, wait }
+        let (free, queue) = (Arc::new(Semaphore::new(limit)), Semaphore::new(queue_limit));
+        Self { free, limit, queue, queue_limit, wait }
     }
 
     /// A place, as soon as it is this caller's turn.
     pub(super) async fn enter(&self) -> Result<Place, ProxyError> {
         // A place that becomes free goes to who waits for it: none is free while anybody does.
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             return Ok(Place { _permit: permit });
         }
         let Ok(_queued) = self.queue.try_acquire() else { return Err(self.busy()) };
-        match timeout(self.wait, Arc::clone(&self.places).acquire_owned()).await {
+        match timeout(self.wait, Arc::clone(&self.free).acquire_owned()).await {
             Ok(permit) => Ok(Place { _permit: permit.expect("the semaphore is never closed") }),
             Err(_) => Err(self.busy()),
         }
@@ -95,7 +95,7 @@ impl Places {
 
     /// How many places are taken.
     pub(super) fn taken(&self) -> usize {
-        self.limit - self.places.available_permits()
+        self.limit - self.free.available_permits()
     }
 
     fn busy(&self) -> ProxyError {

@@ -109,7 +109,9 @@ pub fn retold(failure: &UpstreamFailure, passed: Duration) -> UpstreamFailure {
     // A span from an earlier now.
     let spans: Vec<_> =
         headers.keys().filter(|name| name.as_str().ends_with("-reset-after-seconds")).cloned().collect();
-    spans.iter().for_each(|name| drop(headers.remove(name)));
+    for name in spans {
+        headers.remove(name);
+    }
     UpstreamFailure {
         message: format!("{fact}{}", Reset { at: failure.resets_at, after }.in_words()),
         retry_after: left,
