@@ -64,6 +64,7 @@ pub(super) async fn run(
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
+        () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = stopped(&mut signals, &stop) => {}
     }

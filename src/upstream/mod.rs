@@ -14,6 +14,7 @@ mod routing;
 mod sign;
 mod stream;
 pub mod version;
+mod websocket;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use crate::error::{Fault, ProxyError};
 use crate::net::{Endpoint, HttpClient};
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
+use crate::protocol::codex::socket::Purpose;
 use crate::protocol::model::Catalogue;
 use attempts::{Attempts, Change};
 use catalogue::{Label, Shelf};
@@ -38,9 +40,11 @@ use client::Call;
 use headers::Caller;
 use routing::{OnRefusedToken, Routing};
 use stream::Limits;
+use websocket::{Opened, Posting, Sockets, Trouble};
 
 pub use headers::{passed_on, passed_to_codex};
 pub use stream::EventStream;
+pub use websocket::Transport;
 
 /// How often the catalogue is asked for when nothing says that it has changed.
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
@@ -56,6 +60,8 @@ const SIGN_IN_INTERVAL: Duration = Duration::from_secs(3);
 pub struct Settings {
     /// Base of the model endpoints (`upstream.url`).
     pub url: Endpoint,
+    /// How answers come (`upstream.transport`).
+    pub transport: Transport,
     /// Value of the `version` header and of `client_version` (`upstream.client_version`); `None`: the
     /// newest known. For `auto`, ask [`version::installed`] first.
     pub client_version: Option<String>,
@@ -88,6 +94,7 @@ pub struct Upstream {
     tokens: Arc<dyn TokenSource>,
     routing: Routing,
     shelf: Shelf,
+    sockets: Sockets,
     /// Members that the backend has refused since the process began.
     refused: Mutex<Arc<Omissions>>,
 }
@@ -123,7 +130,9 @@ impl Upstream {
     pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         let shelf = Shelf::new(settings.catalogue_file.clone());
-        Self { settings, version, http, tokens, routing: Routing::default(), shelf, refused: Mutex::default() }
+        let sockets = Sockets::new(settings.transport);
+        let (routing, refused) = (Routing::default(), Mutex::default());
+        Self { settings, version, http, tokens, routing, shelf, sockets, refused }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -172,31 +181,51 @@ impl Upstream {
     ) -> Result<Answer, ProxyError> {
         let caller = self.caller(bearer);
         let route = self.routing.find(&self.http, &caller, on_refused).await?;
-        let call = Call {
-            method: Method::POST,
-            endpoint: &route.endpoint,
-            path: "/responses",
-            headers: caller.responses(request, omitted, hints, route.region)?,
-            body: request.encode(omitted),
-            limit: self.settings.first_event_timeout,
-        };
+        let (headers, body) = (caller.responses(request, omitted, hints, route.region)?, request.encode(omitted));
+        if self.sockets.are_wanted() {
+            let posting =
+                Posting { endpoint: &route.endpoint, headers: &headers, body: &body, purpose: Purpose::Answer };
+            let opened = self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await;
+            match opened {
+                Ok(Opened { events, headers }) => return Ok(self.answer(events, &headers, hints)),
+                Err(Trouble::Failed(error, headers)) => return Err(self.identified(error, &headers, hints)),
+                Err(Trouble::Avoided) => {}
+            }
+        }
+        let limit = self.settings.first_event_timeout;
+        let call = Call { method: Method::POST, endpoint: &route.endpoint, path: "/responses", headers, body, limit };
         let sent = Instant::now();
         let response = client::open_stream(&self.http, call).await?;
-        let received = response.headers();
-        self.shelf.notice(received);
-        let request_id =
-            headers::text(received, "x-oai-request-id").or_else(|| headers::text(received, "x-request-id"));
-        let headers = if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) };
-        let request_id = request_id.map(str::to_owned);
-        let limits = Limits {
+        let received = response.headers().clone();
+        let mut events = EventStream::new(response, self.limits(), sent);
+        let committed = events.commit(self.settings.commit_after).await;
+        committed.map_err(|error| self.identified(error, &received, hints))?;
+        Ok(self.answer(events, &received, hints))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
             first_event: self.settings.first_event_timeout,
             idle: self.settings.idle_timeout,
             event_bytes: self.settings.event_limit_bytes,
-        };
-        let mut events = EventStream::new(response, limits, sent);
-        let committed = events.commit(self.settings.commit_after).await;
-        committed.map_err(|error| identified(error, request_id.as_deref(), &headers))?;
-        Ok(Answer { events, headers, request_id, warnings: Vec::new() })
+        }
+    }
+
+    /// An answer that is committed to, with what the backend has said in headers.
+    fn answer(&self, events: EventStream, received: &HeaderMap, hints: &Hints) -> Answer {
+        self.shelf.notice(received);
+        Answer { events, headers: shown(received, hints), request_id: request_id(received), warnings: Vec::new() }
+    }
+
+    /// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
+    /// the headers that the answer would have passed on.
+    fn identified(&self, mut error: ProxyError, received: &HeaderMap, hints: &Hints) -> ProxyError {
+        self.shelf.notice(received);
+        if let ProxyError::Upstream(failure) = &mut error {
+            failure.request_id = failure.request_id.take().or_else(|| request_id(received));
+            failure.headers.extend(shown(received, hints));
+        }
+        error
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
@@ -274,6 +303,11 @@ impl Upstream {
         }
     }
 
+    /// Keeps open connections of use, or closes them; runs until dropped.
+    pub async fn keep_connections(&self) {
+        self.sockets.keep().await;
+    }
+
     /// Asks for the route before a request has to wait for it; one that fails is asked for again then.
     async fn find_route(&self) {
         if let Ok(bearer) = self.tokens.bearer().await {
@@ -307,14 +341,14 @@ impl Upstream {
     }
 }
 
-/// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
-/// the headers that the answer would have passed on.
-fn identified(mut error: ProxyError, request_id: Option<&str>, headers: &HeaderMap) -> ProxyError {
-    if let ProxyError::Upstream(failure) = &mut error {
-        failure.request_id = failure.request_id.take().or_else(|| request_id.map(str::to_owned));
-        failure.headers.clone_from(headers);
-    }
-    error
+/// The headers of an answer that the client may see.
+fn shown(received: &HeaderMap, hints: &Hints) -> HeaderMap {
+    if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) }
+}
+
+fn request_id(received: &HeaderMap) -> Option<String> {
+    let id = headers::text(received, "x-oai-request-id").or_else(|| headers::text(received, "x-request-id"));
+    id.map(str::to_owned)
 }
 
 /// A warning for each member that this request would have had.

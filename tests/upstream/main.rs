@@ -18,7 +18,7 @@ use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
 use codex_proxy::protocol::codex::request::{Beyond, Item, Part, Reasoning, Request, Role, ToolChoice};
 use codex_proxy::secret::Secret;
-use codex_proxy::upstream::{Answer, Hints, Settings, Upstream};
+use codex_proxy::upstream::{Answer, Hints, Settings, Transport, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -96,6 +96,7 @@ impl Bench {
 fn settings(url: &str) -> Settings {
     Settings {
         url: Endpoint::parse(url, Trust::KnownHosts).unwrap(),
+        transport: Transport::Sse,
         client_version: None,
         originator: "codex_proxy".to_owned(),
         user_agent: "codex-proxy/0 (test)".to_owned(),
