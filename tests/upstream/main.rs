@@ -8,6 +8,8 @@ mod attempts;
 mod fake;
 mod places;
 mod streams;
+#[path = "../support/transport.rs"]
+mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,7 +98,7 @@ impl Bench {
 fn settings(url: &str) -> Settings {
     Settings {
         url: Endpoint::parse(url, Trust::KnownHosts).unwrap(),
-        transport: Transport::Sse,
+        transport: if transport::chosen().is_some() { Transport::WebSocket } else { Transport::Sse },
         client_version: None,
         originator: "codex_proxy".to_owned(),
         user_agent: "codex-proxy/0 (test)".to_owned(),
@@ -140,6 +142,11 @@ async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
             Some(Err(error)) => return (texts, Some(error)),
         }
     }
+}
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    transport::repeat_over_websocket(&[]);
 }
 
 fn fault(result: Result<Answer, ProxyError>) -> Fault {
