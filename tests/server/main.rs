@@ -23,6 +23,8 @@ mod lifecycle;
 mod proxy;
 mod secrets;
 mod sign_in;
+#[path = "../support/transport.rs"]
+mod transport;
 mod wire;
 
 use std::time::Duration;
@@ -87,7 +89,15 @@ fn signed_in(upstream: &FakeUpstream) -> Launch {
 
 /// A daemon for this backend, with nobody signed in and no issuer.
 fn signed_out(upstream: &FakeUpstream) -> Launch {
-    Launch::new().setting("upstream.url", &upstream.url()).setting("auth.url", "http://127.0.0.1:9")
+    over_chosen(Launch::new().setting("upstream.url", &upstream.url()).setting("auth.url", "http://127.0.0.1:9"))
+}
+
+/// With the transport that these tests are run for.
+fn over_chosen(launch: Launch) -> Launch {
+    match transport::chosen() {
+        Some(transport) => launch.setting("upstream.transport", &transport),
+        None => launch,
+    }
 }
 
 /// The text of a store with this account in use.
@@ -96,6 +106,11 @@ fn store(credential: &Credential) -> String {
     document.put(credential);
     document.set_active(&credential.account_id);
     document.to_text()
+}
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    transport::repeat_over_websocket(&[]);
 }
 
 /// A chat request for a document.

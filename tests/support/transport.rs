@@ -17,6 +17,6 @@ pub(crate) fn repeat_over_websocket(but: &[&str]) {
     }
     let skipped = but.iter().flat_map(|name| ["--skip", name]);
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(skipped).env(VARIABLE, "websocket").output().unwrap();
+    let output = command.args(skipped).env(VARIABLE, "websocket").env("RUST_BACKTRACE", "0").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
