@@ -3,13 +3,16 @@
 #![cfg(test)]
 
 mod attempts;
+#[path = "../replies/cases.rs"]
+#[expect(dead_code, reason = "only the events count here")]
+mod cases;
 #[path = "../support/upstream.rs"]
-#[expect(dead_code, reason = "a bench of its own for each script: none is ever replaced")]
 mod fake;
 mod places;
 mod streams;
 #[path = "../support/transport.rs"]
 mod transport;
+mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -146,7 +149,7 @@ async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
 
 #[test]
 fn what_holds_for_one_transport_holds_for_the_other() {
-    let of_http = ["http2_", "an_answer_brings_its_events", "the_headers_that_leave"];
+    let of_http = ["http2_", "an_answer_brings_its_events", "the_headers_that_leave", "websocket::"];
     transport::repeat_over_websocket(&of_http);
 }
 
