@@ -6,7 +6,7 @@ use crate::{chat, streaming};
 
 #[tokio::test]
 async fn every_answer_of_the_demo_says_so() {
-    let proxy = crate::over_chosen(Launch::demo()).start();
+    let proxy = Launch::demo().start();
     for ask in [
         Ask::chat(&chat()),
         Ask::chat(&streaming()),
@@ -29,7 +29,7 @@ async fn every_answer_of_the_demo_says_so() {
 
 #[tokio::test]
 async fn the_demo_leaves_the_credential_file_alone() {
-    let launch = crate::over_chosen(Launch::demo()).file("credentials.json", "not ours");
+    let launch = Launch::demo().file("credentials.json", "not ours");
     let mut proxy = launch.start();
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
     let mut found = names(launch.home());

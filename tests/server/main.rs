@@ -23,8 +23,7 @@ mod lifecycle;
 mod proxy;
 mod secrets;
 mod sign_in;
-#[path = "../support/transport.rs"]
-mod transport;
+mod socket;
 mod wire;
 
 use std::time::Duration;
@@ -89,15 +88,7 @@ fn signed_in(upstream: &FakeUpstream) -> Launch {
 
 /// A daemon for this backend, with nobody signed in and no issuer.
 fn signed_out(upstream: &FakeUpstream) -> Launch {
-    over_chosen(Launch::new().setting("upstream.url", &upstream.url()).setting("auth.url", "http://127.0.0.1:9"))
-}
-
-/// With the transport that these tests are run for.
-fn over_chosen(launch: Launch) -> Launch {
-    match transport::chosen() {
-        Some(transport) => launch.setting("upstream.transport", &transport),
-        None => launch,
-    }
+    Launch::new().setting("upstream.url", &upstream.url()).setting("auth.url", "http://127.0.0.1:9")
 }
 
 /// The text of a store with this account in use.
@@ -110,7 +101,7 @@ fn store(credential: &Credential) -> String {
 
 #[test]
 fn what_holds_for_one_transport_holds_for_the_other() {
-    transport::repeat_over_websocket(&[]);
+    proxy::transport::repeat_over_websocket(&["socket::"]);
 }
 
 /// A chat request for a document.
