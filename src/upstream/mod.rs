@@ -188,7 +188,7 @@ impl Upstream {
             let opened = self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await;
             match opened {
                 Ok(Opened { events, headers }) => return Ok(self.answer(events, &headers, hints)),
-                Err(Trouble::Failed(error, headers)) => return Err(self.identified(error, &headers, hints)),
+                Err(Trouble::Failed(failure)) => return Err(self.identified(failure.error, &failure.headers, hints)),
                 Err(Trouble::Avoided) => {}
             }
         }

@@ -10,7 +10,7 @@ pub(crate) fn chosen() -> Option<String> {
     std::env::var(VARIABLE).ok()
 }
 
-/// Runs all tests of this program over WebSockets, without those whose names begin so.
+/// Runs all tests of this program over the WebSocket transport, without those whose names begin so.
 pub(crate) fn repeat_over_websocket(but: &[&str]) {
     if chosen().is_some() {
         return;

@@ -1,4 +1,4 @@
-//! A backend that does as it is told, on loopback: HTTP/1.1 (WebSockets too), or HTTP/2 over TLS.
+//! A backend that does as it is told, on loopback: HTTP/1.1 (and WebSocket), or HTTP/2 over TLS.
 //!
 //! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
 //! last is played again and again. Moments are fixed by [`Gate`]s, never by sleeping. It remembers
@@ -79,7 +79,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Seen {
     requests: Vec<Recorded>,
-    /// Handshakes of WebSockets that were accepted.
+    /// Each handshake of a WebSocket that was accepted.
     handshakes: Vec<Recorded>,
     hang_ups: usize,
 }
@@ -241,7 +241,7 @@ impl FakeUpstream {
         seen.requests.iter().filter(|request| path_of(&request.target).ends_with(path_end)).cloned().collect()
     }
 
-    /// The handshakes of WebSockets so far.
+    /// Each handshake of a WebSocket so far.
     pub(crate) fn handshakes(&self) -> Vec<Recorded> {
         self.shared.seen.borrow().handshakes.clone()
     }

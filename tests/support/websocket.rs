@@ -189,7 +189,7 @@ impl Remembered {
             self.items.push(serde_json::value::to_raw_value(&event["item"]).unwrap());
         }
         if kind == "response.completed" {
-            self.response_id = event["response"]["id"].as_str().unwrap_or_default().to_owned();
+            event["response"]["id"].as_str().unwrap_or_default().clone_into(&mut self.response_id);
         }
         matches!(kind, "response.completed" | "response.done" | "response.incomplete" | "response.failed" | "error")
     }

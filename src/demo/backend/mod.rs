@@ -38,7 +38,7 @@ use socket::converse;
 /// More than any proxy lets through, so that the limit that is met is the proxy's.
 const BODY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
-/// The paths of the backend; `cut` ends the connections that have become WebSockets.
+/// The paths of the backend; `cut` ends each WebSocket.
 pub(super) fn router(sessions: Arc<Sessions>, cut: CancellationToken) -> Router {
     let accounts = Router::new()
         .route("/backend-api/wham/accounts/check", get(accounts))

@@ -78,7 +78,20 @@ pub(super) enum Trouble {
     /// The request can go another way.
     Avoided,
     /// The attempt has failed, with what a response's head would have said.
-    Failed(ProxyError, HeaderMap),
+    Failed(Box<Failure>),
+}
+
+/// An attempt that came to nothing.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: ProxyError,
+    pub(super) headers: HeaderMap,
+}
+
+impl Trouble {
+    fn failed(error: ProxyError, headers: HeaderMap) -> Self {
+        Self::Failed(Box::new(Failure { error, headers }))
+    }
 }
 
 impl Sockets {
@@ -106,13 +119,17 @@ impl Sockets {
         limits: Limits,
         commit_after: Duration,
     ) -> Result<Opened, Trouble> {
-        let outgoing = Outgoing::read(posting.body).ok_or(Trouble::Failed(ProxyError::Internal, HeaderMap::new()))?;
+        let outgoing =
+            Outgoing::read(posting.body).ok_or_else(|| Trouble::failed(ProxyError::Internal, HeaderMap::new()))?;
         let greeting = Greeting::of(posting.endpoint, posting.headers);
         if let Some(socket) = self.pool.take(greeting.key(), &outgoing) {
             let exchange = Exchange::new(socket, &self.pool);
             match self.ask(exchange, posting, &outgoing, &greeting, limits, commit_after).await {
-                Err(Trouble::Failed(error, _)) if is_stale(&error) => {
-                    tracing::debug!(cause = error.loggable(), "a waiting connection was of no use; another is made");
+                Err(Trouble::Failed(failure)) if is_stale(&failure.error) => {
+                    tracing::debug!(
+                        cause = failure.error.loggable(),
+                        "a waiting connection was of no use; another is made"
+                    );
                 }
                 done => return done,
             }
@@ -123,7 +140,9 @@ impl Sockets {
         };
         let exchange = Exchange::new(socket, &self.pool);
         let asked = self.ask(exchange, posting, &outgoing, &greeting, limits, commit_after).await;
-        if let Err(Trouble::Failed(ProxyError::Truncated { .. }, _)) = &asked {
+        if let Err(Trouble::Failed(failure)) = &asked
+            && matches!(failure.error, ProxyError::Truncated { .. })
+        {
             // What lies between lets a WebSocket begin and then cuts it; the next attempt goes around.
             self.avoid(FAILED_HOLDS);
         }
@@ -141,9 +160,8 @@ impl Sockets {
     ) -> Result<Opened, Trouble> {
         let sent = Instant::now();
         let head = exchange.take_head();
-        let failed = |error, head| Err(Trouble::Failed(error, head));
         if let Err(error) = exchange.send(outgoing, posting.purpose, greeting.metadata(), limits.first_event).await {
-            return failed(error, head);
+            return Err(Trouble::failed(error, head));
         }
         let mut events = EventStream::over_socket(exchange, limits, sent);
         let committed = events.commit(commit_after).await;
@@ -151,7 +169,7 @@ impl Sockets {
         headers.extend(events.told().clone());
         match committed {
             Ok(()) => Ok(Opened { events, headers }),
-            Err(error) => failed(error, headers),
+            Err(error) => Err(Trouble::failed(error, headers)),
         }
     }
 
@@ -175,7 +193,7 @@ impl Sockets {
                 return Trouble::Avoided;
             }
         }
-        Trouble::Failed(error, HeaderMap::new())
+        Trouble::failed(error, HeaderMap::new())
     }
 
     fn avoid(&self, holds: Duration) {

@@ -54,7 +54,7 @@ fn an_answer_is_known_again_in_any_dialect_s_words() {
 #[test]
 fn another_conversation_is_sent_whole() {
     let said = json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "yes"}]});
-    let thread = thread(&json!([user("hi"), user("there")]), &[said.clone()]);
+    let thread = thread(&json!([user("hi"), user("there")]), std::slice::from_ref(&said));
     let longer = |items: &[Value]| known(&thread, &json!(items));
     assert_eq!(longer(&[user("hi"), user("there"), said.clone(), user("more")]), Some(3));
     assert_eq!(longer(&[user("hi"), user("there"), said.clone()]), None, "nothing new");
@@ -81,7 +81,7 @@ fn other_members_have_to_be_the_same_but_for_the_metadata() {
 #[test]
 fn reasoning_may_be_missing_until_it_was_given_back() {
     let thought = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e"});
-    let first = thread(&json!([user("hi")]), &[thought.clone()]);
+    let first = thread(&json!([user("hi")]), std::slice::from_ref(&thought));
     let next = |thread: &Thread, input: Value| {
         let body = body(&input);
         let outgoing = Outgoing::read(body.as_bytes()).unwrap();
