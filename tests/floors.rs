@@ -21,6 +21,7 @@ const SETTINGS: &[&str] = &[
     "auth::Settings",
     "upstream::Settings",
     "upstream::Transport",
+    "upstream::BodyForm",
     "history::Settings",
     "server::Settings",
     "server::ClientKey",

@@ -12,7 +12,7 @@ use super::list::quoted;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::Transport;
+use crate::upstream::{BodyForm, Transport};
 
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
@@ -140,6 +140,12 @@ impl Choice for Transport {
     const EXPECTED: &'static str = "one of sse, websocket, auto";
     const NAMES: &'static [(&'static str, Self)] =
         &[("sse", Self::Sse), ("websocket", Self::WebSocket), ("auto", Self::Auto)];
+}
+
+impl Choice for BodyForm {
+    const EXPECTED: &'static str = "one of classic, lite, auto";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("classic", Self::Classic), ("lite", Self::Lite), ("auto", Self::Auto)];
 }
 
 impl Choice for ReasoningField {

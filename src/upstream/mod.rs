@@ -6,9 +6,11 @@
 //! error with a status; after it, it is an event of the stream. Dropping an [`EventStream`], or the
 //! future that opens one, drops the connection or HTTP/2 stream behind it.
 
+mod attempt;
 mod attempts;
 mod catalogue;
 mod client;
+mod forms;
 mod headers;
 mod routing;
 mod sign;
@@ -25,23 +27,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError};
 use crate::net::{Endpoint, HttpClient};
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
-use crate::protocol::codex::socket::Purpose;
 use crate::protocol::model::Catalogue;
 use attempts::{Attempts, Change};
 use catalogue::{Label, Shelf};
 use client::Call;
+use forms::Forms;
 use headers::Caller;
 use routing::{OnRefusedToken, Routing};
-use stream::Limits;
-use websocket::{Opened, Posting, Sockets, Trouble};
+use websocket::Sockets;
 
+pub use forms::BodyForm;
 pub use headers::{passed_on, passed_to_codex};
 pub use stream::EventStream;
 pub use websocket::Transport;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub originator: String,
     /// Header `user-agent`, suffix included.
     pub user_agent: String,
+    /// Which form bodies have (`upstream.body`).
+    pub body: BodyForm,
     /// Limit for the first event of an attempt (`upstream.first_event_timeout`).
     pub first_event_timeout: Duration,
     /// Limit between two events (`upstream.idle_timeout`).
@@ -97,6 +101,7 @@ pub struct Upstream {
     sockets: Sockets,
     /// Members that the backend has refused since the process began.
     refused: Mutex<Arc<Omissions>>,
+    forms: Forms,
 }
 
 /// What a client request says about the call beside its body.
@@ -130,9 +135,9 @@ impl Upstream {
     pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         let shelf = Shelf::new(settings.catalogue_file.clone());
-        let sockets = Sockets::new(settings.transport);
+        let (sockets, forms) = (Sockets::new(settings.transport), Forms::new(settings.body));
         let (routing, refused) = (Routing::default(), Mutex::default());
-        Self { settings, version, http, tokens, routing, shelf, sockets, refused }
+        Self { settings, version, http, tokens, routing, shelf, sockets, refused, forms }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -144,6 +149,7 @@ impl Upstream {
         let mut bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
         let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
         let mut repairs = Vec::new();
+        self.forms.choose(&mut request, &self.catalogue());
         loop {
             let omitted = self.refused();
             let on_refused =
@@ -152,6 +158,11 @@ impl Upstream {
                 Ok(mut answer) => {
                     answer.warnings = left_out(&request, &omitted);
                     answer.warnings.append(&mut repairs);
+                    if let Some(terms) = request.lite_terms() {
+                        self.forms.served(&request.model);
+                        answer.warnings.extend(terms.losses);
+                        answer.events.unwrap_names(terms.wrapping);
+                    }
                     return Ok(answer);
                 }
                 Err(error) => error,
@@ -166,66 +177,10 @@ impl Upstream {
                 Change::DropReasoning if request.drop_reasoning() => {
                     repairs.push("repaired:dropped_reasoning".to_owned());
                 }
-                Change::Omit(_) | Change::DropReasoning => return Err(error),
+                Change::Lite if self.forms.try_lite(&mut request) => {}
+                Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
             }
         }
-    }
-
-    async fn attempt(
-        &self,
-        request: &codex::Request<'_>,
-        omitted: &Omissions,
-        hints: &Hints,
-        bearer: &Bearer,
-        on_refused: OnRefusedToken,
-    ) -> Result<Answer, ProxyError> {
-        let caller = self.caller(bearer);
-        let route = self.routing.find(&self.http, &caller, on_refused).await?;
-        let (headers, body) = (caller.responses(request, omitted, hints, route.region)?, request.encode(omitted));
-        if self.sockets.are_wanted() {
-            let posting =
-                Posting { endpoint: &route.endpoint, headers: &headers, body: &body, purpose: Purpose::Answer };
-            let opened = self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await;
-            match opened {
-                Ok(Opened { events, headers }) => return Ok(self.answer(events, &headers, hints)),
-                Err(Trouble::Failed(failure)) => return Err(self.identified(failure.error, &failure.headers, hints)),
-                Err(Trouble::Avoided) => {}
-            }
-        }
-        let limit = self.settings.first_event_timeout;
-        let call = Call { method: Method::POST, endpoint: &route.endpoint, path: "/responses", headers, body, limit };
-        let sent = Instant::now();
-        let response = client::open_stream(&self.http, call).await?;
-        let received = response.headers().clone();
-        let mut events = EventStream::new(response, self.limits(), sent);
-        let committed = events.commit(self.settings.commit_after).await;
-        committed.map_err(|error| self.identified(error, &received, hints))?;
-        Ok(self.answer(events, &received, hints))
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            first_event: self.settings.first_event_timeout,
-            idle: self.settings.idle_timeout,
-            event_bytes: self.settings.event_limit_bytes,
-        }
-    }
-
-    /// An answer that is committed to, with what the backend has said in headers.
-    fn answer(&self, events: EventStream, received: &HeaderMap, hints: &Hints) -> Answer {
-        self.shelf.notice(received);
-        Answer { events, headers: shown(received, hints), request_id: request_id(received), warnings: Vec::new() }
-    }
-
-    /// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
-    /// the headers that the answer would have passed on.
-    fn identified(&self, mut error: ProxyError, received: &HeaderMap, hints: &Hints) -> ProxyError {
-        self.shelf.notice(received);
-        if let ProxyError::Upstream(failure) = &mut error {
-            failure.request_id = failure.request_id.take().or_else(|| request_id(received));
-            failure.headers.extend(shown(received, hints));
-        }
-        error
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
@@ -339,16 +294,6 @@ impl Upstream {
         tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
         Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
-}
-
-/// The headers of an answer that the client may see.
-fn shown(received: &HeaderMap, hints: &Hints) -> HeaderMap {
-    if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) }
-}
-
-fn request_id(received: &HeaderMap) -> Option<String> {
-    let id = headers::text(received, "x-oai-request-id").or_else(|| headers::text(received, "x-request-id"));
-    id.map(str::to_owned)
 }
 
 /// A warning for each member that this request would have had.

@@ -1,7 +1,7 @@
 //! Trouble on request: words in a prompt that make the backend fail in one of its ways.
 
 /// What makes the simulated backend fail, and how: `(word, meaning)`. The word has to stand in the last user message.
-pub const FAULT_WORDS: [(&str, &str); 12] = [
+pub const FAULT_WORDS: [(&str, &str); 13] = [
     ("demo:usage-limit", "status 429, usage_limit_reached, with the time of the reset"),
     ("demo:rate-limit", "status 429, rate_limit_exceeded, with retry-after"),
     ("demo:unavailable", "status 503, server_is_overloaded, with retry-after"),
@@ -14,9 +14,10 @@ pub const FAULT_WORDS: [(&str, &str); 12] = [
     ("demo:refuse", "the answer is a refusal"),
     ("demo:slow", "three words a second"),
     ("demo:connection-limit", "a WebSocket that has served before says that it has reached its age limit"),
+    ("demo:lite", "status 400 that asks for the lite form of the request, unless it has it"),
 ];
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault::UsageLimit,
     Fault::RateLimit,
     Fault::Unavailable,
@@ -29,6 +30,7 @@ const FAULTS: [Fault; 12] = [
     Fault::Refuse,
     Fault::Slow,
     Fault::ConnectionLimit,
+    Fault::Lite,
 ];
 
 /// A way to fail.
@@ -46,6 +48,7 @@ pub(super) enum Fault {
     Refuse,
     Slow,
     ConnectionLimit,
+    Lite,
 }
 
 impl Fault {

@@ -26,11 +26,13 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::issuer::{ACCOUNT_ID, PLAN, Sessions, Standing};
 use super::reply::{Refusal, answer};
+use crate::protocol::codex::{Form, lite};
 pub use fault::FAULT_WORDS;
 use responses::Responses;
 use socket::converse;
@@ -94,7 +96,7 @@ async fn respond(
 ) -> Result<Response, Refusal> {
     admit(responses.sessions(), &headers)?;
     let body: Value = serde_json::from_slice(&body).map_err(|_| Refusal::rule("Request body is not valid JSON"))?;
-    Ok(responses.answer(&body)?.into_response())
+    Ok(responses.answer(&body, form_of(&headers, &body))?.into_response())
 }
 
 async fn upgrade(
@@ -108,6 +110,12 @@ async fn upgrade(
         .max_message_size(BODY_LIMIT_BYTES)
         .max_frame_size(BODY_LIMIT_BYTES)
         .on_upgrade(|socket| converse(socket, responses)))
+}
+
+/// The form that a request says it has.
+pub(super) fn form_of(headers: &HeaderMap, body: &Value) -> Form {
+    let metadata = body.get("client_metadata").and_then(|metadata| to_raw_value(metadata).ok());
+    if lite::is_marked(headers, metadata.as_deref()) { Form::Lite } else { Form::Classic }
 }
 
 /// Lets in whoever has a current token and names its account.

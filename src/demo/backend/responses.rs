@@ -26,6 +26,7 @@ use super::events::{Frame, Head, Writer};
 use super::fault::Fault;
 use super::prompt::Prompt;
 use super::{quota, validate};
+use crate::protocol::codex::Form;
 
 const WORD_PAUSE: Duration = Duration::from_millis(4);
 const SLOW_PAUSE: Duration = Duration::from_millis(333);
@@ -71,10 +72,15 @@ impl Responses {
     }
 
     /// The answer to a body, or what is wrong with it.
-    pub(super) fn answer(&self, body: &Value) -> Result<Answered, Refusal> {
-        let request = validate::check(body)?;
+    pub(super) fn answer(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
+        let request = validate::check(body, form)?;
         let prompt = Prompt::read(request);
         let fault = Fault::find(&prompt.said);
+        if fault == Some(Fault::Lite) && form == Form::Classic {
+            let model = text(request, "model");
+            let message = format!("The '{model}' model requires the responses-lite form of requests.");
+            return Err(Refusal::invalid(Some("unsupported_value"), "model", message));
+        }
         if let Some(refusal) = fault.and_then(|fault| self.refused(fault)) {
             return Err(refusal);
         }
@@ -91,7 +97,7 @@ impl Responses {
     }
 
     /// The same on a connection that has served before, and may have reached its limit.
-    pub(super) fn answer_again(&self, body: &Value) -> Result<Answered, Refusal> {
+    pub(super) fn answer_again(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
         let said = body.as_object().filter(|members| members.contains_key("input")).map(|body| Prompt::read(body).said);
         if said.and_then(|said| Fault::find(&said)) == Some(Fault::ConnectionLimit) {
             return Err(Refusal::invalid(
@@ -100,13 +106,13 @@ impl Responses {
                 "Responses websocket connection limit reached (60 minutes). Create a new websocket connection to continue.",
             ));
         }
-        self.answer(body)
+        self.answer(body, form)
     }
 
     /// What says that a request was read that is not to be answered yet.
-    pub(super) fn prewarmed(&self, body: &Value) -> Result<Answered, Refusal> {
+    pub(super) fn prewarmed(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
         let is_empty = body["input"].as_array().is_some_and(Vec::is_empty);
-        let request = if is_empty { body.as_object() } else { Some(validate::check(body)?) };
+        let request = if is_empty { body.as_object() } else { Some(validate::check(body, form)?) };
         let request = request.ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
         let key = self.key(body);
         let created_at = unix(self.sessions.now());

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use axum::extract::ws::{Message, WebSocket};
+use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::super::reply::Refusal;
+use super::form_of;
 use super::responses::{Answered, Close, Responses};
 
 /// The last response of a connection, and its conversation.
@@ -49,11 +51,12 @@ async fn serve(mut socket: WebSocket, responses: &Responses) {
 
 fn answer(responses: &Responses, remembered: &mut Remembered, mut request: Value) -> Result<Answered, Refusal> {
     let generates = request.as_object_mut().and_then(|members| members.remove("generate")) != Some(Value::Bool(false));
+    let form = form_of(&HeaderMap::new(), &request);
     let is_first = std::mem::take(&mut remembered.response_id).is_empty();
     let answered = match (generates, is_first) {
-        (false, _) => responses.prewarmed(&request),
-        (true, true) => responses.answer(&request),
-        (true, false) => responses.answer_again(&request),
+        (false, _) => responses.prewarmed(&request, form),
+        (true, true) => responses.answer(&request, form),
+        (true, false) => responses.answer_again(&request, form),
     }?;
     remembered.items = request["input"].as_array().cloned().unwrap_or_default();
     Ok(answered)
