@@ -11,7 +11,7 @@ use codex_proxy::protocol::envelope::Envelope;
 use codex_proxy::protocol::sse::Splitter;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -20,6 +20,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{Recorded, Script, Shared, Step, path_of};
+
+/// What stands in a frame for the header that marks the lite form.
+const LITE: &str = "ws_request_header_x_openai_internal_codex_responses_lite";
 
 type Socket = WebSocketStream<TcpStream>;
 
@@ -98,18 +101,30 @@ async fn answer(
     let mut request = handshake.clone();
     "POST".clone_into(&mut request.method);
     request.wire_bytes = frame.len();
-    request.body = whole(&members, &items);
+    let mut metadata = text_members(&members);
+    if metadata.remove(LITE).is_some() {
+        request.headers.insert("x-openai-internal-codex-responses-lite", "true".parse().unwrap());
+    }
+    request.body = whole(&members, &items, &metadata);
     remembered.items = items;
     remembered.response_id.clear();
     play(socket, shared.take(request), remembered, shared).await
 }
 
+fn text_members(members: &Envelope<'_>) -> Map<String, Value> {
+    members.get("client_metadata").map(|own| serde_json::from_str(own.get()).unwrap()).unwrap_or_default()
+}
+
 /// The body as it would have been posted.
-fn whole(members: &Envelope<'_>, items: &[Box<RawValue>]) -> Vec<u8> {
+fn whole(members: &Envelope<'_>, items: &[Box<RawValue>], metadata: &Map<String, Value>) -> Vec<u8> {
     let mut parts = Vec::new();
     for (name, value) in members.members() {
         match &**name {
             "type" | "previous_response_id" => {}
+            "client_metadata" if metadata.is_empty() => {}
+            "client_metadata" if value.get().contains(LITE) => {
+                parts.push(format!("\"{name}\":{}", Value::from(metadata.clone())));
+            }
             "input" => {
                 let items: Vec<&str> = items.iter().map(|item| item.get()).collect();
                 parts.push(format!("\"input\":[{}]", items.join(",")));

@@ -152,7 +152,8 @@ async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
 
 #[test]
 fn what_holds_for_one_transport_holds_for_the_other() {
-    let of_http = ["http2_", "an_answer_brings_its_events", "the_headers_that_leave", "websocket::"];
+    let of_http =
+        ["http2_", "an_answer_brings_its_events", "the_headers_that_leave", "each_repair_is_still_made", "websocket::"];
     transport::repeat_over_websocket(&of_http);
 }
 
