@@ -12,6 +12,7 @@ mod cases;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod connections;
 mod demo;
 mod doors;
 #[path = "../support/upstream.rs"]
@@ -20,11 +21,18 @@ mod fake;
 mod input;
 mod lifecycle;
 mod lite;
+#[cfg(unix)]
+mod manager;
+mod pages;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[cfg(unix)]
+mod reloads;
 mod secrets;
 mod sign_in;
-mod socket;
+#[cfg(unix)]
+mod sockets;
+mod transports;
 mod wire;
 
 use std::time::Duration;
@@ -102,7 +110,7 @@ fn store(credential: &Credential) -> String {
 
 #[test]
 fn what_holds_for_one_transport_holds_for_the_other() {
-    proxy::transport::repeat_over_websocket(&["socket::"]);
+    proxy::transport::repeat_over_websocket(&["transports::"]);
 }
 
 /// A chat request for a document.

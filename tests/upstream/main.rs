@@ -86,7 +86,12 @@ impl Bench {
         let mut settings = settings(&fake.url());
         change(&mut settings);
         let tokens = Arc::new(Tokens::default());
-        let upstream = Upstream::new(settings, http(), Arc::clone(&tokens) as Arc<dyn TokenSource>);
+        let http = http();
+        if settings.transport != Transport::Sse {
+            // A client takes its time to build, which would count against a test's short limits.
+            http.upgrading_to(&settings.url).await.unwrap();
+        }
+        let upstream = Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>);
         Self { fake, upstream, tokens }
     }
 
