@@ -18,7 +18,7 @@ use http::header::{DATE, HeaderMap};
 use url::{Host, Url};
 
 use crate::clock::Clock;
-use pool::{Clients, Count, Pool};
+use pool::{Clients, Count, Pool, Routes};
 pub use sending::SendError;
 
 /// How connections to the outside are made.
@@ -225,26 +225,43 @@ impl HttpClient {
     /// # Errors
     /// When the CA file or the proxy setting is unusable.
     pub async fn to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
-        self.client(&self.clients(), endpoint).await
+        self.client(&self.clients().streaming, Protocol::Any, endpoint).await
+    }
+
+    /// The same for a connection that is to become another protocol's, which only HTTP/1.1 can.
+    ///
+    /// # Errors
+    /// When the CA file or the proxy setting is unusable.
+    pub async fn upgrading_to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
+        self.client(&self.clients().upgrading, Protocol::Http1, endpoint).await
     }
 
     fn clients(&self) -> Arc<Clients> {
         self.pool.clients(self.clock.as_deref())
     }
 
-    async fn client(&self, clients: &Clients, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
-        let (cell, route) = if endpoint.0.host().is_some_and(|host| is_loopback(&host)) {
-            (&clients.direct, Route::Direct)
-        } else {
-            (&clients.proxied, Route::Proxied)
-        };
+    async fn client(
+        &self,
+        routes: &Routes,
+        protocol: Protocol,
+        endpoint: &Endpoint,
+    ) -> Result<reqwest::Client, ClientError> {
+        let (cell, route) =
+            if endpoint.is_loopback() { (&routes.direct, Route::Direct) } else { (&routes.proxied, Route::Proxied) };
         let (settings, count) = (Arc::clone(&self.settings), self.pool.count());
         let client = cell.get_or_try_init(|| async move {
-            let built = tokio::task::spawn_blocking(move || build(&settings, route, count)).await;
+            let built = tokio::task::spawn_blocking(move || build(&settings, route, protocol, count)).await;
             built.unwrap_or_else(|_| Err(ClientError::Tls("the set-up was interrupted".to_owned())))
         });
         client.await.cloned()
     }
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy)]
+enum Protocol {
+    Any,
+    Http1,
 }
 
 #[derive(Clone, Copy)]
@@ -253,7 +270,7 @@ enum Route {
     Proxied,
 }
 
-fn build(settings: &Settings, route: Route, count: Count) -> Result<reqwest::Client, ClientError> {
+fn build(settings: &Settings, route: Route, protocol: Protocol, count: Count) -> Result<reqwest::Client, ClientError> {
     // A second call finds the provider in place, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -267,6 +284,9 @@ fn build(settings: &Settings, route: Route, count: Count) -> Result<reqwest::Cli
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true);
+    if matches!(protocol, Protocol::Http1) {
+        builder = builder.http1_only();
+    }
     if let Some(path) = &settings.ca_file {
         builder = builder.tls_certs_merge(read_bundle(path)?);
     }

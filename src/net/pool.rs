@@ -27,9 +27,16 @@ pub(super) struct Pool {
     opened: Arc<AtomicU64>,
 }
 
-/// A client for each way out, each with connections of its own.
+/// The clients for each use, each with connections of its own.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
+    pub(super) streaming: Routes,
+    pub(super) upgrading: Routes,
+}
+
+/// A client for each way out.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
     pub(super) direct: OnceCell<reqwest::Client>,
     pub(super) proxied: OnceCell<reqwest::Client>,
 }

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{ClientError, Endpoint, HttpClient, causes};
+use super::{ClientError, Endpoint, HttpClient, Protocol, causes};
 
 tokio::task_local! {
     /// Whether the request that is being sent has opened a connection of its own.
@@ -47,7 +47,7 @@ impl HttpClient {
         prepare: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, SendError> {
         let clients = self.clients();
-        let client = self.client(&clients, endpoint).await.map_err(SendError::Client)?;
+        let client = self.client(&clients.streaming, Protocol::Any, endpoint).await.map_err(SendError::Client)?;
         let sent = match watched(prepare(&client).send()).await {
             (Err(error), Way::Open) if is_broken(&error) => {
                 tracing::debug!(cause = causes(&error), "a connection was stale; the request goes out on a new one");
