@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_proxy::auth::{Accounts, Authority, Settings, Store};
+use codex_proxy::auth::{Accounts, Authority, Place, Settings, Store};
 use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::clock::{Clock, SystemClock};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
@@ -264,6 +264,7 @@ async fn one_process() {
         redirect_host: "localhost".to_owned(),
         scopes: Vec::new(),
         account: None,
+        store: Place::File,
         credentials: store.clone().into(),
         originator: String::new(),
         user_agent: format!("soak/{}", std::process::id()),
