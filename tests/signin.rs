@@ -133,9 +133,9 @@ async fn accounts_are_listed_chosen_and_removed() {
     assert_eq!((&json[0]["account_id"], &json[0]["is_active"]), (&"acct-a".into(), &true.into()));
     let removed = home.run(&["accounts", "remove", "acct-a"]).await;
     assert!(removed.code == 0 && removed.talk.contains("accounts use ID"), "{}", removed.talk);
-    let status = home.run(&["status"]).await;
+    let status = home.run(&["status", "--offline"]).await;
     assert!(status.code == 3 && status.answer.contains("accounts use ID"), "{}", status.answer);
-    assert_eq!(home.run(&["status", "--account", "acct-b"]).await.code, 0);
+    assert_eq!(home.run(&["status", "--offline", "--account", "acct-b"]).await.code, 0);
     assert_eq!(home.run(&["logout", "--account", "acct-b", "--all"]).await.code, 2);
     assert_eq!(home.run(&["logout", "--all"]).await.code, 0);
     assert_eq!(list(&[]).await, "");
@@ -188,7 +188,7 @@ async fn a_token_on_standard_input_signs_in_and_status_tells_its_end() {
     let good = login(&format!("{}\n", token("acct-a"))).await;
     assert!(good.code == 0 && good.talk.contains("2100-01-01"), "{}", good.talk);
     assert!(!good.talk.contains("e30."), "{}", good.talk);
-    let status = home.run(&["status"]).await;
+    let status = home.run(&["status", "--offline"]).await;
     assert!(
         status.answer.contains("until 2100-01-01") && status.answer.contains("nothing renews it"),
         "{}",
@@ -254,6 +254,6 @@ async fn a_damaged_file_is_named_with_the_command_that_mends_it() {
         );
     }
     assert_eq!(home.run(&["accounts", "restore"]).await.code, 0);
-    assert_eq!(home.run(&["status"]).await.code, 0);
+    assert_eq!(home.run(&["status", "--offline"]).await.code, 0);
     assert_eq!(home.run(&["accounts", "restore"]).await.code, 1);
 }

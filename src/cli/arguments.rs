@@ -56,11 +56,15 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: AccountsAction,
     },
-    /// Show who is signed in, where the files are, and whether the daemon runs.
+    /// Show who is signed in and whether that works, where the files are, and whether the daemon runs.
     Status {
         /// Print JSON, for scripts.
         #[arg(long)]
         json: bool,
+
+        /// Tell only what is known here: ask nobody, and renew nothing.
+        #[arg(long)]
+        offline: bool,
     },
     /// Print a fresh access token, for another program on this machine; never the refresh token.
     Token,

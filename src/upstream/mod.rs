@@ -12,6 +12,7 @@ mod client;
 mod headers;
 mod routing;
 mod sign;
+mod standing;
 mod stream;
 pub mod version;
 
@@ -40,6 +41,7 @@ use routing::{OnRefusedToken, Routing};
 use stream::Limits;
 
 pub use headers::{passed_on, passed_to_codex};
+pub use standing::Standing;
 pub use stream::EventStream;
 
 /// How often the catalogue is asked for when nothing says that it has changed.

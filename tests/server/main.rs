@@ -23,6 +23,7 @@ mod lifecycle;
 mod proxy;
 mod secrets;
 mod sign_in;
+mod status;
 mod wire;
 
 use std::time::Duration;
