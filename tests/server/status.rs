@@ -214,12 +214,13 @@ async fn what_is_documented_is_what_is_printed() {
     let services = services().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     let launch = services.expired();
-    let _running = launch.start();
+    Told::by(&launch, &[]).await.says(&["already used"]);
     let lent = crate::authority::jwt("acct-2", SystemClock.now() + Duration::from_secs(9999), 1);
     let launch = launch.file("lent.json", &json!({"tokens": {"access_token": lent}}).to_string());
     let path = launch.home().join("lent.json");
     let imported = launch.command(&["login", "--import", path.to_str().unwrap()]).run();
     assert!(imported.status.success());
+    let _running = launch.start();
     let mut printed = BTreeSet::new();
     let at_home = Told::by(&launch, &["--account", "acct-1"]).await;
     members(&at_home.json, "", &mut printed);
