@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use codex_proxy::clock::SystemClock;
 use codex_proxy::demo::Demo;
@@ -45,7 +45,7 @@ impl Service {
     fn start(home: &std::path::Path) -> Option<Self> {
         let is_there = |program| Command::new(program).arg("--version").output().is_ok();
         if !is_there("dbus-run-session") || !is_there("gnome-keyring-daemon") {
-            eprintln!("left out: dbus-run-session or gnome-keyring-daemon is not installed");
+            println!("left out: dbus-run-session or gnome-keyring-daemon is not installed");
             return None;
         }
         let mut command = Command::new("dbus-run-session");
@@ -54,7 +54,8 @@ impl Service {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let talk = BufReader::new(child.stdout.take().unwrap());
         let mut service = Self { child, talk, bus: String::new() };
-        service.bus = service.next_line().strip_prefix("BUS ").unwrap().to_owned();
+        let line = service.next_line();
+        line.strip_prefix("BUS ").unwrap().clone_into(&mut service.bus);
         Some(service)
     }
 
@@ -156,7 +157,7 @@ async fn a_sign_in_lives_in_a_real_secret_service_moves_and_comes_back() {
     assert_eq!(home.done(&["token"]).await.answer, renewed);
 
     service.lock();
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let locked = home.run(&["token"]).await;
     assert!(locked.code == 1 && locked.talk.contains("unlock it"), "{}", locked.talk);
     assert!(began.elapsed() < Duration::from_secs(20));

@@ -145,7 +145,7 @@ async fn many_daemons_on_one_keyring_spend_each_token_once() {
     let (home, (_, vault)) = (Home::new().await, keyring());
     sign_in(&home, &in_keyring(&home, &vault), EXPIRED).await;
     let daemons: Vec<_> = (0..4).map(|_| accounts(&home, in_keyring(&home, &vault))).collect();
-    let bearers = futures_util::future::join_all(daemons.iter().map(|daemon| daemon.bearer())).await;
+    let bearers = futures_util::future::join_all(daemons.iter().map(Accounts::bearer)).await;
     let tokens: Vec<_> = bearers.into_iter().map(|bearer| bearer.unwrap().token.expose().to_owned()).collect();
     assert!(tokens.iter().all(|token| *token == tokens[0]));
     assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -349,8 +351,7 @@ fn name_of(path: &Path) -> String {
         Some(std::fs::canonicalize(folder).ok()?.join(rest))
     });
     let digest = Sha256::digest(real.unwrap_or(path).as_os_str().as_encoded_bytes());
-    let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("credentials|{digits}")
+    format!("credentials|{}", URL_SAFE_NO_PAD.encode(digest.first_chunk::<12>().expect("a digest has 32 bytes")))
 }
 
 fn warn_of_exposure(path: &Path, tightened: &io::Result<()>) {

@@ -39,8 +39,8 @@ impl Store {
         let from = kept.location_now();
         let text = document.to_text();
         match (kept.place_now(), to) {
-            (Place::File, Place::Keyring) => self.into_keyring(kept, &held, text).await?,
-            (Place::Keyring, Place::File) => self.into_file(kept, &held, text).await?,
+            (Place::File, Place::Keyring) => self.carry_to_keyring(kept, &held, text).await?,
+            (Place::Keyring, Place::File) => self.carry_to_file(kept, &held, text).await?,
             (Place::File, Place::File) | (Place::Keyring, Place::Keyring) => {}
         }
         let left_over = match to {
@@ -50,7 +50,7 @@ impl Store {
         Ok(Moved { accounts: document.ids().count(), from, to: kept.location_now(), left_over })
     }
 
-    async fn into_keyring(&self, kept: &Kept, held: &Held, text: String) -> Result<(), AuthError> {
+    async fn carry_to_keyring(&self, kept: &Kept, held: &Held, text: String) -> Result<(), AuthError> {
         let turn = std::sync::Arc::clone(&held.turn);
         kept.vault.put(&kept.name, text.clone(), turn).await.map_err(|why| kept.keyring_fault(&why))?;
         let back = kept.vault.get(&kept.name).await.map_err(|why| kept.keyring_fault(&why))?;
@@ -61,7 +61,7 @@ impl Store {
         kept.write_marker().await.map_err(|error| kept.fault("the note beside it can't be written", &error))
     }
 
-    async fn into_file(&self, kept: &Kept, held: &Held, text: String) -> Result<(), AuthError> {
+    async fn carry_to_file(&self, kept: &Kept, held: &Held, text: String) -> Result<(), AuthError> {
         let turn = std::sync::Arc::clone(&held.turn);
         kept.write_file(text.clone(), turn).await.map_err(|error| kept.fault("can't be written", &error))?;
         let (path, marker) = (kept.path.clone(), kept.marker());

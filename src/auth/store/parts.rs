@@ -6,6 +6,8 @@
 //! take turns, so that a writer who is killed half way leaves the old text whole. Blocks: the
 //! vault calls it on a thread of its own.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyring_core::{CredentialStore, Entry, Error};
 use sha2::{Digest, Sha256};
 
@@ -113,7 +115,7 @@ fn damaged() -> Error {
 }
 
 fn digest(text: &[u8]) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }
 
 impl Head {
@@ -162,7 +164,7 @@ mod tests {
 
     use keyring_core::{CredentialStore, mock};
 
-    use super::{LINE_BYTES, digest, entry, get, put, read, remove};
+    use super::{LINE_BYTES, entry, get, put, read, remove};
 
     fn keyring() -> Arc<CredentialStore> {
         mock::Store::new().unwrap()
@@ -215,6 +217,5 @@ mod tests {
         assert!(get(&*keyring, "n").is_err());
         entry(&*keyring, "n").unwrap().set_secret(b"something else").unwrap();
         assert!(get(&*keyring, "n").is_err());
-        assert_eq!(digest(b"").len(), 64);
     }
 }
