@@ -42,6 +42,7 @@ struct Ended {
 
 impl Service {
     /// `None`: the programs are not there.
+    #[expect(clippy::print_stdout, reason = "whoever reads the results has to know what was left out")]
     fn start(home: &std::path::Path) -> Option<Self> {
         let is_there = |program| Command::new(program).arg("--version").output().is_ok();
         if !is_there("dbus-run-session") || !is_there("gnome-keyring-daemon") {

@@ -194,7 +194,15 @@ async fn a_token_on_standard_input_signs_in_and_status_tells_its_end() {
         "{}",
         status.answer
     );
-    for (text, word) in [("", "no token"), ("sk-1", "API key"), ("rt_1", "refresh token"), ("hello", "not an access")] {
+    let claims = r#"{"agent_runtime_id":"a","https://api.openai.com/auth":{"chatgpt_account_id":"acct-a"}}"#;
+    let agent = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
+    for (text, word) in [
+        ("", "no token"),
+        ("sk-1", "API key"),
+        ("rt_1", "refresh token"),
+        ("hello", "not an access"),
+        (&agent, "agent identity: its owner signs every request"),
+    ] {
         let bad = login(text).await;
         assert!(bad.code == 1 && bad.talk.contains(word), "{}", bad.talk);
     }
@@ -223,6 +231,13 @@ async fn a_token_of_the_environment_outranks_the_store() {
     let foreign = run(&["token"], &[("CODEX_ACCESS_TOKEN", "what is this")]).await;
     assert!(foreign.code == 0 && foreign.answer.trim_end() == token("acct-a"), "{}", foreign.talk);
     assert!(foreign.talk.contains("CODEX_ACCESS_TOKEN") && foreign.talk.contains("ignored"), "{}", foreign.talk);
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"agent_runtime_id":"a"}"#);
+    let agent = run(&["token"], &[("CODEX_ACCESS_TOKEN", &format!("e30.{claims}.c2ln"))]).await;
+    assert!(
+        agent.code == 0 && agent.talk.contains("agent identity") && agent.talk.contains("ignored"),
+        "{}",
+        agent.talk
+    );
     let unusable = run(&["token"], &[("CODEX_PROXY_ACCESS_TOKEN", "sk-1")]).await;
     assert!(unusable.code == 3 && unusable.talk.contains("API key"), "{}", unusable.talk);
 }
