@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+mod agents;
 mod answers;
 #[path = "../support/authority.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]

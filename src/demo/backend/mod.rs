@@ -2,6 +2,7 @@
 //!
 //! Takes a current access token with its account, as the real one does, and says 401 to all else.
 
+mod agent;
 mod answer;
 mod catalogue;
 mod events;

@@ -58,7 +58,7 @@ impl Responses {
     pub(super) fn answer(&self, body: &Value, form: Form) -> Result<Response, Refusal> {
         let request = validate::check(body, form)?;
         let prompt = Prompt::read(request);
-        let fault = Fault::find(&prompt.said);
+        let fault = Fault::find(&prompt);
         if fault == Some(Fault::Lite) && form == Form::Classic {
             let model = text(request, "model");
             let message = format!("The '{model}' model requires the responses-lite form of requests.");
@@ -180,7 +180,7 @@ fn script(head: Head, request: &Map<String, Value>, prompt: &Prompt<'_>, fault: 
 fn early_failure(fault: Fault) -> Option<Value> {
     let (code, message) = match fault {
         Fault::Overloaded => ("server_is_overloaded", "Our servers are currently overloaded. Please try again later."),
-        Fault::Context => (
+        Fault::Context | Fault::Overflow => (
             "context_length_exceeded",
             "Your input exceeds the context window of this model. Please adjust your input and try again.",
         ),
