@@ -14,6 +14,7 @@ mod forms;
 mod headers;
 mod routing;
 mod sign;
+mod standing;
 mod stream;
 pub mod version;
 mod websocket;
@@ -45,6 +46,7 @@ use websocket::Sockets;
 
 pub use forms::BodyForm;
 pub use headers::{passed_on, passed_to_codex};
+pub use standing::Standing;
 pub use stream::EventStream;
 pub use websocket::Transport;
 
