@@ -21,8 +21,8 @@ use crate::clock::Clock;
 use pool::{Clients, Count, Pool, Routes};
 pub use sending::SendError;
 
-/// How connections to the outside are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How connections to the outside are made. Debug output shows no password of the proxy.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Limit for name look-up, TCP and TLS together (`upstream.connect_timeout`).
     pub connect_timeout: Duration,
@@ -30,6 +30,20 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// A proxy for every host but loopback (`upstream.proxy`); `None`: the proxy variables of the environment.
     pub proxy: Option<String>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = self.proxy.as_deref().map(|address| match address.rsplit_once('@') {
+            Some((_, place)) => format!("(hidden)@{place}"),
+            None => address.to_owned(),
+        });
+        f.debug_struct("Settings")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("ca_file", &self.ca_file)
+            .field("proxy", &proxy)
+            .finish()
+    }
 }
 
 /// A base address that a bearer token may be sent to.
@@ -334,7 +348,9 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, EndpointError, Trust};
+    use std::time::Duration;
+
+    use super::{Endpoint, EndpointError, HttpClient, Settings, Trust};
 
     fn parse(text: &str) -> Result<Endpoint, EndpointError> {
         Endpoint::parse(text, Trust::KnownHosts)
@@ -385,5 +401,15 @@ mod tests {
         assert_eq!(moved.as_str(), "https://us.chatgpt.com/backend-api/codex");
         assert!(base.with_origin("https://elsewhere.invalid").is_err());
         assert!(base.with_origin("https://us.chatgpt.com/path").is_err());
+    }
+
+    #[test]
+    fn debug_output_shows_no_password_of_the_proxy() {
+        for address in ["http://me:pri@vate@127.0.0.1:1", "me:private@127.0.0.1:1", "socks5://private@127.0.0.1:1"] {
+            let proxy = Some(address.to_owned());
+            let settings = Settings { connect_timeout: Duration::ZERO, ca_file: None, proxy };
+            let text = format!("{settings:?} {:?}", HttpClient::new(settings.clone()));
+            assert!(text.contains("127.0.0.1:1") && !text.contains("me:") && !text.contains("vate"), "{text}");
+        }
     }
 }

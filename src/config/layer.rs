@@ -15,6 +15,7 @@ use super::listen::Listen;
 use super::source::Source;
 use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Format, Level, Setting, Size, Timeout};
+use crate::auth::Place;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
@@ -146,6 +147,7 @@ keys! {
     client_id: Text = "auth.client_id", "app_EMoamEEZ73f0CkXaXp7hrann", [];
     redirect_host: LoopbackHost = "auth.redirect_host", "localhost", [];
     scopes: Scopes = "auth.scopes", "openid profile email offline_access", [];
+    auth_store: Place = "auth.store", "file", [];
     credentials: File = "auth.credentials", "", [];
     token_limit: TokenLimit = "chat.token_limit", "ignore", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];

@@ -47,6 +47,7 @@ pub(super) fn resolve(
             redirect_host: values.redirect_host.value.0,
             scopes: values.scopes.value.0,
             account: account(&values.account),
+            store: values.auth_store.value,
             credentials: paths.credentials.clone(),
             originator: values.originator.value.0.clone(),
             user_agent: user_agent.clone(),

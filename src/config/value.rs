@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::list::quoted;
+use crate::auth::Place;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
@@ -107,6 +108,11 @@ impl<T: Choice> Setting for T {
         let found = T::NAMES.iter().find(|(_, choice)| choice == self);
         quoted(found.map_or("", |(name, _)| name))
     }
+}
+
+impl Choice for Place {
+    const EXPECTED: &'static str = "one of file, keyring";
+    const NAMES: &'static [(&'static str, Self)] = &[("file", Self::File), ("keyring", Self::Keyring)];
 }
 
 impl Choice for Level {

@@ -15,6 +15,7 @@ mod headers;
 mod quota;
 mod routing;
 mod sign;
+mod standing;
 mod stream;
 mod tally;
 pub mod version;
@@ -50,6 +51,7 @@ use websocket::Sockets;
 
 pub use forms::BodyForm;
 pub use headers::{passed_on, passed_to_codex};
+pub use standing::Standing;
 pub use stream::EventStream;
 pub use tally::Tally;
 pub use websocket::Transport;

@@ -34,6 +34,7 @@ mod secrets;
 mod sign_in;
 #[cfg(unix)]
 mod sockets;
+mod status;
 mod transports;
 mod wire;
 
