@@ -113,7 +113,8 @@ fn store(credential: &Credential) -> String {
 
 #[test]
 fn what_holds_for_one_transport_holds_for_the_other() {
-    proxy::transport::repeat_over_websocket(&["transports::"]);
+    // A WebSocket is kept for the next request.
+    proxy::transport::repeat_over_websocket(&["transports::", "limits::a_stream_closes_with_its_terminal_event"]);
 }
 
 /// A chat request for a document.
