@@ -5,6 +5,7 @@
 //! rule for tokens: `chatgpt.com` and its subdomains, `auth.openai.com`, loopback, or an https host
 //! that the owner trusts by setting. Redirects are never followed.
 
+mod build;
 mod pool;
 mod sending;
 
@@ -18,7 +19,8 @@ use http::header::{DATE, HeaderMap};
 use url::{Host, Url};
 
 use crate::clock::Clock;
-use pool::{Clients, Count, Pool, Routes};
+use build::{Protocol, Route, build};
+use pool::{Clients, Pool, Routes};
 pub use sending::SendError;
 
 /// How connections to the outside are made. Debug output shows no password of the proxy.
@@ -193,13 +195,6 @@ pub enum ClientError {
     Tls(String),
 }
 
-/// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
-/// connection has room for a thousand stalled readers, so that they can't starve the others.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * 1024;
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 impl HttpClient {
     /// A client that will be built with these settings.
     #[must_use]
@@ -269,60 +264,6 @@ impl HttpClient {
         });
         client.await.cloned()
     }
-}
-
-/// What a client speaks.
-#[derive(Clone, Copy)]
-enum Protocol {
-    Any,
-    Http1,
-}
-
-#[derive(Clone, Copy)]
-enum Route {
-    Direct,
-    Proxied,
-}
-
-fn build(settings: &Settings, route: Route, protocol: Protocol, count: Count) -> Result<reqwest::Client, ClientError> {
-    // A second call finds the provider in place, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(settings.connect_timeout)
-        .connector_layer(count)
-        .tcp_nodelay(true)
-        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .http2_keep_alive_while_idle(true);
-    if matches!(protocol, Protocol::Http1) {
-        builder = builder.http1_only();
-    }
-    if let Some(path) = &settings.ca_file {
-        builder = builder.tls_certs_merge(read_bundle(path)?);
-    }
-    builder = match (route, &settings.proxy) {
-        (Route::Direct, _) => builder.no_proxy(),
-        (Route::Proxied, None) => builder,
-        (Route::Proxied, Some(address)) => {
-            let proxy = reqwest::Proxy::all(address).map_err(|_| ClientError::Proxy)?;
-            builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()))
-        }
-    };
-    builder.build().map_err(|error| ClientError::Tls(causes(&error)))
-}
-
-fn read_bundle(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
-    let fault = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
-    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(causes(&error)))?;
-    if certificates.is_empty() {
-        return Err(fault("it holds no PEM certificate".to_owned()));
-    }
-    Ok(certificates)
 }
 
 /// The chain of causes of a transport error, outermost first, without the address (a query may
