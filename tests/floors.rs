@@ -24,6 +24,7 @@ const SETTINGS: &[&str] = &[
     "server::Settings",
     "server::ClientKey",
     "protocol::chat::Options",
+    "protocol::model::Effort",
     "protocol::model::Route",
     "protocol::model::When",
     "protocol::chat::ReasoningField",

@@ -11,6 +11,7 @@ mod listen;
 mod nearest;
 mod paths;
 mod resolve;
+mod routes;
 mod source;
 mod text;
 mod value;
