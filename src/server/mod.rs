@@ -8,6 +8,7 @@
 mod absent;
 mod account;
 mod body;
+mod count;
 mod drive;
 mod exchange;
 mod gate;

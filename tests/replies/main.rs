@@ -69,9 +69,7 @@ impl Told for Chat {
     }
 
     fn options(case: &Case) -> chat::Options {
-        let is_enforced = case.meta["options"]["token_limit"] == "enforce";
-        let token_limit = if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore };
-        chat::Options { token_limit, ..chat::Options::default() }
+        chat::Options { token_limit: token_limit(case), ..chat::Options::default() }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -106,8 +104,9 @@ impl Told for Messages {
         answered_cases_of(Self::NAME, 14)
     }
 
-    fn options(_case: &Case) -> anthropic::Options {
-        anthropic::Options { default_instructions: "You are a helpful assistant.".to_owned() }
+    fn options(case: &Case) -> anthropic::Options {
+        let default_instructions = "You are a helpful assistant.".to_owned();
+        anthropic::Options { default_instructions, token_limit: token_limit(case) }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -133,6 +132,11 @@ impl Told for Messages {
     fn is_cut(frame: &Value) -> bool {
         frame["type"] == "error" && frame["error"]["type"] == "api_error"
     }
+}
+
+fn token_limit(case: &Case) -> TokenLimit {
+    let is_enforced = case.meta["options"]["token_limit"] == "enforce";
+    if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore }
 }
 
 /// The machine that the request of a case asks for.

@@ -95,7 +95,8 @@ impl Scene {
     }
 
     fn try_message(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
-        let options = anthropic::Options { default_instructions: Options::default().default_instructions };
+        let Options { default_instructions, token_limit, .. } = self.options.clone();
+        let options = anthropic::Options { default_instructions, token_limit };
         self.try_translate_as::<Messages>(body, &options)
     }
 

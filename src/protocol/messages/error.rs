@@ -11,7 +11,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::bearer::AuthError;
-use crate::error::{Fault, ProxyError, UpstreamFailure};
+use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::answer::identity::quoted;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -79,9 +79,11 @@ fn overloaded() -> StatusCode {
 fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
     use StatusCode as S;
     match error {
-        ProxyError::Refused(_) | ProxyError::BodyUnreadable { .. } => {
-            (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open)
-        }
+        ProxyError::Refused(refusal) => match refusal.reason {
+            Reason::Wrong => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
+            Reason::Unknown => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
+        },
+        ProxyError::BodyUnreadable { .. } => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
         ProxyError::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Open),
         ProxyError::UnsupportedEncoding { .. } | ProxyError::UnsupportedMediaType => {
             (S::UNSUPPORTED_MEDIA_TYPE, Kind::InvalidRequest, Retry::Open)
@@ -171,12 +173,27 @@ fn message(error: &ProxyError) -> String {
     let message = error.to_string();
     let ProxyError::Upstream(failure) = error else { return message };
     match failure.fault {
-        Fault::ContextLength if !message.starts_with(TOO_LONG) => format!("{TOO_LONG}{message}"),
+        Fault::ContextLength if message.starts_with(TOO_LONG) => message,
+        Fault::ContextLength => too_long(&message),
         Fault::ClientVersion => {
             format!("{message} (raise the setting upstream.client_version, or set it to auto)")
         }
         Fault::Unauthorized => format!("{message} (sign in again: `codex-proxy login`)"),
         _ => message,
+    }
+}
+
+/// Clients that know by how much a prompt is too long drop that much of it at once, so that the
+/// two counts of the backend's message are put where they look for them.
+fn too_long(message: &str) -> String {
+    let is_number = |c: char| c.is_ascii_digit() || c == ',';
+    let words = message.split(|c: char| !is_number(c)).map(|word| word.replace(',', ""));
+    let counts: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    match counts.as_slice() {
+        [one, other] if one != other && message.contains("token") => {
+            format!("{TOO_LONG}{} tokens > {} maximum ({message})", one.max(other), one.min(other))
+        }
+        _ => format!("{TOO_LONG}{message}"),
     }
 }
 
@@ -249,6 +266,7 @@ mod tests {
         let silent = ProxyError::Silent { phase: Phase::Streaming, limit: Duration::from_secs(1) };
         for (error, status, kind) in [
             (Refusal::invalid("model", "no"), 400, "invalid_request_error"),
+            (Refusal::unknown("Response", "resp_1", None), 404, "not_found_error"),
             (ProxyError::BodyTooLarge { limit_bytes: 1 }, 413, "request_too_large"),
             (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
             (ProxyError::KeyRequired, 401, "authentication_error"),
@@ -284,6 +302,9 @@ mod tests {
         };
         assert!(said("too much").contains("\"prompt is too long: too much\""));
         assert!(said("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));
+        let counted = said("The maximum is 272,000 tokens, and the prompt has 280123 tokens.");
+        assert!(counted.contains("\"prompt is too long: 280123 tokens > 272000 maximum (The maximum"), "{counted}");
+        assert!(said("at most 272000 tokens").contains("\"prompt is too long: at most"));
     }
 
     #[test]
