@@ -9,6 +9,7 @@ mod authority;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the bytes that pass matter here")]
 mod cases;
+mod claude;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
@@ -19,6 +20,7 @@ mod doors;
 mod fake;
 mod input;
 mod lifecycle;
+mod messages;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod secrets;

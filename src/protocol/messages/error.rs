@@ -4,17 +4,14 @@
 //! conversation. Official SDKs try again unless a header forbids it, so that a spent quota says so.
 //! Two exhaustive matches decide everything.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::bearer::AuthError;
 use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::answer::identity::quoted;
+use crate::protocol::face::{self, Retry};
 
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
 const TOO_LONG: &str = "prompt is too long: ";
 
@@ -30,15 +27,6 @@ enum Kind {
     Api,
     Timeout,
     Overloaded,
-}
-
-/// Whether another try can help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retry {
-    /// The client may.
-    Open,
-    /// Our own tries are spent, or another would be refused the same way.
-    Spent,
 }
 
 /// Status, headers and body of an error.
@@ -134,51 +122,22 @@ fn of_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
 }
 
 fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let wait = match error {
-        ProxyError::Upstream(failure) => failure.retry_after,
-        ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
-        _ => None,
-    };
-    if let Some(wait) = wait {
-        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-    }
-    if retry == Retry::Spent {
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-    match error {
-        ProxyError::Upstream(failure) => {
-            if let Some(reset) = failure.resets_at {
-                headers.insert(QUOTA_RESET, HeaderValue::from(reset));
-            }
-        }
-        ProxyError::MethodNotAllowed { allowed, .. } => {
-            if let Ok(allowed) = HeaderValue::from_str(allowed) {
-                headers.insert(ALLOW, allowed);
-            }
-        }
-        _ => {}
+    let mut headers = face::headers(error, retry);
+    if let ProxyError::Upstream(failure) = error
+        && let Some(reset) = failure.resets_at
+    {
+        headers.insert(QUOTA_RESET, HeaderValue::from(reset));
     }
     headers
 }
 
-/// Rounded up: a client that comes back too early is turned away again.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
-/// The error's own words, with what clients and people go by.
+/// The error's words, with those that clients go by.
 fn message(error: &ProxyError) -> String {
-    let message = error.to_string();
-    let ProxyError::Upstream(failure) = error else { return message };
-    match failure.fault {
-        Fault::ContextLength if message.starts_with(TOO_LONG) => message,
-        Fault::ContextLength => too_long(&message),
-        Fault::ClientVersion => {
-            format!("{message} (raise the setting upstream.client_version, or set it to auto)")
+    let message = face::message(error);
+    match error {
+        ProxyError::Upstream(failure) if failure.fault == Fault::ContextLength && !message.starts_with(TOO_LONG) => {
+            too_long(&message)
         }
-        Fault::Unauthorized => format!("{message} (sign in again: `codex-proxy login`)"),
         _ => message,
     }
 }
