@@ -13,6 +13,8 @@ use crate::protocol::answer::identity::quoted;
 use crate::protocol::face::{self, Retry};
 
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
+/// The code by which clients know that they have to send a whole conversation.
+pub(super) const THREAD_NOT_FOUND: &str = "thread_not_found";
 const TOO_LONG: &str = "prompt is too long: ";
 
 /// Anthropic's types of error.
@@ -40,7 +42,13 @@ pub fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Byt
 /// The object `error`, as it stands in an answer and in a stream.
 pub(super) fn members(error: &ProxyError) -> String {
     let (_, kind, _) = verdict(error);
-    format!(r#"{{"type":"{}","message":{}}}"#, kind.as_str(), quoted(&message(error)))
+    let details = match error {
+        ProxyError::Refused(refusal) if refusal.code == Some(THREAD_NOT_FOUND) => {
+            format!(r#","details":{{"error_code":"{THREAD_NOT_FOUND}"}}"#)
+        }
+        _ => String::new(),
+    };
+    format!(r#"{{"type":"{}","message":{}{details}}}"#, kind.as_str(), quoted(&message(error)))
 }
 
 impl Kind {

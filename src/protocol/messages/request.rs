@@ -10,11 +10,12 @@ use serde_json::value::RawValue;
 
 use super::choice::Choice;
 use super::content;
+use super::error::THREAD_NOT_FOUND;
 use super::format;
 use super::message::Message;
 use super::thinking::Thinking;
 use super::tools::Declared;
-use crate::error::{ProxyError, Refusal};
+use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
@@ -133,6 +134,7 @@ impl<'a> MessagesRequest<'a> {
             "top_p" if field.differs_from(1.0)? => self.ignored.push("top_p"),
             "top_k" => self.ignored.push("top_k"),
             "container" => return Err(unsupported(field)),
+            "thread" => refuse_continuation(field)?,
             "mcp_servers" if !field.list()?.is_empty() => return Err(unsupported(field)),
             _ => {}
         }
@@ -165,6 +167,22 @@ impl<'a> MessagesRequest<'a> {
 
 fn unsupported(field: &Field<'_, '_>) -> ProxyError {
     Refusal::unsupported_parameter(field.to_string(), format!("{field}: not supported by this proxy"))
+}
+
+/// No conversation is held here. A client that is told so sends the whole of it; one that wants it
+/// held is not in the way.
+fn refuse_continuation(thread: &Field<'_, '_>) -> Result<(), ProxyError> {
+    let members = thread.object()?;
+    let kind = thread.member(&members, "type").map(|kind| kind.text()).transpose()?;
+    if kind.as_deref() != Some("continue") {
+        return Ok(());
+    }
+    Err(ProxyError::Refused(Refusal {
+        reason: Reason::Unknown,
+        message: "thread: no conversation is held by this proxy; send all of its messages".to_owned(),
+        param: Some("thread".to_owned()),
+        code: Some(THREAD_NOT_FOUND),
+    }))
 }
 
 fn limit(field: &Field<'_, '_>) -> Result<u64, ProxyError> {
