@@ -101,7 +101,7 @@ impl Told for Completions {
 
 impl Told for Messages {
     fn cases() -> Vec<Case> {
-        answered_cases_of(Self::NAME, 14)
+        answered_cases_of(Self::NAME, 25)
     }
 
     fn options(case: &Case) -> anthropic::Options {

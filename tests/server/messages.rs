@@ -97,7 +97,7 @@ async fn every_case_comes_back_as_written() {
     };
     let usual = Bench::with(models).await;
     let enforcing = Bench::with(|launch| models(launch).setting("chat.token_limit", "enforce")).await;
-    for case in answered_cases_of("messages", 14) {
+    for case in answered_cases_of("messages", 25) {
         let bench = if case.meta["options"]["token_limit"] == "enforce" { &enforcing } else { &usual };
         let script = Script::stream(&[]).chunk(&case.upstream_sse).end();
         bench.upstream.replace("/responses", script);

@@ -1,9 +1,11 @@
 //! Anthropic Messages: what no worked case shows of the way there.
 
-use codex_proxy::error::{ProxyError, Refusal};
+use codex_proxy::error::{ProxyError, Reason, Refusal};
 use codex_proxy::protocol::Dialect;
-use codex_proxy::protocol::messages::Messages;
+use codex_proxy::protocol::chat::Options;
+use codex_proxy::protocol::messages::{self, Messages};
 use codex_proxy::protocol::model::{Catalogue, Models};
+use codex_proxy::protocol::tokens::TokenLimit;
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -44,6 +46,37 @@ fn tool_use(id: &str) -> Value {
 #[expect(clippy::needless_pass_by_value, reason = "content is written where it is used")]
 fn tool_result(id: &str, content: Value) -> Value {
     json!({"type": "tool_result", "tool_use_id": id, "content": content})
+}
+
+fn count(body: &[u8]) -> u64 {
+    let options = Options::default();
+    let options =
+        messages::Options { default_instructions: options.default_instructions, token_limit: options.token_limit };
+    messages::count_tokens(body, &mut Scene::default().context(), &options)
+}
+
+#[test]
+fn a_count_follows_what_goes_upstream() {
+    let counted = |request: &Value| count(request.to_string().as_bytes());
+    let plain = counted(&saying(json!("Hello")));
+    let billed = asking("system", json!([{"type": "text", "text": "x-anthropic-billing-header: a b c d e f g"}]));
+    assert_eq!(counted(&billed), counted(&saying(json!("x"))), "what is left out costs nothing");
+    assert!(counted(&saying(json!("Hello, and how are you today?"))) > plain);
+    let result = |content: Value| {
+        let messages = json!([{"role": "assistant", "content": [tool_use("a")]}, {"role": "user", "content": [tool_result("a", content)]}]);
+        counted(&asking("messages", messages))
+    };
+    let picture = json!([{"type": "image", "source": {"type": "url", "url": "https://a/b.png"}}]);
+    assert_eq!(result(picture) - result(json!("")), 1000);
+    let pdf = |bytes: usize| {
+        let source = json!({"type": "base64", "media_type": "application/pdf", "data": "A".repeat(bytes)});
+        counted(&saying(json!([{"type": "document", "source": source}])))
+    };
+    assert!(pdf(40_000) > pdf(4_000) + 1000, "a file goes by its size");
+    let thinking = json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": [
+        {"type": "thinking", "thinking": "never sent ".repeat(50), "signature": "foreign"},
+    ]}]);
+    assert_eq!(counted(&asking("messages", thinking)), counted(&saying(json!("x"))));
 }
 
 #[test]
@@ -127,6 +160,27 @@ fn members_that_come_and_go_are_dropped_and_lost_settings_named() {
     assert_eq!(warnings, ["ignored:output_config.effort", "ignored:top_k", "ignored:top_p"]);
     assert!(outcome.upstream.get("service_tier").is_none());
     assert_eq!(translate(&asking("speed", json!("fast"))).upstream["service_tier"], "priority");
+}
+
+#[test]
+fn a_limit_does_as_the_owner_wants_and_is_no_warning() {
+    for (token_limit, shown) in
+        [(TokenLimit::Ignore, "token_limit: None"), (TokenLimit::Enforce, "token_limit: Some(9)")]
+    {
+        let scene = Scene { options: Options { token_limit, ..Options::default() }, ..Scene::default() };
+        let outcome = scene.try_message(saying(json!("x")).to_string().as_bytes()).unwrap();
+        assert!(outcome.reply.contains(shown) && outcome.warnings.is_empty(), "{}", outcome.reply);
+    }
+    let options = Options { token_limit: TokenLimit::Reject, ..Options::default() };
+    let refusal = refused(Scene { options, ..Scene::default() }.try_message(saying(json!("x")).to_string().as_bytes()));
+    assert_eq!((refusal.param.as_deref(), refusal.code), (Some("max_tokens"), Some("unsupported_parameter")));
+}
+
+#[test]
+fn a_conversation_that_was_to_be_held_is_asked_for_whole() {
+    assert!(translate(&asking("thread", json!({"type": "create"}))).warnings.is_empty());
+    let refusal = refusal(&asking("thread", json!({"type": "continue", "previous_message_id": "msg_1"})));
+    assert_eq!((refusal.reason, refusal.code), (Reason::Unknown, Some("thread_not_found")));
 }
 
 #[test]
@@ -471,7 +525,13 @@ proptest! {
             value,
         ] {
             let _ = scene.try_message(request.to_string().as_bytes());
+            count(request.to_string().as_bytes());
         }
+    }
+
+    #[test]
+    fn any_bytes_have_a_count(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        count(&body);
     }
 
     #[test]
