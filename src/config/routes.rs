@@ -51,7 +51,7 @@ impl Setting for Routes {
 }
 
 fn route(pattern: &str, model: &str) -> Route {
-    Route { pattern: pattern.to_owned(), model: model.to_owned(), effort: None, when: Default::default() }
+    Route { pattern: pattern.to_owned(), model: model.to_owned(), ..Default::default() }
 }
 
 /// Reads one `[[routes]]`; everything that is wrong with it at once.
@@ -84,7 +84,8 @@ fn word<T: Setting>(member: &str, text: Option<&str>, faults: &mut Vec<String>) 
 fn show(route: &Route) -> String {
     let mut members = vec![format!("match = {}", quoted(&route.pattern)), format!("model = {}", quoted(&route.model))];
     members.extend(route.effort.map(|effort| format!("effort = {}", effort.show())));
-    members.extend((route.when != Default::default()).then(|| format!("when = {}", route.when.show())));
+    let when = route.when.show();
+    members.extend((when != quoted("always")).then(|| format!("when = {when}")));
     format!("{{ {} }}", members.join(", "))
 }
 

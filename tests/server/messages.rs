@@ -232,7 +232,7 @@ async fn reasoning_that_the_backend_cannot_read_is_left_out_once() {
     bench.upstream.on("/responses", Script::events(&WHOLE));
     let answer = ask(&second_turn()).send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, "repaired:dropped_reasoning"));
-    let bodies: Vec<Value> = bench.upstream.requests("/responses").iter().map(|request| request.json()).collect();
+    let bodies: Vec<Value> = bench.upstream.requests("/responses").iter().map(crate::fake::Recorded::json).collect();
     assert_eq!(bodies.len(), 2);
     assert_eq!(kinds_sent(&bodies[0]), ["message", "reasoning", "function_call", "function_call_output"]);
     assert_eq!(bodies[0]["input"][1], json!({"type": "reasoning", "summary": [], "encrypted_content": "gAAAAold"}));

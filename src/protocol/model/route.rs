@@ -3,7 +3,7 @@
 use super::Effort;
 
 /// A pattern, and the model that a name of that form means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// The name as a client sends it; `*` stands for any characters.
     pub pattern: String,

@@ -27,8 +27,9 @@ pub fn of_request(request: &Request<'_>) -> u64 {
     for tool in &request.tools {
         tally.text(&serde_json::to_string(tool).expect("strings and raw JSON always serialise"));
     }
-    let format = request.text.as_ref().and_then(|text| text.format.as_ref());
-    format.into_iter().for_each(|format| tally.text(format.get()));
+    if let Some(format) = request.text.as_ref().and_then(|text| text.format.as_ref()) {
+        tally.text(format.get());
+    }
     tally.total()
 }
 
