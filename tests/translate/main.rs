@@ -8,6 +8,7 @@ mod completions;
 mod input;
 mod laws;
 mod lite;
+mod message_laws;
 mod messages;
 mod passing;
 #[path = "../support/recalled.rs"]

@@ -13,7 +13,7 @@ const { z } = await load("zod");
 const root = baseURL.replace(/\/v1$/, "");
 const client = new Anthropic({ baseURL: root, apiKey: "any key" });
 const bearer = new Anthropic({ baseURL: root, apiKey: null, authToken: "another key" });
-const claude = "claude-sonnet-4-5";
+const claude = "claude-opus-4-8";
 const weather = {
   name: "get_weather",
   description: "The weather in a city.",
@@ -146,13 +146,13 @@ await run("node anthropic", {
 
   async "errors have their classes"() {
     const kinds = [
-      [Anthropic.BadRequestError, "invalid_request_error", create({ messages: [] })],
-      [Anthropic.NotFoundError, "not_found_error", client.models.retrieve("no-such-model")],
-      [Anthropic.RateLimitError, "rate_limit_error", create({ messages: say("demo:usage-limit") })],
-      [Anthropic.InternalServerError, "overloaded_error", create({ messages: say("demo:overloaded"), stream: true })],
+      [Anthropic.BadRequestError, "invalid_request_error", () => create({ messages: [] })],
+      [Anthropic.NotFoundError, "not_found_error", () => client.models.retrieve("no-such-model")],
+      [Anthropic.RateLimitError, "rate_limit_error", () => create({ messages: say("demo:usage-limit") })],
+      [Anthropic.InternalServerError, "overloaded_error", () => create({ messages: say("demo:overloaded"), stream: true })],
     ];
-    for (const [kind, type, promise] of kinds) {
-      const error = await failsWith(kind, promise);
+    for (const [kind, type, ask] of kinds) {
+      const error = await failsWith(kind, ask());
       assert.equal(error.type, type);
       assert.match(error.requestID, /^req_/);
     }
