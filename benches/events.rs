@@ -14,6 +14,7 @@ use codex_proxy::protocol::messages::{self, Messages};
 use codex_proxy::protocol::model::Models;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::sse::Splitter;
+use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Context, Dialect, Fold, Plan, Reply, Sink, UpstreamEvent, Warnings, Wire};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
@@ -78,7 +79,7 @@ impl Measured for Responses {
 
 impl Measured for Messages {
     fn options() -> messages::Options {
-        messages::Options { default_instructions: INSTRUCTIONS.to_owned() }
+        messages::Options { default_instructions: INSTRUCTIONS.to_owned(), token_limit: TokenLimit::Ignore }
     }
 
     fn request(turns: usize) -> Value {

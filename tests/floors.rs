@@ -29,6 +29,7 @@ const SETTINGS: &[&str] = &[
     "server::Doors",
     "server::Listen",
     "protocol::chat::Options",
+    "protocol::model::Effort",
     "protocol::model::Route",
     "protocol::model::When",
     "protocol::chat::ReasoningField",

@@ -12,6 +12,7 @@ use toml::de::DeValue;
 use super::keys::Keys;
 use super::list::{Aliases, Hosts, Origins, Scopes};
 use super::listen::Listen;
+use super::routes::Routes;
 use super::source::Source;
 use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Format, Level, Setting, Size, Timeout};
@@ -125,6 +126,7 @@ keys! {
     allowed_origins: Origins = "allowed_origins", "", [];
     default_model: Optional = "default_model", "", [];
     model_aliases: Aliases = "model_aliases", "", [];
+    routes: Routes = "routes", "", [];
     default_instructions: Text = "default_instructions", "You are a helpful assistant.", [];
     account: Optional = "account", "", [];
     upstream_url: Text = "upstream.url", "https://chatgpt.com/backend-api/codex",

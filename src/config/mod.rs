@@ -12,6 +12,7 @@ mod nearest;
 mod paths;
 mod reload;
 mod resolve;
+mod routes;
 mod source;
 mod text;
 mod value;

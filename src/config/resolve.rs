@@ -98,7 +98,7 @@ pub(super) fn resolve(
         history: history::Settings { replays_reasoning: values.reasoning_replay.value },
         rules: model::Rules {
             aliases: values.model_aliases.value.0,
-            routes: Vec::new(),
+            routes: values.routes.value.0,
             default_model: values.default_model.value.0,
         },
         log: Log { level: values.log_level.value, format: values.log_format.value },

@@ -86,6 +86,17 @@ fn the_example_file_equals_the_defaults_and_names_every_key() {
 }
 
 #[test]
+fn the_roles_in_the_example_file_are_routes() {
+    let example = include_str!("../../config.example.toml");
+    let roles: Vec<_> = example.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let (start, end) =
+        (roles.iter().position(|line| *line == "routes = ["), roles.iter().position(|line| *line == "]"));
+    let config = Home::new(&roles[start.unwrap()..=end.unwrap()].join("\n")).config();
+    assert_eq!(config.rules.routes.len(), 3);
+    assert!(config.shown.iter().any(|shown| shown.key == "routes" && shown.value.contains("claude-*haiku*")));
+}
+
+#[test]
 fn flags_win_over_variables_over_the_file() {
     let home = Home::new("listen = 1\nupstream.max_retries = 7\n[timing]\ndrain = '1s'")
         .with("CODEX_PROXY_LISTEN", "127.0.0.1:2")

@@ -12,6 +12,7 @@ use toml::de::DeValue;
 use super::list::quoted;
 use crate::auth::Place;
 use crate::protocol::chat::ReasoningField;
+use crate::protocol::model::{Effort, When};
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
 use crate::upstream::{BodyForm, Transport};
@@ -130,6 +131,26 @@ impl Choice for Level {
 impl Choice for Format {
     const EXPECTED: &'static str = "one of text, json";
     const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for Effort {
+    const EXPECTED: &'static str = "one of none, minimal, low, medium, high, xhigh, max";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("minimal", Self::Minimal),
+        ("low", Self::Low),
+        ("medium", Self::Medium),
+        ("high", Self::High),
+        ("xhigh", Self::Xhigh),
+        ("max", Self::Max),
+        ("ultra", Self::Xhigh),
+    ];
+}
+
+impl Choice for When {
+    const EXPECTED: &'static str = "one of always, think, web_search";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("always", Self::Always), ("think", Self::Think), ("web_search", Self::WebSearch)];
 }
 
 impl Choice for TokenLimit {

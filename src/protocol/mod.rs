@@ -18,6 +18,7 @@ pub mod codex;
 pub mod completions;
 pub mod conversation;
 pub mod envelope;
+pub mod face;
 pub mod field;
 pub mod memory;
 pub mod messages;

@@ -4,17 +4,13 @@
 //! all four members. Two exhaustive matches decide everything; a new kind of error does not
 //! compile until it has a place in them. The server adds the request id and the quota headers.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::bearer::AuthError;
 use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
-
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+use crate::protocol::face::{self, Retry};
 
 /// Status, headers and body of an error. `prompt` is the parameter that is at fault when the
 /// conversation is too long: `messages` or `input`.
@@ -22,7 +18,7 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub fn face(error: &ProxyError, prompt: &'static str) -> (StatusCode, HeaderMap, Bytes) {
     let verdict = Verdict::of(error);
     let param = if verdict.is_prompt { Some(prompt) } else { verdict.param };
-    (verdict.status, verdict.headers(error), verdict.body(error, param).into())
+    (verdict.status, face::headers(error, verdict.retry), verdict.body(error, param).into())
 }
 
 /// The body of an error inside a stream: no parameter, since it is about the answer.
@@ -46,9 +42,7 @@ struct Verdict<'e> {
     param: Option<&'e str>,
     /// The prompt as a whole is at fault.
     is_prompt: bool,
-    retry_after: Option<Duration>,
-    /// Our own tries are spent, or another would be refused the same way.
-    is_final: bool,
+    retry: Retry,
 }
 
 #[derive(Serialize)]
@@ -75,11 +69,11 @@ const RATE: &str = "rate_limit_error";
 impl<'e> Verdict<'e> {
     fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'e str>>) -> Self {
         let code = code.into();
-        Self { status, kind, code, param: None, is_prompt: false, retry_after: None, is_final: false }
+        Self { status, kind, code, param: None, is_prompt: false, retry: Retry::Open }
     }
 
     fn spent(self) -> Self {
-        Self { is_final: true, ..self }
+        Self { retry: Retry::Spent, ..self }
     }
 
     fn of(error: &'e ProxyError) -> Self {
@@ -106,10 +100,7 @@ impl<'e> Verdict<'e> {
             ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
             ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
-            ProxyError::Busy { retry_after, .. } => {
-                let verdict = Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests");
-                Self { retry_after: Some(*retry_after), ..verdict }
-            }
+            ProxyError::Busy { .. } => Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests"),
             ProxyError::Auth(error) => Self::of_auth(error),
             ProxyError::Upstream(failure) => Self::of_failure(failure),
             ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),
@@ -133,10 +124,7 @@ impl<'e> Verdict<'e> {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
             }
             AuthError::Store { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "credential_store_unusable"),
-            AuthError::Unavailable { retry_after, .. } => {
-                let verdict = Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable");
-                Self { retry_after: *retry_after, ..verdict }
-            }
+            AuthError::Unavailable { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable"),
         }
     }
 
@@ -174,58 +162,22 @@ impl<'e> Verdict<'e> {
         Self {
             param: failure.param.as_deref(),
             is_prompt: failure.fault == Fault::ContextLength,
-            retry_after: failure.retry_after,
-            is_final: failure.wait_for_client().is_none(),
+            retry: if failure.wait_for_client().is_some() { Retry::Open } else { Retry::Spent },
             ..verdict
         }
     }
 
-    fn headers(&self, error: &ProxyError) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(wait) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-        }
-        if self.is_final {
-            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-        }
-        if let ProxyError::MethodNotAllowed { allowed, .. } = error
-            && let Ok(allowed) = HeaderValue::from_str(allowed)
-        {
-            headers.insert(ALLOW, allowed);
-        }
-        headers
-    }
-
     fn body(&self, error: &ProxyError, param: Option<&str>) -> Vec<u8> {
-        let message = message(error);
+        let message = face::message(error);
         let body = Body { error: Members { message: &message, kind: self.kind, param, code: self.code } };
         serde_json::to_vec(&body).expect("strings always serialise")
     }
-}
-
-/// The error's own words, and what the person at the keyboard can do where the backend doesn't say.
-fn message(error: &ProxyError) -> String {
-    let message = error.to_string();
-    let ProxyError::Upstream(failure) = error else { return message };
-    if failure.fault == Fault::ClientVersion {
-        return format!("{message} (raise the setting upstream.client_version, or set it to auto)");
-    }
-    if failure.fault == Fault::Unauthorized {
-        return format!("{message} (sign in again: `codex-proxy login`)");
-    }
-    message
 }
 
 /// The backend tells of a bad image by `invalid_value` too; its own finer codes are kept.
 fn code_of_media(code: Option<&str>) -> &str {
     code.filter(|code| code.starts_with("invalid_image") || code.starts_with("invalid_audio"))
         .unwrap_or("invalid_image")
-}
-
-/// Rounded up: a client that comes back too early is turned away again.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

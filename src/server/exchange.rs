@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -30,7 +29,6 @@ use crate::bearer::TokenSource;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope};
 use crate::protocol::model::Models;
-use crate::protocol::responses::{self, Responses};
 use crate::protocol::{Context, Dialect, Mode, Plan, Reply, Warnings, tokens};
 use crate::upstream::{Answer, Hints};
 
@@ -118,7 +116,7 @@ where
     }
 
     /// The request in the upstream's form, and what has to be said about it.
-    fn plan<'b>(
+    pub(super) fn plan<'b>(
         &self,
         parts: &Parts,
         body: &'b [u8],
@@ -231,7 +229,7 @@ fn warned(mut response: Response, warnings: &Warnings) -> Response {
     response
 }
 
-fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
+pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
     let (status, mut headers, body) = D::face(error, &id.0);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
@@ -270,33 +268,4 @@ fn stream_response(body: Body) -> Response {
     // Front proxies would otherwise gather the stream before passing it on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
-}
-
-#[derive(Serialize)]
-struct InputTokens {
-    object: &'static str,
-    input_tokens: usize,
-}
-
-impl Exchange<Responses> {
-    /// `POST /v1/responses/input_tokens`: how long the input of a request is, by our own estimate.
-    pub(super) async fn count(self, request: Request) -> Response {
-        let (mut parts, body) = request.into_parts();
-        if parts.extensions.get::<PathModel>().is_none() {
-            // The model doesn't change the estimate, and may be left out here.
-            parts.extensions.insert(PathModel("default".to_owned()));
-        }
-        let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
-        self.counted(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
-    }
-
-    async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
-        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
-        let keeper = Keeper::new(&self.services.history, key_name(parts));
-        let (plan, _) = self.plan(parts, &body, &self.services.models(), &keeper)?;
-        let counted =
-            InputTokens { object: "response.input_tokens", input_tokens: responses::tokens::estimate(&plan.upstream) };
-        let bytes = serde_json::to_vec(&counted).expect("a number always serialises");
-        Ok(json_response(StatusCode::OK, Bytes::from(bytes)))
-    }
 }

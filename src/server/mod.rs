@@ -9,6 +9,7 @@ mod absent;
 mod account;
 mod body;
 mod cors;
+mod count;
 mod doors;
 mod drive;
 mod exchange;

@@ -1,4 +1,7 @@
-//! `/v1/models`: what the catalogue offers, at once and from memory.
+//! `/v1/models`: what the catalogue offers, at once and from memory, in the form of the client's
+//! own service.
+
+mod anthropic;
 
 use std::sync::Arc;
 
@@ -11,7 +14,7 @@ use serde::Serialize;
 
 use super::Services;
 use super::exchange::json_response;
-use super::routes::refuse;
+use super::routes::{Vendor, refuse};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::model::{Effort, Model, Models};
 
@@ -53,20 +56,25 @@ impl<'m> Entry<'m> {
     }
 }
 
-/// `GET /v1/models`. With `client_version` asked, as the Codex CLI does, the catalogue in its own form.
+/// `GET /v1/models`. With `client_version` asked, as the Codex CLI does, the catalogue in its own form;
+/// for an Anthropic client a page in that service's.
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
-    let asks_codex_form = request
-        .uri()
-        .query()
-        .is_some_and(|query| url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "client_version"));
-    if asks_codex_form {
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    if url::form_urlencoded::parse(query).any(|(name, _)| name == "client_version") {
         return json_response(StatusCode::OK, services.upstream.catalogue_json());
     }
     let models = services.models();
     let listed = models.catalogue.models().iter().filter(|model| model.is_listed);
-    let mut data: Vec<Entry<'_>> = listed.map(|model| Entry::new(&model.slug, model)).collect();
-    data.extend(models.rules.aliases.keys().filter_map(|alias| Some(Entry::new(alias, find(&models, alias)?))));
-    json(&List { object: "list", data })
+    let mut named: Vec<(&str, &Model)> = listed.map(|model| (model.slug.as_str(), model)).collect();
+    named.extend(models.rules.aliases.keys().filter_map(|alias| Some((alias.as_str(), find(&models, alias)?))));
+    match Vendor::of(&request) {
+        Vendor::OpenAi => {
+            json(&List { object: "list", data: named.iter().map(|(id, model)| Entry::new(id, model)).collect() })
+        }
+        Vendor::Anthropic => {
+            anthropic::page(&named, query).map_or_else(|error| refuse(&error, &request), |page| json(&page))
+        }
+    }
 }
 
 /// `GET /v1/models/{id}`: any name that a request could use for a model of the catalogue.
@@ -78,9 +86,10 @@ pub(super) async fn retrieve(
     // Bytes that are no text are the name of no model either.
     let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
     let models = services.models();
-    match find(&models, &id) {
-        Some(model) => json(&Entry::new(&id, model)),
-        None => refuse(&unknown_model(&models, &id), &request),
+    match (find(&models, &id), Vendor::of(&request)) {
+        (Some(model), Vendor::OpenAi) => json(&Entry::new(&id, model)),
+        (Some(model), Vendor::Anthropic) => json(&anthropic::Entry::new(&id, model)),
+        (None, _) => refuse(&unknown_model(&models, &id), &request),
     }
 }
 

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, any, get, head, post};
 use http::header::UPGRADE;
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,10 @@ pub(super) fn service(
     };
     let messages = Exchange::<Messages> {
         services: Arc::clone(services),
-        options: Arc::new(messages::Options { default_instructions: services.chat.default_instructions.clone() }),
+        options: Arc::new(messages::Options {
+            default_instructions: services.chat.default_instructions.clone(),
+            token_limit: services.chat.token_limit,
+        }),
         // Its clients carry reasoning themselves.
         reasoning: None,
         limits,
@@ -74,7 +77,7 @@ pub(super) fn service(
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
-        .route("/v1/messages", only("POST", post(move |request: Request| messages.clone().answer(request))))
+        .merge(messages_routes(messages))
         .merge(responses_routes(responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
@@ -110,6 +113,16 @@ fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
         .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
         .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(stored::input_items)))
         .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))
+}
+
+/// The Messages API.
+fn messages_routes(exchange: Exchange<Messages>) -> Router<Arc<Services>> {
+    let counter = exchange.clone();
+    Router::new()
+        .route("/v1/messages", only("POST", post(move |request: Request| exchange.clone().answer(request))))
+        .route("/v1/messages/count_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
+        // Claude Code opens its connection so.
+        .route("/", head(async || StatusCode::OK).fallback(unknown_path))
 }
 
 /// A route that answers any other method with the list of those it has.

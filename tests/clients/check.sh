@@ -18,7 +18,7 @@ trap clean_up EXIT
 export CODEX_PROXY_HOME="$work/home"
 export NO_PROXY='127.0.0.1,localhost,::1'
 export no_proxy="$NO_PROXY"
-unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_API_BASE
+unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_API_BASE ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL
 mkdir -p "$CODEX_PROXY_HOME"
 
 "$binary" serve --demo --port 0 2>"$work/daemon.log" &
@@ -55,10 +55,11 @@ run_client() {
 : >"$results"
 export PYTHONPATH="$tools/python" PYTHONPYCACHEPREFIX="$tools/pycache"
 export CLIENT_MODULES="$tools/node" CLIENT_PROGRAMS="$tools/agents" PROXY_BINARY="$binary"
-for script in openai_chat openai_async openai_legacy openai_responses langchain_chat litellm_chat codex_cli claude_code; do
+for script in openai_chat openai_async openai_legacy openai_responses langchain_chat litellm_chat codex_cli claude_code \
+    anthropic_messages; do
     run_client "python $script" python3 "$clients/python/$script.py"
 done
-for script in openai_chat openai_responses ai_sdk; do
+for script in openai_chat openai_responses ai_sdk anthropic_messages; do
     run_client "node $script" node "$clients/node/$script.mjs"
 done
 run_client 'curl' "$clients/curl.sh"

@@ -70,9 +70,7 @@ impl Told for Chat {
     }
 
     fn options(case: &Case) -> chat::Options {
-        let is_enforced = case.meta["options"]["token_limit"] == "enforce";
-        let token_limit = if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore };
-        chat::Options { token_limit, ..chat::Options::default() }
+        chat::Options { token_limit: token_limit(case), ..chat::Options::default() }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -104,11 +102,12 @@ impl Told for Completions {
 
 impl Told for Messages {
     fn cases() -> Vec<Case> {
-        answered_cases_of(Self::NAME, 14)
+        answered_cases_of(Self::NAME, 25)
     }
 
-    fn options(_case: &Case) -> anthropic::Options {
-        anthropic::Options { default_instructions: "You are a helpful assistant.".to_owned() }
+    fn options(case: &Case) -> anthropic::Options {
+        let default_instructions = "You are a helpful assistant.".to_owned();
+        anthropic::Options { default_instructions, token_limit: token_limit(case) }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -134,6 +133,11 @@ impl Told for Messages {
     fn is_cut(frame: &Value) -> bool {
         frame["type"] == "error" && frame["error"]["type"] == "api_error"
     }
+}
+
+fn token_limit(case: &Case) -> TokenLimit {
+    let is_enforced = case.meta["options"]["token_limit"] == "enforce";
+    if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore }
 }
 
 /// The machine that the request of a case asks for.

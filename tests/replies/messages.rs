@@ -257,14 +257,40 @@ fn a_failure_before_any_output_is_told_alone() {
     );
 }
 
+#[test]
+fn a_limit_ends_text_refusals_and_calls_alike() {
+    let shape = Shape { token_limit: Some(2), stop: vec!["END".to_owned()], ..shape() };
+    let refusal =
+        |text: &str| json!({"type": "response.refusal.delta", "output_index": 0, "content_index": 0, "delta": text});
+    for (events, told, reason) in [
+        (vec![text(0, "one two"), text(0, " three"), completed()], "one two", "max_tokens"),
+        (vec![text(0, "one two"), completed()], "one two", "end_turn"),
+        (vec![text(0, "one two END three"), completed()], "one two", "max_tokens"),
+        (vec![text(0, "one END two three"), completed()], "one ", "stop_sequence"),
+        (vec![refusal("one two three"), completed()], "one two", "max_tokens"),
+    ] {
+        let document = document(&shape, &events).unwrap();
+        assert_eq!(
+            (&document["content"][0]["text"], &document["stop_reason"]),
+            (&json!(told), &json!(reason)),
+            "{events:?}"
+        );
+    }
+    let at_call = document(&shape, &[done(0, call("c", "{\"a\": \"b c d e\"}")), completed()]).unwrap();
+    assert_eq!((&at_call["content"][0]["input"], &at_call["stop_reason"]), (&json!({}), &json!("max_tokens")));
+    assert!(document(&shape, &[text(0, "one"), thought(1, 0, "as much as it likes"), completed()]).is_ok());
+}
+
 fn any_shape() -> impl Strategy<Value = Shape> {
     let thinking = prop::sample::select(vec![ThinkingForm::Hidden, ThinkingForm::Omitted, ThinkingForm::Shown]);
     let search = prop::sample::select(vec![SearchForm::Hidden, SearchForm::Told, SearchForm::Gathered]);
-    (thinking, search, any::<bool>()).prop_map(|(thinking, search, stops)| Shape {
+    let limit = prop::option::of(1_u64..12);
+    (thinking, search, any::<bool>(), limit).prop_map(|(thinking, search, stops, token_limit)| Shape {
         model: "m".to_owned(),
         thinking,
         search,
         stop: if stops { vec!["END".to_owned(), "\n\n".to_owned()] } else { vec![] },
+        token_limit,
         ..Shape::default()
     })
 }

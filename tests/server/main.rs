@@ -10,6 +10,7 @@ mod authority;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the bytes that pass matter here")]
 mod cases;
+mod claude;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
@@ -25,6 +26,7 @@ mod limits;
 mod lite;
 #[cfg(unix)]
 mod manager;
+mod messages;
 mod pages;
 #[path = "../support/proxy.rs"]
 mod proxy;

@@ -45,8 +45,9 @@ async fn keys_change_at_once() {
 #[tokio::test]
 async fn names_of_models_change_at_once() {
     let (bench, launch) = bench("").await;
-    reload(&launch, &bench.proxy, "default_model = 'gpt-first'\nmodel_aliases = { quick = 'gpt-second' }").await;
-    for (name, model) in [("default", "gpt-first"), ("quick", "gpt-second")] {
+    let settings = "default_model = 'gpt-first'\nmodel_aliases = { quick = 'gpt-second' }\n[[routes]]\nmatch = 'slow*'\nmodel = 'gpt-third'";
+    reload(&launch, &bench.proxy, settings).await;
+    for (name, model) in [("default", "gpt-first"), ("quick", "gpt-second"), ("slowly", "gpt-third")] {
         let request = with(chat(), "model", json!(name));
         assert_eq!(Ask::chat(&request).send(&bench.proxy).await.status, 200);
         assert_eq!(bench.upstream.requests("/responses").last().unwrap().json()["model"], model);

@@ -64,8 +64,8 @@ fn every_case_leaves_as_written() {
         let sent = match meta["dialect"].as_str().unwrap() {
             "chat" => sent::<Chat>(&request, headers, &super::Options::default()),
             "messages" => {
-                let default_instructions = super::Options::default().default_instructions;
-                sent::<Messages>(&request, headers, &anthropic::Options { default_instructions })
+                let super::Options { default_instructions, token_limit, .. } = super::Options::default();
+                sent::<Messages>(&request, headers, &anthropic::Options { default_instructions, token_limit })
             }
             _ => sent::<Responses>(&request, headers, &Options::default()),
         };

@@ -8,6 +8,7 @@ mod completions;
 mod input;
 mod laws;
 mod lite;
+mod message_laws;
 mod messages;
 mod passing;
 #[path = "../support/recalled.rs"]
@@ -96,7 +97,8 @@ impl Scene {
     }
 
     fn try_message(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
-        let options = anthropic::Options { default_instructions: Options::default().default_instructions };
+        let Options { default_instructions, token_limit, .. } = self.options.clone();
+        let options = anthropic::Options { default_instructions, token_limit };
         self.try_translate_as::<Messages>(body, &options)
     }
 
@@ -235,7 +237,7 @@ fn every_case_leaves_as_written() {
     let completions = leaves_as_written("completions", |case, body| scene(case).try_complete(body).unwrap());
     assert!(completions >= 5, "the cases are not there");
     let messages = leaves_as_written("messages", |case, body| scene(case).try_message(body).unwrap());
-    assert!(messages >= 14, "the cases are not there");
+    assert!(messages >= 25, "the cases are not there");
 }
 
 #[test]

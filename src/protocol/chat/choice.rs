@@ -99,12 +99,6 @@ struct Allowed<'a> {
 }
 
 #[derive(Serialize)]
-struct Named<'n> {
-    r#type: &'static str,
-    name: &'n str,
-}
-
-#[derive(Serialize)]
 struct Typed {
     r#type: &'static str,
 }
@@ -130,12 +124,12 @@ impl<'a> Selected<'a> {
             Self::Hosted(json) => return Ok(Cow::Borrowed(json)),
             Self::Named(name) => name,
         };
-        let r#type = match toolbox.kinds.get(&name) {
+        let kind = match toolbox.kinds.get(&name) {
             Some(CallKind::Function) => "function",
             Some(CallKind::Custom) => "custom",
             None => return Err(Refusal::invalid(param, format!("'{param}' names '{name}', which is not declared"))),
         };
-        Ok(Cow::Owned(raw(&Named { r#type, name: &names::tool_name(name) })))
+        Ok(Cow::Owned(names::choice(kind, name)))
     }
 }
 

@@ -213,10 +213,7 @@ impl<'a> Toolbox<'a> {
             }
             Identity::Hosted => return,
         };
-        let upstream = names::tool_name(Cow::Borrowed(&*name));
-        if *upstream != *name {
-            self.renamed.insert(upstream.into_owned(), name.clone().into_owned());
-        }
+        names::note_renamed(&name, &mut self.renamed);
         self.kinds.insert(name, kind);
     }
 

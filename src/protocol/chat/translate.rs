@@ -15,7 +15,7 @@ use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, Tool
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::pairing::Reach;
 use crate::protocol::conversation::{cache, extent, instructions};
-use crate::protocol::model::{Choice, Effort};
+use crate::protocol::model::{Choice, Effort, Occasion};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::{Context, Mode};
 
@@ -40,7 +40,6 @@ pub fn translate<'a>(
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
-    let choice = context.models.resolve(&name);
     let token_limit = request.limits.settle(options.token_limit)?;
     if options.token_limit == TokenLimit::Enforce {
         request.ignored.retain(|member| !AskedLimits::has(member));
@@ -49,7 +48,10 @@ pub fn translate<'a>(
 
     let (calls, toolbox) = tools(&mut request);
     let tool_choice = tool_choice(&mut request, &toolbox)?;
-    let effort = effort(&request, &choice, &toolbox, context);
+    let asked = request.effort.or(request.reasoning.effort);
+    let occasion = Occasion::asking(asked, toolbox.has_web_search);
+    let choice = context.models.resolve_for(&name, occasion);
+    let effort = effort(asked, &choice, occasion, context);
 
     let History { instructions: system, entries, first_user_text } = lay_out(&mut request, &toolbox, context);
     let reach = if request.input.is_some() { Reach::Conversation } else { Reach::Turn };
@@ -120,18 +122,10 @@ fn tool_choice<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>) -> Resu
 
 /// The client's member wins over the object, both over a suffix of the model's name, and a route of
 /// the owner's over them all.
-fn effort(
-    request: &ChatRequest<'_>,
-    choice: &Choice,
-    toolbox: &Toolbox<'_>,
-    context: &mut Context<'_>,
-) -> Option<Effort> {
-    let asked = choice.effort(request.effort.or(request.reasoning.effort))?;
-    // The backend refuses minimal thought together with a web search.
-    let is_too_little = asked == Effort::Minimal && toolbox.has_web_search;
-    let possible = if is_too_little { Effort::Low } else { asked };
-    let given = context.models.clamp(&choice.slug, possible);
-    if given != asked {
+fn effort(asked: Option<Effort>, choice: &Choice, occasion: Occasion, context: &mut Context<'_>) -> Option<Effort> {
+    let wanted = choice.effort(asked)?;
+    let given = context.models.fit(&choice.slug, wanted, occasion);
+    if given != wanted {
         context.warnings.note("clamped:reasoning_effort");
     }
     Some(given)

@@ -4,9 +4,14 @@
 //! the history agree without a table.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+
+use super::schema::raw;
 
 const MAX_CHARS: usize = 64;
 const KEPT_CHARS: usize = 55;
@@ -23,6 +28,26 @@ pub fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
     mapped.push('_');
     mapped.push_str(&hash(&name, 4));
     Cow::Owned(mapped)
+}
+
+/// Notes the client's name of a tool under the backend's, where they differ.
+pub fn note_renamed(name: &str, renamed: &mut BTreeMap<String, String>) {
+    let upstream = tool_name(Cow::Borrowed(name));
+    if *upstream != *name {
+        renamed.insert(upstream.into_owned(), name.to_owned());
+    }
+}
+
+/// The choice of one tool, by the client's name for it.
+#[must_use]
+pub fn choice(kind: &'static str, name: Cow<'_, str>) -> Box<RawValue> {
+    raw(&Named { r#type: kind, name: &tool_name(name) })
+}
+
+#[derive(Serialize)]
+struct Named<'n> {
+    r#type: &'static str,
+    name: &'n str,
 }
 
 /// The backend's form of a call id.

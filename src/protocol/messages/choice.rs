@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use super::content::required;
 use super::tools::Toolbox;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
 use crate::protocol::conversation::names;
-use crate::protocol::conversation::schema::{constant, raw};
+use crate::protocol::conversation::schema::constant;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 
@@ -22,12 +20,6 @@ pub(super) enum Choice<'a> {
     None,
     Any,
     Tool(Cow<'a, str>),
-}
-
-#[derive(Serialize)]
-struct Named<'n> {
-    r#type: &'static str,
-    name: &'n str,
 }
 
 impl<'a> Choice<'a> {
@@ -56,8 +48,7 @@ impl<'a> Choice<'a> {
                 Ok(ToolChoice::Raw(Cow::Borrowed(constant(r#"{"type":"web_search"}"#))))
             }
             Self::Tool(name) if toolbox.has_function(&name) => {
-                let named = Named { r#type: "function", name: &names::tool_name(name) };
-                Ok(ToolChoice::Raw(Cow::Owned(raw(&named))))
+                Ok(ToolChoice::Raw(Cow::Owned(names::choice("function", name))))
             }
             Self::Tool(name) => {
                 Err(Refusal::invalid(PARAM, format!("tool_choice: names '{name}', which is not among the tools")))

@@ -4,18 +4,17 @@
 //! conversation. Official SDKs try again unless a header forbids it, so that a spent quota says so.
 //! Two exhaustive matches decide everything.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::bearer::AuthError;
-use crate::error::{Fault, ProxyError, UpstreamFailure};
+use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::answer::identity::quoted;
+use crate::protocol::face::{self, Retry};
 
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
+/// The code by which clients know that they have to send a whole conversation.
+pub(super) const THREAD_NOT_FOUND: &str = "thread_not_found";
 const TOO_LONG: &str = "prompt is too long: ";
 
 /// Anthropic's types of error.
@@ -32,15 +31,6 @@ enum Kind {
     Overloaded,
 }
 
-/// Whether another try can help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retry {
-    /// The client may.
-    Open,
-    /// Our own tries are spent, or another would be refused the same way.
-    Spent,
-}
-
 /// Status, headers and body of an error.
 #[must_use]
 pub fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
@@ -52,7 +42,13 @@ pub fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Byt
 /// The object `error`, as it stands in an answer and in a stream.
 pub(super) fn members(error: &ProxyError) -> String {
     let (_, kind, _) = verdict(error);
-    format!(r#"{{"type":"{}","message":{}}}"#, kind.as_str(), quoted(&message(error)))
+    let details = match error {
+        ProxyError::Refused(refusal) if refusal.code == Some(THREAD_NOT_FOUND) => {
+            format!(r#","details":{{"error_code":"{THREAD_NOT_FOUND}"}}"#)
+        }
+        _ => String::new(),
+    };
+    format!(r#"{{"type":"{}","message":{}{details}}}"#, kind.as_str(), quoted(&message(error)))
 }
 
 impl Kind {
@@ -79,9 +75,11 @@ fn overloaded() -> StatusCode {
 fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
     use StatusCode as S;
     match error {
-        ProxyError::Refused(_) | ProxyError::BodyUnreadable { .. } => {
-            (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open)
-        }
+        ProxyError::Refused(refusal) => match refusal.reason {
+            Reason::Wrong => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
+            Reason::Unknown => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
+        },
+        ProxyError::BodyUnreadable { .. } => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
         ProxyError::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Open),
         ProxyError::UnsupportedEncoding { .. } | ProxyError::UnsupportedMediaType => {
             (S::UNSUPPORTED_MEDIA_TYPE, Kind::InvalidRequest, Retry::Open)
@@ -135,52 +133,37 @@ fn of_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
 }
 
 fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let wait = match error {
-        ProxyError::Upstream(failure) => failure.retry_after,
-        ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
-        ProxyError::Busy { retry_after, .. } => Some(*retry_after),
-        _ => None,
-    };
-    if let Some(wait) = wait {
-        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-    }
-    if retry == Retry::Spent {
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-    match error {
-        ProxyError::Upstream(failure) => {
-            if let Some(reset) = failure.resets_at {
-                headers.insert(QUOTA_RESET, HeaderValue::from(reset));
-            }
-        }
-        ProxyError::MethodNotAllowed { allowed, .. } => {
-            if let Ok(allowed) = HeaderValue::from_str(allowed) {
-                headers.insert(ALLOW, allowed);
-            }
-        }
-        _ => {}
+    let mut headers = face::headers(error, retry);
+    if let ProxyError::Upstream(failure) = error
+        && let Some(reset) = failure.resets_at
+    {
+        headers.insert(QUOTA_RESET, HeaderValue::from(reset));
     }
     headers
 }
 
-/// Rounded up: a client that comes back too early is turned away again.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+/// The error's words, with those that clients go by.
+fn message(error: &ProxyError) -> String {
+    let message = face::message(error);
+    match error {
+        ProxyError::Upstream(failure) if failure.fault == Fault::ContextLength && !message.starts_with(TOO_LONG) => {
+            too_long(&message)
+        }
+        _ => message,
+    }
 }
 
-/// The error's own words, with what clients and people go by.
-fn message(error: &ProxyError) -> String {
-    let message = error.to_string();
-    let ProxyError::Upstream(failure) = error else { return message };
-    match failure.fault {
-        Fault::ContextLength if !message.starts_with(TOO_LONG) => format!("{TOO_LONG}{message}"),
-        Fault::ClientVersion => {
-            format!("{message} (raise the setting upstream.client_version, or set it to auto)")
+/// Clients that know by how much a prompt is too long drop that much of it at once, so that the
+/// two counts of the backend's message are put where they look for them.
+fn too_long(message: &str) -> String {
+    let is_number = |c: char| c.is_ascii_digit() || c == ',';
+    let words = message.split(|c: char| !is_number(c)).map(|word| word.replace(',', ""));
+    let counts: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    match counts.as_slice() {
+        [one, other] if one != other && message.contains("token") => {
+            format!("{TOO_LONG}{} tokens > {} maximum ({message})", one.max(other), one.min(other))
         }
-        Fault::Unauthorized => format!("{message} (sign in again: `codex-proxy login`)"),
-        _ => message,
+        _ => format!("{TOO_LONG}{message}"),
     }
 }
 
@@ -253,6 +236,7 @@ mod tests {
         let silent = ProxyError::Silent { phase: Phase::Streaming, limit: Duration::from_secs(1) };
         for (error, status, kind) in [
             (Refusal::invalid("model", "no"), 400, "invalid_request_error"),
+            (Refusal::unknown("Response", "resp_1", None), 404, "not_found_error"),
             (ProxyError::BodyTooLarge { limit_bytes: 1 }, 413, "request_too_large"),
             (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
             (ProxyError::KeyRequired, 401, "authentication_error"),
@@ -288,6 +272,9 @@ mod tests {
         };
         assert!(said("too much").contains("\"prompt is too long: too much\""));
         assert!(said("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));
+        let counted = said("The maximum is 272,000 tokens, and the prompt has 280123 tokens.");
+        assert!(counted.contains("\"prompt is too long: 280123 tokens > 272000 maximum (The maximum"), "{counted}");
+        assert!(said("at most 272000 tokens").contains("\"prompt is too long: at most"));
     }
 
     #[test]

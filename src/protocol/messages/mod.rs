@@ -2,8 +2,8 @@
 //!
 //! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
 //! `message`, `content` and `source` for the conversation, `tools`, `choice`, `thinking`, `format` and
-//! `session` for the rest. The way back: [`reply`] decides, `show` opens and closes blocks one after
-//! the other, [`event`] and `document` know how they look, over the parts that `answer` has for every
+//! `session` for the rest. The way back: [`reply`] decides, `show` and `search` open and close blocks one
+//! after the other, [`event`] and `document` know how they look, over the parts that `answer` has for every
 //! dialect. Reasoning goes to the client as a signature and comes back in it. [`error`] words a failure.
 
 mod choice;
@@ -15,6 +15,7 @@ mod format;
 mod message;
 pub mod reply;
 pub mod request;
+mod search;
 mod session;
 mod show;
 mod source;
@@ -32,6 +33,7 @@ pub use reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
 pub use request::MessagesRequest;
 pub use translate::Translation;
 
+use super::tokens::{self, TokenLimit};
 use super::{Context, Dialect, Plan};
 use crate::error::ProxyError;
 
@@ -47,6 +49,8 @@ pub struct Messages;
 pub struct Options {
     /// The system prompt of a request that brings none (`default_instructions`).
     pub default_instructions: String,
+    /// What becomes of `max_tokens` (`chat.token_limit`).
+    pub token_limit: TokenLimit,
 }
 
 impl Dialect for Messages {
@@ -71,5 +75,16 @@ impl Dialect for Messages {
 
     fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
         face(error, request_id)
+    }
+}
+
+/// An estimate of a request's input tokens. Never fails: clients ask it all the time, also with what
+/// is no whole request, and what can't be translated is counted as the text that it is.
+#[must_use]
+pub fn count_tokens(body: &[u8], context: &mut Context<'_>, options: &Options) -> u64 {
+    let translated = request::decode_prompt(body).and_then(|request| translate::translate(request, context, options));
+    match translated {
+        Ok(translation) => tokens::of_request(&translation.upstream),
+        Err(_) => tokens::of_json(&String::from_utf8_lossy(body)),
     }
 }

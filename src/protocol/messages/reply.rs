@@ -20,6 +20,7 @@ use crate::protocol::answer::items::Items;
 use crate::protocol::answer::step::{Gate, Step};
 use crate::protocol::answer::{self, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
+use crate::protocol::tokens::Meter;
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error};
 
 /// What the request decides about the form of the answer.
@@ -35,6 +36,8 @@ pub struct Shape {
     pub search: SearchForm,
     /// Stop sequences, none empty.
     pub stop: Vec<String>,
+    /// Tokens after which the answer is cut.
+    pub token_limit: Option<u64>,
     /// Characters of the request, for what is said of its cost before it is known.
     pub prompt_characters: usize,
 }
@@ -94,6 +97,8 @@ enum Ending {
     Incomplete(StopReason),
     /// Cut short by us, at a stop sequence.
     Stopped,
+    /// Cut short by us, at the client's limit.
+    Limited,
 }
 
 impl MessagesReply {
@@ -146,17 +151,29 @@ impl MessagesReply {
         }
     }
 
-    /// Ends the answer at a stop sequence. What it cost is a guess, unless the backend was done already.
+    /// Ends the answer at a stop sequence.
     pub(super) fn stop(&mut self, sink: &mut impl Sink<Self>) {
-        let (answer, reasoning) = (usage::tokens(self.shown.characters), self.shown.reasoning_characters);
-        let guess = usage::estimate(self.shape.prompt_characters, answer, reasoning);
+        self.cut(Ending::Stopped, sink);
+    }
+
+    /// Ends the answer at the client's limit.
+    pub(super) fn limit(&mut self, sink: &mut impl Sink<Self>) {
+        self.cut(Ending::Limited, sink);
+    }
+
+    /// Cuts the answer. What it cost is a guess, unless the backend was done already.
+    fn cut(&mut self, ending: Ending, sink: &mut impl Sink<Self>) {
+        let counted = self.shown.meter.as_ref().map(Meter::tokens);
+        let answer = counted.unwrap_or_else(|| usage::tokens(self.shown.characters));
+        let guess = usage::estimate(self.shape.prompt_characters, answer, self.shown.reasoning_characters);
         self.close_block(sink);
-        self.close(Ending::Stopped, self.usage.unwrap_or(guess), sink);
+        self.close(ending, self.usage.unwrap_or(guess), sink);
     }
 
     fn close(&mut self, ending: Ending, usage: Usage, sink: &mut impl Sink<Self>) {
         let reason = match ending {
             Ending::Stopped => StopReason::StopSequence,
+            Ending::Limited => StopReason::MaxTokens,
             Ending::Incomplete(StopReason::Refusal) => StopReason::Refusal,
             _ if self.shown.has_refusal => StopReason::Refusal,
             Ending::Incomplete(reason) => reason,
@@ -252,9 +269,13 @@ impl Reply for MessagesReply {
         let outcome = match &self.state {
             State::Open => String::new(),
             State::Finished(Ending::Completed | Ending::Stopped) => "completed".to_owned(),
-            State::Finished(Ending::Incomplete(_)) => "incomplete".to_owned(),
+            State::Finished(Ending::Incomplete(_) | Ending::Limited) => "incomplete".to_owned(),
             State::Failed(error) => openai_error::code(error),
         };
         Summary { usage: self.usage, outcome }
+    }
+
+    fn counts_tokens(&self) -> bool {
+        self.shown.meter.is_some()
     }
 }

@@ -10,15 +10,17 @@ use serde_json::value::RawValue;
 
 use super::choice::Choice;
 use super::content;
+use super::error::THREAD_NOT_FOUND;
 use super::format;
 use super::message::Message;
 use super::thinking::Thinking;
 use super::tools::Declared;
-use crate::error::{ProxyError, Refusal};
+use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::model::Effort;
+use crate::protocol::tokens::TokenLimit;
 
 /// Claude Code's first system text. It changes with every conversation, which would cost the prompt cache.
 const BILLING: &str = "x-anthropic-billing-header:";
@@ -41,7 +43,8 @@ pub struct MessagesRequest<'a> {
     pub(super) is_fast: bool,
     /// Members that are ignored and could have mattered, in order.
     pub(super) ignored: Vec<&'static str>,
-    has_limit: bool,
+    /// `max_tokens`; the backend takes no limit.
+    limit: Option<u64>,
 }
 
 /// Reads the body of a request for an answer.
@@ -51,7 +54,7 @@ pub struct MessagesRequest<'a> {
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
     let request = decode_prompt(body)?;
-    if !request.has_limit {
+    if request.limit.is_none() {
         return Err(Refusal::coded("missing_required_parameter", "max_tokens", "max_tokens: Field required"));
     }
     Ok(request)
@@ -92,7 +95,20 @@ impl<'a> MessagesRequest<'a> {
             user_id: None,
             is_fast: false,
             ignored: Vec::new(),
-            has_limit: false,
+            limit: None,
+        }
+    }
+
+    /// The limit to enforce. Every request has one, so that it is ignored without a word.
+    pub(super) fn token_limit(&self, policy: TokenLimit) -> Result<Option<u64>, ProxyError> {
+        match policy {
+            TokenLimit::Ignore => Ok(None),
+            TokenLimit::Enforce => Ok(self.limit),
+            TokenLimit::Reject if self.limit.is_none() => Ok(None),
+            TokenLimit::Reject => {
+                let message = "max_tokens: not available on this backend, and chat.token_limit is \"reject\"";
+                Err(Refusal::unsupported_parameter("max_tokens", message))
+            }
         }
     }
 
@@ -102,7 +118,7 @@ impl<'a> MessagesRequest<'a> {
             "messages" => self.messages = each(field, Message::read)?,
             "system" => self.system = system(field)?,
             "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
-            "max_tokens" => self.has_limit = limit(field)?,
+            "max_tokens" => self.limit = Some(limit(field)?),
             "stop_sequences" => {
                 let words = field.texts()?.into_iter().filter(|word| !word.is_empty());
                 self.stop = words.map(Cow::into_owned).collect();
@@ -118,6 +134,7 @@ impl<'a> MessagesRequest<'a> {
             "top_p" if field.differs_from(1.0)? => self.ignored.push("top_p"),
             "top_k" => self.ignored.push("top_k"),
             "container" => return Err(unsupported(field)),
+            "thread" => refuse_continuation(field)?,
             "mcp_servers" if !field.list()?.is_empty() => return Err(unsupported(field)),
             _ => {}
         }
@@ -152,10 +169,25 @@ fn unsupported(field: &Field<'_, '_>) -> ProxyError {
     Refusal::unsupported_parameter(field.to_string(), format!("{field}: not supported by this proxy"))
 }
 
-/// The limit is only looked at: the backend takes none.
-fn limit(field: &Field<'_, '_>) -> Result<bool, ProxyError> {
-    let is_whole = field.raw().get().parse::<u64>().is_ok_and(|limit| limit >= 1);
-    if is_whole { Ok(true) } else { Err(field.must_be("an integer of at least 1")) }
+/// No conversation is held here. A client that is told so sends the whole of it; one that wants it
+/// held is not in the way.
+fn refuse_continuation(thread: &Field<'_, '_>) -> Result<(), ProxyError> {
+    let members = thread.object()?;
+    let kind = thread.member(&members, "type").map(|kind| kind.text()).transpose()?;
+    if kind.as_deref() != Some("continue") {
+        return Ok(());
+    }
+    Err(ProxyError::Refused(Refusal {
+        reason: Reason::Unknown,
+        message: "thread: no conversation is held by this proxy; send all of its messages".to_owned(),
+        param: Some("thread".to_owned()),
+        code: Some(THREAD_NOT_FOUND),
+    }))
+}
+
+fn limit(field: &Field<'_, '_>) -> Result<u64, ProxyError> {
+    let limit = field.raw().get().parse().ok().filter(|limit| *limit >= 1);
+    limit.ok_or_else(|| field.must_be("an integer of at least 1"))
 }
 
 fn system<'a>(system: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {

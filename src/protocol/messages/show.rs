@@ -3,17 +3,17 @@
 //! One block is open at a time; whatever opens another closes it. Keeps the book on what was shown,
 //! on text held back for a stop sequence, and on everything that waits for the last web search.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::event::{Block, Delta, Event};
 use super::reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
+use super::search::{results, title};
 use crate::protocol::answer::arrive::Queued;
-use crate::protocol::answer::identity::quoted;
-use crate::protocol::answer::step::{Citation, Gate, Search, Step};
+use crate::protocol::answer::step::{Citation, Gate, Step};
 use crate::protocol::answer::stop::StopMatcher;
 use crate::protocol::text::RawText;
+use crate::protocol::tokens::{Meter, Segment};
 use crate::protocol::{Reply, Sink};
 
 /// A blank line, escaped.
@@ -38,12 +38,14 @@ pub(super) struct Shown {
     text_place: Option<(usize, usize)>,
     stop: StopMatcher,
     /// What waits for the end, once there was a search.
-    held: Option<Vec<(usize, Step<'static>)>>,
+    pub(super) held: Option<Vec<(usize, Step<'static>)>>,
+    /// Counts what is shown, where the client's limit is enforced.
+    pub(super) meter: Option<Meter>,
 }
 
 /// The block that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Open {
+pub(super) enum Open {
     /// Of that item and part.
     Text(usize, usize),
     /// Of that item.
@@ -67,6 +69,7 @@ impl Shown {
             text_place: None,
             stop: StopMatcher::new(&shape.stop),
             held: None,
+            meter: shape.token_limit.map(Meter::new),
         }
     }
 
@@ -114,7 +117,7 @@ impl MessagesReply {
         }
     }
 
-    fn tell(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
+    pub(super) fn tell(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
         match step {
             Step::Text { part, text } => self.tell_text((item, *part), text, sink),
             Step::TextEnd => {
@@ -144,7 +147,7 @@ impl MessagesReply {
     }
 
     /// Begins a block, after the end of the one before.
-    fn begin_block(&mut self, open: Open, block: Block<'_>, sink: &mut impl Sink<Self>) {
+    pub(super) fn begin_block(&mut self, open: Open, block: Block<'_>, sink: &mut impl Sink<Self>) {
         self.open(sink);
         self.close_block(sink);
         self.shown.open = Some(open);
@@ -158,7 +161,7 @@ impl MessagesReply {
         }
     }
 
-    fn put(&mut self, delta: Delta<'_>, sink: &mut impl Sink<Self>) {
+    pub(super) fn put(&mut self, delta: Delta<'_>, sink: &mut impl Sink<Self>) {
         sink.put(self, &Event::Delta(self.shown.index(), delta));
     }
 
@@ -169,11 +172,20 @@ impl MessagesReply {
             }
             self.shown.text_place = Some(place);
         }
+        let admitted = self.admit(Segment::Text(place.0), text);
+        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
         if self.shown.stop.is_idle() {
-            return self.put_text(text, sink);
+            self.put_text(text, sink);
+        } else {
+            let found = self.shown.stop.push(text);
+            self.tell_known(found, sink);
         }
-        let found = self.shown.stop.push(text);
-        self.tell_known(found, sink);
+        self.end_at_limit(admitted, sink);
+    }
+
+    /// What of a text is within the client's limit; breaks when that is not all of it.
+    fn admit<'t>(&mut self, segment: Segment, text: &'t str) -> ControlFlow<&'t str, &'t str> {
+        self.shown.meter.as_mut().map_or(ControlFlow::Continue(text), |meter| meter.push(segment, text))
     }
 
     /// Tells what a stop sequence leaves of a text.
@@ -194,12 +206,11 @@ impl MessagesReply {
         if self.shown.open != Some(Open::Text(item, part)) {
             self.begin_block(Open::Text(item, part), Block::Text, sink);
         }
-        self.shown.characters += RawText::from_escaped(text).scalar_count();
-        self.put(Delta::Text(text), sink);
+        self.put_counted(text, Delta::Text, sink);
     }
 
     /// Tells what was held back for a stop sequence; breaks where one was in it, and the answer is over.
-    fn flush(&mut self, sink: &mut impl Sink<Self>) -> ControlFlow<()> {
+    pub(super) fn flush(&mut self, sink: &mut impl Sink<Self>) -> ControlFlow<()> {
         if !self.is_finished() && !self.shown.stop.is_idle() {
             let held = self.shown.stop.flush();
             self.tell_known(held, sink);
@@ -215,8 +226,17 @@ impl MessagesReply {
         if self.shown.open != Some(Open::Refusal(item)) {
             self.begin_block(Open::Refusal(item), Block::Text, sink);
         }
-        self.shown.characters += RawText::from_escaped(text).scalar_count();
-        self.put(Delta::Text(text), sink);
+        let admitted = self.admit(Segment::Refusal(item), text);
+        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
+        self.put_counted(text, Delta::Text, sink);
+        self.end_at_limit(admitted, sink);
+    }
+
+    fn put_counted<'t>(&mut self, text: &'t str, delta: impl Fn(&'t str) -> Delta<'t>, sink: &mut impl Sink<Self>) {
+        if !text.is_empty() {
+            self.shown.characters += RawText::from_escaped(text).scalar_count();
+            self.put(delta(text), sink);
+        }
     }
 
     fn tell_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
@@ -285,90 +305,21 @@ impl MessagesReply {
     }
 
     fn tell_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
-        if self.shown.open == Some(Open::Call) {
-            self.shown.characters += RawText::from_escaped(text).scalar_count();
-            self.put(Delta::Json(text), sink);
-        }
-    }
-
-    /// Tells of a search as if a server had run a tool: what was looked for, and what was found.
-    fn tell_search(&mut self, item: usize, search: &Search<'_>, results: &[String], sink: &mut impl Sink<Self>) {
-        if self.shape.search == SearchForm::Hidden {
+        if self.shown.open != Some(Open::Call) {
             return;
         }
-        if self.flush(sink).is_break() {
-            return;
-        }
-        self.shown.searches += 1;
-        let id = search_id(&search.id, item);
-        self.begin_block(Open::Call, Block::ServerToolUse { id: &id }, sink);
-        let input = quoted(&format!(r#"{{"query":"{}"}}"#, search.query));
-        let escaped = input.get(1..input.len() - 1).unwrap_or_default();
-        self.put(Delta::Json(escaped), sink);
-        let results = format!("[{}]", results.join(","));
-        self.begin_block(Open::Call, Block::SearchResult { id: &id, results: &results }, sink);
-        self.close_block(sink);
+        let call = self.shown.index();
+        let admitted = self.admit(Segment::Call(call), text);
+        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
+        self.put_counted(text, Delta::Json, sink);
+        self.end_at_limit(admitted, sink);
     }
 
-    /// Tells what waited for the last search, which is given all that the text quotes.
-    fn tell_held(&mut self, sink: &mut impl Sink<Self>) {
-        let Some(held) = self.shown.held.take() else { return };
-        let last = held.iter().rposition(|(_, step)| matches!(step, Step::Search(_)));
-        let citations: Vec<&Citation<'_>> = held.iter().filter_map(|(_, step)| cited(step)).collect();
-        let mut listed: Vec<&str> = Vec::new();
-        for (position, (item, step)) in held.iter().enumerate() {
-            if self.is_finished() {
-                return;
-            }
-            let Step::Search(search) = step else {
-                self.tell(*item, step, sink);
-                continue;
-            };
-            let mut found = results(search, &citations);
-            listed.extend(search.sources.iter().map(Cow::as_ref));
-            for citation in citations.iter().filter(|_| Some(position) == last) {
-                if !listed.contains(&citation.url.as_ref()) {
-                    listed.push(&citation.url);
-                    found.push(result(&citation.url, title(&citation.title, &citation.url)));
-                }
-            }
-            self.tell_search(*item, search, &found, sink);
+    /// Ends the answer where not all of a text was within the limit.
+    fn end_at_limit(&mut self, admitted: ControlFlow<&str, &str>, sink: &mut impl Sink<Self>) {
+        if admitted.is_break() && self.flush(sink).is_continue() {
+            self.open(sink);
+            self.limit(sink);
         }
     }
-}
-
-fn cited<'s>(step: &'s Step<'static>) -> Option<&'s Citation<'static>> {
-    if let Step::Citation { citation, .. } = step { Some(citation) } else { None }
-}
-
-/// The results that a search names itself, under the titles that the text gives them.
-fn results(search: &Search<'_>, citations: &[&Citation<'_>]) -> Vec<String> {
-    let mut seen: Vec<&str> = Vec::new();
-    for url in &search.sources {
-        if !seen.contains(&&**url) {
-            seen.push(url);
-        }
-    }
-    let titled = |url: &str| citations.iter().find(|citation| citation.url == url).map(|citation| &*citation.title);
-    seen.into_iter().map(|url| result(url, title(titled(url).unwrap_or_default(), url))).collect()
-}
-
-fn result(url: &str, title: &str) -> String {
-    format!(r#"{{"type":"web_search_result","url":"{url}","title":"{title}","encrypted_content":"","page_age":null}}"#)
-}
-
-/// A page without a title goes by its address.
-fn title<'t>(title: &'t str, url: &'t str) -> &'t str {
-    if title.is_empty() { url } else { title }
-}
-
-/// An id of the form that clients expect of a tool that a server runs.
-fn search_id(id: &str, item: usize) -> String {
-    let plain = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
-    let mut told = String::from("srvtoolu_");
-    told.extend(plain);
-    if id.is_empty() {
-        told.push_str(&item.to_string());
-    }
-    told
 }

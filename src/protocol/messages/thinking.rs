@@ -5,7 +5,7 @@ use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::field::Field;
 use crate::protocol::messages::reply::ThinkingForm;
-use crate::protocol::model::{Choice, Effort};
+use crate::protocol::model::{Choice, Effort, Occasion};
 
 /// `thinking`, as the client wants it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,13 @@ enum Mode {
     Enabled(Option<u64>),
     /// As much as the model sees fit.
     Adaptive,
+}
+
+/// Whether a request offers tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tools {
+    Some,
+    None,
 }
 
 impl Thinking {
@@ -60,35 +67,28 @@ impl Thinking {
     }
 }
 
-/// What a request offers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Offer {
-    pub(super) has_tools: bool,
-    pub(super) has_web_search: bool,
-}
-
 /// The effort for the backend; `None`: the model's own.
 pub(super) fn effort(
     request: &MessagesRequest<'_>,
-    offer: Offer,
+    tools: Tools,
     choice: &Choice,
+    occasion: Occasion,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    let wanted = choice.effort(asked(request, offer))?;
-    // The backend refuses minimal thought together with a web search.
-    let is_too_little = wanted == Effort::Minimal && offer.has_web_search;
-    let given = context.models.clamp(&choice.slug, if is_too_little { Effort::Low } else { wanted });
-    if given != wanted && request.effort == Some(wanted) && request.thinking.mode != Mode::Disabled {
+    let wanted = choice.effort(asked(request, tools))?;
+    let given = context.models.fit(&choice.slug, wanted, occasion);
+    let is_own = request.effort == Some(wanted) && request.thinking.mode != Mode::Disabled;
+    if given != wanted && is_own {
         context.warnings.note("clamped:reasoning_effort");
     }
     Some(given)
 }
 
 /// What the client's members amount to.
-fn asked(request: &MessagesRequest<'_>, offer: Offer) -> Option<Effort> {
+fn asked(request: &MessagesRequest<'_>, tools: Tools) -> Option<Effort> {
     match request.thinking.mode {
         // Sub-agents of Claude Code: without any thought they use tools badly (case `14-subagent`).
-        Mode::Disabled if offer.has_tools => Some(Effort::Low),
+        Mode::Disabled if tools == Tools::Some => Some(Effort::Low),
         Mode::Disabled => Some(Effort::None),
         Mode::Enabled(Some(budget)) => request.effort.or(Some(of_budget(budget))),
         Mode::Enabled(None) | Mode::Adaptive | Mode::Absent => request.effort,

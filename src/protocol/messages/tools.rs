@@ -158,10 +158,7 @@ impl<'a> Toolbox<'a> {
     }
 
     fn add_function(&mut self, name: Cow<'a, str>, tool: Tool<'a>) {
-        let upstream = names::tool_name(Cow::Borrowed(&*name));
-        if *upstream != *name {
-            self.renamed.insert(upstream.into_owned(), name.clone().into_owned());
-        }
+        names::note_renamed(&name, &mut self.renamed);
         self.tools.push(tool);
         self.functions.insert(name);
     }

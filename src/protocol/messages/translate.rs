@@ -7,7 +7,7 @@ use super::message;
 use super::reply::{SearchForm, Shape};
 use super::request::MessagesRequest;
 use super::session;
-use super::thinking::{self, Offer};
+use super::thinking::{self, Tools};
 use super::tools::Toolbox;
 use crate::error::ProxyError;
 use crate::protocol::codex;
@@ -39,13 +39,14 @@ pub fn translate<'a>(
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
+    let token_limit = request.token_limit(options.token_limit)?;
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
     let toolbox = Toolbox::new(std::mem::take(&mut request.tools), &mut context.warnings);
     let tool_choice = request.tool_choice.take().map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(&toolbox))?;
-    let offer = Offer { has_tools: !toolbox.tools.is_empty(), has_web_search: toolbox.has_web_search() };
-    let occasion = Occasion { thinks: request.thinking.is_wanted(), searches: offer.has_web_search };
+    let occasion = Occasion { thinks: request.thinking.is_wanted(), searches: toolbox.has_web_search() };
     let choice = context.models.resolve_for(without_window(&name), occasion);
-    let effort = thinking::effort(&request, offer, &choice, context);
+    let tools = if toolbox.tools.is_empty() { Tools::None } else { Tools::Some };
+    let effort = thinking::effort(&request, tools, &choice, occasion, context);
     let search = search_form(&toolbox);
 
     let history = message::lay_out(std::mem::take(&mut request.messages));
@@ -74,6 +75,7 @@ pub fn translate<'a>(
         thinking: request.thinking.form(),
         search,
         stop: request.stop,
+        token_limit,
         prompt_characters: extent::characters(&upstream),
     };
     Ok(Translation { upstream, mode: request.mode, shape })

@@ -160,6 +160,14 @@ impl Models {
         known.iter().copied().min_by_key(|&candidate| (distance(candidate), candidate)).unwrap_or(effort)
     }
 
+    /// The effort that a request can have of the model in the place of the one that it wants.
+    #[must_use]
+    pub fn fit(&self, slug: &str, wanted: Effort, occasion: Occasion) -> Effort {
+        // The backend refuses minimal thought together with a web search.
+        let is_too_little = wanted == Effort::Minimal && occasion.searches;
+        self.clamp(slug, if is_too_little { Effort::Low } else { wanted })
+    }
+
     /// The catalogue's name that looks most like `slug`, for an error about a model that does not
     /// exist; `None` where the catalogue has it, or nothing comes near.
     #[must_use]

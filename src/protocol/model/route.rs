@@ -3,7 +3,7 @@
 use super::Effort;
 
 /// A pattern, and the model that a name of that form means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// The name as a client sends it; `*` stands for any characters.
     pub pattern: String,
@@ -21,7 +21,7 @@ pub enum When {
     /// All of them.
     #[default]
     Always,
-    /// Those that ask for visible thinking.
+    /// Those that ask for thinking.
     Think,
     /// Those that offer the web search.
     WebSearch,
@@ -30,10 +30,18 @@ pub enum When {
 /// What a request is about, as far as routes care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Occasion {
-    /// It asks for visible thinking.
+    /// It asks for thinking: in Messages by `thinking`, elsewhere by an effort.
     pub thinks: bool,
     /// It offers the web search.
     pub searches: bool,
+}
+
+impl Occasion {
+    /// The occasion of a request whose thinking is asked for by an effort.
+    #[must_use]
+    pub fn asking(effort: Option<Effort>, searches: bool) -> Self {
+        Self { thinks: effort.is_some_and(|effort| effort != Effort::None), searches }
+    }
 }
 
 impl Route {

@@ -15,7 +15,7 @@ use crate::protocol::codex;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
 use crate::protocol::conversation::cache;
-use crate::protocol::model::{Choice, Effort};
+use crate::protocol::model::{Choice, Effort, Occasion};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -42,7 +42,6 @@ pub fn translate<'a>(
 ) -> Result<Translation<'a>, ProxyError> {
     let is_codex = client::is_codex(context.headers);
     let name = model_name(&request, context)?;
-    let choice = context.models.resolve(&name);
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
 
     let entries = entries(&mut request)?;
@@ -51,7 +50,9 @@ pub fn translate<'a>(
     let first_user_text = input::first_user_text(&entries);
     let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
-    let effort = effort(&request, &choice, searches, context);
+    let occasion = Occasion::asking(request.reasoning.effort, searches);
+    let choice = context.models.resolve_for(&name, occasion);
+    let effort = effort(&mut request, &choice, occasion, context);
     let is_lite = lite::is_marked(context.headers, request.client_metadata);
     let form = if is_lite { Form::OwnLite } else { Form::Classic };
     let (instructions, input) = conversation(&mut request, entries, is_codex, context)?;
@@ -132,19 +133,21 @@ fn conversation<'a>(
     Ok((instructions, input))
 }
 
-/// The client's member wins over a suffix of the model's name.
+/// The client's member wins over a suffix of the model's name, also where we can't read it, and a
+/// route of the owner's over both.
 fn effort(
-    request: &ResponsesRequest<'_>,
+    request: &mut ResponsesRequest<'_>,
     choice: &Choice,
-    searches: bool,
+    occasion: Occasion,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    let has_own = request.reasoning.rest.get("effort").is_some();
-    let asked = request.reasoning.effort.or(choice.effort.filter(|_| !has_own))?;
-    // The backend refuses minimal thought together with a web search.
-    let possible = if asked == Effort::Minimal && searches { Effort::Low } else { asked };
-    let given = context.models.clamp(&choice.slug, possible);
-    if given != asked {
+    if choice.is_effort_ruled {
+        request.reasoning.rest.remove("effort");
+    }
+    let is_unread = request.reasoning.rest.get("effort").is_some();
+    let wanted = choice.effort(request.reasoning.effort).filter(|_| !is_unread)?;
+    let given = context.models.fit(&choice.slug, wanted, occasion);
+    if given != wanted {
         context.warnings.note("clamped:reasoning_effort");
     }
     Some(given)
@@ -198,16 +201,5 @@ fn cache_key<'a>(
     if let Some(earlier) = request.recalled.response.take() {
         return Cow::Owned(earlier.cache_key);
     }
-    if let Some(session) = cache::session(context.headers) {
-        return Cow::Owned(session);
-    }
-    let tools = serde_json::to_vec(&upstream.tools).expect("strings and raw JSON always serialise");
-    Cow::Owned(cache::derive(&[
-        context.key.unwrap_or_default().as_bytes(),
-        request.user.as_deref().unwrap_or_default().as_bytes(),
-        upstream.model.as_bytes(),
-        upstream.instructions.as_bytes(),
-        &tools,
-        cache::without_reminders(first_user_text).as_bytes(),
-    ]))
+    cache::choose(None, request.user.as_deref(), context, upstream, first_user_text)
 }

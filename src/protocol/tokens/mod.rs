@@ -8,12 +8,14 @@
 //! stretches of that length, so that a growing text never costs more than its end. The count is
 //! then off by a token or so for each border between two stretches; it is exact otherwise.
 
+mod estimate;
 mod meter;
 
 use std::sync::OnceLock;
 
 use bpe_openai::Tokenizer;
 
+pub use estimate::{of_json, of_request};
 pub use meter::{Meter, Segment};
 
 /// The longest word that is counted in one piece.

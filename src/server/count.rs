@@ -1,0 +1,91 @@
+//! How many tokens a request is, by our own estimate: nothing goes upstream.
+//!
+//! Messages clients ask in bursts and with fragments of requests, so that any body that arrives
+//! whole gets a number, and the counting is done beside the threads that serve.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use serde::Serialize;
+
+use super::body;
+use super::exchange::{Exchange, json_response, key_name, refuse};
+use super::keeper::Keeper;
+use super::nesting;
+use super::observe::RequestId;
+use super::paths::PathModel;
+use crate::error::ProxyError;
+use crate::protocol::messages::{self, Messages};
+use crate::protocol::responses::{self, Responses};
+use crate::protocol::{Context, Warnings, tokens};
+
+#[derive(Serialize)]
+struct InputTokens {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<&'static str>,
+    input_tokens: u64,
+}
+
+impl Exchange<Responses> {
+    /// `POST /v1/responses/input_tokens`.
+    pub(super) async fn count(self, request: Request) -> Response {
+        let (parts, body, id) = opened(request);
+        self.counted(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
+    }
+
+    async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
+        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        let keeper = Keeper::new(&self.services.history, key_name(parts));
+        let (plan, _) = self.plan(parts, &body, &self.services.models(), &keeper)?;
+        let tokens = u64::try_from(responses::tokens::estimate(&plan.upstream)).unwrap_or(u64::MAX);
+        Ok(answer(&InputTokens { object: Some("response.input_tokens"), input_tokens: tokens }))
+    }
+}
+
+impl Exchange<Messages> {
+    /// `POST /v1/messages/count_tokens`.
+    pub(super) async fn count(self, request: Request) -> Response {
+        let (parts, body, id) = opened(request);
+        self.counted(parts, body).await.unwrap_or_else(|error| refuse::<Messages>(&error, &id, None))
+    }
+
+    async fn counted(self, parts: Parts, body: Body) -> Result<Response, ProxyError> {
+        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        let input_tokens = tokio::task::spawn_blocking(move || self.estimate(&parts, &body));
+        let input_tokens = input_tokens.await.map_err(|_| ProxyError::Internal)?;
+        Ok(answer(&InputTokens { object: None, input_tokens }))
+    }
+
+    fn estimate(&self, parts: &Parts, body: &[u8]) -> u64 {
+        if nesting::check(body).is_err() {
+            return tokens::of_json(&String::from_utf8_lossy(body));
+        }
+        let models = self.services.models();
+        let mut context = Context {
+            headers: &parts.headers,
+            key: key_name(parts),
+            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
+            models: &models,
+            warnings: Warnings::default(),
+        };
+        messages::count_tokens(body, &mut context, &self.options)
+    }
+}
+
+/// The model doesn't change an estimate, and may be left out.
+fn opened(request: Request) -> (Parts, Body, RequestId) {
+    let (mut parts, body) = request.into_parts();
+    if parts.extensions.get::<PathModel>().is_none() {
+        parts.extensions.insert(PathModel("default".to_owned()));
+    }
+    let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+    (parts, body, id)
+}
+
+fn answer(counted: &InputTokens) -> Response {
+    let bytes = serde_json::to_vec(counted).expect("a number always serialises");
+    json_response(StatusCode::OK, Bytes::from(bytes))
+}
