@@ -17,6 +17,7 @@ use super::gate::{Gate, KeyName};
 use super::observe::RequestId;
 use super::{Backend, Services, Settings, absent, account, body, models, paths, probes, stored};
 use crate::error::ProxyError;
+use crate::history::Owner;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
@@ -170,6 +171,7 @@ async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
         Ok(key) => {
             if let Some(key) = key {
                 parts.extensions.insert(KeyName(key.name.clone()));
+                parts.extensions.insert(Owner::of_key(&key.name, &key.sha256));
                 account::of_key(key).map(|account| parts.extensions.insert(account));
             }
             next.run(Request::from_parts(parts, body)).await
