@@ -287,8 +287,10 @@ impl Exchange<Responses> {
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         let keeper = Keeper::new(&self.services.history, &parts.extensions);
         let Planned { plan, .. } = self.plan(parts, &body, &self.services.models(), &keeper).await?;
-        let counted =
-            InputTokens { object: "response.input_tokens", input_tokens: responses::tokens::estimate(&plan.upstream) };
+        let measured = responses::tokens::measure(&plan.upstream);
+        let input_tokens = tokio::task::spawn_blocking(move || measured.tokens()).await;
+        let input_tokens = input_tokens.map_err(|_| ProxyError::Internal)?;
+        let counted = InputTokens { object: "response.input_tokens", input_tokens };
         let bytes = serde_json::to_vec(&counted).expect("a number always serialises");
         Ok(json_response(StatusCode::OK, Bytes::from(bytes)))
     }

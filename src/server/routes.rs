@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::header::{UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
 use crate::protocol::messages::{self, Messages};
-use crate::protocol::responses::Responses;
+use crate::protocol::responses::{Compaction, Responses};
 
 /// The whole service: what every request passes, then the routes on canonical paths.
 pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate, cut: &CancellationToken) -> Router {
@@ -85,12 +85,18 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
 /// The Responses API.
 fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
     let counter = exchange.clone();
+    let compactor = Exchange::<Compaction> {
+        services: Arc::clone(&exchange.services),
+        options: Arc::clone(&exchange.options),
+        reasoning: None,
+        limits: exchange.limits,
+        cut: exchange.cut.clone(),
+    };
     let create = post(move |request: Request| exchange.clone().answer(request)).get(no_websocket);
     Router::new()
         .route("/v1/responses", only("POST", create))
         .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
-        // Not the id of an answer.
-        .route("/v1/responses/compact", any(unknown_path))
+        .route("/v1/responses/compact", only("POST", post(move |request: Request| compactor.clone().answer(request))))
         .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
         .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(stored::input_items)))
         .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))

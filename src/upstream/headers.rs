@@ -17,6 +17,7 @@ const ORIGINATOR: HeaderName = HeaderName::from_static("originator");
 const VERSION: HeaderName = HeaderName::from_static("version");
 const SESSION: HeaderName = HeaderName::from_static("session-id");
 const ROUTING_HINT: HeaderName = HeaderName::from_static("x-codex-routing-hint");
+const FEATURES: HeaderName = HeaderName::from_static("x-codex-beta-features");
 const ROUTING_OVERRIDE: HeaderName = HeaderName::from_static("x-openai-account-routing-override");
 
 /// Who calls: the same for every endpoint.
@@ -47,6 +48,9 @@ impl Caller<'_> {
         put(&mut headers, ROUTING_HINT, &format!("model={}{}", request.model, tier.unwrap_or_default()));
         if let Some(routing) = routing {
             headers.insert(ROUTING_OVERRIDE, HeaderValue::from_static(routing));
+        }
+        if request.is_compaction() {
+            headers.insert(FEATURES, HeaderValue::from_static("remote_compaction_v2"));
         }
         for (name, value) in hints.forwarded.iter().flatten() {
             headers.insert(name.clone(), value.clone());

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod cases;
+mod compact;
 mod disorder;
 mod fold;
 mod laws;

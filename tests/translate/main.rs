@@ -4,6 +4,7 @@
 
 mod cache;
 mod choices;
+mod compact;
 mod completions;
 mod input;
 mod laws;
