@@ -299,3 +299,23 @@ async fn the_done_marker_comes_by_setting() {
     let answer = bench.create(json!({"model": MODEL, "input": "Hello", "stream": true})).await;
     assert!(answer.body.ends_with("data: [DONE]\n\n"));
 }
+
+#[tokio::test]
+async fn a_conversation_is_compacted_and_goes_on() {
+    let bench = Bench::start().await;
+    let first = bench.create(json!({"model": MODEL, "input": "My name is Ann."})).await.json();
+    let compact = json!({"model": MODEL, "previous_response_id": first["id"], "input": "And yours?"});
+    let compacted = bench.send(Method::POST, "/v1/responses/compact", &[], Some(&compact)).await;
+    assert_eq!(compacted.status, 200, "{}", compacted.body);
+    let compacted = compacted.json();
+    let kinds: Vec<_> = compacted["output"].as_array().unwrap().iter().map(|item| item["type"].clone()).collect();
+    assert_eq!(kinds, ["message", "message", "compaction"], "what the person said, and one item for the rest");
+    assert!(compacted["usage"]["total_tokens"].as_u64().unwrap() > 0 && compacted["created_at"].is_u64());
+    let mut input = compacted["output"].as_array().unwrap().clone();
+    input.push(json!({"role": "user", "content": "Hello again"}));
+    let next = bench.create(json!({"model": MODEL, "input": input})).await;
+    assert_eq!(next.status, 200, "{}", next.body);
+    assert!(text(&next.json()).contains("Hello again"));
+    let refused = bench.send(Method::POST, "/v1/responses/compact", &[], Some(&json!({"model": MODEL}))).await;
+    assert_eq!(refused.error(), (400, json!("input"), json!("missing_required_parameter")));
+}

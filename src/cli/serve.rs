@@ -52,8 +52,8 @@ pub(super) async fn run(
     let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
     let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
     let _run_file = announce(&config, &base_url, started_at, backend);
-    introduce(&base_url, backend, &tokens).await;
     let history = history(&config, backend).await;
+    introduce(&base_url, backend, &tokens).await;
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),

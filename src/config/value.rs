@@ -132,7 +132,8 @@ impl Choice for TokenLimit {
 
 impl Choice for Store {
     const EXPECTED: &'static str = "one of memory, disk, off";
-    const NAMES: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("disk", Self::Disk), ("off", Self::Off)];
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("disk", Self::Disk), ("off", Self::Off)];
 }
 
 impl Choice for ReasoningField {

@@ -101,7 +101,8 @@ where
             (None, Some(account)) => self.services.tokens.prefer(account).await,
             (chosen, _) => chosen,
         };
-        let account = chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?.account;
+        let account =
+            chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?.account;
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }

@@ -59,8 +59,12 @@ fn what_was_said_and_the_compaction_keep_their_bytes() {
 #[test]
 fn a_cut_compaction_is_an_error() {
     for case in cases() {
-        assert_cut_anywhere(&case, || reply(&case), |arrived: &[Bytes]| {
-            assert!(document_of(reply(&case), arrived).is_err(), "{}", case.name);
-        });
+        assert_cut_anywhere(
+            &case,
+            || reply(&case),
+            |arrived: &[Bytes]| {
+                assert!(document_of(reply(&case), arrived).is_err(), "{}", case.name);
+            },
+        );
     }
 }

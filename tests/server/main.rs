@@ -23,6 +23,7 @@ mod lifecycle;
 mod proxy;
 mod secrets;
 mod sign_in;
+mod stored;
 mod wire;
 
 use std::time::Duration;

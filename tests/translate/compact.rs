@@ -35,7 +35,11 @@ fn there_has_to_be_something_to_compact() {
         (json!({"model": "m"}), "input", "missing_required_parameter"),
         (json!({"model": "m", "input": []}), "input", "invalid_value"),
         (json!({"input": "x"}), "model", "missing_required_parameter"),
-        (json!({"model": "m", "previous_response_id": "resp_x"}), "previous_response_id", "previous_response_not_found"),
+        (
+            json!({"model": "m", "previous_response_id": "resp_x"}),
+            "previous_response_id",
+            "previous_response_not_found",
+        ),
     ] {
         let refusal = refused(compacted(request.to_string().as_bytes(), &json!({})));
         assert_refusal(&refusal, &request, param, code);

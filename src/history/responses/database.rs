@@ -131,7 +131,13 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-fn insert(change: &Transaction<'_>, owner: &Owner, stored: &Stored, bytes: usize, now: SystemTime) -> rusqlite::Result<()> {
+fn insert(
+    change: &Transaction<'_>,
+    owner: &Owner,
+    stored: &Stored,
+    bytes: usize,
+    now: SystemTime,
+) -> rusqlite::Result<()> {
     let (input, output) = (json(&stored.input), json(&stored.output));
     change.execute(
         "INSERT INTO answers (owner, id, use_number, used_at, bytes, account, cache_key, response, input, output) \
