@@ -20,9 +20,12 @@ const LEAVES: &[&str] = &["auth", "upstream", "demo", "history"];
 const SETTINGS: &[&str] = &[
     "auth::Settings",
     "upstream::Settings",
+    "upstream::BodyForm",
     "history::Settings",
     "server::Settings",
     "server::ClientKey",
+    "server::Doors",
+    "server::Listen",
     "protocol::chat::Options",
     "protocol::model::Route",
     "protocol::model::When",

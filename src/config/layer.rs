@@ -4,6 +4,7 @@
 //! the environment. The reading of files and variables, `config show` and the tests all follow
 //! from it. Only [`Layer::resolve`] knows defaults.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -17,6 +18,7 @@ use super::value::{Format, Level, Setting, Size, Timeout};
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
+use crate::upstream::BodyForm;
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +128,7 @@ keys! {
     account: Optional = "account", "", [];
     upstream_url: Text = "upstream.url", "https://chatgpt.com/backend-api/codex",
         ["CHATGPT_API_BASE", "OPENAI_CHATGPT_API_BASE"];
+    upstream_body: BodyForm = "upstream.body", "auto", [];
     client_version: Auto = "upstream.client_version", "auto", [];
     originator: HeaderText = "upstream.originator", "codex_proxy", ["CHATGPT_ORIGINATOR"];
     user_agent: Auto = "upstream.user_agent", "auto", ["CHATGPT_USER_AGENT"];
@@ -150,9 +153,11 @@ keys! {
     done_marker: bool = "responses.done_marker", "false", [];
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
+    connections: NonZeroU32 = "limits.connections", "2048", [];
     commit_after: Duration = "timing.commit_after", "5s", [];
     keepalive: Duration = "timing.keepalive", "15s", [];
     drain: Duration = "timing.drain", "10s", [];
+    header_timeout: Timeout = "timing.header", "30s", [];
     log_level: Level = "log.level", "info", [];
     log_format: Format = "log.format", "text", [];
 }

@@ -9,7 +9,8 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, H
 use super::{Hints, Settings};
 use crate::bearer::{AuthError, Bearer};
 use crate::error::ProxyError;
-use crate::protocol::codex::request::{Omissions, Request, ServiceTier};
+use crate::protocol::codex::lite;
+use crate::protocol::codex::request::{Form, Omissions, Request, ServiceTier};
 
 const ACCOUNT: HeaderName = HeaderName::from_static("chatgpt-account-id");
 const FEDRAMP: HeaderName = HeaderName::from_static("x-openai-fedramp");
@@ -51,6 +52,9 @@ impl Caller<'_> {
         }
         if request.is_compaction() {
             headers.insert(FEATURES, HeaderValue::from_static("remote_compaction_v2"));
+        }
+        if request.form != Form::Classic {
+            headers.insert(lite::HEADER, HeaderValue::from_static("true"));
         }
         for (name, value) in hints.forwarded.iter().flatten() {
             headers.insert(name.clone(), value.clone());

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+mod agents;
 mod answers;
 #[path = "../support/authority.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
@@ -12,6 +13,7 @@ mod cases;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod connections;
 mod demo;
 mod doors;
 #[path = "../support/upstream.rs"]
@@ -19,10 +21,18 @@ mod doors;
 mod fake;
 mod input;
 mod lifecycle;
+mod lite;
+#[cfg(unix)]
+mod manager;
+mod pages;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[cfg(unix)]
+mod reloads;
 mod secrets;
 mod sign_in;
+#[cfg(unix)]
+mod sockets;
 mod stored;
 mod wire;
 

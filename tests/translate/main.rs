@@ -8,6 +8,7 @@ mod compact;
 mod completions;
 mod input;
 mod laws;
+mod lite;
 mod messages;
 mod passing;
 #[path = "../support/recalled.rs"]
