@@ -65,15 +65,18 @@ trait Told: Dialect {
     }
 }
 
+fn token_limit(case: &Case) -> TokenLimit {
+    let is_enforced = case.meta["options"]["token_limit"] == "enforce";
+    if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore }
+}
+
 impl Told for Chat {
     fn cases() -> Vec<Case> {
         answered_cases()
     }
 
     fn options(case: &Case) -> chat::Options {
-        let is_enforced = case.meta["options"]["token_limit"] == "enforce";
-        let token_limit = if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore };
-        chat::Options { token_limit, ..chat::Options::default() }
+        chat::Options { token_limit: token_limit(case), ..chat::Options::default() }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -90,8 +93,9 @@ impl Told for Completions {
         answered_cases_of(Self::NAME, 5)
     }
 
-    fn options(_case: &Case) -> completions::Options {
-        completions::Options { default_instructions: "You are a helpful assistant.".to_owned() }
+    fn options(case: &Case) -> completions::Options {
+        let default_instructions = "You are a helpful assistant.".to_owned();
+        completions::Options { default_instructions, token_limit: token_limit(case) }
     }
 
     fn fold(frames: &[Frame]) -> Value {
