@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::gate::{Admission, ClientKey, Door, Gate, KeyName};
 use super::observe::RequestId;
-use super::routes::{Vendor, turn_away, worded};
+use super::vendor::{Vendor, turn_away, worded};
 use super::{Live, absent, account, cors};
 use crate::error::ProxyError;
 use crate::history::Owner;

@@ -25,6 +25,7 @@ mod routes;
 #[cfg(unix)]
 mod socket;
 mod stored;
+mod vendor;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Services;
 use super::exchange::json_response;
-use super::routes::refuse;
+use super::vendor::refuse;
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::model::{Effort, Model, Models};
 

@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::doors::{self, InForce};
-use super::exchange::{Exchange, Limits, faced};
+use super::exchange::{Exchange, Limits};
 use super::observe::RequestId;
-use super::{Backend, Services, Settings, absent, body, models, paths, probes, stored};
+use super::vendor::{Vendor, refuse, turn_away};
+use super::{Backend, Services, Settings, absent, models, paths, probes, stored};
 use crate::error::ProxyError;
-use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
 use crate::protocol::messages::{self, Messages};
@@ -41,7 +41,10 @@ pub(super) fn service(
     };
     let completions = Exchange::<Completions> {
         services: Arc::clone(services),
-        options: Arc::new(completions::Options { default_instructions: services.chat.default_instructions.clone() }),
+        options: Arc::new(completions::Options {
+            default_instructions: services.chat.default_instructions.clone(),
+            token_limit: services.chat.token_limit,
+        }),
         // There are no calls that it could lead to.
         reasoning: None,
         limits,
@@ -130,46 +133,6 @@ async fn no_websocket(request: Request) -> Response {
 async fn unknown_path(request: Request) -> Response {
     let error = ProxyError::UnknownPath { method: request.method().to_string(), path: request.uri().path().to_owned() };
     turn_away(&error, request).await
-}
-
-/// Refuses a request whose body nobody has read.
-pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response {
-    let response = refuse(error, &request);
-    let (parts, body) = request.into_parts();
-    body::discard(&parts.headers, body).await;
-    response
-}
-
-/// An error of a path that no dialect has answered, in the words of the client's own service.
-pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
-    let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str()).unwrap_or_default();
-    worded(Vendor::of(request), error, id)
-}
-
-/// The same for a request that is gone.
-pub(super) fn worded(vendor: Vendor, error: &ProxyError, id: &str) -> Response {
-    let (status, headers, body) = match vendor {
-        Vendor::OpenAi => Chat::face(error, id),
-        Vendor::Anthropic => Messages::face(error, id),
-    };
-    faced(status, headers, body)
-}
-
-/// Whose API a client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Vendor {
-    OpenAi,
-    Anthropic,
-}
-
-impl Vendor {
-    /// Paths that both have are told apart by a header that Anthropic's clients always send.
-    pub(super) fn of(request: &Request) -> Self {
-        let (path, _) = paths::canonical(request.uri().path());
-        let is_messages =
-            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if is_messages || request.headers().contains_key("anthropic-version") { Self::Anthropic } else { Self::OpenAi }
-    }
 }
 
 fn with_canonical_path(mut request: Request) -> Request {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::Services;
 use super::exchange::json_response;
 use super::keeper::Keeper;
-use super::routes::{refuse, turn_away};
+use super::vendor::{refuse, turn_away};
 use crate::error::{ProxyError, Refusal};
 use crate::history::Stored;
 use crate::protocol::envelope::Envelope;
