@@ -7,6 +7,8 @@ mod answers;
 #[path = "../support/authority.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
 mod authority;
+#[path = "../support/bodies.rs"]
+mod bodies;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the bytes that pass matter here")]
 mod cases;
@@ -25,6 +27,7 @@ mod lite;
 #[cfg(unix)]
 mod manager;
 mod pages;
+mod passing;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[cfg(unix)]
