@@ -28,7 +28,7 @@ fn answer(number: usize, item: &str) -> Script {
 
 /// What the backend was sent last.
 fn left(bench: &Bench) -> String {
-    String::from_utf8(bench.upstream.requests("/responses").pop().unwrap().body.to_vec()).unwrap()
+    String::from_utf8(bench.upstream.requests("/responses").pop().unwrap().body).unwrap()
 }
 
 async fn passes(store: &str) {

@@ -125,7 +125,9 @@ async fn the_account_that_answered_answers_what_goes_on_from_it() {
     };
     let both = |active: &str| {
         let mut document = Document::empty();
-        ["acct-1", "acct-2"].iter().for_each(|id| document.put(&credential(id)));
+        for id in ["acct-1", "acct-2"] {
+            document.put(&credential(id));
+        }
         document.set_active(active);
         document.to_text()
     };

@@ -87,7 +87,9 @@ fn private() -> OpenOptions {
 #[cfg(unix)]
 fn tighten(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    if file.metadata()?.permissions().mode() & 0o077 == 0 {
+    const OF_OTHERS: u32 = 0o077;
+    let is_private = file.metadata()?.permissions().mode() & OF_OTHERS == 0;
+    if is_private {
         return Ok(());
     }
     tracing::warn!("other users could read the response store; its rights are 0600 now");

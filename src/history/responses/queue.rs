@@ -41,6 +41,17 @@ pub(super) enum Known {
     Nothing(Vec<String>),
 }
 
+/// What the thread has to do.
+#[derive(Debug)]
+enum Next {
+    Change(Change),
+    /// Nothing came for a while.
+    Idle,
+    /// The store is closed, and all is done.
+    Over,
+}
+
+/// The changes, shared by those who ask for them and the thread that makes them.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -116,11 +127,15 @@ impl Queue {
 
     /// Makes one change after the other until the queue is closed and empty.
     pub(super) fn work(&self, mut database: Database, clock: &dyn Clock, mut tick: impl FnMut()) {
-        while let Some(next) = self.next() {
-            let Some(change) = next else {
-                report("old answers are not forgotten yet", database.expire(clock.now()));
-                tick();
-                continue;
+        loop {
+            let change = match self.next() {
+                Next::Change(change) => change,
+                Next::Idle => {
+                    report("old answers are not forgotten yet", database.expire(clock.now()));
+                    tick();
+                    continue;
+                }
+                Next::Over => return,
             };
             let outcome = change.make(&mut database, clock);
             let mut waiting = self.waiting();
@@ -132,16 +147,16 @@ impl Queue {
         }
     }
 
-    /// The next change, which stays in the queue; inside, `None`: nothing came for a while. Outside: it is over.
-    fn next(&self) -> Option<Option<Change>> {
+    /// What to do next; a change stays in the queue meanwhile.
+    fn next(&self) -> Next {
         let waiting = self.waiting();
         let is_idle = |waiting: &mut Waiting| waiting.changes.is_empty() && !waiting.is_closed;
         let waited = self.has_changed.wait_timeout_while(waiting, IDLE_INTERVAL, is_idle);
         let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match waiting.changes.front() {
-            Some((change, _)) => Some(Some(change.clone())),
-            None if waiting.is_closed => None,
-            None => Some(None),
+            Some((change, _)) => Next::Change(change.clone()),
+            None if waiting.is_closed => Next::Over,
+            None => Next::Idle,
         }
     }
 

@@ -124,7 +124,7 @@ impl<'a> ResponsesRequest<'a> {
     }
 
     /// The same request, with all left out that is about an answer's form.
-    pub(super) fn to_be_compacted(mut self) -> Self {
+    pub(super) fn for_compaction(mut self) -> Self {
         if self.previous_response_id.is_some() {
             // The conversation itself is enough.
             self.input.get_or_insert_default();
