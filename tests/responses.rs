@@ -319,3 +319,8 @@ async fn a_conversation_is_compacted_and_goes_on() {
     let refused = bench.send(Method::POST, "/v1/responses/compact", &[], Some(&json!({"model": MODEL}))).await;
     assert_eq!(refused.error(), (400, json!("input"), json!("missing_required_parameter")));
 }
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    proxy::transport::repeat_over_websocket(&[]);
+}

@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     for warning in &config.warnings {
         talk(&format!("warning: {warning}"));
     }
-    let mut parts = Parts::of(&config);
+    let mut parts = Parts::of_daemon(&config);
     let demo = if arguments.demo { Some(simulate(&mut config, &mut parts).await?) } else { None };
     // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
@@ -74,6 +74,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
+        () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = manager.keep_fed() => {}
         () = obey(&mut signals, &attendance, &stop) => {}

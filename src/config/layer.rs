@@ -15,10 +15,11 @@ use super::listen::Listen;
 use super::source::Source;
 use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Format, Level, Setting, Size, Timeout};
+use crate::auth::Place;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::BodyForm;
+use crate::upstream::{BodyForm, Transport};
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +129,7 @@ keys! {
     account: Optional = "account", "", [];
     upstream_url: Text = "upstream.url", "https://chatgpt.com/backend-api/codex",
         ["CHATGPT_API_BASE", "OPENAI_CHATGPT_API_BASE"];
+    transport: Transport = "upstream.transport", "sse", [];
     upstream_body: BodyForm = "upstream.body", "auto", [];
     client_version: Auto = "upstream.client_version", "auto", [];
     originator: HeaderText = "upstream.originator", "codex_proxy", ["CHATGPT_ORIGINATOR"];
@@ -145,6 +147,7 @@ keys! {
     client_id: Text = "auth.client_id", "app_EMoamEEZ73f0CkXaXp7hrann", [];
     redirect_host: LoopbackHost = "auth.redirect_host", "localhost", [];
     scopes: Scopes = "auth.scopes", "openid profile email offline_access", [];
+    auth_store: Place = "auth.store", "file", [];
     credentials: File = "auth.credentials", "", [];
     token_limit: TokenLimit = "chat.token_limit", "ignore", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];

@@ -36,7 +36,9 @@ mod secrets;
 mod sign_in;
 #[cfg(unix)]
 mod sockets;
+mod status;
 mod stored;
+mod transports;
 mod wire;
 
 use std::time::Duration;
@@ -110,6 +112,11 @@ fn store(credential: &Credential) -> String {
     document.put(credential);
     document.set_active(&credential.account_id);
     document.to_text()
+}
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    proxy::transport::repeat_over_websocket(&["transports::"]);
 }
 
 /// A chat request for a document.

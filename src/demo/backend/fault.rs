@@ -7,7 +7,7 @@ pub(super) const OVERFLOW_WORD: &str = "demo:overflow";
 
 /// What makes the simulated backend fail, and how: `(word, meaning)`. Where nothing else is
 /// said, the word has to stand in the last user message.
-pub const FAULT_WORDS: [(&str, &str); 13] = [
+pub const FAULT_WORDS: [(&str, &str); 14] = [
     ("demo:usage-limit", "status 429, usage_limit_reached, with the time of the reset"),
     ("demo:rate-limit", "status 429, rate_limit_exceeded, with retry-after"),
     ("demo:unavailable", "status 503, server_is_overloaded, with retry-after"),
@@ -23,10 +23,11 @@ pub const FAULT_WORDS: [(&str, &str); 13] = [
     ("demo:length", "response.incomplete with max_output_tokens in the middle of the answer"),
     ("demo:refuse", "the answer is a refusal"),
     ("demo:slow", "three words a second"),
+    ("demo:connection-limit", "a WebSocket that has served before says that it has reached its age limit"),
     ("demo:lite", "status 400 that asks for the lite form of the request, unless it has it"),
 ];
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 14] = [
     Fault::UsageLimit,
     Fault::RateLimit,
     Fault::Unavailable,
@@ -39,6 +40,7 @@ const FAULTS: [Fault; 13] = [
     Fault::Length,
     Fault::Refuse,
     Fault::Slow,
+    Fault::ConnectionLimit,
     Fault::Lite,
 ];
 
@@ -57,6 +59,7 @@ pub(super) enum Fault {
     Length,
     Refuse,
     Slow,
+    ConnectionLimit,
     Lite,
 }
 
