@@ -54,6 +54,12 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
     fn choose<'a>(&'a self, choice: &'a Choice) -> BoxFuture<'a, Result<Arc<dyn TokenSource>, AuthError>> {
         Box::pin(async { Err(AuthError::UnknownAccount { chosen_by: choice.by.clone() }) })
     }
+
+    /// The tokens of an account that would suit better than the one in use. `None`: it has none that
+    /// are good, or the owner of all has settled on an account.
+    fn prefer<'a>(&'a self, _account_id: &'a str) -> BoxFuture<'a, Option<Arc<dyn TokenSource>>> {
+        Box::pin(async { None })
+    }
 }
 
 /// Renewals of tokens, by outcome.

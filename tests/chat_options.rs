@@ -46,7 +46,15 @@ impl Bench {
     }
 
     async fn ask_with_key(&self, request: &Value, key: &str) -> Answer {
-        let url = format!("http://{}/v1/chat/completions", self.proxy.authority());
+        self.send_with_key("/v1/chat/completions", request, key).await
+    }
+
+    async fn send(&self, path: &str, request: &Value) -> Answer {
+        self.send_with_key(path, request, "").await
+    }
+
+    async fn send_with_key(&self, path: &str, request: &Value, key: &str) -> Answer {
+        let url = format!("http://{}{path}", self.proxy.authority());
         let sent = self.http.post(url).bearer_auth(key).header("content-type", "application/json");
         let response = sent.body(request.to_string()).send().await.unwrap();
         let warnings = response.headers().get("x-proxy-warnings").map(|value| value.to_str().unwrap().to_owned());
@@ -145,8 +153,31 @@ async fn a_limit_ends_the_answer_and_the_call_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_limit_holds_for_text_completions_and_for_the_responses_shape() {
+    let bench = Bench::start(&[("chat.token_limit", "enforce")]).await;
+    let endless = || Script::stream(&[]).event(CREATED).event(&text("one two")).event(&text(" three four")).hang();
+    bench.fake.on("/responses", endless());
+    let completion = json!({"model": "gpt-5.5", "prompt": "hi", "max_tokens": 3});
+    let answer = bench.send("/v1/completions", &completion).await;
+    assert_eq!((answer.status, &answer.warnings), (200, &None), "{}", answer.body);
+    let document = answer.json();
+    assert_eq!(document["choices"][0]["text"], "one two three");
+    assert_eq!(document["choices"][0]["finish_reason"], "length");
+    assert_eq!(document["usage"]["completion_tokens"], 3);
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await);
+
+    let items = json!({"model": "gpt-5.5", "input": [{"role": "user", "content": "hi"}], "max_output_tokens": 2});
+    let answer = bench.ask(&items).await;
+    assert_eq!((answer.status, &answer.warnings), (200, &None), "{}", answer.body);
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "one two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_is_refused_where_that_is_asked_for() {
     let bench = Bench::start(&[("chat.token_limit", "reject")]).await;
+    let completion = json!({"model": "gpt-5.5", "prompt": "hi", "max_tokens": 3});
+    let refused = bench.send("/v1/completions", &completion).await;
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("max_tokens")));
     let mut request = asking();
     request["max_completion_tokens"] = json!(3);
     let answer = bench.ask(&request).await;

@@ -161,7 +161,7 @@ async fn a_websocket_is_refused_at_once() {
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let bench = Bench::start().await;
-    for path in ["/v1/responses/compact", "/v1/conversations", "/v1/conversations/conv_1"] {
+    for path in ["/v1/conversations", "/v1/conversations/conv_1"] {
         let answer = bench.send(Method::POST, path, &[], Some(&json!({"model": MODEL, "input": "x"}))).await;
         assert_eq!(answer.error(), (404, Value::Null, json!("unknown_url")), "{path}");
     }
@@ -288,7 +288,9 @@ async fn the_input_is_counted_without_asking_anybody() {
         assert_eq!(counted["object"], "response.input_tokens");
         counted["input_tokens"].as_u64().unwrap()
     };
-    assert_eq!(count("x".repeat(4000)).await - count(String::new()).await, 1000);
+    let nothing = count(String::new()).await;
+    assert_eq!(count("hello world".to_owned()).await - nothing, 2);
+    assert_eq!(count("hello world ".repeat(500)).await - nothing, 1001, "and not a token for four characters");
 }
 
 #[tokio::test]
@@ -296,6 +298,26 @@ async fn the_done_marker_comes_by_setting() {
     let bench = Bench::with(Launch::demo().setting("responses.done_marker", "true")).await;
     let answer = bench.create(json!({"model": MODEL, "input": "Hello", "stream": true})).await;
     assert!(answer.body.ends_with("data: [DONE]\n\n"));
+}
+
+#[tokio::test]
+async fn a_conversation_is_compacted_and_goes_on() {
+    let bench = Bench::start().await;
+    let first = bench.create(json!({"model": MODEL, "input": "My name is Ann."})).await.json();
+    let compact = json!({"model": MODEL, "previous_response_id": first["id"], "input": "And yours?"});
+    let compacted = bench.send(Method::POST, "/v1/responses/compact", &[], Some(&compact)).await;
+    assert_eq!(compacted.status, 200, "{}", compacted.body);
+    let compacted = compacted.json();
+    let kinds: Vec<_> = compacted["output"].as_array().unwrap().iter().map(|item| item["type"].clone()).collect();
+    assert_eq!(kinds, ["message", "message", "compaction"], "what the person said, and one item for the rest");
+    assert!(compacted["usage"]["total_tokens"].as_u64().unwrap() > 0 && compacted["created_at"].is_u64());
+    let mut input = compacted["output"].as_array().unwrap().clone();
+    input.push(json!({"role": "user", "content": "Hello again"}));
+    let next = bench.create(json!({"model": MODEL, "input": input})).await;
+    assert_eq!(next.status, 200, "{}", next.body);
+    assert!(text(&next.json()).contains("Hello again"));
+    let refused = bench.send(Method::POST, "/v1/responses/compact", &[], Some(&json!({"model": MODEL}))).await;
+    assert_eq!(refused.error(), (400, json!("input"), json!("missing_required_parameter")));
 }
 
 #[test]

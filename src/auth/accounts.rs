@@ -148,6 +148,18 @@ impl TokenSource for Accounts {
             Err(AuthError::UnknownAccount { chosen_by: choice.by.clone() })
         })
     }
+
+    fn prefer<'a>(&'a self, account_id: &'a str) -> BoxFuture<'a, Option<Arc<dyn TokenSource>>> {
+        Box::pin(async move {
+            if self.0.given.is_some() || self.0.chosen.is_some() {
+                return None;
+            }
+            let choice = Choice { account_id: account_id.to_owned(), by: "an earlier answer".to_owned() };
+            let tokens = self.0.choose(&choice).await.ok()?;
+            tokens.check().await.ok()?;
+            Some(Arc::new(tokens) as Arc<dyn TokenSource>)
+        })
+    }
 }
 
 impl Inner {

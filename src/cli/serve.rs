@@ -23,9 +23,12 @@ use super::signals::{Asked, Signals};
 use super::terms::{Parts, accounts, given, timestamp};
 use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::bearer::TokenSource;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::demo::Demo;
+use crate::history::Responses;
 use crate::net::{Endpoint, Trust};
+use crate::protocol::responses;
 use crate::server::{Backend, Listen, Server, Services};
 use crate::upstream::{self, Upstream};
 
@@ -52,13 +55,14 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
     let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
     let _run_file = announce(&config, &address, started_at, backend);
+    let history = history(&config, backend).await;
     introduce(&address, backend, &tokens).await;
     let reach = reach(server.addresses());
     let attendance = Attendance { manager: &manager, settings: &settings, reach, address: &address };
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
-        history: Arc::default(),
+        history: Arc::clone(&history),
         live: settings.live(),
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
@@ -77,7 +81,28 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
     tokens.settle().await;
+    history.settle().await;
     Ok(Exit::Done)
+}
+
+/// Where answers are kept. Without the file the daemon still serves, and remembers while it runs.
+async fn history(config: &Config, backend: Backend) -> Arc<Responses> {
+    // What the demo says is nothing to keep.
+    if config.responses.store != responses::Store::Disk || backend == Backend::Demo {
+        return Arc::default();
+    }
+    match Responses::on_disk(config.paths.responses.clone(), Arc::new(SystemClock)).await {
+        Ok((history, notice)) => {
+            if let Some(notice) = notice {
+                talk(&format!("warning: {notice}"));
+            }
+            Arc::new(history)
+        }
+        Err(error) => {
+            talk(&format!("warning: {error}; answers are kept in memory"));
+            Arc::default()
+        }
+    }
 }
 
 /// Puts the simulated services in the place of the real ones.

@@ -17,6 +17,8 @@ pub struct Paths {
     pub credentials: PathBuf,
     /// The model catalogue as last heard.
     pub catalogue: PathBuf,
+    /// Answers that are kept on disk.
+    pub responses: PathBuf,
     /// Where the running daemon tells its address.
     pub run_file: PathBuf,
 }
@@ -44,6 +46,7 @@ impl Paths {
             data: data.to_owned(),
             credentials: data.join("credentials.json"),
             catalogue: places.cache_dir().join("models.json"),
+            responses: state.join("responses.sqlite3"),
             run_file: state.join("run.json"),
         })
     }
@@ -54,6 +57,7 @@ impl Paths {
             data: home.to_owned(),
             credentials: home.join("credentials.json"),
             catalogue: home.join("models.json"),
+            responses: home.join("responses.sqlite3"),
             run_file: home.join("run.json"),
         }
     }

@@ -160,8 +160,9 @@ impl Choice for TokenLimit {
 }
 
 impl Choice for Store {
-    const EXPECTED: &'static str = "one of memory, off";
-    const NAMES: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("off", Self::Off)];
+    const EXPECTED: &'static str = "one of memory, disk, off";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("disk", Self::Disk), ("off", Self::Off)];
 }
 
 impl Choice for Transport {

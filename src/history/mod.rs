@@ -2,14 +2,14 @@
 //!
 //! [`Responses`] keeps answers for clients that go on by their ids. A Chat client can't carry all that
 //! the backend gave it: [`Reasoning`] keeps the one thing that gets lost, if its owner asks for it. Both
-//! are in memory only, bounded, and forgotten when the process ends. A leaf: it knows no protocol, and
-//! what it keeps it does not read.
+//! are bounded, and forgotten when the process ends, unless answers are kept on disk. A leaf: it knows
+//! no protocol, and what it keeps it does not read.
 
 mod reasoning;
 mod responses;
 
 pub use reasoning::{Lead, Reasoning, Scope};
-pub use responses::{Owner, Responses, Stored};
+pub use responses::{Item, Owner, Responses, Stored, Undeleted, Unusable};
 
 /// What is remembered, apart from answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

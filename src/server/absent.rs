@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 use super::paths;
-use super::routes::turn_away;
+use super::vendor::turn_away;
 use crate::error::ProxyError;
 
 /// A service that is not there.

@@ -12,7 +12,7 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::body;
-use super::exchange::{Exchange, json_response, key_name, refuse};
+use super::exchange::{Exchange, Planned, json_response, key_name, refuse};
 use super::keeper::Keeper;
 use super::nesting;
 use super::observe::RequestId;
@@ -38,10 +38,12 @@ impl Exchange<Responses> {
 
     async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
-        let keeper = Keeper::new(&self.services.history, key_name(parts));
-        let (plan, _) = self.plan(parts, &body, &self.services.models(), &keeper)?;
-        let tokens = u64::try_from(responses::tokens::estimate(&plan.upstream)).unwrap_or(u64::MAX);
-        Ok(answer(&InputTokens { object: Some("response.input_tokens"), input_tokens: tokens }))
+        let keeper = Keeper::new(&self.services.history, &parts.extensions);
+        let Planned { plan, .. } = self.plan(parts, &body, &self.services.models(), &keeper).await?;
+        let measured = responses::tokens::measure(&plan.upstream);
+        let tokens = tokio::task::spawn_blocking(move || measured.tokens()).await;
+        let input_tokens = tokens.map_err(|_| ProxyError::Internal)?.try_into().unwrap_or(u64::MAX);
+        Ok(answer(&InputTokens { object: Some("response.input_tokens"), input_tokens }))
     }
 }
 

@@ -21,9 +21,10 @@ use tokio::sync::watch;
 
 use super::gate::{Admission, ClientKey, Door, Gate, KeyName};
 use super::observe::RequestId;
-use super::routes::{Vendor, turn_away, worded};
+use super::vendor::{Vendor, turn_away, worded};
 use super::{Live, absent, account, cors};
 use crate::error::ProxyError;
+use crate::history::Owner;
 
 /// Where the rules of the moment are found.
 #[derive(Clone, Debug)]
@@ -93,6 +94,7 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
 /// Notes whose request it is.
 fn introduce(key: &ClientKey, parts: &mut Parts) {
     parts.extensions.insert(KeyName(key.name.clone()));
+    parts.extensions.insert(Owner::of_key(&key.name, &key.sha256));
     account::of_key(key).map(|account| parts.extensions.insert(account));
 }
 

@@ -25,7 +25,6 @@ use super::paths::PathModel;
 use super::places::Placed;
 use super::recall::Recall;
 use super::{Services, account, body, drive, models, nesting};
-use crate::bearer::TokenSource;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope};
 use crate::protocol::model::Models;
@@ -42,6 +41,15 @@ pub(super) struct Exchange<D: Dialect> {
     pub(super) limits: Limits,
     pub(super) cut: CancellationToken,
     pub(super) traffic: Arc<Traffic>,
+}
+
+/// A request in the upstream's form.
+pub(super) struct Planned<'b, D: Dialect> {
+    pub(super) plan: Plan<'b, D::Reply>,
+    /// What has to be said about it.
+    warnings: Warnings,
+    /// The account that gave the answer which it goes on from.
+    account: Option<String>,
 }
 
 /// The settings an exchange goes by.
@@ -91,13 +99,21 @@ where
         }
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
-        let keeper = Keeper::new(&self.services.history, key_name(parts));
+        let keeper = Keeper::new(&self.services.history, &parts.extensions);
         let models = self.services.models();
-        let (mut plan, mut warnings) = self.plan(parts, &body, &models, &keeper)?;
+        let Planned { mut plan, mut warnings, account } = self.plan(parts, &body, &models, &keeper).await?;
+        let chosen = match (chosen, &account) {
+            // Only the account that answered can read the reasoning that it goes on from.
+            (None, Some(account)) => self.services.tokens.prefer(account).await,
+            (chosen, _) => chosen,
+        };
+        let account =
+            chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?.account;
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }
-        let mut recall = self.recall(key_name(parts), &plan.upstream.model, chosen.as_ref()).await?;
+        let mut recall = self.recall(key_name(parts), &plan.upstream.model, &account.id);
+        let keeper = keeper.answered_by(&account.id);
         if let Some(recall) = &mut recall {
             recall.restore(&mut plan.upstream);
         }
@@ -115,15 +131,23 @@ where
         response.map(|response| warned(response, &warnings))
     }
 
-    /// The request in the upstream's form, and what has to be said about it.
-    pub(super) fn plan<'b>(
+    /// The request in the upstream's form, once what it refers to is looked up.
+    pub(super) async fn plan<'b>(
         &self,
         parts: &Parts,
         body: &'b [u8],
         models: &Models,
         keeper: &Keeper,
-    ) -> Result<(Plan<'b, D::Reply>, Warnings), ProxyError> {
+    ) -> Result<Planned<'b, D>, ProxyError> {
         nesting::check(body)?;
+        let mut request = D::decode(body)?;
+        let references = D::references(&request);
+        let mut account = None;
+        if !references.is_empty() {
+            let (recalled, answered_by) = keeper.recall(&references).await;
+            account = answered_by;
+            D::recall(&mut request, recalled);
+        }
         let mut context = Context {
             headers: &parts.headers,
             key: key_name(parts),
@@ -131,28 +155,15 @@ where
             models,
             warnings: Warnings::default(),
         };
-        let mut request = D::decode(body)?;
-        let references = D::references(&request);
-        if !references.is_empty() {
-            D::recall(&mut request, keeper.recall(&references));
-        }
         let plan = D::translate(request, &mut context, &self.options)?;
-        Ok((plan, context.warnings))
+        Ok(Planned { plan, warnings: context.warnings, account })
     }
 
     /// The memory for this request, where there is one.
-    async fn recall(
-        &self,
-        key: Option<&str>,
-        model: &str,
-        chosen: Option<&Arc<dyn TokenSource>>,
-    ) -> Result<Option<Recall>, ProxyError> {
-        let Some(memory) = &self.reasoning else { return Ok(None) };
-        let tokens = chosen.unwrap_or(&self.services.tokens);
-        let bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
-        let key = key.map(str::to_owned);
-        let scope = Scope { key, account: bearer.account.id, model: model.to_owned() };
-        Ok(Some(Recall::new(Arc::clone(memory), scope)))
+    fn recall(&self, key: Option<&str>, model: &str, account: &str) -> Option<Recall> {
+        let memory = self.reasoning.as_ref()?;
+        let scope = Scope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
+        Some(Recall::new(Arc::clone(memory), scope))
     }
 
     async fn deliver(

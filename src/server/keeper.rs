@@ -1,11 +1,13 @@
 //! Between the dialects, which refer to earlier answers, and the history, which keeps them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use http::Extensions;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::history::{Owner, Responses, Stored};
+use crate::history::{Owner, Responses, Stored, Undeleted};
 use crate::protocol::memory::{Earlier, Memory, Recalled, References};
 use crate::protocol::text::Str;
 
@@ -14,6 +16,8 @@ use crate::protocol::text::Str;
 pub(super) struct Keeper {
     history: Arc<Responses>,
     owner: Owner,
+    /// The account that answers, once it is known.
+    account: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -23,32 +27,57 @@ struct Identified<'a> {
 }
 
 impl Keeper {
-    pub(super) fn new(history: &Arc<Responses>, key: Option<&str>) -> Self {
-        Self { history: Arc::clone(history), owner: Owner(key.map(str::to_owned)) }
+    /// The history of whoever sent a request with these extensions.
+    pub(super) fn new(history: &Arc<Responses>, extensions: &Extensions) -> Self {
+        let owner = extensions.get::<Owner>().cloned().unwrap_or_default();
+        Self { history: Arc::clone(history), owner, account: None }
     }
 
-    /// What is known of what a request refers to.
-    pub(super) fn recall(&self, references: &References) -> Recalled {
-        let item = |id: &String| Some((id.clone(), self.history.find_item(&self.owner, id)?));
-        Recalled {
-            response: references.response.as_deref().and_then(|id| self.find(id)).map(|stored| earlier(&stored)),
-            items: references.items.iter().filter_map(item).collect(),
+    /// The same, for an answer of this account.
+    pub(super) fn answered_by(self, account: &str) -> Self {
+        Self { account: Some(account.to_owned()), ..self }
+    }
+
+    /// What is known of what a request refers to, and the account that gave the answer it goes on from.
+    pub(super) async fn recall(&self, references: &References) -> (Recalled, Option<String>) {
+        let mut recalled = Recalled::default();
+        let mut account = None;
+        if let Some(id) = &references.response
+            && let Some(stored) = self.find(id).await
+        {
+            recalled.response = Some(earlier(&stored));
+            account.clone_from(&stored.account);
         }
+        let wanted: BTreeSet<&str> = references.items.iter().map(String::as_str).collect();
+        for id in &wanted {
+            if recalled.items.contains_key(*id) {
+                continue;
+            }
+            // One answer holds many of the items that are asked for together.
+            let holder = self.history.find_holder(&self.owner, id).await;
+            for (id, item) in holder.iter().flat_map(|holder| holder.items()) {
+                if let Some(id) = id.as_ref().filter(|id| wanted.contains(id.as_str())) {
+                    recalled.items.entry(id.clone()).or_insert_with(|| item.clone());
+                }
+            }
+        }
+        (recalled, account)
     }
 
+    /// Never waits, since an answer passes while this is called.
     pub(super) fn keep(&self, memory: Memory) {
         let Memory { id, input, output, response, cache_key } = memory;
-        let stored = Stored { id, input: identified(input), output: identified(output), response, cache_key };
-        self.history.keep(&self.owner, stored);
+        let (input, output, account) = (identified(input), identified(output), self.account.clone());
+        self.history.keep(&self.owner, Stored { id, input, output, response, cache_key, account });
     }
 
-    pub(super) fn find(&self, id: &str) -> Option<Arc<Stored>> {
-        self.history.find(&self.owner, id)
+    pub(super) async fn find(&self, id: &str) -> Option<Arc<Stored>> {
+        self.history.find(&self.owner, id).await
     }
 
     /// Whether there was something to forget.
-    pub(super) fn forget(&self, id: &str) -> bool {
-        self.history.remove(&self.owner, id)
+    pub(super) async fn forget(&self, id: &str) -> Result<bool, Undeleted> {
+        self.history.remove(&self.owner, id).await
     }
 }
 

@@ -29,6 +29,7 @@ mod routes;
 mod socket;
 mod stall;
 mod stored;
+mod vendor;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::Services;
 use super::exchange::json_response;
-use super::routes::{Vendor, refuse};
+use super::vendor::{Vendor, refuse};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::model::{Effort, Model, Models};
 

@@ -7,24 +7,24 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, get, head, post};
+use axum::routing::{MethodRouter, get, head, post};
 use http::header::UPGRADE;
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::doors::{self, InForce};
-use super::exchange::{Exchange, Limits, faced};
+use super::exchange::{Exchange, Limits};
 use super::metrics::{Metrics, Traffic};
 use super::observe::RequestId;
 use super::places::Places;
-use super::{Backend, Services, Settings, absent, body, metrics, models, paths, probes, stored};
+use super::vendor::{Vendor, refuse, turn_away};
+use super::{Backend, Services, Settings, absent, metrics, models, paths, probes, stored};
 use crate::error::ProxyError;
-use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
 use crate::protocol::messages::{self, Messages};
-use crate::protocol::responses::Responses;
+use crate::protocol::responses::{Compaction, Responses};
 
 /// The whole service: what every request passes, then the routes on canonical paths.
 pub(super) fn service(
@@ -46,7 +46,10 @@ pub(super) fn service(
     };
     let completions = Exchange::<Completions> {
         services: Arc::clone(services),
-        options: Arc::new(completions::Options { default_instructions: services.chat.default_instructions.clone() }),
+        options: Arc::new(completions::Options {
+            default_instructions: services.chat.default_instructions.clone(),
+            token_limit: services.chat.token_limit,
+        }),
         // There are no calls that it could lead to.
         reasoning: None,
         limits,
@@ -104,12 +107,19 @@ pub(super) fn service(
 /// The Responses API.
 fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
     let counter = exchange.clone();
+    let compactor = Exchange::<Compaction> {
+        services: Arc::clone(&exchange.services),
+        options: Arc::clone(&exchange.options),
+        reasoning: None,
+        limits: exchange.limits,
+        cut: exchange.cut.clone(),
+        traffic: Arc::clone(&exchange.traffic),
+    };
     let create = post(move |request: Request| exchange.clone().answer(request)).get(no_websocket);
     Router::new()
         .route("/v1/responses", only("POST", create))
         .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
-        // Not the id of an answer.
-        .route("/v1/responses/compact", any(unknown_path))
+        .route("/v1/responses/compact", only("POST", post(move |request: Request| compactor.clone().answer(request))))
         .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
         .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(stored::input_items)))
         .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))
@@ -146,46 +156,6 @@ async fn no_websocket(request: Request) -> Response {
 async fn unknown_path(request: Request) -> Response {
     let error = ProxyError::UnknownPath { method: request.method().to_string(), path: request.uri().path().to_owned() };
     turn_away(&error, request).await
-}
-
-/// Refuses a request whose body nobody has read.
-pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response {
-    let response = refuse(error, &request);
-    let (parts, body) = request.into_parts();
-    body::discard(&parts.headers, body).await;
-    response
-}
-
-/// An error of a path that no dialect has answered, in the words of the client's own service.
-pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
-    let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str()).unwrap_or_default();
-    worded(Vendor::of(request), error, id)
-}
-
-/// The same for a request that is gone.
-pub(super) fn worded(vendor: Vendor, error: &ProxyError, id: &str) -> Response {
-    let (status, headers, body) = match vendor {
-        Vendor::OpenAi => Chat::face(error, id),
-        Vendor::Anthropic => Messages::face(error, id),
-    };
-    faced(status, headers, body)
-}
-
-/// Whose API a client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Vendor {
-    OpenAi,
-    Anthropic,
-}
-
-impl Vendor {
-    /// Paths that both have are told apart by a header that Anthropic's clients always send.
-    pub(super) fn of(request: &Request) -> Self {
-        let (path, _) = paths::canonical(request.uri().path());
-        let is_messages =
-            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if is_messages || request.headers().contains_key("anthropic-version") { Self::Anthropic } else { Self::OpenAi }
-    }
 }
 
 fn with_canonical_path(mut request: Request) -> Request {

@@ -14,9 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::Services;
 use super::exchange::json_response;
-use super::gate::KeyName;
 use super::keeper::Keeper;
-use super::routes::{refuse, turn_away};
+use super::vendor::{refuse, turn_away};
 use crate::error::{ProxyError, Refusal};
 use crate::history::Stored;
 use crate::protocol::envelope::Envelope;
@@ -31,7 +30,7 @@ pub(super) async fn retrieve(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let told = find(&services, request.extensions(), &id).and_then(|stored| {
+    let told = find(&services, request.extensions(), &id).await.and_then(|stored| {
         if query(&request).get("stream").is_some_and(|stream| stream == "true") {
             return Err(Refusal::unsupported_value("stream", "an answer that is over can't be streamed again"));
         }
@@ -53,10 +52,13 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    if keeper(&services, request.extensions()).forget(&id) {
-        json(&Deletion { id: &id, object: "response", deleted: true })
-    } else {
-        refuse(&unknown(&id), &request)
+    match keeper(&services, request.extensions()).forget(&id).await {
+        Ok(true) => json(&Deletion { id: &id, object: "response", deleted: true }),
+        Ok(false) => refuse(&unknown(&id), &request),
+        Err(error) => {
+            tracing::warn!(%error, "an answer could not be deleted");
+            refuse(&ProxyError::Internal, &request)
+        }
     }
 }
 
@@ -66,7 +68,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let error = match find(&services, request.extensions(), &id) {
+    let error = match find(&services, request.extensions(), &id).await {
         Ok(_) => Refusal::body("Cannot cancel a synchronous response."),
         Err(error) => error,
     };
@@ -88,7 +90,7 @@ pub(super) async fn input_items(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let told = find(&services, request.extensions(), &id).and_then(|stored| page(&stored, &query(&request)));
+    let told = find(&services, request.extensions(), &id).await.and_then(|stored| page(&stored, &query(&request)));
     told.unwrap_or_else(|error| refuse(&error, &request))
 }
 
@@ -144,11 +146,11 @@ fn named(stored: &Stored, (place, (id, item)): (usize, &(Option<String>, Box<Raw
 }
 
 fn keeper(services: &Services, extensions: &Extensions) -> Keeper {
-    Keeper::new(&services.history, extensions.get::<KeyName>().map(|key| key.0.as_str()))
+    Keeper::new(&services.history, extensions)
 }
 
-fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<Stored>, ProxyError> {
-    keeper(services, extensions).find(id).ok_or_else(|| unknown(id))
+async fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<Stored>, ProxyError> {
+    keeper(services, extensions).find(id).await.ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> ProxyError {

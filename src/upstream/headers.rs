@@ -18,6 +18,7 @@ const ORIGINATOR: HeaderName = HeaderName::from_static("originator");
 const VERSION: HeaderName = HeaderName::from_static("version");
 const SESSION: HeaderName = HeaderName::from_static("session-id");
 const ROUTING_HINT: HeaderName = HeaderName::from_static("x-codex-routing-hint");
+const FEATURES: HeaderName = HeaderName::from_static("x-codex-beta-features");
 const ROUTING_OVERRIDE: HeaderName = HeaderName::from_static("x-openai-account-routing-override");
 
 /// Who calls: the same for every endpoint.
@@ -48,6 +49,9 @@ impl Caller<'_> {
         put(&mut headers, ROUTING_HINT, &format!("model={}{}", request.model, tier.unwrap_or_default()));
         if let Some(routing) = routing {
             headers.insert(ROUTING_OVERRIDE, HeaderValue::from_static(routing));
+        }
+        if request.is_compaction() {
+            headers.insert(FEATURES, HeaderValue::from_static("remote_compaction_v2"));
         }
         if request.form != Form::Classic {
             headers.insert(lite::HEADER, HeaderValue::from_static("true"));

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod cases;
+mod compact;
 mod disorder;
 mod fold;
 mod laws;
@@ -64,6 +65,11 @@ trait Told: Dialect {
     }
 }
 
+fn token_limit(case: &Case) -> TokenLimit {
+    let is_enforced = case.meta["options"]["token_limit"] == "enforce";
+    if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore }
+}
+
 impl Told for Chat {
     fn cases() -> Vec<Case> {
         answered_cases()
@@ -87,8 +93,9 @@ impl Told for Completions {
         answered_cases_of(Self::NAME, 5)
     }
 
-    fn options(_case: &Case) -> completions::Options {
-        completions::Options { default_instructions: "You are a helpful assistant.".to_owned() }
+    fn options(case: &Case) -> completions::Options {
+        let default_instructions = "You are a helpful assistant.".to_owned();
+        completions::Options { default_instructions, token_limit: token_limit(case) }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -133,11 +140,6 @@ impl Told for Messages {
     fn is_cut(frame: &Value) -> bool {
         frame["type"] == "error" && frame["error"]["type"] == "api_error"
     }
-}
-
-fn token_limit(case: &Case) -> TokenLimit {
-    let is_enforced = case.meta["options"]["token_limit"] == "enforce";
-    if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore }
 }
 
 /// The machine that the request of a case asks for.

@@ -7,6 +7,8 @@ mod answers;
 #[path = "../support/authority.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
 mod authority;
+#[path = "../support/bodies.rs"]
+mod bodies;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the bytes that pass matter here")]
 mod cases;
@@ -28,6 +30,7 @@ mod lite;
 mod manager;
 mod messages;
 mod pages;
+mod passing;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[cfg(unix)]
@@ -37,6 +40,7 @@ mod sign_in;
 #[cfg(unix)]
 mod sockets;
 mod status;
+mod stored;
 mod transports;
 mod wire;
 

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../support/bodies.rs"]
+#[expect(dead_code, reason = "the items alone matter where they are stored")]
+mod bodies;
 mod cache;
 mod choices;
+mod compact;
 mod completions;
 mod input;
 mod laws;
@@ -66,7 +70,8 @@ impl Scene {
     }
 
     fn try_complete(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
-        let options = text::Options { default_instructions: Options::default().default_instructions };
+        let Options { default_instructions, token_limit, .. } = self.options.clone();
+        let options = text::Options { default_instructions, token_limit };
         self.try_translate_as::<Completions>(body, &options)
     }
 

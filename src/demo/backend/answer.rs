@@ -39,6 +39,8 @@ pub(super) enum Output {
     Search { query: String },
     /// A picture that the backend makes itself.
     Picture { prompt: String },
+    /// A conversation in short, which only the backend can read.
+    Compaction,
 }
 
 /// What a call passes on.
@@ -53,6 +55,9 @@ pub(super) enum Payload {
 /// The items that answer a prompt.
 pub(super) fn answer(prompt: &Prompt<'_>, fault: Option<Fault>) -> Vec<Output> {
     let mut outputs = Vec::new();
+    if prompt.is_compaction {
+        return vec![Output::Compaction];
+    }
     if prompt.reasoning["effort"] != "none" {
         outputs.push(Output::Reasoning { summary: summary(prompt) });
     }

@@ -102,6 +102,7 @@ impl Writer {
             Output::Call { namespace, name, payload } => self.call(namespace.as_deref(), name, payload),
             Output::Search { query } => self.search(query),
             Output::Picture { prompt } => self.picture(prompt),
+            Output::Compaction => self.compaction(),
         }
         self.output_index += 1;
     }
@@ -227,6 +228,12 @@ impl Writer {
             "id": id, "type": "image_generation_call", "status": "completed", "result": PNG,
             "output_format": "png", "size": "1x1", "revised_prompt": prompt,
         }));
+    }
+
+    fn compaction(&mut self) {
+        let id = self.id("cmp");
+        self.written_characters += ENCRYPTED.len();
+        self.done(&json!({ "id": id, "type": "compaction", "encrypted_content": ENCRYPTED }));
     }
 
     fn added(&mut self, item: &Value) {

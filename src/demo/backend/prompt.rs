@@ -14,6 +14,8 @@ const SUMMARY_TAG: &str = "<summary>";
 /// What is asked.
 #[derive(Debug)]
 pub(super) struct Prompt<'b> {
+    /// Whether the conversation is to be compacted, and not answered.
+    pub(super) is_compaction: bool,
     /// All texts of the last user message.
     pub(super) said: String,
     /// The last of these texts.
@@ -75,6 +77,7 @@ impl<'b> Prompt<'b> {
         let texts = texts(last);
         let since = since_last_answer(input);
         let mut prompt = Self {
+            is_compaction: input.last().is_some_and(|item| item["type"] == "compaction_trigger"),
             said: texts.join(" "),
             request: texts.last().copied().unwrap_or_default(),
             pictures: count(since, "input_image"),

@@ -2,7 +2,7 @@
 //!
 //! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
 //! `message`, `input`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
-//! rest. The way back, from upstream events to chunks: [`reply`] decides, `show` and `limit` know what was
+//! rest. The way back, from upstream events to chunks: [`reply`] decides, `show` knows what was
 //! told, [`chunk`] and `document` know how it looks, over the parts that `answer` has for every dialect.
 //! [`error`] words a failure.
 
@@ -14,7 +14,6 @@ pub mod error;
 mod format;
 mod history;
 mod input;
-mod limit;
 mod message;
 mod options;
 pub mod reply;

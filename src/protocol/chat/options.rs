@@ -10,7 +10,7 @@ pub struct Options {
     pub default_instructions: String,
     /// Where visible reasoning goes (`chat.reasoning_field`).
     pub reasoning: ReasoningField,
-    /// What becomes of `max_tokens` and `max_completion_tokens` (`chat.token_limit`).
+    /// What becomes of `max_tokens` and its newer names (`chat.token_limit`).
     pub token_limit: TokenLimit,
 }
 

@@ -133,6 +133,11 @@ impl ChatReply {
         }
     }
 
+    /// What of a text is within the limit; breaks when that is not all of it.
+    fn admit<'t>(&mut self, segment: Segment, text: &'t str) -> ControlFlow<&'t str, &'t str> {
+        self.shown.meter.as_mut().map_or(ControlFlow::Continue(text), |meter| meter.push(segment, text))
+    }
+
     /// Shows text up to a stop sequence.
     fn show_admitted(&mut self, text: &str, sink: &mut impl Sink<Self>) {
         if self.shown.stop.is_idle() {

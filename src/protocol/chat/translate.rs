@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use super::format::{self, Format};
 use super::history::{self, History};
-use super::limit::AskedLimits;
 use super::options::Options;
 use super::reply::{CallStyle, Shape};
 use super::request::{ChatRequest, Tier};
@@ -13,6 +12,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
 use crate::protocol::conversation::history::items;
+use crate::protocol::conversation::limit::AskedLimits;
 use crate::protocol::conversation::pairing::Reach;
 use crate::protocol::conversation::{cache, extent, instructions};
 use crate::protocol::model::{Choice, Effort, Occasion};

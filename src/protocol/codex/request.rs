@@ -239,7 +239,16 @@ pub type Omissions = BTreeSet<String>;
 /// refuses them.
 const INDISPENSABLE: [&str; 8] = ["model", "instructions", "input", "tools", "tool_choice", "text", "store", "stream"];
 
+/// The type of the item that asks for a compaction of the conversation before it.
+pub const TRIGGER: &str = "compaction_trigger";
+
 impl Request<'_> {
+    /// Whether the conversation is to be compacted, and not answered.
+    #[must_use]
+    pub fn is_compaction(&self) -> bool {
+        matches!(self.input.last(), Some(Item::Raw { kind, .. }) if kind == TRIGGER)
+    }
+
     /// The body in the request's form, without the members in `omitted`.
     #[must_use]
     pub fn encode(&self, omitted: &Omissions) -> Bytes {

@@ -20,6 +20,7 @@ pub use translate::Translation;
 
 use super::{Context, Dialect, Plan, openai_error};
 use crate::error::ProxyError;
+use crate::protocol::tokens::TokenLimit;
 
 /// The dialect of legacy text completions.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,8 @@ pub struct Completions;
 pub struct Options {
     /// The system prompt (`default_instructions`): a completion can't bring one.
     pub default_instructions: String,
+    /// What becomes of `max_tokens` (`chat.token_limit`).
+    pub token_limit: TokenLimit,
 }
 
 impl Dialect for Completions {

@@ -18,6 +18,7 @@ use crate::protocol::answer::stop::StopMatcher;
 use crate::protocol::answer::{self, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::text::RawText;
+use crate::protocol::tokens::{Meter, Segment};
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
 
 /// A blank line, escaped.
@@ -32,8 +33,10 @@ pub struct Shape {
     pub includes_usage: bool,
     /// Stop sequences, none empty, at most four.
     pub stop: Vec<String>,
-    /// Characters of the request, for the estimate of usage that a stop sequence makes necessary.
+    /// Characters of the request, for the estimate of usage that a cut makes necessary.
     pub prompt_characters: usize,
+    /// Tokens after which the answer is cut.
+    pub token_limit: Option<u64>,
 }
 
 /// The state of one completion.
@@ -42,6 +45,8 @@ pub struct CompletionReply {
     shape: Shape,
     items: Items,
     stop: StopMatcher,
+    /// Counts what is shown, where the client's limit is enforced.
+    meter: Option<Meter>,
     opening: Option<(Identity, Template)>,
     draft: Draft,
     /// The item whose text was shown last.
@@ -65,6 +70,7 @@ impl CompletionReply {
     pub fn new(shape: Shape) -> Self {
         Self {
             stop: StopMatcher::new(&shape.stop),
+            meter: shape.token_limit.map(Meter::new),
             shape,
             items: Items::default(),
             opening: None,
@@ -97,6 +103,24 @@ impl CompletionReply {
             // Ours, not the model's: no stop sequence is looked for in it.
             self.put(BLANK_LINE, sink);
         }
+        let within = self.meter.as_mut().map(|meter| meter.push(Segment::Text(item), text));
+        match within.unwrap_or(ControlFlow::Continue(text)) {
+            ControlFlow::Continue(text) => self.show_admitted(text, sink),
+            ControlFlow::Break(text) => {
+                self.show_admitted(text, sink);
+                self.flush(sink);
+                if !self.is_finished() {
+                    self.close(FinishReason::Length, self.estimate(), sink);
+                }
+            }
+        }
+    }
+
+    /// Shows text up to a stop sequence.
+    fn show_admitted(&mut self, text: &str, sink: &mut impl Sink<Self>) {
+        if self.is_finished() {
+            return;
+        }
         if self.stop.is_idle() {
             return self.put(text, sink);
         }
@@ -110,11 +134,16 @@ impl CompletionReply {
             ControlFlow::Continue(text) => self.put(&text, sink),
             ControlFlow::Break(text) => {
                 self.put(&text, sink);
-                let tokens = usage::tokens(self.characters);
-                let usage = usage::estimate(self.shape.prompt_characters, tokens, self.reasoning_characters);
-                self.close(FinishReason::Stop, usage, sink);
+                self.close(FinishReason::Stop, self.estimate(), sink);
             }
         }
+    }
+
+    /// What an answer cost that was cut here, so that the backend never said.
+    fn estimate(&self) -> Usage {
+        let counted = self.meter.as_ref().map(Meter::tokens);
+        let tokens = counted.unwrap_or_else(|| usage::tokens(self.characters));
+        usage::estimate(self.shape.prompt_characters, tokens, self.reasoning_characters)
     }
 
     fn put(&mut self, text: &str, sink: &mut impl Sink<Self>) {
@@ -222,6 +251,10 @@ impl Reply for CompletionReply {
 
     fn is_finished(&self) -> bool {
         !matches!(self.state, State::Open)
+    }
+
+    fn counts_tokens(&self) -> bool {
+        self.meter.is_some()
     }
 
     fn encode(&self, event: &Chunk<'_>, wire: &mut BytesMut) {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::answer::stop;
+use crate::protocol::conversation::limit::AskedLimits;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 
@@ -24,6 +25,7 @@ pub struct CompletionRequest<'a> {
     pub(super) stop: Vec<String>,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
+    pub(super) limits: AskedLimits,
     /// Members that are ignored and could have mattered, in order.
     pub(super) ignored: Vec<String>,
 }
@@ -43,6 +45,7 @@ pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
         stop: Vec::new(),
         prompt_cache_key: None,
         user: None,
+        limits: AskedLimits::default(),
         ignored: Vec::new(),
     };
     let sent = || envelope.members().iter().filter(|(_, raw)| raw.get() != "null");
@@ -71,13 +74,23 @@ impl<'a> CompletionRequest<'a> {
             "stop" => self.stop = stop::read(field)?,
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
+            _ if AskedLimits::has(name) => {
+                self.limits.take(name, field)?;
+                self.ignore(name);
+            }
             _ => {
-                if is_ignored(name, field)? && self.ignored.len() < MAX_IGNORED {
-                    self.ignored.push(name.to_owned());
+                if is_ignored(name, field)? {
+                    self.ignore(name);
                 }
             }
         }
         Ok(())
+    }
+
+    fn ignore(&mut self, name: &str) {
+        if self.ignored.len() < MAX_IGNORED {
+            self.ignored.push(name.to_owned());
+        }
     }
 }
 
@@ -111,7 +124,7 @@ fn prompt<'a>(prompt: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     let unsupported = |message: &str| Refusal::unsupported_parameter(name, message);
     match name {
-        "max_tokens" | "max_completion_tokens" | "seed" => field.number().map(|_| true),
+        "seed" => field.number().map(|_| true),
         "temperature" | "top_p" => field.differs_from(1.0),
         "frequency_penalty" | "presence_penalty" => field.differs_from(0.0),
         "logit_bias" => Ok(!field.object()?.is_empty()),

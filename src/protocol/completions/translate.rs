@@ -8,8 +8,10 @@ use super::request::CompletionRequest;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
+use crate::protocol::conversation::limit::AskedLimits;
 use crate::protocol::conversation::{cache, extent};
 use crate::protocol::model::Choice;
+use crate::protocol::tokens::TokenLimit;
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -26,14 +28,18 @@ pub struct Translation<'a> {
 /// Turns a request into the upstream's form.
 ///
 /// # Errors
-/// When it names no model.
+/// When it names no model, or has a limit that can't be held.
 pub fn translate<'a>(
-    request: CompletionRequest<'a>,
+    mut request: CompletionRequest<'a>,
     context: &mut Context<'_>,
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
     let choice = context.models.resolve(&name);
+    let token_limit = request.limits.settle(options.token_limit)?;
+    if options.token_limit == TokenLimit::Enforce {
+        request.ignored.retain(|member| !AskedLimits::has(member));
+    }
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
     let reasoning = reasoning(&choice, context);
     let said = vec![Part::InputText(request.prompt.clone())];
@@ -53,11 +59,13 @@ pub fn translate<'a>(
     };
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &request.prompt);
+    let may_be_cut = !request.stop.is_empty() || token_limit.is_some();
     let shape = Shape {
         model: name,
         includes_usage: request.includes_usage,
-        prompt_characters: if request.stop.is_empty() { 0 } else { extent::characters(&upstream) },
+        prompt_characters: if may_be_cut { extent::characters(&upstream) } else { 0 },
         stop: request.stop,
+        token_limit,
     };
     Ok(Translation { upstream, mode: request.mode, shape })
 }

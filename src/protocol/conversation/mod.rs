@@ -10,6 +10,7 @@ pub mod extent;
 pub mod history;
 pub mod instructions;
 pub mod json;
+pub mod limit;
 pub mod names;
 pub mod pairing;
 pub mod schema;

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::item::{self, Changes, Entry, Listed, Part, literal, orphan, raw};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
-use crate::protocol::codex::request::Item;
+use crate::protocol::codex::request::{Item, TRIGGER};
 use crate::protocol::conversation::history::{interrupted, orphan_lead};
 use crate::protocol::conversation::pairing::{self, Answered, Mark, Reach, Verdict};
 use crate::protocol::conversation::{CallKind, instructions, json};
@@ -43,7 +43,9 @@ pub(super) fn resolved<'a>(
     earlier: Vec<Box<RawValue>>,
     known: &BTreeMap<String, Box<RawValue>>,
 ) -> Result<Vec<Entry<'a>>, ProxyError> {
-    let earlier = earlier.into_iter().enumerate().map(|(index, json)| Ok(item::kept(json, index)));
+    let earlier = earlier.into_iter().enumerate().map(|(index, json)| item::kept(json, index));
+    // What asked for a compaction has been answered.
+    let earlier = earlier.filter(|entry| entry.kind != TRIGGER).map(Ok);
     let new = listed.into_iter().enumerate().map(|(index, listed)| match listed {
         Listed::Whole(entry) => Ok(entry),
         Listed::Reference(id) => match known.get(&*id) {

@@ -6,9 +6,10 @@
 //! together. The way back: `incoming` reads an event no deeper than needed, `repair` mends it in
 //! place, `restore` gives the response object its client's own values, `told` notices what got lost, [`reply`]
 //! decides. The Codex CLI
-//! (`client`) is handed everything untouched. [`error`] words a failure.
+//! (`client`) is handed everything untouched. [`compact`] has a conversation shortened. [`error`] words a failure.
 
 mod client;
+pub mod compact;
 pub mod error;
 mod incoming;
 mod input;
@@ -26,6 +27,7 @@ pub mod translate;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+pub use compact::Compaction;
 pub use error::face;
 pub use incoming::Incoming;
 pub use options::{Options, Store};

@@ -17,6 +17,8 @@ pub enum Store {
     /// In memory, until the process ends.
     #[default]
     Memory,
+    /// In a file.
+    Disk,
     /// Nowhere.
     Off,
 }

@@ -123,6 +123,19 @@ impl<'a> ResponsesRequest<'a> {
         References { response, items: items.collect() }
     }
 
+    /// The same request, with all left out that is about an answer's form.
+    pub(super) fn for_compaction(mut self) -> Self {
+        if self.previous_response_id.is_some() {
+            // The conversation itself is enough.
+            self.input.get_or_insert_default();
+        }
+        self.text.is_json_object = false;
+        self.text.members.remove("format");
+        self.tool_choice = None;
+        (self.streams, self.keeps_nothing) = (false, false);
+        self
+    }
+
     /// What the client wants back.
     pub(super) fn mode(&self) -> Mode {
         if self.streams { Mode::Stream } else { Mode::Document }

@@ -45,7 +45,7 @@ pub fn translate<'a>(
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
 
     let entries = entries(&mut request)?;
-    let keeps = options.store == Store::Memory && !request.keeps_nothing;
+    let keeps = options.store != Store::Off && !request.keeps_nothing;
     let kept = keeps.then(|| entries.iter().map(|entry| entry.json.clone().into_owned()).collect());
     let first_user_text = input::first_user_text(&entries);
     let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;

@@ -133,13 +133,56 @@ function checks(chat) {
   };
 }
 
+// What the SDK sent, beside what it got.
+function recorded() {
+  const sent = [];
+  const fetch = (url, options) => {
+    sent.push(JSON.parse(options.body));
+    return globalThis.fetch(url, options);
+  };
+  return { sent, openai: createOpenAI({ baseURL, apiKey, fetch }) };
+}
+
 function named(provider, suite) {
   return Object.entries(suite).map(([name, check]) => [`${provider}: ${name}`, check]);
 }
 
 await run("ai sdk", {
   ...Object.fromEntries(named("openai", checks(createOpenAI({ baseURL, apiKey }).chat(model)))),
+  ...Object.fromEntries(named("responses", checks(createOpenAI({ baseURL, apiKey })(model)))),
   ...Object.fromEntries(named("compatible", checks(compatible(model)))),
+
+  async "responses: a conversation refers to what was stored"() {
+    const { sent, openai } = recorded();
+    const asked = [];
+    const ask = { model: openai.responses(model), tools: weather(asked), stopWhen: stepCountIs(4), maxRetries: 0 };
+    const messages = [{ role: "user", content: "What is the weather in Oslo?" }];
+    const first = await generateText({ ...ask, messages });
+    messages.push(...first.response.messages, { role: "user", content: "And what is the weather in Rome?" });
+    const second = await generateText({ ...ask, messages });
+    assert.match(second.text, /12 degrees in Rome/);
+    assert.deepEqual(asked, ["Oslo", "Rome"]);
+    const referred = sent.map(({ input }) => input.filter((item) => item.type === "item_reference").length);
+    assert.ok(referred.at(-1) > referred[0], `references: ${referred}`);
+  },
+
+  async "responses: a conversation that is not stored carries itself"() {
+    const { sent, openai } = recorded();
+    const providerOptions = { openai: { store: false, include: ["reasoning.encrypted_content"] } };
+    const ask = { model: openai.responses(model), tools: weather([]), stopWhen: stepCountIs(4), providerOptions };
+    const { text } = await generateText({ ...ask, prompt: "What is the weather in Oslo?" });
+    assert.match(text, /12 degrees in Oslo/);
+    assert.ok(sent.every(({ store, input }) => store === false && input.every((item) => item.type !== "item_reference")));
+  },
+
+  async "responses: a conversation goes on by id"() {
+    const { openai } = recorded();
+    const first = await generateText({ model: openai(model), prompt: "My name is Ann." });
+    const previousResponseId = first.providerMetadata.openai.responseId;
+    const providerOptions = { openai: { previousResponseId } };
+    const second = await generateText({ model: openai(model), prompt: "Good night", providerOptions });
+    assert.match(second.text, /Good night/);
+  },
 
   async "compatible: thinking is shown"() {
     const options = { "codex-proxy": { reasoningEffort: "high" } };

@@ -90,6 +90,31 @@ const checks = {
     assert.deepEqual(response.output_parsed, { name: "Bob", age: 30 });
   },
 
+  async "a conversation is compacted and goes on"() {
+    const first = await create({ input: "My name is Ann." });
+    for (const request of [{ input: "My name is Ann." }, { previous_response_id: first.id }]) {
+      const compacted = await client.responses.compact({ model, ...request });
+      assert.equal(compacted.object, "response.compaction");
+      assert.deepEqual(compacted.output.map((item) => item.type), ["message", "compaction"]);
+      const second = await create({ input: [...compacted.output, { role: "user", content: "Good night" }] });
+      assert.match(second.output_text, /Good night/);
+    }
+  },
+
+  async "the input is counted"() {
+    const count = async (input) => (await client.responses.inputTokens.count({ model, input })).input_tokens;
+    const more = (await count("hello world ".repeat(100))) - (await count("hello world"));
+    assert.ok(more > 150 && more < 250, `${more}`);
+  },
+
+  async "a call streams its arguments"() {
+    const stream = client.responses.stream({ model, input: "Use the tool: the weather in Oslo?", tools: [weather] });
+    let told = "";
+    stream.on("response.function_call_arguments.delta", (event) => (told = event.snapshot));
+    const call = (await stream.finalResponse()).output.find((item) => item.type === "function_call");
+    assert.equal(told, call.arguments);
+  },
+
   async "a bad request names the parameter"() {
     await assert.rejects(create({ input: "Hello", background: true }), (error) => {
       assert.ok(error instanceof OpenAI.BadRequestError, String(error));

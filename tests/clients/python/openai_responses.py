@@ -108,6 +108,32 @@ def an_answer_is_parsed_into_a_model():
     assert response.output_parsed == Person(name="Bob", age=30), response
 
 
+def a_conversation_is_compacted_and_goes_on():
+    first = create(input="My name is Ann.")
+    for request in ({"input": "My name is Ann."}, {"previous_response_id": first.id}):
+        compacted = client.responses.compact(model=model, **request)
+        assert compacted.object == "response.compaction" and compacted.usage.total_tokens > 0, compacted
+        assert [item.type for item in compacted.output] == ["message", "compaction"], compacted
+        second = create(input=[*compacted.output, {"role": "user", "content": "Good night"}])
+        assert "Good night" in second.output_text, second
+
+
+def the_input_is_counted():
+    few = client.responses.input_tokens.count(model=model, input="hello world")
+    many = client.responses.input_tokens.count(model=model, input="hello world " * 100)
+    assert few.object == "response.input_tokens" and 150 < many.input_tokens - few.input_tokens < 250, (few, many)
+
+
+def nothing_can_be_cancelled():
+    created = create(input="Hello")
+    try:
+        client.responses.cancel(created.id)
+    except openai.BadRequestError as error:
+        assert "synchronous" in str(error), error
+    else:
+        raise AssertionError("it was cancelled")
+
+
 def thinking_is_shown():
     response = create(input="Think: what is 2 + 2?", reasoning={"effort": "high", "summary": "auto"})
     assert any(item.type == "reasoning" for item in response.output), response
@@ -136,6 +162,9 @@ CHECKS = [
     a_stored_answer_is_looked_at_and_forgotten,
     a_call_streams_its_arguments,
     an_answer_is_parsed_into_a_model,
+    a_conversation_is_compacted_and_goes_on,
+    the_input_is_counted,
+    nothing_can_be_cancelled,
     thinking_is_shown,
     a_bad_request_names_the_parameter,
 ]

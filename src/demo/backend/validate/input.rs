@@ -14,15 +14,13 @@ const PAIRS: [(&[&str], &[&str], &str); 2] = [
     (&["custom_tool_call"], &["custom_tool_call_output"], "custom tool call"),
 ];
 /// Items that stand alone.
-const SINGLES: [&str; 9] = [
+const SINGLES: [&str; 7] = [
     "message",
     "reasoning",
     "web_search_call",
     "image_generation_call",
     "tool_search_call",
     "tool_search_output",
-    "compaction",
-    "compaction_summary",
     "compaction_trigger",
 ];
 const INPUT_PARTS: [&str; 4] = ["input_text", "input_image", "input_file", "input_audio"];
@@ -68,6 +66,7 @@ fn check_item(item: &Value, at: &str) -> Result<(), Refusal> {
             require_name(item, at)?;
             require_text(item, at, "input")
         }
+        "compaction" | "compaction_summary" => require_text(item, at, "encrypted_content"),
         "additional_tools" => tools::check_listed(item, at),
         "function_call_output" | "custom_tool_call_output" => check_output(&item["output"], at),
         kind if SINGLES.contains(&kind) || is_paired(kind) => Ok(()),

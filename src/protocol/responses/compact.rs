@@ -1,0 +1,147 @@
+//! `POST /v1/responses/compact`: a long conversation in exchange for a short one that means the same.
+//!
+//! The backend compacts in an ordinary answer, when the last item of the input asks for it: the
+//! answer is one item that only the backend can read. What the client gets is the form of the
+//! official API: what the person said, as it was sent, and that item. Nothing of it is kept here.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::incoming::{Incoming, list, object, text};
+use super::item::raw;
+use super::request::{self, ResponsesRequest};
+use super::translate::{self, Translation};
+use super::{Options, Responses, ResponsesReply, Store};
+use crate::error::ProxyError;
+use crate::protocol::codex::request::{Item, TRIGGER};
+use crate::protocol::envelope::Envelope;
+use crate::protocol::memory::{Recalled, References};
+use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Sink, Summary};
+
+/// The dialect of compaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Compaction;
+
+/// The state of one compaction.
+#[derive(Debug)]
+pub struct CompactionReply {
+    answer: ResponsesReply,
+    /// What the person said.
+    said: Vec<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+struct Compacted<'c> {
+    id: &'c RawValue,
+    object: &'static str,
+    created_at: &'c RawValue,
+    output: Vec<&'c RawValue>,
+    usage: &'c RawValue,
+}
+
+impl Dialect for Compaction {
+    type Request<'a> = ResponsesRequest<'a>;
+    type Options = Options;
+    type Reply = CompactionReply;
+
+    const NAME: &'static str = "compact";
+
+    fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
+        request::decode(body).map(ResponsesRequest::for_compaction)
+    }
+
+    fn translate<'a>(
+        request: Self::Request<'a>,
+        context: &mut Context<'_>,
+        options: &Options,
+    ) -> Result<Plan<'a, CompactionReply>, ProxyError> {
+        // What was said is needed for the answer, wherever answers are kept.
+        let options = Options { store: Store::Memory, ..options.clone() };
+        let Translation { mut upstream, shape, draft, .. } = translate::translate(request, context, &options)?;
+        if !upstream.is_compaction() {
+            let json = raw(format!(r#"{{"type":"{TRIGGER}"}}"#));
+            upstream.input.push(Item::Raw { kind: TRIGGER.into(), json: std::borrow::Cow::Owned(json) });
+        }
+        let said = draft.map(|draft| draft.input).unwrap_or_default().into_iter().filter(|item| is_said(item));
+        let reply = CompactionReply { answer: ResponsesReply::new(shape, None), said: said.collect() };
+        Ok(Plan { upstream, mode: Mode::Document, reply })
+    }
+
+    fn references(request: &Self::Request<'_>) -> References {
+        Responses::references(request)
+    }
+
+    fn recall(request: &mut Self::Request<'_>, recalled: Recalled) {
+        Responses::recall(request, recalled);
+    }
+
+    fn forwarded(headers: &HeaderMap) -> Option<HeaderMap> {
+        Responses::forwarded(headers)
+    }
+
+    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        super::face(error, request_id)
+    }
+}
+
+/// Whether an item is a message of the person's.
+fn is_said(item: &RawValue) -> bool {
+    let is = |members: &Envelope<'_>, name, value| text(members, name).as_deref() == Some(value);
+    object(item).is_some_and(|(_, members)| is(&members, "type", "message") && is(&members, "role", "user"))
+}
+
+fn is_compaction(item: &RawValue) -> bool {
+    let kind = object(item).and_then(|(_, members)| text(&members, "type").map(std::borrow::Cow::into_owned));
+    matches!(kind.as_deref(), Some("compaction" | "compaction_summary"))
+}
+
+impl Reply for CompactionReply {
+    type Upstream<'u> = Incoming<'u>;
+    type Event<'e> = ();
+
+    const KEEPALIVE: &'static [u8] = ResponsesReply::KEEPALIVE;
+
+    fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}
+
+    fn on_event(&mut self, event: Incoming<'_>, _sink: &mut impl Sink<Self>) {
+        self.answer.on_event(event, &mut Fold);
+    }
+
+    fn on_end(&mut self, cut: Option<ProxyError>, _sink: &mut impl Sink<Self>) {
+        self.answer.on_end(cut, &mut Fold);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.answer.is_finished()
+    }
+
+    fn encode(&self, (): &(), _wire: &mut BytesMut) {}
+
+    fn absorb(&mut self, (): &()) {}
+
+    fn document(self) -> Result<Bytes, ProxyError> {
+        let damaged = |reason: &str| ProxyError::Damaged { reason: reason.to_owned() };
+        let answer = self.answer.document()?;
+        let response: Envelope<'_> = serde_json::from_slice(&answer).map_err(|_| ProxyError::Internal)?;
+        let compaction: Vec<&RawValue> =
+            list(&response, "output").into_iter().filter(|item| is_compaction(item)).collect();
+        if compaction.is_empty() {
+            return Err(damaged("it was asked to compact the conversation and did not"));
+        }
+        let member = |name: &str| response.get(name).ok_or(ProxyError::Internal);
+        let compacted = Compacted {
+            id: member("id")?,
+            object: "response.compaction",
+            created_at: member("created_at")?,
+            output: self.said.iter().map(|item| &**item).chain(compaction).collect(),
+            usage: member("usage")?,
+        };
+        Ok(Bytes::from(serde_json::to_vec(&compacted).expect("raw JSON always serialises")))
+    }
+
+    fn summary(&self) -> Summary {
+        self.answer.summary()
+    }
+}

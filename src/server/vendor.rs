@@ -1,0 +1,52 @@
+//! Whose API a client speaks, and how what no dialect has answered is refused in that service's words.
+
+use axum::extract::Request;
+use axum::response::Response;
+
+use super::exchange::faced;
+use super::observe::RequestId;
+use super::{body, paths};
+use crate::error::ProxyError;
+use crate::protocol::Dialect;
+use crate::protocol::chat::Chat;
+use crate::protocol::messages::Messages;
+
+/// Whose API a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vendor {
+    OpenAi,
+    Anthropic,
+}
+
+impl Vendor {
+    /// Paths that both have are told apart by a header that Anthropic's clients always send.
+    pub(super) fn of(request: &Request) -> Self {
+        let (path, _) = paths::canonical(request.uri().path());
+        let is_messages =
+            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_messages || request.headers().contains_key("anthropic-version") { Self::Anthropic } else { Self::OpenAi }
+    }
+}
+
+/// Refuses a request whose body nobody has read.
+pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response {
+    let response = refuse(error, &request);
+    let (parts, body) = request.into_parts();
+    body::discard(&parts.headers, body).await;
+    response
+}
+
+/// An error of a path that no dialect has answered, in the words of the client's own service.
+pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
+    let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str()).unwrap_or_default();
+    worded(Vendor::of(request), error, id)
+}
+
+/// The same for a request that is gone.
+pub(super) fn worded(vendor: Vendor, error: &ProxyError, id: &str) -> Response {
+    let (status, headers, body) = match vendor {
+        Vendor::OpenAi => Chat::face(error, id),
+        Vendor::Anthropic => Messages::face(error, id),
+    };
+    faced(status, headers, body)
+}

@@ -1,0 +1,47 @@
+//! Requests to compact a conversation: worked cases and refusals.
+
+use codex_proxy::protocol::Dialect as _;
+use codex_proxy::protocol::responses::{Compaction, Options};
+use serde_json::{Value, json};
+
+use super::recalled::recalled;
+use super::{Outcome, Scene, assert_refusal, leaves_as_written, read, refused};
+
+fn compacted(body: &[u8], store: &Value) -> Result<Outcome, codex_proxy::error::ProxyError> {
+    let mut request = Compaction::decode(body)?;
+    let references = Compaction::references(&request);
+    Compaction::recall(&mut request, recalled(store, &references));
+    Scene::default().try_translate_request::<Compaction>(request, &Options::default())
+}
+
+#[test]
+fn every_case_leaves_as_written() {
+    let count = leaves_as_written("compact", |case, body| {
+        let store = case.join("store.json");
+        let mut outcome = compacted(body, &if store.exists() { read(&store) } else { json!({}) }).unwrap();
+        let key = &mut outcome.upstream["prompt_cache_key"];
+        if *key == "earlier-key" {
+            // A conversation keeps its key; in the case this one would have been derived.
+            *key = json!("00000000-0000-8000-8000-000000000000");
+        }
+        outcome
+    });
+    assert!(count >= 5, "the cases are not there");
+}
+
+#[test]
+fn there_has_to_be_something_to_compact() {
+    for (request, param, code) in [
+        (json!({"model": "m"}), "input", "missing_required_parameter"),
+        (json!({"model": "m", "input": []}), "input", "invalid_value"),
+        (json!({"input": "x"}), "model", "missing_required_parameter"),
+        (
+            json!({"model": "m", "previous_response_id": "resp_x"}),
+            "previous_response_id",
+            "previous_response_not_found",
+        ),
+    ] {
+        let refusal = refused(compacted(request.to_string().as_bytes(), &json!({})));
+        assert_refusal(&refusal, &request, param, code);
+    }
+}
