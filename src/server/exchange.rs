@@ -1,8 +1,10 @@
 //! One client request, from its body to its answer, in any dialect.
 //!
-//! Up to the commit point a failure is a status; past it the drive owns the answer. A client that
-//! hangs up drops this future or the body, and with either the call upstream.
+//! Up to the commit point a failure is a status; past it the drive owns the answer, in the framing of
+//! the connection. A client that hangs up drops this future or the drive, and with either the call
+//! upstream.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -17,7 +20,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::drive::Passage;
+use super::drive::{Blocks, Drive, Framing, Passage};
 use super::gate::KeyName;
 use super::keeper::Keeper;
 use super::observe::{Record, RequestId};
@@ -48,6 +51,15 @@ pub(super) struct Exchange<D: Dialect> {
 pub(super) struct Limits {
     pub(super) body_bytes: u64,
     pub(super) keepalive: Option<Duration>,
+}
+
+/// An answer that has begun.
+#[derive(Debug)]
+pub(super) struct Opened<R> {
+    pub(super) mode: Mode,
+    pub(super) passage: Passage<R>,
+    pub(super) answer: Answer,
+    pub(super) warnings: Warnings,
 }
 
 impl<D: Dialect> Clone for Exchange<D> {
@@ -82,12 +94,24 @@ where
     }
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
-        let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         let keeper = Keeper::new(&self.services.history, key_name(parts));
+        let opened = self.open(parts, &body, chosen, keeper, record.as_ref()).await?;
+        self.deliver(opened, record).await
+    }
+
+    /// Sends a request upstream; comes back when its answer is committed to.
+    pub(super) async fn open(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        chosen: Option<Arc<dyn TokenSource>>,
+        keeper: Keeper,
+        record: Option<&Record>,
+    ) -> Result<Opened<D::Reply>, ProxyError> {
         let models = self.services.models();
-        let (mut plan, mut warnings) = self.plan(parts, &body, &models, &keeper)?;
+        let (mut plan, mut warnings) = self.plan(parts, body, &models, &keeper)?;
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }
@@ -98,6 +122,7 @@ where
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let slug = plan.upstream.model.to_string();
         let hints = Hints { originator, tokens: chosen, forwarded: D::forwarded(&parts.headers) };
+        let span = record.map_or_else(tracing::Span::none, Record::span);
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
         let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
@@ -105,8 +130,7 @@ where
             recall.heed(&answer.warnings);
         }
         answer.warnings.iter().for_each(|token| warnings.note(token));
-        let response = self.deliver(plan.mode, Passage { reply: plan.reply, recall, keeper }, answer, record).await;
-        response.map(|response| warned(response, &warnings))
+        Ok(Opened { mode: plan.mode, passage: Passage { reply: plan.reply, recall, keeper }, answer, warnings })
     }
 
     /// The request in the upstream's form, and what has to be said about it.
@@ -149,30 +173,37 @@ where
         Ok(Some(Recall::new(Arc::clone(memory), scope)))
     }
 
-    async fn deliver(
-        &self,
-        mode: Mode,
-        passage: Passage<D::Reply>,
-        answer: Answer,
-        record: &mut Option<Record>,
-    ) -> Result<Response, ProxyError> {
-        let Answer { events, headers, request_id, .. } = answer;
+    async fn deliver(&self, mut opened: Opened<D::Reply>, record: &mut Option<Record>) -> Result<Response, ProxyError> {
+        let headers = std::mem::take(&mut opened.answer.headers);
+        let warnings = std::mem::take(&mut opened.warnings);
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
-        open.opened(request_id.as_deref());
-        let mut response = match mode {
+        let mut response = match opened.mode {
             Mode::Stream => {
-                let drive = drive::Drive::new(events, passage, self.limits.keepalive, self.cut.clone(), open);
-                stream_response(Body::new(drive))
+                let drive = self.drive(opened, Blocks::default(), open);
+                stream_response(Body::from_stream(drive.map(Ok::<_, Infallible>)))
             }
             Mode::Document => {
-                let document = drive::document(events, passage, record.insert(open)).await;
+                open.opened(opened.answer.request_id.as_deref());
+                let document = drive::document(opened.answer.events, opened.passage, record.insert(open)).await;
                 let document = document.map_err(|error| with_headers(error, &headers))?;
                 record.take();
                 json_response(StatusCode::OK, document)
             }
         };
         response.headers_mut().extend(headers);
-        Ok(response)
+        Ok(warned(response, &warnings))
+    }
+
+    /// The way of a streaming answer to its client.
+    pub(super) fn drive<F: Framing<D::Reply>>(
+        &self,
+        opened: Opened<D::Reply>,
+        framing: F,
+        record: Record,
+    ) -> Drive<D::Reply, F> {
+        let Opened { passage, answer: Answer { events, request_id, .. }, .. } = opened;
+        record.opened(request_id.as_deref());
+        Drive::new(events, passage, framing, self.limits.keepalive, self.cut.clone(), record)
     }
 }
 
