@@ -152,6 +152,7 @@ keys! {
     event_limit: Size = "limits.event", "32MiB", [];
     commit_after: Duration = "timing.commit_after", "5s", [];
     keepalive: Duration = "timing.keepalive", "15s", [];
+    socket_lifetime: Timeout = "timing.socket_lifetime", "1h", [];
     drain: Duration = "timing.drain", "10s", [];
     log_level: Level = "log.level", "info", [];
     log_format: Format = "log.format", "text", [];

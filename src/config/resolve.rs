@@ -70,12 +70,14 @@ pub(super) fn resolve(
             allowed_origins: values.allowed_origins.value.0,
             body_limit_bytes: values.body_limit.value.0,
             keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
+            socket_lifetime: values.socket_lifetime.value.0,
             drain: values.drain.value,
         },
         responses: responses::Options {
             default_instructions: values.default_instructions.value.0.clone(),
             store: values.response_store.value,
             done_marker: values.done_marker.value,
+            ..responses::Options::default()
         },
         chat: chat::Options {
             default_instructions: values.default_instructions.value.0,

@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::keeper::Keeper;
 use super::observe::Record;
@@ -49,7 +49,6 @@ pub(super) trait Framing<R: Reply>: Sink<R> {
 pub(super) struct Blocks(BytesMut);
 
 /// A streaming answer on its way.
-#[derive(Debug)]
 pub(super) struct Drive<R, F> {
     /// `None` once nothing more is wanted from upstream.
     events: Option<EventStream>,
@@ -57,9 +56,12 @@ pub(super) struct Drive<R, F> {
     framing: F,
     opening: Opening,
     keepalive: Option<Keepalive>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Cut,
     record: Record,
 }
+
+/// Comes when an answer has to end before its time; says why.
+pub(super) type Cut = BoxFuture<'static, ProxyError>;
 
 /// What an event passes through on its way to the client.
 #[derive(Debug)]
@@ -112,11 +114,10 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
         passage: Passage<R>,
         framing: F,
         keepalive: Option<Duration>,
-        cut: CancellationToken,
+        cut: Cut,
         record: Record,
     ) -> Self {
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
-        let cut = Box::pin(cut.cancelled_owned());
         Self { events: Some(events), passage, framing, opening: Opening::Due, keepalive, cut, record }
     }
 
@@ -135,10 +136,12 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
         }
     }
 
-    /// Ends the answer when the proxy has to stop.
+    /// Ends the answer before its time.
     fn poll_cut(&mut self, cx: &mut Context<'_>) {
-        if self.events.is_some() && self.cut.as_mut().poll(cx).is_ready() {
-            self.passage.reply.on_end(Some(ProxyError::ShuttingDown), &mut self.framing);
+        if self.events.is_some()
+            && let Poll::Ready(why) = self.cut.as_mut().poll(cx)
+        {
+            self.passage.reply.on_end(Some(why), &mut self.framing);
             self.close();
         }
     }
@@ -221,11 +224,16 @@ impl<R: Reply> Passage<R> {
         if let Some(recall) = &mut self.recall {
             recall.note(&UpstreamEvent::decode(data), data);
         }
+        self.feed(data, sink);
+    }
+
+    /// Feeds the machine an event that no backend has sent.
+    pub(super) fn feed(&mut self, data: &str, sink: &mut impl Sink<R>) {
         self.reply.on_event(R::Upstream::from(data), sink);
     }
 
     /// Keeps what later requests may refer to, and tells what the answer came to.
-    fn end(&mut self, record: &mut Record) {
+    pub(super) fn end(&mut self, record: &mut Record) {
         if let Some(memory) = self.reply.memory() {
             self.keeper.keep(memory);
         }

@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::drive::{Blocks, Drive, Framing, Passage};
+use super::drive::{Blocks, Cut, Drive, Framing, Passage};
 use super::gate::KeyName;
 use super::keeper::Keeper;
 use super::observe::{Record, RequestId};
@@ -84,10 +84,9 @@ where
         let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
         let mut record = Some(Record::new(D::NAME, &id));
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
-        let cut = self.cut.clone();
         let answered = tokio::select! {
             answered = self.run(&parts, body, &mut record) => answered,
-            () = cut.cancelled() => Err(ProxyError::ShuttingDown),
+            why = self.cut() => Err(why),
         };
         let _inside = span.enter();
         answered.unwrap_or_else(|error| refuse::<D>(&error, &id, record))
@@ -134,7 +133,7 @@ where
     }
 
     /// The request in the upstream's form, and what has to be said about it.
-    fn plan<'b>(
+    pub(super) fn plan<'b>(
         &self,
         parts: &Parts,
         body: &'b [u8],
@@ -179,7 +178,7 @@ where
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
         let mut response = match opened.mode {
             Mode::Stream => {
-                let drive = self.drive(opened, Blocks::default(), open);
+                let drive = self.drive(opened, Blocks::default(), self.cut(), open);
                 stream_response(Body::from_stream(drive.map(Ok::<_, Infallible>)))
             }
             Mode::Document => {
@@ -199,11 +198,17 @@ where
         &self,
         opened: Opened<D::Reply>,
         framing: F,
+        cut: Cut,
         record: Record,
     ) -> Drive<D::Reply, F> {
         let Opened { passage, answer: Answer { events, request_id, .. }, .. } = opened;
         record.opened(request_id.as_deref());
-        Drive::new(events, passage, framing, self.limits.keepalive, self.cut.clone(), record)
+        Drive::new(events, passage, framing, self.limits.keepalive, cut, record)
+    }
+
+    /// Comes when the time to drain has passed.
+    pub(super) fn cut(&self) -> Cut {
+        self.cut.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
     }
 }
 
@@ -245,11 +250,18 @@ fn warned(mut response: Response, warnings: &Warnings) -> Response {
     response
 }
 
-fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
+/// An error in the dialect's own words.
+pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
     let (status, mut headers, body) = D::face(error, &id.0);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }
+    note_refusal(error, status, record);
+    faced(status, headers, body)
+}
+
+/// Leaves in the log that a request got no answer.
+pub(super) fn note_refusal(error: &ProxyError, status: StatusCode, record: Option<Record>) {
     if let Some(mut record) = record {
         record.refused(status, "refused");
     }
@@ -258,7 +270,6 @@ fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>
     } else {
         tracing::debug!(error = error.loggable(), "request refused");
     }
-    faced(status, headers, body)
 }
 
 /// An answer from a face: JSON with the face's own headers.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::gate::Gate;
 use super::{Services, Settings, routes};
@@ -32,6 +32,15 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     settings: Settings,
+}
+
+/// How connections are told to end, and known to have ended. A WebSocket counts as one of its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Closing {
+    /// No new request is taken.
+    pub(super) stop: CancellationToken,
+    /// What is open.
+    pub(super) open: TaskTracker,
 }
 
 /// An address that could not be bound.
@@ -82,19 +91,19 @@ impl Server {
     pub async fn run(self, services: Services, stop: CancellationToken) {
         let cut = CancellationToken::new();
         let gate = Gate::new(&self.settings, &self.addresses);
-        let router = routes::service(&self.settings, &Arc::new(services), gate, &cut);
-        let graceful = GracefulShutdown::new();
-        let accepting = self.listeners.iter().map(|listener| accept(listener, &router, &graceful));
+        let closing = Closing { stop, ..Closing::default() };
+        let router = routes::service(&self.settings, &Arc::new(services), gate, &cut, closing.clone());
+        let accepting = self.listeners.iter().map(|listener| accept(listener, &router, &closing));
         tokio::select! {
             _ = futures_util::future::join_all(accepting) => {}
-            () = stop.cancelled() => {}
+            () = closing.stop.cancelled() => {}
         }
         drop(self.listeners);
-        let mut drained = std::pin::pin!(graceful.shutdown());
-        if timeout(self.settings.drain, &mut drained).await.is_err() {
+        closing.open.close();
+        if timeout(self.settings.drain, closing.open.wait()).await.is_err() {
             tracing::warn!("answers are cut: they were still open when the time to drain had passed");
             cut.cancel();
-            let _ = timeout(FLUSH, drained).await;
+            let _ = timeout(FLUSH, closing.open.wait()).await;
         }
     }
 }
@@ -117,10 +126,10 @@ async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> 
     Ok(listeners)
 }
 
-async fn accept(listener: &TcpListener, router: &Router, graceful: &GracefulShutdown) {
+async fn accept(listener: &TcpListener, router: &Router, closing: &Closing) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => serve(stream, router.clone(), graceful),
+            Ok((stream, _)) => serve(stream, router.clone(), closing),
             Err(error) => {
                 tracing::warn!(error = %error, "a connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
@@ -129,17 +138,26 @@ async fn accept(listener: &TcpListener, router: &Router, graceful: &GracefulShut
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a connection lives by itself; its requests live and die with it")]
-fn serve(stream: TcpStream, router: Router, graceful: &GracefulShutdown) {
+/// Serves a connection, which lives by itself; its requests live and die with it.
+fn serve(stream: TcpStream, router: Router, closing: &Closing) {
     // Small chunks have to leave at once; a socket that refuses the option only makes them later.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let watched = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = watched.await {
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    let stop = closing.stop.clone();
+    closing.open.spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(error = %error, "a connection ended early");
         }
     });

@@ -7,14 +7,16 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
-use http::header::{UPGRADE, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
+use http::header::WWW_AUTHENTICATE;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::exchange::{Exchange, Limits, faced};
 use super::gate::{Gate, KeyName};
+use super::listen::Closing;
 use super::observe::RequestId;
+use super::socket::Door;
 use super::{Backend, Services, Settings, absent, account, body, models, paths, probes, stored};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
@@ -24,7 +26,13 @@ use crate::protocol::messages::{self, Messages};
 use crate::protocol::responses::Responses;
 
 /// The whole service: what every request passes, then the routes on canonical paths.
-pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate, cut: &CancellationToken) -> Router {
+pub(super) fn service(
+    settings: &Settings,
+    services: &Arc<Services>,
+    gate: Gate,
+    cut: &CancellationToken,
+    closing: Closing,
+) -> Router {
     let limits = Limits { body_bytes: settings.body_limit_bytes, keepalive: settings.keepalive };
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
@@ -61,7 +69,7 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
         .route("/v1/messages", only("POST", post(move |request: Request| messages.clone().answer(request))))
-        .merge(responses_routes(responses))
+        .merge(responses_routes(Door::new(&responses, settings.socket_lifetime, closing), responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -82,11 +90,12 @@ pub(super) fn service(settings: &Settings, services: &Arc<Services>, gate: Gate,
 }
 
 /// The Responses API.
-fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
+fn responses_routes(sockets: Door, exchange: Exchange<Responses>) -> Router<Arc<Services>> {
     let counter = exchange.clone();
-    let create = post(move |request: Request| exchange.clone().answer(request)).get(no_websocket);
+    let create = post(move |request: Request| exchange.clone().answer(request));
+    let create = create.get(move |request: Request| sockets.clone().open(request));
     Router::new()
-        .route("/v1/responses", only("POST", create))
+        .route("/v1/responses", only("GET, POST", create))
         .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
         // Not the id of an answer.
         .route("/v1/responses/compact", any(unknown_path))
@@ -101,16 +110,6 @@ fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRout
         let method = request.method().to_string();
         turn_away(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, request).await
     })
-}
-
-/// A client that asks for a WebSocket is sent to plain HTTP at once: it waits for nothing then.
-async fn no_websocket(request: Request) -> Response {
-    let error = ProxyError::MethodNotAllowed { method: request.method().to_string(), allowed: "POST".to_owned() };
-    let mut response = refuse(&error, &request);
-    if request.headers().contains_key(UPGRADE) {
-        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
-    }
-    response
 }
 
 async fn unknown_path(request: Request) -> Response {

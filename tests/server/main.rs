@@ -23,6 +23,8 @@ mod lifecycle;
 mod proxy;
 mod secrets;
 mod sign_in;
+mod socket;
+mod sockets;
 mod wire;
 
 use std::time::Duration;

@@ -6,7 +6,7 @@
 //! together. The way back: `incoming` reads an event no deeper than needed, `repair` mends it in
 //! place, `restore` gives the response object its client's own values, `told` notices what got lost, [`reply`]
 //! decides. The Codex CLI
-//! (`client`) is handed everything untouched. [`error`] words a failure.
+//! (`client`) is handed everything untouched. [`error`] words a failure. [`socket`] is the same without HTTP.
 
 mod client;
 pub mod error;
@@ -18,6 +18,7 @@ mod repair;
 pub mod reply;
 pub mod request;
 mod restore;
+pub mod socket;
 pub mod tokens;
 mod told;
 mod tools;
@@ -28,7 +29,7 @@ use http::{HeaderMap, StatusCode};
 
 pub use error::face;
 pub use incoming::Incoming;
-pub use options::{Options, Store};
+pub use options::{Options, Purpose, Store};
 pub use reply::{Draft, Event, ResponsesReply};
 pub use request::ResponsesRequest;
 pub use restore::{Manner, Shape};

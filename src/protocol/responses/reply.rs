@@ -19,7 +19,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
 use crate::protocol::conversation::json::compact;
 use crate::protocol::envelope::Envelope;
-use crate::protocol::memory::Memory;
+use crate::protocol::memory::{Audience, Memory};
 use crate::protocol::splice::Splice;
 use crate::protocol::{Reply, Sink, Summary, openai_error};
 
@@ -42,6 +42,8 @@ pub struct Draft {
     pub input: Vec<Box<RawValue>>,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
+    /// Who may go on from it.
+    pub audience: Audience,
 }
 
 /// The state of one answer.
@@ -73,6 +75,13 @@ enum State {
     Failed(ProxyError),
 }
 
+impl Event<'_> {
+    /// Writes the event as JSON, bare of any framing.
+    pub(super) fn write(&self, wire: &mut BytesMut) {
+        self.data.write(wire);
+    }
+}
+
 impl ResponsesReply {
     /// A machine for an answer of this shape; with a draft, the answer is to be kept.
     #[must_use]
@@ -91,6 +100,16 @@ impl ResponsesReply {
             document: None,
             usage: None,
             state: State::Open,
+        }
+    }
+
+    /// The event that shows a client in a silence that it is not forgotten, where it needs one.
+    #[must_use]
+    pub fn sign_of_life(&self) -> Option<&'static str> {
+        match self.shape.manner {
+            Manner::Restored => None,
+            // Its idle timer takes no notice of anything but events.
+            Manner::Untouched => Some(r#"{"type":"keepalive"}"#),
         }
     }
 
@@ -224,10 +243,11 @@ impl ResponsesReply {
 
     /// Keeps the answer for requests that go on from it.
     fn keep(&mut self, response: &Envelope<'_>, output: &str, restored: &str) {
-        let Some(Draft { input, cache_key }) = self.draft.take() else { return };
+        let Some(Draft { input, cache_key, audience }) = self.draft.take() else { return };
         let Some(id) = text(response, "id") else { return };
         let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
-        self.memory = Some(Memory { id: id.into_owned(), input, output, response: restored.to_owned(), cache_key });
+        let (id, response) = (id.into_owned(), restored.to_owned());
+        self.memory = Some(Memory { id, input, output, response, cache_key, audience });
     }
 
     /// Sends the terminal event with the response as the client gets it.
@@ -318,7 +338,6 @@ impl Reply for ResponsesReply {
     fn keepalive(&self) -> &'static [u8] {
         match self.shape.manner {
             Manner::Restored => Self::KEEPALIVE,
-            // Its idle timer takes no notice of comments.
             Manner::Untouched => b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
         }
     }
@@ -351,7 +370,7 @@ impl Reply for ResponsesReply {
         wire.extend_from_slice(event.kind.as_bytes());
         wire.extend_from_slice(b"\ndata: ");
         let start = wire.len();
-        event.data.write(wire);
+        event.write(wire);
         if memchr::memchr2(b'\n', b'\r', wire.get(start..).unwrap_or_default()).is_some() {
             // White space of the backend's that would end the line of an event.
             let whole = String::from_utf8_lossy(&wire.split_off(start)).into_owned();
