@@ -213,6 +213,7 @@ async fn each_fault_word_brings_its_fault() {
         ("demo:end", "response.output_text.delta "),
         ("demo:length", "response.incomplete "),
         ("demo:refuse", "response.completed "),
+        ("demo:lite", "400 unsupported_value"),
     ];
     assert_eq!(outcomes, wanted.map(|(word, outcome)| (word, outcome.to_owned())).into());
 }

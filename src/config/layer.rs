@@ -17,6 +17,7 @@ use super::value::{Format, Level, Setting, Size, Timeout};
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
+use crate::upstream::BodyForm;
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +127,7 @@ keys! {
     account: Optional = "account", "", [];
     upstream_url: Text = "upstream.url", "https://chatgpt.com/backend-api/codex",
         ["CHATGPT_API_BASE", "OPENAI_CHATGPT_API_BASE"];
+    upstream_body: BodyForm = "upstream.body", "auto", [];
     client_version: Auto = "upstream.client_version", "auto", [];
     originator: HeaderText = "upstream.originator", "codex_proxy", ["CHATGPT_ORIGINATOR"];
     user_agent: Auto = "upstream.user_agent", "auto", ["CHATGPT_USER_AGENT"];

@@ -12,6 +12,7 @@ use super::list::quoted;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
+use crate::upstream::BodyForm;
 
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
@@ -133,6 +134,12 @@ impl Choice for TokenLimit {
 impl Choice for Store {
     const EXPECTED: &'static str = "one of memory, off";
     const NAMES: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("off", Self::Off)];
+}
+
+impl Choice for BodyForm {
+    const EXPECTED: &'static str = "one of classic, lite, auto";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("classic", Self::Classic), ("lite", Self::Lite), ("auto", Self::Auto)];
 }
 
 impl Choice for ReasoningField {

@@ -3,13 +3,13 @@
 //! Pure decisions: no clock, no waiting, no randomness. Transient failures share a count
 //! (`upstream.max_retries`) and a budget of waiting (`upstream.retry_budget`); a wait that is too
 //! long goes to the client instead, with the time to come back. Beside that, each repair (a fresh
-//! token, a member left out, reasoning dropped) is made once for a request and costs no wait.
+//! token, a member left out, reasoning dropped, the lite form) is made once for a request and costs no wait.
 
 use std::time::Duration;
 
 use crate::error::{Fault, Phase, ProxyError, UpstreamFailure};
 use crate::protocol::codex::Request;
-use crate::protocol::codex::failure::unsupported_parameter;
+use crate::protocol::codex::failure::{unsupported_parameter, wants_lite};
 
 /// The longest single wait that a client is not told about.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -26,6 +26,7 @@ pub(super) struct Attempts {
     token: Repair,
     member: Repair,
     reasoning: Repair,
+    form: Repair,
 }
 
 /// Another attempt.
@@ -42,6 +43,7 @@ pub(super) enum Change {
     FreshToken,
     Omit(String),
     DropReasoning,
+    Lite,
 }
 
 /// A change that helps once or never.
@@ -60,6 +62,7 @@ impl Attempts {
             token: Repair::Open,
             member: Repair::Open,
             reasoning: Repair::Open,
+            form: Repair::Open,
         }
     }
 
@@ -92,6 +95,7 @@ impl Attempts {
         match failure.fault {
             Fault::Unauthorized => self.token.spend().then_some(Change::FreshToken),
             Fault::EncryptedContent => self.reasoning.spend().then_some(Change::DropReasoning),
+            Fault::InvalidRequest if wants_lite(failure) => self.form.spend().then_some(Change::Lite),
             Fault::InvalidRequest => {
                 let member = unsupported_parameter(failure).filter(|member| Request::can_omit(member))?;
                 self.member.spend().then(|| Change::Omit(member.to_owned()))
@@ -110,6 +114,7 @@ impl Change {
             Self::FreshToken => "a fresh token",
             Self::Omit(_) => "a member left out",
             Self::DropReasoning => "reasoning dropped",
+            Self::Lite => "the lite form of the body",
         }
     }
 }
@@ -227,6 +232,7 @@ mod tests {
             (answer(401, ""), Change::FreshToken),
             (answer(400, r#"{"detail":"Unsupported parameter: include"}"#), Change::Omit("include".to_owned())),
             (answer(400, r#"{"error":{"code":"invalid_encrypted_content"}}"#), Change::DropReasoning),
+            (answer(400, r#"{"detail":"This model requires responses-lite."}"#), Change::Lite),
         ];
         for (error, change) in &errors {
             let retry = Retry { after: Duration::ZERO, change: change.clone() };

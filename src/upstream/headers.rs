@@ -9,7 +9,8 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, H
 use super::{Hints, Settings};
 use crate::bearer::{AuthError, Bearer};
 use crate::error::ProxyError;
-use crate::protocol::codex::request::{Omissions, Request, ServiceTier};
+use crate::protocol::codex::lite;
+use crate::protocol::codex::request::{Form, Omissions, Request, ServiceTier};
 
 const ACCOUNT: HeaderName = HeaderName::from_static("chatgpt-account-id");
 const FEDRAMP: HeaderName = HeaderName::from_static("x-openai-fedramp");
@@ -47,6 +48,9 @@ impl Caller<'_> {
         put(&mut headers, ROUTING_HINT, &format!("model={}{}", request.model, tier.unwrap_or_default()));
         if let Some(routing) = routing {
             headers.insert(ROUTING_OVERRIDE, HeaderValue::from_static(routing));
+        }
+        if request.form != Form::Classic {
+            headers.insert(lite::HEADER, HeaderValue::from_static("true"));
         }
         for (name, value) in hints.forwarded.iter().flatten() {
             headers.insert(name.clone(), value.clone());

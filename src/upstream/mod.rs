@@ -9,6 +9,7 @@
 mod attempts;
 mod catalogue;
 mod client;
+mod forms;
 mod headers;
 mod routing;
 mod sign;
@@ -35,10 +36,12 @@ use crate::protocol::model::Catalogue;
 use attempts::{Attempts, Change};
 use catalogue::{Label, Shelf};
 use client::Call;
+use forms::Forms;
 use headers::Caller;
 use routing::{OnRefusedToken, Routing};
 use stream::Limits;
 
+pub use forms::BodyForm;
 pub use headers::{passed_on, passed_to_codex};
 pub use stream::EventStream;
 
@@ -63,6 +66,8 @@ pub struct Settings {
     pub originator: String,
     /// Header `user-agent`, suffix included.
     pub user_agent: String,
+    /// Which form bodies have (`upstream.body`).
+    pub body: BodyForm,
     /// Limit for the first event of an attempt (`upstream.first_event_timeout`).
     pub first_event_timeout: Duration,
     /// Limit between two events (`upstream.idle_timeout`).
@@ -90,6 +95,7 @@ pub struct Upstream {
     shelf: Shelf,
     /// Members that the backend has refused since the process began.
     refused: Mutex<Arc<Omissions>>,
+    forms: Forms,
 }
 
 /// What a client request says about the call beside its body.
@@ -123,7 +129,8 @@ impl Upstream {
     pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         let shelf = Shelf::new(settings.catalogue_file.clone());
-        Self { settings, version, http, tokens, routing: Routing::default(), shelf, refused: Mutex::default() }
+        let forms = Forms::new(settings.body);
+        Self { settings, version, http, tokens, routing: Routing::default(), shelf, refused: Mutex::default(), forms }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -135,6 +142,7 @@ impl Upstream {
         let mut bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
         let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
         let mut repairs = Vec::new();
+        self.forms.choose(&mut request, &self.catalogue());
         loop {
             let omitted = self.refused();
             let on_refused =
@@ -143,6 +151,11 @@ impl Upstream {
                 Ok(mut answer) => {
                     answer.warnings = left_out(&request, &omitted);
                     answer.warnings.append(&mut repairs);
+                    if let Some(terms) = request.lite_terms() {
+                        self.forms.served(&request.model);
+                        answer.warnings.extend(terms.losses);
+                        answer.events.unwrap_names(terms.wrapping);
+                    }
                     return Ok(answer);
                 }
                 Err(error) => error,
@@ -157,7 +170,8 @@ impl Upstream {
                 Change::DropReasoning if request.drop_reasoning() => {
                     repairs.push("repaired:dropped_reasoning".to_owned());
                 }
-                Change::Omit(_) | Change::DropReasoning => return Err(error),
+                Change::Lite if self.forms.try_lite(&mut request) => {}
+                Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
             }
         }
     }

@@ -3,6 +3,7 @@
 //! No task and no channel stands between: dropping the stream drops the connection or HTTP/2
 //! stream behind it. Events that were held back until the commit point come first. The stream ends
 //! after its terminal event without waiting for the connection's end; an end before that is an error.
+//! Names that the lite form wraps are unwrapped here, on the way out.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,6 +20,7 @@ use super::sign::Sign;
 use crate::error::{Phase, ProxyError};
 use crate::net::causes;
 use crate::protocol::codex::failure;
+use crate::protocol::codex::lite::Wrapping;
 use crate::protocol::sse::Splitter;
 
 type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
@@ -31,6 +33,8 @@ pub struct EventStream {
     splitter: Splitter,
     event_limit_bytes: usize,
     patience: Patience,
+    /// What the names of the client's tools are wrapped into, where they are.
+    wrapping: Option<Wrapping>,
 }
 
 /// How long a stream may be silent, for its first event and for those after it.
@@ -65,7 +69,19 @@ impl EventStream {
                 since: sent,
                 timer: Box::pin(sleep_until(sent + limits.first_event)),
             },
+            wrapping: None,
         }
+    }
+
+    /// Gives the events with names as the client knows them.
+    pub(super) fn unwrap_names(&mut self, wrapping: Wrapping) {
+        self.wrapping = Some(wrapping);
+    }
+
+    fn unwrapped(&self, data: Bytes) -> Bytes {
+        let Some(wrapping) = &self.wrapping else { return data };
+        let plain = std::str::from_utf8(&data).ok().and_then(|data| wrapping.taken_off(data));
+        plain.map_or(data, Bytes::from)
     }
 
     /// Reads up to the commit point and holds the events back. An error means that nothing of an
@@ -145,10 +161,11 @@ impl Stream for EventStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        match this.held.pop_front() {
-            Some(data) => Poll::Ready(Some(Ok(data))),
-            None => this.poll_read(cx),
-        }
+        let next = match this.held.pop_front() {
+            Some(data) => Some(Ok(data)),
+            None => ready!(this.poll_read(cx)),
+        };
+        Poll::Ready(next.map(|data| data.map(|data| this.unwrapped(data))))
     }
 }
 

@@ -17,6 +17,7 @@ mod recalled;
 mod responses;
 mod rows;
 mod runner;
+mod wrapped;
 
 use blocks::{assert_block_laws, comparable, fold_blocks};
 use bytes::Bytes;

@@ -30,11 +30,11 @@ pub(crate) fn reply_with(request: &Value, headers: &HeaderMap, store: &Value, op
     Responses::translate(request, &mut context, options).unwrap().reply
 }
 
-fn reply(case: &Case) -> ResponsesReply {
+pub(crate) fn reply(case: &Case) -> ResponsesReply {
     reply_with(&case.request, &HeaderMap::new(), case.store.as_ref().unwrap_or(&json!({})), &Options::default())
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     answered_cases_of("responses", 9)
 }
 

@@ -19,6 +19,7 @@ mod doors;
 mod fake;
 mod input;
 mod lifecycle;
+mod lite;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod secrets;

@@ -7,6 +7,7 @@ mod choices;
 mod completions;
 mod input;
 mod laws;
+mod lite;
 mod messages;
 mod passing;
 #[path = "../support/recalled.rs"]

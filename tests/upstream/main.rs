@@ -6,6 +6,7 @@ mod attempts;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "a bench of its own for each script: none is ever replaced")]
 mod fake;
+mod forms;
 mod places;
 mod streams;
 
@@ -16,9 +17,9 @@ use std::time::Duration;
 use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, TokenSource};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
-use codex_proxy::protocol::codex::request::{Beyond, Item, Part, Reasoning, Request, Role, ToolChoice};
+use codex_proxy::protocol::codex::request::{Beyond, Form, Item, Part, Reasoning, Request, Role, ToolChoice};
 use codex_proxy::secret::Secret;
-use codex_proxy::upstream::{Answer, Hints, Settings, Upstream};
+use codex_proxy::upstream::{Answer, BodyForm, Hints, Settings, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -99,6 +100,7 @@ fn settings(url: &str) -> Settings {
         client_version: None,
         originator: "codex_proxy".to_owned(),
         user_agent: "codex-proxy/0 (test)".to_owned(),
+        body: BodyForm::Auto,
         first_event_timeout: 5 * SECOND,
         idle_timeout: 5 * SECOND,
         max_retries: 2,
@@ -115,6 +117,7 @@ fn http() -> HttpClient {
 
 fn request() -> Request<'static> {
     Request {
+        form: Form::Classic,
         model: "gpt-5.5".into(),
         instructions: "Be brief.".into(),
         input: vec![Item::Message { role: Role::User, content: vec![Part::InputText("hi".into())] }],

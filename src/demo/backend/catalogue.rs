@@ -1,7 +1,7 @@
 //! The models of the simulation: a few of the real catalogue's entries, with its members.
 //!
-//! The descriptions say that these are no models. No lite form is asked for: the simulation reads
-//! the classic one.
+//! The descriptions say that these are no models. Which of them the official client calls in the lite form
+//! is as in the real one; the simulation reads either form.
 
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn entry(model: &Model, priority: u32) -> Value {
         "service_tiers": [{ "id": "priority", "name": "Fast", "description": "demo" }],
         "additional_speed_tiers": ["fast"],
         "default_service_tier": null,
-        "use_responses_lite": false,
+        "use_responses_lite": model.slug != "gpt-5.5",
         "prefer_websockets": false,
         "supports_parallel_tool_calls": true,
         "supports_search_tool": true,

@@ -1,7 +1,7 @@
 //! Trouble on request: words in a prompt that make the backend fail in one of its ways.
 
 /// What makes the simulated backend fail, and how: `(word, meaning)`. The word has to stand in the last user message.
-pub const FAULT_WORDS: [(&str, &str); 11] = [
+pub const FAULT_WORDS: [(&str, &str); 12] = [
     ("demo:usage-limit", "status 429, usage_limit_reached, with the time of the reset"),
     ("demo:rate-limit", "status 429, rate_limit_exceeded, with retry-after"),
     ("demo:unavailable", "status 503, server_is_overloaded, with retry-after"),
@@ -13,9 +13,10 @@ pub const FAULT_WORDS: [(&str, &str); 11] = [
     ("demo:length", "response.incomplete with max_output_tokens in the middle of the answer"),
     ("demo:refuse", "the answer is a refusal"),
     ("demo:slow", "three words a second"),
+    ("demo:lite", "status 400 that asks for the lite form of the request, unless it has it"),
 ];
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::UsageLimit,
     Fault::RateLimit,
     Fault::Unavailable,
@@ -27,6 +28,7 @@ const FAULTS: [Fault; 11] = [
     Fault::Length,
     Fault::Refuse,
     Fault::Slow,
+    Fault::Lite,
 ];
 
 /// A way to fail.
@@ -43,6 +45,7 @@ pub(super) enum Fault {
     Length,
     Refuse,
     Slow,
+    Lite,
 }
 
 impl Fault {

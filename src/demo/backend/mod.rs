@@ -23,10 +23,12 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use super::issuer::{ACCOUNT_ID, PLAN, Sessions, Standing};
 use super::reply::{Refusal, answer};
+use crate::protocol::codex::{Form, lite};
 pub use fault::FAULT_WORDS;
 use responses::Responses;
 
@@ -89,7 +91,13 @@ async fn respond(
 ) -> Result<Response, Refusal> {
     admit(responses.sessions(), &headers)?;
     let body: Value = serde_json::from_slice(&body).map_err(|_| Refusal::rule("Request body is not valid JSON"))?;
-    responses.answer(&body).map(IntoResponse::into_response)
+    responses.answer(&body, form_of(&headers, &body)).map(IntoResponse::into_response)
+}
+
+/// The form that a request says it has.
+fn form_of(headers: &HeaderMap, body: &Value) -> Form {
+    let metadata = body.get("client_metadata").and_then(|metadata| to_raw_value(metadata).ok());
+    if lite::is_marked(headers, metadata.as_deref()) { Form::Lite } else { Form::Classic }
 }
 
 /// Lets in whoever has a current token and names its account.

@@ -69,7 +69,8 @@ impl<'b> Prompt<'b> {
             format: body.get("text").map_or(&Value::Null, |text| &text["format"]),
             reasoning: body.get("reasoning").unwrap_or(&Value::Null),
         };
-        for tool in body.get("tools").and_then(Value::as_array).into_iter().flatten() {
+        let listed = input.iter().filter(|item| item["type"] == "additional_tools").map(|item| &item["tools"]);
+        for tool in body.get("tools").into_iter().chain(listed).filter_map(Value::as_array).flatten() {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));

@@ -25,6 +25,7 @@ use super::events::{Frame, Head, Writer};
 use super::fault::Fault;
 use super::prompt::Prompt;
 use super::{quota, validate};
+use crate::protocol::codex::Form;
 
 const WORD_PAUSE: Duration = Duration::from_millis(4);
 const SLOW_PAUSE: Duration = Duration::from_millis(333);
@@ -54,10 +55,15 @@ impl Responses {
     }
 
     /// The stream that answers a body, or what is wrong with it.
-    pub(super) fn answer(&self, body: &Value) -> Result<Response, Refusal> {
-        let request = validate::check(body)?;
+    pub(super) fn answer(&self, body: &Value, form: Form) -> Result<Response, Refusal> {
+        let request = validate::check(body, form)?;
         let prompt = Prompt::read(request);
         let fault = Fault::find(&prompt.said);
+        if fault == Some(Fault::Lite) && form == Form::Classic {
+            let model = text(request, "model");
+            let message = format!("The '{model}' model requires the responses-lite form of requests.");
+            return Err(Refusal::invalid(Some("unsupported_value"), "model", message));
+        }
         if let Some(refusal) = fault.and_then(|fault| self.refused(fault)) {
             return Err(refusal);
         }

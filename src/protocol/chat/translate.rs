@@ -60,6 +60,7 @@ pub fn translate<'a>(
     }
 
     let mut upstream = codex::Request {
+        form: codex::Form::Classic,
         model: Cow::Owned(choice.slug),
         instructions,
         input,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::request::{Omissions, Reasoning, Request, Text};
+use super::request::{Form, Omissions, Reasoning, Request, Text};
 use crate::protocol::envelope::Envelope;
 
 const ENCRYPTED_REASONING: &str = "reasoning.encrypted_content";
@@ -22,41 +22,62 @@ impl Serialize for Classic<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let request = self.request;
         let beyond = &request.beyond;
-        let mut body = Members { map: serializer.serialize_map(None)?, omitted: self.omitted };
+        let is_own = request.form == Form::OwnLite;
+        let mut body = Members::new(serializer.serialize_map(None)?, self.omitted);
         body.put("model", &request.model)?;
-        body.put("instructions", &request.instructions)?;
+        if !(is_own && request.instructions.is_empty()) {
+            body.put("instructions", &request.instructions)?;
+        }
         body.put("input", &request.input)?;
-        body.put("tools", &request.tools)?;
+        if !(is_own && request.tools.is_empty()) {
+            body.put("tools", &request.tools)?;
+        }
         body.put("tool_choice", &request.tool_choice)?;
         body.put("parallel_tool_calls", &request.parallel_tool_calls)?;
         body.put("reasoning", &ReasoningMembers(&request.reasoning, &beyond.reasoning))?;
         body.put("store", &false)?;
         body.put("stream", &true)?;
-        body.put("include", &Include(&beyond.include))?;
-        body.put("prompt_cache_key", &request.prompt_cache_key)?;
-        if request.text.is_some() || !beyond.text.is_empty() {
-            body.put("text", &TextMembers(request.text.as_ref(), &beyond.text))?;
-        }
-        if let Some(tier) = &request.service_tier {
-            body.put("service_tier", tier)?;
-        }
-        if !beyond.stream_options.is_empty() {
-            body.put("stream_options", &beyond.stream_options)?;
-        }
-        if let Some(metadata) = beyond.client_metadata {
-            body.put("client_metadata", metadata)?;
-        }
-        body.map.end()
+        body.put_rest(request)?;
+        body.end()
     }
 }
 
-struct Members<'r, M> {
+/// The members of a body, less those that are left out.
+pub(super) struct Members<'r, M> {
     map: M,
     omitted: &'r Omissions,
 }
 
-impl<M: SerializeMap> Members<'_, M> {
-    fn put(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
+impl<'r, M: SerializeMap> Members<'r, M> {
+    pub(super) fn new(map: M, omitted: &'r Omissions) -> Self {
+        Self { map, omitted }
+    }
+
+    pub(super) fn end(self) -> Result<M::Ok, M::Error> {
+        self.map.end()
+    }
+
+    /// What is the same in every form.
+    pub(super) fn put_rest(&mut self, request: &Request<'_>) -> Result<(), M::Error> {
+        let beyond = &request.beyond;
+        self.put("include", &Include(&beyond.include))?;
+        self.put("prompt_cache_key", &request.prompt_cache_key)?;
+        if request.text.is_some() || !beyond.text.is_empty() {
+            self.put("text", &TextMembers(request.text.as_ref(), &beyond.text))?;
+        }
+        if let Some(tier) = &request.service_tier {
+            self.put("service_tier", tier)?;
+        }
+        if !beyond.stream_options.is_empty() {
+            self.put("stream_options", &beyond.stream_options)?;
+        }
+        if let Some(metadata) = beyond.client_metadata {
+            self.put("client_metadata", metadata)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
         if self.omitted.contains(name) {
             return Ok(());
         }
@@ -101,7 +122,11 @@ impl Serialize for Include<'_> {
     }
 }
 
-fn put_some<M: SerializeMap>(map: &mut M, name: &str, value: Option<&impl Serialize>) -> Result<(), M::Error> {
+pub(super) fn put_some<M: SerializeMap>(
+    map: &mut M,
+    name: &str,
+    value: Option<&impl Serialize>,
+) -> Result<(), M::Error> {
     value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
 

@@ -58,6 +58,25 @@ pub fn unsupported_parameter(failure: &UpstreamFailure) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
+/// Whether the backend refuses a request because its model wants the lite form.
+///
+/// It has no code for that which we know of, so that its words decide: the form's name, or that of the
+/// item which only this form has.
+#[must_use]
+pub fn wants_lite(failure: &UpstreamFailure) -> bool {
+    if failure.fault != Fault::InvalidRequest || failure.status.is_some_and(|status| status != 400) {
+        return false;
+    }
+    let said = [Some(failure.message.as_str()), failure.code.as_deref(), failure.param.as_deref()];
+    let said = said.into_iter().flatten().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+    let words: Vec<&str> = said.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    words.windows(2).any(|pair| match pair {
+        ["responses", "lite"] => true,
+        ["lite", noun] => ["body", "form", "format", "mode", "payload", "request", "requests"].contains(noun),
+        _ => false,
+    }) || said.contains("additional_tools")
+}
+
 /// What a failure came as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {

@@ -1,6 +1,6 @@
 //! The upstream's vocabulary, which is also our intermediate form.
 //!
-//! [`request`] is what we send (its body written by `classic`), [`event`] what comes back, [`item`] and [`usage`] the parts that
+//! [`request`] is what we send (its body written by `classic` or [`lite`]), [`event`] what comes back, [`item`] and [`usage`] the parts that
 //! both name, [`failure`] the many shapes of an error read into one. Facts about the wire come from
 //! recordings of the official client and from the Responses API reference.
 
@@ -8,10 +8,11 @@ mod classic;
 pub mod event;
 pub mod failure;
 pub mod item;
+pub mod lite;
 pub mod request;
 pub mod usage;
 
 pub use event::{PartList, Place, ResponseObject, UpstreamEvent};
 pub use item::OutputItem;
-pub use request::{Item, Part, Request, Tool};
+pub use request::{Form, Item, Part, Request, Tool};
 pub use usage::Usage;

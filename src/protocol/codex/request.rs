@@ -3,7 +3,7 @@
 //! A [`Request`] borrows its texts from the client's body. It is written from an allow-list: the
 //! backend refuses a request with any member that it does not know (`400 Unsupported parameter`),
 //! so nothing of the client's body gets here unless a dialect put it here. The forced members
-//! (`store`, `stream`, `include`) can't be set at all.
+//! (`store`, `stream`, `include`) can't be set at all. How it is written is its [`Form`].
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,15 +14,18 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use super::classic::Classic;
+use super::lite::Lite;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::model::Effort;
 
 /// Everything that goes upstream for one response.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
+    /// How the body is written.
+    pub form: Form,
     /// The backend's name of the model.
     pub model: Cow<'a, str>,
-    /// The system prompt; never empty, since the backend insists on it.
+    /// The system prompt; never empty in the classic form, since the backend insists on it.
     pub instructions: Cow<'a, str>,
     /// The conversation; never empty.
     pub input: Vec<Item<'a>>,
@@ -42,6 +45,19 @@ pub struct Request<'a> {
     pub prompt_cache_key: Cow<'a, str>,
     /// What only a client can ask for that speaks the backend's own language.
     pub beyond: Beyond<'a>,
+}
+
+/// The forms of a body. What it says is the same in each, as far as the form has words for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Every member where the public API has it.
+    #[default]
+    Classic,
+    /// Tools and system prompt in the input, under the marker of the lite form ([`super::lite`]).
+    Lite,
+    /// As the client wrote it, which marked it as lite itself: nothing is moved, and no member is added
+    /// that the lite form does not have.
+    OwnLite,
 }
 
 /// Members that no translation needs, in the backend's form. Empty, they leave no trace in the body.
@@ -224,13 +240,14 @@ pub type Omissions = BTreeSet<String>;
 const INDISPENSABLE: [&str; 8] = ["model", "instructions", "input", "tools", "tool_choice", "text", "store", "stream"];
 
 impl Request<'_> {
-    /// The classic body, without the members in `omitted`.
+    /// The body in the request's form, without the members in `omitted`.
     #[must_use]
     pub fn encode(&self, omitted: &Omissions) -> Bytes {
-        Bytes::from(
-            serde_json::to_vec(&Classic { request: self, omitted })
-                .expect("strings, numbers and raw JSON always serialise"),
-        )
+        let body = match self.form {
+            Form::Classic | Form::OwnLite => serde_json::to_vec(&Classic { request: self, omitted }),
+            Form::Lite => serde_json::to_vec(&Lite::new(self, omitted)),
+        };
+        Bytes::from(body.expect("strings, numbers and raw JSON always serialise"))
     }
 
     /// Whether a member can be left out at all.

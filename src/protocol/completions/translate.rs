@@ -38,6 +38,7 @@ pub fn translate<'a>(
     let reasoning = reasoning(&choice, context);
     let said = vec![Part::InputText(request.prompt.clone())];
     let mut upstream = codex::Request {
+        form: codex::Form::Classic,
         model: Cow::Owned(choice.slug),
         instructions: Cow::Owned(options.default_instructions.clone()),
         input: vec![Item::Message { role: Role::User, content: said }],

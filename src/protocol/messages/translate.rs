@@ -53,6 +53,7 @@ pub fn translate<'a>(
     let system = instructions::join(std::mem::take(&mut request.system));
     let instructions = instructions::open(system, &mut input, "messages", &options.default_instructions)?;
     let mut upstream = codex::Request {
+        form: codex::Form::Classic,
         model: Cow::Owned(choice.slug),
         instructions,
         input,

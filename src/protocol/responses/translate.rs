@@ -12,7 +12,8 @@ use super::restore::{Manner, Shape};
 use super::tools;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, ToolChoice};
+use crate::protocol::codex::lite;
+use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
 use crate::protocol::conversation::cache;
 use crate::protocol::memory::Audience;
 use crate::protocol::model::{Choice, Effort};
@@ -52,10 +53,21 @@ pub fn translate<'a>(
     let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
     let effort = effort(&request, &choice, searches, context);
-    let (instructions, input) = conversation(&mut request, entries, is_codex, context, options)?;
+    let is_lite = lite::is_marked(context.headers, request.client_metadata);
+    let form = if is_lite { Form::OwnLite } else { Form::Classic };
+    let (instructions, input) = conversation(&mut request, entries, is_codex, context)?;
+    if input.is_empty() && options.purpose != Purpose::Warmup {
+        return Err(nothing_to_answer());
+    }
+    let instructions = instructions.unwrap_or_else(|| match form {
+        // It has its system prompt in the input.
+        Form::OwnLite => Cow::Borrowed(""),
+        Form::Classic | Form::Lite => Cow::Owned(options.default_instructions.clone()),
+    });
 
     let mode = request.mode();
     let mut upstream = codex::Request {
+        form,
         model: Cow::Owned(choice.slug),
         instructions,
         input,
@@ -114,15 +126,14 @@ fn nothing_to_answer() -> ProxyError {
     Refusal::invalid("input", "'input' must hold something to answer")
 }
 
-/// Instructions and input. System text that opens the conversation becomes the instructions where
+/// Instructions, where there are any, and input. System text that opens the conversation becomes the instructions where
 /// the client sends none.
 fn conversation<'a>(
     request: &mut ResponsesRequest<'a>,
     mut entries: Vec<Entry<'a>>,
     is_codex: bool,
     context: &mut Context<'_>,
-    options: &Options,
-) -> Result<(Cow<'a, str>, Vec<codex::Item<'a>>), ProxyError> {
+) -> Result<(Option<Cow<'a, str>>, Vec<codex::Item<'a>>), ProxyError> {
     let mut instructions = request.instructions.take();
     if instructions.is_none() && request.previous_response_id.is_none() && !is_codex {
         instructions = input::hoist(&mut entries).map(Cow::Owned);
@@ -131,10 +142,7 @@ fn conversation<'a>(
         input::ask_for_json(&mut entries);
     }
     let input = if is_codex { input::untouched(entries) } else { input::mended(entries, &mut context.warnings)? };
-    if input.is_empty() && options.purpose != Purpose::Warmup {
-        return Err(nothing_to_answer());
-    }
-    Ok((instructions.unwrap_or_else(|| Cow::Owned(options.default_instructions.clone())), input))
+    Ok((instructions, input))
 }
 
 /// The client's member wins over a suffix of the model's name.

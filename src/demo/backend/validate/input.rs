@@ -68,6 +68,7 @@ fn check_item(item: &Value, at: &str) -> Result<(), Refusal> {
             require_name(item, at)?;
             require_text(item, at, "input")
         }
+        "additional_tools" => tools::check_listed(item, at),
         "function_call_output" | "custom_tool_call_output" => check_output(&item["output"], at),
         kind if SINGLES.contains(&kind) || is_paired(kind) => Ok(()),
         other => {

@@ -4,12 +4,14 @@
 //! which passes can be answered. It checks form, never sense, and changes nothing.
 
 mod input;
+mod lite;
 mod tools;
 
 use serde_json::{Map, Value};
 
 use super::catalogue;
 use crate::demo::reply::Refusal;
+use crate::protocol::codex::Form;
 
 const MEMBERS: [&str; 15] = [
     "model",
@@ -33,25 +35,28 @@ const SUMMARIES: [&str; 3] = ["auto", "concise", "detailed"];
 const VERBOSITIES: [&str; 3] = ["low", "medium", "high"];
 const KEY_LIMIT_CHARACTERS: usize = 64;
 
-/// Passes a body that the real backend would take.
-pub(super) fn check(body: &Value) -> Result<&Map<String, Value>, Refusal> {
+/// Passes a body that the real backend would take in this form.
+pub(super) fn check(body: &Value, form: Form) -> Result<&Map<String, Value>, Refusal> {
     let body = body.as_object().ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
     if let Some(name) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
         return Err(Refusal::rule(format!("Unsupported parameter: {name}")));
     }
-    check_forced(body)?;
+    check_forced(body, form)?;
     let effort = check_reasoning(body)?;
     check_model(body, effort)?;
     check_options(body)?;
     tools::check(body)?;
     let input = body.get("input").and_then(Value::as_array).ok_or_else(|| Refusal::rule("Input must be a list"))?;
     input::check(input)?;
+    if form != Form::Classic {
+        lite::check(body, input)?;
+    }
     check_text(body, input)?;
     Ok(body)
 }
 
-fn check_forced(body: &Map<String, Value>) -> Result<(), Refusal> {
-    if !body.get("instructions").is_some_and(Value::is_string) {
+fn check_forced(body: &Map<String, Value>, form: Form) -> Result<(), Refusal> {
+    if form == Form::Classic && !body.get("instructions").is_some_and(Value::is_string) {
         return Err(Refusal::rule("Instructions are required"));
     }
     if body.get("store") != Some(&Value::Bool(false)) {

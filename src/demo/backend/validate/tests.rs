@@ -2,6 +2,10 @@ use serde_json::json;
 
 use super::*;
 
+fn check(body: &Value) -> Result<&Map<String, Value>, Refusal> {
+    super::check(body, Form::Classic)
+}
+
 fn request() -> Value {
     json!({
         "model": "gpt-6.1-sol", "instructions": "Be brief.", "store": false, "stream": true,
@@ -166,4 +170,37 @@ fn a_schema_format_has_a_name_and_a_schema() {
     assert_eq!(error(&format(json!({ "type": "json_schema", "schema": {} }))).0, "text.format.name");
     assert_eq!(error(&format(json!({ "type": "json_schema", "name": "x" }))).0, "text.format.schema");
     assert_eq!(error(&format(json!({ "type": "yaml" }))).0, "text.format.type");
+}
+
+fn lite() -> Value {
+    let mut request = request();
+    request.as_object_mut().expect("an object").remove("instructions");
+    request["reasoning"] = json!({ "context": "all_turns" });
+    request["parallel_tool_calls"] = json!(false);
+    let tools = json!([{ "type": "namespace", "name": "functions", "tools": [{ "type": "function", "name": "f" }] }]);
+    let items = request["input"].as_array_mut().expect("a list");
+    items.insert(0, json!({ "type": "additional_tools", "role": "developer", "tools": tools }));
+    request
+}
+
+#[test]
+fn the_lite_form_has_rules_of_its_own() {
+    assert!(super::check(&lite(), Form::Lite).is_ok());
+    assert_eq!(detail(&lite()), "Instructions are required");
+    let search = json!([{ "type": "web_search" }]);
+    for (path, value, param) in [
+        ("/reasoning/context", Value::Null, "reasoning.context"),
+        ("/parallel_tool_calls", json!(true), "parallel_tool_calls"),
+        ("/input/0/tools", search, "input[0].tools"),
+    ] {
+        let mut body = lite();
+        *body.pointer_mut(path).expect("it is there") = value;
+        let refusal = super::check(&body, Form::Lite).expect_err("the body is refused");
+        let error = &refusal.body["error"];
+        assert_eq!((&error["code"], &error["param"]), (&json!("unsupported_value"), &json!(param)));
+    }
+    let mut body = lite();
+    body["tools"] = json!([]);
+    let refusal = super::check(&body, Form::Lite).expect_err("the body is refused");
+    assert_eq!(refusal.body["detail"], "Unsupported parameter: tools");
 }

@@ -23,6 +23,17 @@ pub(super) fn check(body: &Map<String, Value>) -> Result<(), Refusal> {
     present(body, "tool_choice").map_or(Ok(()), |choice| check_choice(choice, tools))
 }
 
+/// Whether the backend runs a tool itself.
+pub(super) fn is_hosted(tool: &Value) -> bool {
+    tool["type"].as_str().is_some_and(|kind| HOSTED.contains(&kind))
+}
+
+/// Checks the tools that an item lists.
+pub(super) fn check_listed(item: &Value, at: &str) -> Result<(), Refusal> {
+    let Some(tools) = item["tools"].as_array() else { return Err(missing_or_invalid(&format!("{at}.tools"))) };
+    tools.iter().enumerate().try_for_each(|(index, tool)| check_tool(tool, &format!("{at}.tools[{index}]")))
+}
+
 /// Whether a text can be the name of a tool or a format.
 pub(super) fn is_name(text: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '-';

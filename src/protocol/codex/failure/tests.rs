@@ -4,7 +4,7 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::{BASE64, from_event, from_response, unsupported_parameter};
+use super::{BASE64, from_event, from_response, unsupported_parameter, wants_lite};
 use crate::error::{Fault, UpstreamFailure};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -153,6 +153,31 @@ const ANSWERS: &[Row] = &[
         "what answers at upstream.url is not the ChatGPT backend (HTTP 200)",
     ),
 ];
+
+#[test]
+fn only_words_about_the_lite_form_ask_for_it() {
+    let refused = |status, body: &str| wants_lite(&from_response(status, &HeaderMap::new(), body.as_bytes()));
+    for body in [
+        r#"{"detail":"The 'gpt-9' model requires responses-lite."}"#,
+        r#"{"detail":"Responses Lite is required for this model"}"#,
+        r#"{"detail":"this model only takes lite requests"}"#,
+        r#"{"error":{"code":"responses_lite_required","message":"no"}}"#,
+        r#"{"error":{"message":"header x-openai-internal-codex-responses-lite is missing"}}"#,
+        r#"{"error":{"param":"tools","message":"tools belong into an additional_tools item"}}"#,
+    ] {
+        assert!(refused(400, body), "{body}");
+        assert!(!refused(422, body) && !refused(500, body), "{body}");
+    }
+    for body in [
+        r#"{"detail":"The 'gpt-9-lite' model is not supported."}"#,
+        r#"{"detail":"The 'gpt-9-lite' model requires a newer version of Codex."}"#,
+        r#"{"detail":"Unsupported parameter: temperature"}"#,
+        r#"{"detail":"an elite request"}"#,
+        "",
+    ] {
+        assert!(!refused(400, body), "{body}");
+    }
+}
 
 #[test]
 fn every_status_and_shape_has_its_class() {

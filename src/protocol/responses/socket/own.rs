@@ -51,7 +51,7 @@ struct Quota<'h> {
     #[serde(skip_serializing_if = "Option::is_none")]
     plan_type: Option<&'h str>,
     rate_limits: Windows,
-    credits: Option<Balance<'h>>,
+    credits: Option<Credit<'h>>,
 }
 
 #[derive(Serialize)]
@@ -69,7 +69,7 @@ struct Limit {
 }
 
 #[derive(Serialize)]
-struct Balance<'h> {
+struct Credit<'h> {
     has_credits: bool,
     unlimited: bool,
     balance: Option<&'h str>,
@@ -105,9 +105,9 @@ fn window(headers: &HeaderMap, prefix: &str) -> Option<Limit> {
     })
 }
 
-fn credits(headers: &HeaderMap) -> Option<Balance<'_>> {
+fn credits(headers: &HeaderMap) -> Option<Credit<'_>> {
     let flag = |name: &str| text(headers, name).map(|flag| flag.eq_ignore_ascii_case("true"));
-    Some(Balance {
+    Some(Credit {
         has_credits: flag("x-codex-credits-has-credits")?,
         unlimited: flag("x-codex-credits-unlimited").unwrap_or(false),
         balance: text(headers, "x-codex-credits-balance"),

@@ -1,0 +1,227 @@
+//! A backend that costs next to nothing: it answers from a template whose numbers are patched in
+//! place, one HTTP chunk an event, many events a write.
+//!
+//! The model's name says what to answer: `gpt-bench-COUNT-PAUSE` is COUNT text deltas, PAUSE
+//! milliseconds apart. Delta number N is `1000000N ` with N in seven digits; where there are pauses
+//! the time of sending (Unix nanoseconds) follows, so that the reader can tell how old it is.
+
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use memchr::memmem;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The number of the first delta; every number has as many digits.
+pub(crate) const FIRST: u64 = 10_000_000;
+/// Digits of a number.
+pub(crate) const DIGITS: usize = 8;
+/// Digits of a time in Unix nanoseconds.
+const TIME_DIGITS: usize = 19;
+/// Most events in one write.
+const BLOCK_EVENTS: u64 = 64;
+const MOST_HEAD_BYTES: usize = 64 * 1024;
+/// The model stands near the front of every body.
+const MODEL_WITHIN_BYTES: usize = 4096;
+
+const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const CATALOGUE: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 37\r\n\r\n{\"models\":[{\"slug\":\"gpt-bench-1-0\"}]}";
+const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+
+/// What a model's name asks for.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    count: u64,
+    pause: Duration,
+}
+
+/// Serves until the process ends.
+pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(answer_all(stream));
+    }
+}
+
+/// Ends with the connection, however that ends.
+async fn answer_all(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(MOST_HEAD_BYTES);
+    while let Some(order) = read_request(&mut stream, &mut buffer).await? {
+        match order {
+            Asked::Catalogue => stream.write_all(CATALOGUE).await?,
+            Asked::Other => stream.write_all(NOT_FOUND).await?,
+            Asked::Response(order) => answer(&mut stream, order).await?,
+        }
+    }
+    Ok(())
+}
+
+enum Asked {
+    Response(Order),
+    Catalogue,
+    Other,
+}
+
+/// Reads a whole request; of its body only the front is kept.
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Asked>> {
+    buffer.clear();
+    let head = loop {
+        if let Some(end) = memmem::find(buffer, b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let length = content_length(&buffer[..head]);
+    let mut seen = buffer.len() - head;
+    while seen < length.min(MODEL_WITHIN_BYTES) {
+        match stream.read_buf(buffer).await? {
+            0 => return Ok(None),
+            more => seen += more,
+        }
+    }
+    let mut sink = vec![0; if seen < length { 256 * 1024 } else { 0 }];
+    while seen < length {
+        match stream.read(&mut sink).await? {
+            0 => return Ok(None),
+            more => seen += more,
+        }
+    }
+    Ok(Some(asked(&buffer[..head], &buffer[head..])))
+}
+
+fn content_length(head: &[u8]) -> usize {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let value = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+fn asked(head: &[u8], body: &[u8]) -> Asked {
+    if memmem::find(head, b"/models").is_some() {
+        return Asked::Catalogue;
+    }
+    order(body).map_or(Asked::Other, Asked::Response)
+}
+
+fn order(body: &[u8]) -> Option<Order> {
+    let front = &body[..body.len().min(MODEL_WITHIN_BYTES)];
+    let from = memmem::find(front, b"gpt-bench-")? + b"gpt-bench-".len();
+    let name = front[from..].split(|&byte| byte == b'"').next()?;
+    let (count, pause) = std::str::from_utf8(name).ok()?.split_once('-')?;
+    Some(Order { count: count.parse().ok()?, pause: Duration::from_millis(pause.parse().ok()?) })
+}
+
+async fn answer(stream: &mut TcpStream, order: Order) -> io::Result<()> {
+    let mut opening = STREAM_HEAD.to_vec();
+    for event in opening_events() {
+        push_event(&mut opening, &event);
+    }
+    let template = Template::new(order.pause);
+    if order.pause.is_zero() {
+        let mut block = opening;
+        for first in (0..order.count).step_by(usize::try_from(BLOCK_EVENTS).unwrap_or(1)) {
+            for number in first..(first + BLOCK_EVENTS).min(order.count) {
+                template.push(FIRST + number, &mut block);
+            }
+            stream.write_all(&block).await?;
+            block.clear();
+        }
+    } else {
+        stream.write_all(&opening).await?;
+        let mut ticks = tokio::time::interval(order.pause);
+        let mut block = Vec::new();
+        for number in 0..order.count {
+            ticks.tick().await;
+            block.clear();
+            template.push(FIRST + number, &mut block);
+            stream.write_all(&block).await?;
+        }
+    }
+    stream.write_all(&closing(order.count)).await
+}
+
+/// One delta as an HTTP chunk, with the places of what changes.
+struct Template {
+    frame: Vec<u8>,
+    sequence_at: usize,
+    delta_at: usize,
+    time_at: Option<usize>,
+}
+
+impl Template {
+    fn new(pause: Duration) -> Self {
+        let time = if pause.is_zero() { "" } else { "TTTTTTTTTTTTTTTTTTT " };
+        let event = format!(
+            r#"{{"type":"response.output_text.delta","sequence_number":SSSSSSSS,"item_id":"msg_1","output_index":0,"content_index":0,"delta":"DDDDDDDD {time}","logprobs":[]}}"#
+        );
+        let mut frame = Vec::new();
+        push_event(&mut frame, &event);
+        let at = |mark: &[u8]| memmem::find(&frame, mark);
+        let (sequence_at, delta_at) = (at(b"SSSSSSSS").unwrap_or(0), at(b"DDDDDDDD").unwrap_or(0));
+        let time_at = at(b"TTTTTTTTTTTTTTTTTTT");
+        Self { frame, sequence_at, delta_at, time_at }
+    }
+
+    fn push(&self, number: u64, block: &mut Vec<u8>) {
+        let start = block.len();
+        block.extend_from_slice(&self.frame);
+        let frame = &mut block[start..];
+        patch(&mut frame[self.sequence_at..][..DIGITS], number);
+        patch(&mut frame[self.delta_at..][..DIGITS], number);
+        if let Some(at) = self.time_at {
+            patch(&mut frame[at..][..TIME_DIGITS], unix_nanos());
+        }
+    }
+}
+
+fn patch(place: &mut [u8], mut number: u64) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+}
+
+/// The time by the machine's clock, which all processes share.
+pub(crate) fn unix_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn opening_events() -> [String; 3] {
+    [
+        r#"{"type":"response.created","sequence_number":0,"response":{"id":"resp_1","object":"response","created_at":1760000000,"status":"in_progress","model":"gpt-bench","output":[]}}"#,
+        r#"{"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"msg_1","type":"message","status":"in_progress","role":"assistant","content":[]}}"#,
+        r#"{"type":"response.content_part.added","sequence_number":2,"item_id":"msg_1","output_index":0,"content_index":0,"part":{"type":"output_text","annotations":[],"logprobs":[],"text":""}}"#,
+    ]
+    .map(str::to_owned)
+}
+
+/// The end of an answer. The closing events repeat no text, so that an answer's length doesn't
+/// change what its last events cost.
+fn closing(count: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let item = r#"{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[]}"#;
+    push_event(
+        &mut bytes,
+        &format!(r#"{{"type":"response.output_item.done","sequence_number":3,"output_index":0,"item":{item}}}"#),
+    );
+    let usage = format!(r#"{{"input_tokens":9,"output_tokens":{count},"total_tokens":{}}}"#, count + 9);
+    push_event(
+        &mut bytes,
+        &format!(
+            r#"{{"type":"response.completed","sequence_number":4,"response":{{"id":"resp_1","object":"response","created_at":1760000000,"status":"completed","model":"gpt-bench","output":[],"usage":{usage}}}}}"#
+        ),
+    );
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes
+}
+
+/// Adds an event as one HTTP chunk.
+fn push_event(bytes: &mut Vec<u8>, json: &str) {
+    let kind = json.split('"').nth(3).unwrap_or_default();
+    let event = format!("event: {kind}\ndata: {json}\n\n");
+    bytes.extend_from_slice(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes());
+}

@@ -1,0 +1,78 @@
+//! Where the lite form wraps the names of tools, no answer of any case shows it.
+
+use bytes::Bytes;
+use codex_proxy::protocol::chat::Chat;
+use codex_proxy::protocol::codex::Form;
+use codex_proxy::protocol::codex::lite::Wrapping;
+use codex_proxy::protocol::completions::Completions;
+use codex_proxy::protocol::messages::Messages;
+use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::responses::{Options, Responses};
+use codex_proxy::protocol::{Context, Dialect as _, Warnings};
+use http::HeaderMap;
+use serde_json::json;
+
+use crate::cases::Case;
+use crate::runner::{document_of, split, stream_of};
+use crate::{Told, reply, responses};
+
+/// What a request in the lite form wraps its tools into.
+fn wrapping() -> Wrapping {
+    let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
+    let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+    let body = json!({"model": "m", "input": "x"}).to_string();
+    let request = Responses::decode(body.as_bytes()).unwrap();
+    let mut request = Responses::translate(request, &mut context, &Options::default()).unwrap().upstream;
+    request.form = Form::Lite;
+    request.lite_terms().unwrap().wrapping
+}
+
+/// The events as a lite model sends them: every call of a plain tool is one of our namespace.
+fn wrapped(case: &Case) -> Vec<Bytes> {
+    let wrap = |data: Bytes| {
+        let mut text = String::from_utf8(data.to_vec()).unwrap();
+        let marks = ["function_call", "custom_tool_call"].map(|kind| format!(r#""type":"{kind}""#));
+        for bare in marks.iter().filter(|_| !text.contains("namespace")).collect::<Vec<_>>() {
+            text = text.replace(bare, &format!(r#""namespace":"functions",{bare}"#));
+        }
+        Bytes::from(text)
+    };
+    split([case.upstream_sse.as_slice()]).into_iter().map(wrap).collect()
+}
+
+/// The events as they leave the upstream client; how many of them named the namespace is added up.
+fn unwrapped(case: &Case, count: &mut usize) -> Vec<Bytes> {
+    let wrapping = wrapping();
+    let told = wrapped(case).into_iter().map(|data| {
+        let plain = wrapping.taken_off(std::str::from_utf8(&data).unwrap());
+        *count += usize::from(plain.is_some());
+        plain.map_or(data, Bytes::from)
+    });
+    told.collect()
+}
+
+fn answers_the_same<D: Told>(count: &mut usize) {
+    for case in D::cases() {
+        let (bare, unwrapped) = (split([case.upstream_sse.as_slice()]), unwrapped(&case, count));
+        assert_eq!(unwrapped, bare, "{}: each event has its bytes again", case.name);
+        assert_eq!(stream_of(reply::<D>(&case), &unwrapped), stream_of(reply::<D>(&case), &bare), "{}", case.name);
+        let document = |events: &[Bytes]| format!("{:?}", document_of(reply::<D>(&case), events));
+        assert_eq!(document(&unwrapped), document(&bare), "{}", case.name);
+    }
+}
+
+#[test]
+fn wrapped_names_give_the_same_answers() {
+    let mut count = 0;
+    answers_the_same::<Chat>(&mut count);
+    answers_the_same::<Completions>(&mut count);
+    answers_the_same::<Messages>(&mut count);
+    for case in responses::cases() {
+        let (bare, unwrapped) = (split([case.upstream_sse.as_slice()]), unwrapped(&case, &mut count));
+        let stream = |events: &[Bytes]| stream_of(responses::reply(&case), events);
+        assert_eq!(stream(&unwrapped), stream(&bare), "{}", case.name);
+        let document = |events: &[Bytes]| format!("{:?}", document_of(responses::reply(&case), events));
+        assert_eq!(document(&unwrapped), document(&bare), "{}", case.name);
+    }
+    assert!(count >= 10, "only {count} events were wrapped");
+}

@@ -1,0 +1,48 @@
+//! The form of a body: learnt from a refusal, within one request and for those after it.
+
+use codex_proxy::error::Fault;
+use codex_proxy::protocol::codex::request::{Form, Request};
+use codex_proxy::upstream::{BodyForm, Hints};
+
+use crate::fake::Script;
+use crate::{Bench, WHOLE, drain, fault, request};
+
+const REFUSAL: &str = r#"{"error":{"code":"unsupported_value","message":"this model takes responses_lite only"}}"#;
+
+fn marks(bench: &Bench) -> Vec<String> {
+    let sent = bench.fake.requests("/responses");
+    sent.iter().map(|sent| sent.header("x-openai-internal-codex-responses-lite").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_change_of_form_is_no_retry() {
+    let bench = Bench::with(|settings| settings.max_retries = 0).await;
+    bench.fake.on("/responses", Script::json(400, REFUSAL));
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let (events, _) = drain(bench.open().await.unwrap()).await;
+    assert_eq!(events, WHOLE);
+    assert_eq!(marks(&bench), ["", "true"]);
+}
+
+#[tokio::test]
+async fn each_repair_is_still_made_in_the_new_form() {
+    let bench = Bench::with(|settings| settings.max_retries = 0).await;
+    bench.fake.on("/responses", Script::json(400, REFUSAL));
+    bench.fake.on("/responses", Script::json(401, ""));
+    bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: include"}"#));
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    assert_eq!(bench.open().await.unwrap().warnings, ["ignored:include"]);
+    assert_eq!(marks(&bench), ["", "true", "true", "true"]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_lite_already_is_not_changed() {
+    let own = || Request { form: Form::OwnLite, ..request() };
+    for body in [BodyForm::Auto, BodyForm::Classic, BodyForm::Lite] {
+        let bench = Bench::with(|settings| settings.body = body).await;
+        bench.fake.on("/responses", Script::json(400, REFUSAL));
+        assert_eq!(fault(bench.upstream.open(own(), &Hints::default()).await), Fault::InvalidRequest);
+        assert_eq!(marks(&bench), ["true"]);
+        assert_eq!(bench.fake.requests("/responses")[0].json()["input"].as_array().unwrap().len(), 1);
+    }
+}
