@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::error;
 use super::incoming::{Incoming, Members, list, object, text, usage};
-use super::repair::{mend_item, mended};
+use super::repair::{mended, whole};
 use super::restore::{Manner, Shape};
 use super::told::Told;
 use crate::error::ProxyError;
@@ -106,11 +106,8 @@ impl ResponsesReply {
     /// The event that shows a client in a silence that it is not forgotten, where it needs one.
     #[must_use]
     pub fn sign_of_life(&self) -> Option<&'static str> {
-        match self.shape.manner {
-            Manner::Restored => None,
-            // Its idle timer takes no notice of anything but events.
-            Manner::Untouched => Some(r#"{"type":"keepalive"}"#),
-        }
+        // Its idle timer takes no notice of anything but events.
+        (self.shape.manner == Manner::Untouched).then_some(r#"{"type":"keepalive"}"#)
     }
 
     fn take(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
@@ -320,13 +317,6 @@ impl ResponsesReply {
         self.make("response.failed", &restored, sink);
         self.state = State::Failed(cause);
     }
-}
-
-/// An item of the backend's own list, mended.
-fn whole(item: &RawValue) -> String {
-    let mut splice = Splice::new(item.get());
-    mend_item(object(item), r#""completed""#, &mut splice);
-    splice.text().into_owned()
 }
 
 impl Reply for ResponsesReply {

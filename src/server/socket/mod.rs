@@ -36,8 +36,11 @@ use handshake::Wish;
 pub(super) use nearby::Nearby;
 use voice::Voice;
 
-/// How a WebSocket of ours is typed.
+/// A WebSocket of ours.
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// The text of a frame.
+type Text = Bytes;
 
 /// Requests that may be heard before the voice has taken note of them.
 const HEARD: usize = 1;
@@ -106,6 +109,3 @@ impl Door {
         ear.part(out).await;
     }
 }
-
-/// The text of a frame.
-type Text = Bytes;
