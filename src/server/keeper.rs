@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::socket::Nearby;
+use super::websocket::Nearby;
 use crate::history::{Owner, Responses, Stored};
 use crate::protocol::memory::{Audience, Earlier, Memory, Recalled, References};
 use crate::protocol::text::Str;

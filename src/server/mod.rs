@@ -4,7 +4,7 @@
 //! the dialects to each other. A request passes the gate (`gate`), finds its path (`routes`), is
 //! read (`body`), translated and sent (`exchange`), and its answer is driven to the client
 //! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped. A WebSocket
-//! (`socket`) takes the same way for each of its turns.
+//! (`websocket`) takes the same way for each of its turns.
 
 mod absent;
 mod account;
@@ -21,8 +21,8 @@ mod paths;
 mod probes;
 mod recall;
 mod routes;
-mod socket;
 mod stored;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

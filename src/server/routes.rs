@@ -16,7 +16,7 @@ use super::exchange::{Exchange, Limits, faced};
 use super::gate::{Gate, KeyName};
 use super::listen::Closing;
 use super::observe::RequestId;
-use super::socket::Door;
+use super::websocket::Sockets;
 use super::{Backend, Services, Settings, absent, account, body, models, paths, probes, stored};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
@@ -69,7 +69,7 @@ pub(super) fn service(
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
         .route("/v1/messages", only("POST", post(move |request: Request| messages.clone().answer(request))))
-        .merge(responses_routes(Door::new(&responses, settings.socket_lifetime, closing), responses))
+        .merge(responses_routes(Sockets::new(&responses, settings.socket_lifetime, closing), responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -90,7 +90,7 @@ pub(super) fn service(
 }
 
 /// The Responses API.
-fn responses_routes(sockets: Door, exchange: Exchange<Responses>) -> Router<Arc<Services>> {
+fn responses_routes(sockets: Sockets, exchange: Exchange<Responses>) -> Router<Arc<Services>> {
     let counter = exchange.clone();
     let create = post(move |request: Request| exchange.clone().answer(request));
     let create = create.get(move |request: Request| sockets.clone().open(request));

@@ -24,8 +24,8 @@ mod lite;
 mod proxy;
 mod secrets;
 mod sign_in;
-mod socket;
-mod sockets;
+mod websocket;
+mod websockets;
 mod wire;
 
 use std::time::Duration;

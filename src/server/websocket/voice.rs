@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ear::Heard;
 use super::turn::Turn;
-use super::{Door, Nearby, Socket, Text};
+use super::{Nearby, Socket, Sockets, Text};
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frame, Frames, refused};
 
@@ -33,7 +33,7 @@ const MAX_LANES: usize = 32;
 pub(super) struct Voice {
     out: SplitSink<Socket, Message>,
     heard: Receiver<Heard>,
-    door: Arc<Door>,
+    sockets: Arc<Sockets>,
     parts: Parts,
     nearby: Arc<Nearby>,
     waiting: VecDeque<Create>,
@@ -57,9 +57,14 @@ enum Ending {
 }
 
 impl Voice {
-    pub(super) fn new(out: SplitSink<Socket, Message>, heard: Receiver<Heard>, door: Arc<Door>, parts: Parts) -> Self {
+    pub(super) fn new(
+        out: SplitSink<Socket, Message>,
+        heard: Receiver<Heard>,
+        sockets: Arc<Sockets>,
+        parts: Parts,
+    ) -> Self {
         let (nearby, waiting, lanes) = (Arc::default(), VecDeque::new(), HashSet::new());
-        Self { out, heard, door, parts, nearby, waiting, lanes, running: None }
+        Self { out, heard, sockets, parts, nearby, waiting, lanes, running: None }
     }
 
     /// Answers until one of the two sides wants no more. Gives the socket back where the client can
@@ -75,13 +80,13 @@ impl Voice {
 
     /// Answers; ends with the code to close with.
     async fn converse(&mut self) -> Result<CloseCode, Error> {
-        let mut ping = self.door.turns.limits.keepalive.map(|every| {
+        let mut ping = self.sockets.turns.limits.keepalive.map(|every| {
             let mut ping = interval_at(Instant::now() + every, every);
             ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ping
         });
-        let mut age = std::pin::pin!(sleep(self.door.lifetime));
-        let stop = self.door.closing.stop.clone();
+        let mut age = std::pin::pin!(sleep(self.sockets.lifetime));
+        let stop = self.sockets.closing.stop.clone();
         let mut ending = None;
         loop {
             match ending {
@@ -106,9 +111,9 @@ impl Voice {
 
     fn begin_next(&mut self) {
         let Some(create) = self.waiting.pop_front() else { return };
-        let (door, parts, nearby) = (Arc::clone(&self.door), self.parts.clone(), Arc::clone(&self.nearby));
+        let (sockets, parts, nearby) = (Arc::clone(&self.sockets), self.parts.clone(), Arc::clone(&self.nearby));
         let cancel = CancellationToken::new();
-        let turn = Turn { door, parts, nearby, cancel: cancel.clone() };
+        let turn = Turn { sockets, parts, nearby, cancel: cancel.clone() };
         self.running = Some(Running { frames: turn.frames(create), cancel });
     }
 
@@ -145,7 +150,7 @@ impl Voice {
             self.lanes.insert(lane.clone());
         }
         let bytes = self.waiting.iter().chain([&create]).map(|create| create.body.len() as u64).sum::<u64>();
-        let is_too_much = bytes > self.door.turns.limits.body_bytes && !self.waiting.is_empty();
+        let is_too_much = bytes > self.sockets.turns.limits.body_bytes && !self.waiting.is_empty();
         if self.waiting.len() >= MAX_WAITING || is_too_much {
             return Err(of_socket(
                 "websocket_queue_full",
@@ -176,7 +181,7 @@ impl Voice {
         let (error, code) = match ending {
             Ending::Stopped => (ProxyError::ShuttingDown, CloseCode::Away),
             Ending::Old => {
-                let minutes = self.door.lifetime.as_secs() / 60;
+                let minutes = self.sockets.lifetime.as_secs() / 60;
                 let message = format!("this socket has been open for its {minutes} minutes; open another one to go on");
                 (of_socket("websocket_connection_limit_reached", message), CloseCode::Normal)
             }

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::cases::{Case, answered_cases_of};
 use crate::fake::{Gate, Script};
-use crate::socket::Socket;
+use crate::websocket::Socket;
 use crate::wire::Ask;
 use crate::{ADDED, BEGUN, Bench, COMPLETED, CREATED, DELTA, SECOND, begun, signed_out, with};
 

@@ -47,7 +47,7 @@ const HEARD: usize = 1;
 
 /// What sockets are opened with.
 #[derive(Clone, Debug)]
-pub(super) struct Door {
+pub(super) struct Sockets {
     /// Answers turns.
     pub(super) turns: Exchange<Responses>,
     /// Reads what only prepares a turn.
@@ -57,7 +57,7 @@ pub(super) struct Door {
     pub(super) closing: Closing,
 }
 
-impl Door {
+impl Sockets {
     pub(super) fn new(exchange: &Exchange<Responses>, lifetime: Duration, closing: Closing) -> Self {
         let of = |purpose| {
             let options = Options { purpose, ..Options::clone(&exchange.options) };

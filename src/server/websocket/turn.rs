@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
-use super::{Door, Nearby, Text};
+use super::{Nearby, Sockets, Text};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frames, notices, refused, warmup};
@@ -30,7 +30,7 @@ type Answering = Either<Drive<ResponsesReply, Frames>, Iter<std::vec::IntoIter<B
 
 /// A turn that has been asked for.
 pub(super) struct Turn {
-    pub(super) door: Arc<Door>,
+    pub(super) sockets: Arc<Sockets>,
     /// The request that the socket was opened with.
     pub(super) parts: Parts,
     pub(super) nearby: Arc<Nearby>,
@@ -88,12 +88,12 @@ impl Turn {
     }
 
     fn keeper(&self) -> Keeper {
-        let history = &self.door.turns.services.history;
+        let history = &self.sockets.turns.services.history;
         Keeper::new(history, key_name(&self.parts)).with_nearby(Arc::clone(&self.nearby))
     }
 
     async fn open(&self, create: &Create, record: &Record) -> Result<Opened<ResponsesReply>, ProxyError> {
-        let turns = &self.door.turns;
+        let turns = &self.sockets.turns;
         let chosen = account::tokens(&self.parts, turns.services.tokens.as_ref()).await?;
         turns.open(&self.parts, create.body.as_bytes(), chosen, self.keeper(), Some(record)).await
     }
@@ -109,7 +109,7 @@ impl Turn {
                 frames.push(&notice);
             }
         }
-        self.door.turns.drive(opened, frames, self.cut(), record)
+        self.sockets.turns.drive(opened, frames, self.cut(), record)
     }
 
     /// Answers a request that only prepares the next one: read as any other, and not sent upstream.
@@ -120,7 +120,7 @@ impl Turn {
         record: &mut Record,
         frames: &mut Frames,
     ) -> Result<(), ProxyError> {
-        let warmups = &self.door.warmups;
+        let warmups = &self.sockets.warmups;
         let (models, keeper) = (warmups.services.models(), self.keeper());
         let (plan, _) = warmups.plan(&self.parts, create.body.as_bytes(), &models, &keeper)?;
         record.planned(&plan.upstream.model, Mode::Stream);
@@ -136,7 +136,7 @@ impl Turn {
 
     /// Comes when the proxy has to stop, or the client wants no more of the answer.
     fn cut(&self) -> Cut {
-        let (stopped, cancel) = (self.door.turns.cut(), self.cancel.clone());
+        let (stopped, cancel) = (self.sockets.turns.cut(), self.cancel.clone());
         async move {
             tokio::select! {
                 why = stopped => why,
