@@ -6,7 +6,7 @@ use codex_proxy::cli::Call;
 use codex_proxy::config::Environment;
 
 fn main() -> ExitCode {
-    let call = Call::parse(Environment::of_process());
+    let mut call = Call::parse(Environment::of_process());
     call.start_log();
     call.run().into()
 }

@@ -24,6 +24,8 @@ const SETTINGS: &[&str] = &[
     "history::Settings",
     "server::Settings",
     "server::ClientKey",
+    "server::Doors",
+    "server::Listen",
     "protocol::chat::Options",
     "protocol::model::Route",
     "protocol::model::When",

@@ -72,7 +72,7 @@ pub(super) enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct ServeArguments {
-    /// Listen on ADDR (host:port, or a port) instead of localhost:8787.
+    /// Listen on ADDR (host:port, a port, or unix:PATH) instead of localhost:8787.
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["host", "port"])]
     listen: Option<String>,
 

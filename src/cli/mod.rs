@@ -11,7 +11,9 @@ mod exit;
 mod logging;
 mod login;
 mod logout;
+mod notify;
 mod output;
+mod reload;
 mod run_file;
 mod serve;
 mod signals;
@@ -23,6 +25,8 @@ use clap::Parser;
 
 use crate::config::{Config, Environment, Faults, load};
 use arguments::{Arguments, Command};
+use logging::LogHandle;
+use reload::Sources;
 
 pub use exit::{Exit, Failure};
 pub use run_file::{RunFile, Running};
@@ -33,6 +37,7 @@ pub struct Call {
     arguments: Arguments,
     environment: Environment,
     config: Result<Config, Faults>,
+    log: Option<LogHandle>,
 }
 
 impl Call {
@@ -42,12 +47,13 @@ impl Call {
     pub fn parse(environment: Environment) -> Self {
         let arguments = Arguments::parse();
         let config = load(&arguments.flags(), &environment);
-        Self { arguments, environment, config }
+        Self { arguments, environment, config, log: None }
     }
 
     /// Begins the log, on standard error.
-    pub fn start_log(&self) {
-        logging::start(self.config.as_ref().ok().map(|config| config.log), &self.environment);
+    pub fn start_log(&mut self) {
+        let log = logging::start(self.config.as_ref().ok().map(|config| config.log), &self.environment);
+        self.log = Some(log);
     }
 
     /// Runs the command, and tells why it failed.
@@ -64,11 +70,14 @@ impl Call {
     }
 
     fn answer(self) -> Result<Exit, Failure> {
-        let Self { arguments, environment, config } = self;
+        let Self { arguments, environment, config, log } = self;
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
-            Command::Serve(serve) => wait(serve::run(serve, settings(config)?, &environment)),
+            Command::Serve(serve) => {
+                let sources = Sources { flags: arguments.flags(), environment, log };
+                wait(serve::run(serve, settings(config)?, sources))
+            }
             Command::Login(login) => wait(login::run(login, settings(config)?, &environment)),
             Command::Logout { all } => wait(logout::run(*all, settings(config)?)),
             Command::Accounts { action } => wait(accounts::run(action, settings(config)?)),

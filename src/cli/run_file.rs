@@ -9,12 +9,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::net::{Endpoint, HttpClient, Trust};
 
 /// A daemon on this machine answers within this time, or isn't there.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Longer than the answer of any daemon of ours.
+#[cfg(unix)]
+const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// What a running daemon tells about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +28,9 @@ pub struct Running {
     pub pid: u32,
     /// The address to give to clients, `/v1` included.
     pub base_url: String,
+    /// The Unix socket that it is reached through, where it listens on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
     /// When it started, RFC 3339.
     pub started_at: String,
     /// Its version.
@@ -89,14 +97,40 @@ impl Running {
     /// The daemon of that run file, if it answers there as what it says it is.
     pub async fn find(path: &Path, http: &HttpClient) -> Option<Self> {
         let running = read(path)?;
-        // Anybody who can write the file could name another host; only this machine is asked.
-        let origin = running.base_url.strip_suffix("/v1").unwrap_or(&running.base_url);
-        let endpoint = Endpoint::parse(origin, Trust::KnownHosts).ok().filter(Endpoint::is_loopback)?;
-        let request = http.to(&endpoint).await.ok()?.get(endpoint.join("/health")).timeout(PATIENCE);
-        let body = request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()?;
+        let body = match &running.socket {
+            Some(socket) => over_socket(socket).await?,
+            None => over_port(&running.base_url, http).await?,
+        };
         let health: Health = serde_json::from_slice(&body).ok()?;
         (health.version == running.version && health.demo == running.demo).then_some(running)
     }
+}
+
+async fn over_port(base_url: &str, http: &HttpClient) -> Option<Bytes> {
+    // Anybody who can write the file could name another host; only this machine is asked.
+    let origin = base_url.strip_suffix("/v1").unwrap_or(base_url);
+    let endpoint = Endpoint::parse(origin, Trust::KnownHosts).ok().filter(Endpoint::is_loopback)?;
+    let request = http.to(&endpoint).await.ok()?.get(endpoint.join("/health")).timeout(PATIENCE);
+    request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()
+}
+
+#[cfg(unix)]
+async fn over_socket(path: &Path) -> Option<Bytes> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let asked = async {
+        let mut stream = tokio::net::UnixStream::connect(path).await.ok()?;
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.ok()?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_LIMIT_BYTES).read_to_end(&mut answer).await.ok()?;
+        let body = memchr::memmem::find(&answer, b"\r\n\r\n")? + 4;
+        answer.starts_with(b"HTTP/1.1 200 ").then(|| Bytes::from(answer).slice(body..))
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok()?
+}
+
+#[cfg(not(unix))]
+async fn over_socket(_path: &Path) -> Option<Bytes> {
+    None
 }
 
 #[cfg(test)]
@@ -112,6 +146,7 @@ mod tests {
         Running {
             pid: 7,
             base_url: format!("http://127.0.0.1:{port}/v1"),
+            socket: None,
             started_at: "2026-01-01T00:00:00Z".to_owned(),
             version: "1.2.3".to_owned(),
             demo: false,

@@ -5,7 +5,9 @@
 //! simulated inside the process, and nothing is read from or written to the store. The first signal
 //! lets open answers finish; a second one does not wait for them.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,26 +15,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::ServeArguments;
 use super::exit::{Exit, Failure};
+use super::notify::Manager;
 use super::output::talk;
+use super::reload::{self, Reach, Sources};
 use super::run_file::{RunFile, Running};
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use super::terms::{Parts, accounts, given, timestamp};
 use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::bearer::TokenSource;
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::demo::Demo;
 use crate::net::{Endpoint, Trust};
-use crate::server::{Backend, Server, Services};
+use crate::server::{Backend, Listen, Server, Services};
 use crate::upstream::{self, Upstream};
 
 /// How soon a sleep of the machine is noticed.
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(
-    arguments: &ServeArguments,
-    mut config: Config,
-    environment: &Environment,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources: Sources) -> Result<Exit, Failure> {
+    let manager = Manager::of(&sources.environment);
+    let given_settings = config.clone();
     for warning in &config.warnings {
         talk(&format!("warning: {warning}"));
     }
@@ -41,31 +43,36 @@ pub(super) async fn run(
     // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
     let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
-    let base_url = base_url(server.addresses());
+    let address = Address::of(&config.server.listen, server.addresses());
     let started_at = timestamp(parts.clock.now());
     // The demo is nobody's account, whatever the environment holds.
-    let given = if demo.is_some() { None } else { given(environment) };
+    let given = if demo.is_some() { None } else { given(&sources.environment) };
+    let settings = reload::Settings::new(sources, given_settings);
     let tokens = accounts(&parts, &config, given);
     let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
     let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
-    let _run_file = announce(&config, &base_url, started_at, backend);
-    introduce(&base_url, backend, &tokens).await;
+    let _run_file = announce(&config, &address, started_at, backend);
+    introduce(&address, backend, &tokens).await;
+    let reach = reach(server.addresses());
+    let attendance = Attendance { manager: &manager, settings: &settings, reach, address: &address };
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
         history: Arc::default(),
-        rules: Arc::new(config.rules),
+        live: settings.live(),
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
         responses: Arc::new(config.responses),
         backend,
     };
     let stop = CancellationToken::new();
+    attendance.ready();
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
-        () = stopped(&mut signals, &stop) => {}
+        () = manager.keep_fed() => {}
+        () = obey(&mut signals, &attendance, &stop) => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
     tokens.settle().await;
@@ -95,10 +102,11 @@ fn upstream_settings(config: &Config) -> upstream::Settings {
 }
 
 /// Without the run file the daemon still serves; other commands just won't find it.
-fn announce(config: &Config, base_url: &str, started_at: String, backend: Backend) -> Option<RunFile> {
+fn announce(config: &Config, address: &Address, started_at: String, backend: Backend) -> Option<RunFile> {
     let running = Running {
         pid: std::process::id(),
-        base_url: base_url.to_owned(),
+        base_url: address.base_url.clone(),
+        socket: address.socket.clone(),
         started_at,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         demo: backend == Backend::Demo,
@@ -116,7 +124,7 @@ fn announce(config: &Config, base_url: &str, started_at: String, backend: Backen
     }
 }
 
-async fn introduce(base_url: &str, backend: Backend, tokens: &Accounts) {
+async fn introduce(address: &Address, backend: Backend, tokens: &Accounts) {
     match backend {
         Backend::Demo => talk("demo: a simulated backend answers; no model is asked, no account is used"),
         Backend::ChatGpt => {
@@ -125,10 +133,35 @@ async fn introduce(base_url: &str, backend: Backend, tokens: &Accounts) {
             }
         }
     }
-    talk(&format!(
-        "codex-proxy {} is ready: {base_url} (the base URL for clients; Ctrl-C stops)",
-        env!("CARGO_PKG_VERSION")
-    ));
+    let version = env!("CARGO_PKG_VERSION");
+    let hint = match &address.socket {
+        Some(socket) => format!("curl --unix-socket {} {}/models", socket.display(), address.base_url),
+        None => "the base URL for clients".to_owned(),
+    };
+    talk(&format!("codex-proxy {version} is ready: {address} ({hint}; Ctrl-C stops)"));
+}
+
+/// Where clients find the daemon.
+struct Address {
+    base_url: String,
+    socket: Option<PathBuf>,
+}
+
+impl Address {
+    fn of(listen: &Listen, bound: &[SocketAddr]) -> Self {
+        match listen {
+            Listen::Tcp(_) => Self { base_url: base_url(bound), socket: None },
+            #[cfg(unix)]
+            Listen::Unix(path) => Self { base_url: "http://localhost/v1".to_owned(), socket: Some(path.clone()) },
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base_url)?;
+        self.socket.as_ref().map_or(Ok(()), |socket| write!(f, " on the socket {}", socket.display()))
+    }
 }
 
 /// The address to paste into a client.
@@ -141,12 +174,50 @@ fn base_url(addresses: &[SocketAddr]) -> String {
     addresses.first().map(|address| format!("http://{}/v1", reachable(*address))).unwrap_or_default()
 }
 
-/// Passes the first signal on, and ends with the second.
-async fn stopped(signals: &mut Signals, stop: &CancellationToken) {
-    signals.next().await;
-    talk("stopping: open answers may finish; a second signal cuts them");
-    stop.cancel();
-    signals.next().await;
+fn reach(addresses: &[SocketAddr]) -> Reach {
+    let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    if is_local { Reach::Local } else { Reach::Remote }
+}
+
+/// What answers to signals while the daemon serves.
+struct Attendance<'a> {
+    manager: &'a Manager,
+    settings: &'a reload::Settings,
+    reach: Reach,
+    address: &'a Address,
+}
+
+impl Attendance<'_> {
+    fn ready(&self) {
+        self.manager.ready(&format!("serving at {}", self.address));
+    }
+
+    #[cfg(unix)]
+    fn reload(&self) {
+        self.manager.reloading();
+        self.settings.read_again(self.reach);
+        self.ready();
+    }
+}
+
+/// Passes the first signal to stop on, and ends with the second.
+async fn obey(signals: &mut Signals, attendance: &Attendance<'_>, stop: &CancellationToken) {
+    let mut has_stopped = false;
+    loop {
+        match signals.next().await {
+            #[cfg(unix)]
+            Asked::Reload if !has_stopped => attendance.reload(),
+            #[cfg(unix)]
+            Asked::Reload => {}
+            Asked::Stop if has_stopped => return,
+            Asked::Stop => {
+                has_stopped = true;
+                talk("stopping: open answers may finish; a second signal cuts them");
+                attendance.manager.stopping("open answers may finish");
+                stop.cancel();
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,36 @@
-//! The signals that ask the daemon to stop.
+//! The signals that ask the daemon to stop, or to read its settings again.
+//!
+//! A hang-up means the latter, as it does for daemons; only when the terminal that the daemon was
+//! started at has gone does it mean what it says.
 
 use std::io;
+#[cfg(unix)]
+use std::io::IsTerminal;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Interrupt and terminate, listened for from the moment this is made.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To stop.
+    Stop,
+    /// To read the settings again.
+    #[cfg(unix)]
+    Reload,
+}
+
+/// All of them, listened for from the moment this is made.
 #[derive(Debug)]
 pub(super) struct Signals {
     #[cfg(unix)]
     interrupt: Signal,
     #[cfg(unix)]
     terminate: Signal,
+    #[cfg(unix)]
+    hangup: Signal,
+    #[cfg(unix)]
+    was_at_terminal: bool,
     #[cfg(windows)]
     interrupt: tokio::signal::windows::CtrlC,
     #[cfg(windows)]
@@ -21,7 +40,12 @@ pub(super) struct Signals {
 impl Signals {
     #[cfg(unix)]
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            was_at_terminal: io::stderr().is_terminal(),
+        })
     }
 
     #[cfg(windows)]
@@ -31,14 +55,25 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(super) async fn next(&mut self) {
-        #[cfg(unix)]
-        let other = self.terminate.recv();
-        #[cfg(windows)]
-        let other = self.close.recv();
+    #[cfg(unix)]
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            // A terminal that has been closed is none any more.
+            _ = self.hangup.recv() => {
+                if self.was_at_terminal && !io::stderr().is_terminal() { Asked::Stop } else { Asked::Reload }
+            }
+        }
+    }
+
+    /// Waits for the next one.
+    #[cfg(windows)]
+    pub(super) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.interrupt.recv() => {}
-            _ = other => {}
+            _ = self.close.recv() => {}
         }
+        Asked::Stop
     }
 }

@@ -89,9 +89,13 @@ fn told(report: &Report, now: SystemTime) -> String {
     lines.push(match &report.daemon {
         Some(daemon) => {
             let kind = if daemon.demo { ", demo" } else { "" };
+            let socket = daemon.socket.as_ref().map(|path| format!(" on the socket {}", path.display()));
             format!(
-                "daemon       running at {} (process {}, since {}{kind})",
-                daemon.base_url, daemon.pid, daemon.started_at
+                "daemon       running at {}{} (process {}, since {}{kind})",
+                daemon.base_url,
+                socket.unwrap_or_default(),
+                daemon.pid,
+                daemon.started_at
             )
         }
         None => "daemon       not running: start it with `codex-proxy serve`".to_owned(),

@@ -4,6 +4,7 @@
 //! the environment. The reading of files and variables, `config show` and the tests all follow
 //! from it. Only [`Layer::resolve`] knows defaults.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -152,10 +153,12 @@ keys! {
     done_marker: bool = "responses.done_marker", "false", [];
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
+    connections: NonZeroU32 = "limits.connections", "2048", [];
     commit_after: Duration = "timing.commit_after", "5s", [];
     keepalive: Duration = "timing.keepalive", "15s", [];
     socket_lifetime: Timeout = "timing.socket_lifetime", "1h", [];
     drain: Duration = "timing.drain", "10s", [];
+    header_timeout: Timeout = "timing.header", "30s", [];
     log_level: Level = "log.level", "info", [];
     log_format: Format = "log.format", "text", [];
 }

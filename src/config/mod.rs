@@ -10,6 +10,7 @@ mod list;
 mod listen;
 mod nearest;
 mod paths;
+mod reload;
 mod resolve;
 mod source;
 mod text;
@@ -23,6 +24,7 @@ use layer::{Layer, Raw};
 
 pub use layer::Shown;
 pub use paths::{Paths, codex_login_file};
+pub use reload::unapplied;
 pub use source::{Environment, Fault, Faults, Source};
 pub use value::{Format, Level};
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub auth: auth::Settings,
     /// The daemon.
     pub server: server::Settings,
+    /// Who is let in.
+    pub doors: server::Doors,
     /// The Chat dialect.
     pub chat: chat::Options,
     /// The Responses dialect.
@@ -152,11 +156,11 @@ fn narrow(mut layer: Layer, flags: &Flags, faults: &mut Faults) -> Layer {
     }
     let mut listen = layer.clone().resolve().listen;
     if let Some(port) = flags.port {
-        listen = layer::Entry { value: listen::Listen { port, ..listen.value }, source: Source::Flag("--port") };
+        listen = layer::Entry { value: listen.value.with_port(port), source: Source::Flag("--port") };
     }
     match flags.host.as_deref().map(listen::ListenHost::parse) {
         Some(Ok(host)) => {
-            listen = layer::Entry { value: listen::Listen { host, ..listen.value }, source: Source::Flag("--host") };
+            listen = layer::Entry { value: listen.value.with_host(host), source: Source::Flag("--host") };
         }
         Some(Err(complaint)) => faults.add(Source::Flag("--host"), "listen", complaint),
         None => {}

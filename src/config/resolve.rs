@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::layer::{Entry, Values};
+use super::listen::Listen;
 use super::paths::Paths;
 use super::source::{Environment, Faults, Source, mistyped_variables};
 use super::text::{File, Optional, Text};
@@ -65,14 +66,18 @@ pub(super) fn resolve(
             catalogue_file: Some(paths.catalogue.clone()),
         },
         server: server::Settings {
-            listen: values.listen.value.addresses(),
-            keys: values.keys.value.0,
-            allowed_hosts: values.allowed_hosts.value.0,
-            allowed_origins: values.allowed_origins.value.0,
+            listen: listen(&values.listen),
+            connections: values.connections.value.get() as usize,
+            header_timeout: values.header_timeout.value.0,
             body_limit_bytes: values.body_limit.value.0,
             keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
             socket_lifetime: values.socket_lifetime.value.0,
             drain: values.drain.value,
+        },
+        doors: server::Doors {
+            keys: values.keys.value.0,
+            allowed_hosts: values.allowed_hosts.value.0,
+            allowed_origins: values.allowed_origins.value.0,
         },
         responses: responses::Options {
             default_instructions: values.default_instructions.value.0.clone(),
@@ -124,8 +129,8 @@ fn trusted((key, endpoint): (&str, &Endpoint)) -> Option<String> {
 
 /// Whoever can reach the daemon can spend the subscription, so that another machine needs a key.
 fn check_doors(values: &Values, faults: &mut Faults) {
-    let listen = values.listen.value;
-    if listen.is_loopback() || !values.keys.value.0.is_empty() || faults.concern("keys") || faults.concern("listen") {
+    let listen = &values.listen.value;
+    if listen.is_local() || !values.keys.value.0.is_empty() || faults.concern("keys") || faults.concern("listen") {
         return;
     }
     faults.add(
@@ -145,14 +150,25 @@ fn event_limit(values: &Values, faults: &mut Faults) -> usize {
     })
 }
 
-/// A path of the file is meant relative to the file, any other one to the working directory.
+fn listen(entry: &Entry<Listen>) -> server::Listen {
+    match entry.value.sockets() {
+        #[cfg(unix)]
+        server::Listen::Unix(path) => server::Listen::Unix(beside(&entry.source, &path)),
+        ports @ server::Listen::Tcp(_) => ports,
+    }
+}
+
 fn anchored(entry: &Entry<File>) -> Option<PathBuf> {
-    let path = entry.value.0.as_deref()?;
-    let beside = match &entry.source {
+    entry.value.0.as_deref().map(|path| beside(&entry.source, path))
+}
+
+/// A path of the file is meant relative to the file, any other one to the working directory.
+fn beside(source: &Source, path: &Path) -> PathBuf {
+    let beside = match source {
         Source::File { path: file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
         _ => path.to_owned(),
     };
-    Some(std::path::absolute(&beside).unwrap_or(beside))
+    std::path::absolute(&beside).unwrap_or(beside)
 }
 
 fn user_agent(values: &Values) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::layer::{KEYS, Layer};
 use super::source::variable;
 use super::{Config, Environment, Faults, Flags, Source, load};
+use crate::server;
 
 /// A directory with a config file, and the variables that lead to it.
 struct Home {
@@ -40,7 +41,8 @@ impl Home {
 }
 
 fn listens(config: &Config) -> Vec<String> {
-    config.server.listen.iter().map(ToString::to_string).collect()
+    let server::Listen::Tcp(addresses) = &config.server.listen else { panic!("no ports: {:?}", config.server) };
+    addresses.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -62,7 +64,7 @@ fn nothing_set_gives_the_defaults() {
     assert!(!config.history.replays_reasoning);
     assert_eq!(config.chat, crate::protocol::chat::Options::default());
     assert_eq!(config.net.ca_file, None);
-    assert!(config.server.keys.is_empty() && config.warnings.is_empty());
+    assert!(config.doors.keys.is_empty() && config.warnings.is_empty());
     assert!(config.shown.iter().all(|shown| shown.source == Source::Default));
 }
 
@@ -104,6 +106,15 @@ fn host_and_port_flags_replace_their_part() {
     assert_eq!(listens(&home.load(&host).unwrap()), ["127.0.0.1:9", "[::1]:9"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_relative_socket_lies_beside_the_file() {
+    let home = Home::new("listen = 'unix:run/door'");
+    assert_eq!(home.config().server.listen, server::Listen::Unix(home.directory.path().join("run/door")));
+    let port = Flags { port: Some(7), ..Flags::default() };
+    assert_eq!(listens(&home.load(&port).unwrap()), ["127.0.0.1:7", "[::1]:7"]);
+}
+
 #[test]
 fn every_key_can_be_set_by_its_variable() {
     assert_eq!(variable("upstream.idle_timeout"), "CODEX_PROXY_UPSTREAM_IDLE_TIMEOUT");
@@ -134,7 +145,7 @@ fn names_of_other_programs_are_taken_and_ours_win() {
     assert_eq!(config.net.ca_file.as_deref(), Some(Path::new("/bundle.pem")));
     assert_eq!(config.auth.credentials, Path::new("/tokens").join("their.json"));
     assert_eq!(config.paths.credentials, config.auth.credentials);
-    assert_eq!(config.server.keys.len(), 2);
+    assert_eq!(config.doors.keys.len(), 2);
 }
 
 #[test]
@@ -200,9 +211,9 @@ fn doors_are_checked_and_normalised() {
          allowed_origins = ['https://Chat.example:443/', 'http://localhost:3000', 'chrome-extension://abc']",
     )
     .config();
-    assert_eq!(config.server.allowed_hosts, ["box.local"]);
+    assert_eq!(config.doors.allowed_hosts, ["box.local"]);
     let origins = ["https://chat.example", "http://localhost:3000", "chrome-extension://abc"];
-    assert_eq!(config.server.allowed_origins, origins);
+    assert_eq!(config.doors.allowed_origins, origins);
     for bad in ["['*']", "['null']", "['https://a/b']", "['a.example']", "'https://a'"] {
         assert!(Home::new(&format!("allowed_origins = {bad}")).load(&Flags::default()).is_err(), "{bad}");
     }

@@ -4,6 +4,7 @@
 //! type and the same complaint. What a complaint says may be printed: kinds that hold secrets never
 //! repeat what they were given.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -179,6 +180,23 @@ impl Setting for u32 {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let number = value.as_integer().ok_or_else(|| wrong_type::<Self>(value))?;
         Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| not_expected::<Self>(number.as_str()))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for NonZeroU32 {
+    const EXPECTED: &'static str = "a whole number above zero";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| not_expected::<Self>(text))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = u32::from_toml(value).map_err(|_| wrong_type::<Self>(value))?;
+        Self::new(number).ok_or_else(|| not_expected::<Self>("0"))
     }
 
     fn show(&self) -> String {

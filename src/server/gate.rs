@@ -3,18 +3,20 @@
 //! A web page must not be able to spend the subscription: a foreign `Host` (a rebinding name), a
 //! foreign `Origin` and a POST that a page could send without asking (any content type but JSON)
 //! are refused here, whether keys are set or not. Where keys are set, one is required for every
-//! path but the probes. Keys are compared as hashes, in constant time.
+//! path but the probes. Keys are compared as hashes, in constant time. A page of an allowed origin
+//! may ask beforehand (a preflight) without a key: it has none to show at that point.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use url::{Host, Url};
 
-use super::Settings;
+use super::Live;
 use crate::error::ProxyError;
 use crate::net::is_loopback;
 
@@ -47,51 +49,89 @@ impl ClientKey {
 #[derive(Clone, Debug)]
 pub(super) struct KeyName(pub(super) String);
 
-/// The rules in force.
-#[derive(Debug)]
+/// Who is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doors {
+    /// Client keys; none: no key is asked for.
+    pub keys: Vec<ClientKey>,
+    /// Host names to answer to, beside loopback and the addresses listened on; in lower case.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call, beside our own page; as a browser writes them.
+    pub allowed_origins: Vec<String>,
+}
+
+/// What a request came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// A TCP port, which any program and any web page on the machine can reach.
+    Tcp,
+    /// A Unix socket, which no web page can reach under any name.
+    #[cfg(unix)]
+    Unix,
+}
+
+/// The rules in force when a request came.
+#[derive(Clone, Debug)]
 pub(super) struct Gate {
-    keys: Vec<ClientKey>,
-    hosts: Vec<String>,
-    origins: Vec<String>,
-    own_addresses: Vec<IpAddr>,
+    pub(super) live: Arc<Live>,
+    pub(super) own_addresses: Arc<[IpAddr]>,
+    pub(super) door: Door,
+}
+
+/// What to do with a request that is let in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission<'g> {
+    /// Serve it.
+    Request(Option<&'g ClientKey>),
+    /// Tell the page what it may send.
+    Preflight,
 }
 
 impl Gate {
-    pub(super) fn new(settings: &Settings, bound: &[SocketAddr]) -> Self {
-        Self {
-            keys: settings.keys.clone(),
-            hosts: settings.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-            origins: settings
-                .allowed_origins
-                .iter()
-                .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase())
-                .collect(),
-            own_addresses: bound.iter().map(SocketAddr::ip).collect(),
-        }
-    }
-
-    /// Lets a request in, or says why not. Its key is what comes back.
-    pub(super) fn admit(&self, request: &Parts) -> Result<Option<&ClientKey>, ProxyError> {
+    /// Lets a request in, or says why not.
+    pub(super) fn admit(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
         let key = self.key(&request.headers);
         let authority = authority(request);
-        if key.is_none() && !self.is_ours(authority) {
+        let asks = is_preflight(request) && self.page(&request.headers).is_some();
+        // Where keys are set, the request that follows has to show one, which excuses any name.
+        let may_have_any_name = key.is_some() || self.door != Door::Tcp || (asks && !self.doors().keys.is_empty());
+        if !may_have_any_name && !self.is_ours(authority) {
             return Err(ProxyError::ForeignHost { host: authority.to_owned() });
         }
         self.check_origin(&request.headers, authority)?;
-        if !self.keys.is_empty() && key.is_none() && !is_probe(request.uri.path()) {
+        if asks {
+            return Ok(Admission::Preflight);
+        }
+        if !self.doors().keys.is_empty() && key.is_none() && !is_probe(request.uri.path()) {
             return Err(ProxyError::KeyRequired);
         }
         if request.method == Method::POST && !has_json_body(&request.headers) {
             return Err(ProxyError::UnsupportedMediaType);
         }
-        Ok(key)
+        Ok(Admission::Request(key))
+    }
+
+    /// The allowed origin that a request comes from, as it was sent; `None`: it comes from no page, or from another one.
+    pub(super) fn page<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
+        let sent = headers.get(ORIGIN)?;
+        let origin = origin_text(sent);
+        self.doors().allowed_origins.contains(&origin).then_some(sent)
+    }
+
+    /// Whether any page is let in beside our own.
+    pub(super) fn admits_pages(&self) -> bool {
+        !self.doors().allowed_origins.is_empty()
+    }
+
+    fn doors(&self) -> &Doors {
+        &self.live.doors
     }
 
     fn key(&self, headers: &HeaderMap) -> Option<&ClientKey> {
         let sent: [u8; 32] = Sha256::digest(presented_key(headers)?.as_bytes()).into();
         // Every key is looked at, so that the time tells nothing about which one matched.
         let mut found = None;
-        for key in &self.keys {
+        for key in &self.doors().keys {
             let is_equal: Choice = key.sha256.ct_eq(&sent);
             if bool::from(is_equal) {
                 found = Some(key);
@@ -101,9 +141,12 @@ impl Gate {
     }
 
     fn is_ours(&self, authority: &str) -> bool {
+        // What a URL has beside its host, or takes away without a word, has no place in this header.
+        if !authority.bytes().all(|byte| byte.is_ascii_graphic() && !br"/?#@\".contains(&byte)) {
+            return false;
+        }
         let Ok(url) = Url::parse(&format!("http://{authority}/")) else { return false };
-        let has_only_host = url.username().is_empty() && url.password().is_none() && url.path() == "/";
-        let Some(host) = url.host().filter(|_| has_only_host) else { return false };
+        let Some(host) = url.host() else { return false };
         let is_own_address = match host {
             Host::Ipv4(address) => self.own_addresses.contains(&IpAddr::V4(address)),
             Host::Ipv6(address) => self.own_addresses.contains(&IpAddr::V6(address)),
@@ -111,23 +154,28 @@ impl Gate {
         };
         is_own_address
             || is_loopback(&host)
-            || self
-                .hosts
-                .iter()
-                .any(|allowed| *allowed == host.to_string() || *allowed == authority.to_ascii_lowercase())
+            || self.doors().allowed_hosts.iter().any(|allowed| *allowed == host.to_string())
     }
 
     /// Our own page names the host that it was loaded from; any other page has to be allowed.
     fn check_origin(&self, headers: &HeaderMap, authority: &str) -> Result<(), ProxyError> {
-        let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-        let origin = String::from_utf8_lossy(origin.as_bytes()).to_ascii_lowercase();
+        let Some(origin) = headers.get(ORIGIN).map(origin_text) else { return Ok(()) };
         let is_own = origin.strip_prefix("http://").is_some_and(|host| host == authority.to_ascii_lowercase())
             && self.is_ours(authority);
-        if is_own || self.origins.contains(&origin) {
+        if is_own || self.page(headers).is_some() {
             return Ok(());
         }
         Err(ProxyError::ForeignOrigin { origin })
     }
+}
+
+fn origin_text(origin: &HeaderValue) -> String {
+    String::from_utf8_lossy(origin.as_bytes()).to_ascii_lowercase()
+}
+
+/// Whether a browser asks what a page may send.
+fn is_preflight(request: &Parts) -> bool {
+    request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The host the request is for: of an absolute request line, else of the header.
@@ -155,108 +203,4 @@ fn has_json_body(headers: &HeaderMap) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::Request;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn gate(keys: &[&str], hosts: &[&str], origins: &[&str]) -> Gate {
-        Gate {
-            keys: keys.iter().map(|key| ClientKey::from_text("k", key)).collect(),
-            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
-            origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
-            own_addresses: vec!["192.168.7.7".parse().unwrap()],
-        }
-    }
-
-    fn request(headers: &[(&str, &str)]) -> Parts {
-        let mut builder = Request::post("/v1/chat/completions").header("content-type", "application/json");
-        for (name, value) in headers {
-            builder = builder.header(*name, *value);
-        }
-        builder.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn loopback_and_own_names_are_served() {
-        let gate = gate(&[], &["proxy.home.arpa"], &[]);
-        for host in [
-            "localhost",
-            "127.0.0.1:8787",
-            "[::1]:9",
-            "LOCALHOST:1",
-            "192.168.7.7:8787",
-            "proxy.home.arpa:80",
-            "127.9.9.9",
-        ] {
-            assert!(gate.admit(&request(&[("host", host)])).is_ok(), "{host}");
-        }
-    }
-
-    #[test]
-    fn foreign_and_rebinding_names_are_refused() {
-        let gate = gate(&[], &[], &[]);
-        for host in [
-            "evil.invalid",
-            "localhost.evil.invalid",
-            "127.0.0.1.evil.invalid",
-            "",
-            "a@localhost",
-            "localhost/x",
-            "10.0.0.1",
-            "0.0.0.0",
-        ] {
-            let refused = gate.admit(&request(&[("host", host)]));
-            assert!(matches!(refused, Err(ProxyError::ForeignHost { .. })), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_valid_key_opens_any_host_name() {
-        let gate = gate(&["sk-1"], &[], &[]);
-        assert!(gate.admit(&request(&[("host", "host.docker.internal"), ("x-api-key", "sk-1")])).is_ok());
-        assert!(gate.admit(&request(&[("host", "localhost"), ("authorization", "bearer sk-1")])).is_ok());
-        let wrong = gate.admit(&request(&[("host", "localhost"), ("api-key", "sk-2")]));
-        assert!(matches!(wrong, Err(ProxyError::KeyRequired)));
-    }
-
-    #[test]
-    fn only_our_own_page_and_allowed_origins_may_call() {
-        let gate = gate(&[], &[], &["app://obsidian.md"]);
-        let from = |origin| gate.admit(&request(&[("host", "localhost:8787"), ("origin", origin)]));
-        assert!(from("http://localhost:8787").is_ok());
-        assert!(from("app://obsidian.md").is_ok());
-        for origin in
-            ["http://localhost:3000", "null", "https://evil.invalid", "http://localhost:8787.evil.invalid", ""]
-        {
-            assert!(matches!(from(origin), Err(ProxyError::ForeignOrigin { .. })), "{origin}");
-        }
-    }
-
-    #[test]
-    fn a_post_that_a_page_could_send_unasked_is_refused() {
-        let gate = gate(&[], &[], &[]);
-        for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json", ""] {
-            let parts = Request::post("/v1/x")
-                .header("host", "localhost")
-                .header("content-type", kind)
-                .body(())
-                .unwrap()
-                .into_parts()
-                .0;
-            assert!(matches!(gate.admit(&parts), Err(ProxyError::UnsupportedMediaType)), "{kind}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_header_text_makes_the_gate_panic(host in "\\PC{0,40}", origin in "\\PC{0,40}") {
-            let gate = gate(&[], &["x"], &["y"]);
-            let builder = Request::get("/").header("host", host).header("origin", origin);
-            if let Ok(request) = builder.body(()) {
-                let _ = gate.admit(&request.into_parts().0);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,24 +1,36 @@
 //! Sockets: binding, accepting, and stopping without cutting anybody off too early.
+//!
+//! What hyper refuses before there is a request (a head that is no HTTP: 400, too long: 431) gets
+//! its bare answer. A client that closes its own side of a connection is taken to have gone: to
+//! notice at once matters more than those that only half close.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
-use super::gate::Gate;
+use super::gate::Door;
+#[cfg(unix)]
+use super::socket::{self, Socket};
 use super::{Services, Settings, routes};
 
-/// A client has this long to send its request headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A head that has grown to this length without an end is refused; one that ends in the next read is not.
+const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 /// After open answers were cut, their last bytes have this long to leave.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How often a free port is looked for, until there is one that is free on every address.
@@ -26,12 +38,37 @@ const FREE_PORT_TRIES: u32 = 10;
 /// After a failed accept (out of file descriptors) the next try waits.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Addresses; with port 0, all of them get the port that the first was given.
+    Tcp(Vec<SocketAddr>),
+    /// A Unix socket.
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
 /// A bound server, not yet serving.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
     settings: Settings,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(Socket),
+}
+
+/// What is behind every listener.
+struct Front {
+    router: Router,
+    closing: Closing,
+    places: Arc<Semaphore>,
+    header_timeout: Duration,
 }
 
 /// How connections are told to end, and known to have ended. A WebSocket counts as one of its own.
@@ -43,12 +80,38 @@ pub(super) struct Closing {
     pub(super) open: TaskTracker,
 }
 
+/// The place that a connection takes (`limits.connections`). A WebSocket keeps the one it was opened from.
+#[derive(Clone, Debug)]
+struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] Arc<OwnedSemaphorePermit>);
+
 /// An address that could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another program listens there.
     #[error("port {} on {} is in use by another program; stop it, or choose a port with --port N (0 picks a free one)", .0.port(), .0.ip())]
     InUse(SocketAddr),
+    /// Another program listens on that Unix socket.
+    #[error("another program{} listens on {}; stop it, or choose another path", .process.map(|id| format!(" (process {id})")).unwrap_or_default(), .path.display())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+        /// The program's process, where the system tells.
+        process: Option<i32>,
+    },
+    /// A file that we have no business with is in the socket's place.
+    #[error("{} is there and is no socket; choose another path", .path.display())]
+    NotASocket {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else about a Unix socket.
+    #[error("can't listen on {}: {source}", .path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("can't listen on {address}: {source}")]
     Other {
@@ -66,21 +129,16 @@ impl Server {
     /// # Errors
     /// When an address is in use or can't be bound.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
-        let mut tries_left = FREE_PORT_TRIES;
-        let listeners = loop {
-            tries_left -= 1;
-            match bind_all(&settings.listen).await {
-                // A port that was free on one address need not be free on the next.
-                Err(BindError::InUse(_))
-                    if tries_left > 0 && settings.listen.iter().any(|wanted| wanted.port() == 0) => {}
-                bound => break bound?,
-            }
+        let listeners = match &settings.listen {
+            Listen::Tcp(wanted) => bind_ports(wanted).await?.into_iter().map(Listener::Tcp).collect(),
+            #[cfg(unix)]
+            Listen::Unix(path) => vec![Listener::Unix(socket::bind(path).await?)],
         };
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let addresses = listeners.iter().filter_map(Listener::address).collect();
         Ok(Self { listeners, addresses, settings })
     }
 
-    /// The addresses that were bound.
+    /// The addresses that were bound; none where there is a Unix socket instead.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -90,12 +148,16 @@ impl Server {
     /// what is left with an error, and returns.
     pub async fn run(self, services: Services, stop: CancellationToken) {
         let cut = CancellationToken::new();
-        let gate = Gate::new(&self.settings, &self.addresses);
+        let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
         let closing = Closing { stop, ..Closing::default() };
-        let router = routes::service(&self.settings, &Arc::new(services), gate, &cut, closing.clone());
-        let accepting = self.listeners.iter().map(|listener| accept(listener, &router, &closing));
+        let front = Front {
+            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut, closing.clone()),
+            closing: closing.clone(),
+            places: Arc::new(Semaphore::new(self.settings.connections)),
+            header_timeout: self.settings.header_timeout,
+        };
         tokio::select! {
-            _ = futures_util::future::join_all(accepting) => {}
+            _ = futures_util::future::join_all(self.listeners.iter().map(|listener| front.welcome(listener))) => {}
             () = closing.stop.cancelled() => {}
         }
         drop(self.listeners);
@@ -104,6 +166,104 @@ impl Server {
             tracing::warn!("answers are cut: they were still open when the time to drain had passed");
             cut.cancel();
             let _ = timeout(FLUSH, closing.open.wait()).await;
+        }
+    }
+}
+
+impl Listener {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl Front {
+    /// Serves whoever comes. Never ends.
+    async fn welcome(&self, listener: &Listener) {
+        match listener {
+            Listener::Tcp(listener) => {
+                let next = async || {
+                    let (stream, _) = listener.accept().await?;
+                    // Small chunks have to leave at once; a socket that refuses the option only makes them later.
+                    let _ = stream.set_nodelay(true);
+                    Ok(stream)
+                };
+                self.accept(next, Door::Tcp).await;
+            }
+            #[cfg(unix)]
+            Listener::Unix(socket) => self.accept(async || socket.accept().await, Door::Unix).await,
+        }
+    }
+
+    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<S>, door: Door)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = self.router.clone().layer(Extension(door));
+        let mut fails = false;
+        loop {
+            match next().await {
+                Ok(stream) => {
+                    fails = false;
+                    // Whoever comes when all places are taken waits, and those behind it with the system.
+                    let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
+                    self.serve(stream, router.clone(), place);
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut fails, true) {
+                        tracing::warn!(%error, "connections can't be accepted for now");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection, which lives by itself; its requests live and die with it.
+    fn serve<S>(&self, stream: S, router: Router, place: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let place = Place(Arc::new(place));
+        let service = router.map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(place.clone());
+            request
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Holds for the time between two requests as well.
+            .header_read_timeout(self.header_timeout)
+            .max_buf_size(HEAD_LIMIT_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .with_upgrades();
+        let stop = self.closing.stop.clone();
+        self.closing.open.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+}
+
+async fn bind_ports(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    let mut tries_left = FREE_PORT_TRIES;
+    loop {
+        tries_left -= 1;
+        match bind_all(wanted).await {
+            // A port that was free on one address need not be free on the next.
+            Err(BindError::InUse(_)) if tries_left > 0 && wanted.iter().any(|wanted| wanted.port() == 0) => {}
+            bound => return bound,
         }
     }
 }
@@ -124,43 +284,6 @@ async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> 
         }
     }
     Ok(listeners)
-}
-
-async fn accept(listener: &TcpListener, router: &Router, closing: &Closing) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => serve(stream, router.clone(), closing),
-            Err(error) => {
-                tracing::warn!(error = %error, "a connection could not be accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Serves a connection, which lives by itself; its requests live and die with it.
-fn serve(stream: TcpStream, router: Router, closing: &Closing) {
-    // Small chunks have to leave at once; a socket that refuses the option only makes them later.
-    let _ = stream.set_nodelay(true);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .with_upgrades();
-    let stop = closing.stop.clone();
-    closing.open.spawn(async move {
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(error = %error, "a connection ended early");
-        }
-    });
 }
 
 fn is_missing_family(error: &io::Error, address: IpAddr) -> bool {

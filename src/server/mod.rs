@@ -9,6 +9,8 @@
 mod absent;
 mod account;
 mod body;
+mod cors;
+mod doors;
 mod drive;
 mod exchange;
 mod gate;
@@ -21,12 +23,15 @@ mod paths;
 mod probes;
 mod recall;
 mod routes;
+#[cfg(unix)]
+mod socket;
 mod stored;
 mod websocket;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::bearer::TokenSource;
 use crate::history::{Reasoning, Responses};
@@ -34,20 +39,18 @@ use crate::protocol::model::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 
-pub use gate::ClientKey;
-pub use listen::{BindError, Server};
+pub use gate::{ClientKey, Doors};
+pub use listen::{BindError, Listen, Server};
 
 /// How clients are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Addresses to listen on; with port 0, all of them get the port that the first was given.
-    pub listen: Vec<SocketAddr>,
-    /// Client keys; none: no key is asked for.
-    pub keys: Vec<ClientKey>,
-    /// Host names to answer to, beside loopback and the addresses listened on.
-    pub allowed_hosts: Vec<String>,
-    /// Origins of web pages that may call, beside our own page.
-    pub allowed_origins: Vec<String>,
+    /// Where to listen.
+    pub listen: Listen,
+    /// How many connections may be open at a time (`limits.connections`).
+    pub connections: usize,
+    /// How long the headers of a request may take, and an idle connection is kept (`timing.header`).
+    pub header_timeout: Duration,
     /// Largest request body after decoding (`limits.body`).
     pub body_limit_bytes: u64,
     /// Silence after which a stream gets a sign of life (`timing.keepalive`); `None`: never.
@@ -56,6 +59,15 @@ pub struct Settings {
     pub socket_lifetime: Duration,
     /// How long open answers may go on after a stop signal (`timing.drain`).
     pub drain: Duration,
+}
+
+/// What may change while the daemon runs, as one value: a request goes by what holds when it comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Who is let in.
+    pub doors: Doors,
+    /// The owner's model names.
+    pub rules: Arc<Rules>,
 }
 
 /// What the routes are served with.
@@ -69,8 +81,8 @@ pub struct Services {
     pub reasoning: Option<Arc<Reasoning>>,
     /// Answers that clients go on from.
     pub history: Arc<Responses>,
-    /// The owner's model names.
-    pub rules: Arc<Rules>,
+    /// What holds at the moment.
+    pub live: watch::Receiver<Arc<Live>>,
     /// Settings of the Chat dialect.
     pub chat: Arc<chat::Options>,
     /// Settings of the Responses dialect.
@@ -90,6 +102,6 @@ pub enum Backend {
 
 impl Services {
     fn models(&self) -> Models {
-        Models { catalogue: self.upstream.catalogue(), rules: Arc::clone(&self.rules) }
+        Models { catalogue: self.upstream.catalogue(), rules: Arc::clone(&self.live.borrow().rules) }
     }
 }

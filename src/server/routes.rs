@@ -1,5 +1,6 @@
 //! Which path is served by what, and what every answer carries.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,16 +9,15 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
 use http::HeaderValue;
-use http::header::WWW_AUTHENTICATE;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::doors::{self, InForce};
 use super::exchange::{Exchange, Limits, faced};
-use super::gate::{Gate, KeyName};
 use super::listen::Closing;
 use super::observe::RequestId;
 use super::websocket::Sockets;
-use super::{Backend, Services, Settings, absent, account, body, models, paths, probes, stored};
+use super::{Backend, Services, Settings, absent, body, models, paths, probes, stored};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
@@ -29,7 +29,7 @@ use crate::protocol::responses::Responses;
 pub(super) fn service(
     settings: &Settings,
     services: &Arc<Services>,
-    gate: Gate,
+    own_addresses: Arc<[IpAddr]>,
     cut: &CancellationToken,
     closing: Closing,
 ) -> Router {
@@ -84,9 +84,11 @@ pub(super) fn service(
     };
     Router::new()
         .fallback(canonical)
-        .layer(from_fn_with_state(Arc::new(gate), admit))
+        .layer(from_fn(doors::admit))
         .layer(from_fn_with_state(services.backend, stamp))
+        .layer(from_fn(doors::contain))
         .layer(from_fn(name_request))
+        .layer(from_fn_with_state(InForce { live: services.live.clone(), own_addresses }, doors::share))
 }
 
 /// The Responses API.
@@ -128,7 +130,12 @@ pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response 
 /// An error of a path that no dialect has answered, in the words of the client's own service.
 pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
     let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str()).unwrap_or_default();
-    let (status, headers, body) = match Vendor::of(request) {
+    worded(Vendor::of(request), error, id)
+}
+
+/// The same for a request that is gone.
+pub(super) fn worded(vendor: Vendor, error: &ProxyError, id: &str) -> Response {
+    let (status, headers, body) = match vendor {
         Vendor::OpenAi => Chat::face(error, id),
         Vendor::Anthropic => Messages::face(error, id),
     };
@@ -161,31 +168,6 @@ fn with_canonical_path(mut request: Request) -> Request {
         request.extensions_mut().insert(model);
     }
     request
-}
-
-async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    match gate.admit(&parts) {
-        Ok(key) => {
-            if let Some(key) = key {
-                parts.extensions.insert(KeyName(key.name.clone()));
-                account::of_key(key).map(|account| parts.extensions.insert(account));
-            }
-            next.run(Request::from_parts(parts, body)).await
-        }
-        // What it asks for is not there; a hint about its content type would lead nowhere.
-        Err(ProxyError::UnsupportedMediaType) if absent::is_upload(&parts) => {
-            next.run(Request::from_parts(parts, body)).await
-        }
-        Err(error) => {
-            tracing::info!(error = %error, "request refused at the door");
-            let mut response = turn_away(&error, Request::from_parts(parts, body)).await;
-            if matches!(error, ProxyError::KeyRequired) {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            response
-        }
-    }
 }
 
 /// Nobody shall take the demo for a model.

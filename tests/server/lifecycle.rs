@@ -1,6 +1,6 @@
 //! How the daemon starts, is found, and stops.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -52,6 +52,41 @@ async fn a_stream_that_outlasts_the_drain_is_cut_with_an_error() {
         assert!(!answer.text().contains("[DONE]"));
         assert!(bench.upstream.hung_up(1, SECOND).await);
         assert_eq!(bench.proxy.ended().await, Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn each_dialect_says_that_a_stream_was_cut() {
+    let messages =
+        json!({"model": "gpt-5.5", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let responses = json!({"model": "gpt-5.5", "stream": true, "input": "hi"});
+    let told = [
+        ("/v1/messages", messages, "event: error\ndata: {\"type\":\"error\"", "message_stop"),
+        ("/v1/responses", responses, "\"type\":\"response.failed\"", "response.completed"),
+    ];
+    for (target, request, sign, whole) in told {
+        let mut bench = Bench::with(|launch| launch.setting("timing.drain", "100ms")).await;
+        bench.upstream.on("/responses", begun(&BEGUN).hang());
+        let mut open = Ask::post(target, &request).open(&bench.proxy).await;
+        open.until("Grüße").await;
+        bench.proxy.signal("TERM");
+        let answer = open.rest().await;
+        assert!(answer.text().contains(sign) && !answer.text().contains(whole), "{}", answer.text());
+        assert_eq!(bench.proxy.ended().await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [("TERM", "INT"), ("INT", "TERM")] {
+        let (mut bench, open, _gate) = in_a_stream("1h").await;
+        bench.proxy.signal(first);
+        closes(&bench.proxy).await;
+        // Nothing is read again by then.
+        bench.proxy.signal("HUP");
+        bench.proxy.signal(second);
+        assert_eq!(timeout(5 * SECOND, bench.proxy.ended()).await, Ok(Some(0)));
+        drop(open);
     }
 }
 

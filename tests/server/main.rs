@@ -12,6 +12,7 @@ mod cases;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod connections;
 mod demo;
 mod doors;
 #[path = "../support/upstream.rs"]
@@ -20,10 +21,17 @@ mod fake;
 mod input;
 mod lifecycle;
 mod lite;
+#[cfg(unix)]
+mod manager;
+mod pages;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[cfg(unix)]
+mod reloads;
 mod secrets;
 mod sign_in;
+#[cfg(unix)]
+mod sockets;
 mod websocket;
 mod websockets;
 mod wire;

@@ -528,3 +528,36 @@ async fn the_demo_answers_over_a_socket_too() {
     socket.create(&hello()).await;
     assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
 }
+
+#[tokio::test]
+async fn a_socket_keeps_the_place_of_its_connection() {
+    let bench = Bench::with(|launch| launch.setting("limits.connections", "1")).await;
+    let mut socket = Socket::open(&bench.proxy).await;
+    let waiting = Ask::get("/health").fire(&bench.proxy).await;
+    for _ in 0..20 {
+        socket.ping().await;
+        socket.until("pong").await;
+    }
+    let mut open = std::pin::pin!(waiting.open());
+    assert!(futures_util::poll!(&mut open).is_pending(), "there is one place, and it is taken");
+    socket.close().await;
+    socket.closed().await;
+    assert_eq!(open.await.status, 200);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_key_that_is_taken_away_ends_at_the_next_turn() {
+    let keys = |key: &str| format!("[[keys]]\nname = 'laptop'\nkey = '{key}'\n");
+    let upstream = crate::fake::FakeUpstream::start().await;
+    upstream.on("/responses", Script::events(&TOLD));
+    let launch = crate::signed_in(&upstream).file("config.toml", &keys("one"));
+    let proxy = launch.start();
+    let mut socket = Socket::open_as(&proxy, &[("x-api-key", "one")]).await;
+    socket.create(&hello()).await;
+    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
+    crate::reloads::reload(&launch, &proxy, &keys("two")).await;
+    socket.create(&hello()).await;
+    let told = socket.next().await;
+    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(401), &json!("invalid_api_key")));
+}

@@ -22,6 +22,7 @@ pub(crate) struct Launch {
     home: Arc<TempDir>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 /// A running `codex-proxy serve`; killed when dropped.
@@ -43,7 +44,12 @@ impl Launch {
     /// `serve --port 0` with an empty home.
     pub(crate) fn new() -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
-        Self { home, arguments: ["serve", "--port", "0"].map(str::to_owned).to_vec(), environment: Vec::new() }
+        Self {
+            home,
+            arguments: ["serve", "--port", "0"].map(str::to_owned).to_vec(),
+            environment: Vec::new(),
+            descriptors: None,
+        }
     }
 
     /// The same against the embedded demo backend.
@@ -65,6 +71,23 @@ impl Launch {
     pub(crate) fn setting(mut self, key: &str, value: &str) -> Self {
         let name = format!("CODEX_PROXY_{}", key.replace('.', "_").to_ascii_uppercase());
         self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// A variable of another program.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// How many file descriptors the process may have.
+    pub(crate) fn descriptors(self, limit: u32) -> Self {
+        Self { descriptors: Some(limit), ..self }
+    }
+
+    /// Without the flag that asks for a free port, which would outrank what is set otherwise.
+    pub(crate) fn without_port(mut self) -> Self {
+        self.arguments = vec!["serve".to_owned()];
         self
     }
 
@@ -98,7 +121,15 @@ impl Launch {
     }
 
     fn prepared(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_codex-proxy"));
+        let binary = env!("CARGO_BIN_EXE_codex-proxy");
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &limit.to_string(), binary]);
+                shell
+            }
+        };
         command.env_clear().env("CODEX_PROXY_HOME", self.home.path()).stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(&self.arguments);
         command

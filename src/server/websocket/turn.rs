@@ -16,11 +16,11 @@ use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frames, notices, refused, warmup};
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
-use crate::server::account;
 use crate::server::drive::{Cut, Drive, Framing, Passage};
 use crate::server::exchange::{Opened, key_name, note_refusal};
 use crate::server::keeper::Keeper;
 use crate::server::observe::{Record, RequestId};
+use crate::server::{account, doors};
 
 /// A block is sent when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -67,9 +67,11 @@ impl Turn {
         let mut record = Record::new(Responses::NAME, &id);
         let span = record.span();
         let mut frames = Frames::new(create.lane.clone());
-        let answered = match create.purpose {
-            Purpose::Warmup => self.warm(&create, &id, &mut record, &mut frames),
-            Purpose::Answer | Purpose::Turn => tokio::select! {
+        let live = Arc::clone(&self.sockets.turns.services.live.borrow());
+        let answered = match doors::readmit(&live, &mut self.parts).map(|()| create.purpose) {
+            Err(error) => Err(error),
+            Ok(Purpose::Warmup) => self.warm(&create, &id, &mut record, &mut frames),
+            Ok(Purpose::Answer | Purpose::Turn) => tokio::select! {
                 opened = self.open(&create, &record) => match opened {
                     Ok(opened) => return Either::Left(self.drive(opened, frames, record)),
                     Err(error) => Err(error),

@@ -1,0 +1,57 @@
+//! What a browser has to be told before a page of an allowed origin gets to see an answer.
+//!
+//! Only the headers: who is allowed is the gate's to decide, and an origin that it does not know
+//! never gets any of these. Credentials (cookies) are never allowed: there are none here.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, RETRY_AFTER, VARY,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
+/// How long a browser may go on without asking again; an origin that is taken away is refused at once all the same.
+const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("600");
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// The answer to an allowed page that asks what it may send: whatever it has named.
+pub(super) fn preflight(request: &Parts) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS);
+    if let Some(names) = request.headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    if request.headers.get(REQUEST_PRIVATE_NETWORK).is_some_and(|asked| asked == "true") {
+        headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+    }
+    headers.insert(
+        VARY,
+        HeaderValue::from_static(
+            "access-control-request-method, access-control-request-headers, access-control-request-private-network",
+        ),
+    );
+    response
+}
+
+/// Lets a page of this origin read the answer, and those of its headers that mean something to it.
+pub(super) fn open(headers: &mut HeaderMap, origin: HeaderValue) {
+    let means_something =
+        |name: &&str| *name == RETRY_AFTER.as_str() || *name == "request-id" || name.starts_with("x-");
+    let exposed: Vec<_> = headers.keys().map(HeaderName::as_str).filter(means_something).collect();
+    if let Ok(exposed) = HeaderValue::try_from(exposed.join(", ")) {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+}
+
+/// Tells caches that the answer is not for everybody who asks the same.
+pub(super) fn vary(headers: &mut HeaderMap) {
+    headers.append(VARY, HeaderValue::from_static("origin"));
+}

@@ -1,0 +1,152 @@
+//! Who is let in, name by name and at random.
+
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+
+fn gate(keys: &[&str], hosts: &[&str], origins: &[&str]) -> Gate {
+    let doors = Doors {
+        keys: keys.iter().map(|key| ClientKey::from_text("k", key)).collect(),
+        allowed_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+    };
+    let live = Arc::new(Live { doors, rules: Arc::default() });
+    Gate { live, own_addresses: Arc::new(["192.168.7.7".parse().unwrap()]), door: Door::Tcp }
+}
+
+fn request(headers: &[(&str, &str)]) -> Parts {
+    let mut builder = Request::post("/v1/chat/completions").header("content-type", "application/json");
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap().into_parts().0
+}
+
+#[test]
+fn loopback_and_own_names_are_served() {
+    let gate = gate(&[], &["proxy.home.arpa"], &[]);
+    for host in
+        ["localhost", "127.0.0.1:8787", "[::1]:9", "LOCALHOST:1", "192.168.7.7:8787", "proxy.home.arpa:80", "127.9.9.9"]
+    {
+        assert!(gate.admit(&request(&[("host", host)])).is_ok(), "{host}");
+    }
+}
+
+#[test]
+fn foreign_and_rebinding_names_are_refused() {
+    let gate = gate(&[], &[], &[]);
+    for host in [
+        "evil.invalid",
+        "localhost.evil.invalid",
+        "127.0.0.1.evil.invalid",
+        "",
+        "a@localhost",
+        "localhost/x",
+        "10.0.0.1",
+        "0.0.0.0",
+    ] {
+        let refused = gate.admit(&request(&[("host", host)]));
+        assert!(matches!(refused, Err(ProxyError::ForeignHost { .. })), "{host}");
+    }
+}
+
+#[test]
+fn a_valid_key_opens_any_host_name() {
+    let gate = gate(&["sk-1"], &[], &[]);
+    assert!(gate.admit(&request(&[("host", "host.docker.internal"), ("x-api-key", "sk-1")])).is_ok());
+    assert!(gate.admit(&request(&[("host", "localhost"), ("authorization", "bearer sk-1")])).is_ok());
+    let wrong = gate.admit(&request(&[("host", "localhost"), ("api-key", "sk-2")]));
+    assert!(matches!(wrong, Err(ProxyError::KeyRequired)));
+}
+
+#[test]
+fn only_our_own_page_and_allowed_origins_may_call() {
+    let gate = gate(&[], &[], &["app://obsidian.md"]);
+    let from = |origin| gate.admit(&request(&[("host", "localhost:8787"), ("origin", origin)]));
+    assert!(from("http://localhost:8787").is_ok());
+    assert!(from("app://obsidian.md").is_ok());
+    for origin in ["http://localhost:3000", "null", "https://evil.invalid", "http://localhost:8787.evil.invalid", ""] {
+        assert!(matches!(from(origin), Err(ProxyError::ForeignOrigin { .. })), "{origin}");
+    }
+}
+
+#[test]
+fn a_post_that_a_page_could_send_unasked_is_refused() {
+    let gate = gate(&[], &[], &[]);
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json", ""] {
+        let parts = Request::post("/v1/x")
+            .header("host", "localhost")
+            .header("content-type", kind)
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        assert!(matches!(gate.admit(&parts), Err(ProxyError::UnsupportedMediaType)), "{kind}");
+    }
+}
+
+/// Host names that are near to good ones, and what may stand around them.
+fn hosts() -> impl Strategy<Value = String> {
+    let names =
+        ["localhost", "127.0.0.1", "[::1]", "evil.invalid", "box.local", "192.168.7.7", "0x7f.1", "[::ffff:7f00:1]"];
+    let glue = ["", "", ".", "@", ":", "/", "#", "?", "%2e", "\\", " ", "\t", "\u{ff0e}", ":80", ":99999", "-"];
+    let pieces = prop_oneof![
+        3 => proptest::sample::select(names.to_vec()).prop_map(str::to_owned),
+        3 => proptest::sample::select(glue.to_vec()).prop_map(str::to_owned),
+        1 => "\\PC{0,12}",
+    ];
+    proptest::collection::vec(pieces, 0..5).prop_map(|pieces| pieces.concat())
+}
+
+/// The host as a program that takes a header apart by hand would see it.
+fn plain_host(authority: &str) -> &str {
+    let end = authority.rfind(':').filter(|end| !authority.ends_with(']') && *end > 0).unwrap_or(authority.len());
+    authority.get(..end).unwrap_or_default()
+}
+
+fn ask(host: &str, origin: Option<&str>) -> Option<Parts> {
+    let builder = Request::post("/v1/x").header("content-type", "application/json").header("host", host);
+    let builder = origin.into_iter().fold(builder, |builder, origin| builder.header("origin", origin));
+    builder.body(()).ok().map(|request| request.into_parts().0)
+}
+
+proptest! {
+    #[test]
+    fn only_names_of_this_machine_are_let_in(host in hosts()) {
+        let gate = gate(&[], &["box.local"], &[]);
+        let Some(request) = ask(&host, None) else { return Ok(()) };
+        if gate.admit(&request).is_ok() {
+            // Whatever was written, it has to be what a resolver or a browser takes for this machine.
+            let name = plain_host(&host).trim().to_ascii_lowercase();
+            let parsed = Host::parse(&name).ok();
+            let is_good = parsed.is_some_and(|host| match &host {
+                Host::Domain(name) => name == "box.local" || is_loopback(&Host::Domain(name)),
+                Host::Ipv4(address) => address.is_loopback() || address.octets() == [192, 168, 7, 7],
+                Host::Ipv6(address) => is_loopback(&Host::Ipv6(*address)),
+            });
+            prop_assert!(is_good, "{host:?}");
+            prop_assert!(!host.contains(['@', '/', '#', '?', '\\']), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_very_origin_is_let_in(origin in hosts(), scheme in "(http|https|app|HTTP|null)(://|:|)", host in hosts()) {
+        let gate = gate(&[], &["box.local"], &["https://chat.example.com", "app://notes"]);
+        let origin = format!("{scheme}{origin}");
+        let Some(request) = ask(&host, Some(&origin)) else { return Ok(()) };
+        if gate.admit(&request).is_ok() {
+            prop_assert_eq!(origin.to_ascii_lowercase(), format!("http://{}", host.to_ascii_lowercase()));
+        }
+    }
+
+    #[test]
+    fn an_allowed_origin_with_anything_around_it_is_another_one(before in "\\PC{0,8}", after in "\\PC{0,8}") {
+        let gate = gate(&[], &[], &["https://chat.example.com"]);
+        let origin = format!("{before}https://chat.example.com{after}");
+        let Some(request) = ask("localhost", Some(&origin)) else { return Ok(()) };
+        // A header's value has no white space around it.
+        let is_it = origin.trim_matches([' ', '\t']) == "https://chat.example.com";
+        prop_assert_eq!(gate.admit(&request).is_ok(), is_it || origin == "https://chat.example.com");
+    }
+}

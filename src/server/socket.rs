@@ -1,0 +1,79 @@
+//! The Unix socket as a door: for its owner alone, and never in the place of a daemon that lives.
+//!
+//! A socket that nobody answers at was left behind, and is replaced. The file goes as soon as
+//! nobody is let in any more, unless another daemon has put its own there.
+
+use std::fs::{self, DirBuilder, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::process::umask;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::BindError;
+
+/// A socket that is listened on; dropping it removes its file.
+#[derive(Debug)]
+pub(super) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+/// Listens at a path.
+pub(super) async fn bind(path: &Path) -> Result<Socket, BindError> {
+    make_way(path).await?;
+    let failed = |source: io::Error| match source.kind() {
+        ErrorKind::AddrInUse => BindError::SocketInUse { path: path.to_owned(), process: None },
+        _ => BindError::Socket { path: path.to_owned(), source },
+    };
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    }
+    // Rights that are taken away afterwards would leave a moment for others.
+    let usual = umask(Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    umask(usual);
+    let listener = bound.map_err(failed)?;
+    Ok(Socket { listener, path: path.to_owned(), identity: identity(path) })
+}
+
+/// Removes the socket of a daemon that is dead.
+async fn make_way(path: &Path) -> Result<(), BindError> {
+    let failed = |source: io::Error| BindError::Socket { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => {}
+        Ok(_) => return Err(BindError::NotASocket { path: path.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    }
+    match UnixStream::connect(path).await {
+        Ok(stream) => {
+            let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            Err(BindError::SocketInUse { path: path.to_owned(), process })
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let numbers = |file: Metadata| (file.dev(), file.ino());
+    fs::symlink_metadata(path).ok().map(numbers)
+}
+
+impl Socket {
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Web pages in a real browser against the daemon. Usage: browser.sh BINARY
+# Chromium is installed where the system's packages can be had; without it the check is skipped.
+set -euo pipefail
+clients="$(cd "$(dirname "$0")" && pwd)"
+binary="$(realpath "${1:?usage: browser.sh BINARY}")"
+
+find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+
+if ! find_browser >/dev/null && [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
+    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq --no-install-recommends chromium; } </dev/null >/dev/null 2>&1; then
+        echo 'chromium could not be installed'
+    fi
+fi
+if ! browser="$(find_browser)"; then
+    echo 'skipped browser: there is no Chromium here (Debian: apt-get install chromium)'
+    exit 0
+fi
+"$clients/isolate.sh" python3 "$clients/browser/check.py" "$binary" "$browser" </dev/null

@@ -1,0 +1,127 @@
+//! SIGHUP: what changes at once, what waits for the next start, and what a fault changes (nothing).
+
+use serde_json::json;
+
+use crate::fake::FakeUpstream;
+use crate::proxy::{Launch, TestProxy};
+use crate::wire::Ask;
+use crate::{BEGUN, Bench, COMPLETED, SECOND, begun, chat, signed_in, streaming, with};
+
+const AGAIN: &str = "the settings were read again";
+
+/// Gives the daemon this file, and waits until it has looked at it.
+pub(crate) async fn reload(launch: &Launch, proxy: &TestProxy, file: &str) {
+    let seen = proxy.log().matches(AGAIN).count();
+    std::fs::write(launch.home().join("config.toml"), file).unwrap();
+    proxy.signal("HUP");
+    proxy.says_times(AGAIN, seen + 1, 5 * SECOND).await;
+}
+
+async fn bench(file: &str) -> (Bench, Launch) {
+    let upstream = FakeUpstream::start().await;
+    upstream.on("/responses", crate::Script::events(&crate::WHOLE));
+    let launch = signed_in(&upstream).file("config.toml", file);
+    let proxy = launch.start();
+    (Bench { upstream, proxy }, launch)
+}
+
+fn key(key: &str) -> String {
+    format!("[[keys]]\nname = 'laptop'\nkey = '{key}'\n")
+}
+
+async fn status(bench: &Bench, key: &str) -> u16 {
+    Ask::chat(&chat()).header("x-api-key", key).send(&bench.proxy).await.status
+}
+
+#[tokio::test]
+async fn keys_change_at_once() {
+    let (bench, launch) = bench(&key("one")).await;
+    assert_eq!((status(&bench, "one").await, status(&bench, "two").await), (200, 401));
+    reload(&launch, &bench.proxy, &key("two")).await;
+    assert_eq!((status(&bench, "one").await, status(&bench, "two").await), (401, 200));
+    assert!(!bench.proxy.log().contains("next start"), "{}", bench.proxy.log());
+}
+
+#[tokio::test]
+async fn names_of_models_change_at_once() {
+    let (bench, launch) = bench("").await;
+    reload(&launch, &bench.proxy, "default_model = 'gpt-first'\nmodel_aliases = { quick = 'gpt-second' }").await;
+    for (name, model) in [("default", "gpt-first"), ("quick", "gpt-second")] {
+        let request = with(chat(), "model", json!(name));
+        assert_eq!(Ask::chat(&request).send(&bench.proxy).await.status, 200);
+        assert_eq!(bench.upstream.requests("/responses").last().unwrap().json()["model"], model);
+    }
+}
+
+#[tokio::test]
+async fn pages_and_hosts_change_at_once() {
+    let (bench, launch) = bench("").await;
+    let ask = Ask::chat(&chat()).header("origin", "https://a.example").header("host", "box.local");
+    assert_eq!(ask.send(&bench.proxy).await.status, 403);
+    reload(&launch, &bench.proxy, "allowed_origins = ['https://a.example']\nallowed_hosts = ['box.local']").await;
+    assert_eq!(ask.send(&bench.proxy).await.status, 200);
+    reload(&launch, &bench.proxy, "").await;
+    assert_eq!(ask.send(&bench.proxy).await.status, 403);
+}
+
+#[tokio::test]
+async fn the_log_says_more_and_less() {
+    let (bench, launch) = bench("log.level = 'warn'").await;
+    assert_eq!(status(&bench, "").await, 200);
+    assert!(!bench.proxy.log().contains("request ended"));
+    reload(&launch, &bench.proxy, "log.level = 'info'").await;
+    assert_eq!(status(&bench, "").await, 200);
+    bench.proxy.says("request ended", 5 * SECOND).await;
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_while_the_settings_change() {
+    let (bench, launch) = bench(&key("one")).await;
+    let gate = crate::fake::Gate::default();
+    bench.upstream.replace("/responses", begun(&BEGUN).gate(&gate).event(COMPLETED).end());
+    let mut open = Ask::chat(&streaming()).header("x-api-key", "one").open(&bench.proxy).await;
+    open.until("Grüße").await;
+    reload(&launch, &bench.proxy, &key("two")).await;
+    gate.open();
+    let answer = open.rest().await;
+    assert_eq!(answer.frames().last().unwrap(), "[DONE]", "{}", answer.text());
+    assert_eq!(status(&bench, "one").await, 401);
+}
+
+#[tokio::test]
+async fn faulty_settings_change_nothing_and_every_fault_is_logged() {
+    let (bench, launch) = bench(&key("one")).await;
+    let faulty = format!("{}[limits]\nbody = 'big'\n[log]\nlevle = 'debug'\n", key("two"));
+    std::fs::write(launch.home().join("config.toml"), faulty).unwrap();
+    bench.proxy.signal("HUP");
+    bench.proxy.says_times("nothing changes", 2, 5 * SECOND).await;
+    let log = bench.proxy.log();
+    assert!(log.contains("limits.body: ") && log.contains("did you mean 'log.level'"), "{log}");
+    assert_eq!((status(&bench, "one").await, status(&bench, "two").await), (200, 401));
+}
+
+#[tokio::test]
+async fn what_can_not_change_is_named() {
+    let (bench, launch) = bench("").await;
+    let file = "listen = 9\n[upstream]\nproxy = 'http://u:secret@127.0.0.1:9'\n[timing]\ndrain = '1s'\n";
+    reload(&launch, &bench.proxy, file).await;
+    // The port that it was started with is a flag, which goes on holding.
+    bench.proxy.says("upstream.proxy, timing.drain", 5 * SECOND).await;
+    assert!(bench.proxy.log().contains("next start") && !bench.proxy.log().contains("secret"));
+    reload(&launch, &bench.proxy, &file.replace("secret", "other")).await;
+    assert_eq!(status(&bench, "").await, 200);
+}
+
+#[tokio::test]
+async fn a_daemon_that_others_can_reach_keeps_its_keys() {
+    let upstream = FakeUpstream::start().await;
+    upstream.on("/responses", crate::Script::events(&crate::WHOLE));
+    let file = format!("listen = '0.0.0.0:0'\n{}", key("one"));
+    let launch = signed_in(&upstream).file("config.toml", &file).without_port();
+    let proxy = launch.start();
+    std::fs::write(launch.home().join("config.toml"), "listen = 'localhost:0'").unwrap();
+    proxy.signal("HUP");
+    proxy.says("nothing changes", 5 * SECOND).await;
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 401);
+    assert_eq!(Ask::chat(&chat()).header("x-api-key", "one").send(&proxy).await.status, 200);
+}
