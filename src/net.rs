@@ -151,10 +151,17 @@ fn is_known(host: &Host<&str>) -> bool {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     settings: Arc<Settings>,
-    direct: Arc<OnceCell<reqwest::Client>>,
-    proxied: Arc<OnceCell<reqwest::Client>>,
+    streaming: Arc<Routes>,
+    upgrading: Arc<Routes>,
     /// Hears the time that answers tell.
     clock: Option<Arc<dyn Clock>>,
+}
+
+/// A client for each way out.
+#[derive(Debug, Default)]
+struct Routes {
+    direct: OnceCell<reqwest::Client>,
+    proxied: OnceCell<reqwest::Client>,
 }
 
 /// Why no client could be made: the CA file or the proxy setting.
@@ -187,7 +194,7 @@ impl HttpClient {
     /// A client that will be built with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), direct: Arc::default(), proxied: Arc::default(), clock: None }
+        Self { settings: Arc::new(settings), streaming: Arc::default(), upgrading: Arc::default(), clock: None }
     }
 
     /// The same client, which tells a clock what time it is elsewhere.
@@ -216,18 +223,39 @@ impl HttpClient {
     /// # Errors
     /// When the CA file or the proxy setting is unusable.
     pub async fn to(&self, endpoint: &Endpoint) -> Result<&reqwest::Client, ClientError> {
-        let (cell, route) = if endpoint.0.host().is_some_and(|host| is_loopback(&host)) {
-            (&self.direct, Route::Direct)
-        } else {
-            (&self.proxied, Route::Proxied)
-        };
+        self.client(&self.streaming, Protocol::Any, endpoint).await
+    }
+
+    /// The same for a connection that is to become another protocol's, which only HTTP/1.1 can.
+    ///
+    /// # Errors
+    /// When the CA file or the proxy setting is unusable.
+    pub async fn upgrading_to(&self, endpoint: &Endpoint) -> Result<&reqwest::Client, ClientError> {
+        self.client(&self.upgrading, Protocol::Http1, endpoint).await
+    }
+
+    async fn client<'c>(
+        &self,
+        routes: &'c Routes,
+        protocol: Protocol,
+        endpoint: &Endpoint,
+    ) -> Result<&'c reqwest::Client, ClientError> {
+        let (cell, route) =
+            if endpoint.is_loopback() { (&routes.direct, Route::Direct) } else { (&routes.proxied, Route::Proxied) };
         let settings = Arc::clone(&self.settings);
         cell.get_or_try_init(|| async move {
-            let built = tokio::task::spawn_blocking(move || build(&settings, route)).await;
+            let built = tokio::task::spawn_blocking(move || build(&settings, route, protocol)).await;
             built.unwrap_or_else(|_| Err(ClientError::Tls("the set-up was interrupted".to_owned())))
         })
         .await
     }
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy)]
+enum Protocol {
+    Any,
+    Http1,
 }
 
 #[derive(Clone, Copy)]
@@ -236,7 +264,7 @@ enum Route {
     Proxied,
 }
 
-fn build(settings: &Settings, route: Route) -> Result<reqwest::Client, ClientError> {
+fn build(settings: &Settings, route: Route, protocol: Protocol) -> Result<reqwest::Client, ClientError> {
     // A second call finds the provider in place, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -249,6 +277,9 @@ fn build(settings: &Settings, route: Route) -> Result<reqwest::Client, ClientErr
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .http2_keep_alive_while_idle(true);
+    if matches!(protocol, Protocol::Http1) {
+        builder = builder.http1_only();
+    }
     if let Some(path) = &settings.ca_file {
         builder = builder.tls_certs_merge(read_bundle(path)?);
     }

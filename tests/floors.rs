@@ -20,6 +20,7 @@ const LEAVES: &[&str] = &["auth", "upstream", "demo", "history"];
 const SETTINGS: &[&str] = &[
     "auth::Settings",
     "upstream::Settings",
+    "upstream::Transport",
     "upstream::BodyForm",
     "history::Settings",
     "server::Settings",

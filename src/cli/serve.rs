@@ -70,6 +70,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
+        () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = manager.keep_fed() => {}
         () = obey(&mut signals, &attendance, &stop) => {}

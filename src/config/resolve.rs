@@ -53,6 +53,7 @@ pub(super) fn resolve(
         },
         upstream: upstream::Settings {
             url,
+            transport: values.transport.value,
             client_version: values.client_version.value.0,
             originator: values.originator.value.0,
             user_agent,

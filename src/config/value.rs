@@ -13,7 +13,7 @@ use super::list::quoted;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::BodyForm;
+use crate::upstream::{BodyForm, Transport};
 
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
@@ -135,6 +135,12 @@ impl Choice for TokenLimit {
 impl Choice for Store {
     const EXPECTED: &'static str = "one of memory, off";
     const NAMES: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("off", Self::Off)];
+}
+
+impl Choice for Transport {
+    const EXPECTED: &'static str = "one of sse, websocket, auto";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("sse", Self::Sse), ("websocket", Self::WebSocket), ("auto", Self::Auto)];
 }
 
 impl Choice for BodyForm {

@@ -75,7 +75,7 @@ async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, Pr
 }
 
 /// Turns an answer that is not what was asked for into a failure.
-async fn refusal(response: reqwest::Response) -> ProxyError {
+pub(super) async fn refusal(response: reqwest::Response) -> ProxyError {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let (Body::Whole(body) | Body::Cut(body)) = read(response, ERROR_LIMIT_BYTES, Instant::now() + ERROR_LIMIT).await;
     let failure = failure::from_response(status, &headers, &body);
@@ -110,6 +110,7 @@ async fn read(response: reqwest::Response, limit_bytes: usize, deadline: Instant
     }
 }
 
-fn unusable(error: &ClientError) -> ProxyError {
+/// The failure where no client could be made.
+pub(super) fn unusable(error: &ClientError) -> ProxyError {
     ProxyError::Unreachable { cause: error.to_string() }
 }

@@ -6,6 +6,7 @@
 //! error with a status; after it, it is an event of the stream. Dropping an [`EventStream`], or the
 //! future that opens one, drops the connection or HTTP/2 stream behind it.
 
+mod attempt;
 mod attempts;
 mod catalogue;
 mod client;
@@ -15,6 +16,7 @@ mod routing;
 mod sign;
 mod stream;
 pub mod version;
+mod websocket;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,7 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError};
@@ -39,11 +41,12 @@ use client::Call;
 use forms::Forms;
 use headers::Caller;
 use routing::{OnRefusedToken, Routing};
-use stream::Limits;
+use websocket::Sockets;
 
 pub use forms::BodyForm;
 pub use headers::{passed_on, passed_to_codex};
 pub use stream::EventStream;
+pub use websocket::Transport;
 
 /// How often the catalogue is asked for when nothing says that it has changed.
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
@@ -59,6 +62,8 @@ const SIGN_IN_INTERVAL: Duration = Duration::from_secs(3);
 pub struct Settings {
     /// Base of the model endpoints (`upstream.url`).
     pub url: Endpoint,
+    /// How answers come (`upstream.transport`).
+    pub transport: Transport,
     /// Value of the `version` header and of `client_version` (`upstream.client_version`); `None`: the
     /// newest known. For `auto`, ask [`version::installed`] first.
     pub client_version: Option<String>,
@@ -93,6 +98,7 @@ pub struct Upstream {
     tokens: Arc<dyn TokenSource>,
     routing: Routing,
     shelf: Shelf,
+    sockets: Sockets,
     /// Members that the backend has refused since the process began.
     refused: Mutex<Arc<Omissions>>,
     forms: Forms,
@@ -129,8 +135,9 @@ impl Upstream {
     pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         let shelf = Shelf::new(settings.catalogue_file.clone());
-        let forms = Forms::new(settings.body);
-        Self { settings, version, http, tokens, routing: Routing::default(), shelf, refused: Mutex::default(), forms }
+        let (sockets, forms) = (Sockets::new(settings.transport), Forms::new(settings.body));
+        let (routing, refused) = (Routing::default(), Mutex::default());
+        Self { settings, version, http, tokens, routing, shelf, sockets, refused, forms }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -174,43 +181,6 @@ impl Upstream {
                 Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
             }
         }
-    }
-
-    async fn attempt(
-        &self,
-        request: &codex::Request<'_>,
-        omitted: &Omissions,
-        hints: &Hints,
-        bearer: &Bearer,
-        on_refused: OnRefusedToken,
-    ) -> Result<Answer, ProxyError> {
-        let caller = self.caller(bearer);
-        let route = self.routing.find(&self.http, &caller, on_refused).await?;
-        let call = Call {
-            method: Method::POST,
-            endpoint: &route.endpoint,
-            path: "/responses",
-            headers: caller.responses(request, omitted, hints, route.region)?,
-            body: request.encode(omitted),
-            limit: self.settings.first_event_timeout,
-        };
-        let sent = Instant::now();
-        let response = client::open_stream(&self.http, call).await?;
-        let received = response.headers();
-        self.shelf.notice(received);
-        let request_id =
-            headers::text(received, "x-oai-request-id").or_else(|| headers::text(received, "x-request-id"));
-        let headers = if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) };
-        let request_id = request_id.map(str::to_owned);
-        let limits = Limits {
-            first_event: self.settings.first_event_timeout,
-            idle: self.settings.idle_timeout,
-            event_bytes: self.settings.event_limit_bytes,
-        };
-        let mut events = EventStream::new(response, limits, sent);
-        let committed = events.commit(self.settings.commit_after).await;
-        committed.map_err(|error| identified(error, request_id.as_deref(), &headers))?;
-        Ok(Answer { events, headers, request_id, warnings: Vec::new() })
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
@@ -288,6 +258,11 @@ impl Upstream {
         }
     }
 
+    /// Keeps open connections of use, or closes them; runs until dropped.
+    pub async fn keep_connections(&self) {
+        self.sockets.keep().await;
+    }
+
     /// Asks for the route before a request has to wait for it; one that fails is asked for again then.
     async fn find_route(&self) {
         if let Ok(bearer) = self.tokens.bearer().await {
@@ -319,16 +294,6 @@ impl Upstream {
         tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
         Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
-}
-
-/// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
-/// the headers that the answer would have passed on.
-fn identified(mut error: ProxyError, request_id: Option<&str>, headers: &HeaderMap) -> ProxyError {
-    if let ProxyError::Upstream(failure) = &mut error {
-        failure.request_id = failure.request_id.take().or_else(|| request_id.map(str::to_owned));
-        failure.headers.clone_from(headers);
-    }
-    error
 }
 
 /// A warning for each member that this request would have had.

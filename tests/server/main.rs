@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+mod agents;
 mod answers;
 #[path = "../support/authority.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
@@ -32,6 +33,7 @@ mod secrets;
 mod sign_in;
 #[cfg(unix)]
 mod sockets;
+mod transports;
 mod websocket;
 mod websockets;
 mod wire;
@@ -107,6 +109,11 @@ fn store(credential: &Credential) -> String {
     document.put(credential);
     document.set_active(&credential.account_id);
     document.to_text()
+}
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    proxy::transport::repeat_over_websocket(&["transports::"]);
 }
 
 /// A chat request for a document.

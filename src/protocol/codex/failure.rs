@@ -45,6 +45,13 @@ pub fn from_event(data: &str) -> UpstreamFailure {
     Report { status, headers: &headers, document, form: Form::Json, text: None }.failure()
 }
 
+/// The headers that an event carries: an `error`, or the metadata of a response.
+#[must_use]
+pub fn headers_of_event(data: &str) -> HeaderMap {
+    let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
+    event.get("headers").map(event_headers).unwrap_or_default()
+}
+
 /// The request member that the backend refuses as unknown, where that is what it says.
 #[must_use]
 pub fn unsupported_parameter(failure: &UpstreamFailure) -> Option<&str> {

@@ -29,7 +29,7 @@ const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","created_at":
 /// An event for the client.
 #[derive(Clone, Debug)]
 pub struct Event<'e> {
-    kind: &'e str,
+    pub(super) kind: &'e str,
     data: Splice<'e>,
     /// The response object, where the answer ends with it.
     response: Option<&'e str>,

@@ -107,9 +107,7 @@ impl Turn {
         record: Record,
     ) -> Drive<ResponsesReply, Frames> {
         if Responses::forwarded(&self.parts.headers).is_some() {
-            for notice in notices(&opened.answer.headers) {
-                frames.push(&notice);
-            }
+            frames = frames.with_notices(notices(&opened.answer.headers));
         }
         self.sockets.turns.drive(opened, frames, self.cut(), record)
     }

@@ -91,6 +91,8 @@ impl Voice {
         loop {
             match ending {
                 _ if self.running.is_some() => {}
+                // The end of an answer may come together with the word to stop.
+                _ if stop.is_cancelled() => return self.end(Ending::Stopped).await,
                 None => self.begin_next(),
                 Some(ending) => return self.end(ending).await,
             }

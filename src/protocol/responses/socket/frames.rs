@@ -16,6 +16,17 @@ pub struct Frames {
     ready: VecDeque<Bytes>,
     ready_bytes: usize,
     lane: Option<String>,
+    /// What is told before the answer begins, unless the backend tells it: type and event.
+    notices: Vec<Notice>,
+}
+
+/// An event of our own that stands for headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Its type.
+    pub kind: &'static str,
+    /// The whole event.
+    pub event: String,
 }
 
 impl Frames {
@@ -44,6 +55,23 @@ impl Frames {
         self.end();
     }
 
+    /// Tells what the headers of the answer said, where its events don't.
+    #[must_use]
+    pub fn with_notices(self, notices: Vec<Notice>) -> Self {
+        Self { notices, ..self }
+    }
+
+    /// Tells what is left to tell, as soon as the answer itself begins.
+    fn tell(&mut self, next: &str) {
+        if self.notices.iter().any(|notice| notice.kind == next) {
+            self.notices.retain(|notice| notice.kind != next);
+        } else if next.starts_with("response.") || next == "error" {
+            for notice in std::mem::take(&mut self.notices) {
+                self.push(&notice.event);
+            }
+        }
+    }
+
     /// Ends the frame that is being written.
     fn end(&mut self) {
         if let (Some(lane), Some(end)) = (&self.lane, memchr::memrchr(b'}', &self.buffer)) {
@@ -61,6 +89,7 @@ impl Frames {
 
 impl Sink<ResponsesReply> for Frames {
     fn put(&mut self, _reply: &mut ResponsesReply, event: &Event<'_>) {
+        self.tell(event.kind);
         event.write(&mut self.buffer);
         self.end();
     }
@@ -68,7 +97,7 @@ impl Sink<ResponsesReply> for Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::Frames;
+    use super::{Frames, Notice};
 
     #[test]
     fn frames_come_out_as_they_went_in() {
@@ -79,6 +108,19 @@ mod tests {
         assert_eq!(frames.take().unwrap(), r#"{"type":"a"}"#);
         assert_eq!(frames.take().unwrap(), r#"{"type":"b"}"#);
         assert_eq!((frames.take(), frames.ready_bytes()), (None, 0));
+    }
+
+    #[test]
+    fn a_notice_comes_before_the_answer_unless_the_backend_brings_it() {
+        let notice = |kind| Notice { kind, event: format!(r#"{{"type":"{kind}","own":true}}"#) };
+        let mut frames = Frames::default().with_notices(vec![notice("codex.rate_limits"), notice("response.metadata")]);
+        for kind in ["response.metadata", "keepalive", "response.created", "response.completed"] {
+            frames.tell(kind);
+            frames.push(kind);
+        }
+        let told: Vec<_> = std::iter::from_fn(|| frames.take()).collect();
+        let own = r#"{"type":"codex.rate_limits","own":true}"#;
+        assert_eq!(told, ["response.metadata", "keepalive", own, "response.created", "response.completed"]);
     }
 
     #[test]

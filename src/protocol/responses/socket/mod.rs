@@ -10,5 +10,5 @@ mod frames;
 mod own;
 
 pub use frame::{Create, Frame, FrameError};
-pub use frames::Frames;
+pub use frames::{Frames, Notice};
 pub use own::{notices, refused, warmup};

@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::frames::Notice;
 use crate::error::ProxyError;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::responses::error::{face, to_json};
@@ -78,7 +79,9 @@ struct Credit<'h> {
 /// What the backend said in the headers of an answer, as the events that a socket has for it: for a
 /// client of the backend's own, which looks for quota and turn state nowhere else.
 #[must_use]
-pub fn notices(headers: &HeaderMap) -> Vec<String> {
+pub fn notices(headers: &HeaderMap) -> Vec<Notice> {
+    const QUOTA: &str = "codex.rate_limits";
+    const METADATA: &str = "response.metadata";
     const TURN: [&str; 4] = ["openai-model", "x-codex-turn-state", "x-models-etag", "x-reasoning-included"];
     let windows =
         Windows { primary: window(headers, "x-codex-primary"), secondary: window(headers, "x-codex-secondary") };
@@ -86,10 +89,12 @@ pub fn notices(headers: &HeaderMap) -> Vec<String> {
     let limits = has_windows.then(|| {
         let plan_type = text(headers, "x-codex-plan-type");
         let credits = credits(headers);
-        to_json(&Quota { r#type: "codex.rate_limits", plan_type, rate_limits: windows, credits })
+        let event = to_json(&Quota { r#type: QUOTA, plan_type, rate_limits: windows, credits });
+        Notice { kind: QUOTA, event }
     });
     let told = texts(headers, |name| TURN.contains(&name));
-    let metadata = (!told.is_empty()).then(|| to_json(&Metadata { r#type: "response.metadata", headers: told }));
+    let metadata = (!told.is_empty())
+        .then(|| Notice { kind: METADATA, event: to_json(&Metadata { r#type: METADATA, headers: told }) });
     limits.into_iter().chain(metadata).collect()
 }
 
@@ -146,7 +151,7 @@ mod tests {
     fn told(pairs: &[(&'static str, &'static str)]) -> Vec<Value> {
         let headers: HeaderMap =
             pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
-        notices(&headers).iter().map(|notice| serde_json::from_str(notice).unwrap()).collect()
+        notices(&headers).iter().map(|notice| serde_json::from_str(&notice.event).unwrap()).collect()
     }
 
     #[test]
