@@ -411,9 +411,8 @@ async fn a_codex_client_gets_by_events_what_http_has_in_headers() {
     let posted = bench.upstream.handshakes().is_empty();
     for (name, value) in metadata.as_object().unwrap() {
         assert_eq!(sent[name], *value, "the body is as it was");
-        // A WebSocket to the backend has what holds for one turn in the body alone.
-        let header = if posted { value.as_str().unwrap() } else { "" };
-        assert_eq!(asked.header(name), header, "{name}");
+        // A WebSocket to the backend may have in the body alone what holds for one turn.
+        assert!(!posted || asked.header(name) == value, "{name}: {:?}", asked.headers);
     }
     assert_eq!(asked.header("x-codex-window-id"), "w-1");
     assert!(!posted || told_nothing_of_the_socket(&asked.headers), "{:?}", asked.headers);
