@@ -151,11 +151,12 @@ async fn what_holds_for_every_dialect_holds_here() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_refused_at_once() {
+async fn what_is_no_proper_websocket_is_told_so_at_once() {
     let bench = Bench::start().await;
     let upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")];
     assert_eq!(bench.send(Method::GET, "/v1/responses", &upgrade, None).await.status, 426);
-    assert_eq!(bench.send(Method::GET, "/v1/responses", &[], None).await.status, 405);
+    assert_eq!(bench.send(Method::GET, "/v1/responses", &[], None).await.status, 426);
+    assert_eq!(bench.send(Method::PUT, "/v1/responses", &[], None).await.status, 405);
 }
 
 #[tokio::test]

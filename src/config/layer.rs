@@ -166,6 +166,7 @@ keys! {
     reader_stall: Timeout = "timing.reader_stall", "5m", [];
     queue_wait: Duration = "timing.queue_wait", "20s", [];
     quota_probe: Duration = "timing.quota_probe", "5m", [];
+    socket_lifetime: Timeout = "timing.socket_lifetime", "1h", [];
     drain: Duration = "timing.drain", "10s", [];
     header_timeout: Timeout = "timing.header", "30s", [];
     log_level: Level = "log.level", "info", [];

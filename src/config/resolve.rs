@@ -78,6 +78,7 @@ pub(super) fn resolve(
             reader_stall: values.reader_stall.value.0,
             body_limit_bytes: values.body_limit.value.0,
             keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
+            socket_lifetime: values.socket_lifetime.value.0,
             drain: values.drain.value,
         },
         doors: server::Doors {
@@ -89,6 +90,7 @@ pub(super) fn resolve(
             default_instructions: values.default_instructions.value.0.clone(),
             store: values.response_store.value,
             done_marker: values.done_marker.value,
+            ..responses::Options::default()
         },
         chat: chat::Options {
             default_instructions: values.default_instructions.value.0,

@@ -47,6 +47,18 @@ pub struct Memory {
     pub response: String,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
+    /// Which requests those are.
+    pub audience: Audience,
+}
+
+/// Who may refer to an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Every later request of the same client key.
+    #[default]
+    Key,
+    /// Only what comes later on the same connection.
+    Connection,
 }
 
 impl References {

@@ -23,6 +23,11 @@ pub(super) fn of_key(key: &ClientKey) -> Option<KeyAccount> {
     Some(KeyAccount(Choice { account_id, by: format!("the client key '{}' (setting keys.account)", key.name) }))
 }
 
+/// Forgets which account a request's key is bound to.
+pub(super) fn forget(request: &mut Parts) {
+    request.extensions.remove::<KeyAccount>();
+}
+
 /// The tokens of the account that a request names; `None`: it names none.
 pub(super) async fn tokens(
     request: &Parts,

@@ -91,6 +91,19 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
     }
 }
 
+/// Asks the gate again, by the rules that hold now: for one more turn of a WebSocket.
+pub(super) fn readmit(live: &Arc<Live>, parts: &mut Parts) -> Result<(), ProxyError> {
+    let Some(gate) = parts.extensions.get::<Arc<Gate>>() else { return Ok(()) };
+    let gate = Gate { live: Arc::clone(live), ..Gate::clone(gate) };
+    parts.extensions.remove::<KeyName>();
+    parts.extensions.remove::<Owner>();
+    account::forget(parts);
+    if let Admission::Request(Some(key)) = gate.admit(parts)? {
+        introduce(key, parts);
+    }
+    Ok(())
+}
+
 /// Notes whose request it is.
 fn introduce(key: &ClientKey, parts: &mut Parts) {
     parts.extensions.insert(KeyName(key.name.clone()));

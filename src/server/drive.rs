@@ -1,8 +1,9 @@
 //! Drives an answer: the only place where a reply machine meets the stream.
 //!
-//! Everything is pulled. A poll takes what has arrived, writes it as one block, and returns; when
-//! the client hangs up the body is dropped, and with it the upstream connection. An end before the
-//! terminal event is handed to the machine as a cut: it knows that the answer is not whole.
+//! Everything is pulled. A poll takes what has arrived, writes it in the client's framing, and
+//! returns; when the client hangs up the drive is dropped, and with it the upstream connection. An
+//! end before the terminal event is handed to the machine as a cut: it knows that the answer is not
+//! whole.
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -12,9 +13,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::StreamExt;
-use http_body::Frame;
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::keeper::Keeper;
 use super::observe::Record;
@@ -29,18 +29,39 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// What stands for an event that is no text; no JSON, so that every dialect takes it for damage.
 const UNREADABLE: &str = "\u{fffd}";
 
-/// The body of a streaming answer.
-#[derive(Debug)]
-pub(super) struct Drive<R: Reply> {
+/// How the events of an answer are written for the connection that carries them.
+pub(super) trait Framing<R: Reply>: Sink<R> {
+    /// What is handed to the connection at once.
+    type Unit;
+
+    /// Whether so much is ready that it is to be sent before more is taken.
+    fn is_full(&self) -> bool;
+
+    /// What is sent next, if anything is ready.
+    fn take(&mut self) -> Option<Self::Unit>;
+
+    /// What is sent in a silence, where this connection needs it.
+    fn keepalive(reply: &R) -> Option<Self::Unit>;
+}
+
+/// The framing of an HTTP body: the dialect's own, in blocks.
+#[derive(Debug, Default)]
+pub(super) struct Blocks(BytesMut);
+
+/// A streaming answer on its way.
+pub(super) struct Drive<R, F> {
     /// `None` once nothing more is wanted from upstream.
     events: Option<EventStream>,
     passage: Passage<R>,
-    wire: BytesMut,
+    framing: F,
     opening: Opening,
     keepalive: Option<Keepalive>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Cut,
     record: Record,
 }
+
+/// Comes when an answer has to end before its time; says why.
+pub(super) type Cut = BoxFuture<'static, ProxyError>;
 
 /// What an event passes through on its way to the client.
 #[derive(Debug)]
@@ -65,44 +86,67 @@ struct Keepalive {
     next: Pin<Box<Sleep>>,
 }
 
-impl<R: Reply> Drive<R> {
+impl<R: Reply> Sink<R> for Blocks {
+    fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
+        Wire(&mut self.0).put(reply, event);
+    }
+}
+
+impl<R: Reply> Framing<R> for Blocks {
+    type Unit = Bytes;
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= BLOCK_BYTES
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        (!self.0.is_empty()).then(|| self.0.split().freeze())
+    }
+
+    fn keepalive(reply: &R) -> Option<Bytes> {
+        Some(Bytes::from_static(reply.keepalive()))
+    }
+}
+
+impl<R: Reply, F: Framing<R>> Drive<R, F> {
     pub(super) fn new(
         events: EventStream,
         passage: Passage<R>,
+        framing: F,
         keepalive: Option<Duration>,
-        cut: CancellationToken,
+        cut: Cut,
         mut record: Record,
     ) -> Self {
         record.streams();
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
-        let cut = Box::pin(cut.cancelled_owned());
-        let (wire, opening) = (BytesMut::new(), Opening::Due);
-        Self { events: Some(events), passage, wire, opening, keepalive, cut, record }
+        Self { events: Some(events), passage, framing, opening: Opening::Due, keepalive, cut, record }
     }
 
     /// Takes what has arrived, up to a block.
     fn pull(&mut self, cx: &mut Context<'_>) {
-        while let Some(events) = self.events.as_mut().filter(|_| self.wire.len() < BLOCK_BYTES) {
+        while let Some(events) = self.events.as_mut().filter(|_| !self.framing.is_full()) {
             let Poll::Ready(next) = Pin::new(events).poll_next(cx) else { break };
             self.record.event();
             if let Some(Err(error)) = &next {
                 self.record.cut(error);
             }
-            if self.passage.step(next, &mut Wire(&mut self.wire)).is_break() {
+            if self.passage.step(next, &mut self.framing).is_break() {
                 self.close();
             }
         }
         if self.opening == Opening::Due {
             self.opening = Opening::Done;
-            self.passage.reply.on_commit(&mut Wire(&mut self.wire));
+            self.passage.reply.on_commit(&mut self.framing);
         }
     }
 
-    /// Ends the answer when the proxy has to stop.
+    /// Ends the answer before its time.
     fn poll_cut(&mut self, cx: &mut Context<'_>) {
-        if self.events.is_some() && self.cut.as_mut().poll(cx).is_ready() {
-            self.record.cut(&ProxyError::ShuttingDown);
-            self.passage.reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut self.wire));
+        if self.events.is_some()
+            && let Poll::Ready(why) = self.cut.as_mut().poll(cx)
+        {
+            self.record.cut(&why);
+            self.passage.reply.on_end(Some(why), &mut self.framing);
             self.close();
         }
     }
@@ -113,13 +157,13 @@ impl<R: Reply> Drive<R> {
         self.passage.end(&mut self.record);
     }
 
-    fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<F::Unit> {
         let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };
         ready!(keepalive.next.as_mut().poll(cx));
         keepalive.restart();
         // The timer has to be polled again, or nothing wakes us for the next one.
         cx.waker().wake_by_ref();
-        Poll::Ready(Bytes::from_static(self.passage.reply.keepalive()))
+        F::keepalive(&self.passage.reply).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -129,24 +173,23 @@ impl Keepalive {
     }
 }
 
-impl<R: Reply + Unpin> http_body::Body for Drive<R> {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
+impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for Drive<R, F> {
+    type Item = F::Unit;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
         let this = self.get_mut();
         this.pull(cx);
         this.poll_cut(cx);
-        if !this.wire.is_empty() {
+        if let Some(unit) = this.framing.take() {
             if let Some(keepalive) = &mut this.keepalive {
                 keepalive.restart();
             }
-            return Poll::Ready(Some(Ok(Frame::data(this.wire.split().freeze()))));
+            return Poll::Ready(Some(unit));
         }
         if this.events.is_none() {
             return Poll::Ready(None);
         }
-        this.poll_keepalive(cx).map(|sign| Some(Ok(Frame::data(sign))))
+        this.poll_keepalive(cx).map(Some)
     }
 }
 
@@ -186,11 +229,16 @@ impl<R: Reply> Passage<R> {
         if let Some(recall) = &mut self.recall {
             recall.note(&UpstreamEvent::decode(data), data);
         }
+        self.feed(data, sink);
+    }
+
+    /// Feeds the machine an event that no backend has sent.
+    pub(super) fn feed(&mut self, data: &str, sink: &mut impl Sink<R>) {
         self.reply.on_event(R::Upstream::from(data), sink);
     }
 
     /// Keeps what later requests may refer to, and tells what the answer came to.
-    fn end(&mut self, record: &mut Record) {
+    pub(super) fn end(&mut self, record: &mut Record) {
         if let Some(memory) = self.reply.memory() {
             self.keeper.keep(memory);
         }

@@ -1,8 +1,10 @@
 //! One client request, from its body to its answer, in any dialect.
 //!
-//! Up to the commit point a failure is a status; past it the drive owns the answer. A client that
-//! hangs up drops this future or the body, and with either the call upstream.
+//! Up to the commit point a failure is a status; past it the drive owns the answer, in the framing of
+//! the connection. A client that hangs up drops this future or the drive, and with either the call
+//! upstream.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +12,14 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::drive::Passage;
+use super::drive::{Blocks, Cut, Drive, Framing, Passage};
 use super::gate::KeyName;
 use super::keeper::Keeper;
 use super::metrics::Traffic;
@@ -25,6 +28,7 @@ use super::paths::PathModel;
 use super::places::Placed;
 use super::recall::Recall;
 use super::{Services, account, body, drive, models, nesting};
+use crate::bearer::TokenSource;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope};
 use crate::protocol::model::Models;
@@ -59,6 +63,15 @@ pub(super) struct Limits {
     pub(super) keepalive: Option<Duration>,
 }
 
+/// An answer that has begun.
+#[derive(Debug)]
+pub(super) struct Opened<R> {
+    pub(super) mode: Mode,
+    pub(super) passage: Passage<R>,
+    pub(super) answer: Answer,
+    pub(super) warnings: Warnings,
+}
+
 impl<D: Dialect> Clone for Exchange<D> {
     fn clone(&self) -> Self {
         Self {
@@ -82,17 +95,15 @@ where
         let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
         let mut record = Some(Record::new(D::NAME, &id, &self.traffic));
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
-        let cut = self.cut.clone();
         let answered = tokio::select! {
             answered = self.run(&parts, body, &mut record) => answered,
-            () = cut.cancelled() => Err(ProxyError::ShuttingDown),
+            why = self.cut() => Err(why),
         };
         let _inside = span.enter();
         answered.unwrap_or_else(|error| refuse::<D>(&error, &id, record))
     }
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
-        let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         if let Err(error) = enter(record).await {
             body::discard(&parts.headers, body).await;
             return Err(error);
@@ -100,8 +111,21 @@ where
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         let keeper = Keeper::new(&self.services.history, &parts.extensions);
+        let opened = self.open(parts, &body, chosen, keeper, record.as_ref()).await?;
+        self.deliver(opened, record).await
+    }
+
+    /// Sends a request upstream; comes back when its answer is committed to.
+    pub(super) async fn open(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        chosen: Option<Arc<dyn TokenSource>>,
+        keeper: Keeper,
+        record: Option<&Record>,
+    ) -> Result<Opened<D::Reply>, ProxyError> {
         let models = self.services.models();
-        let Planned { mut plan, mut warnings, account } = self.plan(parts, &body, &models, &keeper).await?;
+        let Planned { mut plan, mut warnings, account } = self.plan(parts, body, &models, &keeper).await?;
         let chosen = match (chosen, &account) {
             // Only the account that answered can read the reasoning that it goes on from.
             (None, Some(account)) => self.services.tokens.prefer(account).await,
@@ -120,6 +144,7 @@ where
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let slug = plan.upstream.model.to_string();
         let hints = Hints { originator, tokens: chosen, forwarded: D::forwarded(&parts.headers) };
+        let span = record.map_or_else(tracing::Span::none, Record::span);
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
         let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
@@ -127,8 +152,7 @@ where
             recall.heed(&answer.warnings);
         }
         answer.warnings.iter().for_each(|token| warnings.note(token));
-        let response = self.deliver(plan.mode, Passage { reply: plan.reply, recall, keeper }, answer, record).await;
-        response.map(|response| warned(response, &warnings))
+        Ok(Opened { mode: plan.mode, passage: Passage { reply: plan.reply, recall, keeper }, answer, warnings })
     }
 
     /// The request in the upstream's form, once what it refers to is looked up.
@@ -166,23 +190,18 @@ where
         Some(Recall::new(Arc::clone(memory), scope))
     }
 
-    async fn deliver(
-        &self,
-        mode: Mode,
-        passage: Passage<D::Reply>,
-        answer: Answer,
-        record: &mut Option<Record>,
-    ) -> Result<Response, ProxyError> {
-        let Answer { events, headers, request_id, .. } = answer;
+    async fn deliver(&self, mut opened: Opened<D::Reply>, record: &mut Option<Record>) -> Result<Response, ProxyError> {
+        let headers = std::mem::take(&mut opened.answer.headers);
+        let warnings = std::mem::take(&mut opened.warnings);
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
-        open.opened(request_id.as_deref());
-        let mut response = match mode {
+        let mut response = match opened.mode {
             Mode::Stream => {
-                let drive = drive::Drive::new(events, passage, self.limits.keepalive, self.cut.clone(), open);
-                stream_response(Body::new(drive))
+                let drive = self.drive(opened, Blocks::default(), self.cut(), open);
+                stream_response(Body::from_stream(drive.map(Ok::<_, Infallible>)))
             }
             Mode::Document => {
-                let document = drive::document(events, passage, record.insert(open)).await;
+                open.opened(opened.answer.request_id.as_deref());
+                let document = drive::document(opened.answer.events, opened.passage, record.insert(open)).await;
                 let document = document.map_err(|error| with_headers(error, &headers))?;
                 let place = record.take().and_then(|mut record| record.take_place());
                 let mut response = json_response(StatusCode::OK, Bytes::new());
@@ -191,7 +210,25 @@ where
             }
         };
         response.headers_mut().extend(headers);
-        Ok(response)
+        Ok(warned(response, &warnings))
+    }
+
+    /// The way of a streaming answer to its client.
+    pub(super) fn drive<F: Framing<D::Reply>>(
+        &self,
+        opened: Opened<D::Reply>,
+        framing: F,
+        cut: Cut,
+        record: Record,
+    ) -> Drive<D::Reply, F> {
+        let Opened { passage, answer: Answer { events, request_id, .. }, .. } = opened;
+        record.opened(request_id.as_deref());
+        Drive::new(events, passage, framing, self.limits.keepalive, cut, record)
+    }
+
+    /// Comes when the time to drain has passed.
+    pub(super) fn cut(&self) -> Cut {
+        self.cut.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
     }
 }
 
@@ -240,11 +277,18 @@ fn warned(mut response: Response, warnings: &Warnings) -> Response {
     response
 }
 
+/// An error in the dialect's own words.
 pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
     let (status, mut headers, body) = D::face(error, &id.0);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }
+    note_refusal(error, status, record);
+    faced(status, headers, body)
+}
+
+/// Leaves in the log that a request got no answer.
+pub(super) fn note_refusal(error: &ProxyError, status: StatusCode, record: Option<Record>) {
     if let Some(mut record) = record {
         record.refused(status, error);
     }
@@ -253,7 +297,6 @@ pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Opt
     } else {
         tracing::debug!(error = error.loggable(), "request refused");
     }
-    faced(status, headers, body)
 }
 
 /// An answer from a face: JSON with the face's own headers.

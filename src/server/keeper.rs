@@ -1,4 +1,5 @@
-//! Between the dialects, which refer to earlier answers, and the history, which keeps them.
+//! Between the dialects, which refer to earlier answers, and the history, which keeps them. A
+//! connection may have a memory of its own beside it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use http::Extensions;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::websocket::Nearby;
 use crate::history::{Owner, Responses, Stored, Undeleted};
-use crate::protocol::memory::{Earlier, Memory, Recalled, References};
+use crate::protocol::memory::{Audience, Earlier, Memory, Recalled, References};
 use crate::protocol::text::Str;
 
 /// The history as one client sees it.
@@ -18,6 +20,8 @@ pub(super) struct Keeper {
     owner: Owner,
     /// The account that answers, once it is known.
     account: Option<String>,
+    /// What only the connection remembers, where there is one that lasts.
+    nearby: Option<Arc<Nearby>>,
 }
 
 #[derive(Deserialize)]
@@ -30,7 +34,7 @@ impl Keeper {
     /// The history of whoever sent a request with these extensions.
     pub(super) fn new(history: &Arc<Responses>, extensions: &Extensions) -> Self {
         let owner = extensions.get::<Owner>().cloned().unwrap_or_default();
-        Self { history: Arc::clone(history), owner, account: None }
+        Self { history: Arc::clone(history), owner, account: None, nearby: None }
     }
 
     /// The same, for an answer of this account.
@@ -38,12 +42,17 @@ impl Keeper {
         Self { account: Some(account.to_owned()), ..self }
     }
 
+    /// The same, with the memory of a connection.
+    pub(super) fn with_nearby(self, nearby: Arc<Nearby>) -> Self {
+        Self { nearby: Some(nearby), ..self }
+    }
+
     /// What is known of what a request refers to, and the account that gave the answer it goes on from.
     pub(super) async fn recall(&self, references: &References) -> (Recalled, Option<String>) {
         let mut recalled = Recalled::default();
         let mut account = None;
         if let Some(id) = &references.response
-            && let Some(stored) = self.find(id).await
+            && let Some(stored) = self.latest(id).await
         {
             recalled.response = Some(earlier(&stored));
             account.clone_from(&stored.account);
@@ -54,7 +63,10 @@ impl Keeper {
                 continue;
             }
             // One answer holds many of the items that are asked for together.
-            let holder = self.history.find_holder(&self.owner, id).await;
+            let holder = match self.nearby.as_ref().and_then(|nearby| nearby.find_holder(id)) {
+                Some(holder) => Some(holder),
+                None => self.history.find_holder(&self.owner, id).await,
+            };
             for (id, item) in holder.iter().flat_map(|holder| holder.items()) {
                 if let Some(id) = id.as_ref().filter(|id| wanted.contains(id.as_str())) {
                     recalled.items.entry(id.clone()).or_insert_with(|| item.clone());
@@ -66,9 +78,22 @@ impl Keeper {
 
     /// Never waits, since an answer passes while this is called.
     pub(super) fn keep(&self, memory: Memory) {
-        let Memory { id, input, output, response, cache_key } = memory;
+        let Memory { id, input, output, response, cache_key, audience } = memory;
         let (input, output, account) = (identified(input), identified(output), self.account.clone());
-        self.history.keep(&self.owner, Stored { id, input, output, response, cache_key, account });
+        let stored = Stored { id, input, output, response, cache_key, account };
+        match (audience, &self.nearby) {
+            (Audience::Connection, Some(nearby)) => nearby.keep(stored),
+            (Audience::Connection, None) => {}
+            (Audience::Key, _) => self.history.keep(&self.owner, stored),
+        }
+    }
+
+    /// The answer of that id, wherever it is remembered.
+    async fn latest(&self, id: &str) -> Option<Arc<Stored>> {
+        match self.nearby.as_ref().and_then(|nearby| nearby.find(id)) {
+            Some(stored) => Some(stored),
+            None => self.find(id).await,
+        }
     }
 
     pub(super) async fn find(&self, id: &str) -> Option<Arc<Stored>> {

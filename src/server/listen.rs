@@ -11,15 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 use super::gate::Door;
 #[cfg(unix)]
@@ -62,13 +65,26 @@ enum Listener {
 }
 
 /// What is behind every listener.
-struct Front<'a> {
+struct Front {
     router: Router,
-    graceful: &'a GracefulShutdown,
+    closing: Closing,
     places: Arc<Semaphore>,
     header_timeout: Duration,
     reader_stall: Duration,
 }
+
+/// How connections are told to end, and known to have ended. A WebSocket counts as one of its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Closing {
+    /// No new request is taken.
+    pub(super) stop: CancellationToken,
+    /// What is open.
+    pub(super) open: TaskTracker,
+}
+
+/// The place that a connection takes (`limits.connections`). A WebSocket keeps the one it was opened from.
+#[derive(Clone, Debug)]
+struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] Arc<OwnedSemaphorePermit>);
 
 /// An address that could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -135,24 +151,24 @@ impl Server {
     pub async fn run(self, services: Services, stop: CancellationToken) {
         let cut = CancellationToken::new();
         let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
-        let graceful = GracefulShutdown::new();
+        let closing = Closing { stop, ..Closing::default() };
         let front = Front {
-            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut),
-            graceful: &graceful,
+            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut, closing.clone()),
+            closing: closing.clone(),
             places: Arc::new(Semaphore::new(self.settings.connections)),
             header_timeout: self.settings.header_timeout,
             reader_stall: self.settings.reader_stall,
         };
         tokio::select! {
             _ = futures_util::future::join_all(self.listeners.iter().map(|listener| front.welcome(listener))) => {}
-            () = stop.cancelled() => {}
+            () = closing.stop.cancelled() => {}
         }
         drop(self.listeners);
-        let mut drained = std::pin::pin!(graceful.shutdown());
-        if timeout(self.settings.drain, &mut drained).await.is_err() {
+        closing.open.close();
+        if timeout(self.settings.drain, closing.open.wait()).await.is_err() {
             tracing::warn!("answers are cut: they were still open when the time to drain had passed");
             cut.cancel();
-            let _ = timeout(FLUSH, drained).await;
+            let _ = timeout(FLUSH, closing.open.wait()).await;
         }
     }
 }
@@ -167,7 +183,7 @@ impl Listener {
     }
 }
 
-impl Front<'_> {
+impl Front {
     /// Serves whoever comes. Never ends.
     async fn welcome(&self, listener: &Listener) {
         match listener {
@@ -209,23 +225,36 @@ impl Front<'_> {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a connection lives by itself; its requests live and die with it")]
+    /// Serves a connection, which lives by itself; its requests live and die with it.
     fn serve<S>(&self, stream: S, router: Router, place: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let place = Place(Arc::new(place));
+        let service = router.map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(place.clone());
+            request
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // Holds for the time between two requests as well.
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_LIMIT_BYTES)
-            .serve_connection(TokioIo::new(Stalling::new(stream, self.reader_stall)), TowerToHyperService::new(router));
-        let watched = self.graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
+            .serve_connection(TokioIo::new(Stalling::new(stream, self.reader_stall)), TowerToHyperService::new(service))
+            .with_upgrades();
+        let stop = self.closing.stop.clone();
+        self.closing.open.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(place);
         });
     }
 }

@@ -3,7 +3,8 @@
 //! This is the only module that knows the leaves: it introduces the upstream, the token source and
 //! the dialects to each other. A request passes the gate (`gate`), finds its path (`routes`), is
 //! read (`body`), translated and sent (`exchange`), and its answer is driven to the client
-//! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped.
+//! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped. A WebSocket
+//! (`websocket`) takes the same way for each of its turns.
 
 mod absent;
 mod account;
@@ -30,6 +31,7 @@ mod socket;
 mod stall;
 mod stored;
 mod vendor;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub body_limit_bytes: u64,
     /// Silence after which a stream gets a sign of life (`timing.keepalive`); `None`: never.
     pub keepalive: Option<Duration>,
+    /// How long a WebSocket may live (`timing.socket_lifetime`).
+    pub socket_lifetime: Duration,
     /// How long open answers may go on after a stop signal (`timing.drain`).
     pub drain: Duration,
 }

@@ -8,17 +8,18 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, head, post};
-use http::header::UPGRADE;
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::doors::{self, InForce};
 use super::exchange::{Exchange, Limits};
+use super::listen::Closing;
 use super::metrics::{Metrics, Traffic};
 use super::observe::RequestId;
 use super::places::Places;
-use super::vendor::{Vendor, refuse, turn_away};
+use super::vendor::{Vendor, turn_away};
+use super::websocket::Sockets;
 use super::{Backend, Services, Settings, absent, metrics, models, paths, probes, stored};
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
@@ -32,6 +33,7 @@ pub(super) fn service(
     services: &Arc<Services>,
     own_addresses: Arc<[IpAddr]>,
     cut: &CancellationToken,
+    closing: Closing,
 ) -> Router {
     let limits = Limits { body_bytes: settings.body_limit_bytes, keepalive: settings.keepalive };
     let places = Places::new(settings.concurrency, settings.queue, settings.queue_wait);
@@ -81,7 +83,7 @@ pub(super) fn service(
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
         .merge(messages_routes(messages))
-        .merge(responses_routes(responses))
+        .merge(responses_routes(Sockets::new(&responses, settings.socket_lifetime, closing), responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -105,7 +107,7 @@ pub(super) fn service(
 }
 
 /// The Responses API.
-fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
+fn responses_routes(sockets: Sockets, exchange: Exchange<Responses>) -> Router<Arc<Services>> {
     let counter = exchange.clone();
     let compactor = Exchange::<Compaction> {
         services: Arc::clone(&exchange.services),
@@ -115,9 +117,10 @@ fn responses_routes(exchange: Exchange<Responses>) -> Router<Arc<Services>> {
         cut: exchange.cut.clone(),
         traffic: Arc::clone(&exchange.traffic),
     };
-    let create = post(move |request: Request| exchange.clone().answer(request)).get(no_websocket);
+    let create = post(move |request: Request| exchange.clone().answer(request));
+    let create = create.get(move |request: Request| sockets.clone().open(request));
     Router::new()
-        .route("/v1/responses", only("POST", create))
+        .route("/v1/responses", only("GET, POST", create))
         .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
         .route("/v1/responses/compact", only("POST", post(move |request: Request| compactor.clone().answer(request))))
         .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
@@ -141,16 +144,6 @@ fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRout
         let method = request.method().to_string();
         turn_away(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, request).await
     })
-}
-
-/// A client that asks for a WebSocket is sent to plain HTTP at once: it waits for nothing then.
-async fn no_websocket(request: Request) -> Response {
-    let error = ProxyError::MethodNotAllowed { method: request.method().to_string(), allowed: "POST".to_owned() };
-    let mut response = refuse(&error, &request);
-    if request.headers().contains_key(UPGRADE) {
-        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
-    }
-    response
 }
 
 async fn unknown_path(request: Request) -> Response {

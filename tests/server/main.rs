@@ -42,6 +42,8 @@ mod sockets;
 mod status;
 mod stored;
 mod transports;
+mod websocket;
+mod websockets;
 mod wire;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use crate::{BEGUN, Bench, COMPLETED, SECOND, begun, chat, signed_in, streaming, 
 const AGAIN: &str = "the settings were read again";
 
 /// Gives the daemon this file, and waits until it has looked at it.
-async fn reload(launch: &Launch, proxy: &TestProxy, file: &str) {
+pub(crate) async fn reload(launch: &Launch, proxy: &TestProxy, file: &str) {
     let seen = proxy.log().matches(AGAIN).count();
     std::fs::write(launch.home().join("config.toml"), file).unwrap();
     proxy.signal("HUP");

@@ -251,7 +251,9 @@ fn is_web_page(headers: &HeaderMap, body: &[u8]) -> bool {
 /// A short text that is no web page is a message (`upstream connect error …`).
 fn plain_text(form: Form, body: &[u8]) -> Option<String> {
     const LONGEST_BYTES: usize = 500;
+    // White space that only Unicode counts as such may be all there is.
     let text = std::str::from_utf8(body).ok().filter(|_| form == Form::Text)?.trim();
+    let text = Some(text).filter(|text| !text.is_empty())?;
     let is_message = text.len() <= LONGEST_BYTES && !text.starts_with(['{', '[']) && !text.contains(char::is_control);
     is_message.then(|| text.to_owned())
 }

@@ -45,6 +45,6 @@ pub(super) fn of_cut(error: &ProxyError) -> String {
     to_json(&InResponse { code: "server_error", message })
 }
 
-fn to_json(value: &impl Serialize) -> String {
+pub(super) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings and numbers always serialise")
 }

@@ -7,6 +7,7 @@
 //! place, `restore` gives the response object its client's own values, `told` notices what got lost, [`reply`]
 //! decides. The Codex CLI
 //! (`client`) is handed everything untouched. [`compact`] has a conversation shortened. [`error`] words a failure.
+//! [`socket`] is the same without HTTP.
 
 mod client;
 pub mod compact;
@@ -19,6 +20,7 @@ mod repair;
 pub mod reply;
 pub mod request;
 mod restore;
+pub mod socket;
 pub mod tokens;
 mod told;
 mod tools;
@@ -30,7 +32,7 @@ use http::{HeaderMap, StatusCode};
 pub use compact::Compaction;
 pub use error::face;
 pub use incoming::Incoming;
-pub use options::{Options, Store};
+pub use options::{Options, Purpose, Store};
 pub use reply::{Draft, Event, ResponsesReply};
 pub use request::ResponsesRequest;
 pub use restore::{Manner, Shape};

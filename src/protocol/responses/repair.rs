@@ -33,7 +33,7 @@ pub(super) fn mended<'a>(event: &Members<'a>, names: &BTreeMap<u64, String>) -> 
 }
 
 /// Mends an item of an event, or of a list of them.
-pub(super) fn mend_item<'a>(item: Option<(&'a RawValue, Envelope<'a>)>, status: &str, splice: &mut Splice<'a>) {
+fn mend_item<'a>(item: Option<(&'a RawValue, Envelope<'a>)>, status: &str, splice: &mut Splice<'a>) {
     let Some((item, members)) = item else { return };
     match text(&members, "type").as_deref() {
         Some("message") => {
@@ -70,4 +70,11 @@ fn fill(object: &str, members: &Envelope<'_>, wanted: &[(&str, &str)], splice: &
     if !missing.is_empty() {
         splice.add(object, missing.join(","));
     }
+}
+
+/// An item of the backend's own list, mended.
+pub(super) fn whole(item: &RawValue) -> String {
+    let mut splice = Splice::new(item.get());
+    mend_item(object(item), r#""completed""#, &mut splice);
+    splice.text().into_owned()
 }

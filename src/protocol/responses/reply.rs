@@ -12,14 +12,14 @@ use serde_json::value::RawValue;
 
 use super::error;
 use super::incoming::{Incoming, Members, list, object, text, usage};
-use super::repair::{mend_item, mended};
+use super::repair::{mended, whole};
 use super::restore::{Manner, Shape};
 use super::told::Told;
 use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
 use crate::protocol::conversation::json::compact;
 use crate::protocol::envelope::Envelope;
-use crate::protocol::memory::Memory;
+use crate::protocol::memory::{Audience, Memory};
 use crate::protocol::splice::Splice;
 use crate::protocol::{Reply, Sink, Summary, openai_error};
 
@@ -29,7 +29,7 @@ const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","created_at":
 /// An event for the client.
 #[derive(Clone, Debug)]
 pub struct Event<'e> {
-    kind: &'e str,
+    pub(super) kind: &'e str,
     data: Splice<'e>,
     /// The response object, where the answer ends with it.
     response: Option<&'e str>,
@@ -42,6 +42,8 @@ pub struct Draft {
     pub input: Vec<Box<RawValue>>,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
+    /// Who may go on from it.
+    pub audience: Audience,
 }
 
 /// The state of one answer.
@@ -73,6 +75,13 @@ enum State {
     Failed(ProxyError),
 }
 
+impl Event<'_> {
+    /// Writes the event as JSON, bare of any framing.
+    pub(super) fn write(&self, wire: &mut BytesMut) {
+        self.data.write(wire);
+    }
+}
+
 impl ResponsesReply {
     /// A machine for an answer of this shape; with a draft, the answer is to be kept.
     #[must_use]
@@ -92,6 +101,13 @@ impl ResponsesReply {
             usage: None,
             state: State::Open,
         }
+    }
+
+    /// The event that shows a client in a silence that it is not forgotten, where it needs one.
+    #[must_use]
+    pub fn sign_of_life(&self) -> Option<&'static str> {
+        // Its idle timer takes no notice of anything but events.
+        (self.shape.manner == Manner::Untouched).then_some(r#"{"type":"keepalive"}"#)
     }
 
     fn take(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
@@ -224,10 +240,11 @@ impl ResponsesReply {
 
     /// Keeps the answer for requests that go on from it.
     fn keep(&mut self, response: &Envelope<'_>, output: &str, restored: &str) {
-        let Some(Draft { input, cache_key }) = self.draft.take() else { return };
+        let Some(Draft { input, cache_key, audience }) = self.draft.take() else { return };
         let Some(id) = text(response, "id") else { return };
         let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
-        self.memory = Some(Memory { id: id.into_owned(), input, output, response: restored.to_owned(), cache_key });
+        let (id, response) = (id.into_owned(), restored.to_owned());
+        self.memory = Some(Memory { id, input, output, response, cache_key, audience });
     }
 
     /// Sends the terminal event with the response as the client gets it.
@@ -302,13 +319,6 @@ impl ResponsesReply {
     }
 }
 
-/// An item of the backend's own list, mended.
-fn whole(item: &RawValue) -> String {
-    let mut splice = Splice::new(item.get());
-    mend_item(object(item), r#""completed""#, &mut splice);
-    splice.text().into_owned()
-}
-
 impl Reply for ResponsesReply {
     type Upstream<'u> = Incoming<'u>;
     type Event<'e> = Event<'e>;
@@ -318,7 +328,6 @@ impl Reply for ResponsesReply {
     fn keepalive(&self) -> &'static [u8] {
         match self.shape.manner {
             Manner::Restored => Self::KEEPALIVE,
-            // Its idle timer takes no notice of comments.
             Manner::Untouched => b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
         }
     }
@@ -351,7 +360,7 @@ impl Reply for ResponsesReply {
         wire.extend_from_slice(event.kind.as_bytes());
         wire.extend_from_slice(b"\ndata: ");
         let start = wire.len();
-        event.data.write(wire);
+        event.write(wire);
         if memchr::memchr2(b'\n', b'\r', wire.get(start..).unwrap_or_default()).is_some() {
             // White space of the backend's that would end the line of an event.
             let whole = String::from_utf8_lossy(&wire.split_off(start)).into_owned();

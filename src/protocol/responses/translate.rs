@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::client;
 use super::input;
 use super::item::Entry;
-use super::options::{Options, Store};
+use super::options::{Options, Purpose, Store};
 use super::reply::Draft;
 use super::request::{ResponsesRequest, Summary, Text, Tier};
 use super::restore::{Manner, Shape};
@@ -15,6 +15,7 @@ use crate::protocol::codex;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
 use crate::protocol::conversation::cache;
+use crate::protocol::memory::Audience;
 use crate::protocol::model::{Choice, Effort, Occasion};
 use crate::protocol::{Context, Mode};
 
@@ -44,9 +45,9 @@ pub fn translate<'a>(
     let name = model_name(&request, context)?;
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
 
-    let entries = entries(&mut request)?;
-    let keeps = options.store != Store::Off && !request.keeps_nothing;
-    let kept = keeps.then(|| entries.iter().map(|entry| entry.json.clone().into_owned()).collect());
+    let entries = entries(&mut request, options.purpose)?;
+    let audience = audience(&request, options);
+    let kept = audience.map(|_| entries.iter().map(|entry| entry.json.clone().into_owned()).collect());
     let first_user_text = input::first_user_text(&entries);
     let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
@@ -56,6 +57,9 @@ pub fn translate<'a>(
     let is_lite = lite::is_marked(context.headers, request.client_metadata);
     let form = if is_lite { Form::OwnLite } else { Form::Classic };
     let (instructions, input) = conversation(&mut request, entries, is_codex, context)?;
+    if input.is_empty() && options.purpose != Purpose::Warmup {
+        return Err(nothing_to_answer());
+    }
     let instructions = instructions.unwrap_or_else(|| match form {
         // It has its system prompt in the input.
         Form::OwnLite => Cow::Borrowed(""),
@@ -81,7 +85,8 @@ pub fn translate<'a>(
     let manner = if is_codex && mode == Mode::Stream { Manner::Untouched } else { Manner::Restored };
     let done_marker = options.done_marker && manner == Manner::Restored;
     let shape = Shape::new(&name, &request.echoed, manner, done_marker);
-    let draft = kept.map(|input| Draft { input, cache_key: upstream.prompt_cache_key.clone().into_owned() });
+    let cache_key = || upstream.prompt_cache_key.clone().into_owned();
+    let draft = kept.zip(audience).map(|(input, audience)| Draft { input, cache_key: cache_key(), audience });
     Ok(Translation { upstream, mode, shape, draft })
 }
 
@@ -92,9 +97,20 @@ fn model_name(request: &ResponsesRequest<'_>, context: &Context<'_>) -> Result<S
     name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
 }
 
+/// Who may go on from the answer; `None`: nobody, and it need not be kept.
+fn audience(request: &ResponsesRequest<'_>, options: &Options) -> Option<Audience> {
+    let is_stored = options.store != Store::Off && !request.keeps_nothing;
+    match options.purpose {
+        _ if is_stored => Some(Audience::Key),
+        Purpose::Answer => None,
+        Purpose::Turn | Purpose::Warmup => Some(Audience::Connection),
+    }
+}
+
 /// The whole conversation: what was kept of it, and the items of the request.
-fn entries<'a>(request: &mut ResponsesRequest<'a>) -> Result<Vec<Entry<'a>>, ProxyError> {
-    let new = request.input.take().ok_or_else(|| Refusal::missing("input"))?;
+fn entries<'a>(request: &mut ResponsesRequest<'a>, purpose: Purpose) -> Result<Vec<Entry<'a>>, ProxyError> {
+    let nothing = (purpose == Purpose::Warmup).then(Vec::new);
+    let new = request.input.take().or(nothing).ok_or_else(|| Refusal::missing("input"))?;
     let earlier = match (&request.previous_response_id, &mut request.recalled.response) {
         (None, _) => Vec::new(),
         (Some(_), Some(earlier)) => std::mem::take(&mut earlier.items),
@@ -104,7 +120,7 @@ fn entries<'a>(request: &mut ResponsesRequest<'a>) -> Result<Vec<Entry<'a>>, Pro
         }
     };
     let entries = input::resolved(new, earlier, &request.recalled.items)?;
-    if entries.is_empty() { Err(nothing_to_answer()) } else { Ok(entries) }
+    if entries.is_empty() && purpose != Purpose::Warmup { Err(nothing_to_answer()) } else { Ok(entries) }
 }
 
 fn nothing_to_answer() -> ProxyError {
@@ -127,9 +143,6 @@ fn conversation<'a>(
         input::ask_for_json(&mut entries);
     }
     let input = if is_codex { input::untouched(entries) } else { input::mended(entries, &mut context.warnings)? };
-    if input.is_empty() {
-        return Err(nothing_to_answer());
-    }
     Ok((instructions, input))
 }
 

@@ -394,6 +394,11 @@ fn the_refused_parameter_is_named() {
     assert_eq!(name(r#"{"detail":"Unsupported value"}"#), None);
 }
 
+#[test]
+fn white_space_of_any_kind_is_no_message() {
+    assert!(!from_response(502, &HeaderMap::new(), b"\x0b").message.is_empty());
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_reading_fail(

@@ -1,0 +1,125 @@
+//! What a socket hears: frames of the client, and its going.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{SplitSink, SplitStream};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc::Sender;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::Socket;
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::responses::socket::{Frame, FrameError};
+
+/// A client that has left so many of our pings unanswered is gone, or will never read on.
+const UNANSWERED: u32 = 20;
+/// How long a client may take to read our last words and to go.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// What the voice has to know.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A frame.
+    Frame(Frame),
+    /// A frame that is refused.
+    Refused(ProxyError),
+    /// The socket can't go on.
+    Over(ProxyError, CloseCode),
+}
+
+/// The hearing half of a socket.
+pub(super) struct Ear {
+    incoming: SplitStream<Socket>,
+    limit_bytes: u64,
+    /// Silence that means that nobody is there.
+    silence: Option<Duration>,
+    state: Hearing,
+}
+
+/// What can still be read.
+#[derive(Debug, PartialEq, Eq)]
+enum Hearing {
+    Frames,
+    /// The bytes that come are no whole frames any more.
+    Noise,
+    Nothing,
+}
+
+impl Ear {
+    pub(super) fn new(incoming: SplitStream<Socket>, limit_bytes: u64, ping: Option<Duration>) -> Self {
+        Self { incoming, limit_bytes, silence: ping.map(|every| every * UNANSWERED), state: Hearing::Frames }
+    }
+
+    /// Tells what is heard; ends when the client is gone.
+    pub(super) async fn listen(&mut self, say: &Sender<Heard>) {
+        while let Some(message) = self.next().await {
+            let heard = match message {
+                Ok(Message::Text(text)) => match Frame::read(&text) {
+                    Ok(frame) => Heard::Frame(frame),
+                    Err(FrameError::Refused(error)) => Heard::Refused(error),
+                    Err(FrameError::Broken(error)) => Heard::Over(error, CloseCode::Invalid),
+                },
+                Ok(Message::Binary(_)) => Heard::Over(Refusal::body("frames must be text"), CloseCode::Unsupported),
+                Ok(Message::Close(_)) => return,
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+                Err(error) => match self.broken(&error) {
+                    Some(over) => over,
+                    None => return,
+                },
+            };
+            let is_over = matches!(heard, Heard::Over(..));
+            if say.send(heard).await.is_err() {
+                return;
+            }
+            if is_over {
+                // The voice ends the conversation.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Message, Error>> {
+        let Some(silence) = self.silence else { return self.incoming.next().await };
+        timeout(silence, self.incoming.next()).await.unwrap_or_else(|_| {
+            tracing::debug!("a socket is given up: its client has not answered for {} s", silence.as_secs());
+            self.state = Hearing::Nothing;
+            None
+        })
+    }
+
+    /// What an error means; `None`: the connection is gone.
+    fn broken(&mut self, error: &Error) -> Option<Heard> {
+        let (why, code) = match error {
+            Error::Capacity(_) => (ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }, CloseCode::Size),
+            Error::Utf8(_) => (Refusal::body("the frame is not UTF-8"), CloseCode::Invalid),
+            Error::Protocol(what) if *what != ProtocolError::ResetWithoutClosingHandshake => {
+                (Refusal::body(format!("the frame is broken: {what}")), CloseCode::Protocol)
+            }
+            _ => {
+                self.state = Hearing::Nothing;
+                return None;
+            }
+        };
+        self.state = Hearing::Noise;
+        Some(Heard::Over(why, code))
+    }
+
+    /// Hears the client out after our last words, so that it gets to read them.
+    pub(super) async fn part(self, out: Option<SplitSink<Socket, Message>>) {
+        let Self { mut incoming, state, .. } = self;
+        let parted = async {
+            if state == Hearing::Frames {
+                while let Some(Ok(_)) = incoming.next().await {}
+            }
+            if let (Hearing::Noise, Some(Ok(mut socket))) = (state, out.map(|out| incoming.reunite(out))) {
+                let mut noise = [0; 8192];
+                while matches!(socket.get_mut().read(&mut noise).await, Ok(1..)) {}
+            }
+        };
+        let _ = timeout(PARTING, parted).await;
+    }
+}

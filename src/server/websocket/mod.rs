@@ -1,0 +1,111 @@
+//! `GET /v1/responses` as a WebSocket: the Responses API without a request for each turn.
+//!
+//! The door is HTTP's (`handshake`), the requests and events are HTTP's (`turn`), and both go through
+//! the one exchange. A socket has an ear, which hears what the client says (`ear`), and a voice, which
+//! answers one request after the other (`voice`); when either ends, so does the other, and with it the
+//! call upstream. What a client may go on from without having it stored is remembered with the
+//! socket (`nearby`).
+
+mod ear;
+mod handshake;
+mod nearby;
+mod turn;
+mod voice;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::account;
+use super::exchange::{Exchange, refuse};
+use super::listen::Closing;
+use super::observe::RequestId;
+use crate::protocol::responses::{Options, Purpose, Responses};
+use ear::Ear;
+use handshake::Wish;
+pub(super) use nearby::Nearby;
+use voice::Voice;
+
+/// A WebSocket of ours.
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// The text of a frame.
+type Text = Bytes;
+
+/// Requests that may be heard before the voice has taken note of them.
+const HEARD: usize = 1;
+
+/// What sockets are opened with.
+#[derive(Clone, Debug)]
+pub(super) struct Sockets {
+    /// Answers turns.
+    pub(super) turns: Exchange<Responses>,
+    /// Reads what only prepares a turn.
+    pub(super) warmups: Exchange<Responses>,
+    /// How long a socket may live (`timing.socket_lifetime`).
+    pub(super) lifetime: Duration,
+    pub(super) closing: Closing,
+}
+
+impl Sockets {
+    pub(super) fn new(exchange: &Exchange<Responses>, lifetime: Duration, closing: Closing) -> Self {
+        let of = |purpose| {
+            let options = Options { purpose, ..Options::clone(&exchange.options) };
+            Exchange { options: Arc::new(options), ..exchange.clone() }
+        };
+        Self { turns: of(Purpose::Turn), warmups: of(Purpose::Warmup), lifetime, closing }
+    }
+
+    /// Opens a socket where one is asked for.
+    pub(super) async fn open(self, mut request: Request) -> Response {
+        let Some(wish) = Wish::of(&mut request) else { return handshake::upgrade_required(&request) };
+        let (parts, _) = request.into_parts();
+        if let Err(error) = account::tokens(&parts, self.turns.services.tokens.as_ref()).await {
+            let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+            return refuse::<Responses>(&error, &id, None);
+        }
+        let (upgrade, response) = wish.granted();
+        let open = self.closing.open.clone();
+        // A socket outlives the request that opened it; its turns live and die with it.
+        open.spawn(async move {
+            match upgrade.await {
+                Ok(connection) => self.serve(parts, connection).await,
+                Err(error) => tracing::debug!(error = %error, "a socket was not opened"),
+            }
+        });
+        response
+    }
+
+    async fn serve(self, parts: Parts, connection: Upgraded) {
+        let limit = usize::try_from(self.turns.limits.body_bytes).unwrap_or(usize::MAX);
+        let config = WebSocketConfig::default().max_message_size(Some(limit)).max_frame_size(Some(limit));
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await;
+        let opened = Instant::now();
+        tracing::debug!("a socket was opened");
+        self.converse(parts, socket).await;
+        tracing::debug!(duration_ms = u64::try_from(opened.elapsed().as_millis()).ok(), "a socket was closed");
+    }
+
+    async fn converse(self, parts: Parts, socket: Socket) {
+        let (out, incoming) = futures_util::StreamExt::split(socket);
+        let (say, heard) = mpsc::channel(HEARD);
+        let limit_bytes = self.turns.limits.body_bytes;
+        let mut ear = Ear::new(incoming, limit_bytes, self.turns.limits.keepalive);
+        let voice = Voice::new(out, heard, Arc::new(self), parts);
+        let out = tokio::select! {
+            () = ear.listen(&say) => None,
+            out = voice.speak() => out,
+        };
+        ear.part(out).await;
+    }
+}

@@ -1,0 +1,154 @@
+//! One turn of a socket: from a request to the frames of its answer, through the exchange.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use futures_util::future::Either;
+use futures_util::stream::{BoxStream, Iter};
+use futures_util::{FutureExt, StreamExt};
+use http::request::Parts;
+use tokio_util::sync::CancellationToken;
+
+use super::{Nearby, Sockets, Text};
+use crate::clock::{Clock as _, SystemClock};
+use crate::error::{ProxyError, Reason, Refusal};
+use crate::protocol::responses::socket::{Create, Frames, notices, refused, warmup};
+use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
+use crate::protocol::{Dialect, Mode};
+use crate::server::drive::{Cut, Drive, Framing, Passage};
+use crate::server::exchange::{Opened, Planned, note_refusal};
+use crate::server::keeper::Keeper;
+use crate::server::observe::{Record, RequestId};
+use crate::server::{account, doors};
+
+/// A block is sent when it has grown to this size, though more has arrived.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// The frames of an answer: as they come, or all there are.
+type Answering = Either<Drive<ResponsesReply, Frames>, Iter<std::vec::IntoIter<Bytes>>>;
+
+/// A turn that has been asked for.
+pub(super) struct Turn {
+    pub(super) sockets: Arc<Sockets>,
+    /// The request that the socket was opened with.
+    pub(super) parts: Parts,
+    pub(super) nearby: Arc<Nearby>,
+    /// Stops it.
+    pub(super) cancel: CancellationToken,
+}
+
+impl Framing<ResponsesReply> for Frames {
+    type Unit = Text;
+
+    fn is_full(&self) -> bool {
+        self.ready_bytes() >= BLOCK_BYTES
+    }
+
+    fn take(&mut self) -> Option<Text> {
+        Frames::take(self)
+    }
+
+    fn keepalive(reply: &ResponsesReply) -> Option<Text> {
+        reply.sign_of_life().map(|event| Bytes::from_static(event.as_bytes()))
+    }
+}
+
+impl Turn {
+    /// The frames of its answer.
+    pub(super) fn frames(self, create: Create) -> BoxStream<'static, Text> {
+        self.answer(create).flatten_stream().boxed()
+    }
+
+    async fn answer(mut self, create: Create) -> Answering {
+        let id = RequestId::fresh();
+        self.parts.headers.extend(create.headers.clone());
+        self.parts.extensions.insert(id.clone());
+        let mut record = Record::new(Responses::NAME, &id, &self.sockets.turns.traffic);
+        let span = record.span();
+        let mut frames = Frames::new(create.lane.clone());
+        let live = Arc::clone(&self.sockets.turns.services.live.borrow());
+        let answered = match doors::readmit(&live, &mut self.parts).map(|()| create.purpose) {
+            Err(error) => Err(error),
+            Ok(Purpose::Warmup) => self.warm(&create, &id, &mut record, &mut frames).await,
+            Ok(Purpose::Answer | Purpose::Turn) => tokio::select! {
+                opened = self.open(&create, &mut record) => match opened {
+                    Ok(opened) => return Either::Left(self.drive(opened, frames, record)),
+                    Err(error) => Err(error),
+                },
+                why = self.cut() => Err(why),
+            },
+        };
+        let _inside = span.enter();
+        if let Err(error) = answered {
+            let (status, ..) = Responses::face(&error, &id.0);
+            note_refusal(&error, status, Some(record));
+            frames.push(&refused(&error, &id.0));
+        }
+        let all: Vec<Bytes> = std::iter::from_fn(|| frames.take()).collect();
+        Either::Right(futures_util::stream::iter(all))
+    }
+
+    fn keeper(&self) -> Keeper {
+        let history = &self.sockets.turns.services.history;
+        Keeper::new(history, &self.parts.extensions).with_nearby(Arc::clone(&self.nearby))
+    }
+
+    async fn open(&self, create: &Create, record: &mut Record) -> Result<Opened<ResponsesReply>, ProxyError> {
+        let turns = &self.sockets.turns;
+        record.enter().await?;
+        let chosen = account::tokens(&self.parts, turns.services.tokens.as_ref()).await?;
+        turns.open(&self.parts, create.body.as_bytes(), chosen, self.keeper(), Some(record)).await
+    }
+
+    fn drive(
+        &self,
+        opened: Opened<ResponsesReply>,
+        mut frames: Frames,
+        record: Record,
+    ) -> Drive<ResponsesReply, Frames> {
+        if Responses::forwarded(&self.parts.headers).is_some() {
+            frames = frames.with_notices(notices(&opened.answer.headers));
+        }
+        self.sockets.turns.drive(opened, frames, self.cut(), record)
+    }
+
+    /// Answers a request that only prepares the next one: read as any other, and not sent upstream.
+    async fn warm(
+        &self,
+        create: &Create,
+        id: &RequestId,
+        record: &mut Record,
+        frames: &mut Frames,
+    ) -> Result<(), ProxyError> {
+        let warmups = &self.sockets.warmups;
+        let (models, keeper) = (warmups.services.models(), self.keeper());
+        let Planned { plan, .. } = warmups.plan(&self.parts, create.body.as_bytes(), &models, &keeper).await?;
+        record.planned(&plan.upstream.model, Mode::Stream);
+        let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let events = warmup(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
+        let mut passage = Passage { reply: plan.reply, recall: None, keeper };
+        for event in &events {
+            passage.feed(event, frames);
+        }
+        passage.end(record);
+        Ok(())
+    }
+
+    /// Comes when the proxy has to stop, or the client wants no more of the answer.
+    fn cut(&self) -> Cut {
+        let (stopped, cancel) = (self.sockets.turns.cut(), self.cancel.clone());
+        async move {
+            tokio::select! {
+                why = stopped => why,
+                () = cancel.cancelled() => cancelled(),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn cancelled() -> ProxyError {
+    let message = "the response was cancelled by the client".to_owned();
+    ProxyError::Refused(Refusal { reason: Reason::Wrong, message, param: None, code: Some("response_cancelled") })
+}
