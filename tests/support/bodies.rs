@@ -69,22 +69,21 @@ pub(crate) fn any_body() -> impl Strategy<Value = Generated> {
     let lists = (prop::collection::vec(any_item(), 1..6), prop::collection::vec(any_tool(), 0..4));
     (lists, any_json(), any_json(), any_json(), any_json()).prop_map(|((items, tools), metadata, format, later, choice)| {
         let choice = format!(r#"{{"type":"tomorrow","x":{choice}}}"#);
+        let metadata = format!(r#"{{ "k" :{metadata}}}"#);
         let format = format!(r#"{{"type":"json_schema","name":"n","schema":{format}}}"#);
         let body = format!(
             r#"{{"model":"m","input":[{}],"tools":[{}],"tool_choice":{choice},"client_metadata":{metadata},"text":{{"format":{format},"later":{later}}},"reasoning":{{"later":{later}}}}}"#,
             items.join(" ,\n"), tools.join(", "),
         );
         let items = items.join(",");
-        let mut kept = vec![
+        let kept = vec![
             format!(r#""input":[{items}]"#),
             format!(r#""tools":[{}]"#, tools.join(",")),
             format!(r#""tool_choice":{choice},"#),
             format!(r#""text":{{"format":{format},"later":{later}}}"#),
             format!(r#""reasoning":{{"summary":"auto","later":{later}}}"#),
+            format!(r#""client_metadata":{metadata}"#),
         ];
-        if metadata != "null" {
-            kept.push(format!(r#""client_metadata":{metadata}"#));
-        }
         Generated { body, kept, items }
     })
 }
