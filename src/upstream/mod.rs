@@ -198,8 +198,7 @@ impl Upstream {
         let response = client::open_stream(&self.http, call).await?;
         let received = response.headers();
         self.shelf.notice(received);
-        let request_id =
-            headers::text(received, "x-oai-request-id").or_else(|| headers::text(received, "x-request-id"));
+        let request_id = headers::request_id(received);
         let headers = if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) };
         let request_id = request_id.map(str::to_owned);
         let limits = Limits {
@@ -324,6 +323,7 @@ impl Upstream {
 /// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
 /// the headers that the answer would have passed on.
 fn identified(mut error: ProxyError, request_id: Option<&str>, headers: &HeaderMap) -> ProxyError {
+    headers::note_failed(request_id);
     if let ProxyError::Upstream(failure) = &mut error {
         failure.request_id = failure.request_id.take().or_else(|| request_id.map(str::to_owned));
         failure.headers.clone_from(headers);

@@ -1,8 +1,9 @@
 //! A backend that does as it is told, on loopback: HTTP/1.1, or HTTP/2 over TLS.
 //!
 //! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
-//! last is played again and again. Moments are fixed by [`Gate`]s, never by sleeping. It remembers
-//! what it was sent, and notices when a client hangs up in the middle of a script.
+//! last is played again and again. The path `/of/NAME` holds scripts for the requests of one
+//! originator. Moments are fixed by [`Gate`]s, never by sleeping. It remembers what it was sent, and
+//! notices when a client hangs up in the middle of a script.
 
 #[path = "http2.rs"]
 mod http2;
@@ -160,6 +161,16 @@ impl Script {
         self.then(Step::Reset)
     }
 
+    /// The same with the backend's own id for the request, wherever it answers at all.
+    pub(crate) fn named(mut self, request_id: &str) -> Self {
+        for step in &mut self.0 {
+            if let Step::Head(_, headers) = step {
+                headers.push(("x-oai-request-id".to_owned(), request_id.to_owned()));
+            }
+        }
+        self
+    }
+
     fn head(self, status: u16, headers: &[(&str, &str)]) -> Self {
         let headers = headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         self.then(Step::Head(status, headers))
@@ -309,10 +320,12 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 impl Shared {
-    /// Remembers a request; gives its script.
+    /// Remembers a request; gives its script: that of its originator, where it has one of its own.
     fn take(&self, request: Recorded) -> Script {
         let mut scripts = self.scripts.lock().unwrap();
-        let script = match scripts.get_mut(path_of(&request.target)) {
+        let own = format!("{BASE_PATH}/of/{}", request.header("originator"));
+        let path = if scripts.contains_key(&own) { &own } else { path_of(&request.target) };
+        let script = match scripts.get_mut(path) {
             None => Script::answer(404, &[], ""),
             Some(queue) if queue.len() > 1 => queue.pop_front().unwrap(),
             Some(queue) => queue.front().cloned().unwrap(),

@@ -7,6 +7,7 @@
 //! bytes make it fail, and no web page becomes a message.
 
 mod fault;
+mod page;
 mod wait;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::error::{Fault, UpstreamFailure};
+use page::{Guard, has_markup, is_web_page};
 
 /// A failure that came as an HTTP answer.
 #[must_use]
@@ -31,7 +33,8 @@ pub fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> UpstreamF
     } else {
         Form::Text
     };
-    Report { status: Some(status), headers, document: &document, form, text: plain_text(form, body) }.failure()
+    let guard = if form == Form::Json { Guard::of(headers, b"") } else { Guard::of(headers, body) };
+    Report { status: Some(status), headers, document: &document, form, guard, text: plain_text(form, body) }.failure()
 }
 
 /// A failure inside the stream: `response.failed`, or an `error` event of either shape.
@@ -42,7 +45,7 @@ pub fn from_event(data: &str) -> UpstreamFailure {
     let status = event.get("status").or_else(|| event.get("status_code")).and_then(Value::as_u64);
     let status = status.and_then(|status| u16::try_from(status).ok());
     let headers = event.get("headers").map(event_headers).unwrap_or_default();
-    Report { status, headers: &headers, document, form: Form::Json, text: None }.failure()
+    Report { status, headers: &headers, document, form: Form::Json, guard: Guard::Silent, text: None }.failure()
 }
 
 /// The request member that the backend refuses as unknown, where that is what it says.
@@ -92,6 +95,7 @@ struct Report<'r> {
     headers: &'r HeaderMap,
     document: &'r Value,
     form: Form,
+    guard: Guard,
     text: Option<String>,
 }
 
@@ -105,14 +109,14 @@ impl Report<'_> {
         let fault = fault::classify(&fault::Evidence {
             status: self.status,
             form: self.form,
-            is_challenge: self.header("cf-mitigated").is_some_and(|value| value.eq_ignore_ascii_case("challenge")),
+            guard: self.guard,
             code: code.as_deref(),
             kind,
             param: param.as_deref(),
             message: message.as_deref().unwrap_or_default(),
         });
         let times = wait::Times::read(error, self.headers, message.as_deref().unwrap_or_default());
-        UpstreamFailure {
+        let failure = UpstreamFailure {
             fault,
             status: self.status,
             message: self.wording(fault, message, code.as_deref(), error, &times),
@@ -122,7 +126,8 @@ impl Report<'_> {
             retry_after: times.retry_after(fault),
             resets_at: times.resets_at.filter(|_| is_exhausted(fault)),
             headers: HeaderMap::new(),
-        }
+        };
+        with_refused_member(failure)
     }
 
     fn code(&self, hidden: &Value) -> Option<String> {
@@ -145,6 +150,7 @@ impl Report<'_> {
             .map(str::to_owned)
             .or_else(|| complaints(detail))
             .or_else(|| self.text.clone())
+            .filter(|message| !has_markup(message))
     }
 
     fn wording(
@@ -169,10 +175,17 @@ impl Report<'_> {
     fn own_words(&self, fault: Fault, code: Option<&str>) -> String {
         let status = self.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
         match (fault, self.form, code) {
-            (Fault::Challenge, ..) => format!(
-                "Cloudflare, which guards the ChatGPT backend, turns this network away{status}; \
-                 try another network, or set upstream.proxy"
-            ),
+            (Fault::Challenge, ..) => {
+                let does = match self.guard {
+                    Guard::BotCheck => "takes this program for a bot",
+                    Guard::Block => "blocks this network or its region",
+                    Guard::Silent => "turns this network away",
+                };
+                format!(
+                    "Cloudflare, which guards the ChatGPT backend, {does}{status}; \
+                     try another network, or set upstream.proxy"
+                )
+            }
             (Fault::WrongPlace, ..) if self.status.is_some_and(|status| (300..400).contains(&status)) => {
                 format!("the ChatGPT backend answered with a redirect{status}, which is not followed with a token")
             }
@@ -193,6 +206,15 @@ impl Report<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         text_header(self.headers, name)
     }
+}
+
+/// A complaint about a member that has no code gets OpenAI's, and names the member.
+fn with_refused_member(mut failure: UpstreamFailure) -> UpstreamFailure {
+    if let Some(member) = unsupported_parameter(&failure).map(str::to_owned) {
+        failure.code.get_or_insert_with(|| "unsupported_parameter".to_owned());
+        failure.param.get_or_insert(member);
+    }
+    failure
 }
 
 /// Whether a class means that something is used up which comes back at a known time.
@@ -231,12 +253,6 @@ fn location(complaint: &Value) -> Option<String> {
     });
     let steps: Vec<_> = steps.skip_while(|step| step == "body").collect();
     (!steps.is_empty()).then(|| steps.join("."))
-}
-
-fn is_web_page(headers: &HeaderMap, body: &[u8]) -> bool {
-    let is_declared = text_header(headers, "content-type").is_some_and(|kind| kind.starts_with("text/html"));
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
-    is_declared || body.starts_with(b"<")
 }
 
 /// A short text that is no web page is a message (`upstream connect error …`).

@@ -22,7 +22,13 @@ fn response(status: u16, body: &str) -> UpstreamFailure {
 type Row = (u16, &'static str, Fault, Option<&'static str>, &'static str);
 
 const ANSWERS: &[Row] = &[
-    (400, r#"{"detail":"Unsupported parameter: seed"}"#, Fault::InvalidRequest, None, "Unsupported parameter: seed"),
+    (
+        400,
+        r#"{"detail":"Unsupported parameter: seed"}"#,
+        Fault::InvalidRequest,
+        Some("unsupported_parameter"),
+        "Unsupported parameter: seed",
+    ),
     (400, r#"{"detail":"Store must be set to false"}"#, Fault::InvalidRequest, None, "Store must be set to false"),
     (
         400,
@@ -309,6 +315,44 @@ fn cloudflare_is_recognised_and_its_page_is_not_passed_on() {
         assert_eq!((failure.fault, failure.code.as_deref()), (Fault::Challenge, None));
         assert!(!failure.message.contains('<') && failure.message.contains("upstream.proxy"));
     }
+}
+
+#[test]
+fn what_cloudflare_wants_is_told_and_nothing_else_is_taken_for_it() {
+    let said = |status: u16, body: &str| {
+        let failure = response(status, body);
+        (failure.fault, failure.message)
+    };
+    let (fault, message) = said(503, "<html><title>Just a moment...</title></html>");
+    assert!(fault == Fault::Challenge && message.contains("takes this program for a bot (HTTP 503)"), "{message}");
+    for body in ["<html><h1>Sorry, you have been blocked</h1></html>", "error code: 1020"] {
+        let (fault, message) = said(403, body);
+        assert!(fault == Fault::Challenge && message.contains("blocks this network"), "{message}");
+    }
+    assert_eq!(said(520, "<html>error code: 520</html>").0, Fault::Server);
+    // Words in JSON are the backend's own.
+    assert_eq!(said(500, r#"{"detail":"Just a moment, cf-chl"}"#).0, Fault::Server);
+}
+
+#[test]
+fn no_web_page_hides_in_a_message() {
+    for body in [
+        r#"{"detail":"<!DOCTYPE html><html>oops</html>"}"#,
+        r#"{"error":{"message":"upstream: <HTML><body>oops","code":"server_error"}}"#,
+        "upstream said: <title>oops",
+    ] {
+        let message = response(500, body).message;
+        assert!(!message.contains('<') && message.contains("HTTP 500"), "{message}");
+    }
+    assert_eq!(response(400, r#"{"detail":"expected a < b, or <name>"}"#).message, "expected a < b, or <name>");
+}
+
+#[test]
+fn a_refused_member_without_a_code_gets_one_and_is_the_parameter() {
+    let failure = response(400, r#"{"detail":"Unsupported parameter: seed"}"#);
+    assert_eq!((failure.code.as_deref(), failure.param.as_deref()), (Some("unsupported_parameter"), Some("seed")));
+    let failure = response(400, r#"{"error":{"message":"Unsupported parameter: a.b","code":"x","param":"a"}}"#);
+    assert_eq!((failure.code.as_deref(), failure.param.as_deref()), (Some("x"), Some("a")));
 }
 
 #[test]
