@@ -2,9 +2,11 @@
 //!
 //! Everything is pulled. A poll takes what has arrived, writes it as one block, and returns; when
 //! the client hangs up the body is dropped, and with it the upstream connection. An end before the
-//! terminal event is handed to the machine as a cut: it knows that the answer is not whole.
+//! terminal event is handed to the machine as a cut: it knows that the answer is not whole. A defect
+//! that panics here cuts its own answer, and nothing of what it had half written is sent.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub(super) struct Drive<R: Reply> {
     events: Option<EventStream>,
     passage: Passage<R>,
     wire: BytesMut,
+    /// How much of `wire` holds whole client events.
+    whole_bytes: usize,
     opening: Opening,
     keepalive: Option<Keepalive>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -76,7 +80,7 @@ impl<R: Reply> Drive<R> {
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
         let cut = Box::pin(cut.cancelled_owned());
         let (wire, opening) = (BytesMut::new(), Opening::Due);
-        Self { events: Some(events), passage, wire, opening, keepalive, cut, record }
+        Self { events: Some(events), passage, wire, whole_bytes: 0, opening, keepalive, cut, record }
     }
 
     /// Takes what has arrived, up to a block.
@@ -87,10 +91,12 @@ impl<R: Reply> Drive<R> {
             if self.passage.step(next, &mut Wire(&mut self.wire)).is_break() {
                 self.close();
             }
+            self.whole_bytes = self.wire.len();
         }
         if self.opening == Opening::Due {
             self.opening = Opening::Done;
             self.passage.reply.on_commit(&mut Wire(&mut self.wire));
+            self.whole_bytes = self.wire.len();
         }
     }
 
@@ -124,24 +130,55 @@ impl Keepalive {
     }
 }
 
+impl<R: Reply + Unpin> Drive<R> {
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.pull(cx);
+        self.poll_cut(cx);
+        if !self.wire.is_empty() {
+            if let Some(keepalive) = &mut self.keepalive {
+                keepalive.restart();
+            }
+            return Poll::Ready(self.block());
+        }
+        if self.events.is_none() {
+            return Poll::Ready(None);
+        }
+        self.poll_keepalive(cx).map(Some)
+    }
+
+    /// What has been written; `None` for nothing.
+    fn block(&mut self) -> Option<Bytes> {
+        self.whole_bytes = 0;
+        (!self.wire.is_empty()).then(|| self.wire.split().freeze())
+    }
+
+    /// Cuts the answer, as far as its machine is still able to say so. What a panic says may repeat
+    /// the answer, so that it is not told.
+    fn break_off(&mut self) -> Option<Bytes> {
+        self.events = None;
+        let _inside = self.record.span().entered();
+        tracing::error!("an answer ended in a defect of this program");
+        self.wire.truncate(self.whole_bytes);
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.passage.reply.on_end(Some(ProxyError::Internal), &mut Wire(&mut self.wire));
+            self.record.ended(self.passage.reply.summary());
+        }));
+        if told.is_err() {
+            self.wire.truncate(self.whole_bytes);
+        }
+        self.block()
+    }
+}
+
 impl<R: Reply + Unpin> http_body::Body for Drive<R> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        this.pull(cx);
-        this.poll_cut(cx);
-        if !this.wire.is_empty() {
-            if let Some(keepalive) = &mut this.keepalive {
-                keepalive.restart();
-            }
-            return Poll::Ready(Some(Ok(Frame::data(this.wire.split().freeze()))));
-        }
-        if this.events.is_none() {
-            return Poll::Ready(None);
-        }
-        this.poll_keepalive(cx).map(|sign| Some(Ok(Frame::data(sign))))
+        let polled = catch_unwind(AssertUnwindSafe(|| this.poll_block(cx)));
+        let block = polled.unwrap_or_else(|_| Poll::Ready(this.break_off()));
+        block.map(|block| block.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
@@ -192,3 +229,6 @@ impl<R: Reply> Passage<R> {
         record.ended(self.reply.summary());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,21 @@ impl EventStream {
         }
     }
 
+    /// A stream that has arrived already.
+    #[cfg(test)]
+    pub(crate) fn of(events: &[&'static str]) -> Self {
+        let (limit, since) = (Duration::MAX, Instant::now());
+        let timer = Box::pin(sleep_until(since));
+        Self {
+            held: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
+            body: None,
+            splitter: Splitter::new(0),
+            event_limit_bytes: 0,
+            patience: Patience { phase: Phase::Streaming, limit, idle: limit, since, timer },
+            wrapping: None,
+        }
+    }
+
     /// Gives the events with names as the client knows them.
     pub(super) fn unwrap_names(&mut self, wrapping: Wrapping) {
         self.wrapping = Some(wrapping);
