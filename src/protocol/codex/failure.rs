@@ -134,7 +134,10 @@ impl Report<'_> {
         let document = self.document;
         [&document["error"]["code"], &document["detail"]["code"], &document["code"], &hidden["error"]["code"]]
             .into_iter()
-            .find_map(|value| text_of(value).map(str::to_owned).or_else(|| value.as_u64().map(|code| code.to_string())))
+            .find_map(|value| {
+                let text = text_of(value).filter(|text| is_word(text)).map(str::to_owned);
+                text.or_else(|| value.as_u64().map(|code| code.to_string()))
+            })
     }
 
     fn param(&self, error: &Value) -> Option<String> {
@@ -224,7 +227,14 @@ fn is_exhausted(fault: Fault) -> bool {
 
 /// `error.type` is a code only where it says more than its class (`usage_limit_reached`).
 fn is_code(kind: &str) -> bool {
-    !kind.ends_with("_error") && kind != "error"
+    !kind.ends_with("_error") && kind != "error" && is_word(kind)
+}
+
+/// A code goes into the log, so that it has to be one: a sentence may repeat the prompt.
+fn is_word(text: &str) -> bool {
+    const LONGEST_BYTES: usize = 100;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
+    text.len() <= LONGEST_BYTES && text.bytes().all(is_plain)
 }
 
 fn text_of(value: &Value) -> Option<&str> {

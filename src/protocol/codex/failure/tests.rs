@@ -356,6 +356,17 @@ fn a_refused_member_without_a_code_gets_one_and_is_the_parameter() {
 }
 
 #[test]
+fn a_sentence_is_no_code() {
+    for body in [
+        r#"{"error":{"code":"what the user wrote","message":"m"}}"#,
+        r#"{"error":{"type":"what the user wrote","message":"m"}}"#,
+        r#"{"detail":{"code":"what the user wrote","message":"m"}}"#,
+    ] {
+        assert_eq!(response(400, body).code, None, "{body}");
+    }
+}
+
+#[test]
 fn a_code_hidden_in_a_header_is_found() {
     let hidden = BASE64.encode(r#"{"error":{"code":"token_expired","message":"It has expired"}}"#);
     let failure = from_response(401, &headers(&[("x-error-json", &hidden), ("x-request-id", "req_1")]), b"");
