@@ -174,6 +174,7 @@ impl Cell<'_> {
                 let found =
                     format!("{} {}", last["type"].as_str().unwrap_or_default(), error["code"].as_str().unwrap());
                 holds("message", error["message"].as_str().is_some_and(|message| !message.is_empty()))?;
+                holds("no web page", !answer.text().contains('<'))?;
                 same("last event", found.as_str(), responses)
             }
             Dialect::Messages => {

@@ -16,6 +16,7 @@ const ARGUMENTS: &str =
     r#"{"type":"response.function_call_arguments.delta","output_index":0,"item_id":"fc_1","delta":"{\"a\":"}"#;
 const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"resp_1","created_at":1700000000,"model":"gpt-5.5","status":"completed","usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5}}}"#;
 const FAILED: &str = r#"{"type":"response.failed","response":{"id":"resp_1","status":"failed","error":{"code":"server_is_overloaded","message":"Busy."}}}"#;
+const PAGE: &str = r#"{"type":"response.failed","response":{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"<html><title>502</title></html>"}}}"#;
 /// A stream in gzip, whole.
 const GZIP: &str = "1f8b08000000000002034b492c49b452a8562aa92c4855b2522a4a2d2ec8cf2b4ed54bcecf2dc8492d494d51d2810b2a59552b65a64055c51b2ad5d67271010042063a0c40000000";
 
@@ -61,6 +62,7 @@ fn step(script: Script, name: &str) -> Script {
         "arguments" => script.event(ARGUMENTS),
         "completed" | "paid-for-nothing" => script.event(COMPLETED),
         "failed" => script.event(FAILED),
+        "page" => script.event(PAGE),
         "comment" => script.chunk(": keepalive\n\n"),
         "done-marker" => script.event("[DONE]"),
         "garbage" => script.chunk(b"\x00\xff\xfe:\n\ndata: \xf0\x9f{\"type\":\n\n"),

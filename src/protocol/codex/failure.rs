@@ -18,7 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::error::{Fault, UpstreamFailure};
-use page::{Guard, has_markup, is_web_page};
+use page::{Guard, is_web_page};
+
+pub use page::has_markup;
 
 /// A failure that came as an HTTP answer.
 #[must_use]
@@ -164,7 +166,7 @@ impl Report<'_> {
         error: &Value,
         times: &wait::Times,
     ) -> String {
-        let message = message.unwrap_or_else(|| self.own_words(fault, code));
+        let message = message.filter(|_| self.guard == Guard::Silent).unwrap_or_else(|| self.own_words(fault, code));
         match fault {
             Fault::UsageLimit => {
                 let plan = text_of(&error["plan_type"]).or_else(|| self.header("x-codex-plan-type"));

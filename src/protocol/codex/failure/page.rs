@@ -11,6 +11,7 @@ use super::text_header;
 /// Longest part of a page that is looked at; what tells pages apart stands at their beginning.
 const HEAD_BYTES: usize = 16 * 1024;
 const BOT_CHECK: [&str; 4] = ["just a moment", "cf-chl", "challenge-platform", "enable javascript and cookies"];
+const MARKUP: [&str; 9] = ["<!doctype", "<html", "<head", "<body", "<title", "<script", "<center", "<h1", "<div"];
 const BLOCK: [&str; 3] = ["you have been blocked", "error 1020", "error code: 1020"];
 
 /// What Cloudflare says, where it is Cloudflare that speaks.
@@ -51,7 +52,8 @@ pub(super) fn is_web_page(headers: &HeaderMap, body: &[u8]) -> bool {
 }
 
 /// Whether a message holds a web page, whole or in part.
-pub(super) fn has_markup(message: &str) -> bool {
+#[must_use]
+pub fn has_markup(message: &str) -> bool {
     let text = message.to_ascii_lowercase();
-    ["<!doctype", "<html", "<head", "<body", "<title", "<script", "</"].iter().any(|tag| text.contains(tag))
+    MARKUP.iter().any(|tag| text.contains(tag))
 }
