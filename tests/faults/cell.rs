@@ -240,6 +240,7 @@ fn is_failure(event: &Value) -> bool {
     event["error"].is_object() || event["type"] == "error" || event["type"] == "response.failed"
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "values are compared where they are written")]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Verdict {
     if found == expected { Ok(()) } else { Err(format!("{what}: {found:?}, not {expected:?}")) }
 }

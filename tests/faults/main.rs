@@ -105,15 +105,15 @@ async fn play(cell: &Cell<'_>, proxy: &TestProxy) -> Option<String> {
 
 /// The backend was asked exactly as often as the table says.
 fn assert_calls(upstream: &FakeUpstream, cells: &[Cell<'_>]) {
-    let mut calls: HashMap<String, usize> = HashMap::new();
+    let mut asked: HashMap<String, usize> = HashMap::new();
     for request in upstream.requests("/responses") {
-        *calls.entry(request.header("originator").to_owned()).or_default() += 1;
+        *asked.entry(request.header("originator").to_owned()).or_default() += 1;
     }
-    let is_wrong = |cell: &&Cell<'_>| calls.get(&cell.name()).copied() != Some(cell.row.calls);
+    let is_wrong = |cell: &&Cell<'_>| asked.get(&cell.name()).copied() != Some(cell.row.calls);
     let wrong: Vec<String> = cells
         .iter()
         .filter(is_wrong)
-        .map(|cell| format!("{}: {:?}, not {}", cell.title(), calls.get(&cell.name()), cell.row.calls))
+        .map(|cell| format!("{}: {:?}, not {}", cell.title(), asked.get(&cell.name()), cell.row.calls))
         .collect();
     assert!(wrong.is_empty(), "calls of {} cells:\n{}", wrong.len(), wrong.join("\n"));
 }

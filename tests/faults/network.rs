@@ -1,6 +1,6 @@
 //! Backends that can't be reached at all: each has a daemon of its own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -9,7 +9,7 @@ use crate::cell::{Cell, Dialect, Mode};
 use crate::fake::{FakeUpstream, Script};
 use crate::proxy::Launch;
 use crate::table::Row;
-use crate::{IN_TIME, launch, play};
+use crate::{launch, play};
 
 const RETRIED: &str = "trying upstream again";
 
@@ -32,7 +32,6 @@ async fn assert_told(
         words: [words; 2],
         has_head: false,
     };
-    let began = Instant::now();
     let modes = [Mode::Document, Mode::Stream];
     let cells: Vec<Cell<'_>> = Dialect::ALL
         .into_iter()
@@ -41,7 +40,6 @@ async fn assert_told(
     let told = futures_util::future::join_all(cells.iter().map(|cell| play(cell, &proxy))).await;
     let wrong: Vec<String> = told.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(began.elapsed() < IN_TIME);
     proxy.says_times("request failed", cells.len(), Duration::from_secs(1)).await;
     assert_eq!(proxy.log().matches(RETRIED).count(), 2 * cells.len(), "{name}: {}", proxy.log());
 }

@@ -31,18 +31,20 @@ pub(crate) fn rows() -> Vec<Row> {
     refusals.chain(codes).chain(streams).collect()
 }
 
-/// The cells of each line that is not a comment.
+/// The columns of each line that is not a comment.
 fn lines(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     let is_row = |line: &&str| !line.is_empty() && !line.starts_with('#');
     table.lines().filter(is_row).map(|line| line.split(" | ").collect())
 }
 
-fn present(cell: &'static str) -> Option<&'static str> {
-    (cell != "-").then_some(cell)
+fn present(column: &'static str) -> Option<&'static str> {
+    (column != "-").then_some(column)
 }
 
-fn refusal(cells: Vec<&'static str>) -> Row {
-    let [status, headers, body, calls, openai, anthropic, retry_after, words] = cells[..] else { panic!("{cells:?}") };
+fn refusal(columns: Vec<&'static str>) -> Row {
+    let [status, headers, body, calls, openai, anthropic, retry_after, words] = columns[..] else {
+        panic!("{columns:?}")
+    };
     let (words, others) = words.split_once(" || ").unwrap_or((words, words));
     let body = present(body).unwrap_or_default();
     Row {
@@ -59,8 +61,8 @@ fn refusal(cells: Vec<&'static str>) -> Row {
 }
 
 /// A code in its forms, before the commit point and after it.
-fn code(cells: Vec<&'static str>) -> [Row; 4] {
-    let [code, calls, openai, anthropic] = cells[..] else { panic!("{cells:?}") };
+fn code(columns: Vec<&'static str>) -> [Row; 4] {
+    let [code, calls, openai, anthropic] = columns[..] else { panic!("{columns:?}") };
     let error = format!(r#"{{"code":"{code}","message":"Please try again in 20ms."}}"#);
     let failed = format!(r#"{{"type":"response.failed","response":{{"id":"resp_1","error":{error}}}}}"#);
     let nested = format!(r#"{{"type":"error","error":{error}}}"#);
@@ -85,8 +87,8 @@ fn code(cells: Vec<&'static str>) -> [Row; 4] {
     ]
 }
 
-fn stream(cells: Vec<&'static str>) -> Row {
-    let [steps, calls, openai, anthropic, responses] = cells[..] else { panic!("{cells:?}") };
+fn stream(columns: Vec<&'static str>) -> Row {
+    let [steps, calls, openai, anthropic, responses] = columns[..] else { panic!("{columns:?}") };
     Row {
         name: steps.to_owned(),
         script: script::steps(steps),
