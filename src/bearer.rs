@@ -45,10 +45,26 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
     /// Whether a token could be had as far as is known here, without asking the issuer.
     fn check(&self) -> BoxFuture<'_, Result<(), AuthError>>;
 
+    /// How often tokens have been renewed so far.
+    fn refreshes(&self) -> Refreshes {
+        Refreshes::default()
+    }
+
     /// The tokens of one account, where there is a choice; here there is none.
     fn choose<'a>(&'a self, choice: &'a Choice) -> BoxFuture<'a, Result<Arc<dyn TokenSource>, AuthError>> {
         Box::pin(async { Err(AuthError::UnknownAccount { chosen_by: choice.by.clone() }) })
     }
+}
+
+/// Renewals of tokens, by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refreshes {
+    /// The issuer gave new tokens.
+    pub granted: u64,
+    /// The issuer refused for good.
+    pub refused: u64,
+    /// The issuer could not be asked, or had trouble.
+    pub failed: u64,
 }
 
 /// An account that somebody asks for.

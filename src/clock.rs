@@ -3,6 +3,8 @@
 //! Expiry of tokens is wall time. Timers of streams are not: they use `tokio::time`, which tests
 //! can pause.
 
+pub mod wake;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -4,6 +4,8 @@
 //! upstream's own words, code, parameter and request id are kept in [`UpstreamFailure`], so that
 //! no dialect has to flatten them.
 
+mod class;
+
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -77,6 +79,16 @@ pub enum ProxyError {
     ForeignOrigin {
         /// The header's value.
         origin: String,
+    },
+    /// As many requests as may be are being answered, and no place has become free in time.
+    #[error(
+        "{running} requests are being answered, as many as this proxy may take at a time (setting limits.concurrency)"
+    )]
+    Busy {
+        /// The limit in force.
+        running: usize,
+        /// When it makes sense to come back.
+        retry_after: Duration,
     },
     /// No bearer token can be had.
     #[error(transparent)]
@@ -254,6 +266,19 @@ pub struct UpstreamFailure {
     pub resets_at: Option<u64>,
     /// Headers that the client may see: the quota headers (`x-codex-…`) and their like.
     pub headers: HeaderMap,
+}
+
+impl UpstreamFailure {
+    /// The longest single wait that a client is not told about.
+    pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+    /// How long the client has to wait before its own next try, where the failure passes by itself and
+    /// the backend wants a wait that we leave to the client.
+    #[must_use]
+    pub fn wait_for_client(&self) -> Option<Duration> {
+        let passes = matches!(self.fault, Fault::Server | Fault::Overloaded | Fault::RateLimited);
+        self.retry_after.filter(|wait| passes && *wait > Self::LONGEST_WAIT)
+    }
 }
 
 /// The classes of upstream failure (statuses and codes: the tables of the error research, 2 and 3).

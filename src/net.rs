@@ -5,6 +5,10 @@
 //! rule for tokens: `chatgpt.com` and its subdomains, `auth.openai.com`, loopback, or an https host
 //! that the owner trusts by setting. Redirects are never followed.
 
+mod build;
+mod pool;
+mod sending;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,13 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{DATE, HeaderMap};
-use tokio::sync::OnceCell;
 use url::{Host, Url};
 
 use crate::clock::Clock;
+use build::{Protocol, Route, build};
+use pool::{Clients, Pool, Routes};
+pub use sending::SendError;
 
-/// How connections to the outside are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How connections to the outside are made. Debug output shows no password of the proxy.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Limit for name look-up, TCP and TLS together (`upstream.connect_timeout`).
     pub connect_timeout: Duration,
@@ -26,6 +32,20 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// A proxy for every host but loopback (`upstream.proxy`); `None`: the proxy variables of the environment.
     pub proxy: Option<String>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = self.proxy.as_deref().map(|address| match address.rsplit_once('@') {
+            Some((_, place)) => format!("(hidden)@{place}"),
+            None => address.to_owned(),
+        });
+        f.debug_struct("Settings")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("ca_file", &self.ca_file)
+            .field("proxy", &proxy)
+            .finish()
+    }
 }
 
 /// A base address that a bearer token may be sent to.
@@ -151,8 +171,7 @@ fn is_known(host: &Host<&str>) -> bool {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     settings: Arc<Settings>,
-    direct: Arc<OnceCell<reqwest::Client>>,
-    proxied: Arc<OnceCell<reqwest::Client>>,
+    pool: Arc<Pool>,
     /// Hears the time that answers tell.
     clock: Option<Arc<dyn Clock>>,
 }
@@ -176,18 +195,11 @@ pub enum ClientError {
     Tls(String),
 }
 
-/// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
-/// connection has room for a thousand stalled readers, so that they can't starve the others.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * 1024;
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 impl HttpClient {
     /// A client that will be built with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), direct: Arc::default(), proxied: Arc::default(), clock: None }
+        Self { settings: Arc::new(settings), pool: Arc::default(), clock: None }
     }
 
     /// The same client, which tells a clock what time it is elsewhere.
@@ -211,66 +223,47 @@ impl HttpClient {
         self.settings.connect_timeout
     }
 
+    /// How many connections have been opened since the process began.
+    #[must_use]
+    pub fn connections_opened(&self) -> u64 {
+        self.pool.opened()
+    }
+
     /// The client for an address. Loopback is always reached directly, whatever the proxy settings.
     ///
     /// # Errors
     /// When the CA file or the proxy setting is unusable.
-    pub async fn to(&self, endpoint: &Endpoint) -> Result<&reqwest::Client, ClientError> {
-        let (cell, route) = if endpoint.0.host().is_some_and(|host| is_loopback(&host)) {
-            (&self.direct, Route::Direct)
-        } else {
-            (&self.proxied, Route::Proxied)
-        };
-        let settings = Arc::clone(&self.settings);
-        cell.get_or_try_init(|| async move {
-            let built = tokio::task::spawn_blocking(move || build(&settings, route)).await;
+    pub async fn to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
+        self.client(&self.clients().streaming, Protocol::Any, endpoint).await
+    }
+
+    /// The same for a connection that is to become another protocol's, which only HTTP/1.1 can.
+    ///
+    /// # Errors
+    /// When the CA file or the proxy setting is unusable.
+    pub async fn upgrading_to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
+        self.client(&self.clients().upgrading, Protocol::Http1, endpoint).await
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        self.pool.clients(self.clock.as_deref())
+    }
+
+    async fn client(
+        &self,
+        routes: &Routes,
+        protocol: Protocol,
+        endpoint: &Endpoint,
+    ) -> Result<reqwest::Client, ClientError> {
+        let (cell, route) =
+            if endpoint.is_loopback() { (&routes.direct, Route::Direct) } else { (&routes.proxied, Route::Proxied) };
+        let (settings, count) = (Arc::clone(&self.settings), self.pool.count());
+        let client = cell.get_or_try_init(|| async move {
+            let built = tokio::task::spawn_blocking(move || build(&settings, route, protocol, count)).await;
             built.unwrap_or_else(|_| Err(ClientError::Tls("the set-up was interrupted".to_owned())))
-        })
-        .await
+        });
+        client.await.cloned()
     }
-}
-
-#[derive(Clone, Copy)]
-enum Route {
-    Direct,
-    Proxied,
-}
-
-fn build(settings: &Settings, route: Route) -> Result<reqwest::Client, ClientError> {
-    // A second call finds the provider in place, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(settings.connect_timeout)
-        .tcp_nodelay(true)
-        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .http2_keep_alive_while_idle(true);
-    if let Some(path) = &settings.ca_file {
-        builder = builder.tls_certs_merge(read_bundle(path)?);
-    }
-    builder = match (route, &settings.proxy) {
-        (Route::Direct, _) => builder.no_proxy(),
-        (Route::Proxied, None) => builder,
-        (Route::Proxied, Some(address)) => {
-            let proxy = reqwest::Proxy::all(address).map_err(|_| ClientError::Proxy)?;
-            builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()))
-        }
-    };
-    builder.build().map_err(|error| ClientError::Tls(causes(&error)))
-}
-
-fn read_bundle(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
-    let fault = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
-    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(causes(&error)))?;
-    if certificates.is_empty() {
-        return Err(fault("it holds no PEM certificate".to_owned()));
-    }
-    Ok(certificates)
 }
 
 /// The chain of causes of a transport error, outermost first, without the address (a query may
@@ -296,7 +289,9 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, EndpointError, Trust};
+    use std::time::Duration;
+
+    use super::{Endpoint, EndpointError, HttpClient, Settings, Trust};
 
     fn parse(text: &str) -> Result<Endpoint, EndpointError> {
         Endpoint::parse(text, Trust::KnownHosts)
@@ -347,5 +342,15 @@ mod tests {
         assert_eq!(moved.as_str(), "https://us.chatgpt.com/backend-api/codex");
         assert!(base.with_origin("https://elsewhere.invalid").is_err());
         assert!(base.with_origin("https://us.chatgpt.com/path").is_err());
+    }
+
+    #[test]
+    fn debug_output_shows_no_password_of_the_proxy() {
+        for address in ["http://me:pri@vate@127.0.0.1:1", "me:private@127.0.0.1:1", "socks5://private@127.0.0.1:1"] {
+            let proxy = Some(address.to_owned());
+            let settings = Settings { connect_timeout: Duration::ZERO, ca_file: None, proxy };
+            let text = format!("{settings:?} {:?}", HttpClient::new(settings.clone()));
+            assert!(text.contains("127.0.0.1:1") && !text.contains("me:") && !text.contains("vate"), "{text}");
+        }
     }
 }

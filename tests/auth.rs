@@ -15,6 +15,8 @@ mod devices;
 mod files;
 #[path = "auth/imports.rs"]
 mod imports;
+#[path = "auth/keyrings.rs"]
+mod keyrings;
 #[path = "auth/logins.rs"]
 mod logins;
 #[path = "auth/refreshes.rs"]

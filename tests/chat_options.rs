@@ -247,3 +247,8 @@ async fn nothing_is_remembered_by_default() {
     bench.ask(&answering(None, &["call_a"])).await;
     assert_eq!(kinds(&bench.last_input())[1], "function_call call_a");
 }
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    proxy::transport::repeat_over_websocket(&[]);
+}

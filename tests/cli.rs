@@ -277,7 +277,7 @@ fn flags_that_do_not_go_together_are_wrong_use() {
 #[test]
 fn nobody_signed_in_is_3_for_status_and_0_for_logout() {
     let home = Home::new("");
-    let status = home.run(&["status"]);
+    let status = home.run(&["status", "--offline"]);
     assert_eq!(status.code, 3);
     assert!(status.answer.contains("codex-proxy login"), "{}", status.answer);
     let logout = home.run(&["logout"]);
@@ -297,10 +297,10 @@ fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_stays_as_it_is() {
     let imported = Ended::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
     assert_eq!(imported.code, 0, "{}", imported.talk);
     assert!(imported.talk.contains("me@example.com (plan plus)"), "{}", imported.talk);
-    let status = home.run(&["status"]);
+    let status = home.run(&["status", "--offline"]);
     assert_eq!(status.code, 0, "{}", status.talk);
     assert!(status.answer.contains("acc-1") && status.answer.contains("borrowed "), "{}", status.answer);
-    for ended in [&imported, &status, &home.run(&["status", "--json"])] {
+    for ended in [&imported, &status, &home.run(&["status", "--offline", "--json"])] {
         assert!(!format!("{ended:?}").contains("rt_private") && !format!("{ended:?}").contains(&token), "{ended:?}");
     }
     assert_eq!(std::fs::read_to_string(codex.join("auth.json")).unwrap(), login);

@@ -208,14 +208,39 @@ async fn each_fault_word_brings_its_fault() {
         ("demo:unavailable", "503 server_is_overloaded"),
         ("demo:overloaded", "response.failed server_is_overloaded"),
         ("demo:context", "response.failed context_length_exceeded"),
+        ("demo:overflow", "response.completed "),
         ("demo:error", "response.failed server_error"),
         ("demo:cut", "cut"),
         ("demo:end", "response.output_text.delta "),
         ("demo:length", "response.incomplete "),
         ("demo:refuse", "response.completed "),
+        ("demo:connection-limit", "response.completed "),
         ("demo:lite", "400 unsupported_value"),
     ];
     assert_eq!(outcomes, wanted.map(|(word, outcome)| (word, outcome.to_owned())).into());
+}
+
+#[tokio::test]
+async fn a_script_is_carried_out_call_by_call_until_the_conversation_is_too_long() {
+    let client = Client::start().await;
+    let mut body = request("Please, with demo:overflow:\ndemo:call apply_patch *** Begin\n+new\ndemo:call run.exec {}");
+    let exec = json!({ "type": "function", "name": "exec", "parameters": { "type": "object" } });
+    body["tools"] =
+        json!([{ "type": "custom", "name": "apply_patch" }, { "type": "namespace", "name": "run", "tools": [exec] }]);
+    for (kind, name, member, payload) in
+        [("custom_tool_call", "apply_patch", "input", "*** Begin\n+new"), ("function_call", "exec", "arguments", "{}")]
+    {
+        let reply = client.respond(&body).await;
+        let done = reply.events().into_iter().filter(|event| event["type"] == "response.output_item.done");
+        let call = done.map(|event| event["item"].clone()).find(|item| item["type"] == kind).unwrap();
+        assert_eq!((call["name"].as_str(), call[member].as_str()), (Some(name), Some(payload)));
+        let output = json!({ "type": format!("{kind}_output"), "call_id": call["call_id"], "output": "done" });
+        body["input"].as_array_mut().unwrap().extend([call, output]);
+    }
+    assert_eq!(client.respond(&body).await.last()["response"]["error"]["code"], "context_length_exceeded");
+    body["input"][0]["content"][0]["text"] = json!("demo:call apply_patch\ndemo:call run.exec\ndemo:call other {}");
+    let told = client.respond(&body).await.deltas("response.output_text.delta");
+    assert!(told.ends_with("The tool exec returned: done The tool other is not on offer."), "{told}");
 }
 
 #[tokio::test]

@@ -18,8 +18,10 @@ const UPSTREAM_WORDS: &[&str] = &["protocol::codex", "protocol::sse", "protocol:
 const LEAVES: &[&str] = &["auth", "upstream", "demo", "history"];
 /// What the settings may name: the types that each concern defines for them.
 const SETTINGS: &[&str] = &[
+    "auth::Place",
     "auth::Settings",
     "upstream::Settings",
+    "upstream::Transport",
     "upstream::BodyForm",
     "history::Settings",
     "server::Settings",

@@ -297,3 +297,8 @@ async fn the_done_marker_comes_by_setting() {
     let answer = bench.create(json!({"model": MODEL, "input": "Hello", "stream": true})).await;
     assert!(answer.body.ends_with("data: [DONE]\n\n"));
 }
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    proxy::transport::repeat_over_websocket(&[]);
+}

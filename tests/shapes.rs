@@ -278,3 +278,8 @@ async fn messages_are_answered_in_their_own_shape() {
     assert_eq!((wrong.status, &wrong.json()["type"]), (400, &json!("error")));
     assert_eq!(wrong.json()["error"]["type"], "invalid_request_error");
 }
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    proxy::transport::repeat_over_websocket(&[]);
+}

@@ -133,9 +133,9 @@ async fn accounts_are_listed_chosen_and_removed() {
     assert_eq!((&json[0]["account_id"], &json[0]["is_active"]), (&"acct-a".into(), &true.into()));
     let removed = home.run(&["accounts", "remove", "acct-a"]).await;
     assert!(removed.code == 0 && removed.talk.contains("accounts use ID"), "{}", removed.talk);
-    let status = home.run(&["status"]).await;
+    let status = home.run(&["status", "--offline"]).await;
     assert!(status.code == 3 && status.answer.contains("accounts use ID"), "{}", status.answer);
-    assert_eq!(home.run(&["status", "--account", "acct-b"]).await.code, 0);
+    assert_eq!(home.run(&["status", "--offline", "--account", "acct-b"]).await.code, 0);
     assert_eq!(home.run(&["logout", "--account", "acct-b", "--all"]).await.code, 2);
     assert_eq!(home.run(&["logout", "--all"]).await.code, 0);
     assert_eq!(list(&[]).await, "");
@@ -188,13 +188,21 @@ async fn a_token_on_standard_input_signs_in_and_status_tells_its_end() {
     let good = login(&format!("{}\n", token("acct-a"))).await;
     assert!(good.code == 0 && good.talk.contains("2100-01-01"), "{}", good.talk);
     assert!(!good.talk.contains("e30."), "{}", good.talk);
-    let status = home.run(&["status"]).await;
+    let status = home.run(&["status", "--offline"]).await;
     assert!(
         status.answer.contains("until 2100-01-01") && status.answer.contains("nothing renews it"),
         "{}",
         status.answer
     );
-    for (text, word) in [("", "no token"), ("sk-1", "API key"), ("rt_1", "refresh token"), ("hello", "not an access")] {
+    let claims = r#"{"agent_runtime_id":"a","https://api.openai.com/auth":{"chatgpt_account_id":"acct-a"}}"#;
+    let agent = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
+    for (text, word) in [
+        ("", "no token"),
+        ("sk-1", "API key"),
+        ("rt_1", "refresh token"),
+        ("hello", "not an access"),
+        (&agent, "agent identity: its owner signs every request"),
+    ] {
         let bad = login(text).await;
         assert!(bad.code == 1 && bad.talk.contains(word), "{}", bad.talk);
     }
@@ -223,6 +231,13 @@ async fn a_token_of_the_environment_outranks_the_store() {
     let foreign = run(&["token"], &[("CODEX_ACCESS_TOKEN", "what is this")]).await;
     assert!(foreign.code == 0 && foreign.answer.trim_end() == token("acct-a"), "{}", foreign.talk);
     assert!(foreign.talk.contains("CODEX_ACCESS_TOKEN") && foreign.talk.contains("ignored"), "{}", foreign.talk);
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"agent_runtime_id":"a"}"#);
+    let agent = run(&["token"], &[("CODEX_ACCESS_TOKEN", &format!("e30.{claims}.c2ln"))]).await;
+    assert!(
+        agent.code == 0 && agent.talk.contains("agent identity") && agent.talk.contains("ignored"),
+        "{}",
+        agent.talk
+    );
     let unusable = run(&["token"], &[("CODEX_PROXY_ACCESS_TOKEN", "sk-1")]).await;
     assert!(unusable.code == 3 && unusable.talk.contains("API key"), "{}", unusable.talk);
 }
@@ -254,6 +269,6 @@ async fn a_damaged_file_is_named_with_the_command_that_mends_it() {
         );
     }
     assert_eq!(home.run(&["accounts", "restore"]).await.code, 0);
-    assert_eq!(home.run(&["status"]).await.code, 0);
+    assert_eq!(home.run(&["status", "--offline"]).await.code, 0);
     assert_eq!(home.run(&["accounts", "restore"]).await.code, 1);
 }

@@ -121,6 +121,8 @@ fn serve(arguments: &[&str]) -> io::Result<(Command, tempfile::TempDir)> {
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
     command.arg("serve").args(arguments).env("CODEX_PROXY_HOME", home.path());
     command.env("CODEX_PROXY_ACCESS_TOKEN", token()).env("CODEX_PROXY_LOG_LEVEL", "warn");
+    // The most streams that are measured at once, and some connections beside them.
+    command.env("CODEX_PROXY_LIMITS_CONCURRENCY", "6000").env("CODEX_PROXY_LIMITS_CONNECTIONS", "7000");
     Ok((command, home))
 }
 

@@ -116,6 +116,7 @@ impl AccessToken {
             expires_at: None,
             last_refresh: Some(now),
             ownership: Ownership::Owned,
+            refusal: None,
         })
     }
 }

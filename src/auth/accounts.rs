@@ -16,9 +16,10 @@ use crate::auth::authority::Authority;
 use crate::auth::given::{Given, GivenTokens};
 use crate::auth::store::{Stamp, Store};
 use crate::auth::tokens::Tokens;
-use crate::auth::wake::Watch;
-use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, TokenSource};
+
+use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, Refreshes, TokenSource};
 use crate::clock::Clock;
+use crate::clock::wake::Watch;
 
 /// How often the store is looked at for the active account while there is one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -130,6 +131,10 @@ impl TokenSource for Accounts {
                 None => self.0.current().await?.check().await,
             }
         })
+    }
+
+    fn refreshes(&self) -> Refreshes {
+        self.0.authority.refreshes()
     }
 
     fn choose<'a>(&'a self, choice: &'a Choice) -> BoxFuture<'a, Result<Arc<dyn TokenSource>, AuthError>> {

@@ -37,6 +37,17 @@ pub struct Credential {
     pub last_refresh: Option<SystemTime>,
     /// Who may renew it.
     pub ownership: Ownership,
+    /// What the issuer said when it refused for good to renew it.
+    pub refusal: Option<Refusal>,
+}
+
+/// The issuer's last word on a refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why, without any token.
+    pub reason: String,
+    /// When it was said.
+    pub at: SystemTime,
 }
 
 /// Who may renew a login.
@@ -125,6 +136,7 @@ impl Credential {
             expires_at,
             last_refresh,
             ownership: Ownership::Owned,
+            refusal: None,
         })
     }
 
@@ -151,6 +163,7 @@ impl Credential {
             expires_at,
             last_refresh: Some(now),
             ownership: self.ownership.clone(),
+            refusal: None,
         })
     }
 
@@ -178,7 +191,7 @@ impl Credential {
     /// Whether anybody can renew it: we, or the program that lends it.
     #[must_use]
     pub fn is_renewable(&self) -> bool {
-        self.refresh_token.is_some() || self.ownership != Ownership::Owned
+        self.refusal.is_none() && (self.refresh_token.is_some() || self.ownership != Ownership::Owned)
     }
 
     /// Whether a refresh token is the one held here.

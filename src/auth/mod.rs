@@ -19,20 +19,19 @@ mod logout;
 mod status;
 mod store;
 mod tokens;
-mod wake;
 
 use std::path::PathBuf;
 
 pub use self::access_token::{AccessToken, AccessTokenError, Unusable, adopt};
 pub use self::accounts::{Accounts, activate};
 pub use self::authority::{Authority, AuthorityError, RefreshReason};
-pub use self::credential::{Credential, Grant, GrantError, Ownership, Stale};
+pub use self::credential::{Credential, Grant, GrantError, Ownership, Refusal, Stale};
 pub use self::given::Given;
 pub use self::import::{ImportError, Rights, import};
 pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Pasted, Ports, Reader};
 pub use self::logout::{Departure, Revocation, Which, logout};
-pub use self::status::{Profile, State, Status, status};
-pub use self::store::{Document, Held, Restored, Stamp, Store, Unreadable};
+pub use self::status::{Profile, Refused, State, Status, status};
+pub use self::store::{Document, Held, Location, Moved, Place, Restored, Stamp, Store, Unreadable, Vault};
 use crate::bearer::Choice;
 use crate::net::Endpoint;
 
@@ -49,6 +48,8 @@ pub struct Settings {
     pub scopes: Vec<String>,
     /// The account to use instead of the active one (`account`).
     pub account: Option<Choice>,
+    /// Where a sign-in goes (`auth.store`).
+    pub store: Place,
     /// The store's file (`auth.credentials`).
     pub credentials: PathBuf,
     /// Who we say we are; empty: not said (`upstream.originator`).

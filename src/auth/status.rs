@@ -12,17 +12,17 @@ use serde::{Serialize, Serializer};
 
 use crate::auth::credential::{Credential, Ownership, Stale};
 use crate::auth::import;
-use crate::auth::store::Store;
+use crate::auth::store::{Location, Store};
 use crate::bearer::AuthError;
 use crate::clock::Clock;
 
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The accounts of the store.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Status {
-    /// The store's file.
-    pub file: PathBuf,
+    /// Where they are kept.
+    pub location: Location,
     /// Every account, by id.
     pub accounts: Vec<Profile>,
 }
@@ -52,6 +52,18 @@ pub struct Profile {
     pub last_refresh: Option<SystemTime>,
     /// The program and file that a borrowed login comes from.
     pub borrowed_from: Option<Lender>,
+    /// Why the issuer has refused for good to renew it.
+    pub refusal: Option<Refused>,
+}
+
+/// The issuer's last word on a login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Why.
+    pub reason: String,
+    /// When it was said.
+    #[serde(serialize_with = "timestamp")]
+    pub at: Option<SystemTime>,
 }
 
 /// Where a borrowed login comes from.
@@ -90,7 +102,7 @@ pub async fn status(store: &Store, clock: &dyn Clock, chosen: Option<&str>) -> R
         let is_active = chosen.or(document.active()) == Some(id);
         accounts.push(Profile::of(&credential, is_active, clock.now()));
     }
-    Ok(Status { file: store.path().to_owned(), accounts })
+    Ok(Status { location: store.location().await, accounts })
 }
 
 impl Status {
@@ -122,7 +134,7 @@ impl Profile {
             Ok(()) => State::Fresh,
             Err(stale) if stale.is_usable() && !credential.is_renewable() => State::Fresh,
             Err(Stale::Expiring | Stale::NoExpiry) => State::Due,
-            Err(Stale::Expired) if credential.refresh_token.is_some() => State::Renewable,
+            Err(Stale::Expired) if credential.refresh_token.is_some() && credential.is_renewable() => State::Renewable,
             Err(Stale::Expired) => State::Ended,
         };
         Self {
@@ -136,6 +148,10 @@ impl Profile {
             expires_at: credential.expires_at,
             last_refresh: credential.last_refresh,
             borrowed_from,
+            refusal: credential
+                .refusal
+                .as_ref()
+                .map(|refusal| Refused { reason: refusal.reason.clone(), at: Some(refusal.at) }),
         }
     }
 }

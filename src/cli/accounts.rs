@@ -1,4 +1,4 @@
-//! `codex-proxy accounts list | use | remove | restore`: who is signed in, and whose turn it is.
+//! `codex-proxy accounts list | use | remove | restore | move`: who is signed in, and whose turn it is.
 //!
 //! The JSON form is the list `accounts` of `status --json`.
 
@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::logout::sign_out;
 use super::output::{answer, talk};
 use super::terms::Parts;
-use crate::auth::{self, Profile, State, Which, activate};
+use crate::auth::{self, Place, Profile, State, Which, activate};
 use crate::config::Config;
 
 pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit, Failure> {
@@ -23,6 +23,7 @@ pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit,
             Ok(Exit::Done)
         }
         AccountsAction::Restore => restore(&parts).await,
+        AccountsAction::Move { to } => move_to((*to).into(), &parts, &config).await,
         AccountsAction::Remove { id } => sign_out(Which::Account(id), &parts).await,
     }
 }
@@ -40,9 +41,26 @@ async fn list(json: bool, parts: &Parts, config: &Config) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
+async fn move_to(to: Place, parts: &Parts, config: &Config) -> Result<Exit, Failure> {
+    let moved = parts.store.move_to(to).await.map_err(Failure::Auth)?;
+    if moved.from == moved.to {
+        talk(&format!("{} account(s) already lie in {}", moved.accounts, moved.to));
+    } else {
+        talk(&format!("moved: {} account(s) from {} to {}", moved.accounts, moved.from, moved.to));
+    }
+    if let Some(left_over) = &moved.left_over {
+        talk(&format!("warning: {left_over}"));
+    }
+    if config.auth.store != to {
+        let file = config.paths.config.display();
+        talk(&format!("set auth.store = \"{}\" in {file}, so that the next sign-in goes there too", to.name()));
+    }
+    Ok(if moved.left_over.is_none() { Exit::Done } else { Exit::Failed })
+}
+
 async fn restore(parts: &Parts) -> Result<Exit, Failure> {
     let restored = parts.store.restore().await.map_err(Failure::Auth)?;
-    talk(&format!("put back: {} account(s) in {}", restored.accounts, parts.store.path().display()));
+    talk(&format!("put back: {} account(s) in {}", restored.accounts, parts.store.location().await));
     if let Some(aside) = restored.aside {
         talk(&format!(
             "the damaged file is {} now; it may hold tokens, so delete it when you are done",

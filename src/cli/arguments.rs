@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::auth::Place;
 use crate::config::{Flags, Level};
 
 /// Place in the help of what every command takes: behind what is its own.
@@ -55,11 +56,15 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: AccountsAction,
     },
-    /// Show who is signed in, where the files are, and whether the daemon runs.
+    /// Show who is signed in and whether that works, where the files are, and whether the daemon runs.
     Status {
         /// Print JSON, for scripts.
         #[arg(long)]
         json: bool,
+
+        /// Tell only what is known here: ask nobody, and renew nothing.
+        #[arg(long)]
+        offline: bool,
     },
     /// Print a fresh access token, for another program on this machine; never the refresh token.
     Token,
@@ -132,14 +137,38 @@ pub(super) enum AccountsAction {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Put the last good copy of a damaged credential file back.
+    /// Put the last good copy of a damaged credential file, or keyring entry, back.
     Restore,
+    /// Move every account to the file or to the keyring, and clear the other place.
+    Move {
+        /// Where to.
+        #[arg(long, value_name = "PLACE")]
+        to: Destination,
+    },
     /// Sign an account out, as `logout --account ID` does.
     Remove {
         /// The account's id, as `accounts list` shows it.
         #[arg(value_name = "ID")]
         id: String,
     },
+}
+
+/// A place for the credentials, as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Destination {
+    /// The credential file.
+    File,
+    /// The keyring of the platform.
+    Keyring,
+}
+
+impl From<Destination> for Place {
+    fn from(destination: Destination) -> Self {
+        match destination {
+            Destination::File => Self::File,
+            Destination::Keyring => Self::Keyring,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]

@@ -82,7 +82,10 @@ impl Call {
             Command::Logout { all } => wait(logout::run(*all, settings(config)?)),
             Command::Accounts { action } => wait(accounts::run(action, settings(config)?)),
             Command::Token => wait(token::run(settings(config)?, &environment)),
-            Command::Status { json } => wait(status::run(*json, settings(config)?, &environment)),
+            Command::Status { json, offline } => {
+                let wish = status::Wish { json: *json, offline: *offline };
+                wait(status::run(wish, settings(config)?, &environment))
+            }
         }
     }
 }

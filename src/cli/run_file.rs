@@ -29,7 +29,7 @@ pub struct Running {
     /// The address to give to clients, `/v1` included.
     pub base_url: String,
     /// The Unix socket that it is reached through, where it listens on one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub socket: Option<PathBuf>,
     /// When it started, RFC 3339.
     pub started_at: String,

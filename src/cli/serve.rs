@@ -38,7 +38,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     for warning in &config.warnings {
         talk(&format!("warning: {warning}"));
     }
-    let mut parts = Parts::of(&config);
+    let mut parts = Parts::of_daemon(&config);
     let demo = if arguments.demo { Some(simulate(&mut config, &mut parts).await?) } else { None };
     // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
@@ -70,6 +70,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
+        () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = manager.keep_fed() => {}
         () = obey(&mut signals, &attendance, &stop) => {}
@@ -85,6 +86,8 @@ async fn simulate(config: &mut Config, parts: &mut Parts) -> Result<Demo, Failur
     let endpoint = |url: String| Endpoint::parse(&url, Trust::KnownHosts).map_err(|error| Failure::other(&error));
     config.upstream.url = endpoint(demo.backend_url())?;
     config.upstream.catalogue_file = None;
+    // A word in a prompt spends the demo's quota, and the next prompt finds it full again.
+    config.upstream.quota_probe = Duration::ZERO;
     config.auth.authority = endpoint(demo.issuer_url())?;
     let login = demo.signed_in();
     let tokens = (login.id_token, login.access_token, login.refresh_token);

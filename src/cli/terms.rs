@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::output::talk;
-use crate::auth::{AccessToken, Accounts, Authority, Given, Store};
+use crate::auth::{AccessToken, Accounts, Authority, Given, Store, Vault};
 use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
+
+/// How long the daemon waits for a keyring that is locked or hangs.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The leaves that every command about a sign-in is made of.
 pub(super) struct Parts {
@@ -22,7 +25,14 @@ impl Parts {
         let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(Arc::new(SystemClock)));
         let http = HttpClient::new(config.net.clone()).telling(Arc::clone(&clock));
         let authority = Authority::new(http.clone(), &config.auth);
-        Self { http, store: Store::file(&config.auth.credentials), authority, clock }
+        let store = Store::kept(&config.auth.credentials, config.auth.store, Vault::platform());
+        Self { http, store, authority, clock }
+    }
+
+    /// The same for a daemon: where a person at the terminal would be waited for, it goes on without.
+    pub(super) fn of_daemon(config: &Config) -> Self {
+        let vault = Vault::platform().with_patience(DAEMON_PATIENCE);
+        Self { store: Store::kept(&config.auth.credentials, config.auth.store, vault), ..Self::of(config) }
     }
 }
 

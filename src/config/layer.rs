@@ -15,10 +15,11 @@ use super::listen::Listen;
 use super::source::Source;
 use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Format, Level, Setting, Size, Timeout};
+use crate::auth::Place;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::BodyForm;
+use crate::upstream::{BodyForm, Transport};
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +129,7 @@ keys! {
     account: Optional = "account", "", [];
     upstream_url: Text = "upstream.url", "https://chatgpt.com/backend-api/codex",
         ["CHATGPT_API_BASE", "OPENAI_CHATGPT_API_BASE"];
+    transport: Transport = "upstream.transport", "sse", [];
     upstream_body: BodyForm = "upstream.body", "auto", [];
     client_version: Auto = "upstream.client_version", "auto", [];
     originator: HeaderText = "upstream.originator", "codex_proxy", ["CHATGPT_ORIGINATOR"];
@@ -145,6 +147,7 @@ keys! {
     client_id: Text = "auth.client_id", "app_EMoamEEZ73f0CkXaXp7hrann", [];
     redirect_host: LoopbackHost = "auth.redirect_host", "localhost", [];
     scopes: Scopes = "auth.scopes", "openid profile email offline_access", [];
+    auth_store: Place = "auth.store", "file", [];
     credentials: File = "auth.credentials", "", [];
     token_limit: TokenLimit = "chat.token_limit", "ignore", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];
@@ -154,8 +157,13 @@ keys! {
     body_limit: Size = "limits.body", "64MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
     connections: NonZeroU32 = "limits.connections", "2048", [];
+    concurrency: NonZeroU32 = "limits.concurrency", "256", [];
+    queue: u32 = "limits.queue", "64", [];
     commit_after: Duration = "timing.commit_after", "5s", [];
     keepalive: Duration = "timing.keepalive", "15s", [];
+    reader_stall: Timeout = "timing.reader_stall", "5m", [];
+    queue_wait: Duration = "timing.queue_wait", "20s", [];
+    quota_probe: Duration = "timing.quota_probe", "5m", [];
     drain: Duration = "timing.drain", "10s", [];
     header_timeout: Timeout = "timing.header", "30s", [];
     log_level: Level = "log.level", "info", [];

@@ -10,10 +10,11 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::list::quoted;
+use crate::auth::Place;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::BodyForm;
+use crate::upstream::{BodyForm, Transport};
 
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
@@ -109,6 +110,11 @@ impl<T: Choice> Setting for T {
     }
 }
 
+impl Choice for Place {
+    const EXPECTED: &'static str = "one of file, keyring";
+    const NAMES: &'static [(&'static str, Self)] = &[("file", Self::File), ("keyring", Self::Keyring)];
+}
+
 impl Choice for Level {
     const EXPECTED: &'static str = "one of off, error, warn, info, debug, trace";
     const NAMES: &'static [(&'static str, Self)] = &[
@@ -135,6 +141,12 @@ impl Choice for TokenLimit {
 impl Choice for Store {
     const EXPECTED: &'static str = "one of memory, off";
     const NAMES: &'static [(&'static str, Self)] = &[("memory", Self::Memory), ("off", Self::Off)];
+}
+
+impl Choice for Transport {
+    const EXPECTED: &'static str = "one of sse, websocket, auto";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("sse", Self::Sse), ("websocket", Self::WebSocket), ("auto", Self::Auto)];
 }
 
 impl Choice for BodyForm {

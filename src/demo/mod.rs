@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::secret::Secret;
@@ -38,6 +39,7 @@ pub struct Demo {
     address: SocketAddr,
     sessions: Arc<Sessions>,
     server: JoinHandle<()>,
+    cut: CancellationToken,
 }
 
 /// The tokens of a simulated sign-in.
@@ -66,9 +68,11 @@ impl Demo {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let sessions = Arc::new(Sessions::new(format!("http://{address}"), clock));
-        let router = issuer::router(Arc::clone(&sessions)).merge(backend::router(Arc::clone(&sessions)));
+        let cut = CancellationToken::new();
+        let backend = backend::router(Arc::clone(&sessions), cut.clone());
+        let router = issuer::router(Arc::clone(&sessions)).merge(backend);
         let server = tokio::spawn(accept(listener, router));
-        Ok(Self { address, sessions, server })
+        Ok(Self { address, sessions, server, cut })
     }
 
     /// Base of the model endpoints, as `upstream.url` takes it.
@@ -105,6 +109,7 @@ impl fmt::Debug for Demo {
 impl Drop for Demo {
     fn drop(&mut self) {
         self.server.abort();
+        self.cut.cancel();
     }
 }
 
@@ -127,5 +132,8 @@ async fn serve(stream: TcpStream, router: Router) {
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
     // A connection that breaks is the client's to notice.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
 }

@@ -33,7 +33,7 @@ impl Refusal {
     }
 
     /// An error object: status 400, with the member at fault.
-    pub(super) fn invalid(code: Option<&str>, param: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn invalid(code: Option<&str>, param: impl Into<Value>, message: impl Into<String>) -> Self {
         let error = json!({
             "message": message.into(), "type": "invalid_request_error", "param": param.into(), "code": code,
         });

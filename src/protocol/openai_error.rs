@@ -106,6 +106,10 @@ impl<'e> Verdict<'e> {
             ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
             ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
+            ProxyError::Busy { retry_after, .. } => {
+                let verdict = Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests");
+                Self { retry_after: Some(*retry_after), ..verdict }
+            }
             ProxyError::Auth(error) => Self::of_auth(error),
             ProxyError::Upstream(failure) => Self::of_failure(failure),
             ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),
@@ -161,14 +165,17 @@ impl<'e> Verdict<'e> {
                 Self::new(S::SERVICE_UNAVAILABLE, SERVER, code.or(Some("policy_capacity_unavailable")))
             }
             Fault::Challenge => Self::new(S::BAD_GATEWAY, UPSTREAM, "cloudflare_challenge"),
-            Fault::Server => Self::new(S::BAD_GATEWAY, SERVER, code.or(Some("server_error"))),
+            Fault::Server => {
+                let status = if failure.wait_for_client().is_some() { S::SERVICE_UNAVAILABLE } else { S::BAD_GATEWAY };
+                Self::new(status, SERVER, code.or(Some("server_error")))
+            }
             Fault::WrongPlace => Self::new(S::BAD_GATEWAY, UPSTREAM, code.or(Some("upstream_unexpected_answer"))),
         };
         Self {
             param: failure.param.as_deref(),
             is_prompt: failure.fault == Fault::ContextLength,
             retry_after: failure.retry_after,
-            is_final: true,
+            is_final: failure.wait_for_client().is_none(),
             ..verdict
         }
     }
@@ -318,6 +325,11 @@ mod tests {
         let (_, headers, _) = face(&ProxyError::Upstream(failure), "messages");
         assert_eq!(headers["retry-after"], "2");
         assert_eq!(headers["x-should-retry"], "false");
+        let ProxyError::Upstream(mut failure) = failed(Fault::Server, None) else { panic!("upstream") };
+        failure.retry_after = Some(Duration::from_secs(21));
+        let (status, headers, _) = face(&ProxyError::Upstream(failure), "messages");
+        assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &http::HeaderValue::from_static("21")));
+        assert!(!headers.contains_key("x-should-retry"), "the wait is the client's to keep");
         let unavailable =
             AuthError::Unavailable { message: "down".to_owned(), retry_after: Some(Duration::from_secs(3)) };
         let (status, headers, _) = face(&ProxyError::Auth(unavailable), "messages");

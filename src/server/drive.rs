@@ -75,8 +75,9 @@ impl<R: Reply> Drive<R> {
         passage: Passage<R>,
         keepalive: Option<Duration>,
         cut: CancellationToken,
-        record: Record,
+        mut record: Record,
     ) -> Self {
+        record.streams();
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
         let cut = Box::pin(cut.cancelled_owned());
         let (wire, opening) = (BytesMut::new(), Opening::Due);
@@ -88,6 +89,9 @@ impl<R: Reply> Drive<R> {
         while let Some(events) = self.events.as_mut().filter(|_| self.wire.len() < BLOCK_BYTES) {
             let Poll::Ready(next) = Pin::new(events).poll_next(cx) else { break };
             self.record.event();
+            if let Some(Err(error)) = &next {
+                self.record.cut(error);
+            }
             if self.passage.step(next, &mut Wire(&mut self.wire)).is_break() {
                 self.close();
             }
@@ -103,6 +107,7 @@ impl<R: Reply> Drive<R> {
     /// Ends the answer when the proxy has to stop.
     fn poll_cut(&mut self, cx: &mut Context<'_>) {
         if self.events.is_some() && self.cut.as_mut().poll(cx).is_ready() {
+            self.record.cut(&ProxyError::ShuttingDown);
             self.passage.reply.on_end(Some(ProxyError::ShuttingDown), &mut Wire(&mut self.wire));
             self.close();
         }

@@ -20,8 +20,10 @@ use tracing::Instrument;
 use super::drive::Passage;
 use super::gate::KeyName;
 use super::keeper::Keeper;
+use super::metrics::Traffic;
 use super::observe::{Record, RequestId};
 use super::paths::PathModel;
+use super::places::Placed;
 use super::recall::Recall;
 use super::{Services, account, body, drive, models, nesting};
 use crate::bearer::TokenSource;
@@ -41,6 +43,7 @@ pub(super) struct Exchange<D: Dialect> {
     pub(super) reasoning: Option<Arc<Reasoning>>,
     pub(super) limits: Limits,
     pub(super) cut: CancellationToken,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 /// The settings an exchange goes by.
@@ -58,6 +61,7 @@ impl<D: Dialect> Clone for Exchange<D> {
             reasoning: self.reasoning.clone(),
             limits: self.limits,
             cut: self.cut.clone(),
+            traffic: Arc::clone(&self.traffic),
         }
     }
 }
@@ -70,7 +74,7 @@ where
     pub(super) async fn answer(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
-        let mut record = Some(Record::new(D::NAME, &id));
+        let mut record = Some(Record::new(D::NAME, &id, &self.traffic));
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let cut = self.cut.clone();
         let answered = tokio::select! {
@@ -83,6 +87,10 @@ where
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
+        if let Err(error) = enter(record).await {
+            body::discard(&parts.headers, body).await;
+            return Err(error);
+        }
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         let keeper = Keeper::new(&self.services.history, key_name(parts));
@@ -167,12 +175,21 @@ where
             Mode::Document => {
                 let document = drive::document(events, passage, record.insert(open)).await;
                 let document = document.map_err(|error| with_headers(error, &headers))?;
-                record.take();
-                json_response(StatusCode::OK, document)
+                let place = record.take().and_then(|mut record| record.take_place());
+                let mut response = json_response(StatusCode::OK, Bytes::new());
+                *response.body_mut() = Body::new(Placed::new(document, place));
+                response
             }
         };
         response.headers_mut().extend(headers);
         Ok(response)
+    }
+}
+
+async fn enter(record: &mut Option<Record>) -> Result<(), ProxyError> {
+    match record {
+        Some(record) => record.enter().await,
+        None => Ok(()),
     }
 }
 
@@ -220,7 +237,7 @@ fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>
         headers.extend(failure.headers.clone());
     }
     if let Some(mut record) = record {
-        record.refused(status, "refused");
+        record.refused(status, error);
     }
     if status.is_server_error() {
         tracing::warn!(error = error.loggable(), "request failed");

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::gate::Door;
 #[cfg(unix)]
 use super::socket::{self, Socket};
+use super::stall::Stalling;
 use super::{Services, Settings, routes};
 
 /// A head that has grown to this length without an end is refused; one that ends in the next read is not.
@@ -66,6 +67,7 @@ struct Front<'a> {
     graceful: &'a GracefulShutdown,
     places: Arc<Semaphore>,
     header_timeout: Duration,
+    reader_stall: Duration,
 }
 
 /// An address that could not be bound.
@@ -139,6 +141,7 @@ impl Server {
             graceful: &graceful,
             places: Arc::new(Semaphore::new(self.settings.connections)),
             header_timeout: self.settings.header_timeout,
+            reader_stall: self.settings.reader_stall,
         };
         tokio::select! {
             _ = futures_util::future::join_all(self.listeners.iter().map(|listener| front.welcome(listener))) => {}
@@ -216,7 +219,7 @@ impl Front<'_> {
             // Holds for the time between two requests as well.
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_LIMIT_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            .serve_connection(TokioIo::new(Stalling::new(stream, self.reader_stall)), TowerToHyperService::new(router));
         let watched = self.graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = watched.await {

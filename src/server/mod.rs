@@ -15,15 +15,18 @@ mod exchange;
 mod gate;
 mod keeper;
 mod listen;
+mod metrics;
 mod models;
 mod nesting;
 mod observe;
 mod paths;
+mod places;
 mod probes;
 mod recall;
 mod routes;
 #[cfg(unix)]
 mod socket;
+mod stall;
 mod stored;
 
 use std::sync::Arc;
@@ -49,6 +52,14 @@ pub struct Settings {
     pub connections: usize,
     /// How long the headers of a request may take, and an idle connection is kept (`timing.header`).
     pub header_timeout: Duration,
+    /// How many requests are answered at a time (`limits.concurrency`).
+    pub concurrency: usize,
+    /// How many may wait for their turn (`limits.queue`), and for how long (`timing.queue_wait`).
+    pub queue: usize,
+    /// See [`Self::queue`].
+    pub queue_wait: Duration,
+    /// How long a client may take nothing of what it is sent (`timing.reader_stall`).
+    pub reader_stall: Duration,
     /// Largest request body after decoding (`limits.body`).
     pub body_limit_bytes: u64,
     /// Silence after which a stream gets a sign of life (`timing.keepalive`); `None`: never.

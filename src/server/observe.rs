@@ -4,11 +4,16 @@
 //! finished, refused, or left by its client. It holds ids, counts and times; never headers, bodies,
 //! tokens or names of people.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use tokio::time::Instant;
 use tracing::Span;
 use uuid::Uuid;
 
+use super::metrics::{Shape, Traffic};
+use super::places::Place;
+use crate::error::ProxyError;
 use crate::protocol::{Mode, Summary};
 
 /// The id that names a request in the log and in its answer.
@@ -24,6 +29,12 @@ impl RequestId {
 /// One request on its way; writes its line when dropped.
 #[derive(Debug)]
 pub(super) struct Record {
+    dialect: &'static str,
+    traffic: Arc<Traffic>,
+    /// Held for as long as the request is.
+    place: Option<Place>,
+    shape: Shape,
+    error: Option<&'static str>,
     span: Span,
     started: Instant,
     first_event: Option<Instant>,
@@ -33,7 +44,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(dialect: &'static str, id: &RequestId) -> Self {
+    pub(super) fn new(dialect: &'static str, id: &RequestId, traffic: &Arc<Traffic>) -> Self {
+        traffic.metrics.began();
         let span = tracing::info_span!(
             "request",
             request.id = %id.0,
@@ -42,13 +54,35 @@ impl Record {
             stream = tracing::field::Empty,
             upstream.id = tracing::field::Empty,
         );
-        let summary = Summary::default();
-        Self { span, started: Instant::now(), first_event: None, status: StatusCode::OK, events: 0, summary }
+        Self {
+            dialect,
+            traffic: Arc::clone(traffic),
+            place: None,
+            shape: Shape::Document,
+            error: None,
+            span,
+            started: Instant::now(),
+            first_event: None,
+            status: StatusCode::OK,
+            events: 0,
+            summary: Summary::default(),
+        }
     }
 
     /// The span that everything done for this request belongs to.
     pub(super) fn span(&self) -> Span {
         self.span.clone()
+    }
+
+    /// Waits for a place among those that are answered at a time.
+    pub(super) async fn enter(&mut self) -> Result<(), ProxyError> {
+        self.place = Some(self.traffic.places.enter().await?);
+        Ok(())
+    }
+
+    /// The place, for an answer that outlives its record.
+    pub(super) fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
     }
 
     pub(super) fn planned(&self, model: &str, mode: Mode) {
@@ -62,6 +96,12 @@ impl Record {
         }
     }
 
+    /// The answer is sent as it comes.
+    pub(super) fn streams(&mut self) {
+        self.shape = Shape::Stream;
+        self.traffic.metrics.streams();
+    }
+
     pub(super) fn event(&mut self) {
         self.events += 1;
         if self.first_event.is_none() {
@@ -70,9 +110,15 @@ impl Record {
     }
 
     /// The request was answered with an error status.
-    pub(super) fn refused(&mut self, status: StatusCode, outcome: &'static str) {
+    pub(super) fn refused(&mut self, status: StatusCode, error: &ProxyError) {
         self.status = status;
-        outcome.clone_into(&mut self.summary.outcome);
+        self.error = Some(error.class());
+        "refused".clone_into(&mut self.summary.outcome);
+    }
+
+    /// The answer was cut in the middle.
+    pub(super) fn cut(&mut self, error: &ProxyError) {
+        self.error = Some(error.class());
     }
 
     pub(super) fn ended(&mut self, summary: Summary) {
@@ -95,6 +141,12 @@ impl Drop for Record {
             outcome,
             "request ended"
         );
+        let error = self.error.or(match outcome {
+            "completed" | "incomplete" => None,
+            "client_left" => Some("client_left"),
+            _ => Some("answer_failed"),
+        });
+        self.traffic.metrics.ended(self.dialect, self.status, error, self.shape);
     }
 }
 

@@ -15,8 +15,10 @@ use tower::ServiceExt;
 
 use super::doors::{self, InForce};
 use super::exchange::{Exchange, Limits, faced};
+use super::metrics::{Metrics, Traffic};
 use super::observe::RequestId;
-use super::{Backend, Services, Settings, absent, body, models, paths, probes, stored};
+use super::places::Places;
+use super::{Backend, Services, Settings, absent, body, metrics, models, paths, probes, stored};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
@@ -32,12 +34,15 @@ pub(super) fn service(
     cut: &CancellationToken,
 ) -> Router {
     let limits = Limits { body_bytes: settings.body_limit_bytes, keepalive: settings.keepalive };
+    let places = Places::new(settings.concurrency, settings.queue, settings.queue_wait);
+    let traffic = Arc::new(Traffic { places, metrics: Metrics::default() });
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
         reasoning: services.reasoning.clone(),
         limits,
         cut: cut.clone(),
+        traffic: Arc::clone(&traffic),
     };
     let completions = Exchange::<Completions> {
         services: Arc::clone(services),
@@ -46,6 +51,7 @@ pub(super) fn service(
         reasoning: None,
         limits,
         cut: cut.clone(),
+        traffic: Arc::clone(&traffic),
     };
     let messages = Exchange::<Messages> {
         services: Arc::clone(services),
@@ -54,6 +60,7 @@ pub(super) fn service(
         reasoning: None,
         limits,
         cut: cut.clone(),
+        traffic: Arc::clone(&traffic),
     };
     let responses = Exchange::<Responses> {
         services: Arc::clone(services),
@@ -62,6 +69,7 @@ pub(super) fn service(
         reasoning: None,
         limits,
         cut: cut.clone(),
+        traffic: Arc::clone(&traffic),
     };
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
@@ -73,6 +81,7 @@ pub(super) fn service(
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))
         .route("/ready", only("GET, HEAD", get(probes::ready)))
+        .route("/metrics", only("GET, HEAD", get(move |State(services)| metrics::page(services, traffic))))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));
     // Paths are rewritten before the router looks at them, so the router is a service of its own here.

@@ -11,8 +11,6 @@ use crate::error::{Fault, Phase, ProxyError, UpstreamFailure};
 use crate::protocol::codex::Request;
 use crate::protocol::codex::failure::{unsupported_parameter, wants_lite};
 
-/// The longest single wait that a client is not told about.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// How far a back-off is stretched or shortened at most.
 const JITTER: f64 = 0.1;
@@ -82,7 +80,7 @@ impl Attempts {
             return None;
         }
         let after = asked_wait(error).unwrap_or_else(|| self.backoff.mul_f64(1.0 + JITTER * (2.0 * jitter - 1.0)));
-        if self.retries_left == 0 || after > LONGEST_WAIT || after > self.budget_left {
+        if self.retries_left == 0 || after > UpstreamFailure::LONGEST_WAIT || after > self.budget_left {
             return None;
         }
         self.retries_left -= 1;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::headers::{note_failed, passed_on, request_id, text};
 use crate::error::{Phase, ProxyError, UpstreamFailure};
-use crate::net::{ClientError, Endpoint, HttpClient, causes};
+use crate::net::{ClientError, Endpoint, HttpClient, SendError, causes};
 use crate::protocol::codex::failure;
 
 /// An error body is read up to here; what a client needs stands in its first lines.
@@ -68,23 +68,26 @@ pub(super) async fn fetch(
 }
 
 async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, ProxyError> {
-    let client = http.to(call.endpoint).await.map_err(|error| unusable(&error))?;
-    let request = client.request(call.method, call.endpoint.join(call.path)).headers(call.headers).body(call.body);
-    match timeout_at(Instant::now() + call.limit, request.send()).await {
+    let Call { method, endpoint, path, headers, body, limit } = call;
+    let prepare = |client: &reqwest::Client| {
+        client.request(method.clone(), endpoint.join(path)).headers(headers.clone()).body(body.clone())
+    };
+    match timeout_at(Instant::now() + limit, http.send(endpoint, prepare)).await {
         Ok(Ok(response)) => {
             http.heard(response.headers());
             Ok(response)
         }
-        Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
+        Ok(Err(SendError::Client(error))) => Err(unusable(&error)),
+        Ok(Err(SendError::Transport(error))) if error.is_connect() && error.is_timeout() => {
             Err(ProxyError::Silent { phase: Phase::Connecting, limit: http.connect_timeout() })
         }
-        Ok(Err(error)) => Err(ProxyError::Unreachable { cause: causes(&error) }),
-        Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit: call.limit }),
+        Ok(Err(SendError::Transport(error))) => Err(ProxyError::Unreachable { cause: causes(&error) }),
+        Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit }),
     }
 }
 
 /// Turns an answer that is not what was asked for into a failure.
-async fn refusal(response: reqwest::Response) -> ProxyError {
+pub(super) async fn refusal(response: reqwest::Response) -> ProxyError {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let (Body::Whole(body) | Body::Cut(body)) = read(response, ERROR_LIMIT_BYTES, Instant::now() + ERROR_LIMIT).await;
     let failure = failure::from_response(status, &headers, &body);
@@ -120,6 +123,7 @@ async fn read(response: reqwest::Response, limit_bytes: usize, deadline: Instant
     }
 }
 
-fn unusable(error: &ClientError) -> ProxyError {
+/// The failure where no client could be made.
+pub(super) fn unusable(error: &ClientError) -> ProxyError {
     ProxyError::Unreachable { cause: error.to_string() }
 }

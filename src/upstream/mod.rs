@@ -6,26 +6,32 @@
 //! error with a status; after it, it is an event of the stream. Dropping an [`EventStream`], or the
 //! future that opens one, drops the connection or HTTP/2 stream behind it.
 
+mod attempt;
 mod attempts;
 mod catalogue;
 mod client;
 mod forms;
 mod headers;
+mod quota;
 mod routing;
 mod sign;
+mod standing;
 mod stream;
+mod tally;
 pub mod version;
+mod websocket;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError};
@@ -38,12 +44,17 @@ use catalogue::{Label, Shelf};
 use client::Call;
 use forms::Forms;
 use headers::Caller;
+use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
-use stream::Limits;
+use tally::Counters;
+use websocket::Sockets;
 
 pub use forms::BodyForm;
 pub use headers::{passed_on, passed_to_codex};
+pub use standing::Standing;
 pub use stream::EventStream;
+pub use tally::Tally;
+pub use websocket::Transport;
 
 /// How often the catalogue is asked for when nothing says that it has changed.
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
@@ -59,6 +70,8 @@ const SIGN_IN_INTERVAL: Duration = Duration::from_secs(3);
 pub struct Settings {
     /// Base of the model endpoints (`upstream.url`).
     pub url: Endpoint,
+    /// How answers come (`upstream.transport`).
+    pub transport: Transport,
     /// Value of the `version` header and of `client_version` (`upstream.client_version`); `None`: the
     /// newest known. For `auto`, ask [`version::installed`] first.
     pub client_version: Option<String>,
@@ -76,6 +89,8 @@ pub struct Settings {
     pub max_retries: u32,
     /// Waiting that retries may add to one request (`upstream.retry_budget`).
     pub retry_budget: Duration,
+    /// How long nobody asks the backend about a quota that is known to be spent (`timing.quota_probe`).
+    pub quota_probe: Duration,
     /// Silence after `response.created` that commits an answer (`timing.commit_after`).
     pub commit_after: Duration,
     /// Largest event (`limits.event`).
@@ -93,9 +108,12 @@ pub struct Upstream {
     tokens: Arc<dyn TokenSource>,
     routing: Routing,
     shelf: Shelf,
+    sockets: Sockets,
     /// Members that the backend has refused since the process began.
     refused: Mutex<Arc<Omissions>>,
     forms: Forms,
+    quotas: Quotas,
+    counters: Counters,
 }
 
 /// What a client request says about the call beside its body.
@@ -129,8 +147,10 @@ impl Upstream {
     pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         let shelf = Shelf::new(settings.catalogue_file.clone());
-        let forms = Forms::new(settings.body);
-        Self { settings, version, http, tokens, routing: Routing::default(), shelf, refused: Mutex::default(), forms }
+        let (sockets, forms) = (Sockets::new(settings.transport), Forms::new(settings.body));
+        let (routing, refused) = (Routing::default(), Mutex::default());
+        let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
+        Self { settings, version, http, tokens, routing, shelf, sockets, refused, forms, quotas, counters }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -140,6 +160,7 @@ impl Upstream {
     pub async fn open(&self, mut request: codex::Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
         let tokens = hints.tokens.as_ref().unwrap_or(&self.tokens);
         let mut bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
+        self.check_quota(&bearer, &request)?;
         let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
         let mut repairs = Vec::new();
         self.forms.choose(&mut request, &self.catalogue());
@@ -149,6 +170,7 @@ impl Upstream {
                 if attempts.may_replace_token() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
             let error = match self.attempt(&request, &omitted, hints, &bearer, on_refused).await {
                 Ok(mut answer) => {
+                    self.quotas.served(&bearer.account.id, &request.model, &answer.headers);
                     answer.warnings = left_out(&request, &omitted);
                     answer.warnings.append(&mut repairs);
                     if let Some(terms) = request.lite_terms() {
@@ -160,6 +182,7 @@ impl Upstream {
                 }
                 Err(error) => error,
             };
+            self.quotas.failed(&bearer.account.id, &request.model, &error);
             let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
             let cause = error.loggable();
             tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
@@ -173,43 +196,21 @@ impl Upstream {
                 Change::Lite if self.forms.try_lite(&mut request) => {}
                 Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
             }
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    async fn attempt(
-        &self,
-        request: &codex::Request<'_>,
-        omitted: &Omissions,
-        hints: &Hints,
-        bearer: &Bearer,
-        on_refused: OnRefusedToken,
-    ) -> Result<Answer, ProxyError> {
-        let caller = self.caller(bearer);
-        let route = self.routing.find(&self.http, &caller, on_refused).await?;
-        let call = Call {
-            method: Method::POST,
-            endpoint: &route.endpoint,
-            path: "/responses",
-            headers: caller.responses(request, omitted, hints, route.region)?,
-            body: request.encode(omitted),
-            limit: self.settings.first_event_timeout,
-        };
-        let sent = Instant::now();
-        let response = client::open_stream(&self.http, call).await?;
-        let received = response.headers();
-        self.shelf.notice(received);
-        let request_id = headers::request_id(received);
-        let headers = if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) };
-        let request_id = request_id.map(str::to_owned);
-        let limits = Limits {
-            first_event: self.settings.first_event_timeout,
-            idle: self.settings.idle_timeout,
-            event_bytes: self.settings.event_limit_bytes,
-        };
-        let mut events = EventStream::new(response, limits, sent);
-        let committed = events.commit(self.settings.commit_after).await;
-        committed.map_err(|error| identified(error, request_id.as_deref(), &headers))?;
-        Ok(Answer { events, headers, request_id, warnings: Vec::new() })
+    /// A spent quota is not asked for again, but for a look in a while.
+    fn check_quota(&self, bearer: &Bearer, request: &codex::Request<'_>) -> Result<(), ProxyError> {
+        let Some(error) = self.quotas.known(&bearer.account.id, &request.model) else { return Ok(()) };
+        self.counters.quota_answers.fetch_add(1, Ordering::Relaxed);
+        Err(error)
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.counters.read(self.http.connections_opened())
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
@@ -287,6 +288,11 @@ impl Upstream {
         }
     }
 
+    /// Keeps open connections of use, or closes them; runs until dropped.
+    pub async fn keep_connections(&self) {
+        self.sockets.keep().await;
+    }
+
     /// Asks for the route before a request has to wait for it; one that fails is asked for again then.
     async fn find_route(&self) {
         if let Ok(bearer) = self.tokens.bearer().await {
@@ -318,17 +324,6 @@ impl Upstream {
         tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
         Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
-}
-
-/// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
-/// the headers that the answer would have passed on.
-fn identified(mut error: ProxyError, request_id: Option<&str>, headers: &HeaderMap) -> ProxyError {
-    headers::note_failed(request_id);
-    if let ProxyError::Upstream(failure) = &mut error {
-        failure.request_id = failure.request_id.take().or_else(|| request_id.map(str::to_owned));
-        failure.headers.clone_from(headers);
-    }
-    error
 }
 
 /// A warning for each member that this request would have had.

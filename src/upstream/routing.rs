@@ -95,7 +95,8 @@ async fn discover(http: &HttpClient, caller: &Caller<'_>, refused: OnRefusedToke
     Ok(Known { route, until: Some(Instant::now() + FALLBACK_HOLDS) })
 }
 
-async fn ask(http: &HttpClient, caller: &Caller<'_>) -> Result<Bytes, ProxyError> {
+/// Asks for the accounts that the token may use.
+pub(super) async fn ask(http: &HttpClient, caller: &Caller<'_>) -> Result<Bytes, ProxyError> {
     let (base, path) = address(&caller.settings.url);
     let endpoint = Endpoint::parse(base, Trust::AnyHttpsHost).expect("a part of an address that tokens may go to");
     let call = Call {
@@ -121,8 +122,8 @@ fn is_refused_token(error: &ProxyError) -> bool {
     matches!(error, ProxyError::Upstream(failure) if failure.fault == Fault::Unauthorized)
 }
 
-/// Reads the route of one account from the answer, in either of its forms.
-fn read(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String> {
+/// One account's entry in the answer, in either of its forms.
+pub(super) fn find(account_id: &str, body: &[u8]) -> Result<Value, String> {
     let answer: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON".to_owned())?;
     let is_ours = |account: &&Value| [&account["id"], &account["account_id"]].iter().any(|id| *id == account_id);
     let mut ours = match &answer["accounts"] {
@@ -130,9 +131,15 @@ fn read(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String>
         Value::Object(map) => map.values().map(|entry| entry.get("account").unwrap_or(entry)).filter(is_ours).collect(),
         _ => Vec::new(),
     };
-    let (Some(account), true) = (ours.pop(), ours.is_empty()) else {
-        return Err("the answer does not name the account exactly once".to_owned());
-    };
+    match (ours.pop(), ours.is_empty()) {
+        (Some(account), true) => Ok(account.clone()),
+        _ => Err("the answer does not name the account exactly once".to_owned()),
+    }
+}
+
+/// Reads the route of one account from the answer, in either of its forms.
+fn read(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String> {
+    let account = find(account_id, body)?;
     let endpoint = match account["workspace_backend_origin"].as_str() {
         None => return Err("the answer names no origin".to_owned()),
         Some(UNBOUND) => base.clone(),

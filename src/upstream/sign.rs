@@ -34,10 +34,7 @@ struct Head<'a> {
 impl Sign {
     /// Reads the `data` of an event.
     pub(super) fn of(data: &[u8]) -> Self {
-        match leading_kind(data) {
-            Some(kind) => Self::of_kind(kind),
-            None => serde_json::from_slice::<Head<'_>>(data).map_or(Self::Nothing, |head| Self::of_kind(&head.kind)),
-        }
+        kind(data).map_or(Self::Nothing, |kind| Self::of_kind(&kind))
     }
 
     pub(super) fn is_terminal(self) -> bool {
@@ -57,6 +54,12 @@ impl Sign {
             _ => Self::Item,
         }
     }
+}
+
+/// The type of an event; `None` when it can't be read.
+pub(super) fn kind(data: &[u8]) -> Option<Cow<'_, str>> {
+    let leading = leading_kind(data).map(Cow::Borrowed);
+    leading.or_else(|| serde_json::from_slice::<Head<'_>>(data).ok().map(|head| head.kind))
 }
 
 /// The type where it is the first member, as the backend writes it: then the rest of a long event

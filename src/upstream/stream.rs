@@ -1,7 +1,7 @@
 //! The events of one answer, pulled from the connection as they are asked for.
 //!
 //! No task and no channel stands between: dropping the stream drops the connection or HTTP/2
-//! stream behind it. Events that were held back until the commit point come first. The stream ends
+//! stream behind it, or the WebSocket. Events that were held back until the commit point come first. The stream ends
 //! after its terminal event without waiting for the connection's end; an end before that is an error.
 //! Names that the lite form wraps are unwrapped here, on the way out.
 
@@ -14,9 +14,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
+use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::sign::Sign;
+use super::tally::Ticket;
+use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
 use crate::net::causes;
 use crate::protocol::codex::failure;
@@ -25,16 +28,31 @@ use crate::protocol::sse::Splitter;
 
 type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
 
+/// Where the events come from.
+enum Source {
+    Http(Lines),
+    Socket(Box<Exchange>),
+}
+
+/// Events between the lines of a response's body.
+struct Lines {
+    body: Body,
+    splitter: Splitter,
+    event_limit_bytes: usize,
+}
+
 /// The `data` of each event of one answer, up to its end or a failure of the transport.
 pub struct EventStream {
     held: VecDeque<Bytes>,
     /// `None` when nothing more comes.
-    body: Option<Body>,
-    splitter: Splitter,
-    event_limit_bytes: usize,
+    source: Option<Source>,
     patience: Patience,
+    /// What events said that a response's head says elsewhere.
+    told: HeaderMap,
     /// What the names of the client's tools are wrapped into, where they are.
     wrapping: Option<Wrapping>,
+    /// Counts the answer as open.
+    ticket: Option<Ticket>,
 }
 
 /// How long a stream may be silent, for its first event and for those after it.
@@ -57,11 +75,23 @@ struct Patience {
 impl EventStream {
     /// The events of a response to a request that was sent at `sent`.
     pub(super) fn new(response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
-        Self {
-            held: VecDeque::new(),
-            body: Some(Box::pin(response.bytes_stream())),
+        let lines = Lines {
+            body: Box::pin(response.bytes_stream()),
             splitter: Splitter::new(limits.event_bytes),
             event_limit_bytes: limits.event_bytes,
+        };
+        Self::from(Source::Http(lines), limits, sent)
+    }
+
+    /// The events of an answer that comes over a WebSocket, asked for at `sent`.
+    pub(super) fn over_socket(exchange: Exchange, limits: Limits, sent: Instant) -> Self {
+        Self::from(Source::Socket(Box::new(exchange)), limits, sent)
+    }
+
+    fn from(source: Source, limits: Limits, sent: Instant) -> Self {
+        Self {
+            held: VecDeque::new(),
+            source: Some(source),
             patience: Patience {
                 phase: Phase::FirstEvent,
                 limit: limits.first_event,
@@ -69,7 +99,9 @@ impl EventStream {
                 since: sent,
                 timer: Box::pin(sleep_until(sent + limits.first_event)),
             },
+            told: HeaderMap::new(),
             wrapping: None,
+            ticket: None,
         }
     }
 
@@ -80,17 +112,27 @@ impl EventStream {
         let timer = Box::pin(sleep_until(since));
         Self {
             held: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
-            body: None,
-            splitter: Splitter::new(0),
-            event_limit_bytes: 0,
+            source: None,
             patience: Patience { phase: Phase::Streaming, limit, idle: limit, since, timer },
+            told: HeaderMap::new(),
             wrapping: None,
+            ticket: None,
         }
+    }
+
+    /// The headers that events up to here have brought: over a WebSocket an answer has no others.
+    pub(super) fn told(&self) -> &HeaderMap {
+        &self.told
     }
 
     /// Gives the events with names as the client knows them.
     pub(super) fn unwrap_names(&mut self, wrapping: Wrapping) {
         self.wrapping = Some(wrapping);
+    }
+
+    /// Lets the answer count as open until it is dropped.
+    pub(super) fn keep(&mut self, ticket: Ticket) {
+        self.ticket = Some(ticket);
     }
 
     fn unwrapped(&self, data: Bytes) -> Bytes {
@@ -131,43 +173,63 @@ impl EventStream {
     /// The next event from the connection; `None` after the terminal one.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ProxyError>>> {
         loop {
-            if self.body.is_none() {
-                return Poll::Ready(None);
-            }
-            match self.splitter.next_event() {
-                Ok(Some(data)) if is_filler(&data) => continue,
-                Ok(Some(data)) => {
-                    self.patience.renew();
-                    if Sign::of(&data).is_terminal() {
-                        self.body = None;
-                    }
-                    return Poll::Ready(Some(Ok(data)));
+            let polled = match &mut self.source {
+                None => return Poll::Ready(None),
+                Some(Source::Http(lines)) => lines.poll_event(cx),
+                Some(Source::Socket(exchange)) => exchange.poll_event(cx),
+            };
+            let data = match polled {
+                Poll::Ready(Ok(data)) => data,
+                Poll::Ready(Err(error)) => return self.cut(error),
+                Poll::Pending => {
+                    let error = ready!(self.patience.poll_end(cx));
+                    return self.cut(error);
                 }
-                Ok(None) => {}
-                Err(_) => return self.cut(ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes }),
-            }
-            if let Err(error) = ready!(self.poll_bytes(cx)) {
-                return self.cut(error);
+            };
+            if !is_filler(&data) {
+                self.patience.renew();
+                self.take_note(&data);
+                return Poll::Ready(Some(Ok(data)));
             }
         }
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-        Poll::Ready(match body.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(bytes))) => {
-                self.splitter.push(&bytes);
-                Ok(())
-            }
-            Poll::Ready(Some(Err(error))) => Err(ProxyError::Truncated { cause: Some(causes(&error)) }),
-            Poll::Ready(None) => Err(ProxyError::Truncated { cause: None }),
-            Poll::Pending => Err(ready!(self.patience.poll_end(cx))),
-        })
+    /// Lets go of the connection with the terminal event; a WebSocket can serve the next request.
+    fn take_note(&mut self, data: &Bytes) {
+        let sign = Sign::of(data);
+        if let Some(Source::Socket(exchange)) = &mut self.source {
+            exchange.note(data, &mut self.told);
+        }
+        if !sign.is_terminal() {
+            return;
+        }
+        if let Some(Source::Socket(exchange)) = self.source.take()
+            && sign == Sign::Done
+        {
+            exchange.release();
+        }
     }
 
     fn cut(&mut self, error: ProxyError) -> Poll<Option<Result<Bytes, ProxyError>>> {
-        self.body = None;
+        self.source = None;
         Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Lines {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
+        loop {
+            match self.splitter.next_event() {
+                Ok(Some(data)) => return Poll::Ready(Ok(data)),
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Err(ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes })),
+            }
+            match ready!(self.body.as_mut().poll_next(cx)) {
+                Some(Ok(bytes)) => self.splitter.push(&bytes),
+                Some(Err(error)) => return Poll::Ready(Err(ProxyError::Truncated { cause: Some(causes(&error)) })),
+                None => return Poll::Ready(Err(ProxyError::Truncated { cause: None })),
+            }
+        }
     }
 }
 
@@ -187,7 +249,11 @@ impl Stream for EventStream {
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("EventStream");
-        debug.field("held", &self.held.len()).field("is_open", &self.body.is_some()).finish_non_exhaustive()
+        debug
+            .field("held", &self.held.len())
+            .field("is_open", &self.source.is_some())
+            .field("ticket", &self.ticket)
+            .finish_non_exhaustive()
     }
 }
 

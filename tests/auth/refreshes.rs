@@ -128,6 +128,7 @@ async fn a_process_of_its_own() {
     let clock = Arc::new(SystemClock);
     let settings = Settings {
         authority: Endpoint::parse(&issuer, Trust::KnownHosts).unwrap(),
+        store: codex_proxy::auth::Place::File,
         client_id: "app_test".to_owned(),
         redirect_host: "localhost".to_owned(),
         scopes: Vec::new(),

@@ -54,8 +54,8 @@ run_client() {
 
 : >"$results"
 export PYTHONPATH="$tools/python" PYTHONPYCACHEPREFIX="$tools/pycache"
-export CLIENT_MODULES="$tools/node"
-for script in openai_chat openai_async openai_legacy openai_responses langchain_chat litellm_chat; do
+export CLIENT_MODULES="$tools/node" CLIENT_PROGRAMS="$tools/agents" PROXY_BINARY="$binary"
+for script in openai_chat openai_async openai_legacy openai_responses langchain_chat litellm_chat codex_cli claude_code; do
     run_client "python $script" python3 "$clients/python/$script.py"
 done
 for script in openai_chat openai_responses ai_sdk; do

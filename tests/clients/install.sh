@@ -6,12 +6,13 @@ clients="$(cd "$(dirname "$0")" && pwd)"
 directory="${1:?usage: install.sh DIRECTORY}"
 requirements="$clients/python/requirements.txt"
 packages="$clients/node/packages.txt"
+agents="$clients/agents/packages.txt"
 
 mkdir -p "$directory"
 directory="$(cd "$directory" && pwd)"
-wanted="$(python3 --version; node --version; cat "$requirements" "$packages")"
+wanted="$(python3 --version; node --version; cat "$requirements" "$packages" "$agents")"
 if [[ -f "$directory/installed" && "$(cat "$directory/installed")" == "$wanted" ]]; then exit 0; fi
-rm -rf "${directory:?}"/{installed,python,node,pip,pycache}
+rm -rf "${directory:?}"/{installed,python,node,agents,pip,pycache}
 
 # Prints the command that is a pip of the system's Python; some systems ship it without one.
 find_pip() {
@@ -41,15 +42,22 @@ install_python() {
         --no-deps --no-compile --target "$directory/python" --requirement "$requirements"
 }
 
+# install_node NAME PACKAGES_FILE
 install_node() {
-    mkdir -p "$directory/node"
-    printf '{"private": true}\n' >"$directory/node/package.json"
+    mkdir -p "$directory/$1"
+    printf '{"private": true}\n' >"$directory/$1/package.json"
     # shellcheck disable=SC2046 # one word for each package
-    npm install --prefix "$directory/node" --silent --no-audit --no-fund --no-package-lock --ignore-scripts \
-        $(cat "$packages")
+    npm install --prefix "$directory/$1" --silent --no-audit --no-fund --no-package-lock --ignore-scripts \
+        $(cat "$2")
 }
 
-install_node &
+# The command line clients come as programs of some hundred megabytes each, apart from the libraries.
+install_all_node() {
+    install_node node "$packages"
+    install_node agents "$agents"
+}
+
+install_all_node &
 node=$!
 install_python
 wait "$node"

@@ -78,7 +78,8 @@ where
     let shown = format!("{reply:?}").len();
     assert!(shown <= limit, "{shown} bytes folded of {fed}");
     if let Ok(document) = reply.document() {
-        serde_json::from_slice::<serde_json::Value>(&document).expect("a document is JSON");
+        // Half a surrogate pair passes as it came, which JSON allows and a `String` does not.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&document).expect("a document is JSON");
         assert!(document.len() <= limit, "{} bytes of document for {fed}", document.len());
     }
 }

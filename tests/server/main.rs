@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+mod agents;
 mod answers;
 #[path = "../support/authority.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
@@ -20,6 +21,7 @@ mod doors;
 mod fake;
 mod input;
 mod lifecycle;
+mod limits;
 mod lite;
 #[cfg(unix)]
 mod manager;
@@ -32,6 +34,8 @@ mod secrets;
 mod sign_in;
 #[cfg(unix)]
 mod sockets;
+mod status;
+mod transports;
 mod wire;
 
 use std::time::Duration;
@@ -105,6 +109,12 @@ fn store(credential: &Credential) -> String {
     document.put(credential);
     document.set_active(&credential.account_id);
     document.to_text()
+}
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    // A WebSocket is kept for the next request.
+    proxy::transport::repeat_over_websocket(&["transports::", "limits::a_stream_closes_with_its_terminal_event"]);
 }
 
 /// A chat request for a document.

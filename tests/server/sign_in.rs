@@ -1,7 +1,7 @@
 //! The login under the daemon: missing, expired, refused, shared by two processes, killed half way.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use codex_proxy::auth::Document;
 use codex_proxy::clock::{Clock as _, SystemClock};
@@ -19,30 +19,35 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
 
 /// A backend that answers, and the issuer of its tokens.
-struct Services {
-    upstream: FakeUpstream,
-    issuer: FakeAuthority,
+pub(crate) struct Services {
+    pub(crate) upstream: FakeUpstream,
+    pub(crate) issuer: FakeAuthority,
 }
 
 impl Services {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let upstream = FakeUpstream::start().await;
         let issuer = FakeAuthority::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
         Self { upstream, issuer }
     }
 
-    fn launch(&self) -> Launch {
+    pub(crate) fn launch(&self) -> Launch {
         signed_out(&self.upstream).setting("auth.url", &self.issuer.address)
     }
 
     /// A home whose access token has ended.
-    fn expired(&self) -> Launch {
-        let credential = self.issuer.credential_ending("acct-1", SystemClock.now() - AGO);
+    pub(crate) fn expired(&self) -> Launch {
+        self.ending(SystemClock.now() - AGO)
+    }
+
+    /// A home whose access token ends then.
+    pub(crate) fn ending(&self, end: SystemTime) -> Launch {
+        let credential = self.issuer.credential_ending("acct-1", end);
         self.launch().file("credentials.json", &store(&credential))
     }
 
     /// A home whose access token looks good.
-    fn fresh(&self) -> Launch {
+    pub(crate) fn fresh(&self) -> Launch {
         self.launch().file("credentials.json", &store(&self.issuer.credential("acct-1", DAY)))
     }
 

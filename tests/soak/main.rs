@@ -2,8 +2,8 @@
 //!
 //! Eight processes live twenty minutes of a clock that runs twenty times too fast, with a token that
 //! is due every ten seconds. Meanwhile they are killed (also those that hold the lock), the folder of
-//! the store can't be used for moments, the issuer has troubles and the backend refuses tokens. Not
-//! one spent refresh token may be sent again and not one login be lost, save by a kill between the
+//! the store is away, read-only, or on a full disk for moments, the issuer has troubles and the backend
+//! refuses tokens. Not one spent refresh token may be sent again and not one login be lost, save by a kill between the
 //! spending and the write, which is counted apart. It takes a minute:
 //!
 //! ```sh
@@ -14,6 +14,7 @@
 #![cfg(unix)]
 
 mod issuer;
+mod room;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -22,11 +23,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_proxy::auth::{Accounts, Authority, Settings, Store};
+use codex_proxy::auth::{Accounts, Authority, Place, Settings, Store};
 use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::clock::{Clock, SystemClock};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
 use issuer::Issuer;
+use room::Room;
 use tokio::time::{Instant, sleep};
 
 const PROCESSES: usize = 8;
@@ -79,7 +81,11 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// The processes, and what befalls them.
 struct Soak {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+    /// Where the store's folder is.
+    place: PathBuf,
+    /// The disk of our own, where there is one.
+    room: Option<PathBuf>,
     issuer: Issuer,
     clock: FastClock,
     dice: Dice,
@@ -89,19 +95,24 @@ struct Soak {
     kills: u64,
     kills_of_holders: u64,
     outages: u64,
+    full_disks: u64,
+    frozen_folders: u64,
     logins: u64,
 }
 
 impl Soak {
-    async fn start(seed: u64) -> Self {
+    async fn start(seed: u64, room: Option<PathBuf>) -> Self {
         let whole = SystemClock.now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let clock = FastClock { start: UNIX_EPOCH + Duration::from_secs(whole) };
         let issuer = Issuer::start(clock.clone(), Dice(seed ^ 0x5eed)).await;
         let (children, complaints) = (Vec::new(), mpsc::channel());
         let folder = tempfile::tempdir().unwrap();
         let (dice, messages) = (Dice(seed), Vec::new());
+        let place = room.clone().unwrap_or_else(|| folder.path().to_owned());
         Self {
-            folder,
+            _folder: folder,
+            place,
+            room,
             issuer,
             clock,
             dice,
@@ -111,12 +122,14 @@ impl Soak {
             kills: 0,
             kills_of_holders: 0,
             outages: 0,
+            full_disks: 0,
+            frozen_folders: 0,
             logins: 0,
         }
     }
 
     fn store(&self) -> PathBuf {
-        self.folder.path().join("data").join("credentials.json")
+        self.place.join("data").join("credentials.json")
     }
 
     /// Signs in, as a person would after a lost login.
@@ -158,9 +171,23 @@ impl Soak {
         self.children[index] = self.spawn();
     }
 
-    /// Makes the folder unusable for a moment: read-only for most users, and in the way for root too.
+    /// Makes writing impossible for a moment, in one of the ways that there are here.
+    async fn trouble(&mut self) {
+        let Some(room) = self.room.clone() else { return self.outage().await };
+        let moment = Duration::from_millis(self.dice.up_to(300));
+        match self.dice.up_to(2) {
+            0 => self.outage().await,
+            1 => {
+                room::fill(&room, moment).await;
+                self.full_disks += 1;
+            }
+            _ => self.frozen_folders += u64::from(room::freeze(&room.join("data"), moment).await),
+        }
+    }
+
+    /// Puts something in the place of the folder.
     async fn outage(&mut self) {
-        let (data, aside) = (self.folder.path().join("data"), self.folder.path().join("aside"));
+        let (data, aside) = (self.place.join("data"), self.place.join("aside"));
         std::fs::rename(&data, &aside).unwrap();
         std::fs::write(&data, "in the way").unwrap();
         sleep(Duration::from_millis(self.dice.up_to(150))).await;
@@ -176,7 +203,7 @@ impl Soak {
         while Instant::now() < until {
             sleep(Duration::from_millis(50 + self.dice.up_to(200))).await;
             match self.dice.up_to(9) {
-                0 => self.outage().await,
+                0 | 1 => self.trouble().await,
                 _ => self.kill_one(),
             }
             self.make_good().await;
@@ -228,19 +255,29 @@ async fn stored_token(store: &Path) -> String {
 #[ignore = "it takes a minute: cargo test --test soak -- --ignored --exact --nocapture soak"]
 async fn soak() {
     let (seconds, seed) = (number("SOAK_SECONDS", 60), number("SOAK_SEED", 1));
-    let mut soak = Soak::start(seed).await;
+    let room = match Room::enter() {
+        Room::Elsewhere { is_success } => return assert!(is_success, "see above"),
+        Room::Here(room) => Some(room),
+        Room::None(why) => {
+            println!("no disk of our own ({why}): the full disk and the read-only folder are left out");
+            None
+        }
+    };
+    let mut soak = Soak::start(seed, room).await;
     soak.live(Duration::from_secs(seconds)).await;
     let (stored, newest) = soak.rest().await;
     let book = soak.issuer.book();
     println!(
         "seed {seed}: {PROCESSES} processes, {} simulated minutes, {} renewals, {} kills ({} of the lock's holder), \
-         {} outages of the folder, {} troubles of the issuer; spent tokens sent again: {}; logins lost to a kill \
+         the folder away {} times, read-only {} times, the disk full {} times, {} troubles of the issuer; spent tokens sent again: {}; logins lost to a kill \
          between spending and write: {}, told in {} messages",
         seconds * u64::from(HASTE) / 60,
         book.renewals,
         soak.kills,
         soak.kills_of_holders,
         soak.outages,
+        soak.frozen_folders,
+        soak.full_disks,
         book.troubles,
         book.faults.len(),
         book.losses.len(),
@@ -264,6 +301,7 @@ async fn one_process() {
         redirect_host: "localhost".to_owned(),
         scopes: Vec::new(),
         account: None,
+        store: Place::File,
         credentials: store.clone().into(),
         originator: String::new(),
         user_agent: format!("soak/{}", std::process::id()),

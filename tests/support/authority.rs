@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use codex_proxy::auth::{Authority, Credential, Grant, Settings};
+use codex_proxy::auth::{Authority, Credential, Grant, Place, Settings};
 use codex_proxy::clock::Clock;
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
 use codex_proxy::secret::Secret;
@@ -99,6 +99,7 @@ impl FakeAuthority {
             redirect_host: "localhost".to_owned(),
             scopes: ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec(),
             account: None,
+            store: Place::File,
             credentials: "credentials.json".into(),
             originator: "codex_proxy".to_owned(),
             user_agent: "codex-proxy/test".to_owned(),

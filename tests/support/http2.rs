@@ -86,5 +86,6 @@ async fn record(request: Request<RecvStream>) -> Result<Recorded, h2::Error> {
         body.extend_from_slice(&bytes);
     }
     let target = head.uri.path_and_query().unwrap().to_string();
-    Ok(Recorded { method: head.method.to_string(), target, headers: head.headers, body })
+    let wire_bytes = body.len();
+    Ok(Recorded { method: head.method.to_string(), target, headers: head.headers, body, wire_bytes })
 }

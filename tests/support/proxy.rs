@@ -3,6 +3,9 @@
 //! Nothing of the machine's own settings reaches it. Its log is gathered line by line, so that a
 //! test can wait for what it says, and for its end.
 
+#[path = "transport.rs"]
+pub(crate) mod transport;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -44,11 +47,11 @@ impl Launch {
     /// `serve --port 0` with an empty home.
     pub(crate) fn new() -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
-        Self {
-            home,
-            arguments: ["serve", "--port", "0"].map(str::to_owned).to_vec(),
-            environment: Vec::new(),
-            descriptors: None,
+        let arguments = ["serve", "--port", "0"].map(str::to_owned).to_vec();
+        let launch = Self { home, arguments, environment: Vec::new(), descriptors: None };
+        match transport::chosen() {
+            Some(transport) => launch.setting("upstream.transport", &transport),
+            None => launch,
         }
     }
 

@@ -1,4 +1,4 @@
-//! A backend that does as it is told, on loopback: HTTP/1.1, or HTTP/2 over TLS.
+//! A backend that does as it is told, on loopback: HTTP/1.1 (and WebSocket), or HTTP/2 over TLS.
 //!
 //! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
 //! last is played again and again. The path `/of/NAME` holds scripts for the requests of one
@@ -7,6 +7,8 @@
 
 #[path = "http2.rs"]
 mod http2;
+#[path = "websocket.rs"]
+mod websocket;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -56,6 +58,8 @@ pub(crate) struct Recorded {
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+    /// How much of it came over the wire.
+    pub(crate) wire_bytes: usize,
 }
 
 /// The server; it stops when dropped.
@@ -76,6 +80,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Seen {
     requests: Vec<Recorded>,
+    /// Each handshake of a WebSocket that was accepted.
+    handshakes: Vec<Recorded>,
     hang_ups: usize,
 }
 
@@ -246,6 +252,11 @@ impl FakeUpstream {
         seen.requests.iter().filter(|request| path_of(&request.target).ends_with(path_end)).cloned().collect()
     }
 
+    /// Each handshake of a WebSocket so far.
+    pub(crate) fn handshakes(&self) -> Vec<Recorded> {
+        self.shared.seen.borrow().handshakes.clone()
+    }
+
     /// Waits until that many requests have come.
     pub(crate) async fn received(&self, path_end: &str, count: usize) -> Vec<Recorded> {
         let mut seen = self.shared.seen.subscribe();
@@ -286,6 +297,10 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
 async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     while let Some(request) = read_request(&mut stream).await? {
+        let is_handshake = request.header("upgrade") == "websocket";
+        if is_handshake && !websocket::meets_handshake(shared.peek(path_of(&request.target)).as_ref()) {
+            return websocket::serve(stream, request, shared).await;
+        }
         for step in shared.take(request).0 {
             match step {
                 Step::Head(status, headers) => {
@@ -334,6 +349,15 @@ impl Shared {
         script
     }
 
+    /// The script that the next request would play.
+    fn peek(&self, path: &str) -> Option<Script> {
+        self.scripts.lock().unwrap().get(path).and_then(|queue| queue.front().cloned())
+    }
+
+    fn count_handshake(&self, handshake: &Recorded) {
+        self.seen.send_modify(|seen| seen.handshakes.push(handshake.clone()));
+    }
+
     fn count_hang_up(&self) {
         self.seen.send_modify(|seen| seen.hang_ups += 1);
     }
@@ -371,7 +395,8 @@ async fn read_request(stream: &mut TcpStream) -> io::Result<Option<Recorded>> {
             return Ok(None);
         }
     }
-    Ok(Some(Recorded { method, target, headers, body }))
+    let wire_bytes = body.len();
+    Ok(Some(Recorded { method, target, headers, body, wire_bytes }))
 }
 
 fn absolute(path: &str) -> String {

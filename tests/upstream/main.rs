@@ -3,12 +3,21 @@
 #![cfg(test)]
 
 mod attempts;
+#[path = "../replies/cases.rs"]
+#[expect(dead_code, reason = "only the events count here")]
+mod cases;
+#[path = "../support/clock.rs"]
+mod clock;
+mod connections;
 #[path = "../support/upstream.rs"]
-#[expect(dead_code, reason = "a bench of its own for each script: none is ever replaced")]
 mod fake;
 mod forms;
 mod places;
+mod quota;
 mod streams;
+#[path = "../support/transport.rs"]
+mod transport;
+mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +28,7 @@ use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
 use codex_proxy::protocol::codex::request::{Beyond, Form, Item, Part, Reasoning, Request, Role, ToolChoice};
 use codex_proxy::secret::Secret;
-use codex_proxy::upstream::{Answer, BodyForm, Hints, Settings, Upstream};
+use codex_proxy::upstream::{Answer, BodyForm, Hints, Settings, Transport, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -81,7 +90,12 @@ impl Bench {
         let mut settings = settings(&fake.url());
         change(&mut settings);
         let tokens = Arc::new(Tokens::default());
-        let upstream = Upstream::new(settings, http(), Arc::clone(&tokens) as Arc<dyn TokenSource>);
+        let http = http();
+        if settings.transport != Transport::Sse {
+            // A client takes its time to build, which would count against a test's short limits.
+            http.upgrading_to(&settings.url).await.unwrap();
+        }
+        let upstream = Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>);
         Self { fake, upstream, tokens }
     }
 
@@ -97,6 +111,7 @@ impl Bench {
 fn settings(url: &str) -> Settings {
     Settings {
         url: Endpoint::parse(url, Trust::KnownHosts).unwrap(),
+        transport: if transport::chosen().is_some() { Transport::WebSocket } else { Transport::Sse },
         client_version: None,
         originator: "codex_proxy".to_owned(),
         user_agent: "codex-proxy/0 (test)".to_owned(),
@@ -105,6 +120,7 @@ fn settings(url: &str) -> Settings {
         idle_timeout: 5 * SECOND,
         max_retries: 2,
         retry_budget: 30 * SECOND,
+        quota_probe: 300 * SECOND,
         commit_after: 5 * SECOND,
         event_limit_bytes: 4096,
         catalogue_file: None,
@@ -142,6 +158,13 @@ async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
             Some(Err(error)) => return (texts, Some(error)),
         }
     }
+}
+
+#[test]
+fn what_holds_for_one_transport_holds_for_the_other() {
+    let of_http =
+        ["http2_", "an_answer_brings_its_events", "the_headers_that_leave", "each_repair_is_still_made", "websocket::"];
+    transport::repeat_over_websocket(&of_http);
 }
 
 fn fault(result: Result<Answer, ProxyError>) -> Fault {

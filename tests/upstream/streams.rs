@@ -133,7 +133,7 @@ async fn dropping_the_events_hangs_up() {
 }
 
 /// A client for a backend that speaks HTTP/2 over TLS, and trusts its certificate.
-async fn over_http2() -> Bench {
+pub(crate) async fn over_http2() -> Bench {
     let (fake, certificate) = FakeUpstream::start_http2().await;
     let mut bundle = tempfile::NamedTempFile::new().unwrap();
     bundle.write_all(certificate.as_bytes()).unwrap();

@@ -6,9 +6,11 @@
 //! retries nothing, and never quotes a token or the issuer's free text: it might hold one.
 
 mod answer;
+mod count;
 mod device;
 mod whoami;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -17,9 +19,11 @@ use serde_json::json;
 
 use self::answer::Answer;
 pub(in crate::auth) use self::answer::is_code;
+use self::count::Count;
 pub(in crate::auth) use self::device::{DeviceCode, Poll};
 use crate::auth::Settings;
 use crate::auth::credential::{Credential, Grant};
+use crate::bearer::Refreshes;
 use crate::net::{Endpoint, HttpClient, causes};
 use crate::secret::Secret;
 
@@ -36,6 +40,7 @@ pub struct Authority {
     originator: String,
     user_agent: String,
     timeout: Duration,
+    refreshes: Arc<Count>,
 }
 
 /// Why a refresh is asked for; the issuer is told.
@@ -98,6 +103,7 @@ impl Authority {
             originator: settings.originator.clone(),
             user_agent: settings.user_agent.clone(),
             timeout: CALL_TIMEOUT,
+            refreshes: Arc::default(),
         }
     }
 
@@ -105,6 +111,11 @@ impl Authority {
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// How often tokens were renewed.
+    pub(in crate::auth) fn refreshes(&self) -> Refreshes {
+        self.refreshes.read()
     }
 
     /// The client, for other calls of a login.
@@ -149,7 +160,9 @@ impl Authority {
             "refresh_token": refresh_token.expose(),
         });
         let call = Call { path: "/oauth/token", content: Content::Json(body), introduction: Introduction::Named };
-        self.granted(call).await
+        let granted = self.granted(call).await;
+        self.refreshes.add(&granted);
+        granted
     }
 
     /// Tells the issuer that a login is over.
@@ -182,7 +195,7 @@ impl Authority {
 
     async fn send(&self, call: Call) -> Result<Answer, AuthorityError> {
         let client = self.http.to(&self.url).await.map_err(|error| self.unreachable(&error.to_string()))?;
-        let mut request = call.content.request(client, self.url.join(call.path));
+        let mut request = call.content.request(&client, self.url.join(call.path));
         if matches!(call.introduction, Introduction::Named) {
             if !self.originator.is_empty() {
                 request = request.header("originator", &self.originator);

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use crate::auth::credential::{Credential, Ownership};
+use crate::auth::credential::{Credential, Ownership, Refusal};
 use crate::secret::Secret;
 
 const VERSION: u64 = 1;
@@ -167,6 +167,7 @@ impl Entry<'_> {
             expires_at: self.time("expires_at")?,
             last_refresh: self.time("last_refresh")?,
             ownership: self.ownership()?,
+            refusal: self.refusal()?,
         })
     }
 
@@ -182,6 +183,12 @@ impl Entry<'_> {
     fn borrowed(from: &Entry<'_>) -> Result<Option<Ownership>, Unreadable> {
         let (Some(path), Some(owner)) = (from.text("path")?, from.text("owner")?) else { return Ok(None) };
         Ok(Some(Ownership::Borrowed { path: PathBuf::from(path), owner }))
+    }
+
+    fn refusal(&self) -> Result<Option<Refusal>, Unreadable> {
+        let Some(Value::Object(said)) = self.0.get("refusal") else { return Ok(None) };
+        let said = Entry(said);
+        Ok(said.text("reason")?.zip(said.time("at")?).map(|(reason, at)| Refusal { reason, at }))
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, Unreadable> {
@@ -220,6 +227,10 @@ fn write(members: &mut Map<String, Value>, credential: &Credential) {
         Ownership::Owned => Value::Null,
         Ownership::Borrowed { path, owner } => json!({"path": path.to_string_lossy(), "owner": owner}),
     };
+    let refusal = credential
+        .refusal
+        .as_ref()
+        .map_or(Value::Null, |refusal| json!({"reason": refusal.reason, "at": time(Some(refusal.at))}));
     let known = [
         ("email", secret(&credential.email)),
         ("plan", json!(credential.plan)),
@@ -230,6 +241,7 @@ fn write(members: &mut Map<String, Value>, credential: &Credential) {
         ("expires_at", json!(time(credential.expires_at))),
         ("last_refresh", json!(time(credential.last_refresh))),
         ("borrowed", borrowed),
+        ("refusal", refusal),
     ];
     members.extend(known.map(|(name, value)| (name.to_owned(), value)));
 }
@@ -239,7 +251,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::{Document, Unreadable};
-    use crate::auth::credential::{Credential, Ownership};
+    use crate::auth::credential::{Credential, Ownership, Refusal};
     use crate::secret::Secret;
 
     fn credential(id: &str) -> Credential {
@@ -254,6 +266,7 @@ mod tests {
             expires_at: Some(UNIX_EPOCH + Duration::from_secs(5)),
             last_refresh: Some(UNIX_EPOCH + Duration::from_nanos(1_500_000_001)),
             ownership: Ownership::Owned,
+            refusal: Some(Refusal { reason: "used".to_owned(), at: UNIX_EPOCH }),
         }
     }
 

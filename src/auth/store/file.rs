@@ -63,7 +63,8 @@ pub(super) fn lock_path(path: &Path) -> PathBuf {
     beside(path, ".lock")
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// A file beside the store's.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
@@ -99,6 +100,18 @@ pub(super) fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Deletes a file, and what it leads to; one that is not there is deleted already.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    let target = target(path);
+    for path in [target.as_path(), path] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    sync_folder(folder(&target))
 }
 
 fn replace(target: &Path, text: &[u8]) -> io::Result<()> {

@@ -1,11 +1,13 @@
 //! What to do about a store that can't be used: the words for it, and the copy that is put back.
 //!
-//! Only a damaged file is ever replaced, by the last good copy and only when somebody asks for it.
+//! Only what is damaged is ever replaced, by the last good copy and only when somebody asks for it.
 //! Another program's file, and one of a later release, are left as they are.
 
 use std::path::{Path, PathBuf};
 
-use super::{Document, Place, Store, Unreadable, file, off_runtime};
+use super::kept::{Kept, Location, Place};
+use super::vault::VaultError;
+use super::{Document, Kind, Store, Unreadable, file, off_runtime};
 use crate::bearer::AuthError;
 
 /// A store that was put back.
@@ -20,6 +22,11 @@ pub struct Restored {
 impl Store {
     /// What a part of the document could not be read for, as the store's error.
     pub(in crate::auth) fn unreadable(&self, why: &Unreadable) -> AuthError {
+        if let Kind::Kept(kept) = &*self.0
+            && let Location::Keyring(name) = kept.location_now()
+        {
+            return unreadable_entry(&name, why);
+        }
         let path = self.path().display();
         let help = match why {
             Unreadable::Newer { .. } => {
@@ -43,21 +50,28 @@ impl Store {
     /// # Errors
     /// When the file is not damaged, there is no good copy, or it can't be written.
     pub async fn restore(&self) -> Result<Restored, AuthError> {
-        let Place::File { path, .. } = &*self.0 else { return Err(self.nothing_to_restore("it is in memory only")) };
+        let Kind::Kept(kept) = &*self.0 else { return Err(self.nothing_to_restore("it is in memory only")) };
         let held = self.lock().await?;
-        let original = path.clone();
-        let found = off_runtime(move || Ok((file::read(&original)?, file::read(&file::copy_path(&original))?)));
-        let (bytes, copy) = found.await.map_err(|error| self.fault("can't be read", &error))?;
-        match bytes.as_deref().map(whole) {
-            None | Some(Err(Unreadable::Damaged(_))) => {}
-            Some(Ok(_)) => return Err(self.nothing_to_restore("it is in order")),
-            Some(Err(why)) => return Err(self.unreadable(&why)),
+        let place = kept.place_now();
+        let (found, copy) = match place {
+            Place::File => in_file(kept).await?,
+            Place::Keyring => in_keyring(kept).await?,
+        };
+        match found {
+            Found::Nothing | Found::Unreadable(Unreadable::Damaged(_)) => {}
+            Found::Whole => return Err(self.nothing_to_restore("it is in order")),
+            Found::Unreadable(why) => return Err(self.unreadable(&why)),
         }
         let copy = copy.and_then(|copy| whole(&copy).ok());
         let document = copy.ok_or_else(|| self.nothing_to_restore("there is no good copy of it"))?;
-        let damaged = path.clone();
-        let aside = off_runtime(move || file::set_aside(&damaged)).await;
-        let aside = aside.map_err(|error| self.fault("can't be moved away", &error))?;
+        let aside = match place {
+            Place::File => {
+                let damaged = kept.path.clone();
+                let aside = off_runtime(move || file::set_aside(&damaged)).await;
+                aside.map_err(|error| kept.fault("can't be moved away", &error))?
+            }
+            Place::Keyring => None,
+        };
         held.write(&document).await?;
         Ok(Restored { accounts: document.ids().count(), aside })
     }
@@ -67,12 +81,60 @@ impl Store {
     }
 }
 
+/// What lies where the store should be.
+enum Found {
+    Nothing,
+    Whole,
+    Unreadable(Unreadable),
+}
+
+impl Found {
+    fn of(text: Option<&[u8]>) -> Self {
+        match text.map(whole) {
+            None => Self::Nothing,
+            Some(Ok(_)) => Self::Whole,
+            Some(Err(why)) => Self::Unreadable(why),
+        }
+    }
+}
+
+async fn in_file(kept: &Kept) -> Result<(Found, Option<Vec<u8>>), AuthError> {
+    let path = kept.path.clone();
+    let found = off_runtime(move || Ok((file::read(&path)?, file::read(&file::copy_path(&path))?)));
+    let (bytes, copy) = found.await.map_err(|error| kept.fault("can't be read", &error))?;
+    Ok((Found::of(bytes.as_deref()), copy))
+}
+
+async fn in_keyring(kept: &Kept) -> Result<(Found, Option<Vec<u8>>), AuthError> {
+    let found = match kept.vault.get(&kept.name).await {
+        Ok(text) => Found::of(text.as_deref()),
+        Err(VaultError::Damaged) => Found::Unreadable(Unreadable::Damaged("its parts do not fit".to_owned())),
+        Err(why) => return Err(kept.keyring_fault(&why)),
+    };
+    let copy = match kept.vault.get(&kept.copy_name()).await {
+        Ok(copy) => copy,
+        Err(VaultError::Damaged) => None,
+        Err(why) => return Err(kept.keyring_fault(&why)),
+    };
+    Ok((found, copy))
+}
+
+fn unreadable_entry(name: &str, why: &Unreadable) -> AuthError {
+    let help = match why {
+        Unreadable::Newer { .. } => "use that release",
+        Unreadable::Damaged(_) => "`codex-proxy accounts restore` puts its last good copy back",
+        Unreadable::Foreign => "delete the entry and run `codex-proxy login`",
+    };
+    let entry = Location::Keyring(name.to_owned());
+    AuthError::Store { message: format!("{entry}: {why}; nothing was overwritten: {help}") }
+}
+
 fn has_copy(path: &Path) -> bool {
     matches!(file::read(&file::copy_path(path)), Ok(Some(copy)) if whole(&copy).is_ok())
 }
 
 /// The document, if every account in it can be read.
-fn whole(bytes: &[u8]) -> Result<Document, Unreadable> {
+pub(super) fn whole(bytes: &[u8]) -> Result<Document, Unreadable> {
     let document = Document::parse(bytes)?;
     document.ids().try_for_each(|id| document.get(id).map(drop))?;
     Ok(document)

@@ -1,25 +1,32 @@
 //! The credential store: which accounts are signed in, and with what.
 //!
 //! Accounts are keyed by their id, so that a second one never overwrites the first; one is active.
-//! Reading needs no lock, since a file is only ever replaced whole. Whoever changes the store locks
-//! it first, which excludes other tasks and other processes, reads it again under the lock, and
-//! writes it through [`Held`]. A file that can't be understood is never overwritten. The store
-//! knows nothing of the issuer.
+//! Reading needs no lock, since what is stored is only ever replaced whole. Whoever changes the store
+//! locks it first, which excludes other tasks and other processes, reads it again under the lock, and
+//! writes it through [`Held`]. What can't be understood is never overwritten. Whether a file or the
+//! keyring holds it, the lock is the same. The store knows nothing of the issuer.
 
 mod document;
 mod file;
+mod kept;
 mod mending;
+mod moving;
+mod parts;
+mod vault;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::document::{Document, Unreadable};
+use self::kept::{Ask, Kept};
+pub use self::kept::{Location, Place};
 pub use self::mending::Restored;
+pub use self::moving::Moved;
+pub use self::vault::Vault;
 use crate::auth::credential::Credential;
 use crate::bearer::AuthError;
 
@@ -29,11 +36,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// A place for credentials. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Place>);
+pub struct Store(Arc<Kind>);
 
 #[derive(Debug)]
-enum Place {
-    File { path: PathBuf, warned: AtomicBool },
+enum Kind {
+    Kept(Arc<Kept>),
     Memory { path: PathBuf, turn: Arc<tokio::sync::Mutex<()>>, state: Mutex<Memory> },
 }
 
@@ -49,7 +56,9 @@ pub struct Stamp(Mark);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mark {
-    File(Option<file::Stamp>),
+    /// Of the file, and of the marker of the keyring.
+    Kept([Option<file::Stamp>; 2]),
+    Foreign(Option<file::Stamp>),
     Memory(u64),
 }
 
@@ -71,7 +80,14 @@ impl Store {
     /// The store in a file, which need not exist yet.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Place::File { path: path.into(), warned: AtomicBool::new(false) }))
+        Self::kept(path, Place::File, Vault::platform())
+    }
+
+    /// The store in a file or in a keyring: where it lies already, else in the place that is preferred.
+    /// The file's path names it in both.
+    #[must_use]
+    pub fn kept(path: impl Into<PathBuf>, preference: Place, vault: Vault) -> Self {
+        Self(Arc::new(Kind::Kept(Arc::new(Kept::new(path.into(), preference, vault)))))
     }
 
     /// A store that is never written anywhere, with one account in it.
@@ -81,49 +97,53 @@ impl Store {
         document.put(credential);
         document.set_active(&credential.account_id);
         let state = Mutex::new(Memory { document, revision: 0 });
-        Self(Arc::new(Place::Memory { path: PathBuf::from("(memory)"), turn: Arc::default(), state }))
+        Self(Arc::new(Kind::Memory { path: PathBuf::from("(memory)"), turn: Arc::default(), state }))
     }
 
-    /// Where the store is, for people.
+    /// The store's file, whether or not it is used.
     #[must_use]
     pub fn path(&self) -> &Path {
         match &*self.0 {
-            Place::File { path, .. } | Place::Memory { path, .. } => path,
+            Kind::Kept(kept) => &kept.path,
+            Kind::Memory { path, .. } => path,
         }
+    }
+
+    /// Where the credentials lie now, or would be written.
+    pub async fn location(&self) -> Location {
+        let Kind::Kept(kept) = &*self.0 else { return Location::Memory };
+        let (kept, path) = (Arc::clone(kept), kept.path.clone());
+        off_runtime(move || Ok(kept.location_now())).await.unwrap_or(Location::File(path))
     }
 
     /// The state of the store, cheaply.
     pub async fn stamp(&self) -> Stamp {
         match &*self.0 {
-            Place::File { path, .. } => {
-                let path = path.clone();
-                Stamp(Mark::File(off_runtime(move || Ok(file::stamp(&path))).await.unwrap_or_default()))
+            Kind::Kept(kept) => {
+                let kept = Arc::clone(kept);
+                Stamp(Mark::Kept(off_runtime(move || Ok(kept.stamps())).await.unwrap_or_default()))
             }
-            Place::Memory { state, .. } => {
+            Kind::Memory { state, .. } => {
                 Stamp(Mark::Memory(state.lock().unwrap_or_else(PoisonError::into_inner).revision))
             }
         }
     }
 
-    /// What is stored; an absent file is a store without accounts.
+    /// What is stored; where nothing is, a store without accounts.
     ///
     /// # Errors
-    /// When the file can't be read or understood.
+    /// When it can't be read or understood.
     pub async fn read(&self) -> Result<Document, AuthError> {
+        self.ask(Ask::Remembered).await
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Document, AuthError> {
         match &*self.0 {
-            Place::File { path, warned } => {
-                let file = path.clone();
-                let read = off_runtime(move || {
-                    let tightened = file::is_exposed(&file).then(|| file::tighten(&file));
-                    Ok((file::read(&file)?, tightened))
-                });
-                let (bytes, tightened) = read.await.map_err(|error| self.fault("can't be read", &error))?;
-                if let Some(tightened) = tightened.filter(|_| !warned.swap(true, Ordering::Relaxed)) {
-                    warn_of_exposure(path, &tightened);
-                }
-                bytes.map_or_else(|| Ok(Document::empty()), |bytes| self.parse(&bytes))
+            Kind::Kept(kept) => {
+                let text = kept.read(ask).await?;
+                text.map_or_else(|| Ok(Document::empty()), |text| self.parse(&text))
             }
-            Place::Memory { state, .. } => Ok(state.lock().unwrap_or_else(PoisonError::into_inner).document.clone()),
+            Kind::Memory { state, .. } => Ok(state.lock().unwrap_or_else(PoisonError::into_inner).document.clone()),
         }
     }
 
@@ -133,22 +153,22 @@ impl Store {
     /// When the lock file can't be made, or another process does not let go of it.
     pub async fn lock(&self) -> Result<Held, AuthError> {
         let turn = match &*self.0 {
-            Place::File { path, .. } => Turn::File(self.lock_file(path).await?),
-            Place::Memory { turn, .. } => Turn::Memory(Arc::clone(turn).lock_owned().await),
+            Kind::Kept(kept) => Turn::File(self.lock_file(kept).await?),
+            Kind::Memory { turn, .. } => Turn::Memory(Arc::clone(turn).lock_owned().await),
         };
         Ok(Held { store: self.clone(), turn: Arc::new(turn) })
     }
 
-    async fn lock_file(&self, path: &Path) -> Result<file::FileLock, AuthError> {
+    async fn lock_file(&self, kept: &Kept) -> Result<file::FileLock, AuthError> {
         let until = tokio::time::Instant::now() + LOCK_PATIENCE;
         loop {
-            let file = path.to_owned();
+            let file = kept.path.clone();
             let tried = off_runtime(move || file::try_lock(&file)).await;
-            if let Some(lock) = tried.map_err(|error| self.fault("can't be locked", &error))? {
+            if let Some(lock) = tried.map_err(|error| kept.fault("can't be locked", &error))? {
                 return Ok(lock);
             }
             if tokio::time::Instant::now() >= until {
-                let lock = file::lock_path(path);
+                let lock = file::lock_path(&kept.path);
                 let message = format!("{}: another process has held this lock for too long; end it", lock.display());
                 return Err(AuthError::Store { message });
             }
@@ -159,12 +179,6 @@ impl Store {
     fn parse(&self, bytes: &[u8]) -> Result<Document, AuthError> {
         Document::parse(bytes).map_err(|why| self.unreadable(&why))
     }
-
-    fn fault(&self, what: &str, error: &io::Error) -> AuthError {
-        let path = self.path().display();
-        let message = format!("{path}: {what} ({error}); see to its folder's rights and free space");
-        AuthError::Store { message }
-    }
 }
 
 impl Held {
@@ -173,7 +187,7 @@ impl Held {
     /// # Errors
     /// When the file can't be read or understood.
     pub async fn read(&self) -> Result<Document, AuthError> {
-        self.store.read().await
+        self.store.ask(Ask::Anew).await
     }
 
     /// Finds out whether [`Held::write`] would succeed, before something is spent on it.
@@ -181,9 +195,10 @@ impl Held {
     /// # Errors
     /// When nothing can be written.
     pub async fn probe(&self) -> Result<(), AuthError> {
-        let Place::File { path, .. } = &*self.store.0 else { return Ok(()) };
-        let path = path.clone();
-        off_runtime(move || file::probe(&path)).await.map_err(|error| self.store.fault("can't be written", &error))
+        match &*self.store.0 {
+            Kind::Kept(kept) => kept.probe().await,
+            Kind::Memory { .. } => Ok(()),
+        }
     }
 
     /// Replaces what is stored by a change of what [`Held::read`] gave.
@@ -192,22 +207,8 @@ impl Held {
     /// When it can't be written; the old content is still there then.
     pub async fn write(&self, document: &Document) -> Result<(), AuthError> {
         match &*self.store.0 {
-            Place::File { path, .. } => {
-                let (path, text) = (path.clone(), document.to_text());
-                // The work goes on if the caller is dropped, and so must the lock.
-                let turn = Arc::clone(&self.turn);
-                let written = off_runtime(move || {
-                    let _turn = turn;
-                    file::write(&path, text.as_bytes())?;
-                    if let Err(error) = file::write_copy(&path, text.as_bytes()) {
-                        tracing::warn!(%error, "no copy of the credential file could be kept");
-                    }
-                    Ok(())
-                });
-                let written = written.await;
-                written.map_err(|error| self.store.fault("can't be written", &error))
-            }
-            Place::Memory { state, .. } => {
+            Kind::Kept(kept) => kept.write(document.to_text(), Arc::clone(&self.turn)).await,
+            Kind::Memory { state, .. } => {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.document = document.clone();
                 state.revision += 1;
@@ -217,18 +218,10 @@ impl Held {
     }
 }
 
-fn warn_of_exposure(path: &Path, tightened: &io::Result<()>) {
-    let path = path.display();
-    match tightened {
-        Ok(()) => tracing::warn!(%path, "other users could read the credential file; its rights are 0600 now"),
-        Err(error) => tracing::warn!(%path, %error, "other users may read the credential file: chmod 600 it"),
-    }
-}
-
 /// The state of another program's file, cheaply.
 pub(in crate::auth) async fn stamp_of(path: &Path) -> Stamp {
     let path = path.to_owned();
-    Stamp(Mark::File(off_runtime(move || Ok(file::stamp(&path))).await.unwrap_or_default()))
+    Stamp(Mark::Foreign(off_runtime(move || Ok(file::stamp(&path))).await.unwrap_or_default()))
 }
 
 async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

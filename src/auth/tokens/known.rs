@@ -185,6 +185,9 @@ impl Known {
         {
             return Some(refused.error.clone());
         }
+        if let Some(refusal) = &credential.refusal {
+            return Some(AuthError::Ended { reason: refusal.reason.clone() });
+        }
         let pause = self.pause.as_ref()?;
         let rest = pause.until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
         Some(match &pause.error {
@@ -282,6 +285,7 @@ mod tests {
             expires_at: None,
             last_refresh: None,
             ownership: Ownership::Owned,
+            refusal: None,
         }
     }
 

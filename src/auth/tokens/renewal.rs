@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::known::{Outcome, Saving};
 use super::{Shared, detach};
 use crate::auth::authority::{AuthorityError, RefreshReason};
-use crate::auth::credential::{Credential, Ownership, Stale};
+use crate::auth::credential::{Credential, Ownership, Refusal, Stale};
 use crate::auth::import;
 use crate::auth::store::{Document, Held};
 use crate::bearer::AuthError;
@@ -112,13 +112,18 @@ impl Shared {
         }
         held.probe().await?;
         let granted = self.authority.refresh(spent, cause.reason()).await;
-        let grant = granted.map_err(|error| self.remember(spent, error))?;
-        let renewed = stored.renewed(grant, self.clock.now()).map_err(|error| {
-            let error = AuthError::Ended { reason: error.to_string() };
-            self.known().refuse(spent.clone(), &error);
-            error
-        })?;
-        let renewed = Arc::new(renewed);
+        let renewed = granted.and_then(|grant| {
+            let renewed = stored.renewed(grant, self.clock.now());
+            renewed.map_err(|error| AuthorityError::Refused { reason: error.to_string() })
+        });
+        let renewed = match renewed {
+            Ok(renewed) => Arc::new(renewed),
+            Err(error) => {
+                let error = self.remember(spent, error);
+                self.note(held, document, stored, &error).await;
+                return Err(error);
+            }
+        };
         self.keep(held, document, spent, &renewed).await;
         if matches!(cause, Cause::Refused(_)) {
             self.known().note_recovery();
@@ -165,6 +170,17 @@ impl Shared {
                 self.known().rest(&error);
                 error
             }
+        }
+    }
+
+    /// Writes a final refusal beside the account, so that no process sends the token again and `status`
+    /// can tell.
+    async fn note(&self, held: &Held, mut document: Document, stored: &Credential, error: &AuthError) {
+        let AuthError::Ended { reason } = error else { return };
+        let refusal = Refusal { reason: reason.clone(), at: self.clock.now() };
+        document.put(&Credential { refusal: Some(refusal), ..stored.clone() });
+        if let Err(error) = held.write(&document).await {
+            tracing::debug!(%error, "the issuer's refusal could not be noted");
         }
     }
 

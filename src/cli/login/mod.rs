@@ -40,7 +40,7 @@ pub(super) async fn run(
         None => sign_in(arguments, &parts, &config, environment).await?,
     };
     talk(&format!("signed in{}", described(&credential)));
-    talk(&format!("stored in {}", config.auth.credentials.display()));
+    talk(&format!("stored in {}", parts.store.location().await));
     Ok(Exit::Done)
 }
 

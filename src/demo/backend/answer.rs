@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::agent::Turn;
 use super::fault::Fault;
 use super::fill::{Reach, fill};
 use super::hints::Hints;
@@ -63,7 +64,9 @@ pub(super) fn answer(prompt: &Prompt<'_>, fault: Option<Fault>) -> Vec<Output> {
     }
     let calls = if prompt.choice == Choice::Never { Vec::new() } else { calls(prompt) };
     if calls.is_empty() {
-        hosted(prompt, &mut outputs);
+        if prompt.turn.is_none() {
+            hosted(prompt, &mut outputs);
+        }
         outputs.push(message(prompt, &outputs));
     } else {
         outputs.extend(calls);
@@ -77,6 +80,11 @@ fn summary(prompt: &Prompt<'_>) -> Option<String> {
 }
 
 fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
+    match &prompt.turn {
+        Some(Turn::Call(tool, payload)) => return vec![call(tool, payload.clone())],
+        Some(Turn::Report(_) | Turn::Rest(_) | Turn::Over) => return Vec::new(),
+        None => {}
+    }
     let hints = Hints::read(&prompt.said);
     let asked = asked_for(prompt);
     let is_both = words(prompt.request).any(|word| BOTH_WORDS.contains(&word.as_str()));
@@ -88,7 +96,8 @@ fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
     };
     let is_repeated = asked.len() == 1;
     let turn = |index: usize| if is_repeated { index } else { 0 };
-    tools.into_iter().enumerate().map(|(index, tool)| call(tool, prompt, &hints.for_call(turn(index)))).collect()
+    let filled = |(index, tool)| call(tool, payload(tool, prompt, &hints.for_call(turn(index))));
+    tools.into_iter().enumerate().map(filled).collect()
 }
 
 /// How often one tool is called: once for each place, or twice if asked to.
@@ -136,12 +145,15 @@ fn split_humps(name: &str) -> String {
     split
 }
 
-fn call(tool: &Offer<'_>, prompt: &Prompt<'_>, hints: &Hints) -> Output {
-    let payload = match tool.schema {
+fn payload(tool: &Offer<'_>, prompt: &Prompt<'_>, hints: &Hints) -> Payload {
+    match tool.schema {
         Some(Value::Null) => Payload::Arguments("{}".to_owned()),
         Some(schema) => Payload::Arguments(fill(schema, Reach::Required, hints).to_string()),
         None => Payload::Input(quote(prompt.request)),
-    };
+    }
+}
+
+fn call(tool: &Offer<'_>, payload: Payload) -> Output {
     Output::Call { namespace: tool.namespace.map(str::to_owned), name: tool.name.to_owned(), payload }
 }
 
@@ -179,12 +191,7 @@ fn object(prompt: &Prompt<'_>) -> Value {
 
 fn prose(prompt: &Prompt<'_>, before: &[Output]) -> Output {
     let mut sentences = vec!["This is the codex-proxy demo: no model wrote this.".to_owned()];
-    if prompt.returned.is_empty() {
-        sentences.push(format!("You said: {}", quote(&prompt.said)));
-    }
-    for (name, output) in &prompt.returned {
-        sentences.push(format!("The tool {name} returned: {}", quote(output)));
-    }
+    sentences.extend(told(prompt));
     sentences.extend(seen(prompt.pictures, "image"));
     sentences.extend(seen(prompt.files, "file"));
     let has = |wanted: fn(&Output) -> bool| before.iter().any(wanted);
@@ -197,6 +204,20 @@ fn prose(prompt: &Prompt<'_>, before: &[Output]) -> Output {
         sentences.push(format!("Nothing was searched {source}."));
     }
     Output::Message { text: sentences.join(" "), source }
+}
+
+/// What the tools returned, or else what was said.
+fn told(prompt: &Prompt<'_>) -> Vec<String> {
+    let returned = |(name, output): &(&str, String)| format!("The tool {name} returned: {}", quote(output));
+    match &prompt.turn {
+        Some(Turn::Report(report)) => {
+            let absent = report.absent.iter().map(|name| format!("The tool {} is not on offer.", quote(name)));
+            report.returned.iter().map(returned).chain(absent).collect()
+        }
+        Some(Turn::Rest(lines)) => vec![format!("<summary>\nWhat is left to do:\n{lines}</summary>")],
+        _ if prompt.returned.is_empty() => vec![format!("You said: {}", quote(&prompt.said))],
+        _ => prompt.returned.iter().map(returned).collect(),
+    }
 }
 
 fn seen(count: usize, thing: &str) -> Option<String> {

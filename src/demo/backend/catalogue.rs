@@ -113,6 +113,8 @@ fn entry(model: &Model, priority: u32) -> Value {
         "web_search_tool_type": "text_and_image",
         "apply_patch_tool_type": "freeform",
         "shell_type": "shell_command",
+        "truncation_policy": { "mode": "tokens", "limit": 10_000 },
+        "experimental_supported_tools": [],
         "upgrade": null,
         "base_instructions": "",
     })

@@ -2,6 +2,7 @@
 //!
 //! Takes a current access token with its account, as the real one does, and says 401 to all else.
 
+mod agent;
 mod answer;
 mod catalogue;
 mod events;
@@ -11,40 +12,45 @@ mod hints;
 mod prompt;
 mod quota;
 mod responses;
+mod socket;
 mod validate;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::response::Response;
+use axum::routing::get;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::issuer::{ACCOUNT_ID, PLAN, Sessions, Standing};
 use super::reply::{Refusal, answer};
 use crate::protocol::codex::{Form, lite};
 pub use fault::FAULT_WORDS;
 use responses::Responses;
+use socket::converse;
 
 /// More than any proxy lets through, so that the limit that is met is the proxy's.
 const BODY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
-/// The paths of the backend.
-pub(super) fn router(sessions: Arc<Sessions>) -> Router {
+/// The paths of the backend; `cut` ends each WebSocket.
+pub(super) fn router(sessions: Arc<Sessions>, cut: CancellationToken) -> Router {
     let accounts = Router::new()
         .route("/backend-api/wham/accounts/check", get(accounts))
         .route("/backend-api/wham/usage", get(usage))
         .route("/backend-api/codex/models", get(models))
         .with_state(Arc::clone(&sessions));
     let responses = Router::new()
-        .route("/backend-api/codex/responses", post(respond))
-        .with_state(Arc::new(Responses::new(sessions)));
+        .route("/backend-api/codex/responses", get(upgrade).post(respond))
+        .with_state(Arc::new(Responses::new(sessions, cut)));
     accounts.merge(responses).layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES)).fallback(unknown_path)
 }
 
@@ -91,11 +97,24 @@ async fn respond(
 ) -> Result<Response, Refusal> {
     admit(responses.sessions(), &headers)?;
     let body: Value = serde_json::from_slice(&body).map_err(|_| Refusal::rule("Request body is not valid JSON"))?;
-    responses.answer(&body, form_of(&headers, &body)).map(IntoResponse::into_response)
+    Ok(responses.answer(&body, form_of(&headers, &body))?.into_response())
+}
+
+async fn upgrade(
+    State(responses): State<Arc<Responses>>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    admit(responses.sessions(), &headers)?;
+    let upgrade = upgrade.map_err(|_| Refusal::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))?;
+    Ok(upgrade
+        .max_message_size(BODY_LIMIT_BYTES)
+        .max_frame_size(BODY_LIMIT_BYTES)
+        .on_upgrade(|socket| converse(socket, responses)))
 }
 
 /// The form that a request says it has.
-fn form_of(headers: &HeaderMap, body: &Value) -> Form {
+pub(super) fn form_of(headers: &HeaderMap, body: &Value) -> Form {
     let metadata = body.get("client_metadata").and_then(|metadata| to_raw_value(metadata).ok());
     if lite::is_marked(headers, metadata.as_deref()) { Form::Lite } else { Form::Classic }
 }

@@ -5,6 +5,12 @@
 
 use serde_json::{Map, Value};
 
+use super::agent::{self, Turn};
+use super::fault::OVERFLOW_WORD;
+
+/// Programs that compact a conversation ask for a summary between such tags.
+const SUMMARY_TAG: &str = "<summary>";
+
 /// What is asked.
 #[derive(Debug)]
 pub(super) struct Prompt<'b> {
@@ -30,6 +36,10 @@ pub(super) struct Prompt<'b> {
     pub(super) format: &'b Value,
     /// The object `reasoning`, or null.
     pub(super) reasoning: &'b Value,
+    /// What the script says that the person wrote, if one is being carried out.
+    pub(super) turn: Option<Turn<'b>>,
+    /// Whether the conversation has to be compacted, as a word in it wants.
+    pub(super) is_too_long: bool,
 }
 
 /// A tool that the client runs.
@@ -47,6 +57,14 @@ pub(super) enum Choice {
     Free,
     Never,
     Must,
+}
+
+/// What is wanted of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Answer,
+    /// A summary, to go on from: the conversation is about to be forgotten.
+    Summary,
 }
 
 impl<'b> Prompt<'b> {
@@ -68,12 +86,15 @@ impl<'b> Prompt<'b> {
             parallel: body.get("parallel_tool_calls").is_none_or(|value| value != false),
             format: body.get("text").map_or(&Value::Null, |text| &text["format"]),
             reasoning: body.get("reasoning").unwrap_or(&Value::Null),
+            turn: None,
+            is_too_long: is_too_long(input),
         };
         let listed = input.iter().filter(|item| item["type"] == "additional_tools").map(|item| &item["tools"]);
         for tool in body.get("tools").into_iter().chain(listed).filter_map(Value::as_array).flatten() {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));
+        prompt.turn = agent::turn(input, &prompt.tools, wish(input));
         prompt
     }
 
@@ -126,12 +147,31 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-fn texts(content: &Value) -> Vec<&str> {
+/// The texts of a content or an output.
+pub(super) fn texts(content: &Value) -> Vec<&str> {
     match content {
         Value::String(text) => vec![text],
         Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
         _ => Vec::new(),
     }
+}
+
+/// What the last thing said by a person asks for, as programs do that compact a conversation.
+fn wish(input: &[Value]) -> Wish {
+    let last = input.iter().rev().find(|item| item["role"] == "user");
+    let is_asked = |text: &str| text.contains(SUMMARY_TAG);
+    if last.is_some_and(|item| texts(&item["content"]).into_iter().any(is_asked)) {
+        Wish::Summary
+    } else {
+        Wish::Answer
+    }
+}
+
+fn is_too_long(input: &[Value]) -> bool {
+    let mut said = input.iter().filter(|item| item["role"] == "user").flat_map(|item| texts(&item["content"]));
+    said.any(|text| text.contains(OVERFLOW_WORD))
+        && input.iter().filter(|item| is_output(item)).count() > 1
+        && wish(input) == Wish::Answer
 }
 
 fn since_last_answer(input: &[Value]) -> &[Value] {
@@ -140,11 +180,13 @@ fn since_last_answer(input: &[Value]) -> &[Value] {
     input.get(from..).unwrap_or_default()
 }
 
-fn is_call(kind: &str) -> bool {
+/// Whether a type is that of a call.
+pub(super) fn is_call(kind: &str) -> bool {
     kind.ends_with("_call")
 }
 
-fn is_output(item: &Value) -> bool {
+/// Whether an item answers a call.
+pub(super) fn is_output(item: &Value) -> bool {
     item["type"].as_str().is_some_and(|kind| kind.ends_with("_call_output"))
 }
 
@@ -168,6 +210,7 @@ fn name_of<'b>(input: &'b [Value], output: &Value) -> &'b str {
     input.iter().find(is_its_call).and_then(|call| call["name"].as_str()).unwrap_or("tool")
 }
 
-fn output_text(item: &Value) -> String {
+/// All texts of an output.
+pub(super) fn output_text(item: &Value) -> String {
     texts(&item["output"]).join(" ")
 }

@@ -16,6 +16,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::super::issuer::{PLAN, Sessions, unix};
 use super::super::reply::Refusal;
@@ -36,29 +37,45 @@ const RESET_SECONDS: u64 = 2;
 pub(super) struct Responses {
     sessions: Arc<Sessions>,
     count: AtomicU64,
+    cut: CancellationToken,
 }
 
 /// How a stream ends after its last event.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Close {
+pub(super) enum Close {
+    /// After its last event.
     Clean,
+    /// As if it were whole, and is not.
+    Early,
     Broken,
 }
 
+/// An answer on its way.
+pub(super) struct Answered {
+    pub(super) headers: HeaderMap,
+    pub(super) frames: Vec<Frame>,
+    pub(super) close: Close,
+}
+
 impl Responses {
-    pub(super) fn new(sessions: Arc<Sessions>) -> Self {
-        Self { sessions, count: AtomicU64::new(0) }
+    pub(super) fn new(sessions: Arc<Sessions>, cut: CancellationToken) -> Self {
+        Self { sessions, count: AtomicU64::new(0), cut }
+    }
+
+    /// When to end connections that nobody else ends.
+    pub(super) fn cut(&self) -> &CancellationToken {
+        &self.cut
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
-    /// The stream that answers a body, or what is wrong with it.
-    pub(super) fn answer(&self, body: &Value, form: Form) -> Result<Response, Refusal> {
+    /// The answer to a body, or what is wrong with it.
+    pub(super) fn answer(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
         let request = validate::check(body, form)?;
         let prompt = Prompt::read(request);
-        let fault = Fault::find(&prompt.said);
+        let fault = Fault::find(&prompt);
         if fault == Some(Fault::Lite) && form == Form::Classic {
             let model = text(request, "model");
             let message = format!("The '{model}' model requires the responses-lite form of requests.");
@@ -74,11 +91,34 @@ impl Responses {
             echo: echo(request),
             pause: if fault == Some(Fault::Slow) { SLOW_PAUSE } else { WORD_PAUSE },
         };
-        let (frames, close) = script(head, request, &prompt, fault);
-        let prelude = Frame { pause: Duration::ZERO, event: quota::event(self.sessions.now()) };
-        let mut response = Response::new(Body::from_stream(stream([prelude].into_iter().chain(frames), close)));
-        *response.headers_mut() = self.headers(&key, request);
-        Ok(response)
+        let (mut frames, close) = script(head, request, &prompt, fault);
+        frames.insert(0, Frame { pause: Duration::ZERO, event: quota::event(self.sessions.now()) });
+        Ok(Answered { headers: self.headers(&key, request), frames, close })
+    }
+
+    /// The same on a connection that has served before, and may have reached its limit.
+    pub(super) fn answer_again(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
+        let prompt = body.as_object().filter(|members| members.contains_key("input")).map(Prompt::read);
+        if prompt.and_then(|prompt| Fault::find(&prompt)) == Some(Fault::ConnectionLimit) {
+            return Err(Refusal::invalid(
+                Some("websocket_connection_limit_reached"),
+                Value::Null,
+                "Responses websocket connection limit reached (60 minutes). Create a new websocket connection to continue.",
+            ));
+        }
+        self.answer(body, form)
+    }
+
+    /// What says that a request was read that is not to be answered yet.
+    pub(super) fn prewarmed(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
+        let is_empty = body["input"].as_array().is_some_and(Vec::is_empty);
+        let request = if is_empty { body.as_object() } else { Some(validate::check(body, form)?) };
+        let request = request.ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
+        let key = self.key(body);
+        let created_at = unix(self.sessions.now());
+        let mut writer = Writer::new(Head { key: key.clone(), created_at, echo: echo(request), pause: WORD_PAUSE });
+        writer.end("completed", json!({ "usage": usage(request, &writer) }));
+        Ok(Answered { headers: self.headers(&key, request), frames: writer.finish(), close: Close::Clean })
     }
 
     /// Faults that are a status.
@@ -131,8 +171,6 @@ impl Responses {
 
     fn headers(&self, key: &str, request: &Map<String, Value>) -> HeaderMap {
         let mut headers = quota::headers(self.sessions.now());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert("x-models-etag", HeaderValue::from_static(catalogue::ETAG));
         let texts = [("x-request-id", format!("req_demo_{key}")), ("openai-model", text(request, "model"))];
         for (name, value) in texts {
@@ -142,6 +180,18 @@ impl Responses {
             }
         }
         headers
+    }
+}
+
+impl Answered {
+    /// As an HTTP response.
+    pub(super) fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from_stream(stream(self.frames, self.close)));
+        *response.headers_mut() = self.headers;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
     }
 }
 
@@ -162,7 +212,7 @@ fn script(head: Head, request: &Map<String, Value>, prompt: &Prompt<'_>, fault: 
     }
     match fault {
         Some(Fault::Cut) => return (writer.finish(), Close::Broken),
-        Some(Fault::End) => {}
+        Some(Fault::End) => return (writer.finish(), Close::Early),
         Some(Fault::Error) => {
             let error = json!({ "code": "server_error", "message": "The demo was asked to fail here." });
             writer.end("failed", json!({ "error": error }));
@@ -180,7 +230,7 @@ fn script(head: Head, request: &Map<String, Value>, prompt: &Prompt<'_>, fault: 
 fn early_failure(fault: Fault) -> Option<Value> {
     let (code, message) = match fault {
         Fault::Overloaded => ("server_is_overloaded", "Our servers are currently overloaded. Please try again later."),
-        Fault::Context => (
+        Fault::Context | Fault::Overflow => (
             "context_length_exceeded",
             "Your input exceeds the context window of this model. Please adjust your input and try again.",
         ),
@@ -225,10 +275,7 @@ fn text(request: &Map<String, Value>, name: &str) -> String {
     request.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn stream(
-    frames: impl Iterator<Item = Frame> + Send + 'static,
-    close: Close,
-) -> impl Stream<Item = io::Result<Bytes>> + Send {
+fn stream(frames: Vec<Frame>, close: Close) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let broken = (close == Close::Broken).then(|| Err(io::Error::other("the demo was asked to break here")));
     let events = stream::iter(frames).then(|frame| async move {
         if !frame.pause.is_zero() {

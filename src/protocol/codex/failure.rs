@@ -22,6 +22,8 @@ use page::{Guard, is_web_page};
 
 pub use page::has_markup;
 
+pub use wait::{limit_family, retold, shows_room};
+
 /// A failure that came as an HTTP answer.
 #[must_use]
 pub fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> UpstreamFailure {
@@ -48,6 +50,13 @@ pub fn from_event(data: &str) -> UpstreamFailure {
     let status = status.and_then(|status| u16::try_from(status).ok());
     let headers = event.get("headers").map(event_headers).unwrap_or_default();
     Report { status, headers: &headers, document, form: Form::Json, guard: Guard::Silent, text: None }.failure()
+}
+
+/// The headers that an event carries: an `error`, or the metadata of a response.
+#[must_use]
+pub fn headers_of_event(data: &str) -> HeaderMap {
+    let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
+    event.get("headers").map(event_headers).unwrap_or_default()
 }
 
 /// The request member that the backend refuses as unknown, where that is what it says.
@@ -126,7 +135,7 @@ impl Report<'_> {
             param,
             request_id: self.header("x-oai-request-id").or_else(|| self.header("x-request-id")).map(str::to_owned),
             retry_after: times.retry_after(fault),
-            resets_at: times.resets_at.filter(|_| is_exhausted(fault)),
+            resets_at: times.reset.at.filter(|_| is_exhausted(fault)),
             headers: HeaderMap::new(),
         };
         with_refused_member(failure)

@@ -1,7 +1,7 @@
 //! The upstream's vocabulary, which is also our intermediate form.
 //!
-//! [`request`] is what we send (its body written by `classic` or [`lite`]), [`event`] what comes back, [`item`] and [`usage`] the parts that
-//! both name, [`failure`] the many shapes of an error read into one. Facts about the wire come from
+//! [`request`] is what we send (its body written by `classic` or [`lite`]; [`socket`] makes a frame of a WebSocket of it),
+//! [`event`] what comes back, [`item`] and [`usage`] the parts that both name, [`failure`] the many shapes of an error read into one. Facts about the wire come from
 //! recordings of the official client and from the Responses API reference.
 
 mod classic;
@@ -10,6 +10,7 @@ pub mod failure;
 pub mod item;
 pub mod lite;
 pub mod request;
+pub mod socket;
 pub mod usage;
 
 pub use event::{PartList, Place, ResponseObject, UpstreamEvent};

@@ -93,6 +93,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::ForeignHost { .. } | ProxyError::ForeignOrigin { .. } => {
             (S::FORBIDDEN, Kind::Permission, Retry::Open)
         }
+        ProxyError::Busy { .. } => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Open),
         ProxyError::Auth(error) => match error {
             AuthError::SignedOut
             | AuthError::NoActiveAccount
@@ -126,9 +127,11 @@ fn of_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
         Fault::UsageLimit | Fault::InsufficientQuota | Fault::RateLimited => (S::TOO_MANY_REQUESTS, Kind::RateLimit),
         Fault::FlexUnavailable | Fault::Overloaded | Fault::PolicyCapacity => (overloaded(), Kind::Overloaded),
         Fault::ClientVersion | Fault::Challenge | Fault::WrongPlace => (S::BAD_GATEWAY, Kind::Api),
+        Fault::Server if failure.wait_for_client().is_some() => (overloaded(), Kind::Overloaded),
         Fault::EncryptedContent | Fault::Server => (S::INTERNAL_SERVER_ERROR, Kind::Api),
     };
-    (status, kind, Retry::Spent)
+    let retry = if failure.wait_for_client().is_some() { Retry::Open } else { Retry::Spent };
+    (status, kind, retry)
 }
 
 fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
@@ -137,6 +140,7 @@ fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     let wait = match error {
         ProxyError::Upstream(failure) => failure.retry_after,
         ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
+        ProxyError::Busy { retry_after, .. } => Some(*retry_after),
         _ => None,
     };
     if let Some(wait) = wait {

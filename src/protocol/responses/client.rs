@@ -3,6 +3,9 @@
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName};
 
+/// Headers for the backend that are not named after the CLI.
+const ALSO_MEANT: [&str; 4] = ["session-id", "thread-id", "x-client-request-id", "x-openai-subagent"];
+
 /// Whether the client is the Codex CLI or one of its kin, which speak exactly what the backend does.
 pub(super) fn is_codex(headers: &HeaderMap) -> bool {
     let names = [HeaderName::from_static("originator"), USER_AGENT];
@@ -16,7 +19,7 @@ pub(super) fn is_codex(headers: &HeaderMap) -> bool {
 pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let is_meant = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with("x-codex-") || matches!(name, "session-id" | "thread-id")
+        name.starts_with("x-codex-") || ALSO_MEANT.contains(&name)
     };
     headers.iter().filter(|(name, _)| is_meant(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }

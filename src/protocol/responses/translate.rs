@@ -70,7 +70,7 @@ pub fn translate<'a>(
         tools,
         tool_choice,
         parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
-        reasoning: Reasoning { effort, summary: summary(std::mem::take(&mut request.reasoning.summary)) },
+        reasoning: Reasoning { effort, summary: summary(std::mem::take(&mut request.reasoning.summary), is_codex) },
         text: None,
         service_tier: service_tier(request.service_tier, choice.is_fast),
         prompt_cache_key: Cow::Borrowed(""),
@@ -150,8 +150,10 @@ fn effort(
     Some(given)
 }
 
-fn summary(summary: Summary<'_>) -> Option<Cow<'_, str>> {
+fn summary(summary: Summary<'_>, is_codex: bool) -> Option<Cow<'_, str>> {
     match summary {
+        // It asks for one where its user wants one.
+        Summary::Usual if is_codex => None,
         Summary::Usual => Some(Cow::Borrowed("auto")),
         Summary::None => None,
         Summary::Form(form) => Some(form),

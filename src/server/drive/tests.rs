@@ -78,7 +78,7 @@ fn passage() -> Passage<Defective> {
 }
 
 fn record() -> Record {
-    Record::new("test", &RequestId::fresh())
+    Record::new("test", &RequestId::fresh(), &Arc::default())
 }
 
 /// Everything that a client gets.

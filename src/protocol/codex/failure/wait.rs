@@ -9,75 +9,162 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::{is_exhausted, text_header};
-use crate::error::Fault;
+use crate::error::{Fault, UpstreamFailure};
 
 /// The first second that four digits of year can't hold.
 const END_OF_TIME: u64 = 253_402_300_800;
+
+/// What stands between a message about a spent quota and the time of its end.
+const RESETS: &str = "; resets ";
 
 /// Everything a failure says about time.
 pub(super) struct Times {
     /// From `retry-after`, else from the words "try again in …".
     delay: Option<Duration>,
-    /// When the exhausted window is full again, in unix seconds.
-    pub(super) resets_at: Option<u64>,
-    /// The same, from now.
-    resets_in: Option<u64>,
+    /// When the exhausted window is full again.
+    pub(super) reset: Reset,
+    /// How long the exhausted window is.
+    window_minutes: Option<u64>,
+}
+
+/// When a window is full again: in unix seconds, and in seconds from now.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Reset {
+    pub(super) at: Option<u64>,
+    after: Option<u64>,
 }
 
 impl Times {
     pub(super) fn read(error: &Value, headers: &HeaderMap, message: &str) -> Self {
         let now = text_header(headers, "date").and_then(|text| httpdate::parse_http_date(text).ok());
         let now = now.and_then(|now| now.duration_since(UNIX_EPOCH).ok()).map(|now| now.as_secs());
-        let window = exhausted_window(headers);
-        let is_time = |time: &u64| (1..END_OF_TIME).contains(time);
-        let resets_in = error["resets_in_seconds"].as_u64().or_else(|| window.as_ref()?.resets_in);
-        let resets_at = error["resets_at"].as_u64().or_else(|| window.as_ref()?.resets_at).filter(is_time);
+        let window = windows(headers).filter(|window| window.is_used_up).max_by_key(|window| window.reset.key());
+        let told = Reset { at: error["resets_at"].as_u64(), after: error["resets_in_seconds"].as_u64() }.complete(now);
+        let shown = window.as_ref().map(|window| window.reset.complete(now)).unwrap_or_default();
+        let minutes = window.and_then(|window| window.minutes).or_else(|| error["limit_window_minutes"].as_u64());
         Self {
             delay: retry_after(headers, now).or_else(|| delay_in_words(message)),
-            resets_at: resets_at.or_else(|| now?.checked_add(resets_in?).filter(is_time)),
-            resets_in: resets_in.or_else(|| Some(resets_at?.saturating_sub(now?))),
+            // The body may speak of another window than the one that is used up.
+            reset: if shown.is_before(told) { shown } else { told.or(shown) },
+            window_minutes: minutes.filter(|minutes| *minutes > 0),
         }
     }
 
     pub(super) fn retry_after(&self, fault: Fault) -> Option<Duration> {
-        self.delay.or_else(|| self.resets_in.filter(|_| is_exhausted(fault)).map(Duration::from_secs))
+        self.delay.or_else(|| self.reset.after.filter(|_| is_exhausted(fault)).map(Duration::from_secs))
     }
 
     pub(super) fn usage_limit_message(&self, plan: Option<&str>) -> String {
         let plan = plan.map(|plan| format!(" for plan {plan}")).unwrap_or_default();
-        let at = self.resets_at.map(|at| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)));
-        let resets = match (at, self.resets_in.map(span)) {
-            (Some(at), Some(span)) => format!("; resets at {at} (in {span})"),
-            (Some(at), None) => format!("; resets at {at}"),
-            (None, Some(span)) => format!("; resets in {span}"),
-            (None, None) => String::new(),
-        };
-        format!("ChatGPT usage limit reached{plan}{resets}.")
+        let window = self.window_minutes.map(|minutes| format!(" ({})", window_name(minutes))).unwrap_or_default();
+        format!("ChatGPT usage limit reached{plan}{window}{}", self.reset.in_words())
     }
 }
 
-struct Window {
-    resets_at: Option<u64>,
-    resets_in: Option<u64>,
+impl Reset {
+    /// Each of the two from the other, where the time of the answer is known.
+    fn complete(self, now: Option<u64>) -> Self {
+        let is_time = |time: &u64| (1..END_OF_TIME).contains(time);
+        let at = self.at.filter(is_time);
+        Self {
+            at: at.or_else(|| now?.checked_add(self.after?).filter(is_time)),
+            after: self.after.or_else(|| Some(at?.saturating_sub(now?))),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self { at: self.at.or(other.at), after: self.after.or(other.after) }
+    }
+
+    fn is_before(self, other: Self) -> bool {
+        match (self, other) {
+            (Self { at: Some(one), .. }, Self { at: Some(two), .. })
+            | (Self { after: Some(one), .. }, Self { after: Some(two), .. }) => one < two,
+            _ => false,
+        }
+    }
+
+    fn key(self) -> (Option<u64>, Option<u64>) {
+        (self.at, self.after)
+    }
+
+    fn in_words(self) -> String {
+        let at = self.at.map(|at| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)));
+        match (at, self.after.map(span)) {
+            (Some(at), Some(span)) => format!("{RESETS}at {at} (in {span})."),
+            (Some(at), None) => format!("{RESETS}at {at}."),
+            (None, Some(span)) => format!("{RESETS}in {span}."),
+            (None, None) => ".".to_owned(),
+        }
+    }
 }
 
-/// The used-up window that takes longest to come back, of the general limit or the active one.
-fn exhausted_window(headers: &HeaderMap) -> Option<Window> {
-    let active = text_header(headers, "x-codex-active-limit").map(|limit| limit.replace('_', "-").to_ascii_lowercase());
-    let families = ["x-codex".to_owned()].into_iter().chain(active.map(|limit| format!("x-{limit}")));
+/// A spent quota as it stands some time after it was told: nearer to its end.
+#[must_use]
+pub fn retold(failure: &UpstreamFailure, passed: Duration) -> UpstreamFailure {
+    let left = failure.retry_after.map(|wait| wait.saturating_sub(passed));
+    let after = left.map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0));
+    let fact = failure.message.split(RESETS).next().unwrap_or_default().trim_end_matches('.');
+    let mut headers = failure.headers.clone();
+    // A span from an earlier now.
+    let spans: Vec<_> =
+        headers.keys().filter(|name| name.as_str().ends_with("-reset-after-seconds")).cloned().collect();
+    for name in spans {
+        headers.remove(name);
+    }
+    UpstreamFailure {
+        message: format!("{fact}{}", Reset { at: failure.resets_at, after }.in_words()),
+        retry_after: left,
+        request_id: None,
+        headers,
+        ..failure.clone()
+    }
+}
+
+/// Whether headers show windows and none of them is used up: then something else was refused than
+/// the quota.
+#[must_use]
+pub fn shows_room(headers: &HeaderMap) -> bool {
+    let mut windows = windows(headers).peekable();
+    windows.peek().is_some() && windows.all(|window| !window.is_used_up)
+}
+
+/// The limit family in force, as headers name it.
+#[must_use]
+pub fn limit_family(headers: &HeaderMap) -> Option<String> {
+    text_header(headers, "x-codex-active-limit").map(|limit| limit.replace('_', "-").to_ascii_lowercase())
+}
+
+struct Window {
+    is_used_up: bool,
+    minutes: Option<u64>,
+    reset: Reset,
+}
+
+/// The windows that headers show, of the general limit and of the active one.
+fn windows(headers: &HeaderMap) -> impl Iterator<Item = Window> {
+    let active = limit_family(headers).map(|limit| format!("x-{limit}")).filter(|family| family != "x-codex");
+    let families = ["x-codex".to_owned()].into_iter().chain(active);
     let windows = families.flat_map(|family| ["primary", "secondary"].map(|slot| format!("{family}-{slot}")));
     let number = |name: String| text_header(headers, &name).and_then(|text| text.parse::<u64>().ok());
-    let is_used_up = |window: &String| {
-        let used = text_header(headers, &format!("{window}-used-percent")).and_then(|text| text.parse::<f64>().ok());
-        used.is_some_and(|percent| percent >= 100.0)
-    };
-    windows
-        .filter(is_used_up)
-        .map(|window| Window {
-            resets_at: number(format!("{window}-reset-at")),
-            resets_in: number(format!("{window}-reset-after-seconds")),
-        })
-        .max_by_key(|window| (window.resets_at, window.resets_in))
+    windows.filter_map(move |window| {
+        let used = text_header(headers, &format!("{window}-used-percent"))?.parse::<f64>().ok()?;
+        let reset =
+            Reset { at: number(format!("{window}-reset-at")), after: number(format!("{window}-reset-after-seconds")) };
+        Some(Window { is_used_up: used >= 100.0, minutes: number(format!("{window}-window-minutes")), reset })
+    })
+}
+
+/// Windows are known by their length; which slot they come in says nothing.
+fn window_name(minutes: u64) -> String {
+    const HOUR: u64 = 60;
+    const DAY: u64 = 24 * HOUR;
+    match minutes {
+        10_080 => "weekly window".to_owned(),
+        _ if minutes.is_multiple_of(DAY) => format!("{}-day window", minutes / DAY),
+        _ if minutes.is_multiple_of(HOUR) => format!("{}-hour window", minutes / HOUR),
+        _ => format!("{minutes}-minute window"),
+    }
 }
 
 fn retry_after(headers: &HeaderMap, now: Option<u64>) -> Option<Duration> {

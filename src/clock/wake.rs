@@ -12,18 +12,20 @@ const GAP: Duration = Duration::from_secs(30);
 
 /// The two clocks, as they were last seen.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub struct Watch {
     wall: SystemTime,
     steady: Instant,
 }
 
 impl Watch {
-    pub(super) fn new(wall: SystemTime, steady: Instant) -> Self {
+    /// As of now.
+    #[must_use]
+    pub fn new(wall: SystemTime, steady: Instant) -> Self {
         Self { wall, steady }
     }
 
     /// Whether the machine has slept since the last look.
-    pub(super) fn has_slept(&mut self, wall: SystemTime, steady: Instant) -> bool {
+    pub fn has_slept(&mut self, wall: SystemTime, steady: Instant) -> bool {
         let before = std::mem::replace(self, Self { wall, steady });
         let passed = wall.duration_since(before.wall).unwrap_or_default();
         passed > steady.duration_since(before.steady) + GAP

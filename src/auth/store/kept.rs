@@ -1,0 +1,363 @@
+//! The two places of a store that outlives the process: a file, or the platform's keyring.
+//!
+//! Where the credentials are is decided by what is there, and by the setting only while nothing is:
+//! a marker file, which holds no secret, says that they lie in the keyring; else a credential file
+//! says that they lie in it. So a login is never in two places that could both be renewed, and a
+//! running daemon finds what was moved. The marker is replaced at every write, so that a look at it
+//! tells whether the keyring has changed. The lock is the same for both places. Where there is no
+//! keyring and nothing lies in one, the file is used, with a warning.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::vault::{Vault, VaultError};
+use super::{file, off_runtime, parts};
+use crate::bearer::AuthError;
+
+/// How long what the keyring said is believed without asking again, if its marker stays as it was.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// How long a keyring that failed is left alone: each question can put a dialog before a person.
+const REST: Duration = Duration::from_secs(15);
+/// More than a store of several accounts takes.
+const PROBE_SIZE_BYTES: usize = 16 * 1024;
+
+/// Where credentials are kept (`auth.store`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A file that only its owner can read.
+    File,
+    /// The keyring of the platform.
+    Keyring,
+}
+
+/// Where the credentials of a store lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In a file.
+    File(PathBuf),
+    /// In the keyring, under this name.
+    Keyring(String),
+    /// Nowhere: in this process only.
+    Memory,
+}
+
+/// How much the answer to a question is worth waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// What was said a moment ago will do.
+    Remembered,
+    /// Only what is there now will do.
+    Anew,
+}
+
+/// A store in one of the two places.
+pub(super) struct Kept {
+    pub(super) path: PathBuf,
+    pub(super) preference: Place,
+    pub(super) vault: Vault,
+    /// What it is filed under in the keyring.
+    pub(super) name: String,
+    has_warned_of_exposure: AtomicBool,
+    has_warned_of_place: AtomicBool,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What the keyring said.
+struct Seen {
+    marker: Option<file::Stamp>,
+    at: Instant,
+    outcome: Result<Option<Arc<[u8]>>, AuthError>,
+}
+
+impl Kept {
+    pub(super) fn new(path: PathBuf, preference: Place, vault: Vault) -> Self {
+        Self {
+            name: name_of(&path),
+            path,
+            preference,
+            vault,
+            has_warned_of_exposure: AtomicBool::new(false),
+            has_warned_of_place: AtomicBool::new(false),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The file that says that the credentials lie in the keyring.
+    pub(super) fn marker(&self) -> PathBuf {
+        file::beside(&self.path, ".keyring")
+    }
+
+    /// What the copy of what was last written is filed under.
+    pub(super) fn copy_name(&self) -> String {
+        format!("{}.bak", self.name)
+    }
+
+    /// Where the credentials are, or would be written.
+    pub(super) fn place_now(&self) -> Place {
+        if self.is_marked() {
+            Place::Keyring
+        } else if file::stamp(&self.path).is_some() {
+            Place::File
+        } else {
+            self.preference
+        }
+    }
+
+    pub(super) fn location_now(&self) -> Location {
+        match self.place_now() {
+            Place::File => Location::File(self.path.clone()),
+            Place::Keyring => Location::Keyring(self.name.clone()),
+        }
+    }
+
+    /// The state of both places.
+    pub(super) fn stamps(&self) -> [Option<file::Stamp>; 2] {
+        [file::stamp(&self.path), file::stamp(&self.marker())]
+    }
+
+    /// What is stored; `None`: nothing.
+    pub(super) async fn read(self: &Arc<Self>, ask: Ask) -> Result<Option<Arc<[u8]>>, AuthError> {
+        let mut place = self.place().await;
+        loop {
+            let text = match place {
+                Place::File => self.read_file().await?,
+                Place::Keyring => self.read_keyring(ask).await?,
+            };
+            if text.is_some() {
+                self.warn_of_place(place);
+                return Ok(text);
+            }
+            // It may have been moved in between.
+            let now = self.place().await;
+            if now == place {
+                return Ok(None);
+            }
+            place = now;
+        }
+    }
+
+    /// Replaces what is stored. `turn` is let go of when the work is done, whoever waits for it.
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        text: String,
+        turn: impl Clone + Send + 'static,
+    ) -> Result<(), AuthError> {
+        if self.place().await == Place::Keyring {
+            match self.vault.put(&self.name, text.clone(), turn.clone()).await {
+                Ok(()) => {
+                    self.mark().await;
+                    self.write_copy(text, turn).await;
+                    return Ok(());
+                }
+                Err(VaultError::Absent(why)) if !self.is_marked() => self.warn_of_absence(&why),
+                Err(why) => return Err(self.keyring_fault(&why)),
+            }
+        }
+        self.write_file(text, turn).await.map_err(|error| self.fault("can't be written", &error))
+    }
+
+    /// Finds out whether a write would succeed.
+    pub(super) async fn probe(self: &Arc<Self>) -> Result<(), AuthError> {
+        if self.place().await == Place::Keyring {
+            let name = format!("{}.probe", self.name);
+            match self.vault.put(&name, " ".repeat(PROBE_SIZE_BYTES), ()).await {
+                Ok(()) => return self.vault.remove(&name).await.map_err(|why| self.keyring_fault(&why)),
+                Err(VaultError::Absent(_)) if !self.is_marked() => {}
+                Err(why) => return Err(self.keyring_fault(&why)),
+            }
+        }
+        let path = self.path.clone();
+        off_runtime(move || file::probe(&path)).await.map_err(|error| self.fault("can't be written", &error))
+    }
+
+    /// Writes the file and the copy beside it.
+    pub(super) async fn write_file(&self, text: String, turn: impl Send + 'static) -> io::Result<()> {
+        let path = self.path.clone();
+        // The work goes on if the caller is dropped, and so must the lock.
+        off_runtime(move || {
+            let _turn = turn;
+            file::write(&path, text.as_bytes())?;
+            if let Err(error) = file::write_copy(&path, text.as_bytes()) {
+                tracing::warn!(%error, "no copy of the credential file could be kept");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps a copy of what was last written to the keyring.
+    pub(super) async fn write_copy(&self, text: String, turn: impl Send + 'static) {
+        if let Err(error) = self.vault.put(&self.copy_name(), text, turn).await {
+            tracing::warn!(%error, "no copy of the keyring's entry could be kept");
+        }
+    }
+
+    /// Says that the credentials lie in the keyring, and that they have changed. Without the marker they
+    /// are found all the same, as long as the setting leads to the keyring.
+    async fn mark(&self) {
+        if let Err(error) = self.write_marker().await {
+            tracing::warn!(%error, "the note that the sign-in lies in the keyring could not be written");
+        }
+    }
+
+    pub(super) async fn write_marker(&self) -> io::Result<()> {
+        let about = "codex-proxy keeps its sign-in in the keyring, and this file (without a secret) beside it; \
+                     `codex-proxy accounts move --to file` moves it";
+        let note = json!({
+            "about": about, "service": parts::SERVICE, "name": self.name, "revision": uuid::Uuid::new_v4().to_string(),
+        });
+        let (marker, text) = (self.marker(), format!("{note:#}\n"));
+        off_runtime(move || file::write(&marker, text.as_bytes())).await
+    }
+
+    async fn read_file(self: &Arc<Self>) -> Result<Option<Arc<[u8]>>, AuthError> {
+        let file = self.path.clone();
+        let read = off_runtime(move || {
+            let tightened = file::is_exposed(&file).then(|| file::tighten(&file));
+            Ok((file::read(&file)?, tightened))
+        });
+        let (bytes, tightened) = read.await.map_err(|error| self.fault("can't be read", &error))?;
+        if let Some(tightened) = tightened.filter(|_| !self.has_warned_of_exposure.swap(true, Ordering::Relaxed)) {
+            warn_of_exposure(&self.path, &tightened);
+        }
+        Ok(bytes.map(Arc::from))
+    }
+
+    async fn read_keyring(&self, ask: Ask) -> Result<Option<Arc<[u8]>>, AuthError> {
+        // Whoever comes meanwhile waits for the same question.
+        let mut seen = self.seen.lock().await;
+        let marker = file::stamp(&self.marker());
+        if let Some(seen) = seen.as_ref().filter(|seen| ask == Ask::Remembered && seen.holds(marker.as_ref())) {
+            return seen.outcome.clone();
+        }
+        let outcome = match self.vault.get(&self.name).await {
+            Ok(text) => Ok(text.map(Arc::from)),
+            Err(VaultError::Absent(why)) if marker.is_none() => {
+                self.warn_of_absence(&why);
+                Ok(None)
+            }
+            Err(why) => Err(self.keyring_fault(&why)),
+        };
+        *seen = Some(Seen { marker, at: Instant::now(), outcome: outcome.clone() });
+        outcome
+    }
+
+    async fn place(self: &Arc<Self>) -> Place {
+        let kept = Arc::clone(self);
+        off_runtime(move || Ok(kept.place_now())).await.unwrap_or(self.preference)
+    }
+
+    fn is_marked(&self) -> bool {
+        file::stamp(&self.marker()).is_some()
+    }
+
+    pub(super) fn fault(&self, what: &str, error: &io::Error) -> AuthError {
+        let path = self.path.display();
+        AuthError::Store { message: format!("{path}: {what} ({error}); see to its folder's rights and free space") }
+    }
+
+    /// A failure of the keyring, with what can be done about it.
+    pub(super) fn keyring_fault(&self, why: &VaultError) -> AuthError {
+        let marker = self.marker();
+        let help = match why {
+            VaultError::Damaged => "; `codex-proxy accounts restore` puts its last good copy back".to_owned(),
+            VaultError::Absent(_) if self.is_marked() => {
+                format!(
+                    ", and the sign-in lies in one; if it is gone for good, delete {} and run `codex-proxy login`",
+                    marker.display()
+                )
+            }
+            _ => String::new(),
+        };
+        AuthError::Store { message: format!("{}: {why}{help}", Location::Keyring(self.name.clone())) }
+    }
+
+    fn warn_of_absence(&self, why: &str) {
+        if !self.has_warned_of_place.swap(true, Ordering::Relaxed) {
+            let path = self.path.display();
+            tracing::warn!(%path, why, "auth.store is \"keyring\", and there is none here: the file is used");
+        }
+    }
+
+    fn warn_of_place(&self, place: Place) {
+        if place == self.preference || self.has_warned_of_place.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match place {
+            Place::File => tracing::warn!(
+                path = %self.path.display(),
+                "auth.store is \"keyring\", and the sign-in lies in a file: `codex-proxy accounts move --to keyring` \
+                 moves it"
+            ),
+            Place::Keyring => tracing::warn!(
+                "auth.store is \"file\", and the sign-in lies in the keyring: set auth.store = \"keyring\", or \
+                 `codex-proxy accounts move --to file` moves it"
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("path", &self.path).field("preference", &self.preference).finish_non_exhaustive()
+    }
+}
+
+impl Seen {
+    fn holds(&self, marker: Option<&file::Stamp>) -> bool {
+        let span = if self.outcome.is_ok() { BELIEVED } else { REST };
+        self.marker.as_ref() == marker && self.at.elapsed() < span
+    }
+}
+
+impl Place {
+    /// Its name among the settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Keyring => "keyring",
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Keyring(name) => write!(f, "the keyring ({}, {name})", parts::SERVICE),
+            Self::Memory => f.write_str("memory only"),
+        }
+    }
+}
+
+/// What a store is filed under: its path, so that two stores never meet in one entry. Symbolic links
+/// are followed as far as there is something to follow.
+fn name_of(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = path.ancestors().skip(1).find_map(|folder| {
+        let rest = path.strip_prefix(folder).ok()?;
+        Some(std::fs::canonicalize(folder).ok()?.join(rest))
+    });
+    let digest = Sha256::digest(real.unwrap_or(path).as_os_str().as_encoded_bytes());
+    format!("credentials|{}", URL_SAFE_NO_PAD.encode(digest.first_chunk::<12>().expect("a digest has 32 bytes")))
+}
+
+fn warn_of_exposure(path: &Path, tightened: &io::Result<()>) {
+    let path = path.display();
+    match tightened {
+        Ok(()) => tracing::warn!(%path, "other users could read the credential file; its rights are 0600 now"),
+        Err(error) => tracing::warn!(%path, %error, "other users may read the credential file: chmod 600 it"),
+    }
+}

@@ -1,0 +1,75 @@
+//! Whether the sign-in works, asked of the services themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::terms::Parts;
+use crate::auth::Accounts;
+use crate::bearer::AuthError;
+use crate::config::Config;
+use crate::error::{Fault, ProxyError};
+use crate::upstream::{self, Standing, Upstream};
+
+/// All of the asking together.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What came of the question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Check {
+    pub(super) state: Verdict,
+    /// In one sentence, where there is more to say.
+    pub(super) message: Option<String>,
+}
+
+/// What the services say of the sign-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// The backend takes it.
+    Good,
+    /// It has ended, or was revoked.
+    Refused,
+    /// It is good, and its workspace was switched off.
+    Disabled,
+    /// Nobody could be asked.
+    Unreachable,
+    /// Somebody was asked, and did not say.
+    Unclear,
+}
+
+/// Renews the token if it is about to end, and asks the backend whether it takes the account.
+pub(super) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Check {
+    let settings = upstream::Settings { catalogue_file: None, ..config.upstream.clone() };
+    let upstream = Upstream::new(settings, parts.http.clone(), Arc::new(tokens.clone()));
+    let asked = async {
+        tokens.fresh().await.map_err(ProxyError::Auth)?;
+        upstream.standing().await
+    };
+    match tokio::time::timeout(LIMIT, asked).await {
+        Ok(Ok(Standing::Active)) => Check { state: Verdict::Good, message: None },
+        Ok(Ok(Standing::Disabled)) => Check::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
+        Ok(Err(error)) => Check::failed(&error),
+        Err(_) => Check::of(Verdict::Unreachable, format!("no answer within {} s", LIMIT.as_secs())),
+    }
+}
+
+impl Check {
+    fn of(state: Verdict, message: String) -> Self {
+        Self { state, message: Some(message) }
+    }
+
+    fn failed(error: &ProxyError) -> Self {
+        let state = match error {
+            ProxyError::Auth(AuthError::Unavailable { .. })
+            | ProxyError::Unreachable { .. }
+            | ProxyError::Silent { .. } => Verdict::Unreachable,
+            ProxyError::Auth(AuthError::Store { .. }) => Verdict::Unclear,
+            ProxyError::Auth(_) => Verdict::Refused,
+            ProxyError::Upstream(failure) if failure.fault == Fault::Unauthorized => Verdict::Refused,
+            _ => Verdict::Unclear,
+        };
+        Self::of(state, error.to_string())
+    }
+}

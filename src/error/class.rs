@@ -1,0 +1,62 @@
+//! Errors by class: one word for each kind, for counting.
+//!
+//! The words are names that dashboards rely on. None of them comes from the backend or a client, so
+//! that their number is known and none holds what it should not.
+
+use super::{Fault, ProxyError};
+
+impl ProxyError {
+    /// The class, in words of our own.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "invalid_request",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyUnreadable { .. } => "body_unreadable",
+            Self::UnsupportedEncoding { .. } => "unsupported_encoding",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UnknownPath { .. } => "unknown_path",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::NotOffered { .. } => "not_offered",
+            Self::KeyRequired => "key_required",
+            Self::ForeignHost { .. } => "foreign_host",
+            Self::ForeignOrigin { .. } => "foreign_origin",
+            Self::Busy { .. } => "busy",
+            Self::Auth(_) => "sign_in",
+            Self::Upstream(failure) => failure.fault.class(),
+            Self::Unreachable { .. } => "upstream_unreachable",
+            Self::Silent { .. } => "upstream_timeout",
+            Self::Truncated { .. } => "upstream_truncated",
+            Self::EventTooLarge { .. } => "upstream_event_too_large",
+            Self::Damaged { .. } => "upstream_damaged",
+            Self::ShuttingDown => "shutting_down",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Fault {
+    fn class(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "upstream_invalid_request",
+            Self::ContextLength => "upstream_context_length",
+            Self::Policy => "upstream_policy",
+            Self::InvalidImage => "upstream_invalid_image",
+            Self::EncryptedContent => "upstream_encrypted_content",
+            Self::ModelNotFound => "upstream_model_not_found",
+            Self::ClientVersion => "upstream_client_version",
+            Self::Unauthorized => "upstream_unauthorized",
+            Self::Permission => "upstream_permission",
+            Self::TooLarge => "upstream_too_large",
+            Self::UsageLimit => "upstream_usage_limit",
+            Self::InsufficientQuota => "upstream_insufficient_quota",
+            Self::RateLimited => "upstream_rate_limited",
+            Self::FlexUnavailable => "upstream_flex_unavailable",
+            Self::Overloaded => "upstream_overloaded",
+            Self::PolicyCapacity => "upstream_policy_capacity",
+            Self::Challenge => "upstream_challenge",
+            Self::Server => "upstream_server",
+            Self::WrongPlace => "upstream_wrong_place",
+        }
+    }
+}

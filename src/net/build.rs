@@ -1,0 +1,73 @@
+//! How a client of the pool is made: trust, proxies, limits, and windows under HTTP/2.
+
+use std::time::Duration;
+
+use super::pool::Count;
+use super::{ClientError, Settings, causes};
+
+/// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
+/// connection has room for a thousand stalled readers, so that they can't starve the others.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * 1024;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a client speaks.
+#[derive(Clone, Copy)]
+pub(super) enum Protocol {
+    Any,
+    Http1,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Route {
+    Direct,
+    Proxied,
+}
+
+/// Makes a client; takes tens of milliseconds.
+pub(super) fn build(
+    settings: &Settings,
+    route: Route,
+    protocol: Protocol,
+    count: Count,
+) -> Result<reqwest::Client, ClientError> {
+    // A second call finds the provider in place, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(settings.connect_timeout)
+        .connector_layer(count)
+        .tcp_nodelay(true)
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true);
+    if matches!(protocol, Protocol::Http1) {
+        builder = builder.http1_only();
+    }
+    if let Some(path) = &settings.ca_file {
+        builder = builder.tls_certs_merge(read_bundle(path)?);
+    }
+    builder = match (route, &settings.proxy) {
+        (Route::Direct, _) => builder.no_proxy(),
+        (Route::Proxied, None) => builder,
+        (Route::Proxied, Some(address)) => {
+            let proxy = reqwest::Proxy::all(address).map_err(|_| ClientError::Proxy)?;
+            builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()))
+        }
+    };
+    builder.build().map_err(|error| ClientError::Tls(causes(&error)))
+}
+
+fn read_bundle(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
+    let fault = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
+    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(causes(&error)))?;
+    if certificates.is_empty() {
+        return Err(fault("it holds no PEM certificate".to_owned()));
+    }
+    Ok(certificates)
+}

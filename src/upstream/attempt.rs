@@ -1,0 +1,123 @@
+//! One attempt at an answer, by the transport of the moment, up to the commit point.
+//!
+//! Whatever the transport, what comes out is the same: the events, the headers that the client may
+//! see, the request id. Whether a failure is worth another attempt is not decided here.
+
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Method};
+use tokio::time::Instant;
+
+use super::client::{self, Call};
+use super::headers::{note_failed, passed_on, passed_to_codex, request_id};
+use super::routing::OnRefusedToken;
+use super::stream::Limits;
+use super::tally::Ticket;
+use super::websocket::{Opened, Posting, Trouble};
+use super::{Answer, EventStream, Hints, Upstream};
+use crate::bearer::Bearer;
+use crate::error::ProxyError;
+use crate::protocol::codex;
+use crate::protocol::codex::request::Omissions;
+use crate::protocol::codex::socket::Purpose;
+
+impl Upstream {
+    /// Lets the backend read a request ahead of the one that goes on from it, where answers come over
+    /// a WebSocket: that one is answered sooner, and sends only what is new. Elsewhere nothing happens.
+    ///
+    /// # Errors
+    /// When no token can be had, or the backend did not take it; the next request can do without.
+    pub async fn prewarm(&self, mut request: codex::Request<'_>, hints: &Hints) -> Result<(), ProxyError> {
+        if !self.sockets.are_wanted() {
+            return Ok(());
+        }
+        let bearer = hints.tokens.as_ref().unwrap_or(&self.tokens).bearer().await.map_err(ProxyError::Auth)?;
+        self.forms.choose(&mut request, &self.catalogue());
+        let (omitted, caller) = (self.refused(), self.caller(&bearer));
+        let route = self.routing.find(&self.http, &caller, OnRefusedToken::FallBack).await?;
+        let headers = caller.responses(&request, &omitted, hints, route.region)?;
+        let body = request.encode(&omitted);
+        let posting = Posting { endpoint: &route.endpoint, headers: &headers, body: &body, purpose: Purpose::Prewarm };
+        match self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await {
+            Ok(Opened { mut events, .. }) => {
+                // Its connection is free for the next request only after the last event.
+                while let Some(event) = events.next().await {
+                    event?;
+                }
+                Ok(())
+            }
+            Err(Trouble::Failed(failure)) => Err(failure.error),
+            Err(Trouble::Avoided) => Ok(()),
+        }
+    }
+
+    pub(super) async fn attempt(
+        &self,
+        request: &codex::Request<'_>,
+        omitted: &Omissions,
+        hints: &Hints,
+        bearer: &Bearer,
+        on_refused: OnRefusedToken,
+    ) -> Result<Answer, ProxyError> {
+        let caller = self.caller(bearer);
+        let route = self.routing.find(&self.http, &caller, on_refused).await?;
+        let (headers, body) = (caller.responses(request, omitted, hints, route.region)?, request.encode(omitted));
+        let ticket = self.counters.begin();
+        if self.sockets.are_wanted() {
+            let posting =
+                Posting { endpoint: &route.endpoint, headers: &headers, body: &body, purpose: Purpose::Answer };
+            let opened = self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await;
+            match opened {
+                Ok(Opened { events, headers }) => return Ok(self.answer(events, &headers, hints, ticket)),
+                Err(Trouble::Failed(failure)) => return Err(self.identified(failure.error, &failure.headers, hints)),
+                Err(Trouble::Avoided) => {}
+            }
+        }
+        let limit = self.settings.first_event_timeout;
+        let call = Call { method: Method::POST, endpoint: &route.endpoint, path: "/responses", headers, body, limit };
+        let sent = Instant::now();
+        let response = client::open_stream(&self.http, call).await?;
+        let received = response.headers().clone();
+        let mut events = EventStream::new(response, self.limits(), sent);
+        let committed = events.commit(self.settings.commit_after).await;
+        committed.map_err(|error| self.identified(error, &received, hints))?;
+        Ok(self.answer(events, &received, hints, ticket))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            first_event: self.settings.first_event_timeout,
+            idle: self.settings.idle_timeout,
+            event_bytes: self.settings.event_limit_bytes,
+        }
+    }
+
+    /// An answer that is committed to, with what the backend has said in headers.
+    fn answer(&self, mut events: EventStream, received: &HeaderMap, hints: &Hints, ticket: Ticket) -> Answer {
+        events.keep(ticket);
+        self.shelf.notice(received);
+        Answer {
+            events,
+            headers: shown(received, hints),
+            request_id: request_id(received).map(str::to_owned),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
+    /// the headers that the answer would have passed on.
+    fn identified(&self, mut error: ProxyError, received: &HeaderMap, hints: &Hints) -> ProxyError {
+        self.shelf.notice(received);
+        let id = request_id(received);
+        note_failed(id);
+        if let ProxyError::Upstream(failure) = &mut error {
+            failure.request_id = failure.request_id.take().or_else(|| id.map(str::to_owned));
+            failure.headers.extend(shown(received, hints));
+        }
+        error
+    }
+}
+
+/// The headers of an answer that the client may see.
+fn shown(received: &HeaderMap, hints: &Hints) -> HeaderMap {
+    if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) }
+}

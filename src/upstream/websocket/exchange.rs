@@ -1,0 +1,105 @@
+//! One request and its answer on a connection.
+//!
+//! Hands on the same event data that the other transport hands on. Dropped before the answer's end,
+//! it closes the connection; released after it, it puts the connection back.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::HeaderMap;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::super::sign;
+use super::pool::{Pool, Socket};
+use super::told::told;
+use crate::error::{Phase, ProxyError};
+use crate::net::causes;
+use crate::protocol::codex::socket::{Memory, Outgoing, Purpose};
+
+/// Headers of the handshake that hold for as long as the connection does.
+const LASTING: [&str; 2] = ["x-models-etag", "x-reasoning-included"];
+
+/// One request and its answer.
+#[derive(Debug)]
+pub(in super::super) struct Exchange {
+    socket: Socket,
+    pool: Arc<Pool>,
+    memory: Option<Memory>,
+    event_limit_bytes: usize,
+}
+
+impl Exchange {
+    pub(super) fn new(socket: Socket, pool: &Arc<Pool>) -> Self {
+        let event_limit_bytes = socket.stream.get_config().max_message_size.unwrap_or(usize::MAX);
+        Self { socket, pool: Arc::clone(pool), memory: None, event_limit_bytes }
+    }
+
+    /// What the handshake says about this answer. What is true for its time only is told once.
+    pub(super) fn take_head(&mut self) -> HeaderMap {
+        let head = std::mem::take(&mut self.socket.head);
+        let lasting = head.iter().filter(|(name, _)| LASTING.contains(&name.as_str()));
+        self.socket.head = lasting.map(|(name, value)| (name.clone(), value.clone())).collect();
+        head
+    }
+
+    /// Sends the request, without what the backend has.
+    pub(super) async fn send(
+        &mut self,
+        request: &Outgoing<'_>,
+        purpose: Purpose,
+        metadata: Vec<(&str, &str)>,
+        limit: Duration,
+    ) -> Result<(), ProxyError> {
+        let goes_on = self.socket.thread.take().and_then(|thread| thread.continued_by(request));
+        let frame = request.frame(purpose, &metadata, goes_on.as_ref());
+        self.memory = Some(Memory::new(request, goes_on));
+        match timeout(limit, self.socket.stream.send(Message::text(frame))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit }),
+        }
+    }
+
+    /// The data of the next event.
+    pub(in super::super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
+        loop {
+            let message = ready!(self.socket.stream.poll_next_unpin(cx));
+            return Poll::Ready(match message {
+                Some(Ok(Message::Text(text))) => Ok(text.into()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Binary(_))) => {
+                    Err(ProxyError::Damaged { reason: "a WebSocket frame that is no text".to_owned() })
+                }
+                Some(Ok(Message::Close(_))) | None => Err(ProxyError::Truncated { cause: None }),
+                Some(Err(error)) => Err(self.failure(&error)),
+            });
+        }
+    }
+
+    /// Remembers what an event says about the conversation, and tells what it has for headers.
+    pub(in super::super) fn note(&mut self, data: &[u8], headers: &mut HeaderMap) {
+        let Some(kind) = sign::kind(data) else { return };
+        let Ok(text) = std::str::from_utf8(data) else { return };
+        headers.extend(told(&kind, text));
+        if let Some(memory) = &mut self.memory {
+            memory.note(&kind, text);
+        }
+    }
+
+    /// Lets the next request have the connection.
+    pub(in super::super) fn release(mut self) {
+        self.socket.thread = self.memory.take().and_then(Memory::thread);
+        self.pool.put(self.socket);
+    }
+
+    fn failure(&self, error: &Error) -> ProxyError {
+        match error {
+            Error::Capacity(_) => ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes },
+            error => ProxyError::Truncated { cause: Some(causes(error)) },
+        }
+    }
+}

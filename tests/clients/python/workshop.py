@@ -1,0 +1,109 @@
+"""What the checks of the command line clients share: a place to work, and a daemon with taps around it.
+
+`CLIENT_PROGRAMS` is where the clients are installed, `PROXY_BINARY` the daemon. A client gets a home
+of its own and nothing of this one's environment.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tap import Tap
+
+BASE_URL = sys.argv[1]
+ROOT_URL = BASE_URL.removesuffix("/v1")
+PROGRAMS = Path(os.environ["CLIENT_PROGRAMS"]) / "node_modules"
+README = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+DEFAULT_URL = "http://127.0.0.1:8787"
+LIMIT_SECONDS = 60
+
+
+def program(client, pattern):
+    """The client's program; ends the script with a word where there is none for this machine."""
+    found = sorted(PROGRAMS.glob(pattern))
+    if not found:
+        print(f"skipped {client}: there is no program of it for this machine")
+        sys.exit(0)
+    return str(found[0])
+
+
+def readme_block(language, word):
+    """The block of the README in which a word stands."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return next(block for block in blocks if word in block)
+
+
+class Workshop:
+    """A home and a folder to work in."""
+
+    def __enter__(self):
+        self.directory = tempfile.TemporaryDirectory(prefix="workshop-")
+        self.home = Path(self.directory.name) / "home"
+        self.folder = Path(self.directory.name) / "folder"
+        self.home.mkdir()
+        self.folder.mkdir()
+        self.write("note.txt", "old line\n")
+        return self
+
+    def __exit__(self, *_):
+        self.directory.cleanup()
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+
+    def read(self, name):
+        return (self.folder / name).read_text()
+
+    def run(self, command, environment):
+        """What the client says on standard output, line by line; it has to end well and in time."""
+        done = self.try_run(command, environment)
+        assert done.returncode == 0, f"exit code {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    def try_run(self, command, environment):
+        own = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(self.home), "NO_PROXY": "127.0.0.1"}
+        child = subprocess.Popen(
+            command, cwd=self.folder, env={**own, **environment}, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        try:
+            output, errors = child.communicate(timeout=LIMIT_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(command, child.returncode, output, errors)
+
+
+def token():
+    """A token such as ChatGPT's, signed by nobody."""
+    claims = {"exp": 4102444800, "https://api.openai.com/auth": {"chatgpt_account_id": "acct-1"}}
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({}, claims)]
+    return ".".join([*parts, "c2lnbmF0dXJl"])
+
+
+@contextlib.contextmanager
+def between_taps():
+    """A daemon that takes the demo for the backend: a tap in front of it and one behind."""
+    with tempfile.TemporaryDirectory(prefix="daemon-") as home, Tap(ROOT_URL) as behind:
+        environment = {
+            **os.environ,
+            "CODEX_PROXY_HOME": home,
+            "CODEX_PROXY_ACCESS_TOKEN": token(),
+            "CODEX_PROXY_UPSTREAM_URL": f"{behind.url}/backend-api/codex",
+        }
+        command = [os.environ["PROXY_BINARY"], "serve", "--port", "0"]
+        daemon = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            ready = next(line for line in daemon.stderr if "/v1" in line)
+            with Tap(re.search(r"http://[^\s/]+", ready)[0]) as front:
+                yield front, behind
+        finally:
+            daemon.terminate()
+            daemon.communicate(timeout=30)

@@ -1,0 +1,243 @@
+//! `status` in every state that a sign-in can be in, for people and for scripts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use codex_proxy::clock::{Clock as _, SystemClock};
+use serde_json::{Value, json};
+
+use crate::authority::Scripted;
+use crate::fake::Script;
+use crate::proxy::Launch;
+use crate::sign_in::Services;
+use crate::signed_out;
+
+const CHECK: &str = "/backend-api/wham/accounts/check";
+const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
+
+/// What both forms of a report said.
+struct Told {
+    code: i32,
+    text: String,
+    json: Value,
+}
+
+impl Told {
+    /// Each form is asked for on its own; what one of them renews, the other finds renewed.
+    async fn by(launch: &Launch, more: &[&str]) -> Self {
+        let run = async |arguments: Vec<&str>| {
+            let launch = launch.command(&arguments);
+            let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+        };
+        let (code, text) = run([&["status"], more].concat()).await;
+        let (again, json) = run([&["status", "--json"], more].concat()).await;
+        assert_eq!(code, again, "{text}\n{json}");
+        for secret in ["rt_", "e30."] {
+            assert!(!text.contains(secret) && !json.contains(secret), "{text}\n{json}");
+        }
+        Self { code, text, json: serde_json::from_str(&json).unwrap() }
+    }
+
+    fn check(&self) -> &str {
+        self.json["check"]["state"].as_str().unwrap_or("nobody was asked")
+    }
+
+    fn says(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.text.contains(part), "{part}\n{}", self.text);
+        }
+    }
+}
+
+fn account(is_deactivated: bool) -> Script {
+    let account =
+        json!({"id": "acct-1", "workspace_backend_origin": "NO_CONSTRAINT", "is_deactivated": is_deactivated});
+    Script::json(200, &json!({"accounts": [account]}).to_string())
+}
+
+async fn services() -> Services {
+    let services = Services::new().await;
+    services.upstream.on(CHECK, account(false));
+    services
+}
+
+#[tokio::test]
+async fn nobody_is_signed_in() {
+    let services = services().await;
+    let told = Told::by(&services.launch(), &[]).await;
+    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "nobody was asked", &json!(false)));
+    told.says(&["nobody is signed in", "codex-proxy login"]);
+    assert_eq!(services.upstream.requests("").len(), 0);
+}
+
+#[tokio::test]
+async fn a_good_sign_in_is_taken_by_the_backend() {
+    let services = services().await;
+    let told = Told::by(&services.fresh(), &[]).await;
+    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (0, "good", &json!(true)));
+    assert_eq!((&told.json["accounts"][0]["state"], &told.json["store"]["place"]), (&json!("fresh"), &json!("file")));
+    told.says(&["ann@example.com", "good until ", "the backend takes it", "credentials.json"]);
+    assert_eq!(services.issuer.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_is_about_to_end_or_has_ended_is_renewed_once() {
+    for left in [Some(Duration::from_secs(60)), None] {
+        let services = services().await;
+        let end = SystemClock.now();
+        let end = left.map_or(end - Duration::from_secs(60), |left| end + left);
+        let launch = services.ending(end);
+        let offline = Told::by(&launch, &["--offline"]).await;
+        assert_eq!((offline.code, offline.check()), (0, "nobody was asked"));
+        offline.says(&["renewed at its next use"]);
+        assert_eq!(services.issuer.calls().len(), 0);
+        let told = Told::by(&launch, &[]).await;
+        assert_eq!((told.code, told.check(), &told.json["accounts"][0]["state"]), (0, "good", &json!("fresh")));
+        assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_renewal_is_told_with_its_reason_and_not_asked_for_again() {
+    for (code, word) in [
+        ("refresh_token_reused", "already used"),
+        ("refresh_token_expired", "too old"),
+        ("refresh_token_invalidated", "revoked"),
+    ] {
+        let services = services().await;
+        services.issuer.script([Scripted::Answer(401, json!({"error": {"code": code}}))]);
+        let launch = services.expired();
+        let told = Told::by(&launch, &[]).await;
+        assert_eq!((told.code, told.check()), (3, "refused"), "{}", told.text);
+        told.says(&["ended at", word, code, "codex-proxy login"]);
+        assert!(told.json["accounts"][0]["refusal"]["reason"].as_str().unwrap().contains(code));
+        let offline = Told::by(&launch, &["--offline"]).await;
+        assert_eq!((offline.code, offline.check()), (3, "nobody was asked"));
+        offline.says(&[word]);
+        let token = launch.command(&["token"]).run();
+        assert_eq!(token.status.code(), Some(3));
+        assert_eq!(services.issuer.calls().len(), 1, "one process has been told, and so have all");
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_that_was_revoked_before_its_end_is_refused() {
+    let services = services().await;
+    services.upstream.replace(CHECK, Script::json(401, REFUSED));
+    services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_invalidated"}}))]);
+    let told = Told::by(&services.fresh(), &[]).await;
+    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "refused", &json!(false)));
+    told.says(&["no longer good", "revoked", "codex-proxy login"]);
+    assert!(!told.text.contains("good until"), "{}", told.text);
+    assert_eq!(services.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_renewal_leaves_the_token_good_to_its_end() {
+    let services = services().await;
+    services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
+    let told = Told::by(&services.ending(SystemClock.now() + Duration::from_secs(100)), &[]).await;
+    assert_eq!((told.code, told.check()), (0, "good"), "{}", told.text);
+    told.says(&["and not after that", "already used", "codex-proxy login"]);
+}
+
+#[tokio::test]
+async fn a_disabled_workspace_is_no_reason_to_sign_in_again() {
+    let by_member = account(true);
+    let by_status = Script::json(402, r#"{"detail":{"code":"deactivated_workspace"}}"#);
+    for script in [by_member, by_status] {
+        let services = Services::new().await;
+        services.upstream.on(CHECK, script);
+        let told = Told::by(&services.fresh(), &[]).await;
+        assert_eq!((told.code, told.check(), &told.json["signed_in"]), (1, "disabled", &json!(true)), "{}", told.text);
+        told.says(&["workspace is disabled", "administrator"]);
+        assert!(!told.text.contains("codex-proxy login"), "{}", told.text);
+        assert_eq!(services.issuer.calls().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn without_a_network_status_tells_what_is_known_here() {
+    let services = services().await;
+    let nowhere = |launch: Launch| launch.setting("upstream.url", "http://127.0.0.1:9/backend-api/codex");
+    let told = Told::by(&nowhere(services.fresh()), &[]).await;
+    assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);
+    told.says(&["good until ", "could not be made", "known here"]);
+    let ended = nowhere(services.expired()).setting("auth.url", "http://127.0.0.1:9");
+    let told = Told::by(&ended, &[]).await;
+    assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);
+    told.says(&["renewed at its next use", "sign-in service"]);
+}
+
+#[tokio::test]
+async fn a_backend_that_says_nothing_is_not_waited_for() {
+    let services = services().await;
+    services.upstream.replace(CHECK, Script::silence());
+    let began = tokio::time::Instant::now();
+    let told = Told::by(&services.fresh(), &[]).await;
+    assert_eq!((told.code, told.check()), (0, "unreachable"));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_of_the_account_is_no_refusal() {
+    for script in [Script::json(200, "{}"), Script::json(500, "{}"), Script::answer(404, &[], "")] {
+        let services = Services::new().await;
+        services.upstream.on(CHECK, script);
+        let told = Told::by(&services.fresh(), &[]).await;
+        assert_eq!((told.code, told.check()), (0, "unclear"), "{}", told.text);
+    }
+}
+
+/// Every member of a value, as the documentation writes it.
+fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, member) in object {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let is_list = member.is_array();
+                found.insert(if is_list { format!("{path}[]") } else { path.clone() });
+                // An account in the environment has the form of any other.
+                if path != "access_token.account" {
+                    members(member, &path, found);
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|member| members(member, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn what_is_documented_is_what_is_printed() {
+    let services = services().await;
+    services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
+    let launch = services.expired();
+    Told::by(&launch, &[]).await.says(&["already used"]);
+    let lent = crate::authority::jwt("acct-2", SystemClock.now() + Duration::from_secs(9999), 1);
+    let launch = launch.file("lent.json", &json!({"tokens": {"access_token": lent}}).to_string());
+    let path = launch.home().join("lent.json");
+    let imported = launch.command(&["login", "--import", path.to_str().unwrap()]).run();
+    assert!(imported.status.success());
+    let _running = launch.start();
+    let mut printed = BTreeSet::new();
+    let at_home = Told::by(&launch, &["--account", "acct-1"]).await;
+    members(&at_home.json, "", &mut printed);
+    let given = Told::by(&launch.setting("access_token", "at-none"), &["--offline"]).await;
+    members(&given.json, "", &mut printed);
+    let text = include_str!("../../docs/status.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: BTreeSet<String> = rows.map(|(member, _)| member.to_owned()).collect();
+    assert_eq!(documented, printed);
+}
+
+#[tokio::test]
+async fn a_marker_says_that_the_sign_in_lies_in_a_keyring_that_is_not_here() {
+    let services = services().await;
+    let launch = signed_out(&services.upstream).file("credentials.json.keyring", "{}");
+    let output = launch.command(&["status"]).run();
+    let talk = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{talk}");
+    assert!(talk.contains("keyring") && talk.contains("credentials.json.keyring"), "{talk}");
+}

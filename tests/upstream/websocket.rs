@@ -1,0 +1,358 @@
+//! What only a WebSocket has: connections that outlive an answer, requests without what is known, and
+//! the ways around one that can't be had. That its answers are those of the other transport.
+
+use codex_proxy::bearer::TokenSource as _;
+use codex_proxy::error::{Fault, ProxyError};
+use codex_proxy::protocol::codex::request::{Item, Output, Part, Request, Role};
+use codex_proxy::upstream::{Answer, Hints, Transport};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::cases::answered_cases_of;
+use crate::fake::{Gate, Script};
+use crate::{ADDED, Bench, COMPLETED, CREATED, DELTA, SECOND, WHOLE, drain, request};
+
+const SAID: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","status":"completed","role":"assistant","content":[{"type":"output_text","text":"hi","annotations":[]}]}}"#;
+/// A whole answer with what is remembered of it.
+const SPOKEN: [&str; 5] = [CREATED, ADDED, DELTA, SAID, COMPLETED];
+
+async fn bench(transport: Transport) -> Bench {
+    Bench::with(|settings| settings.transport = transport).await
+}
+
+fn message(role: Role, text: &str) -> Item<'static> {
+    let text = text.to_owned().into();
+    let part = if role == Role::Assistant { Part::OutputText(text) } else { Part::InputText(text) };
+    Item::Message { role, content: vec![part] }
+}
+
+/// The conversation after the first answer.
+fn second() -> Request<'static> {
+    let mut request = request();
+    request.input.extend([message(Role::Assistant, "hi"), message(Role::User, "go on")]);
+    request
+}
+
+async fn ask(bench: &Bench, request: Request<'_>) -> (Vec<String>, Option<ProxyError>) {
+    drain(opened(bench, request, &Hints::default()).await).await
+}
+
+async fn opened(bench: &Bench, request: Request<'_>, hints: &Hints) -> Answer {
+    timeout(10 * SECOND, bench.upstream.open(request, hints)).await.expect("it ends").unwrap()
+}
+
+/// Connections made, and the bytes that each request took.
+fn made(bench: &Bench) -> (usize, Vec<usize>) {
+    let sent = bench.fake.requests("/responses");
+    (bench.fake.handshakes().len(), sent.iter().map(|request| request.wire_bytes).collect())
+}
+
+#[tokio::test]
+async fn the_handshake_says_who_calls_and_for_which_conversation() {
+    let bench = bench(Transport::WebSocket).await;
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    assert_eq!(ask(&bench, request()).await.0, WHOLE);
+    let handshake = &bench.fake.handshakes()[0];
+    assert_eq!((handshake.method.as_str(), handshake.target.as_str()), ("GET", "/backend-api/codex/responses"));
+    let want = [
+        ("authorization", "Bearer at_0"),
+        ("chatgpt-account-id", "acct-1"),
+        ("connection", "Upgrade"),
+        ("openai-beta", "responses_websockets=2026-02-06"),
+        ("originator", "codex_proxy"),
+        ("sec-websocket-version", "13"),
+        ("session-id", "key-1"),
+        ("upgrade", "websocket"),
+        ("user-agent", "codex-proxy/0 (test)"),
+        ("version", "0.169.0"),
+        ("x-codex-routing-hint", "model=gpt-5.5"),
+        ("x-openai-fedramp", "true"),
+    ];
+    for (name, value) in want {
+        assert_eq!(handshake.header(name), value, "{name}");
+    }
+    let mut names: Vec<_> = handshake.headers.keys().map(http::HeaderName::as_str).collect();
+    names.retain(|name| !want.iter().any(|(known, _)| known == name));
+    names.sort_unstable();
+    assert_eq!(names, ["accept", "host", "sec-websocket-key"], "no compression is offered");
+}
+
+#[tokio::test]
+async fn a_conversation_that_goes_on_sends_only_what_is_new() {
+    let bench = bench(Transport::WebSocket).await;
+    bench.fake.on("/responses", Script::events(&SPOKEN));
+    assert_eq!(ask(&bench, request()).await.0, SPOKEN);
+    assert_eq!(ask(&bench, second()).await.0, SPOKEN);
+    let (connections, bytes) = made(&bench);
+    let sent = bench.fake.requests("/responses");
+    assert_eq!((connections, sent.len()), (1, 2));
+    assert_eq!(sent[1].json()["input"].as_array().unwrap().len(), 3, "together it is the whole conversation");
+    assert!(bytes[1] < sent[1].body.len(), "{bytes:?}");
+
+    let mut other = second();
+    other.instructions = "Be long.".into();
+    ask(&bench, other).await;
+    let sent = bench.fake.requests("/responses").pop().unwrap();
+    assert!(sent.wire_bytes > sent.body.len(), "another request leaves whole");
+    assert_eq!(bench.fake.handshakes().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_may_be_read_ahead_of_the_one_that_goes_on_from_it() {
+    let bench = bench(Transport::WebSocket).await;
+    bench.fake.on("/responses", Script::events(&[CREATED, COMPLETED]));
+    bench.upstream.prewarm(request(), &Hints::default()).await.unwrap();
+    let mut next = request();
+    next.input.push(message(Role::User, "go on"));
+    ask(&bench, next).await;
+    let sent = bench.fake.requests("/responses");
+    assert_eq!((&sent[0].json()["generate"], sent[1].json().get("generate")), (&json!(false), None));
+    assert_eq!(sent[1].json()["input"].as_array().unwrap().len(), 2);
+    assert!(sent[1].wire_bytes < sent[1].body.len() && bench.fake.handshakes().len() == 1);
+
+    let bench = Bench::with(|settings| settings.transport = Transport::Sse).await;
+    bench.upstream.prewarm(request(), &Hints::default()).await.unwrap();
+    assert_eq!(bench.calls(), 0, "there is nothing to read ahead for");
+}
+
+#[tokio::test]
+async fn another_conversation_or_login_gets_another_connection() {
+    let bench = bench(Transport::WebSocket).await;
+    bench.fake.on("/responses", Script::events(&SPOKEN));
+    ask(&bench, request()).await;
+    ask(&bench, Request { prompt_cache_key: "key-2".into(), ..second() }).await;
+    assert_eq!(bench.fake.handshakes().len(), 2);
+    bench.tokens.recover(&bench.tokens.bearer_now()).await.unwrap();
+    ask(&bench, second()).await;
+    let handshakes = bench.fake.handshakes();
+    assert_eq!((handshakes.len(), handshakes[2].header("authorization")), (3, "Bearer at_1"));
+}
+
+#[tokio::test]
+async fn a_busy_connection_is_not_waited_for() {
+    let bench = bench(Transport::WebSocket).await;
+    let gate = Gate::default();
+    bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).gate(&gate).event(COMPLETED).end());
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let first = bench.open().await.unwrap();
+    assert_eq!(ask(&bench, request()).await.0, WHOLE);
+    gate.open();
+    assert_eq!(drain(first).await.0, [CREATED, DELTA, COMPLETED]);
+    ask(&bench, request()).await;
+    assert_eq!(bench.fake.handshakes().len(), 2, "both are free again");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_to_its_end_takes_its_connection_along() {
+    let bench = bench(Transport::WebSocket).await;
+    bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).hang());
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    let mut answer = bench.open().await.unwrap();
+    answer.events.next().await.unwrap().unwrap();
+    drop(answer);
+    assert!(bench.fake.hung_up(1, SECOND).await);
+    ask(&bench, request()).await;
+    assert_eq!(bench.fake.handshakes().len(), 2);
+}
+
+#[tokio::test]
+async fn trouble_with_an_old_connection_is_hidden() {
+    let error =
+        |code: &str| json!({"error": {"type": "invalid_request_error", "code": code, "message": "x"}}).to_string();
+    let limit = error("websocket_connection_limit_reached");
+    let troubles = [
+        Script::json(400, &limit),
+        Script::json(400, &error("previous_response_not_found")),
+        Script::default().cut(),
+        Script::default().reset(),
+        Script::stream(&[]).event(CREATED).cut(),
+        Script::events(&[&format!(r#"{{"type":"error","status":400,{}"#, limit.trim_start_matches('{'))]),
+    ];
+    for (index, trouble) in troubles.into_iter().enumerate() {
+        let bench = once(Transport::WebSocket).await;
+        for script in [Script::events(&SPOKEN), trouble, Script::events(&SPOKEN)] {
+            bench.fake.on("/responses", script);
+        }
+        ask(&bench, request()).await;
+        let (events, error) = ask(&bench, second()).await;
+        assert!(error.is_none(), "{index}: {error:?}");
+        assert_eq!(events, SPOKEN, "{index}");
+        let sent = bench.fake.requests("/responses").pop().unwrap();
+        assert!(sent.wire_bytes > sent.body.len(), "{index}: the new connection gets all of it");
+        assert_eq!(bench.fake.handshakes().len(), 2, "{index}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_it_waited_is_not_used() {
+    let bench = bench(Transport::WebSocket).await;
+    let gate = Gate::default();
+    bench
+        .fake
+        .on("/responses", SPOKEN.iter().fold(Script::stream(&[]), |script, data| script.event(data)).gate(&gate).cut());
+    bench.fake.on("/responses", Script::events(&SPOKEN));
+    ask(&bench, request()).await;
+    gate.open();
+    assert_eq!(ask(&bench, second()).await.0, SPOKEN);
+    assert_eq!(bench.fake.handshakes().len(), 2);
+}
+
+#[tokio::test]
+async fn without_a_websocket_auto_goes_around_and_remembers_it() {
+    for refusal in [Script::answer(426, &[], ""), Script::answer(403, &[], "<html>"), Script::answer(502, &[], "")] {
+        let bench = once(Transport::Auto).await;
+        bench.fake.on("/responses", refusal);
+        bench.fake.on("/responses", Script::events(&WHOLE));
+        for _ in 0..2 {
+            assert_eq!(ask(&bench, request()).await.0, WHOLE);
+        }
+        let sent = bench.fake.requests("/responses");
+        let methods: Vec<_> = sent.iter().map(|request| request.method.as_str()).collect();
+        assert_eq!(methods, ["GET", "POST", "POST"]);
+        assert!(bench.fake.handshakes().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn auto_goes_around_what_cuts_every_websocket() {
+    let bench = bench(Transport::Auto).await;
+    bench.fake.on("/responses", Script::default().cut());
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    assert_eq!(ask(&bench, request()).await.0, WHOLE);
+    assert_eq!((bench.fake.handshakes().len(), bench.calls()), (1, 2));
+    assert_eq!(bench.fake.requests("/responses")[1].header("upgrade"), "", "the second attempt is a POST");
+}
+
+#[tokio::test]
+async fn where_a_websocket_must_be_its_refusal_is_an_error() {
+    let bench = bench(Transport::WebSocket).await;
+    bench.fake.on("/responses", Script::answer(426, &[], ""));
+    let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
+    assert_eq!((failure.fault, failure.status), (Fault::WrongPlace, Some(426)));
+    assert!(failure.message.contains("upstream.transport"), "{}", failure.message);
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_account_is_no_reason_to_go_around() {
+    let bench = bench(Transport::Auto).await;
+    bench.fake.on("/responses", Script::answer(401, &[], ""));
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    assert_eq!(ask(&bench, request()).await.0, WHOLE);
+    assert_eq!(bench.fake.handshakes()[0].header("authorization"), "Bearer at_1");
+    assert_eq!(bench.fake.requests("/responses")[1].method, "POST");
+
+    let limit = r#"{"error":{"type":"usage_limit_reached","plan_type":"plus","resets_in_seconds":90}}"#;
+    bench.fake.replace("/responses", Script::answer(429, &[("X-Codex-Primary-Used-Percent", "100")], limit));
+    let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
+    assert_eq!((failure.fault, failure.status), (Fault::UsageLimit, Some(429)));
+    assert_eq!(failure.headers["x-codex-primary-used-percent"], "100");
+}
+
+#[tokio::test]
+async fn quota_and_metadata_come_as_headers() {
+    let bench = bench(Transport::WebSocket).await;
+    let quota = r#"{"type":"codex.rate_limits","plan_type":"pro","rate_limits":{"primary":{"used_percent":42,"window_minutes":300}}}"#;
+    let script = Script::stream(&[("openai-model", "gpt-5.5"), ("x-request-id", "req_1"), ("x-codex-turn-state", "t")]);
+    let events = [quota, CREATED, DELTA, SAID, COMPLETED];
+    bench.fake.on("/responses", events.iter().fold(script, |script, data| script.event(data)).end());
+    let answer = bench.open().await.unwrap();
+    assert_eq!(answer.request_id.as_deref(), Some("req_1"));
+    let mut names: Vec<_> = answer.headers.keys().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    let want = ["openai-model", "x-codex-active-limit", "x-codex-plan-type", "x-codex-primary-used-percent"];
+    assert_eq!(names, [&want[..], &["x-codex-primary-window-minutes"]].concat());
+    drain(answer).await;
+
+    let own = [("x-codex-turn-state", "t"), ("x-codex-turn-metadata", "{}")];
+    let forwarded = own.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    let answer = opened(&bench, second(), &Hints { forwarded: Some(forwarded), ..Hints::default() }).await;
+    assert_eq!(answer.headers["x-codex-turn-state"], "t");
+    let sent = bench.fake.requests("/responses").pop().unwrap();
+    assert_eq!(sent.json()["client_metadata"], json!({"x-codex-turn-state": "t"}));
+    assert_eq!((bench.fake.handshakes().len(), sent.header("x-codex-turn-state")), (1, ""));
+}
+
+#[tokio::test]
+async fn every_case_brings_the_same_events_over_both_transports() {
+    let (posting, framing) = (once(Transport::Sse).await, once(Transport::WebSocket).await);
+    for dialect in ["chat", "completions", "messages", "responses"] {
+        for case in answered_cases_of(dialect, 1) {
+            let events = events(&case.upstream_sse);
+            for end in 0..=events.len() {
+                let script = events[..end].iter().fold(Script::stream(&[]), |script, data| script.event(data)).end();
+                let posted = outcome(&posting, &script).await;
+                assert_eq!(outcome(&framing, &script).await, posted, "{dialect}/{} to {end}", case.name);
+            }
+        }
+    }
+}
+
+/// A client that tries each request once.
+async fn once(transport: Transport) -> Bench {
+    Bench::with(|settings| {
+        settings.transport = transport;
+        settings.max_retries = 0;
+        settings.event_limit_bytes = 1 << 20;
+    })
+    .await
+}
+
+fn events(bytes: &[u8]) -> Vec<String> {
+    let mut splitter = codex_proxy::protocol::sse::Splitter::new(1 << 20);
+    splitter.push(&bytes::Bytes::copy_from_slice(bytes));
+    let next = || splitter.next_event().unwrap();
+    std::iter::from_fn(next).map(|data| String::from_utf8(data.to_vec()).unwrap()).collect()
+}
+
+/// The events, and how they ended.
+async fn outcome(bench: &Bench, script: &Script) -> (Vec<String>, String) {
+    bench.fake.replace("/responses", script.clone());
+    match bench.open().await {
+        Ok(answer) => {
+            let (events, error) = drain(answer).await;
+            (events, error.map(|error| error.to_string()).unwrap_or_default())
+        }
+        Err(error) => (Vec::new(), error.to_string()),
+    }
+}
+
+/// Sends fifty turns of a tool loop; gives the bytes of all requests.
+async fn tool_loop(transport: Transport) -> usize {
+    const TURNS: usize = 50;
+    let bench = bench(transport).await;
+    let mut request = request();
+    request.instructions = "You are a careful engineer. ".repeat(100).into();
+    for turn in 0..TURNS {
+        let call = json!({"type": "function_call", "id": format!("fc_{turn}"), "status": "completed",
+            "call_id": format!("call_{turn}"), "name": "read_file", "arguments": "{\"path\": \"src/lib.rs\"}"});
+        let thought = json!({"type": "reasoning", "id": format!("rs_{turn}"), "summary": [], "encrypted_content": "e"});
+        let done =
+            |item: &Value| json!({"type": "response.output_item.done", "output_index": 0, "item": item}).to_string();
+        let completed = json!({"type": "response.completed", "response": {"id": format!("resp_{turn}")}}).to_string();
+        bench.fake.replace("/responses", Script::events(&[CREATED, &done(&thought), &done(&call), &completed]));
+        let (events, error) = ask(&bench, request.clone()).await;
+        assert!(error.is_none() && events.len() == 4, "{turn}: {error:?}");
+        let call_id = format!("call_{turn}");
+        request.input.extend([
+            Item::FunctionCall {
+                call_id: call_id.clone().into(),
+                name: "read_file".into(),
+                arguments: r#"{"path":"src/lib.rs"}"#.into(),
+            },
+            Item::FunctionCallOutput { call_id: call_id.into(), output: Output::Text("one line\n".repeat(400).into()) },
+        ]);
+    }
+    let sent = bench.fake.requests("/responses");
+    let last = sent.last().unwrap().json()["input"].as_array().unwrap().len();
+    assert!(last > 2 * (TURNS - 1), "the backend has the whole conversation: {last}");
+    sent.iter().map(|request| request.wire_bytes).sum()
+}
+
+#[tokio::test]
+async fn a_long_tool_loop_sends_a_small_fraction() {
+    let (posted, framed) = (tool_loop(Transport::Sse).await, tool_loop(Transport::WebSocket).await);
+    println!("fifty turns: {posted} bytes posted, {framed} bytes in frames, 1 in {}", posted / framed);
+    assert!(framed * 10 < posted, "{framed} of {posted}");
+}
