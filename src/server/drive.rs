@@ -3,9 +3,10 @@
 //! Everything is pulled. A poll takes what has arrived, writes it in the client's framing, and
 //! returns; when the client hangs up the drive is dropped, and with it the upstream connection. An
 //! end before the terminal event is handed to the machine as a cut: it knows that the answer is not
-//! whole.
+//! whole. A defect that panics here cuts its own answer, and nothing that is half written is sent.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -37,6 +38,12 @@ pub(super) trait Framing<R: Reply>: Sink<R> {
     /// Whether so much is ready that it is to be sent before more is taken.
     fn is_full(&self) -> bool;
 
+    /// What has been put so far is whole.
+    fn mark_whole(&mut self);
+
+    /// Forgets what was half written.
+    fn drop_partial(&mut self);
+
     /// What is sent next, if anything is ready.
     fn take(&mut self) -> Option<Self::Unit>;
 
@@ -46,7 +53,11 @@ pub(super) trait Framing<R: Reply>: Sink<R> {
 
 /// The framing of an HTTP body: the dialect's own, in blocks.
 #[derive(Debug, Default)]
-pub(super) struct Blocks(BytesMut);
+pub(super) struct Blocks {
+    wire: BytesMut,
+    /// How much of `wire` holds whole client events.
+    whole_bytes: usize,
+}
 
 /// A streaming answer on its way.
 pub(super) struct Drive<R, F> {
@@ -88,7 +99,7 @@ struct Keepalive {
 
 impl<R: Reply> Sink<R> for Blocks {
     fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
-        Wire(&mut self.0).put(reply, event);
+        Wire(&mut self.wire).put(reply, event);
     }
 }
 
@@ -96,11 +107,20 @@ impl<R: Reply> Framing<R> for Blocks {
     type Unit = Bytes;
 
     fn is_full(&self) -> bool {
-        self.0.len() >= BLOCK_BYTES
+        self.wire.len() >= BLOCK_BYTES
+    }
+
+    fn mark_whole(&mut self) {
+        self.whole_bytes = self.wire.len();
+    }
+
+    fn drop_partial(&mut self) {
+        self.wire.truncate(self.whole_bytes);
     }
 
     fn take(&mut self) -> Option<Bytes> {
-        (!self.0.is_empty()).then(|| self.0.split().freeze())
+        self.whole_bytes = 0;
+        (!self.wire.is_empty()).then(|| self.wire.split().freeze())
     }
 
     fn keepalive(reply: &R) -> Option<Bytes> {
@@ -133,10 +153,12 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             if self.passage.step(next, &mut self.framing).is_break() {
                 self.close();
             }
+            self.framing.mark_whole();
         }
         if self.opening == Opening::Due {
             self.opening = Opening::Done;
             self.passage.reply.on_commit(&mut self.framing);
+            self.framing.mark_whole();
         }
     }
 
@@ -173,23 +195,48 @@ impl Keepalive {
     }
 }
 
+impl<R: Reply, F: Framing<R>> Drive<R, F> {
+    fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
+        self.pull(cx);
+        self.poll_cut(cx);
+        if let Some(unit) = self.framing.take() {
+            if let Some(keepalive) = &mut self.keepalive {
+                keepalive.restart();
+            }
+            return Poll::Ready(Some(unit));
+        }
+        if self.events.is_none() {
+            return Poll::Ready(None);
+        }
+        self.poll_keepalive(cx).map(Some)
+    }
+
+    /// Cuts the answer, as far as its machine is still able to say so. What a panic says may repeat
+    /// the answer, so that it is not told.
+    fn break_off(&mut self) -> Option<F::Unit> {
+        self.events = None;
+        self.record.cut(&ProxyError::Internal);
+        let _inside = self.record.span().entered();
+        tracing::error!("an answer ended in a defect of this program");
+        self.framing.drop_partial();
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.passage.reply.on_end(Some(ProxyError::Internal), &mut self.framing);
+            self.record.ended(self.passage.reply.summary());
+        }));
+        if told.is_err() {
+            self.framing.drop_partial();
+        }
+        self.framing.take()
+    }
+}
+
 impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for Drive<R, F> {
     type Item = F::Unit;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
         let this = self.get_mut();
-        this.pull(cx);
-        this.poll_cut(cx);
-        if let Some(unit) = this.framing.take() {
-            if let Some(keepalive) = &mut this.keepalive {
-                keepalive.restart();
-            }
-            return Poll::Ready(Some(unit));
-        }
-        if this.events.is_none() {
-            return Poll::Ready(None);
-        }
-        this.poll_keepalive(cx).map(Some)
+        let polled = catch_unwind(AssertUnwindSafe(|| this.poll_unit(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(this.break_off()))
     }
 }
 
@@ -245,3 +292,6 @@ impl<R: Reply> Passage<R> {
         record.ended(self.reply.summary());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use super::client::{self, Call};
-use super::headers::{passed_on, passed_to_codex, text};
+use super::headers::{note_failed, passed_on, passed_to_codex, request_id};
 use super::routing::OnRefusedToken;
 use super::stream::Limits;
 use super::tally::Ticket;
@@ -95,15 +95,22 @@ impl Upstream {
     fn answer(&self, mut events: EventStream, received: &HeaderMap, hints: &Hints, ticket: Ticket) -> Answer {
         events.keep(ticket);
         self.shelf.notice(received);
-        Answer { events, headers: shown(received, hints), request_id: request_id(received), warnings: Vec::new() }
+        Answer {
+            events,
+            headers: shown(received, hints),
+            request_id: request_id(received).map(str::to_owned),
+            warnings: Vec::new(),
+        }
     }
 
     /// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
     /// the headers that the answer would have passed on.
     fn identified(&self, mut error: ProxyError, received: &HeaderMap, hints: &Hints) -> ProxyError {
         self.shelf.notice(received);
+        let id = request_id(received);
+        note_failed(id);
         if let ProxyError::Upstream(failure) = &mut error {
-            failure.request_id = failure.request_id.take().or_else(|| request_id(received));
+            failure.request_id = failure.request_id.take().or_else(|| id.map(str::to_owned));
             failure.headers.extend(shown(received, hints));
         }
         error
@@ -113,9 +120,4 @@ impl Upstream {
 /// The headers of an answer that the client may see.
 fn shown(received: &HeaderMap, hints: &Hints) -> HeaderMap {
     if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) }
-}
-
-fn request_id(received: &HeaderMap) -> Option<String> {
-    let id = text(received, "x-oai-request-id").or_else(|| text(received, "x-request-id"));
-    id.map(str::to_owned)
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::headers::{passed_on, text};
+use super::headers::{note_failed, passed_on, request_id, text};
 use crate::error::{Phase, ProxyError, UpstreamFailure};
 use crate::net::{ClientError, Endpoint, HttpClient, SendError, causes};
 use crate::protocol::codex::failure;
@@ -37,7 +37,16 @@ pub(super) async fn open_stream(http: &HttpClient, call: Call<'_>) -> Result<req
     let response = send(http, call).await?;
     let kind = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_document = kind.starts_with("text/html") || kind.starts_with("application/json");
-    if response.status().is_success() && !is_document { Ok(response) } else { Err(refusal(response).await) }
+    if !response.status().is_success() || is_document {
+        return Err(refusal(response).await);
+    }
+    match text(response.headers(), CONTENT_ENCODING.as_str()) {
+        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
+            note_failed(request_id(response.headers()));
+            Err(ProxyError::Damaged { reason: "it is compressed, which was not asked for".to_owned() })
+        }
+        _ => Ok(response),
+    }
 }
 
 /// Sends a request whose answer is a document of at most `limit_bytes`.
@@ -83,6 +92,7 @@ pub(super) async fn refusal(response: reqwest::Response) -> ProxyError {
     let (Body::Whole(body) | Body::Cut(body)) = read(response, ERROR_LIMIT_BYTES, Instant::now() + ERROR_LIMIT).await;
     let failure = failure::from_response(status, &headers, &body);
     let failure = UpstreamFailure { headers: passed_on(&headers), ..failure };
+    note_failed(failure.request_id.as_deref());
     tracing::debug!(
         status,
         fault = ?failure.fault,

@@ -129,3 +129,14 @@ fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
 fn unusable(what: &str) -> ProxyError {
     ProxyError::Auth(AuthError::Ended { reason: format!("{what} holds characters that no header can carry") })
 }
+/// The backend's own id for a request.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
+    text(headers, "x-oai-request-id").or_else(|| text(headers, "x-request-id"))
+}
+
+/// Leaves the id of an attempt that failed with the client's request, for the log.
+pub(super) fn note_failed(request_id: Option<&str>) {
+    if let Some(id) = request_id {
+        tracing::Span::current().record("upstream.id", id);
+    }
+}

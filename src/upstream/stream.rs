@@ -105,6 +105,21 @@ impl EventStream {
         }
     }
 
+    /// A stream that has arrived already.
+    #[cfg(test)]
+    pub(crate) fn of(events: &[&'static str]) -> Self {
+        let (limit, since) = (Duration::MAX, Instant::now());
+        let timer = Box::pin(sleep_until(since));
+        Self {
+            held: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
+            source: None,
+            patience: Patience { phase: Phase::Streaming, limit, idle: limit, since, timer },
+            told: HeaderMap::new(),
+            wrapping: None,
+            ticket: None,
+        }
+    }
+
     /// The headers that events up to here have brought: over a WebSocket an answer has no others.
     pub(super) fn told(&self) -> &HeaderMap {
         &self.told

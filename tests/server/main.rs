@@ -128,6 +128,8 @@ fn what_holds_for_one_transport_holds_for_the_other() {
         // What is a header elsewhere stands in a frame's metadata or in an event here.
         "agents::bodies_of_the_codex_cli",
         "agents::headers_of_the_codex_cli",
+        // What the backend remembers of a conversation is not sent again.
+        "messages::thinking_goes_out",
     ]);
 }
 

@@ -149,7 +149,9 @@ async fn silence_is_filled_with_pings() {
 
 #[tokio::test]
 async fn a_failure_before_any_output_is_a_status_that_clients_obey() {
-    let bench = Bench::with(|launch| launch.setting("upstream.max_retries", "0")).await;
+    let settings = [("upstream.max_retries", "0"), ("timing.quota_probe", "0s")];
+    let bench =
+        Bench::with(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value))).await;
     let failed = |code: &str| {
         let event = json!({"type": "response.failed", "response": {"error": {"code": code, "message": "no luck"}}});
         begun(&[CREATED]).event(&event.to_string()).end()

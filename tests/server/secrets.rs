@@ -6,20 +6,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use codex_proxy::auth::{Credential, Grant};
 use codex_proxy::clock::{Clock as _, SystemClock};
 use codex_proxy::secret::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::authority::{FakeAuthority, Scripted};
 use crate::clock::ManualClock;
 use crate::fake::{FakeUpstream, Script};
 use crate::proxy::{Launch, TestProxy};
 use crate::wire::Ask;
-use crate::{BEGUN, CREATED, SECOND, WHOLE, begun, chat, signed_out, store, with};
+use crate::{BEGUN, COMPLETED, CREATED, SECOND, WHOLE, begun, chat, signed_out, store, with};
 
 /// Part of every secret of the session.
 const MARK: &str = "canary";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KEY: &str = "sk-canary-key";
 const PROMPT: &str = "canary prompt";
+const COOKIE: &str = "__cf_bm=canary-cookie";
+/// Reasoning on its way out, and on its way back.
+const REASONING: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_canary","summary":[{"type":"summary_text","text":"canary thought"}],"encrypted_content":"gAAAA-canary"}}"#;
+const CALL: &str = r#"{"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","call_id":"call_canary","name":"canary_tool","arguments":"{\"a\":\"canary\"}"}}"#;
 
 /// A token with the mark in its payload, where it is encoded, and behind it, where it is not.
 fn token(serial: u32, end: SystemTime) -> Secret {
@@ -92,6 +96,34 @@ impl Session {
         self.bad_requests().await;
     }
 
+    /// The same from clients of every dialect, who send back what is private, too.
+    async fn play_every_dialect(&self) {
+        let failed = format!(
+            r#"{{"type":"response.failed","response":{{"error":{{"code":"server_error","message":"{PROMPT}"}}}}}}"#
+        );
+        let answer = || Script::stream(&[("set-cookie", COOKIE), ("x-codex-turn-state", "canary-state")]);
+        let refused = format!(r#"{{"error":{{"message":"{PROMPT}","param":"{PROMPT}","type":"{PROMPT}"}}}}"#);
+        let scripts = [
+            answer().event(CREATED).event(REASONING).event(CALL).event(COMPLETED).end(),
+            answer().event(CREATED).event(REASONING).event(CALL).event(&failed).end(),
+            answer().event(CREATED).event(REASONING).event(&format!("{{\"{PROMPT}")).cut(),
+            answer().event(CREATED).event(&failed).end(),
+            Script::json(400, &refused),
+            Script::answer(401, &[("set-cookie", COOKIE)], &refused),
+            Script::answer(403, &[("set-cookie", COOKIE)], &format!("<html>{PROMPT}</html>")),
+            Script::answer(302, &[("location", "https://canary.invalid/?code=canary")], ""),
+        ];
+        for script in scripts {
+            self.upstream.replace("/responses", script);
+            for (path, request) in every_dialect() {
+                for stream in [false, true] {
+                    let ask = Ask::post(path, &with(request.clone(), "stream", json!(stream)));
+                    self.ask(ask.header("cookie", COOKIE).header("x-request-id", "canary-id")).await;
+                }
+            }
+        }
+    }
+
     async fn bad_requests(&self) {
         for body in [
             format!("{{\"messages\": {PROMPT}"),
@@ -107,6 +139,35 @@ impl Session {
         let wrong = Ask::chat(&chat()).header("x-api-key", "sk-canary-wrong").send(&self.proxy).await;
         assert_eq!(wrong.status, 401);
     }
+}
+
+/// A request to each dialect, with everything in it that a client may have.
+fn every_dialect() -> [(&'static str, Value); 4] {
+    let call = json!({"id": "call_canary", "type": "function", "function": {"name": "canary_tool", "arguments": "{\"a\":\"canary\"}"}});
+    let chat = json!({"messages": [
+        {"role": "system", "content": PROMPT},
+        {"role": "assistant", "content": PROMPT, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_canary", "content": PROMPT},
+    ], "user": "canary user"});
+    let responses = json!({"instructions": PROMPT, "input": [
+        {"type": "reasoning", "id": "rs_canary", "summary": [], "encrypted_content": "gAAAA-canary"},
+        {"type": "function_call", "call_id": "call_canary", "name": "canary_tool", "arguments": "{\"a\":\"canary\"}"},
+        {"type": "function_call_output", "call_id": "call_canary", "output": PROMPT},
+    ], "prompt_cache_key": "canary cache"});
+    let messages = json!({"max_tokens": 100, "system": PROMPT, "messages": [
+        {"role": "user", "content": PROMPT},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": PROMPT, "signature": "gAAAA-canary"},
+            {"type": "tool_use", "id": "call_canary", "name": "canary_tool", "input": {"a": "canary"}},
+        ]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_canary", "content": PROMPT}]},
+    ], "metadata": {"user_id": "canary user"}});
+    [
+        ("/v1/chat/completions", with(chat, "model", json!("gpt-5.5"))),
+        ("/v1/completions", json!({"model": "gpt-5.5", "prompt": PROMPT, "suffix": PROMPT})),
+        ("/v1/responses", with(responses, "model", json!("gpt-5.5"))),
+        ("/v1/messages", with(messages, "model", json!("gpt-5.5"))),
+    ]
 }
 
 async fn session(format: &str, end: SystemTime, answer: Scripted) -> (Launch, Session) {
@@ -144,6 +205,7 @@ async fn a_session_leaves_nothing_private_in_the_log() {
     for format in ["text", "json"] {
         let (_launch, session) = session(format, SystemClock.now() + DAY, granted(3)).await;
         session.play().await;
+        session.play_every_dialect().await;
         session.proxy.says("the access token was renewed", SECOND).await;
         let log = session.proxy.log();
         assert!(log.lines().count() > 40 && log.contains("request ended"), "{log}");
@@ -164,15 +226,39 @@ async fn a_refresh_that_fails_leaves_nothing_private_in_the_log() {
     }
 }
 
+/// A login of another program, full of secrets.
+fn borrowed(end: SystemTime) -> String {
+    let text = |serial| token(serial, end).expose().to_owned();
+    let tokens = json!({
+        "id_token": text(11), "access_token": text(12), "refresh_token": "rt_canary_12", "account_id": "acct-canary-2",
+    });
+    json!({"tokens": tokens, "last_refresh": "2026-01-01T00:00:00Z"}).to_string()
+}
+
 #[tokio::test]
-async fn status_and_settings_show_no_token_and_no_key() {
-    let (launch, session) = session("text", SystemClock.now() + DAY, granted(3)).await;
-    for arguments in
-        [&["-vv", "status"][..], &["-vv", "status", "--json"], &["-vv", "config", "show"], &["-vv", "config", "check"]]
-    {
+async fn no_command_shows_a_token_or_a_key() {
+    let end = SystemClock.now() + DAY;
+    let (launch, session) = session("text", end, granted(3)).await;
+    let launch =
+        launch.file("auth.json", &borrowed(end)).file("broken.json", "{\"tokens\": {\"access_token\": \"canary-head");
+    let path = |name: &str| launch.home().join(name).to_str().unwrap().to_owned();
+    let (login, broken) = (path("auth.json"), path("broken.json"));
+    for (arguments, code) in [
+        (&["-vv", "status"][..], 0),
+        (&["-vv", "status", "--json"], 0),
+        (&["-vv", "config", "show"], 0),
+        (&["-vv", "config", "check"], 0),
+        (&["-vv", "login", "--import", &broken], 1),
+        (&["-vv", "login", "--import", &login], 0),
+        (&["-vv", "login", "--import", &login, "--take-over"], 0),
+        (&["-vv", "accounts", "list"], 0),
+        (&["-vv", "status", "--json"], 0),
+        (&["-vv", "logout", "--all"], 0),
+    ] {
         let command = launch.command(arguments);
         let output = tokio::task::spawn_blocking(move || command.run()).await.unwrap();
         let told = String::from_utf8(output.stdout).unwrap() + std::str::from_utf8(&output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
         for secret in [KEY, "canary-head", "canary-signature", "rt_canary"] {
             assert!(!told.contains(secret), "{arguments:?}: {told}");
         }

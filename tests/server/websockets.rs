@@ -1,14 +1,16 @@
 //! The Responses API over a WebSocket: the same events as over HTTP, one response after the other.
 
+mod life;
+mod refusals;
+
 use http::HeaderMap;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::cases::{Case, answered_cases_of};
 use crate::fake::{Gate, Script};
 use crate::websocket::Socket;
 use crate::wire::Ask;
-use crate::{ADDED, BEGUN, Bench, COMPLETED, CREATED, DELTA, SECOND, begun, signed_out, with};
+use crate::{ADDED, BEGUN, Bench, COMPLETED, CREATED, DELTA, SECOND, begun, with};
 
 const CODEX: [(&str, &str); 2] = [("originator", "codex_exec"), ("x-codex-window-id", "w-1")];
 
@@ -284,82 +286,6 @@ async fn a_client_that_goes_stops_the_backend() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_understood_closes_the_socket() {
-    let bench = Bench::with(|launch| launch.setting("limits.body", "10KiB")).await;
-    let large = with(hello(), "input", json!("x".repeat(1_000_000))).to_string();
-    let bad: [(Message, Option<&str>, u16); 4] = [
-        (Message::binary(hello().to_string()), None, 1003),
-        (Message::text("{\"type\":"), None, 1007),
-        (Message::text("[]"), None, 1007),
-        (Message::text(large), Some("request_too_large"), 1009),
-    ];
-    for (message, code, close) in bad {
-        let mut socket = Socket::open(&bench.proxy).await;
-        socket.say(message).await;
-        let told = socket.next().await;
-        assert_eq!((&told["type"], told["error"]["code"].as_str()), (&json!("error"), code), "{told}");
-        assert_eq!(socket.closed().await, Some(close), "{told}");
-    }
-    assert_eq!(bench.asked(), 0);
-}
-
-#[tokio::test]
-async fn what_is_not_there_is_refused_and_the_socket_goes_on() {
-    let bench = answering().await;
-    let mut socket = Socket::open(&bench.proxy).await;
-    let bad = [
-        (json!({"type": "response.steer"}), "type", "invalid_value"),
-        (json!({"model": "gpt-5.5"}), "type", "invalid_value"),
-        (with(hello(), "type", json!("response.create")), "stream_id", "invalid_stream_id"),
-        (json!({"type": "response.create", "model": "gpt-5.5"}), "input", "missing_required_parameter"),
-        (json!({"type": "response.create", "input": "hi"}), "model", "missing_required_parameter"),
-        (
-            json!({"type": "response.create", "model": "gpt-5.5", "input": "hi", "background": true}),
-            "background",
-            "unsupported_value",
-        ),
-    ];
-    for (mut frame, param, code) in bad {
-        if param == "stream_id" {
-            frame["stream_id"] = json!("no spaces");
-        }
-        socket.send(&frame).await;
-        let told = socket.next().await;
-        assert_eq!(
-            (&told["status"], &told["error"]["param"], &told["error"]["code"]),
-            (&json!(400), &json!(param), &json!(code))
-        );
-    }
-    socket.create(&hello()).await;
-    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
-}
-
-#[tokio::test]
-async fn an_error_of_the_backend_has_its_status_and_headers() {
-    let bench = Bench::new().await;
-    let limit = json!({"error": {"type": "usage_limit_reached", "message": "The usage limit has been reached", "resets_in_seconds": 60}});
-    let headers = [("content-type", "application/json"), ("x-codex-primary-used-percent", "100")];
-    bench.upstream.on("/responses", Script::answer(429, &headers, &limit.to_string()));
-    let mut socket = Socket::open(&bench.proxy).await;
-    socket.create(&hello()).await;
-    let told = socket.next().await;
-    assert_eq!((&told["status"], &told["error"]["type"]), (&json!(429), &json!("usage_limit_reached")));
-    assert_eq!(told["headers"]["x-codex-primary-used-percent"], "100");
-    assert_eq!(told["headers"]["retry-after"], "60");
-    assert!(told["headers"]["x-request-id"].as_str().unwrap().starts_with("req_"));
-}
-
-#[tokio::test]
-async fn without_a_login_a_request_says_what_to_do() {
-    let upstream = crate::fake::FakeUpstream::start().await;
-    let proxy = signed_out(&upstream).start();
-    let mut socket = Socket::open(&proxy).await;
-    socket.create(&hello()).await;
-    let told = socket.next().await;
-    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(401), &json!("not_signed_in")));
-}
-
-#[tokio::test]
 async fn events_name_the_lane_of_their_request() {
     let bench = answering().await;
     let mut socket = Socket::open(&bench.proxy).await;
@@ -420,157 +346,4 @@ async fn a_codex_client_gets_by_events_what_http_has_in_headers() {
 
 fn told_nothing_of_the_socket(headers: &HeaderMap) -> bool {
     ["upgrade", "sec-websocket-key", "sec-websocket-version"].iter().all(|name| !headers.contains_key(*name))
-}
-
-#[tokio::test]
-async fn a_silent_answer_shows_signs_of_life() {
-    let bench = Bench::with(|launch| launch.setting("timing.keepalive", "40ms")).await;
-    let gate = Gate::default();
-    bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
-    let mut codex = Socket::open_as(&bench.proxy, &CODEX).await;
-    codex.create(&hello()).await;
-    codex.until("keepalive").await;
-    gate.open();
-    codex.answer().await;
-    let mut socket = Socket::open(&bench.proxy).await;
-    socket.create(&hello()).await;
-    socket.until("response.output_text.delta").await;
-    let mut open = Ask::post("/v1/responses", &with(hello(), "stream", json!(true))).open(&bench.proxy).await;
-    open.until(": keepalive").await;
-    gate.open();
-    gate.open();
-    let events = socket.answer().await;
-    assert_eq!(events.last().unwrap()["type"], "response.completed");
-    assert!(events.iter().all(|event| event["type"] != "keepalive"));
-    assert!(socket.pings > 0, "an ordinary client is pinged");
-}
-
-#[tokio::test]
-async fn a_client_that_answers_no_ping_is_given_up() {
-    let bench = Bench::with(|launch| launch.setting("timing.keepalive", "20ms").setting("log.level", "debug")).await;
-    bench.upstream.on("/responses", begun(&BEGUN).hang());
-    let mut socket = Socket::open(&bench.proxy).await;
-    socket.create(&hello()).await;
-    // Whoever does not read does not answer either.
-    assert!(bench.upstream.received("/responses", 1).await.len() == 1 && bench.upstream.hung_up(1, 5 * SECOND).await);
-    bench.proxy.says("a socket is given up", SECOND).await;
-}
-
-#[tokio::test]
-async fn a_socket_has_its_time() {
-    let bench = Bench::with(|launch| launch.setting("timing.socket_lifetime", "300ms")).await;
-    let gate = Gate::default();
-    bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
-    let mut idle = Socket::open(&bench.proxy).await;
-    let mut busy = Socket::open(&bench.proxy).await;
-    busy.create(&hello()).await;
-    let told = idle.next().await;
-    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(400), &json!("websocket_connection_limit_reached")));
-    assert_eq!(idle.closed().await, Some(1000));
-    busy.until("response.output_text.delta").await;
-    gate.open();
-    assert_eq!(busy.answer().await.last().unwrap()["type"], "response.completed", "what has begun may end");
-    assert_eq!(busy.next().await["error"]["code"], "websocket_connection_limit_reached");
-    assert_eq!(busy.closed().await, Some(1000));
-}
-
-#[tokio::test]
-async fn a_stop_lets_the_answer_end_and_goes_away() {
-    let mut bench = Bench::with(|launch| launch.setting("timing.drain", "10s")).await;
-    let gate = Gate::default();
-    bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
-    let mut idle = Socket::open(&bench.proxy).await;
-    let mut busy = Socket::open(&bench.proxy).await;
-    busy.create(&hello()).await;
-    busy.until("response.output_text.delta").await;
-    busy.create(&hello()).await;
-    busy.ping().await;
-    busy.until("pong").await;
-    bench.proxy.signal("TERM");
-    assert_eq!(idle.closed().await, Some(1001));
-    gate.open();
-    assert_eq!(busy.answer().await.last().unwrap()["type"], "response.completed");
-    assert_eq!(busy.next().await["error"]["code"], "shutting_down", "what has not begun does not begin");
-    assert_eq!(busy.closed().await, Some(1001));
-    drop((idle, busy));
-    assert_eq!(bench.proxy.ended().await, Some(0));
-}
-
-#[tokio::test]
-async fn an_answer_that_outlasts_the_drain_is_cut_with_an_error() {
-    let mut bench = Bench::with(|launch| launch.setting("timing.drain", "100ms")).await;
-    bench.upstream.on("/responses", begun(&BEGUN).hang());
-    let mut socket = Socket::open(&bench.proxy).await;
-    socket.create(&hello()).await;
-    socket.until("response.output_text.delta").await;
-    bench.proxy.signal("TERM");
-    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.failed");
-    assert_eq!(socket.closed().await, Some(1001));
-    assert!(bench.upstream.hung_up(1, SECOND).await);
-    drop(socket);
-    assert_eq!(bench.proxy.ended().await, Some(0));
-}
-
-#[tokio::test]
-#[cfg(target_os = "linux")]
-async fn a_slow_reader_is_not_run_ahead_of() {
-    const PIECE_BYTES: usize = 256 * 1024;
-    const PIECES: usize = 512;
-    let bench = Bench::new().await;
-    let delta = DELTA.replace("Grüße 👋", &"x".repeat(PIECE_BYTES));
-    let pieces = (0..PIECES).fold(begun(&[CREATED, ADDED]), |script, _| script.event(&delta));
-    bench.upstream.on("/responses", pieces.event(DONE).event(COMPLETED).end());
-    let mut socket = Socket::open(&bench.proxy).await;
-    socket.create(&hello()).await;
-    for _ in 0..100 {
-        assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200);
-    }
-    let events = socket.answer().await;
-    assert_eq!(kinds(&events).iter().filter(|kind| **kind == "response.output_text.delta").count(), PIECES);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.proxy.process_id())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
-    let peak_bytes = peak.trim().parse::<usize>().unwrap() * 1024;
-    assert!(peak_bytes < PIECES * PIECE_BYTES / 2, "{peak_bytes} bytes at the peak");
-}
-
-#[tokio::test]
-async fn the_demo_answers_over_a_socket_too() {
-    let proxy = crate::proxy::Launch::demo().start();
-    let mut socket = Socket::open(&proxy).await;
-    assert_eq!(socket.upgrade.headers()["x-proxy-demo"], "true");
-    socket.create(&hello()).await;
-    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
-}
-
-#[tokio::test]
-async fn a_socket_keeps_the_place_of_its_connection() {
-    let bench = Bench::with(|launch| launch.setting("limits.connections", "1")).await;
-    let mut socket = Socket::open(&bench.proxy).await;
-    let waiting = Ask::get("/health").fire(&bench.proxy).await;
-    for _ in 0..20 {
-        socket.ping().await;
-        socket.until("pong").await;
-    }
-    let mut open = std::pin::pin!(waiting.open());
-    assert!(futures_util::poll!(&mut open).is_pending(), "there is one place, and it is taken");
-    socket.close().await;
-    socket.closed().await;
-    assert_eq!(open.await.status, 200);
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn a_key_that_is_taken_away_ends_at_the_next_turn() {
-    let keys = |key: &str| format!("[[keys]]\nname = 'laptop'\nkey = '{key}'\n");
-    let upstream = crate::fake::FakeUpstream::start().await;
-    upstream.on("/responses", Script::events(&TOLD));
-    let launch = crate::signed_in(&upstream).file("config.toml", &keys("one"));
-    let proxy = launch.start();
-    let mut socket = Socket::open_as(&proxy, &[("x-api-key", "one")]).await;
-    socket.create(&hello()).await;
-    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
-    crate::reloads::reload(&launch, &proxy, &keys("two")).await;
-    socket.create(&hello()).await;
-    let told = socket.next().await;
-    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(401), &json!("invalid_api_key")));
 }

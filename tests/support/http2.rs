@@ -56,6 +56,8 @@ async fn play(
                 return Ok(());
             }
             Step::Close | Step::Reset => {
+                // A reset drops what is still queued: the connection gets a turn to write it first.
+                tokio::task::yield_now().await;
                 match out.as_mut() {
                     Some(out) => out.send_reset(Reason::INTERNAL_ERROR),
                     None => respond.send_reset(Reason::INTERNAL_ERROR),

@@ -1,11 +1,14 @@
 //! A backend that does as it is told, on loopback: HTTP/1.1 (and WebSocket), or HTTP/2 over TLS.
 //!
 //! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
-//! last is played again and again. Moments are fixed by [`Gate`]s, never by sleeping. It remembers
-//! what it was sent, and notices when a client hangs up in the middle of a script.
+//! last is played again and again. The path `/of/NAME` holds scripts for the requests of one
+//! originator. Moments are fixed by [`Gate`]s, never by sleeping. It remembers what it was sent, and
+//! notices when a client hangs up in the middle of a script.
 
 #[path = "http2.rs"]
 mod http2;
+#[path = "script.rs"]
+mod script;
 #[path = "websocket.rs"]
 mod websocket;
 
@@ -20,34 +23,17 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+
+pub(crate) use script::*;
 
 /// Path of the model endpoints, as the real backend has it.
 pub(crate) const BASE_PATH: &str = "/backend-api/codex";
 /// Longer than anything that is waited for here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What happens on a connection after a request has been read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Script(Vec<Step>);
-
-#[derive(Clone, Debug)]
-enum Step {
-    Head(u16, Vec<(String, String)>),
-    Data(Vec<u8>),
-    End,
-    Wait(Gate),
-    Hang,
-    Close,
-    Reset,
-}
-
-/// A moment that the test decides. Opening it lets one waiting script go on, now or later.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<Notify>);
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -84,13 +70,6 @@ struct Seen {
     hang_ups: usize,
 }
 
-impl Gate {
-    /// Lets one script go on.
-    pub(crate) fn open(&self) {
-        self.0.notify_one();
-    }
-}
-
 impl Recorded {
     /// A header as text; empty when it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
@@ -100,80 +79,6 @@ impl Recorded {
     /// The body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
-    }
-}
-
-impl Script {
-    /// A whole answer.
-    pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
-        Self::default().head(status, headers).chunk(body).end()
-    }
-
-    /// A JSON answer.
-    pub(crate) fn json(status: u16, body: &str) -> Self {
-        Self::answer(status, &[("content-type", "application/json")], body)
-    }
-
-    /// The head of a stream of events; events, gates and an end follow.
-    pub(crate) fn stream(headers: &[(&str, &str)]) -> Self {
-        let kind = [("content-type", "text/event-stream")];
-        Self::default().head(200, &headers.iter().copied().chain(kind).collect::<Vec<_>>())
-    }
-
-    /// No answer at all, until the client hangs up.
-    pub(crate) fn silence() -> Self {
-        Self::default().hang()
-    }
-
-    /// A whole stream of these events.
-    pub(crate) fn events(events: &[&str]) -> Self {
-        events.iter().fold(Self::stream(&[]), |script, data| script.event(data)).end()
-    }
-
-    /// One event, as a chunk of its own.
-    pub(crate) fn event(self, data: &str) -> Self {
-        self.chunk(format!("data: {data}\n\n"))
-    }
-
-    /// Any bytes of a body, as a chunk or frame of their own.
-    pub(crate) fn chunk(self, bytes: impl AsRef<[u8]>) -> Self {
-        let bytes = bytes.as_ref();
-        if bytes.is_empty() { self } else { self.then(Step::Data(bytes.to_vec())) }
-    }
-
-    /// Waits for the gate.
-    pub(crate) fn gate(self, gate: &Gate) -> Self {
-        self.then(Step::Wait(gate.clone()))
-    }
-
-    /// The proper end of a stream.
-    pub(crate) fn end(self) -> Self {
-        self.then(Step::End)
-    }
-
-    /// Nothing more, until the client hangs up.
-    pub(crate) fn hang(self) -> Self {
-        self.then(Step::Hang)
-    }
-
-    /// The connection ends in the middle.
-    pub(crate) fn cut(self) -> Self {
-        self.then(Step::Close)
-    }
-
-    /// The connection is torn down.
-    pub(crate) fn reset(self) -> Self {
-        self.then(Step::Reset)
-    }
-
-    fn head(self, status: u16, headers: &[(&str, &str)]) -> Self {
-        let headers = headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        self.then(Step::Head(status, headers))
-    }
-
-    fn then(mut self, step: Step) -> Self {
-        self.0.push(step);
-        self
     }
 }
 
@@ -324,10 +229,12 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 impl Shared {
-    /// Remembers a request; gives its script.
+    /// Remembers a request; gives its script: that of its originator, where it has one of its own.
     fn take(&self, request: Recorded) -> Script {
         let mut scripts = self.scripts.lock().unwrap();
-        let script = match scripts.get_mut(path_of(&request.target)) {
+        let own = format!("{BASE_PATH}/of/{}", request.header("originator"));
+        let path = if scripts.contains_key(&own) { &own } else { path_of(&request.target) };
+        let script = match scripts.get_mut(path) {
             None => Script::answer(404, &[], ""),
             Some(queue) if queue.len() > 1 => queue.pop_front().unwrap(),
             Some(queue) => queue.front().cloned().unwrap(),

@@ -162,8 +162,15 @@ async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
 
 #[test]
 fn what_holds_for_one_transport_holds_for_the_other() {
-    let of_http =
-        ["http2_", "an_answer_brings_its_events", "the_headers_that_leave", "each_repair_is_still_made", "websocket::"];
+    let of_http = [
+        "http2_",
+        "an_answer_brings_its_events",
+        "the_headers_that_leave",
+        "each_repair_is_still_made",
+        "websocket::",
+        // Of a pool that WebSockets have no part in.
+        "connections::",
+    ];
     transport::repeat_over_websocket(&of_http);
 }
 

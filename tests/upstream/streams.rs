@@ -22,9 +22,9 @@ async fn an_answer_brings_its_events_and_the_headers_that_a_client_may_see() {
         ("openai-model", "gpt-5.5"),
         ("x-codex-turn-state", "private"),
         ("set-cookie", "a=b"),
-        ("x-oai-request-id", "req_1"),
     ];
-    let script = Script::stream(&headers).event(QUOTA).event(CREATED).chunk("data: [DONE]\n\n").event(DELTA);
+    let script =
+        Script::stream(&headers).named("req_1").event(QUOTA).event(CREATED).chunk("data: [DONE]\n\n").event(DELTA);
     bench.fake.on("/responses", script.event(COMPLETED).hang());
     let answer = bench.open().await.unwrap();
     assert_eq!(answer.request_id.as_deref(), Some("req_1"));

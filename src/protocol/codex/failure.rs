@@ -7,6 +7,7 @@
 //! bytes make it fail, and no web page becomes a message.
 
 mod fault;
+mod page;
 mod wait;
 
 use std::borrow::Cow;
@@ -17,6 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::error::{Fault, UpstreamFailure};
+use page::{Guard, is_web_page};
+
+pub use page::has_markup;
 
 pub use wait::{limit_family, retold, shows_room};
 
@@ -33,7 +37,8 @@ pub fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> UpstreamF
     } else {
         Form::Text
     };
-    Report { status: Some(status), headers, document: &document, form, text: plain_text(form, body) }.failure()
+    let guard = if form == Form::Json { Guard::of(headers, b"") } else { Guard::of(headers, body) };
+    Report { status: Some(status), headers, document: &document, form, guard, text: plain_text(form, body) }.failure()
 }
 
 /// A failure inside the stream: `response.failed`, or an `error` event of either shape.
@@ -44,7 +49,7 @@ pub fn from_event(data: &str) -> UpstreamFailure {
     let status = event.get("status").or_else(|| event.get("status_code")).and_then(Value::as_u64);
     let status = status.and_then(|status| u16::try_from(status).ok());
     let headers = event.get("headers").map(event_headers).unwrap_or_default();
-    Report { status, headers: &headers, document, form: Form::Json, text: None }.failure()
+    Report { status, headers: &headers, document, form: Form::Json, guard: Guard::Silent, text: None }.failure()
 }
 
 /// The headers that an event carries: an `error`, or the metadata of a response.
@@ -101,6 +106,7 @@ struct Report<'r> {
     headers: &'r HeaderMap,
     document: &'r Value,
     form: Form,
+    guard: Guard,
     text: Option<String>,
 }
 
@@ -114,14 +120,14 @@ impl Report<'_> {
         let fault = fault::classify(&fault::Evidence {
             status: self.status,
             form: self.form,
-            is_challenge: self.header("cf-mitigated").is_some_and(|value| value.eq_ignore_ascii_case("challenge")),
+            guard: self.guard,
             code: code.as_deref(),
             kind,
             param: param.as_deref(),
             message: message.as_deref().unwrap_or_default(),
         });
         let times = wait::Times::read(error, self.headers, message.as_deref().unwrap_or_default());
-        UpstreamFailure {
+        let failure = UpstreamFailure {
             fault,
             status: self.status,
             message: self.wording(fault, message, code.as_deref(), error, &times),
@@ -131,14 +137,18 @@ impl Report<'_> {
             retry_after: times.retry_after(fault),
             resets_at: times.reset.at.filter(|_| is_exhausted(fault)),
             headers: HeaderMap::new(),
-        }
+        };
+        with_refused_member(failure)
     }
 
     fn code(&self, hidden: &Value) -> Option<String> {
         let document = self.document;
         [&document["error"]["code"], &document["detail"]["code"], &document["code"], &hidden["error"]["code"]]
             .into_iter()
-            .find_map(|value| text_of(value).map(str::to_owned).or_else(|| value.as_u64().map(|code| code.to_string())))
+            .find_map(|value| {
+                let text = text_of(value).filter(|text| is_word(text)).map(str::to_owned);
+                text.or_else(|| value.as_u64().map(|code| code.to_string()))
+            })
     }
 
     fn param(&self, error: &Value) -> Option<String> {
@@ -154,6 +164,7 @@ impl Report<'_> {
             .map(str::to_owned)
             .or_else(|| complaints(detail))
             .or_else(|| self.text.clone())
+            .filter(|message| !has_markup(message))
     }
 
     fn wording(
@@ -164,7 +175,7 @@ impl Report<'_> {
         error: &Value,
         times: &wait::Times,
     ) -> String {
-        let message = message.unwrap_or_else(|| self.own_words(fault, code));
+        let message = message.filter(|_| self.guard == Guard::Silent).unwrap_or_else(|| self.own_words(fault, code));
         match fault {
             Fault::UsageLimit => {
                 let plan = text_of(&error["plan_type"]).or_else(|| self.header("x-codex-plan-type"));
@@ -178,10 +189,17 @@ impl Report<'_> {
     fn own_words(&self, fault: Fault, code: Option<&str>) -> String {
         let status = self.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
         match (fault, self.form, code) {
-            (Fault::Challenge, ..) => format!(
-                "Cloudflare, which guards the ChatGPT backend, turns this network away{status}; \
-                 try another network, or set upstream.proxy"
-            ),
+            (Fault::Challenge, ..) => {
+                let does = match self.guard {
+                    Guard::BotCheck => "takes this program for a bot",
+                    Guard::Block => "blocks this network or its region",
+                    Guard::Silent => "turns this network away",
+                };
+                format!(
+                    "Cloudflare, which guards the ChatGPT backend, {does}{status}; \
+                     try another network, or set upstream.proxy"
+                )
+            }
             (Fault::WrongPlace, ..) if self.status.is_some_and(|status| (300..400).contains(&status)) => {
                 format!("the ChatGPT backend answered with a redirect{status}, which is not followed with a token")
             }
@@ -204,6 +222,15 @@ impl Report<'_> {
     }
 }
 
+/// A complaint about a member that has no code gets OpenAI's, and names the member.
+fn with_refused_member(mut failure: UpstreamFailure) -> UpstreamFailure {
+    if let Some(member) = unsupported_parameter(&failure).map(str::to_owned) {
+        failure.code.get_or_insert_with(|| "unsupported_parameter".to_owned());
+        failure.param.get_or_insert(member);
+    }
+    failure
+}
+
 /// Whether a class means that something is used up which comes back at a known time.
 fn is_exhausted(fault: Fault) -> bool {
     matches!(fault, Fault::UsageLimit | Fault::InsufficientQuota)
@@ -211,7 +238,14 @@ fn is_exhausted(fault: Fault) -> bool {
 
 /// `error.type` is a code only where it says more than its class (`usage_limit_reached`).
 fn is_code(kind: &str) -> bool {
-    !kind.ends_with("_error") && kind != "error"
+    !kind.ends_with("_error") && kind != "error" && is_word(kind)
+}
+
+/// A code goes into the log, so that it has to be one: a sentence may repeat the prompt.
+fn is_word(text: &str) -> bool {
+    const LONGEST_BYTES: usize = 100;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
+    text.len() <= LONGEST_BYTES && text.bytes().all(is_plain)
 }
 
 fn text_of(value: &Value) -> Option<&str> {
@@ -240,12 +274,6 @@ fn location(complaint: &Value) -> Option<String> {
     });
     let steps: Vec<_> = steps.skip_while(|step| step == "body").collect();
     (!steps.is_empty()).then(|| steps.join("."))
-}
-
-fn is_web_page(headers: &HeaderMap, body: &[u8]) -> bool {
-    let is_declared = text_header(headers, "content-type").is_some_and(|kind| kind.starts_with("text/html"));
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
-    is_declared || body.starts_with(b"<")
 }
 
 /// A short text that is no web page is a message (`upstream connect error …`).

@@ -31,8 +31,13 @@ pub(super) fn flat(failure: &UpstreamFailure, code: &str, sequence_number: u64) 
 
 #[derive(Serialize)]
 struct InResponse<'e> {
-    code: &'static str,
+    code: &'e str,
     message: &'e str,
+}
+
+/// The `error` member of a response in the place of one that holds a web page.
+pub(super) fn of_failure(failure: &UpstreamFailure, code: &str) -> String {
+    to_json(&InResponse { code, message: &failure.message })
 }
 
 /// The `error` member of a response that we end ourselves.

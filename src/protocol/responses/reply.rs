@@ -180,12 +180,11 @@ impl ResponsesReply {
     fn send<'e>(
         &mut self,
         event: &'e Members<'_>,
-        data: Splice<'e>,
+        mut data: Splice<'e>,
         response: Option<&'e str>,
         sink: &mut impl Sink<Self>,
     ) {
         let number = self.next_number().to_string();
-        let mut data = data;
         match (self.shape.manner, event.get("sequence_number")) {
             (Manner::Untouched, _) => data = Splice::new(event.text),
             (Manner::Restored, Some(old)) => data.replace(old, number),
@@ -289,17 +288,19 @@ impl ResponsesReply {
     /// Ends the answer with the backend's own failure.
     fn fail_upstream(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
         let failure = failure::from_event(event.text);
+        let code = openai_error::code(&ProxyError::Upstream(Box::new(failure.clone())));
         if self.shape.manner == Manner::Untouched {
             self.send(event, Splice::new(event.text), None, sink);
         } else if event.kind == "error" {
-            let upstream = ProxyError::Upstream(Box::new(failure.clone()));
-            let text = error::flat(&failure, &openai_error::code(&upstream), self.next_number());
+            let text = error::flat(&failure, &code, self.next_number());
             sink.put(self, &Event { kind: "error", data: Splice::new(&text), response: None });
         } else {
             self.open(event.get("response"), sink);
             let members = event.object("response").map(|(_, members)| members).unwrap_or_default();
             let output = self.output(&list(&members, "output"));
-            let restored = self.shape.restore(&members, &[("output", &output)]);
+            let why = failure::has_markup(event.text).then(|| error::of_failure(&failure, &code));
+            let set: Vec<_> = why.iter().map(|why| ("error", why.as_str())).chain([("output", &*output)]).collect();
+            let restored = self.shape.restore(&members, &set);
             self.close(event, &restored, State::Open, sink);
         }
         self.state = State::Failed(ProxyError::Upstream(Box::new(failure)));

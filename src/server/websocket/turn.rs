@@ -45,6 +45,13 @@ impl Framing<ResponsesReply> for Frames {
         self.ready_bytes() >= BLOCK_BYTES
     }
 
+    /// A frame is whole when it is put.
+    fn mark_whole(&mut self) {}
+
+    fn drop_partial(&mut self) {
+        Frames::drop_partial(self);
+    }
+
     fn take(&mut self) -> Option<Text> {
         Frames::take(self)
     }

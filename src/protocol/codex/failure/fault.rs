@@ -5,13 +5,14 @@
 //! trouble, so that it may be tried again.
 
 use super::Form;
+use super::page::Guard;
 use crate::error::Fault;
 
 /// What is known about a failure when it is classified.
 pub(super) struct Evidence<'e> {
     pub(super) status: Option<u16>,
     pub(super) form: Form,
-    pub(super) is_challenge: bool,
+    pub(super) guard: Guard,
     pub(super) code: Option<&'e str>,
     pub(super) kind: Option<&'e str>,
     pub(super) param: Option<&'e str>,
@@ -28,9 +29,9 @@ pub(super) fn classify(evidence: &Evidence<'_>) -> Fault {
 
 fn settled(evidence: &Evidence<'_>) -> Option<Fault> {
     match evidence.status {
-        _ if evidence.is_challenge => Some(Fault::Challenge),
+        _ if evidence.guard == Guard::BotCheck => Some(Fault::Challenge),
+        Some(403) if evidence.form == Form::WebPage || evidence.guard == Guard::Block => Some(Fault::Challenge),
         Some(401) => Some(Fault::Unauthorized),
-        Some(403) if evidence.form == Form::WebPage => Some(Fault::Challenge),
         Some(413) => Some(Fault::TooLarge),
         Some(100..=399) if evidence.form != Form::Json => Some(Fault::WrongPlace),
         _ => None,

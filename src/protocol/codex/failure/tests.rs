@@ -1,10 +1,12 @@
+mod quota;
+
 use std::time::Duration;
 
 use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::{BASE64, from_event, from_response, limit_family, retold, shows_room, unsupported_parameter, wants_lite};
+use super::{BASE64, from_event, from_response, unsupported_parameter, wants_lite};
 use crate::error::{Fault, UpstreamFailure};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -22,7 +24,13 @@ fn response(status: u16, body: &str) -> UpstreamFailure {
 type Row = (u16, &'static str, Fault, Option<&'static str>, &'static str);
 
 const ANSWERS: &[Row] = &[
-    (400, r#"{"detail":"Unsupported parameter: seed"}"#, Fault::InvalidRequest, None, "Unsupported parameter: seed"),
+    (
+        400,
+        r#"{"detail":"Unsupported parameter: seed"}"#,
+        Fault::InvalidRequest,
+        Some("unsupported_parameter"),
+        "Unsupported parameter: seed",
+    ),
     (400, r#"{"detail":"Store must be set to false"}"#, Fault::InvalidRequest, None, "Store must be set to false"),
     (
         400,
@@ -238,115 +246,6 @@ fn a_class_without_a_code_is_believed() {
 }
 
 #[test]
-fn the_usage_limit_is_told_with_plan_and_time() {
-    let body = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","plan_type":"plus",
-        "resets_at":1777936568,"eligible_promo":null,"resets_in_seconds":13872}}"#;
-    let failure = response(429, body);
-    assert_eq!(failure.fault, Fault::UsageLimit);
-    assert_eq!(failure.code.as_deref(), Some("usage_limit_reached"));
-    assert_eq!(failure.resets_at, Some(1_777_936_568));
-    assert_eq!(failure.retry_after, Some(Duration::from_secs(13_872)));
-    let told = "ChatGPT usage limit reached for plan plus; resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
-    assert_eq!(failure.message, told);
-}
-
-#[test]
-fn the_exhausted_windows_headers_fill_in_for_the_body() {
-    let from = headers(&[
-        ("x-codex-plan-type", "pro"),
-        ("x-codex-primary-used-percent", "100"),
-        ("x-codex-primary-reset-at", "1777936568"),
-        ("x-codex-primary-reset-after-seconds", "60"),
-        ("x-codex-secondary-used-percent", "40"),
-        ("x-codex-secondary-reset-at", "1999999999"),
-    ]);
-    let failure = from_response(429, &from, br#"{"error":{"type":"usage_limit_reached"}}"#);
-    assert_eq!(failure.resets_at, Some(1_777_936_568));
-    assert_eq!(failure.retry_after, Some(Duration::from_secs(60)));
-    assert!(failure.message.contains("plan pro; resets at 2026-05-04T23:16:08Z (in 1 min)"), "{}", failure.message);
-}
-
-#[test]
-fn the_window_that_is_used_up_is_named_and_the_body_cannot_outlast_it() {
-    let from = headers(&[
-        ("date", "Mon, 04 May 2026 19:24:56 GMT"),
-        ("x-codex-primary-used-percent", "100"),
-        ("x-codex-primary-window-minutes", "300"),
-        ("x-codex-primary-reset-at", "1777936568"),
-        ("x-codex-secondary-used-percent", "40"),
-        ("x-codex-secondary-window-minutes", "10080"),
-        ("x-codex-secondary-reset-at", "1778500000"),
-    ]);
-    let body = br#"{"error":{"type":"usage_limit_reached","plan_type":"plus","resets_at":1778500000,"resets_in_seconds":577304}}"#;
-    let failure = from_response(429, &from, body);
-    let told =
-        "ChatGPT usage limit reached for plan plus (5-hour window); resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
-    assert_eq!(failure.message, told);
-    assert_eq!(failure.retry_after, Some(Duration::from_secs(13_872)));
-    let named = |minutes: u64| {
-        let body = format!(r#"{{"error":{{"type":"usage_limit_reached","limit_window_minutes":{minutes}}}}}"#);
-        response(429, &body).message
-    };
-    assert_eq!(named(10_080), "ChatGPT usage limit reached (weekly window).");
-    assert_eq!(named(4_320), "ChatGPT usage limit reached (3-day window).");
-    assert_eq!(named(90), "ChatGPT usage limit reached (90-minute window).");
-    assert_eq!(named(0), "ChatGPT usage limit reached.");
-}
-
-#[test]
-fn a_spent_quota_is_told_again_with_what_is_left_of_it() {
-    let from = headers(&[
-        ("x-codex-primary-used-percent", "100"),
-        ("x-codex-primary-reset-at", "1777936568"),
-        ("x-codex-primary-reset-after-seconds", "7200"),
-        ("x-request-id", "req_7"),
-    ]);
-    let mut failure = from_response(429, &from, br#"{"error":{"type":"usage_limit_reached","plan_type":"plus"}}"#);
-    failure.headers.clone_from(&from);
-    let later = retold(&failure, Duration::from_millis(3_600_500));
-    assert_eq!(later.retry_after, Some(Duration::from_millis(3_599_500)));
-    assert_eq!(
-        later.message,
-        "ChatGPT usage limit reached for plan plus; resets at 2026-05-04T23:16:08Z (in 1 h 0 min)."
-    );
-    assert_eq!((later.fault, later.status, later.resets_at), (failure.fault, failure.status, failure.resets_at));
-    assert_eq!(later.request_id, None);
-    assert!(!later.headers.contains_key("x-codex-primary-reset-after-seconds"));
-    assert!(later.headers.contains_key("x-codex-primary-reset-at"));
-}
-
-#[test]
-fn windows_with_room_are_no_spent_quota() {
-    assert!(!shows_room(&headers(&[])));
-    assert!(shows_room(&headers(&[("x-codex-primary-used-percent", "12"), ("x-codex-secondary-used-percent", "3")])));
-    assert!(!shows_room(&headers(&[
-        ("x-codex-primary-used-percent", "12"),
-        ("x-codex-secondary-used-percent", "100")
-    ])));
-    let extra = [("x-codex-active-limit", "codex_bengalfox"), ("x-codex-primary-used-percent", "12")];
-    assert!(shows_room(&headers(&extra)));
-    let spent = [extra[0], extra[1], ("x-codex-bengalfox-primary-used-percent", "100")];
-    assert!(!shows_room(&headers(&spent)));
-    assert_eq!(limit_family(&headers(&extra)).as_deref(), Some("codex-bengalfox"));
-}
-
-#[test]
-fn an_event_with_a_status_reads_like_that_answer() {
-    let failure = from_event(
-        r#"{"type":"error","status_code":429,"error":{"type":"usage_limit_reached"},
-            "headers":{"X-Codex-Plan-Type":["team"],"X-Codex-Primary-Used-Percent":100,"X-Codex-Primary-Reset-At":"1777936568"}}"#,
-    );
-    assert_eq!((failure.fault, failure.status), (Fault::UsageLimit, Some(429)));
-    assert_eq!(failure.message, "ChatGPT usage limit reached for plan team; resets at 2026-05-04T23:16:08Z.");
-}
-
-#[test]
-fn times_beyond_the_calendar_are_not_told() {
-    let failure = response(429, r#"{"error":{"type":"usage_limit_reached","resets_at":18446744073709551615}}"#);
-    assert_eq!((failure.resets_at, failure.message.as_str()), (None, "ChatGPT usage limit reached."));
-}
-
-#[test]
 fn delays_come_from_the_header_then_from_the_words() {
     let worded = |text: &str| from_event(&format!(r#"{{"type":"error","message":"{text}"}}"#)).retry_after;
     assert_eq!(worded("Please try again in 11.054s."), Some(Duration::from_secs_f64(11.054)));
@@ -372,6 +271,55 @@ fn cloudflare_is_recognised_and_its_page_is_not_passed_on() {
     for failure in [plain, marked] {
         assert_eq!((failure.fault, failure.code.as_deref()), (Fault::Challenge, None));
         assert!(!failure.message.contains('<') && failure.message.contains("upstream.proxy"));
+    }
+}
+
+#[test]
+fn what_cloudflare_wants_is_told_and_nothing_else_is_taken_for_it() {
+    let said = |status: u16, body: &str| {
+        let failure = response(status, body);
+        (failure.fault, failure.message)
+    };
+    let (fault, message) = said(503, "<html><title>Just a moment...</title></html>");
+    assert!(fault == Fault::Challenge && message.contains("takes this program for a bot (HTTP 503)"), "{message}");
+    for body in ["<html><h1>Sorry, you have been blocked</h1></html>", "error code: 1020"] {
+        let (fault, message) = said(403, body);
+        assert!(fault == Fault::Challenge && message.contains("blocks this network"), "{message}");
+    }
+    assert_eq!(said(520, "<html>error code: 520</html>").0, Fault::Server);
+    // Words in JSON are the backend's own.
+    assert_eq!(said(500, r#"{"detail":"Just a moment, cf-chl"}"#).0, Fault::Server);
+}
+
+#[test]
+fn no_web_page_hides_in_a_message() {
+    for body in [
+        r#"{"detail":"<!DOCTYPE html><html>oops</html>"}"#,
+        r#"{"error":{"message":"upstream: <HTML><body>oops","code":"server_error"}}"#,
+        "upstream said: <title>oops",
+    ] {
+        let message = response(500, body).message;
+        assert!(!message.contains('<') && message.contains("HTTP 500"), "{message}");
+    }
+    assert_eq!(response(400, r#"{"detail":"expected a < b, or <name>"}"#).message, "expected a < b, or <name>");
+}
+
+#[test]
+fn a_refused_member_without_a_code_gets_one_and_is_the_parameter() {
+    let failure = response(400, r#"{"detail":"Unsupported parameter: seed"}"#);
+    assert_eq!((failure.code.as_deref(), failure.param.as_deref()), (Some("unsupported_parameter"), Some("seed")));
+    let failure = response(400, r#"{"error":{"message":"Unsupported parameter: a.b","code":"x","param":"a"}}"#);
+    assert_eq!((failure.code.as_deref(), failure.param.as_deref()), (Some("x"), Some("a")));
+}
+
+#[test]
+fn a_sentence_is_no_code() {
+    for body in [
+        r#"{"error":{"code":"what the user wrote","message":"m"}}"#,
+        r#"{"error":{"type":"what the user wrote","message":"m"}}"#,
+        r#"{"detail":{"code":"what the user wrote","message":"m"}}"#,
+    ] {
+        assert_eq!(response(400, body).code, None, "{body}");
     }
 }
 

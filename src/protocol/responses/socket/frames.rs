@@ -42,6 +42,11 @@ impl Frames {
         self.ready_bytes
     }
 
+    /// Forgets a frame that has no end.
+    pub fn drop_partial(&mut self) {
+        self.buffer.clear();
+    }
+
     /// The next frame.
     pub fn take(&mut self) -> Option<Bytes> {
         let frame = self.ready.pop_front()?;

@@ -1,0 +1,104 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt as _, StreamExt as _};
+
+use super::{Blocks, Drive, Passage};
+use crate::error::ProxyError;
+use crate::history::Responses;
+use crate::protocol::{Reply, Sink, Summary};
+use crate::server::keeper::Keeper;
+use crate::server::metrics::{Metrics, Traffic};
+use crate::server::observe::{Record, RequestId};
+use crate::server::places::Places;
+use crate::upstream::EventStream;
+
+/// A machine with a defect: it repeats each event, and panics in the middle of some.
+#[derive(Debug, Default)]
+struct Defective {
+    is_over: bool,
+    /// It can't say how it ended either.
+    is_dumb: bool,
+}
+
+struct Text<'u>(&'u str);
+
+impl<'u> From<&'u str> for Text<'u> {
+    fn from(data: &'u str) -> Self {
+        Self(data)
+    }
+}
+
+impl Reply for Defective {
+    type Upstream<'u> = Text<'u>;
+    type Event<'e> = &'e str;
+
+    const KEEPALIVE: &'static [u8] = b"";
+
+    fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}
+
+    fn on_event(&mut self, event: Text<'_>, sink: &mut impl Sink<Self>) {
+        self.is_over = event.0 == "last";
+        self.is_dumb |= event.0 == "dumb";
+        sink.put(self, &event.0);
+    }
+
+    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>) {
+        if !self.is_over {
+            self.is_over = true;
+            let told = cut.map(|cut| cut.to_string()).unwrap_or_default();
+            sink.put(self, &told.as_str());
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_over
+    }
+
+    fn encode(&self, event: &&str, wire: &mut BytesMut) {
+        wire.extend_from_slice(b"<");
+        wire.extend_from_slice(event.as_bytes());
+        assert!(*event != "defect" && !(self.is_dumb && self.is_over), "private words");
+        wire.extend_from_slice(b">");
+    }
+
+    fn absorb(&mut self, _event: &&str) {}
+
+    fn document(self) -> Result<Bytes, ProxyError> {
+        Ok(Bytes::new())
+    }
+
+    fn summary(&self) -> Summary {
+        Summary { usage: None, outcome: "told".to_owned() }
+    }
+}
+
+fn passage() -> Passage<Defective> {
+    let keeper = Keeper::new(&Arc::new(Responses::default()), &http::Extensions::new());
+    Passage { reply: Defective::default(), recall: None, keeper }
+}
+
+fn record() -> Record {
+    let traffic = Traffic { places: Places::new(1, 0, Duration::ZERO), metrics: Metrics::default() };
+    Record::new("test", &RequestId::fresh(), &Arc::new(traffic))
+}
+
+/// Everything that a client gets.
+async fn told(events: &[&'static str]) -> String {
+    let never = std::future::pending().boxed();
+    let drive = Drive::new(EventStream::of(events), passage(), Blocks::default(), None, never, record());
+    String::from_utf8(drive.collect::<Vec<_>>().await.concat()).unwrap()
+}
+
+#[tokio::test]
+async fn a_panic_cuts_its_own_answer_and_says_so_after_what_was_whole() {
+    assert_eq!(told(&["a", "b", "last", "late"]).await, "<a><b><last>");
+    assert_eq!(told(&["a", "b", "defect", "c", "last"]).await, "<a><b><internal error>");
+    assert_eq!(told(&["defect"]).await, "<internal error>");
+}
+
+#[tokio::test]
+async fn a_panic_that_comes_again_ends_the_answer_all_the_same() {
+    assert_eq!(told(&["a", "dumb", "defect", "c"]).await, "<a><dumb>");
+}

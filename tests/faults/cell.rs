@@ -1,0 +1,256 @@
+//! One cell of the matrix: a row, as the client of one dialect sees it, in a stream or a document.
+
+use serde_json::{Value, json};
+
+use crate::table::Row;
+use crate::wire::{Answer, Ask};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Chat,
+    Completions,
+    Responses,
+    Messages,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Document,
+    Stream,
+}
+
+/// Stands behind a wait that is left to the client, who may come again then.
+const AGAIN: &str = " again";
+
+/// A row, asked for in one way.
+pub(crate) struct Cell<'r> {
+    pub(crate) number: usize,
+    pub(crate) row: &'r Row,
+    pub(crate) dialect: Dialect,
+    pub(crate) mode: Mode,
+}
+
+/// What a client has to be told.
+struct Told<'t> {
+    status: u16,
+    kind: &'t str,
+    /// `-` for none.
+    code: &'t str,
+    param: Option<&'t str>,
+}
+
+type Verdict = Result<(), String>;
+
+impl Dialect {
+    pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Responses, Self::Messages];
+
+    pub(crate) fn ask(self, mode: Mode) -> Ask {
+        let prompt = json!([{"role": "user", "content": "hi"}]);
+        let (path, mut body) = match self {
+            Self::Chat => ("/v1/chat/completions", json!({"messages": prompt})),
+            Self::Completions => ("/v1/completions", json!({"prompt": "hi"})),
+            Self::Responses => ("/v1/responses", json!({"input": prompt})),
+            Self::Messages => ("/v1/messages", json!({"messages": prompt, "max_tokens": 100})),
+        };
+        body["model"] = json!("gpt-5.5");
+        body["stream"] = json!(mode == Mode::Stream);
+        Ask::post(path, &body)
+    }
+
+    /// What it calls the conversation.
+    fn prompt(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Messages => "messages",
+            Self::Completions => "prompt",
+            Self::Responses => "input",
+        }
+    }
+}
+
+impl Cell<'_> {
+    /// The originator that its requests go by.
+    pub(crate) fn name(&self) -> String {
+        format!("row-{}-{:?}-{:?}", self.number, self.dialect, self.mode)
+    }
+
+    pub(crate) fn title(&self) -> String {
+        format!("{:?} {:?} [{}]", self.dialect, self.mode, self.row.name)
+    }
+
+    /// The backend's id for its request.
+    pub(crate) fn request_id(&self) -> String {
+        format!("oai-{}", self.name())
+    }
+
+    /// Whether the token is refused and has to be renewed.
+    pub(crate) fn renews(&self) -> bool {
+        self.row.openai.starts_with("401 ")
+    }
+
+    /// An account of its own, where the row says something about the account that is remembered.
+    pub(crate) fn account(&self) -> Option<String> {
+        let is_spent =
+            ["429 usage_limit_reached", "429 insufficient_quota"].iter().any(|told| self.row.openai.starts_with(told));
+        (is_spent || self.renews()).then(|| format!("acct-{}", self.name()))
+    }
+
+    pub(crate) fn ask(&self) -> Ask {
+        let ask = self.dialect.ask(self.mode).header("originator", &self.name());
+        match self.account() {
+            Some(account) => ask.header("x-proxy-account", &account),
+            None => ask,
+        }
+    }
+
+    /// Whether this is what the client had to be told.
+    pub(crate) fn judge(&self, answer: &Answer) -> Verdict {
+        if self.row.openai == "whole" {
+            return self.judge_whole(answer);
+        }
+        match (self.mode, &self.row.responses) {
+            (Mode::Stream, Some(responses)) => self.judge_stream(answer, responses),
+            _ => self.judge_refusal(answer),
+        }
+    }
+
+    fn told(&self) -> Told<'_> {
+        let text = if self.dialect == Dialect::Messages { self.row.anthropic } else { self.row.openai };
+        let mut words = text.split(' ');
+        Told {
+            status: words.next().unwrap().parse().unwrap(),
+            kind: words.next().unwrap(),
+            code: words.next().unwrap_or("-"),
+            param: words.next().map(|param| if param == "PROMPT" { self.dialect.prompt() } else { param }),
+        }
+    }
+
+    fn words(&self) -> &str {
+        self.row.words[usize::from(self.dialect == Dialect::Messages)]
+    }
+
+    /// An error with a status.
+    fn judge_refusal(&self, answer: &Answer) -> Verdict {
+        let told = self.told();
+        same("status", answer.status, told.status)?;
+        same("content-type", answer.header("content-type"), "application/json")?;
+        let wait = self.row.retry_after.unwrap_or_default();
+        let seconds = wait.strip_suffix(AGAIN);
+        same("x-should-retry", answer.header("x-should-retry"), if seconds.is_some() { "" } else { "false" })?;
+        if self.row.retry_after.is_some() {
+            let seconds = seconds.unwrap_or(wait);
+            let found = answer.headers.get("retry-after").map_or("-", |value| value.to_str().unwrap());
+            same("retry-after", found, seconds)?;
+        }
+        let body: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+        if self.dialect == Dialect::Messages {
+            same("type of the body", &body["type"], &json!("error"))?;
+            let id = body["request_id"].as_str().unwrap_or_default();
+            same("request id", id, answer.header("request-id"))?;
+        }
+        self.judge_error(&body["error"], told.param)
+    }
+
+    /// An error object of the dialect.
+    fn judge_error(&self, error: &Value, param: Option<&str>) -> Verdict {
+        let told = self.told();
+        same("type", &error["type"], &json!(told.kind))?;
+        let message = error["message"].as_str().unwrap_or_default();
+        holds("message", !message.is_empty() && message.contains(self.words()))?;
+        holds("no web page", !message.contains('<'))?;
+        if self.dialect == Dialect::Messages {
+            return same("members", error.as_object().map_or(0, serde_json::Map::len), 2);
+        }
+        same("members", error.as_object().map_or(0, serde_json::Map::len), 4)?;
+        same("code", &error["code"], &json!((told.code != "-").then_some(told.code)))?;
+        if let Some(param) = param {
+            same("param", &error["param"], &json!(param))?;
+        }
+        Ok(())
+    }
+
+    /// A stream that began and failed: one event says so, it is the last, and nothing looks finished.
+    fn judge_stream(&self, answer: &Answer, responses: &str) -> Verdict {
+        let events = self.opened(answer)?;
+        holds("nothing looks finished", !events.iter().any(|event| self.is_finish(event)))?;
+        same("failures", events.iter().filter(|event| is_failure(event)).count(), 1)?;
+        let last = events.last().unwrap();
+        match self.dialect {
+            Dialect::Responses => {
+                let error = if last["type"] == "error" { last } else { &last["response"]["error"] };
+                let found =
+                    format!("{} {}", last["type"].as_str().unwrap_or_default(), error["code"].as_str().unwrap());
+                holds("message", error["message"].as_str().is_some_and(|message| !message.is_empty()))?;
+                holds("no web page", !answer.text().contains('<'))?;
+                same("last event", found.as_str(), responses)
+            }
+            Dialect::Messages => {
+                same("type of the last event", &last["type"], &json!("error"))?;
+                self.judge_error(&last["error"], None)
+            }
+            Dialect::Chat | Dialect::Completions => {
+                same("parameter in a stream", &last["error"]["param"], &Value::Null)?;
+                self.judge_error(&last["error"], None)
+            }
+        }
+    }
+
+    /// An answer that is as it should be, once.
+    fn judge_whole(&self, answer: &Answer) -> Verdict {
+        if self.mode == Mode::Document {
+            same("status", answer.status, 200)?;
+            return same("texts", answer.text().matches("\"Hello\"").count(), 1);
+        }
+        let events = self.opened(answer)?;
+        same("failures", events.iter().filter(|event| is_failure(event)).count(), 0)?;
+        same("ends", events.iter().filter(|event| self.is_finish(event)).count(), 1)?;
+        let last = events.last().unwrap();
+        holds("the last event", *last == "[DONE]" || self.is_finish(last))?;
+        let texts = events.iter().filter(|event| !event["response"].is_object());
+        let deltas = texts.filter(|event| {
+            let found = [&event["delta"], &event["delta"]["text"], &event["choices"][0]["text"]];
+            found.contains(&&json!("Hello")) || event["choices"][0]["delta"]["content"] == "Hello"
+        });
+        same("texts", deltas.count(), 1)
+    }
+
+    /// The events of a stream.
+    fn opened(&self, answer: &Answer) -> Result<Vec<Value>, String> {
+        same("status", answer.status, 200)?;
+        same("content-type", answer.header("content-type"), "text/event-stream; charset=utf-8")?;
+        let text = std::str::from_utf8(&answer.body).map_err(|error| error.to_string())?;
+        let blocks = text.split_terminator("\n\n").filter(|block| !block.starts_with(':'));
+        let data = blocks.map(|block| block.lines().find_map(|line| line.strip_prefix("data: ")).ok_or(block));
+        let events = data.map(|data| {
+            let data = data.map_err(|block| format!("no event: {block}"))?;
+            Ok(serde_json::from_str(data).unwrap_or_else(|_| Value::from(data)))
+        });
+        let events: Vec<Value> = events.collect::<Result<_, String>>()?;
+        if self.dialect == Dialect::Responses {
+            let is_counted = events.iter().zip(0..).all(|(event, number)| event["sequence_number"] == number);
+            holds("events are counted", is_counted)?;
+        }
+        if events.is_empty() { Err("no events".to_owned()) } else { Ok(events) }
+    }
+
+    /// Whether an event says that the answer is whole.
+    fn is_finish(&self, event: &Value) -> bool {
+        match self.dialect {
+            Dialect::Chat | Dialect::Completions => event["choices"][0]["finish_reason"].is_string(),
+            Dialect::Responses => event["type"] == "response.completed",
+            Dialect::Messages => event["type"] == "message_stop",
+        }
+    }
+}
+
+fn is_failure(event: &Value) -> bool {
+    event["error"].is_object() || event["type"] == "error" || event["type"] == "response.failed"
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "values are compared where they are written")]
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Verdict {
+    if found == expected { Ok(()) } else { Err(format!("{what}: {found:?}, not {expected:?}")) }
+}
+
+fn holds(what: &str, is_so: bool) -> Verdict {
+    if is_so { Ok(()) } else { Err(format!("{what}: it is not so")) }
+}

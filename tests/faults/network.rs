@@ -1,0 +1,98 @@
+//! Backends that can't be reached at all: each has a daemon of its own.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+
+use crate::cell::{Cell, Dialect, Mode};
+use crate::fake::{FakeUpstream, Script};
+use crate::proxy::Launch;
+use crate::table::Row;
+use crate::{launch, play};
+
+const RETRIED: &str = "trying upstream again";
+
+/// Every client is told, after three attempts.
+async fn assert_told(
+    name: &str,
+    prepare: impl FnOnce() -> Launch,
+    [openai, anthropic]: [&'static str; 2],
+    words: &'static str,
+) {
+    let proxy = prepare().start();
+    let row = Row {
+        name: name.to_owned(),
+        script: Script::default(),
+        calls: 3..=3,
+        openai,
+        anthropic,
+        responses: None,
+        retry_after: Some("-"),
+        words: [words; 2],
+        has_head: false,
+    };
+    let modes = [Mode::Document, Mode::Stream];
+    let cells: Vec<Cell<'_>> = Dialect::ALL
+        .into_iter()
+        .flat_map(|dialect| modes.map(|mode| Cell { number: 0, row: &row, dialect, mode }))
+        .collect();
+    let told = futures_util::future::join_all(cells.iter().map(|cell| play(cell, &proxy))).await;
+    let wrong: Vec<String> = told.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    proxy.says_times("request failed", cells.len(), Duration::from_secs(1)).await;
+    assert_eq!(proxy.log().matches(RETRIED).count(), 2 * cells.len(), "{name}: {}", proxy.log());
+}
+
+fn accounts() -> [String; 1] {
+    ["acct-1".to_owned()]
+}
+
+const UNREACHABLE: [&str; 2] = ["502 upstream_error upstream_unreachable", "502 api_error"];
+
+#[tokio::test]
+async fn nobody_listens() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}/backend-api/codex");
+    assert_told("refused", || launch(&url, &accounts()), UNREACHABLE, "can't be reached").await;
+}
+
+#[tokio::test]
+async fn the_certificate_is_nobody_s() {
+    let (upstream, _) = FakeUpstream::start_http2().await;
+    assert_told("TLS", || launch(&upstream.url(), &accounts()), UNREACHABLE, "certificate").await;
+    assert_eq!(upstream.requests("").len(), 0, "no request leaves before the certificate is known");
+}
+
+#[tokio::test]
+async fn the_name_is_unknown() {
+    let prepare =
+        || launch("https://backend.invalid/backend-api/codex", &accounts()).setting("upstream.trust_host", "true");
+    assert_told("DNS", prepare, UNREACHABLE, "can't be reached").await;
+}
+
+#[tokio::test]
+async fn tls_is_never_agreed_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/backend-api/codex", listener.local_addr().unwrap().port());
+    let prepare = || launch(&url, &accounts()).setting("upstream.connect_timeout", "200ms");
+    let expected = ["504 upstream_error upstream_timeout", "504 timeout_error"];
+    assert_told("silent TLS", prepare, expected, "while connecting").await;
+}
+
+#[tokio::test]
+async fn something_else_speaks_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/backend-api/codex", listener.local_addr().unwrap());
+    let speaking = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // A client that has left already is no concern.
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n\x00\xff").await;
+        }
+    };
+    tokio::select! {
+        () = speaking => {}
+        () = assert_told("SSH", || launch(&url, &accounts()), UNREACHABLE, "can't be reached") => {}
+    }
+}

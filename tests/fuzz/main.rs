@@ -1,0 +1,58 @@
+//! Hostile input, at random: what is valid is spoilt, and whatever reads it must neither panic nor
+//! grow beyond what it was given.
+//!
+//! Each test makes 256 attempts in the suite; `PROPTEST_CASES=20000 cargo test --test fuzz` makes
+//! more. Other readers are tried beside their code: the splitter of events, the gate, the failures.
+
+#![cfg(test)]
+
+mod files;
+mod replies;
+mod requests;
+mod spoil;
+
+use std::fs;
+use std::path::Path;
+
+use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
+use http::HeaderMap;
+use proptest::test_runner::Config;
+
+/// As many attempts as the environment asks for, and no files.
+fn attempts() -> Config {
+    Config { failure_persistence: None, ..Config::default() }
+}
+
+/// A worked case: a request, and the backend's answer where there is one.
+#[derive(Clone, Debug)]
+struct Case {
+    request: Vec<u8>,
+    answer: Option<Vec<u8>>,
+}
+
+/// The worked cases of a dialect.
+fn cases(dialect: &str) -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(dialect);
+    let mut folders: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    let read = |folder: &std::path::PathBuf| {
+        let request = fs::read(folder.join("request.json")).ok()?;
+        Some(Case { request, answer: fs::read(folder.join("upstream.sse")).ok() })
+    };
+    let cases: Vec<Case> = folders.iter().filter_map(read).collect();
+    assert!(cases.len() >= 4, "cases are missing");
+    cases
+}
+
+/// Reads and translates a body as the server does, and hands over what came of it.
+fn translated<D: Dialect, T>(
+    body: &[u8],
+    options: &D::Options,
+    take: impl FnOnce(Plan<'_, D::Reply>) -> T,
+) -> Result<T, codex_proxy::error::ProxyError> {
+    let (headers, models) = (HeaderMap::new(), Models::default());
+    let warnings = Warnings::default();
+    let mut context = Context { headers: &headers, key: None, path_model: Some("m"), models: &models, warnings };
+    D::translate(D::decode(body)?, &mut context, options).map(take)
+}

@@ -1,0 +1,103 @@
+//! Requests of every dialect, spoilt: refused in the client's own terms, or translated into JSON.
+
+use codex_proxy::error::ProxyError;
+use codex_proxy::protocol::Dialect;
+use codex_proxy::protocol::chat::{self, Chat};
+use codex_proxy::protocol::codex::request::Omissions;
+use codex_proxy::protocol::completions::{self, Completions};
+use codex_proxy::protocol::messages::{self, Messages};
+use codex_proxy::protocol::responses::{self, Responses};
+use codex_proxy::protocol::tokens::TokenLimit;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::Value;
+
+use crate::spoil::{Damage, damages, odd_value, replace, spoilt};
+use crate::{Case, attempts, cases, translated};
+
+/// What leaves may be longer than what came, but not out of proportion.
+const TIMES: usize = 16;
+const MORE_BYTES: usize = 64 * 1024;
+
+fn assert_translates<D: Dialect>(body: &[u8], options: &D::Options) {
+    match translated::<D, _>(body, options, |plan| plan.upstream.encode(&Omissions::new())) {
+        Ok(bytes) => {
+            let upstream: Value = serde_json::from_slice(&bytes).expect("what leaves is JSON");
+            assert!(upstream["input"].is_array() && upstream["model"].is_string(), "{upstream}");
+            assert!(bytes.len() <= TIMES * body.len() + MORE_BYTES, "{} of {}", bytes.len(), body.len());
+        }
+        Err(error @ ProxyError::Refused(_)) => {
+            let (status, _, face) = D::face(&error, "req_1");
+            assert!(status.is_client_error(), "{error}");
+            serde_json::from_slice::<Value>(&face).expect("an error is JSON");
+        }
+        Err(other) => panic!("not the client's fault: {other:?}"),
+    }
+}
+
+fn assert_all_translate(dialect: &str, body: &[u8]) {
+    let instructions = chat::Options::default().default_instructions;
+    match dialect {
+        "chat" => assert_translates::<Chat>(body, &chat::Options::default()),
+        "completions" => {
+            assert_translates::<Completions>(
+                body,
+                &completions::Options { default_instructions: instructions, token_limit: TokenLimit::Enforce },
+            );
+        }
+        "messages" => assert_translates::<Messages>(
+            body,
+            &messages::Options { default_instructions: instructions, token_limit: TokenLimit::Enforce },
+        ),
+        "responses" => assert_translates::<Responses>(body, &responses::Options::default()),
+        other => panic!("no such dialect: {other}"),
+    }
+}
+
+fn case_of(dialect: &'static str) -> impl Strategy<Value = Case> {
+    prop::sample::select(cases(dialect))
+}
+
+fn assert_spoilt_bytes(dialect: &str, case: &Case, damages: &[Damage]) {
+    assert_all_translate(dialect, &spoilt(&case.request, damages));
+}
+
+fn assert_spoilt_values(dialect: &str, case: &Case, odd: &[(Index, Value)]) {
+    let mut request: Value = serde_json::from_slice(&case.request).unwrap();
+    for (at, value) in odd {
+        replace(&mut request, *at, value.clone());
+    }
+    assert_all_translate(dialect, request.to_string().as_bytes());
+}
+
+fn odd() -> impl Strategy<Value = Vec<(Index, Value)>> {
+    prop::collection::vec((any::<Index>(), odd_value()), 1..4)
+}
+
+proptest! {
+    #![proptest_config(attempts())]
+
+    #[test]
+    fn chat_requests(case in case_of("chat"), damages in damages(), odd in odd()) {
+        assert_spoilt_bytes("chat", &case, &damages);
+        assert_spoilt_values("chat", &case, &odd);
+    }
+
+    #[test]
+    fn completions_requests(case in case_of("completions"), damages in damages(), odd in odd()) {
+        assert_spoilt_bytes("completions", &case, &damages);
+        assert_spoilt_values("completions", &case, &odd);
+    }
+
+    #[test]
+    fn messages_requests(case in case_of("messages"), damages in damages(), odd in odd()) {
+        assert_spoilt_bytes("messages", &case, &damages);
+        assert_spoilt_values("messages", &case, &odd);
+    }
+
+    #[test]
+    fn responses_requests(case in case_of("responses"), damages in damages(), odd in odd()) {
+        assert_spoilt_bytes("responses", &case, &damages);
+        assert_spoilt_values("responses", &case, &odd);
+    }
+}

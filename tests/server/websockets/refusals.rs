@@ -1,0 +1,85 @@
+//! What a WebSocket is told when a request can't be answered.
+
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{answering, hello};
+use crate::fake::Script;
+use crate::websocket::Socket;
+use crate::{Bench, signed_out, with};
+
+#[tokio::test]
+async fn what_cannot_be_understood_closes_the_socket() {
+    let bench = Bench::with(|launch| launch.setting("limits.body", "10KiB")).await;
+    let large = with(hello(), "input", json!("x".repeat(1_000_000))).to_string();
+    let bad: [(Message, Option<&str>, u16); 4] = [
+        (Message::binary(hello().to_string()), None, 1003),
+        (Message::text("{\"type\":"), None, 1007),
+        (Message::text("[]"), None, 1007),
+        (Message::text(large), Some("request_too_large"), 1009),
+    ];
+    for (message, code, close) in bad {
+        let mut socket = Socket::open(&bench.proxy).await;
+        socket.say(message).await;
+        let told = socket.next().await;
+        assert_eq!((&told["type"], told["error"]["code"].as_str()), (&json!("error"), code), "{told}");
+        assert_eq!(socket.closed().await, Some(close), "{told}");
+    }
+    assert_eq!(bench.asked(), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused_and_the_socket_goes_on() {
+    let bench = answering().await;
+    let mut socket = Socket::open(&bench.proxy).await;
+    let bad = [
+        (json!({"type": "response.steer"}), "type", "invalid_value"),
+        (json!({"model": "gpt-5.5"}), "type", "invalid_value"),
+        (with(hello(), "type", json!("response.create")), "stream_id", "invalid_stream_id"),
+        (json!({"type": "response.create", "model": "gpt-5.5"}), "input", "missing_required_parameter"),
+        (json!({"type": "response.create", "input": "hi"}), "model", "missing_required_parameter"),
+        (
+            json!({"type": "response.create", "model": "gpt-5.5", "input": "hi", "background": true}),
+            "background",
+            "unsupported_value",
+        ),
+    ];
+    for (mut frame, param, code) in bad {
+        if param == "stream_id" {
+            frame["stream_id"] = json!("no spaces");
+        }
+        socket.send(&frame).await;
+        let told = socket.next().await;
+        assert_eq!(
+            (&told["status"], &told["error"]["param"], &told["error"]["code"]),
+            (&json!(400), &json!(param), &json!(code))
+        );
+    }
+    socket.create(&hello()).await;
+    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
+}
+
+#[tokio::test]
+async fn an_error_of_the_backend_has_its_status_and_headers() {
+    let bench = Bench::new().await;
+    let limit = json!({"error": {"type": "usage_limit_reached", "message": "The usage limit has been reached", "resets_in_seconds": 60}});
+    let headers = [("content-type", "application/json"), ("x-codex-primary-used-percent", "100")];
+    bench.upstream.on("/responses", Script::answer(429, &headers, &limit.to_string()));
+    let mut socket = Socket::open(&bench.proxy).await;
+    socket.create(&hello()).await;
+    let told = socket.next().await;
+    assert_eq!((&told["status"], &told["error"]["type"]), (&json!(429), &json!("usage_limit_reached")));
+    assert_eq!(told["headers"]["x-codex-primary-used-percent"], "100");
+    assert_eq!(told["headers"]["retry-after"], "60");
+    assert!(told["headers"]["x-request-id"].as_str().unwrap().starts_with("req_"));
+}
+
+#[tokio::test]
+async fn without_a_login_a_request_says_what_to_do() {
+    let upstream = crate::fake::FakeUpstream::start().await;
+    let proxy = signed_out(&upstream).start();
+    let mut socket = Socket::open(&proxy).await;
+    socket.create(&hello()).await;
+    let told = socket.next().await;
+    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(401), &json!("not_signed_in")));
+}
