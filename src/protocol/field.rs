@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::text::{RawText, Str};
+use crate::protocol::words::Words;
 
 /// A value and the way to it.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +83,14 @@ impl<'a, 'p> Field<'a, 'p> {
             Ok(text) => Ok(text.into_cow()),
             Err(_) => Ok(escaped.decode()),
         }
+    }
+
+    /// The value as a text to pass on.
+    ///
+    /// # Errors
+    /// When it is no string.
+    pub fn words(&self) -> Result<Words<'a>, ProxyError> {
+        Words::of_literal(self.raw).ok_or_else(|| self.must_be("a string"))
     }
 
     /// The value as yes or no.

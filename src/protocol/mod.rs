@@ -29,6 +29,7 @@ pub mod splice;
 pub mod sse;
 pub mod text;
 pub mod tokens;
+pub mod words;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};

@@ -96,14 +96,14 @@ pub(super) fn ask_for_json(input: &mut Vec<Item<'_>>) {
         _ => false,
     });
     if !is_asked {
-        let content = vec![Part::InputText(Cow::Borrowed(json::PLEA))];
+        let content = vec![Part::InputText(json::PLEA.into())];
         input.insert(0, Item::Message { role: Role::Developer, content });
     }
 }
 
 fn names_json(part: &Part<'_>) -> bool {
     match part {
-        Part::InputText(text) | Part::OutputText(text) => json::is_asked_for(text),
+        Part::InputText(text) | Part::OutputText(text) => json::is_asked_for(&text.read()),
         Part::InputImage { .. } | Part::InputFile { .. } | Part::RemoteFile { .. } => false,
     }
 }

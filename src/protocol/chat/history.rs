@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::message::{Message, Origin, ToolCall};
 use crate::protocol::codex::request::{Part, Role};
-use crate::protocol::conversation::{Call, CallKind, Entry, instructions};
+use crate::protocol::conversation::{Call, CallKind, Entry, cache, instructions};
 
 /// A request's messages in the conversation's own form.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct History<'a> {
     /// Everything after it.
     pub(super) entries: Vec<Entry<'a>>,
     /// Text of the first user message, for the cache key.
-    pub(super) first_user_text: Cow<'a, str>,
+    pub(super) first_user_text: String,
 }
 
 /// Lays out messages. Where `instructions` are sent, no system text takes their place. `is_custom`
@@ -44,7 +44,7 @@ struct Layout<'a, 'c> {
     is_custom: &'c dyn Fn(&str) -> bool,
     legacy: Legacy<'a>,
     entries: Vec<Entry<'a>>,
-    first_user_text: Option<Cow<'a, str>>,
+    first_user_text: Option<String>,
 }
 
 impl<'a> Layout<'a, '_> {
@@ -52,11 +52,11 @@ impl<'a> Layout<'a, '_> {
         match message {
             Message::System(text) | Message::Developer(text) if text.trim().is_empty() => {}
             Message::System(text) | Message::Developer(text) => {
-                self.say(Role::Developer, vec![Part::InputText(text)]);
+                self.say(Role::Developer, vec![Part::InputText(text.into())]);
             }
             Message::User(parts) => {
                 self.entries.push(Entry::Turn);
-                self.first_user_text.get_or_insert_with(|| text_of(&parts));
+                self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::said)));
                 self.say(Role::User, parts);
             }
             Message::Assistant(parts, calls) => {
@@ -89,8 +89,8 @@ impl<'a> Layout<'a, '_> {
             Origin::FunctionCall => Cow::Owned(self.legacy.call(name.clone())),
         };
         let kind = if (self.is_custom)(&name) { CallKind::Custom } else { kind };
-        let is_blank = kind == CallKind::Function && payload.trim().is_empty();
-        let payload = if is_blank { Cow::Borrowed("{}") } else { payload };
+        let is_blank = kind == CallKind::Function && payload.is_blank();
+        let payload = if is_blank { "{}".into() } else { payload };
         self.entries.push(Entry::Call(Call { id, place, kind, name, payload }));
     }
 }
@@ -114,16 +114,4 @@ impl<'a> Legacy<'a> {
     fn answer(&mut self, name: &str) -> String {
         self.unanswered.get_mut(name).and_then(Vec::pop).unwrap_or_default()
     }
-}
-
-fn text_of<'a>(parts: &[Part<'a>]) -> Cow<'a, str> {
-    let mut texts = parts.iter().filter_map(|part| match part {
-        Part::InputText(text) => Some(text),
-        _ => None,
-    });
-    let first = texts.next().cloned().unwrap_or_default();
-    texts.fold(first, |mut whole, text| {
-        whole.to_mut().push_str(text);
-        whole
-    })
 }
