@@ -117,7 +117,15 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is none, or one of its elements is no string.
     pub fn texts(&self) -> Result<Vec<Cow<'a, str>>, ProxyError> {
-        self.list()?.into_iter().enumerate().map(|(index, raw)| self.element(index, raw).text()).collect()
+        self.each(|element| element.text())
+    }
+
+    /// The elements of a list, each taken by one reader.
+    ///
+    /// # Errors
+    /// When it is none, or the reader can't take an element.
+    pub fn each<T>(&self, read: impl Fn(&Field<'a, '_>) -> Result<T, ProxyError>) -> Result<Vec<T>, ProxyError> {
+        self.list()?.into_iter().enumerate().map(|(index, raw)| read(&self.element(index, raw))).collect()
     }
 
     /// Whether the value is another number than this one.
