@@ -117,7 +117,7 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is none, or one of its elements is no string.
     pub fn texts(&self) -> Result<Vec<Cow<'a, str>>, ProxyError> {
-        self.each(|element| element.text())
+        self.list()?.into_iter().enumerate().map(|(index, raw)| self.element(index, raw).text()).collect()
     }
 
     /// The elements of a list, each taken by one reader.

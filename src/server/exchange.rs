@@ -74,10 +74,17 @@ pub(super) struct Opened<R> {
 
 impl<D: Dialect> Clone for Exchange<D> {
     fn clone(&self) -> Self {
-        Self {
+        self.alike(Arc::clone(&self.options), self.reasoning.clone())
+    }
+}
+
+impl<D: Dialect> Exchange<D> {
+    /// The path of another dialect, in the same surroundings.
+    pub(super) fn alike<E: Dialect>(&self, options: Arc<E::Options>, reasoning: Option<Arc<Reasoning>>) -> Exchange<E> {
+        Exchange {
             services: Arc::clone(&self.services),
-            options: Arc::clone(&self.options),
-            reasoning: self.reasoning.clone(),
+            options,
+            reasoning,
             limits: self.limits,
             cut: self.cut.clone(),
             traffic: Arc::clone(&self.traffic),

@@ -143,26 +143,13 @@ fn messages_routes(exchange: Exchange<Messages>) -> Router<Arc<Services>> {
 
 /// Ollama's API, in the same surroundings as Chat.
 fn ollama_routes(like: &Exchange<Chat>) -> Router<Arc<Services>> {
-    let chat = Exchange::<ollama::Chat> {
-        services: Arc::clone(&like.services),
-        options: Arc::new(ollama::Options {
-            default_instructions: like.options.default_instructions.clone(),
-            token_limit: like.options.token_limit,
-        }),
-        reasoning: like.reasoning.clone(),
-        limits: like.limits,
-        cut: like.cut.clone(),
-        traffic: Arc::clone(&like.traffic),
-    };
-    let generate = Exchange::<ollama::Generate> {
-        services: Arc::clone(&chat.services),
-        options: Arc::clone(&chat.options),
-        // There are no calls that it could lead to.
-        reasoning: None,
-        limits: chat.limits,
-        cut: chat.cut.clone(),
-        traffic: Arc::clone(&chat.traffic),
-    };
+    let options = Arc::new(ollama::Options {
+        default_instructions: like.options.default_instructions.clone(),
+        token_limit: like.options.token_limit,
+    });
+    let chat = like.alike::<ollama::Chat>(Arc::clone(&options), like.reasoning.clone());
+    // There are no calls that reasoning could lead to.
+    let generate = like.alike::<ollama::Generate>(options, None);
     let informer = chat.clone();
     Router::new()
         .route("/api/chat", only("POST", post(move |request: Request| chat.clone().answer(request))))

@@ -44,6 +44,8 @@ impl<'a> Declared<'a> {
 /// All tools in the form of the backend, and its names for those that the client calls otherwise.
 pub(super) fn gather(declared: Vec<Declared<'_>>) -> (Vec<Tool<'_>>, BTreeMap<String, String>) {
     let mut renamed = BTreeMap::new();
-    declared.iter().for_each(|function| names::note_renamed(&function.name, &mut renamed));
+    for function in &declared {
+        names::note_renamed(&function.name, &mut renamed);
+    }
     (declared.into_iter().map(|function| function.tool).collect(), renamed)
 }
