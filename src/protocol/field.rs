@@ -129,6 +129,14 @@ impl<'a, 'p> Field<'a, 'p> {
         self.list()?.into_iter().enumerate().map(|(index, raw)| self.element(index, raw).text()).collect()
     }
 
+    /// The elements of a list, each taken by one reader.
+    ///
+    /// # Errors
+    /// When it is none, or the reader can't take an element.
+    pub fn each<T>(&self, read: impl Fn(&Field<'a, '_>) -> Result<T, ProxyError>) -> Result<Vec<T>, ProxyError> {
+        self.list()?.into_iter().enumerate().map(|(index, raw)| read(&self.element(index, raw))).collect()
+    }
+
     /// Whether the value is another number than this one.
     ///
     /// # Errors

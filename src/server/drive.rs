@@ -124,7 +124,7 @@ impl<R: Reply> Framing<R> for Blocks {
     }
 
     fn keepalive(reply: &R) -> Option<Bytes> {
-        Some(Bytes::from_static(reply.keepalive()))
+        Some(reply.keepalive())
     }
 }
 

@@ -6,6 +6,7 @@ use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::completions::{self, Completions};
 use codex_proxy::protocol::messages::{self, Messages};
+use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::tokens::TokenLimit;
 use proptest::prelude::*;
@@ -49,6 +50,11 @@ fn assert_all_translate(dialect: &str, body: &[u8]) {
             body,
             &messages::Options { default_instructions: instructions, token_limit: TokenLimit::Enforce },
         ),
+        "ollama" => {
+            let options = ollama::Options { default_instructions: instructions, token_limit: TokenLimit::Enforce };
+            assert_translates::<ollama::Chat>(body, &options);
+            assert_translates::<ollama::Generate>(body, &options);
+        }
         "responses" => assert_translates::<Responses>(body, &responses::Options::default()),
         other => panic!("no such dialect: {other}"),
     }
@@ -93,6 +99,12 @@ proptest! {
     fn messages_requests(case in case_of("messages"), damages in damages(), odd in odd()) {
         assert_spoilt_bytes("messages", &case, &damages);
         assert_spoilt_values("messages", &case, &odd);
+    }
+
+    #[test]
+    fn ollama_requests(case in case_of("ollama"), damages in damages(), odd in odd()) {
+        assert_spoilt_bytes("ollama", &case, &damages);
+        assert_spoilt_values("ollama", &case, &odd);
     }
 
     #[test]

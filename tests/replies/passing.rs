@@ -120,7 +120,8 @@ fn a_codex_client_gets_every_event_as_it_is() {
 #[test]
 fn a_codex_client_is_kept_alive_by_an_event() {
     assert!(reply_to(&request(), &HeaderMap::new()).keepalive().starts_with(b":"));
-    assert_eq!(reply_to(&request(), &codex()).keepalive(), b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n");
+    let alive = b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n";
+    assert_eq!(reply_to(&request(), &codex()).keepalive(), alive.as_slice());
 }
 
 #[test]

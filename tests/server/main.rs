@@ -29,6 +29,7 @@ mod lite;
 #[cfg(unix)]
 mod manager;
 mod messages;
+mod ollama;
 mod pages;
 mod passing;
 #[path = "../support/proxy.rs"]

@@ -1,10 +1,10 @@
 //! The messages of a Chat request, laid out for the backend.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use super::message::{Message, Origin, ToolCall};
 use crate::protocol::codex::request::{Part, Role};
+use crate::protocol::conversation::unnamed::Unnamed;
 use crate::protocol::conversation::{Call, CallKind, Entry, cache, instructions};
 
 /// A request's messages in the conversation's own form.
@@ -33,7 +33,8 @@ pub(super) fn lay_out<'a>(
         _ => Cow::Borrowed(""),
     });
     let instructions = instructions.or(instructions::join(system));
-    let mut layout = Layout { is_custom, legacy: Legacy::default(), entries: Vec::new(), first_user_text: None };
+    let mut layout =
+        Layout { is_custom, legacy: Unnamed::new("call_legacy_"), entries: Vec::new(), first_user_text: None };
     for (index, message) in messages.enumerate() {
         layout.add(lead + index, message);
     }
@@ -42,7 +43,7 @@ pub(super) fn lay_out<'a>(
 
 struct Layout<'a, 'c> {
     is_custom: &'c dyn Fn(&str) -> bool,
-    legacy: Legacy<'a>,
+    legacy: Unnamed<'a>,
     entries: Vec<Entry<'a>>,
     first_user_text: Option<String>,
 }
@@ -55,12 +56,12 @@ impl<'a> Layout<'a, '_> {
                 self.say(Role::Developer, vec![Part::InputText(text.into())]);
             }
             Message::User(parts) => {
-                self.entries.push(Entry::Turn);
+                self.begin_turn();
                 self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::said)));
                 self.say(Role::User, parts);
             }
             Message::Assistant(parts, calls) => {
-                self.entries.push(Entry::Turn);
+                self.begin_turn();
                 self.say(Role::Assistant, parts);
                 for (number, call) in calls.into_iter().enumerate() {
                     self.call((index, number), call);
@@ -70,10 +71,15 @@ impl<'a> Layout<'a, '_> {
             Message::Carried(kind, json) => self.entries.push(Entry::Carried(kind, json)),
             Message::Tool(id, output) => self.entries.push(Entry::Output(id, output)),
             Message::Function(name, output) => {
-                let id = self.legacy.answer(&name);
-                self.entries.push(Entry::Output(Cow::Owned(id), output));
+                let id = self.legacy.answer(Cow::Borrowed(""), &name);
+                self.entries.push(Entry::Output(id, output));
             }
         }
+    }
+
+    fn begin_turn(&mut self) {
+        self.legacy.forget();
+        self.entries.push(Entry::Turn);
     }
 
     fn say(&mut self, role: Role, parts: Vec<Part<'a>>) {
@@ -86,32 +92,11 @@ impl<'a> Layout<'a, '_> {
         let ToolCall { origin, kind, name, payload } = call;
         let id = match origin {
             Origin::ToolCalls(id) => id,
-            Origin::FunctionCall => Cow::Owned(self.legacy.call(name.clone())),
+            Origin::FunctionCall => self.legacy.call(Cow::Borrowed(""), name.clone()),
         };
         let kind = if (self.is_custom)(&name) { CallKind::Custom } else { kind };
         let is_blank = kind == CallKind::Function && payload.is_blank();
         let payload = if is_blank { "{}".into() } else { payload };
         self.entries.push(Entry::Call(Call { id, place, kind, name, payload }));
-    }
-}
-
-/// Ids for calls of the old form, which are answered by name.
-#[derive(Default)]
-struct Legacy<'a> {
-    count: usize,
-    unanswered: BTreeMap<Cow<'a, str>, Vec<String>>,
-}
-
-impl<'a> Legacy<'a> {
-    fn call(&mut self, name: Cow<'a, str>) -> String {
-        self.count += 1;
-        let id = format!("call_legacy_{}", self.count);
-        self.unanswered.entry(name).or_default().push(id.clone());
-        id
-    }
-
-    /// The latest unanswered call of that function; empty where there is none.
-    fn answer(&mut self, name: &str) -> String {
-        self.unanswered.get_mut(name).and_then(Vec::pop).unwrap_or_default()
     }
 }

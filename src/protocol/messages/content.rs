@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 
 use super::SIGNATURE;
-use super::request::each;
 use super::source;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part, Role};
@@ -36,7 +35,7 @@ pub(super) fn texts<'a>(content: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, Pr
     if !content.is_list() {
         return Ok(vec![words_of(content).and_then(|_| content.text())?]);
     }
-    each(content, |block| {
+    content.each(|block| {
         let members = block.object()?;
         let kind = kind(block, &members)?;
         if kind.text()? == "text" { required(block, &members, "text") } else { Err(kind.invalid("must be 'text'")) }
