@@ -131,8 +131,9 @@ where
             (None, Some(account)) => self.services.tokens.prefer(account).await,
             (chosen, _) => chosen,
         };
-        let account =
-            chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?.account;
+        let bearer = chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?;
+        account::check_share(parts, &self.services.upstream, &bearer).await?;
+        let account = bearer.account;
         if let Some(record) = record {
             record.planned(&plan.upstream.model, plan.mode);
         }
