@@ -5,11 +5,15 @@
 //! are bounded, and forgotten when the process ends, unless answers are kept on disk. A leaf: it knows
 //! no protocol, and what it keeps it does not read.
 
+mod file;
 mod reasoning;
 mod responses;
+mod totals;
 
+pub use file::Unusable;
 pub use reasoning::{Lead, Reasoning, Scope};
-pub use responses::{Item, Owner, Responses, Stored, Undeleted, Unusable};
+pub use responses::{Item, Owner, Responses, Stored, Undeleted};
+pub use totals::{Day, Report, Row, Sum, Tokens, Totals, UsageStore};
 
 /// What is remembered, apart from answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

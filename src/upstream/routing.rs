@@ -203,6 +203,6 @@ mod tests {
     fn the_account_endpoint_stands_beside_the_models() {
         assert_eq!(address(&base(), "usage"), ("https://chatgpt.com/backend-api", "/wham/usage".to_owned()));
         let relay = Endpoint::parse("http://127.0.0.1:9/codex", Trust::KnownHosts).unwrap();
-        assert_eq!(address(&relay), ("http://127.0.0.1:9", "/api/codex/accounts/check".to_owned()));
+        assert_eq!(address(&relay, "accounts/check"), ("http://127.0.0.1:9", "/api/codex/accounts/check".to_owned()));
     }
 }
