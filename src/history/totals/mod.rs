@@ -251,11 +251,17 @@ impl Sum {
     /// Adds another one.
     pub fn add(&mut self, other: Self) {
         self.requests = self.requests.saturating_add(other.requests);
-        let (own, other) = (&mut self.tokens, other.tokens);
-        own.input = own.input.saturating_add(other.input);
-        own.cached = own.cached.saturating_add(other.cached);
-        own.output = own.output.saturating_add(other.output);
-        own.reasoning = own.reasoning.saturating_add(other.reasoning);
+        self.tokens.add(other.tokens);
+    }
+}
+
+impl Tokens {
+    /// Adds others.
+    pub fn add(&mut self, other: Self) {
+        self.input = self.input.saturating_add(other.input);
+        self.cached = self.cached.saturating_add(other.cached);
+        self.output = self.output.saturating_add(other.output);
+        self.reasoning = self.reasoning.saturating_add(other.reasoning);
     }
 }
 
