@@ -43,6 +43,7 @@ mod sockets;
 mod status;
 mod stored;
 mod transports;
+mod usage;
 mod websocket;
 mod websockets;
 mod wire;

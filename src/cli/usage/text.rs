@@ -10,7 +10,7 @@ use crate::history::{Day, Report, Sum};
 const MAX_BARS: u32 = 31;
 const BAR_WIDTH: u32 = 40;
 const MODEL_WIDTH: usize = 20;
-const KEY_WIDTH: usize = 12;
+const KEY_WIDTH: usize = 11;
 
 /// The report as a person reads it.
 pub(super) fn told(report: &Report, paint: Paint) -> String {
@@ -143,11 +143,11 @@ mod tests {
              2026-11-19         2     1.00k  ████████████████████████████████████████\n\
              2026-11-20         0         0\n\
              2026-11-21         4       510  ████████████████████▍\n\n\
-             model                 key           requests    input  cached   output  reasoning\n\
-             gpt-6.1-sol           -                    2      990    50 %       10          5\n\
-             gpt-6.1-sol           desk                 2      490    50 %       10          5\n\
-             a-model-with-a-name…  -                    2        0       -       10          5\n\
-             all                                        6    1.48k    50 %       30         15";
+             model                 key          requests    input  cached   output  reasoning\n\
+             gpt-6.1-sol           -                   2      990    50 %       10          5\n\
+             gpt-6.1-sol           desk                2      490    50 %       10          5\n\
+             a-model-with-a-name…  -                   2        0       -       10          5\n\
+             all                                       6    1.48k    50 %       30         15";
         assert_eq!(told(&report(3, rows), Paint::Plain), expected);
     }
 
