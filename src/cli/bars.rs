@@ -49,21 +49,11 @@ pub(super) fn bar(share: f64, width: u32) -> String {
 
 /// The full part of such a bar, to an eighth of a character.
 pub(super) fn filled(share: f64, width: u32) -> String {
-    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let mut bar = String::new();
-    let share = share.clamp(0.0, 1.0);
-    for place in 0..width {
-        let left = share * f64::from(width) - f64::from(place);
-        match EIGHTHS.iter().enumerate().rev().find(|(eighths, _)| left * 8.0 >= *eighths as f64) {
-            _ if left >= 1.0 => bar.push('█'),
-            Some((_, part)) => bar.push_str(part),
-            None => {}
-        }
-        if left < 1.0 {
-            break;
-        }
-    }
-    bar
+    const PARTS: [(f64, char); 8] =
+        [(1.0, '█'), (0.875, '▉'), (0.75, '▊'), (0.625, '▋'), (0.5, '▌'), (0.375, '▍'), (0.25, '▎'), (0.125, '▏')];
+    let length = share.clamp(0.0, 1.0) * f64::from(width);
+    let left = (0..width).map(|place| length - f64::from(place));
+    left.filter_map(|left| PARTS.iter().find(|(part, _)| left >= *part).map(|(_, sign)| *sign)).collect()
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ where
         body: &[u8],
         chosen: Option<Arc<dyn TokenSource>>,
         keeper: Keeper,
-        mut record: Option<&mut Record>,
+        record: Option<&mut Record>,
     ) -> Result<Opened<D::Reply>, ProxyError> {
         let models = self.services.models();
         let Planned { mut plan, mut warnings, account } = self.plan(parts, body, &models, &keeper).await?;
@@ -158,7 +158,7 @@ where
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
         let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
-        if let Some(record) = record.as_deref_mut() {
+        if let Some(record) = record {
             record.served(served);
         }
         if let Some(recall) = &recall {

@@ -38,8 +38,8 @@ pub struct Snapshot {
     pub demo: bool,
     /// What is known of each account's quota.
     pub quota: Vec<Quota>,
-    /// What was used.
-    pub totals: Report,
+    /// What was used; `None`: the file can't be read right now.
+    pub totals: Option<Report>,
     /// The latest conversations, the latest one first.
     pub conversations: Vec<Conversation>,
 }
@@ -54,16 +54,13 @@ impl Snapshot {
     /// Takes one; `since`: the first day of the totals, else the last thirty days.
     pub async fn take(services: &Services, since: Option<Day>) -> Self {
         services.upstream.look_for(services.tokens.as_ref()).await;
-        let totals = match since {
-            Some(since) => services.totals.report_from(since).await,
-            None => services.totals.report(DAYS).await,
-        };
+        let since = since.unwrap_or_else(|| services.totals.today().back(DAYS - 1));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             at: timestamp(SystemClock.now()),
             demo: services.backend == Backend::Demo,
             quota: services.upstream.quotas(),
-            totals,
+            totals: services.totals.report(since).await,
             conversations: services.conversations.latest(),
         }
     }
@@ -94,11 +91,11 @@ pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
         model: hash(&request.model),
         instructions: hash(&request.instructions),
         tools: hash(&request.tools),
-        items: request.input.iter().map(|item| hash(item)).collect(),
+        items: request.input.iter().map(hash).collect(),
     }
 }
 
-fn hash(part: &(impl Serialize + ?Sized)) -> u64 {
+fn hash<T: Serialize>(part: &T) -> u64 {
     let mut digest = Digest(DefaultHasher::new());
     serde_json::to_writer(&mut digest, part).expect("strings and raw JSON always serialise");
     digest.0.finish()

@@ -83,6 +83,17 @@ struct Told {
     limits: BTreeMap<Option<String>, Limit>,
 }
 
+/// How much is told at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// All limits there are.
+    Everything,
+    /// Whole limits, and maybe not all.
+    Limits,
+    /// Some windows of some limits.
+    Windows,
+}
+
 /// Passes what an answer tells on to the gauges of its account.
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
@@ -101,14 +112,14 @@ impl Gauges {
 
     /// Learns from the headers of an answer.
     pub(super) fn heard(&self, account: &str, headers: &HeaderMap) {
-        self.learn(account, Reading::of_headers(headers, self.clock.now()));
+        self.learn(account, Reading::of_headers(headers, self.clock.now()), Extent::Limits);
     }
 
     /// Learns from the answer to a question; says whether it was one.
     pub(super) fn answered(&self, account: &str, body: &[u8]) -> bool {
         let reading = Reading::of_document(body, self.clock.now());
         let is_answer = reading.is_some();
-        self.learn(account, reading.unwrap_or_default());
+        self.learn(account, reading.unwrap_or_default(), Extent::Everything);
         is_answer
     }
 
@@ -136,7 +147,7 @@ impl Gauges {
         accounts.iter().filter_map(|(id, known)| Some(known.told.as_ref()?.quota(id, now))).collect()
     }
 
-    fn learn(&self, account: &str, reading: Reading) {
+    fn learn(&self, account: &str, reading: Reading, extent: Extent) {
         if reading.limits.is_empty() {
             return;
         }
@@ -147,7 +158,17 @@ impl Gauges {
         let told = known.told.get_or_insert_with(|| Told { at: now, plan: None, limits: BTreeMap::new() });
         told.at = now;
         told.plan = reading.plan.or_else(|| told.plan.take());
-        told.limits.extend(reading.limits.into_iter().map(|limit| (limit.name.clone(), limit)));
+        if extent == Extent::Everything {
+            told.limits.clear();
+        }
+        for mut limit in reading.limits {
+            let before = told.limits.remove(&limit.name).filter(|_| extent == Extent::Windows);
+            let untold = |window: &Window| !limit.windows.iter().any(|told| told.length == window.length);
+            let untold: Vec<Window> = before.into_iter().flat_map(|before| before.windows).filter(untold).collect();
+            limit.windows.extend(untold);
+            limit.windows.sort_by_key(|window| window.length);
+            told.limits.insert(limit.name.clone(), limit);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
@@ -159,7 +180,7 @@ impl Dial {
     /// Learns from an event.
     pub(super) fn turn(&self, data: &[u8]) {
         if let Some(reading) = Reading::of_event(data, self.gauges.clock.now()) {
-            self.gauges.learn(&self.account, reading);
+            self.gauges.learn(&self.account, reading, Extent::Windows);
         }
     }
 }
@@ -263,7 +284,10 @@ mod tests {
         gauges.asked_in_vain("a");
         assert!(!gauges.is_due("a", minute) && !gauges.answered("a", b"<html>"));
         *hands.0.lock().unwrap() += Duration::from_secs(9000);
-        assert_eq!(beyond(1), None, "and the code review's window is none of ours");
+        assert_eq!(beyond(1).as_deref(), Some("weekly"), "which the event did not tell");
+        assert_eq!(beyond(20), None, "the code review's window is none of ours");
+        gauges.answered("a", br#"{"rate_limit":{"primary_window":{"used_percent":3,"limit_window_seconds":604800}}}"#);
+        assert_eq!(gauges.of("a").unwrap().windows.len(), 1);
     }
 
     #[test]

@@ -204,11 +204,8 @@ async fn the_quota_is_told_with_its_pace() {
     assert_eq!((told.check(), &told.json["quota"]), ("good", &Value::Null), "nobody said");
     services.upstream.on(USAGE, usage());
     let told = Told::by(&services.fresh(), &[]).await;
-    told.says(&[
-        "5-hour quota ████████████████░░░░  80 %; resets in 2 h 30 min, ",
-        "used up in 37 min, 1 h 53 min before",
-    ]);
-    told.says(&["weekly quota ▌░░░░░░░░░░░░░░░░░░░   3 %; resets in 3 days 12 h, ", "at this pace 6 % used when it"]);
+    told.says(&["5-hour quota ████████████▊░░░  80 %; resets in 2 h 30 min, ", "used up in 37 min, 1 h 53 min before"]);
+    told.says(&["weekly quota ▍░░░░░░░░░░░░░░░   3 %; resets in 3 days 12 h, ", "at this pace 6 % used when it"]);
     let windows = &told.json["quota"]["windows"];
     assert_eq!((&windows[0]["window"], &windows[0]["used_percent"]), (&json!("5-hour"), &json!(80.0)));
     assert_eq!((&windows[1]["window"], &windows[1]["pace"]["spent_at"]), (&json!("weekly"), &Value::Null));

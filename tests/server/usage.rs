@@ -271,9 +271,12 @@ async fn what_is_documented_is_what_is_told() {
     assert_eq!(printed_members, documented().iter().filter(is_printed).cloned().collect());
 }
 
+/// A name, its labels, a value.
+type Sample = (String, BTreeMap<String, String>, f64);
+
 /// The samples of each family, with the kind of the family; fails where the page is not in form.
-fn parsed(page: &str) -> BTreeMap<String, (String, Vec<(String, BTreeMap<String, String>, f64)>)> {
-    let mut families: BTreeMap<String, (String, Vec<_>)> = BTreeMap::new();
+fn parsed(page: &str) -> BTreeMap<String, (String, Vec<Sample>)> {
+    let mut families: BTreeMap<String, (String, Vec<Sample>)> = BTreeMap::new();
     let mut current = String::new();
     assert!(page.ends_with('\n'));
     for line in page.lines() {

@@ -6,7 +6,7 @@ use super::super::bars::{Colour, Paint, bar};
 use super::super::terms::{span, timestamp};
 use crate::upstream::{Quota, QuotaWindow};
 
-const BAR_WIDTH: u32 = 20;
+const BAR_WIDTH: u32 = 16;
 /// From here on it deserves attention, and then care.
 const MUCH: f64 = 75.0;
 const NEARLY_ALL: f64 = 90.0;
@@ -86,11 +86,11 @@ mod tests {
         let windows = vec![window(72.0, Some((130.0, Some(27)))), window(5.0, Some((9.0, None))), window(100.0, None)];
         let quota = Quota { account_id: "a".into(), plan: None, observed_at: now(), windows };
         let expected = [
-            "weekly quota ██████████████▍░░░░░  72 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
+            "weekly quota ███████████▌░░░░  72 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
             "             at this pace used up in 1 day 3 h, 2 days 1 h before it resets",
-            "weekly quota █░░░░░░░░░░░░░░░░░░░   5 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
+            "weekly quota ▊░░░░░░░░░░░░░░░   5 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
             "             at this pace 9 % used when it resets",
-            "weekly quota ████████████████████ 100 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
+            "weekly quota ████████████████ 100 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
             "             used up",
         ];
         let told = lines(&quota, now(), Paint::Plain);

@@ -69,7 +69,8 @@ fn table(report: &Report, paint: Paint) -> String {
 
 fn counts(model: &str, key: &str, sum: &Sum) -> String {
     let of = &sum.tokens;
-    let cached = (of.cached * 100).checked_div(of.input).map_or("-".to_owned(), |share| format!("{share} %"));
+    let cached =
+        (u128::from(of.cached) * 100).checked_div(of.input.into()).map_or("-".to_owned(), |share| format!("{share} %"));
     let (requests, input, output) = (short(sum.requests), short(of.input), short(of.output));
     line(model, key, [&requests, &input, &cached, &output, &short(of.reasoning)])
 }
@@ -95,7 +96,8 @@ fn fitting(text: &str, width: usize) -> String {
 
 /// A number in at most six characters: `999`, `12.3k`, `4.56M`.
 fn short(count: u64) -> String {
-    const UNITS: [(u64, char); 3] = [(1_000_000_000, 'G'), (1_000_000, 'M'), (1000, 'k')];
+    const UNITS: [(u64, char); 5] =
+        [(1_000_000_000_000_000, 'P'), (1_000_000_000_000, 'T'), (1_000_000_000, 'G'), (1_000_000, 'M'), (1000, 'k')];
     let Some((unit, sign)) = UNITS.into_iter().find(|(unit, _)| count >= *unit) else { return count.to_string() };
     let (whole, hundredths) = (count / unit, count % unit * 100 / unit);
     match whole {
@@ -129,7 +131,9 @@ mod tests {
 
     fn report(days: u32, rows: Vec<Row>) -> Report {
         let mut sum = Sum::default();
-        rows.iter().for_each(|row| sum.add(row.sum));
+        for row in &rows {
+            sum.add(row.sum);
+        }
         Report { store: "disk", keep_days: 90, since: today().back(days - 1), until: today(), sum, rows }
     }
 

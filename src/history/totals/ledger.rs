@@ -46,7 +46,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Question {
     since: Day,
-    answer: oneshot::Sender<Vec<Row>>,
+    answer: oneshot::Sender<Option<Vec<Row>>>,
 }
 
 /// What the thread has to do.
@@ -74,18 +74,16 @@ impl Ledger {
         self.has_changed.notify_one();
     }
 
-    /// The rows from a day on, with all that was added before.
-    pub(super) async fn ask(&self, since: Day) -> Vec<Row> {
+    /// The rows from a day on, with all that was added before; `None`: they can't be read.
+    pub(super) async fn ask(&self, since: Day) -> Option<Vec<Row>> {
         let (answer, answered) = oneshot::channel();
         self.waiting().questions.push(Question { since, answer });
         self.has_changed.notify_one();
-        match timeout(PATIENCE, answered).await {
-            Ok(Ok(rows)) => rows,
-            _ => {
-                tracing::warn!("the usage store's disk does not answer");
-                Vec::new()
-            }
-        }
+        let Ok(Ok(rows)) = timeout(PATIENCE, answered).await else {
+            tracing::warn!("the usage store's disk does not answer");
+            return None;
+        };
+        rows
     }
 
     /// Waits until all that was added is written.
@@ -161,14 +159,12 @@ impl Waiting {
 }
 
 /// What is written, and what could not be.
-fn all(database: &Database, unwritten: &[Row], since: Day) -> Vec<Row> {
-    let written = database.rows(since).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the usage store can't be read");
-        Vec::new()
-    });
+fn all(database: &Database, unwritten: &[Row], since: Day) -> Option<Vec<Row>> {
+    let told = |error: &rusqlite::Error| tracing::warn!(%error, "the usage store can't be read");
+    let written = database.rows(since).inspect_err(told).ok()?;
     let mut sums: BTreeMap<Heading, Sum> = BTreeMap::new();
     for row in written.iter().chain(unwritten.iter().filter(|row| row.day >= since)) {
         sums.entry((row.day, row.key.clone(), row.model.clone())).or_default().add(row.sum);
     }
-    sums.into_iter().map(|((day, key, model), sum)| Row { day, key, model, sum }).collect()
+    Some(sums.into_iter().map(|((day, key, model), sum)| Row { day, key, model, sum }).collect())
 }

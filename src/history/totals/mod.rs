@@ -187,23 +187,13 @@ impl Totals {
         ledger.add(Row { day, key, model, sum: Sum { requests: 1, tokens } });
     }
 
-    /// What was used over the last days, of which today is one.
-    pub async fn report(&self, days: u32) -> Report {
-        let until = Day::of(self.clock.now());
-        self.report_since(until.back(days.saturating_sub(1)), until).await
-    }
-
-    /// What was used from a day on.
-    pub async fn report_from(&self, since: Day) -> Report {
-        self.report_since(since, Day::of(self.clock.now())).await
-    }
-
-    async fn report_since(&self, since: Day, until: Day) -> Report {
+    /// What was used from a day on; `None`: the file can't be read right now.
+    pub async fn report(&self, since: Day) -> Option<Report> {
         let rows = match &self.ledger {
-            Some(ledger) => ledger.ask(since).await,
+            Some(ledger) => ledger.ask(since).await?,
             None => Vec::new(),
         };
-        Report::new(self.store, self.keep_days, (since, until), rows)
+        Some(Report::new(self.store, self.keep_days, (since, self.today()), rows))
     }
 
     /// The day that it is.
@@ -242,7 +232,9 @@ impl Report {
 
     fn new(store: UsageStore, keep_days: u32, (since, until): (Day, Day), rows: Vec<Row>) -> Self {
         let mut sum = Sum::default();
-        rows.iter().for_each(|row| sum.add(row.sum));
+        for row in &rows {
+            sum.add(row.sum);
+        }
         Self { store: store.name(), keep_days, since, until, sum, rows }
     }
 }
