@@ -6,7 +6,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::gauges::{Quota, QuotaWindow};
+use tokio::time::timeout;
+
+use super::gauges::{Gauges, Quota, QuotaWindow};
 use super::{Upstream, routing};
 use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError, Reserve};
@@ -44,10 +46,15 @@ impl Upstream {
     }
 
     /// Asks for the quota of the account whose tokens these are, unless something was told of it just now.
+    /// Takes five seconds at most.
     pub async fn look_for(&self, tokens: &dyn TokenSource) {
-        if let Ok(bearer) = tokens.bearer().await {
-            self.look(&bearer).await;
-        }
+        let looked = async {
+            if let Ok(bearer) = tokens.bearer().await {
+                self.look(&bearer).await;
+            }
+        };
+        // What is known by then is what is told.
+        let _ = timeout(LIMIT, looked).await;
     }
 
     /// Refuses whoever may use only this much of each window, once one is used beyond that.
@@ -73,9 +80,9 @@ impl Upstream {
         if !self.gauges.is_due(account, FRESH) {
             return;
         }
+        let _attempt = Attempt { gauges: &self.gauges, account };
         if let Err(error) = self.ask_quota(bearer).await {
             tracing::debug!(cause = error.loggable(), "the quota could not be found out");
-            self.gauges.asked_in_vain(account);
         }
     }
 
@@ -85,6 +92,20 @@ impl Upstream {
             return Ok(());
         }
         Err(ProxyError::Damaged { reason: "the answer about the quota can't be read".to_owned() })
+    }
+}
+
+/// A question that brought nothing is not asked again at once, also where nobody waited for its end.
+struct Attempt<'u> {
+    gauges: &'u Gauges,
+    account: &'u str,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.gauges.is_due(self.account, FRESH) {
+            self.gauges.asked_in_vain(self.account);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fake::Script;
 use crate::proxy::{Launch, TestProxy};
 use crate::status::members;
 use crate::wire::Ask;
-use crate::{Bench, CREATED, DELTA, FakeUpstream, WHOLE, chat, signed_in, streaming};
+use crate::{Bench, CREATED, DELTA, FakeUpstream, SECOND, WHOLE, chat, signed_in, streaming};
 
 const USAGE: &str = "/backend-api/wham/usage";
 const EVENT: &str = r#"{"type":"codex.rate_limits","plan_type":"pro","rate_limits":{"allowed":true,
@@ -95,6 +95,19 @@ async fn what_the_events_tell_of_the_quota_is_known_at_once() {
     let window = &quota[0]["windows"][0];
     assert_eq!((&window["window"], &window["used_percent"]), (&json!("weekly"), &json!(42.0)));
     assert_eq!(upstream.requests(USAGE).len(), 1, "who was asked in vain is not asked again at once");
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_say_holds_nobody_up_for_long() {
+    let (upstream, launch) = daemon().await;
+    upstream.on(USAGE, Script::silence());
+    let proxy = launch.start();
+    let began = tokio::time::Instant::now();
+    assert_eq!(told(&proxy).await["quota"], json!([]));
+    assert!(began.elapsed() < 10 * SECOND, "{:?}", began.elapsed());
+    let began = tokio::time::Instant::now();
+    assert_eq!(told(&proxy).await["quota"], json!([]));
+    assert!(began.elapsed() < 3 * SECOND, "asked in vain once: {:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! `codex-proxy status`: who is signed in, where the files are, and whether the daemon runs.
 //!
-//! Beside what the store knows it asks the backend once whether the account is taken, within a few
-//! seconds, how much of the quota is used, and renews a token that is about to end; `--offline` asks nobody. Exit code 3: there is
-//! no sign-in that can be used; 1: there is, and its workspace is disabled. The JSON form is stable,
-//! holds no token, and is described in `docs/status.md`.
+//! Beside what the store knows it asks the backend whether the account is taken and how much of its
+//! quota is used, within a few seconds, and renews a token that is about to end; `--offline` asks
+//! nobody. Exit code 3: there is no sign-in that can be used; 1: there is, and its workspace is
+//! disabled. The JSON form is stable, holds no token, and is described in `docs/status.md`.
 
 mod check;
 mod quota;

@@ -1,8 +1,8 @@
 //! Opens a store's SQLite file: its form, its version, and what is done about one that can't be used.
 //!
 //! Each store brings its [`Form`]. A file of an older version is migrated, with a copy beside it that
-//! lives as long as what is in it. One of a later version, or of another program, is left as it is and not used. A damaged one
-//! is set aside, and a new one takes its place. Everything here blocks.
+//! lives as long as what is in it. One of a later version, or of another program, is left as it is and
+//! not used. A damaged one is set aside, and a new one takes its place. Everything here blocks.
 
 mod place;
 
