@@ -6,6 +6,7 @@
 
 mod accounts;
 mod arguments;
+mod bars;
 mod config;
 mod exit;
 mod logging;
@@ -20,6 +21,7 @@ mod signals;
 mod status;
 mod terms;
 mod token;
+mod usage;
 
 use clap::Parser;
 
@@ -81,6 +83,10 @@ impl Call {
             Command::Login(login) => wait(login::run(login, settings(config)?, &environment)),
             Command::Logout { all } => wait(logout::run(*all, settings(config)?)),
             Command::Accounts { action } => wait(accounts::run(action, settings(config)?)),
+            Command::Usage { json, since } => {
+                let form = if *json { usage::Form::Json } else { usage::Form::Table };
+                usage::run(form, *since, &settings(config)?, &environment)
+            }
             Command::Token => wait(token::run(settings(config)?, &environment)),
             Command::Status { json, offline } => {
                 let wish = status::Wish { json: *json, offline: *offline };

@@ -146,9 +146,9 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     fn pull(&mut self, cx: &mut Context<'_>) -> bool {
         let mut has_come = false;
         while let Some(events) = self.events.as_mut().filter(|_| !self.framing.is_full()) {
-            let Poll::Ready(next) = Pin::new(events).poll_next(cx) else { break };
+            let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
             has_come = true;
-            self.record.event();
+            self.record.event(events.first_content());
             if let Some(Err(error)) = &next {
                 self.record.cut(error);
             }
@@ -257,7 +257,7 @@ pub(super) async fn document<R: Reply>(
 ) -> Result<Bytes, ProxyError> {
     loop {
         let next = events.next().await;
-        record.event();
+        record.event(events.first_content());
         if passage.step(next, &mut Fold).is_break() {
             break;
         }

@@ -96,11 +96,7 @@ fn calls<'a>(message: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Vec<Tool
     message.member(members, "tool_calls").map_or(Ok(Vec::new()), |calls| calls.each(ToolCall::read))
 }
 
-fn answer<'a>(
-    message: &Field<'a, '_>,
-    members: &Envelope<'a>,
-    returned: Words<'a>,
-) -> Result<Answer<'a>, ProxyError> {
+fn answer<'a>(message: &Field<'a, '_>, members: &Envelope<'a>, returned: Words<'a>) -> Result<Answer<'a>, ProxyError> {
     let id = text(message, members, "tool_call_id")?;
     let name = text(message, members, "tool_name")?;
     // What the member was called before.
