@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::proxy::TestProxy;
 
 /// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request.
 #[derive(Clone)]

@@ -24,7 +24,7 @@ use std::time::Duration;
 use codex_proxy::auth::{Credential, Document};
 use codex_proxy::clock::{Clock as _, SystemClock};
 use codex_proxy::secret::Secret;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use crate::fake::{FakeUpstream, Script};
 use crate::proxy::{Launch, TestProxy};
@@ -80,6 +80,8 @@ struct Book {
     absences: Vec<(Instant, Instant)>,
     /// Failures that are owed to that.
     unreached: u64,
+    /// The answer that took longest, and how long.
+    longest: (Duration, String),
     wrong: Vec<String>,
 }
 
@@ -122,11 +124,13 @@ impl Stage {
         for fault in acts.iter().filter_map(|act| act.fault) {
             *book.faults.entry(fault).or_default() += 1;
         }
+        let faults: Vec<_> = acts.iter().map(|act| act.fault).collect();
+        let title = format!("{dialect:?} {mode:?} {} {faults:?}", plan.name);
+        if since.elapsed() > book.longest.0 {
+            book.longest = (since.elapsed(), title.clone());
+        }
         match verdict {
-            Err(why) => {
-                let faults: Vec<_> = acts.iter().map(|act| act.fault).collect();
-                book.wrong.push(format!("{dialect:?} {mode:?} {} {faults:?}: {why}", plan.name));
-            }
+            Err(why) => book.wrong.push(format!("{title}: {why}")),
             Ok(heard) => {
                 book.deltas += heard.deltas;
                 book.bytes += heard.text.len() as u64;
@@ -154,7 +158,7 @@ impl Stage {
             if next > until {
                 return;
             }
-            tokio::time::sleep_until(next).await;
+            sleep_until(next).await;
             let span = Duration::from_millis(100 + dice.up_to(AWAY_MILLISECONDS - 100));
             // Who is refused at the very end is told of it after the waits between attempts.
             let told = Instant::now() + span + Duration::from_secs(2);
@@ -166,7 +170,9 @@ impl Stage {
     async fn watch(&self, until: Instant) -> Memory {
         let mut memory = Memory::default();
         while Instant::now() < until {
-            sleep(SAMPLE.min(until - Instant::now())).await;
+            let due = until.min(Instant::now() + SAMPLE);
+            sleep_until(due).await;
+            memory.latest = memory.latest.max(due.elapsed());
             memory.sample(&self.proxy);
         }
         memory
@@ -216,6 +222,7 @@ impl Book {
         let faults = self.faults.values().sum::<u64>();
         println!("{} calls, {faults} with a fault: {:?}; away {} times", self.calls, self.faults, self.absences.len());
         println!("at rest before {resting:?}, after {rested:?}");
+        println!("longest {:?}: {}", self.longest.0, self.longest.1);
         println!("memory: {memory}");
     }
 
@@ -231,7 +238,7 @@ impl Book {
 async fn every_answer_of_a_crowd_is_exact_or_told_to_have_failed_and_nothing_stays_behind() {
     let size = Size {
         clients: 40,
-        span: Duration::from_secs(5),
+        span: Duration::from_secs(3),
         pace: Duration::from_millis(10),
         idle: "2s",
         away_every: Duration::from_secs(2),
@@ -245,7 +252,7 @@ async fn soak() {
     let size = Size {
         clients: 200,
         span: Duration::from_secs(number("SOAK_SECONDS", 600)),
-        pace: Duration::from_millis(30),
+        pace: Duration::from_millis(120),
         idle: "5s",
         away_every: Duration::from_secs(10),
     };

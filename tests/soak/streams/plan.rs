@@ -12,7 +12,7 @@ use crate::Dice;
 use crate::fake::{FakeUpstream, Script};
 
 /// Three attempts, each once more where its connection was stale.
-const CALLS: u64 = 6;
+const CALLS: usize = 6;
 /// One call in so many has a fault.
 const FAULTS: u64 = 20;
 /// One answer in so many is big: more than the sockets on its way hold.
@@ -142,12 +142,12 @@ impl Plan {
     /// The plan of the request of this number; `pace` is the mean time between events.
     pub(crate) fn new(number: u64, pace: Duration, dice: &mut Dice) -> Self {
         let mut acts: Vec<Act> = Vec::new();
-        for call in 0..CALLS {
+        // After one that goes well there is no other call.
+        while acts.len() < CALLS && acts.last().is_none_or(|act| act.fault.is_some()) {
             // Troubles don't come alone, or another attempt would hide nearly all of them.
-            let is_after_trouble = acts.last().is_some_and(|act| act.fault.is_some());
-            let has_fault = dice.one_in(if is_after_trouble { 2 } else { FAULTS });
+            let has_fault = dice.one_in(if acts.is_empty() { FAULTS } else { 2 });
             let fault = has_fault.then(|| Fault::ALL[index(dice, Fault::ALL.len())]);
-            acts.push(Act::new(&format!("{number}.{call}"), fault, pace, dice));
+            acts.push(Act::new(&format!("{number}.{}", acts.len()), fault, pace, dice));
         }
         Self { name: format!("soak-{number}"), acts }
     }

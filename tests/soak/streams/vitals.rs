@@ -31,6 +31,8 @@ pub(crate) struct Vitals {
 #[derive(Default)]
 pub(crate) struct Memory {
     kib: Vec<u64>,
+    /// How late a look was at most: for so long the machine was busy otherwise.
+    pub(crate) latest: Duration,
 }
 
 impl Vitals {
@@ -103,7 +105,11 @@ impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.quarters(), self.kib.iter().max()) {
             (Some(quarters), Some(most)) => {
-                write!(f, "medians of the quarters {quarters:?} KiB, most {most} KiB, {} samples", self.kib.len())
+                let (count, latest) = (self.kib.len(), self.latest);
+                write!(
+                    f,
+                    "medians of the quarters {quarters:?} KiB, most {most} KiB, {count} looks, late by up to {latest:?}"
+                )
             }
             _ => write!(f, "too few samples"),
         }
