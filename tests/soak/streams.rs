@@ -12,6 +12,8 @@
 //! cargo test --test soak -- --ignored --exact --nocapture streams::soak     # SOAK_SECONDS=600 SOAK_SEED=1
 //! ```
 
+#![expect(clippy::print_stdout, reason = "a soak tells what has come of it")]
+
 mod client;
 mod judge;
 mod plan;

@@ -83,7 +83,7 @@ impl<'s> Client<'s> {
     async fn play(&mut self, plan: &Plan, dialect: Dialect, mode: Mode, manner: Manner) {
         plan.give_to(&self.stage.upstream);
         let since = Instant::now();
-        let ask = ask(dialect, mode).header("originator", &plan.name);
+        let ask = ask(dialect, mode, plan).header("originator", &plan.name);
         let heard = self.hear(&ask, dialect, mode, manner).await;
         self.stage.note(plan, dialect, mode, heard, since);
     }
@@ -146,7 +146,7 @@ impl<'s> Client<'s> {
             plan.give_to(&self.stage.upstream);
             let since = Instant::now();
             let most = (manner == Manner::Leaving).then(|| self.dice.up_to(40));
-            socket.create(&turn(previous.take())).await;
+            socket.create(&turn(&plan, previous.take())).await;
             let mut events: Vec<Value> = Vec::new();
             let mut heard = Ok(Heard::nothing());
             while most.is_none_or(|most| (events.len() as u64) < most) {
@@ -180,7 +180,7 @@ impl<'s> Client<'s> {
     }
 }
 
-fn ask(dialect: Dialect, mode: Mode) -> Ask {
+fn ask(dialect: Dialect, mode: Mode, plan: &Plan) -> Ask {
     let prompt = json!([{"role": "user", "content": "hi"}]);
     let (path, mut body) = match dialect {
         Dialect::Chat => ("/v1/chat/completions", json!({"messages": prompt})),
@@ -190,12 +190,15 @@ fn ask(dialect: Dialect, mode: Mode) -> Ask {
     };
     body["model"] = json!("gpt-5.5");
     body["stream"] = json!(mode == Mode::Stream);
+    if dialect == Dialect::Responses {
+        body["store"] = json!(!plan.is_big());
+    }
     Ask::post(path, &body)
 }
 
 /// A turn on a socket, which goes on from an answer where there is one.
-fn turn(previous: Option<Value>) -> Value {
-    let mut body = json!({"model": "gpt-5.5", "input": "hi"});
+fn turn(plan: &Plan, previous: Option<Value>) -> Value {
+    let mut body = json!({"model": "gpt-5.5", "input": "hi", "store": !plan.is_big()});
     if let Some(previous) = previous {
         body["previous_response_id"] = previous;
     }

@@ -17,7 +17,7 @@ const CALLS: usize = 6;
 const FAULTS: u64 = 20;
 /// One answer in so many is big: more than the sockets on its way hold.
 const BIG: u64 = 150;
-const BIG_PIECES: u64 = 100;
+const BIG_PIECES: usize = 100;
 const BIG_PIECE_BYTES: u64 = 16 * 1024;
 /// The first event that an answer is committed to by: `response.output_item.added`.
 const COMMITTING: usize = 1;
@@ -163,6 +163,11 @@ impl Plan {
         Self { name: name.to_owned(), ..self }
     }
 
+    /// Whether an answer to it may be too much to be kept for later requests.
+    pub(crate) fn is_big(&self) -> bool {
+        self.acts.iter().any(|act| act.pieces.len() >= BIG_PIECES)
+    }
+
     /// Tells the backend.
     pub(crate) fn give_to(&self, upstream: &FakeUpstream) {
         for act in &self.acts {
@@ -179,16 +184,18 @@ impl Act {
         }
         let closing = if dice.one_in(2) { Closing::TextAndItem } else { Closing::Item };
         let events = events(label, &pieces, closing);
-        let place = fault.map_or(events.len(), |_| index(dice, events.len()));
+        // What is big comes faster, or it would take for ever.
+        let pace = if pieces.len() < BIG_PIECES { pace } else { pace / 8 };
+        let at = fault.map_or(events.len(), |_| index(dice, events.len()));
         let expected = match fault {
             None => Expected::Whole,
             Some(Fault::Torn) => Expected::Torn,
             Some(Fault::Spoilt) => Expected::Either,
-            Some(_) => Expected::Told(place.saturating_sub(BEFORE_TEXT).min(pieces.len())),
+            Some(_) => Expected::Told(at.saturating_sub(BEFORE_TEXT).min(pieces.len())),
         };
         // A torn connection may take with it what the answer would have been committed to by.
-        let commits = place > COMMITTING && fault != Some(Fault::Torn);
-        let script = play(&events, place, fault, pace, dice);
+        let commits = at > COMMITTING && fault != Some(Fault::Torn);
+        let script = play(&events, at, fault, pace, dice);
         Self { pieces, fault, expected, commits, script }
     }
 
@@ -204,7 +211,7 @@ pub(crate) fn index(dice: &mut Dice, below: usize) -> usize {
 }
 
 fn pieces(label: &str, dice: &mut Dice) -> Vec<String> {
-    let (count, largest) = if dice.one_in(BIG) { (BIG_PIECES, BIG_PIECE_BYTES) } else { (3 + dice.up_to(60), 60) };
+    let (count, largest) = if dice.one_in(BIG) { (BIG_PIECES, BIG_PIECE_BYTES) } else { (3 + index(dice, 61), 60) };
     let piece = |number| {
         let largest = if dice.one_in(40) { largest.max(3000) } else { largest };
         let mut text = format!("<{label}.{number}>");
@@ -243,21 +250,21 @@ fn events(label: &str, pieces: &[String], closing: Closing) -> Vec<String> {
 }
 
 /// The events up to the place of the fault, in pieces of any size and at any time, and the fault.
-fn play(events: &[String], place: usize, fault: Option<Fault>, pace: Duration, dice: &mut Dice) -> Script {
+fn play(events: &[String], at: usize, fault: Option<Fault>, pace: Duration, dice: &mut Dice) -> Script {
     let send = |script: Script, events: &[String], dice: &mut Dice| {
         events.iter().fold(script, |script, event| sprinkle(script, &format!("data: {event}\n\n"), pace, dice))
     };
-    let script = send(Script::stream(&[]), &events[..place], dice);
+    let script = send(Script::stream(&[]), &events[..at], dice);
     let failed = json!({"type": "response.failed", "response": {"id": "resp_failed", "status": "failed", "error": {"code": "server_is_overloaded", "message": "Busy."}}});
     let error = json!({"type": "error", "error": {"code": "server_is_overloaded", "message": "Busy."}});
     match fault {
         None | Some(Fault::Short) => script.end(),
         Some(Fault::Torn) => script.reset(),
         Some(Fault::Stalled) => script.hang(),
-        Some(Fault::Half) => script.chunk(&half(&events[place])).cut(),
+        Some(Fault::Half) => script.chunk(half(&events[at])).cut(),
         Some(Fault::Spoilt) => {
-            let script = script.chunk(format!("{}\n\n", half(&events[place])));
-            send(script, &events[place + 1..], dice).end()
+            let script = script.chunk(format!("{}\n\n", half(&events[at])));
+            send(script, &events[at + 1..], dice).end()
         }
         Some(Fault::Failed) => script.event(&failed.to_string()).end(),
         Some(Fault::Error) => script.event(&error.to_string()).end(),

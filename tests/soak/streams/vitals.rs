@@ -14,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// For so long nothing may change, where it is at rest.
 const CALM: Duration = Duration::from_millis(300);
 
-/// What the medians of two quarters may differ by.
+/// What the medians of two quarters may differ by: by chance, in what is kept for later requests and
+/// in what the allocator has not given back. In ten minutes some ten thousand answers lie between
+/// them: a leak of one KiB for each would be more.
 const GROWTH_KIB: u64 = 8 * 1024;
 
 /// What has to be the same before and after.
