@@ -103,6 +103,10 @@ impl Stage {
             .setting("upstream.idle_timeout", size.idle)
             .setting("timing.keepalive", "700ms")
             .setting("log.level", "error")
+            // Where the allocator hears it: what is freed is given back, and memory shows what is held.
+            .variable("MALLOC_ARENA_MAX", "1")
+            .variable("MALLOC_MMAP_THRESHOLD_", "65536")
+            .variable("MALLOC_TRIM_THRESHOLD_", "131072")
             .file("credentials.json", &document.to_text())
             .start();
         Self { upstream, proxy, pace: size.pace, numbers: Cell::new(0), book: RefCell::default() }
