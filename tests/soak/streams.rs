@@ -42,7 +42,7 @@ const SAMPLE: Duration = Duration::from_secs(2);
 const AWAY_MILLISECONDS: u64 = 900;
 
 /// What lasts so long shows everything, and comes to a level.
-const LONG_ENOUGH: Duration = Duration::from_secs(120);
+const LONG_ENOUGH: Duration = Duration::from_secs(300);
 
 /// How much of it there is.
 struct Size {
