@@ -47,6 +47,7 @@ mod transports;
 mod usage;
 mod websocket;
 mod websockets;
+#[expect(dead_code, reason = "answers are not taken sip by sip here")]
 mod wire;
 
 use std::time::Duration;
