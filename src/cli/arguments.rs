@@ -78,6 +78,11 @@ pub(super) enum Command {
         #[arg(long, value_name = "WHEN", value_parser = day, default_value = "7d")]
         since: Day,
     },
+    /// Have the daemon started when you log in: as a systemd user unit, or a launchd agent.
+    Service {
+        #[command(subcommand)]
+        action: ServiceAction,
+    },
     /// Print a fresh access token, for another program on this machine; never the refresh token.
     Token,
     /// Show the settings and where they come from.
@@ -185,6 +190,28 @@ impl From<Destination> for Place {
             Destination::Keyring => Self::Keyring,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum ServiceAction {
+    /// Write the service's file, enable it and start it; again: bring it up to date.
+    Install {
+        /// Only print what would be written.
+        #[arg(long)]
+        print: bool,
+
+        /// Leave out the hardening that needs namespaces, where users may not have any.
+        #[arg(long)]
+        no_sandbox: bool,
+    },
+    /// Stop and disable it, and remove its file.
+    Uninstall,
+    /// Show whether it is installed, enabled and running; 0: it runs, 1: it does not.
+    Status {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]

@@ -17,6 +17,7 @@ mod output;
 mod reload;
 mod run_file;
 mod serve;
+mod service;
 mod signals;
 mod status;
 mod terms;
@@ -52,23 +53,31 @@ impl Call {
         Self { arguments, environment, config, log: None }
     }
 
-    /// Begins the log, on standard error.
+    /// Begins the log: the daemon's where the settings want it, any other command's on standard error.
     pub fn start_log(&mut self) {
-        let log = logging::start(self.config.as_ref().ok().map(|config| config.log), &self.environment);
-        self.log = Some(log);
+        let mut log = self.config.as_ref().ok().map(|config| config.log.clone());
+        if let (Some(log), false) = (&mut log, matches!(self.arguments.command, Command::Serve(_))) {
+            log.file = None;
+        }
+        self.log = Some(logging::start(log, &self.environment));
     }
 
     /// Runs the command, and tells why it failed.
     #[must_use]
     pub fn run(self) -> Exit {
-        match self.answer() {
+        let log = self.log.clone();
+        let exit = match self.answer() {
             Ok(exit) => exit,
             Err(failure) if failure.is_closed_pipe() => Exit::Done,
             Err(failure) => {
                 output::talk(&failure.to_string());
                 failure.exit()
             }
+        };
+        if let Some(log) = log {
+            log.finish();
         }
+        exit
     }
 
     fn answer(self) -> Result<Exit, Failure> {
@@ -76,6 +85,7 @@ impl Call {
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
+            Command::Service { action } => service::run(action, &arguments.flags(), config, &environment),
             Command::Serve(serve) => {
                 let sources = Sources { flags: arguments.flags(), environment, log };
                 wait(serve::run(serve, settings(config)?, sources))

@@ -4,6 +4,7 @@
 //! answers go on as they began, and nothing is bound again. Settings with a fault change nothing:
 //! every fault is logged, and what held before goes on holding.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -44,6 +45,11 @@ impl Settings {
         Self { sources, started, live }
     }
 
+    /// The file that the log goes to.
+    pub(super) fn log_file(&self) -> Option<&Path> {
+        self.sources.log.as_ref()?.file()
+    }
+
     /// What holds at any moment.
     pub(super) fn live(&self) -> watch::Receiver<Arc<Live>> {
         self.live.subscribe()
@@ -51,6 +57,9 @@ impl Settings {
 
     /// Takes over what the sources say now.
     pub(super) fn read_again(&self, reach: Reach) {
+        if let Some(log) = &self.sources.log {
+            log.reopen();
+        }
         let config = match load(&self.sources.flags, &self.sources.environment) {
             Ok(config) => config,
             Err(faults) => {

@@ -37,6 +37,9 @@ pub struct Running {
     pub version: String,
     /// Whether a simulated backend answers.
     pub demo: bool,
+    /// The file that it logs to; none: standard error.
+    #[serde(default)]
+    pub log_file: Option<PathBuf>,
 }
 
 /// The file of a daemon that runs; dropping it removes the file.
@@ -150,6 +153,7 @@ mod tests {
             started_at: "2026-01-01T00:00:00Z".to_owned(),
             version: "1.2.3".to_owned(),
             demo: false,
+            log_file: None,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,10 +54,14 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let tokens = accounts(&parts, &config, given);
     let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
     let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
-    let _run_file = announce(&config, &address, started_at, backend);
+    let _run_file = announce(&config, &address, started_at, backend, settings.log_file());
     let history = history(&config, backend).await;
     let totals = totals(&config, backend, &parts.clock).await;
     introduce(&address, backend, &tokens).await;
+    if let Some(file) = settings.log_file() {
+        talk(&format!("the log goes to {}", file.display()));
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
+    }
     let reach = reach(server.addresses());
     let attendance = Attendance { manager: &manager, settings: &settings, reach, address: &address };
     let services = Services {
@@ -152,7 +156,13 @@ fn upstream_settings(config: &Config) -> upstream::Settings {
 }
 
 /// Without the run file the daemon still serves; other commands just won't find it.
-fn announce(config: &Config, address: &Address, started_at: String, backend: Backend) -> Option<RunFile> {
+fn announce(
+    config: &Config,
+    address: &Address,
+    started_at: String,
+    backend: Backend,
+    log_file: Option<&Path>,
+) -> Option<RunFile> {
     let running = Running {
         pid: std::process::id(),
         base_url: address.base_url.clone(),
@@ -160,6 +170,7 @@ fn announce(config: &Config, address: &Address, started_at: String, backend: Bac
         started_at,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         demo: backend == Backend::Demo,
+        log_file: log_file.map(Path::to_owned),
     };
     let path = &config.paths.run_file;
     match RunFile::write(path, running) {

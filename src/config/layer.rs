@@ -174,4 +174,7 @@ keys! {
     header_timeout: Timeout = "timing.header", "30s", [];
     log_level: Level = "log.level", "info", [];
     log_format: Format = "log.format", "text", [];
+    log_file: File = "log.file", "", [];
+    log_file_size: Size = "log.file_size", "10MiB", [];
+    log_files: NonZeroU32 = "log.files", "5", [];
 }

@@ -83,12 +83,25 @@ pub struct Config {
 }
 
 /// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// How much of it.
     pub level: Level,
     /// In which form.
     pub format: Format,
+    /// The file that the daemon keeps it in, instead of standard error.
+    pub file: Option<LogFile>,
+}
+
+/// A log file, and what becomes of it when it gets long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The file that is written to.
+    pub path: PathBuf,
+    /// How long it gets before the next one is begun.
+    pub size_bytes: u64,
+    /// How many there are at most, with the one that is written to.
+    pub count: u32,
 }
 
 /// The file that is read: `--config`, else the usual one.

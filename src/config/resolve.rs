@@ -9,7 +9,7 @@ use super::listen::Listen;
 use super::paths::Paths;
 use super::source::{Environment, Faults, Source, mistyped_variables};
 use super::text::{File, Optional, Text};
-use super::{Config, Log};
+use super::{Config, Log, LogFile};
 use crate::bearer::Choice;
 use crate::net::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, model, responses};
@@ -107,7 +107,15 @@ pub(super) fn resolve(
             routes: values.routes.value.0,
             default_model: values.default_model.value.0,
         },
-        log: Log { level: values.log_level.value, format: values.log_format.value },
+        log: Log {
+            level: values.log_level.value,
+            format: values.log_format.value,
+            file: anchored(&values.log_file).map(|path| LogFile {
+                path,
+                size_bytes: values.log_file_size.value.0,
+                count: values.log_files.value.get(),
+            }),
+        },
         search_path: environment.get("PATH").map(ToOwned::to_owned),
         paths,
         warnings,

@@ -28,6 +28,8 @@ mod lifecycle;
 mod limits;
 mod lite;
 #[cfg(unix)]
+mod logs;
+#[cfg(unix)]
 mod manager;
 mod messages;
 mod ollama;

@@ -72,6 +72,8 @@ struct Files {
     catalogue: PathBuf,
     usage: PathBuf,
     run_file: PathBuf,
+    /// What a daemon is set to log to; none: standard error.
+    log: Option<PathBuf>,
 }
 
 pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -> Result<Exit, Failure> {
@@ -98,6 +100,7 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
         catalogue: config.paths.catalogue,
         usage: config.paths.usage,
         run_file: config.paths.run_file,
+        log: config.log.file.map(|log| log.path),
     };
     let daemon = Running::find(&files.run_file, &parts.http).await;
     let store = Kept::of(&status.location, config.auth.store);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::super::bars::Paint;
+use super::super::service::where_the_log_is;
 use super::super::terms::{span, timestamp};
 use super::check::{Check, Verdict};
 use super::{FromEnvironment, Report, quota};
@@ -40,6 +41,7 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     }
     lines.push(file("catalogue", &files.catalogue));
     lines.push(file("usage", &files.usage));
+    lines.push(format!("log          {}", log(report)));
     lines.push(match &report.daemon {
         Some(daemon) => {
             let kind = if daemon.demo { ", demo" } else { "" };
@@ -73,6 +75,18 @@ impl FromEnvironment {
 fn file(name: &str, path: &Path) -> String {
     let absent = if path.exists() { "" } else { " (not there yet)" };
     format!("{name:<12} {}{absent}", path.display())
+}
+
+/// Where the log of the running daemon is, or of the next one.
+fn log(report: &Report) -> String {
+    let file = match &report.daemon {
+        Some(daemon) => daemon.log_file.as_deref(),
+        None => report.files.log.as_deref(),
+    };
+    match file {
+        Some(file) => file.display().to_string(),
+        None => where_the_log_is().unwrap_or_else(|| "on the daemon's standard error (log.file keeps it)".to_owned()),
+    }
 }
 
 fn checked(check: &Check) -> String {

@@ -1,51 +1,113 @@
-//! The log: to standard error, and of our own crate alone.
+//! The log: to standard error, or the daemon's to a file, and of our own crate alone.
 //!
 //! The log lines of libraries may hold headers and bodies, so that no level lets them through. What
 //! a panic says may repeat them as well: only its place is written.
 
+mod file;
+mod writer;
+
 use std::io::{self, IsTerminal};
 use std::panic::Location;
+use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use crate::config::{Environment, Format, Level, Log};
+use self::file::RotatingFile;
+use self::writer::Writer;
+use super::output::talk;
+use crate::config::{Environment, Format, Level, Log, LogFile};
 
 /// The only crate whose lines are written.
 const OURS: &str = "codex_proxy";
 
 /// The log that was begun.
-#[derive(Debug)]
-pub(super) struct LogHandle(reload::Handle<Targets, Registry>);
+#[derive(Clone, Debug)]
+pub(super) struct LogHandle {
+    filter: reload::Handle<Targets, Registry>,
+    kept: Option<Kept>,
+}
+
+/// A log that goes to a file.
+#[derive(Clone, Debug)]
+struct Kept {
+    path: PathBuf,
+    writer: Writer,
+}
 
 impl LogHandle {
     /// Says more or less from now on.
     pub(super) fn set_level(&self, level: Level) {
         // Fails only when the log is gone, and nobody listens then.
-        let _ = self.0.reload(filter(level));
+        let _ = self.filter.reload(filter(level));
+    }
+
+    /// The file that it goes to.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.kept.as_ref().map(|kept| kept.path.as_path())
+    }
+
+    /// Goes on in the file that has the name now.
+    pub(super) fn reopen(&self) {
+        if let Some(kept) = &self.kept {
+            kept.writer.reopen();
+        }
+    }
+
+    /// Waits until everything that was said is written.
+    pub(super) fn finish(&self) {
+        if let Some(kept) = &self.kept {
+            kept.writer.finish();
+        }
     }
 }
 
 /// Begins the log. Without settings, because they are at fault, as the defaults have it.
 pub(super) fn start(log: Option<Log>, environment: &Environment) -> LogHandle {
-    let log = log.unwrap_or(Log { level: Level::Info, format: Format::Text });
-    let colour = io::stderr().is_terminal() && environment.path("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colour);
-    let lines = match log.format {
-        Format::Text => lines.with_target(false).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
-    };
+    let log = log.unwrap_or(Log { level: Level::Info, format: Format::Text, file: None });
     let (filter, handle) = reload::Layer::new(filter(log.level));
+    let kept = log.file.and_then(keep);
+    let lines = if let Some(kept) = &kept {
+        let writer = kept.writer.clone();
+        layer(log.format, move || writer.clone(), false)
+    } else {
+        let colour = io::stderr().is_terminal() && environment.path("NO_COLOR").is_none();
+        layer(log.format, io::stderr, colour)
+    };
     // Fails only where a log has begun already, which then goes on.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(Location::to_string).unwrap_or_default();
         tracing::error!(place, "a defect of this program (it panicked); please report it");
     }));
-    LogHandle(handle)
+    LogHandle { filter: handle, kept }
+}
+
+/// A log that can't be kept is no reason not to serve.
+fn keep(settings: LogFile) -> Option<Kept> {
+    let path = settings.path.clone();
+    match RotatingFile::open(settings) {
+        Ok(file) => Some(Kept { path, writer: Writer::start(file) }),
+        Err(error) => {
+            talk(&format!("warning: log.file: {} can't be written ({error}); the log stays here", path.display()));
+            None
+        }
+    }
+}
+
+fn layer<W>(format: Format, writer: W, colour: bool) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
+    match format {
+        Format::Text => lines.with_target(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    }
 }
 
 fn filter(level: Level) -> Targets {

@@ -1,0 +1,65 @@
+//! The file of the service: told from those of others by a mark, and replaced whole.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::super::exit::Failure;
+
+/// Stands in whatever is ours.
+pub(super) const MARK: &str = "Written by `codex-proxy service install`";
+
+/// What is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// With this text.
+    Ours(String),
+    Foreign,
+}
+
+/// What came of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Made,
+    Replaced,
+    Nothing,
+}
+
+pub(super) fn find(file: &Path) -> Result<Found, Failure> {
+    match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(Failure::Other(format!("{} can't be read: {error}", file.display()))),
+        Ok(bytes) => Ok(match String::from_utf8(bytes) {
+            Ok(text) if text.contains(MARK) => Found::Ours(text),
+            _ => Found::Foreign,
+        }),
+    }
+}
+
+/// Puts the text there, unless it is there already.
+pub(super) fn write(file: &Path, text: &str) -> Result<Change, Failure> {
+    let change = match find(file)? {
+        Found::Foreign => return Err(foreign(file)),
+        Found::Ours(old) if old == text => return Ok(Change::Nothing),
+        Found::Ours(_) => Change::Replaced,
+        Found::Nothing => Change::Made,
+    };
+    let directory = file.parent().unwrap_or(Path::new("."));
+    let put = || -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        new.write_all(text.as_bytes())?;
+        new.persist(file)?;
+        Ok(())
+    };
+    put().map_err(|error| Failure::Other(format!("{} can't be written: {error}", file.display())))?;
+    Ok(change)
+}
+
+pub(super) fn foreign(file: &Path) -> Failure {
+    Failure::Other(format!(
+        "{} was not written by this program, and is left as it is; move it away first",
+        file.display()
+    ))
+}

@@ -1,0 +1,116 @@
+//! `codex-proxy service install | uninstall | status`: the daemon, started with the session.
+//!
+//! A systemd user unit, or a launchd agent. What is written is marked, and nothing without the mark
+//! is ever replaced or removed. Installing again brings the file up to date, and changes nothing
+//! where it is. What the manager refuses is told with the commands to run by hand. `status` ends
+//! with 0 where the service is installed and runs, else with 1.
+
+mod agent;
+mod definition;
+mod kept;
+mod manager;
+mod report;
+mod unit;
+
+use super::arguments::ServiceAction;
+use super::exit::{Exit, Failure};
+use super::output::{answer, talk};
+use crate::config::{Config, Environment, Faults, Flags};
+use definition::Definition;
+use kept::{Change, Found};
+use manager::{Kind, Manager};
+
+pub(super) use report::where_the_log_is;
+
+/// How much of the system is kept from the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sandbox {
+    /// All that can be.
+    Full,
+    /// What needs no namespaces of its own.
+    NoNamespaces,
+}
+
+pub(super) fn run(
+    action: &ServiceAction,
+    flags: &Flags,
+    config: Result<Config, Faults>,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let kind = Kind::here().ok_or_else(|| Failure::Other(NOWHERE.to_owned()))?;
+    match action {
+        ServiceAction::Install { print, no_sandbox } => {
+            let sandbox = if *no_sandbox { Sandbox::NoNamespaces } else { Sandbox::Full };
+            let config = config.map_err(Failure::Settings)?;
+            let definition = Definition::of(&config, flags, environment)?;
+            let text = kind.text(&definition, sandbox)?;
+            if *print {
+                answer(text.trim_end())?
+            } else {
+                install(kind, &text, &definition, &config, environment)?
+            }
+            Ok(Exit::Done)
+        }
+        ServiceAction::Uninstall => uninstall(kind, environment),
+        ServiceAction::Status { json } => report::run(*json, kind, config.ok().as_ref(), environment),
+    }
+}
+
+const NOWHERE: &str = "services are set up with systemd (Linux) and launchd (macOS) only; on this system, have \
+                       `codex-proxy serve` started when you log in, on Windows by the Task Scheduler";
+
+fn install(
+    kind: Kind,
+    text: &str,
+    definition: &Definition,
+    config: &Config,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let file = kind.file()?;
+    let manager = Manager::find(kind, environment)?;
+    definition.make_directories().map_err(|error| Failure::other(&error))?;
+    let change = kept::write(&file, text)?;
+    answer(text.trim_end())?;
+    talk(&match change {
+        Change::Made => format!("written to {}", file.display()),
+        Change::Replaced => format!("brought up to date in {}", file.display()),
+        Change::Nothing => format!("this stands in {} already", file.display()),
+    });
+    let unseen = definition::unseen(config, environment);
+    if !unseen.is_empty() {
+        talk(&format!(
+            "set here, and the service will not see it: {}; settings belong into {}, an access token is kept by \
+             `codex-proxy login --with-access-token`",
+            unseen.join(", "),
+            config.paths.config.display()
+        ));
+    }
+    manager
+        .run_all(&kind.to_install(&file, change))
+        .map_err(|told| Failure::Other(format!("the file is written, and {told}{}", kind.when_it_does_not_start())))?;
+    talk("the service is enabled, and runs");
+    if let Some(hint) = kind.lingering(environment).and_then(report::linger_hint) {
+        talk(&hint);
+    }
+    Ok(())
+}
+
+fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failure> {
+    let file = kind.file()?;
+    match kept::find(&file)? {
+        Found::Nothing => {
+            talk(&format!("nothing is installed: there is no {}", file.display()));
+            return Ok(Exit::Done);
+        }
+        Found::Foreign => return Err(kept::foreign(&file)),
+        Found::Ours(_) => {}
+    }
+    let manager = Manager::find(kind, environment)?;
+    let failure = |told: String| Failure::Other(format!("the service is still installed, since {told}"));
+    manager.run_all(&kind.to_stop()).map_err(failure)?;
+    std::fs::remove_file(&file)
+        .map_err(|error| Failure::Other(format!("{} can't be removed: {error}", file.display())))?;
+    talk(&format!("stopped and disabled; {} is removed", file.display()));
+    manager.run_all(&kind.to_forget()).map_err(Failure::Other)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,163 @@
+//! What there is to know about the service, and where its log is.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::super::exit::{Exit, Failure};
+use super::super::output::answer;
+use super::kept::{Found, find};
+use super::manager::{Kind, Manager};
+use crate::config::{Config, Environment};
+
+/// What the manager says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    is_enabled: Option<bool>,
+    is_running: Option<bool>,
+    pid: Option<u32>,
+    /// In the manager's own words.
+    state: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    manager: &'static str,
+    name: &'static str,
+    file: PathBuf,
+    installed: bool,
+    foreign: bool,
+    enabled: Option<bool>,
+    running: Option<bool>,
+    pid: Option<u32>,
+    state: Option<String>,
+    lingering: Option<bool>,
+    log: String,
+}
+
+pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: &Environment) -> Result<Exit, Failure> {
+    let file = kind.file()?;
+    let found = find(&file)?;
+    let told = Manager::find(kind, environment).ok().and_then(|manager| ask(kind, &manager)).unwrap_or_default();
+    let log_file = config.and_then(|config| config.log.file.as_ref());
+    let report = Report {
+        manager: kind.name(),
+        name: kind.service(),
+        file,
+        installed: matches!(found, Found::Ours(_)),
+        foreign: found == Found::Foreign,
+        enabled: told.is_enabled,
+        running: told.is_running,
+        pid: told.pid,
+        state: told.state,
+        lingering: kind.lingering(environment),
+        log: log_file.map_or_else(|| kind.log(), |log| Ok(log.path.display().to_string()))?,
+    };
+    answer(&if json {
+        serde_json::to_string_pretty(&report).expect("texts and numbers always serialise")
+    } else {
+        text(&report)
+    })?;
+    Ok(if report.installed && report.running == Some(true) { Exit::Done } else { Exit::Failed })
+}
+
+/// Where the log of an installed service is; `None`: no service of ours is installed.
+pub(in crate::cli) fn where_the_log_is() -> Option<String> {
+    let kind = Kind::here()?;
+    let found = find(&kind.file().ok()?).ok()?;
+    if matches!(found, Found::Ours(_)) { kind.log().ok() } else { None }
+}
+
+/// What to say of a service that ends with the session.
+pub(super) fn linger_hint(is_lingering: bool) -> Option<String> {
+    (!is_lingering).then(|| "it ends when you log out, unless `loginctl enable-linger` was run once".to_owned())
+}
+
+fn ask(kind: Kind, manager: &Manager) -> Option<Told> {
+    let output = manager.run(&kind.to_ask()).ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match kind {
+        Kind::Systemd => output.status.success().then(|| of_systemd(&text)),
+        // It fails where the agent is not loaded.
+        Kind::Launchd => Some(if output.status.success() { of_launchd(&text) } else { Told::absent() }),
+    }
+}
+
+fn of_systemd(text: &str) -> Told {
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let active = value("ActiveState").unwrap_or_default();
+    Told {
+        is_enabled: Some(value("UnitFileState") == Some("enabled")),
+        is_running: Some(["active", "reloading"].contains(&active)),
+        pid: value("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0),
+        state: Some(format!("{active} ({})", value("SubState").unwrap_or_default())),
+    }
+}
+
+fn of_launchd(text: &str) -> Told {
+    let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(" = "));
+    let state = value("state").unwrap_or_default();
+    Told {
+        is_enabled: Some(true),
+        is_running: Some(state == "running"),
+        pid: value("pid").and_then(|pid| pid.parse().ok()),
+        state: Some(state.to_owned()),
+    }
+}
+
+impl Told {
+    fn absent() -> Self {
+        Self { is_enabled: Some(false), is_running: Some(false), ..Self::default() }
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = vec![format!("service      {}, for {}", report.name, report.manager)];
+    let file = report.file.display();
+    lines.push(match (report.installed, report.foreign) {
+        (true, _) => format!("installed    {file}"),
+        (false, true) => format!("installed    {file} is there, and was not written by this program"),
+        (false, false) => "installed    no: `codex-proxy service install` does it".to_owned(),
+    });
+    let unknown = format!("{} did not say", report.manager);
+    lines.push(match report.enabled {
+        Some(true) => "enabled      yes: it starts when you log in".to_owned(),
+        Some(false) => "enabled      no".to_owned(),
+        None => format!("enabled      {unknown}"),
+    });
+    let state = report.state.as_deref().unwrap_or_default();
+    lines.push(match (report.running, report.pid) {
+        (Some(true), Some(pid)) => format!("running      yes (process {pid})"),
+        (Some(true), None) => "running      yes".to_owned(),
+        (Some(false), _) => format!("running      no; {state}").trim_end_matches(['\u{20}', ';']).to_owned(),
+        (None, _) => format!("running      {unknown}"),
+    });
+    if report.installed {
+        lines.extend(report.lingering.and_then(linger_hint).map(|hint| format!("             {hint}")));
+        lines.push(format!("log          {}", report.log));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Told, of_launchd, of_systemd};
+
+    #[test]
+    fn what_systemd_says_is_understood() {
+        let text = "MainPID=12\nActiveState=active\nSubState=running\nUnitFileState=enabled\n";
+        let state = Some("active (running)".to_owned());
+        assert_eq!(of_systemd(text), Told { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state });
+        let state = Some("failed (failed)".to_owned());
+        let text = "MainPID=0\nActiveState=failed\nSubState=failed\nUnitFileState=\n";
+        assert_eq!(of_systemd(text), Told { is_enabled: Some(false), is_running: Some(false), pid: None, state });
+    }
+
+    #[test]
+    fn what_launchd_says_is_understood() {
+        let text = "gui/501/codex-proxy = {\n\tactive count = 1\n\tstate = running\n\n\tpid = 12\n}\n";
+        let state = Some("running".to_owned());
+        assert_eq!(of_launchd(text), Told { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state });
+        assert_eq!(of_launchd("x = {\n\tstate = not running\n}").is_running, Some(false));
+    }
+}

@@ -1,0 +1,242 @@
+//! `service`, with a manager that notes what it is asked and does nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::Ended;
+
+/// Notes its arguments; fails where a file says so, and tells a state that stands in another.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+echo "$*" >> "$HOME/calls"
+if [ -e "$HOME/refuse" ]; then echo "Failed to connect to bus" >&2; exit 1; fi
+if [ "$2" = show ]; then while read -r line; do echo "$line"; done < "$HOME/state"; fi
+"#;
+
+const RUNNING: &str = "MainPID=12\nActiveState=active\nSubState=running\nUnitFileState=enabled\n";
+const FAILED: &str = "MainPID=0\nActiveState=failed\nSubState=failed\nUnitFileState=enabled\n";
+
+/// A user of a machine with a service manager.
+struct User(tempfile::TempDir);
+
+impl User {
+    fn new() -> Self {
+        let user = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(user.home().join("bin")).unwrap();
+        let program = user.home().join("bin/systemctl");
+        fs::write(&program, SYSTEMCTL).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        user.is_told("");
+        user
+    }
+
+    fn home(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn unit(&self) -> PathBuf {
+        self.home().join("xdg/systemd/user/codex-proxy.service")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.unit()).unwrap()
+    }
+
+    /// What the manager says of the service.
+    fn is_told(&self, state: &str) {
+        fs::write(self.home().join("state"), state).unwrap();
+    }
+
+    fn refuses(&self) {
+        fs::write(self.home().join("refuse"), "").unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_codex-proxy"));
+        command.args(arguments).env_clear().env("HOME", self.home());
+        command.env("XDG_CONFIG_HOME", self.home().join("xdg")).env("PATH", self.home().join("bin"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::from(self.command(arguments).output().unwrap())
+    }
+
+    /// What the manager was asked since the last time.
+    fn calls(&self) -> Vec<String> {
+        let file = self.home().join("calls");
+        let calls = fs::read_to_string(&file).unwrap_or_default();
+        let _ = fs::remove_file(file);
+        calls.lines().map(|call| call.strip_prefix("--user ").unwrap().to_owned()).collect()
+    }
+}
+
+#[test]
+fn it_is_written_enabled_and_started_and_again_it_is_left_alone() {
+    let user = User::new();
+    let first = user.run(&["service", "install"]);
+    assert_eq!(first.code, 0, "{}", first.talk);
+    assert_eq!(user.calls(), ["daemon-reload", "enable --now codex-proxy.service"]);
+    let text = user.text();
+    assert_eq!(first.answer.trim_end(), text.trim_end());
+    let program = env!("CARGO_BIN_EXE_codex-proxy");
+    let data = user.home().join(".local/share/codex-proxy");
+    for line in [
+        &*format!("ExecStart={program} serve"),
+        "Type=notify",
+        "ExecReload=kill -HUP $MAINPID",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        &format!("Environment=XDG_CONFIG_HOME={}", user.home().join("xdg").display()),
+        "WantedBy=default.target",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(text.contains(&format!("-{}", data.display())), "{text}");
+    assert_eq!(fs::metadata(data).unwrap().permissions().mode() & 0o777, 0o700);
+    let second = user.run(&["service", "install"]);
+    assert!(second.code == 0 && second.talk.contains("already"), "{}", second.talk);
+    assert_eq!(
+        (user.text(), user.calls()),
+        (text, vec!["daemon-reload".into(), "enable --now codex-proxy.service".into()])
+    );
+}
+
+#[test]
+fn what_has_changed_is_started_anew() {
+    let user = User::new();
+    user.run(&["service", "install"]);
+    user.calls();
+    let config = user.home().join("my settings.toml");
+    fs::write(&config, "log.file = 'logs/a.log'").unwrap();
+    let ended = user.run(&["--config", config.to_str().unwrap(), "--account", "a-1", "service", "install"]);
+    assert_eq!(ended.code, 0, "{}", ended.talk);
+    assert_eq!(user.calls(), ["daemon-reload", "enable codex-proxy.service", "restart codex-proxy.service"]);
+    let text = user.text();
+    assert!(text.contains(&format!(" serve --config \"{}\" --account a-1\n", config.display())), "{text}");
+    assert!(text.contains(&format!("-{}", user.home().join("logs").display())), "{text}");
+    assert!(user.home().join("logs").is_dir());
+}
+
+#[test]
+fn it_is_taken_away_and_nothing_else() {
+    let user = User::new();
+    user.run(&["service", "install"]);
+    user.calls();
+    let ended = user.run(&["service", "uninstall"]);
+    assert!(ended.code == 0 && !user.unit().exists(), "{}", ended.talk);
+    let calls = ["disable --now codex-proxy.service", "daemon-reload", "reset-failed codex-proxy.service"];
+    assert_eq!(user.calls(), calls);
+    let again = user.run(&["service", "uninstall"]);
+    assert!(again.code == 0 && again.talk.contains("nothing is installed"), "{}", again.talk);
+    assert_eq!(user.calls().len(), 0);
+}
+
+#[test]
+fn a_file_of_somebody_else_stays_as_it_is() {
+    let user = User::new();
+    fs::create_dir_all(user.unit().parent().unwrap()).unwrap();
+    fs::write(user.unit(), "[Service]\n").unwrap();
+    for arguments in [["service", "install"], ["service", "uninstall"]] {
+        let ended = user.run(&arguments);
+        assert!(ended.code == 1 && ended.talk.contains("not written by this program"), "{}", ended.talk);
+    }
+    assert_eq!((&*user.text(), user.calls().len()), ("[Service]\n", 0));
+}
+
+#[test]
+fn what_the_manager_refuses_is_to_be_done_by_hand() {
+    let user = User::new();
+    user.refuses();
+    let ended = user.run(&["service", "install"]);
+    assert_eq!(ended.code, 1);
+    for part in [
+        "`systemctl --user daemon-reload` failed: Failed to connect to bus",
+        "\n  systemctl --user daemon-reload\n  systemctl --user enable --now codex-proxy.service\n",
+    ] {
+        assert!(ended.talk.contains(part), "{part}\n{}", ended.talk);
+    }
+    let ended = user.run(&["service", "uninstall"]);
+    assert!(ended.code == 1 && ended.talk.contains("still installed"), "{}", ended.talk);
+    assert!(user.unit().exists());
+}
+
+#[test]
+fn without_a_manager_nothing_is_written() {
+    let user = User::new();
+    let output = user.command(&["service", "install"]).env("PATH", user.home()).output().unwrap();
+    let ended = Ended::from(output);
+    assert!(ended.code == 1 && ended.talk.contains("systemctl is not in PATH"), "{}", ended.talk);
+    assert!(!user.unit().exists());
+}
+
+#[test]
+fn printing_changes_nothing() {
+    let user = User::new();
+    let full = user.run(&["service", "install", "--print"]);
+    let plain = user.run(&["service", "install", "--print", "--no-sandbox"]);
+    assert!(full.code == 0 && full.answer.contains("ProtectSystem=strict"), "{}", full.answer);
+    assert!(plain.answer.contains("NoNewPrivileges") && !plain.answer.contains("ProtectSystem"), "{}", plain.answer);
+    assert!(!user.unit().exists() && user.calls().is_empty());
+}
+
+#[test]
+fn what_only_this_shell_knows_is_named_and_what_says_where_things_are_is_passed_on() {
+    let user = User::new();
+    let mut command = user.command(&["service", "install"]);
+    command.env("CODEX_PROXY_LOG_LEVEL", "debug").env("HTTPS_PROXY", "http://127.0.0.1:9");
+    let home = user.home().join("all of it");
+    let ended = Ended::from(command.env("CODEX_PROXY_HOME", &home).output().unwrap());
+    assert!(ended.talk.contains("will not see it: CODEX_PROXY_LOG_LEVEL, HTTPS_PROXY;"), "{}", ended.talk);
+    assert!(!user.text().contains("127.0.0.1:9"), "{}", user.text());
+    let line = format!("Environment=\"CODEX_PROXY_HOME={}\"", home.display());
+    assert!(user.text().contains(&line), "{}", user.text());
+}
+
+#[test]
+fn status_tells_whether_it_is_installed_enabled_and_running() {
+    let user = User::new();
+    let status = |user: &User| {
+        let (text, json) = (user.run(&["service", "status"]), user.run(&["service", "status", "--json"]));
+        assert_eq!(text.code, json.code);
+        let json: Value = serde_json::from_str(&json.answer).unwrap();
+        (text.code, text.answer, json)
+    };
+    user.is_told("ActiveState=inactive\nSubState=dead\n");
+    let (code, text, json) = status(&user);
+    assert!(code == 1 && text.contains("codex-proxy service install"), "{text}");
+    assert_eq!((&json["installed"], &json["enabled"], &json["running"]), (&json!(false), &json!(false), &json!(false)));
+    user.run(&["service", "install"]);
+    user.is_told(RUNNING);
+    let (code, text, json) = status(&user);
+    assert!(code == 0 && text.contains("yes (process 12)") && text.contains("journalctl --user"), "{text}");
+    assert_eq!((&json["installed"], &json["enabled"], &json["pid"]), (&json!(true), &json!(true), &json!(12)));
+    user.is_told(FAILED);
+    let (code, text, json) = status(&user);
+    assert!(code == 1 && text.contains("no; failed (failed)"), "{text}");
+    assert_eq!(json["running"], json!(false));
+    user.refuses();
+    let (code, text, json) = status(&user);
+    assert!(code == 1 && text.contains("systemd did not say"), "{text}");
+    assert_eq!(json["running"], Value::Null);
+    let documented = include_str!("../../docs/service.md");
+    let rows = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let mut members: Vec<&str> = rows.map(|(member, _)| member).collect();
+    members.sort_unstable();
+    let mut printed: Vec<&String> = json.as_object().unwrap().keys().collect();
+    printed.sort_unstable();
+    assert_eq!(members, printed);
+}
+
+#[test]
+fn settings_at_fault_keep_it_from_being_installed_and_nothing_else() {
+    let user = User::new();
+    fs::create_dir_all(user.home().join("xdg/codex-proxy")).unwrap();
+    fs::write(user.home().join("xdg/codex-proxy/config.toml"), "nonsense = 1").unwrap();
+    assert_eq!(user.run(&["service", "install"]).code, 2);
+    assert_eq!(user.run(&["service", "status"]).code, 1);
+    assert_eq!(user.run(&["service", "uninstall"]).code, 0);
+}
