@@ -199,11 +199,14 @@ fn a_daemon_tells_its_address_and_status_finds_it() {
         serde_json::from_str(&ended.answer).unwrap()
     };
     assert_eq!(status(&home)["daemon"], serde_json::Value::Null);
+    assert_eq!(home.run(&["status", "--daemon"]).code, 1);
     let daemon = Daemon::start(&home, &["serve", "--demo", "--port", "0"]);
     let found = status(&home);
     assert_eq!(found["daemon"]["base_url"], daemon.base_url.as_str());
     assert_eq!(found["daemon"]["demo"], true);
     assert_eq!(found["signed_in"], false);
+    let alone = home.run(&["status", "--daemon"]);
+    assert_eq!((alone.code, alone.answer.trim_end()), (0, &*daemon.base_url));
     // The run file outlives a daemon that is killed, and is not believed then.
     drop(daemon);
     assert!(home.0.path().join("run.json").exists());

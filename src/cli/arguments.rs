@@ -67,6 +67,10 @@ pub(super) enum Command {
         /// Tell only what is known here: ask nobody, and renew nothing.
         #[arg(long)]
         offline: bool,
+
+        /// Print only the base URL of the daemon that runs here; 1: there is none.
+        #[arg(long, conflicts_with_all = ["json", "offline"])]
+        daemon: bool,
     },
     /// Show what was used: requests and tokens by day, model and client key.
     Usage {

@@ -98,7 +98,8 @@ impl Call {
                 usage::run(form, *since, &settings(config)?, &environment)
             }
             Command::Token => wait(token::run(settings(config)?, &environment)),
-            Command::Status { json, offline } => {
+            Command::Status { daemon: true, .. } => wait(status::find_daemon(settings(config)?)),
+            Command::Status { json, offline, daemon: _ } => {
                 let wish = status::Wish { json: *json, offline: *offline };
                 wait(status::run(wish, settings(config)?, &environment))
             }

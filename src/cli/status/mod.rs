@@ -22,6 +22,7 @@ use super::run_file::Running;
 use super::terms::{Parts, accounts, given};
 use crate::auth::{self, AccessToken, Given, Location, Place, Profile, State};
 use crate::config::{Config, Environment};
+use crate::net::HttpClient;
 use crate::upstream::Quota;
 
 /// How much of an answer is wanted.
@@ -120,6 +121,15 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
         Some(Verdict::Disabled) => Exit::Failed,
         _ => Exit::Done,
     })
+}
+
+/// Looks for the daemon and for nothing else; what looks after a container asks no more.
+pub(super) async fn find_daemon(config: Config) -> Result<Exit, Failure> {
+    let http = HttpClient::new(config.net);
+    match Running::find(&config.paths.run_file, &http).await {
+        Some(daemon) => answer(&daemon.base_url).map(|()| Exit::Done),
+        None => Ok(Exit::Failed),
+    }
 }
 
 impl FromEnvironment {
