@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::auth::Place;
 use crate::config::{Flags, Level};
@@ -66,6 +67,16 @@ pub(super) enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Show the models of the account: window, efforts, speed tiers and visibility.
+    Models {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+
+        /// Ask the backend now, instead of showing what was heard last.
+        #[arg(long)]
+        refresh: bool,
+    },
     /// Print a fresh access token, for another program on this machine; never the refresh token.
     Token,
     /// Show the settings and where they come from.
@@ -73,6 +84,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         question: ConfigQuestion,
     },
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -11,13 +11,18 @@ mod exit;
 mod logging;
 mod login;
 mod logout;
+mod manual;
+mod models;
 mod notify;
 mod output;
+mod paint;
+mod progress;
 mod reload;
 mod run_file;
 mod serve;
 mod signals;
 mod status;
+mod table;
 mod terms;
 mod token;
 
@@ -74,6 +79,12 @@ impl Call {
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
+            Command::Completions { shell } => manual::completions(*shell),
+            Command::Man => manual::page(),
+            Command::Models { json, refresh } => {
+                let wish = models::Wish { json: *json, refresh: *refresh };
+                wait(models::run(wish, settings(config)?, &environment))
+            }
             Command::Serve(serve) => {
                 let sources = Sources { flags: arguments.flags(), environment, log };
                 wait(serve::run(serve, settings(config)?, sources))

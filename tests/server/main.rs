@@ -29,6 +29,7 @@ mod lite;
 #[cfg(unix)]
 mod manager;
 mod messages;
+mod models;
 mod pages;
 mod passing;
 #[path = "../support/proxy.rs"]

@@ -191,7 +191,7 @@ async fn an_answer_that_says_nothing_of_the_account_is_no_refusal() {
 }
 
 /// Every member of a value, as the documentation writes it.
-fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+pub(crate) fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
             for (name, member) in object {
