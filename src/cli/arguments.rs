@@ -77,6 +77,20 @@ pub(super) enum Command {
         #[arg(long)]
         refresh: bool,
     },
+    /// Print the exact settings for a client, or put them into its file; without CLIENT, list all clients.
+    Connect {
+        /// The client, as the list names it.
+        #[arg(value_name = "CLIENT")]
+        client: Option<String>,
+
+        /// Put the settings into the client's own file, and lay a copy of it beside it.
+        #[arg(long, requires = "client")]
+        write: bool,
+
+        /// Bring the client's file back as it was before.
+        #[arg(long, requires = "client", conflicts_with = "write")]
+        undo: bool,
+    },
     /// Print a fresh access token, for another program on this machine; never the refresh token.
     Token,
     /// Show the settings and where they come from.

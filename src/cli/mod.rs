@@ -7,6 +7,7 @@
 mod accounts;
 mod arguments;
 mod config;
+mod connect;
 mod exit;
 mod logging;
 mod login;
@@ -80,6 +81,14 @@ impl Call {
         match &arguments.command {
             Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
             Command::Completions { shell } => manual::completions(*shell),
+            Command::Connect { client, write, undo } => {
+                let wish = match (write, undo) {
+                    (true, _) => connect::Wish::Write,
+                    (_, true) => connect::Wish::Undo,
+                    _ => connect::Wish::Show,
+                };
+                wait(connect::run(client.as_deref(), wish, &settings(config)?, &environment))
+            }
             Command::Man => manual::page(),
             Command::Models { json, refresh } => {
                 let wish = models::Wish { json: *json, refresh: *refresh };

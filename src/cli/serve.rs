@@ -187,7 +187,7 @@ impl fmt::Display for Address {
 }
 
 /// The address to paste into a client.
-fn base_url(addresses: &[SocketAddr]) -> String {
+pub(super) fn base_url(addresses: &[SocketAddr]) -> String {
     let reachable = |address: SocketAddr| match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
         IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),

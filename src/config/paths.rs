@@ -21,6 +21,8 @@ pub struct Paths {
     pub responses: PathBuf,
     /// Where the running daemon tells its address.
     pub run_file: PathBuf,
+    /// The directory in which is recorded what `connect --write` has changed.
+    pub connected: PathBuf,
 }
 
 impl Paths {
@@ -48,6 +50,7 @@ impl Paths {
             catalogue: places.cache_dir().join("models.json"),
             responses: state.join("responses.sqlite3"),
             run_file: state.join("run.json"),
+            connected: state.join("connected"),
         })
     }
 
@@ -59,6 +62,7 @@ impl Paths {
             catalogue: home.join("models.json"),
             responses: home.join("responses.sqlite3"),
             run_file: home.join("run.json"),
+            connected: home.join("connected"),
         }
     }
 }
