@@ -77,6 +77,12 @@ pub(super) enum Command {
         #[arg(long)]
         refresh: bool,
     },
+    /// Look at everything that has to be right; each finding ends in one command to run.
+    Doctor {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the exact settings for a client, or put them into its file; without CLIENT, list all clients.
     Connect {
         /// The client, as the list names it.

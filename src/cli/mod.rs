@@ -8,6 +8,7 @@ mod accounts;
 mod arguments;
 mod config;
 mod connect;
+mod doctor;
 mod exit;
 mod logging;
 mod login;
@@ -89,6 +90,7 @@ impl Call {
                 };
                 wait(connect::run(client.as_deref(), wish, &settings(config)?, &environment))
             }
+            Command::Doctor { json } => wait(doctor::run(*json, config, &environment)),
             Command::Man => manual::page(),
             Command::Models { json, refresh } => {
                 let wish = models::Wish { json: *json, refresh: *refresh };

@@ -12,6 +12,7 @@ pub(super) struct Paint {
 
 impl Paint {
     /// No colours.
+    #[cfg(test)]
     pub(super) const PLAIN: Self = Self { is_on: false };
 
     /// For the answer of this process.

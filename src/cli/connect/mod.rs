@@ -74,7 +74,7 @@ fn list(places: &Places, paint: Paint) -> Result<Exit, Failure> {
         [recipe.id.to_owned(), format!("{}, {}", recipe.name, recipe.about), found.to_owned(), writes.to_owned()]
     };
     let rows: Vec<_> = recipes.iter().map(row).collect();
-    let columns = [("client", Side::Left), ("", Side::Broken), ("found here", Side::Left), ("--write", Side::Left)];
+    let columns = [("client", Side::Left), ("what it is", Side::Broken), ("here", Side::Left), ("--write", Side::Left)];
     answer(&table(columns, &rows, paint))?;
     talk("`codex-proxy connect CLIENT` prints the settings for one; any other that takes a base URL works as well");
     Ok(Exit::Done)

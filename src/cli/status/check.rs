@@ -17,16 +17,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// What came of the question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Check {
-    pub(super) state: Verdict,
+pub(in crate::cli) struct Check {
+    pub(in crate::cli) state: Verdict,
     /// In one sentence, where there is more to say.
-    pub(super) message: Option<String>,
+    pub(in crate::cli) message: Option<String>,
 }
 
 /// What the services say of the sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(in crate::cli) enum Verdict {
     /// The backend takes it.
     Good,
     /// It has ended, or was revoked.
@@ -40,7 +40,7 @@ pub(super) enum Verdict {
 }
 
 /// Renews the token if it is about to end, and asks the backend whether it takes the account.
-pub(super) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Check {
+pub(in crate::cli) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Check {
     let settings = upstream::Settings { catalogue_file: None, ..config.upstream.clone() };
     let upstream = Upstream::new(settings, parts.http.clone(), Arc::new(tokens.clone()));
     let asked = async {

@@ -13,7 +13,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use self::check::{Check, Verdict};
+pub(super) use self::check::{Check, Verdict, make as ask};
+pub(super) use self::text::token as told_of_token;
 use super::exit::{Exit, Failure};
 use super::output::answer;
 use super::run_file::Running;
