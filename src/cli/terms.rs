@@ -78,13 +78,12 @@ pub(super) async fn recall(upstream: &Upstream, parts: &Parts, config: &Config, 
     if !config.paths.catalogue.exists() {
         return;
     }
-    let account_id = match given {
-        Some(given) => given.token.as_ref().ok().and_then(AccessToken::told).map(|told| told.account_id),
-        None => {
-            let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
-            let status = auth::status(&parts.store, parts.clock.as_ref(), chosen).await.ok();
-            status.and_then(|status| Some(status.active()?.account_id.clone()))
-        }
+    let account_id = if let Some(given) = given {
+        given.token.as_ref().ok().and_then(AccessToken::told).map(|told| told.account_id)
+    } else {
+        let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
+        let status = auth::status(&parts.store, parts.clock.as_ref(), chosen).await.ok();
+        status.and_then(|status| Some(status.active()?.account_id.clone()))
     };
     upstream.recall_catalogue(account_id.as_deref()).await;
 }

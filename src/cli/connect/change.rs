@@ -109,19 +109,16 @@ pub(super) fn undo(record_path: &Path) -> Result<Undone, ChangeError> {
     if !is_ours && !is_gone {
         return Err(ChangeError::ChangedSince { file: record.file, copy: record.copy });
     }
-    let undone = match &record.copy {
-        Some(copy) => {
-            let before = fs::read(copy).map_err(|error| ChangeError::Io { path: copy.clone(), error })?;
-            replace(&record.file, &before)?;
-            // A copy too many does no harm.
-            let _ = fs::remove_file(copy);
-            Undone::Restored
-        }
-        None => {
-            let gone = if is_gone { Ok(()) } else { fs::remove_file(&record.file) };
-            gone.map_err(|error| ChangeError::Io { path: record.file.clone(), error })?;
-            Undone::Removed
-        }
+    let undone = if let Some(copy) = &record.copy {
+        let before = fs::read(copy).map_err(|error| ChangeError::Io { path: copy.clone(), error })?;
+        replace(&record.file, &before)?;
+        // A copy too many does no harm.
+        let _ = fs::remove_file(copy);
+        Undone::Restored
+    } else {
+        let gone = if is_gone { Ok(()) } else { fs::remove_file(&record.file) };
+        gone.map_err(|error| ChangeError::Io { path: record.file.clone(), error })?;
+        Undone::Removed
     };
     fs::remove_file(record_path).map_err(|error| ChangeError::Io { path: record_path.to_owned(), error })?;
     Ok(undone)

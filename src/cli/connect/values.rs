@@ -1,6 +1,6 @@
 //! What the settings of a client are made of: where the daemon is, a key, the models.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::exit::Failure;
@@ -64,14 +64,14 @@ impl Address {
     pub(super) async fn find(config: &Config, parts: &Parts) -> Result<Self, Failure> {
         if let Some(running) = Running::find(&config.paths.run_file, &parts.http).await {
             return match running.socket {
-                Some(socket) => Err(on_socket(socket)),
+                Some(socket) => Err(on_socket(&socket)),
                 None => Ok(Self { base_url: running.base_url, warning: None }),
             };
         }
         let addresses = match &config.server.listen {
             Listen::Tcp(addresses) => addresses,
             #[cfg(unix)]
-            Listen::Unix(path) => return Err(on_socket(path.clone())),
+            Listen::Unix(path) => return Err(on_socket(path)),
         };
         if addresses.iter().any(|address| address.port() == 0) {
             let message = "no daemon runs, and its port is chosen when it starts: run `codex-proxy serve` first";
@@ -82,7 +82,7 @@ impl Address {
     }
 }
 
-fn on_socket(path: PathBuf) -> Failure {
+fn on_socket(path: &Path) -> Failure {
     let path = path.display();
     Failure::Other(format!("the daemon is on the Unix socket {path}, and clients need a port: set listen to one"))
 }

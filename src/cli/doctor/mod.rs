@@ -46,7 +46,7 @@ pub(super) async fn run(
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let report = match config {
-        Ok(config) => progress::told("asking the services", examine(&config, environment)).await,
+        Ok(config) => progress::told("asking the services", Box::pin(examine(&config, environment))).await,
         Err(faults) => Report::of(None, machine::faults(&faults)),
     };
     if json {
