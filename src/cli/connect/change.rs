@@ -32,9 +32,9 @@ pub(super) enum Written {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Undone {
     /// The file is as it was.
-    Restored,
+    Restored(PathBuf),
     /// There was none before, and there is none now.
-    Removed,
+    Removed(PathBuf),
 }
 
 /// Why nothing was done.
@@ -114,11 +114,11 @@ pub(super) fn undo(record_path: &Path) -> Result<Undone, ChangeError> {
         replace(&record.file, &before)?;
         // A copy too many does no harm.
         let _ = fs::remove_file(copy);
-        Undone::Restored
+        Undone::Restored(record.file)
     } else {
         let gone = if is_gone { Ok(()) } else { fs::remove_file(&record.file) };
         gone.map_err(|error| ChangeError::Io { path: record.file.clone(), error })?;
-        Undone::Removed
+        Undone::Removed(record.file)
     };
     fs::remove_file(record_path).map_err(|error| ChangeError::Io { path: record_path.to_owned(), error })?;
     Ok(undone)
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(desk.write("ours").unwrap(), Written::Created);
         assert_eq!(desk.text(), "ours\n");
         assert_eq!(desk.write("ours").unwrap(), Written::Nothing);
-        assert_eq!(desk.undo().unwrap(), Undone::Removed);
+        assert!(matches!(desk.undo(), Ok(Undone::Removed(_))));
         assert!(!desk.path("tool/file").exists());
         assert!(matches!(desk.undo(), Err(ChangeError::NothingToUndo)));
     }
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(desk.write("one").unwrap(), Written::Changed { copy: copy.clone() });
         assert_eq!(desk.write("two").unwrap(), Written::Changed { copy: copy.clone() });
         assert_eq!(desk.text(), "theirstwo\n", "made from what was there first");
-        assert_eq!(desk.undo().unwrap(), Undone::Restored);
+        assert!(matches!(desk.undo(), Ok(Undone::Restored(_))));
         assert_eq!((desk.text().as_str(), copy.exists()), ("theirs", false));
     }
 
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(desk.write("ours").unwrap(), Written::Nothing);
         let second = desk.path("tool/file.before-codex-proxy-2");
         assert_eq!(desk.write("more").unwrap(), Written::Changed { copy: second });
-        assert_eq!(desk.undo().unwrap(), Undone::Restored);
+        assert!(matches!(desk.undo(), Ok(Undone::Restored(_))));
         assert_eq!(desk.text(), "theirs\nours\nlater\n");
         let first = fs::read_to_string(desk.path("tool/file.before-codex-proxy")).unwrap();
         assert_eq!(first, "theirs\n", "the first copy stays");

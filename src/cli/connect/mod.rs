@@ -130,12 +130,11 @@ async fn write(recipe: &Recipe, places: &Places, values: &Values, record: PathBu
 }
 
 async fn undo(recipe: &Recipe, places: &Places, record: PathBuf) -> Result<Exit, Failure> {
-    let own = own_file(recipe)?;
+    own_file(recipe)?;
     let undone = off_runtime(move || change::undo(&record)).await.map_err(|error| Failure::other(&error))?;
-    let shown = own.path(places).map(|path| places.shown(&path)).unwrap_or_default();
     answer(&match undone {
-        Undone::Restored => format!("{shown} is as it was"),
-        Undone::Removed => format!("{shown} is gone, as it was"),
+        Undone::Restored(file) => format!("{} is as it was", places.shown(&file)),
+        Undone::Removed(file) => format!("{} is gone, as it was", places.shown(&file)),
     })?;
     Ok(Exit::Done)
 }
