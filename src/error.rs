@@ -6,7 +6,8 @@
 
 mod class;
 
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
@@ -90,6 +91,9 @@ pub enum ProxyError {
         /// When it makes sense to come back.
         retry_after: Duration,
     },
+    /// The client's key leaves the rest of a quota window to others.
+    #[error("{0}")]
+    Reserved(Box<Reserve>),
     /// No bearer token can be had.
     #[error(transparent)]
     Auth(AuthError),
@@ -155,6 +159,39 @@ impl ProxyError {
     }
 }
 
+/// A share of a quota window that is kept for others than this key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reserve {
+    /// Name of the client key.
+    pub key: String,
+    /// How much of each window the key may see used, of 100 (`keys.window_percent`).
+    pub allowed_percent: u8,
+    /// What the window is called: `5-hour`, `weekly`.
+    pub window: String,
+    /// How much of it is used.
+    pub used_percent: f64,
+    /// When it begins anew, where that is known.
+    pub resets_at: Option<SystemTime>,
+    /// When it makes sense to come back.
+    pub retry_after: Duration,
+}
+
+impl fmt::Display for Reserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, allowed_percent, window, used_percent, resets_at, .. } = self;
+        write!(
+            f,
+            "the client key '{key}' leaves the rest of the quota to others: it is served while at most \
+             {allowed_percent} % of a window is used (setting keys.window_percent), and {used_percent} % of the \
+             {window} window is"
+        )?;
+        match resets_at {
+            Some(reset) => write!(f, "; it resets at {}", humantime::format_rfc3339_seconds(*reset)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What an upstream wait was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -166,8 +203,8 @@ pub enum Phase {
     Streaming,
 }
 
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connecting => "connecting",
             Self::FirstEvent => "waiting for its first event",

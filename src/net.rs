@@ -18,7 +18,7 @@ use std::time::Duration;
 use http::header::{DATE, HeaderMap};
 use url::{Host, Url};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use build::{Protocol, Route, build};
 use pool::{Clients, Pool, Routes};
 pub use sending::SendError;
@@ -200,6 +200,12 @@ impl HttpClient {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self { settings: Arc::new(settings), pool: Arc::default(), clock: None }
+    }
+
+    /// The clock that it tells; else the system's.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock))
     }
 
     /// The same client, which tells a clock what time it is elsewhere.

@@ -24,6 +24,7 @@ const SETTINGS: &[&str] = &[
     "upstream::Transport",
     "upstream::BodyForm",
     "history::Settings",
+    "history::UsageStore",
     "server::Settings",
     "server::ClientKey",
     "server::Doors",

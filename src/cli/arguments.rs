@@ -6,7 +6,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::auth::Place;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Flags, Level};
+use crate::history::Day;
 
 /// Place in the help of what every command takes: behind what is its own.
 const GLOBAL: usize = 100;
@@ -66,6 +68,16 @@ pub(super) enum Command {
         /// Tell only what is known here: ask nobody, and renew nothing.
         #[arg(long)]
         offline: bool,
+    },
+    /// Show what was used: requests and tokens by day, model and client key.
+    Usage {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+
+        /// From then on: today, yesterday, 7d, 2w (today included) or a day such as 2026-11-01, in UTC.
+        #[arg(long, value_name = "WHEN", value_parser = day, default_value = "7d")]
+        since: Day,
     },
     /// Show the models of the account: window, efforts, speed tiers and visibility.
     Models {
@@ -190,6 +202,10 @@ pub(super) enum AccountsAction {
         #[arg(value_name = "ID")]
         id: String,
     },
+}
+
+fn day(text: &str) -> Result<Day, String> {
+    Day::parse(text, Day::of(SystemClock.now()))
 }
 
 /// A place for the credentials, as it is typed.

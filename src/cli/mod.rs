@@ -6,6 +6,7 @@
 
 mod accounts;
 mod arguments;
+mod bars;
 mod config;
 mod connect;
 mod doctor;
@@ -17,7 +18,6 @@ mod manual;
 mod models;
 mod notify;
 mod output;
-mod paint;
 mod progress;
 mod reload;
 mod run_file;
@@ -27,6 +27,7 @@ mod status;
 mod table;
 mod terms;
 mod token;
+mod usage;
 
 use clap::Parser;
 
@@ -103,6 +104,10 @@ impl Call {
             Command::Login(login) => wait(login::run(login, settings(config)?, &environment)),
             Command::Logout { all } => wait(logout::run(*all, settings(config)?)),
             Command::Accounts { action } => wait(accounts::run(action, settings(config)?)),
+            Command::Usage { json, since } => {
+                let form = if *json { usage::Form::Json } else { usage::Form::Table };
+                usage::run(form, *since, &settings(config)?, &environment)
+            }
             Command::Token => wait(token::run(settings(config)?, &environment)),
             Command::Status { json, offline } => {
                 let wish = status::Wish { json: *json, offline: *offline };

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::bars::Paint;
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
-use super::paint::Paint;
 use super::progress;
 use super::table::{Side, table};
 use super::terms::{Parts, accounts, given, recall, timestamp, upstream_settings};
@@ -65,7 +65,7 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
             Some(time) => format!("as the backend told at {time}; `codex-proxy models --refresh` asks again"),
             None => "as known when this was built; `codex-proxy models --refresh` asks the backend".to_owned(),
         });
-        answer(&report.table(Paint::of_answer(environment)))?;
+        answer(&report.table(Paint::of(environment)))?;
     }
     Ok(Exit::Done)
 }

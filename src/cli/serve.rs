@@ -23,10 +23,10 @@ use super::signals::{Asked, Signals};
 use super::terms::{Parts, accounts, given, timestamp, upstream_settings};
 use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::bearer::TokenSource;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::demo::Demo;
-use crate::history::Responses;
+use crate::history::{Conversations, Responses, Totals, UsageStore};
 use crate::net::{Endpoint, Trust};
 use crate::protocol::responses;
 use crate::server::{Backend, Listen, Server, Services};
@@ -56,6 +56,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
     let _run_file = announce(&config, &address, started_at, backend);
     let history = history(&config, backend).await;
+    let totals = totals(&config, backend, &parts.clock).await;
     introduce(&address, backend, &tokens).await;
     let reach = reach(server.addresses());
     let attendance = Attendance { manager: &manager, settings: &settings, reach, address: &address };
@@ -63,6 +64,8 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
         history: Arc::clone(&history),
+        totals: Arc::clone(&totals),
+        conversations: Arc::new(Conversations::default()),
         live: settings.live(),
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
@@ -82,6 +85,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     // A refresh under way may have spent the old token already: its outcome has to be stored.
     tokens.settle().await;
     history.settle().await;
+    totals.settle().await;
     Ok(Exit::Done)
 }
 
@@ -103,6 +107,24 @@ async fn history(config: &Config, backend: Backend) -> Arc<Responses> {
             Arc::default()
         }
     }
+}
+
+/// Where what is used is added up. Without the file the daemon still serves, and counts while it runs.
+async fn totals(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Arc<Totals> {
+    let (store, keep_days) = (config.history.usage_store, config.history.usage_keep_days);
+    // The demo writes nothing.
+    if store == UsageStore::Disk && backend == Backend::ChatGpt {
+        match Totals::on_disk(config.paths.usage.clone(), keep_days, Arc::clone(clock)).await {
+            Ok((totals, notice)) => {
+                if let Some(notice) = notice {
+                    talk(&format!("warning: {notice}"));
+                }
+                return Arc::new(totals);
+            }
+            Err(error) => talk(&format!("warning: {error}; usage is counted in memory")),
+        }
+    }
+    Arc::new(Totals::in_memory(store, keep_days, Arc::clone(clock)))
 }
 
 /// Puts the simulated services in the place of the real ones.

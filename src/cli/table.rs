@@ -3,7 +3,7 @@
 //! What is too much for a line goes on below, in its own column, broken between words. Words are
 //! never cut: a path or a command can be copied from where it stands.
 
-use super::paint::Paint;
+use super::bars::{Colour, Paint};
 
 /// What fits on a terminal that nobody has widened.
 pub(super) const WIDTH: usize = 80;
@@ -33,7 +33,8 @@ pub(super) fn table<const N: usize>(columns: [(&str, Side); N], rows: &[[String;
         widths[broken] = widths[broken].min(room);
     }
     let heads = columns.map(|(head, _)| head.to_owned());
-    let mut lines: Vec<_> = lines(&heads, columns, widths).iter().map(|line| paint.strong(line)).collect();
+    let mut lines: Vec<_> =
+        lines(&heads, columns, widths).iter().map(|line| paint.painted(Colour::Strong, line)).collect();
     lines.extend(rows.iter().flat_map(|row| self::lines(row, columns, widths)));
     lines.join("\n")
 }
@@ -91,12 +92,12 @@ fn length(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{Side, WIDTH, broken, table};
-    use crate::cli::paint::Paint;
+    use crate::cli::bars::Paint;
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
         let rows = [["a".to_owned(), "1,000".to_owned()], ["longer".to_owned(), "5".to_owned()]];
-        let text = table([("name", Side::Left), ("size", Side::Right)], &rows, Paint::PLAIN);
+        let text = table([("name", Side::Left), ("size", Side::Right)], &rows, Paint::Plain);
         assert_eq!(text, "name     size\na       1,000\nlonger      5");
     }
 
@@ -104,7 +105,7 @@ mod tests {
     fn no_line_is_longer_than_a_terminal_is_wide() {
         let many = "word ".repeat(40);
         let rows = [["name".to_owned(), many, "end".to_owned()]];
-        let text = table([("a", Side::Left), ("b", Side::Broken), ("c", Side::Left)], &rows, Paint::PLAIN);
+        let text = table([("a", Side::Left), ("b", Side::Broken), ("c", Side::Left)], &rows, Paint::Plain);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert_eq!(text.matches("word").count(), 40);
         assert!(text.lines().nth(2).unwrap().starts_with("      word"), "{text}");

@@ -14,7 +14,9 @@ use super::value::{Setting, wrong_type};
 use crate::secret::Secret;
 use crate::server::ClientKey;
 
-const MEMBERS: [&str; 4] = ["name", "key", "key_sha256", "account"];
+const MEMBERS: [&str; 5] = ["name", "key", "key_sha256", "account", SHARE];
+/// The one that is a number.
+const SHARE: &str = "window_percent";
 
 /// The keys of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Setting for Keys {
         let keys = bare(text).enumerate().map(|(index, key)| {
             let name = format!("env-{}", index + 1);
             let sha256 = hash(key).map_err(|fault| format!("key {}: {fault}", index + 1))?;
-            Ok(ClientKey { name, sha256, account: None })
+            Ok(ClientKey { name, sha256, account: None, window_percent: None })
         });
         keys.collect::<Result<_, _>>().map(Self)
     }
@@ -83,7 +85,7 @@ fn read(table: &DeTable<'_>) -> Result<ClientKey, Vec<String>> {
         let member = member.get_ref().as_ref();
         if !MEMBERS.contains(&member) {
             faults.push(format!("unknown member '{member}'{}", suggestion(member, MEMBERS)));
-        } else if value.get_ref().as_str().is_none() {
+        } else if member != SHARE && value.get_ref().as_str().is_none() {
             faults.push(format!("{member} has to be a text"));
         }
     }
@@ -98,14 +100,27 @@ fn read(table: &DeTable<'_>) -> Result<ClientKey, Vec<String>> {
         (Some(_), Some(_)) => Err("give either key or key_sha256, not both".to_owned()),
         (None, None) => Err("key or key_sha256 is missing".to_owned()),
     };
+    let window_percent = table.get(SHARE).map(|value| share(value.get_ref())).transpose();
+    faults.extend(window_percent.as_ref().err().cloned());
     let account = text("account").map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
     match (name, sha256) {
-        (Some(name), Ok(sha256)) if faults.is_empty() => Ok(ClientKey { name: name.to_owned(), sha256, account }),
+        (Some(name), Ok(sha256)) if faults.is_empty() => {
+            let window_percent = window_percent.unwrap_or_default();
+            Ok(ClientKey { name: name.to_owned(), sha256, account, window_percent })
+        }
         (_, sha256) => {
             faults.extend(sha256.err());
             Err(faults)
         }
     }
+}
+
+/// How much of a window may be used before the key is refused. At 100 it would never be.
+fn share(value: &DeValue<'_>) -> Result<u8, String> {
+    let percent = u32::from_toml(value).ok().and_then(|percent| u8::try_from(percent).ok());
+    percent
+        .filter(|percent| (1..100).contains(percent))
+        .ok_or_else(|| format!("{SHARE} is a whole number from 1 to 99"))
 }
 
 fn hash(key: &str) -> Result<[u8; 32], String> {
@@ -152,6 +167,15 @@ mod tests {
     fn a_key_can_be_bound_to_an_account() {
         let Keys(keys) = from_file("[[keys]]\nname = 'a'\nkey = 'x'\naccount = ' acct-2 '").unwrap();
         assert_eq!(keys[0].account.as_deref(), Some("acct-2"));
+    }
+
+    #[test]
+    fn a_key_can_leave_a_share_of_the_windows_to_others() {
+        let key = |share: &str| from_file(&format!("[[keys]]\nname = 'a'\nkey = 'x'\nwindow_percent = {share}"));
+        assert_eq!(key("50").unwrap().0[0].window_percent, Some(50));
+        for share in ["0", "100", "-1", "'50'", "0.5"] {
+            assert!(key(share).unwrap_err().contains("window_percent is a whole number from 1 to 99"), "{share}");
+        }
     }
 
     #[test]

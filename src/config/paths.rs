@@ -19,6 +19,8 @@ pub struct Paths {
     pub catalogue: PathBuf,
     /// Answers that are kept on disk.
     pub responses: PathBuf,
+    /// Totals of what was used.
+    pub usage: PathBuf,
     /// Where the running daemon tells its address.
     pub run_file: PathBuf,
     /// The directory in which is recorded what `connect --write` has changed.
@@ -49,6 +51,7 @@ impl Paths {
             credentials: data.join("credentials.json"),
             catalogue: places.cache_dir().join("models.json"),
             responses: state.join("responses.sqlite3"),
+            usage: state.join("usage.sqlite3"),
             run_file: state.join("run.json"),
             connected: state.join("connected"),
         })
@@ -61,6 +64,7 @@ impl Paths {
             credentials: home.join("credentials.json"),
             catalogue: home.join("models.json"),
             responses: home.join("responses.sqlite3"),
+            usage: home.join("usage.sqlite3"),
             run_file: home.join("run.json"),
             connected: home.join("connected"),
         }

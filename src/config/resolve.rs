@@ -97,7 +97,11 @@ pub(super) fn resolve(
             reasoning: values.reasoning_field.value,
             token_limit: values.token_limit.value,
         },
-        history: history::Settings { replays_reasoning: values.reasoning_replay.value },
+        history: history::Settings {
+            replays_reasoning: values.reasoning_replay.value,
+            usage_store: values.usage_store.value,
+            usage_keep_days: values.usage_keep.value.0,
+        },
         rules: model::Rules {
             aliases: values.model_aliases.value.0,
             routes: values.routes.value.0,

@@ -97,6 +97,16 @@ fn the_roles_in_the_example_file_are_routes() {
 }
 
 #[test]
+fn usage_is_kept_for_whole_days() {
+    let config = Home::new("usage.store = 'memory'\nusage.keep = '7d'").config();
+    assert_eq!((config.history.usage_store.name(), config.history.usage_keep_days), ("memory", 7));
+    for keep in ["0d", "36h", "-1d", "d"] {
+        let faults = Home::new(&format!("usage.keep = '{keep}'")).faults();
+        assert!(faults.contains("usage.keep: a number of whole days, such as 90d, is expected"), "{faults}");
+    }
+}
+
+#[test]
 fn flags_win_over_variables_over_the_file() {
     let home = Home::new("listen = 1\nupstream.max_retries = 7\n[timing]\ndrain = '1s'")
         .with("CODEX_PROXY_LISTEN", "127.0.0.1:2")

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 
 use super::list::quoted;
 use crate::auth::Place;
+use crate::history::UsageStore;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::model::{Effort, When};
 use crate::protocol::responses::Store;
@@ -50,6 +51,10 @@ pub(super) struct Timeout(pub(super) Duration);
 /// A number of bytes above zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size(pub(super) u64);
+
+/// A number of whole days above zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Days(pub(super) u32);
 
 /// How much the log says (`log.level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +170,12 @@ impl Choice for Store {
         &[("memory", Self::Memory), ("disk", Self::Disk), ("off", Self::Off)];
 }
 
+impl Choice for UsageStore {
+    const EXPECTED: &'static str = "one of disk, memory, off";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("disk", Self::Disk), ("memory", Self::Memory), ("off", Self::Off)];
+}
+
 impl Choice for Transport {
     const EXPECTED: &'static str = "one of sse, websocket, auto";
     const NAMES: &'static [(&'static str, Self)] =
@@ -268,6 +279,19 @@ impl Setting for Timeout {
 
     fn show(&self) -> String {
         self.0.show()
+    }
+}
+
+impl Setting for Days {
+    const EXPECTED: &'static str = "a number of whole days, such as 90d,";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let days = text.strip_suffix('d').and_then(|digits| digits.parse::<u32>().ok());
+        days.filter(|days| *days > 0).map(Self).ok_or_else(|| not_expected::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        quoted(&format!("{}d", self.0))
     }
 }
 

@@ -22,6 +22,7 @@ impl ProxyError {
             Self::ForeignHost { .. } => "foreign_host",
             Self::ForeignOrigin { .. } => "foreign_origin",
             Self::Busy { .. } => "busy",
+            Self::Reserved(_) => "window_reserved",
             Self::Auth(_) => "sign_in",
             Self::Upstream(failure) => failure.fault.class(),
             Self::Unreachable { .. } => "upstream_unreachable",

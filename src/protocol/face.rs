@@ -31,6 +31,7 @@ pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
         ProxyError::Upstream(failure) => failure.retry_after,
         ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
         ProxyError::Busy { retry_after, .. } => Some(*retry_after),
+        ProxyError::Reserved(reserve) => Some(reserve.retry_after),
         _ => None,
     };
     if let Some(wait) = wait {

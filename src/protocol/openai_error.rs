@@ -101,6 +101,7 @@ impl<'e> Verdict<'e> {
             ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
             ProxyError::Busy { .. } => Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests"),
+            ProxyError::Reserved(_) => Self::new(S::TOO_MANY_REQUESTS, RATE, "window_reserved").spent(),
             ProxyError::Auth(error) => Self::of_auth(error),
             ProxyError::Upstream(failure) => Self::of_failure(failure),
             ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),

@@ -1,31 +1,50 @@
 //! Which account a request is for: its header says so, else its key, else nobody does.
 //!
 //! There is no rotation and no failover: a request that names an account which is not signed in is
-//! refused, and never served by another.
+//! refused, and never served by another. A key may leave a share of the account's quota to others.
 
 use std::sync::Arc;
 
 use http::request::Parts;
 
+use super::exchange::key_name;
 use super::gate::ClientKey;
-use crate::bearer::{AuthError, Choice, TokenSource};
+use crate::bearer::{AuthError, Bearer, Choice, TokenSource};
 use crate::error::{ProxyError, Refusal};
+use crate::upstream::Upstream;
 
 const HEADER: &str = "x-proxy-account";
 
 /// The account that a request's key is bound to.
 #[derive(Clone, Debug)]
-pub(super) struct KeyAccount(Choice);
+struct KeyAccount(Choice);
 
 /// The account of a key, if it is bound to one.
-pub(super) fn of_key(key: &ClientKey) -> Option<KeyAccount> {
+fn of_key(key: &ClientKey) -> Option<KeyAccount> {
     let account_id = key.account.clone()?;
     Some(KeyAccount(Choice { account_id, by: format!("the client key '{}' (setting keys.account)", key.name) }))
 }
 
-/// Forgets which account a request's key is bound to.
+/// How much of a quota window the request's key may see used.
+#[derive(Clone, Copy, Debug)]
+struct KeyShare(u8);
+
+/// Notes what a request's key says about the account that it uses.
+pub(super) fn introduce(key: &ClientKey, request: &mut Parts) {
+    of_key(key).map(|account| request.extensions.insert(account));
+    key.window_percent.map(|percent| request.extensions.insert(KeyShare(percent)));
+}
+
+/// Forgets what a request's key says about the account.
 pub(super) fn forget(request: &mut Parts) {
     request.extensions.remove::<KeyAccount>();
+    request.extensions.remove::<KeyShare>();
+}
+
+/// Refuses a request whose key leaves to others what is left of a quota window.
+pub(super) async fn check_share(request: &Parts, upstream: &Upstream, bearer: &Bearer) -> Result<(), ProxyError> {
+    let Some(KeyShare(percent)) = request.extensions.get() else { return Ok(()) };
+    upstream.check_reserve(bearer, key_name(request).unwrap_or_default(), *percent).await
 }
 
 /// The tokens of the account that a request names; `None`: it names none.

@@ -108,7 +108,7 @@ pub(super) fn readmit(live: &Arc<Live>, parts: &mut Parts) -> Result<(), ProxyEr
 fn introduce(key: &ClientKey, parts: &mut Parts) {
     parts.extensions.insert(KeyName(key.name.clone()));
     parts.extensions.insert(Owner::of_key(&key.name, &key.sha256));
-    account::of_key(key).map(|account| parts.extensions.insert(account));
+    account::introduce(key, parts);
 }
 
 #[cfg(test)]

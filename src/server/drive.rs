@@ -145,8 +145,8 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     /// Takes what has arrived, up to a block.
     fn pull(&mut self, cx: &mut Context<'_>) {
         while let Some(events) = self.events.as_mut().filter(|_| !self.framing.is_full()) {
-            let Poll::Ready(next) = Pin::new(events).poll_next(cx) else { break };
-            self.record.event();
+            let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
+            self.record.event(events.first_content());
             if let Some(Err(error)) = &next {
                 self.record.cut(error);
             }
@@ -248,7 +248,7 @@ pub(super) async fn document<R: Reply>(
 ) -> Result<Bytes, ProxyError> {
     loop {
         let next = events.next().await;
-        record.event();
+        record.event(events.first_content());
         if passage.step(next, &mut Fold).is_break() {
             break;
         }

@@ -23,14 +23,14 @@ use super::drive::{Blocks, Cut, Drive, Framing, Passage};
 use super::gate::KeyName;
 use super::keeper::Keeper;
 use super::metrics::Traffic;
-use super::observe::{Record, RequestId};
+use super::observe::{Record, RequestId, Served};
 use super::paths::PathModel;
 use super::places::Placed;
 use super::recall::Recall;
-use super::{Services, account, body, drive, models, nesting};
+use super::{Services, account, body, drive, models, nesting, usage};
 use crate::bearer::TokenSource;
 use crate::error::{Fault, ProxyError};
-use crate::history::{Reasoning, Scope};
+use crate::history::{Reasoning, Scope, Subject};
 use crate::protocol::model::Models;
 use crate::protocol::{Context, Dialect, Mode, Plan, Reply, Warnings, tokens};
 use crate::upstream::{Answer, Hints};
@@ -111,7 +111,7 @@ where
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         let keeper = Keeper::new(&self.services.history, &parts.extensions);
-        let opened = self.open(parts, &body, chosen, keeper, record.as_ref()).await?;
+        let opened = self.open(parts, &body, chosen, keeper, record.as_mut()).await?;
         self.deliver(opened, record).await
     }
 
@@ -122,7 +122,7 @@ where
         body: &[u8],
         chosen: Option<Arc<dyn TokenSource>>,
         keeper: Keeper,
-        record: Option<&Record>,
+        record: Option<&mut Record>,
     ) -> Result<Opened<D::Reply>, ProxyError> {
         let models = self.services.models();
         let Planned { mut plan, mut warnings, account } = self.plan(parts, body, &models, &keeper).await?;
@@ -131,9 +131,10 @@ where
             (None, Some(account)) => self.services.tokens.prefer(account).await,
             (chosen, _) => chosen,
         };
-        let account =
-            chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?.account;
-        if let Some(record) = record {
+        let bearer = chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?;
+        account::check_share(parts, &self.services.upstream, &bearer).await?;
+        let account = bearer.account;
+        if let Some(record) = record.as_deref() {
             record.planned(&plan.upstream.model, plan.mode);
         }
         let mut recall = self.recall(key_name(parts), &plan.upstream.model, &account.id);
@@ -144,10 +145,22 @@ where
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let slug = plan.upstream.model.to_string();
         let hints = Hints { originator, tokens: chosen, forwarded: D::forwarded(&parts.headers) };
-        let span = record.map_or_else(tracing::Span::none, Record::span);
+        let served = Served {
+            subject: Subject {
+                key: key_name(parts).map(str::to_owned),
+                account: account.id,
+                cache_key: plan.upstream.prompt_cache_key.to_string(),
+            },
+            model: slug.clone(),
+            fingerprint: usage::fingerprint(&plan.upstream),
+        };
+        let span = record.as_deref().map_or_else(tracing::Span::none, Record::span);
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
         let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
+        if let Some(record) = record {
+            record.served(served);
+        }
         if let Some(recall) = &recall {
             recall.heed(&answer.warnings);
         }

@@ -29,6 +29,8 @@ pub struct ClientKey {
     pub sha256: [u8; 32],
     /// The account that its requests use, unless they name another; `None`: the one in use.
     pub account: Option<String>,
+    /// It is refused while more than this of a quota window is used, of 100; `None`: never for that.
+    pub window_percent: Option<u8>,
 }
 
 impl std::fmt::Debug for ClientKey {
@@ -41,7 +43,7 @@ impl ClientKey {
     /// A key given as text.
     #[must_use]
     pub fn from_text(name: impl Into<String>, key: &str) -> Self {
-        Self { name: name.into(), sha256: Sha256::digest(key.as_bytes()).into(), account: None }
+        Self { name: name.into(), sha256: Sha256::digest(key.as_bytes()).into(), account: None, window_percent: None }
     }
 }
 

@@ -1,21 +1,32 @@
 //! What is counted, and the page that shows it (`/metrics`, Prometheus' text form).
 //!
 //! The names are a contract with dashboards and with our own proofs. Numbers are added to when a
-//! request begins, changes or ends, never for a piece of an answer. Labels are words of this
-//! program: nothing that a client or the backend wrote gets in.
+//! request begins, changes or ends, never for a piece of an answer. Labels are words of this program;
+//! only the names of models, of quota limits and the ids of accounts come from elsewhere: they are
+//! escaped, and the number of models is bounded.
+
+mod histogram;
+mod page;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
+use self::histogram::Histograms;
+use self::page::Page;
 use super::Services;
 use super::places::Places;
+use crate::history::{Conversations, Tokens, Totals};
+use crate::upstream::{Quota, QuotaWindow};
+
+/// Models that are counted apart; the rest is `other`.
+const MAX_MODELS: usize = 64;
 
 /// The counts of the server itself.
 #[derive(Debug, Default)]
@@ -26,6 +37,12 @@ pub(super) struct Metrics {
     /// Requests under way, and those of them whose answer is streaming.
     active: AtomicU64,
     streams: AtomicU64,
+    /// Tokens of answers, by model.
+    tokens: Mutex<BTreeMap<String, Tokens>>,
+    /// From a request to the first content of its answer.
+    first_content: Histograms,
+    /// From a request to the end of an answer that was streamed.
+    streamed: Histograms,
 }
 
 /// What goes on in the server: who is let in, and what is counted.
@@ -33,6 +50,8 @@ pub(super) struct Metrics {
 pub(super) struct Traffic {
     pub(super) places: Places,
     pub(super) metrics: Metrics,
+    pub(super) totals: Arc<Totals>,
+    pub(super) conversations: Arc<Conversations>,
 }
 
 /// Whether an answer is streaming.
@@ -64,6 +83,25 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// Takes note of how long an answer took.
+    pub(super) fn took(&self, dialect: &'static str, shape: Shape, first_content: Option<Duration>, whole: Duration) {
+        if let Some(span) = first_content {
+            self.first_content.add(dialect, span);
+        }
+        if shape == Shape::Stream {
+            self.streamed.add(dialect, whole);
+        }
+    }
+
+    /// Takes note of the tokens of an answer.
+    pub(super) fn spent(&self, model: &str, spent: Tokens) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = tokens.len() < MAX_MODELS || tokens.contains_key(model);
+        tokens.entry(if has_room { model } else { "other" }.to_owned()).or_default().add(spent);
+    }
+}
+
 /// `GET /metrics`.
 pub(super) async fn page(services: Arc<Services>, traffic: Arc<Traffic>) -> Response {
     let files = tokio::task::spawn_blocking(open_files).await.ok().flatten();
@@ -74,8 +112,9 @@ pub(super) async fn page(services: Arc<Services>, traffic: Arc<Traffic>) -> Resp
 }
 
 fn text(services: &Services, traffic: &Traffic, files: Option<usize>) -> String {
-    let mut page = Page(String::with_capacity(4096));
+    let mut page = Page(String::with_capacity(8192));
     traffic.write(&mut page);
+    write_quotas(&mut page, &services.upstream.quotas());
     let upstream = services.upstream.tally();
     page.counter("codex_proxy_retries_total", "Attempts after the first one of a request.", upstream.retries);
     let help = "Requests answered here since their quota is known to be spent.";
@@ -101,7 +140,7 @@ fn text(services: &Services, traffic: &Traffic, files: Option<usize>) -> String 
 
 impl Traffic {
     fn write(&self, page: &mut Page) {
-        let Self { metrics, places } = self;
+        let Self { metrics, places, .. } = self;
         page.family("codex_proxy_requests_total", "counter", "Requests for an answer that have ended.");
         for (&(dialect, status), &count) in &*metrics.requests.lock().unwrap_or_else(PoisonError::into_inner) {
             let labels = [("dialect", dialect), ("status", &status.to_string())];
@@ -111,6 +150,7 @@ impl Traffic {
         for (&class, &count) in &*metrics.errors.lock().unwrap_or_else(PoisonError::into_inner) {
             page.sample("codex_proxy_errors_total", &[("class", class)], count);
         }
+        metrics.write(page);
         let active = metrics.active.load(Ordering::Relaxed);
         page.gauge("codex_proxy_requests_active", "Requests for an answer that are under way or queued.", active);
         let streams = metrics.streams.load(Ordering::Relaxed);
@@ -121,30 +161,50 @@ impl Traffic {
     }
 }
 
-/// The page as it grows.
-struct Page(String);
-
-impl Page {
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "counter", help);
-        self.sample(name, &[], value);
+impl Metrics {
+    fn write(&self, page: &mut Page) {
+        let help = "Tokens of answers, as the backend told them; cached ones are part of the input, reasoning of the \
+                    output.";
+        page.family("codex_proxy_tokens_total", "counter", help);
+        for (model, tokens) in &*self.tokens.lock().unwrap_or_else(PoisonError::into_inner) {
+            let Tokens { input, cached, output, reasoning } = *tokens;
+            for (kind, count) in [("input", input), ("cached", cached), ("output", output), ("reasoning", reasoning)] {
+                page.sample("codex_proxy_tokens_total", &[("model", model), ("kind", kind)], count);
+            }
+        }
+        let help = "From a request to the first content of its answer.";
+        self.first_content.write(page, "codex_proxy_time_to_first_content_seconds", help);
+        let help = "From a request to the end of an answer that was streamed.";
+        self.streamed.write(page, "codex_proxy_stream_duration_seconds", help);
     }
+}
 
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "gauge", help);
-        self.sample(name, &[], value);
+/// The windows as they were told last; nobody is asked for this page.
+fn write_quotas(page: &mut Page, quotas: &[Quota]) {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let windows = || quotas.iter().flat_map(|quota| quota.windows.iter().map(|window| (&*quota.account_id, window)));
+    let name = "codex_proxy_quota_used_ratio";
+    page.family(name, "gauge", "How much of a quota window is used, of 1.");
+    for (account, window) in windows() {
+        page.sample(name, &labels(account, window), window.used_percent / 100.0);
     }
+    let name = "codex_proxy_quota_reset_timestamp_seconds";
+    page.family(name, "gauge", "When a quota window begins anew.");
+    for (account, window) in windows() {
+        if let Some(reset) = window.resets_at {
+            page.sample(name, &labels(account, window), seconds(reset));
+        }
+    }
+    let name = "codex_proxy_quota_observed_timestamp_seconds";
+    page.family(name, "gauge", "When the backend told something of the quota last.");
+    for quota in quotas {
+        page.sample(name, &[("account", &quota.account_id)], seconds(quota.observed_at));
+    }
+}
 
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let written = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        written.expect("a text takes whatever is written");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        let labels: Vec<String> = labels.iter().map(|(label, word)| format!("{label}=\"{word}\"")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        writeln!(self.0, "{name}{labels} {value}").expect("a text takes whatever is written");
-    }
+fn labels<'q>(account: &'q str, window: &'q QuotaWindow) -> [(&'static str, &'q str); 3] {
+    let limit = window.limit.as_deref().unwrap_or("plan");
+    [("account", account), ("limit", limit), ("window", &window.window)]
 }
 
 #[cfg(unix)]

@@ -30,6 +30,7 @@ mod routes;
 mod socket;
 mod stall;
 mod stored;
+mod usage;
 mod vendor;
 mod websocket;
 
@@ -39,13 +40,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::bearer::TokenSource;
-use crate::history::{Reasoning, Responses};
+use crate::history::{Conversations, Reasoning, Responses, Totals};
 use crate::protocol::model::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 
 pub use gate::{ClientKey, Doors};
 pub use listen::{BindError, Listen, Server};
+pub use usage::Snapshot;
 
 /// How clients are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +96,10 @@ pub struct Services {
     pub reasoning: Option<Arc<Reasoning>>,
     /// Answers that clients go on from.
     pub history: Arc<Responses>,
+    /// What was used.
+    pub totals: Arc<Totals>,
+    /// How much of the latest conversations came from the cache.
+    pub conversations: Arc<Conversations>,
     /// What holds at the moment.
     pub live: watch::Receiver<Arc<Live>>,
     /// Settings of the Chat dialect.

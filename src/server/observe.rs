@@ -1,8 +1,8 @@
-//! What a request leaves in the log: one span, and one line when the body has ended.
+//! What a request leaves behind: one span and one line in the log, and what is counted of it.
 //!
-//! The line is written when the [`Record`] is dropped, so that it comes whether the answer was
-//! finished, refused, or left by its client. It holds ids, counts and times; never headers, bodies,
-//! tokens or names of people.
+//! All of it is done when the [`Record`] is dropped, so that it comes whether the answer was finished,
+//! refused, or left by its client. It holds ids, counts and times; never headers, bodies, tokens or
+//! names of people.
 
 use std::sync::Arc;
 
@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::metrics::{Shape, Traffic};
 use super::places::Place;
+use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
+use crate::history::{Fingerprint, Subject, Tokens};
 use crate::protocol::{Mode, Summary};
 
 /// The id that names a request in the log and in its answer.
@@ -24,6 +26,15 @@ impl RequestId {
     pub(super) fn fresh() -> Self {
         Self(format!("req_{}", Uuid::new_v4().simple()))
     }
+}
+
+/// What the backend has begun to answer.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) subject: Subject,
+    /// The backend's name of the model.
+    pub(super) model: String,
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// One request on its way; writes its line when dropped.
@@ -38,6 +49,8 @@ pub(super) struct Record {
     span: Span,
     started: Instant,
     first_event: Option<Instant>,
+    first_content: Option<Instant>,
+    served: Option<Served>,
     status: StatusCode,
     events: u64,
     summary: Summary,
@@ -63,6 +76,8 @@ impl Record {
             span,
             started: Instant::now(),
             first_event: None,
+            first_content: None,
+            served: None,
             status: StatusCode::OK,
             events: 0,
             summary: Summary::default(),
@@ -96,14 +111,21 @@ impl Record {
         }
     }
 
+    /// The backend has begun to answer.
+    pub(super) fn served(&mut self, served: Served) {
+        self.served = Some(served);
+    }
+
     /// The answer is sent as it comes.
     pub(super) fn streams(&mut self) {
         self.shape = Shape::Stream;
         self.traffic.metrics.streams();
     }
 
-    pub(super) fn event(&mut self) {
+    /// An event has come; `first_content` is when the first one with content did.
+    pub(super) fn event(&mut self, first_content: Option<Instant>) {
         self.events += 1;
+        self.first_content = self.first_content.or(first_content);
         if self.first_event.is_none() {
             self.first_event = Some(Instant::now());
         }
@@ -146,7 +168,32 @@ impl Drop for Record {
             "client_left" => Some("client_left"),
             _ => Some("answer_failed"),
         });
-        self.traffic.metrics.ended(self.dialect, self.status, error, self.shape);
+        let metrics = &self.traffic.metrics;
+        metrics.ended(self.dialect, self.status, error, self.shape);
+        let first_content = self.first_content.map(|first| first.saturating_duration_since(self.started));
+        metrics.took(self.dialect, self.shape, first_content, self.started.elapsed());
+        if let Some(served) = self.served.take() {
+            self.count(served);
+        }
+    }
+}
+
+impl Record {
+    /// Adds what was used to the totals. Where the client has left, the backend did not say.
+    fn count(&self, Served { subject, model, fingerprint }: Served) {
+        let usage = self.summary.usage;
+        let spent = usage.unwrap_or_default();
+        let tokens = Tokens {
+            input: spent.input_tokens,
+            cached: spent.cached_tokens,
+            output: spent.output_tokens,
+            reasoning: spent.reasoning_tokens,
+        };
+        self.traffic.totals.add(subject.key.as_deref(), &model, tokens);
+        self.traffic.metrics.spent(&model, tokens);
+        if usage.is_some() {
+            self.traffic.conversations.ended(subject, &model, fingerprint, tokens, SystemClock.now());
+        }
     }
 }
 

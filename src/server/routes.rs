@@ -20,7 +20,7 @@ use super::observe::RequestId;
 use super::places::Places;
 use super::vendor::{Vendor, turn_away};
 use super::websocket::Sockets;
-use super::{Backend, Services, Settings, absent, metrics, models, paths, probes, stored};
+use super::{Backend, Services, Settings, absent, metrics, models, paths, probes, stored, usage};
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
@@ -37,7 +37,12 @@ pub(super) fn service(
 ) -> Router {
     let limits = Limits { body_bytes: settings.body_limit_bytes, keepalive: settings.keepalive };
     let places = Places::new(settings.concurrency, settings.queue, settings.queue_wait);
-    let traffic = Arc::new(Traffic { places, metrics: Metrics::default() });
+    let traffic = Arc::new(Traffic {
+        places,
+        metrics: Metrics::default(),
+        totals: Arc::clone(&services.totals),
+        conversations: Arc::clone(&services.conversations),
+    });
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
@@ -89,6 +94,7 @@ pub(super) fn service(
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))
         .route("/ready", only("GET, HEAD", get(probes::ready)))
+        .route("/usage", only("GET, HEAD", get(usage::show)))
         .route("/metrics", only("GET, HEAD", get(move |State(services)| metrics::page(services, traffic))))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));

@@ -67,7 +67,7 @@ impl Upstream {
                 Posting { endpoint: &route.endpoint, headers: &headers, body: &body, purpose: Purpose::Answer };
             let opened = self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await;
             match opened {
-                Ok(Opened { events, headers }) => return Ok(self.answer(events, &headers, hints, ticket)),
+                Ok(Opened { events, headers }) => return Ok(self.answer(events, &headers, hints, bearer, ticket)),
                 Err(Trouble::Failed(failure)) => return Err(self.identified(failure.error, &failure.headers, hints)),
                 Err(Trouble::Avoided) => {}
             }
@@ -80,7 +80,7 @@ impl Upstream {
         let mut events = EventStream::new(response, self.limits(), sent);
         let committed = events.commit(self.settings.commit_after).await;
         committed.map_err(|error| self.identified(error, &received, hints))?;
-        Ok(self.answer(events, &received, hints, ticket))
+        Ok(self.answer(events, &received, hints, bearer, ticket))
     }
 
     fn limits(&self) -> Limits {
@@ -92,8 +92,17 @@ impl Upstream {
     }
 
     /// An answer that is committed to, with what the backend has said in headers.
-    fn answer(&self, mut events: EventStream, received: &HeaderMap, hints: &Hints, ticket: Ticket) -> Answer {
+    fn answer(
+        &self,
+        mut events: EventStream,
+        received: &HeaderMap,
+        hints: &Hints,
+        bearer: &Bearer,
+        ticket: Ticket,
+    ) -> Answer {
         events.keep(ticket);
+        self.gauges.heard(&bearer.account.id, received);
+        events.watch(self.gauges.dial(&bearer.account.id));
         self.shelf.notice(received);
         Answer {
             events,

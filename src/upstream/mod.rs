@@ -11,8 +11,10 @@ mod attempts;
 mod catalogue;
 mod client;
 mod forms;
+mod gauges;
 mod headers;
 mod quota;
+mod reserve;
 mod routing;
 mod sign;
 mod standing;
@@ -43,6 +45,7 @@ use attempts::{Attempts, Change};
 use catalogue::{Label, Shelf};
 use client::Call;
 use forms::Forms;
+use gauges::Gauges;
 use headers::Caller;
 use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
@@ -50,6 +53,7 @@ use tally::Counters;
 use websocket::Sockets;
 
 pub use forms::BodyForm;
+pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
 pub use standing::Standing;
 pub use stream::EventStream;
@@ -113,6 +117,7 @@ pub struct Upstream {
     refused: Mutex<Arc<Omissions>>,
     forms: Forms,
     quotas: Quotas,
+    gauges: Arc<Gauges>,
     counters: Counters,
 }
 
@@ -150,7 +155,8 @@ impl Upstream {
         let (sockets, forms) = (Sockets::new(settings.transport), Forms::new(settings.body));
         let (routing, refused) = (Routing::default(), Mutex::default());
         let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
-        Self { settings, version, http, tokens, routing, shelf, sockets, refused, forms, quotas, counters }
+        let gauges = Arc::new(Gauges::new(http.clock()));
+        Self { settings, version, http, tokens, routing, shelf, sockets, refused, forms, quotas, gauges, counters }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -183,6 +189,9 @@ impl Upstream {
                 Err(error) => error,
             };
             self.quotas.failed(&bearer.account.id, &request.model, &error);
+            if let ProxyError::Upstream(failure) = &error {
+                self.gauges.heard(&bearer.account.id, &failure.headers);
+            }
             let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
             let cause = error.loggable();
             tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
@@ -284,7 +293,7 @@ impl Upstream {
             match self.refresh_catalogue().await {
                 Ok(()) => {
                     pause = CATALOGUE_PAUSE;
-                    self.find_route().await;
+                    self.prepare().await;
                     // Either way it is time to ask again.
                     let _ = timeout(CATALOGUE_INTERVAL, self.shelf.outdated()).await;
                 }
@@ -307,10 +316,11 @@ impl Upstream {
         self.sockets.keep().await;
     }
 
-    /// Asks for the route before a request has to wait for it; one that fails is asked for again then.
-    async fn find_route(&self) {
+    /// Asks for the route and the quota before a request has to wait for them; what fails is asked for again then.
+    async fn prepare(&self) {
         if let Ok(bearer) = self.tokens.bearer().await {
             let _ = self.routing.find(&self.http, &self.caller(&bearer), OnRefusedToken::Report).await;
+            self.look(&bearer).await;
         }
     }
 

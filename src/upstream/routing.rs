@@ -20,7 +20,8 @@ use crate::bearer::Account;
 use crate::error::{Fault, ProxyError};
 use crate::net::{Endpoint, HttpClient, Trust};
 
-const LIMIT: Duration = Duration::from_secs(15);
+/// How long the question may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(15);
 const LIMIT_BYTES: usize = 1024 * 1024;
 /// How long a fallback holds before the question is asked again.
 const FALLBACK_HOLDS: Duration = Duration::from_secs(300);
@@ -82,7 +83,7 @@ impl Routing {
 
 async fn discover(http: &HttpClient, caller: &Caller<'_>, refused: OnRefusedToken) -> Result<Known, ProxyError> {
     let base = &caller.settings.url;
-    let reason = match ask(http, caller).await {
+    let reason = match ask(http, caller, "accounts/check", LIMIT).await {
         Ok(body) => match read(base, &caller.bearer.account.id, &body) {
             Ok(route) => return Ok(Known { route, until: None }),
             Err(reason) => reason,
@@ -95,27 +96,33 @@ async fn discover(http: &HttpClient, caller: &Caller<'_>, refused: OnRefusedToke
     Ok(Known { route, until: Some(Instant::now() + FALLBACK_HOLDS) })
 }
 
-/// Asks for the accounts that the token may use.
-pub(super) async fn ask(http: &HttpClient, caller: &Caller<'_>) -> Result<Bytes, ProxyError> {
-    let (base, path) = address(&caller.settings.url);
+/// Asks something about the account: `accounts/check`, `usage`.
+pub(super) async fn ask(
+    http: &HttpClient,
+    caller: &Caller<'_>,
+    what: &str,
+    limit: Duration,
+) -> Result<Bytes, ProxyError> {
+    let (base, path) = address(&caller.settings.url, what);
     let endpoint = Endpoint::parse(base, Trust::AnyHttpsHost).expect("a part of an address that tokens may go to");
     let call = Call {
         method: Method::GET,
         endpoint: &endpoint,
-        path,
+        path: &path,
         headers: caller.account()?,
         body: Bytes::new(),
-        limit: LIMIT.min(caller.settings.first_event_timeout),
+        limit: limit.min(caller.settings.first_event_timeout),
     };
     let (_, body) = client::fetch(http, call, LIMIT_BYTES).await?;
     Ok(body)
 }
 
 /// The account endpoints stand beside the model endpoints.
-fn address(url: &Endpoint) -> (&str, &'static str) {
+fn address<'u>(url: &'u Endpoint, what: &str) -> (&'u str, String) {
     let base = url.as_str();
     let base = base.strip_suffix("/codex").unwrap_or(base);
-    if base.contains("/backend-api") { (base, "/wham/accounts/check") } else { (base, "/api/codex/accounts/check") }
+    let area = if base.contains("/backend-api") { "/wham" } else { "/api/codex" };
+    (base, format!("{area}/{what}"))
 }
 
 fn is_refused_token(error: &ProxyError) -> bool {
@@ -194,8 +201,8 @@ mod tests {
 
     #[test]
     fn the_account_endpoint_stands_beside_the_models() {
-        assert_eq!(address(&base()), ("https://chatgpt.com/backend-api", "/wham/accounts/check"));
+        assert_eq!(address(&base(), "usage"), ("https://chatgpt.com/backend-api", "/wham/usage".to_owned()));
         let relay = Endpoint::parse("http://127.0.0.1:9/codex", Trust::KnownHosts).unwrap();
-        assert_eq!(address(&relay), ("http://127.0.0.1:9", "/api/codex/accounts/check"));
+        assert_eq!(address(&relay, "accounts/check"), ("http://127.0.0.1:9", "/api/codex/accounts/check".to_owned()));
     }
 }

@@ -33,7 +33,7 @@ impl Upstream {
     }
 
     async fn ask_standing(&self, bearer: &Bearer) -> Result<Standing, ProxyError> {
-        let body = match routing::ask(&self.http, &self.caller(bearer)).await {
+        let body = match routing::ask(&self.http, &self.caller(bearer), "accounts/check", routing::LIMIT).await {
             Err(ProxyError::Upstream(failure)) if failure.code.as_deref() == Some("deactivated_workspace") => {
                 return Ok(Standing::Disabled);
             }

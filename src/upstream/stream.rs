@@ -17,13 +17,15 @@ use futures_core::Stream;
 use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::sign::Sign;
+use super::gauges::Dial;
+use super::sign::{self, Sign};
 use super::tally::Ticket;
 use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
 use crate::net::causes;
 use crate::protocol::codex::failure;
 use crate::protocol::codex::lite::Wrapping;
+use crate::protocol::codex::windows;
 use crate::protocol::sse::Splitter;
 
 type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
@@ -53,6 +55,10 @@ pub struct EventStream {
     wrapping: Option<Wrapping>,
     /// Counts the answer as open.
     ticket: Option<Ticket>,
+    /// Learns what the events tell of the quota.
+    dial: Option<Dial>,
+    /// When the first piece of content came.
+    first_content: Option<Instant>,
 }
 
 /// How long a stream may be silent, for its first event and for those after it.
@@ -102,6 +108,8 @@ impl EventStream {
             told: HeaderMap::new(),
             wrapping: None,
             ticket: None,
+            dial: None,
+            first_content: None,
         }
     }
 
@@ -117,6 +125,8 @@ impl EventStream {
             told: HeaderMap::new(),
             wrapping: None,
             ticket: None,
+            dial: None,
+            first_content: None,
         }
     }
 
@@ -133,6 +143,19 @@ impl EventStream {
     /// Lets the answer count as open until it is dropped.
     pub(super) fn keep(&mut self, ticket: Ticket) {
         self.ticket = Some(ticket);
+    }
+
+    /// Passes on what the events tell of the quota, beginning with those that are here already.
+    pub(super) fn watch(&mut self, dial: Dial) {
+        let held = self.held.iter().filter(|data| sign::kind(data).as_deref() == Some(windows::EVENT));
+        held.for_each(|data| dial.turn(data));
+        self.dial = Some(dial);
+    }
+
+    /// When the first piece of content came from the backend, if one has.
+    #[must_use]
+    pub fn first_content(&self) -> Option<Instant> {
+        self.first_content
     }
 
     fn unwrapped(&self, data: Bytes) -> Bytes {
@@ -199,6 +222,11 @@ impl EventStream {
         let sign = Sign::of(data);
         if let Some(Source::Socket(exchange)) = &mut self.source {
             exchange.note(data, &mut self.told);
+        }
+        match (sign, &self.dial) {
+            (Sign::Delta, _) if self.first_content.is_none() => self.first_content = Some(Instant::now()),
+            (Sign::Nothing, Some(dial)) if sign::kind(data).as_deref() == Some(windows::EVENT) => dial.turn(data),
+            _ => {}
         }
         if !sign.is_terminal() {
             return;

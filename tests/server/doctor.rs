@@ -15,6 +15,7 @@ use crate::status::members;
 
 const CHECK: &str = "/backend-api/wham/accounts/check";
 const MODELS: &str = "/backend-api/codex/models";
+const USAGE: &str = "/backend-api/wham/usage";
 
 /// Both forms of a report.
 struct Told {
@@ -180,6 +181,19 @@ async fn a_disabled_workspace_and_an_unknown_model_are_told() {
     assert_eq!(told.found("workspace").0, "error");
     let (severity, message, _) = told.found("catalogue");
     assert!(severity == "warning" && message.contains("did you mean 'gpt-live'"), "{message}");
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_told() {
+    for (used, severity, code) in [(12, "ok", 0), (93, "warning", 0), (100, "error", 1)] {
+        let services = services().await;
+        let window = json!({"used_percent": used, "limit_window_seconds": 604_800, "reset_after_seconds": 3600});
+        let usage = json!({"plan_type": "plus", "rate_limit": {"primary_window": window}});
+        services.upstream.on(USAGE, Script::json(200, &usage.to_string()));
+        let told = Told::by(&anywhere(services.fresh())).await;
+        assert_eq!((told.code, told.found("quota").0), (code, severity), "{}", told.text);
+        assert!(told.found("quota").1.contains("weekly window"), "{}", told.text);
+    }
 }
 
 #[tokio::test]

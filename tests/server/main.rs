@@ -24,6 +24,7 @@ mod doors;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
 mod fake;
+mod guard;
 mod input;
 mod lifecycle;
 mod limits;
@@ -45,6 +46,7 @@ mod sockets;
 mod status;
 mod stored;
 mod transports;
+mod usage;
 mod websocket;
 mod websockets;
 mod wire;

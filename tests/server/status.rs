@@ -13,6 +13,7 @@ use crate::sign_in::Services;
 use crate::signed_out;
 
 const CHECK: &str = "/backend-api/wham/accounts/check";
+const USAGE: &str = "/backend-api/wham/usage";
 const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
 
 /// What both forms of a report said.
@@ -190,6 +191,28 @@ async fn an_answer_that_says_nothing_of_the_account_is_no_refusal() {
     }
 }
 
+fn usage() -> Script {
+    let window = |used: u32, seconds: u32| json!({"used_percent": used, "limit_window_seconds": seconds, "reset_after_seconds": seconds / 2 + 30});
+    let limit = json!({"primary_window": window(3, 604_800), "secondary_window": window(80, 18_000)});
+    Script::json(200, &json!({"plan_type": "plus", "rate_limit": limit}).to_string())
+}
+
+#[tokio::test]
+async fn the_quota_is_told_with_its_pace() {
+    let services = services().await;
+    let told = Told::by(&services.fresh(), &[]).await;
+    assert_eq!((told.check(), &told.json["quota"]), ("good", &Value::Null), "nobody said");
+    services.upstream.on(USAGE, usage());
+    let told = Told::by(&services.fresh(), &[]).await;
+    told.says(&["5-hour quota ████████████▊░░░  80 %; resets in 2 h 30 min, ", "used up in 37 min, 1 h 53 min before"]);
+    told.says(&["weekly quota ▍░░░░░░░░░░░░░░░   3 %; resets in 3 days 12 h, ", "at this pace 6 % used when it"]);
+    let windows = &told.json["quota"]["windows"];
+    assert_eq!((&windows[0]["window"], &windows[0]["used_percent"]), (&json!("5-hour"), &json!(80.0)));
+    assert_eq!((&windows[1]["window"], &windows[1]["pace"]["spent_at"]), (&json!("weekly"), &Value::Null));
+    let offline = Told::by(&services.fresh(), &["--offline"]).await;
+    assert_eq!(offline.json["quota"], Value::Null);
+}
+
 /// Every member of a value, as the documentation writes it.
 pub(crate) fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
@@ -215,6 +238,7 @@ async fn what_is_documented_is_what_is_printed() {
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     let launch = services.expired();
     Told::by(&launch, &[]).await.says(&["already used"]);
+    services.upstream.on(USAGE, usage());
     let lent = crate::authority::jwt("acct-2", SystemClock.now() + Duration::from_secs(9999), 1);
     let launch = launch.file("lent.json", &json!({"tokens": {"access_token": lent}}).to_string());
     let path = launch.home().join("lent.json");
@@ -224,6 +248,8 @@ async fn what_is_documented_is_what_is_printed() {
     let mut printed = BTreeSet::new();
     let at_home = Told::by(&launch, &["--account", "acct-1"]).await;
     members(&at_home.json, "", &mut printed);
+    // The first account is refused, and so is not asked about its quota.
+    members(&Told::by(&launch, &["--account", "acct-2"]).await.json, "", &mut printed);
     let given = Told::by(&launch.setting("access_token", "at-none"), &["--offline"]).await;
     members(&given.json, "", &mut printed);
     let text = include_str!("../../docs/status.md");

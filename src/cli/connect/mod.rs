@@ -14,9 +14,9 @@ mod values;
 
 use std::path::PathBuf;
 
+use super::bars::Paint;
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
-use super::paint::Paint;
 use super::table::{Side, table};
 use super::terms::Parts;
 use crate::config::{Config, Environment};
@@ -46,7 +46,7 @@ pub(super) async fn run(
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let places = Places::of(environment);
-    let Some(client) = client else { return list(&places, Paint::of_answer(environment)) };
+    let Some(client) = client else { return list(&places, Paint::of(environment)) };
     let recipe = find(client)?;
     let record = config.paths.connected.join(format!("{}.json", recipe.id));
     if wish == Wish::Undo {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use serde::Serialize;
 
-use super::super::paint::Paint;
+use super::super::bars::{Colour, Paint};
 use super::super::table::{WIDTH, broken};
 
 /// Where the message of a line begins.
@@ -25,6 +25,7 @@ pub(super) enum Check {
     Workspace,
     Catalogue,
     Port,
+    Quota,
 }
 
 /// How bad it is.
@@ -83,9 +84,9 @@ impl Finding {
 impl Severity {
     fn mark(self, paint: Paint) -> String {
         match self {
-            Self::Ok => paint.green("ok      "),
-            Self::Warning => paint.yellow("warning "),
-            Self::Error => paint.red("wrong   "),
+            Self::Ok => paint.painted(Colour::Green, "ok      "),
+            Self::Warning => paint.painted(Colour::Yellow, "warning "),
+            Self::Error => paint.painted(Colour::Red, "wrong   "),
             Self::Unknown => "unknown ".to_owned(),
         }
     }
@@ -98,18 +99,18 @@ pub(super) fn width_of_answer() -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::paint::Paint;
+    use super::super::super::bars::Paint;
     use super::{Check, Finding};
 
     #[test]
     fn a_finding_is_one_line_or_fits_a_terminal_with_its_command_whole() {
         let many = "word ".repeat(20);
         let finding = Finding::error(Check::Catalogue, many.trim(), "codex-proxy models --refresh");
-        let line = finding.told(None, Paint::PLAIN);
+        let line = finding.told(None, Paint::Plain);
         assert_eq!(line.lines().count(), 1);
         assert!(line.starts_with("wrong    catalogue  word"), "{line}");
         assert!(line.ends_with("word: `codex-proxy models --refresh`"), "{line}");
-        let lines = finding.told(Some(80), Paint::PLAIN);
+        let lines = finding.told(Some(80), Paint::Plain);
         assert!(lines.lines().all(|line| line.chars().count() <= 80), "{lines}");
         assert!(lines.lines().any(|line| line.trim() == "`codex-proxy models --refresh`"), "{lines}");
     }

@@ -129,17 +129,17 @@ mod tests {
     use std::net::TcpListener;
     use std::path::Path;
 
-    use super::super::super::paint::Paint;
+    use super::super::super::bars::Paint;
     use super::{ports, quoted};
 
     #[test]
     fn a_port_that_is_held_is_told_with_another_one() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = held.local_addr().unwrap();
-        let line = ports(&[address]).told(None, Paint::PLAIN);
+        let line = ports(&[address]).told(None, Paint::Plain);
         assert!(line.starts_with("wrong") && line.contains("held by another") && line.contains("--port"), "{line}");
         drop(held);
-        let line = ports(&[address]).told(None, Paint::PLAIN);
+        let line = ports(&[address]).told(None, Paint::Plain);
         assert!(line.starts_with("warning") && line.ends_with("`codex-proxy serve`"), "{line}");
     }
 

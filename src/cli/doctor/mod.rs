@@ -7,6 +7,7 @@
 
 mod finding;
 mod machine;
+mod quota;
 mod reach;
 mod session;
 
@@ -16,9 +17,9 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use super::bars::Paint;
 use super::exit::{Exit, Failure};
 use super::output::answer;
-use super::paint::Paint;
 use super::progress;
 use super::terms::{Parts, accounts, given, upstream_settings};
 use crate::config::{Config, Environment, Faults};
@@ -52,7 +53,7 @@ pub(super) async fn run(
     if json {
         answer(&serde_json::to_string_pretty(&report).expect("texts always serialise"))?;
     } else {
-        let (width, paint) = (finding::width_of_answer(), Paint::of_answer(environment));
+        let (width, paint) = (finding::width_of_answer(), Paint::of(environment));
         let lines: Vec<_> = report.findings.iter().map(|finding| finding.told(width, paint)).collect();
         answer(&lines.join("\n"))?;
     }
@@ -73,8 +74,8 @@ async fn examine(config: &Config, environment: &Environment) -> Report {
     let settings = upstream::Settings { catalogue_file: None, ..upstream_settings(config) };
     let upstream = Upstream::new(settings, parts.http.clone(), Arc::new(tokens.clone()));
     let session = Session::look(&parts, config, given.as_ref()).await;
-    let (check, catalogue, issuer, backend, port, network) = tokio::join!(
-        session.check(&parts, config, &tokens),
+    let (asked, catalogue, issuer, backend, port, network) = tokio::join!(
+        session.ask(&parts, config, &tokens),
         session.catalogue(&upstream),
         Reach::of(&parts.http, &config.auth.authority, reach::ISSUER_PATH, &config.upstream.user_agent),
         Reach::of(&parts.http, &config.upstream.url, reach::BACKEND_PATH, &config.upstream.user_agent),
@@ -84,6 +85,7 @@ async fn examine(config: &Config, environment: &Environment) -> Report {
     // A renewal that takes longer than the check may have spent the old token already.
     tokens.settle().await;
     let session = session.again(&parts, config).await;
+    let (check, quota) = asked.map(|asked| (asked.check, asked.quota)).unzip();
     findings.extend(session.findings(check.as_ref()));
     findings.push(network);
     findings.push(reach::clock([&issuer, &backend]));
@@ -92,6 +94,7 @@ async fn examine(config: &Config, environment: &Environment) -> Report {
     findings.extend(session::workspace(check.as_ref()));
     findings.extend(catalogue.map(|outcome| session::catalogue(&outcome, &upstream, &config.rules)));
     findings.push(port);
+    findings.extend(quota::finding(quota.flatten().as_ref(), parts.clock.now()));
     Report::of(session.is_signed_in(check.as_ref()), findings)
 }
 

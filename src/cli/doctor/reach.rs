@@ -166,12 +166,12 @@ fn place(address: &str) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::super::paint::Paint;
+    use super::super::super::bars::Paint;
     use super::{Difference, Reach, clock, place};
 
     fn told(difference: Option<Difference>) -> String {
         let reach = Reach::Answered { status: 200, clock: difference };
-        clock([&reach, &Reach::Silent { cause: String::new() }]).told(None, Paint::PLAIN)
+        clock([&reach, &Reach::Silent { cause: String::new() }]).told(None, Paint::Plain)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::super::status::{Check as Asked, Verdict, ask, told_of_token};
+use super::super::status::{Check as Asked, Found, Verdict, ask, told_of_token};
 use super::super::terms::Parts;
 use super::finding::{Check, Finding};
 use super::{LIMIT, in_time};
@@ -39,8 +39,8 @@ impl<'g> Session<'g> {
         }
     }
 
-    /// What the backend says of it; `None` where there is nothing to ask about.
-    pub(super) async fn check(&self, parts: &Parts, config: &Config, tokens: &Accounts) -> Option<Asked> {
+    /// What the backend says of it and of its quota; `None` where there is nothing to ask about.
+    pub(super) async fn ask(&self, parts: &Parts, config: &Config, tokens: &Accounts) -> Option<Found> {
         if self.is_there() { Some(ask(parts, config, tokens).await) } else { None }
     }
 

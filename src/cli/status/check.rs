@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::terms::Parts;
 use crate::auth::Accounts;
 use crate::bearer::AuthError;
 use crate::config::Config;
 use crate::error::{Fault, ProxyError};
-use crate::upstream::{self, Standing, Upstream};
+use crate::upstream::{self, Quota, Standing, Upstream};
 
 /// All of the asking together.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -21,6 +22,13 @@ pub(in crate::cli) struct Check {
     pub(in crate::cli) state: Verdict,
     /// In one sentence, where there is more to say.
     pub(in crate::cli) message: Option<String>,
+}
+
+/// What the asking brought.
+pub(in crate::cli) struct Found {
+    pub(in crate::cli) check: Check,
+    /// `None`: nobody said.
+    pub(in crate::cli) quota: Option<Quota>,
 }
 
 /// What the services say of the sign-in.
@@ -39,20 +47,27 @@ pub(in crate::cli) enum Verdict {
     Unclear,
 }
 
-/// Renews the token if it is about to end, and asks the backend whether it takes the account.
-pub(in crate::cli) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Check {
+/// Renews the token if it is about to end, and asks the backend whether it takes the account, and how
+/// much of its quota is used.
+pub(in crate::cli) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Found {
     let settings = upstream::Settings { catalogue_file: None, ..config.upstream.clone() };
     let upstream = Upstream::new(settings, parts.http.clone(), Arc::new(tokens.clone()));
     let asked = async {
         tokens.fresh().await.map_err(ProxyError::Auth)?;
         upstream.standing().await
     };
-    match tokio::time::timeout(LIMIT, asked).await {
+    let end = Instant::now() + LIMIT;
+    let check = match timeout_at(end, asked).await {
         Ok(Ok(Standing::Active)) => Check { state: Verdict::Good, message: None },
         Ok(Ok(Standing::Disabled)) => Check::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
         Ok(Err(error)) => Check::failed(&error),
         Err(_) => Check::of(Verdict::Unreachable, format!("no answer within {} s", LIMIT.as_secs())),
-    }
+    };
+    let quota = match check.state {
+        Verdict::Good | Verdict::Unclear => timeout_at(end, upstream.quota()).await.ok().and_then(Result::ok),
+        Verdict::Refused | Verdict::Disabled | Verdict::Unreachable => None,
+    };
+    Found { check, quota }
 }
 
 impl Check {

@@ -1,11 +1,12 @@
 //! `codex-proxy status`: who is signed in, where the files are, and whether the daemon runs.
 //!
-//! Beside what the store knows it asks the backend once whether the account is taken, within a few
-//! seconds, and renews a token that is about to end; `--offline` asks nobody. Exit code 3: there is
-//! no sign-in that can be used; 1: there is, and its workspace is disabled. The JSON form is stable,
-//! holds no token, and is described in `docs/status.md`.
+//! Beside what the store knows it asks the backend whether the account is taken and how much of its
+//! quota is used, within a few seconds, and renews a token that is about to end; `--offline` asks
+//! nobody. Exit code 3: there is no sign-in that can be used; 1: there is, and its workspace is
+//! disabled. The JSON form is stable, holds no token, and is described in `docs/status.md`.
 
 mod check;
+mod quota;
 mod text;
 
 use std::path::PathBuf;
@@ -13,14 +14,16 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-pub(super) use self::check::{Check, Verdict, make as ask};
+pub(super) use self::check::{Check, Found, Verdict, make as ask};
 pub(super) use self::text::token as told_of_token;
+use super::bars::Paint;
 use super::exit::{Exit, Failure};
 use super::output::answer;
 use super::run_file::Running;
 use super::terms::{Parts, accounts, given};
 use crate::auth::{self, AccessToken, Given, Location, Place, Profile, State};
 use crate::config::{Config, Environment};
+use crate::upstream::Quota;
 
 /// How much of an answer is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,7 @@ struct Report {
     access_token: Option<FromEnvironment>,
     accounts: Vec<Profile>,
     check: Option<Check>,
+    quota: Option<Quota>,
     store: Kept,
     files: Files,
     daemon: Option<Running>,
@@ -67,6 +71,7 @@ struct Files {
     config: PathBuf,
     credentials: PathBuf,
     catalogue: PathBuf,
+    usage: PathBuf,
     run_file: PathBuf,
 }
 
@@ -77,7 +82,8 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
     let look = async || auth::status(&parts.store, parts.clock.as_ref(), chosen.as_deref()).await;
     let tokens = accounts(&parts, &config, given.clone());
     let is_there = look().await.map_err(Failure::Auth)?.active().is_some() || given.is_some();
-    let check = if wish.offline || !is_there { None } else { Some(check::make(&parts, &config, &tokens).await) };
+    let found = if wish.offline || !is_there { None } else { Some(check::make(&parts, &config, &tokens).await) };
+    let (check, quota) = found.map_or((None, None), |Found { check, quota }| (Some(check), quota));
     // The check may have renewed it, or heard that nobody can.
     let status = look().await.map_err(Failure::Auth)?;
     let access_token = given.map(|given| FromEnvironment::of(&given, parts.clock.now()));
@@ -91,16 +97,18 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
         config: config.paths.config,
         credentials: config.auth.credentials,
         catalogue: config.paths.catalogue,
+        usage: config.paths.usage,
         run_file: config.paths.run_file,
     };
     let daemon = Running::find(&files.run_file, &parts.http).await;
     let store = Kept::of(&status.location, config.auth.store);
     let version = env!("CARGO_PKG_VERSION");
-    let report = Report { version, signed_in, access_token, accounts: status.accounts, check, store, files, daemon };
+    let accounts = status.accounts;
+    let report = Report { version, signed_in, access_token, accounts, check, quota, store, files, daemon };
     let printed = if wish.json {
         answer(&serde_json::to_string_pretty(&report).expect("texts and numbers always serialise"))
     } else {
-        answer(&text::told(&report, parts.clock.now()))
+        answer(&text::told(&report, parts.clock.now(), Paint::of(environment)))
     };
     // A renewal that takes longer than the check may have spent the old token already.
     tokens.settle().await;

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::super::bars::Paint;
 use super::super::terms::{span, timestamp};
 use super::check::{Check, Verdict};
-use super::{FromEnvironment, Report};
+use super::{FromEnvironment, Report, quota};
 use crate::auth::{Profile, State};
 
 /// The report as a person reads it.
-pub(super) fn told(report: &Report, now: SystemTime) -> String {
+pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     let mut lines = Vec::new();
     if let Some(token) = &report.access_token {
         lines.extend(token.told(now));
@@ -24,6 +25,7 @@ pub(super) fn told(report: &Report, now: SystemTime) -> String {
         lines.extend(account(profile, verdict.filter(|_| is_checked), now));
     }
     lines.extend(report.check.as_ref().map(|check| format!("check        {}", checked(check))));
+    lines.extend(report.quota.iter().flat_map(|told| quota::lines(told, now, paint)));
     let files = &report.files;
     lines.push(file("config", &files.config));
     lines.push(match &report.store.entry {
@@ -37,6 +39,7 @@ pub(super) fn told(report: &Report, now: SystemTime) -> String {
         ));
     }
     lines.push(file("catalogue", &files.catalogue));
+    lines.push(file("usage", &files.usage));
     lines.push(match &report.daemon {
         Some(daemon) => {
             let kind = if daemon.demo { ", demo" } else { "" };

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
-use super::{Item, LIFETIME, MAX_BYTES, MAX_RESPONSES, Owner, Stored, schema};
+use super::super::file;
+use super::{FORM, Item, LIFETIME, MAX_BYTES, MAX_RESPONSES, Owner, Stored};
 
 /// An open store.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ enum Freed {
 
 impl Database {
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
-        schema::connect(path).map(Self)
+        file::connect(path).map(Self)
     }
 
     pub(super) fn keep(&mut self, owner: &Owner, stored: &Stored, now: SystemTime) -> Result<(), Failure> {
@@ -88,7 +89,7 @@ impl Database {
     }
 
     fn read(&self, query: &str, owner: &Owner, id: &str, now: SystemTime) -> Result<Option<Stored>, Failure> {
-        if !schema::is_current(&self.0)? {
+        if !FORM.is_current(&self.0)? {
             return Err(Failure::Overtaken);
         }
         let asked = params![owner_of(owner), id, milliseconds(now), lifetime()];
@@ -101,7 +102,7 @@ impl Database {
         change: impl FnOnce(&Transaction<'_>) -> Result<Freed, rusqlite::Error>,
     ) -> Result<Freed, Failure> {
         let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if !schema::is_current(&transaction)? {
+        if !FORM.is_current(&transaction)? {
             return Err(Failure::Overtaken);
         }
         let freed = change(&transaction)?;

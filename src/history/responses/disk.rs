@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::super::file::Unusable;
 use super::database::{Database, Failure};
 use super::queue::{Change, Known, Queue};
-use super::schema::Unusable;
-use super::{Owner, Stored, Undeleted, schema};
+use super::{FORM, Owner, Stored, Undeleted};
 use crate::clock::Clock;
 
 /// How long the disk is waited for.
@@ -41,7 +41,7 @@ impl Disk {
         let broken = |path: PathBuf, cause: String| Unusable::Broken { path, cause };
         let interrupted = broken(path.clone(), "opening it was interrupted".to_owned());
         let opening = move || {
-            let notice = schema::prepare(&path, clock.now())?;
+            let notice = FORM.prepare(&path, clock.now())?;
             let open = || Database::open(&path).map_err(|error| broken(path.clone(), error.to_string()));
             let (mut writer, reader) = (open()?, open()?);
             // A store that can't be written now can't be used, though it can be read.
@@ -49,7 +49,7 @@ impl Disk {
             let queue = Arc::new(Queue::default());
             let (worked, time) = (Arc::clone(&queue), Arc::clone(&clock));
             let old_copies = path.clone();
-            let tick = move || schema::drop_old_copies(&old_copies, time.now());
+            let tick = move || FORM.drop_old_copies(&old_copies, time.now());
             let time = Arc::clone(&clock);
             let thread = std::thread::Builder::new().name("response-store".to_owned());
             let started = thread.spawn(move || worked.work(writer, time.as_ref(), tick));

@@ -7,9 +7,7 @@
 mod database;
 mod disk;
 mod memory;
-mod place;
 mod queue;
-mod schema;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -18,12 +16,43 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::file::{Form, Unusable};
 use crate::clock::Clock;
 use disk::Disk;
 use memory::Memory;
 
-pub use schema::Unusable;
-
+/// The file's form (`cxpr`).
+pub(super) const FORM: Form = Form {
+    noun: "response store",
+    lost: "no earlier answer is known",
+    application: 0x6378_7072,
+    steps: &["
+    CREATE TABLE answers (
+        number INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        id TEXT NOT NULL,
+        use_number INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        account TEXT,
+        cache_key TEXT NOT NULL,
+        response TEXT NOT NULL,
+        input TEXT NOT NULL,
+        output TEXT NOT NULL,
+        UNIQUE (owner, id)
+    ) STRICT;
+    CREATE INDEX answers_by_use ON answers (use_number);
+    CREATE TABLE items (
+        owner TEXT NOT NULL,
+        id TEXT NOT NULL,
+        answer INTEGER NOT NULL REFERENCES answers (number) ON DELETE CASCADE,
+        PRIMARY KEY (owner, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX items_of_answer ON items (answer);
+    CREATE TABLE writer (release TEXT NOT NULL) STRICT;
+"],
+    lifetime: LIFETIME,
+};
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const MAX_RESPONSES: usize = 256;
 const MAX_BYTES: usize = 64 * 1024 * 1024;

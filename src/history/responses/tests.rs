@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 use tokio::time::advance;
 
-use super::{LIFETIME, MAX_BYTES, MAX_RESPONSES, Owner, Responses, Stored, Unusable};
+use super::super::file::Unusable;
+use super::{LIFETIME, MAX_BYTES, MAX_RESPONSES, Owner, Responses, Stored};
 use crate::clock::Clock;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
 //! The upstream's vocabulary, which is also our intermediate form.
 //!
 //! [`request`] is what we send (its body written by `classic` or [`lite`]; [`socket`] makes a frame of a WebSocket of it),
-//! [`event`] what comes back, [`item`] and [`usage`] the parts that both name, [`failure`] the many shapes of an error read into one. Facts about the wire come from
+//! [`event`] what comes back, [`item`] and [`usage`] the parts that both name, [`failure`] the many shapes of an error
+//! read into one, [`windows`] how much of the quota is used. Facts about the wire come from
 //! recordings of the official client and from the Responses API reference.
 
 mod classic;
@@ -12,6 +13,7 @@ pub mod lite;
 pub mod request;
 pub mod socket;
 pub mod usage;
+pub mod windows;
 
 pub use event::{PartList, Place, ResponseObject, UpstreamEvent};
 pub use item::OutputItem;

@@ -92,6 +92,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             (S::FORBIDDEN, Kind::Permission, Retry::Open)
         }
         ProxyError::Busy { .. } => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Open),
+        ProxyError::Reserved(_) => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Spent),
         ProxyError::Auth(error) => match error {
             AuthError::SignedOut
             | AuthError::NoActiveAccount

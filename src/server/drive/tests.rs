@@ -5,8 +5,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::{Blocks, Drive, Passage};
+use crate::clock::SystemClock;
 use crate::error::ProxyError;
-use crate::history::Responses;
+use crate::history::{Responses, Totals, UsageStore};
 use crate::protocol::{Reply, Sink, Summary};
 use crate::server::keeper::Keeper;
 use crate::server::metrics::{Metrics, Traffic};
@@ -80,7 +81,13 @@ fn passage() -> Passage<Defective> {
 }
 
 fn record() -> Record {
-    let traffic = Traffic { places: Places::new(1, 0, Duration::ZERO), metrics: Metrics::default() };
+    let off = Totals::in_memory(UsageStore::Off, 1, Arc::new(SystemClock));
+    let traffic = Traffic {
+        places: Places::new(1, 0, Duration::ZERO),
+        metrics: Metrics::default(),
+        totals: Arc::new(off),
+        conversations: Arc::default(),
+    };
     Record::new("test", &RequestId::fresh(), &Arc::new(traffic))
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::HeaderMap;
 use serde_json::Value;
 
+use super::super::windows::name;
 use super::{is_exhausted, text_header};
 use crate::error::{Fault, UpstreamFailure};
 
@@ -56,7 +57,7 @@ impl Times {
 
     pub(super) fn usage_limit_message(&self, plan: Option<&str>) -> String {
         let plan = plan.map(|plan| format!(" for plan {plan}")).unwrap_or_default();
-        let window = self.window_minutes.map(|minutes| format!(" ({})", window_name(minutes))).unwrap_or_default();
+        let window = self.window_minutes.map(|minutes| format!(" ({} window)", name(minutes))).unwrap_or_default();
         format!("ChatGPT usage limit reached{plan}{window}{}", self.reset.in_words())
     }
 }
@@ -153,18 +154,6 @@ fn windows(headers: &HeaderMap) -> impl Iterator<Item = Window> {
             Reset { at: number(format!("{window}-reset-at")), after: number(format!("{window}-reset-after-seconds")) };
         Some(Window { is_used_up: used >= 100.0, minutes: number(format!("{window}-window-minutes")), reset })
     })
-}
-
-/// Windows are known by their length; which slot they come in says nothing.
-fn window_name(minutes: u64) -> String {
-    const HOUR: u64 = 60;
-    const DAY: u64 = 24 * HOUR;
-    match minutes {
-        10_080 => "weekly window".to_owned(),
-        _ if minutes.is_multiple_of(DAY) => format!("{}-day window", minutes / DAY),
-        _ if minutes.is_multiple_of(HOUR) => format!("{}-hour window", minutes / HOUR),
-        _ => format!("{minutes}-minute window"),
-    }
 }
 
 fn retry_after(headers: &HeaderMap, now: Option<u64>) -> Option<Duration> {

@@ -1,4 +1,4 @@
-//! The files of the store: its owner's alone, opened by one process at a time, set aside whole.
+//! The files of a store: its owner's alone, opened by one process at a time, set aside whole.
 //!
 //! Everything here blocks.
 
@@ -40,9 +40,9 @@ pub(super) fn take_turn(path: &Path) -> io::Result<Turn> {
 
 /// Makes the file where there is none, and takes the rights of others away. SQLite gives its further
 /// files the same rights.
-pub(super) fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path, noun: &str) -> io::Result<()> {
     let file = private().open(path)?;
-    tighten(&file)
+    tighten(&file, noun)
 }
 
 /// Moves a file that can't be used out of the way, with what belongs to it.
@@ -85,18 +85,18 @@ fn private() -> OpenOptions {
 }
 
 #[cfg(unix)]
-fn tighten(file: &File) -> io::Result<()> {
+fn tighten(file: &File, noun: &str) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     const OF_OTHERS: u32 = 0o077;
     let is_private = file.metadata()?.permissions().mode() & OF_OTHERS == 0;
     if is_private {
         return Ok(());
     }
-    tracing::warn!("other users could read the response store; its rights are 0600 now");
+    tracing::warn!("other users could read the {noun}; its rights are 0600 now");
     file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
 #[cfg(not(unix))]
-fn tighten(_file: &File) -> io::Result<()> {
+fn tighten(_file: &File, _noun: &str) -> io::Result<()> {
     Ok(())
 }

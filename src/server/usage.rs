@@ -1,0 +1,116 @@
+//! `GET /usage`: the quota, what was used, and how much of it came from the cache.
+//!
+//! One [`Snapshot`] holds it all, for scripts and for whoever shows it to people. Taking one asks the
+//! backend for the quota where nothing was told of it within a minute, which spends nothing of the
+//! plan; where it does not answer, what is known is told. Described in `docs/usage.md`.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::{Query, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::exchange::json_response;
+use super::vendor::refuse;
+use super::{Backend, Services};
+use crate::clock::{Clock as _, SystemClock};
+use crate::error::Refusal;
+use crate::history::{Conversation, Day, Fingerprint, Report};
+use crate::protocol::codex;
+use crate::upstream::Quota;
+
+/// How many days are told when nobody says since when.
+const DAYS: u32 = 30;
+
+/// What is known about the usage at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// The release of this program.
+    pub version: &'static str,
+    /// When it was taken, RFC 3339.
+    pub at: String,
+    /// Whether the simulated backend answers.
+    pub demo: bool,
+    /// What is known of each account's quota.
+    pub quota: Vec<Quota>,
+    /// What was used; `None`: the file can't be read right now.
+    pub totals: Option<Report>,
+    /// The latest conversations, the latest one first.
+    pub conversations: Vec<Conversation>,
+}
+
+/// What can be asked for.
+#[derive(Deserialize)]
+struct Wanted {
+    since: Option<String>,
+}
+
+impl Snapshot {
+    /// Takes one; `since`: the first day of the totals, else the last thirty days.
+    pub async fn take(services: &Services, since: Option<Day>) -> Self {
+        services.upstream.look_for(services.tokens.as_ref()).await;
+        let since = since.unwrap_or_else(|| services.totals.today().back(DAYS - 1));
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            at: timestamp(SystemClock.now()),
+            demo: services.backend == Backend::Demo,
+            quota: services.upstream.quotas(),
+            totals: services.totals.report(since).await,
+            conversations: services.conversations.latest(),
+        }
+    }
+}
+
+fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// Answers with a snapshot.
+pub(super) async fn show(State(services): State<Arc<Services>>, request: Request) -> Response {
+    let since = match Query::<Wanted>::try_from_uri(request.uri()).map(|Query(wanted)| wanted.since) {
+        Ok(None) => None,
+        Ok(Some(text)) => match Day::parse(&text, services.totals.today()) {
+            Ok(day) => Some(day),
+            Err(expected) => return refuse(&Refusal::invalid("since", format!("since: {expected}")), &request),
+        },
+        Err(_) => return refuse(&Refusal::invalid("since", "the query can't be read"), &request),
+    };
+    let snapshot = Snapshot::take(&services, since).await;
+    let body = serde_json::to_vec(&snapshot).expect("texts and numbers always serialise");
+    json_response(StatusCode::OK, Bytes::from(body))
+}
+
+/// What a request says, as hashes: enough to see where two of them begin to differ.
+pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
+    Fingerprint {
+        model: hash(&request.model),
+        instructions: hash(&request.instructions),
+        tools: hash(&request.tools),
+        items: request.input.iter().map(hash).collect(),
+    }
+}
+
+fn hash<T: Serialize>(part: &T) -> u64 {
+    let mut digest = Digest(DefaultHasher::new());
+    serde_json::to_writer(&mut digest, part).expect("strings and raw JSON always serialise");
+    digest.0.finish()
+}
+
+/// Hashes what is written to it.
+struct Digest(DefaultHasher);
+
+impl io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
