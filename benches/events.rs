@@ -12,6 +12,7 @@ use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::messages::{self, Messages};
 use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::sse::Splitter;
 use codex_proxy::protocol::tokens::TokenLimit;
@@ -96,6 +97,25 @@ impl Measured for Messages {
     }
 }
 
+impl Measured for ollama::Chat {
+    fn options() -> ollama::Options {
+        ollama::Options { default_instructions: INSTRUCTIONS.to_owned(), token_limit: TokenLimit::Ignore }
+    }
+
+    fn request(turns: usize) -> Value {
+        let call = json!({ "function": { "name": "read", "arguments": { "path": "a" } } });
+        let turn = |_| {
+            [
+                json!({ "role": "user", "content": "Read the next file, \"please\"." }),
+                json!({ "role": "assistant", "content": "", "tool_calls": [call] }),
+                json!({ "role": "tool", "tool_name": "read", "content": "one line\nanother line" }),
+            ]
+        };
+        let messages: Vec<Value> = (0..turns).flat_map(turn).collect();
+        json!({ "model": "gpt-6.1-sol", "messages": messages })
+    }
+}
+
 /// The data of a whole answer's events.
 fn answer() -> Vec<Bytes> {
     let delta = |number: usize| {
@@ -159,7 +179,7 @@ fn decode(bencher: Bencher) {
 }
 
 /// Events to the client's bytes: decoded, stepped, encoded.
-#[divan::bench(types = [Chat, Responses, Messages])]
+#[divan::bench(types = [Chat, Responses, Messages, ollama::Chat])]
 fn stream<D: Measured>(bencher: Bencher) {
     let events = answer();
     let fresh = || (reply::<D>(), BytesMut::with_capacity(1 << 20));
@@ -170,7 +190,7 @@ fn stream<D: Measured>(bencher: Bencher) {
 }
 
 /// Events to a document.
-#[divan::bench(types = [Chat, Responses, Messages])]
+#[divan::bench(types = [Chat, Responses, Messages, ollama::Chat])]
 fn fold<D: Measured>(bencher: Bencher) {
     let events = answer();
     bencher.counter(ItemsCount::new(DELTAS)).with_inputs(reply::<D>).bench_values(|mut reply| {
@@ -180,7 +200,7 @@ fn fold<D: Measured>(bencher: Bencher) {
 }
 
 /// A body to the body that leaves.
-#[divan::bench(types = [Chat, Responses, Messages], args = [1, 100, 1000])]
+#[divan::bench(types = [Chat, Responses, Messages, ollama::Chat], args = [1, 100, 1000])]
 fn request<D: Measured>(bencher: Bencher, turns: usize) {
     let (headers, models, options) = (HeaderMap::new(), Models::default(), D::options());
     let body = D::request(turns).to_string();

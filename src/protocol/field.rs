@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::text::{RawText, Str};
+use crate::protocol::words::Words;
 
 /// A value and the way to it.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +85,14 @@ impl<'a, 'p> Field<'a, 'p> {
         }
     }
 
+    /// The value as a text to pass on.
+    ///
+    /// # Errors
+    /// When it is no string.
+    pub fn words(&self) -> Result<Words<'a>, ProxyError> {
+        Words::of_literal(self.raw).ok_or_else(|| self.must_be("a string"))
+    }
+
     /// The value as yes or no.
     ///
     /// # Errors
@@ -118,6 +127,14 @@ impl<'a, 'p> Field<'a, 'p> {
     /// When it is none, or one of its elements is no string.
     pub fn texts(&self) -> Result<Vec<Cow<'a, str>>, ProxyError> {
         self.list()?.into_iter().enumerate().map(|(index, raw)| self.element(index, raw).text()).collect()
+    }
+
+    /// The elements of a list, each taken by one reader.
+    ///
+    /// # Errors
+    /// When it is none, or the reader can't take an element.
+    pub fn each<T>(&self, read: impl Fn(&Field<'a, '_>) -> Result<T, ProxyError>) -> Result<Vec<T>, ProxyError> {
+        self.list()?.into_iter().enumerate().map(|(index, raw)| read(&self.element(index, raw))).collect()
     }
 
     /// Whether the value is another number than this one.

@@ -23,12 +23,14 @@ pub mod field;
 pub mod memory;
 pub mod messages;
 pub mod model;
+pub mod ollama;
 pub mod openai_error;
 pub mod responses;
 pub mod splice;
 pub mod sse;
 pub mod text;
 pub mod tokens;
+pub mod words;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -46,8 +48,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// The machine that turns upstream events into the client's.
     type Reply: Reply;
 
-    /// Name for logs: `chat`, `responses`, `messages`.
+    /// Name for logs: `chat`, `responses`, `messages`, `ollama`.
     const NAME: &'static str;
+
+    /// Content type of a streaming answer.
+    const STREAM_TYPE: &'static str = "text/event-stream; charset=utf-8";
 
     /// Reads a body.
     ///
@@ -170,11 +175,12 @@ pub trait Reply: Send + 'static {
     type Event<'e>;
 
     /// What to send after a silence of `timing.keepalive`.
-    const KEEPALIVE: &'static [u8];
+    fn keepalive(&self) -> Bytes;
 
-    /// The same for this answer's client, where clients differ.
-    fn keepalive(&self) -> &'static [u8] {
-        Self::KEEPALIVE
+    /// Whether the backend has to be asked. An answer that is known without it is told when the machine
+    /// hears that it is committed to.
+    fn asks(&self) -> bool {
+        true
     }
 
     /// Called once on a streaming answer, after the events that were held back until the commit

@@ -21,6 +21,13 @@ pub fn face(error: &ProxyError, prompt: &'static str) -> (StatusCode, HeaderMap,
     (verdict.status, face::headers(error, verdict.retry), verdict.body(error, param).into())
 }
 
+/// Status and headers of an error, for a dialect with a body of its own.
+#[must_use]
+pub fn head(error: &ProxyError) -> (StatusCode, HeaderMap) {
+    let verdict = Verdict::of(error);
+    (verdict.status, face::headers(error, verdict.retry))
+}
+
 /// The body of an error inside a stream: no parameter, since it is about the answer.
 #[must_use]
 pub fn frame(error: &ProxyError) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What OpenAI's API has and a ChatGPT subscription has not.
+//! What OpenAI's API has, or Ollama's, and a ChatGPT subscription has not.
 //!
 //! A client that is pointed here with everything it has will ask for these too. It is told what to
 //! set up instead, at once and for good, rather than that the path is unknown. Uploads are told so
@@ -21,11 +21,16 @@ struct Absent {
     instead: &'static str,
 }
 
-const ABSENT: [Absent; 4] = [
+const ABSENT: [Absent; 5] = [
     Absent {
-        paths: &["/v1/embeddings"],
+        paths: &["/v1/embeddings", "/api/embed", "/api/embeddings"],
         service: "embeddings",
         instead: "set a local embedder (Ollama, for one) or another provider as the embedding model of your client",
+    },
+    Absent {
+        paths: &["/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/{*rest}"],
+        service: "models to load, change or delete",
+        instead: "all that it has can be used at once, and GET /api/tags lists them",
     },
     Absent {
         paths: &["/v1/audio", "/v1/audio/{*rest}"],

@@ -124,7 +124,7 @@ impl<R: Reply> Framing<R> for Blocks {
     }
 
     fn keepalive(reply: &R) -> Option<Bytes> {
-        Some(Bytes::from_static(reply.keepalive()))
+        Some(reply.keepalive())
     }
 }
 
@@ -142,10 +142,12 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
         Self { events: Some(events), passage, framing, opening: Opening::Due, keepalive, cut, record }
     }
 
-    /// Takes what has arrived, up to a block.
-    fn pull(&mut self, cx: &mut Context<'_>) {
+    /// Takes what has arrived, up to a block; says whether that was anything.
+    fn pull(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut has_come = false;
         while let Some(events) = self.events.as_mut().filter(|_| !self.framing.is_full()) {
             let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
+            has_come = true;
             self.record.event(events.first_content());
             if let Some(Err(error)) = &next {
                 self.record.cut(error);
@@ -160,6 +162,7 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             self.passage.reply.on_commit(&mut self.framing);
             self.framing.mark_whole();
         }
+        has_come
     }
 
     /// Ends the answer before its time.
@@ -197,8 +200,14 @@ impl Keepalive {
 
 impl<R: Reply, F: Framing<R>> Drive<R, F> {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
-        self.pull(cx);
+        let has_come = self.pull(cx);
         self.poll_cut(cx);
+        if has_come && self.events.is_some() && !self.framing.is_full() {
+            // A connection hands over one frame at a time. With a turn between, all that has
+            // arrived is written at once; what comes alone waits for nothing but that turn.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(unit) = self.framing.take() {
             if let Some(keepalive) = &mut self.keepalive {
                 keepalive.restart();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
@@ -32,7 +32,7 @@ use crate::bearer::TokenSource;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope, Subject};
 use crate::protocol::model::Models;
-use crate::protocol::{Context, Dialect, Mode, Plan, Reply, Warnings, tokens};
+use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
 use crate::upstream::{Answer, Hints};
 
 /// What one dialect's path is served with.
@@ -74,10 +74,17 @@ pub(super) struct Opened<R> {
 
 impl<D: Dialect> Clone for Exchange<D> {
     fn clone(&self) -> Self {
-        Self {
+        self.alike(Arc::clone(&self.options), self.reasoning.clone())
+    }
+}
+
+impl<D: Dialect> Exchange<D> {
+    /// The path of another dialect, in the same surroundings.
+    pub(super) fn alike<E: Dialect>(&self, options: Arc<E::Options>, reasoning: Option<Arc<Reasoning>>) -> Exchange<E> {
+        Exchange {
             services: Arc::clone(&self.services),
-            options: Arc::clone(&self.options),
-            reasoning: self.reasoning.clone(),
+            options,
+            reasoning,
             limits: self.limits,
             cut: self.cut.clone(),
             traffic: Arc::clone(&self.traffic),
@@ -111,7 +118,12 @@ where
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
         let keeper = Keeper::new(&self.services.history, &parts.extensions);
-        let opened = self.open(parts, &body, chosen, keeper, record.as_mut()).await?;
+        let models = self.services.models();
+        let planned = self.plan(parts, &body, &models, &keeper).await?;
+        if !planned.plan.reply.asks() {
+            return tell(planned, record);
+        }
+        let opened = self.send(parts, planned, &models, chosen, keeper, record.as_mut()).await?;
         self.deliver(opened, record).await
     }
 
@@ -125,7 +137,20 @@ where
         record: Option<&mut Record>,
     ) -> Result<Opened<D::Reply>, ProxyError> {
         let models = self.services.models();
-        let Planned { mut plan, mut warnings, account } = self.plan(parts, body, &models, &keeper).await?;
+        let planned = self.plan(parts, body, &models, &keeper).await?;
+        self.send(parts, planned, &models, chosen, keeper, record).await
+    }
+
+    async fn send(
+        &self,
+        parts: &Parts,
+        planned: Planned<'_, D>,
+        models: &Models,
+        chosen: Option<Arc<dyn TokenSource>>,
+        keeper: Keeper,
+        record: Option<&mut Record>,
+    ) -> Result<Opened<D::Reply>, ProxyError> {
+        let Planned { mut plan, mut warnings, account } = planned;
         let chosen = match (chosen, &account) {
             // Only the account that answered can read the reasoning that it goes on from.
             (None, Some(account)) => self.services.tokens.prefer(account).await,
@@ -157,7 +182,7 @@ where
         let span = record.as_deref().map_or_else(tracing::Span::none, Record::span);
         let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
-        let (answer, ()) = opened.map_err(|error| explained(error, &models, &slug))?;
+        let (answer, ()) = opened.map_err(|error| explained(error, models, &slug))?;
         if let Some(record) = record {
             record.served(served);
         }
@@ -210,7 +235,7 @@ where
         let mut response = match opened.mode {
             Mode::Stream => {
                 let drive = self.drive(opened, Blocks::default(), self.cut(), open);
-                stream_response(Body::from_stream(drive.map(Ok::<_, Infallible>)))
+                stream_response(Body::from_stream(drive.map(Ok::<_, Infallible>)), D::STREAM_TYPE)
             }
             Mode::Document => {
                 open.opened(opened.answer.request_id.as_deref());
@@ -243,6 +268,25 @@ where
     pub(super) fn cut(&self) -> Cut {
         self.cut.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
     }
+}
+
+/// An answer that is known without the backend.
+fn tell<D: Dialect>(planned: Planned<'_, D>, record: &mut Option<Record>) -> Result<Response, ProxyError> {
+    let Planned { plan: Plan { upstream, mode, mut reply }, warnings, .. } = planned;
+    let mut wire = BytesMut::new();
+    match mode {
+        Mode::Stream => reply.on_commit(&mut Wire(&mut wire)),
+        Mode::Document => reply.on_commit(&mut Fold),
+    }
+    if let Some(record) = record {
+        record.planned(&upstream.model, mode);
+        record.ended(reply.summary());
+    }
+    let response = match mode {
+        Mode::Stream => stream_response(Body::from(wire.freeze()), D::STREAM_TYPE),
+        Mode::Document => json_response(StatusCode::OK, reply.document()?),
+    };
+    Ok(warned(response, &warnings))
 }
 
 async fn enter(record: &mut Option<Record>) -> Result<(), ProxyError> {
@@ -327,10 +371,10 @@ pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response {
     response
 }
 
-fn stream_response(body: Body) -> Response {
+fn stream_response(body: Body, kind: &'static str) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Front proxies would otherwise gather the stream before passing it on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -16,6 +16,7 @@ mod drive;
 mod exchange;
 mod gate;
 mod keeper;
+mod library;
 mod listen;
 mod metrics;
 mod models;

@@ -18,6 +18,9 @@ use super::vendor::{Vendor, refuse};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::model::{Effort, Model, Models};
 
+/// What services say of a model whose date is not known, as the catalogue knows none.
+pub(super) const NO_DATE: &str = "1970-01-01T00:00:00Z";
+
 #[derive(Serialize)]
 struct List<'m> {
     object: &'static str,
@@ -64,11 +67,9 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
         return json_response(StatusCode::OK, services.upstream.catalogue_json());
     }
     let models = services.models();
-    let listed = models.catalogue.models().iter().filter(|model| model.is_listed);
-    let mut named: Vec<(&str, &Model)> = listed.map(|model| (model.slug.as_str(), model)).collect();
-    named.extend(models.rules.aliases.keys().filter_map(|alias| Some((alias.as_str(), find(&models, alias)?))));
+    let named = named(&models);
     match Vendor::of(&request) {
-        Vendor::OpenAi => {
+        Vendor::OpenAi | Vendor::Ollama => {
             json(&List { object: "list", data: named.iter().map(|(id, model)| Entry::new(id, model)).collect() })
         }
         Vendor::Anthropic => {
@@ -87,13 +88,20 @@ pub(super) async fn retrieve(
     let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
     let models = services.models();
     match (find(&models, &id), Vendor::of(&request)) {
-        (Some(model), Vendor::OpenAi) => json(&Entry::new(&id, model)),
+        (Some(model), Vendor::OpenAi | Vendor::Ollama) => json(&Entry::new(&id, model)),
         (Some(model), Vendor::Anthropic) => json(&anthropic::Entry::new(&id, model)),
         (None, _) => refuse(&unknown_model(&models, &id), &request),
     }
 }
 
-fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
+/// The models that are listed, then the owner's names for models.
+pub(super) fn named(models: &Models) -> Vec<(&str, &Model)> {
+    let listed = models.catalogue.models().iter().filter(|model| model.is_listed);
+    let aliases = models.rules.aliases.keys().filter_map(|alias| Some((alias.as_str(), find(models, alias)?)));
+    listed.map(|model| (model.slug.as_str(), model)).chain(aliases).collect()
+}
+
+pub(super) fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
     models.catalogue.find(&models.resolve(name).slug)
 }
 
@@ -102,7 +110,7 @@ pub(super) fn hint(models: &Models, id: &str) -> String {
     models.suggest(id).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
 }
 
-fn unknown_model(models: &Models, id: &str) -> ProxyError {
+pub(super) fn unknown_model(models: &Models, id: &str) -> ProxyError {
     let hint = hint(models, id);
     ProxyError::Upstream(Box::new(UpstreamFailure {
         fault: Fault::ModelNotFound,
@@ -117,7 +125,7 @@ fn unknown_model(models: &Models, id: &str) -> ProxyError {
     }))
 }
 
-fn json(body: &impl Serialize) -> Response {
+pub(super) fn json(body: &impl Serialize) -> Response {
     let bytes = serde_json::to_vec(body).expect("names and numbers always serialise");
     json_response(StatusCode::OK, Bytes::from(bytes))
 }

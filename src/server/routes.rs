@@ -20,11 +20,12 @@ use super::observe::RequestId;
 use super::places::Places;
 use super::vendor::{Vendor, turn_away};
 use super::websocket::Sockets;
-use super::{Backend, Services, Settings, absent, metrics, models, paths, probes, stored, usage};
+use super::{Backend, Services, Settings, absent, library, metrics, models, paths, probes, stored, usage};
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
 use crate::protocol::messages::{self, Messages};
+use crate::protocol::ollama;
 use crate::protocol::responses::{Compaction, Responses};
 
 /// The whole service: what every request passes, then the routes on canonical paths.
@@ -84,10 +85,12 @@ pub(super) fn service(
         cut: cut.clone(),
         traffic: Arc::clone(&traffic),
     };
+    let ollama = ollama_routes(&chat);
     let routes = Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
         .merge(messages_routes(messages))
+        .merge(ollama)
         .merge(responses_routes(Sockets::new(&responses, settings.socket_lifetime, closing), responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
@@ -142,6 +145,25 @@ fn messages_routes(exchange: Exchange<Messages>) -> Router<Arc<Services>> {
         .route("/v1/messages/count_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
         // Claude Code opens its connection so.
         .route("/", head(async || StatusCode::OK).fallback(unknown_path))
+}
+
+/// Ollama's API, in the same surroundings as Chat.
+fn ollama_routes(like: &Exchange<Chat>) -> Router<Arc<Services>> {
+    let options = Arc::new(ollama::Options {
+        default_instructions: like.options.default_instructions.clone(),
+        token_limit: like.options.token_limit,
+    });
+    let chat = like.alike::<ollama::Chat>(Arc::clone(&options), like.reasoning.clone());
+    // There are no calls that reasoning could lead to.
+    let generate = like.alike::<ollama::Generate>(options, None);
+    let informer = chat.clone();
+    Router::new()
+        .route("/api/chat", only("POST", post(move |request: Request| chat.clone().answer(request))))
+        .route("/api/generate", only("POST", post(move |request: Request| generate.clone().answer(request))))
+        .route("/api/show", only("POST", post(move |request: Request| informer.clone().show(request))))
+        .route("/api/tags", only("GET, HEAD", get(library::tags)))
+        .route("/api/ps", only("GET, HEAD", get(library::running)))
+        .route("/api/version", only("GET, HEAD", get(library::version)))
 }
 
 /// A route that answers any other method with the list of those it has.

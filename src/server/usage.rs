@@ -24,6 +24,8 @@ use crate::history::{Conversation, Day, Fingerprint, Report};
 use crate::protocol::codex;
 use crate::upstream::Quota;
 
+/// How much of an item is hashed.
+const HASHED_BYTES: usize = 16 * 1024;
 /// How many days are told when nobody says since when.
 const DAYS: u32 = 30;
 
@@ -96,17 +98,24 @@ pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
 }
 
 fn hash<T: Serialize>(part: &T) -> u64 {
-    let mut digest = Digest(DefaultHasher::new());
+    let mut digest = Digest { hasher: DefaultHasher::new(), bytes: 0 };
     serde_json::to_writer(&mut digest, part).expect("strings and raw JSON always serialise");
-    digest.0.finish()
+    digest.hasher.write_usize(digest.bytes);
+    digest.hasher.finish()
 }
 
-/// Hashes what is written to it.
-struct Digest(DefaultHasher);
+/// Hashes the beginning of what is written to it, and how long it gets: a long document that is changed
+/// keeps neither, but for rare cases.
+struct Digest {
+    hasher: DefaultHasher,
+    bytes: usize,
+}
 
 impl io::Write for Digest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes);
+        let room = HASHED_BYTES.saturating_sub(self.bytes);
+        self.hasher.write(bytes.get(..room).unwrap_or(bytes));
+        self.bytes += bytes.len();
         Ok(bytes.len())
     }
 

@@ -10,20 +10,25 @@ use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::messages::Messages;
+use crate::protocol::ollama;
 
 /// Whose API a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vendor {
     OpenAi,
     Anthropic,
+    Ollama,
 }
 
 impl Vendor {
-    /// Paths that both have are told apart by a header that Anthropic's clients always send.
+    /// Paths that two of them have are told apart by a header that Anthropic's clients always send.
     pub(super) fn of(request: &Request) -> Self {
         let (path, _) = paths::canonical(request.uri().path());
         let is_messages =
             path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if path == "/api" || path.starts_with("/api/") {
+            return Self::Ollama;
+        }
         if is_messages || request.headers().contains_key("anthropic-version") { Self::Anthropic } else { Self::OpenAi }
     }
 }
@@ -47,6 +52,7 @@ pub(super) fn worded(vendor: Vendor, error: &ProxyError, id: &str) -> Response {
     let (status, headers, body) = match vendor {
         Vendor::OpenAi => Chat::face(error, id),
         Vendor::Anthropic => Messages::face(error, id),
+        Vendor::Ollama => ollama::face(error),
     };
     faced(status, headers, body)
 }

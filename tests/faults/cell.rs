@@ -11,6 +11,7 @@ pub(crate) enum Dialect {
     Completions,
     Responses,
     Messages,
+    Ollama,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ struct Told<'t> {
 type Verdict = Result<(), String>;
 
 impl Dialect {
-    pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Responses, Self::Messages];
+    pub(crate) const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Responses, Self::Messages, Self::Ollama];
 
     pub(crate) fn ask(self, mode: Mode) -> Ask {
         let prompt = json!([{"role": "user", "content": "hi"}]);
@@ -51,6 +52,7 @@ impl Dialect {
             Self::Completions => ("/v1/completions", json!({"prompt": "hi"})),
             Self::Responses => ("/v1/responses", json!({"input": prompt})),
             Self::Messages => ("/v1/messages", json!({"messages": prompt, "max_tokens": 100})),
+            Self::Ollama => ("/api/chat", json!({"messages": prompt})),
         };
         body["model"] = json!("gpt-5.5");
         body["stream"] = json!(mode == Mode::Stream);
@@ -60,7 +62,7 @@ impl Dialect {
     /// What it calls the conversation.
     fn prompt(self) -> &'static str {
         match self {
-            Self::Chat | Self::Messages => "messages",
+            Self::Chat | Self::Messages | Self::Ollama => "messages",
             Self::Completions => "prompt",
             Self::Responses => "input",
         }
@@ -150,13 +152,16 @@ impl Cell<'_> {
         self.judge_error(&body["error"], told.param)
     }
 
-    /// An error object of the dialect.
+    /// An error of the dialect: an object, or for Ollama a sentence.
     fn judge_error(&self, error: &Value, param: Option<&str>) -> Verdict {
         let told = self.told();
-        same("type", &error["type"], &json!(told.kind))?;
-        let message = error["message"].as_str().unwrap_or_default();
+        let message = error.as_str().or(error["message"].as_str()).unwrap_or_default();
         holds("message", !message.is_empty() && message.contains(self.words()))?;
         holds("no web page", !message.contains('<'))?;
+        if self.dialect == Dialect::Ollama {
+            return holds("a sentence", error.is_string());
+        }
+        same("type", &error["type"], &json!(told.kind))?;
         if self.dialect == Dialect::Messages {
             return same("members", error.as_object().map_or(0, serde_json::Map::len), 2);
         }
@@ -183,6 +188,7 @@ impl Cell<'_> {
                 holds("no web page", !answer.text().contains('<'))?;
                 same("last event", found.as_str(), responses)
             }
+            Dialect::Ollama => self.judge_error(&last["error"], None),
             Dialect::Messages => {
                 same("type of the last event", &last["type"], &json!("error"))?;
                 self.judge_error(&last["error"], None)
@@ -208,7 +214,9 @@ impl Cell<'_> {
         let texts = events.iter().filter(|event| !event["response"].is_object());
         let deltas = texts.filter(|event| {
             let found = [&event["delta"], &event["delta"]["text"], &event["choices"][0]["text"]];
-            found.contains(&&json!("Hello")) || event["choices"][0]["delta"]["content"] == "Hello"
+            found.contains(&&json!("Hello"))
+                || event["choices"][0]["delta"]["content"] == "Hello"
+                || event["message"]["content"] == "Hello"
         });
         same("texts", deltas.count(), 1)
     }
@@ -216,8 +224,14 @@ impl Cell<'_> {
     /// The events of a stream.
     fn opened(&self, answer: &Answer) -> Result<Vec<Value>, String> {
         same("status", answer.status, 200)?;
-        same("content-type", answer.header("content-type"), "text/event-stream; charset=utf-8")?;
         let text = std::str::from_utf8(&answer.body).map_err(|error| error.to_string())?;
+        if self.dialect == Dialect::Ollama {
+            same("content-type", answer.header("content-type"), "application/x-ndjson")?;
+            let lines = text.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")));
+            let lines: Vec<Value> = lines.collect::<Result<_, String>>()?;
+            return if lines.is_empty() { Err("no lines".to_owned()) } else { Ok(lines) };
+        }
+        same("content-type", answer.header("content-type"), "text/event-stream; charset=utf-8")?;
         let blocks = text.split_terminator("\n\n").filter(|block| !block.starts_with(':'));
         let data = blocks.map(|block| block.lines().find_map(|line| line.strip_prefix("data: ")).ok_or(block));
         let events = data.map(|data| {
@@ -238,12 +252,16 @@ impl Cell<'_> {
             Dialect::Chat | Dialect::Completions => event["choices"][0]["finish_reason"].is_string(),
             Dialect::Responses => event["type"] == "response.completed",
             Dialect::Messages => event["type"] == "message_stop",
+            Dialect::Ollama => event["done"] == true,
         }
     }
 }
 
 fn is_failure(event: &Value) -> bool {
-    event["error"].is_object() || event["type"] == "error" || event["type"] == "response.failed"
+    event["error"].is_object()
+        || event["error"].is_string()
+        || event["type"] == "error"
+        || event["type"] == "response.failed"
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "values are compared where they are written")]

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::completions::{self, Completions};
 use codex_proxy::protocol::messages::{self, Messages};
+use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::sse::Splitter;
 use codex_proxy::protocol::tokens::TokenLimit;
@@ -72,7 +73,8 @@ where
     let shown = format!("{reply:?}").len();
     assert!(shown <= limit, "{shown} bytes held for {fed}");
     let text = std::str::from_utf8(&wire).expect("what is sent is text");
-    assert!(text.is_empty() || text.ends_with("\n\n"), "{text}");
+    let end = if D::STREAM_TYPE.starts_with("text/event-stream") { "\n\n" } else { "\n" };
+    assert!(text.is_empty() || text.ends_with(end), "{text}");
 
     let mut reply = machine::<D>(case, options);
     drive(&mut reply, events, &mut Fold);
@@ -144,6 +146,13 @@ proptest! {
     fn messages_answers(spoilt in any_spoilt()) {
         let options = messages::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<Messages>("messages", &options, &spoilt);
+    }
+
+    #[test]
+    fn ollama_answers(spoilt in any_spoilt()) {
+        let options = ollama::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
+        assert_answers::<ollama::Chat>("ollama", &options, &spoilt);
+        assert_answers::<ollama::Generate>("ollama", &options, &spoilt);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) struct Case {
     pub(crate) request: Value,
     pub(crate) meta: Value,
     pub(crate) upstream_sse: Vec<u8>,
+    /// The client's stream, in the framing of its dialect.
     pub(crate) client_sse: Option<String>,
     /// Null where the case has none.
     pub(crate) client_json: Value,
@@ -47,7 +48,9 @@ fn read(folder: &Path) -> Case {
         request: json("request.json"),
         meta: json("meta.json"),
         upstream_sse: std::fs::read(folder.join("upstream.sse")).unwrap(),
-        client_sse: std::fs::read_to_string(folder.join("client.sse")).ok(),
+        client_sse: ["client.sse", "client.ndjson"]
+            .iter()
+            .find_map(|file| std::fs::read_to_string(folder.join(file)).ok()),
         client_json: possible("client.json").unwrap_or_default(),
         store: possible("store.json"),
     }

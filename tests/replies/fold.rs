@@ -40,6 +40,38 @@ pub(crate) fn frames(stream: &str) -> Vec<Frame> {
         .collect()
 }
 
+/// The lines of a stream, each of them a JSON object.
+pub(crate) fn lines(stream: &str) -> Vec<Frame> {
+    assert!(stream.is_empty() || stream.ends_with('\n'), "the last line is not whole: {stream}");
+    stream.lines().map(|line| Frame::Json(serde_json::from_str(line).unwrap())).collect()
+}
+
+/// The document that such a stream amounts to: texts are joined, lists too, and the last word holds.
+pub(crate) fn fold_lines(frames: &[Frame]) -> Value {
+    let mut whole = Map::new();
+    for line in frames.iter().filter_map(Frame::json) {
+        add_line(&mut whole, line.as_object().unwrap());
+    }
+    Value::Object(whole)
+}
+
+fn add_line(into: &mut Map<String, Value>, line: &Map<String, Value>) {
+    for (name, value) in line {
+        match (into.get_mut(name), value) {
+            (Some(Value::Object(inner)), Value::Object(more)) => add_line(inner, more),
+            (Some(Value::Array(list)), Value::Array(more)) => list.extend(more.iter().cloned()),
+            (Some(Value::String(text)), Value::String(more))
+                if ["content", "thinking", "response"].contains(&name.as_str()) =>
+            {
+                text.push_str(more);
+            }
+            _ => {
+                into.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
 /// The document that a stream of text completion amounts to, without usage.
 pub(crate) fn fold_text(frames: &[Frame]) -> Value {
     let chunks: Vec<&Value> = frames.iter().filter_map(Frame::json).collect();

@@ -1,6 +1,6 @@
 //! The answers of the dialects, over all worked cases: each case as written, and the laws that hold
 //! for every answer, whole, split, cut or in disorder. Chat, the older completions and Messages are
-//! here, Responses in a module.
+//! here, Responses and Ollama in modules.
 
 #![expect(clippy::unwrap_used, reason = "a test program")]
 
@@ -12,6 +12,7 @@ mod fold;
 mod laws;
 mod limit;
 mod messages;
+mod ollama;
 mod passing;
 #[path = "../support/recalled.rs"]
 mod recalled;
@@ -43,6 +44,11 @@ trait Told: Dialect {
     fn cases() -> Vec<Case>;
     fn options(case: &Case) -> Self::Options;
     fn fold(frames: &[Frame]) -> Value;
+
+    fn frames(stream: &str) -> Vec<Frame> {
+        frames(stream)
+    }
+
     fn assert_laws(usage: Usage, frames: &[Frame]);
 
     /// A stream without what may differ.
@@ -176,7 +182,7 @@ fn streams_as_written<D: Told>() {
     for case in D::cases() {
         let Some(expected) = &case.client_sse else { continue };
         let got = stream_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()]));
-        assert_eq!(D::compared(&case, frames(&got)), D::compared(&case, frames(expected)), "{}", case.name);
+        assert_eq!(D::compared(&case, D::frames(&got)), D::compared(&case, D::frames(expected)), "{}", case.name);
     }
 }
 
@@ -185,6 +191,8 @@ fn each_case_streams_as_written() {
     streams_as_written::<Chat>();
     streams_as_written::<Completions>();
     streams_as_written::<Messages>();
+    streams_as_written::<ollama::Chat>();
+    streams_as_written::<ollama::Generate>();
 }
 
 fn gives_its_document<D: Told>() {
@@ -204,12 +212,14 @@ fn each_case_gives_its_document() {
     gives_its_document::<Chat>();
     gives_its_document::<Completions>();
     gives_its_document::<Messages>();
+    gives_its_document::<ollama::Chat>();
+    gives_its_document::<ollama::Generate>();
 }
 
 fn document_is_the_fold<D: Told>() {
     for case in D::cases() {
         let (Some(written), None) = (&case.client_sse, case.client_json.get("error")) else { continue };
-        assert_eq!(D::fold(&frames(written)), stripped(case.client_json.clone()), "{}", case.name);
+        assert_eq!(D::fold(&D::frames(written)), stripped(case.client_json.clone()), "{}", case.name);
     }
 }
 
@@ -218,6 +228,8 @@ fn the_written_document_is_the_fold_of_the_written_stream() {
     document_is_the_fold::<Chat>();
     document_is_the_fold::<Completions>();
     document_is_the_fold::<Messages>();
+    document_is_the_fold::<ollama::Chat>();
+    document_is_the_fold::<ollama::Generate>();
 }
 
 /// Without what a stream says only when it is asked to.
@@ -239,6 +251,8 @@ fn an_answer_split_anywhere_is_the_same_answer() {
     same_when_split::<Chat>();
     same_when_split::<Completions>();
     same_when_split::<Messages>();
+    same_when_split::<ollama::Chat>();
+    same_when_split::<ollama::Generate>();
 }
 
 fn never_whole_when_cut<D: Told>() {
@@ -252,10 +266,12 @@ fn an_answer_cut_anywhere_never_looks_whole() {
     never_whole_when_cut::<Chat>();
     never_whole_when_cut::<Completions>();
     never_whole_when_cut::<Messages>();
+    never_whole_when_cut::<ollama::Chat>();
+    never_whole_when_cut::<ollama::Generate>();
 }
 
 fn assert_cut<D: Told>(case: &Case, events: &[Bytes]) {
-    let frames = frames(&stream_of(reply::<D>(case), events));
+    let frames = D::frames(&stream_of(reply::<D>(case), events));
     let Some(Frame::Json(last)) = frames.last() else { panic!("{}: no error", case.name) };
     assert!(D::is_cut(last), "{}: {last}", case.name);
     D::assert_laws(Usage::when(includes_usage(case)), &frames);
@@ -264,7 +280,7 @@ fn assert_cut<D: Told>(case: &Case, events: &[Bytes]) {
 
 fn keeps_the_laws<D: Told>() {
     for case in D::cases() {
-        let frames = frames(&stream_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()])));
+        let frames = D::frames(&stream_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()])));
         D::assert_laws(Usage::when(includes_usage(&case)), &frames);
     }
 }
@@ -274,6 +290,8 @@ fn the_laws_hold_for_every_case() {
     keeps_the_laws::<Chat>();
     keeps_the_laws::<Completions>();
     keeps_the_laws::<Messages>();
+    keeps_the_laws::<ollama::Chat>();
+    keeps_the_laws::<ollama::Generate>();
 }
 
 fn is_silent_after_the_end<D: Told>() {
@@ -287,4 +305,6 @@ fn nothing_is_said_after_the_end() {
     is_silent_after_the_end::<Chat>();
     is_silent_after_the_end::<Completions>();
     is_silent_after_the_end::<Messages>();
+    is_silent_after_the_end::<ollama::Chat>();
+    is_silent_after_the_end::<ollama::Generate>();
 }

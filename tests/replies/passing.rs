@@ -95,10 +95,17 @@ fn what_was_lost_and_did_not_come_again_is_an_error() {
     let text = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"ab"}"#;
     let same = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"a"}"#;
     let done = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[]}}"#;
+    let of = |content: &str| done.replace("[]", content);
+    let (whole, short) = (of(r#"[{"type":"output_text","text":"ab"}]"#), of(r#"[{"type":"output_text","text":"a"}]"#));
+    let call =
+        r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","arguments":"{}"}}"#;
     let end = |upstream: &[&str]| told(upstream).pop().unwrap()["type"].as_str().unwrap().to_owned();
     assert_eq!(end(&[CREATED, added, "{broken", COMPLETED]), "response.failed", "an item");
     assert_eq!(end(&[CREATED, added, delta, "{broken", text, done, COMPLETED]), "response.failed", "a piece");
+    assert_eq!(end(&[CREATED, added, delta, "{broken", &whole, COMPLETED]), "response.failed", "told by the item only");
+    assert_eq!(end(&[CREATED, added, "{broken", call, COMPLETED]), "response.failed", "a piece of a call");
     assert_eq!(end(&[CREATED, added, "{", delta, same, done, COMPLETED]), "response.completed", "nothing of it");
+    assert_eq!(end(&[CREATED, added, "{", delta, &short, COMPLETED]), "response.completed", "nothing of the item");
 }
 
 #[test]
@@ -120,7 +127,8 @@ fn a_codex_client_gets_every_event_as_it_is() {
 #[test]
 fn a_codex_client_is_kept_alive_by_an_event() {
     assert!(reply_to(&request(), &HeaderMap::new()).keepalive().starts_with(b":"));
-    assert_eq!(reply_to(&request(), &codex()).keepalive(), b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n");
+    let alive = b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n";
+    assert_eq!(reply_to(&request(), &codex()).keepalive(), alive.as_slice());
 }
 
 #[test]

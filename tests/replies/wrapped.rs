@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cases::Case;
 use crate::runner::{document_of, split, stream_of};
-use crate::{Told, reply, responses};
+use crate::{Told, ollama, reply, responses};
 
 /// What a request in the lite form wraps its tools into.
 fn wrapping() -> Wrapping {
@@ -67,6 +67,7 @@ fn wrapped_names_give_the_same_answers() {
     answers_the_same::<Chat>(&mut count);
     answers_the_same::<Completions>(&mut count);
     answers_the_same::<Messages>(&mut count);
+    answers_the_same::<ollama::Chat>(&mut count);
     for case in responses::cases() {
         let (bare, unwrapped) = (split([case.upstream_sse.as_slice()]), unwrapped(&case, &mut count));
         let stream = |events: &[Bytes]| stream_of(responses::reply(&case), events);

@@ -198,6 +198,24 @@ async fn a_stream_that_is_cut_never_looks_whole() {
 }
 
 #[tokio::test]
+async fn a_piece_of_a_responses_stream_that_only_its_item_repeats_is_missed() {
+    let bench = Bench::new().await;
+    let lost = DELTA.split_at(DELTA.len() / 2).0;
+    let item = |text: &str| {
+        let item = json!({"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "output_text", "text": text}]});
+        json!({"type": "response.output_item.done", "output_index": 0, "item": item}).to_string()
+    };
+    let ask = Ask::post("/v1/responses", &json!({"model": "gpt-5.5", "input": "hi", "stream": true}));
+    for (text, last) in [("Grüße 👋Grüße 👋", "response.failed"), ("Grüße 👋", "response.completed")] {
+        let events = [CREATED, ADDED, DELTA, lost, &item(text), COMPLETED];
+        bench.upstream.replace("/responses", Script::events(&events));
+        let told = ask.send(&bench.proxy).await;
+        let kinds: Vec<&str> = told.text().lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+        assert_eq!(kinds.last(), Some(&last), "{}", told.text());
+    }
+}
+
+#[tokio::test]
 async fn a_silent_backend_does_not_keep_the_client_without_a_sign() {
     let settings = [("timing.keepalive", "40ms"), ("timing.commit_after", "40ms")];
     let bench =

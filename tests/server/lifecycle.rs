@@ -63,6 +63,7 @@ async fn each_dialect_says_that_a_stream_was_cut() {
     let told = [
         ("/v1/messages", messages, "event: error\ndata: {\"type\":\"error\"", "message_stop"),
         ("/v1/responses", responses, "\"type\":\"response.failed\"", "response.completed"),
+        ("/api/chat", chat(), "{\"error\":\"the proxy is shutting down\"}\n", "\"done\":true"),
     ];
     for (target, request, sign, whole) in told {
         let mut bench = Bench::with(|launch| launch.setting("timing.drain", "100ms")).await;

@@ -198,10 +198,11 @@ async fn each_dialect_has_its_own_sign_of_life() {
 async fn a_stream_closes_with_its_terminal_event() {
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "0s")).await;
     bench.upstream.on("/responses", begun(&WHOLE).hang());
-    for ask in [Ask::chat(&streaming()), responses(true), Ask::chat(&chat()), messages()] {
+    let lines = Ask::post("/api/chat", &chat());
+    for ask in [Ask::chat(&streaming()), responses(true), Ask::chat(&chat()), messages(), lines] {
         assert_eq!(ask.send(&bench.proxy).await.status, 200);
     }
-    assert!(bench.upstream.hung_up(4, SECOND).await, "the backend is let go of");
+    assert!(bench.upstream.hung_up(5, SECOND).await, "the backend is let go of");
 }
 
 #[tokio::test]

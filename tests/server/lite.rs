@@ -211,8 +211,14 @@ async fn the_demo_takes_the_lite_form_in_every_dialect() {
     let messages = json!({"model": "gpt-6.1-sol", "max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]});
     let mut responses = with_tools();
     responses["tool_choice"] = json!("required");
-    for ask in [Ask::chat(&chat), Ask::post("/v1/messages", &messages), Ask::post("/v1/responses", &responses)] {
-        let answer = ask.send(&proxy).await;
+    let ollama = json!({"model": "gpt-6.1-sol", "messages": [{"role": "user", "content": "hi"}]});
+    for (path, body) in [
+        ("/v1/chat/completions", &chat),
+        ("/v1/messages", &messages),
+        ("/v1/responses", &responses),
+        ("/api/chat", &ollama),
+    ] {
+        let answer = Ask::post(path, body).send(&proxy).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 }

@@ -33,6 +33,7 @@ mod lite;
 mod manager;
 mod messages;
 mod models;
+mod ollama;
 mod pages;
 mod passing;
 #[path = "../support/proxy.rs"]
@@ -49,6 +50,7 @@ mod transports;
 mod usage;
 mod websocket;
 mod websockets;
+#[expect(dead_code, reason = "answers are not taken sip by sip here")]
 mod wire;
 
 use std::time::Duration;

@@ -23,7 +23,7 @@ fn varies_with_origin(answer: &Answer) -> bool {
 #[tokio::test]
 async fn a_preflight_of_an_allowed_page_needs_no_key() {
     let bench = open_to_pages().await;
-    for target in ["/v1/chat/completions", "/v1/messages", "/v1/models", "/openai/v1/responses"] {
+    for target in ["/v1/chat/completions", "/v1/messages", "/v1/models", "/openai/v1/responses", "/api/chat"] {
         let answer = preflight(target).send(&bench.proxy).await;
         assert_eq!((answer.status, answer.body.len()), (204, 0), "{target}");
         assert_eq!(answer.header("access-control-allow-origin"), PAGE);

@@ -142,7 +142,7 @@ impl Session {
 }
 
 /// A request to each dialect, with everything in it that a client may have.
-fn every_dialect() -> [(&'static str, Value); 4] {
+fn every_dialect() -> [(&'static str, Value); 6] {
     let call = json!({"id": "call_canary", "type": "function", "function": {"name": "canary_tool", "arguments": "{\"a\":\"canary\"}"}});
     let chat = json!({"messages": [
         {"role": "system", "content": PROMPT},
@@ -162,11 +162,18 @@ fn every_dialect() -> [(&'static str, Value); 4] {
         ]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_canary", "content": PROMPT}]},
     ], "metadata": {"user_id": "canary user"}});
+    let ollama = json!({"messages": [
+        {"role": "user", "content": PROMPT},
+        {"role": "assistant", "thinking": PROMPT, "tool_calls": [{"function": {"name": "canary_tool", "arguments": {"a": "canary"}}}]},
+        {"role": "tool", "tool_name": "canary_tool", "content": PROMPT},
+    ]});
     [
         ("/v1/chat/completions", with(chat, "model", json!("gpt-5.5"))),
         ("/v1/completions", json!({"model": "gpt-5.5", "prompt": PROMPT, "suffix": PROMPT})),
         ("/v1/responses", with(responses, "model", json!("gpt-5.5"))),
         ("/v1/messages", with(messages, "model", json!("gpt-5.5"))),
+        ("/api/chat", with(ollama, "model", json!("gpt-5.5"))),
+        ("/api/generate", json!({"model": "gpt-5.5", "prompt": PROMPT, "system": PROMPT, "template": PROMPT})),
     ]
 }
 

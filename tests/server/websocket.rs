@@ -16,7 +16,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::proxy::TestProxy;
 
 /// Longer than anything that is waited for here takes.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 const TERMINAL: [&str; 4] = ["response.completed", "response.incomplete", "response.failed", "error"];
 
 /// An open socket.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::proxy::TestProxy;
 
 /// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request.
 #[derive(Clone)]
@@ -179,6 +179,19 @@ impl Open {
         }
     }
 
+    /// Takes a little more of the answer; how much came, nothing at its end.
+    pub(crate) async fn sip(&mut self, most_bytes: usize) -> usize {
+        let mut sip = (&mut self.stream).take(most_bytes as u64);
+        let read = timeout(PATIENCE, sip.read_buf(&mut self.received)).await.expect("bytes come in time");
+        // A reset is an end, too; whether it is a proper one shows in what came before it.
+        read.unwrap_or_default()
+    }
+
+    /// What of the body has come, and whether that is all of it.
+    pub(crate) fn taken(&self) -> (Vec<u8>, bool) {
+        decode_so_far(&self.headers, &self.received)
+    }
+
     /// The rest of the answer, which has to end properly.
     pub(crate) async fn rest(mut self) -> Answer {
         while more(&mut self.stream, &mut self.received).await > 0 {}
@@ -247,20 +260,32 @@ fn split_head(received: &[u8]) -> Option<(u16, HeaderMap, &[u8])> {
 }
 
 /// The body without its chunks; `None` when its end is missing.
-fn decode(headers: &HeaderMap, mut wire: &[u8]) -> Option<Vec<u8>> {
+fn decode(headers: &HeaderMap, wire: &[u8]) -> Option<Vec<u8>> {
+    let (body, is_whole) = decode_so_far(headers, wire);
+    is_whole.then_some(body)
+}
+
+/// What of the body has come, and whether that is all of it.
+fn decode_so_far(headers: &HeaderMap, mut wire: &[u8]) -> (Vec<u8>, bool) {
     if !headers.contains_key("transfer-encoding") {
         let length = headers.get("content-length").map(|length| length.to_str().unwrap().parse().unwrap());
-        return length.is_none_or(|length: usize| length == wire.len()).then(|| wire.to_vec());
+        return (wire.to_vec(), length.is_none_or(|length: usize| length == wire.len()));
     }
     let mut body = Vec::new();
-    loop {
-        let end = wire.windows(2).position(|window| window == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&wire[..end]).ok()?, 16).ok()?;
-        let chunk = wire.get(end + 2..end + 2 + size)?;
-        if size == 0 {
-            return Some(body);
+    while let Some((chunk, rest)) = split_chunk(wire) {
+        if chunk.is_empty() {
+            return (body, true);
         }
         body.extend_from_slice(chunk);
-        wire = wire.get(end + 2 + size + 2..)?;
+        wire = rest;
     }
+    (body, false)
+}
+
+/// The first chunk, if it has come whole, and what follows it.
+fn split_chunk(wire: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = wire.windows(2).position(|window| window == b"\r\n")?;
+    let size = usize::from_str_radix(std::str::from_utf8(&wire[..end]).ok()?, 16).ok()?;
+    let chunk = wire.get(end + 2..end + 2 + size)?;
+    Some((chunk, wire.get(end + 2 + size + 2..)?))
 }

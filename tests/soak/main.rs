@@ -9,12 +9,27 @@
 //! ```sh
 //! cargo test --test soak -- --ignored --exact --nocapture soak     # SOAK_SECONDS=60 SOAK_SEED=1
 //! ```
+//!
+//! The soak of streams is a program's own, see `streams`.
 
 #![expect(clippy::unwrap_used, reason = "a soak that can't go on has failed")]
 #![cfg(unix)]
 
+#[path = "../support/upstream.rs"]
+#[expect(dead_code, reason = "nothing waits for a moment here")]
+mod fake;
 mod issuer;
+#[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "one daemon is started, and judged by its answers")]
+mod proxy;
 mod room;
+mod streams;
+#[path = "../server/websocket.rs"]
+#[expect(dead_code, reason = "turns are taken frame by frame")]
+mod websocket;
+#[path = "../server/wire.rs"]
+#[expect(dead_code, reason = "answers are taken sip by sip")]
+mod wire;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -43,6 +43,7 @@ async fn play(
             }
             Step::Data(bytes) => out.as_mut().unwrap().send_data(bytes.into(), false)?,
             Step::End => out.as_mut().unwrap().send_data(Bytes::new(), true)?,
+            Step::Pause(span) => tokio::time::sleep(span).await,
             Step::Wait(gate) => tokio::select! {
                 () = gate.0.notified() => {}
                 () = client_gone(&mut respond, &mut out) => {

@@ -1,6 +1,7 @@
 //! What a backend is told to do, and when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -13,6 +14,7 @@ pub(super) enum Step {
     Head(u16, Vec<(String, String)>),
     Data(Vec<u8>),
     End,
+    Pause(Duration),
     Wait(Gate),
     Hang,
     Close,
@@ -66,6 +68,11 @@ impl Script {
     pub(crate) fn chunk(self, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         if bytes.is_empty() { self } else { self.then(Step::Data(bytes.to_vec())) }
+    }
+
+    /// Lets some time pass, which is the pace of a load and orders nothing.
+    pub(crate) fn pause(self, span: Duration) -> Self {
+        if span.is_zero() { self } else { self.then(Step::Pause(span)) }
     }
 
     /// Waits for the gate.

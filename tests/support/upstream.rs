@@ -2,9 +2,11 @@
 //!
 //! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
 //! last is played again and again. The path `/of/NAME` holds scripts for the requests of one
-//! originator. Moments are fixed by [`Gate`]s, never by sleeping. It remembers what it was sent, and
-//! notices when a client hangs up in the middle of a script.
+//! originator. Moments are fixed by [`Gate`]s, never by sleeping; only a load has a pace. It remembers
+//! what it was sent, and notices when a client hangs up in the middle of a script.
 
+#[path = "door.rs"]
+mod door;
 #[path = "http2.rs"]
 mod http2;
 #[path = "script.rs"]
@@ -25,7 +27,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) use script::*;
@@ -60,6 +62,8 @@ pub(crate) struct FakeUpstream {
 struct Shared {
     scripts: Mutex<HashMap<String, VecDeque<Script>>>,
     seen: watch::Sender<Seen>,
+    /// Whether nobody is let in.
+    is_away: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -109,8 +113,8 @@ impl FakeUpstream {
         let address = listener.local_addr().unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (seen, _) = watch::channel(Seen::default());
-        let shared = Arc::new(Shared { scripts: Mutex::default(), seen });
-        let accepting = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
+        let shared = Arc::new(Shared { scripts: Mutex::default(), seen, is_away: watch::Sender::new(false) });
+        let accepting = tokio::spawn(door::accept(listener, tls, Arc::clone(&shared)));
         Self { address, scheme, shared, accepting }
     }
 
@@ -138,6 +142,18 @@ impl FakeUpstream {
     /// Forgets the scripts of a path.
     pub(crate) fn clear(&self, path: &str) {
         self.shared.scripts.lock().unwrap().remove(&absolute(path));
+    }
+
+    /// Forgets the scripts and the requests of one originator; says how many requests there were.
+    pub(crate) fn forget(&self, originator: &str) -> usize {
+        self.clear(&format!("/of/{originator}"));
+        let mut count = 0;
+        self.shared.seen.send_modify(|seen| {
+            let before = seen.requests.len();
+            seen.requests.retain(|request| request.header("originator") != originator);
+            count = before - seen.requests.len();
+        });
+        count
     }
 
     /// The requests so far whose path ends so.
@@ -174,23 +190,15 @@ impl Drop for FakeUpstream {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "one task a connection, which ends with it")]
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
-        tokio::spawn(async move {
-            // An error here is the client's going, which has been counted.
-            let _ = match tls {
-                None => serve(stream, &shared).await,
-                Some(tls) => http2::serve(tls, stream, &shared).await,
-            };
-        });
-    }
-}
-
 async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    while let Some(request) = read_request(&mut stream).await? {
+    let mut is_away = shared.is_away.subscribe();
+    loop {
+        let request = tokio::select! {
+            request = read_request(&mut stream) => request?,
+            () = door::becomes(&mut is_away, true) => None,
+        };
+        let Some(request) = request else { return Ok(()) };
         let is_handshake = request.header("upgrade") == "websocket";
         if is_handshake && !websocket::meets_handshake(shared.peek(path_of(&request.target)).as_ref()) {
             return websocket::serve(stream, request, shared).await;
@@ -208,6 +216,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                     stream.write_all(&chunk).await?;
                 }
                 Step::End => stream.write_all(b"0\r\n\r\n").await?,
+                Step::Pause(span) => sleep(span).await,
                 Step::Wait(gate) => tokio::select! {
                     () = gate.0.notified() => {}
                     () = client_gone(&mut stream) => {
@@ -225,7 +234,6 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
         }
     }
-    Ok(())
 }
 
 impl Shared {

@@ -168,6 +168,7 @@ async fn play(
                     socket.send(Message::text(String::from_utf8(data.to_vec()).unwrap())).await?;
                 }
             }
+            Step::Pause(span) => tokio::time::sleep(span).await,
             Step::End if is_over => {}
             Step::End => {
                 let _ = socket.close(None).await;

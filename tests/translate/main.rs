@@ -14,6 +14,7 @@ mod laws;
 mod lite;
 mod message_laws;
 mod messages;
+mod ollama;
 mod passing;
 #[path = "../support/recalled.rs"]
 mod recalled;
@@ -243,6 +244,10 @@ fn every_case_leaves_as_written() {
     assert!(completions >= 5, "the cases are not there");
     let messages = leaves_as_written("messages", |case, body| scene(case).try_message(body).unwrap());
     assert!(messages >= 25, "the cases are not there");
+    let ollamas = leaves_as_written("ollama", |case, body| {
+        ollama::translate(&scene(case), ollama::form(&read(&case.join("meta.json"))), body).unwrap()
+    });
+    assert!(ollamas >= 20, "the cases are not there");
 }
 
 #[test]

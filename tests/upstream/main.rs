@@ -10,6 +10,7 @@ mod cases;
 mod clock;
 mod connections;
 #[path = "../support/upstream.rs"]
+#[expect(dead_code, reason = "nothing has a pace here, and nobody steps out")]
 mod fake;
 mod forms;
 mod places;

@@ -9,6 +9,7 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
+use crate::protocol::words::Words;
 
 const DEFAULT_FILE_NAME: &str = "file.pdf";
 const DEFAULT_FILE_TYPE: &str = "application/pdf";
@@ -16,7 +17,7 @@ const DEFAULT_FILE_TYPE: &str = "application/pdf";
 /// The text of a system message: its parts without a separator.
 pub(super) fn system_text<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     if !content.is_list() {
-        return text_of(content);
+        return words_of(content).and_then(|_| content.text());
     }
     let mut whole = Cow::Borrowed("");
     for (index, raw) in content.list()?.into_iter().enumerate() {
@@ -39,7 +40,7 @@ pub(super) fn system_text<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, P
 /// What a user says, in order.
 pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
     if !content.is_list() {
-        return Ok(vec![Part::InputText(text_of(content)?)]);
+        return Ok(vec![Part::InputText(words_of(content)?)]);
     }
     let list = content.list()?;
     list.into_iter().enumerate().map(|(index, raw)| input_part(&content.element(index, raw))).collect()
@@ -49,7 +50,7 @@ pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, P
 fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
     let mut parts = user_parts(content)?;
     Ok(match parts.pop() {
-        None => Output::Text(Cow::Borrowed("")),
+        None => Output::Text(Words::default()),
         Some(Part::InputText(text)) if parts.is_empty() => Output::Text(text),
         Some(last) => {
             parts.push(last);
@@ -60,14 +61,14 @@ fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
 
 /// What a tool returned, if anything.
 pub(super) fn output_or_empty<'a>(content: Option<&Field<'a, '_>>) -> Result<Output<'a>, ProxyError> {
-    content.map_or(Ok(Output::Text(Cow::Borrowed(""))), output)
+    content.map_or(Ok(Output::Text(Words::default())), output)
 }
 
 /// What the assistant said, refusals included. Pictures, visible reasoning and the like can't be
 /// replayed and are left out; so are empty texts, since an empty item breaks the pairing of calls.
 pub(super) fn assistant_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
     if !content.is_list() {
-        return Ok(spoken(text_of(content)?).into_iter().collect());
+        return Ok(spoken(words_of(content)?).into_iter().collect());
     }
     let mut parts = Vec::new();
     for (index, raw) in content.list()?.into_iter().enumerate() {
@@ -79,19 +80,19 @@ pub(super) fn assistant_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a
             "refusal" => "refusal",
             _ => continue,
         };
-        let text = part.member(&members, name).ok_or_else(|| part.lacks(name))?.text()?;
+        let text = part.member(&members, name).ok_or_else(|| part.lacks(name))?.words()?;
         parts.extend(spoken(text));
     }
     Ok(parts)
 }
 
 /// A text of the assistant; `None` for an empty one.
-pub(super) fn spoken(text: Cow<'_, str>) -> Option<Part<'_>> {
+pub(super) fn spoken(text: Words<'_>) -> Option<Part<'_>> {
     (!text.is_empty()).then_some(Part::OutputText(text))
 }
 
-fn text_of<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
-    if content.is_text() { content.text() } else { Err(content.must_be("a string or an array of parts")) }
+fn words_of<'a>(content: &Field<'a, '_>) -> Result<Words<'a>, ProxyError> {
+    if content.is_text() { content.words() } else { Err(content.must_be("a string or an array of parts")) }
 }
 
 fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
@@ -100,7 +101,7 @@ fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     match &*kind.text()? {
         "text" | "input_text" => {
             let text = part.member(&members, "text").ok_or_else(|| part.lacks("text"))?;
-            Ok(Part::InputText(text.text()?))
+            Ok(Part::InputText(text.words()?))
         }
         "image_url" | "input_image" => image(part, &members),
         "file" => {
@@ -130,16 +131,12 @@ fn image<'a>(part: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, P
 }
 
 fn picture<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<Part<'a>, ProxyError> {
-    let image_url = url.text()?;
-    if !["https://", "http://", "data:image/"].iter().any(|scheme| starts_with(&image_url, scheme)) {
+    let image_url = url.words()?;
+    if !["https://", "http://", "data:image/"].iter().any(|scheme| image_url.starts_with(scheme)) {
         return Err(url.invalid("must be an http(s) or a data:image/ URL"));
     }
     let detail = detail.map_or(Ok(Cow::Borrowed("auto")), Field::text)?;
     Ok(Part::InputImage { image_url, detail })
-}
-
-fn starts_with(url: &str, scheme: &str) -> bool {
-    url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
 }
 
 fn document<'a>(file: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, ProxyError> {
@@ -152,11 +149,11 @@ fn document<'a>(file: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>
         Some(name) => name.text()?,
         None => Cow::Borrowed(DEFAULT_FILE_NAME),
     };
-    let content = content.text()?;
-    let file_data = if starts_with(&content, "data:") {
+    let content = content.words()?;
+    let file_data = if content.starts_with("data:") {
         content
     } else {
-        Cow::Owned(format!("data:{};base64,{content}", media_type(&filename)))
+        content.after(&format!("data:{};base64,", media_type(&filename)))
     };
     let filename = if filename.trim().is_empty() { Cow::Borrowed(DEFAULT_FILE_NAME) } else { filename };
     Ok(Part::InputFile { filename, file_data })

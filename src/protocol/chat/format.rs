@@ -6,8 +6,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
-use crate::protocol::codex::request::{Item, Part, Role};
-use crate::protocol::conversation::json;
 use crate::protocol::conversation::schema::raw;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
@@ -86,24 +84,4 @@ fn json_schema(inner: &Field<'_, '_>) -> Result<Box<RawValue>, ProxyError> {
         schema: schema.raw(),
         strict: inner.member(&members, "strict").map_or(Ok(false), |strict| strict.flag())?,
     }))
-}
-
-/// Asks for JSON where no message does. The backend insists on the word in JSON mode, and looks
-/// for it in the input, not in the instructions (case `09-json-object`).
-pub(super) fn ask_for_json(input: &mut Vec<Item<'_>>) {
-    let is_asked = input.iter().any(|item| match item {
-        Item::Message { content, .. } => content.iter().any(names_json),
-        _ => false,
-    });
-    if !is_asked {
-        let content = vec![Part::InputText(Cow::Borrowed(json::PLEA))];
-        input.insert(0, Item::Message { role: Role::Developer, content });
-    }
-}
-
-fn names_json(part: &Part<'_>) -> bool {
-    match part {
-        Part::InputText(text) | Part::OutputText(text) => json::is_asked_for(text),
-        Part::InputImage { .. } | Part::InputFile { .. } | Part::RemoteFile { .. } => false,
-    }
 }

@@ -1,11 +1,11 @@
 //! The messages of a Chat request, laid out for the backend.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use super::message::{Message, Origin, ToolCall};
 use crate::protocol::codex::request::{Part, Role};
-use crate::protocol::conversation::{Call, CallKind, Entry, instructions};
+use crate::protocol::conversation::unnamed::Unnamed;
+use crate::protocol::conversation::{Call, CallKind, Entry, cache, instructions};
 
 /// A request's messages in the conversation's own form.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct History<'a> {
     /// Everything after it.
     pub(super) entries: Vec<Entry<'a>>,
     /// Text of the first user message, for the cache key.
-    pub(super) first_user_text: Cow<'a, str>,
+    pub(super) first_user_text: String,
 }
 
 /// Lays out messages. Where `instructions` are sent, no system text takes their place. `is_custom`
@@ -33,7 +33,8 @@ pub(super) fn lay_out<'a>(
         _ => Cow::Borrowed(""),
     });
     let instructions = instructions.or(instructions::join(system));
-    let mut layout = Layout { is_custom, legacy: Legacy::default(), entries: Vec::new(), first_user_text: None };
+    let mut layout =
+        Layout { is_custom, legacy: Unnamed::new("call_legacy_"), entries: Vec::new(), first_user_text: None };
     for (index, message) in messages.enumerate() {
         layout.add(lead + index, message);
     }
@@ -42,9 +43,9 @@ pub(super) fn lay_out<'a>(
 
 struct Layout<'a, 'c> {
     is_custom: &'c dyn Fn(&str) -> bool,
-    legacy: Legacy<'a>,
+    legacy: Unnamed<'a>,
     entries: Vec<Entry<'a>>,
-    first_user_text: Option<Cow<'a, str>>,
+    first_user_text: Option<String>,
 }
 
 impl<'a> Layout<'a, '_> {
@@ -52,15 +53,15 @@ impl<'a> Layout<'a, '_> {
         match message {
             Message::System(text) | Message::Developer(text) if text.trim().is_empty() => {}
             Message::System(text) | Message::Developer(text) => {
-                self.say(Role::Developer, vec![Part::InputText(text)]);
+                self.say(Role::Developer, vec![Part::InputText(text.into())]);
             }
             Message::User(parts) => {
-                self.entries.push(Entry::Turn);
-                self.first_user_text.get_or_insert_with(|| text_of(&parts));
+                self.begin_turn();
+                self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::said)));
                 self.say(Role::User, parts);
             }
             Message::Assistant(parts, calls) => {
-                self.entries.push(Entry::Turn);
+                self.begin_turn();
                 self.say(Role::Assistant, parts);
                 for (number, call) in calls.into_iter().enumerate() {
                     self.call((index, number), call);
@@ -70,10 +71,15 @@ impl<'a> Layout<'a, '_> {
             Message::Carried(kind, json) => self.entries.push(Entry::Carried(kind, json)),
             Message::Tool(id, output) => self.entries.push(Entry::Output(id, output)),
             Message::Function(name, output) => {
-                let id = self.legacy.answer(&name);
-                self.entries.push(Entry::Output(Cow::Owned(id), output));
+                let id = self.legacy.answer(Cow::Borrowed(""), &name);
+                self.entries.push(Entry::Output(id, output));
             }
         }
+    }
+
+    fn begin_turn(&mut self) {
+        self.legacy.forget();
+        self.entries.push(Entry::Turn);
     }
 
     fn say(&mut self, role: Role, parts: Vec<Part<'a>>) {
@@ -86,44 +92,11 @@ impl<'a> Layout<'a, '_> {
         let ToolCall { origin, kind, name, payload } = call;
         let id = match origin {
             Origin::ToolCalls(id) => id,
-            Origin::FunctionCall => Cow::Owned(self.legacy.call(name.clone())),
+            Origin::FunctionCall => self.legacy.call(Cow::Borrowed(""), name.clone()),
         };
         let kind = if (self.is_custom)(&name) { CallKind::Custom } else { kind };
-        let is_blank = kind == CallKind::Function && payload.trim().is_empty();
-        let payload = if is_blank { Cow::Borrowed("{}") } else { payload };
+        let is_blank = kind == CallKind::Function && payload.is_blank();
+        let payload = if is_blank { "{}".into() } else { payload };
         self.entries.push(Entry::Call(Call { id, place, kind, name, payload }));
     }
-}
-
-/// Ids for calls of the old form, which are answered by name.
-#[derive(Default)]
-struct Legacy<'a> {
-    count: usize,
-    unanswered: BTreeMap<Cow<'a, str>, Vec<String>>,
-}
-
-impl<'a> Legacy<'a> {
-    fn call(&mut self, name: Cow<'a, str>) -> String {
-        self.count += 1;
-        let id = format!("call_legacy_{}", self.count);
-        self.unanswered.entry(name).or_default().push(id.clone());
-        id
-    }
-
-    /// The latest unanswered call of that function; empty where there is none.
-    fn answer(&mut self, name: &str) -> String {
-        self.unanswered.get_mut(name).and_then(Vec::pop).unwrap_or_default()
-    }
-}
-
-fn text_of<'a>(parts: &[Part<'a>]) -> Cow<'a, str> {
-    let mut texts = parts.iter().filter_map(|part| match part {
-        Part::InputText(text) => Some(text),
-        _ => None,
-    });
-    let first = texts.next().cloned().unwrap_or_default();
-    texts.fold(first, |mut whole, text| {
-        whole.to_mut().push_str(text);
-        whole
-    })
 }

@@ -11,6 +11,7 @@ use crate::protocol::conversation::CallKind;
 use crate::protocol::conversation::json::compact;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
+use crate::protocol::words::Words;
 
 /// One message.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub(super) struct ToolCall<'a> {
     pub(super) kind: CallKind,
     pub(super) name: Cow<'a, str>,
     /// Arguments or input; empty where the client has none.
-    pub(super) payload: Cow<'a, str>,
+    pub(super) payload: Words<'a>,
 }
 
 /// Where a call stood.
@@ -94,7 +95,7 @@ fn assistant<'a>(
 ) -> Result<Message<'a>, ProxyError> {
     let mut parts = content.map(content::assistant_parts).transpose()?.unwrap_or_default();
     if let Some(refusal) = message.member(members, "refusal") {
-        parts.extend(content::spoken(refusal.text()?));
+        parts.extend(content::spoken(refusal.words()?));
     }
     let mut calls = Vec::new();
     if let Some(list) = message.member(members, "tool_calls") {
@@ -138,9 +139,9 @@ impl<'a> ToolCall<'a> {
             CallKind::Custom => call.member(&members, "input"),
         };
         let payload = match payload {
-            None => Cow::Borrowed(""),
-            Some(object) if object.is_object() => compact(object.raw().get()),
-            Some(text) => text.text()?,
+            None => Words::default(),
+            Some(object) if object.is_object() => compact(object.raw().get()).into(),
+            Some(text) => text.words()?,
         };
         Ok(Self { origin, kind, name, payload })
     }

@@ -224,7 +224,9 @@ impl Reply for ChatReply {
     type Upstream<'u> = UpstreamEvent<'u>;
     type Event<'e> = Chunk<'e>;
 
-    const KEEPALIVE: &'static [u8] = b": keepalive\n\n";
+    fn keepalive(&self) -> Bytes {
+        Bytes::from_static(b": keepalive\n\n")
+    }
 
     fn on_commit(&mut self, sink: &mut impl Sink<Self>) {
         if !self.is_finished() {

@@ -123,8 +123,8 @@ impl<'a> ChatRequest<'a> {
             "messages" => self.messages = messages(field)?,
             "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
             "stream_options" => self.stream_options = Some(StreamOptions::read(field)?),
-            "tools" => self.tools = each(field, Declared::read)?,
-            "functions" => self.functions = each(field, Declared::read_function)?,
+            "tools" => self.tools = field.each(Declared::read)?,
+            "functions" => self.functions = field.each(Declared::read_function)?,
             "web_search_options" => self.web_search = Some(Declared::web_search(field)?),
             "tool_choice" => self.tool_choice = Some(Choice::read(field)?),
             "function_call" => self.function_call = Some(Choice::read_function_call(field)?),
@@ -273,16 +273,8 @@ fn has_audio(modalities: &Field<'_, '_>) -> Result<bool, ProxyError> {
     Ok(modalities.texts()?.iter().any(|name| name == "audio"))
 }
 
-fn each<'a, T>(
-    list: &Field<'a, '_>,
-    read: impl Fn(&Field<'a, '_>) -> Result<T, ProxyError>,
-) -> Result<Vec<T>, ProxyError> {
-    let elements = list.list()?;
-    elements.into_iter().enumerate().map(|(index, raw)| read(&list.element(index, raw))).collect()
-}
-
 fn messages<'a>(list: &Field<'a, '_>) -> Result<Vec<Message<'a>>, ProxyError> {
-    if list.is_list() { each(list, Message::read) } else { Err(list.invalid("must be a non-empty array")) }
+    if list.is_list() { list.each(Message::read) } else { Err(list.invalid("must be a non-empty array")) }
 }
 
 fn effort(word: &Field<'_, '_>) -> Result<Effort, ProxyError> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::format::{self, Format};
+use super::format::Format;
 use super::history::{self, History};
 use super::options::Options;
 use super::reply::{CallStyle, Shape};
@@ -14,7 +14,7 @@ use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, Tool
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::limit::AskedLimits;
 use crate::protocol::conversation::pairing::Reach;
-use crate::protocol::conversation::{cache, extent, instructions};
+use crate::protocol::conversation::{cache, extent, format, instructions};
 use crate::protocol::model::{Choice, Effort, Occasion};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::{Context, Mode};

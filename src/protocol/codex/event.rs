@@ -100,6 +100,8 @@ pub struct ResponseObject<'a> {
     pub id: Option<Str<'a>>,
     /// Unix seconds.
     pub created_at: Option<u64>,
+    /// Unix seconds; known at the end.
+    pub completed_at: Option<u64>,
     /// The model, as the backend calls it.
     pub model: Option<Str<'a>>,
     /// The tier that was used.
@@ -161,6 +163,8 @@ struct ResponseWire<'a> {
     id: Option<Str<'a>>,
     #[serde(default)]
     created_at: Option<serde_json::Number>,
+    #[serde(default)]
+    completed_at: Option<serde_json::Number>,
     #[serde(borrow, default)]
     model: Option<Str<'a>>,
     #[serde(borrow, default)]
@@ -252,6 +256,7 @@ impl<'a> ResponseObject<'a> {
         Self {
             id: wire.id,
             created_at: wire.created_at.and_then(|number| whole_seconds(&number)),
+            completed_at: wire.completed_at.and_then(|number| whole_seconds(&number)),
             model: wire.model,
             service_tier: wire.service_tier,
             usage: wire.usage.and_then(|usage| serde_json::from_str(usage.get()).ok()),
@@ -261,7 +266,7 @@ impl<'a> ResponseObject<'a> {
     }
 }
 
-/// Some releases send `created_at` with a fraction.
+/// Some releases send times with a fraction.
 fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time in seconds; `as` saturates")]
     number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64))

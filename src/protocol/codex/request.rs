@@ -5,18 +5,20 @@
 //! so nothing of the client's body gets here unless a dialect put it here. The forced members
 //! (`store`, `stream`, `include`) can't be set at all. How it is written is its [`Form`].
 
+mod write;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use super::classic::Classic;
 use super::lite::Lite;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::model::Effort;
+use crate::protocol::words::Words;
 
 /// Everything that goes upstream for one response.
 #[derive(Clone, Debug)]
@@ -92,7 +94,7 @@ pub enum Item<'a> {
         /// Name of the function.
         name: Cow<'a, str>,
         /// JSON text.
-        arguments: Cow<'a, str>,
+        arguments: Words<'a>,
     },
     /// What a function returned.
     FunctionCallOutput {
@@ -108,7 +110,7 @@ pub enum Item<'a> {
         /// Name of the tool.
         name: Cow<'a, str>,
         /// Its input.
-        input: Cow<'a, str>,
+        input: Words<'a>,
     },
     /// What a freeform tool returned.
     CustomToolCallOutput {
@@ -142,13 +144,13 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
     /// Text that goes in.
-    InputText(Cow<'a, str>),
+    InputText(Words<'a>),
     /// Text that came out.
-    OutputText(Cow<'a, str>),
+    OutputText(Words<'a>),
     /// A picture: an http(s) or data URL, and the detail to look at it with.
     InputImage {
         /// The address or the data itself.
-        image_url: Cow<'a, str>,
+        image_url: Words<'a>,
         /// `auto`, `low`, `high`, `original`.
         detail: Cow<'a, str>,
     },
@@ -157,7 +159,7 @@ pub enum Part<'a> {
         /// Name with its extension.
         filename: Cow<'a, str>,
         /// A data URL.
-        file_data: Cow<'a, str>,
+        file_data: Words<'a>,
     },
     /// A file that the backend fetches itself.
     RemoteFile {
@@ -170,7 +172,7 @@ pub enum Part<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<'a> {
     /// One text.
-    Text(Cow<'a, str>),
+    Text(Words<'a>),
     /// Several parts, or pictures.
     Parts(Vec<Part<'a>>),
 }
@@ -252,11 +254,22 @@ impl Request<'_> {
     /// The body in the request's form, without the members in `omitted`.
     #[must_use]
     pub fn encode(&self, omitted: &Omissions) -> Bytes {
-        let body = match self.form {
-            Form::Classic | Form::OwnLite => serde_json::to_vec(&Classic { request: self, omitted }),
-            Form::Lite => serde_json::to_vec(&Lite::new(self, omitted)),
+        // Grown by doubling, a long body would take twice its room, and be copied as often.
+        let mut body = Vec::with_capacity(self.written_bytes());
+        let written = match self.form {
+            Form::Classic | Form::OwnLite => serde_json::to_writer(&mut body, &Classic { request: self, omitted }),
+            Form::Lite => serde_json::to_writer(&mut body, &Lite::new(self, omitted)),
         };
-        Bytes::from(body.expect("strings, numbers and raw JSON always serialise"))
+        written.expect("strings, numbers and raw JSON always serialise");
+        Bytes::from(body)
+    }
+
+    /// About how many bytes the body has.
+    fn written_bytes(&self) -> usize {
+        const FRAME_BYTES: usize = 512;
+        let tools: usize = self.tools.iter().map(Tool::written_bytes).sum();
+        let input: usize = self.input.iter().map(Item::written_bytes).sum();
+        FRAME_BYTES + self.instructions.len() * 17 / 16 + tools + input
     }
 
     /// Whether a member can be left out at all.
@@ -273,94 +286,10 @@ impl Request<'_> {
     }
 }
 
-impl Serialize for Item<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Self::Raw { json, .. } = self {
-            return json.serialize(serializer);
-        }
-        let mut map = serializer.serialize_map(None)?;
-        match self {
-            Self::Message { role, content } => {
-                entries(&mut map, "message", &[])?;
-                map.serialize_entry("role", role)?;
-                map.serialize_entry("content", content)?;
-            }
-            Self::FunctionCall { call_id, name, arguments } => {
-                entries(&mut map, "function_call", &[("call_id", call_id), ("name", name), ("arguments", arguments)])?;
-            }
-            Self::CustomToolCall { call_id, name, input } => {
-                entries(&mut map, "custom_tool_call", &[("call_id", call_id), ("name", name), ("input", input)])?;
-            }
-            Self::FunctionCallOutput { call_id, output } => {
-                entries(&mut map, "function_call_output", &[("call_id", call_id)])?;
-                map.serialize_entry("output", output)?;
-            }
-            Self::CustomToolCallOutput { call_id, output } => {
-                entries(&mut map, "custom_tool_call_output", &[("call_id", call_id)])?;
-                map.serialize_entry("output", output)?;
-            }
-            Self::Raw { .. } => {}
-        }
-        map.end()
-    }
-}
-
-impl Serialize for Part<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        match self {
-            Self::InputText(text) => entries(&mut map, "input_text", &[("text", text)])?,
-            Self::OutputText(text) => entries(&mut map, "output_text", &[("text", text)])?,
-            Self::InputImage { image_url, detail } => {
-                entries(&mut map, "input_image", &[("image_url", image_url), ("detail", detail)])?;
-            }
-            Self::InputFile { filename, file_data } => {
-                entries(&mut map, "input_file", &[("filename", filename), ("file_data", file_data)])?;
-            }
-            Self::RemoteFile { file_url } => entries(&mut map, "input_file", &[("file_url", file_url)])?,
-        }
-        map.end()
-    }
-}
-
-fn entries<M: SerializeMap>(map: &mut M, kind: &str, texts: &[(&str, &Cow<'_, str>)]) -> Result<(), M::Error> {
-    map.serialize_entry("type", kind)?;
-    texts.iter().try_for_each(|(name, text)| map.serialize_entry(name, text))
-}
-
-impl Serialize for Output<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => text.serialize(serializer),
-            Self::Parts(parts) => parts.serialize(serializer),
-        }
-    }
-}
-
-impl Serialize for Tool<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (name, description, parameters, strict) = match self {
-            Self::Raw(json) => return json.serialize(serializer),
-            Self::Function { name, description, parameters, strict } => (name, description, parameters, strict),
-        };
-        let mut map = serializer.serialize_map(None)?;
-        entries(&mut map, "function", &[("name", name)])?;
-        if let Some(description) = description {
-            map.serialize_entry("description", description)?;
-        }
-        map.serialize_entry("parameters", parameters)?;
-        map.serialize_entry("strict", strict)?;
-        map.end()
-    }
-}
-
-impl Serialize for ToolChoice<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => serializer.serialize_str("auto"),
-            Self::None => serializer.serialize_str("none"),
-            Self::Required => serializer.serialize_str("required"),
-            Self::Raw(json) => json.serialize(serializer),
-        }
+impl<'a> Part<'a> {
+    /// The text that goes in, where it is one.
+    #[must_use]
+    pub fn said(&self) -> Option<&Words<'a>> {
+        if let Self::InputText(text) = self { Some(text) } else { None }
     }
 }

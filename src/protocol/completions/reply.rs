@@ -218,7 +218,9 @@ impl Reply for CompletionReply {
     type Upstream<'u> = UpstreamEvent<'u>;
     type Event<'e> = Chunk<'e>;
 
-    const KEEPALIVE: &'static [u8] = b": keepalive\n\n";
+    fn keepalive(&self) -> Bytes {
+        Bytes::from_static(b": keepalive\n\n")
+    }
 
     fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {
         // A completion has no opening: what is sent first is text.

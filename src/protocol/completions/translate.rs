@@ -42,7 +42,7 @@ pub fn translate<'a>(
     }
     request.ignored.iter().for_each(|member| context.warnings.ignored(member));
     let reasoning = reasoning(&choice, context);
-    let said = vec![Part::InputText(request.prompt.clone())];
+    let said = vec![Part::InputText(request.prompt.clone().into())];
     let mut upstream = codex::Request {
         form: codex::Form::Classic,
         model: Cow::Owned(choice.slug),

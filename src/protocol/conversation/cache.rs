@@ -10,7 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::protocol::Context;
 use crate::protocol::codex::Request;
+use crate::protocol::words::Words;
 
+/// How much of a long text is looked at.
+const BEGINNING_BYTES: usize = 64 * 1024;
 /// The longest key that the backend takes.
 const MAX_CHARS: usize = 64;
 
@@ -75,6 +78,26 @@ pub fn derive(parts: &[&[u8]]) -> String {
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(digest).for_each(|(byte, hashed)| *byte = hashed);
     uuid::Uuid::from_bytes(bytes).to_string()
+}
+
+/// What the first message of the user begins with, for its key: as much as tells conversations apart.
+/// A longer text is not read; where its escapes begin and end does not matter then.
+#[must_use]
+pub fn beginning<'w>(texts: impl IntoIterator<Item = &'w Words<'w>>) -> String {
+    let mut whole = String::new();
+    for words in texts {
+        let is_long = words.written_bytes() > BEGINNING_BYTES && !words.starts_with(REMINDER_OPEN);
+        match words.escaped().filter(|_| is_long) {
+            Some(escaped) => whole.push_str(front(escaped)),
+            None => whole.push_str(&words.read()),
+        }
+    }
+    whole
+}
+
+/// Up to [`BEGINNING_BYTES`] of a text.
+fn front(text: &str) -> &str {
+    (0..=BEGINNING_BYTES).rev().find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
 /// A user's text without the reminders that some clients put before it, which change from turn to turn.

@@ -14,10 +14,10 @@ fn item(item: &Item<'_>) -> usize {
     match item {
         Item::Message { content, .. } => content.iter().map(part).sum(),
         Item::FunctionCall { name, arguments: payload, .. } | Item::CustomToolCall { name, input: payload, .. } => {
-            count(name) + count(payload)
+            count(name) + count(&payload.read())
         }
         Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. } => match output {
-            Output::Text(text) => count(text),
+            Output::Text(text) => count(&text.read()),
             Output::Parts(parts) => parts.iter().map(part).sum(),
         },
         Item::Raw { .. } => 0,
@@ -26,7 +26,7 @@ fn item(item: &Item<'_>) -> usize {
 
 fn part(part: &Part<'_>) -> usize {
     match part {
-        Part::InputText(text) | Part::OutputText(text) => count(text),
+        Part::InputText(text) | Part::OutputText(text) => count(&text.read()),
         Part::InputImage { .. } | Part::InputFile { .. } | Part::RemoteFile { .. } => 0,
     }
 }

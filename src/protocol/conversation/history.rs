@@ -11,6 +11,7 @@ use super::names;
 use super::pairing::{self, Answered, Mark, Reach, Verdict};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, Output, Part, Role};
+use crate::protocol::words::Words;
 
 const INTERRUPTED: &str = "[no output: the tool call was interrupted]";
 
@@ -41,7 +42,7 @@ pub struct Call<'a> {
     /// Name of the tool, as the client knows it.
     pub name: Cow<'a, str>,
     /// JSON arguments of a function, or input of a custom tool.
-    pub payload: Cow<'a, str>,
+    pub payload: Words<'a>,
 }
 
 /// The two kinds of tool that a client runs.
@@ -132,8 +133,8 @@ pub fn orphan_lead(id: &str) -> String {
 fn orphan<'a>(id: &str, output: Output<'a>) -> Item<'a> {
     let lead = orphan_lead(id);
     let content = match output {
-        Output::Text(text) => vec![Part::InputText(Cow::Owned(lead + &text))],
-        Output::Parts(parts) => std::iter::once(Part::InputText(Cow::Owned(lead))).chain(parts).collect(),
+        Output::Text(text) => vec![Part::InputText(text.after(&lead))],
+        Output::Parts(parts) => std::iter::once(Part::InputText(lead.into())).chain(parts).collect(),
     };
     Item::Message { role: Role::User, content }
 }
@@ -157,7 +158,9 @@ mod tests {
                 Item::Message { role, .. } => format!("{role:?}"),
                 Item::FunctionCall { call_id, .. } => format!("call {call_id}"),
                 Item::CustomToolCall { call_id, .. } => format!("custom {call_id}"),
-                Item::FunctionCallOutput { call_id, output: Output::Text(text) } => format!("out {call_id} {text:.4}"),
+                Item::FunctionCallOutput { call_id, output: Output::Text(text) } => {
+                    format!("out {call_id} {:.4}", text.read())
+                }
                 Item::CustomToolCallOutput { call_id, .. } => format!("custom out {call_id}"),
                 other => format!("{other:?}"),
             })

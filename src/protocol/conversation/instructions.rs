@@ -37,7 +37,7 @@ pub fn open<'a>(
         return Ok(system.unwrap_or_else(usual));
     }
     let text = system.ok_or_else(|| Refusal::invalid(prompt, format!("'{prompt}' must hold something to answer")))?;
-    input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text)] });
+    input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text.into())] });
     Ok(usual())
 }
 

@@ -52,6 +52,18 @@ impl AskedLimits {
     }
 }
 
+/// The same for a request with one limit, under this name.
+///
+/// # Errors
+/// As for [`AskedLimits::settle`].
+pub fn settle(name: &str, asked: Option<f64>, policy: TokenLimit) -> Result<Option<u64>, ProxyError> {
+    match (policy, asked) {
+        (TokenLimit::Ignore, _) | (_, None) => Ok(None),
+        (TokenLimit::Reject, Some(_)) => Err(unsupported(name)),
+        (TokenLimit::Enforce, Some(number)) => whole(name, number).map(Some),
+    }
+}
+
 fn unsupported(name: &str) -> ProxyError {
     let message = format!("'{name}' is not available on this backend (the proxy can cut answers: chat.token_limit)");
     Refusal::unsupported_parameter(name, message)

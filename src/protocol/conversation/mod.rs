@@ -1,4 +1,4 @@
-//! What Chat and Messages share: the rules between a client's history and the backend's input.
+//! What Chat, Messages and Ollama share: the rules between a client's history and the backend's input.
 //!
 //! The backend refuses a history whose calls and outputs don't pair up, tool names and call ids of
 //! a form that other services allow, and a prompt that is empty. Clients can't mend what
@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod extent;
+pub mod format;
 pub mod history;
 pub mod instructions;
 pub mod json;
@@ -14,5 +15,6 @@ pub mod limit;
 pub mod names;
 pub mod pairing;
 pub mod schema;
+pub mod unnamed;
 
 pub use history::{Call, CallKind, Entry};

@@ -7,13 +7,13 @@
 use std::borrow::Cow;
 
 use super::SIGNATURE;
-use super::request::each;
 use super::source;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part, Role};
 use crate::protocol::conversation::json::compact;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
+use crate::protocol::words::Words;
 
 const TOOL_ERROR: &str = "<tool_use_error>";
 
@@ -33,9 +33,9 @@ pub(super) enum Block<'a> {
 /// The texts of a string, or of a list of text blocks.
 pub(super) fn texts<'a>(content: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
     if !content.is_list() {
-        return Ok(vec![text_of(content)?]);
+        return Ok(vec![words_of(content).and_then(|_| content.text())?]);
     }
-    each(content, |block| {
+    content.each(|block| {
         let members = block.object()?;
         let kind = kind(block, &members)?;
         if kind.text()? == "text" { required(block, &members, "text") } else { Err(kind.invalid("must be 'text'")) }
@@ -45,7 +45,7 @@ pub(super) fn texts<'a>(content: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, Pr
 /// The blocks of a message.
 pub(super) fn blocks<'a>(content: &Field<'a, '_>, role: Role) -> Result<Vec<Block<'a>>, ProxyError> {
     if !content.is_list() {
-        return Ok(said(role, text_of(content)?).into_iter().collect());
+        return Ok(said(role, words_of(content)?).into_iter().collect());
     }
     let mut blocks = Vec::new();
     for (index, raw) in content.list()?.into_iter().enumerate() {
@@ -56,12 +56,12 @@ pub(super) fn blocks<'a>(content: &Field<'a, '_>, role: Role) -> Result<Vec<Bloc
     Ok(blocks)
 }
 
-fn text_of<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
-    if content.is_text() { content.text() } else { Err(content.must_be("a string or an array of blocks")) }
+fn words_of<'a>(content: &Field<'a, '_>) -> Result<Words<'a>, ProxyError> {
+    if content.is_text() { content.words() } else { Err(content.must_be("a string or an array of blocks")) }
 }
 
 /// A text in the words of its speaker; none where it is empty.
-fn said(role: Role, text: Cow<'_, str>) -> Option<Block<'_>> {
+fn said(role: Role, text: Words<'_>) -> Option<Block<'_>> {
     let part = if role == Role::Assistant { Part::OutputText(text) } else { Part::InputText(text) };
     let is_empty = matches!(&part, Part::OutputText(text) | Part::InputText(text) if text.is_empty());
     (!is_empty).then_some(Block::Part(part))
@@ -75,7 +75,7 @@ fn read<'a>(
 ) -> Result<(), ProxyError> {
     let kind = kind(block, members)?;
     match &*kind.text()? {
-        "text" => blocks.extend(said(role, required(block, members, "text")?)),
+        "text" => blocks.extend(said(role, words(block, members, "text")?)),
         "thinking" => blocks.extend(reasoning(block, members, role, "signature")?),
         "redacted_thinking" => blocks.extend(reasoning(block, members, role, "data")?),
         "tool_use" => blocks.push(call(block, members)?),
@@ -108,6 +108,11 @@ pub(super) fn required<'a>(
     block.member(members, name).ok_or_else(|| block.lacks(name))?.text()
 }
 
+/// The same to pass on.
+pub(super) fn words<'a>(block: &Field<'a, '_>, members: &Envelope<'a>, name: &str) -> Result<Words<'a>, ProxyError> {
+    block.member(members, name).ok_or_else(|| block.lacks(name))?.words()
+}
+
 /// The refusal of a kind of block that can't be served.
 pub(super) fn unsupported(kind: &Field<'_, '_>, name: &str) -> ProxyError {
     let message = format!("{kind}: content block type '{name}' is not supported by this proxy");
@@ -138,10 +143,10 @@ fn output<'a>(result: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Output<'
     let mut parts = match result.member(members, "content") {
         None => Vec::new(),
         Some(content) if content.is_list() => result_parts(&content)?,
-        Some(content) => vec![Part::InputText(text_of(&content)?)],
+        Some(content) => vec![Part::InputText(words_of(&content)?)],
     };
     Ok(match parts.pop() {
-        None => Output::Text(marked("".into(), is_error)),
+        None => Output::Text(marked(Words::default(), is_error)),
         Some(Part::InputText(text)) if parts.is_empty() => Output::Text(marked(text, is_error)),
         Some(last) => {
             parts.push(last);
@@ -154,9 +159,8 @@ fn output<'a>(result: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Output<'
 }
 
 /// The backend has no mark for a failure but its words.
-fn marked(text: Cow<'_, str>, is_error: bool) -> Cow<'_, str> {
-    let begins = |word: &str| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    if !is_error || begins("error") || begins(TOOL_ERROR) { text } else { Cow::Owned(format!("Error: {text}")) }
+fn marked(text: Words<'_>, is_error: bool) -> Words<'_> {
+    if !is_error || text.starts_with("error") || text.starts_with(TOOL_ERROR) { text } else { text.after("Error: ") }
 }
 
 fn result_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
@@ -166,10 +170,10 @@ fn result_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError
         let members = block.object()?;
         let kind = kind(&block, &members)?;
         match &*kind.text()? {
-            "text" => parts.push(Part::InputText(required(&block, &members, "text")?)),
+            "text" => parts.push(Part::InputText(words(&block, &members, "text")?)),
             "tool_reference" => {
                 let name = required(&block, &members, "tool_name")?;
-                parts.push(Part::InputText(Cow::Owned(format!("[tool reference: {name}]"))));
+                parts.push(Part::InputText(format!("[tool reference: {name}]").into()));
             }
             "image" | "document" | "search_result" => source::read(&block, &members, &mut parts)?,
             other => return Err(unsupported(&kind, other)),

@@ -8,7 +8,7 @@ use super::content::{self, Block};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Part, Role};
 use crate::protocol::conversation::schema::raw;
-use crate::protocol::conversation::{Call, CallKind, Entry, instructions};
+use crate::protocol::conversation::{Call, CallKind, Entry, cache, instructions};
 use crate::protocol::field::Field;
 
 /// One message.
@@ -58,11 +58,11 @@ pub(super) fn lay_out(messages: Vec<Message<'_>>) -> History<'_> {
         match message {
             Message::System(text) if text.is_empty() => {}
             Message::System(text) => {
-                history.entries.push(Entry::Message(Role::Developer, vec![Part::InputText(text)]));
+                history.entries.push(Entry::Message(Role::Developer, vec![Part::InputText(text.into())]));
             }
             Message::Said(role, blocks) => {
                 if role == Role::User && !std::mem::replace(&mut has_user, true) {
-                    history.first_user_text = text_of(&blocks);
+                    history.first_user_text = beginning(&blocks);
                 }
                 history.entries.push(Entry::Turn);
                 history.add(index, role, blocks);
@@ -83,7 +83,7 @@ impl<'a> History<'a> {
                 }
                 Block::Call { id, name, arguments } => {
                     let (place, kind) = ((index, number), CallKind::Function);
-                    Entry::Call(Call { id, place, kind, name, payload: arguments })
+                    Entry::Call(Call { id, place, kind, name, payload: arguments.into() })
                 }
                 Block::Output(id, output) => Entry::Output(id, output),
                 Block::Reasoning(encrypted_content) => {
@@ -104,10 +104,10 @@ impl<'a> History<'a> {
     }
 }
 
-fn text_of(blocks: &[Block<'_>]) -> String {
+fn beginning(blocks: &[Block<'_>]) -> String {
     let texts = blocks.iter().filter_map(|block| match block {
-        Block::Part(Part::InputText(text)) => Some(&**text),
+        Block::Part(part) => part.said(),
         _ => None,
     });
-    texts.collect()
+    cache::beginning(texts)
 }

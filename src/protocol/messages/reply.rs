@@ -213,7 +213,9 @@ impl Reply for MessagesReply {
     type Upstream<'u> = UpstreamEvent<'u>;
     type Event<'e> = Event<'e>;
 
-    const KEEPALIVE: &'static [u8] = event::PING;
+    fn keepalive(&self) -> Bytes {
+        Bytes::from_static(event::PING)
+    }
 
     fn on_commit(&mut self, sink: &mut impl Sink<Self>) {
         if !self.is_finished() {

@@ -115,7 +115,7 @@ impl<'a> MessagesRequest<'a> {
     fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
         match name {
             "model" => self.model = Some(field.text()?),
-            "messages" => self.messages = each(field, Message::read)?,
+            "messages" => self.messages = field.each(Message::read)?,
             "system" => self.system = system(field)?,
             "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
             "max_tokens" => self.limit = Some(limit(field)?),
@@ -126,7 +126,7 @@ impl<'a> MessagesRequest<'a> {
             "thinking" => self.thinking = Thinking::read(field)?,
             "output_config" => self.take_output(field)?,
             "output_format" => self.format = self.format.take().or(format::read(field)?),
-            "tools" => self.tools = each(field, Declared::read)?.into_iter().flatten().collect(),
+            "tools" => self.tools = field.each(Declared::read)?.into_iter().flatten().collect(),
             "tool_choice" => self.take_choice(field)?,
             "metadata" => self.user_id = field.member(&field.object()?, "user_id").map(|id| id.text()).transpose()?,
             "speed" => self.is_fast = field.text()? == "fast",
@@ -201,13 +201,4 @@ fn system<'a>(system: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
     }
     let rest = text.split_once('\n').map(|(_, rest)| Cow::Owned(rest.to_owned()));
     Ok(rest.into_iter().collect())
-}
-
-/// The elements of a list, each with one reader.
-pub(super) fn each<'a, T>(
-    list: &Field<'a, '_>,
-    read: impl Fn(&Field<'a, '_>) -> Result<T, ProxyError>,
-) -> Result<Vec<T>, ProxyError> {
-    let elements = list.list()?;
-    elements.into_iter().enumerate().map(|(index, raw)| read(&list.element(index, raw))).collect()
 }

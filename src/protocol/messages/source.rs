@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 
-use super::content::{required, texts};
+use super::content::{required, texts, words};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::Part;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
+use crate::protocol::words::Words;
 
 const DEFAULT_FILE_NAME: &str = "document.pdf";
 
@@ -36,8 +37,8 @@ pub(super) fn read<'a>(
 fn image<'a>(source: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     let members = source.object()?;
     let image_url = match &*required(source, &members, "type")? {
-        "base64" => Cow::Owned(data_url(source, &members)?),
-        "url" => required(source, &members, "url")?,
+        "base64" => data_url(source, &members)?,
+        "url" => words(source, &members, "url")?,
         other => return Err(unsupported(source, "image", other)),
     };
     Ok(Part::InputImage { image_url, detail: Cow::Borrowed("auto") })
@@ -52,12 +53,12 @@ fn document<'a>(
     match &*required(source, &members, "type")? {
         "base64" => {
             let filename = title.unwrap_or(Cow::Borrowed(DEFAULT_FILE_NAME));
-            parts.push(Part::InputFile { filename, file_data: Cow::Owned(data_url(source, &members)?) });
+            parts.push(Part::InputFile { filename, file_data: data_url(source, &members)? });
         }
         "text" => {
             let name = title.map(|title| format!(" title=\"{}\"", title.replace('"', "&quot;"))).unwrap_or_default();
             let data = required(source, &members, "data")?;
-            parts.push(Part::InputText(Cow::Owned(format!("<document{name}>\n{data}\n</document>"))));
+            parts.push(Part::InputText(format!("<document{name}>\n{data}\n</document>").into()));
         }
         "content" => inner(source, &members, parts)?,
         "url" => parts.push(Part::RemoteFile { file_url: required(source, &members, "url")? }),
@@ -70,14 +71,16 @@ fn document<'a>(
 fn inner<'a>(source: &Field<'a, '_>, members: &Envelope<'a>, parts: &mut Vec<Part<'a>>) -> Result<(), ProxyError> {
     let content = source.member(members, "content").ok_or_else(|| source.lacks("content"))?;
     if !content.is_list() {
-        parts.extend(texts(&content)?.into_iter().filter(|text| !text.is_empty()).map(Part::InputText));
+        parts.extend(
+            texts(&content)?.into_iter().filter(|text| !text.is_empty()).map(|text| Part::InputText(text.into())),
+        );
         return Ok(());
     }
     for (index, raw) in content.list()?.into_iter().enumerate() {
         let block = content.element(index, raw);
         let members = block.object()?;
         match &*required(&block, &members, "type")? {
-            "text" => parts.push(Part::InputText(required(&block, &members, "text")?)),
+            "text" => parts.push(Part::InputText(words(&block, &members, "text")?)),
             "image" => {
                 let source = block.member(&members, "source").ok_or_else(|| block.lacks("source"))?;
                 parts.push(image(&source)?);
@@ -93,13 +96,12 @@ fn search_result<'a>(block: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Pa
     if let Some(content) = block.member(members, "content") {
         lines.extend(texts(&content)?);
     }
-    Ok(Part::InputText(Cow::Owned(lines.join("\n"))))
+    Ok(Part::InputText(lines.join("\n").into()))
 }
 
-fn data_url<'a>(source: &Field<'a, '_>, members: &Envelope<'a>) -> Result<String, ProxyError> {
+fn data_url<'a>(source: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Words<'a>, ProxyError> {
     let media_type = required(source, members, "media_type")?;
-    let data = required(source, members, "data")?;
-    Ok(["data:", &media_type, ";base64,", &data].concat())
+    Ok(words(source, members, "data")?.after(&format!("data:{media_type};base64,")))
 }
 
 fn unsupported(source: &Field<'_, '_>, what: &str, kind: &str) -> ProxyError {

@@ -101,7 +101,9 @@ impl Reply for CompactionReply {
     type Upstream<'u> = Incoming<'u>;
     type Event<'e> = ();
 
-    const KEEPALIVE: &'static [u8] = ResponsesReply::KEEPALIVE;
+    fn keepalive(&self) -> Bytes {
+        self.answer.keepalive()
+    }
 
     fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}
 

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::item::{self, Changes, Entry, Listed, Part, literal, orphan, raw};
+use super::item::{self, Changes, Entry, Listed, Part, literal, orphan};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, TRIGGER};
 use crate::protocol::conversation::history::{interrupted, orphan_lead};
 use crate::protocol::conversation::pairing::{self, Answered, Mark, Reach, Verdict};
-use crate::protocol::conversation::{CallKind, instructions, json};
-use crate::protocol::envelope::Envelope;
+use crate::protocol::conversation::{CallKind, cache, instructions, json};
 use crate::protocol::field::Field;
+use crate::protocol::words::Words;
 
 /// The elements of `input`, made whole where they are items.
 ///
@@ -59,38 +59,39 @@ pub(super) fn resolved<'a>(
 /// Takes the system text that opens the conversation out of it. Left where it stands when nothing
 /// else is there, or it holds more than text.
 pub(super) fn hoist(entries: &mut Vec<Entry<'_>>) -> Option<String> {
-    let is_system =
-        |entry: &Entry<'_>| entry.part() == Part::Message && entry.text("role").as_deref() == Some("system");
-    let leading: Vec<_> = entries.iter().take_while(|entry| is_system(entry)).map_while(Entry::texts).collect();
+    let is_system = |entry: &Entry<'_>| entry.part() == Part::Message && entry.says("role", "system");
+    let leading: Vec<_> = entries.iter().take_while(|entry| is_system(entry)).map_while(whole_texts).collect();
     let count = leading.len();
     if count == 0 || count == entries.len() {
         return None;
     }
-    let joined = instructions::join(leading.into_iter().flatten()).map(Cow::into_owned);
+    let joined = instructions::join(leading.into_iter().flatten().map(Cow::Owned)).map(Cow::into_owned);
     entries.drain(..count);
     joined
 }
 
 /// The text that the prompt cache key is derived from.
 pub(super) fn first_user_text(entries: &[Entry<'_>]) -> String {
-    let first = entries.iter().find(|entry| entry.text("role").as_deref() == Some("user"));
-    first.and_then(Entry::texts).map(|texts| texts.concat()).unwrap_or_default()
+    let first = entries.iter().find(|entry| entry.says("role", "user"));
+    first.map(|entry| entry.look_at_texts(|texts| cache::beginning(texts.iter().flatten()))).unwrap_or_default()
+}
+
+/// The texts of a message; `None` where it holds anything else.
+fn whole_texts(entry: &Entry<'_>) -> Option<Vec<String>> {
+    entry.look_at_texts(|texts| texts.iter().map(|text| Some(text.as_ref()?.read().into_owned())).collect())
 }
 
 /// Asks for JSON where no message does.
 pub(super) fn ask_for_json(entries: &mut Vec<Entry<'_>>) {
     let is_asked = |entry: &Entry<'_>| {
-        let members = Envelope::parse(entry.json.get()).unwrap_or_default();
-        let parts: Vec<Envelope<'_>> =
-            members.get("content").and_then(|parts| serde_json::from_str(parts.get()).ok()).unwrap_or_default();
-        let texts = parts.iter().filter_map(|part| Field::root("text", part.get("text")?).text().ok());
-        entry.part() == Part::Message && texts.into_iter().any(|text| json::is_asked_for(&text))
+        let says_so = |texts: &[Option<Words<'_>>]| texts.iter().flatten().any(|text| json::is_asked_for(&text.read()));
+        entry.part() == Part::Message && entry.look_at_texts(says_so)
     };
     if !entries.iter().any(is_asked) {
         let plea = literal(json::PLEA);
         let message =
             format!(r#"{{"type":"message","role":"developer","content":[{{"type":"input_text","text":{plea}}}]}}"#);
-        entries.insert(0, Entry { kind: Cow::Borrowed("message"), json: Cow::Owned(raw(message)), index: 0 });
+        entries.insert(0, Entry::made(message, 0));
     }
 }
 
@@ -141,8 +142,8 @@ pub(super) fn mended<'a>(mut entries: Vec<Entry<'a>>, warnings: &mut Warnings) -
                 }
             }
             (Verdict::Orphan, _) => {
-                let members = Envelope::parse(entry.json.get()).unwrap_or_default();
-                input.push(Item::from(orphan(&orphan_lead(id), members.get("output"), entry.index)));
+                let lead = orphan_lead(id);
+                input.push(Item::from(entry.look(|members| orphan(&lead, members.get("output"), entry.index))));
             }
             (Verdict::Repeated, _) => {}
             (_, Part::Message) => input.push(Item::from(message(entry))),
@@ -161,11 +162,12 @@ fn call_id(entry: &Entry<'_>) -> Result<String, ProxyError> {
     if !matches!(entry.part(), Part::Call(_) | Part::Output) {
         return Ok(String::new());
     }
-    let members = Envelope::parse(entry.json.get()).unwrap_or_default();
-    let Some(id) = members.get("call_id").filter(|id| id.get() != "null") else { return Ok(String::new()) };
-    Field::root("call_id", id).text().map(Cow::into_owned).map_err(|_| {
-        let at = format!("input[{}].call_id", entry.index);
-        Refusal::wrong_type(&at, format!("'{at}' must be a string"))
+    entry.look(|members| {
+        let Some(id) = members.get("call_id").filter(|id| id.get() != "null") else { return Ok(String::new()) };
+        Field::root("call_id", id).text().map(Cow::into_owned).map_err(|_| {
+            let at = format!("input[{}].call_id", entry.index);
+            Refusal::wrong_type(&at, format!("'{at}' must be a string"))
+        })
     })
 }
 
@@ -178,13 +180,7 @@ fn output_of(kind: CallKind) -> &'static str {
 
 /// The backend refuses messages of the system, wherever they stand.
 fn message(entry: Entry<'_>) -> Entry<'_> {
-    let is_system = entry.text("role").as_deref() == Some("system");
+    let is_system = entry.says("role", "system");
     let (role, drops_id) = (is_system.then_some("developer"), entry.has_foreign_id());
     entry.with(&Changes { role, drops_id, ..Changes::default() })
-}
-
-impl<'a> From<Entry<'a>> for Item<'a> {
-    fn from(entry: Entry<'a>) -> Self {
-        Self::Raw { kind: entry.kind, json: entry.json }
-    }
 }

@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::codex::request::Item;
 use crate::protocol::conversation::CallKind;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::splice::Splice;
 use crate::protocol::text::Str;
+use crate::protocol::words::Words;
 
 /// The longest id that the backend takes.
 const MAX_ID: usize = 64;
@@ -22,10 +24,18 @@ const MAX_ID: usize = 64;
 pub(super) struct Entry<'a> {
     /// Its type; empty where it has none.
     pub(super) kind: Cow<'a, str>,
-    /// Its bytes.
-    pub(super) json: Cow<'a, RawValue>,
     /// Its place in the request.
     pub(super) index: usize,
+    source: Source<'a>,
+}
+
+/// Where an item's bytes are.
+#[derive(Clone, Debug)]
+enum Source<'a> {
+    /// In the request: read once, edited when it leaves.
+    Request { raw: &'a RawValue, members: Envelope<'a>, edits: Splice<'a> },
+    /// Made or kept here.
+    Own(Box<RawValue>),
 }
 
 /// What the client's list holds.
@@ -62,8 +72,8 @@ pub(super) fn read<'a>(item: &Field<'a, '_>, index: usize) -> Result<Listed<'a>,
     if kind == "message" {
         complete_message(item, &members, &mut splice)?;
     }
-    let json = edited(&splice).unwrap_or(Cow::Borrowed(item.raw()));
-    Ok(Listed::Whole(Entry { kind, json, index }))
+    let source = Source::Request { raw: item.raw(), members, edits: splice };
+    Ok(Listed::Whole(Entry { kind, index, source }))
 }
 
 /// Gives a message its type, and a text its part.
@@ -90,10 +100,39 @@ fn complete_message<'a>(
 /// What a whole input that is one text stands for.
 pub(super) fn of_text(literal: &str) -> Entry<'static> {
     let json = format!(r#"{{"type":"message","role":"user","content":[{{"type":"input_text","text":{literal}}}]}}"#);
-    Entry { kind: Cow::Borrowed("message"), json: Cow::Owned(raw(json)), index: 0 }
+    Entry::made(json, 0)
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// A message of our own.
+    pub(super) fn made(json: String, index: usize) -> Self {
+        Self { kind: Cow::Borrowed("message"), index, source: Source::Own(raw(json)) }
+    }
+
+    /// Its bytes.
+    pub(super) fn json(&self) -> Cow<'a, RawValue> {
+        match &self.source {
+            Source::Request { raw, edits, .. } => edited(edits).unwrap_or(Cow::Borrowed(raw)),
+            Source::Own(json) => Cow::Owned(json.clone()),
+        }
+    }
+
+    /// Its bytes, for the last time.
+    fn into_json(self) -> Cow<'a, RawValue> {
+        match self.source {
+            Source::Request { raw, edits, .. } => edited(&edits).unwrap_or(Cow::Borrowed(raw)),
+            Source::Own(json) => Cow::Owned(json),
+        }
+    }
+
+    /// Looks at its members, as they came.
+    pub(super) fn look<T>(&self, at: impl FnOnce(&Envelope<'_>) -> T) -> T {
+        match &self.source {
+            Source::Request { members, .. } => at(members),
+            Source::Own(json) => at(&Envelope::parse(json.get()).unwrap_or_default()),
+        }
+    }
+
     pub(super) fn part(&self) -> Part {
         match &*self.kind {
             "message" => Part::Message,
@@ -105,24 +144,21 @@ impl Entry<'_> {
         }
     }
 
-    /// A member that is a text.
-    pub(super) fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        let members = Envelope::parse(self.json.get()).ok()?;
-        Field::root(name, members.get(name)?).text().ok()
+    /// Whether a member is this text.
+    pub(super) fn says(&self, name: &str, value: &str) -> bool {
+        self.look(|members| members.get(name).is_some_and(|old| same(old, value)))
     }
 
-    /// The texts of a message; `None` where it holds anything else.
-    pub(super) fn texts(&self) -> Option<Vec<Cow<'_, str>>> {
-        let members = Envelope::parse(self.json.get()).ok()?;
-        let parts: Vec<Envelope<'_>> = serde_json::from_str(members.get("content")?.get()).ok()?;
-        let text = |part: Envelope<'_>| Field::root("text", part.get("text")?).text().ok().map(Cow::into_owned);
-        parts.into_iter().map(|part| text(part).map(Cow::Owned)).collect()
+    /// Looks at the texts of a message's parts; a part without one has `None`.
+    pub(super) fn look_at_texts<T>(&self, at: impl FnOnce(&[Option<Words<'_>>]) -> T) -> T {
+        self.look(|members| at(&members.get("content").map(texts).unwrap_or_default()))
     }
 
     /// Whether reasoning can be replayed: the backend keeps nothing that an id alone could name.
     pub(super) fn is_replayable(&self) -> bool {
-        let members = Envelope::parse(self.json.get()).unwrap_or_default();
-        members.get("encrypted_content").is_some_and(|content| content.get().len() > 2 && content.get() != "null")
+        self.look(|members| {
+            members.get("encrypted_content").is_some_and(|content| content.get().len() > 2 && content.get() != "null")
+        })
     }
 }
 
@@ -135,31 +171,43 @@ pub(super) struct Changes<'c> {
     pub(super) drops_id: bool,
 }
 
-impl Entry<'_> {
-    /// The item with its changes; untouched where there are none.
-    pub(super) fn with(self, changes: &Changes<'_>) -> Self {
-        let text = self.json.get();
-        let members = Envelope::parse(text).unwrap_or_default();
-        let mut splice = Splice::new(text);
+impl Changes<'_> {
+    /// Notes the edits that they come to.
+    fn note(&self, text: &str, members: &Envelope<'_>, edits: &mut Splice<'_>) {
         let mut added = Vec::new();
-        let wanted = [("role", changes.role), ("type", changes.kind), ("call_id", changes.call_id)];
+        let wanted = [("role", self.role), ("type", self.kind), ("call_id", self.call_id)];
         for (name, value) in wanted.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             match members.get(name) {
                 Some(old) if same(old, value) => {}
-                Some(old) => splice.replace(old, literal(value)),
+                Some(old) => edits.replace(old, literal(value)),
                 None => added.push(format!(r#""{name}":{}"#, literal(value))),
             }
         }
         if !added.is_empty() {
-            splice.add(text, added.join(","));
+            edits.add(text, added.join(","));
         }
-        if changes.drops_id {
-            splice.remove(text, &members, "id");
+        if self.drops_id {
+            edits.remove(text, members, "id");
         }
-        drop_breakpoints(&members, &mut splice);
+        drop_breakpoints(members, edits);
+    }
+}
+
+impl Entry<'_> {
+    /// The item with its changes; untouched where there are none.
+    pub(super) fn with(mut self, changes: &Changes<'_>) -> Self {
+        match &mut self.source {
+            Source::Request { raw, members, edits } => changes.note(raw.get(), members, edits),
+            Source::Own(json) => {
+                let mut edits = Splice::new(json.get());
+                changes.note(json.get(), &Envelope::parse(json.get()).unwrap_or_default(), &mut edits);
+                if let Some(edited) = edited(&edits) {
+                    *json = edited.into_owned();
+                }
+            }
+        }
         let kind = changes.kind.map_or(self.kind, |kind| Cow::Owned(kind.to_owned()));
-        let edited = edited(&splice);
-        Entry { kind, json: edited.unwrap_or(self.json), index: self.index }
+        Entry { kind, ..self }
     }
 
     /// Whether the id is one that the backend can have given to such an item.
@@ -171,19 +219,36 @@ impl Entry<'_> {
             // Several other items need theirs.
             _ => return false,
         };
-        let members = Envelope::parse(self.json.get()).unwrap_or_default();
         let is_own = |id: &RawValue| {
             let id = Field::root("id", id).text();
             id.is_ok_and(|id| id.starts_with(prefix) && id.chars().count() <= MAX_ID)
         };
-        members.get("id").is_some_and(|id| !is_own(id))
+        self.look(|members| members.get("id").is_some_and(|id| !is_own(id)))
     }
+}
+
+impl<'a> From<Entry<'a>> for Item<'a> {
+    fn from(mut entry: Entry<'a>) -> Self {
+        Self::Raw { kind: std::mem::take(&mut entry.kind), json: entry.into_json() }
+    }
+}
+
+/// The texts of a message's content: of the one that it is, or of each of its parts.
+fn texts(content: &RawValue) -> Vec<Option<Words<'_>>> {
+    if let Some(whole) = Words::of_literal(content) {
+        return vec![Some(whole)];
+    }
+    let parts: Vec<Envelope<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
+    parts.iter().map(|part| Words::of_literal(part.get("text")?)).collect()
 }
 
 /// Cache hints inside parts are refused by the backend, and can't change an answer.
 fn drop_breakpoints(members: &Envelope<'_>, splice: &mut Splice<'_>) {
     const HINT: &str = "prompt_cache_breakpoint";
-    let Some(content) = members.get("content").filter(|content| content.get().contains(HINT)) else { return };
+    let has_hint = |content: &&RawValue| {
+        content.get().starts_with('[') && memchr::memmem::find(content.get().as_bytes(), HINT.as_bytes()).is_some()
+    };
+    let Some(content) = members.get("content").filter(has_hint) else { return };
     let parts: Vec<&RawValue> = serde_json::from_str(content.get()).unwrap_or_default();
     for part in parts {
         if let Ok(inside) = Envelope::parse(part.get()) {
@@ -203,7 +268,7 @@ pub(super) fn orphan<'a>(lead: &str, output: Option<&RawValue>, index: usize) ->
         std::iter::once(lead).chain(parts.iter().map(|part| part.get().to_owned())).collect::<Vec<_>>().join(",")
     };
     let json = format!(r#"{{"type":"message","role":"user","content":[{parts}]}}"#);
-    Entry { kind: Cow::Borrowed("message"), json: Cow::Owned(raw(json)), index }
+    Entry::made(json, index)
 }
 
 /// An item that was kept, at a place of the conversation.
@@ -211,7 +276,7 @@ pub(super) fn kept(json: Box<RawValue>, index: usize) -> Entry<'static> {
     let kind = Envelope::parse(json.get())
         .ok()
         .and_then(|members| Field::root("type", members.get("type")?).text().ok().map(Cow::into_owned));
-    Entry { kind: Cow::Owned(kind.unwrap_or_default()), json: Cow::Owned(json), index }
+    Entry { kind: Cow::Owned(kind.unwrap_or_default()), index, source: Source::Own(json) }
 }
 
 /// The refusal of a reference to what is not known here.

@@ -324,13 +324,11 @@ impl Reply for ResponsesReply {
     type Upstream<'u> = Incoming<'u>;
     type Event<'e> = Event<'e>;
 
-    const KEEPALIVE: &'static [u8] = b": keepalive\n\n";
-
-    fn keepalive(&self) -> &'static [u8] {
-        match self.shape.manner {
-            Manner::Restored => Self::KEEPALIVE,
+    fn keepalive(&self) -> Bytes {
+        Bytes::from_static(match self.shape.manner {
+            Manner::Restored => b": keepalive\n\n",
             Manner::Untouched => b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
-        }
+        })
     }
 
     fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::incoming::Members;
+use super::incoming::{Members, list, object};
+use crate::protocol::envelope::Envelope;
+
+/// Where the whole of a text may stand.
+const TEXTS: [&str; 4] = ["text", "refusal", "arguments", "input"];
 
 /// Lengths of what was told, by item and part.
 #[derive(Debug, Default)]
@@ -34,16 +38,38 @@ impl Told {
 
     /// Takes note of a piece, or holds the pieces against the whole.
     pub(super) fn note(&mut self, event: &Members<'_>) {
-        let length = |name: &str| event.get(name).map(RawValue::get).filter(|raw| raw.starts_with('"')).map(str::len);
         if event.kind.ends_with(".delta") {
-            // Without the quotes.
-            *self.lengths.entry(place(event)).or_default() += length("delta").map_or(0, |length| length - 2);
+            let piece = event.get("delta").and_then(length_bytes).unwrap_or_default();
+            *self.lengths.entry(place(event)).or_default() += piece;
+        } else if self.has_gap && event.kind == "response.output_item.done" {
+            self.note_item(event);
         } else if self.has_gap && event.kind.ends_with(".done") {
-            let whole = ["text", "refusal", "arguments", "input"].into_iter().find_map(length);
-            let told = self.lengths.get(&place(event)).copied().unwrap_or_default();
-            self.lost |= whole.is_some_and(|whole| whole - 2 != told);
+            let whole = TEXTS.into_iter().find_map(|name| length_bytes(event.get(name)?));
+            self.hold(place(event), whole);
         }
     }
+
+    /// An item holds its texts, too: that is all there is where no event closes them one by one.
+    fn note_item(&mut self, event: &Members<'_>) {
+        let (index, ..) = place(event);
+        let Some((_, item)) = event.object("item") else { return };
+        let whole = |of: &Envelope<'_>| TEXTS.into_iter().find_map(|name| length_bytes(of.get(name)?));
+        let parts = list(&item, "content").into_iter().map(|part| object(part).and_then(|(_, part)| whole(&part)));
+        let own = whole(&item).map(|whole| (0, Some(whole)));
+        for (part, whole) in (0..).zip(parts).chain(own) {
+            self.hold((index, part, false), whole);
+        }
+    }
+
+    fn hold(&mut self, place: (u64, u64, bool), whole: Option<usize>) {
+        let told = self.lengths.get(&place).copied().unwrap_or_default();
+        self.lost |= whole.is_some_and(|whole| whole != told);
+    }
+}
+
+/// How long a text is as it is written, without its quotes.
+fn length_bytes(raw: &RawValue) -> Option<usize> {
+    Some(raw.get().strip_prefix('"')?.len() - 1)
 }
 
 fn place(event: &Members<'_>) -> (u64, u64, bool) {

@@ -47,7 +47,7 @@ pub fn translate<'a>(
 
     let entries = entries(&mut request, options.purpose)?;
     let audience = audience(&request, options);
-    let kept = audience.map(|_| entries.iter().map(|entry| entry.json.clone().into_owned()).collect());
+    let kept = audience.map(|_| entries.iter().map(|entry| entry.json().into_owned()).collect());
     let first_user_text = input::first_user_text(&entries);
     let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;

@@ -68,10 +68,10 @@ impl Tally {
             Item::Message { content, .. } => content.iter().for_each(|part| self.part(part)),
             Item::FunctionCall { name, arguments: payload, .. } | Item::CustomToolCall { name, input: payload, .. } => {
                 self.text(name);
-                self.text(payload);
+                self.text(&payload.read());
             }
             Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. } => match output {
-                Output::Text(text) => self.text(text),
+                Output::Text(text) => self.text(&text.read()),
                 Output::Parts(parts) => parts.iter().for_each(|part| self.part(part)),
             },
             Item::Raw { json, .. } => self.tokens += json.get().len() / BYTES_A_TOKEN,
@@ -80,10 +80,12 @@ impl Tally {
 
     fn part(&mut self, part: &Part<'_>) {
         match part {
-            Part::InputText(text) | Part::OutputText(text) => self.text(text),
+            Part::InputText(text) | Part::OutputText(text) => self.text(&text.read()),
             Part::InputImage { .. } | Part::RemoteFile { .. } => self.tokens += PICTURE_TOKENS,
             // Four characters of a data URL are three bytes.
-            Part::InputFile { file_data, .. } => self.tokens += (file_data.len() / 4 * 3).div_ceil(FILE_BYTES_A_TOKEN),
+            Part::InputFile { file_data, .. } => {
+                self.tokens += (file_data.written_bytes() / 4 * 3).div_ceil(FILE_BYTES_A_TOKEN);
+            }
         }
     }
 }

@@ -35,7 +35,9 @@ impl Reply for Defective {
     type Upstream<'u> = Text<'u>;
     type Event<'e> = &'e str;
 
-    const KEEPALIVE: &'static [u8] = b"";
+    fn keepalive(&self) -> Bytes {
+        Bytes::new()
+    }
 
     fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}
 

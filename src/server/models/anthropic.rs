@@ -5,14 +5,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::NO_DATE;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::model::Model;
 
 const USUAL_COUNT: usize = 20;
 const MAX_COUNT: usize = 1000;
-
-/// What that service says of a model whose date is not known, as the catalogue knows none.
-const NO_DATE: &str = "1970-01-01T00:00:00Z";
 
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Entry<'m> {

@@ -114,7 +114,7 @@ impl Serialize for Input<'_> {
             let id = format!("at_{id}");
             input.serialize_element(&AdditionalTools { r#type: "additional_tools", id, role: "developer", tools })?;
         }
-        let content = [Part::InputText(Cow::Borrowed(&request.instructions))];
+        let content = [Part::InputText(request.instructions.as_ref().into())];
         input.serialize_element(&Prompt { r#type: "message", role: Role::Developer, content })?;
         for item in &request.input {
             input.serialize_element(&item::Sent { item, wrapper })?;

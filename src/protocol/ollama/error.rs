@@ -1,0 +1,60 @@
+//! How an error reads for Ollama's clients: a status, and one sentence.
+//!
+//! There is no member for what is at fault, so that the sentence has to name it.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::error::ProxyError;
+use crate::protocol::answer::identity::quoted;
+use crate::protocol::{face as faces, openai_error};
+
+/// Status, headers and body of an error.
+#[must_use]
+pub fn face(error: &ProxyError) -> (StatusCode, HeaderMap, Bytes) {
+    let (status, headers) = openai_error::head(error);
+    (status, headers, Bytes::from(body(error)))
+}
+
+/// The last line of a stream that failed.
+pub(super) fn line(error: &ProxyError) -> Vec<u8> {
+    let mut line = body(error).into_bytes();
+    line.push(b'\n');
+    line
+}
+
+fn body(error: &ProxyError) -> String {
+    let message = faces::message(error);
+    let param = match error {
+        ProxyError::Refused(refusal) => refusal.param.as_deref(),
+        ProxyError::Upstream(failure) => failure.param.as_deref(),
+        _ => None,
+    };
+    let message = match param.filter(|param| !message.contains(*param)) {
+        Some(param) => format!("{param}: {message}"),
+        None => message,
+    };
+    format!(r#"{{"error":{}}}"#, quoted(&message))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{face, line};
+    use crate::error::{ProxyError, Refusal};
+
+    #[test]
+    fn what_is_at_fault_is_named_once() {
+        for (error, expected) in [
+            (Refusal::unsupported_value("messages[0].x", "no such thing"), "messages[0].x: no such thing"),
+            (Refusal::invalid("stop", "'stop' is odd"), "'stop' is odd"),
+            (ProxyError::ShuttingDown, "the proxy is shutting down"),
+        ] {
+            let (_, headers, body) = face(&error);
+            assert_eq!(headers["content-type"], "application/json");
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), json!({"error": expected}));
+            assert_eq!(line(&error), [&*body, b"\n"].concat());
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Tools of a conversation: functions, which the client runs.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::codex::request::Tool;
+use crate::protocol::conversation::names;
+use crate::protocol::conversation::schema::{self, constant};
+use crate::protocol::envelope::Envelope;
+use crate::protocol::field::Field;
+
+/// A function under the client's name, and in its form upstream.
+#[derive(Clone, Debug)]
+pub(super) struct Declared<'a> {
+    name: Cow<'a, str>,
+    tool: Tool<'a>,
+}
+
+impl<'a> Declared<'a> {
+    /// Reads an element of `tools`.
+    pub(super) fn read(tool: &Field<'a, '_>) -> Result<Self, ProxyError> {
+        let members = tool.object()?;
+        if let Some(kind) = tool.member(&members, "type").filter(|kind| kind.raw().get() != r#""function""#) {
+            let message = format!("{kind}: only tools of type 'function' can be called here");
+            return Err(Refusal::unsupported_value(kind.to_string(), message));
+        }
+        let function = tool.member(&members, "function").ok_or_else(|| tool.lacks("function"))?;
+        let members = function.object()?;
+        let name = function.member(&members, "name").ok_or_else(|| function.lacks("name"))?.text()?;
+        if name.is_empty() {
+            return Err(Refusal::invalid(format!("{function}.name"), format!("'{function}.name' must not be empty")));
+        }
+        let parameters = match function.member(&members, "parameters") {
+            Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?),
+            None => schema::parameters(constant("{}"), Envelope::default()),
+        };
+        let description = function.member(&members, "description").map(|description| description.text()).transpose()?;
+        let upstream = names::tool_name(name.clone());
+        Ok(Self { name, tool: Tool::Function { name: upstream, description, parameters, strict: false } })
+    }
+}
+
+/// All tools in the form of the backend, and its names for those that the client calls otherwise.
+pub(super) fn gather(declared: Vec<Declared<'_>>) -> (Vec<Tool<'_>>, BTreeMap<String, String>) {
+    let mut renamed = BTreeMap::new();
+    for function in &declared {
+        names::note_renamed(&function.name, &mut renamed);
+    }
+    (declared.into_iter().map(|function| function.tool).collect(), renamed)
+}

@@ -1,0 +1,64 @@
+//! The door of the scripted backend: who is let in, and moments in which nobody is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+
+use super::{FakeUpstream, Shared, http2, serve};
+
+/// Soon enough to try again for a port that somebody else has taken for a moment.
+const AGAIN: Duration = Duration::from_millis(5);
+
+impl FakeUpstream {
+    /// Refuses connections for a while, and lets go of those on which nothing is under way.
+    pub(crate) async fn step_out(&self, span: Duration) {
+        self.shared.is_away.send_replace(true);
+        sleep(span).await;
+        self.shared.is_away.send_replace(false);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "one task a connection, which ends with it")]
+pub(super) async fn accept(mut listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    let address = listener.local_addr().unwrap();
+    let mut is_away = shared.is_away.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = becomes(&mut is_away, true) => {
+                drop(listener);
+                becomes(&mut is_away, false).await;
+                listener = listen_again(address).await;
+                continue;
+            }
+        };
+        let Ok((stream, _)) = accepted else { return };
+        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+        tokio::spawn(async move {
+            // An error here is the client's going, which has been counted.
+            let _ = match tls {
+                None => serve(stream, &shared).await,
+                Some(tls) => http2::serve(tls, stream, &shared).await,
+            };
+        });
+    }
+}
+
+/// Waits until the backend is away, or back.
+pub(super) async fn becomes(is_away: &mut watch::Receiver<bool>, wanted: bool) {
+    // The other end lives as long as the backend does.
+    let _ = is_away.wait_for(|is_away| *is_away == wanted).await;
+}
+
+async fn listen_again(address: std::net::SocketAddr) -> TcpListener {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(_) => sleep(AGAIN).await,
+        }
+    }
+}
