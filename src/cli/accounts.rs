@@ -6,9 +6,14 @@ use super::arguments::AccountsAction;
 use super::exit::{Exit, Failure};
 use super::logout::sign_out;
 use super::output::{answer, talk};
+use super::progress;
+use super::table::{WIDTH, fitting};
 use super::terms::Parts;
 use crate::auth::{self, Place, Profile, State, Which, activate};
 use crate::config::Config;
+
+/// Of a name, however long the rest of its line is.
+const SHORTEST_NAME: usize = 10;
 
 pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit, Failure> {
     let parts = Parts::of(&config);
@@ -36,13 +41,13 @@ async fn list(json: bool, parts: &Parts, config: &Config) -> Result<Exit, Failur
     } else if status.accounts.is_empty() {
         talk("nobody is signed in: run `codex-proxy login`");
     } else {
-        answer(&status.accounts.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+        answer(&told(&status.accounts))?;
     }
     Ok(Exit::Done)
 }
 
 async fn move_to(to: Place, parts: &Parts, config: &Config) -> Result<Exit, Failure> {
-    let moved = parts.store.move_to(to).await.map_err(Failure::Auth)?;
+    let moved = progress::told("waiting for the keyring", parts.store.move_to(to)).await.map_err(Failure::Auth)?;
     if moved.from == moved.to {
         talk(&format!("{} account(s) already lie in {}", moved.accounts, moved.to));
     } else {
@@ -70,13 +75,57 @@ async fn restore(parts: &Parts) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn line(profile: &Profile) -> String {
-    let mark = if profile.is_active { '*' } else { ' ' };
-    let name = profile.email.as_deref().unwrap_or("(no address)");
-    let plan = profile.plan.as_deref().unwrap_or("unknown");
-    let state = match profile.state {
-        State::Fresh | State::Due | State::Renewable => "",
-        State::Ended => ", ended: sign in again",
-    };
-    format!("{mark} {}  {name} (plan {plan}{state})", profile.account_id)
+/// One line for each account, and one more where there is something to do.
+fn told(accounts: &[Profile]) -> String {
+    let texts = |profile: &Profile| (profile.account_id.clone(), profile.plan.clone().unwrap_or("unknown".to_owned()));
+    let longest = accounts.iter().map(|profile| profile.account_id.chars().count()).max().unwrap_or_default();
+    let mut lines = Vec::new();
+    for profile in accounts {
+        let (id, plan) = texts(profile);
+        let mark = if profile.is_active { '*' } else { ' ' };
+        let plan = format!("(plan {plan})");
+        let name = profile.email.as_deref().unwrap_or("(no address)");
+        let room = WIDTH.saturating_sub(longest + plan.chars().count() + "*   ".len() + 1);
+        lines.push(format!("{mark} {id:<longest$}  {} {plan}", fitting(name, room.max(SHORTEST_NAME))));
+        if profile.state == State::Ended {
+            lines.push("    ended: run `codex-proxy login`".to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use crate::auth::{Profile, State};
+
+    fn profile(account_id: &str, email: &str, state: State) -> Profile {
+        Profile {
+            account_id: account_id.to_owned(),
+            is_active: state == State::Fresh,
+            email: Some(email.to_owned()),
+            plan: Some("enterprise".to_owned()),
+            is_fedramp: false,
+            state,
+            is_renewable: true,
+            expires_at: None,
+            last_refresh: None,
+            borrowed_from: None,
+            refusal: None,
+        }
+    }
+
+    #[test]
+    fn accounts_fit_into_eighty_columns() {
+        let id = "01234567-89ab-cdef-0123-456789abcdef";
+        let accounts = [
+            profile(id, "a.person.with.a.long.name@department.example.com", State::Fresh),
+            profile("short", "b@example.com", State::Ended),
+        ];
+        let expected = "\
+* 01234567-89ab-cdef-0123-456789abcdef  a.person.with.a.long… (plan enterprise)
+  short                                 b@example.com (plan enterprise)
+    ended: run `codex-proxy login`";
+        assert_eq!(told(&accounts), expected);
+    }
 }

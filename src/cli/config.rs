@@ -3,6 +3,7 @@
 use super::arguments::ConfigQuestion;
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
+use super::table::WIDTH;
 use crate::config::{Config, Environment, Faults, Flags, Shown, Source, file};
 
 pub(super) fn run(
@@ -27,13 +28,18 @@ fn path(flags: &Flags, environment: &Environment) -> Result<(), Failure> {
     answer(&file.display().to_string())
 }
 
-/// Every setting as a line of TOML, with its source.
+/// Every setting as a line of TOML, with its source: behind it, or above it where there is no room.
 fn show(config: &Config) -> Result<(), Failure> {
-    let line = |shown: &Shown| {
-        let setting = format!("{} = {}", shown.key, shown.value);
-        if shown.source == Source::Default { setting } else { format!("{setting:<48} # {}", shown.source) }
-    };
     answer(&config.shown.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+fn line(shown: &Shown) -> String {
+    let setting = format!("{} = {}", shown.key, shown.value);
+    if shown.source == Source::Default {
+        return setting;
+    }
+    let behind = format!("{setting:<48} # {}", shown.source);
+    if behind.chars().count() <= WIDTH { behind } else { format!("# {}\n{setting}", shown.source) }
 }
 
 fn check(config: &Config) -> Result<(), Failure> {

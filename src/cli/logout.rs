@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::output::talk;
+use super::progress;
 use super::terms::Parts;
 use crate::auth::{Departure, Revocation, Which, logout};
 use crate::bearer::AuthError;
@@ -18,7 +19,8 @@ pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
 
 /// Signs accounts out, and tells what became of each.
 pub(super) async fn sign_out(which: Which<'_>, parts: &Parts) -> Result<Exit, Failure> {
-    let departures = logout(&parts.store, &parts.authority, which).await.map_err(Failure::Auth)?;
+    let gone = progress::told("telling the issuer", logout(&parts.store, &parts.authority, which)).await;
+    let departures = gone.map_err(Failure::Auth)?;
     let left = parts.store.read().await.map_err(Failure::Auth)?;
     match (which, departures.is_empty(), left.ids().next()) {
         (Which::Account(id), true, _) => {

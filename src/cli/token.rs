@@ -5,13 +5,14 @@
 
 use super::exit::{Exit, Failure};
 use super::output::answer;
+use super::progress;
 use super::terms::{Parts, accounts, given};
 use crate::config::{Config, Environment};
 
 pub(super) async fn run(config: Config, environment: &Environment) -> Result<Exit, Failure> {
     let parts = Parts::of(&config);
     let accounts = accounts(&parts, &config, given(environment));
-    let bearer = accounts.fresh().await;
+    let bearer = progress::told("asking the issuer for a fresh token", accounts.fresh()).await;
     accounts.settle().await;
     answer(bearer.map_err(Failure::Auth)?.token.expose())?;
     Ok(Exit::Done)

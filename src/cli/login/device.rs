@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
+use super::super::progress;
 use super::{Parts, talk};
 use crate::auth::{Credential, DeviceLogin, LoginError};
 use crate::config::Environment;
@@ -14,8 +15,8 @@ const PAPER: &str = "\u{1b}[30;107m";
 const PLAIN: &str = "\u{1b}[0m";
 
 pub(super) async fn sign_in(parts: &Parts, environment: &Environment) -> Result<Credential, LoginError> {
-    let login =
-        DeviceLogin::start(parts.authority.clone(), parts.store.clone(), std::sync::Arc::clone(&parts.clock)).await?;
+    let started = DeviceLogin::start(parts.authority.clone(), parts.store.clone(), std::sync::Arc::clone(&parts.clock));
+    let login = progress::told("asking the issuer for a code", started).await?;
     talk("open this address on any device, sign in, and type the code:");
     talk(&format!("\n  {}\n  {}\n", login.url(), login.user_code()));
     let has_colours = environment.get("NO_COLOR").is_none_or(std::ffi::OsStr::is_empty)

@@ -15,10 +15,11 @@ mod unit;
 use super::arguments::ServiceAction;
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
+use super::progress;
 use crate::config::{Config, Environment, Faults, Flags};
 use definition::Definition;
 use kept::{Change, Found};
-use manager::{Kind, Manager};
+use manager::{Kind, Manager, Step};
 
 pub(super) use report::where_the_log_is;
 
@@ -31,7 +32,7 @@ pub(super) enum Sandbox {
     NoNamespaces,
 }
 
-pub(super) fn run(
+pub(super) async fn run(
     action: &ServiceAction,
     flags: &Flags,
     config: Result<Config, Faults>,
@@ -45,13 +46,13 @@ pub(super) fn run(
             let definition = Definition::of(&config, flags, environment)?;
             let text = kind.text(&definition, sandbox)?;
             if *print {
-                answer(text.trim_end())?
+                answer(text.trim_end())?;
             } else {
-                install(kind, &text, &definition, &config, environment)?
+                install(kind, &text, &definition, &config, environment).await?;
             }
             Ok(Exit::Done)
         }
-        ServiceAction::Uninstall => uninstall(kind, environment),
+        ServiceAction::Uninstall => uninstall(kind, environment).await,
         ServiceAction::Status { json } => report::run(*json, kind, config.ok().as_ref(), environment),
     }
 }
@@ -59,7 +60,7 @@ pub(super) fn run(
 const NOWHERE: &str = "services are set up with systemd (Linux) and launchd (macOS) only; on this system, have \
                        `codex-proxy serve` started when you log in, on Windows by the Task Scheduler";
 
-fn install(
+async fn install(
     kind: Kind,
     text: &str,
     definition: &Definition,
@@ -85,8 +86,8 @@ fn install(
             config.paths.config.display()
         ));
     }
-    manager
-        .run_all(&kind.to_install(&file, change))
+    take(&manager, kind.to_install(&file, change))
+        .await
         .map_err(|told| Failure::Other(format!("the file is written, and {told}{}", kind.when_it_does_not_start())))?;
     talk("the service is enabled, and runs");
     if let Some(hint) = kind.lingering(environment).and_then(report::linger_hint) {
@@ -95,7 +96,7 @@ fn install(
     Ok(())
 }
 
-fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failure> {
+async fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failure> {
     let file = kind.file()?;
     match kept::find(&file)? {
         Found::Nothing => {
@@ -107,10 +108,17 @@ fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failure> {
     }
     let manager = Manager::find(kind, environment)?;
     let failure = |told: String| Failure::Other(format!("the service is still installed, since {told}"));
-    manager.run_all(&kind.to_stop()).map_err(failure)?;
+    take(&manager, kind.to_stop()).await.map_err(failure)?;
     std::fs::remove_file(&file)
         .map_err(|error| Failure::Other(format!("{} can't be removed: {error}", file.display())))?;
     talk(&format!("stopped and disabled; {} is removed", file.display()));
-    manager.run_all(&kind.to_forget()).map_err(Failure::Other)?;
+    take(&manager, kind.to_forget()).await.map_err(Failure::Other)?;
     Ok(Exit::Done)
+}
+
+/// Takes the steps, however long the manager lets us wait.
+async fn take(manager: &Manager, steps: Vec<Step>) -> Result<(), String> {
+    let manager = manager.clone();
+    let taken = tokio::task::spawn_blocking(move || manager.run_all(&steps));
+    progress::told("waiting for the service manager", taken).await.map_err(|error| error.to_string())?
 }

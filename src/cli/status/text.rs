@@ -5,10 +5,14 @@ use std::time::SystemTime;
 
 use super::super::bars::Paint;
 use super::super::service::where_the_log_is;
+use super::super::table::{WIDTH, broken};
 use super::super::terms::{span, timestamp};
 use super::check::{Check, Verdict};
 use super::{FromEnvironment, Report, quota};
 use crate::auth::{Profile, State};
+
+/// The room for what a line is about.
+const NAME: usize = 13;
 
 /// The report as a person reads it.
 pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
@@ -16,16 +20,16 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     if let Some(token) = &report.access_token {
         lines.extend(token.told(now));
     } else if report.accounts.is_empty() {
-        lines.push("sign-in      nobody is signed in: run `codex-proxy login`".to_owned());
+        lines.push(row("sign-in", "nobody is signed in: run `codex-proxy login`"));
     } else if !report.accounts.iter().any(|profile| profile.is_active) {
-        lines.push("sign-in      none of the accounts is in use: `codex-proxy accounts use ID` chooses one".to_owned());
+        lines.push(row("sign-in", "none of the accounts is in use: `codex-proxy accounts use ID` chooses one"));
     }
     let verdict = report.check.as_ref().map(|check| check.state);
     for profile in &report.accounts {
         let is_checked = profile.is_active && report.access_token.is_none();
         lines.extend(account(profile, verdict.filter(|_| is_checked), now));
     }
-    lines.extend(report.check.as_ref().map(|check| format!("check        {}", checked(check))));
+    lines.extend(report.check.as_ref().map(|check| row("check", &checked(check))));
     lines.extend(report.quota.iter().flat_map(|told| quota::lines(told, now, paint)));
     let files = &report.files;
     lines.push(file("config", &files.config));
@@ -35,46 +39,58 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     });
     if report.store.place != report.store.setting && !report.accounts.is_empty() {
         let (place, setting) = (report.store.place, report.store.setting);
-        lines.push(format!(
-            "             auth.store is \"{setting}\": set it to \"{place}\", or run `codex-proxy accounts move --to {setting}`"
+        lines.push(row(
+            "",
+            &format!(
+                "auth.store is \"{setting}\": set it to \"{place}\", or run `codex-proxy accounts move --to {setting}`"
+            ),
         ));
     }
     lines.push(file("catalogue", &files.catalogue));
     lines.push(file("usage", &files.usage));
-    lines.push(format!("log          {}", log(report)));
-    lines.push(match &report.daemon {
-        Some(daemon) => {
-            let kind = if daemon.demo { ", demo" } else { "" };
-            let socket = daemon.socket.as_ref().map(|path| format!(" on the socket {}", path.display()));
-            format!(
-                "daemon       running at {}{} (process {}, since {}{kind})",
-                daemon.base_url,
-                socket.unwrap_or_default(),
-                daemon.pid,
-                daemon.started_at
-            )
-        }
-        None => "daemon       not running: start it with `codex-proxy serve`".to_owned(),
-    });
+    lines.push(format!("{:<NAME$}{}", "log", log(report)));
+    lines.push(row(
+        "daemon",
+        &match &report.daemon {
+            Some(daemon) => {
+                let kind = if daemon.demo { ", demo" } else { "" };
+                let socket = daemon.socket.as_ref().map(|path| format!(" on the socket {}", path.display()));
+                format!(
+                    "running at {}{} (process {}, since {}{kind})",
+                    daemon.base_url,
+                    socket.unwrap_or_default(),
+                    daemon.pid,
+                    daemon.started_at
+                )
+            }
+            None => "not running: start it with `codex-proxy serve`".to_owned(),
+        },
+    ));
     lines.join("\n")
 }
 
 impl FromEnvironment {
     fn told(&self, now: SystemTime) -> Vec<String> {
         let outranks = format!("the access token in {} is used, and no account of the store", self.variable);
-        let mut lines = vec![format!("sign-in      {outranks}")];
+        let mut lines = vec![row("sign-in", &outranks)];
         match (&self.fault, &self.account) {
-            (Some(fault), _) => lines.push(format!("token        {fault}")),
+            (Some(fault), _) => lines.push(row("token", fault)),
             (None, Some(profile)) => lines.extend(account(profile, None, now)),
-            (None, None) => lines.push("token        a workspace's, without a stated end".to_owned()),
+            (None, None) => lines.push(row("token", "a workspace's, without a stated end")),
         }
         lines
     }
 }
 
+/// A line, and further ones below where it is too long.
+fn row(name: &str, text: &str) -> String {
+    let below = format!("\n{:NAME$}", "");
+    format!("{name:<NAME$}{}", broken(text, WIDTH - NAME).join(&below))
+}
+
 fn file(name: &str, path: &Path) -> String {
     let absent = if path.exists() { "" } else { " (not there yet)" };
-    format!("{name:<12} {}{absent}", path.display())
+    format!("{name:<NAME$}{}{absent}", path.display())
 }
 
 /// Where the log of the running daemon is, or of the next one.
@@ -107,9 +123,9 @@ fn account(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> Vec<
     let name = profile.email.as_deref().unwrap_or("an account without an address");
     let plan = profile.plan.as_deref().unwrap_or("unknown");
     let mut lines = vec![
-        format!("sign-in      {name}{active}"),
-        format!("account      {} (plan {plan})", profile.account_id),
-        format!("token        {}", token(profile, verdict, now)),
+        row("sign-in", &format!("{name}{active}")),
+        row("account", &format!("{} (plan {plan})", profile.account_id)),
+        row("token", &token(profile, verdict, now)),
     ];
     if let Some(lender) = &profile.borrowed_from {
         lines.push(format!("borrowed     from {} ({})", lender.owner, lender.path.display()));
@@ -117,7 +133,8 @@ fn account(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> Vec<
     lines
 }
 
-fn token(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> String {
+/// What the token of an account is worth.
+pub(in crate::cli) fn token(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> String {
     let left = profile.expires_at.map(|end| match end.duration_since(now) {
         Ok(left) => format!("until {} (in {})", timestamp(end), span(left)),
         Err(_) => format!("ended at {}", timestamp(end)),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::super::bars::{Colour, Paint, filled};
+use super::super::table::fitting;
 use crate::history::{Day, Report, Sum};
 
 /// More days than that are put together to weeks.
@@ -84,14 +85,6 @@ fn line(model: &str, key: &str, [requests, input, cached, output, reasoning]: [&
 
 fn tokens(sum: &Sum) -> u64 {
     sum.tokens.input.saturating_add(sum.tokens.output)
-}
-
-/// A text in so much room.
-fn fitting(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width - 1).chain(['…']).collect()
 }
 
 /// A number in at most six characters: `999`, `12.3k`, `4.56M`.
