@@ -123,7 +123,7 @@ mod tests {
             profile("short", "b@example.com", State::Ended),
         ];
         let expected = "\
-* 01234567-89ab-cdef-0123-456789abcdef  a.person.with.a.long… (plan enterprise)
+* 01234567-89ab-cdef-0123-456789abcdef  a.person.with.a.long.… (plan enterprise)
   short                                 b@example.com (plan enterprise)
     ended: run `codex-proxy login`";
         assert_eq!(told(&accounts), expected);

@@ -18,12 +18,12 @@ const START: &str = "Library/Logs/codex-proxy/start.log";
 /// The text of the property list.
 pub(super) fn text(definition: &Definition, home: &Path) -> String {
     let below = |path: &str| home.join(path).display().to_string();
-    let command: String = definition.command.iter().map(|word| format!("    {}\n", string(word))).collect();
+    let command: Vec<_> = definition.command.iter().map(|word| format!("    {}\n", string(word))).collect();
     let mut variables = definition.variables.clone();
     if definition.log_file.is_none() {
         variables.push(("CODEX_PROXY_LOG_FILE", below(LOG)));
     }
-    let variables: String =
+    let variables: Vec<_> =
         variables.iter().map(|(name, value)| format!("    <key>{name}</key>{}\n", string(value))).collect();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
@@ -31,8 +31,8 @@ pub(super) fn text(definition: &Definition, home: &Path) -> String {
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
          <plist version=\"1.0\">\n<dict>\n\
          \x20 <key>Label</key>{}\n\
-         \x20 <key>ProgramArguments</key>\n  <array>\n{command}  </array>\n\
-         \x20 <key>EnvironmentVariables</key>\n  <dict>\n{variables}  </dict>\n\
+         \x20 <key>ProgramArguments</key>\n  <array>\n{}  </array>\n\
+         \x20 <key>EnvironmentVariables</key>\n  <dict>\n{}  </dict>\n\
          \x20 <key>RunAtLoad</key><true/>\n\
          \x20 <key>KeepAlive</key>\n  <dict>\n    <key>SuccessfulExit</key><false/>\n  </dict>\n\
          \x20 <key>ThrottleInterval</key><integer>10</integer>\n\
@@ -41,6 +41,8 @@ pub(super) fn text(definition: &Definition, home: &Path) -> String {
          \x20 <key>StandardErrorPath</key>{}\n\
          </dict>\n</plist>\n",
         string(LABEL),
+        command.concat(),
+        variables.concat(),
         definition.stop_timeout.as_secs(),
         0o077,
         string(&below(START)),

@@ -56,12 +56,10 @@ pub(super) fn text(definition: &Definition, sandbox: Sandbox) -> String {
         command.join(" "),
         definition.stop_timeout.as_secs(),
     );
-    for (name, value) in &definition.variables {
-        text += &format!("Environment={}\n", quoted(&format!("{name}={value}")));
-    }
-    if let Some(directory) = &definition.runtime_directory {
-        text += &format!("RuntimeDirectory={}\nRuntimeDirectoryMode=0700\n", path(directory));
-    }
+    let variable = |(name, value): &(&str, String)| format!("Environment={}\n", quoted(&format!("{name}={value}")));
+    text.extend(definition.variables.iter().map(variable));
+    let runtime = |directory: &String| format!("RuntimeDirectory={}\nRuntimeDirectoryMode=0700\n", path(directory));
+    text.extend(definition.runtime_directory.iter().map(runtime));
     text += "\n";
     text += PLAIN;
     if sandbox == Sandbox::Full {
