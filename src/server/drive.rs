@@ -84,11 +84,15 @@ pub(super) struct Passage<R> {
     pub(super) keeper: Keeper,
 }
 
-/// Whether the machine has been told that its answer is committed to.
+/// How far an answer has begun.
 #[derive(Debug, PartialEq, Eq)]
 enum Opening {
+    /// The machine is to be told that its answer is committed to.
     Due,
-    Done,
+    /// It has been told.
+    Told,
+    /// Something of it has been sent.
+    Sent,
 }
 
 #[derive(Debug)]
@@ -158,7 +162,7 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             self.framing.mark_whole();
         }
         if self.opening == Opening::Due {
-            self.opening = Opening::Done;
+            self.opening = Opening::Told;
             self.passage.reply.on_commit(&mut self.framing);
             self.framing.mark_whole();
         }
@@ -182,6 +186,12 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
         self.passage.end(&mut self.record);
     }
 
+    /// Whether to look once more before what has come is sent. A connection hands over one frame at a
+    /// time: all that has arrived is written as one block so. The first content waits for nothing.
+    fn gathers(&self) -> bool {
+        self.opening == Opening::Sent && self.events.is_some() && !self.framing.is_full()
+    }
+
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<F::Unit> {
         let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };
         ready!(keepalive.next.as_mut().poll(cx));
@@ -202,13 +212,12 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
         let has_come = self.pull(cx);
         self.poll_cut(cx);
-        if has_come && self.events.is_some() && !self.framing.is_full() {
-            // A connection hands over one frame at a time. With a turn between, all that has
-            // arrived is written at once; what comes alone waits for nothing but that turn.
-            cx.waker().wake_by_ref();
+        if has_come && self.gathers() {
+            come_back_soon(cx);
             return Poll::Pending;
         }
         if let Some(unit) = self.framing.take() {
+            self.opening = Opening::Sent;
             if let Some(keepalive) = &mut self.keepalive {
                 keepalive.restart();
             }
@@ -247,6 +256,13 @@ impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for Drive<R, F> {
         let polled = catch_unwind(AssertUnwindSafe(|| this.poll_unit(cx)));
         polled.unwrap_or_else(|_| Poll::Ready(this.break_off()))
     }
+}
+
+/// Comes back when this thread has done what else there is to do, which waits for nothing.
+fn come_back_soon(cx: &mut Context<'_>) {
+    // Woken directly, the task would go to another thread where one is idle, and wake it for that.
+    let turn = std::pin::pin!(tokio::task::yield_now());
+    let _ = turn.poll(cx);
 }
 
 /// The whole answer, folded from the events that a stream would have sent.
