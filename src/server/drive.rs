@@ -5,6 +5,8 @@
 //! end before the terminal event is handed to the machine as a cut: it knows that the answer is not
 //! whole. A defect that panics here cuts its own answer, and nothing that is half written is sent.
 
+mod turn;
+
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -23,6 +25,7 @@ use super::recall::Recall;
 use crate::error::ProxyError;
 use crate::protocol::{Fold, Reply, Sink, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
+use turn::Turn;
 
 /// A block is handed to the connection when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -66,6 +69,7 @@ pub(super) struct Drive<R, F> {
     passage: Passage<R>,
     framing: F,
     opening: Opening,
+    turn: Turn,
     keepalive: Option<Keepalive>,
     cut: Cut,
     record: Record,
@@ -143,11 +147,20 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     ) -> Self {
         record.streams();
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
-        Self { events: Some(events), passage, framing, opening: Opening::Due, keepalive, cut, record }
+        Self {
+            events: Some(events),
+            passage,
+            framing,
+            opening: Opening::Due,
+            turn: Turn::default(),
+            keepalive,
+            cut,
+            record,
+        }
     }
 
-    /// Takes what has arrived, up to a block; says whether that was anything.
-    fn pull(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Takes what has arrived, up to a block.
+    fn pull(&mut self, cx: &mut Context<'_>) {
         let mut has_come = false;
         while let Some(events) = self.events.as_mut().filter(|_| !self.framing.is_full()) {
             let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
@@ -166,7 +179,10 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             self.passage.reply.on_commit(&mut self.framing);
             self.framing.mark_whole();
         }
-        has_come
+        // The first content waits for nothing.
+        if has_come && self.opening == Opening::Sent {
+            self.turn.begin(cx);
+        }
     }
 
     /// Ends the answer before its time.
@@ -184,12 +200,6 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     fn close(&mut self) {
         self.events = None;
         self.passage.end(&mut self.record);
-    }
-
-    /// Whether to look once more before what has come is sent. A connection hands over one frame at a
-    /// time: all that has arrived is written as one block so. The first content waits for nothing.
-    fn gathers(&self) -> bool {
-        self.opening == Opening::Sent && self.events.is_some() && !self.framing.is_full()
     }
 
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<F::Unit> {
@@ -210,11 +220,10 @@ impl Keepalive {
 
 impl<R: Reply, F: Framing<R>> Drive<R, F> {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
-        let has_come = self.pull(cx);
+        self.pull(cx);
         self.poll_cut(cx);
-        if has_come && self.gathers() {
-            come_back_soon(cx);
-            return Poll::Pending;
+        if self.events.is_some() && !self.framing.is_full() {
+            ready!(self.turn.poll_end(cx));
         }
         if let Some(unit) = self.framing.take() {
             self.opening = Opening::Sent;
@@ -256,13 +265,6 @@ impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for Drive<R, F> {
         let polled = catch_unwind(AssertUnwindSafe(|| this.poll_unit(cx)));
         polled.unwrap_or_else(|_| Poll::Ready(this.break_off()))
     }
-}
-
-/// Comes back when this thread has done what else there is to do, which waits for nothing.
-fn come_back_soon(cx: &mut Context<'_>) {
-    // Woken directly, the task would go to another thread where one is idle, and wake it for that.
-    let turn = std::pin::pin!(tokio::task::yield_now());
-    let _ = turn.poll(cx);
 }
 
 /// The whole answer, folded from the events that a stream would have sent.
