@@ -82,7 +82,7 @@ async fn status_knows_where_it_is() {
     assert_eq!(without["files"]["log"], Value::Null);
     assert!(status(&launch, &["--offline"]).await.contains("standard error"));
     let (bench, launch, path) = logging(|launch| launch).await;
-    assert!(bench.proxy.log().contains(path.to_str().unwrap()), "{}", bench.proxy.log());
+    bench.proxy.says(path.to_str().unwrap(), 5 * SECOND).await;
     let told: Value = serde_json::from_str(&status(&launch, &["--offline", "--json"]).await).unwrap();
     assert_eq!((&told["files"]["log"], &told["daemon"]["log_file"]), (&json!(path), &json!(path)));
     assert!(status(&launch, &["--offline"]).await.contains(&format!("log          {}", path.display())));
