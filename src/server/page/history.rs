@@ -28,8 +28,10 @@ pub(super) fn write(html: &mut Html, totals: Option<&Report>) {
 }
 
 fn write_report<'h>(html: &'h mut Html, report: &Report) -> &'h mut Html {
-    write_sum(html, report);
+    let span = report.since.until(report.until);
+    html.raw("<p class=\"aside\">The last ").text(span).raw(" days, in UTC.</p>");
     let days = sums(report, |day, _, _| Some(day));
+    write_sum(html, report, &days);
     write_chart(html, report, &days);
     html.raw("<details id=\"days\"><summary>Day by day</summary>");
     write_table(html, "Usage by day, in UTC", "Day", days.iter().rev());
@@ -63,19 +65,23 @@ fn tokens(sum: &Sum) -> u64 {
     sum.tokens.input.saturating_add(sum.tokens.output)
 }
 
-fn write_sum(html: &mut Html, report: &Report) {
+fn write_sum(html: &mut Html, report: &Report, days: &BTreeMap<Day, Sum>) {
     let Sum { requests, tokens } = report.sum;
     html.raw("<dl class=\"sums\"><div><dt>Requests</dt><dd>").text(count(requests));
     html.raw("</dd></div><div><dt>Input tokens</dt><dd>").text(count(tokens.input));
     html.raw("</dd><dd class=\"aside\">").text(share(tokens.cached, tokens.input)).raw(" from the cache</dd></div>");
     html.raw("<div><dt>Output tokens</dt><dd>").text(count(tokens.output)).raw("</dd><dd class=\"aside\">");
-    html.text(share(tokens.reasoning, tokens.output)).raw(" reasoning</dd></div></dl>");
+    html.text(share(tokens.reasoning, tokens.output)).raw(" reasoning</dd></div>");
+    if let Some((day, sum)) = days.iter().max_by_key(|(_, sum)| self::tokens(sum)) {
+        html.raw("<div><dt>Most on one day</dt><dd>").text(count(self::tokens(sum))).raw("</dd><dd class=\"aside\">");
+        html.text(day).raw("</dd></div>");
+    }
+    html.raw("</dl>");
 }
 
 /// A bar for each day. Whoever can't see it finds the numbers in the table below.
 fn write_chart(html: &mut Html, report: &Report, days: &BTreeMap<Day, Sum>) {
-    let most = days.iter().max_by_key(|(_, sum)| tokens(sum));
-    let Some((peak, top)) = most.map(|(day, sum)| (day, tokens(sum).max(1))) else { return };
+    let top = days.values().map(tokens).max().unwrap_or_default().max(1);
     let width = u64::from(report.since.until(report.until)) * WIDTH;
     html.raw("<figure><svg role=\"img\" aria-labelledby=\"chart-title\" preserveAspectRatio=\"none\" viewBox=\"0 0 ");
     html.text(width).raw(" ").text(HEIGHT).raw("\"><title id=\"chart-title\">Tokens of each day since ");
@@ -87,8 +93,7 @@ fn write_chart(html: &mut Html, report: &Report, days: &BTreeMap<Day, Sum>) {
         }
         day = day.next();
     }
-    html.raw("</svg><figcaption><span>").text(report.since).raw("</span><span>most: ").text(count(top));
-    html.raw(" tokens on ").text(peak).raw("</span><span>today</span></figcaption></figure>");
+    html.raw("</svg><figcaption><span>").text(report.since).raw("</span><span>today</span></figcaption></figure>");
 }
 
 fn write_bar(html: &mut Html, x: u64, day: Day, sum: &Sum, top: u64) {

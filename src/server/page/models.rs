@@ -15,7 +15,7 @@ pub(super) fn write(html: &mut Html, models: &Models) {
         return;
     }
     html.raw(
-        "<table><caption class=\"unseen\">Models that clients can ask for</caption><thead><tr>\
+        "<table class=\"models\"><caption class=\"unseen\">Models that clients can ask for</caption><thead><tr>\
          <th scope=\"col\">Name</th><th scope=\"col\" class=\"number\">Window</th>\
          <th scope=\"col\">Effort, input</th></tr></thead><tbody>",
     );
@@ -29,7 +29,7 @@ fn write_row(html: &mut Html, name: &str, model: &Model) {
     html.raw("<tr><th scope=\"row\"><code>").name(name).raw("</code>");
     if model.slug != name {
         html.raw("<small>means <code>").name(&model.slug).raw("</code></small>");
-    } else if model.display_name != name {
+    } else if !model.display_name.eq_ignore_ascii_case(name) {
         html.raw("<small>").name(&model.display_name).raw("</small>");
     }
     html.raw("</th><td class=\"number\">");
@@ -40,8 +40,9 @@ fn write_row(html: &mut Html, name: &str, model: &Model) {
     html.raw("</td><td>");
     let efforts: Vec<&str> = model.efforts.iter().map(|effort| effort.as_str()).collect();
     html.text(if efforts.is_empty() { "–".to_owned() } else { efforts.join(", ") });
+    html.raw("<small>").text(model.input_modalities.join(", "));
     if model.has_fast_tier {
-        html.raw("; fast tier (<code>-fast</code>)");
+        html.raw("; fast tier as <code>-fast</code>");
     }
-    html.raw("<small>").text(model.input_modalities.join(", ")).raw("</small></td></tr>");
+    html.raw("</small></td></tr>");
 }

@@ -46,15 +46,17 @@ fn write_account(html: &mut Html, account: usize, quota: &Quota, now: SystemTime
 
 fn write_window(html: &mut Html, (account, index): (usize, usize), window: &QuotaWindow, now: SystemTime) {
     let id = format!("window-{account}-{index}");
-    html.raw("<li><div class=\"line\"><span class=\"label\" id=\"").text(&id).raw("\">").name(&window.window);
+    html.raw("<li><div class=\"line\"><span class=\"label\" id=\"")
+        .text(&id)
+        .raw("\">")
+        .name(&window.window)
+        .raw(" window");
     if let Some(limit) = &window.limit {
         html.raw(" <small>of the limit ").name(limit).raw("</small>");
     }
     let used = window.used_percent;
     html.raw("</span><span class=\"used\"><strong>").text(format_args!("{used:.0}")).raw(" %</strong> used");
-    if let Some(word) = degree(used) {
-        html.raw(" <span class=\"degree\">").raw(word).raw("</span>");
-    }
+    html.raw(degree(used));
     html.raw("</span></div><meter min=\"0\" max=\"100\" low=\"75\" high=\"90\" optimum=\"0\" value=\"");
     html.text(format_args!("{:.1}", used.clamp(0.0, ALL))).raw("\" aria-labelledby=\"").text(&id).raw("\">");
     html.text(format_args!("{used:.0}")).raw(" %</meter><p class=\"aside\">");
@@ -62,12 +64,13 @@ fn write_window(html: &mut Html, (account, index): (usize, usize), window: &Quot
     html.raw("</p></li>");
 }
 
-fn degree(used: f64) -> Option<&'static str> {
+/// The colour of a meter in words.
+fn degree(used: f64) -> &'static str {
     match used {
-        _ if used >= ALL => Some("used up"),
-        _ if used >= NEARLY_ALL => Some("nearly used up"),
-        _ if used >= MUCH => Some("much used"),
-        _ => None,
+        _ if used >= ALL => " <span class=\"degree\">used up</span>",
+        _ if used >= NEARLY_ALL => " <span class=\"degree\">nearly used up</span>",
+        _ if used >= MUCH => " <span class=\"degree fair\">much used</span>",
+        _ => "",
     }
 }
 

@@ -44,9 +44,12 @@ fn write_row(html: &mut Html, visit: &Visit, now: SystemTime) {
     }
     html.raw(", ").text(visit.dialect).raw("</small></th><td>");
     write_state(html, visit);
-    html.raw("<small>");
-    ago(html, visit.started_at, now);
-    html.raw("</small></td><td class=\"number\">");
+    if visit.state == Stage::Ended {
+        html.raw("<small>");
+        ago(html, visit.started_at, now);
+        html.raw("</small>");
+    }
+    html.raw("</td><td class=\"number\">");
     match visit.first_content_ms {
         Some(milliseconds) => html.text(seconds(milliseconds)),
         None => html.raw("–"),
@@ -79,8 +82,8 @@ fn write_tokens(html: &mut Html, visit: &Visit) {
     match visit.tokens {
         None => html.raw("–"),
         Some(tokens) => {
-            html.text(count(tokens.input)).raw(" in<small>").text(count(tokens.cached)).raw(" cached</small>");
-            html.text(count(tokens.output)).raw(" out")
+            html.text(count(tokens.input)).raw(" in, ").text(count(tokens.output)).raw(" out<small>");
+            html.text(count(tokens.cached)).raw(" cached</small>")
         }
     };
 }

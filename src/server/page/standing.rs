@@ -16,12 +16,8 @@ pub(super) fn write(html: &mut Html, view: &View<'_>) {
 
 fn signed_in(html: &mut Html, view: &View<'_>) {
     html.raw("<p class=\"verdict good\"><span aria-hidden=\"true\">✓</span> Signed in</p>");
-    let quota = &view.snapshot.quota;
-    if quota.is_empty() {
-        return;
-    }
-    html.raw("<dl>");
-    for quota in quota {
+    html.raw("<dl><div><dt>Base URL for clients</dt><dd>http://").text(view.address).raw("/v1</dd></div>");
+    for quota in &view.snapshot.quota {
         html.raw("<div><dt>Account</dt><dd>").name(&quota.account_id).raw("</dd></div>");
         if let Some(plan) = &quota.plan {
             html.raw("<div><dt>Plan</dt><dd>").name(plan).raw("</dd></div>");
@@ -43,8 +39,8 @@ fn trouble(html: &mut Html, error: &AuthError) {
         html.raw("<p>Run this in a terminal on the machine that codex-proxy runs on:</p>");
         html.raw("<pre><code>codex-proxy login</code></pre>");
         html.raw(
-            "<p>With <code>--device</code> you can confirm it in a browser on any other machine. Nothing has to be \
-                  started anew: the next request is served.</p>",
+            "<p>With <code>--device</code> you can confirm it in a browser on any other machine. The proxy need not be \
+             started again.</p>",
         );
     }
     if *error != AuthError::SignedOut {

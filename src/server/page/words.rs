@@ -38,10 +38,11 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// How long a request takes: to a tenth of a second at first.
+/// How long a request takes.
 pub(super) fn seconds(milliseconds: u64) -> String {
     match milliseconds {
-        0..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
+        0..1_000 => format!("{milliseconds} ms"),
+        1_000..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
         60_000..3_600_000 => format!("{} min {} s", milliseconds / 60_000, milliseconds / 1000 % 60),
         _ => span(Duration::from_millis(milliseconds)),
     }
@@ -88,7 +89,7 @@ mod tests {
         assert_eq!([of(0), of(61), of(1500), of(14_581)], ["0 min", "1 h 1 min", "1 day 1 h", "10 days 3 h"]);
         assert_eq!(
             [seconds(0), seconds(4_260), seconds(61_000), seconds(7_200_000)],
-            ["0.0 s", "4.2 s", "1 min 1 s", "2 h 0 min"]
+            ["0 ms", "4.2 s", "1 min 1 s", "2 h 0 min"]
         );
     }
 }
