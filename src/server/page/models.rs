@@ -42,7 +42,7 @@ fn write_row(html: &mut Html, name: &str, model: &Model) {
     html.text(if efforts.is_empty() { "–".to_owned() } else { efforts.join(", ") });
     html.raw("<small>").text(model.input_modalities.join(", "));
     if model.has_fast_tier {
-        html.raw("; fast tier as <code>-fast</code>");
+        html.raw("; fast tier as <code class=\"piece\">-fast</code>");
     }
     html.raw("</small></td></tr>");
 }

@@ -18,7 +18,7 @@ pub(super) fn write(html: &mut Html, visits: &[Visit], now: SystemTime) {
     html.raw(" that ended last.</p><table class=\"requests\"><caption class=\"unseen\">Requests, the latest first");
     html.raw(
         "</caption><thead><tr><th scope=\"col\">Model and client</th><th scope=\"col\">State</th>\
-         <th scope=\"col\" class=\"number\">First content</th><th scope=\"col\" class=\"number\">Tokens</th></tr>\
+         <th scope=\"col\" class=\"number wide\">First content</th><th scope=\"col\" class=\"number\">Tokens</th></tr>\
          </thead><tbody>",
     );
     for visit in visits {
@@ -49,11 +49,11 @@ fn write_row(html: &mut Html, visit: &Visit, now: SystemTime) {
         ago(html, visit.started_at, now);
         html.raw("</small>");
     }
-    html.raw("</td><td class=\"number\">");
-    match visit.first_content_ms {
-        Some(milliseconds) => html.text(seconds(milliseconds)),
-        None => html.raw("–"),
-    };
+    let first = visit.first_content_ms.map(seconds);
+    if let Some(first) = &first {
+        html.raw("<small class=\"slim\">first content after ").text(first).raw("</small>");
+    }
+    html.raw("</td><td class=\"number wide\">").text(first.as_deref().unwrap_or("–"));
     html.raw("</td><td class=\"number\">");
     write_tokens(html, visit);
     html.raw("</td></tr>");
@@ -82,7 +82,8 @@ fn write_tokens(html: &mut Html, visit: &Visit) {
     match visit.tokens {
         None => html.raw("–"),
         Some(tokens) => {
-            html.text(count(tokens.input)).raw(" in, ").text(count(tokens.output)).raw(" out<small>");
+            html.raw("<span class=\"piece\">").text(count(tokens.input)).raw(" in,</span> <span class=\"piece\">");
+            html.text(count(tokens.output)).raw(" out</span><small>");
             html.text(count(tokens.cached)).raw(" cached</small>")
         }
     };

@@ -51,7 +51,7 @@ def access_token():
     return f"{part({'alg': 'none'})}.{part(claims)}.c2ln"
 
 
-def start_daemon(binary, home, backend_port, **more):
+def start_daemon(binary, home, backend_port, listen="127.0.0.1:0", **more):
     """A daemon of its own home; `more` are variables of its environment."""
     environment = {
         "CODEX_PROXY_HOME": home,
@@ -61,7 +61,7 @@ def start_daemon(binary, home, backend_port, **more):
         **more,
     }
     daemon = subprocess.Popen(
-        [binary, "serve", "--listen", "127.0.0.1:0"], env=environment, stderr=subprocess.PIPE, text=True
+        [binary, "serve", "--listen", listen], env=environment, stderr=subprocess.PIPE, text=True
     )
     said = []
     for line in daemon.stderr:

@@ -31,10 +31,10 @@ name = "night jobs"
 key = "sk-night"
 """
 CLIENTS = [
-    ("gpt-6.1-sol", "claude-cli/2.1.0 (external, cli)", "sk-desk", "at once"),
-    ("gpt-6-luna", "OpenAI/Python 2.8.0", "sk-night", "at once"),
-    ("gpt-6.1-sol", "opencode/1.2.0", "sk-desk", "refused"),
-    ("gpt-6.1-sol", "codex_cli_rs/0.150.0 (Debian)", "sk-desk", "at once"),
+    ("gpt-6.1-sol", "claude-cli/2.1.0 (external, cli)", "sk-desk", "0.3"),
+    ("gpt-6-luna", "OpenAI/Python 2.8.0", "sk-night", "0.1"),
+    ("gpt-6.1-sol", "opencode/1.2.0", "sk-desk", "leaves"),
+    ("gpt-6.1-sol", "codex_cli_rs/0.150.0 (Debian)", "sk-desk", "0.2"),
     ("gpt-6-luna", "OpenAI/Python 2.8.0", "sk-night", "slowly"),
     ("gpt-6.1-sol", "claude-cli/2.1.0 (external, cli)", "sk-desk", "slowly"),
     ("gpt-6.1-sol", "Zed/0.211.0", "sk-desk", "later"),
@@ -42,7 +42,7 @@ CLIENTS = [
 
 
 class Backend(Quiet):
-    """Answers at once, or in the middle waits for a word; tells its quota."""
+    """Answers in its own time, or waits for a word before it begins or in the middle; tells its quota."""
 
     used = (38, 61)
     may_go_on = threading.Event()
@@ -58,44 +58,49 @@ class Backend(Quiet):
         self.reply("application/json", json.dumps({"plan_type": "plus", "rate_limit": limit}).encode())
 
     def do_POST(self):
-        body = self.body()
-        if b"refused" in body:
-            return self.send_error(400)
+        how = json.loads(self.body())["input"][-1]["content"][0]["text"]
+        pace = float(how) if how[0].isdigit() else 0
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
         response = {"id": "resp_1", "created_at": 1700000000, "model": "gpt-6.1-sol"}
         self.event({"type": "response.created", "response": response})
-        if b"later" in body:
+        time.sleep(pace)
+        if how == "later":
             Backend.may_go_on.wait(PATIENCE)
         item = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
         self.event({"type": "response.output_item.added", "output_index": 0, "item": item})
         place = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
         self.event({"type": "response.output_text.delta", **place, "delta": "private words"})
-        if b"slowly" in body:
+        time.sleep(3 * pace)
+        if how in ("slowly", "leaves"):
             Backend.may_go_on.wait(PATIENCE)
         usage = {"input_tokens": 18432, "input_tokens_details": {"cached_tokens": 16100}, "output_tokens": 743,
                  "output_tokens_details": {"reasoning_tokens": 410}, "total_tokens": 19175}
         self.event({"type": "response.completed", "response": {**response, "status": "completed", "usage": usage}})
 
     def event(self, event):
-        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-        self.wfile.flush()
+        try:
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        except BrokenPipeError:
+            pass  # Its client has left.
 
 
 def ask(port, model, agent, key, how):
-    """Asks in the background, and reads until the end."""
+    """Asks in the background; waits for answers that end by themselves."""
 
     def run():
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         body = {"model": model, "stream": True, "messages": [{"role": "user", "content": how}]}
         headers = {"content-type": "application/json", "user-agent": agent, "authorization": f"Bearer {key}"}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        connection.getresponse().read()
+        answer = connection.getresponse()
+        answer.read1() if how == "leaves" else answer.read()
+        connection.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    if how in ("at once", "refused"):
+    if how not in ("slowly", "later"):
         thread.join(PATIENCE)
 
 
@@ -164,12 +169,12 @@ def check_fresh(browser, port):
     came = browser.until("document.querySelector('#requests').textContent.includes('3 under way')", 15)
     check("requests appear without a reload", came, browser.value("document.querySelector('#requests').textContent"))
     shown = browser.value("document.querySelector('#requests').innerText")
-    for part in ("answering for", "waiting for", "Claude Code, key desk, chat", "completed in", "16.1k cached"):
+    for part in ("answering for", "waiting for", "Claude Code, key desk, chat", "completed in", "client left", "16.1k cached"):
         check(f"requests are shown: {part}", part in shown, shown)
     check("what is answered is not shown", "private words" not in browser.value("document.documentElement.outerHTML"))
     kept = browser.value("document.querySelector('#days').open && document.activeElement.nodeName")
     check("what was opened stays open, and the focus where it was", kept == "SUMMARY", kept)
-    browser.value("document.querySelector('#days summary').click()")
+    browser.value("document.querySelector('#days summary').click(); document.activeElement.blur()")
 
 
 def check_narrow(browser):
@@ -198,13 +203,13 @@ def walk(browser, port):
     check_readable(browser, "light")
     check_tree(browser)
     picture(browser, "light")
-    picture(browser, "light-top", height=900)
+    picture(browser, "light-top", height=866)
     browser.view(1100, 900, "dark")
     ground = browser.value("getComputedStyle(document.body).backgroundColor")
     check("a dark scheme is dark", ground == "rgb(15, 21, 27)", ground)
     check_readable(browser, "dark")
     picture(browser, "dark")
-    picture(browser, "dark-top", height=900)
+    picture(browser, "dark-top", height=866)
     check_narrow(browser)
     browser.view(1100, 900, "light")
     Backend.may_go_on.set()
@@ -221,7 +226,8 @@ def main():
     try:
         with tempfile.TemporaryDirectory() as home:
             (Path(home) / "config.toml").write_text(KEYS)
-            daemon, port, said = start_daemon(BINARY, home, backend_port)
+            # A picture is to show the usual port.
+            daemon, port, said = start_daemon(BINARY, home, backend_port, "127.0.0.1:8787" if FOLDER else "127.0.0.1:0")
             fill(home)
             try:
                 walk(browser, port)
