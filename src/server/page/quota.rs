@@ -82,15 +82,12 @@ fn write_course(html: &mut Html, window: &QuotaWindow, now: SystemTime) {
         html.raw(". ");
     }
     if let Some(pace) = window.pace.filter(|_| window.used_percent < ALL) {
-        match pace.spent_at {
-            Some(spent) => {
-                html.raw("<strong>At this pace it is used up in ");
-                html.text(span(spent.duration_since(now).unwrap_or_default())).raw(".</strong> ");
-            }
-            None => {
-                html.raw("At this pace ").text(format_args!("{:.0}", pace.projected_percent));
-                html.raw(" % will be used by then. ");
-            }
+        if let Some(spent) = pace.spent_at {
+            html.raw("<strong>At this pace it is used up in ");
+            html.text(span(spent.duration_since(now).unwrap_or_default())).raw(".</strong> ");
+        } else {
+            html.raw("At this pace ").text(format_args!("{:.0}", pace.projected_percent));
+            html.raw(" % will be used by then. ");
         }
     }
     if !window.counts {

@@ -66,7 +66,9 @@ fn quota(windows: Vec<QuotaWindow>) -> Quota {
 
 fn report(rows: Vec<Row>) -> Report {
     let mut sum = Sum::default();
-    rows.iter().for_each(|row| sum.add(row.sum));
+    for row in &rows {
+        sum.add(row.sum);
+    }
     let today = Day::of(now());
     Report { store: "disk", keep_days: 90, since: today.back(29), until: today, sum, rows }
 }

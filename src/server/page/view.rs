@@ -33,7 +33,7 @@ impl View<'_> {
     pub(super) fn document(&self) -> String {
         let mut html = Html::default();
         begin(&mut html);
-        self.write_header(&mut html);
+        write_header(&mut html);
         html.raw("<main id=\"main\" tabindex=\"-1\">");
         if self.snapshot.demo {
             html.raw(
@@ -55,19 +55,9 @@ impl View<'_> {
         html.into_string()
     }
 
-    fn write_header(&self, html: &mut Html) {
-        html.raw(
-            "<body><a class=\"skip\" href=\"#main\">Skip to the content</a>\
-             <header><h1>codex-proxy</h1><nav aria-label=\"On this page\"><ul>\
-             <li><a href=\"#quota\">Quota</a></li><li><a href=\"#requests\">Requests</a></li>\
-             <li><a href=\"#history\">Usage</a></li><li><a href=\"#clients\">Clients</a></li>\
-             <li><a href=\"#models\">Models</a></li></ul></nav></header>",
-        );
-    }
-
     fn write_footer(&self, html: &mut Html) {
         html.raw("<footer><p>codex-proxy ").text(self.snapshot.version).raw(
-            ". What is asked and answered is not shown here, and not kept. The numbers of this page are at \
+            ". What is asked and answered is never shown here. The numbers of this page are at \
              <code>/usage</code> for programs, and at <code>/metrics</code> for Prometheus.</p>\
              <p id=\"told\" role=\"status\"></p><noscript><p>Load the page again to see what has changed.</p></noscript>\
              </footer>",
@@ -85,6 +75,16 @@ pub(super) fn locked() -> String {
          not matter.</p></section></main></body></html>\n",
     );
     html.into_string()
+}
+
+fn write_header(html: &mut Html) {
+    html.raw(
+        "<body><a class=\"skip\" href=\"#main\">Skip to the content</a>\
+         <header><h1>codex-proxy</h1><nav aria-label=\"On this page\"><ul>\
+         <li><a href=\"#quota\">Quota</a></li><li><a href=\"#requests\">Requests</a></li>\
+         <li><a href=\"#history\">Usage</a></li><li><a href=\"#clients\">Clients</a></li>\
+         <li><a href=\"#models\">Models</a></li></ul></nav></header>",
+    );
 }
 
 fn begin(html: &mut Html) {

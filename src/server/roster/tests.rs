@@ -53,7 +53,9 @@ async fn a_crowd_takes_no_more_room_than_there_is() {
     let headers = HeaderMap::new();
     let tickets: Vec<_> = (0..2 * MAX_ACTIVE).map(|_| roster.came(&caller("req", &headers))).collect();
     assert_eq!(roster.visits().len(), MAX_ACTIVE);
-    tickets.iter().for_each(|ticket| roster.ended(*ticket, &COMPLETED));
+    for ticket in tickets {
+        roster.ended(ticket, &COMPLETED);
+    }
     assert_eq!(roster.visits().len(), MAX_ENDED);
     let last = roster.came(&caller("req_last", &headers));
     let ids: Vec<_> = roster.visits().into_iter().map(|visit| visit.id).collect();
