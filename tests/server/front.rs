@@ -5,8 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::authority::Scripted;
 use crate::fake::FakeUpstream;
 use crate::proxy::{Launch, TestProxy};
+use crate::sign_in::Services;
 use crate::wire::{Answer, Ask};
 use crate::{BEGUN, Bench, begun, chat, signed_out, streaming, with};
 
@@ -177,4 +179,23 @@ async fn what_a_request_took_is_told_with_its_key() {
     assert!(completed["id"].as_str().unwrap().starts_with("req_"), "{completed}");
     let shown = by_password(page(), "sk-desk").send(&bench.proxy).await;
     assert!(shown.text().contains("key <bdi>desk</bdi>") && shown.text().contains("✓ completed"), "{}", shown.text());
+}
+
+#[tokio::test]
+async fn a_page_that_refreshes_itself_asks_others_once_in_a_while() {
+    let services = Services::new().await;
+    services.issuer.script((0..40).map(|_| Scripted::Answer(503, json!({}))));
+    let proxy = services.expired().start();
+    for _ in 0..20 {
+        let answer = page().send(&proxy).await;
+        assert!(answer.status == 200 && answer.text().contains("can’t be used right now"), "{}", answer.text());
+    }
+    let calls = services.issuer.calls().len();
+    assert!((1..5).contains(&calls), "the issuer is left in peace: {calls}");
+
+    let bench = Bench::new().await;
+    for _ in 0..3 {
+        assert_eq!(page().send(&bench.proxy).await.status, 200);
+    }
+    assert_eq!(bench.upstream.requests("/wham/usage").len(), 1);
 }
