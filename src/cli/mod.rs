@@ -8,17 +8,23 @@ mod accounts;
 mod arguments;
 mod bars;
 mod config;
+mod connect;
+mod doctor;
 mod exit;
 mod logging;
 mod login;
 mod logout;
+mod manual;
+mod models;
 mod notify;
 mod output;
+mod progress;
 mod reload;
 mod run_file;
 mod serve;
 mod signals;
 mod status;
+mod table;
 mod terms;
 mod token;
 mod usage;
@@ -76,6 +82,21 @@ impl Call {
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
+            Command::Completions { shell } => manual::completions(*shell),
+            Command::Connect { client, write, undo } => {
+                let wish = match (write, undo) {
+                    (true, _) => connect::Wish::Write,
+                    (_, true) => connect::Wish::Undo,
+                    _ => connect::Wish::Show,
+                };
+                wait(connect::run(client.as_deref(), wish, &settings(config)?, &environment))
+            }
+            Command::Doctor { json } => wait(doctor::run(*json, config, &environment)),
+            Command::Man => manual::page(),
+            Command::Models { json, refresh } => {
+                let wish = models::Wish { json: *json, refresh: *refresh };
+                wait(models::run(wish, settings(config)?, &environment))
+            }
             Command::Serve(serve) => {
                 let sources = Sources { flags: arguments.flags(), environment, log };
                 wait(serve::run(serve, settings(config)?, sources))
@@ -96,8 +117,13 @@ impl Call {
     }
 }
 
+/// Threads that serve. An answer goes from task to task, frame by frame: on one thread that costs a
+/// call, between two a wake-up by the system. One carries some hundred thousand events a second, and
+/// what takes long to work out gets out of its way (`block_in_place`).
+const WORKERS: usize = 1;
+
 /// Runs a command that waits for something.
 fn wait(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     runtime.map_err(|error| Failure::other(&error))?.block_on(command)
 }

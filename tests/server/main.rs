@@ -16,8 +16,10 @@ mod claude;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod connect;
 mod connections;
 mod demo;
+mod doctor;
 mod doors;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
@@ -31,6 +33,7 @@ mod lite;
 #[cfg(unix)]
 mod manager;
 mod messages;
+mod models;
 mod ollama;
 mod pages;
 mod passing;
