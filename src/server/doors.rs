@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::gate::{Admission, ClientKey, Door, Gate, KeyName};
 use super::observe::RequestId;
 use super::vendor::{Vendor, turn_away, worded};
-use super::{Live, absent, account, cors};
+use super::{Live, absent, account, cors, page};
 use crate::error::ProxyError;
 use crate::history::Owner;
 
@@ -82,8 +82,12 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
         }
         Err(error) => {
             tracing::info!(error = %error, "request refused at the door");
+            let asks_for_key = matches!(error, ProxyError::KeyRequired);
+            if asks_for_key && page::is_for_person(&parts) {
+                return page::locked();
+            }
             let mut response = turn_away(&error, Request::from_parts(parts, body)).await;
-            if matches!(error, ProxyError::KeyRequired) {
+            if asks_for_key {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             response

@@ -101,7 +101,9 @@ where
     pub(super) async fn answer(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
-        let mut record = Some(Record::new(D::NAME, &id, &self.traffic));
+        let mut record = Record::new(D::NAME, &id, &self.traffic);
+        record.introduce(&id, &parts);
+        let mut record = Some(record);
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
         let answered = tokio::select! {
             answered = self.run(&parts, body, &mut record) => answered,

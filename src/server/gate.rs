@@ -5,10 +5,15 @@
 //! are refused here, whether keys are set or not. Where keys are set, one is required for every
 //! path but the probes. Keys are compared as hashes, in constant time. A page of an allowed origin
 //! may ask beforehand (a preflight) without a key: it has none to show at that point.
+//!
+//! A browser shows its key by HTTP Basic, and from then on with every request to this origin, whichever
+//! page made it do so: that key counts for reading our own page, for nothing else, and excuses no host.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
@@ -19,6 +24,9 @@ use url::{Host, Url};
 use super::Live;
 use crate::error::ProxyError;
 use crate::net::is_loopback;
+
+/// Where our own page is.
+pub(super) const PAGE: &str = "/";
 
 /// A key that clients may use.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,7 +104,7 @@ impl Gate {
         let authority = authority(request);
         let asks = is_preflight(request) && self.page(&request.headers).is_some();
         // Where keys are set, the request that follows has to show one, which excuses any name.
-        let may_have_any_name = key.is_some() || self.door != Door::Tcp || (asks && !self.doors().keys.is_empty());
+        let may_have_any_name = key.is_some() || self.door != Door::Tcp || (asks && self.asks_for_key());
         if !may_have_any_name && !self.is_ours(authority) {
             return Err(ProxyError::ForeignHost { host: authority.to_owned() });
         }
@@ -104,7 +112,8 @@ impl Gate {
         if asks {
             return Ok(Admission::Preflight);
         }
-        if !self.doors().keys.is_empty() && key.is_none() && !is_probe(request.uri.path()) {
+        let key = key.or_else(|| self.key_of_browser(request));
+        if self.asks_for_key() && key.is_none() && !is_probe(request.uri.path()) {
             return Err(ProxyError::KeyRequired);
         }
         if request.method == Method::POST && !has_json_body(&request.headers) {
@@ -129,8 +138,23 @@ impl Gate {
         &self.live.doors
     }
 
+    /// Whether clients have to show a key.
+    pub(super) fn asks_for_key(&self) -> bool {
+        !self.doors().keys.is_empty()
+    }
+
     fn key(&self, headers: &HeaderMap) -> Option<&ClientKey> {
-        let sent: [u8; 32] = Sha256::digest(presented_key(headers)?.as_bytes()).into();
+        self.find(presented_key(headers)?)
+    }
+
+    /// The key that a person gave as the password for our page.
+    fn key_of_browser(&self, request: &Parts) -> Option<&ClientKey> {
+        let is_ours = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
+        self.find(&password(&request.headers).filter(|_| is_ours)?)
+    }
+
+    fn find(&self, presented: &str) -> Option<&ClientKey> {
+        let sent: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
         // Every key is looked at, so that the time tells nothing about which one matched.
         let mut found = None;
         for key in &self.doors().keys {
@@ -181,7 +205,7 @@ fn is_preflight(request: &Parts) -> bool {
 }
 
 /// The host the request is for: of an absolute request line, else of the header.
-fn authority(request: &Parts) -> &str {
+pub(super) fn authority(request: &Parts) -> &str {
     let header = || request.headers.get(HOST).and_then(|host| host.to_str().ok());
     request.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default()
 }
@@ -192,6 +216,13 @@ fn presented_key(headers: &HeaderMap) -> Option<&str> {
     let from_authorization = authorization.filter(|text| bearer(text)).and_then(|text| text.get(7..)).map(str::trim);
     let other = || ["x-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
     from_authorization.or_else(other)
+}
+
+/// The password of HTTP Basic, whoever the user is.
+fn password(headers: &HeaderMap) -> Option<String> {
+    let (scheme, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(credentials.trim()))?.ok()?;
+    String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 fn is_probe(path: &str) -> bool {

@@ -23,10 +23,12 @@ mod metrics;
 mod models;
 mod nesting;
 mod observe;
+mod page;
 mod paths;
 mod places;
 mod probes;
 mod recall;
+mod roster;
 mod routes;
 #[cfg(unix)]
 mod socket;
@@ -49,6 +51,7 @@ use crate::upstream::Upstream;
 
 pub use gate::{ClientKey, Doors};
 pub use listen::{BindError, Listen, Server};
+pub use roster::{Stage, Visit};
 pub use usage::Snapshot;
 
 /// How clients are served.

@@ -7,12 +7,15 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use http::request::Parts;
 use tokio::time::Instant;
 use tracing::Span;
 use uuid::Uuid;
 
+use super::exchange::key_name;
 use super::metrics::{Shape, Traffic};
 use super::places::Place;
+use super::roster::{Caller, Ending, Ticket};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
 use crate::history::{Fingerprint, Subject, Tokens};
@@ -42,6 +45,7 @@ pub(super) struct Served {
 pub(super) struct Record {
     dialect: &'static str,
     traffic: Arc<Traffic>,
+    ticket: Ticket,
     /// Held for as long as the request is.
     place: Option<Place>,
     shape: Shape,
@@ -70,6 +74,7 @@ impl Record {
         Self {
             dialect,
             traffic: Arc::clone(traffic),
+            ticket: Ticket::default(),
             place: None,
             shape: Shape::Document,
             error: None,
@@ -89,9 +94,22 @@ impl Record {
         self.span.clone()
     }
 
+    /// Puts it on the list of requests that people can look at.
+    pub(super) fn introduce(&mut self, id: &RequestId, parts: &Parts) {
+        self.ticket = self.traffic.roster.came(&Caller {
+            id: &id.0,
+            dialect: self.dialect,
+            key: key_name(parts),
+            headers: &parts.headers,
+            at: SystemClock.now(),
+            began: self.started,
+        });
+    }
+
     /// Waits for a place among those that are answered at a time.
     pub(super) async fn enter(&mut self) -> Result<(), ProxyError> {
         self.place = Some(self.traffic.places.enter().await?);
+        self.traffic.roster.entered(self.ticket);
         Ok(())
     }
 
@@ -102,6 +120,7 @@ impl Record {
 
     pub(super) fn planned(&self, model: &str, mode: Mode) {
         self.span.record("model", model);
+        self.traffic.roster.planned(self.ticket, model);
         self.span.record("stream", mode == Mode::Stream);
     }
 
@@ -125,7 +144,10 @@ impl Record {
     /// An event has come; `first_content` is when the first one with content did.
     pub(super) fn event(&mut self, first_content: Option<Instant>) {
         self.events += 1;
-        self.first_content = self.first_content.or(first_content);
+        if let (None, Some(first)) = (self.first_content, first_content) {
+            self.first_content = first_content;
+            self.traffic.roster.answers(self.ticket, first.saturating_duration_since(self.started));
+        }
         if self.first_event.is_none() {
             self.first_event = Some(Instant::now());
         }
@@ -170,6 +192,8 @@ impl Drop for Record {
         });
         let metrics = &self.traffic.metrics;
         metrics.ended(self.dialect, self.status, error, self.shape);
+        let tokens = self.summary.usage.map(|_| tokens_of(&self.summary));
+        self.traffic.roster.ended(self.ticket, &Ending { outcome, error, tokens });
         let first_content = self.first_content.map(|first| first.saturating_duration_since(self.started));
         metrics.took(self.dialect, self.shape, first_content, self.started.elapsed());
         if let Some(served) = self.served.take() {
@@ -181,19 +205,22 @@ impl Drop for Record {
 impl Record {
     /// Adds what was used to the totals. Where the client has left, the backend did not say.
     fn count(&self, Served { subject, model, fingerprint }: Served) {
-        let usage = self.summary.usage;
-        let spent = usage.unwrap_or_default();
-        let tokens = Tokens {
-            input: spent.input_tokens,
-            cached: spent.cached_tokens,
-            output: spent.output_tokens,
-            reasoning: spent.reasoning_tokens,
-        };
+        let tokens = tokens_of(&self.summary);
         self.traffic.totals.add(subject.key.as_deref(), &model, tokens);
         self.traffic.metrics.spent(&model, tokens);
-        if usage.is_some() {
+        if self.summary.usage.is_some() {
             self.traffic.conversations.ended(subject, &model, fingerprint, tokens, SystemClock.now());
         }
+    }
+}
+
+fn tokens_of(summary: &Summary) -> Tokens {
+    let spent = summary.usage.unwrap_or_default();
+    Tokens {
+        input: spent.input_tokens,
+        cached: spent.cached_tokens,
+        output: spent.output_tokens,
+        reasoning: spent.reasoning_tokens,
     }
 }
 

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, head, post};
+use axum::routing::{MethodRouter, get, post};
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -18,9 +18,10 @@ use super::listen::Closing;
 use super::metrics::{Metrics, Traffic};
 use super::observe::RequestId;
 use super::places::Places;
+use super::roster::Roster;
 use super::vendor::{Vendor, turn_away};
 use super::websocket::Sockets;
-use super::{Backend, Services, Settings, absent, library, metrics, models, paths, probes, stored, usage};
+use super::{Backend, Services, Settings, absent, library, metrics, models, page, paths, probes, stored, usage};
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
@@ -43,6 +44,7 @@ pub(super) fn service(
         metrics: Metrics::default(),
         totals: Arc::clone(&services.totals),
         conversations: Arc::clone(&services.conversations),
+        roster: Roster::default(),
     });
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
@@ -90,6 +92,7 @@ pub(super) fn service(
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
         .merge(messages_routes(messages))
+        .merge(page_routes(&traffic))
         .merge(ollama)
         .merge(responses_routes(Sockets::new(&responses, settings.socket_lifetime, closing), responses))
         .merge(absent::routes())
@@ -97,7 +100,6 @@ pub(super) fn service(
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))
         .route("/ready", only("GET, HEAD", get(probes::ready)))
-        .route("/usage", only("GET, HEAD", get(usage::show)))
         .route("/metrics", only("GET, HEAD", get(move |State(services)| metrics::page(services, traffic))))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));
@@ -143,8 +145,16 @@ fn messages_routes(exchange: Exchange<Messages>) -> Router<Arc<Services>> {
     Router::new()
         .route("/v1/messages", only("POST", post(move |request: Request| exchange.clone().answer(request))))
         .route("/v1/messages/count_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
-        // Claude Code opens its connection so.
-        .route("/", head(async || StatusCode::OK).fallback(unknown_path))
+}
+
+/// What people look at, and what it is made of.
+fn page_routes(traffic: &Arc<Traffic>) -> Router<Arc<Services>> {
+    let (told, shown) = (Arc::clone(traffic), Arc::clone(traffic));
+    let page = get(move |State(services), request: Request| page::show(services, shown, request));
+    Router::new()
+        .route("/usage", only("GET, HEAD", get(move |State(services), request| usage::show(services, told, request))))
+        // Claude Code opens its connection with a HEAD, and so do clients of Ollama.
+        .route("/", only("GET, HEAD", page.head(async || StatusCode::OK)))
 }
 
 /// Ollama's API, in the same surroundings as Chat.

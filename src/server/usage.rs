@@ -9,13 +9,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{Query, Request, State};
+use axum::extract::{Query, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::json_response;
+use super::metrics::Traffic;
+use super::roster::Visit;
 use super::vendor::refuse;
 use super::{Backend, Services};
 use crate::clock::{Clock as _, SystemClock};
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub totals: Option<Report>,
     /// The latest conversations, the latest one first.
     pub conversations: Vec<Conversation>,
+    /// The requests under way, then those that ended last; the latest first in each.
+    pub requests: Vec<Visit>,
 }
 
 /// What can be asked for.
@@ -54,7 +58,7 @@ struct Wanted {
 
 impl Snapshot {
     /// Takes one; `since`: the first day of the totals, else the last thirty days.
-    pub async fn take(services: &Services, since: Option<Day>) -> Self {
+    pub(super) async fn take(services: &Services, traffic: &Traffic, since: Option<Day>) -> Self {
         services.upstream.look_for(services.tokens.as_ref()).await;
         let since = since.unwrap_or_else(|| services.totals.today().back(DAYS - 1));
         Self {
@@ -64,6 +68,7 @@ impl Snapshot {
             quota: services.upstream.quotas(),
             totals: services.totals.report(since).await,
             conversations: services.conversations.latest(),
+            requests: traffic.roster.visits(),
         }
     }
 }
@@ -73,7 +78,7 @@ fn timestamp(time: SystemTime) -> String {
 }
 
 /// Answers with a snapshot.
-pub(super) async fn show(State(services): State<Arc<Services>>, request: Request) -> Response {
+pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request: Request) -> Response {
     let since = match Query::<Wanted>::try_from_uri(request.uri()).map(|Query(wanted)| wanted.since) {
         Ok(None) => None,
         Ok(Some(text)) => match Day::parse(&text, services.totals.today()) {
@@ -82,7 +87,7 @@ pub(super) async fn show(State(services): State<Arc<Services>>, request: Request
         },
         Err(_) => return refuse(&Refusal::invalid("since", "the query can't be read"), &request),
     };
-    let snapshot = Snapshot::take(&services, since).await;
+    let snapshot = Snapshot::take(&services, &traffic, since).await;
     let body = serde_json::to_vec(&snapshot).expect("texts and numbers always serialise");
     json_response(StatusCode::OK, Bytes::from(body))
 }

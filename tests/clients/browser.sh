@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Web pages in a real browser against the daemon. Usage: browser.sh BINARY
+# Web pages in a real browser against the daemon, and its own page. Usage: browser.sh BINARY [FOLDER]
+# With a folder, pictures of the page in its states are written there.
 # Chromium is installed where the system's packages can be had; without it the check is skipped.
 set -euo pipefail
 clients="$(cd "$(dirname "$0")" && pwd)"
-binary="$(realpath "${1:?usage: browser.sh BINARY}")"
+binary="$(realpath "${1:?usage: browser.sh BINARY [FOLDER]}")"
+pictures="${2:+$(mkdir -p "$2" && realpath "$2")}"
 
 find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
@@ -17,4 +19,5 @@ if ! browser="$(find_browser)"; then
     echo 'skipped browser: there is no Chromium here (Debian: apt-get install chromium)'
     exit 0
 fi
-"$clients/isolate.sh" python3 "$clients/browser/check.py" "$binary" "$browser" </dev/null
+"$clients/isolate.sh" python3 -B "$clients/browser/check.py" "$binary" "$browser" </dev/null
+"$clients/isolate.sh" python3 -B "$clients/browser/page.py" "$binary" "$browser" ${pictures:+"$pictures"} </dev/null

@@ -24,6 +24,7 @@ mod doors;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
 mod fake;
+mod front;
 mod guard;
 mod input;
 mod lifecycle;

@@ -13,6 +13,7 @@ use crate::server::keeper::Keeper;
 use crate::server::metrics::{Metrics, Traffic};
 use crate::server::observe::{Record, RequestId};
 use crate::server::places::Places;
+use crate::server::roster::Roster;
 use crate::upstream::EventStream;
 
 /// A machine with a defect: it repeats each event, and panics in the middle of some.
@@ -89,6 +90,7 @@ fn record() -> Record {
         metrics: Metrics::default(),
         totals: Arc::new(off),
         conversations: Arc::default(),
+        roster: Roster::default(),
     };
     Record::new("test", &RequestId::fresh(), &Arc::new(traffic))
 }

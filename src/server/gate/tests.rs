@@ -149,3 +149,31 @@ proptest! {
         prop_assert_eq!(gate.admit(&request).is_ok(), origin == "https://chat.example.com");
     }
 }
+
+/// A request with this user name and password.
+fn by_browser(method: &str, path: &str, host: &str, pair: &str) -> Parts {
+    let builder = Request::builder().method(method).uri(path).header("host", host);
+    let builder = builder.header("content-type", "application/json");
+    builder.header("authorization", format!("Basic {}", STANDARD.encode(pair))).body(()).unwrap().into_parts().0
+}
+
+#[test]
+fn the_password_of_a_browser_opens_our_page_and_nothing_else() {
+    let gate = gate(&["sk-1:2"], &[], &[]);
+    let opens = |method, path, pair| gate.admit(&by_browser(method, path, "localhost", pair)).is_ok();
+    assert!(opens("GET", "/", "me:sk-1:2") && opens("GET", "/?x", ":sk-1:2") && opens("HEAD", "/", ":sk-1:2"));
+    for (method, path, pair) in [
+        ("GET", "/", "sk-1:2"),
+        ("GET", "/", "me:sk-2"),
+        ("POST", "/", ":sk-1:2"),
+        ("GET", "/v1/models", ":sk-1:2"),
+        ("GET", "/usage", ":sk-1:2"),
+        ("GET", "//", ":sk-1:2"),
+        ("POST", "/v1/chat/completions", ":sk-1:2"),
+        ("GET", "/v1/responses", ":sk-1:2"),
+    ] {
+        assert!(!opens(method, path, pair), "{method} {path} {pair}");
+    }
+    let elsewhere = gate.admit(&by_browser("GET", "/", "rebound.invalid", ":sk-1:2"));
+    assert!(matches!(elsewhere, Err(ProxyError::ForeignHost { .. })), "it excuses no host");
+}

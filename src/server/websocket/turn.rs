@@ -75,7 +75,9 @@ impl Turn {
         let span = record.span();
         let mut frames = Frames::new(create.lane.clone());
         let live = Arc::clone(&self.sockets.turns.services.live.borrow());
-        let answered = match doors::readmit(&live, &mut self.parts).map(|()| create.purpose) {
+        let admitted = doors::readmit(&live, &mut self.parts);
+        record.introduce(&id, &self.parts);
+        let answered = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
             Ok(Purpose::Warmup) => self.warm(&create, &id, &mut record, &mut frames).await,
             Ok(Purpose::Answer | Purpose::Turn) => tokio::select! {

@@ -6,7 +6,6 @@ daemon's address (rebinding), one of an allowed origin. A backend of our own cou
 Prints `ok …` or `FAILED …` for each check.
 """
 
-import base64
 import json
 import os
 import queue
@@ -16,17 +15,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import bench
+from bench import FLAGS, PATIENCE, Quiet, check, serve, start_daemon
 
 BINARY, BROWSER = sys.argv[1:]
 PAGES = Path(__file__).resolve().parent
-PATIENCE = 60
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --disable-dev-shm-usage --disable-extensions"
-).split()
 EVENTS = [
     {"type": "response.created", "response": {"id": "resp_1", "created_at": 1700000000, "model": "gpt-5.5"}},
     {
@@ -40,36 +35,6 @@ EVENTS = [
     {"type": "response.completed", "response": {"id": "resp_1", "created_at": 1700000000, "model": "gpt-5.5",
      "status": "completed", "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}}},
 ]
-
-failures = 0
-
-
-def check(name, holds, detail=""):
-    global failures
-    failures += 0 if holds else 1
-    print(f"ok browser {name}" if holds else f"FAILED browser {name}: {detail}", flush=True)
-
-
-class Quiet(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.0"
-
-    def log_message(self, *_):
-        pass
-
-    def body(self):
-        return self.rfile.read(int(self.headers.get("content-length", 0)))
-
-    def reply(self, kind, body):
-        self.send_response(200)
-        self.send_header("content-type", kind)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def serve(handler):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_address[1]
 
 
 class Backend(Quiet):
@@ -147,33 +112,6 @@ def rebinding(site_port, daemon_port):
     return listener.getsockname()[1]
 
 
-def access_token():
-    part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-    claims = {"exp": int(time.time()) + 86400, "https://api.openai.com/auth": {"chatgpt_account_id": "acct-1"}}
-    return f"{part({'alg': 'none'})}.{part(claims)}.c2ln"
-
-
-def start_daemon(home, backend_port, site_port):
-    environment = {
-        "CODEX_PROXY_HOME": home,
-        "CODEX_PROXY_ACCESS_TOKEN": access_token(),
-        "CODEX_PROXY_UPSTREAM_URL": f"http://127.0.0.1:{backend_port}/backend-api/codex",
-        "CODEX_PROXY_AUTH_URL": "http://127.0.0.1:9",
-        "CODEX_PROXY_ALLOWED_ORIGINS": f"http://allowed.invalid:{site_port}",
-    }
-    daemon = subprocess.Popen(
-        [BINARY, "serve", "--listen", "127.0.0.1:0"], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    said = []
-    for line in daemon.stderr:
-        said.append(line)
-        if "is ready" in line:
-            threading.Thread(target=said.extend, args=(daemon.stderr,), daemon=True).start()
-            port = int(line.split("http://127.0.0.1:")[1].split("/")[0])
-            return daemon, port, said
-    raise AssertionError(f"the daemon did not start: {''.join(said)}")
-
-
 def visit(url, rules):
     """Opens a page in a browser of its own, and gives its report."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -194,13 +132,15 @@ def visit(url, rules):
 def main():
     backend_port, site_port = serve(Backend), serve(Site)
     with tempfile.TemporaryDirectory() as home:
-        daemon, port, said = start_daemon(home, backend_port, site_port)
+        daemon, port, said = start_daemon(
+            BINARY, home, backend_port, CODEX_PROXY_ALLOWED_ORIGINS=f"http://allowed.invalid:{site_port}"
+        )
         try:
             pages(port, site_port, rebinding(site_port, port))
         finally:
             daemon.terminate()
             daemon.wait(timeout=30)
-        if failures:
+        if bench.failures:
             print(f"the daemon said:\n{''.join(said)}")
 
 
@@ -232,4 +172,4 @@ def pages(port, site_port, relay_port):
 
 
 main()
-sys.exit(1 if failures else 0)
+bench.finish()

@@ -1,0 +1,58 @@
+//! What kind of program a client is, from its `user-agent`.
+//!
+//! Only the program's name is told, never the system or the version that stand behind it. Names that
+//! nobody would know their program by are put into words.
+
+/// No program has a longer name.
+const CHARACTERS: usize = 40;
+
+/// How agents begin, in lower case, and what people call the program.
+const KNOWN: [(&str, &str); 12] = [
+    ("claude-cli/", "Claude Code"),
+    ("codex_cli", "Codex CLI"),
+    ("codex_exec", "Codex CLI"),
+    ("codex_vscode", "Codex in VS Code"),
+    ("openai/python", "OpenAI for Python"),
+    ("asyncopenai/python", "OpenAI for Python"),
+    ("openai/js", "OpenAI for JavaScript"),
+    ("anthropic/python", "Anthropic for Python"),
+    ("asyncanthropic/python", "Anthropic for Python"),
+    ("anthropic/js", "Anthropic for JavaScript"),
+    ("ollama-python/", "Ollama for Python"),
+    ("mozilla/", "a web page"),
+];
+
+/// The program; `None`: it does not say.
+pub(super) fn of(agent: &str) -> Option<String> {
+    let lower = agent.to_ascii_lowercase();
+    if let Some((_, name)) = KNOWN.iter().find(|(start, _)| lower.starts_with(start)) {
+        return Some((*name).to_owned());
+    }
+    let product = agent.split(['/', ' ', '(', ';', ',']).next().unwrap_or_default();
+    let name: String = product.chars().filter(char::is_ascii_graphic).take(CHARACTERS).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+
+    #[test]
+    fn a_program_is_known_by_its_name_alone() {
+        for (agent, family) in [
+            ("claude-cli/2.1.0 (external, cli)", Some("Claude Code")),
+            ("codex_cli_rs/0.50.0 (Debian 13; x86_64) xterm", Some("Codex CLI")),
+            ("OpenAI/Python 2.8.0", Some("OpenAI for Python")),
+            ("AsyncAnthropic/Python 0.75.0", Some("Anthropic for Python")),
+            ("Mozilla/5.0 (X11; Linux x86_64)", Some("a web page")),
+            ("curl/8.5.0", Some("curl")),
+            ("my-tool (secret-host)", Some("my-tool")),
+            ("<script>alert(1)</script>", Some("<script>alert")),
+            (" ", None),
+            ("", None),
+        ] {
+            assert_eq!(of(agent).as_deref(), family, "{agent}");
+        }
+        assert_eq!(of(&"x".repeat(500)).map(|name| name.len()), Some(40));
+    }
+}
