@@ -104,6 +104,14 @@ pub(super) struct ServeArguments {
     /// Answer from an embedded simulated backend: no account, no network, no model.
     #[arg(long)]
     pub(super) demo: bool,
+
+    /// Write every exchange with the backend into DIR, without what is private in it, for a bug report.
+    #[arg(long, value_name = "DIR", conflicts_with = "replay")]
+    pub(super) record: Option<PathBuf>,
+
+    /// Answer from what was recorded in DIR: no account, no network, no model.
+    #[arg(long, value_name = "DIR", conflicts_with = "demo")]
+    pub(super) replay: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -118,6 +118,8 @@ pub enum Backend {
     ChatGpt,
     /// The embedded simulator; every answer says so.
     Demo,
+    /// What was recorded; every answer says so.
+    Replay,
 }
 
 impl Services {

@@ -16,6 +16,7 @@ struct Health {
     status: &'static str,
     version: &'static str,
     demo: bool,
+    replay: bool,
 }
 
 #[derive(Serialize)]
@@ -27,8 +28,8 @@ struct Ready {
 
 /// Alive: always 200 while the process answers at all.
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
-    let demo = services.backend == Backend::Demo;
-    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo })
+    let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
+    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay })
 }
 
 /// Able to serve: 503 with the reason where no token can be had.

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod attempts;
+mod cassette;
 mod catalogue;
 mod client;
 mod forms;
@@ -52,6 +53,7 @@ use routing::{OnRefusedToken, Routing};
 use tally::Counters;
 use websocket::Sockets;
 
+pub use cassette::{Player, Recorder, Unplayable, latest as latest_cassette};
 pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
@@ -119,6 +121,9 @@ pub struct Upstream {
     quotas: Quotas,
     gauges: Arc<Gauges>,
     counters: Counters,
+    recorder: Option<Recorder>,
+    /// Answers in the place of the backend.
+    player: Option<Player>,
 }
 
 /// What a client request says about the call beside its body.
@@ -156,7 +161,35 @@ impl Upstream {
         let (routing, refused) = (Routing::default(), Mutex::default());
         let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
         let gauges = Arc::new(Gauges::new(http.clock()));
-        Self { settings, version, http, tokens, routing, shelf, sockets, refused, forms, quotas, gauges, counters }
+        let (recorder, player) = (None, None);
+        Self {
+            settings,
+            version,
+            http,
+            tokens,
+            routing,
+            shelf,
+            sockets,
+            refused,
+            forms,
+            quotas,
+            gauges,
+            counters,
+            recorder,
+            player,
+        }
+    }
+
+    /// Writes every exchange down.
+    #[must_use]
+    pub fn recording(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// Answers from what was recorded, and asks no model.
+    #[must_use]
+    pub fn playing(self, player: Player) -> Self {
+        Self { player: Some(player), ..self }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -273,6 +306,10 @@ impl Upstream {
 
     /// Keeps the catalogue fresh; runs until dropped. Also opens a first connection, so that the first request finds it warm.
     pub async fn keep_catalogue(&self) {
+        if self.player.is_some() {
+            // What was recorded knows nothing newer.
+            return std::future::pending().await;
+        }
         self.shelf.load(&self.version).await;
         let mut pause = CATALOGUE_PAUSE;
         loop {

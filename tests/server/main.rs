@@ -12,6 +12,7 @@ mod bodies;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the bytes that pass matter here")]
 mod cases;
+mod cassettes;
 mod claude;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
