@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::exchange::json_response;
 use super::{Backend, Services};
+use crate::upstream::Strange;
 
 #[derive(Serialize)]
 struct Health {
@@ -17,6 +18,8 @@ struct Health {
     version: &'static str,
     demo: bool,
     replay: bool,
+    /// What the backend has said and this release does not know.
+    drift: Vec<Strange>,
 }
 
 #[derive(Serialize)]
@@ -29,7 +32,8 @@ struct Ready {
 /// Alive: always 200 while the process answers at all.
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
-    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay })
+    let drift = services.upstream.drift();
+    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay, drift })
 }
 
 /// Able to serve: 503 with the reason where no token can be had.

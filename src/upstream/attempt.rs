@@ -159,6 +159,7 @@ impl Upstream {
     ) -> Answer {
         events.keep(ticket);
         self.gauges.heard(&bearer.account.id, received);
+        events.compare(&self.drift);
         events.watch(self.gauges.dial(&bearer.account.id));
         self.shelf.notice(received);
         Answer {

@@ -11,6 +11,7 @@ mod attempts;
 mod cassette;
 mod catalogue;
 mod client;
+mod drift;
 mod forms;
 mod gauges;
 mod headers;
@@ -45,6 +46,7 @@ use crate::protocol::model::Catalogue;
 use attempts::{Attempts, Change};
 use catalogue::{Label, Shelf};
 use client::Call;
+use drift::Drift;
 use forms::Forms;
 use gauges::Gauges;
 use headers::Caller;
@@ -54,6 +56,7 @@ use tally::Counters;
 use websocket::Sockets;
 
 pub use cassette::{Player, Recorder, Unplayable, latest as latest_cassette};
+pub use drift::Strange;
 pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
@@ -121,6 +124,7 @@ pub struct Upstream {
     quotas: Quotas,
     gauges: Arc<Gauges>,
     counters: Counters,
+    drift: Arc<Drift>,
     recorder: Option<Recorder>,
     /// Answers in the place of the backend.
     player: Option<Player>,
@@ -175,6 +179,7 @@ impl Upstream {
             quotas,
             gauges,
             counters,
+            drift: Arc::default(),
             recorder,
             player,
         }
@@ -253,6 +258,12 @@ impl Upstream {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.counters.read(self.http.connections_opened())
+    }
+
+    /// What the backend has said since the process began and nobody here knows.
+    #[must_use]
+    pub fn drift(&self) -> Vec<Strange> {
+        self.drift.read()
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::cassette::{End, Reel, Tape};
+use super::drift::Drift;
 use super::gauges::Dial;
 use super::sign::{self, Sign};
 use super::tally::Ticket;
@@ -59,6 +61,8 @@ pub struct EventStream {
     ticket: Option<Ticket>,
     /// Learns what the events tell of the quota.
     dial: Option<Dial>,
+    /// Counts what is new.
+    drift: Option<Arc<Drift>>,
     /// Takes down what comes.
     tape: Option<Tape>,
     /// When the first piece of content came.
@@ -118,6 +122,7 @@ impl EventStream {
             wrapping: None,
             ticket: None,
             dial: None,
+            drift: None,
             tape: None,
             first_content: None,
         }
@@ -136,6 +141,7 @@ impl EventStream {
             wrapping: None,
             ticket: None,
             dial: None,
+            drift: None,
             tape: None,
             first_content: None,
         }
@@ -161,6 +167,12 @@ impl EventStream {
         let held = self.held.iter().filter(|data| sign::kind(data).as_deref() == Some(windows::EVENT));
         held.for_each(|data| dial.turn(data));
         self.dial = Some(dial);
+    }
+
+    /// Counts what is new in the events, beginning with those that are here already.
+    pub(super) fn compare(&mut self, drift: &Arc<Drift>) {
+        self.held.iter().for_each(|data| drift.look(data));
+        self.drift = Some(Arc::clone(drift));
     }
 
     /// Records the events from here on.
@@ -245,6 +257,9 @@ impl EventStream {
         }
         if let Some(Source::Socket(exchange)) = &mut self.source {
             exchange.note(data, &mut self.told);
+        }
+        if let Some(drift) = self.drift.as_ref().filter(|_| sign != Sign::Delta || self.first_content.is_none()) {
+            drift.look(data);
         }
         match (sign, &self.dial) {
             (Sign::Delta, _) if self.first_content.is_none() => self.first_content = Some(Instant::now()),

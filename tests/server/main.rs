@@ -20,6 +20,7 @@ mod clock;
 mod connections;
 mod demo;
 mod doors;
+mod drift;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
 mod fake;
