@@ -78,6 +78,20 @@ pub(super) enum Command {
         #[arg(long, value_name = "WHEN", value_parser = day, default_value = "7d")]
         since: Day,
     },
+    /// Write one file for a bug report: settings, versions, counts, troubles and a cassette, without anything private.
+    Report {
+        /// Write it to FILE instead of a new file in this directory.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+
+        /// Take the last troubles from this log.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+
+        /// Take the latest cassette from DIR [default: where the running daemon records].
+        #[arg(long, value_name = "DIR")]
+        cassettes: Option<PathBuf>,
+    },
     /// Print a fresh access token, for another program on this machine; never the refresh token.
     Token,
     /// Show the settings and where they come from.

@@ -30,7 +30,8 @@ use crate::history::{Conversations, Responses, Totals, UsageStore};
 use crate::net::{Endpoint, Trust};
 use crate::protocol::responses;
 use crate::server::{Backend, Listen, Server, Services};
-use crate::upstream::{self, Player, Recorder, Upstream};
+use crate::upstream::cassette::{Player, Recorder};
+use crate::upstream::{self, Upstream};
 
 /// How soon a sleep of the machine is noticed.
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
@@ -57,7 +58,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let tokens = accounts(&parts, &config, given);
     let upstream = Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone()));
     let upstream = Arc::new(tape_deck.with(upstream));
-    let _run_file = announce(&config, &address, started_at, backend);
+    let _run_file = announce(&config, &address, started_at, arguments);
     let history = history(&config, backend).await;
     let totals = totals(&config, backend, &parts.clock).await;
     introduce(&address, arguments, &tokens).await;
@@ -156,14 +157,15 @@ fn upstream_settings(config: &Config) -> upstream::Settings {
 }
 
 /// Without the run file the daemon still serves; other commands just won't find it.
-fn announce(config: &Config, address: &Address, started_at: String, backend: Backend) -> Option<RunFile> {
+fn announce(config: &Config, address: &Address, started_at: String, arguments: &ServeArguments) -> Option<RunFile> {
     let running = Running {
         pid: std::process::id(),
         base_url: address.base_url.clone(),
         socket: address.socket.clone(),
         started_at,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        demo: backend == Backend::Demo,
+        demo: arguments.demo,
+        recording: arguments.record.as_ref().and_then(|directory| std::path::absolute(directory).ok()),
     };
     let path = &config.paths.run_file;
     match RunFile::write(path, running) {

@@ -170,7 +170,9 @@ mod tests {
 
     fn seen(events: &[&str]) -> Vec<(String, String, u64)> {
         let drift = Drift::default();
-        events.iter().for_each(|event| drift.look(event.as_bytes()));
+        for event in events {
+            drift.look(event.as_bytes());
+        }
         drift.read().into_iter().map(|strange| (strange.what.into_owned(), strange.name, strange.count)).collect()
     }
 

@@ -8,7 +8,7 @@
 
 mod attempt;
 mod attempts;
-mod cassette;
+pub mod cassette;
 mod catalogue;
 mod client;
 mod drift;
@@ -44,6 +44,7 @@ use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
 use attempts::{Attempts, Change};
+use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
 use client::Call;
 use drift::Drift;
@@ -55,7 +56,6 @@ use routing::{OnRefusedToken, Routing};
 use tally::Counters;
 use websocket::Sockets;
 
-pub use cassette::{Player, Recorder, Unplayable, latest as latest_cassette};
 pub use drift::Strange;
 pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};

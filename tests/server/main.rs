@@ -39,6 +39,7 @@ mod passing;
 mod proxy;
 #[cfg(unix)]
 mod reloads;
+mod report;
 mod secrets;
 mod sign_in;
 #[cfg(unix)]

@@ -14,7 +14,9 @@ mod shelf;
 mod words;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -26,15 +28,17 @@ use redact::{Redacted, Redaction};
 
 pub(super) use player::Reel;
 pub(super) use recorder::Tape;
-pub(super) use words::is_word;
 
 pub use player::{Player, Unplayable};
 pub use recorder::Recorder;
+pub use shape::of_text as shaped;
 pub use shelf::latest;
+pub use words::is_word;
 
 /// The form of the files; older ones are still read when it changes.
 const SCHEMA: u32 = 1;
 /// What is recorded.
+const METHOD: &str = "POST";
 const PATH: &str = "/responses";
 /// Headers of a request that may be written down.
 const REQUEST_HEADERS: &[&str] = &[
@@ -138,15 +142,50 @@ pub(super) enum End {
 }
 
 impl Cassette {
-    fn write(self, out: &mut impl Write) -> io::Result<()> {
+    fn lines(self) -> impl Iterator<Item = Line> {
         let lines = [Some(Line::Cassette(self.head)), self.answer.map(Line::Answer)].into_iter().flatten();
-        let lines = lines.chain(self.events.into_iter().map(Line::Event)).chain([Line::End(self.end)]);
-        for line in lines {
+        lines.chain(self.events.into_iter().map(Line::Event)).chain([Line::End(self.end)])
+    }
+
+    fn write(self, out: &mut impl Write) -> io::Result<()> {
+        for line in self.lines() {
             serde_json::to_writer(&mut *out, &line)?;
             out.write_all(b"\n")?;
         }
         Ok(())
     }
+}
+
+/// The lines of a cassette, redacted once more: whatever a file of that name holds, nothing private
+/// comes out.
+///
+/// # Errors
+/// When it can't be read, or is no cassette; in a few words.
+pub fn copy(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
+    let mut cassette = shelf::read(path)?;
+    let mut redaction = Redaction::default();
+    let again = |headers: &mut BTreeMap<String, String>, is_told: fn(&str) -> bool| {
+        headers.retain(|name, _| is_told(name));
+        for value in headers.values_mut() {
+            *value = words::header(value);
+        }
+    };
+    let request = &mut cassette.head.request;
+    again(&mut request.headers, is_told_of_request);
+    let (content, sha256) = body(&mut redaction, request.body.text().as_bytes());
+    (request.body, request.sha256) = (content, sha256);
+    METHOD.clone_into(&mut request.method);
+    PATH.clone_into(&mut request.path);
+    cassette.head.version = words::header(&cassette.head.version);
+    if let Some(answer) = &mut cassette.answer {
+        again(&mut answer.headers, is_told_of_answer);
+        answer.body = answer.body.take().map(|body| redaction.document(body.text()).into());
+    }
+    for event in &mut cassette.events {
+        event.data = redaction.event(event.data.text()).into();
+    }
+    let line = |line| serde_json::value::to_raw_value(&line).map_err(|error| error.to_string());
+    cassette.lines().map(line).collect()
 }
 
 impl End {
@@ -184,8 +223,10 @@ impl From<Redacted> for Content {
 /// A body of a request as it may be written down, and what it is found by.
 fn body(redaction: &mut Redaction, body: &[u8]) -> (Content, String) {
     let content = Content::from(redaction.document(&String::from_utf8_lossy(body)));
-    let sum = Sha256::digest(content.text());
-    let hex = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = Sha256::digest(content.text()).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a text takes any writing");
+        hex
+    });
     (content, hex)
 }
 

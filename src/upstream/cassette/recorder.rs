@@ -271,7 +271,7 @@ impl Exchange {
         let mut redaction = Redaction::default();
         let (content, sha256) = super::body(&mut redaction, body);
         let request = Request {
-            method: "POST".to_owned(),
+            method: super::METHOD.to_owned(),
             path: super::PATH.to_owned(),
             headers: super::headers(headers, super::is_told_of_request),
             sha256,

@@ -118,12 +118,11 @@ impl Redaction {
                 out.push_str(&name);
             }
             out.push_str("\":");
-            match instead(member) {
-                Some(text) => out.push_str(&text),
-                None => {
-                    let is_free = spot.is_free || words::is_free(member);
-                    self.value(value.get(), Spot { member, parent: spot.member, is_free }, out);
-                }
+            if let Some(text) = instead(member) {
+                out.push_str(&text);
+            } else {
+                let is_free = spot.is_free || words::is_free(member);
+                self.value(value.get(), Spot { member, parent: spot.member, is_free }, out);
             }
         }
         out.push('}');

@@ -149,7 +149,8 @@ pub(super) fn is_schema_member(name: &str) -> bool {
 
 /// Whether a text looks like a word of the protocol: short runs of small letters, numbers shorter
 /// than any that names somebody, and signs between them.
-pub(in crate::upstream) fn is_word(text: &str) -> bool {
+#[must_use]
+pub fn is_word(text: &str) -> bool {
     text.len() <= LONGEST_WORD
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && !SECRET_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
