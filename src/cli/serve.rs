@@ -29,7 +29,7 @@ use crate::demo::Demo;
 use crate::history::{Conversations, Responses, Totals, UsageStore};
 use crate::net::{Endpoint, Trust};
 use crate::protocol::responses;
-use crate::server::{Backend, Listen, Server, Services};
+use crate::server::{Backend, Listen, Server, Services, Telemetry};
 use crate::upstream::cassette::{Player, Recorder};
 use crate::upstream::{self, Upstream};
 
@@ -56,6 +56,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let given = if simulated.is_some() { None } else { given(&sources.environment) };
     let settings = reload::Settings::new(sources, given_settings);
     let tokens = accounts(&parts, &config, given);
+    let telemetry = config.telemetry.clone().map(|endpoint| Arc::new(Telemetry::new(endpoint, parts.http.clone())));
     let upstream = Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone()));
     let upstream = Arc::new(tape_deck.with(upstream));
     let _run_file = announce(&config, &address, started_at, arguments);
@@ -74,6 +75,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
         responses: Arc::new(config.responses),
+        telemetry: telemetry.clone(),
         backend,
     };
     let stop = CancellationToken::new();
@@ -84,6 +86,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = manager.keep_fed() => {}
+        () = trace(telemetry.as_deref()) => {}
         () = obey(&mut signals, &attendance, &stop) => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
@@ -91,7 +94,18 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     tokens.settle().await;
     history.settle().await;
     totals.settle().await;
+    if let Some(telemetry) = telemetry {
+        telemetry.settle().await;
+    }
     Ok(Exit::Done)
+}
+
+/// Sends traces to whom the owner has named; runs until dropped.
+async fn trace(telemetry: Option<&Telemetry>) {
+    match telemetry {
+        Some(telemetry) => telemetry.keep_telling().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Where answers are kept. Without the file the daemon still serves, and remembers while it runs.

@@ -14,7 +14,7 @@ use super::list::{Aliases, Hosts, Origins, Scopes};
 use super::listen::Listen;
 use super::routes::Routes;
 use super::source::Source;
-use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
+use super::text::{Auto, Collector, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Days, Format, Level, Setting, Size, Timeout};
 use crate::auth::Place;
 use crate::history::UsageStore;
@@ -174,4 +174,5 @@ keys! {
     header_timeout: Timeout = "timing.header", "30s", [];
     log_level: Level = "log.level", "info", [];
     log_format: Format = "log.format", "text", [];
+    otlp_endpoint: Collector = "telemetry.otlp_endpoint", "", [];
 }

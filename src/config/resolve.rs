@@ -108,6 +108,7 @@ pub(super) fn resolve(
             default_model: values.default_model.value.0,
         },
         log: Log { level: values.log_level.value, format: values.log_format.value },
+        telemetry: values.otlp_endpoint.value.0,
         search_path: environment.get("PATH").map(ToOwned::to_owned),
         paths,
         warnings,

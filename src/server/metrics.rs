@@ -22,6 +22,7 @@ use self::histogram::Histograms;
 use self::page::Page;
 use super::Services;
 use super::places::Places;
+use super::telemetry::Telemetry;
 use crate::history::{Conversations, Tokens, Totals};
 use crate::upstream::{Quota, QuotaWindow};
 
@@ -52,6 +53,7 @@ pub(super) struct Traffic {
     pub(super) metrics: Metrics,
     pub(super) totals: Arc<Totals>,
     pub(super) conversations: Arc<Conversations>,
+    pub(super) telemetry: Option<Arc<Telemetry>>,
 }
 
 /// Whether an answer is streaming.

@@ -31,6 +31,7 @@ mod routes;
 mod socket;
 mod stall;
 mod stored;
+mod telemetry;
 mod usage;
 mod vendor;
 mod websocket;
@@ -48,6 +49,7 @@ use crate::upstream::Upstream;
 
 pub use gate::{ClientKey, Doors};
 pub use listen::{BindError, Listen, Server};
+pub use telemetry::Telemetry;
 pub use usage::Snapshot;
 
 /// How clients are served.
@@ -107,6 +109,8 @@ pub struct Services {
     pub chat: Arc<chat::Options>,
     /// Settings of the Responses dialect.
     pub responses: Arc<responses::Options>,
+    /// Where traces go, if anywhere.
+    pub telemetry: Option<Arc<Telemetry>>,
     /// Who answers.
     pub backend: Backend,
 }

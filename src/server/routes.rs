@@ -43,6 +43,7 @@ pub(super) fn service(
         metrics: Metrics::default(),
         totals: Arc::clone(&services.totals),
         conversations: Arc::clone(&services.conversations),
+        telemetry: services.telemetry.clone(),
     });
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),

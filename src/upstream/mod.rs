@@ -15,6 +15,7 @@ mod drift;
 mod forms;
 mod gauges;
 mod headers;
+mod omitted;
 mod quota;
 mod reserve;
 mod routing;
@@ -25,8 +26,6 @@ mod tally;
 pub mod version;
 mod websocket;
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +33,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 
 use crate::bearer::{Bearer, TokenSource};
@@ -51,6 +49,7 @@ use drift::Drift;
 use forms::Forms;
 use gauges::Gauges;
 use headers::Caller;
+use omitted::{has_member, left_out};
 use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
 use tally::Counters;
@@ -382,20 +381,6 @@ impl Upstream {
         tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
         Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
-}
-
-/// A warning for each member that this request would have had.
-fn left_out(request: &codex::Request<'_>, omitted: &Omissions) -> Vec<String> {
-    if omitted.is_empty() {
-        return Vec::new();
-    }
-    let whole = request.encode(&Omissions::new());
-    omitted.iter().filter(|member| has_member(&whole, member)).map(|member| format!("ignored:{member}")).collect()
-}
-
-fn has_member(body: &[u8], member: &str) -> bool {
-    let members: Result<HashMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_slice(body);
-    members.is_ok_and(|members| members.contains_key(member))
 }
 
 /// A number between 0 and 1, so that clients which failed together don't come back together.

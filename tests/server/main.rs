@@ -46,6 +46,7 @@ mod sign_in;
 mod sockets;
 mod status;
 mod stored;
+mod telemetry;
 mod transports;
 mod usage;
 mod websocket;

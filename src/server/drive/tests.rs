@@ -89,6 +89,7 @@ fn record() -> Record {
         metrics: Metrics::default(),
         totals: Arc::new(off),
         conversations: Arc::default(),
+        telemetry: None,
     };
     Record::new("test", &RequestId::fresh(), &Arc::new(traffic))
 }
