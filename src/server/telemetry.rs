@@ -102,14 +102,14 @@ impl Telemetry {
         let sending = async {
             let client = self.http.to(&self.endpoint).await.map_err(|error| error.to_string())?;
             let request = client.post(self.endpoint.join(path)).header(CONTENT_TYPE, "application/json");
-            let response = request.body(batch(spans)).send().await.map_err(|error| causes(&error))?;
+            let response = request.body(batch(&spans)).send().await.map_err(|error| causes(&error))?;
             response.error_for_status().map(drop).map_err(|error| causes(&error.without_url()))
         };
         timeout(limit, sending).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
     }
 }
 
-fn batch(spans: Vec<Value>) -> String {
+fn batch(spans: &[Value]) -> String {
     let scope = json!({"name": "codex-proxy", "version": env!("CARGO_PKG_VERSION")});
     let service = [text("service.name", "codex-proxy"), text("service.version", env!("CARGO_PKG_VERSION"))];
     let spans = json!([{"scope": scope, "spans": spans}]);
