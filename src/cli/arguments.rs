@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::auth::Place;
 use crate::clock::{Clock as _, SystemClock};
@@ -92,6 +93,36 @@ pub(super) enum Command {
         #[arg(long, value_name = "DIR")]
         cassettes: Option<PathBuf>,
     },
+    /// Show the models of the account: window, efforts, speed tiers and visibility.
+    Models {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+
+        /// Ask the backend now, instead of showing what was heard last.
+        #[arg(long)]
+        refresh: bool,
+    },
+    /// Look at everything that has to be right; each finding ends in one command to run.
+    Doctor {
+        /// Print JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the exact settings for a client, or put them into its file; without CLIENT, list all clients.
+    Connect {
+        /// The client, as the list names it.
+        #[arg(value_name = "CLIENT")]
+        client: Option<String>,
+
+        /// Put the settings into the client's own file, and lay a copy of it beside it.
+        #[arg(long, requires = "client")]
+        write: bool,
+
+        /// Bring the client's file back as it was before.
+        #[arg(long, requires = "client", conflicts_with = "write")]
+        undo: bool,
+    },
     /// Print a fresh access token, for another program on this machine; never the refresh token.
     Token,
     /// Show the settings and where they come from.
@@ -99,6 +130,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         question: ConfigQuestion,
     },
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
 }
 
 #[derive(Clone, Debug, Args)]

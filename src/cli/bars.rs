@@ -19,6 +19,7 @@ pub(super) enum Colour {
     Green,
     Blue,
     Faint,
+    Strong,
 }
 
 impl Paint {
@@ -35,6 +36,7 @@ impl Paint {
             (Self::Coloured, Colour::Green) => 32,
             (Self::Coloured, Colour::Blue) => 34,
             (Self::Coloured, Colour::Faint) => 2,
+            (Self::Coloured, Colour::Strong) => 1,
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }

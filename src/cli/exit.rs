@@ -25,6 +25,9 @@ pub enum Failure {
     /// The settings are at fault.
     #[error("the settings can't be used:\n{0}")]
     Settings(Faults),
+    /// The command line makes no sense, in one sentence.
+    #[error("{0}")]
+    Use(String),
     /// The login is at fault.
     #[error("{0}")]
     Auth(AuthError),
@@ -46,7 +49,7 @@ impl Failure {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Settings(_) => Exit::WrongUse,
+            Self::Settings(_) | Self::Use(_) => Exit::WrongUse,
             Self::Auth(
                 AuthError::SignedOut
                 | AuthError::NoActiveAccount

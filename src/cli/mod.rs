@@ -8,18 +8,24 @@ mod accounts;
 mod arguments;
 mod bars;
 mod config;
+mod connect;
+mod doctor;
 mod exit;
 mod logging;
 mod login;
 mod logout;
+mod manual;
+mod models;
 mod notify;
 mod output;
+mod progress;
 mod reload;
 mod report;
 mod run_file;
 mod serve;
 mod signals;
 mod status;
+mod table;
 mod terms;
 mod token;
 mod usage;
@@ -77,6 +83,21 @@ impl Call {
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
+            Command::Completions { shell } => manual::completions(*shell),
+            Command::Connect { client, write, undo } => {
+                let wish = match (write, undo) {
+                    (true, _) => connect::Wish::Write,
+                    (_, true) => connect::Wish::Undo,
+                    _ => connect::Wish::Show,
+                };
+                wait(connect::run(client.as_deref(), wish, &settings(config)?, &environment))
+            }
+            Command::Doctor { json } => wait(doctor::run(*json, config, &environment)),
+            Command::Man => manual::page(),
+            Command::Models { json, refresh } => {
+                let wish = models::Wish { json: *json, refresh: *refresh };
+                wait(models::run(wish, settings(config)?, &environment))
+            }
             Command::Serve(serve) => {
                 let sources = Sources { flags: arguments.flags(), environment, log };
                 wait(serve::run(serve, settings(config)?, sources))

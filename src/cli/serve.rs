@@ -20,7 +20,7 @@ use super::output::talk;
 use super::reload::{self, Reach, Sources};
 use super::run_file::{RunFile, Running};
 use super::signals::{Asked, Signals};
-use super::terms::{Parts, accounts, given, timestamp};
+use super::terms::{Parts, accounts, given, timestamp, upstream_settings};
 use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::bearer::TokenSource;
 use crate::clock::{Clock, SystemClock};
@@ -30,8 +30,8 @@ use crate::history::{Conversations, Responses, Totals, UsageStore};
 use crate::net::{Endpoint, Trust};
 use crate::protocol::responses;
 use crate::server::{Backend, Listen, Server, Services, Telemetry};
+use crate::upstream::Upstream;
 use crate::upstream::cassette::{Player, Recorder};
-use crate::upstream::{self, Upstream};
 
 /// How soon a sleep of the machine is noticed.
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
@@ -164,12 +164,6 @@ async fn simulate(config: &mut Config, parts: &mut Parts) -> Result<Demo, Failur
     Ok(demo)
 }
 
-fn upstream_settings(config: &Config) -> upstream::Settings {
-    let installed = || upstream::version::installed(config.search_path.as_deref()?);
-    let settings = config.upstream.clone();
-    upstream::Settings { client_version: settings.client_version.clone().or_else(installed), ..settings }
-}
-
 /// Without the run file the daemon still serves; other commands just won't find it.
 fn announce(config: &Config, address: &Address, started_at: String, arguments: &ServeArguments) -> Option<RunFile> {
     let running = Running {
@@ -274,7 +268,7 @@ impl fmt::Display for Address {
 }
 
 /// The address to paste into a client.
-fn base_url(addresses: &[SocketAddr]) -> String {
+pub(super) fn base_url(addresses: &[SocketAddr]) -> String {
     let reachable = |address: SocketAddr| match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
         IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::output::talk;
-use crate::auth::{AccessToken, Accounts, Authority, Given, Store, Vault};
+use crate::auth::{self, AccessToken, Accounts, Authority, Given, Store, Vault};
 use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
+use crate::upstream::{self, Upstream};
 
 /// How long the daemon waits for a keyring that is locked or hangs.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(10);
@@ -63,6 +64,28 @@ pub(super) fn accounts(parts: &Parts, config: &Config, given: Option<Given>) -> 
         Some(given) => Accounts::given(given, store, authority, clock),
         None => Accounts::new(store, authority, clock, config.auth.account.clone()),
     }
+}
+
+/// How the backend is called: as the Codex CLI that is installed, where nothing else is set.
+pub(super) fn upstream_settings(config: &Config) -> upstream::Settings {
+    let installed = || upstream::version::installed(config.search_path.as_deref()?);
+    let settings = config.upstream.clone();
+    upstream::Settings { client_version: settings.client_version.clone().or_else(installed), ..settings }
+}
+
+/// Takes the catalogue that was kept for the account in use, if any. Asks nobody.
+pub(super) async fn recall(upstream: &Upstream, parts: &Parts, config: &Config, given: Option<&Given>) {
+    if !config.paths.catalogue.exists() {
+        return;
+    }
+    let account_id = if let Some(given) = given {
+        given.token.as_ref().ok().and_then(AccessToken::told).map(|told| told.account_id)
+    } else {
+        let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
+        let status = auth::status(&parts.store, parts.clock.as_ref(), chosen).await.ok();
+        status.and_then(|status| Some(status.active()?.account_id.clone()))
+    };
+    upstream.recall_catalogue(account_id.as_deref()).await;
 }
 
 /// A time to the second, RFC 3339.

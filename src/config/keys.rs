@@ -1,14 +1,17 @@
 //! The keys that clients must show (`[[keys]]`, `CODEX_PROXY_API_KEYS`).
 //!
 //! A key is hashed where it is read: the settings hold its SHA-256 and its name. No complaint, no
-//! list and no debug output repeats a key.
+//! list and no debug output repeats a key. Only [`plain`] gives keys in their own words, for the
+//! settings of a client on this machine; it reads them anew.
 
 use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
+use super::layer::Raw;
 use super::list::quoted;
 use super::nearest::suggestion;
 use super::value::{Setting, wrong_type};
+use crate::secret::Secret;
 use crate::server::ClientKey;
 
 const MEMBERS: [&str; 5] = ["name", "key", "key_sha256", "account", SHARE];
@@ -23,8 +26,7 @@ impl Setting for Keys {
     const EXPECTED: &'static str = "[[keys]] with name and key or key_sha256 (in a variable: keys, comma separated)";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty()).enumerate();
-        let keys = keys.map(|(index, key)| {
+        let keys = bare(text).enumerate().map(|(index, key)| {
             let name = format!("env-{}", index + 1);
             let sha256 = hash(key).map_err(|fault| format!("key {}: {fault}", index + 1))?;
             Ok(ClientKey { name, sha256, account: None, window_percent: None })
@@ -54,6 +56,26 @@ impl Setting for Keys {
         let names: Vec<_> = self.0.iter().map(|key| quoted(&key.name)).collect();
         format!("[{}]", names.join(", "))
     }
+}
+
+/// The keys of a source in their own words, with their names; those of which only a hash is there are left out.
+pub(super) fn plain(raw: Raw<'_>) -> Vec<(String, Secret)> {
+    let in_variable = |(index, key): (usize, &str)| (format!("env-{}", index + 1), Secret::new(key));
+    let in_file = |table: &DeValue<'_>| {
+        let text = |member: &str| table.as_table()?.get(member)?.get_ref().as_str().map(str::trim);
+        Some((text("name")?.to_owned(), Secret::new(text("key")?)))
+    };
+    match raw {
+        Raw::Text(text) => bare(text).enumerate().map(in_variable).collect(),
+        Raw::Toml(value) => {
+            value.as_array().into_iter().flatten().filter_map(|table| in_file(table.get_ref())).collect()
+        }
+    }
+}
+
+/// The keys of a variable.
+fn bare(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|key| !key.is_empty())
 }
 
 /// Reads one `[[keys]]`; everything that is wrong with it at once.
@@ -124,7 +146,7 @@ fn digest(digits: &str) -> Result<[u8; 32], String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Keys, Setting};
+    use super::{Keys, Raw, Setting, plain};
 
     /// SHA-256 of `sk-local`.
     const DIGEST: &str = "7c9f8cb332edbdb1679a6876df821b38cfee40359a5540148444f31446af1ff4";
@@ -160,6 +182,17 @@ mod tests {
     fn a_variable_holds_bare_keys() {
         let Keys(keys) = Keys::from_text("one, two,").unwrap();
         assert_eq!(keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["env-1", "env-2"]);
+    }
+
+    #[test]
+    fn keys_in_their_own_words_come_with_their_names() {
+        let text = format!("[[keys]]\nname = 'a'\nkey = ' one '\n[[keys]]\nname = 'b'\nkey_sha256 = '{DIGEST}'");
+        let table = toml::de::DeTable::parse(&text).unwrap();
+        let keys = plain(Raw::Toml(table.get_ref().get("keys").unwrap().get_ref()));
+        let told: Vec<_> = keys.iter().map(|(name, key)| (name.as_str(), key.expose())).collect();
+        assert_eq!(told, [("a", "one")]);
+        let keys = plain(Raw::Text("one, two,"));
+        assert_eq!(keys.iter().map(|(_, key)| key.expose()).collect::<Vec<_>>(), ["one", "two"]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use value::{Format, Level};
 
 use crate::net::Endpoint;
 use crate::protocol::{chat, model, responses};
+use crate::secret::Secret;
 use crate::{auth, history, net, server, upstream};
 
 /// What the command line says about settings.
@@ -122,6 +123,24 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, Faults> 
         Some(config) if faults.0.is_empty() => Ok(config),
         _ => Err(faults),
     }
+}
+
+/// A client key in its own words: the one with that name, else the first. `None` where none is set,
+/// or only hashes are known.
+#[must_use]
+pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Option<Secret> {
+    let source = &config.shown.iter().find(|shown| shown.key == "keys")?.source;
+    let mut keys = match source {
+        Source::Variable(variable) => keys::plain(Raw::Text(environment.get(variable)?.to_str()?)),
+        Source::File { path, .. } => {
+            let text = std::fs::read_to_string(path).ok()?;
+            let table = toml::de::DeTable::parse(&text).ok()?;
+            keys::plain(Raw::Toml(table.get_ref().get("keys")?.get_ref()))
+        }
+        Source::Flag(_) | Source::Default => return None,
+    };
+    let index = keys.iter().position(|(named, _)| named == name).unwrap_or(0);
+    (index < keys.len()).then(|| keys.swap_remove(index).1)
 }
 
 fn read_file(flags: &Flags, path: &std::path::Path, faults: &mut Faults) -> Layer {

@@ -23,6 +23,8 @@ pub struct Paths {
     pub usage: PathBuf,
     /// Where the running daemon tells its address.
     pub run_file: PathBuf,
+    /// The directory in which is recorded what `connect --write` has changed.
+    pub connected: PathBuf,
 }
 
 impl Paths {
@@ -51,6 +53,7 @@ impl Paths {
             responses: state.join("responses.sqlite3"),
             usage: state.join("usage.sqlite3"),
             run_file: state.join("run.json"),
+            connected: state.join("connected"),
         })
     }
 
@@ -63,6 +66,7 @@ impl Paths {
             responses: home.join("responses.sqlite3"),
             usage: home.join("usage.sqlite3"),
             run_file: home.join("run.json"),
+            connected: home.join("connected"),
         }
     }
 }

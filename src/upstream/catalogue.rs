@@ -8,7 +8,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -45,6 +45,8 @@ struct Held {
     json: Bytes,
     /// `None` for the embedded list.
     label: Option<Label>,
+    /// When the backend said it; `None` for the embedded list.
+    heard_at: Option<SystemTime>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,13 +71,13 @@ impl Label {
 impl Held {
     fn embedded() -> Self {
         let catalogue = Catalogue::parse(EMBEDDED).unwrap_or_default();
-        Self { catalogue: Arc::new(catalogue), json: Bytes::from_static(EMBEDDED), label: None }
+        Self { catalogue: Arc::new(catalogue), json: Bytes::from_static(EMBEDDED), label: None, heard_at: None }
     }
 
     /// `None` when it can't be read or lists nothing.
-    fn read(json: Bytes, label: Label) -> Option<Self> {
+    fn read(json: Bytes, label: Label, heard_at: Option<SystemTime>) -> Option<Self> {
         let catalogue = Catalogue::parse(&json).ok().filter(|catalogue| !catalogue.models().is_empty())?;
-        Some(Self { catalogue: Arc::new(catalogue), json, label: Some(label) })
+        Some(Self { catalogue: Arc::new(catalogue), json, label: Some(label), heard_at })
     }
 }
 
@@ -92,15 +94,21 @@ impl Shelf {
         self.held.read().unwrap_or_else(PoisonError::into_inner).json.clone()
     }
 
+    /// When the backend said it; `None` for the embedded list.
+    pub(super) fn heard_at(&self) -> Option<SystemTime> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).heard_at
+    }
+
     /// Takes what the backend sent. Says whether there was anything in it.
     pub(super) async fn replace(&self, json: Bytes, label: Label, etag: Option<&str>) -> bool {
-        let Some(held) = Held::read(json.clone(), label.clone()) else { return false };
+        let heard_at = SystemClock.now();
+        let Some(held) = Held::read(json.clone(), label.clone(), Some(heard_at)) else { return false };
         self.hold(held);
         if let Some(etag) = etag {
             *self.noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(bare(etag).to_owned());
         }
         if let Some(file) = self.file.clone() {
-            let written = tokio::task::spawn_blocking(move || save(&file, label, &json)).await;
+            let written = tokio::task::spawn_blocking(move || save(&file, label, heard_at, &json)).await;
             if let Ok(Err(error)) = written {
                 tracing::debug!(%error, "the model catalogue could not be kept in its file");
             }
@@ -151,8 +159,8 @@ fn bare(etag: &str) -> &str {
     etag.trim_start_matches("W/").trim_matches('"')
 }
 
-fn save(path: &Path, label: Label, json: &[u8]) -> std::io::Result<()> {
-    let fetched_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+fn save(path: &Path, label: Label, heard_at: SystemTime, json: &[u8]) -> std::io::Result<()> {
+    let fetched_at = heard_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let file = serde_json::to_vec(&File { asked: label, fetched_at, catalogue: serde_json::from_slice(json)? })?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_private(folder)?;
@@ -175,7 +183,8 @@ fn create_private(folder: &Path) -> std::io::Result<()> {
 fn load(path: &Path) -> Option<Held> {
     let text = std::fs::read(path).ok()?;
     let file: File<'_> = serde_json::from_slice(&text).ok()?;
-    Held::read(Bytes::copy_from_slice(file.catalogue.get().as_bytes()), file.asked)
+    let heard_at = UNIX_EPOCH.checked_add(Duration::from_secs(file.fetched_at));
+    Held::read(Bytes::copy_from_slice(file.catalogue.get().as_bytes()), file.asked, heard_at)
 }
 
 #[cfg(test)]
@@ -209,10 +218,11 @@ mod tests {
         let next = Shelf::new(Some(file.clone()));
         next.load("0.169.0").await;
         assert_eq!(next.json(), LIVE);
+        assert!(next.heard_at().is_some());
         next.claim(&label);
         assert_eq!(next.json(), LIVE);
         next.claim(&Label::new("0.169.0", "acct-2"));
-        assert_eq!(next.json(), EMBEDDED);
+        assert_eq!((next.json().as_ref(), next.heard_at()), (EMBEDDED, None));
 
         let other_version = Shelf::new(Some(file.clone()));
         other_version.load("0.170.0").await;

@@ -29,7 +29,7 @@ mod websocket;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -275,6 +275,20 @@ impl Upstream {
     #[must_use]
     pub fn catalogue_json(&self) -> Bytes {
         self.shelf.json()
+    }
+
+    /// When the backend told the catalogue; `None` for the embedded one.
+    #[must_use]
+    pub fn catalogue_heard_at(&self) -> Option<SystemTime> {
+        self.shelf.heard_at()
+    }
+
+    /// Takes the catalogue that an earlier run kept in its file, unless it is another account's than the one in use.
+    pub async fn recall_catalogue(&self, account_id: Option<&str>) {
+        self.shelf.load(&self.version).await;
+        if let Some(account_id) = account_id {
+            self.shelf.claim(&Label::new(&self.version, account_id));
+        }
     }
 
     /// Asks the backend for the catalogue now.

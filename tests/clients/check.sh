@@ -40,7 +40,7 @@ echo "demo at $base_url"
 
 results="$work/results"
 limit=()
-if command -v timeout >/dev/null; then limit=(timeout 120); fi
+if command -v timeout >/dev/null; then limit=(timeout 240); fi
 run_client() {
     local name="$1" before after
     shift
@@ -54,9 +54,9 @@ run_client() {
 
 : >"$results"
 export PYTHONPATH="$tools/python" PYTHONPYCACHEPREFIX="$tools/pycache"
-export CLIENT_MODULES="$tools/node" CLIENT_PROGRAMS="$tools/agents" PROXY_BINARY="$binary"
+export CLIENT_MODULES="$tools/node" CLIENT_PROGRAMS="$tools/agents" CLIENT_AIDER="$tools/aider" PROXY_BINARY="$binary"
 for script in openai_chat openai_async openai_legacy openai_responses openai_socket openai_agents langchain_chat litellm_chat \
-    codex_cli claude_code anthropic_messages ollama_api; do
+    codex_cli claude_code anthropic_messages ollama_api connect; do
     run_client "python $script" python3 "$clients/python/$script.py"
 done
 for script in openai_chat openai_responses ai_sdk anthropic_messages ollama_api; do

@@ -7,12 +7,13 @@ directory="${1:?usage: install.sh DIRECTORY}"
 requirements="$clients/python/requirements.txt"
 packages="$clients/node/packages.txt"
 agents="$clients/agents/packages.txt"
+aider="$clients/agents/aider.txt"
 
 mkdir -p "$directory"
 directory="$(cd "$directory" && pwd)"
-wanted="$(python3 --version; node --version; cat "$requirements" "$packages" "$agents")"
+wanted="$(python3 --version; node --version; cat "$requirements" "$packages" "$agents" "$aider")"
 if [[ -f "$directory/installed" && "$(cat "$directory/installed")" == "$wanted" ]]; then exit 0; fi
-rm -rf "${directory:?}"/{installed,python,node,agents,pip,pycache}
+rm -rf "${directory:?}"/{installed,python,node,agents,aider,pip,pycache}
 
 # Prints the command that is a pip of the system's Python; some systems ship it without one.
 find_pip() {
@@ -36,10 +37,18 @@ if ! pip="$(find_pip)"; then
     fi
 fi
 
+# install_python NAME REQUIREMENTS_FILE
 install_python() {
     # shellcheck disable=SC2086 # a command of several words
     PIP_USER=0 $pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore \
-        --no-deps --no-compile --target "$directory/python" --requirement "$requirements"
+        --no-deps --no-compile --target "$directory/$1" --requirement "$2"
+}
+
+# It is not made for every Python.
+install_aider() {
+    if python3 -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))'; then
+        install_python aider "$aider"
+    fi
 }
 
 # install_node NAME PACKAGES_FILE
@@ -57,8 +66,12 @@ install_all_node() {
     install_node agents "$agents"
 }
 
+# Most of the time goes into waiting for a registry, so that they wait side by side.
 install_all_node &
 node=$!
-install_python
+install_aider &
+aider_installed=$!
+install_python python "$requirements"
 wait "$node"
+wait "$aider_installed"
 printf '%s\n' "$wanted" >"$directory/installed"

@@ -17,8 +17,10 @@ mod claude;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod connect;
 mod connections;
 mod demo;
+mod doctor;
 mod doors;
 mod drift;
 #[path = "../support/upstream.rs"]
@@ -32,6 +34,7 @@ mod lite;
 #[cfg(unix)]
 mod manager;
 mod messages;
+mod models;
 mod ollama;
 mod pages;
 mod passing;

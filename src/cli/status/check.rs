@@ -18,23 +18,23 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// What came of the question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Check {
-    pub(super) state: Verdict,
+pub(in crate::cli) struct Check {
+    pub(in crate::cli) state: Verdict,
     /// In one sentence, where there is more to say.
-    pub(super) message: Option<String>,
+    pub(in crate::cli) message: Option<String>,
 }
 
 /// What the asking brought.
-pub(super) struct Found {
-    pub(super) check: Check,
+pub(in crate::cli) struct Found {
+    pub(in crate::cli) check: Check,
     /// `None`: nobody said.
-    pub(super) quota: Option<Quota>,
+    pub(in crate::cli) quota: Option<Quota>,
 }
 
 /// What the services say of the sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(in crate::cli) enum Verdict {
     /// The backend takes it.
     Good,
     /// It has ended, or was revoked.
@@ -49,7 +49,7 @@ pub(super) enum Verdict {
 
 /// Renews the token if it is about to end, and asks the backend whether it takes the account, and how
 /// much of its quota is used.
-pub(super) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Found {
+pub(in crate::cli) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Found {
     let settings = upstream::Settings { catalogue_file: None, ..config.upstream.clone() };
     let upstream = Upstream::new(settings, parts.http.clone(), Arc::new(tokens.clone()));
     let asked = async {

@@ -14,10 +14,12 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use self::check::{Check, Found, Verdict};
+pub(super) use self::check::{Check, Found, Verdict, make as ask};
+pub(super) use self::text::token as told_of_token;
 use super::bars::Paint;
 use super::exit::{Exit, Failure};
 use super::output::answer;
+use super::progress;
 use super::run_file::Running;
 use super::terms::{Parts, accounts, given};
 use crate::auth::{self, AccessToken, Given, Location, Place, Profile, State};
@@ -81,7 +83,8 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
     let look = async || auth::status(&parts.store, parts.clock.as_ref(), chosen.as_deref()).await;
     let tokens = accounts(&parts, &config, given.clone());
     let is_there = look().await.map_err(Failure::Auth)?.active().is_some() || given.is_some();
-    let found = if wish.offline || !is_there { None } else { Some(check::make(&parts, &config, &tokens).await) };
+    let asked = async || progress::told("asking the backend", check::make(&parts, &config, &tokens)).await;
+    let found = if wish.offline || !is_there { None } else { Some(asked().await) };
     let (check, quota) = found.map_or((None, None), |Found { check, quota }| (Some(check), quota));
     // The check may have renewed it, or heard that nobody can.
     let status = look().await.map_err(Failure::Auth)?;

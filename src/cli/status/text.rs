@@ -103,7 +103,8 @@ fn account(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> Vec<
     lines
 }
 
-fn token(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> String {
+/// What the token of an account is worth.
+pub(in crate::cli) fn token(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> String {
     let left = profile.expires_at.map(|end| match end.duration_since(now) {
         Ok(left) => format!("until {} (in {})", timestamp(end), span(left)),
         Err(_) => format!("ended at {}", timestamp(end)),

@@ -1,0 +1,134 @@
+//! JSON, with comments and trailing commas: what stands around our members stays.
+
+use jsonc_parser::ParseOptions;
+use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
+use serde_json::Value;
+
+use super::{OURS, Refusal, holds, spoilt, unreadable};
+
+pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
+    // Some editors begin a file with a mark of its encoding.
+    let (mark, body) = text.strip_prefix('\u{feff}').map_or(("", text), |body| ("\u{feff}", body));
+    let (document, wanted) = (parse(body)?, parse(wanted)?);
+    let goal = value(&wanted)?;
+    if holds(&value(&document)?, &goal) {
+        return Ok(text.to_owned());
+    }
+    let (object, wanted) = (object(&document)?, object(&wanted)?);
+    put(&object, &wanted)?;
+    let merged = document.to_string();
+    if holds(&value(&parse(&merged)?)?, &goal) { Ok(format!("{mark}{merged}")) } else { Err(spoilt()) }
+}
+
+fn parse(text: &str) -> Result<CstRootNode, Refusal> {
+    // What JSON with comments has, and none of what JSON5 has beyond that.
+    let options = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    };
+    CstRootNode::parse(text, &options).map_err(|error| unreadable("JSON", &error))
+}
+
+fn value(document: &CstRootNode) -> Result<Value, Refusal> {
+    document.to_serde_value().ok_or_else(spoilt)
+}
+
+fn object(document: &CstRootNode) -> Result<CstObject, Refusal> {
+    document.object_value().ok_or_else(spoilt)
+}
+
+fn put(object: &CstObject, wanted: &CstObject) -> Result<(), Refusal> {
+    for wanted in wanted.properties() {
+        let name = wanted.decoded_name().ok_or_else(spoilt)?;
+        let present = object.get(&name);
+        match (present, wanted.object_value()) {
+            (Some(present), Some(wanted)) if name != OURS => {
+                put(&present.object_value().ok_or_else(spoilt)?, &wanted)?;
+            }
+            (Some(present), _) => {
+                if plain(&present) != plain(&wanted) {
+                    present.set_value(input(&wanted.value().ok_or_else(spoilt)?)?);
+                }
+            }
+            (None, _) => {
+                object.append(&name, input(&wanted.value().ok_or_else(spoilt)?)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn plain(property: &CstObjectProp) -> Option<Value> {
+    property.value()?.to_serde_value()
+}
+
+/// A value with its members in their order.
+fn input(node: &CstNode) -> Result<CstInputValue, Refusal> {
+    if let Some(object) = node.as_object() {
+        let member = |property: CstObjectProp| {
+            let name = property.decoded_name().ok_or_else(spoilt)?;
+            Ok((name, input(&property.value().ok_or_else(spoilt)?)?))
+        };
+        return object.properties().into_iter().map(member).collect::<Result<_, _>>().map(CstInputValue::Object);
+    }
+    if let Some(array) = node.as_array() {
+        let elements = array.elements();
+        return elements.iter().map(input).collect::<Result<_, _>>().map(CstInputValue::Array);
+    }
+    Ok(match node.to_serde_value().ok_or_else(spoilt)? {
+        Value::String(text) => CstInputValue::String(text),
+        Value::Bool(bool) => CstInputValue::Bool(bool),
+        Value::Number(number) => CstInputValue::Number(number.to_string()),
+        _ => CstInputValue::Null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merge;
+
+    const WANTED: &str = r#"{
+  "env": {
+    "B": "2",
+    "A": "1"
+  },
+  "provider": {
+    "codex-proxy": { "models": [{ "id": "m" }], "on": true, "size": 5 }
+  }
+}"#;
+
+    #[test]
+    fn comments_commas_and_members_of_others_stay() {
+        let text = "\u{feff}// mine\n{\n    // about the theme\n    \"theme\": \"dark\", /* so */\n    \
+                    \"env\": { \"A\": \"0\", \"Z\": \"9\" },\n}\n";
+        let merged = merge(text, WANTED).unwrap();
+        for part in ["\u{feff}// mine\n{\n    // about the theme\n    \"theme\": \"dark\", /* so */\n", "\"Z\": \"9\""]
+        {
+            assert!(merged.contains(part), "{merged}");
+        }
+        assert!(merged.contains("\"A\": \"1\"") && merged.contains("\"id\": \"m\""), "{merged}");
+        assert_eq!(merge(&merged, WANTED).unwrap(), merged, "once is enough");
+    }
+
+    #[test]
+    fn ours_is_replaced_whole_and_that_of_others_is_not() {
+        let text = r#"{"provider": {"codex-proxy": {"old": 1}, "other": {"x": 1}}}"#;
+        let merged = merge(text, WANTED).unwrap();
+        assert!(!merged.contains("old") && merged.contains(r#""other": {"x": 1}"#), "{merged}");
+    }
+
+    #[test]
+    fn what_is_no_json_or_has_another_shape_is_left_alone() {
+        for text in ["{", "[]", "{'env': {}}", r#"{"env": 5}"#, r#"{"provider": []}"#] {
+            assert!(merge(text, WANTED).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! TOML: comments, order and blank lines stay.
+
+use serde_json::Value;
+use toml_edit::{DocumentMut, Item, Table};
+
+use super::{OURS, Refusal, holds, spoilt, unreadable};
+
+pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
+    let goal = read(wanted)?;
+    if holds(&read(text)?, &goal) {
+        return Ok(text.to_owned());
+    }
+    let mut document: DocumentMut = text.parse().map_err(|error| unreadable("TOML", &error))?;
+    let wanted: DocumentMut = wanted.parse().map_err(|error| unreadable("TOML", &error))?;
+    put(document.as_table_mut(), wanted.as_table())?;
+    let merged = document.to_string();
+    if holds(&read(&merged)?, &goal) { Ok(merged) } else { Err(spoilt()) }
+}
+
+fn read(text: &str) -> Result<Value, Refusal> {
+    ::toml::from_str(text).map_err(|error: ::toml::de::Error| unreadable("TOML", &error.message()))
+}
+
+fn put(table: &mut Table, wanted: &Table) -> Result<(), Refusal> {
+    for (name, item) in wanted {
+        match (table.get_mut(name), item) {
+            (Some(Item::Table(present)), Item::Table(item)) if name != OURS => put(present, item)?,
+            (Some(Item::Value(present)), Item::Value(value)) => {
+                // What stands behind the value, a comment for instance, stays.
+                let decor = present.decor().clone();
+                *present = value.clone();
+                *present.decor_mut() = decor;
+            }
+            (Some(_), _) if name != OURS => return Err(spoilt()),
+            _ => {
+                table.insert(name, at_the_end(item));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The item without the place that it had in its own text.
+fn at_the_end(item: &Item) -> Item {
+    let mut item = item.clone();
+    if let Item::Table(table) = &mut item {
+        release(table);
+    }
+    item
+}
+
+fn release(table: &mut Table) {
+    table.set_position(None);
+    for (_, item) in table.iter_mut() {
+        if let Item::Table(table) = item {
+            release(table);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merge;
+
+    const WANTED: &str =
+        "model = \"m\"\nmodel_provider = \"codex-proxy\"\n\n[model_providers.codex-proxy]\nbase_url = \"u\"\n";
+
+    #[test]
+    fn what_was_there_stays_and_ours_comes_to_it() {
+        let text =
+            "# mine\nmodel = \"old\" # why\nother = 1\n\n[profiles.a]\nx = 1 # y\n\n[mcp_servers.b]\ncommand = \"c\"\n";
+        let merged = merge(text, WANTED).unwrap();
+        assert_eq!(
+            merged,
+            "# mine\nmodel = \"m\" # why\nother = 1\nmodel_provider = \"codex-proxy\"\n\n[profiles.a]\nx = 1 # y\n\n\
+             [mcp_servers.b]\ncommand = \"c\"\n\n[model_providers.codex-proxy]\nbase_url = \"u\"\n"
+        );
+        assert_eq!(merge(&merged, WANTED).unwrap(), merged, "once is enough");
+    }
+
+    #[test]
+    fn ours_is_replaced_whole_and_that_of_others_is_not() {
+        let text = "[model_providers.other]\nbase_url = \"o\"\n\n[model_providers.codex-proxy]\nenv_key = \"X\"\n";
+        let merged = merge(text, WANTED).unwrap();
+        assert!(!merged.contains("env_key") && merged.contains("\"o\"") && merged.contains("\"u\""), "{merged}");
+    }
+
+    #[test]
+    fn what_is_no_toml_or_has_another_shape_is_left_alone() {
+        for text in ["model = ", "model_providers = 1\n", "[model]\nx = 1\n"] {
+            assert!(merge(text, WANTED).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Templates of recipes, filled with the values of this machine.
+//!
+//! `{{name}}` is a value. A line that is `{{each model}}`, `{{if key}}` or `{{end}}` begins or ends a
+//! part that is there once for each model of lists, or only where client keys are asked for. Values
+//! are written as the language of the text needs them: a key may hold quotes and backslashes.
+
+use serde::Deserialize;
+
+use super::values::{ModelValues, Values};
+
+/// What a text of a recipe is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Language {
+    Toml,
+    Json,
+    Yaml,
+    Python,
+    JavaScript,
+    Shell,
+    /// For people, who type it into a form.
+    Text,
+}
+
+/// The text with its values.
+pub(super) fn fill(template: &str, language: Language, values: &Values) -> String {
+    let mut filled = String::new();
+    let mut lines = template.trim_matches('\n').lines();
+    while let Some(line) = lines.next() {
+        match line.trim() {
+            "{{each model}}" => {
+                let part = part(&mut lines);
+                for (index, model) in values.models.iter().enumerate() {
+                    let comma = if index + 1 == values.models.len() { "" } else { "," };
+                    let of_model = |name: &str| if name == "comma" { Some(comma.to_owned()) } else { model.get(name) };
+                    put(&mut filled, &part, language, |name| of_model(name).or_else(|| values.get(name)));
+                }
+            }
+            "{{if key}}" => {
+                let part = part(&mut lines);
+                if values.key.is_asked() {
+                    put(&mut filled, &part, language, |name| values.get(name));
+                }
+            }
+            _ => put(&mut filled, &[line], language, |name| values.get(name)),
+        }
+    }
+    filled
+}
+
+/// The lines up to the end of a part.
+fn part<'t>(lines: &mut impl Iterator<Item = &'t str>) -> Vec<&'t str> {
+    lines.take_while(|line| line.trim() != "{{end}}").collect()
+}
+
+fn put(filled: &mut String, lines: &[&str], language: Language, value: impl Fn(&str) -> Option<String>) {
+    for line in lines {
+        let mut rest = *line;
+        while let Some((before, name, after)) = placeholder(rest) {
+            filled.push_str(before);
+            match value(name) {
+                Some(value) => filled.push_str(&language.written(&value)),
+                // Left as it stands, where the test of the recipes sees it.
+                None => filled.extend(["{{", name, "}}"]),
+            }
+            rest = after;
+        }
+        filled.extend([rest, "\n"]);
+    }
+}
+
+fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, behind) = text.split_once("{{")?;
+    let (name, after) = behind.split_once("}}")?;
+    Some((before, name, after))
+}
+
+impl Language {
+    /// A value as it stands in a text of this language: between double quotes, where it has them.
+    fn written(self, value: &str) -> String {
+        match self {
+            Self::Text => value.to_owned(),
+            Self::Shell => in_shell(value),
+            Self::Toml | Self::Json | Self::Yaml | Self::Python | Self::JavaScript => {
+                let quoted = serde_json::Value::from(value).to_string();
+                quoted.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned()
+            }
+        }
+    }
+}
+
+/// A word of a POSIX shell.
+fn in_shell(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if value.chars().all(is_plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
+}
+
+impl ModelValues {
+    fn get(&self, name: &str) -> Option<String> {
+        Some(match name {
+            "id" => self.id.clone(),
+            "title" => self.title.clone(),
+            "window" => self.window.to_string(),
+            "images" => self.takes_images.to_string(),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Language, fill};
+    use crate::cli::connect::values::{Key, Values};
+    use crate::secret::Secret;
+
+    #[test]
+    fn parts_are_there_as_often_as_they_are_meant() {
+        let template = "a\n{{each model}}\n{{id}} {{window}}{{comma}}\n{{end}}\n{{if key}}\n  {{key}}\n{{end}}\nz";
+        let mut values = Values::sample();
+        assert_eq!(fill(template, Language::Text, &values), "a\ngpt-a 272000,\ngpt-b-mini 128000\nz\n");
+        values.key = Key::Known(Secret::new("sk-1"));
+        assert!(fill(template, Language::Text, &values).ends_with("  sk-1\nz\n"));
+    }
+
+    #[test]
+    fn a_key_with_quotes_is_written_as_the_language_needs_it() {
+        let mut values = Values::sample();
+        values.key = Key::Known(Secret::new(r#"a"b\c'd"#));
+        let written = |language| fill("{{key}}", language, &values);
+        assert_eq!(written(Language::Json), "a\\\"b\\\\c'd\n");
+        assert_eq!(written(Language::Shell), "'a\"b\\c'\\''d'\n");
+        assert_eq!(written(Language::Text), "a\"b\\c'd\n");
+    }
+
+    #[test]
+    fn an_unknown_name_stays_visible() {
+        assert_eq!(fill("{{nothing}}", Language::Text, &Values::sample()), "{{nothing}}\n");
+    }
+}

@@ -1,0 +1,205 @@
+//! What the settings of a client are made of: where the daemon is, a key, the models.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cli::exit::Failure;
+use crate::cli::run_file::Running;
+use crate::cli::serve::base_url;
+use crate::cli::terms::{Parts, accounts, given, recall, upstream_settings};
+use crate::config::{Config, Environment, client_key};
+use crate::protocol::model::{Catalogue, Model};
+use crate::secret::Secret;
+use crate::server::Listen;
+use crate::upstream::Upstream;
+
+/// Stands where only the hash of a key is known.
+pub(super) const PLACEHOLDER: &str = "YOUR-CODEX-PROXY-KEY";
+/// What a client may be told that answers have room for: as much as most clients ever ask for.
+const OUTPUT_TOKENS: u64 = 32_000;
+/// The window of a model whose window is not known; smaller than that of any.
+const SMALLEST_WINDOW: u64 = 128_000;
+
+/// Everything that a recipe can ask for.
+#[derive(Clone, Debug)]
+pub(super) struct Values {
+    /// Base of the OpenAI APIs, `/v1` included.
+    pub(super) base_url: String,
+    pub(super) key: Key,
+    /// The models that are shown in lists, best first; never empty.
+    pub(super) models: Vec<ModelValues>,
+    /// The model for everything, and the one for small things.
+    pub(super) model: ModelValues,
+    pub(super) small: ModelValues,
+}
+
+/// The key that a client has to show.
+#[derive(Clone, Debug)]
+pub(super) enum Key {
+    /// None is set, so that any text will do.
+    NotAsked,
+    Known(Secret),
+    /// Keys are set, and only their hashes are known.
+    Hidden,
+}
+
+/// One model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelValues {
+    pub(super) id: String,
+    pub(super) title: String,
+    pub(super) window: u64,
+    pub(super) takes_images: bool,
+}
+
+/// Where the daemon is, and how that is known.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    pub(super) base_url: String,
+    pub(super) warning: Option<String>,
+}
+
+impl Address {
+    /// The address of the daemon that runs, else the one that the settings give.
+    pub(super) async fn find(config: &Config, parts: &Parts) -> Result<Self, Failure> {
+        if let Some(running) = Running::find(&config.paths.run_file, &parts.http).await {
+            return match running.socket {
+                Some(socket) => Err(on_socket(&socket)),
+                None => Ok(Self { base_url: running.base_url, warning: None }),
+            };
+        }
+        let addresses = match &config.server.listen {
+            Listen::Tcp(addresses) => addresses,
+            #[cfg(unix)]
+            Listen::Unix(path) => return Err(on_socket(path)),
+        };
+        if addresses.iter().any(|address| address.port() == 0) {
+            let message = "no daemon runs, and its port is chosen when it starts: run `codex-proxy serve` first";
+            return Err(Failure::other(&message));
+        }
+        let warning = "no daemon runs; this is the address of the settings: start it with `codex-proxy serve`";
+        Ok(Self { base_url: base_url(addresses), warning: Some(warning.to_owned()) })
+    }
+}
+
+fn on_socket(path: &Path) -> Failure {
+    let path = path.display();
+    Failure::Other(format!("the daemon is on the Unix socket {path}, and clients need a port: set listen to one"))
+}
+
+impl Values {
+    /// The values for a client of that name. Asks nobody but the daemon on this machine.
+    pub(super) async fn gather(
+        config: &Config,
+        parts: &Parts,
+        environment: &Environment,
+        client: &str,
+        base_url: String,
+    ) -> Self {
+        let given = given(environment);
+        let tokens = accounts(parts, config, given.clone());
+        let upstream = Upstream::new(upstream_settings(config), parts.http.clone(), Arc::new(tokens));
+        recall(&upstream, parts, config, given.as_ref()).await;
+        let key = match client_key(config, environment, client) {
+            _ if config.doors.keys.is_empty() => Key::NotAsked,
+            Some(key) => Key::Known(key),
+            None => Key::Hidden,
+        };
+        Self::new(base_url, key, &upstream.catalogue(), config.rules.default_model.as_deref())
+    }
+
+    fn new(base_url: String, key: Key, catalogue: &Catalogue, default_model: Option<&str>) -> Self {
+        let models: Vec<_> = catalogue.models().iter().filter(|model| model.is_listed).map(ModelValues::of).collect();
+        let named = default_model.map(|id| match catalogue.find(id) {
+            Some(model) => ModelValues::of(model),
+            None => ModelValues::named(id),
+        });
+        let model = named.or_else(|| models.first().cloned()).unwrap_or_else(|| ModelValues::named("default"));
+        let small = catalogue.first_small().map_or_else(|| model.clone(), ModelValues::of);
+        let models = if models.is_empty() { vec![model.clone()] } else { models };
+        Self { base_url, key, models, model, small }
+    }
+
+    /// The value of a name in a template.
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        let root_url = || self.base_url.strip_suffix("/v1").unwrap_or(&self.base_url).to_owned();
+        Some(match name {
+            "base_url" => self.base_url.clone(),
+            "root_url" => root_url(),
+            // Programs in a container find the machine that they run on under this name.
+            "container_url" => self.base_url.replace("127.0.0.1", "host.docker.internal"),
+            "key" => self.key.text().to_owned(),
+            "model" => self.model.id.clone(),
+            "title" => self.model.title.clone(),
+            "window" => self.model.window.to_string(),
+            "images" => self.model.takes_images.to_string(),
+            "small_model" => self.small.id.clone(),
+            "output" => OUTPUT_TOKENS.to_string(),
+            _ => return None,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn sample() -> Self {
+        let json = br#"{"models":[{"slug":"gpt-a","display_name":"GPT A","context_window":272000,"priority":1,
+            "input_modalities":["text","image"]},{"slug":"gpt-b-mini","priority":2},
+            {"slug":"hidden","visibility":"hide"}]}"#;
+        let catalogue = Catalogue::parse(json).expect("a catalogue");
+        Self::new("http://127.0.0.1:8787/v1".to_owned(), Key::NotAsked, &catalogue, None)
+    }
+}
+
+impl Key {
+    /// Whether the daemon asks for one.
+    pub(super) fn is_asked(&self) -> bool {
+        !matches!(self, Self::NotAsked)
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::NotAsked => "anything",
+            Self::Known(key) => key.expose(),
+            Self::Hidden => PLACEHOLDER,
+        }
+    }
+}
+
+impl ModelValues {
+    fn of(model: &Model) -> Self {
+        Self {
+            id: model.slug.clone(),
+            title: model.display_name.clone(),
+            window: model.context_window.unwrap_or(SMALLEST_WINDOW),
+            takes_images: model.input_modalities.iter().any(|kind| kind == "image"),
+        }
+    }
+
+    fn named(id: &str) -> Self {
+        Self { id: id.to_owned(), title: id.to_owned(), window: SMALLEST_WINDOW, takes_images: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Catalogue, Key, Values};
+
+    #[test]
+    fn the_first_model_is_for_everything_and_a_small_one_for_small_things() {
+        let values = Values::sample();
+        assert_eq!((values.model.id.as_str(), values.small.id.as_str()), ("gpt-a", "gpt-b-mini"));
+        assert_eq!(values.models.len(), 2, "what is hidden is not offered");
+        assert_eq!(values.get("root_url").as_deref(), Some("http://127.0.0.1:8787"));
+    }
+
+    #[test]
+    fn the_setting_names_the_model_whether_or_not_it_is_known() {
+        let of = |catalogue: &Catalogue, id| {
+            let values = Values::new(String::new(), Key::NotAsked, catalogue, id);
+            (values.model.id, values.models.len())
+        };
+        let known = Catalogue::parse(br#"{"models":[{"slug":"a"},{"slug":"b"}]}"#).unwrap();
+        assert_eq!(of(&known, Some("b")), ("b".to_owned(), 2));
+        assert_eq!(of(&known, Some("new")), ("new".to_owned(), 2));
+        assert_eq!(of(&Catalogue::default(), None), ("default".to_owned(), 1));
+    }
+}

@@ -1,0 +1,194 @@
+//! What can be reached from here: the proxy, the issuer, the backend; and what time it is there.
+//!
+//! The services are asked without any token, so that this works for nobody's account as well; any
+//! answer at all shows that the way to them is free.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{DATE, USER_AGENT};
+use tokio::net::TcpStream;
+use url::Url;
+
+use super::finding::{Check, Finding};
+use super::{LIMIT, in_time};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, Environment};
+use crate::net::{Endpoint, HttpClient, causes};
+
+pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
+pub(super) const BACKEND_PATH: &str = "/models";
+/// Services tell whole seconds, and requests take time.
+const TOLERANCE: Duration = Duration::from_secs(60);
+/// Where programs are told about a proxy.
+const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// What became of a question.
+pub(super) enum Reach {
+    Answered { status: u16, clock: Option<Difference> },
+    Silent { cause: String },
+}
+
+/// How far this machine's clock is from another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Difference {
+    Behind(Duration),
+    Ahead(Duration),
+}
+
+impl Reach {
+    pub(super) async fn of(http: &HttpClient, endpoint: &Endpoint, path: &str, user_agent: &str) -> Self {
+        let asked = async {
+            let client = http.to(endpoint).await.map_err(|error| error.to_string())?;
+            let request = client.get(endpoint.join(path)).header(USER_AGENT, user_agent);
+            request.send().await.map_err(|error| causes(&error))
+        };
+        match in_time(asked).await {
+            Some(Ok(response)) => {
+                let told = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+                let told = told.and_then(|date| httpdate::parse_http_date(date).ok());
+                let clock = told.map(|told| Difference::between(SystemClock.now(), told));
+                Self::Answered { status: response.status().as_u16(), clock }
+            }
+            Some(Err(cause)) => Self::Silent { cause },
+            None => Self::Silent { cause: format!("no answer within {} s", LIMIT.as_secs()) },
+        }
+    }
+
+    pub(super) fn finding(&self, check: Check, endpoint: &Endpoint) -> Finding {
+        let by_hand = || format!("curl -sS -o /dev/null -w '%{{http_code}}\\n' {endpoint}");
+        match self {
+            Self::Answered { status: 500.., .. } => {
+                Finding::warning(check, format!("{endpoint} has trouble of its own; try again later"), by_hand())
+            }
+            Self::Answered { .. } => Finding::ok(check, format!("{endpoint} answers")),
+            Self::Silent { cause } => {
+                let cause = cause.replace('\n', " ");
+                Finding::error(check, format!("{endpoint} can't be reached ({cause})"), by_hand())
+            }
+        }
+    }
+
+    fn clock(&self) -> Option<Difference> {
+        match self {
+            Self::Answered { clock, .. } => *clock,
+            Self::Silent { .. } => None,
+        }
+    }
+}
+
+impl Difference {
+    fn between(here: SystemTime, there: SystemTime) -> Self {
+        match there.duration_since(here) {
+            Ok(behind) => Self::Behind(behind),
+            Err(error) => Self::Ahead(error.duration()),
+        }
+    }
+
+    fn size(self) -> Duration {
+        match self {
+            Self::Behind(size) | Self::Ahead(size) => size,
+        }
+    }
+}
+
+/// Holds this machine's clock against those of the services.
+pub(super) fn clock(services: [&Reach; 2]) -> Finding {
+    let told = services.into_iter().filter_map(Reach::clock).min_by_key(|difference| difference.size());
+    let Some(difference) = told else {
+        return Finding::unknown(Check::Clock, "no service told its time");
+    };
+    let minutes = difference.size().as_secs() / 60;
+    let wrong = |direction: &str| {
+        let message = format!("{minutes} min {direction}; tokens are judged by the services' clocks until it is set");
+        Finding::warning(Check::Clock, message, command())
+    };
+    match difference {
+        _ if difference.size() < TOLERANCE => Finding::ok(Check::Clock, "agrees with the services'"),
+        Difference::Behind(_) => wrong("behind"),
+        Difference::Ahead(_) => wrong("ahead"),
+    }
+}
+
+/// Sets the clock.
+fn command() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "sudo sntp -sS time.apple.com",
+        "windows" => "w32tm /resync",
+        _ => "sudo timedatectl set-ntp true",
+    }
+}
+
+/// The proxy and the certificates, which everything to the outside depends on.
+pub(super) async fn network(config: &Config, http: &HttpClient, environment: &Environment) -> Finding {
+    if let Err(error) = http.to(&config.upstream.url).await {
+        return Finding::error(Check::Network, error.to_string(), "codex-proxy config show");
+    }
+    let trust = match &config.net.ca_file {
+        Some(file) => format!("the system's certificates and those of {}", file.display()),
+        None => "the system's certificates".to_owned(),
+    };
+    let Some((source, address)) = proxy(config, environment) else {
+        return Finding::ok(Check::Network, format!("no proxy; {trust}"));
+    };
+    let without = if source == "upstream.proxy" {
+        "codex-proxy config show".to_owned()
+    } else {
+        format!("env -u {source} codex-proxy doctor")
+    };
+    let Some(place) = place(&address) else {
+        return Finding::error(Check::Network, format!("{source} is not a proxy address"), without);
+    };
+    let cause = match in_time(TcpStream::connect(&place)).await {
+        Some(Ok(_)) => return Finding::ok(Check::Network, format!("through the proxy {place} ({source}); {trust}")),
+        Some(Err(error)) => error.to_string(),
+        None => format!("no answer within {} s", LIMIT.as_secs()),
+    };
+    Finding::error(Check::Network, format!("the proxy {place} ({source}) can't be reached ({cause})"), without)
+}
+
+fn proxy(config: &Config, environment: &Environment) -> Option<(String, String)> {
+    if let Some(address) = &config.net.proxy {
+        return Some(("upstream.proxy".to_owned(), address.clone()));
+    }
+    let set = |name: &&str| Some((*name).to_owned()).zip(environment.get(name)?.to_str().map(str::to_owned));
+    PROXY_VARIABLES.iter().filter_map(set).find(|(_, address)| !address.is_empty())
+}
+
+/// Host and port of a proxy, without what may stand before them.
+fn place(address: &str) -> Option<String> {
+    let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url = Url::parse(&address).ok()?;
+    let usual = if url.scheme().starts_with("socks") { 1080 } else { url.port_or_known_default()? };
+    Some(format!("{}:{}", url.host_str()?, url.port().unwrap_or(usual)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::super::bars::Paint;
+    use super::{Difference, Reach, clock, place};
+
+    fn told(difference: Option<Difference>) -> String {
+        let reach = Reach::Answered { status: 200, clock: difference };
+        clock([&reach, &Reach::Silent { cause: String::new() }]).told(None, Paint::Plain)
+    }
+
+    #[test]
+    fn a_clock_is_off_by_minutes_or_not_at_all() {
+        assert!(told(Some(Difference::Ahead(Duration::from_secs(59)))).starts_with("ok"));
+        let behind = told(Some(Difference::Behind(Duration::from_secs(3600))));
+        assert!(behind.starts_with("warning") && behind.contains("60 min behind"), "{behind}");
+        assert!(told(Some(Difference::Ahead(Duration::from_secs(120)))).contains("2 min ahead"));
+        assert!(told(None).starts_with("unknown"));
+    }
+
+    #[test]
+    fn a_proxy_is_shown_without_its_password() {
+        let places =
+            ["http://me:secret@proxy.invalid:3128", "proxy.invalid:3128", "socks5h://proxy.invalid", "https://p"];
+        let expected = ["proxy.invalid:3128", "proxy.invalid:3128", "proxy.invalid:1080", "p:443"];
+        assert_eq!(places.map(|address| place(address).unwrap()), expected);
+        assert_eq!(place("::"), None);
+    }
+}

@@ -1,0 +1,96 @@
+"""Clients as `connect --write` sets them up, headless, against the demo. Usage: connect.py BASE_URL
+
+Each check begins with a home without any settings, and with a file that somebody has written by hand. What is written
+is taken back, byte for byte, after the client has been asked once.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from harness import MODEL, NO_MODEL, run
+from workshop import PROGRAMS, ROOT_URL, Workshop
+
+HELLO = "Hello there"
+PROXY = os.environ["PROXY_BINARY"]
+# Where the daemon of these checks tells its address.
+OURS = {"CODEX_PROXY_HOME": os.environ["CODEX_PROXY_HOME"]}
+PYTHON = {"PYTHONPYCACHEPREFIX": os.environ["PYTHONPYCACHEPREFIX"]}
+
+
+def connect(shop, client, flag):
+    done = shop.try_run([PROXY, "connect", client, flag], OURS)
+    assert done.returncode == 0, f"{flag}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def file_of(shop, told):
+    """The file that a report names first."""
+    return shop.home / re.match(r"~/(.*?) (is written|is changed|has these)", told)[1]
+
+
+def is_set_up(client, before, command, environment):
+    with Workshop() as shop:
+        file = file_of(shop, connect(shop, client, "--write"))
+        assert file.exists(), file
+        connect(shop, client, "--undo")
+        assert not file.exists(), file
+        file.write_bytes(before)
+        connect(shop, client, "--write")
+        written = file.read_bytes()
+        assert ROOT_URL.encode() in written and written != before, written
+        assert "already" in connect(shop, client, "--write")
+        assert file.read_bytes() == written, "once is enough"
+        done = shop.try_run([*command, HELLO], environment)
+        assert done.returncode == 0, f"exit code {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        assert NO_MODEL in done.stdout and HELLO in done.stdout, done.stdout
+        connect(shop, client, "--undo")
+        assert file.read_bytes() == before, file.read_bytes()
+
+
+def program(client, pattern):
+    found = sorted(PROGRAMS.glob(pattern))
+    if not found:
+        print(f"skipped connect {client}: there is no program of it for this machine", flush=True)
+    return [str(path) for path in found[:1]]
+
+
+def codex_is_set_up():
+    if codex := program("codex", ".bin/codex"):
+        before = b'# mine\nmodel = "other" # why\n\n[analytics]\nenabled = false\n'
+        is_set_up("codex", before, [*codex, "exec", "--skip-git-repo-check"], {})
+
+
+def claude_is_set_up():
+    if claude := program("claude", "@anthropic-ai/claude-code-*/claude"):
+        quiet = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}
+        before = b'{"includeCoAuthoredBy": false, "env": {"DISABLE_TELEMETRY": "1"}}'
+        is_set_up("claude", before, [*claude, "-p", "--"], quiet)
+
+
+def opencode_is_set_up():
+    # The plain program runs on any processor, the other one on newer ones.
+    if opencode := program("opencode", "opencode-*-baseline/bin/opencode") or program("opencode", "opencode-*/bin/opencode"):
+        before = b'{\n  // mine\n  "$schema": "https://opencode.ai/config.json",\n  "autoupdate": false,\n}\n'
+        is_set_up("opencode", before, [*opencode, "run"], {})
+
+
+def llm_is_set_up():
+    before = b"# mine\n- model_id: other\n  model_name: other"
+    command = [sys.executable, "-m", "llm", "-m", f"codex-proxy/{MODEL}"]
+    is_set_up("llm", before, command, {**PYTHON, "PYTHONPATH": os.environ["PYTHONPATH"]})
+
+
+def aider_is_set_up():
+    modules = Path(os.environ["CLIENT_AIDER"])
+    if not (modules / "aider").is_dir():
+        print("skipped connect aider: it is not made for this Python", flush=True)
+        return
+    before = b"dark-mode: true # mine\ncheck-update: false\nanalytics: false"
+    plain = ["--no-git", "--no-pretty", "--no-show-model-warnings", "--no-show-release-notes", "--chat-mode", "ask"]
+    command = [sys.executable, "-m", "aider", *plain, "--message"]
+    is_set_up("aider", before, command, {**PYTHON, "PYTHONPATH": str(modules), "LITELLM_LOCAL_MODEL_COST_MAP": "True"})
+
+
+run("connect", [codex_is_set_up, claude_is_set_up, opencode_is_set_up, llm_is_set_up, aider_is_set_up])

@@ -1,0 +1,183 @@
+//! `connect`: the settings of clients, printed, written and taken back.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::proxy::Launch;
+
+/// A home for clients and for us, without any network.
+struct Desk {
+    launch: Launch,
+}
+
+struct Told {
+    code: i32,
+    answer: String,
+    talk: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self::of(Launch::new())
+    }
+
+    fn of(launch: Launch) -> Self {
+        let home = launch.home().to_str().unwrap().to_owned();
+        Self { launch: launch.variable("HOME", &home) }
+    }
+
+    fn connect(&self, arguments: &[&str]) -> Told {
+        let output = self.launch.command(&[&["connect"], arguments].concat()).run();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Told { code: output.status.code().unwrap(), answer: text(output.stdout), talk: text(output.stderr) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.launch.home().join(name)
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+#[test]
+fn all_clients_are_listed_in_80_columns_those_that_are_here_first() {
+    let desk = Desk::new();
+    desk.put(".codex/auth.json", "{}");
+    desk.put("bin/opencode", "");
+    let bin = desk.path("bin");
+    let desk = Desk { launch: desk.launch.variable("PATH", bin.to_str().unwrap()) };
+    let told = desk.connect(&[]);
+    assert_eq!(told.code, 0, "{}", told.talk);
+    assert!(told.answer.lines().all(|line| line.chars().count() <= 80), "{}", told.answer);
+    let clients: Vec<&str> = told.answer.lines().filter_map(|line| line.split("  ").next()).skip(1).collect();
+    assert_eq!(clients[..2], ["codex", "opencode"], "{}", told.answer);
+    assert!(clients.iter().filter(|client| !client.is_empty()).count() >= 20, "{}", told.answer);
+}
+
+#[test]
+fn settings_have_the_address_of_the_settings_and_a_model() {
+    let desk = Desk::new();
+    desk.put("config.toml", "listen = 9797\ndefault_model = 'gpt-6-luna'\n");
+    let told = desk.connect(&["claude-code"]);
+    assert_eq!(told.code, 0, "{}", told.talk);
+    assert!(told.answer.contains(r#""ANTHROPIC_BASE_URL": "http://127.0.0.1:9797""#), "{}", told.answer);
+    assert!(told.answer.contains("gpt-6-luna") && told.answer.contains("272000"), "{}", told.answer);
+    assert!(told.talk.contains("no daemon runs") && told.talk.contains("codex-proxy serve"), "{}", told.talk);
+}
+
+#[test]
+fn settings_have_the_address_of_the_daemon_that_runs() {
+    let desk = Desk::of(Launch::demo());
+    let running = desk.launch.start();
+    let told = desk.connect(&["openai-python"]);
+    assert!(told.answer.contains(&format!("base_url=\"http://{}/v1\"", running.authority())), "{}", told.answer);
+    assert!(!told.talk.contains("warning"), "{}", told.talk);
+}
+
+#[test]
+fn a_key_is_shown_if_it_is_known_and_the_one_named_like_the_client_first() {
+    let desk = Desk::new();
+    let hash = "7c9f8cb332edbdb1679a6876df821b38cfee40359a5540148444f31446af1ff4";
+    let hidden = format!("[[keys]]\nname = 'zed'\nkey_sha256 = '{hash}'\n");
+    desk.put("config.toml", &hidden);
+    let told = desk.connect(&["curl"]);
+    assert!(told.answer.contains("YOUR-CODEX-PROXY-KEY") && told.talk.contains("only hashes"), "{}", told.talk);
+    let refused = desk.connect(&["codex", "--write"]);
+    assert_eq!((refused.code, desk.path(".codex/config.toml").exists()), (1, false), "{}", refused.talk);
+    let known = "[[keys]]\nname = 'any'\nkey = 'sk-any'\n[[keys]]\nname = 'aider'\nkey = 'sk-aider'\n";
+    desk.put("config.toml", &format!("{hidden}{known}"));
+    assert!(desk.connect(&["curl"]).answer.contains("sk-any"));
+    assert!(desk.connect(&["aider"]).answer.contains("sk-aider"));
+    let variable = Desk { launch: desk.launch.variable("CODEX_PROXY_API_KEYS", "sk-env, sk-other") };
+    assert!(variable.connect(&["curl"]).answer.contains("sk-env"));
+}
+
+#[test]
+fn what_is_written_is_taken_back_byte_for_byte() {
+    let files = [
+        ("codex", ".codex/config.toml", "# mine\nmodel = \"old\" # why\n\n[mcp_servers.x]\ncommand = \"y\""),
+        ("claude", ".claude/settings.json", "{\"model\": \"opus\", \"env\": {\"A\": \"1\"}}\r\n"),
+        ("opencode", ".config/opencode/opencode.jsonc", "{\n  // mine\n  \"theme\": \"x\",\n}\n"),
+        ("zed", ".config/zed/settings.json", "// Zed\n{\n  \"vim_mode\": true, // yes\n}\n"),
+        ("aider", ".aider.conf.yml", "dark-mode: true  # yes"),
+        ("continue", ".continue/config.yaml", "name: Mine\nversion: 2.0.0\nmodels:\n  - name: x\n    model: y\n"),
+        ("llm", ".config/io.datasette.llm/extra-openai-models.yaml", "- model_id: x\n  model_name: y\n"),
+    ];
+    for (client, file, before) in files {
+        let desk = Desk::new();
+        desk.put(file, before);
+        let written = desk.connect(&[client, "--write"]);
+        assert_eq!(written.code, 0, "{client}: {}", written.talk);
+        let text = desk.read(file);
+        assert!(text.contains("http://127.0.0.1:8787"), "{client}: {text}");
+        assert_eq!(desk.connect(&[client, "--write"]).code, 0);
+        assert_eq!(desk.read(file), text, "{client}: once is enough");
+        let undone = desk.connect(&[client, "--undo"]);
+        assert_eq!((undone.code, desk.read(file).as_str()), (0, before), "{client}: {}", undone.talk);
+        assert_eq!(desk.connect(&[client, "--undo"]).code, 1, "{client}: there is nothing left");
+    }
+}
+
+#[test]
+fn another_address_replaces_the_first_one() {
+    let desk = Desk::new();
+    desk.put(".claude/settings.json", "{}");
+    assert_eq!(desk.connect(&["claude", "--write"]).code, 0);
+    desk.put("config.toml", "listen = 9797\n");
+    assert_eq!(desk.connect(&["claude", "--write"]).code, 0);
+    let settings: Value = serde_json::from_str(&desk.read(".claude/settings.json")).unwrap();
+    assert_eq!(settings["env"]["ANTHROPIC_BASE_URL"], json!("http://127.0.0.1:9797"));
+    assert_eq!(desk.connect(&["claude", "--undo"]).code, 0);
+    assert_eq!(desk.read(".claude/settings.json"), "{}");
+}
+
+#[test]
+fn what_was_changed_since_stays_as_it_is() {
+    let desk = Desk::new();
+    desk.put(".codex/config.toml", "model = \"old\"\n");
+    assert_eq!(desk.connect(&["codex", "--write"]).code, 0);
+    let changed = desk.read(".codex/config.toml") + "[later]\n";
+    desk.put(".codex/config.toml", &changed);
+    let undone = desk.connect(&["codex", "--undo"]);
+    assert_eq!((undone.code, desk.read(".codex/config.toml")), (1, changed));
+    assert!(undone.talk.contains("config.toml.before-codex-proxy"), "{}", undone.talk);
+    assert_eq!(desk.read(".codex/config.toml.before-codex-proxy"), "model = \"old\"\n");
+}
+
+#[test]
+fn a_file_that_can_not_be_edited_safely_is_left_alone_and_the_text_told() {
+    let desk = Desk::new();
+    desk.put(".aider.conf.yml", "dark-mode: true\nmodel: sonnet\n");
+    let told = desk.connect(&["aider", "--write"]);
+    assert_eq!((told.code, desk.read(".aider.conf.yml").as_str()), (1, "dark-mode: true\nmodel: sonnet\n"));
+    assert!(told.talk.contains("model already in line 2"), "{}", told.talk);
+    assert!(told.answer.contains("openai-api-base"), "{}", told.answer);
+}
+
+#[test]
+fn a_client_can_say_where_its_files_are() {
+    let desk = Desk::new();
+    let elsewhere = desk.path("elsewhere");
+    let desk = Desk { launch: desk.launch.variable("CODEX_HOME", elsewhere.to_str().unwrap()) };
+    assert_eq!(desk.connect(&["codex", "--write"]).code, 0);
+    assert!(desk.path("elsewhere/config.toml").exists() && !desk.path(".codex").exists());
+}
+
+#[test]
+fn wrong_use_is_told_with_what_may_be_meant() {
+    let desk = Desk::new();
+    let unknown = desk.connect(&["cloude"]);
+    assert!(unknown.code == 2 && unknown.talk.contains("did you mean 'claude'"), "{}", unknown.talk);
+    assert_eq!(desk.connect(&["cline", "--write"]).code, 2);
+    assert_eq!(desk.connect(&["codex", "--write", "--undo"]).code, 2);
+    assert_eq!(desk.connect(&["--write"]).code, 2);
+}

@@ -1,0 +1,268 @@
+//! `doctor`, well and ill: what it finds, how bad it takes it, and how it ends.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use codex_proxy::clock::{Clock as _, SystemClock};
+use serde_json::{Value, json};
+
+use crate::authority::Scripted;
+use crate::fake::Script;
+use crate::proxy::Launch;
+use crate::sign_in::Services;
+use crate::status::members;
+use crate::wire::Ask;
+use crate::{ADDED, COMPLETED, CREATED, DELTA, chat};
+
+const CHECK: &str = "/backend-api/wham/accounts/check";
+const MODELS: &str = "/backend-api/codex/models";
+const USAGE: &str = "/backend-api/wham/usage";
+
+/// Both forms of a report.
+struct Told {
+    code: i32,
+    text: String,
+    json: Value,
+}
+
+impl Told {
+    async fn by(launch: &Launch) -> Self {
+        let run = async |arguments: &[&str]| {
+            let launch = launch.command(arguments);
+            let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+        };
+        let (code, text) = run(&["doctor"]).await;
+        let (again, json) = run(&["doctor", "--json"]).await;
+        assert_eq!(code, again, "{text}\n{json}");
+        for secret in ["rt_", "e30.", "sk-"] {
+            assert!(!text.contains(secret) && !json.contains(secret), "{text}\n{json}");
+        }
+        Self { code, text, json: serde_json::from_str(&json).unwrap() }
+    }
+
+    /// The worst that was found in a check, its message and its command.
+    fn found(&self, check: &str) -> (&str, &str, &str) {
+        let findings = self.json["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
+        let rank =
+            |finding: &&Value| ["ok", "unknown", "warning", "error"].iter().position(|s| finding["severity"] == *s);
+        let worst = findings.max_by_key(rank).unwrap_or_else(|| panic!("{check}: {}", self.text));
+        let text = |name: &str| worst[name].as_str().unwrap_or_default();
+        (text("severity"), text("message"), text("command"))
+    }
+}
+
+fn account(is_deactivated: bool) -> Script {
+    let account =
+        json!({"id": "acct-1", "workspace_backend_origin": "NO_CONSTRAINT", "is_deactivated": is_deactivated});
+    Script::json(200, &json!({"accounts": [account]}).to_string())
+}
+
+async fn services() -> Services {
+    let services = Services::new().await;
+    services.upstream.on(CHECK, account(false));
+    services.upstream.on(MODELS, Script::json(200, r#"{"models":[{"slug":"gpt-live"},{"slug":"gpt-live-mini"}]}"#));
+    services
+}
+
+/// On a port that is certainly free.
+fn anywhere(launch: Launch) -> Launch {
+    launch.setting("listen", "127.0.0.1:0")
+}
+
+#[tokio::test]
+async fn a_healthy_set_up_is_told_so() {
+    let services = services().await;
+    let launch = anywhere(services.fresh());
+    let _running = launch.start();
+    let told = Told::by(&launch).await;
+    assert_eq!((told.code, &told.json["healthy"], &told.json["signed_in"]), (0, &json!(true), &json!(true)));
+    let checks = [
+        "settings",
+        "files",
+        "store",
+        "token",
+        "network",
+        "clock",
+        "issuer",
+        "backend",
+        "workspace",
+        "catalogue",
+        "port",
+        "drift",
+    ];
+    for check in checks {
+        assert_eq!(told.found(check).0, "ok", "{check}: {}", told.text);
+    }
+    assert_eq!(told.text.lines().count(), checks.len(), "{}", told.text);
+    assert!(told.found("catalogue").1.contains("2 models"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn what_the_backend_says_that_nobody_knows_is_told_with_the_command_for_a_report() {
+    let services = services().await;
+    let launch = anywhere(services.fresh());
+    let proxy = launch.start();
+    let strange = r#"{"type":"response.dream.started"}"#;
+    services.upstream.on("/responses", Script::events(&[CREATED, strange, ADDED, DELTA, COMPLETED]));
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+    let told = Told::by(&launch).await;
+    let (severity, message, command) = told.found("drift");
+    assert_eq!((told.code, severity, command), (0, "warning", "codex-proxy report"), "{}", told.text);
+    assert!(message.contains("(response.dream.started)"), "{message}");
+}
+
+#[tokio::test]
+async fn every_finding_that_is_not_good_ends_in_a_command() {
+    let services = services().await;
+    let told = Told::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;
+    for line in told.text.lines().filter(|line| line.starts_with("wrong") || line.starts_with("warning")) {
+        assert!(line.ends_with('`') && line.matches('`').count() == 2, "{line}");
+    }
+    assert!(told.text.lines().any(|line| line.starts_with("wrong    issuer")), "{}", told.text);
+}
+
+#[tokio::test]
+async fn nobody_is_signed_in() {
+    let services = services().await;
+    let told = Told::by(&anywhere(services.launch())).await;
+    assert_eq!((told.code, &told.json["signed_in"]), (3, &json!(false)), "{}", told.text);
+    assert_eq!(told.found("token"), ("error", "nobody is signed in", "codex-proxy login"));
+    assert_eq!(told.found("backend").0, "ok", "it is reached without a sign-in: {}", told.text);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_nobody_renews_is_told_with_its_reason() {
+    let services = services().await;
+    services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
+    let told = Told::by(&anywhere(services.expired())).await;
+    assert_eq!(told.code, 3, "{}", told.text);
+    let (severity, message, command) = told.found("token");
+    assert_eq!((severity, command), ("error", "codex-proxy login"));
+    assert!(message.contains("already used"), "{message}");
+}
+
+#[tokio::test]
+async fn faults_in_the_settings_are_findings() {
+    let launch = Launch::new().file("config.toml", "listne = 5\n[upstream]\nmax_retries = 'x'\n");
+    let told = Told::by(&launch).await;
+    assert_eq!((told.code, &told.json["signed_in"]), (1, &Value::Null), "{}", told.text);
+    assert_eq!(told.text.matches("wrong    settings").count(), 2, "{}", told.text);
+    assert_eq!(told.found("settings").2, "codex-proxy config check");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_found() {
+    let services = services().await;
+    let told = Told::by(&anywhere(services.fresh()).variable("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:9")).await;
+    assert_eq!(told.code, 1, "{}", told.text);
+    let (severity, message, command) = told.found("network");
+    assert_eq!((severity, command), ("error", "env -u HTTPS_PROXY codex-proxy doctor"));
+    assert!(message.contains("127.0.0.1:9") && !message.contains("me"), "{message}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_by_an_hour_is_told_and_works() {
+    let services = services().await;
+    let hour = Duration::from_secs(3600);
+    let date = httpdate::fmt_http_date(SystemClock.now() + hour);
+    services.upstream.replace(MODELS, Script::answer(401, &[("date", &date)], "{}"));
+    let told = Told::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;
+    let (severity, message, command) = told.found("clock");
+    assert_eq!(severity, "warning", "{}", told.text);
+    assert!(
+        (message.contains("60 min behind") || message.contains("59 min behind")) && !command.is_empty(),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_another_program_holds_is_told() {
+    let services = services().await;
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let told = Told::by(&services.fresh().setting("listen", &address)).await;
+    assert_eq!(told.code, 1, "{}", told.text);
+    let (severity, message, command) = told.found("port");
+    assert!(severity == "error" && message.contains("held by another program"), "{message}");
+    assert!(command.starts_with("codex-proxy serve --port "), "{command}");
+}
+
+#[tokio::test]
+async fn a_disabled_workspace_and_an_unknown_model_are_told() {
+    let services = services().await;
+    services.upstream.replace(CHECK, account(true));
+    let told = Told::by(&anywhere(services.fresh()).setting("default_model", "gpt-lvie")).await;
+    assert_eq!((told.code, &told.json["signed_in"]), (1, &json!(true)), "{}", told.text);
+    assert_eq!(told.found("workspace").0, "error");
+    let (severity, message, _) = told.found("catalogue");
+    assert!(severity == "warning" && message.contains("did you mean 'gpt-live'"), "{message}");
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_told() {
+    for (used, severity, code) in [(12, "ok", 0), (93, "warning", 0), (100, "error", 1)] {
+        let services = services().await;
+        let window = json!({"used_percent": used, "limit_window_seconds": 604_800, "reset_after_seconds": 3600});
+        let usage = json!({"plan_type": "plus", "rate_limit": {"primary_window": window}});
+        services.upstream.on(USAGE, Script::json(200, &usage.to_string()));
+        let told = Told::by(&anywhere(services.fresh())).await;
+        assert_eq!((told.code, told.found("quota").0), (code, severity), "{}", told.text);
+        assert!(told.found("quota").1.contains("weekly window"), "{}", told.text);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_no_missing_sign_in() {
+    let services = services().await;
+    let launch = anywhere(services.launch()).file("credentials.json.bak", "{}").file("credentials.json", "{");
+    let told = Told::by(&launch).await;
+    assert_eq!((told.code, &told.json["signed_in"]), (1, &Value::Null), "{}", told.text);
+    assert_eq!((told.found("store").0, told.found("token").0), ("error", "unknown"), "{}", told.text);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn credentials_that_others_can_read_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let services = services().await;
+    let launch = anywhere(services.fresh());
+    let path = launch.home().join("credentials.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let launch = launch.command(&["doctor"]);
+    let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("warning  files")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("644") && line.ends_with(&format!("`chmod 600 {}`", path.display())), "{line}");
+}
+
+#[tokio::test]
+async fn services_that_say_nothing_are_not_waited_for() {
+    let services = services().await;
+    for path in [CHECK, MODELS] {
+        services.upstream.replace(path, Script::silence());
+    }
+    let launch = anywhere(services.fresh()).command(&["doctor"]);
+    let began = tokio::time::Instant::now();
+    let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn what_is_documented_is_what_is_printed() {
+    let services = services().await;
+    let told = Told::by(&anywhere(services.launch())).await;
+    let mut printed = BTreeSet::new();
+    members(&told.json, "", &mut printed);
+    let text = include_str!("../../docs/doctor.md");
+    let (checks, rest) = text.split_once("| exit code").unwrap();
+    let rows = |text: &'static str| text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let documented: BTreeSet<String> = rows(rest).map(|(member, _)| member.to_owned()).collect();
+    assert_eq!(documented, printed);
+    for finding in told.json["findings"].as_array().unwrap() {
+        let check = finding["check"].as_str().unwrap();
+        assert!(checks.contains(&format!("`{check}`")), "{check}");
+    }
+}
