@@ -39,7 +39,7 @@ pub struct Running {
     /// Whether a simulated backend answers.
     pub demo: bool,
     /// Where it writes cassettes, if it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub recording: Option<PathBuf>,
 }
 
