@@ -122,8 +122,13 @@ impl Call {
     }
 }
 
+/// Threads that serve. An answer goes from task to task, frame by frame: on one thread that costs a
+/// call, between two a wake-up by the system. One carries some hundred thousand events a second, and
+/// what takes long to work out gets out of its way (`block_in_place`).
+const WORKERS: usize = 1;
+
 /// Runs a command that waits for something.
 fn wait(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     runtime.map_err(|error| Failure::other(&error))?.block_on(command)
 }

@@ -5,6 +5,8 @@
 //! end before the terminal event is handed to the machine as a cut: it knows that the answer is not
 //! whole. A defect that panics here cuts its own answer, and nothing that is half written is sent.
 
+mod turn;
+
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -23,6 +25,7 @@ use super::recall::Recall;
 use crate::error::ProxyError;
 use crate::protocol::{Fold, Reply, Sink, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
+use turn::Turn;
 
 /// A block is handed to the connection when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -66,6 +69,7 @@ pub(super) struct Drive<R, F> {
     passage: Passage<R>,
     framing: F,
     opening: Opening,
+    turn: Turn,
     keepalive: Option<Keepalive>,
     cut: Cut,
     record: Record,
@@ -84,11 +88,15 @@ pub(super) struct Passage<R> {
     pub(super) keeper: Keeper,
 }
 
-/// Whether the machine has been told that its answer is committed to.
+/// How far an answer has begun.
 #[derive(Debug, PartialEq, Eq)]
 enum Opening {
+    /// The machine is to be told that its answer is committed to.
     Due,
-    Done,
+    /// It has been told.
+    Told,
+    /// Something of it has been sent.
+    Sent,
 }
 
 #[derive(Debug)]
@@ -139,11 +147,20 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     ) -> Self {
         record.streams();
         let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
-        Self { events: Some(events), passage, framing, opening: Opening::Due, keepalive, cut, record }
+        Self {
+            events: Some(events),
+            passage,
+            framing,
+            opening: Opening::Due,
+            turn: Turn::default(),
+            keepalive,
+            cut,
+            record,
+        }
     }
 
-    /// Takes what has arrived, up to a block; says whether that was anything.
-    fn pull(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Takes what has arrived, up to a block.
+    fn pull(&mut self, cx: &mut Context<'_>) {
         let mut has_come = false;
         while let Some(events) = self.events.as_mut().filter(|_| !self.framing.is_full()) {
             let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
@@ -158,11 +175,14 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             self.framing.mark_whole();
         }
         if self.opening == Opening::Due {
-            self.opening = Opening::Done;
+            self.opening = Opening::Told;
             self.passage.reply.on_commit(&mut self.framing);
             self.framing.mark_whole();
         }
-        has_come
+        // The first content waits for nothing.
+        if has_come && self.opening == Opening::Sent {
+            self.turn.begin(cx);
+        }
     }
 
     /// Ends the answer before its time.
@@ -200,15 +220,13 @@ impl Keepalive {
 
 impl<R: Reply, F: Framing<R>> Drive<R, F> {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
-        let has_come = self.pull(cx);
+        self.pull(cx);
         self.poll_cut(cx);
-        if has_come && self.events.is_some() && !self.framing.is_full() {
-            // A connection hands over one frame at a time. With a turn between, all that has
-            // arrived is written at once; what comes alone waits for nothing but that turn.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if self.events.is_some() && !self.framing.is_full() {
+            ready!(self.turn.poll_end(cx));
         }
         if let Some(unit) = self.framing.take() {
+            self.opening = Opening::Sent;
             if let Some(keepalive) = &mut self.keepalive {
                 keepalive.restart();
             }

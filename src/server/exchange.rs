@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::aside::aside;
 use super::drive::{Blocks, Cut, Drive, Framing, Passage};
 use super::gate::KeyName;
 use super::keeper::Keeper;
@@ -201,8 +202,7 @@ where
         models: &Models,
         keeper: &Keeper,
     ) -> Result<Planned<'b, D>, ProxyError> {
-        nesting::check(body)?;
-        let mut request = D::decode(body)?;
+        let mut request = aside(body.len(), || nesting::check(body).and_then(|()| D::decode(body)))?;
         let references = D::references(&request);
         let mut account = None;
         if !references.is_empty() {
@@ -217,7 +217,7 @@ where
             models,
             warnings: Warnings::default(),
         };
-        let plan = D::translate(request, &mut context, &self.options)?;
+        let plan = aside(body.len(), || D::translate(request, &mut context, &self.options))?;
         Ok(Planned { plan, warnings: context.warnings, account })
     }
 

@@ -8,6 +8,7 @@
 
 mod absent;
 mod account;
+mod aside;
 mod body;
 mod cors;
 mod count;

@@ -17,6 +17,9 @@ use crate::clock::Clock;
 
 /// How often old rows are looked for when nothing else is to be done.
 const IDLE_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long rows are gathered before they are written: a wake-up and a write for each answer would
+/// take a share of every answer's time.
+const GATHER: Duration = Duration::from_secs(1);
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Different rows that may wait.
@@ -68,10 +71,16 @@ impl Ledger {
     }
 
     pub(super) fn add(&self, row: Row) {
-        if !self.waiting().add(row) {
+        let mut waiting = self.waiting();
+        let is_first = waiting.sums.is_empty();
+        let has_room = waiting.add(row);
+        drop(waiting);
+        if is_first {
+            self.has_changed.notify_one();
+        }
+        if !has_room {
             tracing::warn!("an answer is not counted: too much waits for the usage store's disk already");
         }
-        self.has_changed.notify_one();
     }
 
     /// The rows from a day on, with all that was added before; `None`: they can't be read.
@@ -132,7 +141,10 @@ impl Ledger {
             may_wait && waiting.questions.is_empty() && !waiting.is_closed
         };
         let waited = self.has_changed.wait_timeout_while(waiting, pause, is_idle);
-        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let may_gather = |waiting: &mut Waiting| waiting.questions.is_empty() && !waiting.is_closed;
+        let gathered = self.has_changed.wait_timeout_while(waiting, GATHER, may_gather);
+        let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let sums = std::mem::take(&mut waiting.sums).into_iter();
         Task {
             rows: sums.map(|((day, key, model), sum)| Row { day, key, model, sum }).collect(),
