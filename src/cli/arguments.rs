@@ -83,6 +83,20 @@ pub(super) enum Command {
         #[arg(long, value_name = "WHEN", value_parser = day, default_value = "7d")]
         since: Day,
     },
+    /// Write one file for a bug report: settings, versions, counts, troubles and a cassette, without anything private.
+    Report {
+        /// Write it to FILE instead of a new file in this directory.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+
+        /// Take the last troubles from this log.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+
+        /// Take the latest cassette from DIR [default: where the running daemon records].
+        #[arg(long, value_name = "DIR")]
+        cassettes: Option<PathBuf>,
+    },
     /// Show the models of the account: window, efforts, speed tiers and visibility.
     Models {
         /// Print JSON, for scripts.
@@ -152,6 +166,14 @@ pub(super) struct ServeArguments {
     /// Answer from an embedded simulated backend: no account, no network, no model.
     #[arg(long)]
     pub(super) demo: bool,
+
+    /// Write every exchange with the backend into DIR, without what is private in it, for a bug report.
+    #[arg(long, value_name = "DIR", conflicts_with = "replay")]
+    pub(super) record: Option<PathBuf>,
+
+    /// Answer from what was recorded in DIR: no account, no network, no model.
+    #[arg(long, value_name = "DIR", conflicts_with = "demo")]
+    pub(super) replay: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

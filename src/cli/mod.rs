@@ -20,6 +20,7 @@ mod notify;
 mod output;
 mod progress;
 mod reload;
+mod report;
 mod run_file;
 mod serve;
 mod service;
@@ -117,6 +118,10 @@ impl Call {
             Command::Usage { json, since } => {
                 let form = if *json { usage::Form::Json } else { usage::Form::Table };
                 usage::run(form, *since, &settings(config)?, &environment)
+            }
+            Command::Report { out, log, cassettes } => {
+                let wish = report::Wish { out: out.clone(), log: log.clone(), cassettes: cassettes.clone() };
+                wait(report::run(wish, settings(config)?, &environment))
             }
             Command::Token => wait(token::run(settings(config)?, &environment)),
             Command::Status { daemon: true, .. } => wait(status::find_daemon(settings(config)?)),

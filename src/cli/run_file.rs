@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::net::{Endpoint, HttpClient, Trust};
+use crate::upstream::Strange;
 
 /// A daemon on this machine answers within this time, or isn't there.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,6 +41,9 @@ pub struct Running {
     /// The file that it logs to; none: standard error.
     #[serde(default)]
     pub log_file: Option<PathBuf>,
+    /// Where it writes cassettes, if it does.
+    #[serde(default)]
+    pub recording: Option<PathBuf>,
 }
 
 /// The file of a daemon that runs; dropping it removes the file.
@@ -49,10 +53,16 @@ pub struct RunFile {
     running: Running,
 }
 
-#[derive(Deserialize)]
-struct Health {
-    version: String,
-    demo: bool,
+/// What a daemon says of itself when it is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Health {
+    pub(super) version: String,
+    pub(super) demo: bool,
+    #[serde(default)]
+    pub(super) replay: bool,
+    /// What it has heard that it does not know.
+    #[serde(default)]
+    pub(super) drift: Vec<Strange>,
 }
 
 impl RunFile {
@@ -99,13 +109,18 @@ fn read(path: &Path) -> Option<Running> {
 impl Running {
     /// The daemon of that run file, if it answers there as what it says it is.
     pub async fn find(path: &Path, http: &HttpClient) -> Option<Self> {
+        Self::look(path, http).await.map(|(running, _)| running)
+    }
+
+    /// The same, with what it says.
+    pub(super) async fn look(path: &Path, http: &HttpClient) -> Option<(Self, Health)> {
         let running = read(path)?;
         let body = match &running.socket {
             Some(socket) => over_socket(socket).await?,
             None => over_port(&running.base_url, http).await?,
         };
         let health: Health = serde_json::from_slice(&body).ok()?;
-        (health.version == running.version && health.demo == running.demo).then_some(running)
+        (health.version == running.version && health.demo == running.demo).then_some((running, health))
     }
 }
 
@@ -154,6 +169,7 @@ mod tests {
             version: "1.2.3".to_owned(),
             demo: false,
             log_file: None,
+            recording: None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,9 @@ use crate::demo::Demo;
 use crate::history::{Conversations, Responses, Totals, UsageStore};
 use crate::net::{Endpoint, Trust};
 use crate::protocol::responses;
-use crate::server::{Backend, Listen, Server, Services};
+use crate::server::{Backend, Listen, Server, Services, Telemetry};
 use crate::upstream::Upstream;
+use crate::upstream::cassette::{Player, Recorder};
 
 /// How soon a sleep of the machine is noticed.
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
@@ -42,22 +43,26 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         talk(&format!("warning: {warning}"));
     }
     let mut parts = Parts::of_daemon(&config);
-    let demo = if arguments.demo { Some(simulate(&mut config, &mut parts).await?) } else { None };
+    let backend = backend(arguments);
+    // Signing in is simulated for a replay, too: nobody else is asked for anything.
+    let simulated = if backend == Backend::ChatGpt { None } else { Some(simulate(&mut config, &mut parts).await?) };
+    let tape_deck = TapeDeck::of(arguments, parts.clock.now())?;
     // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
     let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
     let address = Address::of(&config.server.listen, server.addresses());
     let started_at = timestamp(parts.clock.now());
     // The demo is nobody's account, whatever the environment holds.
-    let given = if demo.is_some() { None } else { given(&sources.environment) };
+    let given = if simulated.is_some() { None } else { given(&sources.environment) };
     let settings = reload::Settings::new(sources, given_settings);
     let tokens = accounts(&parts, &config, given);
-    let backend = if demo.is_some() { Backend::Demo } else { Backend::ChatGpt };
-    let upstream = Arc::new(Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone())));
-    let _run_file = announce(&config, &address, started_at, backend, settings.log_file());
+    let telemetry = config.telemetry.clone().map(|endpoint| Arc::new(Telemetry::new(endpoint, parts.http.clone())));
+    let upstream = Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone()));
+    let upstream = Arc::new(tape_deck.with(upstream));
+    let _run_file = announce(&config, &address, started_at, arguments, settings.log_file());
     let history = history(&config, backend).await;
     let totals = totals(&config, backend, &parts.clock).await;
-    introduce(&address, backend, &tokens).await;
+    introduce(&address, arguments, &tokens).await;
     if let Some(file) = settings.log_file() {
         talk(&format!("the log goes to {}", file.display()));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
@@ -74,6 +79,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
         responses: Arc::new(config.responses),
+        telemetry: telemetry.clone(),
         backend,
     };
     let stop = CancellationToken::new();
@@ -84,19 +90,32 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = manager.keep_fed() => {}
+        () = trace(telemetry.as_deref()) => {}
         () = obey(&mut signals, &attendance, &stop) => {}
     }
     // A refresh under way may have spent the old token already: its outcome has to be stored.
+    drop(upstream);
     tokens.settle().await;
     history.settle().await;
     totals.settle().await;
+    if let Some(telemetry) = telemetry {
+        telemetry.settle().await;
+    }
     Ok(Exit::Done)
+}
+
+/// Sends traces to whom the owner has named; runs until dropped.
+async fn trace(telemetry: Option<&Telemetry>) {
+    match telemetry {
+        Some(telemetry) => telemetry.keep_telling().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Where answers are kept. Without the file the daemon still serves, and remembers while it runs.
 async fn history(config: &Config, backend: Backend) -> Arc<Responses> {
-    // What the demo says is nothing to keep.
-    if config.responses.store != responses::Store::Disk || backend == Backend::Demo {
+    // What nobody has said is nothing to keep.
+    if config.responses.store != responses::Store::Disk || backend != Backend::ChatGpt {
         return Arc::default();
     }
     match Responses::on_disk(config.paths.responses.clone(), Arc::new(SystemClock)).await {
@@ -154,7 +173,7 @@ fn announce(
     config: &Config,
     address: &Address,
     started_at: String,
-    backend: Backend,
+    arguments: &ServeArguments,
     log_file: Option<&Path>,
 ) -> Option<RunFile> {
     let running = Running {
@@ -163,8 +182,9 @@ fn announce(
         socket: address.socket.clone(),
         started_at,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        demo: backend == Backend::Demo,
+        demo: arguments.demo,
         log_file: log_file.map(Path::to_owned),
+        recording: arguments.record.as_ref().and_then(|directory| std::path::absolute(directory).ok()),
     };
     let path = &config.paths.run_file;
     match RunFile::write(path, running) {
@@ -179,8 +199,46 @@ fn announce(
     }
 }
 
-async fn introduce(address: &Address, backend: Backend, tokens: &Accounts) {
-    match backend {
+fn backend(arguments: &ServeArguments) -> Backend {
+    match (&arguments.replay, arguments.demo) {
+        (Some(_), _) => Backend::Replay,
+        (None, true) => Backend::Demo,
+        (None, false) => Backend::ChatGpt,
+    }
+}
+
+/// What exchanges are written to, or read from.
+enum TapeDeck {
+    Off,
+    Recording(Recorder),
+    Playing(Player),
+}
+
+impl TapeDeck {
+    fn of(arguments: &ServeArguments, now: SystemTime) -> Result<Self, Failure> {
+        if let Some(directory) = &arguments.replay {
+            return Player::load(directory).map(Self::Playing).map_err(|error| Failure::other(&error));
+        }
+        let Some(directory) = &arguments.record else { return Ok(Self::Off) };
+        let told = |error| Failure::other(&format!("{}: {error}", directory.display()));
+        Recorder::start(directory.clone(), now).map(Self::Recording).map_err(told)
+    }
+
+    fn with(self, upstream: Upstream) -> Upstream {
+        match self {
+            Self::Off => upstream,
+            Self::Recording(recorder) => upstream.recording(recorder),
+            Self::Playing(player) => upstream.playing(player),
+        }
+    }
+}
+
+async fn introduce(address: &Address, arguments: &ServeArguments, tokens: &Accounts) {
+    if let Some(directory) = &arguments.record {
+        talk(&format!("recording: exchanges are written to {}, without what is private in them", directory.display()));
+    }
+    match backend(arguments) {
+        Backend::Replay => talk("replay: what was recorded answers; no model is asked, no account is used"),
         Backend::Demo => talk("demo: a simulated backend answers; no model is asked, no account is used"),
         Backend::ChatGpt => {
             if let Err(error) = tokens.check().await {
@@ -193,7 +251,8 @@ async fn introduce(address: &Address, backend: Backend, tokens: &Accounts) {
         Some(socket) => format!("curl --unix-socket {} {}/models", socket.display(), address.base_url),
         None => "the base URL for clients".to_owned(),
     };
-    talk(&format!("codex-proxy {version} is ready: {address} ({hint}; Ctrl-C stops)"));
+    let replays = if arguments.replay.is_some() { "; it replays what was recorded" } else { "" };
+    talk(&format!("codex-proxy {version} is ready: {address} ({hint}{replays}; Ctrl-C stops)"));
 }
 
 /// Where clients find the daemon.

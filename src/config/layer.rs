@@ -14,7 +14,7 @@ use super::list::{Aliases, Hosts, Origins, Scopes};
 use super::listen::Listen;
 use super::routes::Routes;
 use super::source::Source;
-use super::text::{Auto, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
+use super::text::{Auto, Collector, File, HeaderText, LoopbackHost, Optional, Proxy, Text};
 use super::value::{Days, Format, Level, Setting, Size, Timeout};
 use crate::auth::Place;
 use crate::history::UsageStore;
@@ -177,4 +177,5 @@ keys! {
     log_file: File = "log.file", "", [];
     log_file_size: Size = "log.file_size", "10MiB", [];
     log_files: NonZeroU32 = "log.files", "5", [];
+    otlp_endpoint: Collector = "telemetry.otlp_endpoint", "", [];
 }

@@ -29,6 +29,7 @@ pub use reload::unapplied;
 pub use source::{Environment, Fault, Faults, Source};
 pub use value::{Format, Level};
 
+use crate::net::Endpoint;
 use crate::protocol::{chat, model, responses};
 use crate::secret::Secret;
 use crate::{auth, history, net, server, upstream};
@@ -73,6 +74,8 @@ pub struct Config {
     pub rules: model::Rules,
     /// The log.
     pub log: Log,
+    /// Where traces are sent to (`telemetry.otlp_endpoint`).
+    pub telemetry: Option<Endpoint>,
     /// Our files.
     pub paths: Paths,
     /// `PATH`, in which an installed Codex CLI is looked for.

@@ -116,6 +116,7 @@ pub(super) fn resolve(
                 count: values.log_files.value.get(),
             }),
         },
+        telemetry: values.otlp_endpoint.value.0,
         search_path: environment.get("PATH").map(ToOwned::to_owned),
         paths,
         warnings,

@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use super::list::quoted;
 use super::value::{Setting, not_expected};
-use crate::net;
+use crate::net::{self, Endpoint, Trust};
 
 /// Text that goes into a header: printable ASCII, possibly empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub(super) struct File(pub(super) Option<PathBuf>);
 /// An outgoing proxy's address, which may hold a password.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Proxy(pub(super) Option<String>);
+
+/// Where traces are sent to, if anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Collector(pub(super) Option<Endpoint>);
 
 /// A host name that means this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +108,23 @@ impl Setting for File {
 
     fn show(&self) -> String {
         quoted(&self.0.as_deref().unwrap_or_else(|| "".as_ref()).to_string_lossy())
+    }
+}
+
+impl Setting for Collector {
+    const EXPECTED: &'static str = "the https address of an OTLP collector, or http on loopback";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        // The text may hold a password, so the complaint does not repeat it.
+        let endpoint = Endpoint::parse(text, Trust::AnyHttpsHost);
+        endpoint.map(|endpoint| Self(Some(endpoint))).map_err(|_| format!("{} is expected", Self::EXPECTED))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.0.as_ref().map(Endpoint::as_str).unwrap_or_default())
     }
 }
 

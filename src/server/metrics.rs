@@ -23,6 +23,7 @@ use self::page::Page;
 use super::Services;
 use super::places::Places;
 use super::roster::Roster;
+use super::telemetry::Telemetry;
 use crate::history::{Conversations, Tokens, Totals};
 use crate::upstream::{Quota, QuotaWindow};
 
@@ -54,6 +55,7 @@ pub(super) struct Traffic {
     pub(super) totals: Arc<Totals>,
     pub(super) conversations: Arc<Conversations>,
     pub(super) roster: Roster,
+    pub(super) telemetry: Option<Arc<Telemetry>>,
 }
 
 /// Whether an answer is streaming.
@@ -125,6 +127,15 @@ fn text(services: &Services, traffic: &Traffic, files: Option<usize>) -> String 
     page.gauge("codex_proxy_upstream_connections", help, upstream.open);
     let help = "Connections to the outside that were opened.";
     page.counter("codex_proxy_upstream_connections_opened_total", help, upstream.connections_opened);
+    let name = "codex_proxy_drift_total";
+    page.family(
+        name,
+        "counter",
+        "Events, members of events and items from the backend that this release does not know.",
+    );
+    for strange in services.upstream.drift() {
+        page.sample(name, &[("what", &strange.what), ("name", &strange.name)], strange.count);
+    }
     let refreshes = services.tokens.refreshes();
     page.family("codex_proxy_refreshes_total", "counter", "Renewals of access tokens, by outcome.");
     for (outcome, count) in

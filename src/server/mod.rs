@@ -34,6 +34,7 @@ mod routes;
 mod socket;
 mod stall;
 mod stored;
+mod telemetry;
 mod usage;
 mod vendor;
 mod websocket;
@@ -52,6 +53,7 @@ use crate::upstream::Upstream;
 pub use gate::{ClientKey, Doors};
 pub use listen::{BindError, Listen, Server};
 pub use roster::{Stage, Visit};
+pub use telemetry::Telemetry;
 pub use usage::Snapshot;
 
 /// How clients are served.
@@ -111,6 +113,8 @@ pub struct Services {
     pub chat: Arc<chat::Options>,
     /// Settings of the Responses dialect.
     pub responses: Arc<responses::Options>,
+    /// Where traces go, if anywhere.
+    pub telemetry: Option<Arc<Telemetry>>,
     /// Who answers.
     pub backend: Backend,
 }
@@ -122,6 +126,8 @@ pub enum Backend {
     ChatGpt,
     /// The embedded simulator; every answer says so.
     Demo,
+    /// What was recorded; every answer says so.
+    Replay,
 }
 
 impl Services {

@@ -4,7 +4,7 @@
 //! refused, or left by its client. It holds ids, counts and times; never headers, bodies, tokens or
 //! names of people.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use http::request::Parts;
@@ -16,6 +16,7 @@ use super::exchange::key_name;
 use super::metrics::{Shape, Traffic};
 use super::places::Place;
 use super::roster::{Caller, Ending, Ticket};
+use super::telemetry::Trace;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
 use crate::history::{Fingerprint, Subject, Tokens};
@@ -43,7 +44,10 @@ pub(super) struct Served {
 /// One request on its way; writes its line when dropped.
 #[derive(Debug)]
 pub(super) struct Record {
+    id: RequestId,
     dialect: &'static str,
+    /// The model that is asked for, once that is known.
+    model: OnceLock<String>,
     traffic: Arc<Traffic>,
     ticket: Ticket,
     /// Held for as long as the request is.
@@ -72,7 +76,9 @@ impl Record {
             upstream.id = tracing::field::Empty,
         );
         Self {
+            id: id.clone(),
             dialect,
+            model: OnceLock::new(),
             traffic: Arc::clone(traffic),
             ticket: Ticket::default(),
             place: None,
@@ -121,6 +127,8 @@ impl Record {
     pub(super) fn planned(&self, model: &str, mode: Mode) {
         self.span.record("model", model);
         self.traffic.roster.planned(self.ticket, model);
+        // A request is planned once.
+        let _ = self.model.set(model.to_owned());
         self.span.record("stream", mode == Mode::Stream);
     }
 
@@ -196,6 +204,21 @@ impl Drop for Record {
         self.traffic.roster.ended(self.ticket, &Ending { outcome, error, tokens });
         let first_content = self.first_content.map(|first| first.saturating_duration_since(self.started));
         metrics.took(self.dialect, self.shape, first_content, self.started.elapsed());
+        if let Some(telemetry) = &self.traffic.telemetry {
+            telemetry.ended(&Trace {
+                request_id: &self.id.0,
+                dialect: self.dialect,
+                model: self.model.get().map(String::as_str),
+                is_stream: self.shape == Shape::Stream,
+                status: self.status.as_u16(),
+                outcome,
+                error,
+                usage,
+                first_content,
+                whole: self.started.elapsed(),
+                ended_at: SystemClock.now(),
+            });
+        }
         if let Some(served) = self.served.take() {
             self.count(served);
         }

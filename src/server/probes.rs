@@ -10,12 +10,16 @@ use serde::Serialize;
 
 use super::exchange::json_response;
 use super::{Backend, Services};
+use crate::upstream::Strange;
 
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
     version: &'static str,
     demo: bool,
+    replay: bool,
+    /// What the backend has said and this release does not know.
+    drift: Vec<Strange>,
 }
 
 #[derive(Serialize)]
@@ -27,8 +31,9 @@ struct Ready {
 
 /// Alive: always 200 while the process answers at all.
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
-    let demo = services.backend == Backend::Demo;
-    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo })
+    let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
+    let drift = services.upstream.drift();
+    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay, drift })
 }
 
 /// Able to serve: 503 with the reason where no token can be had.

@@ -45,6 +45,7 @@ pub(super) fn service(
         totals: Arc::clone(&services.totals),
         conversations: Arc::clone(&services.conversations),
         roster: Roster::default(),
+        telemetry: services.telemetry.clone(),
     });
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
@@ -200,11 +201,16 @@ fn with_canonical_path(mut request: Request) -> Request {
     request
 }
 
-/// Nobody shall take the demo for a model.
+/// Nobody shall take the demo for a model, or what was recorded.
 async fn stamp(State(backend): State<Backend>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    if backend == Backend::Demo {
-        response.headers_mut().insert("x-proxy-demo", HeaderValue::from_static("true"));
+    let mark = match backend {
+        Backend::ChatGpt => None,
+        Backend::Demo => Some("x-proxy-demo"),
+        Backend::Replay => Some("x-proxy-replay"),
+    };
+    if let Some(mark) = mark {
+        response.headers_mut().insert(mark, HeaderValue::from_static("true"));
     }
     response
 }

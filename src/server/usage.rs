@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub version: &'static str,
     /// When it was taken, RFC 3339.
     pub at: String,
-    /// Whether the simulated backend answers.
+    /// Whether no model answers, but the simulated backend or a replay.
     pub demo: bool,
     /// What is known of each account's quota.
     pub quota: Vec<Quota>,
@@ -64,7 +64,7 @@ impl Snapshot {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             at: timestamp(SystemClock.now()),
-            demo: services.backend == Backend::Demo,
+            demo: services.backend != Backend::ChatGpt,
             quota: services.upstream.quotas(),
             totals: services.totals.report(since).await,
             conversations: services.conversations.latest(),

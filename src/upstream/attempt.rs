@@ -3,10 +3,12 @@
 //! Whatever the transport, what comes out is the same: the events, the headers that the client may
 //! see, the request id. Whether a failure is worth another attempt is not decided here.
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
+use super::cassette::{End, Reel, Tape};
 use super::client::{self, Call};
 use super::headers::{note_failed, passed_on, passed_to_codex, request_id};
 use super::routing::OnRefusedToken;
@@ -15,7 +17,8 @@ use super::tally::Ticket;
 use super::websocket::{Opened, Posting, Trouble};
 use super::{Answer, EventStream, Hints, Upstream};
 use crate::bearer::Bearer;
-use crate::error::ProxyError;
+use crate::error::{Phase, ProxyError};
+use crate::net::Endpoint;
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::codex::socket::Purpose;
@@ -36,7 +39,13 @@ impl Upstream {
         let route = self.routing.find(&self.http, &caller, OnRefusedToken::FallBack).await?;
         let headers = caller.responses(&request, &omitted, hints, route.region)?;
         let body = request.encode(&omitted);
-        let posting = Posting { endpoint: &route.endpoint, headers: &headers, body: &body, purpose: Purpose::Prewarm };
+        let posting = Posting {
+            endpoint: &route.endpoint,
+            headers: &headers,
+            body: &body,
+            purpose: Purpose::Prewarm,
+            tape: None,
+        };
         match self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await {
             Ok(Opened { mut events, .. }) => {
                 // Its connection is free for the next request only after the last event.
@@ -62,25 +71,73 @@ impl Upstream {
         let route = self.routing.find(&self.http, &caller, on_refused).await?;
         let (headers, body) = (caller.responses(request, omitted, hints, route.region)?, request.encode(omitted));
         let ticket = self.counters.begin();
+        let tape = self.recorder.as_ref().map(|recorder| recorder.tape(&headers, &body));
+        let opened = match &self.player {
+            Some(player) => self.play(player.reel(&body)?, hints).await,
+            None => self.send(&route.endpoint, headers, body, tape.as_ref(), hints).await,
+        };
+        match opened {
+            Ok(Opened { events, headers }) => Ok(self.answer(events, &headers, hints, bearer, ticket)),
+            Err(error) => {
+                if let Some(tape) = tape {
+                    tape.end(End::of(&error));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends a request by the transport of the moment.
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        headers: HeaderMap,
+        body: Bytes,
+        tape: Option<&Tape>,
+        hints: &Hints,
+    ) -> Result<Opened, ProxyError> {
         if self.sockets.are_wanted() {
-            let posting =
-                Posting { endpoint: &route.endpoint, headers: &headers, body: &body, purpose: Purpose::Answer };
-            let opened = self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await;
-            match opened {
-                Ok(Opened { events, headers }) => return Ok(self.answer(events, &headers, hints, bearer, ticket)),
+            let posting = Posting { endpoint, headers: &headers, body: &body, purpose: Purpose::Answer, tape };
+            match self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await {
+                Ok(opened) => return Ok(opened),
                 Err(Trouble::Failed(failure)) => return Err(self.identified(failure.error, &failure.headers, hints)),
                 Err(Trouble::Avoided) => {}
             }
         }
         let limit = self.settings.first_event_timeout;
-        let call = Call { method: Method::POST, endpoint: &route.endpoint, path: "/responses", headers, body, limit };
+        let call = Call { method: Method::POST, endpoint, path: "/responses", headers, body, limit };
         let sent = Instant::now();
-        let response = client::open_stream(&self.http, call).await?;
+        let response = client::open_stream(&self.http, call, tape).await?;
         let received = response.headers().clone();
         let mut events = EventStream::new(response, self.limits(), sent);
-        let committed = events.commit(self.settings.commit_after).await;
-        committed.map_err(|error| self.identified(error, &received, hints))?;
-        Ok(self.answer(events, &received, hints, bearer, ticket))
+        events.record(tape.cloned());
+        self.committed(events, received, hints).await
+    }
+
+    /// Plays what was recorded, as it came then.
+    async fn play(&self, reel: Reel, hints: &Hints) -> Result<Opened, ProxyError> {
+        let sent = Instant::now();
+        let (status, received, body) = reel.head().await.map_err(|end| match end {
+            End::Unreachable => ProxyError::Unreachable { cause: "as it was recorded".to_owned() },
+            End::Silent => ProxyError::Silent { phase: Phase::FirstEvent, limit: self.settings.first_event_timeout },
+            _ => ProxyError::Truncated { cause: None },
+        })?;
+        if let Some(body) = body {
+            return Err(client::refused(status, &received, &body));
+        }
+        self.committed(EventStream::recorded(reel, self.limits(), sent), received, hints).await
+    }
+
+    async fn committed(
+        &self,
+        mut events: EventStream,
+        headers: HeaderMap,
+        hints: &Hints,
+    ) -> Result<Opened, ProxyError> {
+        match events.commit(self.settings.commit_after).await {
+            Ok(()) => Ok(Opened { events, headers }),
+            Err(error) => Err(self.identified(error, &headers, hints)),
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -102,6 +159,7 @@ impl Upstream {
     ) -> Answer {
         events.keep(ticket);
         self.gauges.heard(&bearer.account.id, received);
+        events.compare(&self.drift);
         events.watch(self.gauges.dial(&bearer.account.id));
         self.shelf.notice(received);
         Answer {

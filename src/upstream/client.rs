@@ -11,6 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
+use super::cassette::Tape;
 use super::headers::{note_failed, passed_on, request_id, text};
 use crate::error::{Phase, ProxyError, UpstreamFailure};
 use crate::net::{ClientError, Endpoint, HttpClient, SendError, causes};
@@ -33,12 +34,19 @@ pub(super) struct Call<'c> {
 }
 
 /// Sends a request whose answer is a stream of events.
-pub(super) async fn open_stream(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, ProxyError> {
+pub(super) async fn open_stream(
+    http: &HttpClient,
+    call: Call<'_>,
+    tape: Option<&Tape>,
+) -> Result<reqwest::Response, ProxyError> {
     let response = send(http, call).await?;
     let kind = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_document = kind.starts_with("text/html") || kind.starts_with("application/json");
     if !response.status().is_success() || is_document {
-        return Err(refusal(response).await);
+        return Err(refusal(response, tape).await);
+    }
+    if let Some(tape) = tape {
+        tape.answer(response.status().as_u16(), response.headers(), None);
     }
     match text(response.headers(), CONTENT_ENCODING.as_str()) {
         Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
@@ -58,7 +66,7 @@ pub(super) async fn fetch(
     let deadline = Instant::now() + call.limit;
     let response = send(http, call).await?;
     if response.status() != StatusCode::OK {
-        return Err(refusal(response).await);
+        return Err(refusal(response, None).await);
     }
     let headers = response.headers().clone();
     match read(response, limit_bytes, deadline).await {
@@ -87,19 +95,27 @@ async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, Pr
 }
 
 /// Turns an answer that is not what was asked for into a failure.
-pub(super) async fn refusal(response: reqwest::Response) -> ProxyError {
+pub(super) async fn refusal(response: reqwest::Response, tape: Option<&Tape>) -> ProxyError {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let (Body::Whole(body) | Body::Cut(body)) = read(response, ERROR_LIMIT_BYTES, Instant::now() + ERROR_LIMIT).await;
-    let failure = failure::from_response(status, &headers, &body);
-    let failure = UpstreamFailure { headers: passed_on(&headers), ..failure };
+    if let Some(tape) = tape {
+        tape.answer(status, &headers, Some(body.clone()));
+    }
+    refused(status, &headers, &body)
+}
+
+/// The failure that an answer means.
+pub(super) fn refused(status: u16, headers: &HeaderMap, body: &[u8]) -> ProxyError {
+    let failure = failure::from_response(status, headers, body);
+    let failure = UpstreamFailure { headers: passed_on(headers), ..failure };
     note_failed(failure.request_id.as_deref());
     tracing::debug!(
         status,
         fault = ?failure.fault,
         code = failure.code.as_deref(),
         upstream.request_id = failure.request_id.as_deref(),
-        cf_ray = text(&headers, "cf-ray"),
-        authorization_error = text(&headers, "x-openai-authorization-error"),
+        cf_ray = text(headers, "cf-ray"),
+        authorization_error = text(headers, "x-openai-authorization-error"),
         "the backend refused a request"
     );
     ProxyError::Upstream(Box::new(failure))

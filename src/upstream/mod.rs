@@ -8,11 +8,14 @@
 
 mod attempt;
 mod attempts;
+pub mod cassette;
 mod catalogue;
 mod client;
+mod drift;
 mod forms;
 mod gauges;
 mod headers;
+mod omitted;
 mod quota;
 mod reserve;
 mod routing;
@@ -23,8 +26,6 @@ mod tally;
 pub mod version;
 mod websocket;
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +33,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 
 use crate::bearer::{Bearer, TokenSource};
@@ -42,16 +42,20 @@ use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
 use attempts::{Attempts, Change};
+use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
 use client::Call;
+use drift::Drift;
 use forms::Forms;
 use gauges::Gauges;
 use headers::Caller;
+use omitted::{has_member, left_out};
 use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
 use tally::Counters;
 use websocket::Sockets;
 
+pub use drift::Strange;
 pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
@@ -119,6 +123,10 @@ pub struct Upstream {
     quotas: Quotas,
     gauges: Arc<Gauges>,
     counters: Counters,
+    drift: Arc<Drift>,
+    recorder: Option<Recorder>,
+    /// Answers in the place of the backend.
+    player: Option<Player>,
 }
 
 /// What a client request says about the call beside its body.
@@ -156,7 +164,36 @@ impl Upstream {
         let (routing, refused) = (Routing::default(), Mutex::default());
         let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
         let gauges = Arc::new(Gauges::new(http.clock()));
-        Self { settings, version, http, tokens, routing, shelf, sockets, refused, forms, quotas, gauges, counters }
+        let (recorder, player) = (None, None);
+        Self {
+            settings,
+            version,
+            http,
+            tokens,
+            routing,
+            shelf,
+            sockets,
+            refused,
+            forms,
+            quotas,
+            gauges,
+            counters,
+            drift: Arc::default(),
+            recorder,
+            player,
+        }
+    }
+
+    /// Writes every exchange down.
+    #[must_use]
+    pub fn recording(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// Answers from what was recorded, and asks no model.
+    #[must_use]
+    pub fn playing(self, player: Player) -> Self {
+        Self { player: Some(player), ..self }
     }
 
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
@@ -220,6 +257,12 @@ impl Upstream {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.counters.read(self.http.connections_opened())
+    }
+
+    /// What the backend has said since the process began and nobody here knows.
+    #[must_use]
+    pub fn drift(&self) -> Vec<Strange> {
+        self.drift.read()
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
@@ -287,6 +330,10 @@ impl Upstream {
 
     /// Keeps the catalogue fresh; runs until dropped. Also opens a first connection, so that the first request finds it warm.
     pub async fn keep_catalogue(&self) {
+        if self.player.is_some() {
+            // What was recorded knows nothing newer.
+            return std::future::pending().await;
+        }
         self.shelf.load(&self.version).await;
         let mut pause = CATALOGUE_PAUSE;
         loop {
@@ -348,20 +395,6 @@ impl Upstream {
         tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
         Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
-}
-
-/// A warning for each member that this request would have had.
-fn left_out(request: &codex::Request<'_>, omitted: &Omissions) -> Vec<String> {
-    if omitted.is_empty() {
-        return Vec::new();
-    }
-    let whole = request.encode(&Omissions::new());
-    omitted.iter().filter(|member| has_member(&whole, member)).map(|member| format!("ignored:{member}")).collect()
-}
-
-fn has_member(body: &[u8], member: &str) -> bool {
-    let members: Result<HashMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_slice(body);
-    members.is_ok_and(|members| members.contains_key(member))
 }
 
 /// A number between 0 and 1, so that clients which failed together don't come back together.

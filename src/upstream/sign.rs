@@ -15,7 +15,7 @@ pub(super) enum Sign {
     Begun,
     /// Something about an item, without content of its own.
     Item,
-    /// A piece of content.
+    /// A piece of content of a kind that is known.
     Delta,
     /// The end of an answer, whole or cut short by the backend's word.
     Done,
@@ -49,11 +49,24 @@ impl Sign {
             "response.queued" | "response.in_progress" | "response.metadata" | "response.safety_buffering" => {
                 Self::Nothing
             }
-            _ if !kind.starts_with("response.") => Self::Nothing,
-            _ if kind.rsplit('.').next() == Some("delta") => Self::Delta,
-            _ => Self::Item,
+            _ if is_known_delta(kind) => Self::Delta,
+            _ if kind.starts_with("response.") => Self::Item,
+            _ => Self::Nothing,
         }
     }
+}
+
+/// Whether an event of this type is a piece of content that some dialect reads.
+pub(super) fn is_known_delta(kind: &str) -> bool {
+    matches!(
+        kind,
+        "response.output_text.delta"
+            | "response.reasoning_summary_text.delta"
+            | "response.function_call_arguments.delta"
+            | "response.custom_tool_call_input.delta"
+            | "response.reasoning_text.delta"
+            | "response.refusal.delta"
+    )
 }
 
 /// The type of an event; `None` when it can't be read.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use futures_core::Stream;
 use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
+use super::cassette::{End, Reel, Tape};
+use super::drift::Drift;
 use super::gauges::Dial;
 use super::sign::{self, Sign};
 use super::tally::Ticket;
@@ -34,6 +37,7 @@ type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
 enum Source {
     Http(Lines),
     Socket(Box<Exchange>),
+    Recorded(Box<Reel>),
 }
 
 /// Events between the lines of a response's body.
@@ -57,6 +61,10 @@ pub struct EventStream {
     ticket: Option<Ticket>,
     /// Learns what the events tell of the quota.
     dial: Option<Dial>,
+    /// Counts what is new.
+    drift: Option<Arc<Drift>>,
+    /// Takes down what comes.
+    tape: Option<Tape>,
     /// When the first piece of content came.
     first_content: Option<Instant>,
 }
@@ -94,6 +102,11 @@ impl EventStream {
         Self::from(Source::Socket(Box::new(exchange)), limits, sent)
     }
 
+    /// The events of an answer that was recorded, asked for at `sent`.
+    pub(super) fn recorded(reel: Reel, limits: Limits, sent: Instant) -> Self {
+        Self::from(Source::Recorded(Box::new(reel)), limits, sent)
+    }
+
     fn from(source: Source, limits: Limits, sent: Instant) -> Self {
         Self {
             held: VecDeque::new(),
@@ -109,6 +122,8 @@ impl EventStream {
             wrapping: None,
             ticket: None,
             dial: None,
+            drift: None,
+            tape: None,
             first_content: None,
         }
     }
@@ -126,6 +141,8 @@ impl EventStream {
             wrapping: None,
             ticket: None,
             dial: None,
+            drift: None,
+            tape: None,
             first_content: None,
         }
     }
@@ -150,6 +167,17 @@ impl EventStream {
         let held = self.held.iter().filter(|data| sign::kind(data).as_deref() == Some(windows::EVENT));
         held.for_each(|data| dial.turn(data));
         self.dial = Some(dial);
+    }
+
+    /// Counts what is new in the events, beginning with those that are here already.
+    pub(super) fn compare(&mut self, drift: &Arc<Drift>) {
+        self.held.iter().for_each(|data| drift.look(data));
+        self.drift = Some(Arc::clone(drift));
+    }
+
+    /// Records the events from here on.
+    pub(super) fn record(&mut self, tape: Option<Tape>) {
+        self.tape = tape;
     }
 
     /// When the first piece of content came from the backend, if one has.
@@ -200,6 +228,7 @@ impl EventStream {
                 None => return Poll::Ready(None),
                 Some(Source::Http(lines)) => lines.poll_event(cx),
                 Some(Source::Socket(exchange)) => exchange.poll_event(cx),
+                Some(Source::Recorded(reel)) => reel.poll_event(cx),
             };
             let data = match polled {
                 Poll::Ready(Ok(data)) => data,
@@ -220,8 +249,17 @@ impl EventStream {
     /// Lets go of the connection with the terminal event; a WebSocket can serve the next request.
     fn take_note(&mut self, data: &Bytes) {
         let sign = Sign::of(data);
+        if let Some(tape) = &self.tape {
+            tape.event(data);
+            if sign.is_terminal() {
+                tape.end(End::Whole);
+            }
+        }
         if let Some(Source::Socket(exchange)) = &mut self.source {
             exchange.note(data, &mut self.told);
+        }
+        if let Some(drift) = self.drift.as_ref().filter(|_| sign != Sign::Delta || self.first_content.is_none()) {
+            drift.look(data);
         }
         match (sign, &self.dial) {
             (Sign::Delta, _) if self.first_content.is_none() => self.first_content = Some(Instant::now()),
@@ -240,6 +278,9 @@ impl EventStream {
 
     fn cut(&mut self, error: ProxyError) -> Poll<Option<Result<Bytes, ProxyError>>> {
         self.source = None;
+        if let Some(tape) = &self.tape {
+            tape.end(End::of(&error));
+        }
         Poll::Ready(Some(Err(error)))
     }
 }

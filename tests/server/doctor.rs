@@ -12,6 +12,8 @@ use crate::fake::Script;
 use crate::proxy::Launch;
 use crate::sign_in::Services;
 use crate::status::members;
+use crate::wire::Ask;
+use crate::{ADDED, COMPLETED, CREATED, DELTA, chat};
 
 const CHECK: &str = "/backend-api/wham/accounts/check";
 const MODELS: &str = "/backend-api/codex/models";
@@ -88,12 +90,27 @@ async fn a_healthy_set_up_is_told_so() {
         "workspace",
         "catalogue",
         "port",
+        "drift",
     ];
     for check in checks {
         assert_eq!(told.found(check).0, "ok", "{check}: {}", told.text);
     }
     assert_eq!(told.text.lines().count(), checks.len(), "{}", told.text);
     assert!(told.found("catalogue").1.contains("2 models"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn what_the_backend_says_that_nobody_knows_is_told_with_the_command_for_a_report() {
+    let services = services().await;
+    let launch = anywhere(services.fresh());
+    let proxy = launch.start();
+    let strange = r#"{"type":"response.dream.started"}"#;
+    services.upstream.on("/responses", Script::events(&[CREATED, strange, ADDED, DELTA, COMPLETED]));
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+    let told = Told::by(&launch).await;
+    let (severity, message, command) = told.found("drift");
+    assert_eq!((told.code, severity, command), (0, "warning", "codex-proxy report"), "{}", told.text);
+    assert!(message.contains("(response.dream.started)"), "{message}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod bodies;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the bytes that pass matter here")]
 mod cases;
+mod cassettes;
 mod claude;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
@@ -21,6 +22,7 @@ mod connections;
 mod demo;
 mod doctor;
 mod doors;
+mod drift;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
 mod fake;
@@ -43,12 +45,14 @@ mod passing;
 mod proxy;
 #[cfg(unix)]
 mod reloads;
+mod report;
 mod secrets;
 mod sign_in;
 #[cfg(unix)]
 mod sockets;
 mod status;
 mod stored;
+mod telemetry;
 mod transports;
 mod usage;
 mod websocket;

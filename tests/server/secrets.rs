@@ -178,6 +178,15 @@ fn every_dialect() -> [(&'static str, Value); 6] {
 }
 
 async fn session(format: &str, end: SystemTime, answer: Scripted) -> (Launch, Session) {
+    session_with(format, end, answer, |launch| launch).await
+}
+
+async fn session_with(
+    format: &str,
+    end: SystemTime,
+    answer: Scripted,
+    change: impl FnOnce(Launch) -> Launch,
+) -> (Launch, Session) {
     let upstream = FakeUpstream::start().await;
     let issuer = FakeAuthority::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
     issuer.script([answer]);
@@ -189,6 +198,7 @@ async fn session(format: &str, end: SystemTime, answer: Scripted) -> (Launch, Se
         .setting("upstream.max_retries", "1")
         .file("credentials.json", &store(&credential))
         .argument("-vv");
+    let launch = change(launch);
     let proxy = launch.start();
     (launch, Session { upstream, proxy })
 }
@@ -218,6 +228,23 @@ async fn a_session_leaves_nothing_private_in_the_log() {
         assert!(log.lines().count() > 40 && log.contains("request ended"), "{log}");
         assert_unmarked(&log);
     }
+}
+
+#[tokio::test]
+async fn a_session_leaves_nothing_private_in_its_cassettes() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = |launch: Launch| launch.argument("--record").argument(folder.path().to_str().unwrap());
+    let (_launch, mut session) = session_with("text", SystemClock.now() + DAY, granted(3), record).await;
+    session.play().await;
+    session.play_every_dialect().await;
+    session.proxy.signal("TERM");
+    assert_eq!(session.proxy.ended().await, Some(0));
+    let mut count = 0;
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        assert_unmarked(&std::fs::read_to_string(file.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 40, "{count}");
 }
 
 #[tokio::test]

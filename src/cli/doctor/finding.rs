@@ -26,6 +26,7 @@ pub(super) enum Check {
     Catalogue,
     Port,
     Quota,
+    Drift,
 }
 
 /// How bad it is.

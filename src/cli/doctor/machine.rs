@@ -78,12 +78,15 @@ fn quoted(path: &Path) -> String {
 
 /// Whether the daemon runs, or could.
 pub(super) async fn port(config: &Config, http: &HttpClient) -> Finding {
-    if let Some(running) = Running::find(&config.paths.run_file, http).await {
+    if let Some((running, health)) = Running::look(&config.paths.run_file, http).await {
         let place = match &running.socket {
             Some(socket) => format!("on the socket {}", socket.display()),
             None => format!("at {}", running.base_url),
         };
-        return if running.demo {
+        return if health.replay {
+            let message = format!("what was recorded answers {place}, and no model: stop it, and run");
+            Finding::warning(Check::Port, message, "codex-proxy serve")
+        } else if running.demo {
             let message = format!("a demo answers {place}, and no model: stop it, and run");
             Finding::warning(Check::Port, message, "codex-proxy serve")
         } else {
@@ -95,6 +98,21 @@ pub(super) async fn port(config: &Config, http: &HttpClient) -> Finding {
         #[cfg(unix)]
         Listen::Unix(path) => not_running(&format!("nobody answers on the socket {}", path.display())),
     }
+}
+
+/// Whether the backend has begun to say what this release does not know; a daemon that runs has counted it.
+pub(super) async fn drift(config: &Config, http: &HttpClient) -> Option<Finding> {
+    let (_, health) = Running::look(&config.paths.run_file, http).await?;
+    let names: Vec<_> = health.drift.iter().map(|strange| strange.name.as_str()).collect();
+    Some(match names.as_slice() {
+        [] => Finding::ok(Check::Drift, "the backend has said nothing to the daemon that this release does not know"),
+        [first, others @ ..] => {
+            let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            let message =
+                format!("the backend says what this release does not know ({first}{more}); it passes: tell us");
+            Finding::warning(Check::Drift, message, "codex-proxy report")
+        }
+    })
 }
 
 fn ports(addresses: &[SocketAddr]) -> Finding {

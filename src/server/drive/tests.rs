@@ -91,6 +91,7 @@ fn record() -> Record {
         totals: Arc::new(off),
         conversations: Arc::default(),
         roster: Roster::default(),
+        telemetry: None,
     };
     Record::new("test", &RequestId::fresh(), &Arc::new(traffic))
 }

@@ -66,6 +66,7 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
         let text = match services.backend {
             Backend::ChatGpt => "codex-proxy is running\n",
             Backend::Demo => "codex-proxy is running (a demo: no model answers)\n",
+            Backend::Replay => "codex-proxy is running (a replay: no model answers)\n",
         };
         return guarded(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned());
     }

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::super::cassette::Tape;
 use super::super::client::{refusal, unusable};
 use super::pool::Socket;
 use crate::error::{Fault, Phase, ProxyError};
@@ -96,10 +97,11 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
     greeting: &Greeting,
     event_limit_bytes: usize,
+    tape: Option<&Tape>,
 ) -> Result<Socket, ProxyError> {
     let limit = http.connect_timeout();
     let silent = || ProxyError::Silent { phase: Phase::Connecting, limit };
-    let connected = timeout(limit, upgraded(http, endpoint, greeting)).await.map_err(|_| silent())?;
+    let connected = timeout(limit, upgraded(http, endpoint, greeting, tape)).await.map_err(|_| silent())?;
     let (stream, mut headers) = connected?;
     // This one is not for being sent back.
     headers.remove(TURN_STATE);
@@ -115,6 +117,7 @@ async fn upgraded(
     http: &HttpClient,
     endpoint: &Endpoint,
     greeting: &Greeting,
+    tape: Option<&Tape>,
 ) -> Result<(reqwest::Upgraded, HeaderMap), ProxyError> {
     let client = http.upgrading_to(endpoint).await.map_err(|error| unusable(&error))?;
     let unreachable = |error: reqwest::Error| ProxyError::Unreachable { cause: causes(&error) };
@@ -130,7 +133,7 @@ async fn upgraded(
     let response = request.send().await.map_err(unreachable)?;
     http.heard(response.headers());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(unaccepted(refusal(response).await));
+        return Err(unaccepted(refusal(response, tape).await));
     }
     let headers = response.headers().clone();
     let accepted = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);

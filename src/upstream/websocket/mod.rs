@@ -19,6 +19,7 @@ use http::HeaderMap;
 use tokio::time::{Instant, sleep};
 
 use super::EventStream;
+use super::cassette::Tape;
 use super::stream::Limits;
 use crate::error::ProxyError;
 use crate::net::{Endpoint, HttpClient};
@@ -62,6 +63,7 @@ pub(super) struct Posting<'p> {
     pub(super) headers: &'p HeaderMap,
     pub(super) body: &'p [u8],
     pub(super) purpose: Purpose,
+    pub(super) tape: Option<&'p Tape>,
 }
 
 /// What an answer over a WebSocket began with.
@@ -134,7 +136,8 @@ impl Sockets {
                 done => return done,
             }
         }
-        let socket = match handshake::connect(http, posting.endpoint, &greeting, limits.event_bytes).await {
+        let socket = match handshake::connect(http, posting.endpoint, &greeting, limits.event_bytes, posting.tape).await
+        {
             Ok(socket) => socket,
             Err(error) => return Err(self.unopened(error)),
         };
@@ -164,9 +167,17 @@ impl Sockets {
             return Err(Trouble::failed(error, head));
         }
         let mut events = EventStream::over_socket(exchange, limits, sent);
+        if let Some(tape) = posting.tape {
+            // A waiting connection that was of no use may have said something.
+            tape.rewind();
+            events.record(Some(tape.clone()));
+        }
         let committed = events.commit(commit_after).await;
         let mut headers = head;
         headers.extend(events.told().clone());
+        if let Some(tape) = posting.tape {
+            tape.answer(200, &headers, None);
+        }
         match committed {
             Ok(()) => Ok(Opened { events, headers }),
             Err(error) => Err(Trouble::failed(error, headers)),

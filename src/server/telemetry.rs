@@ -1,0 +1,167 @@
+//! Traces over OTLP, where the owner has named a collector for them.
+//!
+//! One span for each request: dialect, model, status, tokens, times, outcome, error class. Never
+//! content, keys, tokens, accounts or addresses. Spans wait in a bounded list and are sent as JSON
+//! over HTTP, a batch at a time; a collector that is away costs its spans and nothing else.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::net::{Endpoint, HttpClient, causes};
+use crate::protocol::codex::Usage;
+
+/// Spans that may wait.
+const MAX_WAITING: usize = 2048;
+/// How long spans are gathered before they are sent together.
+const GATHERING: Duration = Duration::from_millis(500);
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long the end of the process waits for the last of them.
+const LAST_LIMIT: Duration = Duration::from_secs(2);
+const PATH: &str = "/v1/traces";
+/// OTLP's numbers for a span that serves, and for how it ended.
+const SERVER: u8 = 2;
+const OK: u8 = 1;
+const ERROR: u8 = 2;
+
+/// Sends spans to a collector.
+#[derive(Debug)]
+pub struct Telemetry {
+    endpoint: Endpoint,
+    http: HttpClient,
+    waiting: Mutex<Vec<Value>>,
+    has_come: Notify,
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub(super) struct Trace<'t> {
+    /// As in the log: `req_` and 32 hexadecimal digits.
+    pub(super) request_id: &'t str,
+    pub(super) dialect: &'static str,
+    pub(super) model: Option<&'t str>,
+    pub(super) is_stream: bool,
+    pub(super) status: u16,
+    pub(super) outcome: &'t str,
+    pub(super) error: Option<&'static str>,
+    pub(super) usage: Usage,
+    pub(super) first_content: Option<Duration>,
+    pub(super) whole: Duration,
+    pub(super) ended_at: SystemTime,
+}
+
+impl Telemetry {
+    /// Spans for the collector at this base address.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, http: HttpClient) -> Self {
+        Self { endpoint, http, waiting: Mutex::default(), has_come: Notify::new() }
+    }
+
+    pub(super) fn ended(&self, trace: &Trace<'_>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_WAITING {
+            waiting.push(trace.span());
+            self.has_come.notify_one();
+        }
+    }
+
+    /// Sends what comes; runs until dropped.
+    pub async fn keep_telling(&self) {
+        let mut has_failed = false;
+        loop {
+            self.has_come.notified().await;
+            sleep(GATHERING).await;
+            match self.tell(LIMIT).await {
+                Ok(()) => has_failed = false,
+                Err(cause) if !has_failed => {
+                    tracing::warn!(cause, "the traces can't be sent to telemetry.otlp_endpoint; they are dropped");
+                    has_failed = true;
+                }
+                Err(cause) => tracing::debug!(cause, "the traces still can't be sent"),
+            }
+        }
+    }
+
+    /// Sends what is left, before the process ends.
+    pub async fn settle(&self) {
+        if let Err(cause) = self.tell(LAST_LIMIT).await {
+            tracing::debug!(cause, "the last traces could not be sent");
+        }
+    }
+
+    async fn tell(&self, limit: Duration) -> Result<(), String> {
+        let spans = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let path = if self.endpoint.as_str().ends_with(PATH) { "" } else { PATH };
+        let sending = async {
+            let client = self.http.to(&self.endpoint).await.map_err(|error| error.to_string())?;
+            let request = client.post(self.endpoint.join(path)).header(CONTENT_TYPE, "application/json");
+            let response = request.body(batch(&spans)).send().await.map_err(|error| causes(&error))?;
+            response.error_for_status().map(drop).map_err(|error| causes(&error.without_url()))
+        };
+        timeout(limit, sending).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+    }
+}
+
+fn batch(spans: &[Value]) -> String {
+    let scope = json!({"name": "codex-proxy", "version": env!("CARGO_PKG_VERSION")});
+    let service = [text("service.name", "codex-proxy"), text("service.version", env!("CARGO_PKG_VERSION"))];
+    let spans = json!([{"scope": scope, "spans": spans}]);
+    json!({"resourceSpans": [{"resource": {"attributes": service}, "scopeSpans": spans}]}).to_string()
+}
+
+impl Trace<'_> {
+    fn span(&self) -> Value {
+        let trace_id = self.request_id.trim_start_matches("req_");
+        let started_at = self.ended_at.checked_sub(self.whole).unwrap_or(self.ended_at);
+        let failed = self.error.is_some();
+        json!({
+            "traceId": trace_id,
+            "spanId": trace_id.get(16..).unwrap_or_default(),
+            "name": format!("request {}", self.dialect),
+            "kind": SERVER,
+            "startTimeUnixNano": nanoseconds(started_at),
+            "endTimeUnixNano": nanoseconds(self.ended_at),
+            "attributes": self.attributes(),
+            "status": {"code": if failed { ERROR } else { OK }},
+        })
+    }
+
+    fn attributes(&self) -> Vec<Value> {
+        let mut attributes = vec![
+            text("codex_proxy.dialect", self.dialect),
+            text("codex_proxy.outcome", self.outcome),
+            json!({"key": "codex_proxy.stream", "value": {"boolValue": self.is_stream}}),
+            number("http.response.status_code", u64::from(self.status)),
+            number("gen_ai.usage.input_tokens", self.usage.input_tokens),
+            number("gen_ai.usage.output_tokens", self.usage.output_tokens),
+            number("codex_proxy.cached_tokens", self.usage.cached_tokens),
+            number("codex_proxy.reasoning_tokens", self.usage.reasoning_tokens),
+        ];
+        attributes.extend(self.model.map(|model| text("gen_ai.request.model", model)));
+        attributes.extend(self.error.map(|class| text("error.type", class)));
+        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        attributes
+            .extend(self.first_content.map(|span| number("codex_proxy.time_to_first_content_ms", milliseconds(span))));
+        attributes
+    }
+}
+
+fn text(key: &str, value: &str) -> Value {
+    json!({"key": key, "value": {"stringValue": value}})
+}
+
+/// OTLP writes whole numbers as texts.
+fn number(key: &str, value: u64) -> Value {
+    json!({"key": key, "value": {"intValue": value.to_string()}})
+}
+
+fn nanoseconds(time: SystemTime) -> String {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()).to_string()
+}
