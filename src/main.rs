@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use codex_proxy::cli::Call;
 use codex_proxy::config::Environment;
 
+/// Long bodies come and go, on whatever thread has time for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut call = Call::parse(Environment::of_process());
     call.start_log();

@@ -199,11 +199,16 @@ fn opening_events() -> [String; 3] {
     .map(str::to_owned)
 }
 
-/// The end of an answer. The closing events repeat no text, so that an answer's length doesn't
-/// change what its last events cost.
+/// The end of an answer. As the backend does, it repeats the text; of a long answer it does not, so that
+/// an answer's length doesn't change what its last events cost.
 fn closing(count: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let item = r#"{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[]}"#;
+    let numbers = if count <= BLOCK_EVENTS { FIRST..FIRST + count } else { 0..0 };
+    let text: String = numbers.map(|number| number.to_string() + " ").collect();
+    let part = format!(r#"{{"type":"output_text","annotations":[],"logprobs":[],"text":"{text}"}}"#);
+    let content = if text.is_empty() { String::new() } else { part };
+    let item =
+        format!(r#"{{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[{content}]}}"#);
     push_event(
         &mut bytes,
         &format!(r#"{{"type":"response.output_item.done","sequence_number":3,"output_index":0,"item":{item}}}"#),

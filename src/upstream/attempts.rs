@@ -145,6 +145,12 @@ fn asked_wait(error: &ProxyError) -> Option<Duration> {
     failure.retry_after
 }
 
+/// A number between 0 and 1, so that clients which failed together don't come back together.
+pub(super) fn chance() -> f64 {
+    let (_, low, ..) = uuid::Uuid::new_v4().as_fields();
+    f64::from(low) / f64::from(u16::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

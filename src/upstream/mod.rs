@@ -41,7 +41,7 @@ use crate::net::{Endpoint, HttpClient};
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
-use attempts::{Attempts, Change};
+use attempts::{Attempts, Change, chance};
 use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
 use client::Call;
@@ -395,10 +395,4 @@ impl Upstream {
         tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
         Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
-}
-
-/// A number between 0 and 1, so that clients which failed together don't come back together.
-fn chance() -> f64 {
-    let (_, low, ..) = uuid::Uuid::new_v4().as_fields();
-    f64::from(low) / f64::from(u16::MAX)
 }
