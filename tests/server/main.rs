@@ -137,6 +137,18 @@ fn store(credential: &Credential) -> String {
 fn what_holds_for_one_transport_holds_for_the_other() {
     proxy::transport::repeat_over_websocket(&[
         "transports::",
+        // These hold before anything is asked, or of what is not asked.
+        "connect::",
+        "doctor::",
+        "doors::",
+        "front::",
+        "logs::",
+        "manager::",
+        "models::",
+        "pages::",
+        "report::",
+        "sockets::",
+        "status::",
         // A WebSocket is kept for the next request.
         "limits::a_stream_closes_with_its_terminal_event",
         // What is a header elsewhere stands in a frame's metadata or in an event here.
