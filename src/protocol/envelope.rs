@@ -2,7 +2,10 @@
 //!
 //! Requests are read member by member, so that the field at fault can be named, and so that what
 //! nobody understands can be carried byte for byte. An envelope borrows everything; a duplicate
-//! member is no error, and the last one counts.
+//! member is no error, and the last one counts. Of a request's body, the conversation is opened
+//! along with it ([`Value`]).
+
+mod value;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,11 +17,19 @@ use serde_json::value::RawValue;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::text::Str;
 
+pub use value::{Open, Value};
+
 /// The members of an object: name and unread value.
 #[derive(Clone, Debug, Default)]
-pub struct Envelope<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Envelope<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
 impl<'a> Envelope<'a> {
+    /// An object of these members.
+    #[must_use]
+    pub fn of(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Self {
+        Self(members)
+    }
+
     /// Reads the text of an object.
     ///
     /// # Errors
@@ -27,13 +38,16 @@ impl<'a> Envelope<'a> {
         serde_json::from_str(text)
     }
 
-    /// Reads the body of a request.
+    /// Reads the body of a request, and opens the members that hold the conversation.
     ///
     /// # Errors
     /// When it is not a JSON object. The refusal never repeats the body: an error may be logged, a
     /// prompt may not.
     pub fn of_body(body: &'a [u8]) -> Result<Self, ProxyError> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
+        if let Some(members) = value::open(text, opened) {
+            return Ok(members);
+        }
         Self::parse(text).map_err(|error| {
             if error.is_data() {
                 return Refusal::body("the request body must be a JSON object");
@@ -46,12 +60,18 @@ impl<'a> Envelope<'a> {
     /// The value of a member; of the last one, where several have the name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().rfind(|(key, _)| key == name).map(|(_, value)| *value)
+        self.value(name).map(Value::raw)
+    }
+
+    /// The same, with what was opened of it.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&Value<'a>> {
+        self.0.iter().rfind(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// All members, as they came.
     #[must_use]
-    pub fn members(&self) -> &[(Cow<'a, str>, &'a RawValue)] {
+    pub fn members(&self) -> &[(Cow<'a, str>, Value<'a>)] {
         &self.0
     }
 
@@ -64,7 +84,7 @@ impl<'a> Envelope<'a> {
 
     /// Adds a member at the end.
     pub fn push(&mut self, name: &'a str, value: &'a RawValue) {
-        self.0.push((Cow::Borrowed(name), value));
+        self.0.push((Cow::Borrowed(name), Value::Raw(value)));
     }
 
     /// Adds the members of another object at the end.
@@ -79,9 +99,19 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// How many levels of a member somebody looks into: in `messages` the list, a message, its content, a
+/// block, what a tool returned, a part, its source. The items of `input` are looked at, not into.
+fn opened(name: &str) -> usize {
+    match name {
+        "messages" => 7,
+        "input" => 2,
+        _ => 0,
+    }
+}
+
 impl Serialize for Envelope<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, *value)))
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
@@ -103,7 +133,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
         while let Some((name, value)) = map.next_entry::<Str<'de>, &'de RawValue>()? {
-            members.push((name.into_cow(), value));
+            members.push((name.into_cow(), Value::Raw(value)));
         }
         Ok(Envelope(members))
     }

@@ -11,16 +11,23 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::envelope::Envelope;
+use crate::protocol::envelope::{Envelope, Open, Value};
 use crate::protocol::text::{RawText, Str};
 use crate::protocol::words::Words;
 
 /// A value and the way to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a, 'p> {
-    raw: &'a RawValue,
+    value: Looked<'a, 'p>,
     parent: Option<&'p Field<'a, 'p>>,
     step: Step<'p>,
+}
+
+/// A value, opened or not.
+#[derive(Clone, Copy, Debug)]
+enum Looked<'a, 'p> {
+    Raw(&'a RawValue),
+    Open(&'p Open<'a>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,44 +40,62 @@ impl<'a, 'p> Field<'a, 'p> {
     /// A member of the request itself.
     #[must_use]
     pub fn root(name: &'p str, raw: &'a RawValue) -> Self {
-        Self { raw, parent: None, step: Step::Name(name) }
+        Self { value: Looked::Raw(raw), parent: None, step: Step::Name(name) }
+    }
+
+    /// The same, with what was opened of it.
+    #[must_use]
+    pub fn of_body(name: &'p str, value: &'p Value<'a>) -> Self {
+        Self { value: Looked::at(value), parent: None, step: Step::Name(name) }
     }
 
     /// A member of `envelope`, which was read from this field; `None` where it is missing or null.
     #[must_use]
-    pub fn member<'c>(&'c self, envelope: &Envelope<'a>, name: &'c str) -> Option<Field<'a, 'c>> {
-        let raw = envelope.get(name)?;
-        (raw.get() != "null").then_some(Field { raw, parent: Some(self), step: Step::Name(name) })
+    pub fn member<'c>(&'c self, envelope: &'c Envelope<'a>, name: &'c str) -> Option<Field<'a, 'c>> {
+        let value = envelope.value(name).filter(|value| !value.is_null())?;
+        Some(Field { value: Looked::at(value), parent: Some(self), step: Step::Name(name) })
     }
 
     /// An element of the list that was read from this field.
     #[must_use]
-    pub fn element<'c>(&'c self, index: usize, raw: &'a RawValue) -> Field<'a, 'c> {
-        Field { raw, parent: Some(self), step: Step::Index(index) }
+    pub fn element<'c>(&'c self, index: usize, value: &'c Value<'a>) -> Field<'a, 'c> {
+        Field { value: Looked::at(value), parent: Some(self), step: Step::Index(index) }
+    }
+
+    /// The value's text.
+    #[must_use]
+    pub fn json(&self) -> &'a str {
+        match self.value {
+            Looked::Raw(raw) => raw.get(),
+            Looked::Open(open) => open.text(),
+        }
     }
 
     /// The value, unread.
     #[must_use]
     pub fn raw(&self) -> &'a RawValue {
-        self.raw
+        match self.value {
+            Looked::Raw(raw) => raw,
+            Looked::Open(open) => open.raw(),
+        }
     }
 
     /// Whether it is a string.
     #[must_use]
     pub fn is_text(&self) -> bool {
-        self.raw.get().starts_with('"')
+        self.json().starts_with('"')
     }
 
     /// Whether it is a list.
     #[must_use]
     pub fn is_list(&self) -> bool {
-        self.raw.get().starts_with('[')
+        self.json().starts_with('[')
     }
 
     /// Whether it is an object.
     #[must_use]
     pub fn is_object(&self) -> bool {
-        self.raw.get().starts_with('{')
+        self.json().starts_with('{')
     }
 
     /// The value as a text.
@@ -78,8 +103,8 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is no string.
     pub fn text(&self) -> Result<Cow<'a, str>, ProxyError> {
-        let escaped = RawText::from_raw(self.raw).ok_or_else(|| self.must_be("a string"))?;
-        match serde_json::from_str::<Str<'a>>(self.raw.get()) {
+        let escaped = self.literal().and_then(RawText::from_raw).ok_or_else(|| self.must_be("a string"))?;
+        match serde_json::from_str::<Str<'a>>(self.json()) {
             Ok(text) => Ok(text.into_cow()),
             Err(_) => Ok(escaped.decode()),
         }
@@ -90,7 +115,12 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is no string.
     pub fn words(&self) -> Result<Words<'a>, ProxyError> {
-        Words::of_literal(self.raw).ok_or_else(|| self.must_be("a string"))
+        self.literal().and_then(Words::of_literal).ok_or_else(|| self.must_be("a string"))
+    }
+
+    /// What is neither a list nor an object, and may be a string.
+    fn literal(&self) -> Option<&'a RawValue> {
+        if let Looked::Raw(raw) = self.value { Some(raw) } else { None }
     }
 
     /// The value as yes or no.
@@ -98,7 +128,7 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is neither `true` nor `false`.
     pub fn flag(&self) -> Result<bool, ProxyError> {
-        match self.raw.get() {
+        match self.json() {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err(self.must_be("true or false")),
@@ -110,15 +140,21 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is none.
     pub fn number(&self) -> Result<f64, ProxyError> {
-        serde_json::from_str(self.raw.get()).map_err(|_| self.must_be("a number"))
+        serde_json::from_str(self.json()).map_err(|_| self.must_be("a number"))
     }
 
     /// The value as a list.
     ///
     /// # Errors
     /// When it is none.
-    pub fn list(&self) -> Result<Vec<&'a RawValue>, ProxyError> {
-        serde_json::from_str(self.raw.get()).map_err(|_| self.must_be("an array"))
+    pub fn list(&self) -> Result<Cow<'p, [Value<'a>]>, ProxyError> {
+        let list = match self.value {
+            Looked::Raw(raw) => serde_json::from_str(raw.get())
+                .ok()
+                .map(|list: Vec<&'a RawValue>| Cow::Owned(list.into_iter().map(Value::Raw).collect())),
+            Looked::Open(open) => open.list().map(Cow::Borrowed),
+        };
+        list.ok_or_else(|| self.must_be("an array"))
     }
 
     /// The value as a list of texts.
@@ -126,7 +162,7 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is none, or one of its elements is no string.
     pub fn texts(&self) -> Result<Vec<Cow<'a, str>>, ProxyError> {
-        self.list()?.into_iter().enumerate().map(|(index, raw)| self.element(index, raw).text()).collect()
+        self.list()?.iter().enumerate().map(|(index, value)| self.element(index, value).text()).collect()
     }
 
     /// The elements of a list, each taken by one reader.
@@ -134,7 +170,7 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// When it is none, or the reader can't take an element.
     pub fn each<T>(&self, read: impl Fn(&Field<'a, '_>) -> Result<T, ProxyError>) -> Result<Vec<T>, ProxyError> {
-        self.list()?.into_iter().enumerate().map(|(index, raw)| read(&self.element(index, raw))).collect()
+        self.list()?.iter().enumerate().map(|(index, value)| read(&self.element(index, value))).collect()
     }
 
     /// Whether the value is another number than this one.
@@ -149,8 +185,12 @@ impl<'a, 'p> Field<'a, 'p> {
     ///
     /// # Errors
     /// When it is none.
-    pub fn object(&self) -> Result<Envelope<'a>, ProxyError> {
-        Envelope::parse(self.raw.get()).map_err(|_| self.must_be("an object"))
+    pub fn object(&self) -> Result<Cow<'p, Envelope<'a>>, ProxyError> {
+        let members = match self.value {
+            Looked::Raw(raw) => Envelope::parse(raw.get()).ok().map(Cow::Owned),
+            Looked::Open(open) => open.object().map(Cow::Borrowed),
+        };
+        members.ok_or_else(|| self.must_be("an object"))
     }
 
     /// The refusal of a value of the wrong type.
@@ -169,6 +209,15 @@ impl<'a, 'p> Field<'a, 'p> {
     #[must_use]
     pub fn lacks(&self, name: &str) -> ProxyError {
         Refusal::missing(format!("{self}.{name}"))
+    }
+}
+
+impl<'a, 'p> Looked<'a, 'p> {
+    fn at(value: &'p Value<'a>) -> Self {
+        match value {
+            Value::Raw(raw) => Self::Raw(raw),
+            Value::Open(open) => Self::Open(open),
+        }
     }
 }
 
@@ -201,7 +250,8 @@ mod tests {
     #[test]
     fn a_refusal_names_the_whole_path() {
         let list = Field::root("messages", raw(r#"[0, {"content": 5}]"#));
-        let message = list.element(1, list.list().unwrap()[1]);
+        let elements = list.list().unwrap();
+        let message = list.element(1, &elements[1]);
         let members = message.object().unwrap();
         let content = message.member(&members, "content").unwrap();
         let Err(ProxyError::Refused(refusal)) = content.text() else { panic!("a number is no text") };

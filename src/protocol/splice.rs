@@ -66,7 +66,7 @@ impl<'t> Splice<'t> {
         let mut from = whole.start + 1;
         let mut rest = members.members().iter().peekable();
         while let Some((key, value)) = rest.next() {
-            let end = self.range(value.get()).end;
+            let end = self.range(value.text()).end;
             let past_comma = match rest.peek() {
                 Some(_) => end + self.text.get(end..).and_then(|after| after.find(',')).map_or(0, |comma| comma + 1),
                 None => end,

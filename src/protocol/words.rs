@@ -26,9 +26,11 @@ impl<'a> Words<'a> {
     #[must_use]
     pub fn of_literal(raw: &'a RawValue) -> Option<Self> {
         let text = RawText::from_raw(raw)?;
-        let may_have_half_a_pair =
-            [r"\ud", r"\uD"].iter().any(|half| memmem::find(raw.get().as_bytes(), half.as_bytes()).is_some());
-        Some(if may_have_half_a_pair { Self::Plain(text.decode()) } else { Self::Literal(Cow::Borrowed(raw)) })
+        Some(if may_have_half_a_pair(raw.get()) {
+            Self::Plain(text.decode())
+        } else {
+            Self::Literal(Cow::Borrowed(raw))
+        })
     }
 
     /// The text itself.
@@ -104,6 +106,15 @@ impl<'a> Words<'a> {
             Self::Literal(raw) => Some(inside(raw).escaped()),
         }
     }
+}
+
+/// Whether an escape stands in it that may be half a surrogate pair.
+fn may_have_half_a_pair(literal: &str) -> bool {
+    let literal = literal.as_bytes();
+    let Some(first) = memchr::memchr(b'\\', literal) else { return false };
+    let literal = literal.get(first..).unwrap_or_default();
+    let is_half = |at: usize| matches!(literal.get(at + 2), Some(b'd' | b'D'));
+    memmem::find_iter(literal, br"\u").any(is_half)
 }
 
 fn inside(raw: &RawValue) -> RawText<'_> {

@@ -94,32 +94,40 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
 
 /// What a request says, as hashes: enough to see where two of them begin to differ.
 pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
+    let mut head = Head::default();
     Fingerprint {
-        model: hash(&request.model),
-        instructions: hash(&request.instructions),
-        tools: hash(&request.tools),
-        items: request.input.iter().map(hash).collect(),
+        model: head.hash(&request.model),
+        instructions: head.hash(&request.instructions),
+        tools: head.hash(&request.tools),
+        items: request.input.iter().map(|item| head.hash(item)).collect(),
     }
 }
 
-fn hash<T: Serialize>(part: &T) -> u64 {
-    let mut digest = Digest { hasher: DefaultHasher::new(), bytes: 0 };
-    serde_json::to_writer(&mut digest, part).expect("strings and raw JSON always serialise");
-    digest.hasher.write_usize(digest.bytes);
-    digest.hasher.finish()
-}
-
-/// Hashes the beginning of what is written to it, and how long it gets: a long document that is changed
-/// keeps neither, but for rare cases.
-struct Digest {
-    hasher: DefaultHasher,
+/// The beginning of what is written to it, and how long it gets: a long document that is changed keeps
+/// neither, but for rare cases. The pieces are gathered, since a hash takes one long text faster than
+/// many short ones.
+#[derive(Default)]
+struct Head {
+    start: Vec<u8>,
     bytes: usize,
 }
 
-impl io::Write for Digest {
+impl Head {
+    fn hash<T: Serialize>(&mut self, part: &T) -> u64 {
+        self.start.clear();
+        self.bytes = 0;
+        serde_json::to_writer(&mut *self, part).expect("strings and raw JSON always serialise");
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.start);
+        hasher.write_usize(self.bytes);
+        hasher.finish()
+    }
+}
+
+impl io::Write for Head {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = HASHED_BYTES.saturating_sub(self.bytes);
-        self.hasher.write(bytes.get(..room).unwrap_or(bytes));
+        self.start.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         self.bytes += bytes.len();
         Ok(bytes.len())
     }

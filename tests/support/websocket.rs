@@ -122,14 +122,14 @@ fn whole(members: &Envelope<'_>, items: &[Box<RawValue>], metadata: &Map<String,
         match &**name {
             "type" | "previous_response_id" => {}
             "client_metadata" if metadata.is_empty() => {}
-            "client_metadata" if value.get().contains(LITE) => {
+            "client_metadata" if value.text().contains(LITE) => {
                 parts.push(format!("\"{name}\":{}", Value::from(metadata.clone())));
             }
             "input" => {
                 let items: Vec<&str> = items.iter().map(|item| item.get()).collect();
                 parts.push(format!("\"input\":[{}]", items.join(",")));
             }
-            _ => parts.push(format!("\"{name}\":{}", value.get())),
+            _ => parts.push(format!("\"{name}\":{}", value.text())),
         }
     }
     format!("{{{}}}", parts.join(",")).into_bytes()

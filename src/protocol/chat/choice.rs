@@ -64,7 +64,7 @@ impl<'a> Choice<'a> {
                 _ => return Err(choice.invalid("must be 'none', 'auto' or an object")),
             }
         } else if choice.is_object() {
-            let name = choice.member(&choice.object()?, "name").ok_or_else(|| choice.lacks("name"))?.text()?;
+            let name = choice.member(&*choice.object()?, "name").ok_or_else(|| choice.lacks("name"))?.text()?;
             Wish::One(Selected::Named(name))
         } else {
             return Err(choice.must_be("a string or an object"));
@@ -112,7 +112,7 @@ impl<'a> Selected<'a> {
             return Ok(Self::Hosted(tool.raw()));
         }
         let name = match tool.member(members, kind) {
-            Some(inner) => inner.member(&inner.object()?, "name").ok_or_else(|| inner.lacks("name"))?.text()?,
+            Some(inner) => inner.member(&*inner.object()?, "name").ok_or_else(|| inner.lacks("name"))?.text()?,
             None => tool.member(members, "name").ok_or_else(|| tool.lacks("name"))?.text()?,
         };
         Ok(Self::Named(name))
@@ -140,7 +140,7 @@ fn object<'a>(choice: &Field<'a, '_>) -> Result<Wish<'a>, ProxyError> {
         return Ok(Wish::One(Selected::read(choice, &members, &kind)?));
     }
     match choice.member(&members, "allowed_tools") {
-        Some(inner) => allowed(&inner, &inner.object()?),
+        Some(inner) => allowed(&inner, &*inner.object()?),
         None => allowed(choice, &members),
     }
 }
@@ -158,8 +158,8 @@ fn allowed<'a>(choice: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Wish<'a
     };
     let list = choice.member(members, "tools").ok_or_else(|| choice.lacks("tools"))?;
     let mut tools = Vec::new();
-    for (index, raw) in list.list()?.into_iter().enumerate() {
-        let tool = list.element(index, raw);
+    for (index, value) in list.list()?.iter().enumerate() {
+        let tool = list.element(index, value);
         let members = tool.object()?;
         let kind = tool.member(&members, "type").ok_or_else(|| tool.lacks("type"))?.text()?;
         tools.push(Selected::read(&tool, &members, &kind)?);

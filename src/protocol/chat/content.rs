@@ -20,8 +20,8 @@ pub(super) fn system_text<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, P
         return words_of(content).and_then(|_| content.text());
     }
     let mut whole = Cow::Borrowed("");
-    for (index, raw) in content.list()?.into_iter().enumerate() {
-        let part = content.element(index, raw);
+    for (index, value) in content.list()?.iter().enumerate() {
+        let part = content.element(index, value);
         let members = part.object()?;
         let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?;
         if !matches!(&*kind.text()?, "text" | "input_text") {
@@ -42,8 +42,7 @@ pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, P
     if !content.is_list() {
         return Ok(vec![Part::InputText(words_of(content)?)]);
     }
-    let list = content.list()?;
-    list.into_iter().enumerate().map(|(index, raw)| input_part(&content.element(index, raw))).collect()
+    content.each(input_part)
 }
 
 /// What a tool returned: one text stays a text.
@@ -71,8 +70,8 @@ pub(super) fn assistant_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a
         return Ok(spoken(words_of(content)?).into_iter().collect());
     }
     let mut parts = Vec::new();
-    for (index, raw) in content.list()?.into_iter().enumerate() {
-        let part = content.element(index, raw);
+    for (index, value) in content.list()?.iter().enumerate() {
+        let part = content.element(index, value);
         let members = part.object()?;
         let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?.text()?;
         let name = match &*kind {
@@ -106,7 +105,7 @@ fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
         "image_url" | "input_image" => image(part, &members),
         "file" => {
             let file = part.member(&members, "file").ok_or_else(|| part.lacks("file"))?;
-            document(&file, &file.object()?)
+            document(&file, &*file.object()?)
         }
         "input_file" => document(part, &members),
         "input_audio" => {

@@ -42,8 +42,8 @@ impl<'a> Input<'a> {
             return Err(input.must_be("a string or an array of items"));
         }
         let mut messages = Vec::new();
-        for (index, raw) in input.list()?.into_iter().enumerate() {
-            messages.extend(self.item(&input.element(index, raw))?);
+        for (index, value) in input.list()?.iter().enumerate() {
+            messages.extend(self.item(&input.element(index, value))?);
         }
         Ok(messages)
     }
@@ -72,7 +72,7 @@ impl<'a> Input<'a> {
                 Message::Tool(call_id(item, &members)?, content::output_or_empty(output.as_ref())?)
             }
             Some("reasoning") => {
-                let Some(json) = reasoning(item, members) else {
+                let Some(json) = reasoning(item, members.into_owned()) else {
                     self.has_lost_reasoning = true;
                     return Ok(None);
                 };

@@ -80,7 +80,7 @@ impl<'a> Message<'a> {
     /// Reads a message item of the Responses shape, where only system text is moved.
     pub(super) fn read_item(item: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = item.object()?;
-        let is_developer = item.member(&members, "role").is_some_and(|role| role.raw().get() == r#""developer""#);
+        let is_developer = item.member(&members, "role").is_some_and(|role| role.json() == r#""developer""#);
         Ok(match Self::read(item)? {
             Self::System(text) if is_developer => Self::Developer(text),
             other => other,
@@ -99,8 +99,8 @@ fn assistant<'a>(
     }
     let mut calls = Vec::new();
     if let Some(list) = message.member(members, "tool_calls") {
-        for (index, raw) in list.list()?.into_iter().enumerate() {
-            calls.push(tool_call(&list.element(index, raw))?);
+        for (index, value) in list.list()?.iter().enumerate() {
+            calls.push(tool_call(&list.element(index, value))?);
         }
     }
     if let Some(call) = message.member(members, "function_call") {
@@ -140,7 +140,7 @@ impl<'a> ToolCall<'a> {
         };
         let payload = match payload {
             None => Words::default(),
-            Some(object) if object.is_object() => compact(object.raw().get()).into(),
+            Some(object) if object.is_object() => compact(object.json()).into(),
             Some(text) => text.words()?,
         };
         Ok(Self { origin, kind, name, payload })

@@ -79,9 +79,9 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
     let mut request = ChatRequest::empty();
     let is_sent = |name| envelope.get(name).is_some_and(|raw| raw.get() != "null");
     request.input = (is_sent("input") && !is_sent("messages")).then(Input::default);
-    for (name, raw) in envelope.members() {
-        if raw.get() != "null" {
-            request.take(name, &Field::root(name, raw))?;
+    for (name, value) in envelope.members() {
+        if !value.is_null() {
+            request.take(name, &Field::of_body(name, value))?;
         }
     }
     request.check()

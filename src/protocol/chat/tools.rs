@@ -47,11 +47,11 @@ impl<'a> Declared<'a> {
         let kind = tool.member(&members, "type").ok_or_else(|| tool.lacks("type"))?.text()?;
         match &*kind {
             "function" => match tool.member(&members, "function") {
-                Some(inner) => function(&inner, &inner.object()?),
+                Some(inner) => function(&inner, &*inner.object()?),
                 None => function(tool, &members),
             },
             "custom" => match tool.member(&members, "custom") {
-                Some(inner) => custom(&inner, &inner.object()?, Form::Nested),
+                Some(inner) => custom(&inner, &*inner.object()?, Form::Nested),
                 None => custom(tool, &members, Form::Flat),
             },
             name if is_web_search(name) => Self::web_search(tool),
@@ -61,7 +61,7 @@ impl<'a> Declared<'a> {
 
     /// Reads an element of `functions`.
     pub(super) fn read_function(tool: &Field<'a, '_>) -> Result<Self, ProxyError> {
-        function(tool, &tool.object()?)
+        function(tool, &*tool.object()?)
     }
 
     /// Reads a web search tool, or `web_search_options`.
@@ -113,7 +113,7 @@ struct Grammar<'a> {
 fn function<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared<'a>, ProxyError> {
     let name = name(tool, members)?;
     let parameters = match tool.member(members, "parameters") {
-        Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?),
+        Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?.into_owned()),
         None => schema::parameters(constant("{}"), Envelope::default()),
     };
     let tool = Tool::Function {
@@ -158,9 +158,10 @@ fn input_format<'a>(format: &Field<'a, '_>) -> Result<Cow<'a, RawValue>, ProxyEr
 
 /// Chat wraps a location once more than the backend.
 fn location<'a>(place: &Field<'a, '_>) -> Result<Envelope<'a>, ProxyError> {
-    let mut members = place.object()?;
-    if let Some(inner) = place.member(&members, "approximate") {
-        let inner = inner.object()?;
+    let members = place.object()?;
+    let inner = place.member(&members, "approximate").map(|inner| inner.object().map(Cow::into_owned)).transpose()?;
+    let mut members = members.into_owned();
+    if let Some(inner) = inner {
         members.remove("approximate");
         members.append(inner);
     }

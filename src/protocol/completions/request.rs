@@ -48,9 +48,9 @@ pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
         limits: AskedLimits::default(),
         ignored: Vec::new(),
     };
-    let sent = || envelope.members().iter().filter(|(_, raw)| raw.get() != "null");
-    for (name, raw) in sent() {
-        request.take(name, &Field::root(name, raw))?;
+    let sent = || envelope.members().iter().filter(|(_, value)| !value.is_null());
+    for (name, value) in sent() {
+        request.take(name, &Field::of_body(name, value))?;
     }
     if !sent().any(|(name, _)| name == "prompt") {
         return Err(Refusal::missing("prompt"));
@@ -68,7 +68,7 @@ impl<'a> CompletionRequest<'a> {
             "prompt" => self.prompt = prompt(field)?,
             "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
             "stream_options" => {
-                let usage = field.member(&field.object()?, "include_usage").map(|usage| usage.flag());
+                let usage = field.member(&*field.object()?, "include_usage").map(|usage| usage.flag());
                 self.includes_usage = usage.transpose()?.unwrap_or(false);
             }
             "stop" => self.stop = stop::read(field)?,
@@ -98,7 +98,7 @@ impl<'a> CompletionRequest<'a> {
 fn prompt<'a>(prompt: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     let text = if prompt.is_list() {
         let list = prompt.list()?;
-        let is_tokens = list.iter().any(|element| element.get().starts_with(|c: char| c == '[' || c.is_ascii_digit()));
+        let is_tokens = list.iter().any(|element| element.text().starts_with(|c: char| c == '[' || c.is_ascii_digit()));
         if is_tokens {
             return Err(Refusal::unsupported_value(
                 prompt.to_string(),
@@ -132,7 +132,7 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
             Err(Refusal::unsupported_value(name, format!("only one choice ({name} = 1) is supported by this backend")))
         }
         "echo" if field.flag()? => Err(unsupported("the prompt can't be echoed on this backend")),
-        "logprobs" if field.raw().get() != "false" => {
+        "logprobs" if field.json() != "false" => {
             Err(unsupported("log probabilities are not available on this backend"))
         }
         "suffix" if !field.text()?.is_empty() => {

@@ -48,8 +48,8 @@ pub(super) fn blocks<'a>(content: &Field<'a, '_>, role: Role) -> Result<Vec<Bloc
         return Ok(said(role, words_of(content)?).into_iter().collect());
     }
     let mut blocks = Vec::new();
-    for (index, raw) in content.list()?.into_iter().enumerate() {
-        let block = content.element(index, raw);
+    for (index, value) in content.list()?.iter().enumerate() {
+        let block = content.element(index, value);
         let members = block.object()?;
         read(&block, &members, role, &mut blocks)?;
     }
@@ -95,7 +95,7 @@ fn read<'a>(
     Ok(())
 }
 
-fn kind<'a, 'c>(block: &'c Field<'a, '_>, members: &Envelope<'a>) -> Result<Field<'a, 'c>, ProxyError> {
+fn kind<'a, 'c>(block: &'c Field<'a, '_>, members: &'c Envelope<'a>) -> Result<Field<'a, 'c>, ProxyError> {
     block.member(members, "type").ok_or_else(|| block.lacks("type"))
 }
 
@@ -134,7 +134,7 @@ fn reasoning<'a>(
 }
 
 fn call<'a>(block: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Block<'a>, ProxyError> {
-    let arguments = block.member(members, "input").map_or(Cow::Borrowed("{}"), |input| compact(input.raw().get()));
+    let arguments = block.member(members, "input").map_or(Cow::Borrowed("{}"), |input| compact(input.json()));
     Ok(Block::Call { id: required(block, members, "id")?, name: required(block, members, "name")?, arguments })
 }
 
@@ -165,8 +165,8 @@ fn marked(text: Words<'_>, is_error: bool) -> Words<'_> {
 
 fn result_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
     let mut parts = Vec::new();
-    for (index, raw) in content.list()?.into_iter().enumerate() {
-        let block = content.element(index, raw);
+    for (index, value) in content.list()?.iter().enumerate() {
+        let block = content.element(index, value);
         let members = block.object()?;
         let kind = kind(&block, &members)?;
         match &*kind.text()? {

@@ -67,9 +67,9 @@ pub fn decode(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
 pub fn decode_prompt(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
     let envelope = Envelope::of_body(body)?;
     let mut request = MessagesRequest::empty();
-    for (name, raw) in envelope.members() {
-        if raw.get() != "null" {
-            request.take(name, &Field::root(name, raw))?;
+    for (name, value) in envelope.members() {
+        if !value.is_null() {
+            request.take(name, &Field::of_body(name, value))?;
         }
     }
     if request.messages.is_empty() {
@@ -128,7 +128,7 @@ impl<'a> MessagesRequest<'a> {
             "output_format" => self.format = self.format.take().or(format::read(field)?),
             "tools" => self.tools = field.each(Declared::read)?.into_iter().flatten().collect(),
             "tool_choice" => self.take_choice(field)?,
-            "metadata" => self.user_id = field.member(&field.object()?, "user_id").map(|id| id.text()).transpose()?,
+            "metadata" => self.user_id = field.member(&*field.object()?, "user_id").map(|id| id.text()).transpose()?,
             "speed" => self.is_fast = field.text()? == "fast",
             "temperature" if field.differs_from(1.0)? => self.ignored.push("temperature"),
             "top_p" if field.differs_from(1.0)? => self.ignored.push("top_p"),
@@ -186,7 +186,7 @@ fn refuse_continuation(thread: &Field<'_, '_>) -> Result<(), ProxyError> {
 }
 
 fn limit(field: &Field<'_, '_>) -> Result<u64, ProxyError> {
-    let limit = field.raw().get().parse().ok().filter(|limit| *limit >= 1);
+    let limit = field.json().parse().ok().filter(|limit| *limit >= 1);
     limit.ok_or_else(|| field.must_be("an integer of at least 1"))
 }
 

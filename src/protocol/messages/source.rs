@@ -76,8 +76,8 @@ fn inner<'a>(source: &Field<'a, '_>, members: &Envelope<'a>, parts: &mut Vec<Par
         );
         return Ok(());
     }
-    for (index, raw) in content.list()?.into_iter().enumerate() {
-        let block = content.element(index, raw);
+    for (index, value) in content.list()?.iter().enumerate() {
+        let block = content.element(index, value);
         let members = block.object()?;
         match &*required(&block, &members, "type")? {
             "text" => parts.push(Part::InputText(words(&block, &members, "text")?)),

@@ -96,7 +96,7 @@ fn name<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Cow<'a, str>
 
 fn plain<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared<'a>, ProxyError> {
     let parameters = match tool.member(members, "input_schema") {
-        Some(input) => schema::parameters(input.raw(), input.object()?),
+        Some(input) => schema::parameters(input.raw(), input.object()?.into_owned()),
         None => schema::parameters(constant("{}"), Envelope::default()),
     };
     let description = tool.member(members, "description").map(|description| description.text()).transpose()?;
@@ -115,7 +115,7 @@ fn function<'a>(
 }
 
 fn web_search<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared<'a>, ProxyError> {
-    let allowed = tool.member(members, "allowed_domains").filter(|list| list.raw().get() != "[]");
+    let allowed = tool.member(members, "allowed_domains").filter(|list| list.json() != "[]");
     let wire = WebSearch {
         r#type: "web_search",
         filters: allowed.map(|list| Filters { allowed_domains: list.raw() }),

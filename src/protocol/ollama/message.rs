@@ -115,7 +115,7 @@ impl<'a> ToolCall<'a> {
         let name = function.member(&members, "name").ok_or_else(|| function.lacks("name"))?.text()?;
         let arguments = match function.member(&members, "arguments") {
             None => "{}".into(),
-            Some(object) if object.is_object() => compact(object.raw().get()).into(),
+            Some(object) if object.is_object() => compact(object.json()).into(),
             Some(text) => text.words().map_err(|_| text.must_be("an object"))?,
         };
         Ok(Self { id, name, arguments })

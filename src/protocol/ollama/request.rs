@@ -75,9 +75,9 @@ pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> 
         images: Vec::new(),
         ignored: Vec::new(),
     };
-    for (name, raw) in envelope.members() {
-        if raw.get() != "null" {
-            request.take(name, &Field::root(name, raw))?;
+    for (name, value) in envelope.members() {
+        if !value.is_null() {
+            request.take(name, &Field::of_body(name, value))?;
         }
     }
     request.lay_out_prompt();
@@ -113,7 +113,7 @@ impl<'a> OllamaRequest<'a> {
             "think" => self.think = Think::read(field)?,
             "format" => self.format = Format::read(field)?,
             "options" => self.sampling = Sampling::read(field, &mut self.ignored)?,
-            "keep_alive" => self.is_leaving = is_zero(field.raw().get()),
+            "keep_alive" => self.is_leaving = is_zero(field.json()),
             "logprobs" if field.flag()? => return Err(no_probabilities(name)),
             "top_logprobs" if field.number()? > 0.0 => return Err(no_probabilities(name)),
             "logprobs" | "top_logprobs" => {}

@@ -21,7 +21,7 @@ impl<'a> Declared<'a> {
     /// Reads an element of `tools`.
     pub(super) fn read(tool: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = tool.object()?;
-        if let Some(kind) = tool.member(&members, "type").filter(|kind| kind.raw().get() != r#""function""#) {
+        if let Some(kind) = tool.member(&members, "type").filter(|kind| kind.json() != r#""function""#) {
             let message = format!("{kind}: only tools of type 'function' can be called here");
             return Err(Refusal::unsupported_value(kind.to_string(), message));
         }
@@ -32,7 +32,7 @@ impl<'a> Declared<'a> {
             return Err(Refusal::invalid(format!("{function}.name"), format!("'{function}.name' must not be empty")));
         }
         let parameters = match function.member(&members, "parameters") {
-            Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?),
+            Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?.into_owned()),
             None => schema::parameters(constant("{}"), Envelope::default()),
         };
         let description = function.member(&members, "description").map(|description| description.text()).transpose()?;

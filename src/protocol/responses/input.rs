@@ -25,13 +25,13 @@ use crate::protocol::words::Words;
 /// When it is neither a text nor a list, or an element is no object.
 pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<Listed<'a>>, ProxyError> {
     if input.is_text() {
-        return Ok(vec![Listed::Whole(item::of_text(input.raw().get()))]);
+        return Ok(vec![Listed::Whole(item::of_text(input.json()))]);
     }
     if !input.is_list() {
         return Err(input.must_be("a string or an array of items"));
     }
-    let items = input.list()?.into_iter().enumerate();
-    items.map(|(index, raw)| item::read(&input.element(index, raw), index)).collect()
+    let items = input.list()?;
+    items.iter().enumerate().map(|(index, item)| item::read(&input.element(index, item), index)).collect()
 }
 
 /// The items, with those in the place of references that they refer to, after an earlier conversation.

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::codex::request::Item;
+use crate::protocol::codex::request::{self as codex, Item, Role};
 use crate::protocol::conversation::CallKind;
+use crate::protocol::conversation::schema;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::splice::Splice;
@@ -33,7 +34,9 @@ pub(super) struct Entry<'a> {
 #[derive(Clone, Debug)]
 enum Source<'a> {
     /// In the request: read once, edited when it leaves.
-    Request { raw: &'a RawValue, members: Envelope<'a>, edits: Splice<'a> },
+    Request { text: &'a str, members: Envelope<'a>, edits: Splice<'a> },
+    /// In the request: a message that is one text and nothing else, however long.
+    Said { role: Role, text: Words<'a>, members: Envelope<'a> },
     /// Made or kept here.
     Own(Box<RawValue>),
 }
@@ -68,12 +71,34 @@ pub(super) fn read<'a>(item: &Field<'a, '_>, index: usize) -> Result<Listed<'a>,
     }
     let is_untyped_message = kind.is_none() && members.get("role").is_some();
     let kind = if is_untyped_message { Cow::Borrowed("message") } else { kind.unwrap_or_default() };
-    let mut splice = Splice::new(item.raw().get());
-    if kind == "message" {
-        complete_message(item, &members, &mut splice)?;
-    }
-    let source = Source::Request { raw: item.raw(), members, edits: splice };
+    let members = members.into_owned();
+    let source = if let Some((role, text)) = said(&kind, &members) {
+        Source::Said { role, text, members }
+    } else {
+        let mut edits = Splice::new(item.json());
+        if kind == "message" {
+            complete_message(item, &members, &mut edits)?;
+        }
+        Source::Request { text: item.json(), members, edits }
+    };
     Ok(Listed::Whole(Entry { kind, index, source }))
+}
+
+/// Who says what, in a message that holds nothing else.
+fn said<'a>(kind: &str, members: &Envelope<'a>) -> Option<(Role, Words<'a>)> {
+    let is_plain = |name: &str| matches!(name, "type" | "role" | "content");
+    if kind != "message" || !members.members().iter().all(|(name, _)| is_plain(name)) {
+        return None;
+    }
+    let role = match members.get("role")?.get() {
+        r#""user""# => Role::User,
+        r#""assistant""# => Role::Assistant,
+        r#""developer""# => Role::Developer,
+        // Some clients have it moved, and some have it left.
+        _ => return None,
+    };
+    let text = members.get("content").filter(|content| content.get().starts_with('"'))?;
+    Some((role, Words::Literal(Cow::Borrowed(text))))
 }
 
 /// Gives a message its type, and a text its part.
@@ -85,13 +110,13 @@ fn complete_message<'a>(
     if item.member(members, "type").is_none() {
         match members.get("type") {
             Some(null) => splice.replace(null, r#""message""#),
-            None => splice.add(item.raw().get(), r#""type":"message""#),
+            None => splice.add(item.json(), r#""type":"message""#),
         }
     }
     if let Some(content) = item.member(members, "content").filter(Field::is_text) {
         let role = item.member(members, "role").map(|role| role.text()).transpose()?;
         let part = if role.as_deref() == Some("assistant") { "output_text" } else { "input_text" };
-        let text = content.raw().get();
+        let text = content.json();
         splice.replace(content.raw(), format!(r#"[{{"type":"{part}","text":{text}}}]"#));
     }
     Ok(())
@@ -112,23 +137,16 @@ impl<'a> Entry<'a> {
     /// Its bytes.
     pub(super) fn json(&self) -> Cow<'a, RawValue> {
         match &self.source {
-            Source::Request { raw, edits, .. } => edited(edits).unwrap_or(Cow::Borrowed(raw)),
+            Source::Request { text, edits, .. } => edited(edits).unwrap_or_else(|| whole(text)),
+            Source::Said { role, text, .. } => Cow::Owned(schema::raw(&message(*role, text.clone()))),
             Source::Own(json) => Cow::Owned(json.clone()),
-        }
-    }
-
-    /// Its bytes, for the last time.
-    fn into_json(self) -> Cow<'a, RawValue> {
-        match self.source {
-            Source::Request { raw, edits, .. } => edited(&edits).unwrap_or(Cow::Borrowed(raw)),
-            Source::Own(json) => Cow::Owned(json),
         }
     }
 
     /// Looks at its members, as they came.
     pub(super) fn look<T>(&self, at: impl FnOnce(&Envelope<'_>) -> T) -> T {
         match &self.source {
-            Source::Request { members, .. } => at(members),
+            Source::Request { members, .. } | Source::Said { members, .. } => at(members),
             Source::Own(json) => at(&Envelope::parse(json.get()).unwrap_or_default()),
         }
     }
@@ -197,7 +215,9 @@ impl Entry<'_> {
     /// The item with its changes; untouched where there are none.
     pub(super) fn with(mut self, changes: &Changes<'_>) -> Self {
         match &mut self.source {
-            Source::Request { raw, members, edits } => changes.note(raw.get(), members, edits),
+            Source::Request { text, members, edits } => changes.note(text, members, edits),
+            // It has neither what could be at fault, nor another role than the backend's.
+            Source::Said { .. } => {}
             Source::Own(json) => {
                 let mut edits = Splice::new(json.get());
                 changes.note(json.get(), &Envelope::parse(json.get()).unwrap_or_default(), &mut edits);
@@ -228,9 +248,25 @@ impl Entry<'_> {
 }
 
 impl<'a> From<Entry<'a>> for Item<'a> {
-    fn from(mut entry: Entry<'a>) -> Self {
-        Self::Raw { kind: std::mem::take(&mut entry.kind), json: entry.into_json() }
+    fn from(entry: Entry<'a>) -> Self {
+        let json = match entry.source {
+            Source::Request { text, edits, .. } => edited(&edits).unwrap_or_else(|| whole(text)),
+            Source::Said { role, text, .. } => return message(role, text),
+            Source::Own(json) => Cow::Owned(json),
+        };
+        Self::Raw { kind: entry.kind, json }
     }
+}
+
+/// A message that is one text.
+fn message(role: Role, text: Words<'_>) -> Item<'_> {
+    let part = if role == Role::Assistant { codex::Part::OutputText(text) } else { codex::Part::InputText(text) };
+    Item::Message { role, content: vec![part] }
+}
+
+/// An item as it came.
+fn whole(text: &str) -> Cow<'_, RawValue> {
+    Cow::Borrowed(serde_json::from_str(text).expect("it has been read before"))
 }
 
 /// The texts of a message's content: of the one that it is, or of each of its parts.

@@ -105,8 +105,8 @@ pub(super) const ECHOED: [&str; 10] = [
 pub fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
     let envelope = Envelope::of_body(body)?;
     let mut request = ResponsesRequest::default();
-    for (name, raw) in envelope.members().iter().filter(|(_, raw)| raw.get() != "null") {
-        request.take(name, &Field::root(name, raw))?;
+    for (name, value) in envelope.members().iter().filter(|(_, value)| !value.is_null()) {
+        request.take(name, &Field::of_body(name, value))?;
     }
     Ok(request)
 }
@@ -187,15 +187,11 @@ impl<'a> ResponsesRequest<'a> {
 
 impl<'a> Reasoning<'a> {
     fn read(reasoning: &Field<'a, '_>) -> Result<Self, ProxyError> {
-        let mut members = reasoning.object()?;
-        let effort = match reasoning.member(&members, "effort") {
-            // A number is a level of its own that the backend knows.
-            Some(effort) if effort.number().is_ok() => None,
-            effort => {
-                members.remove("effort");
-                effort.map(|word| read_effort(&word)).transpose()?
-            }
-        };
+        let members = reasoning.object()?;
+        let word = reasoning.member(&members, "effort");
+        // A number is a level of its own that the backend knows.
+        let is_level = word.is_some_and(|word| word.number().is_ok());
+        let effort = word.filter(|_| !is_level).map(|word| read_effort(&word)).transpose()?;
         let summary = match members.get("summary").map(RawValue::get) {
             Some("null") => Summary::None,
             _ => ["summary", "generate_summary"]
@@ -203,18 +199,25 @@ impl<'a> Reasoning<'a> {
                 .find_map(|name| reasoning.member(&members, name))
                 .map_or(Ok(Summary::Usual), |summary| summary.text().map(Summary::Form))?,
         };
-        members.remove("summary");
-        members.remove("generate_summary");
-        Ok(Self { effort, summary, rest: members })
+        let mut rest = members.into_owned();
+        for read in ["summary", "generate_summary"] {
+            rest.remove(read);
+        }
+        if !is_level {
+            rest.remove("effort");
+        }
+        Ok(Self { effort, summary, rest })
     }
 }
 
 impl<'a> Text<'a> {
     fn read(text: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = text.object()?;
-        let format = text.member(&members, "format").map(|format| format.object()).transpose()?;
+        let format = text.member(&members, "format");
+        let format = format.as_ref().map(Field::object).transpose()?;
         let kind = format.and_then(|format| format.get("type"));
-        Ok(Self { is_json_object: kind.is_some_and(|kind| kind.get() == r#""json_object""#), members })
+        let is_json_object = kind.is_some_and(|kind| kind.get() == r#""json_object""#);
+        Ok(Self { is_json_object, members: members.into_owned() })
     }
 }
 
@@ -224,8 +227,7 @@ fn read_effort(word: &Field<'_, '_>) -> Result<Effort, ProxyError> {
 }
 
 fn include<'a>(list: &Field<'a, '_>) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>, ProxyError> {
-    let elements = list.list()?.into_iter().enumerate();
-    elements.map(|(index, raw)| Ok((list.element(index, raw).text()?, raw))).collect()
+    list.each(|name| Ok((name.text()?, name.raw())))
 }
 
 /// The one option that the backend knows.

@@ -80,7 +80,7 @@ impl Shape {
     pub(super) fn restore(&self, response: &Envelope<'_>, set: &[(&str, &str)]) -> String {
         let mut object = String::from("{");
         for (name, value) in response.members() {
-            put(&mut object, &literal(name), &self.value(name, Some(value.get()), set));
+            put(&mut object, &literal(name), &self.value(name, Some(value.text()), set));
         }
         let own = self.own.iter().map(|(name, _)| *name);
         for name in UPSTREAM.into_iter().chain(own).chain(["usage"]) {

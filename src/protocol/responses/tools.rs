@@ -18,7 +18,8 @@ const WEB_SEARCH: &str = r#""web_search""#;
 pub(super) fn read(list: &RawValue) -> Result<(Vec<Tool<'_>>, bool), ProxyError> {
     let list = Field::root("tools", list);
     let mut searches = false;
-    let tools = list.list()?.into_iter().enumerate().map(|(index, tool)| {
+    let tools = list.list()?;
+    let tools = tools.iter().enumerate().map(|(index, tool)| {
         let tool = list.element(index, tool);
         let members = tool.object()?;
         let kind = kind(&tool, &members)?;
@@ -48,12 +49,12 @@ pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
     if kind != "allowed_tools" {
         return Ok(ToolChoice::Raw(adapted(&choice, &members, &kind, "")));
     }
-    let mut splice = Splice::new(choice.raw().get());
+    let mut splice = Splice::new(choice.json());
     let allowed = choice.member(&members, "tools");
-    let allowed: Vec<&RawValue> = allowed.map_or(Ok(Vec::new()), |tools| tools.list())?;
-    for tool in allowed {
-        let Ok(members) = Envelope::parse(tool.get()) else { continue };
-        let field = Field::root("tool_choice.tools", tool);
+    let allowed = allowed.as_ref().map(Field::list).transpose()?;
+    for tool in allowed.iter().flat_map(|tools| tools.iter()) {
+        let field = Field::of_body("tool_choice.tools", tool);
+        let Ok(members) = field.object() else { continue };
         if is_web_search(&self::kind(&field, &members)?)
             && let Some(old) = members.get("type")
         {
@@ -77,12 +78,12 @@ fn adapted<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>, kind: &str, usual: 
         && kind != "web_search"
         && let Some(old) = members.get("type")
     {
-        let mut splice = Splice::new(tool.raw().get());
+        let mut splice = Splice::new(tool.json());
         splice.replace(old, WEB_SEARCH);
         return Cow::Owned(raw(splice.text().into_owned()));
     }
     let nested = tool.member(members, kind).filter(|_| matches!(kind, "function" | "custom"));
-    let inner = nested.as_ref().and_then(|nested| nested.object().ok().map(|inside| (nested.raw().get(), inside)));
+    let inner = nested.as_ref().and_then(|nested| nested.object().ok().map(|inside| (nested.json(), inside)));
     let Some((text, inside)) = inner.filter(|_| members.get("name").is_none()) else {
         return Cow::Borrowed(tool.raw());
     };

@@ -114,7 +114,7 @@ fn shape(members: &Envelope<'_>) -> Digest {
     for (name, value) in members.members() {
         if !matches!(&**name, "input" | "client_metadata") {
             add(&mut hash, name);
-            add(&mut hash, value.get());
+            add(&mut hash, value.text());
         }
     }
     short(hash)

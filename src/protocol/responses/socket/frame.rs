@@ -110,7 +110,7 @@ fn lane(raw: &RawValue) -> Result<String, ProxyError> {
 /// What of the metadata HTTP has as headers.
 fn headers(metadata: &RawValue) -> HeaderMap {
     let members = Envelope::parse(metadata.get()).unwrap_or_default();
-    members.members().iter().filter_map(|(name, value)| header(name, value)).collect()
+    members.members().iter().filter_map(|(name, value)| header(name, value.raw())).collect()
 }
 
 fn header(name: &str, value: &RawValue) -> Option<(HeaderName, HeaderValue)> {
