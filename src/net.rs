@@ -101,8 +101,13 @@ impl Endpoint {
 
     /// The address of a path below this base, such as `/responses`.
     #[must_use]
-    pub fn join(&self, path: &str) -> String {
-        format!("{}{path}", self.as_str())
+    pub fn join(&self, path: &str) -> Url {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        // The base has been parsed; parsing it anew would cost each request a share of its time.
+        let mut url = self.0.clone();
+        url.set_path(&[self.0.path().trim_end_matches('/'), path].concat());
+        url.set_query(query);
+        url
     }
 
     /// The base without a trailing slash.

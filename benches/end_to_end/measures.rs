@@ -21,16 +21,24 @@ pub(crate) struct Effort {
     pub(crate) starts: usize,
 }
 
-/// Time to the first content, one exchange at a time.
+/// Time to the first content, one exchange at a time. The ways take turns, so that a machine that is
+/// slow for a while is slow for all of them.
 pub(crate) async fn first(field: &Field, effort: Effort, report: &mut Report) -> io::Result<()> {
+    const TURNS: usize = 20;
+    const WARMUP: usize = 3;
     let order = Order::stream(1);
-    let (mut middle, mut tail) = (Vec::new(), Vec::new());
-    for subject in Subject::ALL {
-        first_content(field, subject, &order, effort.exchanges / 10).await?;
-        let mut taken = first_content(field, subject, &order, effort.exchanges).await?;
-        middle.push((subject, quantile(&mut taken, 0.5) / MILLION));
-        tail.push((subject, quantile(&mut taken, 0.99) / MILLION));
+    let mut taken: Vec<(Subject, Vec<u64>)> = Subject::ALL.map(|subject| (subject, Vec::new())).into();
+    for turn in 0..=TURNS {
+        for (subject, taken) in &mut taken {
+            let times = first_content(field, *subject, &order, effort.exchanges / TURNS + WARMUP).await?;
+            // The first turn is for the processes to get warm.
+            taken.extend(times.into_iter().skip(WARMUP).filter(|_| turn > 0));
+        }
     }
+    let mut quantiles = |share: f64| -> Vec<(Subject, f64)> {
+        taken.iter_mut().map(|(subject, taken)| (*subject, quantile(taken, share) / MILLION)).collect()
+    };
+    let (middle, tail) = (quantiles(0.5), quantiles(0.99));
     report.compared("time to first content, p50", "ms", &middle, |_| Some(Target::AtMost(1.5)));
     report.compared("time to first content, p99", "ms", &tail, |_| Some(Target::AtMost(2.0)));
     Ok(())

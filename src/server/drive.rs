@@ -68,7 +68,8 @@ pub(super) struct Drive<R, F> {
     events: Option<EventStream>,
     passage: Passage<R>,
     framing: F,
-    opening: Opening,
+    /// Whether the machine has been told that its answer is committed to.
+    is_committed: bool,
     turn: Turn,
     keepalive: Option<Keepalive>,
     cut: Cut,
@@ -86,17 +87,6 @@ pub(super) struct Passage<R> {
     pub(super) recall: Option<Recall>,
     /// Where the answer is kept for later requests.
     pub(super) keeper: Keeper,
-}
-
-/// How far an answer has begun.
-#[derive(Debug, PartialEq, Eq)]
-enum Opening {
-    /// The machine is to be told that its answer is committed to.
-    Due,
-    /// It has been told.
-    Told,
-    /// Something of it has been sent.
-    Sent,
 }
 
 #[derive(Debug)]
@@ -151,7 +141,7 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             events: Some(events),
             passage,
             framing,
-            opening: Opening::Due,
+            is_committed: false,
             turn: Turn::default(),
             keepalive,
             cut,
@@ -174,13 +164,11 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             }
             self.framing.mark_whole();
         }
-        if self.opening == Opening::Due {
-            self.opening = Opening::Told;
+        if !std::mem::replace(&mut self.is_committed, true) {
             self.passage.reply.on_commit(&mut self.framing);
             self.framing.mark_whole();
         }
-        // The first content waits for nothing.
-        if has_come && self.opening == Opening::Sent {
+        if has_come {
             self.turn.begin(cx);
         }
     }
@@ -226,7 +214,6 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             ready!(self.turn.poll_end(cx));
         }
         if let Some(unit) = self.framing.take() {
-            self.opening = Opening::Sent;
             if let Some(keepalive) = &mut self.keepalive {
                 keepalive.restart();
             }

@@ -105,8 +105,10 @@ where
         record.introduce(&id, &parts);
         let mut record = Some(record);
         let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
+        // It is large: in its own place, it is not moved with each of the layers around it.
+        let running = Box::pin(self.run(&parts, body, &mut record));
         let answered = tokio::select! {
-            answered = self.run(&parts, body, &mut record) => answered,
+            answered = running => answered,
             why = self.cut() => Err(why),
         };
         let _inside = span.enter();

@@ -5,11 +5,12 @@
 //! look like a word of the protocol is `unnamed`, and past so many of them all others are `other`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cassette::is_word;
 use super::sign;
@@ -112,10 +113,54 @@ pub struct Strange {
 #[derive(Debug, Default)]
 pub(super) struct Drift(Mutex<BTreeMap<(&'static str, String), u64>>);
 
+/// What an event says that has no name here. Nothing is kept of what is known: this is on the way of
+/// every answer.
+#[derive(Debug, Default)]
+struct Unknown<'a> {
+    members: Vec<Cow<'a, str>>,
+    item: Option<Cow<'a, str>>,
+}
+
+/// A name, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct Kind<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Name<'a>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Unknown<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(UnknownVisitor)
+    }
+}
+
+struct UnknownVisitor;
+
+impl<'de> Visitor<'de> for UnknownVisitor {
+    type Value = Unknown<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut unknown = Unknown::default();
+        while let Some(Name(name)) = map.next_key()? {
+            if name == "item" {
+                let item = map.next_value::<Option<Kind<'de>>>()?.and_then(|item| item.kind);
+                unknown.item = item.map(|Name(kind)| kind).filter(|kind| !ITEMS.contains(&&**kind));
+                continue;
+            }
+            map.next_value::<IgnoredAny>()?;
+            if !MEMBERS.contains(&&*name) {
+                unknown.members.push(name);
+            }
+        }
+        Ok(unknown)
+    }
 }
 
 impl Drift {
@@ -129,13 +174,12 @@ impl Drift {
         if REMARKS.iter().any(|remark| kind.starts_with(remark)) {
             return;
         }
-        let Ok(members) = serde_json::from_slice::<HashMap<Cow<'_, str>, &RawValue>>(data) else { return };
-        for member in members.keys().filter(|member| !MEMBERS.contains(&&***member)) {
+        let Ok(unknown) = serde_json::from_slice::<Unknown<'_>>(data) else { return };
+        for member in unknown.members {
             self.note("member", &format!("{kind}:{member}"));
         }
-        let item = members.get("item").and_then(|item| serde_json::from_str::<Kind<'_>>(item.get()).ok());
-        if let Some(item) = item.filter(|item| !ITEMS.contains(&&*item.kind)) {
-            self.note("item", &item.kind);
+        if let Some(item) = unknown.item {
+            self.note("item", &item);
         }
     }
 

@@ -343,13 +343,13 @@ async fn a_client_that_hangs_up_ends_the_call_in_every_phase() {
         bench.upstream.received("/responses", gone + 1).await;
         drop(sent);
         gone += 1;
-        assert!(bench.upstream.hung_up(gone, SECOND).await, "phase {gone}");
+        assert!(bench.upstream.hung_up(gone, 5 * SECOND).await, "phase {gone}");
     }
     bench.upstream.replace("/responses", begun(&BEGUN).hang());
     let mut open = Ask::chat(&streaming()).open(&bench.proxy).await;
     open.until("Grüße").await;
     drop(open);
-    assert!(bench.upstream.hung_up(gone + 1, SECOND).await, "in the middle of the stream");
+    assert!(bench.upstream.hung_up(gone + 1, 5 * SECOND).await, "in the middle of the stream");
 
     for script in [Script::answer(503, &[("retry-after", "15")], ""), begun(&[CREATED]).event(failing).end()] {
         let asked = bench.asked();

@@ -168,7 +168,7 @@ async fn a_stream_that_its_client_leaves_is_recorded_as_left() {
     let sent = Ask::chat(&streaming()).fire(&proxy).await;
     upstream.received("/responses", 1).await;
     drop(sent);
-    assert!(upstream.hung_up(1, SECOND).await);
+    assert!(upstream.hung_up(1, 5 * SECOND).await);
     stop(&mut proxy).await;
     let [lines] = &cassettes(folder.path())[..] else { panic!("not one cassette") };
     assert_eq!(lines.last().unwrap()["end"]["how"], "left");

@@ -202,7 +202,7 @@ async fn a_stream_closes_with_its_terminal_event() {
     for ask in [Ask::chat(&streaming()), responses(true), Ask::chat(&chat()), messages(), lines] {
         assert_eq!(ask.send(&bench.proxy).await.status, 200);
     }
-    assert!(bench.upstream.hung_up(5, SECOND).await, "the backend is let go of");
+    assert!(bench.upstream.hung_up(5, 5 * SECOND).await, "the backend is let go of");
 }
 
 #[tokio::test]

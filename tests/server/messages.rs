@@ -299,9 +299,9 @@ async fn a_client_that_hangs_up_ends_the_call() {
     let mut open = ask(&streaming()).open(&bench.proxy).await;
     open.until("content_block_delta").await;
     drop(open);
-    assert!(bench.upstream.hung_up(1, SECOND).await);
+    assert!(bench.upstream.hung_up(1, 5 * SECOND).await);
     let waiting = ask(&hello()).fire(&bench.proxy).await;
     bench.upstream.received("/responses", 2).await;
     drop(waiting);
-    assert!(bench.upstream.hung_up(2, SECOND).await);
+    assert!(bench.upstream.hung_up(2, 5 * SECOND).await);
 }

@@ -141,7 +141,7 @@ async fn a_client_that_hangs_up_ends_the_call() {
     let mut open = ask(&hello()).open(&bench.proxy).await;
     open.until("Grüße").await;
     drop(open);
-    assert!(bench.upstream.hung_up(1, SECOND).await);
+    assert!(bench.upstream.hung_up(1, 5 * SECOND).await);
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn a_client_that_hangs_up_closes_the_connection() {
     let sent = Ask::chat(&with(chat(), "stream", json!(true))).fire(&bench.proxy).await;
     bench.upstream.received("/responses", 1).await;
     drop(sent);
-    assert!(bench.upstream.hung_up(1, SECOND).await);
+    assert!(bench.upstream.hung_up(1, 5 * SECOND).await);
 }
 
 #[tokio::test]

@@ -255,7 +255,7 @@ async fn a_running_response_can_be_cancelled() {
         socket.send(&json!({"type": kind})).await;
         let last = socket.answer().await.pop().unwrap();
         assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("failed")));
-        assert!(bench.upstream.hung_up(1, SECOND).await, "the backend is told at once");
+        assert!(bench.upstream.hung_up(1, 5 * SECOND).await, "the backend is told at once");
         socket.create(&hello()).await;
         assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
     }
@@ -275,14 +275,14 @@ async fn a_client_that_goes_stops_the_backend() {
         } else {
             drop(socket);
         }
-        assert!(bench.upstream.hung_up(count, SECOND).await);
+        assert!(bench.upstream.hung_up(count, 5 * SECOND).await);
     }
     bench.upstream.replace("/responses", Script::silence());
     let mut socket = Socket::open(&bench.proxy).await;
     socket.create(&hello()).await;
     bench.upstream.received("/responses", 3).await;
     drop(socket);
-    assert!(bench.upstream.hung_up(3, SECOND).await, "before the answer has begun, too");
+    assert!(bench.upstream.hung_up(3, 5 * SECOND).await, "before the answer has begun, too");
 }
 
 #[tokio::test]

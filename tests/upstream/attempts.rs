@@ -105,7 +105,7 @@ async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
     bench.fake.on("/responses", script);
     let early = timeout(SECOND / 4, bench.upstream.open(request(), &Hints::default())).await;
     assert!(early.is_err(), "a prelude does not open an answer");
-    assert!(bench.fake.hung_up(1, SECOND).await);
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await);
     begin.open();
     let answer = bench.open().await.unwrap();
     fail.open();

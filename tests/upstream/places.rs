@@ -100,7 +100,7 @@ async fn a_bound_workspace_is_sent_to_its_origin() {
 
 #[tokio::test]
 async fn unknown_routing_falls_back_to_the_default_address() {
-    let limit = SECOND / 4;
+    let limit = SECOND;
     for script in [Script::json(500, ""), Script::json(200, "{}"), Script::silence(), Script::json(401, "{}")] {
         let bench = Bench::with(|settings| settings.first_event_timeout = limit).await;
         bench.fake.on(ROUTING, script);

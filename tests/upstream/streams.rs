@@ -34,7 +34,7 @@ async fn an_answer_brings_its_events_and_the_headers_that_a_client_may_see() {
     let (events, error) = drain(answer).await;
     assert!(error.is_none(), "{error:?}");
     assert_eq!(events, [QUOTA, CREATED, DELTA, COMPLETED]);
-    assert!(bench.fake.hung_up(1, SECOND).await, "the connection goes with the terminal event");
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await, "the connection goes with the terminal event");
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn silence_ends_a_stream_and_says_where() {
     bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).hang());
     let (_, error) = drain(bench.open().await.unwrap()).await;
     assert!(matches!(error, Some(ProxyError::Silent { phase: Phase::Streaming, limit: l }) if l == limit), "{error:?}");
-    assert!(bench.fake.hung_up(1, SECOND).await);
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await);
 
     for script in [Script::silence(), Script::stream(&[]).chunk(": keepalive\n\n").hang()] {
         let bench = Bench::with(|settings| settings.first_event_timeout = limit).await;
@@ -93,7 +93,7 @@ async fn dropping_an_open_call_hangs_up_in_every_phase() {
             opened = bench.upstream.open(request(), &hints) => panic!("{opened:?}"),
             _ = bench.fake.received("/responses", 1) => {}
         }
-        assert!(bench.fake.hung_up(1, SECOND).await);
+        assert!(bench.fake.hung_up(1, 5 * SECOND).await);
     }
 }
 
@@ -129,7 +129,7 @@ async fn dropping_the_events_hangs_up() {
     bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).hang());
     let answer = bench.open().await.unwrap();
     drop(answer);
-    assert!(bench.fake.hung_up(1, SECOND).await);
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await);
 }
 
 /// A client for a backend that speaks HTTP/2 over TLS, and trusts its certificate.
@@ -174,13 +174,13 @@ async fn http2_streams_end_with_their_client_and_leave_the_others_alone() {
     bench.fake.on("/responses", Script::silence());
     let other = bench.open().await.unwrap();
     drop(bench.open().await.unwrap());
-    assert!(bench.fake.hung_up(1, SECOND).await, "while streaming");
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await, "while streaming");
     let hints = Hints::default();
     tokio::select! {
         opened = bench.upstream.open(request(), &hints) => panic!("{opened:?}"),
         _ = bench.fake.received("/responses", 3) => {}
     }
-    assert!(bench.fake.hung_up(2, SECOND).await, "before the headers");
+    assert!(bench.fake.hung_up(2, 5 * SECOND).await, "before the headers");
     gate.open();
     let (events, error) = drain(other).await;
     assert!(error.is_none(), "{error:?}");

@@ -151,7 +151,7 @@ async fn an_answer_that_is_not_read_to_its_end_takes_its_connection_along() {
     let mut answer = bench.open().await.unwrap();
     answer.events.next().await.unwrap().unwrap();
     drop(answer);
-    assert!(bench.fake.hung_up(1, SECOND).await);
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await);
     ask(&bench, request()).await;
     assert_eq!(bench.fake.handshakes().len(), 2);
 }

@@ -60,12 +60,12 @@ impl Authority {
 
     /// The page on which the code is typed.
     pub(in crate::auth) fn device_page(&self) -> String {
-        self.url.join("/codex/device")
+        self.url.join("/codex/device").into()
     }
 
     /// The redirect address that the exchange of a device login names.
     pub(in crate::auth) fn device_redirect_uri(&self) -> String {
-        self.url.join("/deviceauth/callback")
+        self.url.join("/deviceauth/callback").into()
     }
 }
 

@@ -221,7 +221,7 @@ impl Authority {
 }
 
 impl Content {
-    fn request(self, client: &reqwest::Client, url: String) -> reqwest::RequestBuilder {
+    fn request(self, client: &reqwest::Client, url: url::Url) -> reqwest::RequestBuilder {
         match self {
             Self::Form(body) => client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body),
             Self::Json(body) => client.post(url).header(CONTENT_TYPE, "application/json").body(body.to_string()),

@@ -92,7 +92,7 @@ async fn an_answer_that_outlasts_the_drain_is_cut_with_an_error() {
     bench.proxy.signal("TERM");
     assert_eq!(socket.answer().await.last().unwrap()["type"], "response.failed");
     assert_eq!(socket.closed().await, Some(1001));
-    assert!(bench.upstream.hung_up(1, SECOND).await);
+    assert!(bench.upstream.hung_up(1, 5 * SECOND).await);
     drop(socket);
     assert_eq!(bench.proxy.ended().await, Some(0));
 }
