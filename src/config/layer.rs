@@ -21,7 +21,7 @@ use crate::history::UsageStore;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::{BodyForm, Transport};
+use crate::upstream::{BodyForm, Compression, Transport};
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +134,7 @@ keys! {
         ["CHATGPT_API_BASE", "OPENAI_CHATGPT_API_BASE"];
     transport: Transport = "upstream.transport", "sse", [];
     upstream_body: BodyForm = "upstream.body", "auto", [];
+    compression: Compression = "upstream.compression", "auto", [];
     client_version: Auto = "upstream.client_version", "auto", [];
     originator: HeaderText = "upstream.originator", "codex_proxy", ["CHATGPT_ORIGINATOR"];
     user_agent: Auto = "upstream.user_agent", "auto", ["CHATGPT_USER_AGENT"];

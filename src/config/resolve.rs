@@ -59,6 +59,7 @@ pub(super) fn resolve(
             originator: values.originator.value.0,
             user_agent,
             body: values.upstream_body.value,
+            compression: values.compression.value,
             first_event_timeout: values.first_event_timeout.value.0,
             idle_timeout: values.idle_timeout.value.0,
             max_retries: values.max_retries.value,

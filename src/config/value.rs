@@ -16,7 +16,7 @@ use crate::protocol::chat::ReasoningField;
 use crate::protocol::model::{Effort, When};
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::{BodyForm, Transport};
+use crate::upstream::{BodyForm, Compression, Transport};
 
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
@@ -186,6 +186,11 @@ impl Choice for BodyForm {
     const EXPECTED: &'static str = "one of classic, lite, auto";
     const NAMES: &'static [(&'static str, Self)] =
         &[("classic", Self::Classic), ("lite", Self::Lite), ("auto", Self::Auto)];
+}
+
+impl Choice for Compression {
+    const EXPECTED: &'static str = "one of auto, zstd, none";
+    const NAMES: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("zstd", Self::Zstd), ("none", Self::None)];
 }
 
 impl Choice for ReasoningField {

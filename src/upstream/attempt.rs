@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{HeaderMap, Method};
+use http::Method;
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::cassette::{End, Reel, Tape};
@@ -107,11 +108,24 @@ impl Upstream {
         let limit = self.settings.first_event_timeout;
         let call = Call { method: Method::POST, endpoint, path: "/responses", headers, body, limit };
         let sent = Instant::now();
-        let response = client::open_stream(&self.http, call, tape).await?;
+        let response = self.post(call, tape).await?;
         let received = response.headers().clone();
         let mut events = EventStream::new(response, self.limits(), sent);
         events.record(tape.cloned());
         self.committed(events, received, hints).await
+    }
+
+    /// Posts a request, packed where that is wanted and taken.
+    async fn post(&self, plain: Call<'_>, tape: Option<&Tape>) -> Result<reqwest::Response, ProxyError> {
+        let Some(body) = self.packing.pack(plain.endpoint, &plain.body).await else {
+            return client::open_stream(&self.http, plain, tape).await;
+        };
+        let mut packed = Call { body, ..plain.clone() };
+        packed.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+        match client::open_stream(&self.http, packed, tape).await {
+            Err(error) if self.packing.was_refused(&error) => client::open_stream(&self.http, plain, tape).await,
+            sent => sent,
+        }
     }
 
     /// Plays what was recorded, as it came then.

@@ -23,6 +23,7 @@ const ERROR_LIMIT_BYTES: usize = 256 * 1024;
 const ERROR_LIMIT: Duration = Duration::from_secs(5);
 
 /// A request to send.
+#[derive(Clone)]
 pub(super) struct Call<'c> {
     pub(super) method: Method,
     pub(super) endpoint: &'c Endpoint,

@@ -16,6 +16,7 @@ mod forms;
 mod gauges;
 mod headers;
 mod omitted;
+mod packing;
 mod quota;
 mod reserve;
 mod routing;
@@ -50,6 +51,7 @@ use forms::Forms;
 use gauges::Gauges;
 use headers::Caller;
 use omitted::{has_member, left_out};
+use packing::Packing;
 use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
 use tally::Counters;
@@ -59,6 +61,7 @@ pub use drift::Strange;
 pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
+pub use packing::Compression;
 pub use standing::Standing;
 pub use stream::EventStream;
 pub use tally::Tally;
@@ -89,6 +92,8 @@ pub struct Settings {
     pub user_agent: String,
     /// Which form bodies have (`upstream.body`).
     pub body: BodyForm,
+    /// Whether bodies are packed (`upstream.compression`).
+    pub compression: Compression,
     /// Limit for the first event of an attempt (`upstream.first_event_timeout`).
     pub first_event_timeout: Duration,
     /// Limit between two events (`upstream.idle_timeout`).
@@ -120,6 +125,7 @@ pub struct Upstream {
     /// Members that the backend has refused since the process began.
     refused: Mutex<Arc<Omissions>>,
     forms: Forms,
+    packing: Packing,
     quotas: Quotas,
     gauges: Arc<Gauges>,
     counters: Counters,
@@ -161,6 +167,7 @@ impl Upstream {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         let shelf = Shelf::new(settings.catalogue_file.clone());
         let (sockets, forms) = (Sockets::new(settings.transport), Forms::new(settings.body));
+        let packing = Packing::new(settings.compression);
         let (routing, refused) = (Routing::default(), Mutex::default());
         let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
         let gauges = Arc::new(Gauges::new(http.clock()));
@@ -175,6 +182,7 @@ impl Upstream {
             sockets,
             refused,
             forms,
+            packing,
             quotas,
             gauges,
             counters,

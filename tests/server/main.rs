@@ -39,6 +39,7 @@ mod manager;
 mod messages;
 mod models;
 mod ollama;
+mod packing;
 mod pages;
 mod passing;
 #[path = "../support/proxy.rs"]
@@ -149,6 +150,8 @@ fn what_holds_for_one_transport_holds_for_the_other() {
         "report::",
         "sockets::",
         "status::",
+        // Its frames go as they are.
+        "packing::",
         // A WebSocket is kept for the next request.
         "limits::a_stream_closes_with_its_terminal_event",
         // What is a header elsewhere stands in a frame's metadata or in an event here.

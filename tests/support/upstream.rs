@@ -80,9 +80,12 @@ impl Recorded {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The body as JSON.
+    /// The body as JSON, unpacked where it is packed.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
+        match self.header("content-encoding") {
+            "zstd" => serde_json::from_slice(&zstd::decode_all(&*self.body).unwrap()).unwrap(),
+            _ => serde_json::from_slice(&self.body).unwrap(),
+        }
     }
 }
 

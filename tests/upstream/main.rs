@@ -29,7 +29,7 @@ use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
 use codex_proxy::protocol::codex::request::{Beyond, Form, Item, Part, Reasoning, Request, Role, ToolChoice};
 use codex_proxy::secret::Secret;
-use codex_proxy::upstream::{Answer, BodyForm, Hints, Settings, Transport, Upstream};
+use codex_proxy::upstream::{Answer, BodyForm, Compression, Hints, Settings, Transport, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -117,6 +117,7 @@ fn settings(url: &str) -> Settings {
         originator: "codex_proxy".to_owned(),
         user_agent: "codex-proxy/0 (test)".to_owned(),
         body: BodyForm::Auto,
+        compression: Compression::Auto,
         first_event_timeout: 5 * SECOND,
         idle_timeout: 5 * SECOND,
         max_retries: 2,

@@ -19,6 +19,7 @@ const TOLD: &[&str] = &[
     "timing.",
     "upstream.body",
     "upstream.client_version",
+    "upstream.compression",
     "upstream.connect_timeout",
     "upstream.first_event_timeout",
     "upstream.idle_timeout",
