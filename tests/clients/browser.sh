@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Web pages in a real browser against the daemon, and its own page. Usage: browser.sh BINARY [FOLDER]
-# With a folder, pictures of the page in its states are written there.
+# With a folder, pictures are written there: the page in its states, and a session in a terminal (which takes jq).
+# Those in docs/ are light-top.png as page-light.png, dark-top.png as page-dark.png, and terminal.png.
 # Chromium is installed where the system's packages can be had; without it the check is skipped.
 set -euo pipefail
 clients="$(cd "$(dirname "$0")" && pwd)"
@@ -21,3 +22,6 @@ if ! browser="$(find_browser)"; then
 fi
 "$clients/isolate.sh" python3 -B "$clients/browser/check.py" "$binary" "$browser" </dev/null
 "$clients/isolate.sh" python3 -B "$clients/browser/page.py" "$binary" "$browser" ${pictures:+"$pictures"} </dev/null
+if [[ -n "$pictures" ]]; then
+    "$clients/isolate.sh" python3 -B "$clients/browser/terminal.py" "$binary" "$browser" "$pictures" </dev/null
+fi

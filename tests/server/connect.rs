@@ -75,6 +75,18 @@ fn settings_have_the_address_of_the_settings_and_a_model() {
 }
 
 #[test]
+fn clients_of_ollama_are_told_the_address_in_the_form_that_they_take() {
+    let desk = Desk::new();
+    desk.put("config.toml", "listen = 9797\n[[keys]]\nname = 'home-assistant'\nkey = 'sk-home'\n");
+    let told = desk.connect(&["home-assistant"]);
+    let fields = "URL      http://127.0.0.1:9797\nAPI key  sk-home\n";
+    assert!(told.code == 0 && told.answer.contains(fields), "{}{}", told.answer, told.talk);
+    let told = desk.connect(&["raycast"]);
+    assert!(told.code == 0 && told.answer.contains("Ollama Host  127.0.0.1:9797\n"), "{}{}", told.answer, told.talk);
+    assert!(told.answer.contains("base_url: \"http://127.0.0.1:9797/v1\""), "{}", told.answer);
+}
+
+#[test]
 fn settings_have_the_address_of_the_daemon_that_runs() {
     let desk = Desk::of(Launch::demo());
     let running = desk.launch.start();

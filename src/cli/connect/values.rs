@@ -126,6 +126,7 @@ impl Values {
         Some(match name {
             "base_url" => self.base_url.clone(),
             "root_url" => root_url(),
+            "host" => root_url().trim_start_matches("http://").to_owned(),
             // Programs in a container find the machine that they run on under this name.
             "container_url" => self.base_url.replace("127.0.0.1", "host.docker.internal"),
             "key" => self.key.text().to_owned(),

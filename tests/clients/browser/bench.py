@@ -51,8 +51,8 @@ def access_token():
     return f"{part({'alg': 'none'})}.{part(claims)}.c2ln"
 
 
-def start_daemon(binary, home, backend_port, listen="127.0.0.1:0", **more):
-    """A daemon of its own home; `more` are variables of its environment."""
+def start_daemon(binary, home, backend_port, listen="127.0.0.1:0", before=(), **more):
+    """A daemon of its own home; `before` begins its command, `more` are variables of its environment."""
     environment = {
         "CODEX_PROXY_HOME": home,
         "CODEX_PROXY_ACCESS_TOKEN": access_token(),
@@ -61,7 +61,7 @@ def start_daemon(binary, home, backend_port, listen="127.0.0.1:0", **more):
         **more,
     }
     daemon = subprocess.Popen(
-        [binary, "serve", "--listen", listen], env=environment, stderr=subprocess.PIPE, text=True
+        [*before, binary, "serve", "--listen", listen], env=environment, stderr=subprocess.PIPE, text=True
     )
     said = []
     for line in daemon.stderr:

@@ -140,9 +140,9 @@ class Chromium:
         """What was asked for, of anybody."""
         return [told["request"]["url"] for method, told in self.events if method == "Network.requestWillBeSent"]
 
-    def picture(self, path, height=None):
-        """The whole page, or as much of it as this."""
+    def picture(self, path, height=None, sharp=1):
+        """The whole page, or as much of it as this; of so many pixels for each of its own."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(height or size["height"], size["height"]), "scale": 1}
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(height or size["height"], size["height"]), "scale": sharp}
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)["data"]
         path.write_bytes(base64.b64decode(data))
