@@ -7,6 +7,7 @@
 
 mod build;
 mod causes;
+pub mod holder;
 mod pool;
 mod sending;
 
