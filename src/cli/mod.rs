@@ -18,6 +18,7 @@ mod manual;
 mod models;
 mod notify;
 mod output;
+mod port;
 mod progress;
 mod reload;
 mod report;
