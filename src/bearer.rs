@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret::Secret;
-use crate::shell::command;
+use crate::shell::{command, unset};
 
 /// A future on the heap, as an object-safe trait needs it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -113,6 +113,17 @@ pub enum AuthError {
     BorrowedEnded {
         /// The program that owns the login, as its user calls it.
         owner: String,
+    },
+    /// The access token of the environment is of no use, and outranks whoever is signed in.
+    #[error(
+        "the access token in {variable} {what}: put another there, or do without it, and start the daemon anew: `{}`",
+        unset(variable)
+    )]
+    GivenEnded {
+        /// The variable.
+        variable: &'static str,
+        /// What became of it.
+        what: String,
     },
     /// The store can't be read or written; nothing was overwritten.
     #[error("{message}")]

@@ -28,6 +28,12 @@ fn called_with(config: Option<&Path>, arguments: &str) -> String {
     }
 }
 
+/// Takes a variable out of the shell, for every command that follows.
+#[must_use]
+pub fn unset(variable: &str) -> String {
+    if cfg!(windows) { format!("set {variable}=") } else { format!("unset {variable}") }
+}
+
 /// A path as a shell takes it for one word.
 #[must_use]
 pub fn quoted(path: &Path) -> String {

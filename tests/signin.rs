@@ -238,6 +238,9 @@ async fn a_token_of_the_environment_outranks_the_store() {
     );
     let unusable = run(&["token"], &[("CODEX_PROXY_ACCESS_TOKEN", "sk-1")]).await;
     assert!(unusable.code == 3 && unusable.talk.contains("API key"), "{}", unusable.talk);
+    // Signing in would change nothing: the variable outranks the store.
+    assert!(unusable.talk.contains("unset CODEX_PROXY_ACCESS_TOKEN`") || cfg!(windows), "{}", unusable.talk);
+    assert!(!unusable.talk.contains("codex-proxy login"), "{}", unusable.talk);
 }
 
 #[tokio::test]

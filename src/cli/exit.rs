@@ -68,7 +68,8 @@ impl Failure {
                 | AuthError::NoActiveAccount
                 | AuthError::UnknownAccount { .. }
                 | AuthError::Ended { .. }
-                | AuthError::BorrowedEnded { .. },
+                | AuthError::BorrowedEnded { .. }
+                | AuthError::GivenEnded { .. },
             ) => Exit::SignedOut,
             Self::Auth(AuthError::Store { .. } | AuthError::Unavailable { .. })
             | Self::Output(_)

@@ -14,7 +14,7 @@ use super::{LIMIT, in_time};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Environment, Source};
 use crate::net::{ClientError, Endpoint, HttpClient, causes};
-use crate::shell::command;
+use crate::shell::{command, unset};
 
 pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const BACKEND_PATH: &str = "/models";
@@ -166,11 +166,6 @@ fn without(config: &Config, key: &str) -> String {
 
 fn source<'c>(config: &'c Config, key: &str) -> Option<&'c Source> {
     config.shown.iter().find(|shown| shown.key == key).map(|shown| &shown.source)
-}
-
-/// Takes a variable out of the shell, for the commands that follow as well.
-pub(super) fn unset(variable: &str) -> String {
-    if cfg!(windows) { format!("set {variable}=") } else { format!("unset {variable}") }
 }
 
 fn proxy(config: &Config, environment: &Environment) -> Option<(String, String)> {

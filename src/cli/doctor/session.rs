@@ -6,14 +6,13 @@ use std::time::SystemTime;
 use super::super::status::{Check as Asked, Found, Verdict, ask, told_of_token};
 use super::super::terms::Parts;
 use super::finding::{Check, Finding};
-use super::reach::unset;
 use super::{LIMIT, in_time, rights};
 use crate::auth::{self, AccessToken, Accounts, Given, Location, Profile, State, Status};
 use crate::bearer::AuthError;
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::protocol::model::{Models, Rules};
-use crate::shell::command;
+use crate::shell::{command, unset};
 use crate::upstream::Upstream;
 
 /// The sign-in as it is known here.

@@ -10,7 +10,7 @@ use super::super::terms::{span, timestamp};
 use super::check::{Check, Verdict};
 use super::{FromEnvironment, Report, quota};
 use crate::auth::{Profile, State};
-use crate::shell::command;
+use crate::shell::{command, unset};
 
 /// The room for what a line is about.
 const NAME: usize = 13;
@@ -29,7 +29,7 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     let verdict = report.check.as_ref().map(|check| check.state);
     for profile in &report.accounts {
         let is_checked = profile.is_active && report.access_token.is_none();
-        lines.extend(account(profile, verdict.filter(|_| is_checked), now));
+        lines.extend(account(profile, verdict.filter(|_| is_checked), &command("login"), now));
     }
     lines.extend(report.check.as_ref().map(|check| row("check", &checked(check))));
     lines.extend(report.quota.iter().flat_map(|told| quota::lines(told, now, paint)));
@@ -73,7 +73,7 @@ impl FromEnvironment {
         let mut lines = vec![row("sign-in", &outranks)];
         match (&self.fault, &self.account) {
             (Some(fault), _) => lines.push(row("token", fault)),
-            (None, Some(profile)) => lines.extend(account(profile, None, now)),
+            (None, Some(profile)) => lines.extend(account(profile, None, &unset(self.variable), now)),
             (None, None) => lines.push(row("token", "a workspace's, without a stated end")),
         }
         lines
@@ -120,14 +120,15 @@ fn checked(check: &Check) -> String {
     }
 }
 
-fn account(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> Vec<String> {
+/// An account, and where its token is of no use, the command that helps.
+fn account(profile: &Profile, verdict: Option<Verdict>, help: &str, now: SystemTime) -> Vec<String> {
     let active = if profile.is_active { "" } else { " (not in use)" };
     let name = profile.email.as_deref().unwrap_or("an account without an address");
     let plan = profile.plan.as_deref().unwrap_or("unknown");
     let mut lines = vec![
         row("sign-in", &format!("{name}{active}")),
         row("account", &format!("{} (plan {plan})", profile.account_id)),
-        row("token", &advised(token(profile, verdict, now), profile, verdict)),
+        row("token", &advised(token(profile, verdict, now), profile, verdict, help)),
     ];
     if let Some(lender) = &profile.borrowed_from {
         lines.push(format!("borrowed     from {} ({})", lender.owner, lender.path.display()));
@@ -136,9 +137,9 @@ fn account(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> Vec<
 }
 
 /// With the command that helps where the token will not, or no longer, do.
-fn advised(told: String, profile: &Profile, verdict: Option<Verdict>) -> String {
+fn advised(told: String, profile: &Profile, verdict: Option<Verdict>, help: &str) -> String {
     let is_over = verdict == Some(Verdict::Refused) || profile.state == State::Ended || profile.refusal.is_some();
-    if is_over { format!("{told}: run `{}`", command("login")) } else { told }
+    if is_over { format!("{told}: run `{help}`") } else { told }
 }
 
 /// What the token of an account is worth.
