@@ -51,10 +51,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let tape_deck = TapeDeck::of(arguments, parts.clock.now())?;
     // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
-    let server = match Server::bind(config.server.clone()).await {
-        Ok(server) => server,
-        Err(error) => return Err(unbound(&error, arguments, &config, &parts.http).await),
-    };
+    let server = bind(arguments, &config, &parts.http).await?;
     let address = Address::of(&config.server.listen, server.addresses());
     let started_at = timestamp(parts.clock.now());
     // The demo is nobody's account, whatever the environment holds.
@@ -107,6 +104,13 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         telemetry.settle().await;
     }
     Ok(Exit::Done)
+}
+
+async fn bind(arguments: &ServeArguments, config: &Config, http: &HttpClient) -> Result<Server, Failure> {
+    match Server::bind(config.server.clone()).await {
+        Ok(server) => Ok(server),
+        Err(error) => Err(unbound(&error, arguments, config, http).await),
+    }
 }
 
 /// Why there is nothing to listen on, and the command that helps.
