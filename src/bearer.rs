@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::secret::Secret;
+use crate::shell::{command, unset};
 
 /// A future on the heap, as an object-safe trait needs it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -86,28 +87,43 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// Nobody has signed in yet.
-    #[error("not signed in: run `codex-proxy login`")]
+    #[error("not signed in: run `{}`", command("login"))]
     SignedOut,
     /// The issuer refused the refresh token for good (spent, revoked, expired), or the login ended.
-    #[error("the sign-in has ended ({reason}): run `codex-proxy login`")]
+    #[error("the sign-in has ended ({reason}): run `{}`", command("login"))]
     Ended {
         /// What the issuer or the store said, without any token.
         reason: String,
     },
     /// Accounts are signed in, and none of them is the active one.
-    #[error("no account is active: `codex-proxy accounts list` shows them, `codex-proxy accounts use ID` chooses one")]
+    #[error(
+        "no account is active: `{}` shows them, `{}` chooses one",
+        command("accounts list"),
+        command("accounts use ID")
+    )]
     NoActiveAccount,
     /// The account that was asked for is not signed in.
-    #[error("{chosen_by} names an account that is not signed in: `codex-proxy accounts list` shows those that are")]
+    #[error("{chosen_by} names an account that is not signed in: `{}` shows those that are", command("accounts list"))]
     UnknownAccount {
         /// Where the choice was made.
         chosen_by: String,
     },
     /// A login that is borrowed from another program has run out, and only its owner can renew it.
-    #[error("the borrowed login has ended: use {owner} once so that it renews it, or run `codex-proxy login`")]
+    #[error("the borrowed login has ended: use {owner} once so that it renews it, or run `{}`", command("login"))]
     BorrowedEnded {
         /// The program that owns the login, as its user calls it.
         owner: String,
+    },
+    /// The access token of the environment is of no use, and outranks whoever is signed in.
+    #[error(
+        "the access token in {variable} {what}: put another there, or do without it, and start the daemon anew: `{}`",
+        unset(variable)
+    )]
+    GivenEnded {
+        /// The variable.
+        variable: &'static str,
+        /// What became of it.
+        what: String,
     },
     /// The store can't be read or written; nothing was overwritten.
     #[error("{message}")]

@@ -6,6 +6,8 @@
 //! that the owner trusts by setting. Redirects are never followed.
 
 mod build;
+mod causes;
+pub mod holder;
 mod pool;
 mod sending;
 
@@ -20,6 +22,7 @@ use url::{Host, Url};
 
 use crate::clock::{Clock, SystemClock};
 use build::{Protocol, Route, build};
+pub use causes::causes;
 use pool::{Clients, Pool, Routes};
 pub use sending::SendError;
 
@@ -275,27 +278,6 @@ impl HttpClient {
         });
         client.await.cloned()
     }
-}
-
-/// The chain of causes of a transport error, outermost first, without the address (a query may
-/// hold what should not be seen).
-#[must_use]
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        // reqwest's own line repeats the address; its sources carry the facts.
-        let text = match error.downcast_ref::<reqwest::Error>() {
-            Some(outer) if outer.is_timeout() => "timed out".to_owned(),
-            Some(_) if error.source().is_some() => String::new(),
-            _ => error.to_string(),
-        };
-        if !text.is_empty() && !texts.iter().any(|seen| seen.contains(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts.join(": ")
 }
 
 #[cfg(test)]

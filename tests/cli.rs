@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "cli/astray.rs"]
+mod astray;
 #[cfg(target_os = "linux")]
 #[path = "cli/service.rs"]
 mod service;

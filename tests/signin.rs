@@ -87,6 +87,7 @@ async fn without_a_display_the_code_is_chosen_with_a_word_about_it() {
     assert!(said.contains("no display") && said.contains("login --no-browser"), "{said}");
     assert!(said.contains(&format!("{}/codex/device", home.demo.issuer_url())), "{said}");
     assert_eq!((ended.code, &*ended.answer), (0, ""), "{}", ended.talk);
+    assert!(ended.talk.trim_end().ends_with("to start it: `codex-proxy serve`"), "{}", ended.talk);
     let status = home.run(&["status"]).await;
     assert_eq!(status.code, 0);
     assert!(status.answer.contains("demo@codex-proxy.invalid"), "{}", status.answer);
@@ -237,6 +238,9 @@ async fn a_token_of_the_environment_outranks_the_store() {
     );
     let unusable = run(&["token"], &[("CODEX_PROXY_ACCESS_TOKEN", "sk-1")]).await;
     assert!(unusable.code == 3 && unusable.talk.contains("API key"), "{}", unusable.talk);
+    // Signing in would change nothing: the variable outranks the store.
+    assert!(unusable.talk.contains("unset CODEX_PROXY_ACCESS_TOKEN`") || cfg!(windows), "{}", unusable.talk);
+    assert!(!unusable.talk.contains("codex-proxy login"), "{}", unusable.talk);
 }
 
 #[tokio::test]

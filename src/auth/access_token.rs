@@ -16,6 +16,7 @@ use crate::auth::store::Store;
 use crate::bearer::AuthError;
 use crate::clock::Clock;
 use crate::secret::Secret;
+use crate::shell::command;
 
 /// An access token of a kind that can be used.
 #[derive(Clone, Debug)]
@@ -42,12 +43,13 @@ pub enum Unusable {
     #[error("it is an API key, which spends no ChatGPT subscription")]
     ApiKey,
     /// A token that gets others.
-    #[error("it is a refresh token; an access token is needed, or run `codex-proxy login`")]
+    #[error("it is a refresh token; an access token is needed, or run `{}`", command("login"))]
     RefreshToken,
     /// The identity of an agent.
     #[error(
         "it is an agent identity: its owner signs every request with a key that goes with it, which is not supported; \
-         use a workspace access token (at-…) or run `codex-proxy login`"
+         use a workspace access token (at-…) or run `{}`",
+        command("login")
     )]
     AgentIdentity,
     /// A token about a person, for a program.

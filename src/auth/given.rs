@@ -52,9 +52,7 @@ impl Given {
     }
 
     fn ended(&self, what: &str) -> AuthError {
-        AuthError::Ended {
-            reason: format!("the access token in {} {what}; put another there or unset it", self.variable),
-        }
+        AuthError::GivenEnded { variable: self.variable, what: what.to_owned() }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::auth::credential::{Credential, GrantError, Ownership};
 use crate::auth::store::Store;
 use crate::bearer::AuthError;
 use crate::secret::Secret;
+use crate::shell::command;
 
 const CODEX_CLI: &str = "the Codex CLI";
 const LITELLM: &str = "LiteLLM";
@@ -34,7 +35,7 @@ pub enum Rights {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     /// There is no such file, or it can't be read.
-    #[error("{path}: {reason}; sign in with the other program first, or run `codex-proxy login`")]
+    #[error("{path}: {reason}; sign in with the other program first, or run `{}`", command("login"))]
     NoFile {
         /// The file.
         path: String,

@@ -11,6 +11,7 @@ use super::table::{WIDTH, fitting};
 use super::terms::Parts;
 use crate::auth::{self, Place, Profile, State, Which, activate};
 use crate::config::Config;
+use crate::shell::command;
 
 /// Of a name, however long the rest of its line is.
 const SHORTEST_NAME: usize = 10;
@@ -39,7 +40,7 @@ async fn list(json: bool, parts: &Parts, config: &Config) -> Result<Exit, Failur
     if json {
         answer(&serde_json::to_string_pretty(&status.accounts).expect("texts and numbers always serialise"))?;
     } else if status.accounts.is_empty() {
-        talk("nobody is signed in: run `codex-proxy login`");
+        talk(&format!("nobody is signed in: run `{}`", command("login")));
     } else {
         answer(&told(&status.accounts))?;
     }
@@ -88,7 +89,7 @@ fn told(accounts: &[Profile]) -> String {
         let room = WIDTH.saturating_sub(longest + plan.chars().count() + "*   ".len() + 1);
         lines.push(format!("{mark} {id:<longest$}  {} {plan}", fitting(name, room.max(SHORTEST_NAME))));
         if profile.state == State::Ended {
-            lines.push("    ended: run `codex-proxy login`".to_owned());
+            lines.push(format!("    ended: run `{}`", command("login")));
         }
     }
     lines.join("\n")

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::bearer::AuthError;
 use crate::config::Faults;
+use crate::shell::command;
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub enum Failure {
     /// The login is at fault.
     #[error("{0}")]
     Auth(AuthError),
+    /// A service could not be reached; what is in the way, `doctor` finds.
+    #[error("{}: `{}`", .0, command("doctor"))]
+    Unreached(String),
     /// Standard output can't be written to.
     #[error("the answer can't be written: {0}")]
     Output(io::Error),
@@ -40,6 +44,15 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A login that is at fault, or the way to who renews it.
+    #[must_use]
+    pub fn auth(error: AuthError) -> Self {
+        match error {
+            AuthError::Unavailable { .. } => Self::Unreached(error.to_string()),
+            other => Self::Auth(other),
+        }
+    }
+
     /// A failure in its own words.
     pub fn other(cause: &impl ToString) -> Self {
         Self::Other(cause.to_string())
@@ -55,11 +68,13 @@ impl Failure {
                 | AuthError::NoActiveAccount
                 | AuthError::UnknownAccount { .. }
                 | AuthError::Ended { .. }
-                | AuthError::BorrowedEnded { .. },
+                | AuthError::BorrowedEnded { .. }
+                | AuthError::GivenEnded { .. },
             ) => Exit::SignedOut,
-            Self::Auth(AuthError::Store { .. } | AuthError::Unavailable { .. }) | Self::Output(_) | Self::Other(_) => {
-                Exit::Failed
-            }
+            Self::Auth(AuthError::Store { .. } | AuthError::Unavailable { .. })
+            | Self::Output(_)
+            | Self::Unreached(_)
+            | Self::Other(_) => Exit::Failed,
         }
     }
 

@@ -7,6 +7,7 @@ use super::terms::Parts;
 use crate::auth::{Departure, Revocation, Which, logout};
 use crate::bearer::AuthError;
 use crate::config::Config;
+use crate::shell::command;
 
 pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
     let which = match &config.auth.account {
@@ -25,7 +26,8 @@ pub(super) async fn sign_out(which: Which<'_>, parts: &Parts) -> Result<Exit, Fa
     match (which, departures.is_empty(), left.ids().next()) {
         (Which::Account(id), true, _) => {
             talk(&format!(
-                "no account with the id {id} is signed in: `codex-proxy accounts list` shows those that are"
+                "no account with the id {id} is signed in: `{}` shows those that are",
+                command("accounts list")
             ));
         }
         (_, true, None) => talk("nobody is signed in"),
@@ -36,7 +38,10 @@ pub(super) async fn sign_out(which: Which<'_>, parts: &Parts) -> Result<Exit, Fa
         talk(&format!("{}: {}", departure.account_id, told(departure)));
     }
     if !departures.is_empty() && left.active().is_none() && left.ids().next().is_some() {
-        talk("other accounts are still signed in, and none is active: `codex-proxy accounts use ID` chooses one");
+        talk(&format!(
+            "other accounts are still signed in, and none is active: `{}` chooses one",
+            command("accounts use ID")
+        ));
     }
     Ok(Exit::Done)
 }

@@ -18,6 +18,7 @@ mod manual;
 mod models;
 mod notify;
 mod output;
+mod port;
 mod progress;
 mod reload;
 mod report;
@@ -33,7 +34,8 @@ mod usage;
 
 use clap::Parser;
 
-use crate::config::{Config, Environment, Faults, load};
+use crate::config::{Config, Environment, Faults, Level, file as config_file, load};
+use crate::shell;
 use arguments::{Arguments, Command};
 use logging::LogHandle;
 use reload::Sources;
@@ -56,15 +58,23 @@ impl Call {
     #[must_use]
     pub fn parse(environment: Environment) -> Self {
         let arguments = Arguments::parse();
-        let config = load(&arguments.flags(), &environment);
+        let flags = arguments.flags();
+        if let (Some(_), Ok(file)) = (&flags.file, config_file(&flags, &environment)) {
+            shell::name_config(file);
+        }
+        let config = load(&flags, &environment);
         Self { arguments, environment, config, log: None }
     }
 
-    /// Begins the log: the daemon's where the settings want it, any other command's on standard error.
+    /// Begins the log: the daemon's where the settings want it, any other command's on standard error, and only
+    /// from warnings on where nobody asked for more, since the answer itself says what was done.
     pub fn start_log(&mut self) {
         let mut log = self.config.as_ref().ok().map(|config| config.log.clone());
         if let (Some(log), false) = (&mut log, matches!(self.arguments.command, Command::Serve(_))) {
             log.file = None;
+            if log.level == Level::Info {
+                log.level = Level::Warn;
+            }
         }
         self.log = Some(logging::start(log, &self.environment));
     }

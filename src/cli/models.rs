@@ -16,6 +16,7 @@ use super::terms::{Parts, accounts, given, recall, timestamp, upstream_settings}
 use crate::config::{Config, Environment};
 use crate::error::ProxyError;
 use crate::protocol::model::{Effort, Model};
+use crate::shell::command;
 use crate::upstream::Upstream;
 
 /// How much of an answer is wanted.
@@ -62,8 +63,8 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
         answer(&serde_json::to_string_pretty(&report).expect("texts and numbers always serialise"))?;
     } else {
         talk(&match &report.heard_at {
-            Some(time) => format!("as the backend told at {time}; `codex-proxy models --refresh` asks again"),
-            None => "as known when this was built; `codex-proxy models --refresh` asks the backend".to_owned(),
+            Some(time) => format!("as the backend told at {time}; `{}` asks again", command("models --refresh")),
+            None => format!("as known when this was built; `{}` asks the backend", command("models --refresh")),
         });
         answer(&report.table(Paint::of(environment)))?;
     }
@@ -72,7 +73,8 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
 
 fn failed(error: ProxyError) -> Failure {
     match error {
-        ProxyError::Auth(error) => Failure::Auth(error),
+        ProxyError::Auth(error) => Failure::auth(error),
+        ProxyError::Unreachable { .. } => Failure::Unreached(error.to_string()),
         error => Failure::other(&error),
     }
 }

@@ -124,6 +124,13 @@ impl Running {
     }
 }
 
+impl Health {
+    /// What a daemon at an address of this machine says, whoever started it.
+    pub(super) async fn at(base_url: &str, http: &HttpClient) -> Option<Self> {
+        serde_json::from_slice(&over_port(base_url, http).await?).ok()
+    }
+}
+
 async fn over_port(base_url: &str, http: &HttpClient) -> Option<Bytes> {
     // Anybody who can write the file could name another host; only this machine is asked.
     let origin = base_url.strip_suffix("/v1").unwrap_or(base_url);

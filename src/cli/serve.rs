@@ -17,6 +17,7 @@ use super::arguments::ServeArguments;
 use super::exit::{Exit, Failure};
 use super::notify::Manager;
 use super::output::talk;
+use super::port::{Holder, free_above};
 use super::reload::{self, Reach, Sources};
 use super::run_file::{RunFile, Running};
 use super::signals::{Asked, Signals};
@@ -27,9 +28,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::history::{Conversations, Responses, Totals, UsageStore};
-use crate::net::{Endpoint, Trust};
+use crate::net::{Endpoint, HttpClient, Trust};
 use crate::protocol::responses;
-use crate::server::{Backend, Listen, Server, Services, Telemetry};
+use crate::server::{Backend, BindError, Listen, Server, Services, Telemetry};
+use crate::shell::command;
 use crate::upstream::Upstream;
 use crate::upstream::cassette::{Player, Recorder};
 
@@ -49,7 +51,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let tape_deck = TapeDeck::of(arguments, parts.clock.now())?;
     // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
-    let server = Server::bind(config.server.clone()).await.map_err(|error| Failure::other(&error))?;
+    let server = bind(arguments, &config, &parts.http).await?;
     let address = Address::of(&config.server.listen, server.addresses());
     let started_at = timestamp(parts.clock.now());
     // The demo is nobody's account, whatever the environment holds.
@@ -102,6 +104,33 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         telemetry.settle().await;
     }
     Ok(Exit::Done)
+}
+
+async fn bind(arguments: &ServeArguments, config: &Config, http: &HttpClient) -> Result<Server, Failure> {
+    match Server::bind(config.server.clone()).await {
+        Ok(server) => Ok(server),
+        Err(error) => Err(unbound(&error, arguments, config, http).await),
+    }
+}
+
+/// Why there is nothing to listen on, and the command that helps.
+async fn unbound(error: &BindError, arguments: &ServeArguments, config: &Config, http: &HttpClient) -> Failure {
+    let (BindError::InUse(address), Listen::Tcp(wanted)) = (error, &config.server.listen) else {
+        return Failure::other(error);
+    };
+    let port = address.port();
+    let holder = match Holder::of(*address, config, http).await {
+        Holder::Ours(daemon) => {
+            let status = command("status");
+            let (base_url, pid) = (daemon.base_url, daemon.pid);
+            return Failure::Other(format!("the daemon runs already, at {base_url} (process {pid}): `{status}`"));
+        }
+        Holder::Daemon { base_url } => format!("another daemon of this program, at {base_url}"),
+        Holder::Program(name) => name,
+    };
+    let kind = if arguments.demo { "serve --demo" } else { "serve" };
+    let other = command(&format!("{kind} --port {}", free_above(wanted, port)));
+    Failure::Other(format!("port {port} on {} is held by {holder}; stop it, or run `{other}`", address.ip()))
 }
 
 /// Sends traces to whom the owner has named; runs until dropped.
@@ -191,8 +220,10 @@ fn announce(
         Ok(file) => Some(file),
         Err(error) => {
             talk(&format!(
-                "warning: {} can't be written ({error}); `status` will not find this daemon",
-                path.display()
+                "warning: {} can't be written ({}); `status` will not find this daemon: `{}`",
+                path.display(),
+                error.kind(),
+                command("doctor")
             ));
             None
         }

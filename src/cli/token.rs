@@ -14,6 +14,6 @@ pub(super) async fn run(config: Config, environment: &Environment) -> Result<Exi
     let accounts = accounts(&parts, &config, given(environment));
     let bearer = progress::told("asking the issuer for a fresh token", accounts.fresh()).await;
     accounts.settle().await;
-    answer(bearer.map_err(Failure::Auth)?.token.expose())?;
+    answer(bearer.map_err(Failure::auth)?.token.expose())?;
     Ok(Exit::Done)
 }

@@ -93,6 +93,16 @@ impl fmt::Debug for Environment {
     }
 }
 
+impl Source {
+    /// The line of the file; 0 where there is none.
+    fn line(&self) -> usize {
+        match self {
+            Self::File { line, .. } => *line,
+            Self::Flag(_) | Self::Variable(_) | Self::Default => 0,
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -202,6 +212,7 @@ pub(super) fn read_file(path: &Path, text: &str, faults: &mut Faults) -> Layer {
     let line = |position: usize| 1 + text.bytes().take(position).filter(|byte| *byte == b'\n').count();
     let source = |position: usize| Source::File { path: path.to_owned(), line: line(position) };
     let (table, errors) = DeTable::parse_recoverable(text);
+    let earlier = faults.0.len();
     let mut layer = Layer::default();
     if errors.is_empty() {
         walk(&mut FileReader { layer: &mut layer, faults, source: &source }, "", table.get_ref());
@@ -209,6 +220,8 @@ pub(super) fn read_file(path: &Path, text: &str, faults: &mut Faults) -> Layer {
     for error in errors {
         faults.add_plain(source(error.span().map_or(0, |span| span.start)), error.message());
     }
+    // A table tells its keys in the order of the alphabet.
+    faults.0[earlier..].sort_by_key(|fault| fault.source.line());
     layer
 }
 

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::bearer::AuthError;
 use crate::error::{Fault, ProxyError};
+use crate::shell::command;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -52,12 +53,19 @@ pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
 #[must_use]
 pub fn message(error: &ProxyError) -> String {
     let message = error.to_string();
-    let ProxyError::Upstream(failure) = error else { return message };
+    let failure = match error {
+        ProxyError::Upstream(failure) => failure,
+        // What is in the way can be seen from the daemon's machine alone.
+        ProxyError::Unreachable { .. } | ProxyError::Auth(AuthError::Unavailable { .. }) => {
+            return format!("{message} (what is wrong, and what to do: `{}`)", command("doctor"));
+        }
+        _ => return message,
+    };
     match failure.fault {
         Fault::ClientVersion => {
             format!("{message} (raise the setting upstream.client_version, or set it to auto)")
         }
-        Fault::Unauthorized => format!("{message} (sign in again: `codex-proxy login`)"),
+        Fault::Unauthorized => format!("{message} (sign in again: `{}`)", command("login")),
         _ => message,
     }
 }

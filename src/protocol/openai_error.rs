@@ -128,7 +128,7 @@ impl<'e> Verdict<'e> {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "not_signed_in")
             }
             AuthError::UnknownAccount { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "unknown_account"),
-            AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } => {
+            AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::GivenEnded { .. } => {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
             }
             AuthError::Store { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "credential_store_unusable"),

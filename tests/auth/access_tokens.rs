@@ -91,8 +91,8 @@ async fn a_given_token_outranks_the_store_and_leaves_it_alone() {
     let error = accounts.recover(&rejected).await.unwrap_err();
     assert!(error.to_string().contains("CODEX_PROXY_ACCESS_TOKEN"), "{error}");
     home.clock.advance(FRESH);
-    assert!(matches!(accounts.bearer().await, Err(AuthError::Ended { .. })));
-    assert!(matches!(accounts.check().await, Err(AuthError::Ended { .. })));
+    assert!(matches!(accounts.bearer().await, Err(AuthError::GivenEnded { .. })));
+    assert!(matches!(accounts.check().await, Err(AuthError::GivenEnded { .. })));
     assert_eq!(std::fs::read(home.path()).unwrap(), before);
     assert!(home.issuer.calls().is_empty());
 }

@@ -43,7 +43,10 @@ async fn a_file_that_is_not_understood_is_never_overwritten() {
         fs::write(home.path(), text).unwrap();
         let tokens = home.tokens();
         let AuthError::Store { message } = tokens.bearer().await.unwrap_err() else { panic!("{text}") };
-        assert!(message.contains("credentials.json") && message.contains("`codex-proxy "), "{message}");
+        assert!(
+            message.contains("credentials.json") && message.contains("codex-proxy ") && message.ends_with('`'),
+            "{message}"
+        );
         assert!(matches!(tokens.check().await, Err(AuthError::Store { .. })));
         let ports = Ports::only(0);
         let issuer = &home.issuer;

@@ -54,13 +54,14 @@ const UNREACHABLE: [&str; 2] = ["502 upstream_error upstream_unreachable", "502 
 async fn nobody_listens() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/backend-api/codex");
-    assert_told("refused", || launch(&url, &accounts()), UNREACHABLE, "can't be reached").await;
+    assert_told("refused", || launch(&url, &accounts()), UNREACHABLE, "`codex-proxy doctor`").await;
 }
 
 #[tokio::test]
 async fn the_certificate_is_nobody_s() {
     let (upstream, _) = FakeUpstream::start_http2().await;
-    assert_told("TLS", || launch(&upstream.url(), &accounts()), UNREACHABLE, "certificate").await;
+    assert_told("TLS", || launch(&upstream.url(), &accounts()), UNREACHABLE, "name their bundle in upstream.ca_file")
+        .await;
     assert_eq!(upstream.requests("").len(), 0, "no request leaves before the certificate is known");
 }
 

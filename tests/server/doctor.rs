@@ -158,7 +158,8 @@ async fn a_proxy_that_is_not_there_is_found() {
     let told = Told::by(&anywhere(services.fresh()).variable("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:9")).await;
     assert_eq!(told.code, 1, "{}", told.text);
     let (severity, message, command) = told.found("network");
-    assert_eq!((severity, command), ("error", "env -u HTTPS_PROXY codex-proxy doctor"));
+    let unset = if cfg!(windows) { "set HTTPS_PROXY=" } else { "unset HTTPS_PROXY" };
+    assert_eq!((severity, command), ("error", unset));
     assert!(message.contains("127.0.0.1:9") && !message.contains("me"), "{message}");
 }
 
@@ -185,8 +186,10 @@ async fn a_port_that_another_program_holds_is_told() {
     let told = Told::by(&services.fresh().setting("listen", &address)).await;
     assert_eq!(told.code, 1, "{}", told.text);
     let (severity, message, command) = told.found("port");
-    assert!(severity == "error" && message.contains("held by another program"), "{message}");
-    assert!(command.starts_with("codex-proxy serve --port "), "{command}");
+    assert!(severity == "error" && message.contains("is held by"), "{message}");
+    assert_eq!(message.contains(&format!("(process {})", std::process::id())), cfg!(target_os = "linux"), "{message}");
+    let other: u16 = command.strip_prefix("codex-proxy serve --port ").unwrap().parse().unwrap();
+    TcpListener::bind(("127.0.0.1", other)).unwrap();
 }
 
 #[tokio::test]

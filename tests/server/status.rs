@@ -29,6 +29,8 @@ impl Told {
         let run = async |arguments: Vec<&str>| {
             let launch = launch.command(&arguments);
             let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
+            // What it did on the way is no news to whoever asked.
+            assert!(!String::from_utf8(output.stderr).unwrap().contains(" INFO "));
             (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
         };
         let (code, text) = run([&["status"], more].concat()).await;
@@ -169,7 +171,7 @@ async fn without_a_network_status_tells_what_is_known_here() {
     let nowhere = |launch: Launch| launch.setting("upstream.url", "http://127.0.0.1:9/backend-api/codex");
     let told = Told::by(&nowhere(services.fresh()), &[]).await;
     assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);
-    told.says(&["good until ", "could not be made", "known here"]);
+    told.says(&["good until ", "could not be made", "known here", "`codex-proxy doctor`"]);
     let ended = nowhere(services.expired()).setting("auth.url", "http://127.0.0.1:9");
     let told = Told::by(&ended, &[]).await;
     assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);

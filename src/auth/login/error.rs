@@ -6,6 +6,7 @@ use super::ports::Obstacle;
 use crate::auth::authority::{AuthorityError, is_code};
 use crate::auth::credential::GrantError;
 use crate::bearer::AuthError;
+use crate::shell::command;
 
 /// Why a login came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +18,7 @@ pub enum LoginError {
     #[error("nobody signed in within 15 minutes")]
     TimedOut,
     /// Every port that could be used is held by another program.
-    #[error("{}; end what holds it, or try again later", Obstacle::list(.0))]
+    #[error("{}; end what holds it, or sign in with a code: `{}`", Obstacle::list(.0), command("login --device"))]
     Held(Vec<Obstacle>),
     /// A port can't be used for another reason.
     #[error("port {port} can't be used: {reason}")]
@@ -39,7 +40,8 @@ pub enum LoginError {
     /// Nobody can sign in here with a device code.
     #[error(
         "signing in with a device code is not enabled here; enable it in the security settings of ChatGPT (a \
-         workspace's administrator can forbid it), or run `codex-proxy login --no-browser`"
+         workspace's administrator can forbid it), or run `{}`",
+        command("login --no-browser")
     )]
     DeviceNotEnabled,
     /// The issuer gives no device code, or does not say what became of it.
@@ -49,7 +51,7 @@ pub enum LoginError {
     #[error("the sign-in was refused on the page where the code is typed")]
     Denied,
     /// Nobody typed the device code in time.
-    #[error("the code was not used within 15 minutes; run `codex-proxy login --device` for a new one")]
+    #[error("the code was not used within 15 minutes; for a new one: `{}`", command("login --device"))]
     CodeExpired,
     /// The code could not be turned into tokens.
     #[error("the code could not be exchanged for tokens: {0}")]

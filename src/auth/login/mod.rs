@@ -9,7 +9,6 @@
 mod callback;
 mod device;
 mod error;
-mod holder;
 mod page;
 mod paste;
 mod ports;

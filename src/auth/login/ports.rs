@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::{LoginError, holder};
-use crate::net::{Endpoint, HttpClient, Trust};
+use super::LoginError;
+use crate::net::{Endpoint, HttpClient, Trust, holder};
 
 const PAUSE: Duration = Duration::from_millis(200);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -38,6 +38,12 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// What the system said, without the name of a temporary file, which says nothing to anybody.
+pub(super) fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" at path ").map_or(text.as_str(), |(cause, _)| cause).to_owned()
+}
+
 /// The file's state; `None`: there is no file, or no way to look at it.
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;

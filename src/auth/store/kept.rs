@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::vault::{Vault, VaultError};
 use super::{file, off_runtime, parts};
 use crate::bearer::AuthError;
+use crate::shell::{command, quoted};
 
 /// How long what the keyring said is believed without asking again, if its marker stays as it was.
 const BELIEVED: Duration = Duration::from_secs(60);
@@ -264,18 +265,21 @@ impl Kept {
 
     pub(super) fn fault(&self, what: &str, error: &io::Error) -> AuthError {
         let path = self.path.display();
-        AuthError::Store { message: format!("{path}: {what} ({error}); see to its folder's rights and free space") }
+        let (cause, doctor) = (file::cause(error), command("doctor"));
+        let message = format!("{path}: {what} ({cause}); see to its folder's rights and free space: `{doctor}`");
+        AuthError::Store { message }
     }
 
     /// A failure of the keyring, with what can be done about it.
     pub(super) fn keyring_fault(&self, why: &VaultError) -> AuthError {
         let marker = self.marker();
         let help = match why {
-            VaultError::Damaged => "; `codex-proxy accounts restore` puts its last good copy back".to_owned(),
+            VaultError::Damaged => format!("; to put its last good copy back: `{}`", command("accounts restore")),
             VaultError::Absent(_) if self.is_marked() => {
                 format!(
-                    ", and the sign-in lies in one; if it is gone for good, delete {} and run `codex-proxy login`",
-                    marker.display()
+                    ", and the sign-in lies in one; if that is gone for good: `rm {} && {}`",
+                    quoted(&marker),
+                    command("login")
                 )
             }
             _ => String::new(),
@@ -297,12 +301,13 @@ impl Kept {
         match place {
             Place::File => tracing::warn!(
                 path = %self.path.display(),
-                "auth.store is \"keyring\", and the sign-in lies in a file: `codex-proxy accounts move --to keyring` \
-                 moves it"
+                "auth.store is \"keyring\", and the sign-in lies in a file: `{}` moves it",
+                command("accounts move --to keyring")
             ),
             Place::Keyring => tracing::warn!(
                 "auth.store is \"file\", and the sign-in lies in the keyring: set auth.store = \"keyring\", or \
-                 `codex-proxy accounts move --to file` moves it"
+                 `{}` moves it",
+                command("accounts move --to file")
             ),
         }
     }

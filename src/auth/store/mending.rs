@@ -9,6 +9,7 @@ use super::kept::{Kept, Location, Place};
 use super::vault::VaultError;
 use super::{Document, Kind, Store, Unreadable, file, off_runtime};
 use crate::bearer::AuthError;
+use crate::shell::{command, quoted};
 
 /// A store that was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +31,19 @@ impl Store {
         let path = self.path().display();
         let help = match why {
             Unreadable::Newer { .. } => {
-                "use that release, or move the file away and run `codex-proxy login`".to_owned()
+                format!("use that release, or move the file away and sign in: `{}`", anew(self.path(), ".newer"))
             }
             // A failure costs a look at the disk, as little as it is.
             Unreadable::Damaged(_) if has_copy(self.path()) => {
-                "`codex-proxy accounts restore` puts its last good copy back".to_owned()
+                format!("to put its last good copy back: `{}`", command("accounts restore"))
             }
-            Unreadable::Damaged(_) => "move the file away and run `codex-proxy login`".to_owned(),
+            Unreadable::Damaged(_) => {
+                format!("move the file away and sign in: `{}`", anew(self.path(), ".damaged"))
+            }
             Unreadable::Foreign => format!(
-                "set auth.credentials to another path (or unset CHATGPT_TOKEN_DIR); if it is another program's \
-                 login, `codex-proxy login --import {path}` borrows it then"
+                "set auth.credentials to another path (or unset CHATGPT_TOKEN_DIR), and then, to borrow it if it is \
+                 another program's login: `{}`",
+                command(&format!("login --import {}", quoted(self.path())))
             ),
         };
         AuthError::Store { message: format!("{path}: {why}; nothing was overwritten: {help}") }
@@ -57,13 +61,18 @@ impl Store {
             Place::File => in_file(kept).await?,
             Place::Keyring => in_keyring(kept).await?,
         };
-        match found {
+        match &found {
             Found::Nothing | Found::Unreadable(Unreadable::Damaged(_)) => {}
             Found::Whole => return Err(self.nothing_to_restore("it is in order")),
-            Found::Unreadable(why) => return Err(self.unreadable(&why)),
+            Found::Unreadable(why) => return Err(self.unreadable(why)),
         }
-        let copy = copy.and_then(|copy| whole(&copy).ok());
-        let document = copy.ok_or_else(|| self.nothing_to_restore("there is no good copy of it"))?;
+        let Some(document) = copy.and_then(|copy| whole(&copy).ok()) else {
+            let way_out = match (place, found) {
+                (Place::File, Found::Unreadable(_)) => anew(self.path(), ".damaged"),
+                _ => command("login"),
+            };
+            return Err(self.nothing_to_restore(&format!("there is no good copy of it; sign in anew: `{way_out}`")));
+        };
         let aside = match place {
             Place::File => {
                 let damaged = kept.path.clone();
@@ -121,12 +130,17 @@ async fn in_keyring(kept: &Kept) -> Result<(Found, Option<Vec<u8>>), AuthError> 
 
 fn unreadable_entry(name: &str, why: &Unreadable) -> AuthError {
     let help = match why {
-        Unreadable::Newer { .. } => "use that release",
-        Unreadable::Damaged(_) => "`codex-proxy accounts restore` puts its last good copy back",
-        Unreadable::Foreign => "delete the entry and run `codex-proxy login`",
+        Unreadable::Newer { .. } => "use that release".to_owned(),
+        Unreadable::Damaged(_) => format!("to put its last good copy back: `{}`", command("accounts restore")),
+        Unreadable::Foreign => format!("delete the entry and sign in: `{}`", command("login")),
     };
     let entry = Location::Keyring(name.to_owned());
     AuthError::Store { message: format!("{entry}: {why}; nothing was overwritten: {help}") }
+}
+
+/// Keeps the file under another name, and signs in.
+fn anew(path: &Path, suffix: &str) -> String {
+    format!("mv {} {} && {}", quoted(path), quoted(&file::beside(path, suffix)), command("login"))
 }
 
 fn has_copy(path: &Path) -> bool {

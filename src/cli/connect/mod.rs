@@ -20,6 +20,7 @@ use super::output::{answer, talk};
 use super::table::{Side, table};
 use super::terms::Parts;
 use crate::config::{Config, Environment};
+use crate::shell::command;
 use change::{ChangeError, Undone, Written};
 use places::Places;
 use recipe::{OwnFile, Recipe};
@@ -76,7 +77,10 @@ fn list(places: &Places, paint: Paint) -> Result<Exit, Failure> {
     let rows: Vec<_> = recipes.iter().map(row).collect();
     let columns = [("client", Side::Left), ("what it is", Side::Broken), ("here", Side::Left), ("--write", Side::Left)];
     answer(&table(columns, &rows, paint))?;
-    talk("`codex-proxy connect CLIENT` prints the settings for one; any other that takes a base URL works as well");
+    talk(&format!(
+        "`{}` prints the settings for one; any other that takes a base URL works as well",
+        command("connect CLIENT")
+    ));
     Ok(Exit::Done)
 }
 
@@ -89,7 +93,7 @@ fn find(client: &str) -> Result<Recipe, Failure> {
     let nearest = recipes.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
     let hint = nearest.filter(|recipe| likeness(recipe) > LIKENESS);
     let hint = hint.map(|recipe| format!("; did you mean '{}'?", recipe.id)).unwrap_or_default();
-    Err(Failure::Use(format!("there is no recipe for '{client}'{hint} `codex-proxy connect` lists all")))
+    Err(Failure::Use(format!("there is no recipe for '{client}'{hint}: `{}` lists all", command("connect"))))
 }
 
 fn show(recipe: &Recipe, places: &Places, values: &Values) -> Result<Exit, Failure> {
@@ -105,8 +109,8 @@ async fn write(recipe: &Recipe, places: &Places, values: &Values, record: PathBu
     if matches!(values.key, Key::Hidden) {
         return Err(Failure::Other(format!(
             "of the client keys only hashes are known, so that none can be written: \
-             `codex-proxy connect {}` prints the text to put one into",
-            recipe.id
+             `{}` prints the text to put one into",
+            command(&format!("connect {}", recipe.id))
         )));
     }
     let path = own.path(places).ok_or_else(|| Failure::other(&"this user has no home directory"))?;
@@ -142,7 +146,8 @@ async fn undo(recipe: &Recipe, places: &Places, record: PathBuf) -> Result<Exit,
 fn own_file(recipe: &Recipe) -> Result<&OwnFile, Failure> {
     recipe.file.as_ref().ok_or_else(|| {
         let (name, id) = (&recipe.name, recipe.id);
-        Failure::Use(format!("{name} has no file that can be written; `codex-proxy connect {id}` says what to do"))
+        let help = command(&format!("connect {id}"));
+        Failure::Use(format!("{name} has no file that can be written; `{help}` says what to do"))
     })
 }
 

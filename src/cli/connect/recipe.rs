@@ -11,6 +11,7 @@ use super::edit::Format;
 use super::fill::{Language, fill};
 use super::places::Places;
 use super::values::Values;
+use crate::shell::command;
 
 /// What is known about a client.
 #[derive(Debug, Deserialize)]
@@ -135,8 +136,8 @@ impl Recipe {
         }
         if self.file.is_some() {
             parts.push(format!(
-                "`codex-proxy connect {} --write` puts this into the file, and --undo takes it back.",
-                self.id
+                "`{}` puts this into the file, and --undo takes it back.",
+                command(&format!("connect {} --write", self.id))
             ));
         }
         parts.extend(self.notes.iter().map(|note| plain(note)));

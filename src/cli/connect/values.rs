@@ -11,6 +11,7 @@ use crate::config::{Config, Environment, client_key};
 use crate::protocol::model::{Catalogue, Model};
 use crate::secret::Secret;
 use crate::server::Listen;
+use crate::shell::command;
 use crate::upstream::Upstream;
 
 /// Stands where only the hash of a key is known.
@@ -74,11 +75,12 @@ impl Address {
             Listen::Unix(path) => return Err(on_socket(path)),
         };
         if addresses.iter().any(|address| address.port() == 0) {
-            let message = "no daemon runs, and its port is chosen when it starts: run `codex-proxy serve` first";
-            return Err(Failure::other(&message));
+            let message = "no daemon runs, and its port is chosen when it starts; start it first";
+            return Err(Failure::Other(format!("{message}: `{}`", command("serve"))));
         }
-        let warning = "no daemon runs; this is the address of the settings: start it with `codex-proxy serve`";
-        Ok(Self { base_url: base_url(addresses), warning: Some(warning.to_owned()) })
+        let warning =
+            format!("no daemon runs; this is the address of the settings: start it with `{}`", command("serve"));
+        Ok(Self { base_url: base_url(addresses), warning: Some(warning) })
     }
 }
 

@@ -69,6 +69,15 @@ impl Finding {
         Self { check, severity: Severity::Unknown, message: message.into(), command: None }
     }
 
+    /// What is wrong, in a text that ends in the command that helps; else there is a usual one.
+    pub(super) fn telling(check: Check, text: &str, usual: impl FnOnce() -> String) -> Self {
+        let parts = text.strip_suffix('`').and_then(|text| text.rsplit_once('`'));
+        match parts {
+            Some((message, command)) => Self::error(check, message.trim_end_matches([' ', ':']), command),
+            None => Self::error(check, text, usual()),
+        }
+    }
+
     /// The finding as a line; below it what is too much for `width` characters.
     pub(super) fn told(&self, width: Option<usize>, paint: Paint) -> String {
         let (mark, name) = (self.severity.mark(paint), format!("{:?}", self.check).to_lowercase());
@@ -102,6 +111,14 @@ pub(super) fn width_of_answer() -> Option<usize> {
 mod tests {
     use super::super::super::bars::Paint;
     use super::{Check, Finding};
+
+    #[test]
+    fn a_command_that_is_told_already_is_not_told_twice() {
+        let usual = || "codex-proxy status".to_owned();
+        let line = |text: &str| Finding::telling(Check::Store, text, usual).told(None, Paint::Plain);
+        assert_eq!(line("it is damaged: `mv a b`"), "wrong    store      it is damaged: `mv a b`");
+        assert_eq!(line("it is locked"), "wrong    store      it is locked: `codex-proxy status`");
+    }
 
     #[test]
     fn a_finding_is_one_line_or_fits_a_terminal_with_its_command_whole() {

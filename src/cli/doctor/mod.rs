@@ -9,6 +9,7 @@ mod finding;
 mod machine;
 mod quota;
 mod reach;
+mod rights;
 mod session;
 
 use std::sync::Arc;

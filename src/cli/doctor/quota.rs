@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use super::super::terms::{span, timestamp};
 use super::finding::{Check, Finding};
+use crate::shell::command;
 use crate::upstream::{Quota, QuotaWindow};
 
 /// From here on a window deserves attention.
 const NEARLY_ALL: f64 = 90.0;
-const MORE: &str = "codex-proxy status";
 
 /// What the window says that is nearest to its end. `None`: nobody told.
 pub(super) fn finding(quota: Option<&Quota>, now: SystemTime) -> Option<Finding> {
@@ -18,13 +18,13 @@ pub(super) fn finding(quota: Option<&Quota>, now: SystemTime) -> Option<Finding>
     let reset = reset(fullest, now);
     let spent = fullest.pace.and_then(|pace| pace.spent_at);
     Some(if used >= 100.0 {
-        Finding::error(Check::Quota, format!("the {name} window is used up{reset}"), MORE)
+        Finding::error(Check::Quota, format!("the {name} window is used up{reset}"), command("status"))
     } else if used >= NEARLY_ALL {
-        Finding::warning(Check::Quota, format!("{used:.0} % of the {name} window is used{reset}"), MORE)
+        Finding::warning(Check::Quota, format!("{used:.0} % of the {name} window is used{reset}"), command("status"))
     } else if let Some(spent) = spent {
         let left = span(spent.duration_since(now).unwrap_or_default());
         let message = format!("{used:.0} % of the {name} window is used, and at this pace all of it in {left}{reset}");
-        Finding::warning(Check::Quota, message, MORE)
+        Finding::warning(Check::Quota, message, command("status"))
     } else {
         Finding::ok(Check::Quota, format!("{used:.0} % of the {name} window is used{reset}"))
     })

@@ -12,8 +12,9 @@ use url::Url;
 use super::finding::{Check, Finding};
 use super::{LIMIT, in_time};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Environment};
-use crate::net::{Endpoint, HttpClient, causes};
+use crate::config::{Config, Environment, Source};
+use crate::net::{ClientError, Endpoint, HttpClient, causes};
+use crate::shell::{command, unset};
 
 pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const BACKEND_PATH: &str = "/models";
@@ -97,10 +98,10 @@ pub(super) fn clock(services: [&Reach; 2]) -> Finding {
     let Some(difference) = told else {
         return Finding::unknown(Check::Clock, "no service told its time");
     };
-    let minutes = difference.size().as_secs() / 60;
+    let minutes = (difference.size().as_secs() + 30) / 60;
     let wrong = |direction: &str| {
         let message = format!("{minutes} min {direction}; tokens are judged by the services' clocks until it is set");
-        Finding::warning(Check::Clock, message, command())
+        Finding::warning(Check::Clock, message, set_clock())
     };
     match difference {
         _ if difference.size() < TOLERANCE => Finding::ok(Check::Clock, "agrees with the services'"),
@@ -109,8 +110,7 @@ pub(super) fn clock(services: [&Reach; 2]) -> Finding {
     }
 }
 
-/// Sets the clock.
-fn command() -> &'static str {
+fn set_clock() -> &'static str {
     match std::env::consts::OS {
         "macos" => "sudo sntp -sS time.apple.com",
         "windows" => "w32tm /resync",
@@ -121,7 +121,9 @@ fn command() -> &'static str {
 /// The proxy and the certificates, which everything to the outside depends on.
 pub(super) async fn network(config: &Config, http: &HttpClient, environment: &Environment) -> Finding {
     if let Err(error) = http.to(&config.upstream.url).await {
-        return Finding::error(Check::Network, error.to_string(), "codex-proxy config show");
+        let key = if matches!(error, ClientError::CaFile { .. }) { "upstream.ca_file" } else { "upstream.proxy" };
+        let message = format!("{error}{}: mend it, or do without it, and start the daemon anew", set_in(config, key));
+        return Finding::error(Check::Network, message, without(config, key));
     }
     let trust = match &config.net.ca_file {
         Some(file) => format!("the system's certificates and those of {}", file.display()),
@@ -130,11 +132,8 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
     let Some((source, address)) = proxy(config, environment) else {
         return Finding::ok(Check::Network, format!("no proxy; {trust}"));
     };
-    let without = if source == "upstream.proxy" {
-        "codex-proxy config show".to_owned()
-    } else {
-        format!("env -u {source} codex-proxy doctor")
-    };
+    let without = if source == "upstream.proxy" { without(config, &source) } else { unset(&source) };
+    let source = format!("{source}{}", set_in(config, &source));
     let Some(place) = place(&address) else {
         return Finding::error(Check::Network, format!("{source} is not a proxy address"), without);
     };
@@ -143,7 +142,30 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
         Some(Err(error)) => error.to_string(),
         None => format!("no answer within {} s", LIMIT.as_secs()),
     };
-    Finding::error(Check::Network, format!("the proxy {place} ({source}) can't be reached ({cause})"), without)
+    let message = format!(
+        "the proxy {place} ({source}) can't be reached ({cause}): start it, or do without it and start the daemon anew"
+    );
+    Finding::error(Check::Network, message, without)
+}
+
+/// Where a setting of the outside was made.
+fn set_in(config: &Config, key: &str) -> String {
+    match source(config, key) {
+        None | Some(Source::Default) => String::new(),
+        Some(source) => format!(", set in {source}"),
+    }
+}
+
+/// Takes a setting back, or shows it where it has to be taken out of a file.
+fn without(config: &Config, key: &str) -> String {
+    match source(config, key) {
+        Some(Source::Variable(variable)) => unset(variable),
+        _ => command("config show"),
+    }
+}
+
+fn source<'c>(config: &'c Config, key: &str) -> Option<&'c Source> {
+    config.shown.iter().find(|shown| shown.key == key).map(|shown| &shown.source)
 }
 
 fn proxy(config: &Config, environment: &Environment) -> Option<(String, String)> {

@@ -1,19 +1,19 @@
 //! The sign-in: what the store holds, what its token is worth, and what the backend offers for it.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::super::status::{Check as Asked, Found, Verdict, ask, told_of_token};
 use super::super::terms::Parts;
 use super::finding::{Check, Finding};
-use super::{LIMIT, in_time};
+use super::{LIMIT, in_time, rights};
 use crate::auth::{self, AccessToken, Accounts, Given, Location, Profile, State, Status};
 use crate::bearer::AuthError;
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::protocol::model::{Models, Rules};
+use crate::shell::{command, unset};
 use crate::upstream::Upstream;
-
-const SIGN_IN: &str = "codex-proxy login";
 
 /// The sign-in as it is known here.
 pub(super) struct Session<'g> {
@@ -21,6 +21,8 @@ pub(super) struct Session<'g> {
     status: Option<Result<Status, AuthError>>,
     /// The access token of the environment, which outranks the store.
     given: Option<&'g Given>,
+    /// Where a store in a file lies.
+    credentials: PathBuf,
     now: SystemTime,
 }
 
@@ -28,7 +30,7 @@ impl<'g> Session<'g> {
     pub(super) async fn look(parts: &Parts, config: &Config, given: Option<&'g Given>) -> Self {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = in_time(auth::status(&parts.store, parts.clock.as_ref(), chosen)).await;
-        Self { status, given, now: parts.clock.now() }
+        Self { status, given, credentials: config.auth.credentials.clone(), now: parts.clock.now() }
     }
 
     /// The same after the services were asked, which may have renewed it, or said that nobody can.
@@ -80,12 +82,8 @@ impl<'g> Session<'g> {
 
     fn store(&self) -> Finding {
         match &self.status {
-            None => Finding::error(Check::Store, "the keyring does not answer; unlock it", "codex-proxy status"),
-            Some(Err(error)) => {
-                let is_damaged = error.to_string().contains("accounts restore");
-                let command = if is_damaged { "codex-proxy accounts restore" } else { "codex-proxy status" };
-                Finding::error(Check::Store, first_line(error), command)
-            }
+            None => Finding::error(Check::Store, "the keyring does not answer; unlock it", command("status")),
+            Some(Err(error)) => self.unusable(error),
             Some(Ok(status)) => {
                 let place = match &status.location {
                     Location::File(path) => path.display().to_string(),
@@ -99,6 +97,23 @@ impl<'g> Session<'g> {
         }
     }
 
+    fn unusable(&self, error: &AuthError) -> Finding {
+        let text = error.to_string();
+        let text = text.lines().next().unwrap_or_default();
+        // The rights are what sends people here, so that here is said what to do about them.
+        let this = format!(": `{}`", command("doctor"));
+        match text.strip_suffix(&this) {
+            Some(text) if text.contains("can't be read") => {
+                Finding::error(Check::Store, text, rights::regain_file(&self.credentials))
+            }
+            Some(text) => {
+                let folder = self.credentials.parent().unwrap_or(&self.credentials);
+                Finding::error(Check::Store, text, rights::regain(folder))
+            }
+            None => Finding::telling(Check::Store, text, || command("status")),
+        }
+    }
+
     fn token(&self, check: Option<&Asked>) -> Finding {
         let verdict = check.map(|check| check.state);
         if let Some(given) = self.given {
@@ -109,24 +124,23 @@ impl<'g> Session<'g> {
         };
         let Some(profile) = status.active() else {
             return if status.accounts.is_empty() {
-                Finding::error(Check::Token, "nobody is signed in", SIGN_IN)
+                Finding::error(Check::Token, "nobody is signed in", command("login"))
             } else {
-                Finding::error(Check::Token, "none of the accounts is in use", "codex-proxy accounts list")
+                Finding::error(Check::Token, "none of the accounts is in use", command("accounts list"))
             };
         };
         let told = told_of_token(profile, verdict, self.now);
-        let told = told.replace(": run `codex-proxy login`", "").replace("; run `codex-proxy login`", "");
         if verdict == Some(Verdict::Refused) || profile.state == State::Ended {
-            Finding::error(Check::Token, told, SIGN_IN)
+            Finding::error(Check::Token, told, command("login"))
         } else if profile.refusal.is_some() {
-            Finding::warning(Check::Token, told, SIGN_IN)
+            Finding::warning(Check::Token, told, command("login"))
         } else {
             Finding::ok(Check::Token, told)
         }
     }
 
     fn given_token(&self, given: &Given, verdict: Option<Verdict>) -> Finding {
-        let without = format!("env -u {} codex-proxy doctor", given.variable);
+        let without = unset(given.variable);
         let told = self.told();
         match given.fault() {
             Some(fault) => Finding::error(Check::Token, fault, without),
@@ -150,19 +164,25 @@ pub(super) fn workspace(check: Option<&Asked>) -> Option<Finding> {
         Verdict::Refused => Finding::unknown(Check::Workspace, "the sign-in is refused"),
         Verdict::Disabled => {
             let message = "it is disabled; its administrator can enable it, or choose another account";
-            Finding::error(Check::Workspace, message, "codex-proxy accounts list")
+            Finding::error(Check::Workspace, message, command("accounts list"))
         }
         Verdict::Unreachable => Finding::unknown(Check::Workspace, message),
-        Verdict::Unclear => Finding::warning(Check::Workspace, message, "codex-proxy status"),
+        // Said by the finding about the files already.
+        Verdict::Unclear if message.ends_with('`') => Finding::unknown(Check::Workspace, "no token can be had"),
+        Verdict::Unclear => Finding::warning(Check::Workspace, message, command("status")),
     })
 }
 
 /// Whether the models are known, and the one that was set is among them.
 pub(super) fn catalogue(outcome: &Result<(), ProxyError>, upstream: &Upstream, rules: &Rules) -> Finding {
-    let again = "codex-proxy models --refresh";
+    let again = command("models --refresh");
     match outcome {
         // Said by the finding about the token already.
         Err(ProxyError::Auth(_)) => Finding::unknown(Check::Catalogue, "nobody can ask for it"),
+        // Said by the finding about the backend.
+        Err(ProxyError::Unreachable { .. } | ProxyError::Silent { .. }) => {
+            Finding::unknown(Check::Catalogue, "the backend can't be asked for it")
+        }
         Err(error) => Finding::warning(Check::Catalogue, error.to_string().replace('\n', " "), again),
         Ok(()) => {
             let models = Models { catalogue: upstream.catalogue(), ..Models::default() };
@@ -171,14 +191,10 @@ pub(super) fn catalogue(outcome: &Result<(), ProxyError>, upstream: &Upstream, r
                 Some(slug) => {
                     let hint = models.suggest(&slug).map(|near| format!("; did you mean '{near}'?"));
                     let message = format!("default_model is '{slug}', which is not in it{}", hint.unwrap_or_default());
-                    Finding::warning(Check::Catalogue, message, "codex-proxy models")
+                    Finding::warning(Check::Catalogue, message, command("models"))
                 }
                 None => Finding::ok(Check::Catalogue, format!("{} models", models.catalogue.models().len())),
             }
         }
     }
-}
-
-fn first_line(error: &AuthError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }

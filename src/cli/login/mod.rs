@@ -11,16 +11,18 @@ use std::path::Path;
 use super::arguments::LoginArguments;
 use super::exit::{Exit, Failure};
 use super::output::talk;
+use super::run_file::Running;
 use super::terms::{Parts, timestamp};
-use crate::auth::{self, AccessToken, AccessTokenError, Credential, ImportError, LoginError, Rights};
+use crate::auth::{self, AccessToken, AccessTokenError, AuthorityError, Credential, ImportError, LoginError, Rights};
 use crate::config::{Config, Environment, codex_login_file};
+use crate::shell::command;
 use surroundings::Surroundings;
 
 /// No token is as long as that.
 const LONGEST_TOKEN_BYTES: u64 = 64 * 1024;
 
-const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; \
-                           run `codex-proxy login`, or set cli_auth_credentials_store = \"file\" there and sign in again";
+const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; set \
+                           cli_auth_credentials_store = \"file\" there and sign in again, or run";
 
 pub(super) async fn run(
     arguments: &LoginArguments,
@@ -41,6 +43,9 @@ pub(super) async fn run(
     };
     talk(&format!("signed in{}", described(&credential)));
     talk(&format!("stored in {}", parts.store.location().await));
+    if Running::find(&config.paths.run_file, &parts.http).await.is_none() {
+        talk(&format!("no daemon runs yet; to start it: `{}`", command("serve")));
+    }
     Ok(Exit::Done)
 }
 
@@ -83,7 +88,8 @@ async fn sign_in(
     if let Some(obstacle) = surroundings.obstacle().filter(|_| is_choice_open) {
         talk(&format!(
             "{obstacle}, so you sign in with a code, on any device (with a browser that comes back to this machine: \
-             `codex-proxy login --no-browser`)"
+             `{}`)",
+            command("login --no-browser")
         ));
         match device::sign_in(parts, environment).await {
             Err(LoginError::DeviceNotEnabled) => talk("codes are not enabled here; the browser it is, then"),
@@ -96,6 +102,8 @@ async fn sign_in(
 fn failure(error: &LoginError) -> Failure {
     match error {
         LoginError::Store(error) => Failure::Auth(error.clone()),
+        LoginError::NoDeviceCode(AuthorityError::Unavailable { .. })
+        | LoginError::Exchange(AuthorityError::Unavailable { .. }) => Failure::Unreached(error.to_string()),
         other => Failure::other(other),
     }
 }
@@ -103,7 +111,9 @@ fn failure(error: &LoginError) -> Failure {
 async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> Result<Credential, Failure> {
     let imported = auth::import(&parts.store, &config.auth, file, rights).await;
     let imported = imported.map_err(|error| match error {
-        ImportError::NoFile { .. } if is_in_keychain(file) => Failure::Other(IN_KEYCHAIN.to_owned()),
+        ImportError::NoFile { .. } if is_in_keychain(file) => {
+            Failure::Other(format!("{IN_KEYCHAIN} `{}`", command("login")))
+        }
         ImportError::Store(error) => Failure::Auth(error),
         ImportError::NoFile { .. } | ImportError::Unsuitable { .. } => Failure::other(&error),
     })?;

@@ -17,6 +17,7 @@ use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
 use super::progress;
 use crate::config::{Config, Environment, Faults, Flags};
+use crate::shell::command;
 use definition::Definition;
 use kept::{Change, Found};
 use manager::{Kind, Manager, Step};
@@ -81,9 +82,10 @@ async fn install(
     if !unseen.is_empty() {
         talk(&format!(
             "set here, and the service will not see it: {}; settings belong into {}, an access token is kept by \
-             `codex-proxy login --with-access-token`",
+             `{}`",
             unseen.join(", "),
-            config.paths.config.display()
+            config.paths.config.display(),
+            command("login --with-access-token")
         ));
     }
     take(&manager, kind.to_install(&file, change))

@@ -9,6 +9,7 @@ use super::super::output::answer;
 use super::kept::{Found, find};
 use super::manager::{Kind, Manager};
 use crate::config::{Config, Environment};
+use crate::shell::command;
 
 /// What the manager says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,7 +118,7 @@ fn text(report: &Report) -> String {
     lines.push(match (report.installed, report.foreign) {
         (true, _) => format!("installed    {file}"),
         (false, true) => format!("installed    {file} is there, and was not written by this program"),
-        (false, false) => "installed    no: `codex-proxy service install` does it".to_owned(),
+        (false, false) => format!("installed    no: `{}` does it", command("service install")),
     });
     let unknown = format!("{} did not say", report.manager);
     lines.push(match report.enabled {

@@ -10,6 +10,7 @@ use super::super::terms::{span, timestamp};
 use super::check::{Check, Verdict};
 use super::{FromEnvironment, Report, quota};
 use crate::auth::{Profile, State};
+use crate::shell::{command, unset};
 
 /// The room for what a line is about.
 const NAME: usize = 13;
@@ -20,14 +21,15 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     if let Some(token) = &report.access_token {
         lines.extend(token.told(now));
     } else if report.accounts.is_empty() {
-        lines.push(row("sign-in", "nobody is signed in: run `codex-proxy login`"));
+        lines.push(row("sign-in", &format!("nobody is signed in: run `{}`", command("login"))));
     } else if !report.accounts.iter().any(|profile| profile.is_active) {
-        lines.push(row("sign-in", "none of the accounts is in use: `codex-proxy accounts use ID` chooses one"));
+        let choose = command("accounts use ID");
+        lines.push(row("sign-in", &format!("none of the accounts is in use: `{choose}` chooses one")));
     }
     let verdict = report.check.as_ref().map(|check| check.state);
     for profile in &report.accounts {
         let is_checked = profile.is_active && report.access_token.is_none();
-        lines.extend(account(profile, verdict.filter(|_| is_checked), now));
+        lines.extend(account(profile, verdict.filter(|_| is_checked), &command("login"), now));
     }
     lines.extend(report.check.as_ref().map(|check| row("check", &checked(check))));
     lines.extend(report.quota.iter().flat_map(|told| quota::lines(told, now, paint)));
@@ -39,12 +41,8 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     });
     if report.store.place != report.store.setting && !report.accounts.is_empty() {
         let (place, setting) = (report.store.place, report.store.setting);
-        lines.push(row(
-            "",
-            &format!(
-                "auth.store is \"{setting}\": set it to \"{place}\", or run `codex-proxy accounts move --to {setting}`"
-            ),
-        ));
+        let move_there = command(&format!("accounts move --to {setting}"));
+        lines.push(row("", &format!("auth.store is \"{setting}\": set it to \"{place}\", or run `{move_there}`")));
     }
     lines.push(file("catalogue", &files.catalogue));
     lines.push(file("usage", &files.usage));
@@ -63,7 +61,7 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
                     daemon.started_at
                 )
             }
-            None => "not running: start it with `codex-proxy serve`".to_owned(),
+            None => format!("not running: start it with `{}`", command("serve")),
         },
     ));
     lines.join("\n")
@@ -75,7 +73,7 @@ impl FromEnvironment {
         let mut lines = vec![row("sign-in", &outranks)];
         match (&self.fault, &self.account) {
             (Some(fault), _) => lines.push(row("token", fault)),
-            (None, Some(profile)) => lines.extend(account(profile, None, now)),
+            (None, Some(profile)) => lines.extend(account(profile, None, &unset(self.variable), now)),
             (None, None) => lines.push(row("token", "a workspace's, without a stated end")),
         }
         lines
@@ -111,26 +109,37 @@ fn checked(check: &Check) -> String {
         Verdict::Good => "the backend takes it".to_owned(),
         Verdict::Refused => format!("refused: {message}"),
         Verdict::Disabled => {
-            format!("{message}: its administrator can enable it; `codex-proxy accounts use ID` chooses another account")
+            let choose = command("accounts use ID");
+            format!("{message}: its administrator can enable it; `{choose}` chooses another account")
         }
-        Verdict::Unreachable => format!("could not be made ({message}); the rest is what is known here"),
+        Verdict::Unreachable => {
+            let doctor = command("doctor");
+            format!("could not be made ({message}); the rest is what is known here; what to do: `{doctor}`")
+        }
         Verdict::Unclear => format!("without a result ({message}); the rest is what is known here"),
     }
 }
 
-fn account(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> Vec<String> {
+/// An account, and where its token is of no use, the command that helps.
+fn account(profile: &Profile, verdict: Option<Verdict>, help: &str, now: SystemTime) -> Vec<String> {
     let active = if profile.is_active { "" } else { " (not in use)" };
     let name = profile.email.as_deref().unwrap_or("an account without an address");
     let plan = profile.plan.as_deref().unwrap_or("unknown");
     let mut lines = vec![
         row("sign-in", &format!("{name}{active}")),
         row("account", &format!("{} (plan {plan})", profile.account_id)),
-        row("token", &token(profile, verdict, now)),
+        row("token", &advised(token(profile, verdict, now), profile, verdict, help)),
     ];
     if let Some(lender) = &profile.borrowed_from {
         lines.push(format!("borrowed     from {} ({})", lender.owner, lender.path.display()));
     }
     lines
+}
+
+/// With the command that helps where the token will not, or no longer, do.
+fn advised(told: String, profile: &Profile, verdict: Option<Verdict>, help: &str) -> String {
+    let is_over = verdict == Some(Verdict::Refused) || profile.state == State::Ended || profile.refusal.is_some();
+    if is_over { format!("{told}: run `{help}`") } else { told }
 }
 
 /// What the token of an account is worth.
@@ -142,12 +151,12 @@ pub(in crate::cli) fn token(profile: &Profile, verdict: Option<Verdict>, now: Sy
     let left = left.unwrap_or_else(|| "without a stated end".to_owned());
     let refusal = profile.refusal.as_ref().map(|refusal| {
         let at = refusal.at.map(|at| format!(" at {}", timestamp(at))).unwrap_or_default();
-        format!("the issuer refused{at} to renew it ({}): run `codex-proxy login`", refusal.reason)
+        format!("the issuer refused{at} to renew it ({})", refusal.reason)
     });
     match (profile.state, refusal) {
         (State::Fresh | State::Due, refusal) if verdict == Some(Verdict::Refused) => {
-            let refusal = refusal.unwrap_or_else(|| "run `codex-proxy login`".to_owned());
-            format!("no longer good, though it was granted {left}; {refusal}")
+            let refusal = refusal.map(|refusal| format!("; {refusal}")).unwrap_or_default();
+            format!("no longer good, though it was granted {left}{refusal}")
         }
         (State::Fresh | State::Due, Some(refusal)) => format!("good {left}, and not after that: {refusal}"),
         (State::Renewable | State::Ended, Some(refusal)) => format!("{left}; {refusal}"),
@@ -155,6 +164,6 @@ pub(in crate::cli) fn token(profile: &Profile, verdict: Option<Verdict>, now: Sy
         (State::Fresh, None) => format!("good {left}"),
         (State::Due, None) => format!("good {left}; renewed at its next use"),
         (State::Renewable, None) => format!("{left}; renewed at its next use"),
-        (State::Ended, None) => format!("{left}: run `codex-proxy login`"),
+        (State::Ended, None) => left,
     }
 }

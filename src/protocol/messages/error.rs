@@ -99,6 +99,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             | AuthError::UnknownAccount { .. }
             | AuthError::Ended { .. }
             | AuthError::BorrowedEnded { .. }
+            | AuthError::GivenEnded { .. }
             | AuthError::Store { .. } => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
             AuthError::Unavailable { .. } => (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Open),
         },

@@ -3,6 +3,7 @@
 use super::html::Html;
 use super::view::View;
 use crate::bearer::AuthError;
+use crate::shell::command;
 
 pub(super) fn write(html: &mut Html, view: &View<'_>) {
     html.raw("<section id=\"standing\" aria-labelledby=\"standing-title\" data-refresh>");
@@ -29,7 +30,9 @@ fn signed_in(html: &mut Html, view: &View<'_>) {
 fn trouble(html: &mut Html, error: &AuthError) {
     let verdict = match error {
         AuthError::SignedOut => "Not signed in",
-        AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } => "The sign-in has ended",
+        AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::GivenEnded { .. } => {
+            "The sign-in has ended"
+        }
         AuthError::NoActiveAccount | AuthError::UnknownAccount { .. } => "No account to use",
         AuthError::Store { .. } => "The sign-in can’t be read",
         AuthError::Unavailable { .. } => "The sign-in can’t be used right now",
@@ -37,7 +40,7 @@ fn trouble(html: &mut Html, error: &AuthError) {
     html.raw("<p class=\"verdict bad\"><span aria-hidden=\"true\">✕</span> ").text(verdict).raw("</p>");
     if matches!(error, AuthError::SignedOut | AuthError::Ended { .. }) {
         html.raw("<p>Run this in a terminal on the machine that codex-proxy runs on:</p>");
-        html.raw("<pre><code>codex-proxy login</code></pre>");
+        html.raw("<pre><code>").text(command("login")).raw("</code></pre>");
         html.raw(
             "<p>With <code>--device</code> you can confirm it in a browser on any other machine. The proxy need not be \
              started again.</p>",

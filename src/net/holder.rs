@@ -4,8 +4,9 @@
 //! of the same user. Elsewhere, and for other users' processes, nothing is said. It blocks.
 
 /// The program that listens on a port: its name and process.
+#[must_use]
 #[cfg(target_os = "linux")]
-pub(super) fn of_port(port: u16) -> Option<String> {
+pub fn of_port(port: u16) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let sockets: Vec<String> = tables
         .iter()
@@ -16,8 +17,9 @@ pub(super) fn of_port(port: u16) -> Option<String> {
 }
 
 /// The program that listens on a port: not known here.
+#[must_use]
 #[cfg(not(target_os = "linux"))]
-pub(super) fn of_port(_port: u16) -> Option<String> {
+pub fn of_port(_port: u16) -> Option<String> {
     None
 }
 

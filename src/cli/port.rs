@@ -1,0 +1,79 @@
+//! A port that is wanted and held: by whom, and which one is free instead.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::run_file::{Health, Running};
+use super::serve::base_url;
+use crate::config::Config;
+use crate::net::{HttpClient, holder};
+
+/// How many ports above the wanted one are looked at.
+const TRIES: u16 = 100;
+/// Ports up to here need more rights than a user has.
+const RESERVED: u16 = 1023;
+
+/// Who holds a port that is wanted.
+pub(super) enum Holder {
+    /// The daemon that our run file tells of.
+    Ours(Running),
+    /// Another daemon, or ours when it could write no run file.
+    Daemon {
+        /// Where it answers.
+        base_url: String,
+    },
+    /// Another program, as far as the system tells.
+    Program(String),
+}
+
+impl Holder {
+    pub(super) async fn of(address: SocketAddr, config: &Config, http: &HttpClient) -> Self {
+        let base_url = base_url(&[address]);
+        if let Some(running) = Running::find(&config.paths.run_file, http).await
+            && port_of(&running.base_url) == port_of(&base_url)
+        {
+            return Self::Ours(running);
+        }
+        if Health::at(&base_url, http).await.is_some() {
+            return Self::Daemon { base_url };
+        }
+        let port = address.port();
+        let holder = tokio::task::spawn_blocking(move || holder::of_port(port)).await.ok().flatten();
+        Self::Program(holder.unwrap_or_else(|| "another program".to_owned()))
+    }
+}
+
+fn port_of(base_url: &str) -> Option<&str> {
+    base_url.trim_end_matches("/v1").rsplit(':').next()
+}
+
+/// The first port above the wanted one that is free at all these addresses; 0, any, where there is none.
+pub(super) fn free_above(addresses: &[SocketAddr], wanted: u16) -> u16 {
+    let first = wanted.max(RESERVED).saturating_add(1);
+    let is_free = |port: &u16| {
+        addresses.iter().all(|address| match TcpListener::bind(SocketAddr::new(address.ip(), *port)) {
+            Ok(_) => true,
+            // A machine need not have every loopback address.
+            Err(error) => error.kind() == std::io::ErrorKind::AddrNotAvailable,
+        })
+    };
+    (first..=first.saturating_add(TRIES)).find(is_free).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::free_above;
+
+    #[test]
+    fn the_port_that_is_named_instead_is_free_itself() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let before = address.port() - 1;
+        let free = free_above(&[address], before);
+        assert_ne!(free, address.port());
+        assert!(free > before, "{free}");
+        TcpListener::bind(SocketAddr::new(address.ip(), free)).unwrap();
+        assert!(free_above(&[address], 80) > 1023);
+    }
+}

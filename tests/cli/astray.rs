@@ -1,0 +1,172 @@
+//! Ways to get stuck, and out of them again by what is printed alone.
+
+use std::net::TcpListener;
+
+use super::{Daemon, Ended, Home};
+
+/// Nobody listens there.
+const DEAD_END: &str = "http://127.0.0.1:1";
+
+/// The command that a line ends in.
+fn command_of(line: &str) -> &str {
+    let line = line.trim_end().strip_suffix('`').unwrap_or_else(|| panic!("no command at the end: {line}"));
+    line.rsplit_once('`').unwrap().1
+}
+
+/// The line of a report about one thing.
+fn line<'r>(report: &'r str, about: &str) -> &'r str {
+    report.lines().find(|line| line.contains(about)).unwrap_or_else(|| panic!("{about}: {report}"))
+}
+
+impl Home {
+    /// Away from everybody: whatever would be asked is not there.
+    fn alone(&self, arguments: &[&str]) -> Ended {
+        let mut command = self.command(arguments);
+        command.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
+        Ended::from(command.env("CODEX_PROXY_LISTEN", "127.0.0.1:0").output().unwrap())
+    }
+}
+
+#[test]
+fn commands_name_the_config_file_that_was_given() {
+    let home = Home::new("");
+    let other = home.0.path().join("my settings.toml");
+    std::fs::write(&other, "").unwrap();
+    let given = ["--config", other.to_str().unwrap()];
+    let ours = format!("codex-proxy --config '{}'", other.display());
+    let status = home.alone(&[&given[..], &["status", "--offline"]].concat());
+    assert_eq!(command_of(line(&status.answer, " login`")).trim(), format!("{ours} login"));
+    assert_eq!(command_of(line(&status.answer, " serve`")).trim(), format!("{ours} serve"));
+    let doctor = home.alone(&[&given[..], &["doctor"]].concat());
+    assert_eq!(command_of(line(&doctor.answer, " token ")), format!("{ours} login"));
+    assert_eq!(command_of(&home.alone(&[&given[..], &["token"]].concat()).talk), format!("{ours} login"));
+}
+
+#[test]
+fn a_port_that_is_held_comes_with_a_command_that_works() {
+    let home = Home::new("");
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port().to_string();
+    let ended = home.run(&["serve", "--demo", "--host", "127.0.0.1", "--port", &port]);
+    assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
+    let by = if cfg!(target_os = "linux") { format!("(process {})", std::process::id()) } else { "held by".to_owned() };
+    assert!(ended.talk.contains(&port) && ended.talk.contains(&by), "{}", ended.talk);
+    let arguments: Vec<_> = command_of(&ended.talk).split(' ').skip(1).collect();
+    assert_eq!(&arguments[..3], ["serve", "--demo", "--port"]);
+    Daemon::start(&home, &arguments);
+}
+
+#[test]
+fn a_daemon_that_runs_already_is_said_to() {
+    let home = Home::new("");
+    let daemon = Daemon::start(&home, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
+    let again = ["serve", "--demo", "--host", "127.0.0.1", "--port", daemon.port()];
+    let ended = home.run(&again);
+    assert_eq!((ended.code, command_of(&ended.talk)), (1, "codex-proxy status"));
+    assert!(ended.talk.contains("runs already") && ended.talk.contains(&daemon.base_url), "{}", ended.talk);
+    // Under other settings it is another one, which is stopped or left alone.
+    let ended = Home::new("").run(&again);
+    assert!(ended.talk.contains("another daemon of this program"), "{}", ended.talk);
+}
+
+#[test]
+fn a_daemon_without_a_run_file_is_told_from_another_program() {
+    let home = Home::new("");
+    let daemon = Daemon::start(&home, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
+    std::fs::remove_file(home.0.path().join("run.json")).unwrap();
+    let mut doctor = home.command(&["doctor"]);
+    doctor.env("CODEX_PROXY_LISTEN", format!("127.0.0.1:{}", daemon.port()));
+    doctor.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
+    let told = Ended::from(doctor.output().unwrap()).answer;
+    let port = line(&told, " port ");
+    assert!(port.starts_with("warning") && port.contains(&daemon.base_url), "{port}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_damaged_store_without_a_copy_is_left_by_the_command_that_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new("");
+    let (store, aside) = ("credentials.json", "credentials.json.damaged");
+    std::fs::write(home.0.path().join(store), "{").unwrap();
+    std::fs::set_permissions(home.0.path().join(store), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let status = home.alone(&["status"]);
+    assert_eq!((status.code, status.talk.lines().count()), (1, 1), "{}", status.talk);
+    let told = command_of(&status.talk);
+    assert_eq!(command_of(line(&home.alone(&["doctor"]).answer, " store ")), told);
+    assert_eq!(command_of(&home.alone(&["accounts", "restore"]).talk), told);
+    let (moving, then) = told.split_once(" && ").unwrap();
+    assert_eq!(then, "codex-proxy login");
+    assert!(std::process::Command::new("sh").args(["-c", moving]).status().unwrap().success());
+    assert_eq!(std::fs::read_to_string(home.0.path().join(aside)).unwrap(), "{");
+    assert_eq!(home.alone(&["status"]).code, 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_in_the_place_of_the_store_is_moved_away() {
+    let home = Home::new("");
+    std::fs::create_dir(home.0.path().join("credentials.json")).unwrap();
+    let status = home.alone(&["status"]);
+    assert_eq!((status.code, command_of(&status.talk)), (1, "codex-proxy doctor"), "{}", status.talk);
+    let told = home.alone(&["doctor"]).answer;
+    let command = command_of(line(&told, " store "));
+    assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+    assert_eq!(home.alone(&["status"]).code, 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_comes_with_the_command_that_mends_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new("");
+    let folder = home.0.path().join("data");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o500)).unwrap();
+    if std::fs::write(folder.join("probe"), "").is_ok() {
+        return; // The superuser may write anywhere.
+    }
+    let mut doctor = home.command(&["doctor"]);
+    doctor
+        .env("CODEX_PROXY_AUTH_CREDENTIALS", folder.join("credentials.json"))
+        .env("CODEX_PROXY_LISTEN", "127.0.0.1:0");
+    doctor.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
+    let told = Ended::from(doctor.output().unwrap()).answer;
+    let command = command_of(line(&told, " files "));
+    assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+    std::fs::write(folder.join("probe"), "").unwrap();
+}
+
+#[test]
+fn a_login_that_reaches_nobody_leads_to_the_doctor() {
+    let ended = Home::new("").alone(&["login", "--device"]);
+    assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
+    assert_eq!(command_of(&ended.talk), "codex-proxy doctor");
+    assert!(ended.talk.contains("Connection refused") || cfg!(windows), "{}", ended.talk);
+    assert!(!ended.talk.contains("client error"), "{}", ended.talk);
+}
+
+#[test]
+fn faults_stand_in_the_order_of_the_lines() {
+    let ended = Home::new("zeta = 1\nalpha = 1\n").run(&["config", "check"]);
+    let lines: Vec<_> = ended.talk.lines().filter(|line| line.contains("unknown key")).collect();
+    assert!(lines[0].contains("toml:1: zeta") && lines[1].contains("toml:2: alpha"), "{}", ended.talk);
+}
+
+#[test]
+fn a_ca_file_that_is_not_there_is_told_with_its_source() {
+    let home = Home::new("[upstream]\nca_file = '/nowhere/ca.pem'\n");
+    let told = home.alone(&["doctor"]).answer;
+    let network = line(&told, " network ");
+    let source = format!("{}:2", home.file().display());
+    assert!(
+        network.starts_with("wrong") && network.contains("/nowhere/ca.pem") && network.contains(&source),
+        "{network}"
+    );
+    let mut doctor = Home::new("").command(&["doctor"]);
+    doctor.env("SSL_CERT_FILE", "/nowhere/ca.pem").env("CODEX_PROXY_LISTEN", "127.0.0.1:0");
+    doctor.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
+    let told = Ended::from(doctor.output().unwrap()).answer;
+    let unset = if cfg!(windows) { "set SSL_CERT_FILE=" } else { "unset SSL_CERT_FILE" };
+    assert_eq!(command_of(line(&told, " network ")), unset);
+}
