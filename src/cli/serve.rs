@@ -95,15 +95,20 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         () = trace(telemetry.as_deref()) => {}
         () = obey(&mut signals, &attendance, &stop) => {}
     }
-    // A refresh under way may have spent the old token already: its outcome has to be stored.
     drop(upstream);
+    settle(&tokens, &history, &totals, telemetry.as_deref()).await;
+    Ok(Exit::Done)
+}
+
+/// Waits for what is still to be written.
+async fn settle(tokens: &Accounts, history: &Responses, totals: &Totals, telemetry: Option<&Telemetry>) {
+    // A refresh under way may have spent the old token already: its outcome has to be stored.
     tokens.settle().await;
     history.settle().await;
     totals.settle().await;
     if let Some(telemetry) = telemetry {
         telemetry.settle().await;
     }
-    Ok(Exit::Done)
 }
 
 async fn bind(arguments: &ServeArguments, config: &Config, http: &HttpClient) -> Result<Server, Failure> {

@@ -36,6 +36,11 @@ pub(super) fn resolve(
     let user_agent = user_agent(&values);
     Some(Config {
         shown: values.show(),
+        server: server(&values),
+        doors: doors(&values),
+        history: history(&values),
+        rules: rules(&values),
+        log: log(&values),
         net: net::Settings {
             connect_timeout: values.connect_timeout.value.0,
             ca_file: anchored(&values.ca_file),
@@ -69,24 +74,6 @@ pub(super) fn resolve(
             event_limit_bytes,
             catalogue_file: Some(paths.catalogue.clone()),
         },
-        server: server::Settings {
-            listen: listen(&values.listen),
-            connections: values.connections.value.get() as usize,
-            header_timeout: values.header_timeout.value.0,
-            concurrency: values.concurrency.value.get() as usize,
-            queue: values.queue.value as usize,
-            queue_wait: values.queue_wait.value,
-            reader_stall: values.reader_stall.value.0,
-            body_limit_bytes: values.body_limit.value.0,
-            keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
-            socket_lifetime: values.socket_lifetime.value.0,
-            drain: values.drain.value,
-        },
-        doors: server::Doors {
-            keys: values.keys.value.0,
-            allowed_hosts: values.allowed_hosts.value.0,
-            allowed_origins: values.allowed_origins.value.0,
-        },
         responses: responses::Options {
             default_instructions: values.default_instructions.value.0.clone(),
             store: values.response_store.value,
@@ -98,30 +85,68 @@ pub(super) fn resolve(
             reasoning: values.reasoning_field.value,
             token_limit: values.token_limit.value,
         },
-        history: history::Settings {
-            replays_reasoning: values.reasoning_replay.value,
-            usage_store: values.usage_store.value,
-            usage_keep_days: values.usage_keep.value.0,
-        },
-        rules: model::Rules {
-            aliases: values.model_aliases.value.0,
-            routes: values.routes.value.0,
-            default_model: values.default_model.value.0,
-        },
-        log: Log {
-            level: values.log_level.value,
-            format: values.log_format.value,
-            file: anchored(&values.log_file).map(|path| LogFile {
-                path,
-                size_bytes: values.log_file_size.value.0,
-                count: values.log_files.value.get(),
-            }),
-        },
         telemetry: values.otlp_endpoint.value.0,
         search_path: environment.get("PATH").map(ToOwned::to_owned),
         paths,
         warnings,
     })
+}
+
+/// How the daemon listens and holds its limits.
+fn server(values: &Values) -> server::Settings {
+    server::Settings {
+        listen: listen(&values.listen),
+        connections: values.connections.value.get() as usize,
+        header_timeout: values.header_timeout.value.0,
+        concurrency: values.concurrency.value.get() as usize,
+        queue: values.queue.value as usize,
+        queue_wait: values.queue_wait.value,
+        reader_stall: values.reader_stall.value.0,
+        body_limit_bytes: values.body_limit.value.0,
+        keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
+        socket_lifetime: values.socket_lifetime.value.0,
+        drain: values.drain.value,
+    }
+}
+
+/// Who may come in.
+fn doors(values: &Values) -> server::Doors {
+    server::Doors {
+        keys: values.keys.value.0.clone(),
+        allowed_hosts: values.allowed_hosts.value.0.clone(),
+        allowed_origins: values.allowed_origins.value.0.clone(),
+    }
+}
+
+/// What is kept of answers and their cost.
+fn history(values: &Values) -> history::Settings {
+    history::Settings {
+        replays_reasoning: values.reasoning_replay.value,
+        usage_store: values.usage_store.value,
+        usage_keep_days: values.usage_keep.value.0,
+    }
+}
+
+/// What the names of models mean.
+fn rules(values: &Values) -> model::Rules {
+    model::Rules {
+        aliases: values.model_aliases.value.0.clone(),
+        routes: values.routes.value.0.clone(),
+        default_model: values.default_model.value.0.clone(),
+    }
+}
+
+/// Where the log goes.
+fn log(values: &Values) -> Log {
+    Log {
+        level: values.log_level.value,
+        format: values.log_format.value,
+        file: anchored(&values.log_file).map(|path| LogFile {
+            path,
+            size_bytes: values.log_file_size.value.0,
+            count: values.log_files.value.get(),
+        }),
+    }
 }
 
 fn account(entry: &Entry<Optional>) -> Option<Choice> {

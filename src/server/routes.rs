@@ -37,65 +37,24 @@ pub(super) fn service(
     cut: &CancellationToken,
     closing: Closing,
 ) -> Router {
-    let limits = Limits { body_bytes: settings.body_limit_bytes, keepalive: settings.keepalive };
-    let places = Places::new(settings.concurrency, settings.queue, settings.queue_wait);
-    let traffic = Arc::new(Traffic {
-        places,
-        metrics: Metrics::default(),
-        totals: Arc::clone(&services.totals),
-        conversations: Arc::clone(&services.conversations),
-        roster: Roster::default(),
-        telemetry: services.telemetry.clone(),
-    });
+    let traffic = traffic(settings, services);
     let chat = Exchange::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
         reasoning: services.reasoning.clone(),
-        limits,
+        limits: Limits { body_bytes: settings.body_limit_bytes, keepalive: settings.keepalive },
         cut: cut.clone(),
         traffic: Arc::clone(&traffic),
     };
-    let completions = Exchange::<Completions> {
-        services: Arc::clone(services),
-        options: Arc::new(completions::Options {
-            default_instructions: services.chat.default_instructions.clone(),
-            token_limit: services.chat.token_limit,
-        }),
-        // There are no calls that it could lead to.
-        reasoning: None,
-        limits,
-        cut: cut.clone(),
-        traffic: Arc::clone(&traffic),
-    };
-    let messages = Exchange::<Messages> {
-        services: Arc::clone(services),
-        options: Arc::new(messages::Options {
-            default_instructions: services.chat.default_instructions.clone(),
-            token_limit: services.chat.token_limit,
-        }),
-        // Its clients carry reasoning themselves.
-        reasoning: None,
-        limits,
-        cut: cut.clone(),
-        traffic: Arc::clone(&traffic),
-    };
-    let responses = Exchange::<Responses> {
-        services: Arc::clone(services),
-        options: Arc::clone(&services.responses),
-        // Its clients carry their own.
-        reasoning: None,
-        limits,
-        cut: cut.clone(),
-        traffic: Arc::clone(&traffic),
-    };
-    let ollama = ollama_routes(&chat);
+    // Its clients carry reasoning themselves.
+    let responses = chat.alike::<Responses>(Arc::clone(&services.responses), None);
+    let sockets = Sockets::new(&responses, settings.socket_lifetime, closing);
     let routes = Router::new()
-        .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
-        .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
-        .merge(messages_routes(messages))
+        .merge(messages_routes(&chat))
+        .merge(ollama_routes(&chat))
+        .merge(chat_routes(chat))
+        .merge(responses_routes(sockets, responses))
         .merge(page_routes(&traffic))
-        .merge(ollama)
-        .merge(responses_routes(Sockets::new(&responses, settings.socket_lifetime, closing), responses))
         .merge(absent::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -118,17 +77,35 @@ pub(super) fn service(
         .layer(from_fn_with_state(InForce { live: services.live.clone(), own_addresses }, doors::share))
 }
 
+/// What all requests share.
+fn traffic(settings: &Settings, services: &Services) -> Arc<Traffic> {
+    Arc::new(Traffic {
+        places: Places::new(settings.concurrency, settings.queue, settings.queue_wait),
+        metrics: Metrics::default(),
+        totals: Arc::clone(&services.totals),
+        conversations: Arc::clone(&services.conversations),
+        roster: Roster::default(),
+        telemetry: services.telemetry.clone(),
+    })
+}
+
+/// Chat Completions, and the completions of old.
+fn chat_routes(chat: Exchange<Chat>) -> Router<Arc<Services>> {
+    let options = Arc::new(completions::Options {
+        default_instructions: chat.options.default_instructions.clone(),
+        token_limit: chat.options.token_limit,
+    });
+    // There are no calls that reasoning could lead to.
+    let completions = chat.alike::<Completions>(options, None);
+    Router::new()
+        .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
+        .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
+}
+
 /// The Responses API.
 fn responses_routes(sockets: Sockets, exchange: Exchange<Responses>) -> Router<Arc<Services>> {
     let counter = exchange.clone();
-    let compactor = Exchange::<Compaction> {
-        services: Arc::clone(&exchange.services),
-        options: Arc::clone(&exchange.options),
-        reasoning: None,
-        limits: exchange.limits,
-        cut: exchange.cut.clone(),
-        traffic: Arc::clone(&exchange.traffic),
-    };
+    let compactor = exchange.alike::<Compaction>(Arc::clone(&exchange.options), None);
     let create = post(move |request: Request| exchange.clone().answer(request));
     let create = create.get(move |request: Request| sockets.clone().open(request));
     Router::new()
@@ -140,8 +117,14 @@ fn responses_routes(sockets: Sockets, exchange: Exchange<Responses>) -> Router<A
         .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))
 }
 
-/// The Messages API.
-fn messages_routes(exchange: Exchange<Messages>) -> Router<Arc<Services>> {
+/// The Messages API, in the same surroundings as Chat.
+fn messages_routes(like: &Exchange<Chat>) -> Router<Arc<Services>> {
+    let options = Arc::new(messages::Options {
+        default_instructions: like.options.default_instructions.clone(),
+        token_limit: like.options.token_limit,
+    });
+    // Its clients carry reasoning themselves.
+    let exchange = like.alike::<Messages>(options, None);
     let counter = exchange.clone();
     Router::new()
         .route("/v1/messages", only("POST", post(move |request: Request| exchange.clone().answer(request))))

@@ -77,6 +77,7 @@ pub fn translate<'a>(
     };
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
+    let is_cut = token_limit.is_some() || !request.stop.is_empty();
     let shape = Shape {
         model: name,
         includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
@@ -85,11 +86,8 @@ pub fn translate<'a>(
         names: toolbox.renamed,
         flat_custom_tools: toolbox.flat_custom_tools,
         reasoning: options.reasoning,
-        prompt_characters: if request.stop.is_empty() && token_limit.is_none() {
-            0
-        } else {
-            extent::characters(&upstream)
-        },
+        // Where nothing is cut here, nobody asks.
+        prompt_characters: if is_cut { extent::characters(&upstream) } else { 0 },
         stop: request.stop,
         token_limit,
     };
