@@ -23,6 +23,7 @@ const SETTINGS: &[&str] = &[
     "upstream::Settings",
     "upstream::Transport",
     "upstream::BodyForm",
+    "upstream::Compression",
     "history::Settings",
     "history::UsageStore",
     "server::Settings",
