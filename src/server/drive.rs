@@ -7,6 +7,7 @@
 
 mod turn;
 
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -70,6 +71,8 @@ pub(super) struct Drive<R, F> {
     framing: F,
     /// Whether the machine has been told that its answer is committed to.
     is_committed: bool,
+    /// Whether what came first is to be sent at once, along with the head of the answer.
+    is_primed: bool,
     turn: Turn,
     keepalive: Option<Keepalive>,
     cut: Cut,
@@ -142,11 +145,24 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
             passage,
             framing,
             is_committed: false,
+            is_primed: false,
             turn: Turn::default(),
             keepalive,
             cut,
             record,
         }
+    }
+
+    /// Takes what arrives in this turn, before the answer's head is sent: the first content then goes
+    /// out with the head, and not in a write of its own after it.
+    pub(super) async fn primed(mut self) -> Self {
+        poll_fn(|cx| {
+            self.pull(cx);
+            if self.events.is_none() || self.framing.is_full() { Poll::Ready(()) } else { self.turn.poll_end(cx) }
+        })
+        .await;
+        self.is_primed = true;
+        self
     }
 
     /// Takes what has arrived, up to a block.
@@ -208,21 +224,31 @@ impl Keepalive {
 
 impl<R: Reply, F: Framing<R>> Drive<R, F> {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
+        if std::mem::take(&mut self.is_primed)
+            && let Some(unit) = self.take_unit()
+        {
+            return Poll::Ready(Some(unit));
+        }
         self.pull(cx);
         self.poll_cut(cx);
         if self.events.is_some() && !self.framing.is_full() {
             ready!(self.turn.poll_end(cx));
         }
-        if let Some(unit) = self.framing.take() {
-            if let Some(keepalive) = &mut self.keepalive {
-                keepalive.restart();
-            }
+        if let Some(unit) = self.take_unit() {
             return Poll::Ready(Some(unit));
         }
         if self.events.is_none() {
             return Poll::Ready(None);
         }
         self.poll_keepalive(cx).map(Some)
+    }
+
+    fn take_unit(&mut self) -> Option<F::Unit> {
+        let unit = self.framing.take()?;
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.restart();
+        }
+        Some(unit)
     }
 
     /// Cuts the answer, as far as its machine is still able to say so. What a panic says may repeat

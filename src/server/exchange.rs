@@ -238,7 +238,7 @@ where
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
         let mut response = match opened.mode {
             Mode::Stream => {
-                let drive = self.drive(opened, Blocks::default(), self.cut(), open);
+                let drive = self.drive(opened, Blocks::default(), self.cut(), open).primed().await;
                 stream_response(Body::from_stream(drive.map(Ok::<_, Infallible>)), D::STREAM_TYPE)
             }
             Mode::Document => {
