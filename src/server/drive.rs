@@ -153,12 +153,13 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
         }
     }
 
-    /// Takes what arrives in this turn, before the answer's head is sent: the first content then goes
-    /// out with the head, and not in a write of its own after it.
+    /// Takes what arrives in this turn, up to the first content, before the answer's head is sent: it
+    /// then goes out with the head, and not in a write of its own after it.
     pub(super) async fn primed(mut self) -> Self {
         poll_fn(|cx| {
             self.pull(cx);
-            if self.events.is_none() || self.framing.is_full() { Poll::Ready(()) } else { self.turn.poll_end(cx) }
+            let has_content = self.events.as_ref().is_none_or(|events| events.first_content().is_some());
+            if has_content || self.framing.is_full() { Poll::Ready(()) } else { self.turn.poll_end(cx) }
         })
         .await;
         self.is_primed = true;

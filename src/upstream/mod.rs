@@ -20,6 +20,7 @@ mod packing;
 mod quota;
 mod reserve;
 mod routing;
+mod settings;
 mod sign;
 mod standing;
 mod stream;
@@ -27,7 +28,6 @@ mod tally;
 pub mod version;
 mod websocket;
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -38,7 +38,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError};
-use crate::net::{Endpoint, HttpClient};
+use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
@@ -62,6 +62,7 @@ pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
 pub use packing::Compression;
+pub use settings::Settings;
 pub use standing::Standing;
 pub use stream::EventStream;
 pub use tally::Tally;
@@ -75,42 +76,6 @@ const CATALOGUE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 const CATALOGUE_PAUSE: Duration = Duration::from_secs(10);
 /// How often to look whether somebody has signed in.
 const SIGN_IN_INTERVAL: Duration = Duration::from_secs(3);
-
-/// How the backend is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Base of the model endpoints (`upstream.url`).
-    pub url: Endpoint,
-    /// How answers come (`upstream.transport`).
-    pub transport: Transport,
-    /// Value of the `version` header and of `client_version` (`upstream.client_version`); `None`: the
-    /// newest known. For `auto`, ask [`version::installed`] first.
-    pub client_version: Option<String>,
-    /// Header `originator`; empty: not sent (`upstream.originator`).
-    pub originator: String,
-    /// Header `user-agent`, suffix included.
-    pub user_agent: String,
-    /// Which form bodies have (`upstream.body`).
-    pub body: BodyForm,
-    /// Whether bodies are packed (`upstream.compression`).
-    pub compression: Compression,
-    /// Limit for the first event of an attempt (`upstream.first_event_timeout`).
-    pub first_event_timeout: Duration,
-    /// Limit between two events (`upstream.idle_timeout`).
-    pub idle_timeout: Duration,
-    /// Further attempts after the first (`upstream.max_retries`).
-    pub max_retries: u32,
-    /// Waiting that retries may add to one request (`upstream.retry_budget`).
-    pub retry_budget: Duration,
-    /// How long nobody asks the backend about a quota that is known to be spent (`timing.quota_probe`).
-    pub quota_probe: Duration,
-    /// Silence after `response.created` that commits an answer (`timing.commit_after`).
-    pub commit_after: Duration,
-    /// Largest event (`limits.event`).
-    pub event_limit_bytes: usize,
-    /// Where the catalogue is kept between runs; `None`: nowhere.
-    pub catalogue_file: Option<PathBuf>,
-}
 
 /// The backend, as one pooled client. Shared by all requests.
 #[derive(Debug)]
