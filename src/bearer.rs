@@ -102,6 +102,9 @@ pub enum AuthError {
         command("accounts use ID")
     )]
     NoActiveAccount,
+    /// A refused token was replaced by one of another account.
+    #[error("the account in use has changed while the request was running: send the request again")]
+    AccountChanged,
     /// The account that was asked for is not signed in.
     #[error("{chosen_by} names an account that is not signed in: `{}` shows those that are", command("accounts list"))]
     UnknownAccount {

@@ -132,6 +132,7 @@ impl<'e> Verdict<'e> {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
             }
             AuthError::Store { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "credential_store_unusable"),
+            AuthError::AccountChanged => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "account_changed"),
             AuthError::Unavailable { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable"),
         }
     }

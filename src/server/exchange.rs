@@ -161,9 +161,9 @@ where
             (None, Some(account)) => self.services.tokens.prefer(account).await,
             (chosen, _) => chosen,
         };
-        let bearer = chosen.as_ref().unwrap_or(&self.services.tokens).bearer().await.map_err(ProxyError::Auth)?;
-        account::check_share(parts, &self.services.upstream, &bearer).await?;
-        let account = bearer.account;
+        let mut token = self.services.upstream.token(chosen).await?;
+        account::check_share(parts, &self.services.upstream, token.bearer()).await?;
+        let account = token.bearer().account.clone();
         if let Some(record) = record.as_deref() {
             record.planned(&plan.upstream.model, plan.mode);
         }
@@ -174,7 +174,7 @@ where
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let slug = plan.upstream.model.to_string();
-        let hints = Hints { originator, tokens: chosen, forwarded: D::forwarded(&parts.headers) };
+        let hints = Hints { originator, forwarded: D::forwarded(&parts.headers) };
         let served = Served {
             subject: Subject {
                 key: key_name(parts).map(str::to_owned),
@@ -185,7 +185,7 @@ where
             fingerprint: usage::fingerprint(&plan.upstream),
         };
         let span = record.as_deref().map_or_else(tracing::Span::none, Record::span);
-        let opening = self.services.upstream.open(plan.upstream, &hints).instrument(span);
+        let opening = self.services.upstream.open(plan.upstream, &mut token, &hints).instrument(span);
         let opened = tokio::try_join!(opening, make_ready(&plan.reply));
         let (answer, ()) = opened.map_err(|error| explained(error, models, &slug))?;
         if let Some(record) = record {

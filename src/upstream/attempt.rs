@@ -16,7 +16,7 @@ use super::routing::OnRefusedToken;
 use super::stream::Limits;
 use super::tally::Ticket;
 use super::websocket::{Opened, Posting, Trouble};
-use super::{Answer, EventStream, Hints, Upstream};
+use super::{Answer, EventStream, Hints, RequestToken, Upstream};
 use crate::bearer::Bearer;
 use crate::error::{Phase, ProxyError};
 use crate::net::Endpoint;
@@ -29,14 +29,18 @@ impl Upstream {
     /// a WebSocket: that one is answered sooner, and sends only what is new. Elsewhere nothing happens.
     ///
     /// # Errors
-    /// When no token can be had, or the backend did not take it; the next request can do without.
-    pub async fn prewarm(&self, mut request: codex::Request<'_>, hints: &Hints) -> Result<(), ProxyError> {
+    /// When the backend did not take it; the next request can do without.
+    pub async fn prewarm(
+        &self,
+        mut request: codex::Request<'_>,
+        token: &RequestToken,
+        hints: &Hints,
+    ) -> Result<(), ProxyError> {
         if !self.sockets.are_wanted() {
             return Ok(());
         }
-        let bearer = hints.tokens.as_ref().unwrap_or(&self.tokens).bearer().await.map_err(ProxyError::Auth)?;
         self.forms.choose(&mut request, &self.catalogue());
-        let (omitted, caller) = (self.refused(), self.caller(&bearer));
+        let (omitted, caller) = (self.refused(), self.caller(token.bearer()));
         let route = self.routing.find(&self.http, &caller, OnRefusedToken::FallBack).await?;
         let headers = caller.responses(&request, &omitted, hints, route.region)?;
         let body = request.encode(&omitted);

@@ -18,6 +18,7 @@ mod headers;
 mod omitted;
 mod packing;
 mod quota;
+mod request_token;
 mod reserve;
 mod routing;
 mod settings;
@@ -62,6 +63,7 @@ pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
 pub use packing::Compression;
+pub use request_token::RequestToken;
 pub use settings::Settings;
 pub use standing::Standing;
 pub use stream::EventStream;
@@ -105,8 +107,6 @@ pub struct Upstream {
 pub struct Hints {
     /// The client's own `originator` header, which wins over ours.
     pub originator: Option<String>,
-    /// Where its tokens come from, when it names an account; else from where all do.
-    pub tokens: Option<Arc<dyn TokenSource>>,
     /// Headers of a client that speaks the backend's own language: they win over ours, and the answer's
     /// headers are all for it to see.
     pub forwarded: Option<HeaderMap>,
@@ -172,11 +172,14 @@ impl Upstream {
     /// Opens an answer: attempts until one is committed to, or none is worth another try.
     ///
     /// # Errors
-    /// When no token can be had, or the last attempt failed.
-    pub async fn open(&self, mut request: codex::Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
-        let tokens = hints.tokens.as_ref().unwrap_or(&self.tokens);
-        let mut bearer = tokens.bearer().await.map_err(ProxyError::Auth)?;
-        self.check_quota(&bearer, &request)?;
+    /// When a refused token can't be replaced, or the last attempt failed.
+    pub async fn open(
+        &self,
+        mut request: codex::Request<'_>,
+        token: &mut RequestToken,
+        hints: &Hints,
+    ) -> Result<Answer, ProxyError> {
+        self.check_quota(token.bearer(), &request)?;
         let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
         let mut repairs = Vec::new();
         self.forms.choose(&mut request, &self.catalogue());
@@ -184,9 +187,9 @@ impl Upstream {
             let omitted = self.refused();
             let on_refused =
                 if attempts.may_replace_token() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
-            let error = match self.attempt(&request, &omitted, hints, &bearer, on_refused).await {
+            let error = match self.attempt(&request, &omitted, hints, token.bearer(), on_refused).await {
                 Ok(mut answer) => {
-                    self.quotas.served(&bearer.account.id, &request.model, &answer.headers);
+                    self.quotas.served(&token.bearer().account.id, &request.model, &answer.headers);
                     answer.warnings = left_out(&request, &omitted);
                     answer.warnings.append(&mut repairs);
                     if let Some(terms) = request.lite_terms() {
@@ -198,16 +201,17 @@ impl Upstream {
                 }
                 Err(error) => error,
             };
-            self.quotas.failed(&bearer.account.id, &request.model, &error);
+            let account = &token.bearer().account.id;
+            self.quotas.failed(account, &request.model, &error);
             if let ProxyError::Upstream(failure) = &error {
-                self.gauges.heard(&bearer.account.id, &failure.headers);
+                self.gauges.heard(account, &failure.headers);
             }
             let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
             let cause = error.loggable();
             tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
             match retry.change {
                 Change::Nothing => sleep(retry.after).await,
-                Change::FreshToken => bearer = tokens.recover(&bearer).await.map_err(ProxyError::Auth)?,
+                Change::FreshToken => self.recover(token).await?,
                 Change::Omit(member) if has_member(&request.encode(&omitted), &member) => self.refuse(member),
                 Change::DropReasoning if request.drop_reasoning() => {
                     repairs.push("repaired:dropped_reasoning".to_owned());

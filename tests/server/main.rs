@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+mod accounts;
 mod agents;
 mod answers;
 #[path = "../support/authority.rs"]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
+use codex_proxy::bearer::AuthError;
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::protocol::codex::request::{Item, Request, ServiceTier};
 use codex_proxy::upstream::Hints;
@@ -25,6 +26,16 @@ async fn a_refused_token_is_replaced_once() {
     bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
     assert_eq!(fault(bench.open().await), Fault::Unauthorized);
     assert_eq!((bench.calls(), bench.tokens.recoveries.load(Ordering::SeqCst)), (2, 1));
+}
+
+#[tokio::test]
+async fn a_token_of_another_account_never_replaces_a_refused_one() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    bench.tokens.is_switched.store(true, Ordering::SeqCst);
+    assert!(matches!(bench.open().await, Err(ProxyError::Auth(AuthError::AccountChanged))));
+    assert_eq!(bench.calls(), 1);
 }
 
 #[tokio::test]
@@ -103,7 +114,7 @@ async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
     let (begin, fail) = (Gate::default(), Gate::default());
     let script = Script::stream(&[]).event(QUOTA).gate(&begin).event(CREATED).gate(&fail).event(OVERLOADED).end();
     bench.fake.on("/responses", script);
-    let early = timeout(SECOND / 4, bench.upstream.open(request(), &Hints::default())).await;
+    let early = timeout(SECOND / 4, crate::open(&bench.upstream, request(), &Hints::default())).await;
     assert!(early.is_err(), "a prelude does not open an answer");
     assert!(bench.fake.hung_up(1, 5 * SECOND).await);
     begin.open();
@@ -121,7 +132,7 @@ async fn a_member_that_is_refused_is_left_out_from_then_on() {
     let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
     let hints = Hints::default();
     for _ in 0..2 {
-        let answer = bench.upstream.open(fast(), &hints).await.unwrap();
+        let answer = crate::open(&bench.upstream, fast(), &hints).await.unwrap();
         assert_eq!(answer.warnings, ["ignored:service_tier"]);
     }
     let has_tier: Vec<_> =
@@ -151,7 +162,7 @@ async fn reasoning_of_another_account_is_dropped_once() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", refusal.clone());
     bench.fake.on("/responses", Script::events(&WHOLE));
-    let answer = bench.upstream.open(replayed, &Hints::default()).await.unwrap();
+    let answer = crate::open(&bench.upstream, replayed, &Hints::default()).await.unwrap();
     assert_eq!(answer.warnings, ["repaired:dropped_reasoning"]);
     assert_eq!(bench.fake.requests("/responses")[1].json()["input"].as_array().unwrap().len(), 1);
 
@@ -188,7 +199,7 @@ async fn the_headers_of_a_codex_client_pass_both_ways() {
     let own = [("session-id", "theirs"), ("x-codex-window-id", "w:0")];
     let forwarded = own.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let hints = Hints { forwarded: Some(forwarded), ..Hints::default() };
-    let answer = timeout(10 * SECOND, bench.upstream.open(request(), &hints)).await.unwrap().unwrap();
+    let answer = timeout(10 * SECOND, crate::open(&bench.upstream, request(), &hints)).await.unwrap().unwrap();
     let mut shown: Vec<_> = answer.headers.keys().map(http::HeaderName::as_str).collect();
     shown.sort_unstable();
     assert_eq!(shown, ["x-codex-plan-type", "x-codex-turn-state", "x-models-etag"]);

@@ -41,7 +41,7 @@ async fn a_body_that_is_lite_already_is_not_changed() {
     for body in [BodyForm::Auto, BodyForm::Classic, BodyForm::Lite] {
         let bench = Bench::with(|settings| settings.body = body).await;
         bench.fake.on("/responses", Script::json(400, REFUSAL));
-        assert_eq!(fault(bench.upstream.open(own(), &Hints::default()).await), Fault::InvalidRequest);
+        assert_eq!(fault(crate::open(&bench.upstream, own(), &Hints::default()).await), Fault::InvalidRequest);
         assert_eq!(marks(&bench), ["true"]);
         assert_eq!(bench.fake.requests("/responses")[0].json()["input"].as_array().unwrap().len(), 1);
     }

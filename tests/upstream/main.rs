@@ -21,7 +21,7 @@ mod transport;
 mod websocket;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, TokenSource};
@@ -50,12 +50,16 @@ const ROUTING: &str = "/backend-api/wham/accounts/check";
 #[derive(Debug, Default)]
 struct Tokens {
     recoveries: AtomicUsize,
+    /// Whether a recovery comes by the token of another account.
+    is_switched: AtomicBool,
 }
 
 impl Tokens {
     fn bearer_now(&self) -> Bearer {
-        let token = Secret::new(format!("at_{}", self.recoveries.load(Ordering::SeqCst)));
-        Bearer { token, account: Account { id: "acct-1".to_owned(), is_fedramp: true } }
+        let recoveries = self.recoveries.load(Ordering::SeqCst);
+        let is_other = recoveries > 0 && self.is_switched.load(Ordering::SeqCst);
+        let id = if is_other { "acct-2" } else { "acct-1" }.to_owned();
+        Bearer { token: Secret::new(format!("at_{recoveries}")), account: Account { id, is_fedramp: true } }
     }
 }
 
@@ -101,7 +105,7 @@ impl Bench {
     }
 
     async fn open(&self) -> Result<Answer, ProxyError> {
-        timeout(10 * SECOND, self.upstream.open(request(), &Hints::default())).await.expect("it ends")
+        timeout(10 * SECOND, open(&self.upstream, request(), &Hints::default())).await.expect("it ends")
     }
 
     fn calls(&self) -> usize {
@@ -148,6 +152,12 @@ fn request() -> Request<'static> {
         prompt_cache_key: "key-1".into(),
         beyond: Beyond::default(),
     }
+}
+
+/// Gets a token and opens an answer with it, as the server does for each request.
+async fn open(upstream: &Upstream, request: Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
+    let mut token = upstream.token(None).await?;
+    upstream.open(request, &mut token, hints).await
 }
 
 async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {

@@ -18,7 +18,7 @@ async fn the_headers_that_leave_are_the_few_that_are_needed() {
     let mut fast = request();
     fast.service_tier = Some(ServiceTier::Priority);
     let hints = Hints { originator: Some("my_tool".to_owned()), ..Hints::default() };
-    bench.upstream.open(fast, &hints).await.unwrap();
+    crate::open(&bench.upstream, fast, &hints).await.unwrap();
     let sent = &bench.fake.requests("/responses")[0];
     assert_eq!((sent.method.as_str(), sent.target.as_str()), ("POST", "/backend-api/codex/responses"));
     let want = [
@@ -61,7 +61,7 @@ async fn nobody_listening_is_told_with_the_cause() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let upstream = Upstream::new(settings(&url), http(), Arc::new(Tokens::default()));
-    let error = upstream.open(request(), &Hints::default()).await.unwrap_err();
+    let error = crate::open(&upstream, request(), &Hints::default()).await.unwrap_err();
     let ProxyError::Unreachable { cause } = error else { panic!("{error:?}") };
     assert!(cause.to_lowercase().contains("refused") && !cause.contains("at_0"), "{cause}");
 }
@@ -73,7 +73,7 @@ async fn a_connection_that_takes_too_long_is_told_as_such() {
     let limit = SECOND / 5;
     let http = HttpClient::new(net::Settings { connect_timeout: limit, ca_file: None, proxy: None });
     let upstream = Upstream::new(Settings { max_retries: 0, ..settings(&url) }, http, Arc::new(Tokens::default()));
-    let error = upstream.open(request(), &Hints::default()).await.unwrap_err();
+    let error = crate::open(&upstream, request(), &Hints::default()).await.unwrap_err();
     assert!(matches!(error, ProxyError::Silent { phase: Phase::Connecting, limit: l } if l == limit), "{error:?}");
 }
 

@@ -90,7 +90,7 @@ async fn dropping_an_open_call_hangs_up_in_every_phase() {
         bench.fake.on("/responses", script);
         let hints = Hints::default();
         tokio::select! {
-            opened = bench.upstream.open(request(), &hints) => panic!("{opened:?}"),
+            opened = crate::open(&bench.upstream, request(), &hints) => panic!("{opened:?}"),
             _ = bench.fake.received("/responses", 1) => {}
         }
         assert!(bench.fake.hung_up(1, 5 * SECOND).await);
@@ -104,7 +104,7 @@ async fn dropping_an_open_call_hangs_up_while_connecting() {
     let upstream = Upstream::new(settings(&url), http(), Arc::new(Tokens::default()));
     let hints = Hints::default();
     let mut connection = tokio::select! {
-        opened = upstream.open(request(), &hints) => panic!("{opened:?}"),
+        opened = crate::open(&upstream, request(), &hints) => panic!("{opened:?}"),
         accepted = listener.accept() => accepted.unwrap().0,
     };
     let mut hello = Vec::new();
@@ -117,7 +117,7 @@ async fn dropping_an_open_call_hangs_up_while_connecting() {
 async fn dropping_an_open_call_ends_its_retries() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::answer(503, &[("retry-after", "1")], ""));
-    let early = timeout(SECOND / 2, bench.upstream.open(request(), &Hints::default())).await;
+    let early = timeout(SECOND / 2, crate::open(&bench.upstream, request(), &Hints::default())).await;
     assert!(early.is_err());
     let more = timeout(SECOND, bench.fake.received("/responses", 2)).await;
     assert!(more.is_err(), "nobody asks again");
@@ -177,7 +177,7 @@ async fn http2_streams_end_with_their_client_and_leave_the_others_alone() {
     assert!(bench.fake.hung_up(1, 5 * SECOND).await, "while streaming");
     let hints = Hints::default();
     tokio::select! {
-        opened = bench.upstream.open(request(), &hints) => panic!("{opened:?}"),
+        opened = crate::open(&bench.upstream, request(), &hints) => panic!("{opened:?}"),
         _ = bench.fake.received("/responses", 3) => {}
     }
     assert!(bench.fake.hung_up(2, 5 * SECOND).await, "before the headers");

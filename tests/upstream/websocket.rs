@@ -39,7 +39,7 @@ async fn ask(bench: &Bench, request: Request<'_>) -> (Vec<String>, Option<ProxyE
 }
 
 async fn opened(bench: &Bench, request: Request<'_>, hints: &Hints) -> Answer {
-    timeout(10 * SECOND, bench.upstream.open(request, hints)).await.expect("it ends").unwrap()
+    timeout(10 * SECOND, crate::open(&bench.upstream, request, hints)).await.expect("it ends").unwrap()
 }
 
 /// Connections made, and the bytes that each request took.
@@ -102,7 +102,8 @@ async fn a_conversation_that_goes_on_sends_only_what_is_new() {
 async fn a_request_may_be_read_ahead_of_the_one_that_goes_on_from_it() {
     let bench = bench(Transport::WebSocket).await;
     bench.fake.on("/responses", Script::events(&[CREATED, COMPLETED]));
-    bench.upstream.prewarm(request(), &Hints::default()).await.unwrap();
+    let token = bench.upstream.token(None).await.unwrap();
+    bench.upstream.prewarm(request(), &token, &Hints::default()).await.unwrap();
     let mut next = request();
     next.input.push(message(Role::User, "go on"));
     ask(&bench, next).await;
@@ -112,7 +113,8 @@ async fn a_request_may_be_read_ahead_of_the_one_that_goes_on_from_it() {
     assert!(sent[1].wire_bytes < sent[1].body.len() && bench.fake.handshakes().len() == 1);
 
     let bench = Bench::with(|settings| settings.transport = Transport::Sse).await;
-    bench.upstream.prewarm(request(), &Hints::default()).await.unwrap();
+    let token = bench.upstream.token(None).await.unwrap();
+    bench.upstream.prewarm(request(), &token, &Hints::default()).await.unwrap();
     assert_eq!(bench.calls(), 0, "there is nothing to read ahead for");
 }
 

@@ -34,6 +34,7 @@ fn trouble(html: &mut Html, error: &AuthError) {
             "The sign-in has ended"
         }
         AuthError::NoActiveAccount | AuthError::UnknownAccount { .. } => "No account to use",
+        AuthError::AccountChanged => "The account has changed",
         AuthError::Store { .. } => "The sign-in can’t be read",
         AuthError::Unavailable { .. } => "The sign-in can’t be used right now",
     };
