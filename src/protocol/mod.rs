@@ -20,6 +20,7 @@ pub mod conversation;
 pub mod envelope;
 pub mod face;
 pub mod field;
+mod ignored;
 pub mod memory;
 pub mod messages;
 pub mod model;
@@ -37,6 +38,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::error::{ProxyError, Refusal};
 pub use codex::UpstreamEvent;
+pub use ignored::Ignored;
 use memory::{Memory, Recalled, References};
 
 /// One client API: how its requests are read, translated and answered.
@@ -115,6 +117,9 @@ impl Context<'_> {
     }
 }
 
+/// The tokens that are kept: a request can give cause for millions.
+const MAX_TOKENS: usize = 64;
+
 /// Tokens for the header `x-proxy-warnings`: each once, in the order of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(Vec<String>);
@@ -124,7 +129,7 @@ impl Warnings {
     pub fn note(&mut self, token: impl AsRef<str>) {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-' | '.' | '[' | ']');
         let token: String = token.as_ref().chars().take(100).map(|c| if is_plain(c) { c } else { '_' }).collect();
-        if !self.0.contains(&token) {
+        if self.0.len() < MAX_TOKENS && !self.0.contains(&token) {
             self.0.push(token);
         }
     }

@@ -12,15 +12,13 @@ use super::input::{self, Input};
 use super::message::Message;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::answer::stop;
 use crate::protocol::conversation::limit::AskedLimits;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::model::Effort;
-
-/// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
-const MAX_IGNORED: usize = 64;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -47,7 +45,7 @@ pub struct ChatRequest<'a> {
     /// What came in the Responses shape; `None` for a request in Chat's own.
     pub(super) input: Option<Input<'a>>,
     /// Members that are ignored and could have mattered, in order.
-    pub(super) ignored: Vec<String>,
+    pub(super) ignored: Ignored,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +108,7 @@ impl<'a> ChatRequest<'a> {
             prompt_cache_key: None,
             user: None,
             input: None,
-            ignored: Vec::new(),
+            ignored: Ignored::default(),
         }
     }
 
@@ -139,11 +137,11 @@ impl<'a> ChatRequest<'a> {
             "service_tier" => self.take_tier(name, field)?,
             _ if AskedLimits::has(name) => {
                 self.limits.take(name, field)?;
-                self.ignore(name);
+                self.ignored.note(name);
             }
             _ => {
                 if is_ignored(name, field)? {
-                    self.ignore(name);
+                    self.ignored.note(name);
                 }
             }
         }
@@ -160,7 +158,7 @@ impl<'a> ChatRequest<'a> {
             _ => {
                 let ignored = input::is_ignored(name, field)?;
                 if ignored == Some(true) {
-                    self.ignore(name);
+                    self.ignored.note(name);
                 }
                 return Ok(ignored.is_some());
             }
@@ -178,17 +176,11 @@ impl<'a> ChatRequest<'a> {
             "priority" | "fast" => Tier::Priority,
             "auto" | "default" => Tier::Standard,
             _ => {
-                self.ignore(name);
+                self.ignored.note(name);
                 Tier::Standard
             }
         });
         Ok(())
-    }
-
-    fn ignore(&mut self, name: &str) {
-        if self.ignored.len() < MAX_IGNORED {
-            self.ignored.push(name.to_owned());
-        }
     }
 
     /// What only the whole request can tell.
@@ -206,10 +198,10 @@ impl<'a> ChatRequest<'a> {
         }
         if !self.tools.is_empty() {
             if !std::mem::take(&mut self.functions).is_empty() {
-                self.ignore("functions");
+                self.ignored.note("functions");
             }
             if self.function_call.take().is_some() {
-                self.ignore("function_call");
+                self.ignored.note("function_call");
             }
         }
         Ok(self)

@@ -44,7 +44,7 @@ pub fn translate<'a>(
     if options.token_limit == TokenLimit::Enforce {
         request.ignored.retain(|member| !AskedLimits::has(member));
     }
-    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+    request.ignored.names().for_each(|member| context.warnings.ignored(member));
 
     let (calls, toolbox) = tools(&mut request);
     let tool_choice = tool_choice(&mut request, &toolbox)?;

@@ -6,14 +6,12 @@
 use std::borrow::Cow;
 
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::answer::stop;
 use crate::protocol::conversation::limit::AskedLimits;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
-
-/// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
-const MAX_IGNORED: usize = 64;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -27,7 +25,7 @@ pub struct CompletionRequest<'a> {
     pub(super) user: Option<Cow<'a, str>>,
     pub(super) limits: AskedLimits,
     /// Members that are ignored and could have mattered, in order.
-    pub(super) ignored: Vec<String>,
+    pub(super) ignored: Ignored,
 }
 
 /// Reads a body.
@@ -46,7 +44,7 @@ pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
         prompt_cache_key: None,
         user: None,
         limits: AskedLimits::default(),
-        ignored: Vec::new(),
+        ignored: Ignored::default(),
     };
     let sent = || envelope.members().iter().filter(|(_, value)| !value.is_null());
     for (name, value) in sent() {
@@ -76,21 +74,15 @@ impl<'a> CompletionRequest<'a> {
             "user" => self.user = Some(field.text()?),
             _ if AskedLimits::has(name) => {
                 self.limits.take(name, field)?;
-                self.ignore(name);
+                self.ignored.note(name);
             }
             _ => {
                 if is_ignored(name, field)? {
-                    self.ignore(name);
+                    self.ignored.note(name);
                 }
             }
         }
         Ok(())
-    }
-
-    fn ignore(&mut self, name: &str) {
-        if self.ignored.len() < MAX_IGNORED {
-            self.ignored.push(name.to_owned());
-        }
     }
 }
 

@@ -40,7 +40,7 @@ pub fn translate<'a>(
     if options.token_limit == TokenLimit::Enforce {
         request.ignored.retain(|member| !AskedLimits::has(member));
     }
-    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+    request.ignored.names().for_each(|member| context.warnings.ignored(member));
     let reasoning = reasoning(&choice, context);
     let said = vec![Part::InputText(request.prompt.clone().into())];
     let mut upstream = codex::Request {

@@ -16,6 +16,7 @@ use super::message::Message;
 use super::thinking::Thinking;
 use super::tools::Declared;
 use crate::error::{ProxyError, Reason, Refusal};
+use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
@@ -42,7 +43,7 @@ pub struct MessagesRequest<'a> {
     pub(super) user_id: Option<Cow<'a, str>>,
     pub(super) is_fast: bool,
     /// Members that are ignored and could have mattered, in order.
-    pub(super) ignored: Vec<&'static str>,
+    pub(super) ignored: Ignored,
     /// `max_tokens`; the backend takes no limit.
     limit: Option<u64>,
 }
@@ -94,7 +95,7 @@ impl<'a> MessagesRequest<'a> {
             is_parallel: true,
             user_id: None,
             is_fast: false,
-            ignored: Vec::new(),
+            ignored: Ignored::default(),
             limit: None,
         }
     }
@@ -130,9 +131,9 @@ impl<'a> MessagesRequest<'a> {
             "tool_choice" => self.take_choice(field)?,
             "metadata" => self.user_id = field.member(&*field.object()?, "user_id").map(|id| id.text()).transpose()?,
             "speed" => self.is_fast = field.text()? == "fast",
-            "temperature" if field.differs_from(1.0)? => self.ignored.push("temperature"),
-            "top_p" if field.differs_from(1.0)? => self.ignored.push("top_p"),
-            "top_k" => self.ignored.push("top_k"),
+            "temperature" if field.differs_from(1.0)? => self.ignored.note("temperature"),
+            "top_p" if field.differs_from(1.0)? => self.ignored.note("top_p"),
+            "top_k" => self.ignored.note("top_k"),
             "container" => return Err(unsupported(field)),
             "thread" => refuse_continuation(field)?,
             "mcp_servers" if !field.list()?.is_empty() => return Err(unsupported(field)),
@@ -146,7 +147,7 @@ impl<'a> MessagesRequest<'a> {
         if let Some(word) = output.member(&members, "effort") {
             self.effort = Effort::asked(&word.text()?);
             if self.effort.is_none() {
-                self.ignored.push("output_config.effort");
+                self.ignored.note("output_config.effort");
             }
         }
         if let Some(format) = output.member(&members, "format") {

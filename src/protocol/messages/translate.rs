@@ -40,7 +40,7 @@ pub fn translate<'a>(
 ) -> Result<Translation<'a>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
     let token_limit = request.token_limit(options.token_limit)?;
-    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+    request.ignored.names().for_each(|member| context.warnings.ignored(member));
     let toolbox = Toolbox::new(std::mem::take(&mut request.tools), &mut context.warnings);
     let tool_choice = request.tool_choice.take().map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(&toolbox))?;
     let occasion = Occasion { thinks: request.thinking.is_wanted(), searches: toolbox.has_web_search() };

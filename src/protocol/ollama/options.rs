@@ -4,6 +4,7 @@
 //! own machine have no meaning with a backend; the rest could have changed the answer and is named.
 
 use crate::error::ProxyError;
+use crate::protocol::Ignored;
 use crate::protocol::answer::stop;
 use crate::protocol::conversation::limit;
 use crate::protocol::field::Field;
@@ -38,7 +39,7 @@ pub(super) struct Sampling {
 
 impl Sampling {
     /// Reads the object; what is ignored is noted by name.
-    pub(super) fn read(options: &Field<'_, '_>, ignored: &mut Vec<String>) -> Result<Self, ProxyError> {
+    pub(super) fn read(options: &Field<'_, '_>, ignored: &mut Ignored) -> Result<Self, ProxyError> {
         let members = options.object()?;
         let mut sampling = Self::default();
         for (name, _) in members.members() {
@@ -48,12 +49,14 @@ impl Sampling {
                 LIMIT => {
                     // Below zero there is no limit, or only that of the window.
                     sampling.limit = Some(field.number()?).filter(|limit| *limit >= 0.0);
-                    ignored.extend(sampling.limit.map(|_| name.clone().into_owned()));
+                    if sampling.limit.is_some() {
+                        ignored.note(name);
+                    }
                 }
                 "temperature" | "top_p" if !field.differs_from(1.0)? => {}
                 "frequency_penalty" | "presence_penalty" if !field.differs_from(0.0)? => {}
                 name if OF_THE_MACHINE.contains(&name) => {}
-                name => ignored.push(name.to_owned()),
+                name => ignored.note(name),
             }
         }
         Ok(sampling)

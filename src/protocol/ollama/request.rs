@@ -16,13 +16,11 @@ use super::picture;
 use super::think::Think;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::codex::request::Part;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
-
-/// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
-const MAX_IGNORED: usize = 64;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -41,7 +39,7 @@ pub struct OllamaRequest<'a> {
     system: Cow<'a, str>,
     images: Vec<Part<'a>>,
     /// Members that are ignored and could have mattered, in order.
-    pub(super) ignored: Vec<String>,
+    pub(super) ignored: Ignored,
 }
 
 /// A format other than plain text.
@@ -73,7 +71,7 @@ pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> 
         prompt: Cow::Borrowed(""),
         system: Cow::Borrowed(""),
         images: Vec::new(),
-        ignored: Vec::new(),
+        ignored: Ignored::default(),
     };
     for (name, value) in envelope.members() {
         if !value.is_null() {
@@ -117,9 +115,8 @@ impl<'a> OllamaRequest<'a> {
             "logprobs" if field.flag()? => return Err(no_probabilities(name)),
             "top_logprobs" if field.number()? > 0.0 => return Err(no_probabilities(name)),
             "logprobs" | "top_logprobs" => {}
-            _ => self.ignored.push(name.to_owned()),
+            _ => self.ignored.note(name),
         }
-        self.ignored.truncate(MAX_IGNORED);
         Ok(())
     }
 

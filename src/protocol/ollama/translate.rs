@@ -42,7 +42,7 @@ pub fn translate<'a>(
     if options.token_limit == TokenLimit::Enforce {
         request.ignored.retain(|member| !Sampling::is_limit(member));
     }
-    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+    request.ignored.names().for_each(|member| context.warnings.ignored(member));
     let choice = context.models.resolve_for(untagged(&name, context.models), request.think.occasion());
     let effort = request.think.effort(&choice, context);
     let (tools, names) = tools::gather(std::mem::take(&mut request.tools));

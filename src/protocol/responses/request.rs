@@ -11,14 +11,12 @@ use serde_json::value::RawValue;
 use super::input;
 use super::item::Listed;
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::memory::{Recalled, References};
 use crate::protocol::model::Effort;
-
-/// Names of ignored members that are kept: they go into a header, and a hostile body has millions.
-const MAX_IGNORED: usize = 64;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +44,7 @@ pub struct ResponsesRequest<'a> {
     /// Members that the response repeats, as the client wrote them.
     pub(super) echoed: Vec<(&'static str, &'a RawValue)>,
     /// Members that are ignored and could have mattered, in order.
-    pub(super) ignored: Vec<String>,
+    pub(super) ignored: Ignored,
 }
 
 /// `reasoning`: what we look at, and the rest of it.
@@ -143,6 +141,7 @@ impl<'a> ResponsesRequest<'a> {
 
     fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
         if let Some(name) = ECHOED.into_iter().find(|echoed| *echoed == name) {
+            self.echoed.retain(|(own, _)| *own != name);
             self.echoed.push((name, field.raw()));
         }
         match name {
@@ -164,8 +163,8 @@ impl<'a> ResponsesRequest<'a> {
             "client_metadata" => self.client_metadata = Some(field.raw()),
             "service_tier" => self.take_tier(name, field)?,
             _ => {
-                if is_ignored(name, field)? && self.ignored.len() < MAX_IGNORED {
-                    self.ignored.push(name.to_owned());
+                if is_ignored(name, field)? {
+                    self.ignored.note(name);
                 }
             }
         }
@@ -177,7 +176,7 @@ impl<'a> ResponsesRequest<'a> {
             "priority" | "fast" => Tier::Priority,
             "auto" | "default" => Tier::Standard,
             _ => {
-                self.ignored.push(name.to_owned());
+                self.ignored.note(name);
                 Tier::Standard
             }
         });
@@ -263,4 +262,18 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
 
 fn differs(number: f64, usual: f64) -> bool {
     (number - usual).abs() > f64::EPSILON
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn duplicate_members_grow_no_list() {
+        let member = r#","service_tier":"odd","user":"u","top_k":1"#;
+        let body = format!(r#"{{"model":"m","input":"hi"{}}}"#, member.repeat(1000));
+        let request = decode(body.as_bytes()).unwrap();
+        assert_eq!(request.ignored.names().collect::<Vec<_>>(), ["service_tier", "top_k"]);
+        assert_eq!(request.echoed.len(), 1);
+    }
 }

@@ -43,7 +43,7 @@ pub fn translate<'a>(
 ) -> Result<Translation<'a>, ProxyError> {
     let is_codex = client::is_codex(context.headers);
     let name = model_name(&request, context)?;
-    request.ignored.iter().for_each(|member| context.warnings.ignored(member));
+    request.ignored.names().for_each(|member| context.warnings.ignored(member));
 
     let entries = entries(&mut request, options.purpose)?;
     let audience = audience(&request, options);

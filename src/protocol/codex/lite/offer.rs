@@ -71,7 +71,10 @@ impl<'r> Offer<'r> {
         tools.retain(|(_, label)| {
             let is_hosted = HOSTED.contains(&&*label.kind);
             if is_hosted {
-                losses.push(format!("ignored:tools.{}", label.kind));
+                let loss = format!("ignored:tools.{}", label.kind);
+                if !losses.contains(&loss) {
+                    losses.push(loss);
+                }
             }
             !is_hosted
         });
