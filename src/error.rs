@@ -31,6 +31,30 @@ pub enum ProxyError {
         /// What was wrong with it.
         reason: String,
     },
+    /// The client sent its body, or a WebSocket message, too slowly.
+    #[error(
+        "the request body arrived too slowly: nothing for {} s, or less than 1 KiB per second (setting \
+         timing.body_read)",
+        .limit.as_secs_f32()
+    )]
+    BodyTooSlow {
+        /// The longest silence that is allowed.
+        limit: Duration,
+    },
+    /// Other requests hold the memory that this one needs.
+    #[error("the requests under way use all of the {limit_bytes} bytes of memory (setting limits.memory)")]
+    MemoryFull {
+        /// The limit in force.
+        limit_bytes: usize,
+        /// When it makes sense to come back.
+        retry_after: Duration,
+    },
+    /// What the body holds would take more than all of the memory.
+    #[error("the request body has more JSON values than fit in {limit_bytes} bytes of memory (setting limits.memory)")]
+    TooManyValues {
+        /// The limit in force.
+        limit_bytes: usize,
+    },
     /// A content encoding that we don't undo.
     #[error("content encoding '{encoding}' is not supported; use gzip, deflate, br, zstd or none")]
     UnsupportedEncoding {

@@ -6,7 +6,7 @@
 //!
 //! | floor | modules | what they are |
 //! | --- | --- | --- |
-//! | 0 | [`secret`], [`bearer`], [`error`], [`clock`], [`net`], [`shell`] | the words everybody uses |
+//! | 0 | [`secret`], [`bearer`], [`blocking`], [`error`], [`clock`], [`net`], [`shell`] | the words everybody uses |
 //! | 1 | [`protocol`] | the pure core: dialects, the upstream's vocabulary, server-sent events |
 //! | 2 | [`auth`], [`upstream`], [`history`], [`demo`] | leaves that do I/O or remember, and don't know each other |
 //! | 3 | [`server`] | introduces them: doors, routes, the exchange, the drive |
@@ -19,6 +19,7 @@
 
 pub mod auth;
 pub mod bearer;
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;

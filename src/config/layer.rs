@@ -161,6 +161,7 @@ keys! {
     usage_store: UsageStore = "usage.store", "disk", [];
     usage_keep: Days = "usage.keep", "90d", [];
     body_limit: Size = "limits.body", "64MiB", [];
+    memory_limit: Size = "limits.memory", "512MiB", [];
     event_limit: Size = "limits.event", "32MiB", [];
     connections: NonZeroU32 = "limits.connections", "2048", [];
     concurrency: NonZeroU32 = "limits.concurrency", "256", [];
@@ -168,6 +169,7 @@ keys! {
     commit_after: Duration = "timing.commit_after", "5s", [];
     keepalive: Duration = "timing.keepalive", "15s", [];
     reader_stall: Timeout = "timing.reader_stall", "5m", [];
+    body_read: Timeout = "timing.body_read", "30s", [];
     queue_wait: Duration = "timing.queue_wait", "20s", [];
     quota_probe: Duration = "timing.quota_probe", "5m", [];
     socket_lifetime: Timeout = "timing.socket_lifetime", "1h", [];

@@ -9,6 +9,7 @@ use super::listen::Listen;
 use super::paths::Paths;
 use super::source::{Environment, Faults, Source, mistyped_variables};
 use super::text::{File, Optional, Text};
+use super::value::Setting as _;
 use super::{Config, Log, LogFile};
 use crate::bearer::Choice;
 use crate::net::{Endpoint, EndpointError, Trust};
@@ -26,6 +27,7 @@ pub(super) fn resolve(
     let url = endpoint(&values.upstream_url, "upstream.url", trust, faults);
     let authority = endpoint(&values.auth_url, "auth.url", trust, faults);
     check_doors(&values, faults);
+    check_memory(&values, faults);
     let event_limit_bytes = event_limit(&values, faults);
     if let Some(file) = anchored(&values.credentials) {
         paths.credentials = file;
@@ -103,6 +105,8 @@ fn server(values: &Values) -> server::Settings {
         queue_wait: values.queue_wait.value,
         reader_stall: values.reader_stall.value.0,
         body_limit_bytes: values.body_limit.value.0,
+        memory_limit_bytes: usize::try_from(values.memory_limit.value.0).unwrap_or(usize::MAX),
+        body_read: values.body_read.value.0,
         keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
         socket_lifetime: values.socket_lifetime.value.0,
         drain: values.drain.value,
@@ -187,6 +191,21 @@ fn check_doors(values: &Values, faults: &mut Faults) {
              add [[keys]] with name and key to the config file (or set CODEX_PROXY_API_KEYS), or listen on localhost"
         ),
     );
+}
+
+/// A body of the largest size has to fit into the memory for all of them.
+fn check_memory(values: &Values, faults: &mut Faults) {
+    let (memory, body) = (&values.memory_limit, &values.body_limit);
+    if memory.value.0 >= body.value.0 || faults.concern("limits.memory") || faults.concern("limits.body") {
+        return;
+    }
+    // The one that was set is at fault; of two, the memory.
+    let (source, key) = match memory.source {
+        Source::Default => (&body.source, "limits.body"),
+        _ => (&memory.source, "limits.memory"),
+    };
+    let (memory, body) = (memory.value.show(), body.value.show());
+    faults.add(source.clone(), key, format!("limits.memory ({memory}) must be at least limits.body ({body})"));
 }
 
 fn event_limit(values: &Values, faults: &mut Faults) -> usize {

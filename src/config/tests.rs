@@ -256,6 +256,20 @@ fn timers_read_as_durations_and_a_timeout_is_never_zero() {
 }
 
 #[test]
+fn the_memory_for_requests_holds_at_least_one_body() {
+    let config = Home::new("limits.body = '1MiB'\nlimits.memory = '1MiB'").config();
+    assert_eq!((config.server.body_limit_bytes, config.server.memory_limit_bytes), (1 << 20, 1 << 20));
+    for (text, at) in [
+        ("limits.memory = '63MiB'", "config.toml:1: limits.memory: "),
+        ("limits.body = '1GiB'", "config.toml:1: limits.body: "),
+        ("limits.body = '2MiB'\nlimits.memory = '1MiB'", "config.toml:2: limits.memory: "),
+    ] {
+        let fault = Home::new(text).load(&Flags::default()).unwrap_err().to_string();
+        assert!(fault.contains(at) && fault.contains("must be at least limits.body"), "{fault}");
+    }
+}
+
+#[test]
 fn a_path_in_the_file_is_relative_to_the_file() {
     let home = Home::new("upstream.ca_file = 'ca.pem'\nauth.credentials = 'sub/c.json'");
     let config = home.config();

@@ -11,7 +11,9 @@ impl ProxyError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Refused(_) => "invalid_request",
-            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooLarge { .. } | Self::TooManyValues { .. } => "body_too_large",
+            Self::BodyTooSlow { .. } => "body_too_slow",
+            Self::MemoryFull { .. } => "memory_full",
             Self::BodyUnreadable { .. } => "body_unreadable",
             Self::UnsupportedEncoding { .. } => "unsupported_encoding",
             Self::UnsupportedMediaType => "unsupported_media_type",

@@ -94,7 +94,11 @@ impl<'e> Verdict<'e> {
                 Self { param: refusal.param.as_deref(), ..Self::new(status, INVALID, refusal.code) }
             }
             ProxyError::BodyUnreadable { .. } => Self::new(S::BAD_REQUEST, INVALID, None),
-            ProxyError::BodyTooLarge { .. } => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large"),
+            ProxyError::BodyTooLarge { .. } | ProxyError::TooManyValues { .. } => {
+                Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large")
+            }
+            ProxyError::BodyTooSlow { .. } => Self::new(S::REQUEST_TIMEOUT, INVALID, "request_timeout"),
+            ProxyError::MemoryFull { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "memory_limit_reached"),
             ProxyError::UnsupportedEncoding { .. } => {
                 Self::new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
             }

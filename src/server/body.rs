@@ -1,36 +1,86 @@
-//! Reads a request body: undoes its content encoding, and holds the limit on the decoded size,
-//! so that a small body can't grow into a large one. What is refused is still taken from the
-//! client for a while, so that it gets to read why.
+//! Reads request bodies within the limits: undoes the content encoding, and holds the limit on the decoded size, the
+//! memory of all requests ([`super::budget`]) and the slowest pace ([`super::pace`]). The rest of a refused body is
+//! read and dropped for a while, so that the client reads why.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
+use bytes::{BufMut as _, Bytes};
+use futures_core::Stream;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
-use http_body_util::{BodyDataStream, BodyExt};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt};
-use tokio::time::timeout;
-use tokio_util::io::StreamReader;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead};
+use tokio::time::{timeout, timeout_at};
+use tokio_util::io::{StreamReader, poll_read_buf};
 
+use super::budget::{ByteBudget, Reservation};
+use super::exchange::{Exchange, Limits};
+use super::pace::Pace;
+use crate::blocking::off_thread;
 use crate::error::ProxyError;
+use crate::protocol::Dialect;
 
 /// How long, and how much, is taken from a client that has been refused.
 const DISCARD_LIMIT: Duration = Duration::from_secs(2);
 const DISCARD_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+/// The buffer of a body that is not announced as shorter. It doubles as the body arrives.
+const FIRST_BYTES: usize = 64 * 1024;
+/// How much is decoded at once.
+const STEP_BYTES: usize = 256 * 1024;
+/// The largest window of a zstd body: RFC 9659 allows none above 8 MiB.
+const ZSTD_WINDOW_LOG: u32 = 23;
+/// The largest window of a decoder: Brotli's.
+const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+
+/// The limits that a body is read within.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// Largest decoded body.
+    pub(super) limit_bytes: u64,
+    /// Longest silence between two bytes.
+    pub(super) silence: Duration,
+    pub(super) memory: Arc<ByteBudget>,
+}
+
+/// A whole decoded body, and its memory.
+#[derive(Debug)]
+pub(super) struct Buffered {
+    pub(super) bytes: Bytes,
+    pub(super) memory: Reservation,
+}
+
+/// A buffer that reserves memory before it grows.
+struct Growing {
+    bytes: Vec<u8>,
+    memory: Reservation,
+    /// Its largest size.
+    limit_bytes: usize,
+    /// The largest window that a decoder keeps of it.
+    window_bytes: usize,
+}
 
 /// The whole decoded body.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
+pub(super) async fn read(headers: &HeaderMap, mut body: Body, intake: &Intake) -> Result<Buffered, ProxyError> {
     let whole = match encoding(headers).as_str() {
-        "" | "identity" => read_plain(headers, &mut body, limit_bytes).await,
-        encoding => read_encoded(encoding, &mut body, limit_bytes).await,
+        "" | "identity" => read_plain(headers, &mut body, intake).await,
+        encoding => read_encoded(encoding, &mut body, intake).await,
     };
-    if whole.is_err() {
-        discard(headers, body).await;
+    match whole {
+        Ok(whole) => Ok(whole),
+        // It sends nothing that could be dropped.
+        Err(error @ ProxyError::BodyTooSlow { .. }) => Err(error),
+        Err(error) => {
+            discard(headers, body).await;
+            Err(error)
+        }
     }
-    whole
 }
 
 /// Throws away what is still to come. Most clients look for the answer when they have sent
@@ -56,58 +106,142 @@ fn encoding(headers: &HeaderMap) -> String {
     texts.collect::<Vec<_>>().join(",").trim().to_ascii_lowercase()
 }
 
-async fn read_plain(headers: &HeaderMap, body: &mut Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
-    if announced > limit_bytes {
-        return Err(ProxyError::BodyTooLarge { limit_bytes });
+async fn read_plain(headers: &HeaderMap, body: &mut Body, intake: &Intake) -> Result<Buffered, ProxyError> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced > intake.limit_bytes) {
+        return Err(intake.too_large());
     }
-    let mut gathered = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| unreadable(&error))?.into_data() else { continue };
-        if gathered.is_empty() && data.len() as u64 == announced {
-            return Ok(data);
+    let mut gathered = Growing::new(intake, announced.unwrap_or(intake.limit_bytes));
+    let mut pace = Pace::new(intake.silence);
+    while let Some(data) = next_data(body, &mut pace).await? {
+        if gathered.bytes.is_empty() && announced == Some(data.len() as u64) {
+            gathered.memory.buffer(data.len()).await?;
+            return Ok(Buffered { bytes: data, memory: gathered.memory });
         }
-        if (gathered.len() + data.len()) as u64 > limit_bytes {
-            return Err(ProxyError::BodyTooLarge { limit_bytes });
+        if (gathered.bytes.len() + data.len()) as u64 > intake.limit_bytes {
+            return Err(intake.too_large());
         }
-        if gathered.is_empty() {
-            gathered.reserve(usize::try_from(announced).unwrap_or(0).max(data.len()));
+        if gathered.grow(data.len()).await? {
+            pace.restart();
         }
-        gathered.extend_from_slice(&data);
+        gathered.bytes.extend_from_slice(&data);
     }
-    Ok(gathered.freeze())
+    Ok(gathered.finish())
 }
 
-async fn read_encoded(encoding: &str, body: &mut Body, limit_bytes: u64) -> Result<Bytes, ProxyError> {
-    let mut reader = StreamReader::new(TryStreamExt::map_err(BodyDataStream::new(body), std::io::Error::other));
+async fn read_encoded(encoding: &str, body: &mut Body, intake: &Intake) -> Result<Buffered, ProxyError> {
+    let mut reader = StreamReader::new(Box::pin(stream(body, intake.silence)));
     match encoding {
         "gzip" | "x-gzip" => {
             let mut decoder = GzipDecoder::new(reader);
             decoder.multiple_members(true);
-            read_limited(decoder, limit_bytes).await
+            read_decoded(decoder, intake).await
         }
-        "deflate" if is_zlib(&mut reader).await? => read_limited(ZlibDecoder::new(reader), limit_bytes).await,
-        "deflate" => read_limited(DeflateDecoder::new(reader), limit_bytes).await,
-        "br" => read_limited(BrotliDecoder::new(reader), limit_bytes).await,
-        "zstd" => read_limited(ZstdDecoder::new(reader), limit_bytes).await,
+        "deflate" if is_zlib(&mut reader).await? => read_decoded(ZlibDecoder::new(reader), intake).await,
+        "deflate" => read_decoded(DeflateDecoder::new(reader), intake).await,
+        "br" => read_decoded(BrotliDecoder::new(reader), intake).await,
+        "zstd" => {
+            let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+            read_decoded(ZstdDecoder::with_params(reader, &[window]), intake).await
+        }
         other => Err(ProxyError::UnsupportedEncoding { encoding: other.to_owned() }),
+    }
+}
+
+/// The body's data as it arrives.
+fn stream(body: &mut Body, silence: Duration) -> impl Stream<Item = io::Result<Bytes>> {
+    futures_util::stream::try_unfold((body, Pace::new(silence)), |(body, mut pace)| async {
+        let data = next_data(body, &mut pace).await.map_err(io::Error::other)?;
+        Ok(data.map(|data| (data, (body, pace))))
+    })
+}
+
+/// The next piece of data; `None` at the end of the body.
+async fn next_data(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, ProxyError> {
+    loop {
+        let Ok(frame) = timeout_at(pace.deadline(), body.frame()).await else { return Err(pace.too_slow()) };
+        let Some(frame) = frame else { return Ok(None) };
+        if let Ok(data) = frame.map_err(|error| unreadable(&error))?.into_data() {
+            pace.received(data.len());
+            return Ok(Some(data));
+        }
     }
 }
 
 /// `deflate` means zlib, yet some clients send the bare format: the first byte tells.
 async fn is_zlib(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<bool, ProxyError> {
-    let start = reader.fill_buf().await.map_err(|error| unreadable(&error))?;
+    let start = reader.fill_buf().await.map_err(cause)?;
     Ok(start.first().is_some_and(|first| first & 0x0f == 8))
 }
 
-async fn read_limited(decoder: impl AsyncRead + Unpin, limit_bytes: u64) -> Result<Bytes, ProxyError> {
-    let mut gathered = Vec::new();
-    let mut limited = decoder.take(limit_bytes.saturating_add(1));
-    limited.read_to_end(&mut gathered).await.map_err(|error| unreadable(&error))?;
-    if gathered.len() as u64 > limit_bytes {
-        return Err(ProxyError::BodyTooLarge { limit_bytes });
+async fn read_decoded(mut decoder: impl AsyncRead + Unpin, intake: &Intake) -> Result<Buffered, ProxyError> {
+    // One byte more tells a body that is too large from one of the largest size.
+    let mut gathered = Growing::new(intake, intake.limit_bytes.saturating_add(1));
+    gathered.window_bytes = WINDOW_BYTES;
+    loop {
+        gathered.grow(1).await?;
+        let bytes = &mut gathered.bytes;
+        let room = (bytes.capacity() - bytes.len()).min(STEP_BYTES);
+        let read = poll_fn(|cx| {
+            let mut step = (&mut *bytes).limit(room);
+            off_thread(room, || poll_read_buf(Pin::new(&mut decoder), cx, &mut step))
+        });
+        let is_over = read.await.map_err(cause)? == 0;
+        if gathered.bytes.len() as u64 > intake.limit_bytes {
+            return Err(intake.too_large());
+        }
+        if is_over {
+            gathered.window_bytes = 0;
+            return Ok(gathered.finish());
+        }
     }
-    Ok(Bytes::from(gathered))
+}
+
+impl<D: Dialect> Exchange<D> {
+    /// The limits that its bodies are read within.
+    pub(super) fn intake(&self) -> Intake {
+        let Limits { body_bytes, body_read, .. } = self.limits;
+        Intake { limit_bytes: body_bytes, silence: body_read, memory: Arc::clone(&self.traffic.memory) }
+    }
+}
+
+impl Intake {
+    fn too_large(&self) -> ProxyError {
+        ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }
+    }
+}
+
+impl Growing {
+    fn new(intake: &Intake, limit_bytes: u64) -> Self {
+        let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+        Self { bytes: Vec::new(), memory: intake.memory.reserve(), limit_bytes, window_bytes: 0 }
+    }
+
+    /// Makes room for so many bytes more; says whether it had to grow.
+    async fn grow(&mut self, more_bytes: usize) -> Result<bool, ProxyError> {
+        let wanted = self.bytes.len() + more_bytes;
+        if wanted <= self.bytes.capacity() {
+            return Ok(false);
+        }
+        let doubled = (self.bytes.capacity() * 2).max(FIRST_BYTES).min(self.limit_bytes).max(wanted);
+        self.memory.buffer(doubled + doubled.min(self.window_bytes)).await?;
+        self.bytes.reserve_exact(doubled - self.bytes.len());
+        Ok(true)
+    }
+
+    /// The room that was not needed was never touched, and takes no memory.
+    fn finish(mut self) -> Buffered {
+        self.memory.shrink(self.bytes.len());
+        Buffered { bytes: Bytes::from(self.bytes), memory: self.memory }
+    }
+}
+
+/// What a failed read means: the limits that are held below the decoder arrive as its errors.
+fn cause(error: io::Error) -> ProxyError {
+    match error.downcast::<ProxyError>() {
+        Ok(error) => error,
+        Err(error) => unreadable(&error),
+    }
 }
 
 fn unreadable(error: &dyn std::error::Error) -> ProxyError {

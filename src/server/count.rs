@@ -11,12 +11,13 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
 
-use super::body;
+use super::body::{self, Buffered};
 use super::exchange::{Exchange, Planned, json_response, key_name, refuse};
 use super::keeper::Keeper;
 use super::nesting;
 use super::observe::RequestId;
 use super::paths::PathModel;
+use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::protocol::messages::{self, Messages};
 use crate::protocol::responses::{self, Responses};
@@ -37,10 +38,11 @@ impl Exchange<Responses> {
     }
 
     async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
-        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        let _place = self.traffic.places.enter().await?;
         let keeper = Keeper::new(&self.services.history, &parts.extensions);
-        let Planned { plan, .. } = self.plan(parts, &body, &self.services.models(), &keeper).await?;
-        let measured = responses::tokens::measure(&plan.upstream);
+        let Planned { plan, .. } = self.plan(parts, &body, &self.services.models(), &keeper, &mut memory).await?;
+        let measured = off_thread(body.len(), || responses::tokens::measure(&plan.upstream));
         let tokens = tokio::task::spawn_blocking(move || measured.tokens()).await;
         let input_tokens = tokens.map_err(|_| ProxyError::Internal)?.try_into().unwrap_or(u64::MAX);
         Ok(answer(&InputTokens { object: Some("response.input_tokens"), input_tokens }))
@@ -55,9 +57,15 @@ impl Exchange<Messages> {
     }
 
     async fn counted(self, parts: Parts, body: Body) -> Result<Response, ProxyError> {
-        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
-        let input_tokens = tokio::task::spawn_blocking(move || self.estimate(&parts, &body));
-        let input_tokens = input_tokens.await.map_err(|_| ProxyError::Internal)?;
+        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        let place = self.traffic.places.enter().await?;
+        memory.begin_work(&body).await?;
+        // Both are held until the work is done, even if the client leaves.
+        let counted = tokio::task::spawn_blocking(move || {
+            let _held = (place, memory);
+            self.estimate(&parts, &body)
+        });
+        let input_tokens = counted.await.map_err(|_| ProxyError::Internal)?;
         Ok(answer(&InputTokens { object: None, input_tokens }))
     }
 

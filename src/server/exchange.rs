@@ -13,13 +13,14 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::aside::aside;
+use super::body::Buffered;
+use super::budget::Reservation;
 use super::drive::{Blocks, Cut, Drive, Framing, Passage};
 use super::gate::KeyName;
 use super::keeper::Keeper;
@@ -30,6 +31,7 @@ use super::places::Placed;
 use super::recall::Recall;
 use super::{Services, account, body, drive, models, nesting, usage};
 use crate::bearer::TokenSource;
+use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope, Subject};
 use crate::protocol::model::Models;
@@ -61,6 +63,7 @@ pub(super) struct Planned<'b, D: Dialect> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) body_bytes: u64,
+    pub(super) body_read: Duration,
     pub(super) keepalive: Option<Duration>,
 }
 
@@ -116,15 +119,16 @@ where
     }
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
-        if let Err(error) = enter(record).await {
-            body::discard(&parts.headers, body).await;
-            return Err(error);
-        }
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
-        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
+        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        // A client that sends slowly must not keep others from a place.
+        enter(record).await?;
         let keeper = Keeper::new(&self.services.history, &parts.extensions);
         let models = self.services.models();
-        let planned = self.plan(parts, &body, &models, &keeper).await?;
+        let planned = self.plan(parts, &body, &models, &keeper, &mut memory).await?;
+        if let Some(record) = record {
+            record.hold(memory);
+        }
         if !planned.plan.reply.asks() {
             return tell(planned, record);
         }
@@ -137,12 +141,16 @@ where
         &self,
         parts: &Parts,
         body: &[u8],
+        mut memory: Reservation,
         chosen: Option<Arc<dyn TokenSource>>,
         keeper: Keeper,
-        record: Option<&mut Record>,
+        mut record: Option<&mut Record>,
     ) -> Result<Opened<D::Reply>, ProxyError> {
         let models = self.services.models();
-        let planned = self.plan(parts, body, &models, &keeper).await?;
+        let planned = self.plan(parts, body, &models, &keeper, &mut memory).await?;
+        if let Some(record) = record.as_deref_mut() {
+            record.hold(memory);
+        }
         self.send(parts, planned, &models, chosen, keeper, record).await
     }
 
@@ -205,12 +213,14 @@ where
         body: &'b [u8],
         models: &Models,
         keeper: &Keeper,
+        memory: &mut Reservation,
     ) -> Result<Planned<'b, D>, ProxyError> {
-        let mut request = aside(body.len(), || nesting::check(body).and_then(|()| D::decode(body)))?;
+        memory.begin_work(body).await?;
+        let mut request = off_thread(body.len(), || nesting::check(body).and_then(|()| D::decode(body)))?;
         let references = D::references(&request);
         let mut account = None;
         if !references.is_empty() {
-            let (recalled, answered_by) = keeper.recall(&references).await;
+            let (recalled, answered_by) = keeper.recall(&references, memory).await?;
             account = answered_by;
             D::recall(&mut request, recalled);
         }
@@ -221,7 +231,7 @@ where
             models,
             warnings: Warnings::default(),
         };
-        let plan = aside(body.len(), || D::translate(request, &mut context, &self.options))?;
+        let plan = off_thread(body.len(), || D::translate(request, &mut context, &self.options))?;
         Ok(Planned { plan, warnings: context.warnings, account })
     }
 
@@ -343,6 +353,10 @@ pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Opt
     let (status, mut headers, body) = D::face(error, &id.0);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
+    }
+    if let ProxyError::BodyTooSlow { .. } = error {
+        // The rest of the body would be taken for the next request.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     note_refusal(error, status, record);
     faced(status, headers, body)

@@ -8,7 +8,10 @@ use http::Extensions;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::budget::Reservation;
 use super::websocket::Nearby;
+use crate::blocking::off_thread;
+use crate::error::ProxyError;
 use crate::history::{Owner, Responses, Stored, Undeleted};
 use crate::protocol::memory::{Audience, Earlier, Memory, Recalled, References};
 use crate::protocol::text::Str;
@@ -48,13 +51,22 @@ impl Keeper {
     }
 
     /// What is known of what a request refers to, and the account that gave the answer it goes on from.
-    pub(super) async fn recall(&self, references: &References) -> (Recalled, Option<String>) {
+    /// Reserves the memory for the copy.
+    ///
+    /// # Errors
+    /// When there is not enough memory.
+    pub(super) async fn recall(
+        &self,
+        references: &References,
+        memory: &mut Reservation,
+    ) -> Result<(Recalled, Option<String>), ProxyError> {
         let mut recalled = Recalled::default();
         let mut account = None;
         if let Some(id) = &references.response
             && let Some(stored) = self.latest(id).await
         {
-            recalled.response = Some(earlier(&stored));
+            memory.add(stored.bytes()).await?;
+            recalled.response = Some(off_thread(stored.bytes(), || earlier(&stored)));
             account.clone_from(&stored.account);
         }
         let wanted: BTreeSet<&str> = references.items.iter().map(String::as_str).collect();
@@ -67,19 +79,22 @@ impl Keeper {
                 Some(holder) => Some(holder),
                 None => self.history.find_holder(&self.owner, id).await,
             };
+            memory.add(holder.as_ref().map_or(0, |holder| holder.bytes())).await?;
             for (id, item) in holder.iter().flat_map(|holder| holder.items()) {
                 if let Some(id) = id.as_ref().filter(|id| wanted.contains(id.as_str())) {
                     recalled.items.entry(id.clone()).or_insert_with(|| item.clone());
                 }
             }
         }
-        (recalled, account)
+        Ok((recalled, account))
     }
 
     /// Never waits, since an answer passes while this is called.
     pub(super) fn keep(&self, memory: Memory) {
         let Memory { id, input, output, response, cache_key, audience } = memory;
-        let (input, output, account) = (identified(input), identified(output), self.account.clone());
+        let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
+        let (input, output) = off_thread(bytes, || (identified(input), identified(output)));
+        let account = self.account.clone();
         let stored = Stored { id, input, output, response, cache_key, account };
         match (audience, &self.nearby) {
             (Audience::Connection, Some(nearby)) => nearby.keep(stored),

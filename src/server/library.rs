@@ -13,10 +13,12 @@ use http::request::Parts;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::body::{self, Buffered};
 use super::exchange::{Exchange, refuse};
 use super::models::{NO_DATE, find, json, named, unknown_model};
 use super::observe::RequestId;
-use super::{Services, body, nesting};
+use super::{Services, nesting};
+use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
@@ -111,9 +113,12 @@ impl Exchange<Chat> {
     }
 
     async fn shown(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
-        let body = body::read(&parts.headers, body, self.limits.body_bytes).await?;
-        nesting::check(&body)?;
-        let asked = asked(&Envelope::of_body(&body)?)?;
+        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        memory.begin_work(&body).await?;
+        let asked = off_thread(body.len(), || {
+            nesting::check(&body)?;
+            asked(&Envelope::of_body(&body)?)
+        })?;
         let models = self.services.models();
         let name = untagged(&asked, &models);
         let model = find(&models, name).ok_or_else(|| unknown_model(&models, name))?;

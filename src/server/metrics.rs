@@ -21,6 +21,7 @@ use http::{HeaderValue, StatusCode};
 use self::histogram::Histograms;
 use self::page::Page;
 use super::Services;
+use super::budget::ByteBudget;
 use super::places::Places;
 use super::roster::Roster;
 use super::telemetry::Telemetry;
@@ -51,6 +52,7 @@ pub(super) struct Metrics {
 #[derive(Debug)]
 pub(super) struct Traffic {
     pub(super) places: Places,
+    pub(super) memory: Arc<ByteBudget>,
     pub(super) metrics: Metrics,
     pub(super) totals: Arc<Totals>,
     pub(super) conversations: Arc<Conversations>,
@@ -153,7 +155,7 @@ fn text(services: &Services, traffic: &Traffic, files: Option<usize>) -> String 
 
 impl Traffic {
     fn write(&self, page: &mut Page) {
-        let Self { metrics, places, .. } = self;
+        let Self { metrics, places, memory, .. } = self;
         page.family("codex_proxy_requests_total", "counter", "Requests for an answer that have ended.");
         for (&(dialect, status), &count) in &*metrics.requests.lock().unwrap_or_else(PoisonError::into_inner) {
             let labels = [("dialect", dialect), ("status", &status.to_string())];
@@ -171,6 +173,8 @@ impl Traffic {
         let (taken, queued) = (places.taken() as u64, places.queued() as u64);
         page.gauge("codex_proxy_places_taken", "Places out of limits.concurrency that are taken.", taken);
         page.gauge("codex_proxy_queue_length", "Requests that wait for a place.", queued);
+        let help = "Bytes out of limits.memory that are reserved.";
+        page.gauge("codex_proxy_memory_reserved_bytes", help, memory.used_bytes() as u64);
     }
 }
 

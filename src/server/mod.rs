@@ -8,8 +8,8 @@
 
 mod absent;
 mod account;
-mod aside;
 mod body;
+mod budget;
 mod cors;
 mod count;
 mod doors;
@@ -23,6 +23,7 @@ mod metrics;
 mod models;
 mod nesting;
 mod observe;
+mod pace;
 mod page;
 mod paths;
 mod places;
@@ -75,6 +76,10 @@ pub struct Settings {
     pub reader_stall: Duration,
     /// Largest request body after decoding (`limits.body`).
     pub body_limit_bytes: u64,
+    /// Most memory for everything that is buffered for requests (`limits.memory`).
+    pub memory_limit_bytes: usize,
+    /// Longest silence while a request body or a WebSocket message arrives (`timing.body_read`).
+    pub body_read: Duration,
     /// Silence after which a stream gets a sign of life (`timing.keepalive`); `None`: never.
     pub keepalive: Option<Duration>,
     /// How long a WebSocket may live (`timing.socket_lifetime`).

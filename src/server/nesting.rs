@@ -31,6 +31,16 @@ pub(super) fn check(body: &[u8]) -> Result<(), ProxyError> {
     Ok(())
 }
 
+/// How many values a body has at most: each needs a comma before it, or a bracket around it.
+pub(super) fn values(body: &[u8]) -> usize {
+    let (mut values, mut rest) = (0, body);
+    while let Some((first, after)) = rest.split_first() {
+        rest = if *first == b'"' { after_string(after) } else { after };
+        values += usize::from(matches!(first, b',' | b'[' | b'{'));
+    }
+    values
+}
+
 /// What follows the closing quote; nothing where there is none.
 fn after_string(mut text: &[u8]) -> &[u8] {
     while let Some(end) = memchr::memchr2(b'"', b'\\', text) {
@@ -45,7 +55,7 @@ fn after_string(mut text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEEPEST, check};
+    use super::{DEEPEST, check, values};
 
     fn nested(levels: usize) -> String {
         format!("{}{}", "[".repeat(levels), "]".repeat(levels))
@@ -56,6 +66,11 @@ mod tests {
         assert!(check(nested(DEEPEST).as_bytes()).is_ok());
         assert!(check(nested(DEEPEST + 1).as_bytes()).is_err());
         assert!(check("{\"a\":".repeat(DEEPEST + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        assert_eq!(values(br#"{"a,\"[":[1,{"b":"{,"}],"c":2}"#), 5);
     }
 
     #[test]

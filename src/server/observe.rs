@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::Span;
 use uuid::Uuid;
 
+use super::budget::Reservation;
 use super::exchange::key_name;
 use super::metrics::{Shape, Traffic};
 use super::places::Place;
@@ -52,6 +53,8 @@ pub(super) struct Record {
     ticket: Ticket,
     /// Held for as long as the request is.
     place: Option<Place>,
+    /// Likewise.
+    memory: Option<Reservation>,
     shape: Shape,
     error: Option<&'static str>,
     span: Span,
@@ -82,6 +85,7 @@ impl Record {
             traffic: Arc::clone(traffic),
             ticket: Ticket::default(),
             place: None,
+            memory: None,
             shape: Shape::Document,
             error: None,
             span,
@@ -138,8 +142,14 @@ impl Record {
         }
     }
 
-    /// The backend has begun to answer.
+    /// Holds the memory of the request until the answer has ended.
+    pub(super) fn hold(&mut self, memory: Reservation) {
+        self.memory = Some(memory);
+    }
+
+    /// The backend has begun to answer: the request has been sent.
     pub(super) fn served(&mut self, served: Served) {
+        self.memory.iter_mut().for_each(Reservation::end_work);
         self.served = Some(served);
     }
 

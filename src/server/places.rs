@@ -2,8 +2,8 @@
 //!
 //! Whoever comes when all places are taken waits in a short queue, first come first served, for a
 //! while; whoever finds the queue full, or has waited long enough, is told to come back. A place is
-//! held until the answer has ended or was dropped. Memory is bounded by it: a body is read only by
-//! who has a place.
+//! held until the answer has ended or was dropped. A request enters when its body has arrived: a client
+//! that sends slowly occupies no place. Memory has its own bound ([`super::budget`]).
 
 use std::convert::Infallible;
 use std::pin::Pin;

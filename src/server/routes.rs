@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::budget::ByteBudget;
 use super::doors::{self, InForce};
 use super::exchange::{Exchange, Limits};
 use super::listen::Closing;
@@ -42,7 +43,11 @@ pub(super) fn service(
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
         reasoning: services.reasoning.clone(),
-        limits: Limits { body_bytes: settings.body_limit_bytes, keepalive: settings.keepalive },
+        limits: Limits {
+            body_bytes: settings.body_limit_bytes,
+            body_read: settings.body_read,
+            keepalive: settings.keepalive,
+        },
         cut: cut.clone(),
         traffic: Arc::clone(&traffic),
     };
@@ -81,6 +86,7 @@ pub(super) fn service(
 fn traffic(settings: &Settings, services: &Services) -> Arc<Traffic> {
     Arc::new(Traffic {
         places: Places::new(settings.concurrency, settings.queue, settings.queue_wait),
+        memory: Arc::new(ByteBudget::new(settings.memory_limit_bytes)),
         metrics: Metrics::default(),
         totals: Arc::clone(&services.totals),
         conversations: Arc::clone(&services.conversations),

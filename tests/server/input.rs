@@ -197,7 +197,7 @@ async fn a_request_id_comes_with_every_answer() {
     }
 }
 
-async fn encode(encoding: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) async fn encode(encoding: &str, body: &[u8]) -> Vec<u8> {
     async fn through<W: AsyncWrite + Unpin>(mut encoder: W, body: &[u8]) -> W {
         encoder.write_all(body).await.unwrap();
         encoder.shutdown().await.unwrap();

@@ -20,14 +20,14 @@ fn responses(stream: bool) -> Ask {
 }
 
 /// A number of `/metrics`, by its name and labels.
-async fn metric(proxy: &TestProxy, name: &str) -> u64 {
+pub(crate) async fn metric(proxy: &TestProxy, name: &str) -> u64 {
     let page = Ask::get("/metrics").send(proxy).await;
     let line = page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
     line.map_or(0, |number| number.parse().unwrap())
 }
 
 /// Waits until a number of `/metrics` is this one.
-async fn becomes(proxy: &TestProxy, name: &str, wanted: u64) {
+pub(crate) async fn becomes(proxy: &TestProxy, name: &str, wanted: u64) {
     let reached = async {
         while metric(proxy, name).await != wanted {
             tokio::task::yield_now().await;
@@ -170,7 +170,7 @@ async fn a_reader_that_takes_nothing_holds_back_the_backend_and_is_cut() {
 }
 
 /// The most memory that the daemon has had, where the system tells.
-fn peak_bytes(proxy: &TestProxy) -> Option<u64> {
+pub(crate) fn peak_bytes(proxy: &TestProxy) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process_id())).ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)

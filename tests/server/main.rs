@@ -37,6 +37,7 @@ mod lite;
 mod logs;
 #[cfg(unix)]
 mod manager;
+mod memory;
 mod messages;
 mod models;
 mod ollama;
@@ -50,6 +51,7 @@ mod reloads;
 mod report;
 mod secrets;
 mod sign_in;
+mod slow_bodies;
 #[cfg(unix)]
 mod sockets;
 mod status;

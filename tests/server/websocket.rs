@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderName, HeaderValue, Request, Response};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -57,6 +58,12 @@ impl Socket {
 
     pub(crate) async fn say(&mut self, message: Message) {
         self.stream.send(message).await.unwrap();
+    }
+
+    /// Sends bytes that need not be whole frames; not all of them, where the other side reads no more.
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
+        let _ =
+            timeout(PATIENCE, self.stream.get_mut().write_all(bytes)).await.expect("the other side reads or closes");
     }
 
     pub(crate) async fn send(&mut self, frame: &Value) {

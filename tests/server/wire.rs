@@ -132,6 +132,14 @@ impl Ask {
         Sent(stream)
     }
 
+    /// Sends the head and so many bytes of the body, and keeps the connection open.
+    pub(crate) async fn begin(&self, proxy: &TestProxy, body_bytes: usize) -> Sent {
+        let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
+        let head = self.head(proxy).into_bytes();
+        stream.write_all(&[&head, &self.body[..body_bytes]].concat()).await.unwrap();
+        Sent(stream)
+    }
+
     /// Sends it and waits for the head of the answer.
     pub(crate) async fn open(&self, proxy: &TestProxy) -> Open {
         self.fire(proxy).await.open().await

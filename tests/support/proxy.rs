@@ -26,6 +26,7 @@ pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     descriptors: Option<u32>,
+    binary: Option<String>,
 }
 
 /// A running `codex-proxy serve`; killed when dropped.
@@ -48,7 +49,7 @@ impl Launch {
     pub(crate) fn new() -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let arguments = ["serve", "--port", "0"].map(str::to_owned).to_vec();
-        let launch = Self { home, arguments, environment: Vec::new(), descriptors: None };
+        let launch = Self { home, arguments, environment: Vec::new(), descriptors: None, binary: None };
         match transport::chosen() {
             Some(transport) => launch.setting("upstream.transport", &transport),
             None => launch,
@@ -81,6 +82,11 @@ impl Launch {
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Another build, to measure it in the same way.
+    pub(crate) fn binary(self, binary: Option<String>) -> Self {
+        Self { binary, ..self }
     }
 
     /// How many file descriptors the process may have.
@@ -124,7 +130,7 @@ impl Launch {
     }
 
     fn prepared(&self) -> Command {
-        let binary = env!("CARGO_BIN_EXE_codex-proxy");
+        let binary = self.binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_codex-proxy"));
         let mut command = match self.descriptors {
             None => Command::new(binary),
             Some(limit) => {

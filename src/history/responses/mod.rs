@@ -173,7 +173,9 @@ impl Owner {
 }
 
 impl Stored {
-    fn bytes(&self) -> usize {
+    /// What it takes in memory, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         let items: usize = self.items().map(|(_, item)| ENTRY_BYTES + item.get().len()).sum();
         ENTRY_BYTES + self.response.len() + items
     }

@@ -80,7 +80,11 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             Reason::Unknown => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
         },
         ProxyError::BodyUnreadable { .. } => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
-        ProxyError::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Open),
+        ProxyError::BodyTooLarge { .. } | ProxyError::TooManyValues { .. } => {
+            (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Open)
+        }
+        ProxyError::BodyTooSlow { .. } => (S::REQUEST_TIMEOUT, Kind::Timeout, Retry::Open),
+        ProxyError::MemoryFull { .. } => (S::SERVICE_UNAVAILABLE, Kind::Overloaded, Retry::Open),
         ProxyError::UnsupportedEncoding { .. } | ProxyError::UnsupportedMediaType => {
             (S::UNSUPPORTED_MEDIA_TYPE, Kind::InvalidRequest, Retry::Open)
         }
@@ -242,6 +246,8 @@ mod tests {
             (Refusal::invalid("model", "no"), 400, "invalid_request_error"),
             (Refusal::unknown("Response", "resp_1", None), 404, "not_found_error"),
             (ProxyError::BodyTooLarge { limit_bytes: 1 }, 413, "request_too_large"),
+            (ProxyError::BodyTooSlow { limit: Duration::from_secs(1) }, 408, "timeout_error"),
+            (ProxyError::MemoryFull { limit_bytes: 1, retry_after: Duration::from_secs(1) }, 503, "overloaded_error"),
             (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
             (ProxyError::KeyRequired, 401, "authentication_error"),
             (ProxyError::ForeignHost { host: "x".to_owned() }, 403, "permission_error"),

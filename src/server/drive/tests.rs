@@ -9,6 +9,7 @@ use crate::clock::SystemClock;
 use crate::error::ProxyError;
 use crate::history::{Responses, Totals, UsageStore};
 use crate::protocol::{Reply, Sink, Summary};
+use crate::server::budget::ByteBudget;
 use crate::server::keeper::Keeper;
 use crate::server::metrics::{Metrics, Traffic};
 use crate::server::observe::{Record, RequestId};
@@ -86,6 +87,7 @@ fn passage() -> Passage<Defective> {
 fn record() -> Record {
     let off = Totals::in_memory(UsageStore::Off, 1, Arc::new(SystemClock));
     let traffic = Traffic {
+        memory: Arc::new(ByteBudget::new(1 << 20)),
         places: Places::new(1, 0, Duration::ZERO),
         metrics: Metrics::default(),
         totals: Arc::new(off),

@@ -1,5 +1,6 @@
 //! What a socket hears: frames of the client, and its going.
 
+use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -9,22 +10,23 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::Socket;
+use super::intake::Arrived;
+use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::responses::socket::{Frame, FrameError};
+use crate::server::budget::Reservation;
 
-/// A client that has left so many of our pings unanswered is gone, or will never read on.
-const UNANSWERED: u32 = 20;
 /// How long a client may take to read our last words and to go.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// What the voice has to know.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// A frame.
-    Frame(Frame),
+    /// A frame, and its memory.
+    Frame(Frame, Reservation),
     /// A frame that is refused.
     Refused(ProxyError),
     /// The socket can't go on.
@@ -34,9 +36,9 @@ pub(super) enum Heard {
 /// The hearing half of a socket.
 pub(super) struct Ear {
     incoming: SplitStream<Socket>,
+    /// The memory of the messages.
+    arrived: Arrived,
     limit_bytes: u64,
-    /// Silence that means that nobody is there.
-    silence: Option<Duration>,
     state: Hearing,
 }
 
@@ -50,23 +52,19 @@ enum Hearing {
 }
 
 impl Ear {
-    pub(super) fn new(incoming: SplitStream<Socket>, limit_bytes: u64, ping: Option<Duration>) -> Self {
-        Self { incoming, limit_bytes, silence: ping.map(|every| every * UNANSWERED), state: Hearing::Frames }
+    pub(super) fn new(incoming: SplitStream<Socket>, arrived: Arrived, limit_bytes: u64) -> Self {
+        Self { incoming, arrived, limit_bytes, state: Hearing::Frames }
     }
 
     /// Tells what is heard; ends when the client is gone.
     pub(super) async fn listen(&mut self, say: &Sender<Heard>) {
-        while let Some(message) = self.next().await {
+        while let Some(message) = self.incoming.next().await {
             let heard = match message {
-                Ok(Message::Text(text)) => match Frame::read(&text) {
-                    Ok(frame) => Heard::Frame(frame),
-                    Err(FrameError::Refused(error)) => Heard::Refused(error),
-                    Err(FrameError::Broken(error)) => Heard::Over(error, CloseCode::Invalid),
-                },
+                Ok(Message::Text(text)) => self.read(text).await,
                 Ok(Message::Binary(_)) => Heard::Over(Refusal::body("frames must be text"), CloseCode::Unsupported),
                 Ok(Message::Close(_)) => return,
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
-                Err(error) => match self.broken(&error) {
+                Err(error) => match self.broken(error) {
                     Some(over) => over,
                     None => return,
                 },
@@ -82,23 +80,45 @@ impl Ear {
         }
     }
 
-    async fn next(&mut self) -> Option<Result<Message, Error>> {
-        let Some(silence) = self.silence else { return self.incoming.next().await };
-        timeout(silence, self.incoming.next()).await.unwrap_or_else(|_| {
-            tracing::debug!("a socket is given up: its client has not answered for {} s", silence.as_secs());
-            self.state = Hearing::Nothing;
-            None
-        })
+    /// Reads a message.
+    async fn read(&mut self, text: Utf8Bytes) -> Heard {
+        let Some(mut memory) = self.arrived.take() else { return Heard::Refused(ProxyError::Internal) };
+        let reserved = async {
+            memory.buffer(text.len()).await?;
+            memory.begin_work(text.as_bytes()).await
+        };
+        if let Err(error) = reserved.await {
+            return Heard::Refused(error);
+        }
+        match off_thread(text.len(), || Frame::read(&text)) {
+            Ok(frame) => {
+                memory.end_work();
+                Heard::Frame(frame, memory)
+            }
+            Err(FrameError::Refused(error)) => Heard::Refused(error),
+            Err(FrameError::Broken(error)) => Heard::Over(error, CloseCode::Invalid),
+        }
     }
 
     /// What an error means; `None`: the connection is gone.
-    fn broken(&mut self, error: &Error) -> Option<Heard> {
+    fn broken(&mut self, error: Error) -> Option<Heard> {
         let (why, code) = match error {
             Error::Capacity(_) => (ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }, CloseCode::Size),
             Error::Utf8(_) => (Refusal::body("the frame is not UTF-8"), CloseCode::Invalid),
-            Error::Protocol(what) if *what != ProtocolError::ResetWithoutClosingHandshake => {
+            Error::Protocol(what) if what != ProtocolError::ResetWithoutClosingHandshake => {
                 (Refusal::body(format!("the frame is broken: {what}")), CloseCode::Protocol)
             }
+            Error::Io(error) => match error.downcast::<ProxyError>() {
+                Ok(error @ ProxyError::MemoryFull { .. }) => (error, CloseCode::Again),
+                Ok(error) => (error, CloseCode::Policy),
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::TimedOut {
+                        tracing::debug!("a socket is given up: its client has sent nothing for too long");
+                    }
+                    self.state = Hearing::Nothing;
+                    return None;
+                }
+            },
             _ => {
                 self.state = Hearing::Nothing;
                 return None;
@@ -117,7 +137,7 @@ impl Ear {
             }
             if let (Hearing::Noise, Some(Ok(mut socket))) = (state, out.map(|out| incoming.reunite(out))) {
                 let mut noise = [0; 8192];
-                while matches!(socket.get_mut().read(&mut noise).await, Ok(1..)) {}
+                while matches!(socket.get_mut().raw().read(&mut noise).await, Ok(1..)) {}
             }
         };
         let _ = timeout(PARTING, parted).await;

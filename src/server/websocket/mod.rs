@@ -7,7 +7,9 @@
 //! socket (`nearby`).
 
 mod ear;
+mod frame_header;
 mod handshake;
+mod intake;
 mod nearby;
 mod turn;
 mod voice;
@@ -27,23 +29,31 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::account;
+use super::budget::ByteBudget;
 use super::exchange::{Exchange, refuse};
 use super::listen::Closing;
 use super::observe::RequestId;
 use crate::protocol::responses::{Options, Purpose, Responses};
 use ear::Ear;
 use handshake::Wish;
+use intake::{Arrived, FRAGMENT_BYTES, Metered};
 pub(super) use nearby::Nearby;
 use voice::Voice;
 
 /// A WebSocket of ours.
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
 
 /// The text of a frame.
 type Text = Bytes;
 
 /// Requests that may be heard before the voice has taken note of them.
 const HEARD: usize = 1;
+/// Sockets may take so much less than requests (`limits.memory`) for the answers that they remember.
+const REMEMBERED_SHARE: usize = 4;
+/// What is read at once. Each socket keeps a buffer of this size.
+const READ_BYTES: usize = 32 * 1024;
+/// A client that has left so many of our pings unanswered is gone, or will never read on.
+const UNANSWERED: u32 = 20;
 
 /// What sockets are opened with.
 #[derive(Clone, Debug)]
@@ -55,6 +65,8 @@ pub(super) struct Sockets {
     /// How long a socket may live (`timing.socket_lifetime`).
     pub(super) lifetime: Duration,
     pub(super) closing: Closing,
+    /// What sockets may take together for the answers that they remember.
+    remembered: Arc<ByteBudget>,
 }
 
 impl Sockets {
@@ -63,7 +75,8 @@ impl Sockets {
             let options = Options { purpose, ..Options::clone(&exchange.options) };
             Exchange { options: Arc::new(options), ..exchange.clone() }
         };
-        Self { turns: of(Purpose::Turn), warmups: of(Purpose::Warmup), lifetime, closing }
+        let remembered = Arc::new(exchange.traffic.memory.share(REMEMBERED_SHARE));
+        Self { turns: of(Purpose::Turn), warmups: of(Purpose::Warmup), lifetime, closing, remembered }
     }
 
     /// Opens a socket where one is asked for.
@@ -88,19 +101,24 @@ impl Sockets {
 
     async fn serve(self, parts: Parts, connection: Upgraded) {
         let limit = usize::try_from(self.turns.limits.body_bytes).unwrap_or(usize::MAX);
-        let config = WebSocketConfig::default().max_message_size(Some(limit)).max_frame_size(Some(limit));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit.min(FRAGMENT_BYTES)));
+        let idle = self.turns.limits.keepalive.map(|every| every * UNANSWERED);
+        let connection = Metered::new(TokioIo::new(connection), self.turns.intake(), idle);
+        let arrived = connection.arrived();
+        let socket = WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await;
         let opened = Instant::now();
         tracing::debug!("a socket was opened");
-        self.converse(parts, socket).await;
+        self.converse(parts, socket, arrived).await;
         tracing::debug!(duration_ms = u64::try_from(opened.elapsed().as_millis()).ok(), "a socket was closed");
     }
 
-    async fn converse(self, parts: Parts, socket: Socket) {
+    async fn converse(self, parts: Parts, socket: Socket, arrived: Arrived) {
         let (out, incoming) = futures_util::StreamExt::split(socket);
         let (say, heard) = mpsc::channel(HEARD);
-        let limit_bytes = self.turns.limits.body_bytes;
-        let mut ear = Ear::new(incoming, limit_bytes, self.turns.limits.keepalive);
+        let mut ear = Ear::new(incoming, arrived, self.turns.limits.body_bytes);
         let voice = Voice::new(out, heard, Arc::new(self), parts);
         let out = tokio::select! {
             () = ear.listen(&say) => None,

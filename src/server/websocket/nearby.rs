@@ -8,52 +8,81 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::history::Stored;
+use crate::server::budget::{ByteBudget, Reservation};
 
 const MAX_RESPONSES: usize = 8;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The memory of a connection.
-#[derive(Debug, Default)]
-pub(in crate::server) struct Nearby(Mutex<VecDeque<Arc<Stored>>>);
+#[derive(Debug)]
+pub(in crate::server) struct Nearby {
+    kept: Mutex<VecDeque<Kept>>,
+    /// What all connections may take together.
+    memory: Arc<ByteBudget>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    stored: Arc<Stored>,
+    bytes: usize,
+    _memory: Reservation,
+}
 
 impl Nearby {
-    /// Remembers an answer; forgets the oldest where there are too many or they take too much room.
+    pub(super) fn new(memory: &Arc<ByteBudget>) -> Self {
+        Self { kept: Mutex::default(), memory: Arc::clone(memory) }
+    }
+
+    /// Remembers an answer; forgets the oldest where there are too many or they take too much room. If
+    /// other connections have taken all the memory, the answer isn't remembered.
     pub(in crate::server) fn keep(&self, stored: Stored) {
+        let bytes = stored.bytes();
         let mut kept = self.kept();
-        kept.retain(|other| other.id != stored.id);
-        kept.push_back(Arc::new(stored));
-        while kept.len() > MAX_RESPONSES || kept.iter().map(|stored| bytes(stored)).sum::<usize>() > MAX_BYTES {
-            kept.pop_front();
+        kept.retain(|other| other.stored.id != stored.id);
+        while kept.len() >= MAX_RESPONSES || kept.iter().map(|kept| kept.bytes).sum::<usize>() + bytes > MAX_BYTES {
+            if kept.pop_front().is_none() {
+                return;
+            }
         }
+        let mut memory = self.memory.reserve();
+        while !memory.try_buffer(bytes) {
+            if kept.pop_front().is_none() {
+                tracing::debug!("an answer is not remembered with its socket: other sockets take all the memory");
+                return;
+            }
+        }
+        kept.push_back(Kept { stored: Arc::new(stored), bytes, _memory: memory });
     }
 
     /// The answer of that id.
     pub(in crate::server) fn find(&self, id: &str) -> Option<Arc<Stored>> {
-        self.kept().iter().find(|stored| stored.id == id).cloned()
+        self.kept().iter().find(|kept| kept.stored.id == id).map(|kept| Arc::clone(&kept.stored))
     }
 
     /// The latest answer that holds the item of that id.
     pub(in crate::server) fn find_holder(&self, id: &str) -> Option<Arc<Stored>> {
-        let holds = |stored: &&Arc<Stored>| stored.items().any(|(own, _)| own.as_deref() == Some(id));
-        self.kept().iter().rev().find(holds).cloned()
+        let holds = |kept: &&Kept| kept.stored.items().any(|(own, _)| own.as_deref() == Some(id));
+        self.kept().iter().rev().find(holds).map(|kept| Arc::clone(&kept.stored))
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Stored>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn bytes(stored: &Stored) -> usize {
-    let items = stored.items().map(|(_, item)| item.get().len()).sum::<usize>();
-    stored.response.len() + items
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::value::RawValue;
 
+    use std::sync::Arc;
+
     use super::{MAX_BYTES, MAX_RESPONSES, Nearby};
     use crate::history::Stored;
+    use crate::server::budget::ByteBudget;
+
+    fn nearby() -> Nearby {
+        Nearby::new(&Arc::new(ByteBudget::new(2 * MAX_BYTES)))
+    }
 
     fn stored(id: &str, bytes: usize) -> Stored {
         let item = |id: String| (Some(id.clone()), RawValue::from_string(format!(r#"{{"id":"{id}"}}"#)).unwrap());
@@ -69,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_latest_answers_are_remembered() {
-        let nearby = Nearby::default();
+        let nearby = nearby();
         for number in 0..=MAX_RESPONSES {
             nearby.keep(stored(&number.to_string(), 1));
         }
@@ -80,11 +109,25 @@ mod tests {
 
     #[test]
     fn their_size_is_bounded() {
-        let nearby = Nearby::default();
+        let nearby = nearby();
         nearby.keep(stored("a", MAX_BYTES - 1000));
         nearby.keep(stored("b", 2000));
         assert!(nearby.find("a").is_none() && nearby.find("b").is_some());
         nearby.keep(stored("c", MAX_BYTES + 1));
         assert!(nearby.find("b").is_none() && nearby.find("c").is_none(), "what is too large alone is not kept");
+    }
+
+    #[test]
+    fn all_sockets_share_one_budget() {
+        let memory = Arc::new(ByteBudget::new(10_000));
+        let (first, second) = (Nearby::new(&memory), Nearby::new(&memory));
+        first.keep(stored("a", 3000));
+        second.keep(stored("b", 4000));
+        second.keep(stored("c", 4000));
+        assert!(second.find("b").is_none() && second.find("c").is_some(), "a socket forgets its own first");
+        second.keep(stored("d", 9000));
+        assert!(second.find("c").is_none() && second.find("d").is_none() && first.find("a").is_some());
+        drop((first, second));
+        assert_eq!(memory.used_bytes(), 0);
     }
 }

@@ -16,6 +16,7 @@ use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frames, notices, refused, warmup};
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
+use crate::server::budget::Reservation;
 use crate::server::drive::{Cut, Drive, Framing, Passage};
 use crate::server::exchange::{Opened, Planned, note_refusal};
 use crate::server::keeper::Keeper;
@@ -63,11 +64,11 @@ impl Framing<ResponsesReply> for Frames {
 
 impl Turn {
     /// The frames of its answer.
-    pub(super) fn frames(self, create: Create) -> BoxStream<'static, Text> {
-        self.answer(create).flatten_stream().boxed()
+    pub(super) fn frames(self, create: Create, memory: Reservation) -> BoxStream<'static, Text> {
+        self.answer(create, memory).flatten_stream().boxed()
     }
 
-    async fn answer(mut self, create: Create) -> Answering {
+    async fn answer(mut self, create: Create, memory: Reservation) -> Answering {
         let id = RequestId::fresh();
         self.parts.headers.extend(create.headers.clone());
         self.parts.extensions.insert(id.clone());
@@ -79,9 +80,9 @@ impl Turn {
         record.introduce(&id, &self.parts);
         let answered = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
-            Ok(Purpose::Warmup) => self.warm(&create, &id, &mut record, &mut frames).await,
+            Ok(Purpose::Warmup) => self.warm(&create, memory, &id, &mut record, &mut frames).await,
             Ok(Purpose::Answer | Purpose::Turn) => tokio::select! {
-                opened = self.open(&create, &mut record) => match opened {
+                opened = self.open(&create, memory, &mut record) => match opened {
                     Ok(opened) => return Either::Left(self.drive(opened, frames, record)),
                     Err(error) => Err(error),
                 },
@@ -103,11 +104,16 @@ impl Turn {
         Keeper::new(history, &self.parts.extensions).with_nearby(Arc::clone(&self.nearby))
     }
 
-    async fn open(&self, create: &Create, record: &mut Record) -> Result<Opened<ResponsesReply>, ProxyError> {
+    async fn open(
+        &self,
+        create: &Create,
+        memory: Reservation,
+        record: &mut Record,
+    ) -> Result<Opened<ResponsesReply>, ProxyError> {
         let turns = &self.sockets.turns;
         record.enter().await?;
         let chosen = account::tokens(&self.parts, turns.services.tokens.as_ref()).await?;
-        turns.open(&self.parts, create.body.as_bytes(), chosen, self.keeper(), Some(record)).await
+        turns.open(&self.parts, create.body.as_bytes(), memory, chosen, self.keeper(), Some(record)).await
     }
 
     fn drive(
@@ -126,13 +132,16 @@ impl Turn {
     async fn warm(
         &self,
         create: &Create,
+        mut memory: Reservation,
         id: &RequestId,
         record: &mut Record,
         frames: &mut Frames,
     ) -> Result<(), ProxyError> {
         let warmups = &self.sockets.warmups;
+        record.enter().await?;
         let (models, keeper) = (warmups.services.models(), self.keeper());
-        let Planned { plan, .. } = warmups.plan(&self.parts, create.body.as_bytes(), &models, &keeper).await?;
+        let body = create.body.as_bytes();
+        let Planned { plan, .. } = warmups.plan(&self.parts, body, &models, &keeper, &mut memory).await?;
         record.planned(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let events = warmup(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);

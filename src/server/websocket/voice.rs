@@ -23,6 +23,7 @@ use super::turn::Turn;
 use super::{Nearby, Socket, Sockets, Text};
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frame, Frames, refused};
+use crate::server::budget::Reservation;
 
 /// Requests that may wait for their turn.
 const MAX_WAITING: usize = 16;
@@ -36,7 +37,7 @@ pub(super) struct Voice {
     sockets: Arc<Sockets>,
     parts: Parts,
     nearby: Arc<Nearby>,
-    waiting: VecDeque<Create>,
+    waiting: VecDeque<(Create, Reservation)>,
     lanes: HashSet<String>,
     running: Option<Running>,
 }
@@ -63,7 +64,8 @@ impl Voice {
         sockets: Arc<Sockets>,
         parts: Parts,
     ) -> Self {
-        let (nearby, waiting, lanes) = (Arc::default(), VecDeque::new(), HashSet::new());
+        let nearby = Arc::new(Nearby::new(&sockets.remembered));
+        let (waiting, lanes) = (VecDeque::new(), HashSet::new());
         Self { out, heard, sockets, parts, nearby, waiting, lanes, running: None }
     }
 
@@ -112,24 +114,24 @@ impl Voice {
     }
 
     fn begin_next(&mut self) {
-        let Some(create) = self.waiting.pop_front() else { return };
+        let Some((create, memory)) = self.waiting.pop_front() else { return };
         let (sockets, parts, nearby) = (Arc::clone(&self.sockets), self.parts.clone(), Arc::clone(&self.nearby));
         let cancel = CancellationToken::new();
         let turn = Turn { sockets, parts, nearby, cancel: cancel.clone() };
-        self.running = Some(Running { frames: turn.frames(create), cancel });
+        self.running = Some(Running { frames: turn.frames(create, memory), cancel });
     }
 
     /// Takes note of what was heard; a code, where the socket has to be closed.
     async fn heed(&mut self, heard: Heard) -> Result<Option<CloseCode>, Error> {
         match heard {
-            Heard::Frame(Frame::Create(create)) => {
+            Heard::Frame(Frame::Create(create), memory) => {
                 let lane = create.lane.clone();
-                if let Err(error) = self.admit(*create) {
+                if let Err(error) = self.admit(*create, memory) {
                     self.refuse(&error, lane).await?;
                 }
             }
-            Heard::Frame(Frame::Cancel) => self.running.iter().for_each(|running| running.cancel.cancel()),
-            Heard::Frame(Frame::Nothing) => {}
+            Heard::Frame(Frame::Cancel, _) => self.running.iter().for_each(|running| running.cancel.cancel()),
+            Heard::Frame(Frame::Nothing, _) => {}
             Heard::Refused(error) => self.refuse(&error, None).await?,
             Heard::Over(error, code) => {
                 self.running = None;
@@ -141,7 +143,7 @@ impl Voice {
     }
 
     /// Lets a request wait for its turn.
-    fn admit(&mut self, create: Create) -> Result<(), ProxyError> {
+    fn admit(&mut self, create: Create, memory: Reservation) -> Result<(), ProxyError> {
         if let Some(lane) = create.lane.as_ref().filter(|lane| !self.lanes.contains(*lane)) {
             if self.lanes.len() >= MAX_LANES {
                 let message = format!(
@@ -151,7 +153,8 @@ impl Voice {
             }
             self.lanes.insert(lane.clone());
         }
-        let bytes = self.waiting.iter().chain([&create]).map(|create| create.body.len() as u64).sum::<u64>();
+        let waiting = self.waiting.iter().map(|(create, _)| create);
+        let bytes = waiting.chain([&create]).map(|create| create.body.len() as u64).sum::<u64>();
         let is_too_much = bytes > self.sockets.turns.limits.body_bytes && !self.waiting.is_empty();
         if self.waiting.len() >= MAX_WAITING || is_too_much {
             return Err(of_socket(
@@ -159,7 +162,7 @@ impl Voice {
                 "too many requests wait on this socket; wait for a response to end, or open another socket",
             ));
         }
-        self.waiting.push_back(create);
+        self.waiting.push_back((create, memory));
         Ok(())
     }
 
@@ -191,7 +194,7 @@ impl Voice {
         if self.waiting.is_empty() && ending == Ending::Old {
             self.refuse(&error, None).await?;
         }
-        while let Some(create) = self.waiting.pop_front() {
+        while let Some((create, _)) = self.waiting.pop_front() {
             self.refuse(&error, create.lane).await?;
         }
         Ok(code)

@@ -1,0 +1,262 @@
+//! Bounds the memory of everything that is buffered for requests (`limits.memory`).
+//!
+//! Request bodies and WebSocket messages reserve bytes as they grow, after decompression, and keep the reservation
+//! until their request ends. A reservation that can't grow waits for at most [`WAIT`]; then its request is refused
+//! and releases what it holds, so requests that wait for each other can't block for longer. A waiting reservation
+//! collects no partial grants: small requests pass while a large one waits.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::nesting;
+use crate::blocking::off_thread;
+use crate::error::ProxyError;
+
+/// The longest wait for other requests to release memory.
+const WAIT: Duration = Duration::from_secs(1);
+/// When a refused client should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// What the program makes from a body while it translates and sends it, in copies: decoded strings, the encoded
+/// upstream body, and its compressed form or its WebSocket frame.
+const COPIES: usize = 3;
+/// What a parsed JSON value takes beside its text, measured with bodies of the smallest messages. A value needs a comma,
+/// or opens a container.
+const VALUE_BYTES: usize = 256;
+/// The values of a longer body are counted exactly; of a shorter one, characters in strings count too.
+const SHORT_BYTES: usize = 64 * 1024;
+
+/// The bytes that all requests share.
+#[derive(Debug)]
+pub(super) struct ByteBudget {
+    limit_bytes: usize,
+    used_bytes: AtomicUsize,
+    released: Notify,
+}
+
+/// The bytes that one request holds; released when dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    budget: Arc<ByteBudget>,
+    /// What is buffered until the request ends.
+    buffered_bytes: usize,
+    /// What is needed only until the request has been sent upstream.
+    work_bytes: usize,
+    /// What is taken from the budget: the sum of both, at most the whole budget, so that a body of the largest size
+    /// always fits.
+    taken_bytes: usize,
+}
+
+impl ByteBudget {
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, used_bytes: AtomicUsize::new(0), released: Notify::new() }
+    }
+
+    /// A budget of its own, of this fraction.
+    pub(super) fn share(&self, divisor: usize) -> Self {
+        Self::new(self.limit_bytes / divisor)
+    }
+
+    /// An empty reservation.
+    pub(super) fn reserve(self: &Arc<Self>) -> Reservation {
+        Reservation { budget: Arc::clone(self), buffered_bytes: 0, work_bytes: 0, taken_bytes: 0 }
+    }
+
+    /// How many bytes are reserved.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
+        let grow = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit_bytes);
+        self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grow).is_ok()
+    }
+
+    async fn take(&self, bytes: usize) -> Result<(), ProxyError> {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let mut released = pin!(self.released.notified());
+            // Registered before the attempt, so that a release in between isn't missed.
+            released.as_mut().enable();
+            if self.try_take(bytes) {
+                return Ok(());
+            }
+            if timeout_at(deadline, released).await.is_err() {
+                return Err(ProxyError::MemoryFull { limit_bytes: self.limit_bytes, retry_after: RETRY_AFTER });
+            }
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if bytes > 0 {
+            self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.released.notify_waiters();
+        }
+    }
+}
+
+impl Reservation {
+    /// Sets the size of what is buffered. Waits for memory if it grows.
+    ///
+    /// # Errors
+    /// [`ProxyError::MemoryFull`] if other requests don't release enough in time; the reservation keeps its size.
+    pub(super) async fn buffer(&mut self, bytes: usize) -> Result<(), ProxyError> {
+        self.resize(bytes, self.work_bytes).await
+    }
+
+    /// The same without a wait; says whether there was enough.
+    pub(super) fn try_buffer(&mut self, bytes: usize) -> bool {
+        self.try_resize(bytes, self.work_bytes)
+    }
+
+    /// Releases all of what is buffered but so many bytes.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        self.try_resize(self.buffered_bytes.min(bytes), self.work_bytes);
+    }
+
+    /// Reserves what it takes to translate and send this body.
+    ///
+    /// # Errors
+    /// As [`Self::buffer`]; [`ProxyError::TooManyValues`] if it could never fit.
+    pub(super) async fn begin_work(&mut self, body: &[u8]) -> Result<(), ProxyError> {
+        let values = VALUE_BYTES.saturating_mul(off_thread(body.len(), || values(body)));
+        if values > self.budget.limit_bytes {
+            return Err(ProxyError::TooManyValues { limit_bytes: self.budget.limit_bytes });
+        }
+        let work = values.saturating_add(COPIES.saturating_mul(body.len()));
+        self.resize(self.buffered_bytes, self.work_bytes.saturating_add(work)).await
+    }
+
+    /// Reserves what it takes to translate and send a part of the request that comes from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::buffer`].
+    pub(super) async fn add(&mut self, bytes: usize) -> Result<(), ProxyError> {
+        self.resize(self.buffered_bytes + bytes, self.work_bytes + COPIES * bytes).await
+    }
+
+    /// Releases what was needed to translate and send.
+    pub(super) fn end_work(&mut self) {
+        self.try_resize(self.buffered_bytes, 0);
+    }
+
+    async fn resize(&mut self, buffered_bytes: usize, work_bytes: usize) -> Result<(), ProxyError> {
+        if !self.try_resize(buffered_bytes, work_bytes) {
+            let wanted = self.total(buffered_bytes, work_bytes);
+            self.budget.take(wanted - self.taken_bytes).await?;
+            self.taken_bytes = wanted;
+            (self.buffered_bytes, self.work_bytes) = (buffered_bytes, work_bytes);
+        }
+        Ok(())
+    }
+
+    fn try_resize(&mut self, buffered_bytes: usize, work_bytes: usize) -> bool {
+        let wanted = self.total(buffered_bytes, work_bytes);
+        match wanted.checked_sub(self.taken_bytes) {
+            Some(more) if more > 0 && !self.budget.try_take(more) => return false,
+            Some(_) => {}
+            None => self.budget.give_back(self.taken_bytes - wanted),
+        }
+        self.taken_bytes = wanted;
+        (self.buffered_bytes, self.work_bytes) = (buffered_bytes, work_bytes);
+        true
+    }
+
+    fn total(&self, buffered_bytes: usize, work_bytes: usize) -> usize {
+        buffered_bytes.saturating_add(work_bytes).min(self.budget.limit_bytes)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.give_back(self.taken_bytes);
+    }
+}
+
+/// How many JSON values a body has, at most.
+fn values(body: &[u8]) -> usize {
+    if body.len() < SHORT_BYTES { memchr::memchr3_iter(b',', b'[', b'{', body).count() } else { nesting::values(body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use tokio::time::Instant;
+
+    use super::{ByteBudget, COPIES, VALUE_BYTES, WAIT};
+    use crate::error::ProxyError;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reservation_waits_for_memory_and_no_longer_than_the_limit() {
+        let budget = Arc::new(ByteBudget::new(100));
+        let (mut first, mut second) = (budget.reserve(), budget.reserve());
+        first.buffer(70).await.unwrap();
+        second.buffer(30).await.unwrap();
+        let began = Instant::now();
+        let refused = second.buffer(31).await;
+        assert!(matches!(refused, Err(ProxyError::MemoryFull { limit_bytes: 100, .. })), "{refused:?}");
+        assert_eq!((began.elapsed(), budget.used_bytes()), (WAIT, 100));
+        let mut waiting = Box::pin(second.buffer(60));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        first.buffer(40).await.unwrap();
+        waiting.await.unwrap();
+        assert_eq!(budget.used_bytes(), 100);
+        drop((first, second));
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_request_passes_while_a_large_one_waits() {
+        let budget = Arc::new(ByteBudget::new(100));
+        let (mut held, mut large, mut small) = (budget.reserve(), budget.reserve(), budget.reserve());
+        held.buffer(60).await.unwrap();
+        let mut waiting = Box::pin(large.buffer(90));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(small.try_buffer(40) && !small.try_buffer(41));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_wait_for_each_other_are_refused_and_release_what_they_hold() {
+        let budget = Arc::new(ByteBudget::new(100));
+        let (mut first, mut second) = (budget.reserve(), budget.reserve());
+        first.buffer(50).await.unwrap();
+        second.buffer(50).await.unwrap();
+        let (one, other) = tokio::join!(
+            async {
+                let grown = first.buffer(80).await;
+                drop(first);
+                grown
+            },
+            second.buffer(80)
+        );
+        assert!(one.is_err(), "the first one gives up");
+        assert!(other.is_ok() || budget.used_bytes() == 50, "and leaves its bytes to the other");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_the_largest_size_fits_and_its_work_is_released_early() {
+        let budget = Arc::new(ByteBudget::new(1000));
+        let mut whole = budget.reserve();
+        whole.buffer(900).await.unwrap();
+        whole.begin_work(&[b'x'; 900]).await.unwrap();
+        assert_eq!(budget.used_bytes(), 1000);
+        whole.end_work();
+        assert_eq!(budget.used_bytes(), 900);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_values_count_for_more_than_their_text() {
+        let budget = Arc::new(ByteBudget::new(10 * VALUE_BYTES));
+        let mut reservation = budget.reserve();
+        reservation.begin_work(b"[{},{}]").await.unwrap();
+        assert_eq!(budget.used_bytes(), COPIES * 7 + 4 * VALUE_BYTES);
+        let refused = reservation.begin_work(b"[0,0,0,0,0,0,0,0,0,0,0]").await;
+        assert!(matches!(refused, Err(ProxyError::TooManyValues { .. })), "{refused:?}");
+    }
+}

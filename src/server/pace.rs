@@ -1,0 +1,105 @@
+//! How slowly a client may send a request body or a WebSocket message (`timing.body_read`).
+//!
+//! Two limits hold while one is under way: the longest silence between two bytes, and an average rate, so that a
+//! client can't stay below the first limit with a byte now and then.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::ProxyError;
+
+/// The lowest average rate, over [`WINDOWS`] times the longest silence.
+const MIN_BYTES_PER_SECOND: u128 = 1024;
+const WINDOWS: u32 = 2;
+
+/// The progress of one body or message.
+#[derive(Debug)]
+pub(super) struct Pace {
+    silence: Duration,
+    last_byte: Instant,
+    window_began: Instant,
+    window_bytes: usize,
+}
+
+impl Pace {
+    /// Begins now. `silence` is the longest one between two bytes.
+    pub(super) fn new(silence: Duration) -> Self {
+        let now = Instant::now();
+        Self { silence, last_byte: now, window_began: now, window_bytes: 0 }
+    }
+
+    /// Counts bytes that have just arrived.
+    pub(super) fn received(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.last_byte = Instant::now();
+        self.window_bytes = self.window_bytes.saturating_add(bytes);
+        if self.window_bytes as u128 * 1000 >= self.window().as_millis() * MIN_BYTES_PER_SECOND {
+            (self.window_began, self.window_bytes) = (self.last_byte, 0);
+        }
+    }
+
+    /// Begins anew after a wait that wasn't the client's.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(self.silence);
+    }
+
+    /// When the client is too slow, if nothing more arrives.
+    pub(super) fn deadline(&self) -> Instant {
+        (self.last_byte + self.silence).min(self.window_began + self.window())
+    }
+
+    /// What a client that is too slow gets.
+    pub(super) fn too_slow(&self) -> ProxyError {
+        ProxyError::BodyTooSlow { limit: self.silence }
+    }
+
+    fn window(&self) -> Duration {
+        self.silence * WINDOWS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance};
+
+    use super::Pace;
+
+    const SILENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_has_its_limit() {
+        let mut pace = Pace::new(SILENCE);
+        advance(SILENCE / 2).await;
+        pace.received(1);
+        assert_eq!(pace.deadline(), Instant::now() + SILENCE);
+        advance(SILENCE / 2).await;
+        pace.restart();
+        assert_eq!(pace.deadline(), Instant::now() + SILENCE, "a wait of our own doesn't count");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_is_too_slow() {
+        let (mut pace, began) = (Pace::new(SILENCE), Instant::now());
+        pace.received(1 << 20);
+        while Instant::now() < pace.deadline() {
+            advance(Duration::from_secs(1)).await;
+            pace.received(1023);
+        }
+        assert_eq!(began.elapsed(), 2 * SILENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_link_is_fast_enough() {
+        let mut pace = Pace::new(SILENCE);
+        for _ in 0..1000 {
+            advance(Duration::from_secs(20)).await;
+            pace.received(20 * 1024);
+            assert!(Instant::now() < pace.deadline());
+        }
+    }
+}

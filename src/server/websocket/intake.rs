@@ -1,0 +1,406 @@
+//! Bounds the memory and the pace of a WebSocket's incoming messages, below the protocol.
+//!
+//! The protocol implementation hands over a message only when all of it has arrived, and reserves the whole length
+//! that a frame announces. [`Metered`] reads the frame headers as they pass: it cuts long frames into fragments, so
+//! that buffers grow with what has arrived, reserves memory for that, and fails a read if a message under way stops,
+//! or comes too slowly. The read error is then a [`ProxyError`].
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::frame_header::FrameHeader;
+use crate::error::ProxyError;
+use crate::server::body::Intake;
+use crate::server::budget::Reservation;
+use crate::server::pace::Pace;
+
+/// The longest frame that is passed on in one piece.
+pub(super) const FRAGMENT_BYTES: usize = 64 * 1024;
+/// A message is copied when its buffer grows.
+const COPIES: usize = 2;
+
+/// The connection of a WebSocket, metered as it is read.
+pub(super) struct Metered<S> {
+    stream: S,
+    intake: Intake,
+    /// Longest silence between messages; `None`: no limit.
+    idle: Option<Duration>,
+    state: State,
+    /// The header of a fragment that is still to be passed on.
+    header: Pending,
+    message: Option<Message>,
+    /// Waits for memory.
+    growing: Option<BoxFuture<'static, (Reservation, Result<(), ProxyError>)>>,
+    arrived: Arrived,
+    last_byte: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// The reservations of the messages that have arrived, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arrived(Arc<Mutex<VecDeque<Reservation>>>);
+
+/// Where in a frame the next byte is.
+enum State {
+    Header(FrameHeader),
+    Payload {
+        frame: FrameHeader,
+        left: u64,
+        fragment_left: usize,
+    },
+    /// Passed on as it comes: the protocol refuses it.
+    Refused,
+}
+
+/// A message under way.
+struct Message {
+    memory: Reservation,
+    bytes: usize,
+    pace: Pace,
+}
+
+/// Bytes to be passed on.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    passed: usize,
+}
+
+impl Arrived {
+    /// The reservation of the oldest message, which its reader takes over.
+    pub(super) fn take(&self) -> Option<Reservation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn put(&self, memory: Reservation) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(memory);
+    }
+}
+
+impl<S> Metered<S> {
+    /// `idle` is the longest silence between two messages.
+    pub(super) fn new(stream: S, intake: Intake, idle: Option<Duration>) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            intake,
+            idle,
+            state: State::Header(FrameHeader::default()),
+            header: Pending::default(),
+            message: None,
+            growing: None,
+            arrived: Arrived::default(),
+            last_byte: now,
+            timer: Box::pin(sleep_until(now)),
+        }
+    }
+
+    pub(super) fn arrived(&self) -> Arrived {
+        self.arrived.clone()
+    }
+
+    /// The connection itself, for bytes that are no frames any more.
+    pub(super) fn raw(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Reserves memory for what has arrived of the message.
+    fn poll_grow(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(message) = &mut self.message else { return Poll::Ready(Ok(())) };
+        let wanted = COPIES * message.bytes;
+        if self.growing.is_none() {
+            if message.memory.try_buffer(wanted) {
+                return Poll::Ready(Ok(()));
+            }
+            let mut memory = std::mem::replace(&mut message.memory, self.intake.memory.reserve());
+            self.growing = Some(Box::pin(async move {
+                let grown = memory.buffer(wanted).await;
+                (memory, grown)
+            }));
+        }
+        let Some(growing) = &mut self.growing else { return Poll::Ready(Ok(())) };
+        let (memory, grown) = ready!(growing.as_mut().poll(cx));
+        self.growing = None;
+        message.memory = memory;
+        message.pace.restart();
+        Poll::Ready(grown.map_err(io::Error::other))
+    }
+
+    /// Fails if nothing has come for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let deadline = match (&self.message, self.idle) {
+            (Some(message), _) => message.pace.deadline(),
+            (None, Some(idle)) => self.last_byte + idle,
+            (None, None) => return Poll::Pending,
+        };
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Err(match &self.message {
+            Some(message) => io::Error::other(message.pace.too_slow()),
+            None => io::ErrorKind::TimedOut.into(),
+        }))
+    }
+
+    fn begin_frame(&mut self, frame: FrameHeader) {
+        let left = frame.length();
+        if frame.is_control() {
+            self.pass_header(frame, left, left);
+            return;
+        }
+        let message = self.message.get_or_insert_with(|| Message {
+            memory: self.intake.memory.reserve(),
+            bytes: 0,
+            pace: Pace::new(self.intake.silence),
+        });
+        if (message.bytes as u64).saturating_add(left) > self.intake.limit_bytes {
+            self.header = Pending { bytes: frame.as_bytes().to_vec(), passed: 0 };
+            self.state = State::Refused;
+            return;
+        }
+        self.pass_header(frame, left, left.min(FRAGMENT_BYTES as u64));
+    }
+
+    /// Passes on the header of a frame's next fragment.
+    fn pass_header(&mut self, mut frame: FrameHeader, left: u64, fragment: u64) {
+        self.header = Pending { bytes: frame.fragment(left, fragment), passed: 0 };
+        let fragment_left = usize::try_from(fragment).unwrap_or(usize::MAX);
+        if fragment_left == 0 {
+            // It ends with its header.
+            return self.advance(frame, left, 0, 0);
+        }
+        self.state = State::Payload { frame, left, fragment_left };
+    }
+
+    /// What follows so many bytes of a payload.
+    fn advance(&mut self, frame: FrameHeader, left: u64, fragment_left: usize, read: usize) {
+        let (left, fragment_left) = (left.saturating_sub(read as u64), fragment_left.saturating_sub(read));
+        if let Some(message) = self.message.as_mut().filter(|_| !frame.is_control()) {
+            message.bytes += read;
+            message.pace.received(read);
+        }
+        if fragment_left > 0 {
+            self.state = State::Payload { frame, left, fragment_left };
+        } else if left > 0 {
+            self.pass_header(frame, left, left.min(FRAGMENT_BYTES as u64));
+        } else {
+            self.state = State::Header(FrameHeader::default());
+            if frame.ends_message()
+                && let Some(message) = self.message.take()
+            {
+                self.arrived.put(message.memory);
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Metered<S> {
+    /// Reads at most so many bytes from the connection.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut part = ReadBuf::new(into);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut part) {
+            Poll::Pending => {
+                ready!(self.poll_silence(cx))?;
+                Poll::Pending
+            }
+            Poll::Ready(read) => {
+                let read = read.map(|()| part.filled().len());
+                self.last_byte = Instant::now();
+                Poll::Ready(read)
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if into.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if this.header.pass(into) {
+                return Poll::Ready(Ok(()));
+            }
+            match this.state {
+                State::Header(mut header) => {
+                    let mut bytes = [0; FrameHeader::MAX_BYTES];
+                    let read = ready!(this.poll_bytes(cx, &mut bytes[..header.missing()]))?;
+                    if read == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                    header.extend(&bytes[..read]);
+                    if header.missing() == 0 {
+                        this.begin_frame(header);
+                    } else {
+                        this.state = State::Header(header);
+                    }
+                }
+                State::Payload { frame, left, fragment_left } => {
+                    if !frame.is_control() {
+                        ready!(this.poll_grow(cx))?;
+                    }
+                    let most = into.remaining().min(fragment_left);
+                    let read = ready!(this.poll_bytes(cx, into.initialize_unfilled_to(most)))?;
+                    into.advance(read);
+                    if read > 0 {
+                        this.advance(frame, left, fragment_left, read);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                State::Refused => {
+                    let read = ready!(this.poll_bytes(cx, into.initialize_unfilled()))?;
+                    into.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl Pending {
+    /// Passes on what fits; says whether there was anything.
+    fn pass(&mut self, into: &mut ReadBuf<'_>) -> bool {
+        let rest = self.bytes.get(self.passed..).unwrap_or_default();
+        let passed = rest.get(..into.remaining()).unwrap_or(rest);
+        into.put_slice(passed);
+        self.passed += passed.len();
+        !passed.is_empty()
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use futures_util::StreamExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::Instant;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::{COPIES, FRAGMENT_BYTES, Metered};
+    use crate::error::ProxyError;
+    use crate::server::body::Intake;
+    use crate::server::budget::ByteBudget;
+
+    const SILENCE: Duration = Duration::from_secs(30);
+    const IDLE: Duration = Duration::from_secs(300);
+    const MEMORY_BYTES: usize = 1 << 20;
+
+    fn metered() -> (Metered<DuplexStream>, DuplexStream, Arc<ByteBudget>) {
+        let (near, far) = duplex(1 << 20);
+        let memory = Arc::new(ByteBudget::new(MEMORY_BYTES));
+        let intake = Intake { limit_bytes: 1 << 20, silence: SILENCE, memory: Arc::clone(&memory) };
+        (Metered::new(near, intake, Some(IDLE)), far, memory)
+    }
+
+    /// A masked frame with this first byte.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        const MASK: [u8; 4] = [1, 2, 3, 4];
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ ..126 => frame.push(0x80 | u8::try_from(length).unwrap()),
+            length @ 126..0x1_0000 => {
+                frame.push(0x80 | 0x7e);
+                frame.extend(u16::try_from(length).unwrap().to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 0x7f);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(MASK);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    #[tokio::test]
+    async fn messages_of_every_length_and_cut_arrive_as_they_were_sent() {
+        for length in [0, 1, 125, 126, 65_535, FRAGMENT_BYTES, FRAGMENT_BYTES + 1, 5 * FRAGMENT_BYTES + 7] {
+            let (near, mut far, memory) = metered();
+            let arrived = near.arrived();
+            let text: String = (0..length).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
+            let (start, rest) = text.as_bytes().split_at(length / 3);
+            // The same text whole, and in two fragments with a ping between them.
+            let wire = [
+                frame(0x81, text.as_bytes()),
+                frame(0x01, start),
+                frame(0x89, b"?"),
+                frame(0x80, rest),
+                frame(0x89, b"end"),
+            ];
+            far.write_all(&wire.concat()).await.unwrap();
+            let mut socket = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(text.clone()), "{length}");
+            let first = arrived.take().unwrap();
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::Ping("?".into()), "{length}");
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(text), "{length}");
+            let second = arrived.take().unwrap();
+            assert_eq!(socket.next().await.unwrap().unwrap(), Message::Ping("end".into()), "{length}");
+            drop((first, second));
+            assert_eq!((memory.used_bytes(), arrived.take().is_none()), (0, true), "{length}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unfinished_frame_holds_what_has_arrived_and_ends_after_a_silence() {
+        let (mut near, mut far, memory) = metered();
+        let began = Instant::now();
+        let whole = frame(0x81, &vec![b'x'; 900_000]);
+        far.write_all(&whole[..100_014]).await.unwrap();
+        let mut received = Vec::new();
+        let error = near.read_to_end(&mut received).await.unwrap_err();
+        let error = error.downcast::<ProxyError>().unwrap();
+        assert!(matches!(error, ProxyError::BodyTooSlow { .. }), "{error}");
+        assert_eq!((began.elapsed(), memory.used_bytes()), (SILENCE, COPIES * 100_000));
+        drop(near);
+        assert_eq!(memory.used_bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_beyond_the_memory_fails_after_a_second() {
+        let (mut near, mut far, _memory) = metered();
+        let (mut other, began) = (near.intake.memory.reserve(), Instant::now());
+        assert!(other.try_buffer(MEMORY_BYTES - 100_000));
+        far.write_all(&frame(0x81, &vec![b'x'; 900_000])).await.unwrap();
+        let error = near.read_to_end(&mut Vec::new()).await.unwrap_err().downcast::<ProxyError>().unwrap();
+        assert!(matches!(error, ProxyError::MemoryFull { .. }), "{error}");
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_between_messages_has_a_limit_of_its_own() {
+        let (mut near, mut far, _memory) = metered();
+        let began = Instant::now();
+        far.write_all(&frame(0x81, b"hi")).await.unwrap();
+        let error = near.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed()), (std::io::ErrorKind::TimedOut, IDLE));
+    }
+}
