@@ -16,6 +16,8 @@ use crate::protocol::text::{RawText, Str};
 
 /// Members that say nothing about what an item means.
 const INCIDENTAL: [&str; 4] = ["id", "status", "phase", "internal_chat_message_metadata_passthrough"];
+/// The longest JSON text that is parsed into values to compare it.
+const MAX_PARSED_BYTES: usize = 256 * 1024;
 /// The wrapping that the lite body puts around plain functions.
 const PLAIN_NAMESPACE: &str = "functions";
 
@@ -97,6 +99,9 @@ impl Likeness {
     }
 
     fn of_other(item: &str) -> Self {
+        if item.len() > MAX_PARSED_BYTES {
+            return Self::verbatim(item);
+        }
         let Ok(Value::Object(mut members)) = serde_json::from_str(item) else { return Self::verbatim(item) };
         members.retain(|name, value| !value.is_null() && !INCIDENTAL.contains(&name.as_str()));
         Self::verbatim(&Value::Object(members).to_string())
@@ -121,7 +126,11 @@ fn add_message(hash: &mut Sha256, item: &OutputItem<'_>) -> usize {
     said.len() + refused.len()
 }
 
-/// JSON in one spelling; any other text as it is.
+/// JSON in one spelling; any other text as it is, and one too long to be parsed into values, which take many times
+/// the room of their text.
 fn rewritten(arguments: Cow<'_, str>) -> Cow<'_, str> {
+    if arguments.len() > MAX_PARSED_BYTES {
+        return arguments;
+    }
     serde_json::from_str::<Value>(&arguments).map_or(arguments, |value| Cow::Owned(value.to_string()))
 }
