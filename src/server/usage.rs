@@ -20,6 +20,7 @@ use super::metrics::Traffic;
 use super::roster::Visit;
 use super::vendor::refuse;
 use super::{Backend, Services};
+use crate::blocking::off_thread;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::Refusal;
 use crate::history::{Conversation, Day, Fingerprint, Report};
@@ -94,13 +95,15 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
 
 /// What a request says, as hashes: enough to see where two of them begin to differ.
 pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
-    let mut head = Head::default();
-    Fingerprint {
-        model: head.hash(&request.model),
-        instructions: head.hash(&request.instructions),
-        tools: head.hash(&request.tools),
-        items: request.input.iter().map(|item| head.hash(item)).collect(),
-    }
+    off_thread(request.written_bytes(), || {
+        let mut head = Head::default();
+        Fingerprint {
+            model: head.hash(&request.model),
+            instructions: head.hash(&request.instructions),
+            tools: head.hash(&request.tools),
+            items: request.input.iter().map(|item| head.hash(item)).collect(),
+        }
+    })
 }
 
 /// The beginning of what is written to it, and how long it gets: a long document that is changed keeps

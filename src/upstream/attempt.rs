@@ -18,6 +18,7 @@ use super::tally::Ticket;
 use super::websocket::{Opened, Posting, Trouble};
 use super::{Answer, EventStream, Hints, RequestToken, Upstream};
 use crate::bearer::Bearer;
+use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::Endpoint;
 use crate::protocol::codex;
@@ -43,7 +44,7 @@ impl Upstream {
         let (omitted, caller) = (self.refused(), self.caller(token.bearer()));
         let route = self.routing.find(&self.http, &caller, OnRefusedToken::FallBack).await?;
         let headers = caller.responses(&request, &omitted, hints, route.region)?;
-        let body = request.encode(&omitted);
+        let body = encoded(&request, &omitted);
         let posting = Posting {
             endpoint: &route.endpoint,
             headers: &headers,
@@ -74,11 +75,11 @@ impl Upstream {
     ) -> Result<Answer, ProxyError> {
         let caller = self.caller(bearer);
         let route = self.routing.find(&self.http, &caller, on_refused).await?;
-        let (headers, body) = (caller.responses(request, omitted, hints, route.region)?, request.encode(omitted));
+        let (headers, body) = (caller.responses(request, omitted, hints, route.region)?, encoded(request, omitted));
         let ticket = self.counters.begin();
         let tape = self.recorder.as_ref().map(|recorder| recorder.tape(&headers, &body));
         let opened = match &self.player {
-            Some(player) => self.play(player.reel(&body)?, hints).await,
+            Some(player) => self.play(off_thread(body.len(), || player.reel(&body))?, hints).await,
             None => self.send(&route.endpoint, headers, body, tape.as_ref(), hints).await,
         };
         match opened {
@@ -200,6 +201,10 @@ impl Upstream {
         }
         error
     }
+}
+
+fn encoded(request: &codex::Request<'_>, omitted: &Omissions) -> Bytes {
+    off_thread(request.written_bytes(), || request.encode(omitted))
 }
 
 /// The headers of an answer that the client may see.

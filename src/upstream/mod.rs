@@ -212,7 +212,7 @@ impl Upstream {
             match retry.change {
                 Change::Nothing => sleep(retry.after).await,
                 Change::FreshToken => self.recover(token).await?,
-                Change::Omit(member) if has_member(&request.encode(&omitted), &member) => self.refuse(member),
+                Change::Omit(member) if has_member(&request, &omitted, &member) => self.refuse(member),
                 Change::DropReasoning if request.drop_reasoning() => {
                     repairs.push("repaired:dropped_reasoning".to_owned());
                 }

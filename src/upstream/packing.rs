@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
+use crate::blocking::LONG_BYTES;
 use crate::error::{ProxyError, UpstreamFailure};
 use crate::net::Endpoint;
 
 /// A body below this goes as it is.
 const SMALLEST_BYTES: usize = 12 * 1024;
-/// A body above this is packed on a thread that nothing else waits for.
-const LONG_BYTES: usize = 128 * 1024;
 /// What the official client packs with.
 const LEVEL: i32 = 3;
 

@@ -265,7 +265,8 @@ impl Request<'_> {
     }
 
     /// About how many bytes the body has.
-    fn written_bytes(&self) -> usize {
+    #[must_use]
+    pub fn written_bytes(&self) -> usize {
         const FRAME_BYTES: usize = 512;
         let tools: usize = self.tools.iter().map(Tool::written_bytes).sum();
         let input: usize = self.input.iter().map(Item::written_bytes).sum();

@@ -3,12 +3,13 @@
 //! Hands on the same event data that the other transport hands on. Dropped before the answer's end,
 //! it closes the connection; released after it, it puts the connection back.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -16,6 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::super::sign;
 use super::pool::{Pool, Socket};
 use super::told::told;
+use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::causes;
 use crate::protocol::codex::socket::{Memory, Outgoing, Purpose};
@@ -55,9 +57,12 @@ impl Exchange {
         limit: Duration,
     ) -> Result<(), ProxyError> {
         let goes_on = self.socket.thread.take().and_then(|thread| thread.continued_by(request));
-        let frame = request.frame(purpose, &metadata, goes_on.as_ref());
+        let frame = off_thread(request.bytes(), || request.frame(purpose, &metadata, goes_on.as_ref()));
         self.memory = Some(Memory::new(request, goes_on));
-        match timeout(limit, self.socket.stream.send(Message::text(frame))).await {
+        let bytes = frame.len();
+        // The frame is copied and masked when it is first polled.
+        let mut sending = self.socket.stream.send(Message::text(frame));
+        match timeout(limit, poll_fn(|cx| off_thread(bytes, || sending.poll_unpin(cx)))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit }),

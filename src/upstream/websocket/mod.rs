@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::EventStream;
 use super::cassette::Tape;
 use super::stream::Limits;
+use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::net::{Endpoint, HttpClient};
 use crate::protocol::codex::socket::{Outgoing, Purpose};
@@ -121,8 +122,8 @@ impl Sockets {
         limits: Limits,
         commit_after: Duration,
     ) -> Result<Opened, Trouble> {
-        let outgoing =
-            Outgoing::read(posting.body).ok_or_else(|| Trouble::failed(ProxyError::Internal, HeaderMap::new()))?;
+        let outgoing = off_thread(posting.body.len(), || Outgoing::read(posting.body));
+        let outgoing = outgoing.ok_or_else(|| Trouble::failed(ProxyError::Internal, HeaderMap::new()))?;
         let greeting = Greeting::of(posting.endpoint, posting.headers);
         if let Some(socket) = self.pool.take(greeting.key(), &outgoing) {
             let exchange = Exchange::new(socket, &self.pool);

@@ -28,6 +28,7 @@ pub struct Outgoing<'b> {
     items: Vec<&'b RawValue>,
     likenesses: Vec<Likeness>,
     shape: Digest,
+    bytes: usize,
 }
 
 /// What a frame asks for.
@@ -47,7 +48,13 @@ impl<'b> Outgoing<'b> {
         let items: Vec<&RawValue> = serde_json::from_str(members.get("input")?.get()).ok()?;
         let likenesses = items.iter().map(|item| Likeness::of(item.get())).collect();
         let shape = shape(&members);
-        Some(Self { members, items, likenesses, shape })
+        Some(Self { members, items, likenesses, shape, bytes: body.len() })
+    }
+
+    /// Length of the body.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The text of the frame. `metadata` is added to `client_metadata`.
