@@ -105,6 +105,18 @@ pub enum ProxyError {
         /// The header's value.
         origin: String,
     },
+    /// A program of another user of this machine, while neither keys nor a setting let others in.
+    #[error(
+        "{}; set a client key ([[keys]] in the config file) and send it, or set allow_other_users = true",
+        match .uid {
+            Some(uid) => format!("this request comes from another user of this machine (uid {uid})"),
+            None => "the user that sent this request can't be determined".to_owned(),
+        }
+    )]
+    ForeignUser {
+        /// Who it is; `None`: the lookup failed.
+        uid: Option<u32>,
+    },
     /// As many requests as may be are being answered, and no place has become free in time.
     #[error(
         "{running} requests are being answered, as many as this proxy may take at a time (setting limits.concurrency)"

@@ -8,8 +8,11 @@
 mod build;
 mod causes;
 pub mod holder;
+pub mod peer;
 mod pool;
 mod sending;
+#[cfg(target_os = "linux")]
+mod tcp_table;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -125,6 +125,7 @@ keys! {
     keys: Keys = "keys", "", ["CODEX_PROXY_API_KEYS"];
     allowed_hosts: Hosts = "allowed_hosts", "", [];
     allowed_origins: Origins = "allowed_origins", "", [];
+    allow_other_users: bool = "allow_other_users", "false", [];
     default_model: Optional = "default_model", "", [];
     model_aliases: Aliases = "model_aliases", "", [];
     routes: Routes = "routes", "", [];

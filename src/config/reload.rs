@@ -3,8 +3,16 @@
 use super::Config;
 
 /// Keys that take effect at once.
-const LIVE: [&str; 7] =
-    ["keys", "allowed_hosts", "allowed_origins", "default_model", "model_aliases", "routes", "log.level"];
+const LIVE: [&str; 8] = [
+    "keys",
+    "allowed_hosts",
+    "allowed_origins",
+    "allow_other_users",
+    "default_model",
+    "model_aliases",
+    "routes",
+    "log.level",
+];
 
 /// The keys that differ and take effect at the next start only.
 #[must_use]

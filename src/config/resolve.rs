@@ -119,6 +119,7 @@ fn doors(values: &Values) -> server::Doors {
         keys: values.keys.value.0.clone(),
         allowed_hosts: values.allowed_hosts.value.0.clone(),
         allowed_origins: values.allowed_origins.value.0.clone(),
+        allow_other_users: values.allow_other_users.value,
     }
 }
 

@@ -23,6 +23,7 @@ impl ProxyError {
             Self::KeyRequired => "key_required",
             Self::ForeignHost { .. } => "foreign_host",
             Self::ForeignOrigin { .. } => "foreign_origin",
+            Self::ForeignUser { .. } => "foreign_user",
             Self::Busy { .. } => "busy",
             Self::Reserved(_) => "window_reserved",
             Self::Auth(_) => "sign_in",

@@ -3,16 +3,15 @@
 //! On Linux the tables of `/proc` lead from the port to a socket and from the socket to a process
 //! of the same user. Elsewhere, and for other users' processes, nothing is said. It blocks.
 
+#[cfg(target_os = "linux")]
+use super::tcp_table::{Row, rows};
+
 /// The program that listens on a port: its name and process.
 #[must_use]
 #[cfg(target_os = "linux")]
 pub fn of_port(port: u16) -> Option<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let sockets: Vec<String> = tables
-        .iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|table| linux::sockets(&table, port))
-        .collect();
+    let listens = |row: &Row| row.is_listening && row.local.port() == port;
+    let sockets: Vec<String> = rows().filter(listens).map(|row| format!("socket:[{}]", row.inode)).collect();
     linux::owner(&sockets)
 }
 
@@ -27,21 +26,6 @@ pub fn of_port(_port: u16) -> Option<String> {
 mod linux {
     use std::fs;
     use std::path::Path;
-
-    const LISTENING: &str = "0A";
-
-    /// The links that a process has to the sockets that listen on a port.
-    pub(super) fn sockets(table: &str, port: u16) -> Vec<String> {
-        let listens = |line: &str| {
-            let mut fields = line.split_whitespace();
-            let local = fields.nth(1)?.rsplit(':').next()?;
-            let state = fields.nth(1)?;
-            let inode = fields.nth(5)?;
-            let is_it = state == LISTENING && u16::from_str_radix(local, 16).ok()? == port;
-            is_it.then(|| format!("socket:[{inode}]"))
-        };
-        table.lines().filter_map(listens).collect()
-    }
 
     /// The process that has one of the sockets open.
     pub(super) fn owner(sockets: &[String]) -> Option<String> {

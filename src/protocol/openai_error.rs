@@ -111,6 +111,7 @@ impl<'e> Verdict<'e> {
             ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
             ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
+            ProxyError::ForeignUser { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_user"),
             ProxyError::Busy { .. } => Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests"),
             ProxyError::Reserved(_) => Self::new(S::TOO_MANY_REQUESTS, RATE, "window_reserved").spent(),
             ProxyError::Auth(error) => Self::of_auth(error),

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::gate::{Admission, ClientKey, Door, Gate, KeyName};
 use super::observe::RequestId;
 use super::vendor::{Vendor, turn_away, worded};
-use super::{Live, absent, account, cors, page};
+use super::{Backend, Live, absent, account, cors, page};
 use crate::error::ProxyError;
 use crate::history::Owner;
 
@@ -31,6 +31,7 @@ use crate::history::Owner;
 pub(super) struct InForce {
     pub(super) live: watch::Receiver<Arc<Live>>,
     pub(super) own_addresses: Arc<[IpAddr]>,
+    pub(super) backend: Backend,
 }
 
 /// Takes the rules in force, and opens the answer to allowed pages.
@@ -41,7 +42,7 @@ pub(super) async fn share(
     next: Next,
 ) -> Response {
     let live = Arc::clone(&rules.live.borrow());
-    let gate = Arc::new(Gate { live, own_addresses: rules.own_addresses, door });
+    let gate = Arc::new(Gate { live, own_addresses: rules.own_addresses, door, backend: rules.backend });
     let page = gate.page(request.headers()).cloned();
     request.extensions_mut().insert(Arc::clone(&gate));
     let mut response = next.run(request).await;
@@ -68,7 +69,7 @@ pub(super) async fn contain(request: Request, next: Next) -> Response {
 /// Asks the gate.
 pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    match gate.admit(&parts) {
+    match gate.authorize(&parts).await {
         Ok(Admission::Preflight) => cors::preflight(&parts),
         Ok(Admission::Request(key)) => {
             if let Some(key) = key {
@@ -96,13 +97,13 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
 }
 
 /// Asks the gate again, by the rules that hold now: for one more turn of a WebSocket.
-pub(super) fn readmit(live: &Arc<Live>, parts: &mut Parts) -> Result<(), ProxyError> {
+pub(super) async fn readmit(live: &Arc<Live>, parts: &mut Parts) -> Result<(), ProxyError> {
     let Some(gate) = parts.extensions.get::<Arc<Gate>>() else { return Ok(()) };
     let gate = Gate { live: Arc::clone(live), ..Gate::clone(gate) };
     parts.extensions.remove::<KeyName>();
     parts.extensions.remove::<Owner>();
     account::forget(parts);
-    if let Admission::Request(Some(key)) = gate.admit(parts)? {
+    if let Admission::Request(Some(key)) = gate.authorize(parts).await? {
         introduce(key, parts);
     }
     Ok(())

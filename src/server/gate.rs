@@ -21,9 +21,10 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use url::{Host, Url};
 
-use super::Live;
+use super::{Backend, Live};
 use crate::error::ProxyError;
 use crate::net::is_loopback;
+use crate::net::peer::{Peer, PeerUser};
 
 /// Where our own page is.
 pub(super) const PAGE: &str = "/";
@@ -68,13 +69,15 @@ pub struct Doors {
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call, beside our own page; as a browser writes them.
     pub allowed_origins: Vec<String>,
+    /// Whether programs of other users of this machine may call when no keys are set.
+    pub allow_other_users: bool,
 }
 
 /// What a request came through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Door {
     /// A TCP port, which any program and any web page on the machine can reach.
-    Tcp,
+    Tcp(Peer),
     /// A Unix socket, which no web page can reach under any name.
     #[cfg(unix)]
     Unix,
@@ -86,6 +89,7 @@ pub(super) struct Gate {
     pub(super) live: Arc<Live>,
     pub(super) own_addresses: Arc<[IpAddr]>,
     pub(super) door: Door,
+    pub(super) backend: Backend,
 }
 
 /// What to do with a request that is let in.
@@ -98,13 +102,41 @@ pub(super) enum Admission<'g> {
 }
 
 impl Gate {
-    /// Lets a request in, or says why not.
-    pub(super) fn admit(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
+    /// Admits a request by what it says and by the user that sends it.
+    pub(super) async fn authorize(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
+        let admission = self.admit(request)?;
+        if matches!(admission, Admission::Request(_)) {
+            self.check_user(request).await?;
+        }
+        Ok(admission)
+    }
+
+    /// Refuses a request of another user of this machine where nothing else decides who may spend the subscription.
+    async fn check_user(&self, request: &Parts) -> Result<(), ProxyError> {
+        let decided = self.asks_for_key() || self.doors().allow_other_users || self.backend != Backend::ChatGpt;
+        if decided || is_probe(request.uri.path()) {
+            return Ok(());
+        }
+        let user = match &self.door {
+            Door::Tcp(peer) => peer.user().await,
+            // Its file is its owner's alone.
+            #[cfg(unix)]
+            Door::Unix => PeerUser::Trusted,
+        };
+        match user {
+            PeerUser::Trusted => Ok(()),
+            PeerUser::Other(uid) => Err(ProxyError::ForeignUser { uid: Some(uid) }),
+            PeerUser::Unknown => Err(ProxyError::ForeignUser { uid: None }),
+        }
+    }
+
+    /// Admits a request by what it says.
+    fn admit(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
         let key = self.key(&request.headers);
         let authority = authority(request);
         let asks = is_preflight(request) && self.page(&request.headers).is_some();
         // Where keys are set, the request that follows has to show one, which excuses any name.
-        let may_have_any_name = key.is_some() || self.door != Door::Tcp || (asks && self.asks_for_key());
+        let may_have_any_name = key.is_some() || !matches!(self.door, Door::Tcp(_)) || (asks && self.asks_for_key());
         if !may_have_any_name && !self.is_ours(authority) {
             return Err(ProxyError::ForeignHost { host: authority.to_owned() });
         }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -29,6 +29,7 @@ use super::gate::Door;
 use super::socket::{self, Socket};
 use super::stall::Stalling;
 use super::{Services, Settings, routes};
+use crate::net::peer::Peers;
 
 /// A head that has grown to this length without an end is refused; one that ends in the next read is not.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
@@ -69,6 +70,7 @@ struct Front {
     router: Router,
     closing: Closing,
     places: Arc<Semaphore>,
+    peers: Peers,
     header_timeout: Duration,
     reader_stall: Duration,
 }
@@ -156,6 +158,7 @@ impl Server {
             router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut, closing.clone()),
             closing: closing.clone(),
             places: Arc::new(Semaphore::new(self.settings.connections)),
+            peers: Peers::default(),
             header_timeout: self.settings.header_timeout,
             reader_stall: self.settings.reader_stall,
         };
@@ -189,31 +192,31 @@ impl Front {
         match listener {
             Listener::Tcp(listener) => {
                 let next = async || {
-                    let (stream, _) = listener.accept().await?;
+                    let (stream, remote) = listener.accept().await?;
                     // Small chunks have to leave at once; a socket that refuses the option only makes them later.
                     let _ = stream.set_nodelay(true);
-                    Ok(stream)
+                    let peer = self.peers.peer(remote, stream.local_addr().ok());
+                    Ok((stream, Door::Tcp(peer)))
                 };
-                self.accept(next, Door::Tcp).await;
+                self.accept(next).await;
             }
             #[cfg(unix)]
-            Listener::Unix(socket) => self.accept(async || socket.accept().await, Door::Unix).await,
+            Listener::Unix(socket) => self.accept(async || Ok((socket.accept().await?, Door::Unix))).await,
         }
     }
 
-    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<S>, door: Door)
+    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<(S, Door)>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let router = self.router.clone().layer(Extension(door));
         let mut fails = false;
         loop {
             match next().await {
-                Ok(stream) => {
+                Ok((stream, door)) => {
                     fails = false;
                     // Whoever comes when all places are taken waits, and those behind it with the system.
                     let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
-                    self.serve(stream, router.clone(), place);
+                    self.serve(stream, door, place);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut fails, true) {
@@ -226,12 +229,13 @@ impl Front {
     }
 
     /// Serves a connection, which lives by itself; its requests live and die with it.
-    fn serve<S>(&self, stream: S, router: Router, place: OwnedSemaphorePermit)
+    fn serve<S>(&self, stream: S, door: Door, place: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let place = Place(Arc::new(place));
-        let service = router.map_request(move |mut request: Request<Incoming>| {
+        let service = self.router.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(door.clone());
             request.extensions_mut().insert(place.clone());
             request
         });

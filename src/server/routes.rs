@@ -73,13 +73,14 @@ pub(super) fn service(
         let routes = routes.clone();
         async move { routes.oneshot(with_canonical_path(request)).await.unwrap_or_else(|never| match never {}) }
     };
+    let in_force = InForce { live: services.live.clone(), own_addresses, backend: services.backend };
     Router::new()
         .fallback(canonical)
         .layer(from_fn(doors::admit))
         .layer(from_fn_with_state(services.backend, stamp))
         .layer(from_fn(doors::contain))
         .layer(from_fn(name_request))
-        .layer(from_fn_with_state(InForce { live: services.live.clone(), own_addresses }, doors::share))
+        .layer(from_fn_with_state(in_force, doors::share))
 }
 
 /// What all requests share.

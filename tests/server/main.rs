@@ -59,6 +59,8 @@ mod stored;
 mod telemetry;
 mod transports;
 mod usage;
+#[cfg(target_os = "linux")]
+mod users;
 mod websocket;
 mod websockets;
 #[expect(dead_code, reason = "answers are not taken sip by sip here")]
@@ -153,6 +155,7 @@ fn what_holds_for_one_transport_holds_for_the_other() {
         "report::",
         "sockets::",
         "status::",
+        "users::",
         // Its frames go as they are.
         "packing::",
         // A WebSocket is kept for the next request.

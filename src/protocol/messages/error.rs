@@ -92,7 +92,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::MethodNotAllowed { .. } => (S::METHOD_NOT_ALLOWED, Kind::InvalidRequest, Retry::Open),
         ProxyError::NotOffered { .. } => (S::NOT_IMPLEMENTED, Kind::InvalidRequest, Retry::Spent),
         ProxyError::KeyRequired => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
-        ProxyError::ForeignHost { .. } | ProxyError::ForeignOrigin { .. } => {
+        ProxyError::ForeignHost { .. } | ProxyError::ForeignOrigin { .. } | ProxyError::ForeignUser { .. } => {
             (S::FORBIDDEN, Kind::Permission, Retry::Open)
         }
         ProxyError::Busy { .. } => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Open),
@@ -251,6 +251,7 @@ mod tests {
             (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
             (ProxyError::KeyRequired, 401, "authentication_error"),
             (ProxyError::ForeignHost { host: "x".to_owned() }, 403, "permission_error"),
+            (ProxyError::ForeignUser { uid: Some(1) }, 403, "permission_error"),
             (ProxyError::Auth(AuthError::SignedOut), 401, "authentication_error"),
             (ProxyError::Unreachable { cause: "x".to_owned() }, 502, "api_error"),
             (silent, 504, "timeout_error"),

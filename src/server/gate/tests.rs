@@ -4,15 +4,20 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::*;
+use crate::net::peer::Peers;
 
 fn gate(keys: &[&str], hosts: &[&str], origins: &[&str]) -> Gate {
     let doors = Doors {
         keys: keys.iter().map(|key| ClientKey::from_text("k", key)).collect(),
         allowed_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+        allow_other_users: false,
     };
     let live = Arc::new(Live { doors, rules: Arc::default() });
-    Gate { live, own_addresses: Arc::new(["192.168.7.7".parse().unwrap()]), door: Door::Tcp }
+    let own_addresses = Arc::new(["192.168.7.7".parse().unwrap()]);
+    // There is no such connection.
+    let peer = Peers::default().peer("127.0.0.1:1".parse().unwrap(), None);
+    Gate { live, own_addresses, door: Door::Tcp(peer), backend: Backend::ChatGpt }
 }
 
 fn request(headers: &[(&str, &str)]) -> Parts {
@@ -176,4 +181,32 @@ fn the_password_of_a_browser_opens_our_page_and_nothing_else() {
     }
     let elsewhere = gate.admit(&by_browser("GET", "/", "rebound.invalid", ":sk-1:2"));
     assert!(matches!(elsewhere, Err(ProxyError::ForeignHost { .. })), "it excuses no host");
+}
+
+/// Whether the user of a connection that can't be found is refused under these rules.
+async fn refuses_unknown_user(change: impl FnOnce(&mut Gate), path: &str) -> bool {
+    let mut gate = gate(&[], &[], &[]);
+    change(&mut gate);
+    let request = Request::get(path).header("host", "localhost").header("x-api-key", "sk-1").body(()).unwrap();
+    matches!(gate.authorize(&request.into_parts().0).await, Err(ProxyError::ForeignUser { uid: None }))
+}
+
+fn with_doors(gate: &mut Gate, change: impl FnOnce(&mut Doors)) {
+    let mut live = Live::clone(&gate.live);
+    change(&mut live.doors);
+    gate.live = Arc::new(live);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_user_who_can_not_be_determined_is_refused_unless_keys_or_a_setting_decide() {
+    for path in ["/v1/models", "/usage", "/metrics", "/", "/v1/responses", "/health/", "/unknown"] {
+        assert!(refuses_unknown_user(|_| {}, path).await, "{path}");
+    }
+    assert!(!refuses_unknown_user(|_| {}, "/health").await && !refuses_unknown_user(|_| {}, "/ready").await);
+    let keys = vec![ClientKey::from_text("k", "sk-1")];
+    assert!(!refuses_unknown_user(|gate| with_doors(gate, |doors| doors.keys = keys), "/usage").await);
+    assert!(!refuses_unknown_user(|gate| with_doors(gate, |doors| doors.allow_other_users = true), "/usage").await);
+    assert!(!refuses_unknown_user(|gate| gate.backend = Backend::Demo, "/usage").await);
+    assert!(!refuses_unknown_user(|gate| gate.door = Door::Unix, "/usage").await);
 }

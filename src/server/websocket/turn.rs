@@ -76,7 +76,7 @@ impl Turn {
         let span = record.span();
         let mut frames = Frames::new(create.lane.clone());
         let live = Arc::clone(&self.sockets.turns.services.live.borrow());
-        let admitted = doors::readmit(&live, &mut self.parts);
+        let admitted = doors::readmit(&live, &mut self.parts).await;
         record.introduce(&id, &self.parts);
         let answered = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
