@@ -10,6 +10,7 @@ mod conversations;
 mod file;
 mod reasoning;
 mod responses;
+mod shares;
 mod totals;
 
 pub use conversations::{Cause, Change, Conversation, Conversations, Fingerprint, Prefix, Subject, Turn};

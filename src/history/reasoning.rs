@@ -1,8 +1,9 @@
 //! The reasoning that led to a call, kept until the call comes back with its output.
 //!
 //! Found again by the call's id, within the scope in which the backend can read it: the same client
-//! key, account and model. An hour after its last use it is forgotten; so is what was used longest
-//! ago when there is too much. What is kept is encrypted by the backend and stays unread here.
+//! key, account and model. An hour after its last use it is forgotten; so is, when there is too much,
+//! what the key that holds the most used longest ago. What is kept is encrypted by the backend and
+//! stays unread here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+
+use super::shares::Shares;
 
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const MAX_CALLS: usize = 4096;
@@ -50,11 +53,13 @@ struct Kept {
     /// Keys by their last use: the first is the next to go.
     order: BTreeMap<u64, Key>,
     uses: u64,
-    bytes: usize,
+    shares: Shares<Option<String>>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Name of the client key.
+    owner: Option<String>,
     lead: Lead,
     bytes: usize,
     use_number: u64,
@@ -68,7 +73,7 @@ impl Reasoning {
         let mut kept = self.kept();
         kept.remove(&scope.key_of(call_id));
         if bytes <= MAX_BYTES && !lead.is_empty() {
-            kept.insert(scope.key_of(call_id), lead, bytes);
+            kept.insert(scope, call_id, lead, bytes);
         }
         kept.shrink();
     }
@@ -78,7 +83,7 @@ impl Reasoning {
         let mut kept = self.kept();
         kept.shrink();
         let Entry { lead, bytes, .. } = kept.remove(&scope.key_of(call_id))?;
-        kept.insert(scope.key_of(call_id), lead.clone(), bytes);
+        kept.insert(scope, call_id, lead.clone(), bytes);
         Some(lead)
     }
 
@@ -116,29 +121,35 @@ impl Lead {
 }
 
 impl Kept {
-    fn insert(&mut self, key: Key, lead: Lead, bytes: usize) {
+    fn insert(&mut self, scope: &Scope, call_id: &str, lead: Lead, bytes: usize) {
+        let (key, owner) = (scope.key_of(call_id), scope.key.clone());
         self.uses += 1;
-        self.bytes += bytes;
+        self.shares.add(&owner, bytes);
         self.order.insert(self.uses, key);
-        self.entries.insert(key, Entry { lead, bytes, use_number: self.uses, used_at: Instant::now() });
+        self.entries.insert(key, Entry { owner, lead, bytes, use_number: self.uses, used_at: Instant::now() });
     }
 
     fn remove(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
         self.order.remove(&entry.use_number);
-        self.bytes -= entry.bytes;
+        self.shares.remove(&entry.owner, entry.bytes);
         Some(entry)
     }
 
     /// Lets go of what is too old or too much.
     fn shrink(&mut self) {
-        while let Some(key) = self.order.first_entry().map(|first| *first.get()) {
-            let is_old = self.entries.get(&key).is_some_and(|entry| entry.used_at.elapsed() >= LIFETIME);
-            if !is_old && self.entries.len() <= MAX_CALLS && self.bytes <= MAX_BYTES {
-                return;
-            }
+        while let Some(key) = self.next_to_go() {
             self.remove(&key);
         }
+    }
+
+    fn next_to_go(&self) -> Option<Key> {
+        let first = *self.order.first_key_value()?.1;
+        if self.entries.get(&first).is_some_and(|entry| entry.used_at.elapsed() >= LIFETIME) {
+            return Some(first);
+        }
+        let is_largest = self.shares.largest(MAX_CALLS, MAX_BYTES)?;
+        self.order.values().find(|key| self.entries.get(*key).is_some_and(|entry| is_largest(&entry.owner))).copied()
     }
 }
 
@@ -175,7 +186,7 @@ mod tests {
         assert!(knows(&memory, "call_1"));
         advance(LIFETIME).await;
         assert!(!knows(&memory, "call_1"));
-        assert_eq!(memory.kept().bytes, 0);
+        assert_eq!(memory.kept().shares.total.bytes, 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -217,6 +228,19 @@ mod tests {
         memory.keep(&scope(), "call_2", lead(MAX_BYTES));
         assert!(!knows(&memory, "call_2"), "what is too large alone is not kept");
         let kept = memory.kept();
-        assert_eq!((kept.bytes, kept.entries.len(), kept.order.len()), (half + ENTRY_BYTES, 1, 1));
+        assert_eq!((kept.shares.total.bytes, kept.entries.len(), kept.order.len()), (half + ENTRY_BYTES, 1, 1));
+    }
+
+    #[test]
+    fn one_key_can_not_evict_what_another_keeps() {
+        let memory = Reasoning::default();
+        let other = Scope { key: Some("batch".to_owned()), ..scope() };
+        memory.keep(&scope(), "mine", lead(9));
+        for number in 0..=MAX_CALLS {
+            memory.keep(&other, &format!("call_{number}"), lead(9));
+        }
+        assert!(knows(&memory, "mine"));
+        let is_kept = |number: usize| memory.recall(&other, &format!("call_{number}")).is_some();
+        assert!(!is_kept(0) && !is_kept(1) && is_kept(2) && is_kept(MAX_CALLS));
     }
 }

@@ -41,12 +41,11 @@ impl Database {
     pub(super) fn keep(&mut self, owner: &Owner, stored: &Stored, now: SystemTime) -> Result<(), Failure> {
         let bytes = stored.bytes();
         let freed = self.change(|change| {
-            let mut freed = forget(change, owner, &stored.id)?;
+            let freed = forget(change, owner, &stored.id)?;
             if bytes <= MAX_BYTES {
-                freed = freed.or(shrink(change, now, MAX_RESPONSES - 1, MAX_BYTES - bytes)?);
                 insert(change, owner, stored, bytes, now)?;
             }
-            Ok(freed)
+            Ok(freed.or(shrink(change, now)?))
         })?;
         self.give_back(freed)
     }
@@ -60,7 +59,7 @@ impl Database {
 
     /// Forgets what has had its time, and gives back what could not be given back before.
     pub(super) fn expire(&mut self, now: SystemTime) -> Result<(), Failure> {
-        self.change(|change| shrink(change, now, MAX_RESPONSES, MAX_BYTES))?;
+        self.change(|change| shrink(change, now))?;
         self.give_back(Freed::Yes)
     }
 
@@ -170,19 +169,27 @@ fn forget(change: &Transaction<'_>, owner: &Owner, id: &str) -> rusqlite::Result
 }
 
 /// Lets go of what is too old or too much.
-fn shrink(change: &Transaction<'_>, now: SystemTime, count: usize, bytes: usize) -> rusqlite::Result<Freed> {
+///
+/// Answers stay in the order of what their owner holds with them and with its later ones, so that what is too
+/// much are the oldest answers of the owners that hold the most.
+fn shrink(change: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<Freed> {
     let limits = params![
         milliseconds(now),
         lifetime(),
-        i64::try_from(count).unwrap_or(i64::MAX),
-        i64::try_from(bytes).unwrap_or(i64::MAX)
+        i64::try_from(MAX_RESPONSES).unwrap_or(i64::MAX),
+        i64::try_from(MAX_BYTES).unwrap_or(i64::MAX)
     ];
     // A time far ahead is that of a clock that was wrong.
     let gone = change.execute(
         "DELETE FROM answers WHERE abs(?1 - used_at) >= ?2 OR number IN (
             SELECT number FROM (
-                SELECT number, row_number() OVER latest AS place, sum(bytes) OVER latest AS total
-                FROM answers WINDOW latest AS (ORDER BY use_number DESC)
+                SELECT number, row_number() OVER by_count AS place, sum(bytes) OVER by_bytes AS total
+                FROM (
+                    SELECT number, use_number, bytes, row_number() OVER latest AS held_count, sum(bytes) OVER latest AS held_bytes
+                    FROM answers WINDOW latest AS (PARTITION BY owner ORDER BY use_number DESC)
+                )
+                WINDOW by_count AS (ORDER BY held_count, use_number DESC),
+                    by_bytes AS (ORDER BY held_bytes, use_number DESC)
             ) WHERE place > ?3 OR total > ?4
         )",
         limits,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::super::shares::Shares;
 use super::{LIFETIME, MAX_BYTES, MAX_RESPONSES, Owner, Stored};
 
 /// The memory, shared by all requests.
@@ -21,7 +22,7 @@ struct Kept {
     /// Answers by their last use: the first is the next to go.
     order: BTreeMap<u64, Key>,
     uses: u64,
-    bytes: usize,
+    shares: Shares<Owner>,
 }
 
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Memory {
 impl Kept {
     fn insert(&mut self, key: Key, stored: Arc<Stored>, bytes: usize) {
         self.uses += 1;
-        self.bytes += bytes;
+        self.shares.add(&key.0, bytes);
         for id in stored.items().filter_map(|(id, _)| id.as_ref()) {
             self.items.insert((key.0.clone(), id.clone()), key.1.clone());
         }
@@ -82,7 +83,7 @@ impl Kept {
     fn remove(&mut self, key: &Key) -> Option<Arc<Stored>> {
         let entry = self.entries.remove(key)?;
         self.order.remove(&entry.use_number);
-        self.bytes -= entry.bytes;
+        self.shares.remove(&key.0, entry.bytes);
         for id in entry.stored.items().filter_map(|(id, _)| id.as_ref()) {
             let item = (key.0.clone(), id.clone());
             if self.items.get(&item) == Some(&key.1) {
@@ -104,12 +105,17 @@ impl Kept {
 
     /// Lets go of what is too old or too much.
     fn shrink(&mut self) {
-        while let Some(key) = self.order.first_entry().map(|first| first.get().clone()) {
-            let is_old = self.entries.get(&key).is_some_and(|entry| entry.used_at.elapsed() >= LIFETIME);
-            if !is_old && self.entries.len() <= MAX_RESPONSES && self.bytes <= MAX_BYTES {
-                return;
-            }
+        while let Some(key) = self.next_to_go() {
             self.remove(&key);
         }
+    }
+
+    fn next_to_go(&self) -> Option<Key> {
+        let first = self.order.first_key_value()?.1;
+        if self.entries.get(first).is_some_and(|entry| entry.used_at.elapsed() >= LIFETIME) {
+            return Some(first.clone());
+        }
+        let is_largest = self.shares.largest(MAX_RESPONSES, MAX_BYTES)?;
+        self.order.values().find(|(owner, _)| is_largest(owner)).cloned()
     }
 }

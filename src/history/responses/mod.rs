@@ -1,7 +1,8 @@
 //! Answers, found again by their id or by the id of one of their items: in memory, or on disk.
 //!
-//! Each client key has its own. An hour after its last use an answer is forgotten; so is what was
-//! used longest ago when there are too many or they take too much room. Keeping never waits and
+//! Each client key has its own. An hour after its last use an answer is forgotten; so is, when there
+//! are too many or they take too much room, the answer that the key which holds the most used longest
+//! ago. One key therefore can't evict the answers of another from its share. Keeping never waits and
 //! never fails a request: what can't be written is told in the log, and then simply not known.
 
 mod database;

@@ -173,6 +173,20 @@ async fn a_shared_item_is_found_while_its_latest_answer_is_there(bench: Bench) {
     assert!(bench.holder("msg_a").await.is_none());
 }
 
+async fn one_key_can_not_evict_the_answers_of_another(bench: Bench) {
+    let (own, other) = (Owner::of_key("laptop", &[1; 32]), Owner::of_key("batch", &[2; 32]));
+    let knows = async |owner: &Owner, id: &str| bench.store.find(owner, id).await.is_some();
+    bench.keep(&own, stored("mine", MAX_BYTES / 4)).await;
+    for number in 0..=MAX_RESPONSES {
+        bench.keep(&other, stored(&number.to_string(), 1)).await;
+    }
+    assert!(knows(&own, "mine").await && !knows(&other, "1").await && knows(&other, "2").await);
+    for id in ["large0", "large1", "large2"] {
+        bench.keep(&other, stored(id, MAX_BYTES / 3)).await;
+    }
+    assert!(knows(&own, "mine").await && knows(&other, "large2").await && !knows(&other, "large0").await);
+}
+
 /// Each behaviour, in memory and on disk.
 macro_rules! both {
     ($($behaviour:ident),+ $(,)?) => {
@@ -202,6 +216,7 @@ both! {
     another_key_finds_nothing,
     what_was_used_longest_ago_makes_room,
     its_size_is_bounded,
+    one_key_can_not_evict_the_answers_of_another,
     a_shared_item_is_found_while_its_latest_answer_is_there,
 }
 
