@@ -154,8 +154,12 @@ fn another_machine_is_not_let_in_without_a_key() {
     let ended = home.run(&["config", "check"]);
     assert_eq!(ended.code, 2);
     assert!(ended.talk.contains("[[keys]]") && ended.talk.contains("localhost"), "{}", ended.talk);
-    let output = home.command(&["config", "check"]).env("CODEX_PROXY_API_KEYS", "k").output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
+    let check = |keys: &str| home.command(&["config", "check"]).env("CODEX_PROXY_API_KEYS", keys).output().unwrap();
+    assert_eq!(check("a-key-of-16-chars").status.code(), Some(0));
+    let short = check("k");
+    let talk = String::from_utf8(short.stderr).unwrap();
+    assert_eq!(short.status.code(), Some(2));
+    assert!(talk.contains("CODEX_PROXY_API_KEYS") && talk.contains("fewer than 16 characters"), "{talk}");
 }
 
 #[test]

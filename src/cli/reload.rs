@@ -69,10 +69,11 @@ impl Settings {
                 return;
             }
         };
-        if reach == Reach::Remote && config.doors.keys.is_empty() {
+        // The file may name another address than the one that this daemon is bound to.
+        if reach == Reach::Remote && (config.doors.keys.is_empty() || !config.short_keys.is_empty()) {
             tracing::error!(
                 "the settings were read again and can't be used: other machines reach this daemon, \
-                 and no client key would be asked for; nothing changes"
+                 and it would ask for no client key, or for one that is too short; nothing changes"
             );
             return;
         }

@@ -14,47 +14,66 @@ use super::value::{Setting, wrong_type};
 use crate::secret::Secret;
 use crate::server::ClientKey;
 
-const MEMBERS: [&str; 5] = ["name", "key", "key_sha256", "account", SHARE];
+const MEMBERS: [&str; 6] = ["name", "key", "key_sha256", "account", SHARE, ADMIN];
 /// The one that is a number.
 const SHARE: &str = "window_percent";
+/// The one that is true or false.
+const ADMIN: &str = "admin";
+/// A key of fewer characters can be guessed by another machine.
+pub(super) const LONG_CHARACTERS: usize = 16;
 
 /// The keys of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Keys(pub(super) Vec<ClientKey>);
+pub(super) struct Keys {
+    pub(super) keys: Vec<ClientKey>,
+    /// Names of the keys that are given as text of fewer than [`LONG_CHARACTERS`].
+    pub(super) short: Vec<String>,
+}
 
 impl Setting for Keys {
     const EXPECTED: &'static str = "[[keys]] with name and key or key_sha256 (in a variable: keys, comma separated)";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let keys = bare(text).enumerate().map(|(index, key)| {
+        let mut keys = Self { keys: Vec::new(), short: Vec::new() };
+        for (index, key) in bare(text).enumerate() {
             let name = format!("env-{}", index + 1);
             let sha256 = hash(key).map_err(|fault| format!("key {}: {fault}", index + 1))?;
-            Ok(ClientKey { name, sha256, account: None, window_percent: None })
-        });
-        keys.collect::<Result<_, _>>().map(Self)
+            keys.add(ClientKey { name, sha256, account: None, window_percent: None, is_admin: false }, Some(key));
+        }
+        Ok(keys)
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let tables = value.as_array().ok_or_else(|| wrong_type::<Self>(value))?;
-        let (mut keys, mut faults) = (Vec::<ClientKey>::new(), Vec::new());
+        let (mut keys, mut faults) = (Self { keys: Vec::new(), short: Vec::new() }, Vec::new());
         for (index, table) in tables.iter().enumerate() {
             match table.get_ref().as_table().ok_or_else(|| vec!["a table is expected".to_owned()]).and_then(read) {
-                Ok(key) if keys.iter().any(|other| other.name == key.name) => {
+                Ok((key, _)) if keys.keys.iter().any(|other| other.name == key.name) => {
                     faults.push(format!("keys[{index}]: the name {} is taken", quoted(&key.name)));
                 }
-                Ok(key) => keys.push(key),
+                Ok((key, text)) => keys.add(key, text),
                 Err(complaints) => {
                     faults.extend(complaints.iter().map(|complaint| format!("keys[{index}]: {complaint}")));
                 }
             }
         }
-        if faults.is_empty() { Ok(Self(keys)) } else { Err(faults.join("; ")) }
+        if faults.is_empty() { Ok(keys) } else { Err(faults.join("; ")) }
     }
 
     fn show(&self) -> String {
         // Not in the form in which keys are read, so that a listing can't be taken for settings.
-        let names: Vec<_> = self.0.iter().map(|key| quoted(&key.name)).collect();
+        let names: Vec<_> = self.keys.iter().map(|key| quoted(&key.name)).collect();
         format!("[{}]", names.join(", "))
+    }
+}
+
+impl Keys {
+    /// Adds a key, with its text where that is known.
+    fn add(&mut self, key: ClientKey, text: Option<&str>) {
+        if text.is_some_and(|text| text.len() < LONG_CHARACTERS) {
+            self.short.push(key.name.clone());
+        }
+        self.keys.push(key);
     }
 }
 
@@ -78,14 +97,14 @@ fn bare(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|key| !key.is_empty())
 }
 
-/// Reads one `[[keys]]`; everything that is wrong with it at once.
-fn read(table: &DeTable<'_>) -> Result<ClientKey, Vec<String>> {
+/// Reads one `[[keys]]`, and the text of its key where that is given; everything that is wrong with it at once.
+fn read<'t>(table: &'t DeTable<'_>) -> Result<(ClientKey, Option<&'t str>), Vec<String>> {
     let mut faults = Vec::new();
     for (member, value) in table {
         let member = member.get_ref().as_ref();
         if !MEMBERS.contains(&member) {
             faults.push(format!("unknown member '{member}'{}", suggestion(member, MEMBERS)));
-        } else if member != SHARE && value.get_ref().as_str().is_none() {
+        } else if ![SHARE, ADMIN].contains(&member) && value.get_ref().as_str().is_none() {
             faults.push(format!("{member} has to be a text"));
         }
     }
@@ -94,19 +113,23 @@ fn read(table: &DeTable<'_>) -> Result<ClientKey, Vec<String>> {
     if name.is_none() && !faults.iter().any(|fault| fault.starts_with("name ")) {
         faults.push("name is missing".to_owned());
     }
-    let sha256 = match (text("key"), text("key_sha256")) {
-        (Some(key), None) => hash(key.trim()),
+    let key = text("key").map(str::trim);
+    let sha256 = match (key, text("key_sha256")) {
+        (Some(key), None) => hash(key),
         (None, Some(digits)) => digest(digits),
         (Some(_), Some(_)) => Err("give either key or key_sha256, not both".to_owned()),
         (None, None) => Err("key or key_sha256 is missing".to_owned()),
     };
     let window_percent = table.get(SHARE).map(|value| share(value.get_ref())).transpose();
     faults.extend(window_percent.as_ref().err().cloned());
+    let is_admin = table.get(ADMIN).map(|value| bool::from_toml(value.get_ref())).transpose();
+    faults.extend(is_admin.as_ref().err().map(|fault| format!("{ADMIN}: {fault}")));
     let account = text("account").map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
     match (name, sha256) {
         (Some(name), Ok(sha256)) if faults.is_empty() => {
-            let window_percent = window_percent.unwrap_or_default();
-            Ok(ClientKey { name: name.to_owned(), sha256, account, window_percent })
+            let (window_percent, is_admin) =
+                (window_percent.unwrap_or_default(), is_admin.ok().flatten().unwrap_or(false));
+            Ok((ClientKey { name: name.to_owned(), sha256, account, window_percent, is_admin }, key))
         }
         (_, sha256) => {
             faults.extend(sha256.err());
@@ -160,19 +183,41 @@ mod tests {
     fn a_key_and_its_digest_are_the_same() {
         let plain = from_file("[[keys]]\nname = 'a'\nkey = 'sk-local'").unwrap();
         let hashed = from_file(&format!("[[keys]]\nname = 'a'\nkey_sha256 = '{DIGEST}'")).unwrap();
-        assert_eq!(plain, hashed);
+        assert_eq!(plain.keys, hashed.keys);
+        assert_eq!(
+            (plain.short, hashed.short),
+            (vec!["a".to_owned()], Vec::new()),
+            "the length of a hashed key is unknown"
+        );
+    }
+
+    #[test]
+    fn keys_of_less_than_sixteen_characters_are_known() {
+        let short = |key: &str| from_file(&format!("[[keys]]\nname = 'a'\nkey = '{key}'")).unwrap().short;
+        assert_eq!((short("123456789012345").len(), short(" 123456789012345 ").len()), (1, 1));
+        assert_eq!(short("1234567890123456").len(), 0);
+        assert_eq!(Keys::from_text("1234567890123456, x").unwrap().short, ["env-2"]);
+    }
+
+    #[test]
+    fn a_key_can_be_an_admin_key() {
+        let admin = |value: &str| from_file(&format!("[[keys]]\nname = 'a'\nkey = 'x'\n{value}"));
+        let is_admin = |value: &str| admin(value).unwrap().keys[0].is_admin;
+        assert!(is_admin("admin = true") && !is_admin("admin = false") && !is_admin(""));
+        let complaint = admin("admin = 'true'").unwrap_err();
+        assert!(complaint.contains("keys[0]: admin: true or false is expected"), "{complaint}");
     }
 
     #[test]
     fn a_key_can_be_bound_to_an_account() {
-        let Keys(keys) = from_file("[[keys]]\nname = 'a'\nkey = 'x'\naccount = ' acct-2 '").unwrap();
+        let Keys { keys, .. } = from_file("[[keys]]\nname = 'a'\nkey = 'x'\naccount = ' acct-2 '").unwrap();
         assert_eq!(keys[0].account.as_deref(), Some("acct-2"));
     }
 
     #[test]
     fn a_key_can_leave_a_share_of_the_windows_to_others() {
         let key = |share: &str| from_file(&format!("[[keys]]\nname = 'a'\nkey = 'x'\nwindow_percent = {share}"));
-        assert_eq!(key("50").unwrap().0[0].window_percent, Some(50));
+        assert_eq!(key("50").unwrap().keys[0].window_percent, Some(50));
         for share in ["0", "100", "-1", "'50'", "0.5"] {
             assert!(key(share).unwrap_err().contains("window_percent is a whole number from 1 to 99"), "{share}");
         }
@@ -180,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_variable_holds_bare_keys() {
-        let Keys(keys) = Keys::from_text("one, two,").unwrap();
+        let Keys { keys, .. } = Keys::from_text("one, two,").unwrap();
         assert_eq!(keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["env-1", "env-2"]);
     }
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub server: server::Settings,
     /// Who is let in.
     pub doors: server::Doors,
+    /// Names of the client keys that are too short where other machines reach the daemon.
+    pub short_keys: Vec<String>,
     /// The Chat dialect.
     pub chat: chat::Options,
     /// The Responses dialect.
@@ -138,7 +140,7 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, Faults> 
     }
 }
 
-/// A client key in its own words: the one with that name, else the first. `None` where none is set,
+/// A client key in its own words: the one with that name, else the first that is no admin key, else the first. `None` where none is set,
 /// or only hashes are known.
 #[must_use]
 pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Option<Secret> {
@@ -152,7 +154,10 @@ pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Opt
         }
         Source::Flag(_) | Source::Default => return None,
     };
-    let index = keys.iter().position(|(named, _)| named == name).unwrap_or(0);
+    let is_admin = |name: &str| config.doors.keys.iter().any(|key| key.name == name && key.is_admin);
+    let named = keys.iter().position(|(key, _)| key == name);
+    let usual = || keys.iter().position(|(key, _)| !is_admin(key));
+    let index = named.or_else(usual).unwrap_or(0);
     (index < keys.len()).then(|| keys.swap_remove(index).1)
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::keys::LONG_CHARACTERS;
 use super::layer::{Entry, Values};
 use super::listen::Listen;
 use super::paths::Paths;
@@ -26,7 +27,7 @@ pub(super) fn resolve(
     let trust = if values.trust_host.value { Trust::AnyHttpsHost } else { Trust::KnownHosts };
     let url = endpoint(&values.upstream_url, "upstream.url", trust, faults);
     let authority = endpoint(&values.auth_url, "auth.url", trust, faults);
-    check_doors(&values, faults);
+    check_keys(&values, faults);
     check_memory(&values, faults);
     let event_limit_bytes = event_limit(&values, faults);
     if let Some(file) = anchored(&values.credentials) {
@@ -40,6 +41,7 @@ pub(super) fn resolve(
         shown: values.show(),
         server: server(&values),
         doors: doors(&values),
+        short_keys: values.keys.value.short.clone(),
         history: history(&values),
         rules: rules(&values),
         log: log(&values),
@@ -116,7 +118,7 @@ fn server(values: &Values) -> server::Settings {
 /// Who may come in.
 fn doors(values: &Values) -> server::Doors {
     server::Doors {
-        keys: values.keys.value.0.clone(),
+        keys: values.keys.value.keys.clone(),
         allowed_hosts: values.allowed_hosts.value.0.clone(),
         allowed_origins: values.allowed_origins.value.0.clone(),
         allow_other_users: values.allow_other_users.value,
@@ -178,20 +180,36 @@ fn trusted((key, endpoint): (&str, &Endpoint)) -> Option<String> {
         .then(|| format!("{key}: tokens go to {}, as upstream.trust_host allows", endpoint.host()))
 }
 
-/// Whoever can reach the daemon can spend the subscription, so that another machine needs a key.
-fn check_doors(values: &Values, faults: &mut Faults) {
-    let listen = &values.listen.value;
-    if listen.is_local() || !values.keys.value.0.is_empty() || faults.concern("keys") || faults.concern("listen") {
+/// Checks the client keys: whoever can reach the daemon and show one can spend the subscription.
+fn check_keys(values: &Values, faults: &mut Faults) {
+    if faults.concern("keys") {
         return;
     }
-    faults.add(
-        values.listen.source.clone(),
-        "listen",
-        format!(
-            "{listen} can be reached from other machines, and no client key is set; \
+    let (keys, listen) = (&values.keys, &values.listen);
+    let is_empty = keys.value.keys.is_empty();
+    if is_empty && matches!(keys.source, Source::Variable(_)) {
+        let message = "the variable holds no key, and would turn off the keys of the config file; \
+                       unset it, or set it to keys, comma separated";
+        return faults.add(keys.source.clone(), "keys", message);
+    }
+    if listen.value.is_local() || faults.concern("listen") {
+        return;
+    }
+    let listen_at = &listen.value;
+    if is_empty {
+        let message = format!(
+            "{listen_at} can be reached from other machines, and no client key is set; \
              add [[keys]] with name and key to the config file (or set CODEX_PROXY_API_KEYS), or listen on localhost"
-        ),
-    );
+        );
+        faults.add(listen.source.clone(), "listen", message);
+    } else if !keys.value.short.is_empty() {
+        let message = format!(
+            "{listen_at} can be reached from other machines, and these keys have fewer than {LONG_CHARACTERS} \
+             characters: {}; use longer ones (`openssl rand -hex 24` makes one), or listen on localhost",
+            keys.value.short.join(", ")
+        );
+        faults.add(keys.source.clone(), "keys", message);
+    }
 }
 
 /// A body of the largest size has to fit into the memory for all of them.

@@ -149,9 +149,12 @@ impl Faults {
     }
 }
 
+/// What our own variables begin with.
+const OWN_PREFIX: &str = "CODEX_PROXY_";
+
 /// The variable of our own for a key.
 pub(super) fn variable(path: &str) -> String {
-    format!("CODEX_PROXY_{}", path.replace('.', "_").to_ascii_uppercase())
+    format!("{OWN_PREFIX}{}", path.replace('.', "_").to_ascii_uppercase())
 }
 
 /// What the environment says.
@@ -162,7 +165,7 @@ pub(super) fn read_environment(environment: &Environment, faults: &mut Faults) -
         let found = environment.get(&own).map(|value| (own.as_str(), value)).or_else(|| {
             // An empty variable of another program says nothing; an empty one of ours is a value.
             let others = key.variables.iter().filter_map(|name| Some((*name, environment.get(name)?)));
-            others.into_iter().find(|(_, value)| !value.is_empty())
+            others.into_iter().find(|(name, value)| name.starts_with(OWN_PREFIX) || !value.is_empty())
         });
         let Some((name, value)) = found else { continue };
         let source = Source::Variable(name.to_owned());
@@ -198,8 +201,7 @@ fn read_token_file(environment: &Environment, layer: &mut Layer, faults: &mut Fa
 pub(super) fn mistyped_variables(environment: &Environment) -> Vec<String> {
     let mut known: Vec<String> = KEYS.iter().map(|key| variable(key.path)).collect();
     known.extend(["CODEX_PROXY_HOME", "CODEX_PROXY_API_KEYS", "CODEX_PROXY_ACCESS_TOKEN"].map(str::to_owned));
-    let unknown =
-        environment.names().filter(|name| name.starts_with("CODEX_PROXY_") && !known.iter().any(|k| k == name));
+    let unknown = environment.names().filter(|name| name.starts_with(OWN_PREFIX) && !known.iter().any(|k| k == name));
     let remark = |name: &str| {
         let near = nearest(name, known.iter().map(String::as_str))?;
         Some(format!("environment variable {name} is not known and was ignored; did you mean {near}?"))

@@ -210,10 +210,51 @@ fn secrets_are_never_repeated() {
 fn another_machine_is_let_in_with_a_key_only() {
     let faults = Home::new("listen = '0.0.0.0:8787'").faults();
     assert!(faults.contains("config.toml:1: listen: ") && faults.contains("CODEX_PROXY_API_KEYS"), "{faults}");
-    let home = Home::new("listen = '0.0.0.0:8787'").with("CODEX_PROXY_API_KEYS", "a");
+    let home = Home::new("listen = '0.0.0.0:8787'").with("CODEX_PROXY_API_KEYS", "a-key-of-16-chars");
     assert_eq!(listens(&home.config()), ["0.0.0.0:8787"]);
     // A key that can't be read is one fault, not two.
     assert_eq!(Home::new("listen = '0.0.0.0:1'\nkeys = 3").faults().lines().count(), 1);
+}
+
+#[test]
+fn a_key_that_can_be_guessed_is_refused_where_other_machines_reach_the_daemon() {
+    let keys = |key: &str| format!("[[keys]]\nname = 'laptop'\n{key}\n[[keys]]\nname = 'b'\nkey = 'a-key-of-16-chars'");
+    let short = keys("key = 'private-key-15c'");
+    let faults = Home::new(&format!("listen = '0.0.0.0:1'\n{short}")).faults();
+    for part in ["config.toml:2: keys: 0.0.0.0:1 ", "fewer than 16 characters: laptop;", "openssl", "localhost"] {
+        assert!(faults.contains(part), "{part}: {faults}");
+    }
+    assert!(!faults.contains("private") && faults.lines().count() == 1, "{faults}");
+    let faults = Home::new("listen = '0.0.0.0:1'").with("CODEX_PROXY_API_KEYS", "a").faults();
+    assert!(
+        faults.contains("environment variable CODEX_PROXY_API_KEYS: keys: ") && faults.contains("env-1"),
+        "{faults}"
+    );
+    // On this machine alone, any key will do.
+    assert_eq!(Home::new(&short).config().short_keys, ["laptop"]);
+    let hashed = keys(&format!("key_sha256 = '{}'", "0".repeat(64)));
+    assert_eq!(Home::new(&format!("listen = '0.0.0.0:1'\n{hashed}")).config().doors.keys.len(), 2);
+}
+
+#[test]
+fn a_variable_without_a_key_does_not_turn_off_the_keys_of_the_file() {
+    for (variable, value) in [
+        ("CODEX_PROXY_API_KEYS", ","),
+        ("CODEX_PROXY_API_KEYS", ""),
+        ("CODEX_PROXY_API_KEYS", " "),
+        ("CODEX_PROXY_KEYS", ""),
+        ("CODEX_PROXY_KEYS", " , "),
+    ] {
+        for file in ["", "[[keys]]\nname = 'a'\nkey = 'x'"] {
+            let faults = Home::new(file).with(variable, value).faults();
+            assert!(
+                faults.contains(&format!("environment variable {variable}: keys: ")),
+                "{variable}={value}: {faults}"
+            );
+            assert!(faults.contains("unset it") && faults.lines().count() == 1, "{faults}");
+        }
+    }
+    assert!(Home::new("keys = []").config().doors.keys.is_empty(), "the file may say that there are none");
 }
 
 #[test]

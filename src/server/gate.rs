@@ -47,12 +47,15 @@ impl std::fmt::Debug for ClientKey {
         f.debug_struct("ClientKey").field("name", &self.name).finish_non_exhaustive()
     }
 }
+    /// Whether it sees what every key uses, once there is a key that does.
+    pub is_admin: bool,
 
 impl ClientKey {
     /// A key given as text.
     #[must_use]
     pub fn from_text(name: impl Into<String>, key: &str) -> Self {
-        Self { name: name.into(), sha256: Sha256::digest(key.as_bytes()).into(), account: None, window_percent: None }
+        let sha256 = Sha256::digest(key.as_bytes()).into();
+        Self { name: name.into(), sha256, account: None, window_percent: None, is_admin: false }
     }
 }
 

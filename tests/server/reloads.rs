@@ -117,12 +117,15 @@ async fn what_can_not_change_is_named() {
 async fn a_daemon_that_others_can_reach_keeps_its_keys() {
     let upstream = FakeUpstream::start().await;
     upstream.on("/responses", crate::Script::events(&crate::WHOLE));
-    let file = format!("listen = '0.0.0.0:0'\n{}", key("one"));
+    let long = "a-key-of-16-chars";
+    let file = format!("listen = '0.0.0.0:0'\n{}", key(long));
     let launch = signed_in(&upstream).file("config.toml", &file).without_port();
     let proxy = launch.start();
-    std::fs::write(launch.home().join("config.toml"), "listen = 'localhost:0'").unwrap();
-    proxy.signal("HUP");
-    proxy.says("nothing changes", 5 * SECOND).await;
+    for (index, keys) in [String::new(), key("short")].iter().enumerate() {
+        std::fs::write(launch.home().join("config.toml"), format!("listen = 'localhost:0'\n{keys}")).unwrap();
+        proxy.signal("HUP");
+        proxy.says_times("nothing changes", index + 1, 5 * SECOND).await;
+    }
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 401);
-    assert_eq!(Ask::chat(&chat()).header("x-api-key", "one").send(&proxy).await.status, 200);
+    assert_eq!(Ask::chat(&chat()).header("x-api-key", long).send(&proxy).await.status, 200);
 }
