@@ -278,6 +278,8 @@ impl Refusal {
     }
 
     /// A field of the wrong JSON type: code `invalid_type`.
+    /// The client's key does not allow it: status 403.
+    Forbidden,
     pub fn wrong_type(param: impl Into<String>, message: impl Into<String>) -> ProxyError {
         Self::coded("invalid_type", param, message)
     }
@@ -314,6 +316,13 @@ impl Refusal {
     #[must_use]
     pub fn unknown(kind: &str, id: &str, param: Option<&str>) -> ProxyError {
         let message = format!("{kind} with id '{id}' not found.");
+    /// What the client's key does not allow; `param` is the field or header that asks for it, if one does.
+    #[must_use]
+    pub fn forbidden(code: &'static str, param: Option<&str>, message: impl Into<String>) -> ProxyError {
+        let (message, param) = (message.into(), param.map(str::to_owned));
+        ProxyError::Refused(Self { reason: Reason::Forbidden, message, param, code: Some(code) })
+    }
+
         ProxyError::Refused(Self { reason: Reason::Unknown, message, param: param.map(str::to_owned), code: None })
     }
 }

@@ -140,8 +140,8 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, Faults> 
     }
 }
 
-/// A client key in its own words: the one with that name, else the first that is no admin key, else the first. `None` where none is set,
-/// or only hashes are known.
+/// A client key in its own words: the one with that name, else the first that is no admin key, else the first.
+/// `None` where none is set, or only hashes are known.
 #[must_use]
 pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Option<Secret> {
     let source = &config.shown.iter().find(|shown| shown.key == "keys")?.source;

@@ -3,13 +3,14 @@
 //! The words are names that dashboards rely on. None of them comes from the backend or a client, so
 //! that their number is known and none holds what it should not.
 
-use super::{Fault, ProxyError};
+use super::{Fault, ProxyError, Reason, Refusal};
 
 impl ProxyError {
     /// The class, in words of our own.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
+            Self::Refused(Refusal { reason: Reason::Forbidden, .. }) => "forbidden",
             Self::Refused(_) => "invalid_request",
             Self::BodyTooLarge { .. } | Self::TooManyValues { .. } => "body_too_large",
             Self::BodyTooSlow { .. } => "body_too_slow",

@@ -87,9 +87,10 @@ impl<'e> Verdict<'e> {
         use StatusCode as S;
         match error {
             ProxyError::Refused(refusal) => {
-                let status = match refusal.reason {
-                    Reason::Wrong => S::BAD_REQUEST,
-                    Reason::Unknown => S::NOT_FOUND,
+                let (status, kind) = match refusal.reason {
+                    Reason::Wrong => (S::BAD_REQUEST, INVALID),
+                    Reason::Unknown => (S::NOT_FOUND, INVALID),
+                    Reason::Forbidden => (S::FORBIDDEN, PERMISSION),
                 };
                 Self { param: refusal.param.as_deref(), ..Self::new(status, INVALID, refusal.code) }
             }

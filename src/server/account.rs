@@ -1,4 +1,4 @@
-//! Which account a request is for: its header says so, else its key, else nobody does.
+//! Which account a request is for: the one its key is bound to, else the one its header names, else none.
 //!
 //! There is no rotation and no failover: a request that names an account which is not signed in is
 //! refused, and never served by another. A key may leave a share of the account's quota to others.
@@ -52,7 +52,14 @@ pub(super) async fn tokens(
     request: &Parts,
     tokens: &dyn TokenSource,
 ) -> Result<Option<Arc<dyn TokenSource>>, ProxyError> {
+    let bound = request.extensions.get::<KeyAccount>();
     if let Some(choice) = of_header(request)? {
+        if bound.is_some_and(|KeyAccount(bound)| bound.account_id != choice.account_id) {
+            let message = format!(
+                "this client key is bound to another account (setting keys.account); leave out the header {HEADER}"
+            );
+            return Err(Refusal::forbidden("account_bound", Some(HEADER), message));
+        }
         return match tokens.choose(&choice).await {
             Err(error @ AuthError::UnknownAccount { .. }) => {
                 Err(Refusal::coded("unknown_account", HEADER, error.to_string()))
@@ -60,7 +67,7 @@ pub(super) async fn tokens(
             chosen => chosen.map(Some).map_err(ProxyError::Auth),
         };
     }
-    match request.extensions.get::<KeyAccount>() {
+    match bound {
         Some(KeyAccount(choice)) => tokens.choose(choice).await.map(Some).map_err(ProxyError::Auth),
         None => Ok(None),
     }

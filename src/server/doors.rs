@@ -19,7 +19,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use tokio::sync::watch;
 
-use super::gate::{Admission, ClientKey, Door, Gate, KeyName};
+use super::gate::{Admission, ClientKey, Door, Gate, KeyName, OwnUsage};
 use super::observe::RequestId;
 use super::vendor::{Vendor, turn_away, worded};
 use super::{Backend, Live, absent, account, cors, page};
@@ -73,7 +73,7 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
         Ok(Admission::Preflight) => cors::preflight(&parts),
         Ok(Admission::Request(key)) => {
             if let Some(key) = key {
-                introduce(key, &mut parts);
+                introduce(&gate, key, &mut parts);
             }
             next.run(Request::from_parts(parts, body)).await
         }
@@ -104,13 +104,15 @@ pub(super) async fn readmit(live: &Arc<Live>, parts: &mut Parts) -> Result<(), P
     parts.extensions.remove::<Owner>();
     account::forget(parts);
     if let Admission::Request(Some(key)) = gate.authorize(parts).await? {
-        introduce(key, parts);
+        introduce(&gate, key, parts);
+    parts.extensions.remove::<OwnUsage>();
     }
     Ok(())
 }
 
 /// Notes whose request it is.
-fn introduce(key: &ClientKey, parts: &mut Parts) {
+fn introduce(gate: &Gate, key: &ClientKey, parts: &mut Parts) {
+    gate.own_usage(key).map(|usage| parts.extensions.insert(usage));
     parts.extensions.insert(KeyName(key.name.clone()));
     parts.extensions.insert(Owner::of_key(&key.name, &key.sha256));
     account::introduce(key, parts);

@@ -36,7 +36,7 @@ pub struct ClientKey {
     pub name: String,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
-    /// The account that its requests use, unless they name another; `None`: the one in use.
+    /// The account that its requests use; `None`: the one that they name, or the one in use.
     pub account: Option<String>,
     /// It is refused while more than this of a quota window is used, of 100; `None`: never for that.
     pub window_percent: Option<u8>,
@@ -70,6 +70,15 @@ pub struct Doors {
     pub keys: Vec<ClientKey>,
     /// Host names to answer to, beside loopback and the addresses listened on; in lower case.
     pub allowed_hosts: Vec<String>,
+/// The usage that a request may see, where that is not everything: what its own key used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnUsage {
+    /// Name of the client key.
+    pub(super) key: String,
+    /// The account that the key is bound to.
+    pub(super) account: Option<String>,
+}
+
     /// Origins of web pages that may call, beside our own page; as a browser writes them.
     pub allowed_origins: Vec<String>,
     /// Whether programs of other users of this machine may call when no keys are set.
@@ -186,6 +195,12 @@ impl Gate {
     fn key_of_browser(&self, request: &Parts) -> Option<&ClientKey> {
         let is_ours = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
         self.find(&password(&request.headers).filter(|_| is_ours)?)
+    }
+
+    /// What a key sees of the usage; `None`: all of it.
+    pub(super) fn own_usage(&self, key: &ClientKey) -> Option<OwnUsage> {
+        let has_admin = self.doors().keys.iter().any(|key| key.is_admin);
+        (has_admin && !key.is_admin).then(|| OwnUsage { key: key.name.clone(), account: key.account.clone() })
     }
 
     fn find(&self, presented: &str) -> Option<&ClientKey> {

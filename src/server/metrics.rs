@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
@@ -22,9 +23,13 @@ use self::histogram::Histograms;
 use self::page::Page;
 use super::Services;
 use super::budget::ByteBudget;
+use super::gate::OwnUsage;
 use super::places::Places;
+use super::refusals::Refusals;
 use super::roster::Roster;
 use super::telemetry::Telemetry;
+use super::vendor::refuse;
+use crate::error::Refusal;
 use crate::history::{Conversations, Tokens, Totals};
 use crate::upstream::{Quota, QuotaWindow};
 
@@ -57,6 +62,7 @@ pub(super) struct Traffic {
     pub(super) totals: Arc<Totals>,
     pub(super) conversations: Arc<Conversations>,
     pub(super) roster: Roster,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) telemetry: Option<Arc<Telemetry>>,
 }
 
@@ -108,8 +114,12 @@ impl Metrics {
     }
 }
 
-/// `GET /metrics`.
-pub(super) async fn page(services: Arc<Services>, traffic: Arc<Traffic>) -> Response {
+/// `GET /metrics`. Its numbers are those of all keys together.
+pub(super) async fn page(services: Arc<Services>, traffic: Arc<Traffic>, request: Request) -> Response {
+    if request.extensions().get::<OwnUsage>().is_some() {
+        let message = "the metrics are those of all keys, which a key with admin = true may see (setting keys.admin)";
+        return refuse(&Refusal::forbidden("admin_key_required", None, message), &request);
+    }
     let files = tokio::task::spawn_blocking(open_files).await.ok().flatten();
     let mut response = Response::new(Body::from(text(&services, &traffic, files)));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -54,6 +54,8 @@ pub(super) fn service(
     // Its clients carry reasoning themselves.
     let responses = chat.alike::<Responses>(Arc::clone(&services.responses), None);
     let sockets = Sockets::new(&responses, settings.socket_lifetime, closing);
+    let counted = Arc::clone(&traffic);
+    let metrics = move |State(services), request| metrics::page(services, counted, request);
     let routes = Router::new()
         .merge(messages_routes(&chat))
         .merge(ollama_routes(&chat))
@@ -65,7 +67,7 @@ pub(super) fn service(
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
         .route("/health", only("GET, HEAD", get(probes::health)))
         .route("/ready", only("GET, HEAD", get(probes::ready)))
-        .route("/metrics", only("GET, HEAD", get(move |State(services)| metrics::page(services, traffic))))
+        .route("/metrics", only("GET, HEAD", get(metrics)))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));
     // Paths are rewritten before the router looks at them, so the router is a service of its own here.

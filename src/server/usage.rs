@@ -16,6 +16,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::json_response;
+use super::gate::OwnUsage;
 use super::metrics::Traffic;
 use super::roster::Visit;
 use super::vendor::refuse;
@@ -58,11 +59,16 @@ struct Wanted {
 }
 
 impl Snapshot {
-    /// Takes one; `since`: the first day of the totals, else the last thirty days.
-    pub(super) async fn take(services: &Services, traffic: &Traffic, since: Option<Day>) -> Self {
+    /// Takes one of what a request may see; `since`: the first day of the totals, else the last thirty days.
+    pub(super) async fn take(
+        services: &Services,
+        traffic: &Traffic,
+        since: Option<Day>,
+        own: Option<&OwnUsage>,
+    ) -> Self {
         services.upstream.look_for(services.tokens.as_ref()).await;
         let since = since.unwrap_or_else(|| services.totals.today().back(DAYS - 1));
-        Self {
+        let all = Self {
             version: env!("CARGO_PKG_VERSION"),
             at: timestamp(SystemClock.now()),
             demo: services.backend != Backend::ChatGpt,
@@ -70,7 +76,21 @@ impl Snapshot {
             totals: services.totals.report(since).await,
             conversations: services.conversations.latest(),
             requests: traffic.roster.visits(),
+        };
+        match own {
+            Some(own) => all.of_key(own),
+            None => all,
         }
+    }
+
+    /// What concerns one key: its own requests, and the quota of the accounts that it can use.
+    fn of_key(mut self, OwnUsage { key, account }: &OwnUsage) -> Self {
+        if let Some(account) = account {
+            self.quota.retain(|quota| quota.account_id == *account);
+        }
+        self.conversations.retain(|conversation| conversation.key.as_ref() == Some(key));
+        self.requests.retain(|visit| visit.key.as_ref() == Some(key));
+        Self { totals: self.totals.map(|totals| totals.of_key(key)), ..self }
     }
 }
 
@@ -88,7 +108,7 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
         },
         Err(_) => return refuse(&Refusal::invalid("since", "the query can't be read"), &request),
     };
-    let snapshot = Snapshot::take(&services, &traffic, since).await;
+    let snapshot = Snapshot::take(&services, &traffic, since, request.extensions().get()).await;
     let body = serde_json::to_vec(&snapshot).expect("texts and numbers always serialise");
     json_response(StatusCode::OK, Bytes::from(body))
 }

@@ -30,6 +30,7 @@ mod fake;
 mod front;
 mod guard;
 mod input;
+mod keys;
 mod lifecycle;
 mod limits;
 mod lite;
@@ -148,6 +149,7 @@ fn what_holds_for_one_transport_holds_for_the_other() {
         "doctor::",
         "doors::",
         "front::",
+        "keys::",
         "logs::",
         "manager::",
         "models::",

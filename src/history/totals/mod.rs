@@ -229,15 +229,25 @@ impl Report {
         let rows = found.map_err(broken)?.unwrap_or_default();
         Ok(Self::new(UsageStore::Disk, keep_days, (since, Day::of(now)), rows))
     }
+    /// What one client key used.
+    #[must_use]
+    pub fn of_key(mut self, key: &str) -> Self {
+        self.rows.retain(|row| row.key.as_deref() == Some(key));
+        Self { sum: sum(&self.rows), ..self }
+    }
+
 
     fn new(store: UsageStore, keep_days: u32, (since, until): (Day, Day), rows: Vec<Row>) -> Self {
-        let mut sum = Sum::default();
-        for row in &rows {
-            sum.add(row.sum);
-        }
-        Self { store: store.name(), keep_days, since, until, sum, rows }
+        Self { store: store.name(), keep_days, since, until, sum: sum(&rows), rows }
     }
 }
+fn sum(rows: &[Row]) -> Sum {
+    rows.iter().fold(Sum::default(), |mut sum, row| {
+        sum.add(row.sum);
+        sum
+    })
+}
+
 
 impl Sum {
     /// Adds another one.

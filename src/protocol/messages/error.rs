@@ -78,6 +78,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::Refused(refusal) => match refusal.reason {
             Reason::Wrong => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
             Reason::Unknown => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
+            Reason::Forbidden => (S::FORBIDDEN, Kind::Permission, Retry::Open),
         },
         ProxyError::BodyUnreadable { .. } => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
         ProxyError::BodyTooLarge { .. } | ProxyError::TooManyValues { .. } => {

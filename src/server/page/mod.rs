@@ -71,7 +71,7 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
         return guarded(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned());
     }
     let asks_for_key = parts.extensions.get::<Arc<Gate>>().is_some_and(|gate| gate.asks_for_key());
-    let snapshot = Snapshot::take(&services, &traffic, None).await;
+    let snapshot = Snapshot::take(&services, &traffic, None, parts.extensions.get()).await;
     // What was found out on the way there counts.
     let sign_in = services.tokens.check().await;
     let view = View {
