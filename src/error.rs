@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 
 use crate::bearer::AuthError;
+use crate::excerpt::{MESSAGE_CHARACTERS, excerpt};
 
 /// Anything that ends a client's request without a whole answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -117,6 +118,12 @@ pub enum ProxyError {
         /// Who it is; `None`: the lookup failed.
         uid: Option<u32>,
     },
+    /// A page of another site made the browser send a request that no page has to ask for.
+    #[error(
+        "a web page of another site may not cause this request (header sec-fetch-site); open the address yourself, \
+         or call it by fetch from a page whose origin is in allowed_origins"
+    )]
+    CrossSite,
     /// As many requests as may be are being answered, and no place has become free in time.
     #[error(
         "{running} requests are being answered, as many as this proxy may take at a time (setting limits.concurrency)"
@@ -181,7 +188,7 @@ impl ProxyError {
     /// the prompt, is left out.
     #[must_use]
     pub fn loggable(&self) -> String {
-        match self {
+        let text = match self {
             Self::Upstream(failure) => {
                 let (status, code) = (failure.status.unwrap_or_default(), failure.code.as_deref().unwrap_or_default());
                 format!("{:?} {status} {code}", failure.fault).trim_end().to_owned()
@@ -191,7 +198,9 @@ impl ProxyError {
                 format!("{code}: {param}")
             }
             other => other.to_string(),
-        }
+        };
+        // The client chose a path, a host or a member's name in it.
+        excerpt(&text, MESSAGE_CHARACTERS).to_owned()
     }
 }
 
@@ -269,6 +278,8 @@ pub enum Reason {
     Wrong,
     /// It names a thing that is not here: status 404.
     Unknown,
+    /// The client's key does not allow it: status 403.
+    Forbidden,
 }
 
 impl Refusal {
@@ -278,8 +289,6 @@ impl Refusal {
     }
 
     /// A field of the wrong JSON type: code `invalid_type`.
-    /// The client's key does not allow it: status 403.
-    Forbidden,
     pub fn wrong_type(param: impl Into<String>, message: impl Into<String>) -> ProxyError {
         Self::coded("invalid_type", param, message)
     }
@@ -307,6 +316,13 @@ impl Refusal {
         ProxyError::Refused(Self { reason: Reason::Wrong, message, param, code: Some(code) })
     }
 
+    /// What the client's key does not allow; `param` is the field or header that asks for it, if one does.
+    #[must_use]
+    pub fn forbidden(code: &'static str, param: Option<&str>, message: impl Into<String>) -> ProxyError {
+        let (message, param) = (message.into(), param.map(str::to_owned));
+        ProxyError::Refused(Self { reason: Reason::Forbidden, message, param, code: Some(code) })
+    }
+
     /// A body that is not the JSON object it has to be: no parameter, no code.
     pub fn body(message: impl Into<String>) -> ProxyError {
         ProxyError::Refused(Self { reason: Reason::Wrong, message: message.into(), param: None, code: None })
@@ -316,13 +332,6 @@ impl Refusal {
     #[must_use]
     pub fn unknown(kind: &str, id: &str, param: Option<&str>) -> ProxyError {
         let message = format!("{kind} with id '{id}' not found.");
-    /// What the client's key does not allow; `param` is the field or header that asks for it, if one does.
-    #[must_use]
-    pub fn forbidden(code: &'static str, param: Option<&str>, message: impl Into<String>) -> ProxyError {
-        let (message, param) = (message.into(), param.map(str::to_owned));
-        ProxyError::Refused(Self { reason: Reason::Forbidden, message, param, code: Some(code) })
-    }
-
         ProxyError::Refused(Self { reason: Reason::Unknown, message, param: param.map(str::to_owned), code: None })
     }
 }

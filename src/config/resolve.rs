@@ -180,7 +180,7 @@ fn trusted((key, endpoint): (&str, &Endpoint)) -> Option<String> {
         .then(|| format!("{key}: tokens go to {}, as upstream.trust_host allows", endpoint.host()))
 }
 
-/// Checks the client keys: whoever can reach the daemon and show one can spend the subscription.
+/// Checks the client keys. A program that reaches the daemon and sends one can spend the subscription.
 fn check_keys(values: &Values, faults: &mut Faults) {
     if faults.concern("keys") {
         return;

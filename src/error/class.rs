@@ -24,6 +24,7 @@ impl ProxyError {
             Self::KeyRequired => "key_required",
             Self::ForeignHost { .. } => "foreign_host",
             Self::ForeignOrigin { .. } => "foreign_origin",
+            Self::CrossSite => "cross_site",
             Self::ForeignUser { .. } => "foreign_user",
             Self::Busy { .. } => "busy",
             Self::Reserved(_) => "window_reserved",

@@ -92,7 +92,7 @@ impl<'e> Verdict<'e> {
                     Reason::Unknown => (S::NOT_FOUND, INVALID),
                     Reason::Forbidden => (S::FORBIDDEN, PERMISSION),
                 };
-                Self { param: refusal.param.as_deref(), ..Self::new(status, INVALID, refusal.code) }
+                Self { param: refusal.param.as_deref(), ..Self::new(status, kind, refusal.code) }
             }
             ProxyError::BodyUnreadable { .. } => Self::new(S::BAD_REQUEST, INVALID, None),
             ProxyError::BodyTooLarge { .. } | ProxyError::TooManyValues { .. } => {
@@ -112,6 +112,7 @@ impl<'e> Verdict<'e> {
             ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
             ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
+            ProxyError::CrossSite => Self::new(S::FORBIDDEN, PERMISSION, "cross_site"),
             ProxyError::ForeignUser { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_user"),
             ProxyError::Busy { .. } => Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests"),
             ProxyError::Reserved(_) => Self::new(S::TOO_MANY_REQUESTS, RATE, "window_reserved").spent(),

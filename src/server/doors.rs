@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::gate::{Admission, ClientKey, Door, Gate, KeyName, OwnUsage};
 use super::observe::RequestId;
+use super::refusals::Refusals;
 use super::vendor::{Vendor, turn_away, worded};
 use super::{Backend, Live, absent, account, cors, page};
 use crate::error::ProxyError;
@@ -32,6 +33,7 @@ pub(super) struct InForce {
     pub(super) live: watch::Receiver<Arc<Live>>,
     pub(super) own_addresses: Arc<[IpAddr]>,
     pub(super) backend: Backend,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// Takes the rules in force, and opens the answer to allowed pages.
@@ -42,7 +44,8 @@ pub(super) async fn share(
     next: Next,
 ) -> Response {
     let live = Arc::clone(&rules.live.borrow());
-    let gate = Arc::new(Gate { live, own_addresses: rules.own_addresses, door, backend: rules.backend });
+    let InForce { own_addresses, backend, refusals, .. } = rules;
+    let gate = Arc::new(Gate { live, own_addresses, door, backend, refusals });
     let page = gate.page(request.headers()).cloned();
     request.extensions_mut().insert(Arc::clone(&gate));
     let mut response = next.run(request).await;
@@ -82,7 +85,7 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {
-            tracing::info!(error = %error, "request refused at the door");
+            gate.refusals.note(&error);
             let asks_for_key = matches!(error, ProxyError::KeyRequired);
             if asks_for_key && page::is_for_person(&parts) {
                 return page::locked();
@@ -102,10 +105,10 @@ pub(super) async fn readmit(live: &Arc<Live>, parts: &mut Parts) -> Result<(), P
     let gate = Gate { live: Arc::clone(live), ..Gate::clone(gate) };
     parts.extensions.remove::<KeyName>();
     parts.extensions.remove::<Owner>();
+    parts.extensions.remove::<OwnUsage>();
     account::forget(parts);
     if let Admission::Request(Some(key)) = gate.authorize(parts).await? {
         introduce(&gate, key, parts);
-    parts.extensions.remove::<OwnUsage>();
     }
     Ok(())
 }

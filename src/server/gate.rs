@@ -1,10 +1,11 @@
 //! The doors that every request passes before anything else looks at it.
 //!
 //! A web page must not be able to spend the subscription: a foreign `Host` (a rebinding name), a
-//! foreign `Origin` and a POST that a page could send without asking (any content type but JSON)
-//! are refused here, whether keys are set or not. Where keys are set, one is required for every
-//! path but the probes. Keys are compared as hashes, in constant time. A page of an allowed origin
-//! may ask beforehand (a preflight) without a key: it has none to show at that point.
+//! foreign `Origin` or site and a POST that a page could send without asking (any content type but
+//! JSON) are refused here, whether keys are set or not. Where keys are set, one is required for every
+//! path but the probes; where none are, requests of other users of this machine are refused. Keys are
+//! compared as hashes, in constant time. A page of an allowed origin may ask beforehand (a preflight)
+//! without a key: it has none to show at that point.
 //!
 //! A browser shows its key by HTTP Basic, and from then on with every request to this origin, whichever
 //! page made it do so: that key counts for reading our own page, for nothing else, and excuses no host.
@@ -16,18 +17,24 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use url::{Host, Url};
 
+use super::refusals::Refusals;
 use super::{Backend, Live};
-use crate::error::ProxyError;
+use crate::error::{ProxyError, Refusal};
+use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::net::is_loopback;
 use crate::net::peer::{Peer, PeerUser};
 
 /// Where our own page is.
 pub(super) const PAGE: &str = "/";
+const HEALTH: &str = "/health";
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A key that clients may use.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub struct ClientKey {
     pub account: Option<String>,
     /// It is refused while more than this of a quota window is used, of 100; `None`: never for that.
     pub window_percent: Option<u8>,
+    /// Whether it sees what every key uses, once there is a key that does.
+    pub is_admin: bool,
 }
 
 impl std::fmt::Debug for ClientKey {
@@ -47,8 +56,6 @@ impl std::fmt::Debug for ClientKey {
         f.debug_struct("ClientKey").field("name", &self.name).finish_non_exhaustive()
     }
 }
-    /// Whether it sees what every key uses, once there is a key that does.
-    pub is_admin: bool,
 
 impl ClientKey {
     /// A key given as text.
@@ -63,13 +70,6 @@ impl ClientKey {
 #[derive(Clone, Debug)]
 pub(super) struct KeyName(pub(super) String);
 
-/// Who is let in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Doors {
-    /// Client keys; none: no key is asked for.
-    pub keys: Vec<ClientKey>,
-    /// Host names to answer to, beside loopback and the addresses listened on; in lower case.
-    pub allowed_hosts: Vec<String>,
 /// The usage that a request may see, where that is not everything: what its own key used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OwnUsage {
@@ -79,6 +79,13 @@ pub(super) struct OwnUsage {
     pub(super) account: Option<String>,
 }
 
+/// Who is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doors {
+    /// Client keys; none: no key is asked for.
+    pub keys: Vec<ClientKey>,
+    /// Host names to answer to, beside loopback and the addresses listened on; in lower case.
+    pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call, beside our own page; as a browser writes them.
     pub allowed_origins: Vec<String>,
     /// Whether programs of other users of this machine may call when no keys are set.
@@ -102,6 +109,7 @@ pub(super) struct Gate {
     pub(super) own_addresses: Arc<[IpAddr]>,
     pub(super) door: Door,
     pub(super) backend: Backend,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// What to do with a request that is let in.
@@ -131,7 +139,7 @@ impl Gate {
         }
         let user = match &self.door {
             Door::Tcp(peer) => peer.user().await,
-            // Its file is its owner's alone.
+            // Only its owner can open its file.
             #[cfg(unix)]
             Door::Unix => PeerUser::Trusted,
         };
@@ -144,15 +152,17 @@ impl Gate {
 
     /// Admits a request by what it says.
     fn admit(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
+        check_repeated(&request.headers)?;
         let key = self.key(&request.headers);
         let authority = authority(request);
         let asks = is_preflight(request) && self.page(&request.headers).is_some();
         // Where keys are set, the request that follows has to show one, which excuses any name.
         let may_have_any_name = key.is_some() || !matches!(self.door, Door::Tcp(_)) || (asks && self.asks_for_key());
         if !may_have_any_name && !self.is_ours(authority) {
-            return Err(ProxyError::ForeignHost { host: authority.to_owned() });
+            return Err(ProxyError::ForeignHost { host: excerpt(authority, NAME_CHARACTERS).to_owned() });
         }
         self.check_origin(&request.headers, authority)?;
+        self.check_site(request)?;
         if asks {
             return Ok(Admission::Preflight);
         }
@@ -187,6 +197,12 @@ impl Gate {
         !self.doors().keys.is_empty()
     }
 
+    /// What a key sees of the usage; `None`: all of it.
+    pub(super) fn own_usage(&self, key: &ClientKey) -> Option<OwnUsage> {
+        let has_admin = self.doors().keys.iter().any(|key| key.is_admin);
+        (has_admin && !key.is_admin).then(|| OwnUsage { key: key.name.clone(), account: key.account.clone() })
+    }
+
     fn key(&self, headers: &HeaderMap) -> Option<&ClientKey> {
         self.find(presented_key(headers)?)
     }
@@ -195,12 +211,6 @@ impl Gate {
     fn key_of_browser(&self, request: &Parts) -> Option<&ClientKey> {
         let is_ours = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
         self.find(&password(&request.headers).filter(|_| is_ours)?)
-    }
-
-    /// What a key sees of the usage; `None`: all of it.
-    pub(super) fn own_usage(&self, key: &ClientKey) -> Option<OwnUsage> {
-        let has_admin = self.doors().keys.iter().any(|key| key.is_admin);
-        (has_admin && !key.is_admin).then(|| OwnUsage { key: key.name.clone(), account: key.account.clone() })
     }
 
     fn find(&self, presented: &str) -> Option<&ClientKey> {
@@ -241,8 +251,37 @@ impl Gate {
         if is_own || self.page(headers).is_some() {
             return Ok(());
         }
-        Err(ProxyError::ForeignOrigin { origin })
+        Err(ProxyError::ForeignOrigin { origin: excerpt(&origin, NAME_CHARACTERS).to_owned() })
     }
+
+    /// Refuses what a page of another site can make a browser send without an `Origin`: images, frames, links.
+    /// A page on another port of this machine counts as another site.
+    fn check_site(&self, request: &Parts) -> Result<(), ProxyError> {
+        let site = request.headers.get(SEC_FETCH_SITE);
+        let is_foreign = site.is_some_and(|site| site == "cross-site" || site == "same-site");
+        if is_foreign && self.page(&request.headers).is_none() && !is_harmless(request) {
+            return Err(ProxyError::CrossSite);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a request with two of a header that decides whether it is admitted: a proxy in front may have
+/// gone by the other one.
+fn check_repeated(headers: &HeaderMap) -> Result<(), ProxyError> {
+    match [HOST, ORIGIN, CONTENT_TYPE].iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
+        Some(name) => Err(Refusal::body(format!("the request has more than one '{name}' header"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether a page of any site may make a browser send a request: to look whether the daemon runs, or to open
+/// our page in a tab.
+fn is_harmless(request: &Parts) -> bool {
+    let is = |name: HeaderName, value: &str| request.headers.get(name).is_some_and(|sent| sent == value);
+    let is_read = matches!(request.method, Method::GET | Method::HEAD);
+    let opens_tab = || is(SEC_FETCH_MODE, "navigate") && is(SEC_FETCH_DEST, "document");
+    is_read && (request.uri.path() == HEALTH || (request.uri.path() == PAGE && opens_tab()))
 }
 
 fn origin_text(origin: &HeaderValue) -> String {
@@ -276,13 +315,14 @@ fn password(headers: &HeaderMap) -> Option<String> {
 }
 
 fn is_probe(path: &str) -> bool {
-    matches!(path, "/health" | "/ready")
+    matches!(path, HEALTH | "/ready")
 }
 
+/// Whether the body is declared as JSON. A page can declare plain text, a form or a multipart body without
+/// asking; the APIs take no other type than this one.
 fn has_json_body(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
 use self::histogram::Histograms;
-use self::page::Page;
+pub(super) use self::page::Page;
 use super::Services;
 use super::budget::ByteBudget;
 use super::gate::OwnUsage;
@@ -165,7 +165,7 @@ fn text(services: &Services, traffic: &Traffic, files: Option<usize>) -> String 
 
 impl Traffic {
     fn write(&self, page: &mut Page) {
-        let Self { metrics, places, memory, .. } = self;
+        let Self { metrics, places, memory, refusals, .. } = self;
         page.family("codex_proxy_requests_total", "counter", "Requests for an answer that have ended.");
         for (&(dialect, status), &count) in &*metrics.requests.lock().unwrap_or_else(PoisonError::into_inner) {
             let labels = [("dialect", dialect), ("status", &status.to_string())];
@@ -176,6 +176,7 @@ impl Traffic {
             page.sample("codex_proxy_errors_total", &[("class", class)], count);
         }
         metrics.write(page);
+        refusals.write(page);
         let active = metrics.active.load(Ordering::Relaxed);
         page.gauge("codex_proxy_requests_active", "Requests for an answer that are under way or queued.", active);
         let streams = metrics.streams.load(Ordering::Relaxed);

@@ -29,6 +29,7 @@ mod paths;
 mod places;
 mod probes;
 mod recall;
+mod refusals;
 mod roster;
 mod routes;
 #[cfg(unix)]

@@ -20,6 +20,7 @@ use super::roster::{Caller, Ending, Ticket};
 use super::telemetry::Trace;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
+use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::history::{Fingerprint, Subject, Tokens};
 use crate::protocol::{Mode, Summary};
 
@@ -128,7 +129,9 @@ impl Record {
         self.place.take()
     }
 
+    /// The request goes to a model, whose name may be any text of the client's.
     pub(super) fn planned(&self, model: &str, mode: Mode) {
+        let model = excerpt(model, NAME_CHARACTERS);
         self.span.record("model", model);
         self.traffic.roster.planned(self.ticket, model);
         // A request is planned once.
@@ -238,11 +241,11 @@ impl Drop for Record {
 impl Record {
     /// Adds what was used to the totals. Where the client has left, the backend did not say.
     fn count(&self, Served { subject, model, fingerprint }: Served) {
-        let tokens = tokens_of(&self.summary);
-        self.traffic.totals.add(subject.key.as_deref(), &model, tokens);
-        self.traffic.metrics.spent(&model, tokens);
+        let (model, tokens) = (excerpt(&model, NAME_CHARACTERS), tokens_of(&self.summary));
+        self.traffic.totals.add(subject.key.as_deref(), model, tokens);
+        self.traffic.metrics.spent(model, tokens);
         if self.summary.usage.is_some() {
-            self.traffic.conversations.ended(subject, &model, fingerprint, tokens, SystemClock.now());
+            self.traffic.conversations.ended(subject, model, fingerprint, tokens, SystemClock.now());
         }
     }
 }

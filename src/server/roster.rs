@@ -16,14 +16,13 @@ use http::header::USER_AGENT;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
+use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::history::Tokens;
 
 /// Requests under way that are listed.
 const MAX_ACTIVE: usize = 256;
 /// Requests that have ended and are remembered.
 const MAX_ENDED: usize = 20;
-/// No model has a longer name.
-const NAME_CHARACTERS: usize = 100;
 
 /// How far a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -140,7 +139,7 @@ impl Roster {
     /// It is sent.
     pub(super) fn planned(&self, ticket: Ticket, model: &str) {
         self.change(ticket, |visit| {
-            visit.model = Some(model.chars().take(NAME_CHARACTERS).collect());
+            visit.model = Some(excerpt(model, NAME_CHARACTERS).to_owned());
         });
     }
 

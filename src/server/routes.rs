@@ -75,7 +75,12 @@ pub(super) fn service(
         let routes = routes.clone();
         async move { routes.oneshot(with_canonical_path(request)).await.unwrap_or_else(|never| match never {}) }
     };
-    let in_force = InForce { live: services.live.clone(), own_addresses, backend: services.backend };
+    let in_force = InForce {
+        live: services.live.clone(),
+        own_addresses,
+        backend: services.backend,
+        refusals: Arc::clone(&traffic.refusals),
+    };
     Router::new()
         .fallback(canonical)
         .layer(from_fn(doors::admit))
@@ -94,6 +99,7 @@ fn traffic(settings: &Settings, services: &Services) -> Arc<Traffic> {
         totals: Arc::clone(&services.totals),
         conversations: Arc::clone(&services.conversations),
         roster: Roster::default(),
+        refusals: Arc::default(),
         telemetry: services.telemetry.clone(),
     })
 }

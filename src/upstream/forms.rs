@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::protocol::codex::{Form, Request};
 use crate::protocol::model::Catalogue;
 
@@ -60,6 +61,7 @@ impl Forms {
         }
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         if learnt.insert(model.to_owned()) {
+            let model = excerpt(model, NAME_CHARACTERS);
             tracing::warn!(model, "the model wants the lite form of requests; it gets it from now on");
         }
     }

@@ -11,14 +11,14 @@ use crate::wire::Ask;
 use crate::{BEGUN, Bench, SECOND, WHOLE, begun, streaming};
 
 /// A connection that has sent these bytes.
-async fn sending(proxy: &TestProxy, bytes: impl AsRef<[u8]>) -> TcpStream {
+pub(crate) async fn sending(proxy: &TestProxy, bytes: impl AsRef<[u8]>) -> TcpStream {
     let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
     stream.write_all(bytes.as_ref()).await.unwrap();
     stream
 }
 
 /// Everything that comes until the other side closes.
-async fn rest(mut stream: TcpStream) -> String {
+pub(crate) async fn rest(mut stream: TcpStream) -> String {
     let mut received = Vec::new();
     let read = timeout(10 * SECOND, stream.read_to_end(&mut received)).await.expect("it is closed in time");
     // A reset is an end, too.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::connections;
 use crate::fake::FakeUpstream;
 use crate::wire::Ask;
 use crate::{Bench, chat, signed_in};
@@ -36,6 +37,12 @@ async fn a_web_page_reaches_nothing() {
             "unsupported_content_type",
         ),
         (ask.clone().header("content-type", "multipart/form-data; boundary=x"), 415, "unsupported_content_type"),
+        (ask.clone().header("content-type", "application/vnd.api+json"), 415, "unsupported_content_type"),
+        (
+            ask.clone().header("content-type", "application/x-www-form-urlencoded,a/b+json"),
+            415,
+            "unsupported_content_type",
+        ),
         (Ask::get("/v1/models").header("origin", page), 403, "foreign_origin"),
         (Ask::get("/health").header("host", "rebound.invalid"), 403, "foreign_host"),
         (Ask::new("OPTIONS", "/v1/chat/completions").header("origin", page), 403, "foreign_origin"),
@@ -153,4 +160,65 @@ async fn a_foreign_backend_needs_a_setting_that_says_so() {
     assert_eq!(relay.status.code(), Some(2));
     let told = String::from_utf8(relay.stderr).unwrap();
     assert!(told.contains("relay.invalid") && told.contains("upstream.trust_host"), "{told}");
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_reaches_nothing_by_links_and_images() {
+    let bench = Bench::answering(|launch| launch.setting("allowed_origins", "https://chat.example")).await;
+    for site in ["cross-site", "same-site"] {
+        let from = |path: &str, mode: &str, dest: &str| {
+            Ask::get(path).header("sec-fetch-site", site).header("sec-fetch-mode", mode).header("sec-fetch-dest", dest)
+        };
+        for ask in [
+            from("/v1/models", "no-cors", "image"),
+            from("/usage", "no-cors", "script"),
+            from("/metrics", "navigate", "document"),
+            from("/ready", "no-cors", "empty"),
+            from("/v1/responses/resp_1", "no-cors", "image"),
+            from("/", "no-cors", "image"),
+            from("/", "navigate", "iframe").header("accept", "text/html"),
+            Ask::chat(&chat()).header("sec-fetch-site", site),
+        ] {
+            let answer = ask.send(&bench.proxy).await;
+            assert_eq!(
+                (answer.status, answer.error()["code"].as_str()),
+                (403, Some("cross_site")),
+                "{}",
+                answer.text()
+            );
+        }
+        assert_eq!(
+            from("/", "navigate", "document").header("accept", "text/html").send(&bench.proxy).await.status,
+            200
+        );
+        assert_eq!(from("/health", "no-cors", "image").send(&bench.proxy).await.status, 200);
+        let allowed = from("/v1/models", "cors", "empty").header("origin", "https://chat.example");
+        assert_eq!(allowed.send(&bench.proxy).await.status, 200);
+    }
+    for site in ["none", "same-origin"] {
+        assert_eq!(Ask::get("/usage").header("sec-fetch-site", site).send(&bench.proxy).await.status, 200);
+    }
+    assert_eq!(bench.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_request_with_two_hosts_is_refused() {
+    let bench = Bench::answering(|launch| launch).await;
+    for (path, extra) in [
+        ("/v1/chat/completions", "host: localhost\r\nhost: evil.invalid\r\n"),
+        ("/v1/chat/completions", "host: localhost\r\nhost: localhost\r\n"),
+        ("/health", "host: localhost\r\nhost: localhost\r\n"),
+        ("http://localhost/v1/chat/completions", "host: localhost\r\nhost: localhost\r\n"),
+        ("/v1/chat/completions", "host: localhost\r\ncontent-type: text/plain\r\n"),
+    ] {
+        let body = chat().to_string();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\n{extra}content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let stream = connections::sending(&bench.proxy, format!("{head}{body}")).await;
+        let answer = connections::rest(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("more than one"), "{answer}");
+    }
+    assert_eq!(bench.asked(), 0);
 }

@@ -247,3 +247,50 @@ async fn the_metrics_say_what_went_on_and_need_a_key_where_keys_are_set() {
     }
     assert!(!page.text().contains("sk-local") && !page.text().contains("at_secret"));
 }
+
+/// Longer than any line of the log has to be.
+const LINE_BYTES: usize = 2048;
+
+#[tokio::test]
+async fn what_a_client_writes_fills_neither_the_log_nor_the_lists() {
+    let bench = Bench::answering(|launch| launch.argument("-vv")).await;
+    let name = "m".repeat(1 << 20);
+    assert_eq!(Ask::chat(&with(chat(), "model", json!(name))).send(&bench.proxy).await.status, 200);
+    let header = "x".repeat(30_000);
+    for ask in [
+        Ask::get(&format!("/{header}")),
+        Ask::get("/health").header("host", &header),
+        Ask::get("/health").header("origin", &header),
+        Ask::new(&header, "/health"),
+        Ask::chat(&chat()).header("content-encoding", &header),
+        Ask::chat(&with(chat(), &header, json!(1))),
+        Ask::chat(&with(chat(), "tool_choice", json!({"type": header}))),
+        Ask::chat(&chat()).header("user-agent", &header),
+    ] {
+        ask.send(&bench.proxy).await;
+    }
+    bench.proxy.says("request ended", 5 * crate::SECOND).await;
+    let log = bench.proxy.log();
+    let longest = log.lines().map(str::len).max().unwrap();
+    assert!(longest < LINE_BYTES, "{longest}: {:.300}", log.lines().find(|line| line.len() == longest).unwrap());
+    for path in ["/usage", "/metrics", "/"] {
+        let shown = Ask::get(path).header("accept", "text/html").send(&bench.proxy).await;
+        assert!(shown.text().contains("mmmm") && shown.body.len() < 100_000, "{path}: {}", shown.body.len());
+        assert!(!shown.text().contains(&"m".repeat(101)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_counted_and_logged_once_in_a_while() {
+    let bench = Bench::answering(|launch| launch).await;
+    for _ in 0..50 {
+        let refused = Ask::chat(&chat()).header("origin", "https://evil.invalid").send(&bench.proxy).await;
+        assert_eq!(refused.status, 403);
+    }
+    let told = bench.proxy.log().matches("request refused before it was read").count();
+    // A slow machine may take longer for them than the interval.
+    assert!((1..10).contains(&told), "{}", bench.proxy.log());
+    let metrics = Ask::get("/metrics").send(&bench.proxy).await;
+    let line = r#"codex_proxy_refusals_total{class="foreign_origin"} 50"#;
+    assert!(metrics.text().lines().any(|told| told == line), "{}", metrics.text());
+}

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::file::{Form, Unusable};
 use crate::clock::Clock;
+use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use database::Database;
 use ledger::Ledger;
 
@@ -43,8 +44,6 @@ const FORM: Form = Form {
 "],
     lifetime: std::time::Duration::from_secs(90 * 86_400),
 };
-/// No model has a longer name.
-const NAME_CHARACTERS: usize = 100;
 
 /// Where totals are kept (`usage.store`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,7 +181,7 @@ impl Totals {
     /// Counts an answer that has ended. Never waits.
     pub fn add(&self, key: Option<&str>, model: &str, tokens: Tokens) {
         let Some(ledger) = &self.ledger else { return };
-        let model = model.chars().take(NAME_CHARACTERS).collect();
+        let model = excerpt(model, NAME_CHARACTERS).to_owned();
         let (day, key) = (Day::of(self.clock.now()), key.map(str::to_owned));
         ledger.add(Row { day, key, model, sum: Sum { requests: 1, tokens } });
     }
@@ -229,6 +228,7 @@ impl Report {
         let rows = found.map_err(broken)?.unwrap_or_default();
         Ok(Self::new(UsageStore::Disk, keep_days, (since, Day::of(now)), rows))
     }
+
     /// What one client key used.
     #[must_use]
     pub fn of_key(mut self, key: &str) -> Self {
@@ -236,18 +236,17 @@ impl Report {
         Self { sum: sum(&self.rows), ..self }
     }
 
-
     fn new(store: UsageStore, keep_days: u32, (since, until): (Day, Day), rows: Vec<Row>) -> Self {
         Self { store: store.name(), keep_days, since, until, sum: sum(&rows), rows }
     }
 }
+
 fn sum(rows: &[Row]) -> Sum {
     rows.iter().fold(Sum::default(), |mut sum, row| {
         sum.add(row.sum);
         sum
     })
 }
-
 
 impl Sum {
     /// Adds another one.

@@ -93,9 +93,10 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::MethodNotAllowed { .. } => (S::METHOD_NOT_ALLOWED, Kind::InvalidRequest, Retry::Open),
         ProxyError::NotOffered { .. } => (S::NOT_IMPLEMENTED, Kind::InvalidRequest, Retry::Spent),
         ProxyError::KeyRequired => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
-        ProxyError::ForeignHost { .. } | ProxyError::ForeignOrigin { .. } | ProxyError::ForeignUser { .. } => {
-            (S::FORBIDDEN, Kind::Permission, Retry::Open)
-        }
+        ProxyError::ForeignHost { .. }
+        | ProxyError::ForeignOrigin { .. }
+        | ProxyError::CrossSite
+        | ProxyError::ForeignUser { .. } => (S::FORBIDDEN, Kind::Permission, Retry::Open),
         ProxyError::Busy { .. } => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Open),
         ProxyError::Reserved(_) => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Spent),
         ProxyError::Auth(error) => match error {

@@ -93,6 +93,7 @@ fn record() -> Record {
         totals: Arc::new(off),
         conversations: Arc::default(),
         roster: Roster::default(),
+        refusals: Arc::default(),
         telemetry: None,
     };
     Record::new("test", &RequestId::fresh(), &Arc::new(traffic))

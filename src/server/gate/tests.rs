@@ -17,7 +17,7 @@ fn gate(keys: &[&str], hosts: &[&str], origins: &[&str]) -> Gate {
     let own_addresses = Arc::new(["192.168.7.7".parse().unwrap()]);
     // There is no such connection.
     let peer = Peers::default().peer("127.0.0.1:1".parse().unwrap(), None);
-    Gate { live, own_addresses, door: Door::Tcp(peer), backend: Backend::ChatGpt }
+    Gate { live, own_addresses, door: Door::Tcp(peer), backend: Backend::ChatGpt, refusals: Arc::default() }
 }
 
 fn request(headers: &[(&str, &str)]) -> Parts {
@@ -79,7 +79,17 @@ fn only_our_own_page_and_allowed_origins_may_call() {
 #[test]
 fn a_post_that_a_page_could_send_unasked_is_refused() {
     let gate = gate(&[], &[], &[]);
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json", ""] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "text/json",
+        "application/foo+json",
+        "application/jsonp",
+        "application/x-www-form-urlencoded,application/a+json",
+        "application/json,text/plain",
+        "",
+    ] {
         let parts = Request::post("/v1/x")
             .header("host", "localhost")
             .header("content-type", kind)
@@ -209,4 +219,33 @@ async fn a_user_who_can_not_be_determined_is_refused_unless_keys_or_a_setting_de
     assert!(!refuses_unknown_user(|gate| with_doors(gate, |doors| doors.allow_other_users = true), "/usage").await);
     assert!(!refuses_unknown_user(|gate| gate.backend = Backend::Demo, "/usage").await);
     assert!(!refuses_unknown_user(|gate| gate.door = Door::Unix, "/usage").await);
+}
+
+#[test]
+fn a_header_that_decides_must_stand_once() {
+    let gate = gate(&["sk-1"], &[], &[]);
+    for (name, value) in [("host", "localhost"), ("origin", "http://localhost"), ("content-type", "application/json")] {
+        let headers = [("host", "localhost"), ("origin", "http://localhost"), ("x-api-key", "sk-1"), (name, value)];
+        let refused = gate.admit(&request(&headers));
+        assert!(matches!(refused, Err(ProxyError::Refused(_))), "{name}");
+    }
+}
+
+#[test]
+fn what_another_site_causes_is_refused_unless_it_is_harmless() {
+    let gate = gate(&["sk-1"], &[], &["https://chat.example"]);
+    let admits = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        let builder =
+            Request::builder().method(method).uri(path).header("host", "localhost").header("x-api-key", "sk-1");
+        let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        !matches!(gate.admit(&builder.body(()).unwrap().into_parts().0), Err(ProxyError::CrossSite))
+    };
+    let opened = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    assert!(admits("GET", "/", &opened) && admits("HEAD", "/", &opened) && admits("GET", "/health", &opened[..1]));
+    assert!(!admits("POST", "/", &opened) && !admits("GET", "/usage", &opened) && !admits("GET", "//", &opened));
+    assert!(!admits("GET", "/", &opened[..2]) && !admits("POST", "/health", &opened[..1]));
+    assert!(admits("GET", "/usage", &[opened[0], ("origin", "https://chat.example")]), "an allowed page may call");
+    for site in ["none", "same-origin", "unknown"] {
+        assert!(admits("GET", "/usage", &[("sec-fetch-site", site)]), "{site}");
+    }
 }

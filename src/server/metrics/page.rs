@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 /// The page as it grows.
-pub(super) struct Page(pub(super) String);
+pub(in crate::server) struct Page(pub(super) String);
 
 impl Page {
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
@@ -16,12 +16,12 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(in crate::server) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let written = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         written.expect("a text takes whatever is written");
     }
 
-    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(in crate::server) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let labels: Vec<String> = labels.iter().map(|(label, word)| format!("{label}=\"{}\"", escaped(word))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         writeln!(self.0, "{name}{labels} {value}").expect("a text takes whatever is written");

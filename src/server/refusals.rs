@@ -1,0 +1,83 @@
+//! Counts the requests that are refused before any handler sees them, and logs them at a bounded rate.
+//!
+//! Anything that reaches the port can cause such a refusal, a web page many in a second. One line is
+//! logged for each reason and interval; the next one names how many were not.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::metrics::Page;
+use crate::error::ProxyError;
+
+/// At most one line for a reason within this time.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The refusals, by the class of their error. There are as many entries as classes.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<BTreeMap<&'static str, Count>>);
+
+#[derive(Debug, Default)]
+struct Count {
+    all: u64,
+    unlogged: u64,
+    logged_at: Option<Instant>,
+}
+
+impl Refusals {
+    /// Counts a refusal, and logs it unless one for the same reason was logged a moment ago.
+    pub(super) fn note(&self, error: &ProxyError) {
+        if let Some(unlogged) = self.count(error.class()) {
+            tracing::info!(error = error.loggable(), unlogged, "request refused before it was read");
+        }
+    }
+
+    /// Counts a refusal. Returns how many were not logged, if this one is to be.
+    fn count(&self, class: &'static str) -> Option<u64> {
+        let mut counts = self.counts();
+        let count = counts.entry(class).or_default();
+        count.all += 1;
+        if count.logged_at.is_some_and(|logged_at| logged_at.elapsed() < INTERVAL) {
+            count.unlogged += 1;
+            return None;
+        }
+        count.logged_at = Some(Instant::now());
+        Some(std::mem::take(&mut count.unlogged))
+    }
+
+    pub(super) fn write(&self, page: &mut Page) {
+        let name = "codex_proxy_refusals_total";
+        page.family(name, "counter", "Requests that were refused before they were read, by class.");
+        for (class, count) in &*self.counts() {
+            page.sample(name, &[("class", class)], count.all);
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<&'static str, Count>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::{INTERVAL, Refusals};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reason_is_logged_once_in_an_interval_and_the_rest_is_counted() {
+        let refusals = Refusals::default();
+        assert_eq!(refusals.count("a"), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(refusals.count("a"), None);
+        }
+        assert_eq!(refusals.count("b"), Some(0), "another reason has a line of its own");
+        advance(INTERVAL).await;
+        assert_eq!(refusals.count("a"), Some(1000));
+        advance(INTERVAL).await;
+        assert_eq!(refusals.count("a"), Some(0));
+        assert_eq!(refusals.counts()["a"].all, 1003);
+    }
+}
