@@ -1,4 +1,4 @@
-//! Two kinds of string that the data path borrows instead of copying.
+//! Two kinds of string that the data path borrows instead of copying, and a fingerprint of one.
 //!
 //! [`Str`] is a text we have to read (a name, an id). [`RawText`] is a text we only pass on (a
 //! delta): the characters between the quotes, still escaped, so that they can be spliced into the
@@ -104,13 +104,6 @@ impl<'a> RawText<'a> {
         Cow::Owned(read.unwrap_or_default())
     }
 
-    /// Length in UTF-16 code units: the unit of a `\u` escape, so that a surrogate pair that is
-    /// split between two deltas counts as in one text.
-    #[must_use]
-    pub fn units(self) -> usize {
-        Units { rest: self.0 }.map(|(_, units)| units).sum()
-    }
-
     /// Length in Unicode scalar values. The second half of a surrogate pair does not count, so
     /// that a pair counts once wherever it is split.
     #[must_use]
@@ -118,7 +111,7 @@ impl<'a> RawText<'a> {
         if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
             return self.0.chars().count();
         }
-        Units { rest: self.0 }.filter(|(escaped, _)| !code_unit(escaped).is_some_and(is_low_surrogate)).count()
+        Units { rest: self.0 }.filter(|escaped| !code_unit(escaped).is_some_and(is_low_surrogate)).count()
     }
 
     /// The text as scalar values, each with its escaped form; a lone surrogate reads as U+FFFD.
@@ -132,40 +125,89 @@ impl<'a> RawText<'a> {
         let last = self.0.len().checked_sub(6).and_then(|start| self.0.get(start..));
         // An escaped backslash before the `u` needs a look from the start; it is rare.
         last.and_then(code_unit).is_some_and(is_high_surrogate)
-            && Units { rest: self.0 }.last().and_then(|(escaped, _)| code_unit(escaped)).is_some_and(is_high_surrogate)
-    }
-
-    /// What follows the first `units` UTF-16 code units; empty when there is nothing more.
-    #[must_use]
-    pub fn after(self, units: usize) -> Self {
-        let mut at = 0;
-        let mut steps = Units { rest: self.0 };
-        while at < units {
-            let Some((_, step)) = steps.next() else { break };
-            at += step;
-        }
-        Self(steps.rest)
+            && Units { rest: self.0 }.last().and_then(code_unit).is_some_and(is_high_surrogate)
     }
 }
 
-/// Steps over the escaped characters of a literal: the escaped form, and its UTF-16 code units.
+/// The beginning of a text: its length and a fingerprint. Both count UTF-16 code units, the unit of a `\u` escape, so
+/// they depend neither on how the text is escaped nor on where it is split into pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefix {
+    units: usize,
+    hash: u64,
+}
+
+impl Prefix {
+    /// Adds the next piece.
+    pub fn push(&mut self, text: RawText<'_>) {
+        self.advance(text.0, usize::MAX);
+    }
+
+    /// What follows this prefix in a text; `None` if the text does not begin with it.
+    #[must_use]
+    pub fn rest_of(self, whole: RawText<'_>) -> Option<RawText<'_>> {
+        let mut seen = Self::default();
+        let rest = seen.advance(whole.0, self.units);
+        (seen == self).then_some(RawText(rest))
+    }
+
+    /// Adds text up to a length in code units, and returns the rest.
+    fn advance<'t>(&mut self, escaped: &'t str, units: usize) -> &'t str {
+        let mut steps = Units { rest: escaped };
+        while self.units < units {
+            match steps.rest.as_bytes() {
+                [byte, ..] if byte.is_ascii() && *byte != b'\\' => {
+                    self.add(u16::from(*byte));
+                    steps.rest = steps.rest.get(1..).unwrap_or_default();
+                }
+                _ => {
+                    let Some(step) = steps.next() else { break };
+                    self.add_step(step);
+                }
+            }
+        }
+        steps.rest
+    }
+
+    /// Adds one escaped character.
+    fn add_step(&mut self, step: &str) {
+        let mut units = [0; 2];
+        match code_unit(step) {
+            Some(unit) => self.add(unit),
+            None => {
+                for unit in unescape(step).encode_utf16(&mut units) {
+                    self.add(*unit);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, unit: u16) {
+        /// The prime of the 64-bit FNV hash.
+        const PRIME: u64 = 0x0100_0000_01b3;
+        self.units += 1;
+        self.hash = (self.hash ^ u64::from(unit)).wrapping_mul(PRIME);
+    }
+}
+
+/// Steps over the characters of a literal in their escaped form.
 struct Units<'a> {
     rest: &'a str,
 }
 
 impl<'a> Iterator for Units<'a> {
-    type Item = (&'a str, usize);
+    type Item = &'a str;
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.rest.chars().next()?;
-        let (bytes, units) = match first {
-            '\\' if self.rest.as_bytes().get(1) == Some(&b'u') => (6, 1),
-            '\\' => (2, 1),
-            other => (other.len_utf8(), other.len_utf16()),
+        let bytes = match first {
+            '\\' if self.rest.as_bytes().get(1) == Some(&b'u') => 6,
+            '\\' => 2,
+            other => other.len_utf8(),
         };
         let (step, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
         self.rest = rest;
-        Some((step, units))
+        Some(step)
     }
 }
 
@@ -199,7 +241,7 @@ impl<'a> Iterator for Scalars<'a> {
     type Item = (&'a str, char);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (first, _) = Units { rest: self.rest }.next()?;
+        let first = Units { rest: self.rest }.next()?;
         let pair = code_unit(first).filter(|unit| is_high_surrogate(*unit)).and_then(|high| self.pair(high));
         let (bytes, scalar) = pair.unwrap_or_else(|| (first.len(), unescape(first)));
         let (escaped, rest) = self.rest.split_at_checked(bytes)?;
@@ -249,7 +291,7 @@ fn unescape(escaped: &str) -> char {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{RawText, Str};
+    use super::{Prefix, RawText, Str};
 
     fn raw(inside: &str) -> RawText<'_> {
         RawText(inside)
@@ -273,17 +315,32 @@ mod tests {
         assert!(text.decode().starts_with('a'));
     }
 
-    #[test]
-    fn split_surrogate_pairs_count_like_whole_ones() {
-        let whole = raw(r"\ud83d\ude00").units();
-        assert_eq!(raw(r"\ud83d").units() + raw(r"\ude00").units(), whole);
-        assert_eq!(raw("\u{1F600}").units(), whole);
+    fn prefix(pieces: &[&str]) -> Prefix {
+        let mut prefix = Prefix::default();
+        for piece in pieces {
+            prefix.push(raw(piece));
+        }
+        prefix
     }
 
     #[test]
-    fn the_tail_starts_where_the_stream_stopped() {
-        assert_eq!(raw(r"a\n\u00e9b").after(3).escaped(), "b");
-        assert_eq!(raw("ab").after(9).escaped(), "");
+    fn a_prefix_is_the_same_however_the_text_is_split_and_escaped() {
+        let whole = prefix(&[r"a\u00ef\ud83d\ude00\n/"]);
+        for pieces in [&["a\u{ef}\u{1F600}", r"\u000a\/"][..], &["a", "", r"\u00EF\ud83d", r"\ude00\n/"]] {
+            assert_eq!(prefix(pieces), whole, "{pieces:?}");
+        }
+        assert_ne!(prefix(&["ab"]), prefix(&["ba"]));
+    }
+
+    #[test]
+    fn the_rest_starts_where_the_prefix_ends() {
+        let rest = |pieces: &[&str], whole| prefix(pieces).rest_of(raw(whole)).map(RawText::escaped);
+        assert_eq!(rest(&["a", r"\n\u00e9"], "a\\n\u{e9}b"), Some("b"));
+        assert_eq!(rest(&[], "ab"), Some("ab"));
+        assert_eq!(rest(&["ab"], "ab"), Some(""));
+        assert_eq!(rest(&["ab"], "a"), None, "the text is shorter");
+        assert_eq!(rest(&["ac"], "abc"), None, "a piece is missing");
+        assert_eq!(rest(&[r"\ud83d"], "\u{1F600}"), None, "half a pair can't be completed");
         assert_eq!(raw(r"tab\tend").decode(), "tab\tend");
     }
 
@@ -316,7 +373,9 @@ mod tests {
                 prop_assert_eq!(raw.scalars().map(|(_, scalar)| scalar).collect::<String>(), text.clone());
                 prop_assert_eq!(raw.scalars().map(|(escaped, _)| escaped).collect::<String>(), raw.escaped());
                 prop_assert_eq!(raw.scalar_count(), text.chars().count());
-                prop_assert_eq!(raw.units(), text.encode_utf16().count());
+                let mut whole = Prefix::default();
+                whole.push(raw);
+                prop_assert_eq!(whole.rest_of(raw).map(RawText::escaped), Some(""));
             }
         }
     }

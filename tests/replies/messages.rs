@@ -212,6 +212,46 @@ fn a_search_beside_other_tools_is_told_at_once() {
 }
 
 #[test]
+fn a_search_that_does_not_say_what_it_did_is_a_search() {
+    let cited = || done(1, quoting("x", &[("https://a", "A")]));
+    for action in [None, Some(Value::Null), Some(json!("new")), Some(json!({}))] {
+        let mut search = json!({"type": "web_search_call", "id": "ws_1"});
+        if let Some(action) = action {
+            search["action"] = action;
+        }
+        for (form, found) in [(SearchForm::Told, 0), (SearchForm::Gathered, 1)] {
+            let shape = Shape { search: form, ..shape() };
+            let document = document(&shape, &[done(0, search.clone()), cited(), completed()]).unwrap();
+            let content = &document["content"];
+            let used =
+                json!({"type": "server_tool_use", "id": "srvtoolu_ws_1", "name": "web_search", "input": {"query": ""}});
+            assert_eq!(content[0], used, "{search}");
+            assert_eq!(content[1]["type"], "web_search_tool_result");
+            assert_eq!(content[1]["content"].as_array().map(Vec::len), Some(found));
+            assert_eq!(content[2]["citations"].as_array().map(Vec::len), Some(1));
+            assert_eq!(document["usage"]["server_tool_use"]["web_search_requests"], 1);
+        }
+    }
+}
+
+#[test]
+fn a_citation_waits_for_its_text() {
+    let annotation = json!({"type": "response.output_text.annotation.added", "output_index": 0, "content_index": 0,
+        "annotation": {"type": "url_citation", "start_index": 0, "end_index": 1, "url": "u", "title": "t"}});
+    let cited = json!([{"type": "web_search_result_location", "url": "u", "title": "t", "encrypted_index": "", "cited_text": ""}]);
+    let shape = Shape { search: SearchForm::Told, stop: vec!["END".to_owned()], ..shape() };
+    for events in [
+        vec![annotation.clone(), text(0, "Ex"), done(0, message("Ex")), completed()],
+        vec![annotation.clone(), done(0, message("Ex")), completed()],
+        vec![text(0, "E"), annotation.clone(), text(0, "x"), completed()],
+        vec![json!("{broken"), annotation.clone(), text(0, "x"), done(0, message("Ex")), completed()],
+    ] {
+        let block = json!([{"type": "text", "text": "Ex", "citations": cited}]);
+        assert_eq!(content(&shape, &events), block, "{events:?}");
+    }
+}
+
+#[test]
 fn gathered_searches_share_their_results_out() {
     let shape = Shape { search: SearchForm::Gathered, ..shape() };
     let events = [

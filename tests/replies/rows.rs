@@ -216,6 +216,40 @@ fn citations_count_from_the_start_of_the_content() {
 }
 
 #[test]
+fn a_citation_waits_for_its_text() {
+    let citation = |start: u64| json!({"type": "url_citation", "start_index": start, "end_index": start + 1, "url": "u", "title": "t"});
+    let annotation = |start: u64| json!({"type": "response.output_text.annotation.added", "output_index": 1, "content_index": 0, "annotation": citation(start)});
+    let shown = |start: u64| json!({"annotations": [{"type": "url_citation", "url_citation": {"start_index": start, "end_index": start + 1, "url": "u", "title": "t"}}]});
+    let whole = json!({"type": "message", "content": [{"type": "output_text", "text": "abcd", "annotations": [citation(0), citation(2)]}]});
+    let early = [
+        done(0, whole_message("Hello")),
+        annotation(0),
+        text(1, "ab"),
+        json!("{broken"),
+        annotation(2),
+        text(1, "d"),
+        done(1, whole),
+        completed(),
+    ];
+    let expected = [
+        content("Hello"),
+        content("\n\n"),
+        content("ab"),
+        shown(7),
+        content("cd"),
+        shown(9),
+        json!("stop"),
+        json!("done"),
+    ];
+    assert_eq!(told(&shape(), &early), expected);
+
+    let stopping = Shape { stop: vec!["END".to_owned()], ..shape() };
+    let held_back = [text(1, "E"), annotation(0), text(1, "x"), completed()];
+    let expected = [content("Ex"), shown(0), json!("stop"), json!("done")];
+    assert_eq!(told(&stopping, &held_back), expected);
+}
+
+#[test]
 fn reasoning_that_was_not_streamed_is_told_in_one_piece() {
     let reasoning = |texts: &[&str]| {
         let parts: Vec<Value> = texts.iter().map(|text| json!({"type": "summary_text", "text": text})).collect();
@@ -283,8 +317,14 @@ fn the_old_form_has_room_for_one_call() {
 #[test]
 fn a_stop_sequence_ends_text_only() {
     let shape = Shape { stop: vec!["END".to_owned()], prompt_characters: 40, ..shape() };
-    let events =
-        [thought(0, 0, "END"), text(1, "a EN"), done(2, call("END", "c", "END")), text(3, "b END c"), text(3, "d")];
+    let events = [
+        thought(0, 0, "END"),
+        text(1, "a EN"),
+        done(1, whole_message("a EN")),
+        done(2, call("END", "c", "END")),
+        text(3, "b END c"),
+        text(3, "d"),
+    ];
     let document = document(&shape, &bytes(&events)).unwrap();
     let choice = &document["choices"][0];
     assert_eq!(choice["message"]["content"], "a EN\n\nb ");

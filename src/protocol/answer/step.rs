@@ -1,12 +1,6 @@
-//! The pieces of an item on their way to the client, and the queue where they wait.
-//!
-//! One call is open to the client at a time, from its first event to its end, since the official
-//! helpers take another index for the end of the call before. What arrives meanwhile for other
-//! items waits, item by item, in the order of first appearance
-//! (case `05-parallel-tool-calls-interleaved`).
+//! The pieces of an item on their way to the client.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -22,6 +16,8 @@ pub(in crate::protocol) enum Step<'a> {
         part: usize,
         text: Cow<'a, str>,
     },
+    /// A message has begun; its text may still be missing.
+    MessageOpened,
     /// A part is over.
     TextEnd,
     /// A message is over.
@@ -63,7 +59,7 @@ pub(in crate::protocol) struct Search<'a> {
     pub(in crate::protocol) sources: Vec<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ActionWire<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Str<'a>,
@@ -80,9 +76,11 @@ struct SourceWire<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Reads a finished call; `None` where it was no search: a page that was opened, or looked through.
+    /// Reads a finished call. `None` if it opened a page or looked through one; a call that does not say what it did
+    /// was a search.
     pub(in crate::protocol) fn read(item: &OutputItem<'a>) -> Option<Self> {
-        let action: ActionWire<'a> = serde_json::from_str(item.action?.get()).ok()?;
+        let action: Option<ActionWire<'a>> = item.action.and_then(|action| serde_json::from_str(action.get()).ok());
+        let action = action.unwrap_or_default();
         let sources = action.sources.unwrap_or_default().into_iter().filter_map(|source| source.url);
         matches!(action.kind.as_str(), "search" | "").then(|| Self {
             id: item.id.clone().unwrap_or_default().into_cow(),
@@ -132,6 +130,14 @@ impl<'a> Citation<'a> {
         })
     }
 
+    /// The annotation as the Responses API has it.
+    pub(in crate::protocol) fn render_flat(&self) -> String {
+        let Self { start_index, end_index, url, title } = self;
+        format!(
+            r#"{{"type":"url_citation","start_index":{start_index},"end_index":{end_index},"url":"{url}","title":"{title}"}}"#
+        )
+    }
+
     /// The annotation, for a part that begins after `offset` characters of content.
     pub(in crate::protocol) fn render(&self, offset: usize) -> String {
         let shift = |index: u64| index.saturating_add(offset as u64);
@@ -142,7 +148,7 @@ impl<'a> Citation<'a> {
         )
     }
 
-    fn into_owned(self) -> Citation<'static> {
+    pub(super) fn into_owned(self) -> Citation<'static> {
         Citation {
             url: own(self.url),
             title: own(self.title),
@@ -156,6 +162,7 @@ impl Step<'_> {
     pub(in crate::protocol) fn into_owned(self) -> Step<'static> {
         match self {
             Self::Text { part, text } => Step::Text { part, text: own(text) },
+            Self::MessageOpened => Step::MessageOpened,
             Self::TextEnd => Step::TextEnd,
             Self::MessageEnd => Step::MessageEnd,
             Self::ReasoningEnd { encrypted } => Step::ReasoningEnd { encrypted: encrypted.map(own) },
@@ -173,45 +180,4 @@ impl Step<'_> {
 
 fn own(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
-}
-
-/// Lets one call pass at a time.
-#[derive(Debug, Default)]
-pub(in crate::protocol) struct Gate {
-    open: Option<usize>,
-    waiting: VecDeque<(usize, Vec<Step<'static>>)>,
-}
-
-impl Gate {
-    /// Whether a piece of this item has to wait.
-    pub(in crate::protocol) fn blocks(&self, item: usize) -> bool {
-        self.open.is_some_and(|open| open != item)
-    }
-
-    /// Lets a piece wait behind the others of its item.
-    pub(in crate::protocol) fn hold(&mut self, item: usize, step: Step<'static>) {
-        match self.waiting.iter_mut().find(|(waiting, _)| *waiting == item) {
-            Some((_, steps)) => steps.push(step),
-            None => self.waiting.push_back((item, vec![step])),
-        }
-    }
-
-    /// Takes note of a piece that passes.
-    pub(in crate::protocol) fn pass(&mut self, item: usize, step: &Step<'_>) {
-        match step {
-            Step::CallOpened { .. } => self.open = Some(item),
-            Step::CallClosed => self.open = None,
-            _ => {}
-        }
-    }
-
-    /// The next item that waited and may pass; none while a call is open.
-    pub(in crate::protocol) fn release(&mut self) -> Option<(usize, Vec<Step<'static>>)> {
-        if self.open.is_some() { None } else { self.waiting.pop_front() }
-    }
-
-    /// The call that is open.
-    pub(in crate::protocol) fn open(&self) -> Option<usize> {
-        self.open
-    }
 }

@@ -50,6 +50,11 @@ impl StopMatcher {
         self.stops.is_empty()
     }
 
+    /// Whether text is held back.
+    pub(in crate::protocol) fn holds_text(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Takes the next text and gives what can be shown; breaks where a stop sequence begins. A match
     /// waits as long as another that begins before it may still come: the earliest one counts,
     /// however the text was cut.

@@ -14,11 +14,12 @@ use super::chunk::{Chunk, FinishReason, Template};
 use super::document::Draft;
 use super::show::Shown;
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::{Arrival, Queued};
+use crate::protocol::answer::arrive::Arrival;
 use crate::protocol::answer::identity::Identity;
 use crate::protocol::answer::items::Items;
-use crate::protocol::answer::step::{Gate, Step};
-use crate::protocol::answer::{self, usage};
+use crate::protocol::answer::queue::{Gate, Queued};
+use crate::protocol::answer::step::Step;
+use crate::protocol::answer::{Terminal, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::tokens::Meter;
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
@@ -158,7 +159,9 @@ impl ChatReply {
         self.begin(response);
         self.usage = response.usage;
         self.final_tier = self.tier(response);
-        if let Some(damage) = answer::damage(&self.items, ending == Ending::Completed && self.is_missing()) {
+        let terminal =
+            if ending == Ending::Completed { Terminal::Completed } else { Terminal::of_incomplete(response) };
+        if let Some(damage) = self.settle(response, terminal, sink) {
             return self.fail(damage, sink);
         }
         self.open(sink);
@@ -202,12 +205,6 @@ impl ChatReply {
         sink.put(self, &Chunk::Failed(&error));
         self.state = State::Failed(error);
     }
-
-    /// Whether an answer was paid for of which nothing arrived.
-    fn is_missing(&self) -> bool {
-        let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
-        has_output && !self.shown.has_output() && self.gate.open().is_none()
-    }
 }
 
 impl Arrival for ChatReply {
@@ -247,7 +244,7 @@ impl Reply for ChatReply {
                 self.finish(&response, Ending::Incomplete(reason), sink);
             }
             UpstreamEvent::Failed(failure) => self.fail(ProxyError::Upstream(failure), sink),
-            UpstreamEvent::Malformed { .. } => self.items.note_gap(),
+            UpstreamEvent::Malformed { data } => self.items.note_unreadable(data),
             UpstreamEvent::Other { .. } => {}
             piece => self.arrive(piece, sink),
         }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::chunk::{Chunk, Envelope, FinishReason};
 use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
-use crate::protocol::answer::arrive::Queued;
 use crate::protocol::answer::identity::quoted;
-use crate::protocol::answer::step::{Gate, Step};
+use crate::protocol::answer::queue::{Gate, Queued};
+use crate::protocol::answer::step::Step;
 use crate::protocol::answer::stop::StopMatcher;
 use crate::protocol::conversation::CallKind;
 use crate::protocol::text::RawText;
@@ -37,6 +37,8 @@ pub(super) struct Shown {
     open_call: Option<(usize, Envelope)>,
     images: usize,
     stop: StopMatcher,
+    /// Citations, rendered, of text that is held back for a stop sequence.
+    early_citations: Vec<String>,
     /// Counts what is shown, where the client's limit is enforced.
     pub(super) meter: Option<Meter>,
 }
@@ -54,13 +56,9 @@ impl Shown {
             open_call: None,
             images: 0,
             stop: StopMatcher::new(&shape.stop),
+            early_citations: Vec::new(),
             meter: shape.token_limit.map(Meter::new),
         }
-    }
-
-    /// Whether there was anything that is an answer.
-    pub(super) fn has_output(&self) -> bool {
-        self.has_text || self.characters + self.reasoning_characters + self.calls + self.images > 0
     }
 
     /// The finish reason of an answer that came to its own end.
@@ -88,14 +86,14 @@ impl Queued for ChatReply {
             Step::Reasoning { part, text } => self.show_reasoning(item, *part, text, sink),
             Step::Citation { part, citation } => {
                 self.open(sink);
-                let offset = self.offset(item, *part);
-                sink.put(self, &Chunk::Annotation(&citation.render(offset)));
+                let citation = citation.render(self.offset(item, *part));
+                self.show_citation(citation, sink);
             }
             Step::CallOpened { id, name, kind } => self.open_call(id, name, *kind, sink),
             Step::CallText(text) => self.show_call_text(text, sink),
             Step::CallClosed => self.shown.open_call = None,
             Step::Image { format, base64 } => self.show_image(format, base64, sink),
-            Step::ReasoningEnd { .. } | Step::Search(_) => {}
+            Step::MessageOpened | Step::ReasoningEnd { .. } | Step::Search(_) => {}
         }
     }
 }
@@ -103,7 +101,7 @@ impl Queued for ChatReply {
 impl ChatReply {
     /// Everything is over: what waits is shown, and what is open is closed.
     pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
-        self.close_calls(sink);
+        self.close_items(sink);
         if self.flush(sink).is_continue() {
             self.end_thinking("</think>", sink);
         }
@@ -170,6 +168,18 @@ impl ChatReply {
             self.shown.content_characters += characters;
             self.shown.characters += characters;
             sink.put(self, &Chunk::Content(text));
+            for citation in std::mem::take(&mut self.shown.early_citations) {
+                sink.put(self, &Chunk::Annotation(&citation));
+            }
+        }
+    }
+
+    /// Shows a citation after its text.
+    fn show_citation(&mut self, citation: String, sink: &mut impl Sink<Self>) {
+        if self.shown.stop.holds_text() {
+            self.shown.early_citations.push(citation);
+        } else {
+            sink.put(self, &Chunk::Annotation(&citation));
         }
     }
 

@@ -11,6 +11,7 @@ use super::failure;
 use super::item::{ContentPart, OutputItem};
 use super::usage::Usage;
 use crate::error::UpstreamFailure;
+use crate::protocol::envelope::Envelope;
 use crate::protocol::text::{RawText, Str};
 
 /// One event of the backend's stream.
@@ -110,8 +111,8 @@ pub struct ResponseObject<'a> {
     pub usage: Option<Usage>,
     /// Why the answer was ended early: `max_output_tokens`, `content_filter`, …
     pub incomplete_reason: Option<Str<'a>>,
-    /// The object as it came, for the dialect that passes it on.
-    pub raw: Option<&'a RawValue>,
+    /// The list of the answer's items; in terminal events only, and often empty there.
+    pub output: Option<&'a RawValue>,
 }
 
 impl ResponseObject<'_> {
@@ -120,10 +121,18 @@ impl ResponseObject<'_> {
     pub fn is_filtered(&self) -> bool {
         self.incomplete_reason.as_ref().is_some_and(|reason| reason.as_str() == "content_filter")
     }
+
+    /// The items that the event lists; without those that can't be read.
+    #[must_use]
+    pub fn output_items(&self) -> Vec<OutputItem<'_>> {
+        let listed: Vec<&RawValue> =
+            self.output.and_then(|output| serde_json::from_str(output.get()).ok()).unwrap_or_default();
+        listed.into_iter().filter_map(OutputItem::read).collect()
+    }
 }
 
 /// Every member that some event has; one pass reads whichever are there.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Wire<'a> {
     #[serde(rename = "type", borrow)]
     kind: Str<'a>,
@@ -173,6 +182,8 @@ struct ResponseWire<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     incomplete_details: Option<IncompleteWire<'a>>,
+    #[serde(borrow, default)]
+    output: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -198,6 +209,12 @@ impl<'a> UpstreamEvent<'a> {
         wire.and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
     }
 
+    /// The same for an event whose members are known already. Never fails.
+    #[must_use]
+    pub fn of_members(members: &Envelope<'a>, data: &'a str) -> Self {
+        Wire::of_members(members).and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
+    }
+
     /// Whether nothing follows this event.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
@@ -206,6 +223,32 @@ impl<'a> UpstreamEvent<'a> {
 }
 
 impl<'a> Wire<'a> {
+    fn of_members(members: &Envelope<'a>) -> Option<Self> {
+        let mut wire = Self::default();
+        for (name, value) in members.members().iter().filter(|(_, value)| !value.is_null()) {
+            let raw = value.raw();
+            match &**name {
+                "type" => wire.kind = serde_json::from_str(raw.get()).ok()?,
+                "output_index" => wire.output_index = Some(raw.get().parse().ok()?),
+                "item_id" => wire.item_id = Some(serde_json::from_str(raw.get()).ok()?),
+                "call_id" => wire.call_id = Some(serde_json::from_str(raw.get()).ok()?),
+                "content_index" => wire.content_index = Some(raw.get().parse().ok()?),
+                "summary_index" => wire.summary_index = Some(raw.get().parse().ok()?),
+                "delta" => wire.delta = Some(raw),
+                "text" => wire.text = Some(raw),
+                "refusal" => wire.refusal = Some(raw),
+                "arguments" => wire.arguments = Some(raw),
+                "input" => wire.input = Some(raw),
+                "annotation" => wire.annotation = Some(raw),
+                "item" => wire.item = Some(raw),
+                "part" => wire.part = Some(raw),
+                "response" => wire.response = Some(raw),
+                _ => {}
+            }
+        }
+        Some(wire)
+    }
+
     fn event(self, data: &'a str) -> Option<UpstreamEvent<'a>> {
         type E<'e> = UpstreamEvent<'e>;
         let text = |raw: Option<&'a RawValue>| raw.and_then(RawText::from_raw);
@@ -261,7 +304,7 @@ impl<'a> ResponseObject<'a> {
             service_tier: wire.service_tier,
             usage: wire.usage.and_then(|usage| serde_json::from_str(usage.get()).ok()),
             incomplete_reason: wire.incomplete_details.and_then(|details| details.reason),
-            raw,
+            output: wire.output,
         }
     }
 }
@@ -282,94 +325,4 @@ fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use proptest::prelude::*;
-
-    use super::{PartList, UpstreamEvent};
-    use crate::protocol::text::Str;
-
-    #[test]
-    fn a_delta_is_borrowed_and_unread() {
-        let data = r#"{"type":"response.output_text.delta","item_id":"msg_1","output_index":3,"content_index":0,"delta":"a\n\ud83d"}"#;
-        let UpstreamEvent::Text(place, text) = UpstreamEvent::decode(data) else { panic!("no text") };
-        assert_eq!(text.escaped(), r"a\n\ud83d");
-        assert!(data.as_bytes().as_ptr_range().contains(&text.escaped().as_ptr()));
-        assert!(matches!(place.item_id, Some(Str(Cow::Borrowed("msg_1")))));
-        assert_eq!((place.output_index, place.part_index, place.list), (Some(3), Some(0), PartList::Content));
-    }
-
-    #[test]
-    fn the_type_may_come_last_and_may_be_escaped() {
-        let data = r#"{"delta":"x","type":"response.output_text\u002edelta"}"#;
-        assert!(matches!(UpstreamEvent::decode(data), UpstreamEvent::Text(..)));
-    }
-
-    #[test]
-    fn an_unknown_type_is_carried_whole() {
-        let data = r#"{"type":"codex.rate_limits","delta":{"a":1},"part":7}"#;
-        let UpstreamEvent::Other { kind, data: carried } = UpstreamEvent::decode(data) else { panic!("not other") };
-        assert_eq!((kind.as_str(), carried), ("codex.rate_limits", data));
-    }
-
-    #[test]
-    fn what_a_known_type_must_have_is_asked_for() {
-        for data in [
-            "{",
-            "7",
-            "null",
-            r#"{"delta":"x"}"#,
-            r#"["response.completed"]"#,
-            r#"{"type":null}"#,
-            r#"{"type":"response.output_text.delta"}"#,
-            r#"{"type":"response.output_text.delta","delta":7}"#,
-            r#"{"type":"response.output_text.delta","delta":"cut"#,
-            r#"{"type":"response.output_item.done"}"#,
-            r#"{"type":"response.output_item.done","item":[]}"#,
-        ] {
-            assert!(matches!(UpstreamEvent::decode(data), UpstreamEvent::Malformed { .. }), "{data}");
-        }
-    }
-
-    #[test]
-    fn a_terminal_event_is_known_by_its_type_alone() {
-        for response in ["", r#","response":null"#, r#","response":{"usage":{"input_tokens":-1}}"#] {
-            let data = format!(r#"{{"type":"response.completed"{response}}}"#);
-            assert!(UpstreamEvent::decode(&data).is_terminal(), "{data}");
-        }
-    }
-
-    #[test]
-    fn null_members_of_a_response_are_absent() {
-        let data = r#"{"type":"response.done","response":{"id":null,"created_at":1.5,"usage":null,"incomplete_details":null}}"#;
-        let UpstreamEvent::Completed(response) = UpstreamEvent::decode(data) else { panic!("not completed") };
-        assert_eq!((response.id, response.created_at, response.usage), (None, Some(1), None));
-    }
-
-    #[test]
-    fn the_summary_counts_its_own_parts() {
-        let data = r#"{"type":"response.reasoning_summary_text.delta","summary_index":2,"delta":"x"}"#;
-        let UpstreamEvent::Reasoning(place, _) = UpstreamEvent::decode(data) else { panic!("no reasoning") };
-        assert_eq!((place.part_index, place.list), (Some(2), PartList::Summary));
-    }
-
-    #[test]
-    fn lines_without_meaning_are_no_damage() {
-        for data in ["", "[DONE]"] {
-            assert!(matches!(UpstreamEvent::decode(data), UpstreamEvent::Other { .. }));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn decoding_is_total(text in any::<String>(), cut in any::<prop::sample::Index>(), value in "[0-9\"{}\\[\\],:a\\\\un-]{0,12}") {
-            let _ = UpstreamEvent::decode(&text);
-            let known = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text"}]}}"#;
-            let at = cut.index(known.len());
-            let (left, right) = known.split_at(at);
-            let _ = UpstreamEvent::decode(left);
-            let _ = UpstreamEvent::decode(&format!("{left}{value}{right}"));
-        }
-    }
-}
+mod tests;

@@ -64,6 +64,12 @@ pub struct ContentPart<'a> {
 }
 
 impl<'a> OutputItem<'a> {
+    /// Reads an item; `None` if it is not an object, or a member has another type.
+    #[must_use]
+    pub fn read(raw: &'a RawValue) -> Option<Self> {
+        raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+    }
+
     /// The content parts; none where the member is missing, null or of another shape.
     #[must_use]
     pub fn content_parts(&self) -> Vec<ContentPart<'a>> {

@@ -13,9 +13,10 @@ use crate::error::ProxyError;
 use crate::protocol::answer::arrive::Arrival;
 use crate::protocol::answer::identity::Identity;
 use crate::protocol::answer::items::Items;
+use crate::protocol::answer::queue::{Gate, Queued};
 use crate::protocol::answer::step::Step;
 use crate::protocol::answer::stop::StopMatcher;
-use crate::protocol::answer::{self, usage};
+use crate::protocol::answer::{Terminal, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::text::RawText;
 use crate::protocol::tokens::{Meter, Segment};
@@ -44,6 +45,7 @@ pub struct Shape {
 pub struct CompletionReply {
     shape: Shape,
     items: Items,
+    gate: Gate,
     stop: StopMatcher,
     /// Counts what is shown, where the client's limit is enforced.
     meter: Option<Meter>,
@@ -73,6 +75,7 @@ impl CompletionReply {
             meter: shape.token_limit.map(Meter::new),
             shape,
             items: Items::default(),
+            gate: Gate::default(),
             opening: None,
             draft: Draft::default(),
             shown_item: None,
@@ -92,7 +95,7 @@ impl CompletionReply {
         }
     }
 
-    fn show(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
+    fn show_text(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
         self.begin(&ResponseObject::default());
         let before = self.shown_item.replace(item);
         if before.is_some_and(|before| before != item) {
@@ -163,11 +166,14 @@ impl CompletionReply {
     fn finish(&mut self, response: &ResponseObject<'_>, reason: FinishReason, sink: &mut impl Sink<Self>) {
         self.begin(response);
         self.usage = response.usage;
-        let is_missing = reason == FinishReason::Stop
-            && response.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens)
-            && self.shown_item.is_none();
-        if let Some(damage) = answer::damage(&self.items, is_missing) {
+        let terminal =
+            if reason == FinishReason::Stop { Terminal::Completed } else { Terminal::of_incomplete(response) };
+        if let Some(damage) = self.settle(response, terminal, sink) {
             return self.fail(damage, sink);
+        }
+        self.close_items(sink);
+        if self.is_finished() {
+            return;
         }
         self.flush(sink);
         if !self.is_finished() {
@@ -194,16 +200,24 @@ impl Arrival for CompletionReply {
     }
 
     fn step(&mut self, item: usize, step: Step<'_>, sink: &mut impl Sink<Self>) {
-        if self.is_finished() {
-            return;
-        }
+        self.queue(item, step, sink);
+    }
+}
+
+impl Queued for CompletionReply {
+    fn gate(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
+    fn show(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
         match step {
-            Step::Text { text, .. } | Step::Refusal(text) => self.show(item, &text, sink),
+            Step::Text { text, .. } | Step::Refusal(text) => self.show_text(item, text, sink),
             Step::TextEnd | Step::MessageEnd => self.flush(sink),
             Step::Reasoning { text, .. } => {
-                self.reasoning_characters += RawText::from_escaped(&text).scalar_count();
+                self.reasoning_characters += RawText::from_escaped(text).scalar_count();
             }
-            Step::ReasoningEnd { .. }
+            Step::MessageOpened
+            | Step::ReasoningEnd { .. }
             | Step::Citation { .. }
             | Step::CallOpened { .. }
             | Step::CallText(_)
@@ -239,7 +253,7 @@ impl Reply for CompletionReply {
                 self.finish(&response, reason, sink);
             }
             UpstreamEvent::Failed(failure) => self.fail(ProxyError::Upstream(failure), sink),
-            UpstreamEvent::Malformed { .. } => self.items.note_gap(),
+            UpstreamEvent::Malformed { data } => self.items.note_unreadable(data),
             UpstreamEvent::Other { .. } => {}
             piece => self.arrive(piece, sink),
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::event::{Block, Delta, Event};
 use super::reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
 use super::search::{results, title};
-use crate::protocol::answer::arrive::Queued;
-use crate::protocol::answer::step::{Citation, Gate, Step};
+use crate::protocol::answer::queue::{Gate, Queued};
+use crate::protocol::answer::step::{Citation, Step};
 use crate::protocol::answer::stop::StopMatcher;
 use crate::protocol::text::RawText;
 use crate::protocol::tokens::{Meter, Segment};
@@ -29,14 +29,14 @@ pub(super) struct Shown {
     pub(super) searches: u64,
     pub(super) has_calls: bool,
     pub(super) has_refusal: bool,
-    /// There was anything that is an answer.
-    pub(super) has_output: bool,
     /// Blocks begun.
     blocks: usize,
     open: Option<Open>,
     /// The part whose text came last.
     text_place: Option<(usize, usize)>,
     stop: StopMatcher,
+    /// Citations, rendered, of text that is held back for a stop sequence.
+    early_citations: Vec<String>,
     /// What waits for the end, once there was a search.
     pub(super) held: Option<Vec<(usize, Step<'static>)>>,
     /// Counts what is shown, where the client's limit is enforced.
@@ -63,11 +63,11 @@ impl Shown {
             searches: 0,
             has_calls: false,
             has_refusal: false,
-            has_output: false,
             blocks: 0,
             open: None,
             text_place: None,
             stop: StopMatcher::new(&shape.stop),
+            early_citations: Vec::new(),
             held: None,
             meter: shape.token_limit.map(Meter::new),
         }
@@ -90,8 +90,6 @@ impl Queued for MessagesReply {
     }
 
     fn show(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
-        let is_output = !matches!(step, Step::TextEnd | Step::MessageEnd | Step::ReasoningEnd { .. });
-        self.shown.has_output |= is_output;
         let starts_holding = self.shape.search == SearchForm::Gathered && matches!(step, Step::Search(_));
         if starts_holding && self.shown.held.is_none() {
             if self.flush(sink).is_break() {
@@ -110,7 +108,7 @@ impl Queued for MessagesReply {
 impl MessagesReply {
     /// Everything is over: what waits is shown, and what is open is closed.
     pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
-        self.close_calls(sink);
+        self.close_items(sink);
         self.tell_held(sink);
         if self.flush(sink).is_continue() {
             self.close_block(sink);
@@ -142,7 +140,7 @@ impl MessagesReply {
             }
             Step::Search(search) => self.tell_search(item, search, &results(search, &[]), sink),
             // No tool that makes pictures is ever declared.
-            Step::Image { .. } => {}
+            Step::MessageOpened | Step::Image { .. } => {}
         }
     }
 
@@ -171,6 +169,7 @@ impl MessagesReply {
                 return;
             }
             self.shown.text_place = Some(place);
+            self.shown.early_citations.clear();
         }
         let admitted = self.admit(Segment::Text(place.0), text);
         let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
@@ -207,6 +206,9 @@ impl MessagesReply {
             self.begin_block(Open::Text(item, part), Block::Text, sink);
         }
         self.put_counted(text, Delta::Text, sink);
+        for citation in std::mem::take(&mut self.shown.early_citations) {
+            self.put(Delta::Citation(&citation), sink);
+        }
     }
 
     /// Tells what was held back for a stop sequence; breaks where one was in it, and the answer is over.
@@ -282,14 +284,21 @@ impl MessagesReply {
         }
     }
 
-    /// A citation belongs to a text that is being told.
+    /// Shows a citation in the block of its text.
     fn tell_citation(&mut self, (item, part): (usize, usize), citation: &Citation<'_>, sink: &mut impl Sink<Self>) {
-        if self.shape.search != SearchForm::Hidden && self.shown.open == Some(Open::Text(item, part)) {
-            let (url, title) = (&citation.url, title(&citation.title, &citation.url));
-            let rendered = format!(
-                r#"{{"type":"web_search_result_location","url":"{url}","title":"{title}","encrypted_index":"","cited_text":""}}"#
-            );
+        let is_open = self.shown.open == Some(Open::Text(item, part));
+        let is_held_back = self.shown.text_place == Some((item, part)) && self.shown.stop.holds_text();
+        if self.shape.search == SearchForm::Hidden || !(is_open || is_held_back) {
+            return;
+        }
+        let (url, title) = (&citation.url, title(&citation.title, &citation.url));
+        let rendered = format!(
+            r#"{{"type":"web_search_result_location","url":"{url}","title":"{title}","encrypted_index":"","cited_text":""}}"#
+        );
+        if is_open {
             self.put(Delta::Citation(&rendered), sink);
+        } else {
+            self.shown.early_citations.push(rendered);
         }
     }
 

@@ -15,10 +15,11 @@ use super::line::{DoneReason, Ending, Line, Spent, Template};
 use super::show::Shown;
 use super::{Form, error};
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::{Arrival, Queued};
+use crate::protocol::answer::arrive::Arrival;
 use crate::protocol::answer::items::Items;
-use crate::protocol::answer::step::{Gate, Step};
-use crate::protocol::answer::{self, usage};
+use crate::protocol::answer::queue::{Gate, Queued};
+use crate::protocol::answer::step::Step;
+use crate::protocol::answer::{Terminal, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::tokens::Meter;
 use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error};
@@ -102,11 +103,12 @@ impl OllamaReply {
     fn finish(&mut self, response: &ResponseObject<'_>, reason: DoneReason, sink: &mut impl Sink<Self>) {
         self.begin(response);
         self.usage = response.usage;
-        if let Some(damage) = answer::damage(&self.items, reason == DoneReason::Stop && self.is_missing()) {
+        self.shown.is_cut = reason != DoneReason::Stop;
+        let terminal = if self.shown.is_cut { Terminal::of_incomplete(response) } else { Terminal::Completed };
+        if let Some(damage) = self.settle(response, terminal, sink) {
             return self.fail(damage, sink);
         }
-        self.shown.is_cut = reason != DoneReason::Stop;
-        self.close_calls(sink);
+        self.close_items(sink);
         if self.flush(sink).is_continue() {
             let began = self.created_at.or(response.created_at);
             let seconds = response.completed_at.zip(began).map(|(end, start)| end.saturating_sub(start));
@@ -131,12 +133,6 @@ impl OllamaReply {
     fn fail(&mut self, error: ProxyError, sink: &mut impl Sink<Self>) {
         sink.put(self, &Line::Failed(&error));
         self.state = State::Failed(error);
-    }
-
-    /// Whether an answer was paid for of which nothing arrived.
-    fn is_missing(&self) -> bool {
-        let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
-        has_output && !self.shown.has_output() && self.gate.open().is_none()
     }
 }
 
@@ -190,7 +186,7 @@ impl Reply for OllamaReply {
                 self.finish(&response, reason, sink);
             }
             UpstreamEvent::Failed(failure) => self.fail(ProxyError::Upstream(failure), sink),
-            UpstreamEvent::Malformed { .. } => self.items.note_gap(),
+            UpstreamEvent::Malformed { data } => self.items.note_unreadable(data),
             UpstreamEvent::Other { .. } => {}
             piece => self.arrive(piece, sink),
         }

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 
 use super::line::{Call, DoneReason, Line};
 use super::reply::{OllamaReply, Shape};
-use crate::protocol::answer::arrive::Queued;
-use crate::protocol::answer::step::{Gate, Step};
+use crate::protocol::answer::queue::{Gate, Queued};
+use crate::protocol::answer::step::Step;
 use crate::protocol::answer::stop::StopMatcher;
 use crate::protocol::codex::ResponseObject;
 use crate::protocol::conversation::json::compact;
@@ -61,11 +61,6 @@ impl Shown {
             meter: shape.token_limit.map(Meter::new),
         }
     }
-
-    /// Whether there was anything that is an answer.
-    pub(super) fn has_output(&self) -> bool {
-        self.text_item.is_some() || self.characters + self.reasoning_characters + self.calls > 0
-    }
 }
 
 impl Queued for OllamaReply {
@@ -85,7 +80,11 @@ impl Queued for OllamaReply {
             Step::CallOpened { id, name, .. } => self.open_call(id, name, sink),
             Step::CallText(text) => self.add_call_text(text, sink),
             Step::CallClosed => self.show_call(sink),
-            Step::ReasoningEnd { .. } | Step::Citation { .. } | Step::Image { .. } | Step::Search(_) => {}
+            Step::MessageOpened
+            | Step::ReasoningEnd { .. }
+            | Step::Citation { .. }
+            | Step::Image { .. }
+            | Step::Search(_) => {}
         }
     }
 }
