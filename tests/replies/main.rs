@@ -9,6 +9,8 @@ mod cases;
 mod compact;
 mod disorder;
 mod fold;
+mod gaps;
+mod in_every_api;
 mod laws;
 mod limit;
 mod messages;

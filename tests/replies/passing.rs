@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::responses::{assert_laws, events, reply_to, reply_with};
+use crate::responses::{assert_laws, events, fold, reply_to, reply_with};
 use crate::runner::{document_of, drive, stream_of};
 
 const CREATED: &str = r#"{"type":"response.created","response":{"id":"resp_1","created_at":7,"status":"in_progress"}}"#;
@@ -92,20 +92,54 @@ fn output_that_was_paid_for_and_never_came_is_an_error() {
 fn what_was_lost_and_did_not_come_again_is_an_error() {
     let added = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message","content":[]}}"#;
     let delta = r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"a"}"#;
-    let text = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"ab"}"#;
-    let same = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"a"}"#;
+    let text = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"a\u00ef"}"#;
+    let same = text.replace("\\u00ef", "");
     let done = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[]}}"#;
-    let of = |content: &str| done.replace("[]", content);
-    let (whole, short) = (of(r#"[{"type":"output_text","text":"ab"}]"#), of(r#"[{"type":"output_text","text":"a"}]"#));
+    let whole = done.replace("[]", r#"[{"type":"output_text","text":"ab"}]"#);
     let call =
         r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","arguments":"{}"}}"#;
+    let incomplete = COMPLETED.replace("completed", "incomplete");
     let end = |upstream: &[&str]| told(upstream).pop().unwrap()["type"].as_str().unwrap().to_owned();
     assert_eq!(end(&[CREATED, added, "{broken", COMPLETED]), "response.failed", "an item");
-    assert_eq!(end(&[CREATED, added, delta, "{broken", text, done, COMPLETED]), "response.failed", "a piece");
-    assert_eq!(end(&[CREATED, added, delta, "{broken", &whole, COMPLETED]), "response.failed", "told by the item only");
-    assert_eq!(end(&[CREATED, added, "{broken", call, COMPLETED]), "response.failed", "a piece of a call");
-    assert_eq!(end(&[CREATED, added, "{", delta, same, done, COMPLETED]), "response.completed", "nothing of it");
-    assert_eq!(end(&[CREATED, added, "{", delta, &short, COMPLETED]), "response.completed", "nothing of the item");
+    assert_eq!(end(&[CREATED, added, delta, "{broken", done, COMPLETED]), "response.failed", "perhaps a piece");
+    assert_eq!(end(&[CREATED, added, delta, "{broken", &incomplete]), "response.failed", "perhaps the end");
+    assert_eq!(end(&[CREATED, added, delta, "{broken", text, done, COMPLETED]), "response.completed", "the text came");
+    assert_eq!(end(&[CREATED, added, delta, "{broken", &whole, COMPLETED]), "response.completed", "the item came");
+    assert_eq!(end(&[CREATED, added, "{broken", call, COMPLETED]), "response.completed", "the call came");
+    assert_eq!(end(&[CREATED, added, "{", delta, &same, done, COMPLETED]), "response.completed", "nothing of it");
+}
+
+#[test]
+fn an_item_that_no_event_ended_is_made_of_its_deltas() {
+    let upstream = [
+        CREATED,
+        r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"e"}}"#,
+        r#"{"type":"response.reasoning_summary_text.delta","output_index":0,"summary_index":0,"delta":"hm"}"#,
+        r#"{"type":"response.output_text.delta","item_id":"msg_1","output_index":1,"content_index":0,"delta":"Hello "}"#,
+        r#"{"type":"response.output_text.annotation.added","output_index":1,"content_index":0,"annotation":{"type":"url_citation","start_index":0,"end_index":1,"url":"u","title":"t"}}"#,
+        r#"{"type":"response.output_text.delta","item_id":"msg_1","output_index":1,"content_index":0,"delta":"w\u00f6rld"}"#,
+        r#"{"type":"response.output_item.added","output_index":2,"item":{"type":"function_call","id":"fc_1","call_id":"c","name":"f","arguments":"","status":"in_progress"}}"#,
+        r#"{"type":"response.function_call_arguments.delta","output_index":2,"delta":"{}"}"#,
+    ];
+    for (kind, status) in [("response.incomplete", "incomplete"), ("response.completed", "completed")] {
+        let end = format!(r#"{{"type":"{kind}","response":{{"id":"resp_1","status":"{status}","output":[]}}}}"#);
+        let upstream = [&upstream[..], &[&end]].concat();
+        let got = told(&upstream);
+        assert_laws(&got);
+        let output = &got.last().unwrap()["response"]["output"];
+        let citation = json!({"type": "url_citation", "start_index": 0, "end_index": 1, "url": "u", "title": "t"});
+        let expected = json!([
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "e", "status": status},
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": [
+                {"type": "output_text", "text": "Hello w\u{f6}rld", "annotations": [citation], "logprobs": []},
+            ]},
+            {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}", "status": status},
+        ]);
+        assert_eq!(*output, expected);
+        assert_eq!(fold(&got)["output"], expected, "the stream ends the items too");
+        let document = document_of(reply_to(&request(), &HeaderMap::new()), &texts(&upstream)).unwrap();
+        assert_eq!(document["output"], expected);
+    }
 }
 
 #[test]

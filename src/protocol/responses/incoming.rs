@@ -16,7 +16,7 @@ pub enum Incoming<'a> {
     /// A line that means nothing.
     Nothing,
     /// What can't be read.
-    Malformed,
+    Malformed(&'a str),
 }
 
 /// An event's text and its members.
@@ -45,7 +45,7 @@ impl<'a> From<&'a str> for Incoming<'a> {
             // It becomes a line of its own.
             (!kind.contains(char::is_control)).then_some(Members { text, kind, all: members })
         });
-        event.map_or(Self::Malformed, Self::Event)
+        event.map_or(Self::Malformed(data), Self::Event)
     }
 }
 

@@ -4,25 +4,26 @@
 //! tools and events of tomorrow have to pass. The way there: [`request`] reads the top level, which is
 //! an allow-list, `input` and `tools` mend what the backend would refuse, [`translate`] puts it
 //! together. The way back: `incoming` reads an event no deeper than needed, `repair` mends it in
-//! place, `restore` gives the response object its client's own values, `told` notices what got lost, [`reply`]
-//! decides. The Codex CLI
+//! place, `restore` gives the response object its client's own values, `rebuild` makes items of their deltas, [`reply`]
+//! decides, and `ending` finishes the answer. The Codex CLI
 //! (`client`) is handed everything untouched. [`compact`] has a conversation shortened. [`error`] words a failure.
 //! [`socket`] is the same without HTTP.
 
 mod client;
 pub mod compact;
+mod ending;
 pub mod error;
 mod incoming;
 mod input;
 mod item;
 mod options;
+mod rebuild;
 mod repair;
 pub mod reply;
 pub mod request;
 mod restore;
 pub mod socket;
 pub mod tokens;
-mod told;
 mod tools;
 pub mod translate;
 

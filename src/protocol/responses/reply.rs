@@ -2,21 +2,23 @@
 //!
 //! An event goes out as it came, but for edits in place: what the public API always has is put
 //! back, the response object gets its client's own values, numbers are ours. Items are kept as they
-//! are done, since the terminal event lists none of them (case `01-string-input`). An answer that was cut
-//! ends in `response.failed`, never in silence.
+//! are done, since the terminal event lists none of them (case `01-string-input`); an item that no event
+//! ended is made of its deltas. What the events that carry whole texts say decides, so a delta that could not be read
+//! does no harm. An answer that was cut ends in `response.failed`, never in silence.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::error;
-use super::incoming::{Incoming, Members, list, object, text, usage};
-use super::repair::{mended, whole};
+use super::incoming::{Incoming, Members, object};
+use super::repair::mended;
 use super::restore::{Manner, Shape};
-use super::told::Told;
 use crate::error::ProxyError;
-use crate::protocol::codex::{Usage, failure};
+use crate::protocol::answer::arrive::Arrival;
+use crate::protocol::answer::items::Items;
+use crate::protocol::answer::step::Step;
+use crate::protocol::codex::{UpstreamEvent, Usage};
 use crate::protocol::conversation::json::compact;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::memory::{Audience, Memory};
@@ -24,15 +26,15 @@ use crate::protocol::splice::Splice;
 use crate::protocol::{Reply, Sink, Summary, openai_error};
 
 /// The response of an answer that never said what it is.
-const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
+pub(super) const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
 
 /// An event for the client.
 #[derive(Clone, Debug)]
 pub struct Event<'e> {
     pub(super) kind: &'e str,
-    data: Splice<'e>,
+    pub(super) data: Splice<'e>,
     /// The response object, where the answer ends with it.
-    response: Option<&'e str>,
+    pub(super) response: Option<&'e str>,
 }
 
 /// What is kept with an answer beside itself.
@@ -49,27 +51,28 @@ pub struct Draft {
 /// The state of one answer.
 #[derive(Debug)]
 pub struct ResponsesReply {
-    shape: Shape,
+    pub(super) shape: Shape,
     sequence_number: u64,
     /// The response object as the backend last had it.
-    response: Option<Box<RawValue>>,
+    pub(super) response: Option<Box<RawValue>>,
     /// Items that are done, mended, by output index.
-    items: BTreeMap<u64, String>,
-    /// Items that have begun.
-    begun: BTreeSet<u64>,
+    pub(super) done: BTreeMap<u64, String>,
+    /// Items that have begun and are not done, mended, by output index.
+    pub(super) begun: BTreeMap<u64, String>,
+    /// What has arrived of the items.
+    pub(super) items: Items,
     /// Names of the tools that are called, as JSON.
-    names: BTreeMap<u64, String>,
-    told: Told,
+    pub(super) names: BTreeMap<u64, String>,
     is_created: bool,
-    draft: Option<Draft>,
-    memory: Option<Memory>,
+    pub(super) draft: Option<Draft>,
+    pub(super) memory: Option<Memory>,
     document: Option<String>,
-    usage: Option<Usage>,
-    state: State,
+    pub(super) usage: Option<Usage>,
+    pub(super) state: State,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Open,
     Finished(&'static str),
     Failed(ProxyError),
@@ -90,10 +93,10 @@ impl ResponsesReply {
             shape,
             sequence_number: 0,
             response: None,
-            items: BTreeMap::new(),
-            begun: BTreeSet::new(),
+            done: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            items: Items::keeping_texts(),
             names: BTreeMap::new(),
-            told: Told::default(),
             is_created: false,
             draft,
             memory: None,
@@ -151,7 +154,7 @@ impl ResponsesReply {
     }
 
     /// SDKs insist that an answer begins with `response.created`.
-    fn open(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<Self>) {
+    pub(super) fn open(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<Self>) {
         if std::mem::replace(&mut self.is_created, true) || self.shape.manner == Manner::Untouched {
             return;
         }
@@ -160,24 +163,32 @@ impl ResponsesReply {
         let named = if members.get("id").is_some() { &members } else { &nameless };
         let nothing = [("status", r#""in_progress""#), ("completed_at", "null"), ("output", "[]"), ("usage", "null")];
         let restored = self.shape.restore(named, &nothing);
-        self.make("response.created", &restored, sink);
+        self.make("response.created", &format!(r#""response":{restored}"#), sink);
     }
 
-    /// Sends an event of our own about the response.
-    fn make(&mut self, kind: &str, response: &str, sink: &mut impl Sink<Self>) {
+    /// Sends an event of our own.
+    pub(super) fn make(&mut self, kind: &str, members: &str, sink: &mut impl Sink<Self>) {
         let number = self.next_number();
-        let text = format!(r#"{{"type":"{kind}","response":{response},"sequence_number":{number}}}"#);
+        let text = format!(r#"{{"type":"{kind}",{members},"sequence_number":{number}}}"#);
         sink.put(self, &Event { kind, data: Splice::new(&text), response: None });
     }
 
     fn pass(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
         self.open(None, sink);
-        self.told.note(event);
+        self.track(event, sink);
         let data = mended(event, &self.names);
         self.send(event, data, None, sink);
     }
 
-    fn send<'e>(
+    /// Notes what an event brings of an item.
+    fn track(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
+        match UpstreamEvent::of_members(event.all(), event.text) {
+            UpstreamEvent::Malformed { data } => self.items.note_unreadable(data),
+            piece => self.arrive(piece, sink),
+        }
+    }
+
+    pub(super) fn send<'e>(
         &mut self,
         event: &'e Members<'_>,
         mut data: Splice<'e>,
@@ -193,7 +204,7 @@ impl ResponsesReply {
         sink.put(self, &Event { kind: &event.kind, data, response });
     }
 
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.sequence_number += 1;
         self.sequence_number - 1
     }
@@ -205,119 +216,34 @@ impl ResponsesReply {
     }
 
     fn note_begun(&mut self, event: &Members<'_>) {
-        let Some(index) = event.output_index() else { return };
-        self.begun.insert(index);
-        if let Some(name) = event.object("item").and_then(|(_, item)| item.get("name")) {
+        let (Some(index), Some((item, members))) = (event.output_index(), event.object("item")) else { return };
+        if let Some(name) = members.get("name") {
             self.names.insert(index, name.get().to_owned());
         }
+        self.begun.insert(index, mended(event, &self.names).part(item.get()).into_owned());
     }
 
     fn note_done(&mut self, event: &Members<'_>) {
         let Some((item, _)) = event.object("item") else { return };
-        let next = self.items.last_key_value().map_or(0, |(last, _)| last + 1);
         let item = mended(event, &self.names).part(item.get()).into_owned();
-        self.items.insert(event.output_index().unwrap_or(next), item);
+        let index = event.output_index().unwrap_or_else(|| self.next_index());
+        self.begun.remove(&index);
+        self.done.insert(index, item);
     }
 
-    fn finish(&mut self, event: &Members<'_>, status: &'static str, sink: &mut impl Sink<Self>) {
-        let response = event.get("response");
-        self.open(response, sink);
-        let members = response.and_then(object).map(|(_, members)| members).unwrap_or_default();
-        self.usage = usage(&members);
-        let own = list(&members, "output");
-        if status == "completed"
-            && self.shape.manner == Manner::Restored
-            && let Some(damage) = self.damage(own.len())
-        {
-            return self.cut(damage, sink);
-        }
-        let output = self.output(&own);
-        let restored = self.shape.restore(&members, &[("output", &output)]);
-        self.keep(&members, &output, &restored);
-        self.close(event, &restored, State::Finished(status), sink);
+    /// The output index of an item that has none.
+    pub(super) fn next_index(&self) -> u64 {
+        self.done.last_key_value().map_or(0, |(last, _)| last + 1)
+    }
+}
+
+impl Arrival for ResponsesReply {
+    fn items(&mut self) -> &mut Items {
+        &mut self.items
     }
 
-    /// Keeps the answer for requests that go on from it.
-    fn keep(&mut self, response: &Envelope<'_>, output: &str, restored: &str) {
-        let Some(Draft { input, cache_key, audience }) = self.draft.take() else { return };
-        let Some(id) = text(response, "id") else { return };
-        let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
-        let (id, response) = (id.into_owned(), restored.to_owned());
-        self.memory = Some(Memory { id, input, output, response, cache_key, audience });
-    }
-
-    /// Sends the terminal event with the response as the client gets it.
-    fn close(&mut self, event: &Members<'_>, restored: &str, state: State, sink: &mut impl Sink<Self>) {
-        let mut data = mended(event, &self.names);
-        match event.get("response") {
-            Some(raw) => data.replace(raw, restored.to_owned()),
-            None => data.add(event.text, format!(r#""response":{restored}"#)),
-        }
-        if let Some(old) = event.get("type").filter(|kind| kind.get() == r#""response.done""#) {
-            data.replace(old, r#""response.completed""#);
-        }
-        self.state = state;
-        self.send(event, data, Some(restored), sink);
-    }
-
-    /// The items of the answer: the backend's own list, or those that came, where it has fewer.
-    fn output(&self, own: &[&RawValue]) -> String {
-        let items: Vec<String> = if own.len() < self.items.len() || own.is_empty() {
-            self.items.values().cloned().collect()
-        } else {
-            own.iter().map(|item| whole(item)).collect()
-        };
-        format!("[{}]", items.join(","))
-    }
-
-    /// What makes an answer useless that the backend takes for whole.
-    fn damage(&self, own: usize) -> Option<ProxyError> {
-        let has_all_items = own >= self.begun.len() || self.begun.iter().all(|index| self.items.contains_key(index));
-        let is_lost = self.told.is_missing() || (self.told.has_gap() && !has_all_items);
-        let has_output = self.usage.is_some_and(|usage| usage.output_tokens > usage.reasoning_tokens);
-        let reason = if is_lost {
-            "an event could not be read, and what it held did not come again"
-        } else if has_output && own == 0 && self.items.is_empty() {
-            "output tokens were spent and no output arrived"
-        } else {
-            return None;
-        };
-        Some(ProxyError::Damaged { reason: reason.to_owned() })
-    }
-
-    /// Ends the answer with the backend's own failure.
-    fn fail_upstream(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
-        let failure = failure::from_event(event.text);
-        let code = openai_error::code(&ProxyError::Upstream(Box::new(failure.clone())));
-        if self.shape.manner == Manner::Untouched {
-            self.send(event, Splice::new(event.text), None, sink);
-        } else if event.kind == "error" {
-            let text = error::flat(&failure, &code, self.next_number());
-            sink.put(self, &Event { kind: "error", data: Splice::new(&text), response: None });
-        } else {
-            self.open(event.get("response"), sink);
-            let members = event.object("response").map(|(_, members)| members).unwrap_or_default();
-            let output = self.output(&list(&members, "output"));
-            let why = failure::has_markup(event.text).then(|| error::of_failure(&failure, &code));
-            let set: Vec<_> = why.iter().map(|why| ("error", why.as_str())).chain([("output", &*output)]).collect();
-            let restored = self.shape.restore(&members, &set);
-            self.close(event, &restored, State::Open, sink);
-        }
-        self.state = State::Failed(ProxyError::Upstream(Box::new(failure)));
-    }
-
-    /// Ends the answer by our own word, with the response as it last was.
-    fn cut(&mut self, cause: ProxyError, sink: &mut impl Sink<Self>) {
-        self.open(None, sink);
-        let last = self.response.take();
-        let last = last.as_deref().map_or(NAMELESS, RawValue::get);
-        let members = Envelope::parse(last).unwrap_or_default();
-        let (why, output) = (error::of_cut(&cause), self.output(&[]));
-        let set = [("status", r#""failed""#), ("error", why.as_str()), ("output", output.as_str())];
-        let restored = self.shape.restore(&members, &set);
-        self.make("response.failed", &restored, sink);
-        self.state = State::Failed(cause);
-    }
+    /// Events are passed on as they are, so nothing is sent in steps.
+    fn step(&mut self, _item: usize, _step: Step<'_>, _sink: &mut impl Sink<Self>) {}
 }
 
 impl Reply for ResponsesReply {
@@ -340,7 +266,7 @@ impl Reply for ResponsesReply {
         match event {
             Incoming::Event(event) => self.take(&event, sink),
             Incoming::Nothing => {}
-            Incoming::Malformed => self.told.note_gap(),
+            Incoming::Malformed(data) => self.items.note_unreadable(data),
         }
     }
 

@@ -1,0 +1,90 @@
+//! Output items that no event ended, made of what arrived of them.
+
+use super::item::literal;
+use crate::protocol::answer::item::{Item, Kind};
+use crate::protocol::answer::progress::{Part, Slot};
+use crate::protocol::answer::step::Citation;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::splice::Splice;
+
+/// The item as it would have been done. `begun` is the item as it began. `None` if it is done already, or nothing arrived
+/// that could be shown.
+pub(super) fn rebuilt(item: &Item, begun: Option<&str>, status: &str) -> Option<String> {
+    if item.is_done() {
+        return None;
+    }
+    let parts = |list: &[Slot]| {
+        let mut parts: Vec<&Part> = item.parts.iter().filter(|part| list.contains(&part.slot)).collect();
+        parts.sort_by_key(|part| part.index);
+        let written: Vec<String> = parts.into_iter().filter_map(written).collect();
+        (!written.is_empty()).then(|| format!("[{}]", written.join(",")))
+    };
+    let texts = match item.kind {
+        Kind::Message => vec![("content", parts(&[Slot::Text, Slot::Refusal]))],
+        Kind::Reasoning => vec![("summary", parts(&[Slot::Summary])), ("content", parts(&[Slot::ReasoningText]))],
+        Kind::Function => vec![("arguments", call_text(item))],
+        Kind::Custom => vec![("input", call_text(item))],
+        Kind::Image | Kind::Search | Kind::Other => Vec::new(),
+    };
+    let mut set: Vec<(&str, String)> = texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
+    if set.is_empty() {
+        return None;
+    }
+    set.push(("status", literal(status)));
+    let bare = bare(item);
+    // A call can't be made without its name.
+    let begun = begun.or(bare.as_deref())?;
+    Some(with_members(begun, &set))
+}
+
+/// A part with its text and citations. `None` if there is no text.
+fn written(part: &Part) -> Option<String> {
+    let text = part.held();
+    if text.is_empty() {
+        return None;
+    }
+    Some(match part.slot {
+        Slot::Text => {
+            let citations: Vec<String> = part.held_citations().iter().map(Citation::render_flat).collect();
+            let citations = citations.join(",");
+            format!(r#"{{"type":"output_text","text":"{text}","annotations":[{citations}],"logprobs":[]}}"#)
+        }
+        Slot::Refusal => format!(r#"{{"type":"refusal","refusal":"{text}"}}"#),
+        Slot::Summary => format!(r#"{{"type":"summary_text","text":"{text}"}}"#),
+        Slot::ReasoningText => format!(r#"{{"type":"reasoning_text","text":"{text}"}}"#),
+        Slot::Other => return None,
+    })
+}
+
+fn call_text(item: &Item) -> Option<String> {
+    let text = item.kept_call_text();
+    (!text.is_empty()).then(|| format!(r#""{text}""#))
+}
+
+/// The beginning of an item that nothing but deltas arrived of.
+fn bare(item: &Item) -> Option<String> {
+    let kind = match item.kind {
+        Kind::Message => r#""type":"message","role":"assistant","content":[]"#,
+        Kind::Reasoning => r#""type":"reasoning","summary":[]"#,
+        _ => return None,
+    };
+    let id = item.id.as_deref().map(|id| format!(r#""id":{},"#, literal(id))).unwrap_or_default();
+    Some(format!("{{{id}{kind}}}"))
+}
+
+/// An object with members replaced or added.
+fn with_members(object: &str, set: &[(&str, String)]) -> String {
+    let members = Envelope::parse(object).unwrap_or_default();
+    let mut splice = Splice::new(object);
+    let mut added = Vec::new();
+    for (name, value) in set {
+        match members.get(name) {
+            Some(old) => splice.replace(old, value.as_str()),
+            None => added.push(format!(r#""{name}":{value}"#)),
+        }
+    }
+    if !added.is_empty() {
+        splice.add(object, added.join(","));
+    }
+    splice.text().into_owned()
+}
