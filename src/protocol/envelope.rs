@@ -77,8 +77,13 @@ impl<'a> Envelope<'a> {
 
     /// Takes out every member of that name; says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
+        self.remove_where(|key, _| key == name)
+    }
+
+    /// Takes out the members that `is_removed` chooses; says whether there was one.
+    pub fn remove_where(&mut self, is_removed: impl Fn(&str, &Value<'a>) -> bool) -> bool {
         let before = self.0.len();
-        self.0.retain(|(key, _)| key != name);
+        self.0.retain(|(key, value)| !is_removed(key, value));
         self.0.len() < before
     }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 use bytes::BytesMut;
 use serde_json::value::RawValue;
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Value};
 
 /// A text and what is changed about it.
 #[derive(Clone, Debug)]
@@ -61,6 +61,17 @@ impl<'t> Splice<'t> {
 
     /// Takes every member of that name out of an object, which `members` was read from.
     pub fn remove(&mut self, object: &str, members: &Envelope<'_>, name: &str) {
+        self.remove_where(object, members, |key, _| key == name);
+    }
+
+    /// Takes the members that `is_removed` chooses out of an object, which `members` was read from. At most one
+    /// call for each object: the edits of two would overlap at the comma between their members.
+    pub fn remove_where(
+        &mut self,
+        object: &str,
+        members: &Envelope<'_>,
+        is_removed: impl Fn(&str, &Value<'_>) -> bool,
+    ) {
         let whole = self.range(object);
         let mut kept = false;
         let mut from = whole.start + 1;
@@ -71,7 +82,7 @@ impl<'t> Splice<'t> {
                 Some(_) => end + self.text.get(end..).and_then(|after| after.find(',')).map_or(0, |comma| comma + 1),
                 None => end,
             };
-            if key != name {
+            if !is_removed(key, value) {
                 kept = true;
             } else if kept {
                 // From the comma before it, which ended the member before.
@@ -87,6 +98,13 @@ impl<'t> Splice<'t> {
     #[must_use]
     pub fn text(&self) -> Cow<'t, str> {
         self.part(self.text)
+    }
+
+    /// The whole text as a value of its own; `None` where nothing is changed.
+    #[must_use]
+    pub fn raw(&self) -> Option<Box<RawValue>> {
+        let text = (!self.is_unchanged()).then(|| self.text().into_owned())?;
+        Some(RawValue::from_string(text).expect("edits keep JSON valid"))
     }
 
     /// A part of the text, with the edits that lie in it.
@@ -186,6 +204,14 @@ mod tests {
             let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
             assert_eq!(same(&got), same(left), "{text} became {got}");
         }
+    }
+
+    #[test]
+    fn several_members_are_taken_out_at_once() {
+        let got = edited(r#"{"x":1,"y":2,"a":3,"x":4,"y":5}"#, |splice, text, members| {
+            splice.remove_where(text, members, |name, _| name != "a");
+        });
+        assert_eq!(got, r#"{"a":3}"#);
     }
 
     #[test]

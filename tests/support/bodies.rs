@@ -46,11 +46,11 @@ pub(crate) fn any_json() -> impl Strategy<Value = String> {
 fn any_item() -> impl Strategy<Value = String> {
     (0_usize..7, any_json(), any_json()).prop_map(|(kind, one, two)| match kind {
         0 => format!(r#"{{ "type":"tomorrow", "x":{one},"call_id":7,"role":"system","y" : {two}}}"#),
-        1 => format!(r#"{{"type":"additional_tools","id":"at_1","role":"developer","tools":{one},"z":{two}}}"#),
+        1 => format!(r#"{{"type":"additional_tools","id":"at_@","role":"developer","tools":{one},"z":{two}}}"#),
         2 => format!(r#"{{"role":"user","content":[{{"type":"input_text","text":"x","new":{one}}},{{"type":"new","v":{two}}}],"type":"message"}}"#),
-        3 => format!(r#"{{"type":"compaction","id":"odd","encrypted_content":"g","x":{one}}}"#),
-        4 => format!(r#"{{"type":"reasoning","summary":[],"encrypted_content":"g","content":{one}}}"#),
-        5 => format!(r#"{{"type":"web_search_call","id":"whatever","action":{one}}}"#),
+        3 => format!(r#"{{"type":"compaction","id":"odd@","encrypted_content":"g","x":{one}}}"#),
+        4 => format!(r#"{{"type":"reasoning","summary":[],"encrypted_content":"g","content":[{one}]}}"#),
+        5 => format!(r#"{{"type":"web_search_call","id":"whatever@","action":{one}}}"#),
         _ => format!(r#"{{"x":{one},"y":{two}}}"#),
     })
 }
@@ -66,7 +66,12 @@ fn any_tool() -> impl Strategy<Value = String> {
 
 /// A whole body; all that is in it is below the top level.
 pub(crate) fn any_body() -> impl Strategy<Value = Generated> {
-    let lists = (prop::collection::vec(any_item(), 1..6), prop::collection::vec(any_tool(), 0..4));
+    // No id stands twice: a repeated one would be taken out.
+    let numbered = |items: Vec<String>| -> Vec<String> {
+        items.iter().enumerate().map(|(number, item)| item.replace('@', &number.to_string())).collect()
+    };
+    let items = prop::collection::vec(any_item(), 1..6).prop_map(numbered);
+    let lists = (items, prop::collection::vec(any_tool(), 0..4));
     (lists, any_json(), any_json(), any_json(), any_json()).prop_map(|((items, tools), metadata, format, later, choice)| {
         let choice = format!(r#"{{"type":"tomorrow","x":{choice}}}"#);
         let metadata = format!(r#"{{ "k" :{metadata}}}"#);

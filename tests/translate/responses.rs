@@ -60,7 +60,8 @@ fn an_item_can_be_referred_to_twice() {
     let store = json!({"resp_1": {"input": [said], "output": []}});
     let reference = json!({"type": "item_reference", "id": "msg_1"});
     let request = with("input", json!([reference, reference]));
-    assert_eq!(continued(request.to_string().as_bytes(), &store).upstream["input"], json!([said, said]));
+    let again = json!({"type": "message", "role": "user", "content": []});
+    assert_eq!(continued(request.to_string().as_bytes(), &store).upstream["input"], json!([said, again]));
 }
 
 #[test]
@@ -174,6 +175,33 @@ fn foreign_ids_go_and_own_ones_stay() {
     );
     let ids: Vec<&Value> = items.as_array().unwrap().iter().map(|item| &item["id"]).collect();
     assert_eq!(ids, [&json!("msg_1"), &Value::Null, &Value::Null, &json!("x")]);
+}
+
+#[test]
+fn an_answer_that_is_kept_and_sent_again_has_each_id_once() {
+    let said = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": "x", "annotations": [], "logprobs": []}]});
+    let kept = json!({"type": "message", "id": "msg_0", "role": "assistant",
+        "content": [{"type": "output_text", "text": "y", "parsed": {}, "logprobs": [{}]}]});
+    let store = json!({"resp_1": {"input": [kept], "output": [said]}});
+    let mut request = with("input", json!([said, {"role": "user", "content": "on"}]));
+    request["previous_response_id"] = json!("resp_1");
+    let input = continued(request.to_string().as_bytes(), &store).upstream["input"].take();
+    assert_eq!(input[0]["content"], json!([{"type": "output_text", "text": "y"}]));
+    assert_eq!((&input[1], &input[2]["id"]), (&said, &Value::Null));
+    assert_eq!(input[2]["content"], json!([{"type": "output_text", "text": "x", "annotations": []}]));
+}
+
+#[test]
+fn a_codex_client_loses_a_repeated_id_and_nothing_else() {
+    let mut scene = Scene::default();
+    scene.headers.insert("originator", HeaderValue::from_static("codex_exec"));
+    let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "content": null, "encrypted_content": "g", "status": null});
+    let request = with("input", json!([reasoning, reasoning]));
+    let outcome = scene.try_translate_as::<Responses>(request.to_string().as_bytes(), &Options::default()).unwrap();
+    let mut again = reasoning.clone();
+    again.as_object_mut().unwrap().remove("id");
+    assert_eq!(outcome.upstream["input"], json!([reasoning, again]));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::message::{Message, Origin, ToolCall};
 use super::request::verbosity;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::conversation::CallKind;
+use crate::protocol::conversation::replayed::is_output_only;
 use crate::protocol::conversation::schema::raw;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
@@ -92,10 +93,11 @@ fn call_id<'a>(item: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Cow<'a, s
     item.member(members, "call_id").map_or(Ok(Cow::Borrowed("")), |id| id.text())
 }
 
-/// Reasoning without its id; `None` where the id is all there is to it.
+/// Reasoning without its id and what only answers have; `None` where the id is all there is to it.
 fn reasoning<'a>(item: &Field<'a, '_>, mut members: Envelope<'a>) -> Option<Cow<'a, RawValue>> {
     item.member(&members, "encrypted_content")?;
-    Some(if members.remove("id") { Cow::Owned(raw(&members)) } else { Cow::Borrowed(item.raw()) })
+    let is_changed = members.remove_where(|name, value| name == "id" || is_output_only("reasoning", name, value));
+    Some(if is_changed { Cow::Owned(raw(&members)) } else { Cow::Borrowed(item.raw()) })
 }
 
 fn reference(item: &Field<'_, '_>) -> ProxyError {

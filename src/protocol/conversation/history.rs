@@ -9,8 +9,10 @@ use serde_json::value::RawValue;
 
 use super::names;
 use super::pairing::{self, Answered, Mark, Reach, Verdict};
+use super::replayed::{self, SeenIds};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, Output, Part, Role};
+use crate::protocol::envelope::Envelope;
 use crate::protocol::words::Words;
 
 const INTERRUPTED: &str = "[no output: the tool call was interrupted]";
@@ -60,6 +62,7 @@ pub fn items<'a>(entries: Vec<Entry<'a>>, reach: Reach, warnings: &mut Warnings)
     let kinds: Vec<Option<CallKind>> = entries.iter().map(kind).collect();
     let mut input = Vec::with_capacity(entries.len());
     let mut unanswered = Vec::new();
+    let mut seen = SeenIds::default();
     for (entry, verdict) in entries.into_iter().zip(&verdicts) {
         if !matches!(entry, Entry::Call(_)) {
             input.append(&mut unanswered);
@@ -78,7 +81,11 @@ pub fn items<'a>(entries: Vec<Entry<'a>>, reach: Reach, warnings: &mut Warnings)
                     input.push(output_item(kind, id.clone(), output));
                 }
             }
-            (Entry::Carried(kind, json), _) => input.push(Item::Raw { kind, json }),
+            (Entry::Carried(kind, json), _) => {
+                let is_repeated = Envelope::parse(json.get()).is_ok_and(|members| seen.has_seen(&members));
+                let json = if is_repeated { replayed::without_id(json) } else { json };
+                input.push(Item::Raw { kind, json });
+            }
             (Entry::Output(id, output), Verdict::Orphan) => input.push(orphan(&id, output)),
             _ => {}
         }

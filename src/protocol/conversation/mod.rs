@@ -14,6 +14,7 @@ pub mod json;
 pub mod limit;
 pub mod names;
 pub mod pairing;
+pub mod replayed;
 pub mod schema;
 pub mod unnamed;
 

@@ -15,6 +15,7 @@ use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, TRIGGER};
 use crate::protocol::conversation::history::{interrupted, orphan_lead};
 use crate::protocol::conversation::pairing::{self, Answered, Mark, Reach, Verdict};
+use crate::protocol::conversation::replayed::SeenIds;
 use crate::protocol::conversation::{CallKind, cache, instructions, json};
 use crate::protocol::field::Field;
 use crate::protocol::words::Words;
@@ -95,9 +96,14 @@ pub(super) fn ask_for_json(entries: &mut Vec<Entry<'_>>) {
     }
 }
 
-/// The items as they are.
+/// The items as they are, but for ids that are repeated.
 pub(super) fn untouched(entries: Vec<Entry<'_>>) -> Vec<Item<'_>> {
-    entries.into_iter().map(Item::from).collect()
+    let mut seen = SeenIds::default();
+    let kept = entries.into_iter().map(|entry| {
+        let is_repeated = entry.look(|members| seen.has_seen(members));
+        Item::from(if is_repeated { entry.without_id() } else { entry })
+    });
+    kept.collect()
 }
 
 /// The items as the backend takes them. What was mended is noted.
@@ -119,25 +125,27 @@ pub(super) fn mended<'a>(mut entries: Vec<Entry<'a>>, warnings: &mut Warnings) -
     });
     let verdicts = pairing::pair(marks, Reach::Conversation, warnings);
     let kinds: Vec<Part> = entries.iter().map(Entry::part).collect();
+    let (mut seen, mut unanswered) = (SeenIds::default(), Vec::new());
     let mut input = Vec::with_capacity(entries.len());
-    let mut unanswered = Vec::new();
     for ((entry, id), (verdict, kind)) in entries.into_iter().zip(&ids).zip(verdicts.iter().zip(&kinds)) {
         if !matches!(kind, Part::Call(_)) {
             input.append(&mut unanswered);
         }
+        // An id that isn't sent repeats none.
+        let is_sent = !matches!((verdict, kind), (Verdict::Orphan | Verdict::Repeated, _) | (_, Part::Reasoning));
+        let drops_id = entry.has_foreign_id() || (is_sent && entry.look(|members| seen.has_seen(members)));
         match (verdict, kind) {
             (Verdict::Call(call_id, answered), Part::Call(kind)) => {
                 if *answered == Answered::No {
                     warnings.note("repaired:missing_tool_output");
                     unanswered.push(interrupted(*kind, call_id.clone()));
                 }
-                let drops_id = entry.has_foreign_id();
                 input.push(Item::from(entry.with(&Changes { call_id: Some(call_id), drops_id, ..Changes::default() })));
             }
             (Verdict::Answers(call), _) => {
                 if let (Verdict::Call(call_id, _), Part::Call(kind)) = (&verdicts[*call], &kinds[*call]) {
-                    let changes =
-                        Changes { kind: Some(output_of(*kind)), call_id: Some(call_id), ..Changes::default() };
+                    let kind = Some(output_of(*kind));
+                    let changes = Changes { kind, call_id: Some(call_id), drops_id, ..Changes::default() };
                     input.push(Item::from(entry.with(&changes)));
                 }
             }
@@ -146,11 +154,11 @@ pub(super) fn mended<'a>(mut entries: Vec<Entry<'a>>, warnings: &mut Warnings) -
                 input.push(Item::from(entry.look(|members| orphan(&lead, members.get("output"), entry.index))));
             }
             (Verdict::Repeated, _) => {}
-            (_, Part::Message) => input.push(Item::from(message(entry))),
+            (_, Part::Message) => input.push(Item::from(message(entry, drops_id))),
             (_, Part::Reasoning) => {
                 input.push(Item::from(entry.with(&Changes { drops_id: true, ..Changes::default() })));
             }
-            _ => input.push(Item::from(entry)),
+            _ => input.push(Item::from(if drops_id { entry.without_id() } else { entry })),
         }
     }
     input.append(&mut unanswered);
@@ -179,8 +187,7 @@ fn output_of(kind: CallKind) -> &'static str {
 }
 
 /// The backend refuses messages of the system, wherever they stand.
-fn message(entry: Entry<'_>) -> Entry<'_> {
-    let is_system = entry.says("role", "system");
-    let (role, drops_id) = (is_system.then_some("developer"), entry.has_foreign_id());
+fn message(entry: Entry<'_>, drops_id: bool) -> Entry<'_> {
+    let role = entry.says("role", "system").then_some("developer");
     entry.with(&Changes { role, drops_id, ..Changes::default() })
 }

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{self as codex, Item, Role};
-use crate::protocol::conversation::CallKind;
-use crate::protocol::conversation::schema;
+use crate::protocol::conversation::replayed::{self, is_output_only, trim_parts};
+use crate::protocol::conversation::{CallKind, schema};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::splice::Splice;
@@ -137,7 +137,7 @@ impl<'a> Entry<'a> {
     /// Its bytes.
     pub(super) fn json(&self) -> Cow<'a, RawValue> {
         match &self.source {
-            Source::Request { text, edits, .. } => edited(edits).unwrap_or_else(|| whole(text)),
+            Source::Request { text, edits, .. } => edits.raw().map_or_else(|| whole(text), Cow::Owned),
             Source::Said { role, text, .. } => Cow::Owned(schema::raw(&message(*role, text.clone()))),
             Source::Own(json) => Cow::Owned(json.clone()),
         }
@@ -190,8 +190,8 @@ pub(super) struct Changes<'c> {
 }
 
 impl Changes<'_> {
-    /// Notes the edits that they come to.
-    fn note(&self, text: &str, members: &Envelope<'_>, edits: &mut Splice<'_>) {
+    /// Notes the edits that they come to, and those that every item needs of a type that is known.
+    fn note(&self, kind: &str, is_kept: bool, text: &str, members: &Envelope<'_>, edits: &mut Splice<'_>) {
         let mut added = Vec::new();
         let wanted = [("role", self.role), ("type", self.kind), ("call_id", self.call_id)];
         for (name, value) in wanted.into_iter().filter_map(|(name, value)| Some((name, value?))) {
@@ -204,10 +204,10 @@ impl Changes<'_> {
         if !added.is_empty() {
             edits.add(text, added.join(","));
         }
-        if self.drops_id {
-            edits.remove(text, members, "id");
-        }
-        drop_breakpoints(members, edits);
+        edits.remove_where(text, members, |name, value| {
+            (self.drops_id && name == "id") || is_output_only(kind, name, value)
+        });
+        trim_parts(members, is_kept, edits);
     }
 }
 
@@ -215,14 +215,15 @@ impl Entry<'_> {
     /// The item with its changes; untouched where there are none.
     pub(super) fn with(mut self, changes: &Changes<'_>) -> Self {
         match &mut self.source {
-            Source::Request { text, members, edits } => changes.note(text, members, edits),
+            Source::Request { text, members, edits } => changes.note(&self.kind, false, text, members, edits),
             // It has neither what could be at fault, nor another role than the backend's.
             Source::Said { .. } => {}
             Source::Own(json) => {
                 let mut edits = Splice::new(json.get());
-                changes.note(json.get(), &Envelope::parse(json.get()).unwrap_or_default(), &mut edits);
-                if let Some(edited) = edited(&edits) {
-                    *json = edited.into_owned();
+                let members = Envelope::parse(json.get()).unwrap_or_default();
+                changes.note(&self.kind, true, json.get(), &members, &mut edits);
+                if let Some(edited) = edits.raw() {
+                    *json = edited;
                 }
             }
         }
@@ -230,7 +231,17 @@ impl Entry<'_> {
         Entry { kind, ..self }
     }
 
-    /// Whether the id is one that the backend can have given to such an item.
+    /// The item without its id, and otherwise as it came.
+    pub(super) fn without_id(mut self) -> Self {
+        match &mut self.source {
+            Source::Request { text, members, edits } => edits.remove(text, members, "id"),
+            Source::Said { .. } => {}
+            Source::Own(json) => *json = replayed::without_id(Cow::Borrowed(json)).into_owned(),
+        }
+        self
+    }
+
+    /// Whether the id is one that the backend can't have given to such an item.
     pub(super) fn has_foreign_id(&self) -> bool {
         let prefix = match &*self.kind {
             "message" => "msg_",
@@ -250,7 +261,7 @@ impl Entry<'_> {
 impl<'a> From<Entry<'a>> for Item<'a> {
     fn from(entry: Entry<'a>) -> Self {
         let json = match entry.source {
-            Source::Request { text, edits, .. } => edited(&edits).unwrap_or_else(|| whole(text)),
+            Source::Request { text, edits, .. } => edits.raw().map_or_else(|| whole(text), Cow::Owned),
             Source::Said { role, text, .. } => return message(role, text),
             Source::Own(json) => Cow::Owned(json),
         };
@@ -276,21 +287,6 @@ fn texts(content: &RawValue) -> Vec<Option<Words<'_>>> {
     }
     let parts: Vec<Envelope<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
     parts.iter().map(|part| Words::of_literal(part.get("text")?)).collect()
-}
-
-/// Cache hints inside parts are refused by the backend, and can't change an answer.
-fn drop_breakpoints(members: &Envelope<'_>, splice: &mut Splice<'_>) {
-    const HINT: &str = "prompt_cache_breakpoint";
-    let has_hint = |content: &&RawValue| {
-        content.get().starts_with('[') && memchr::memmem::find(content.get().as_bytes(), HINT.as_bytes()).is_some()
-    };
-    let Some(content) = members.get("content").filter(has_hint) else { return };
-    let parts: Vec<&RawValue> = serde_json::from_str(content.get()).unwrap_or_default();
-    for part in parts {
-        if let Ok(inside) = Envelope::parse(part.get()) {
-            splice.remove(part.get(), &inside, HINT);
-        }
-    }
 }
 
 /// An output without its call, as a user would tell it.
@@ -322,11 +318,6 @@ pub(super) fn unknown(id: &str) -> ProxyError {
 
 fn same(old: &RawValue, value: &str) -> bool {
     serde_json::from_str::<Str<'_>>(old.get()).is_ok_and(|old| old.as_str() == value)
-}
-
-/// The edited text; `None` where nothing is changed.
-fn edited(splice: &Splice<'_>) -> Option<Cow<'static, RawValue>> {
-    (!splice.is_unchanged()).then(|| Cow::Owned(raw(splice.text().into_owned())))
 }
 
 pub(super) fn literal(text: &str) -> String {
