@@ -14,7 +14,7 @@ use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, Tool
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::limit::AskedLimits;
 use crate::protocol::conversation::pairing::Reach;
-use crate::protocol::conversation::{cache, extent, format, instructions};
+use crate::protocol::conversation::{cache, extent, format, instructions, schema};
 use crate::protocol::model::{Choice, Effort, Occasion};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::{Context, Mode};
@@ -75,6 +75,7 @@ pub fn translate<'a>(
         prompt_cache_key: Cow::Borrowed(""),
         beyond: Beyond::default(),
     };
+    schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
     let is_cut = token_limit.is_some() || !request.stop.is_empty();

@@ -38,6 +38,27 @@ enum Inside<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// Reads a value and opens what is in it, as deep as `depth` levels. `None` when it is not JSON.
+    #[must_use]
+    pub fn opened(text: &'a str, depth: usize) -> Option<Self> {
+        let mut reader = Reader { text, at: 0, left: MAX_OPENED };
+        let value = reader.value(depth)?;
+        reader.peek().is_none().then_some(value)
+    }
+
+    /// The elements of a list that was opened; none for any other value.
+    #[must_use]
+    pub fn list(&self) -> &[Self] {
+        let list = if let Self::Open(open) = self { open.list() } else { None };
+        list.unwrap_or_default()
+    }
+
+    /// The members of an object that was opened.
+    #[must_use]
+    pub fn object(&self) -> Option<&Envelope<'a>> {
+        if let Self::Open(open) = self { open.object() } else { None }
+    }
+
     /// The value's text.
     #[must_use]
     pub fn text(&self) -> &'a str {

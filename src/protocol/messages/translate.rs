@@ -14,7 +14,7 @@ use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
 use crate::protocol::conversation::history::items;
 use crate::protocol::conversation::pairing::Reach;
-use crate::protocol::conversation::{extent, instructions};
+use crate::protocol::conversation::{extent, instructions, schema};
 use crate::protocol::model::Occasion;
 use crate::protocol::{Context, Mode};
 
@@ -67,6 +67,7 @@ pub fn translate<'a>(
         prompt_cache_key: Cow::Borrowed(""),
         beyond: Beyond::default(),
     };
+    schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key =
         session::cache_key(request.user_id.as_deref(), context, &upstream, &history.first_user_text);
     let shape = Shape {

@@ -68,6 +68,7 @@ pub fn translate<'a>(
         prompt_cache_key: Cow::Borrowed(""),
         beyond: Beyond::default(),
     };
+    schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key = cache::choose(None, None, context, &upstream, &first_user_text);
     let may_be_cut = !request.sampling.stop.is_empty() || token_limit.is_some();
     let shape = Shape {

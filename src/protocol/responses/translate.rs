@@ -14,7 +14,7 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
-use crate::protocol::conversation::cache;
+use crate::protocol::conversation::{cache, schema};
 use crate::protocol::memory::Audience;
 use crate::protocol::model::{Choice, Effort, Occasion};
 use crate::protocol::{Context, Mode};
@@ -81,6 +81,7 @@ pub fn translate<'a>(
         prompt_cache_key: Cow::Borrowed(""),
         beyond: beyond(&mut request, is_codex),
     };
+    schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key = cache_key(&mut request, context, &upstream, &first_user_text);
     let manner = if is_codex && mode == Mode::Stream { Manner::Untouched } else { Manner::Restored };
     let done_marker = options.done_marker && manner == Manner::Restored;
