@@ -56,7 +56,7 @@ impl<'a> Words<'a> {
     pub fn is_blank(&self) -> bool {
         match self {
             Self::Plain(text) => text.trim().is_empty(),
-            Self::Literal(raw) => inside(raw).scalars().all(|(_, scalar)| scalar.is_whitespace()),
+            Self::Literal(raw) => inside(raw).is_blank(),
         }
     }
 
@@ -184,11 +184,9 @@ mod tests {
 
     #[test]
     fn half_a_pair_never_leaves() {
-        for (literal, written) in [
-            (r#""a\ud83d""#, "a\u{fffd}\u{fffd}\u{fffd}"),
-            (r#""\uD83D\uDE00""#, "\u{1f600}"),
-            (r#""\\ud83d""#, r"\ud83d"),
-        ] {
+        for (literal, written) in
+            [(r#""a\ud83d""#, "a\u{fffd}"), (r#""\uD83D\uDE00""#, "\u{1f600}"), (r#""\\ud83d""#, r"\ud83d")]
+        {
             let left = serde_json::to_string(&Words::of_literal(raw(literal)).unwrap()).unwrap();
             assert_eq!(serde_json::from_str::<String>(&left).unwrap(), written);
         }

@@ -95,8 +95,6 @@ impl<'a> Layout<'a, '_> {
             Origin::FunctionCall => self.legacy.call(Cow::Borrowed(""), name.clone()),
         };
         let kind = if (self.is_custom)(&name) { CallKind::Custom } else { kind };
-        let is_blank = kind == CallKind::Function && payload.is_blank();
-        let payload = if is_blank { "{}".into() } else { payload };
         self.entries.push(Entry::Call(Call { id, place, kind, name, payload }));
     }
 }

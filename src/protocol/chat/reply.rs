@@ -88,6 +88,8 @@ pub struct ChatReply {
     final_tier: Option<String>,
     draft: Draft,
     usage: Option<Usage>,
+    /// The backend cut the answer short: the arguments of a call that never ended may be missing.
+    pub(super) is_cut: bool,
     state: State,
 }
 
@@ -124,6 +126,7 @@ impl ChatReply {
             final_tier: None,
             draft: Draft::default(),
             usage: None,
+            is_cut: false,
             state: State::Open,
         }
     }
@@ -165,6 +168,7 @@ impl ChatReply {
             return self.fail(damage, sink);
         }
         self.open(sink);
+        self.is_cut = ending != Ending::Completed;
         self.close_everything(sink);
         if !self.is_finished() {
             self.close(ending, response.usage.unwrap_or_default(), sink);

@@ -34,13 +34,22 @@ pub(super) struct Shown {
     /// A `<think>` that is not closed yet.
     is_thinking: bool,
     calls: usize,
-    open_call: Option<(usize, Envelope)>,
+    open_call: Option<OpenCall>,
     images: usize,
     stop: StopMatcher,
     /// Citations, rendered, of text that is held back for a stop sequence.
     early_citations: Vec<String>,
     /// Counts what is shown, where the client's limit is enforced.
     pub(super) meter: Option<Meter>,
+}
+
+/// The call that the client is being told of.
+#[derive(Clone, Copy, Debug)]
+struct OpenCall {
+    index: usize,
+    envelope: Envelope,
+    /// Its arguments have to be JSON, and nothing of them has been sent but white space.
+    lacks_arguments: bool,
 }
 
 impl Shown {
@@ -91,7 +100,7 @@ impl Queued for ChatReply {
             }
             Step::CallOpened { id, name, kind } => self.open_call(id, name, *kind, sink),
             Step::CallText(text) => self.show_call_text(text, sink),
-            Step::CallClosed => self.shown.open_call = None,
+            Step::CallClosed => self.close_call(item, sink),
             Step::Image { format, base64 } => self.show_image(format, base64, sink),
             Step::MessageOpened | Step::ReasoningEnd { .. } | Step::Search(_) => {}
         }
@@ -275,14 +284,25 @@ impl ChatReply {
         }
         let index = self.shown.calls;
         self.shown.calls += 1;
-        self.shown.open_call = Some((index, envelope));
+        self.shown.open_call = Some(OpenCall { index, envelope, lacks_arguments: kind == CallKind::Function });
         self.shown.characters += told.chars().count();
         sink.put(self, &Chunk::CallOpened { index, id, name: told, envelope });
     }
 
     fn show_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
-        let Some((index, envelope)) = self.shown.open_call else { return };
+        let Some(call) = &mut self.shown.open_call else { return };
+        call.lacks_arguments = call.lacks_arguments && RawText::from_escaped(text).is_blank();
+        let OpenCall { index, envelope, .. } = *call;
         self.put_within_limit(Segment::Call(index), text, |text| Chunk::CallText { index, envelope, text }, sink);
+    }
+
+    /// Ends a call. Clients read its arguments as JSON, so that a call without any gets an empty object.
+    fn close_call(&mut self, item: usize, sink: &mut impl Sink<Self>) {
+        let is_whole = !self.is_cut || self.items.get_mut(item).is_done;
+        if is_whole && self.shown.open_call.is_some_and(|call| call.lacks_arguments) {
+            self.show_call_text("{}", sink);
+        }
+        self.shown.open_call = None;
     }
 
     fn show_image(&mut self, format: &str, base64: &str, sink: &mut impl Sink<Self>) {

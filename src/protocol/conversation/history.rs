@@ -110,6 +110,8 @@ fn kind(entry: &Entry<'_>) -> Option<CallKind> {
 fn call_item(call: Call<'_>, id: String) -> Item<'_> {
     let (call_id, name) = (Cow::Owned(id), names::tool_name(call.name));
     match call.kind {
+        // Some clients send nothing for the arguments of a call that has none, and JSON is expected.
+        CallKind::Function if call.payload.is_blank() => Item::FunctionCall { call_id, name, arguments: "{}".into() },
         CallKind::Function => Item::FunctionCall { call_id, name, arguments: call.payload },
         CallKind::Custom => Item::CustomToolCall { call_id, name, input: call.payload },
     }

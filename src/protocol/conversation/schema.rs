@@ -133,9 +133,8 @@ fn in_schema(schema: &Value<'_>, edits: &mut Splice<'_>) {
         }
     }
     // After what is inside it, so that edits are noted in the order of the text.
-    let is_array = |kind: &Value<'_>| {
-        kind.text() == r#""array""# || kind.list().iter().any(|kind| kind.text() == r#""array""#)
-    };
+    let is_array =
+        |kind: &Value<'_>| kind.text() == r#""array""# || kind.list().iter().any(|kind| kind.text() == r#""array""#);
     if members.value("type").is_some_and(is_array) {
         match members.value("items") {
             None => edits.add(schema.text(), r#""items":{}"#),
@@ -180,7 +179,10 @@ mod tests {
         ] {
             for (lacking, whole) in [
                 (r#"{"type":"array"}"#, r#"{"type":"array","items":{}}"#),
-                (r#"{ "type" : ["array", "null"] , "maxItems":1.0e1 }"#, r#"{ "type" : ["array", "null"] , "maxItems":1.0e1 ,"items":{}}"#),
+                (
+                    r#"{ "type" : ["array", "null"] , "maxItems":1.0e1 }"#,
+                    r#"{ "type" : ["array", "null"] , "maxItems":1.0e1 ,"items":{}}"#,
+                ),
                 (r#"{"items":null,"type":"array"}"#, r#"{"items":{},"type":"array"}"#),
                 (
                     r#"{"type":"array","prefixItems":[{"type":"array"},true]}"#,
