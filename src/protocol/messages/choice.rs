@@ -50,6 +50,12 @@ impl<'a> Choice<'a> {
             Self::Tool(name) if toolbox.has_function(&name) => {
                 Ok(ToolChoice::Raw(Cow::Owned(names::choice("function", name))))
             }
+            Self::Tool(name) if toolbox.is_left_out(&name) => {
+                let message = format!(
+                    "tool_choice: the tool '{name}' can't be used here; the model gets all tools without searching for them"
+                );
+                Err(Refusal::unsupported_value(PARAM, message))
+            }
             Self::Tool(name) => {
                 Err(Refusal::invalid(PARAM, format!("tool_choice: names '{name}', which is not among the tools")))
             }

@@ -127,7 +127,7 @@ impl<'a> MessagesRequest<'a> {
             "thinking" => self.thinking = Thinking::read(field)?,
             "output_config" => self.take_output(field)?,
             "output_format" => self.format = self.format.take().or(format::read(field)?),
-            "tools" => self.tools = field.each(Declared::read)?.into_iter().flatten().collect(),
+            "tools" => self.tools = field.each(Declared::read)?,
             "tool_choice" => self.take_choice(field)?,
             "metadata" => self.user_id = field.member(&*field.object()?, "user_id").map(|id| id.text()).transpose()?,
             "speed" => self.is_fast = field.text()? == "fast",
@@ -187,7 +187,7 @@ fn refuse_continuation(thread: &Field<'_, '_>) -> Result<(), ProxyError> {
 }
 
 fn limit(field: &Field<'_, '_>) -> Result<u64, ProxyError> {
-    let limit = field.json().parse().ok().filter(|limit| *limit >= 1);
+    let limit = field.whole_number().filter(|limit| *limit >= 1);
     limit.ok_or_else(|| field.must_be("an integer of at least 1"))
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Declared<'a> {
     Function(Cow<'a, str>, Tool<'a>),
     /// The web search, under the client's name, and what of its limits the backend has no word for.
     WebSearch(Cow<'a, str>, Tool<'a>, Vec<&'static str>),
+    /// A tool that has no meaning here and is left out, under the client's name.
+    LeftOut(Cow<'a, str>),
 }
 
 #[derive(Serialize)]
@@ -62,25 +64,26 @@ const KNOWN: [(&str, &str, &str); 3] = [
 ];
 
 impl<'a> Declared<'a> {
-    /// Reads an element of `tools`; `None` for one that has no meaning here.
-    pub(super) fn read(tool: &Field<'a, '_>) -> Result<Option<Self>, ProxyError> {
+    /// Reads an element of `tools`.
+    pub(super) fn read(tool: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = tool.object()?;
         let kind = tool.member(&members, "type").map_or(Ok(Cow::Borrowed("custom")), |kind| kind.text())?;
         if kind == "custom" {
-            return plain(tool, &members).map(Some);
+            return plain(tool, &members);
         }
         if kind.starts_with("web_search_") || kind.starts_with("web_fetch_") {
-            return web_search(tool, &members).map(Some);
+            return web_search(tool, &members);
         }
         if kind.starts_with("tool_search_tool_") {
-            // All tools are told of at once, so that there is nothing to search.
-            return Ok(None);
+            // The model is sent all tools at once, so there is nothing to search.
+            let name = tool.member(&members, "name").map(|name| name.text()).transpose()?;
+            return Ok(Self::LeftOut(name.unwrap_or(kind)));
         }
         let known = KNOWN.iter().find(|(beginning, ..)| kind.starts_with(beginning));
         let Some((_, description, schema)) = known else { return Err(unsupported(tool, &kind)) };
         let name = name(tool, &members)?;
         let description = Some(Cow::Borrowed(*description));
-        Ok(Some(function(name, description, Cow::Borrowed(constant(schema)), false)))
+        Ok(function(name, description, Cow::Borrowed(constant(schema)), false))
     }
 }
 
@@ -134,6 +137,7 @@ pub(super) struct Toolbox<'a> {
     pub(super) renamed: BTreeMap<String, String>,
     functions: BTreeSet<Cow<'a, str>>,
     searches: BTreeSet<Cow<'a, str>>,
+    left_out: BTreeSet<Cow<'a, str>>,
 }
 
 impl<'a> Toolbox<'a> {
@@ -151,6 +155,9 @@ impl<'a> Toolbox<'a> {
                         toolbox.tools.push(tool);
                     }
                     toolbox.searches.insert(name);
+                }
+                Declared::LeftOut(name) => {
+                    toolbox.left_out.insert(name);
                 }
             }
         }
@@ -170,6 +177,11 @@ impl<'a> Toolbox<'a> {
     /// Whether the web search goes by that name.
     pub(super) fn is_web_search(&self, name: &str) -> bool {
         self.searches.contains(name)
+    }
+
+    /// Whether a tool of that name was declared and left out.
+    pub(super) fn is_left_out(&self, name: &str) -> bool {
+        self.left_out.contains(name)
     }
 
     pub(super) fn has_web_search(&self) -> bool {
