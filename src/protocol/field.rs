@@ -143,6 +143,14 @@ impl<'a, 'p> Field<'a, 'p> {
         serde_json::from_str(self.json()).map_err(|_| self.must_be("a number"))
     }
 
+    /// The value as a whole number that is not negative. Some clients have only one type of number and write
+    /// `4096.0`, which JSON Schema calls an integer.
+    #[must_use]
+    pub fn whole_number(&self) -> Option<u64> {
+        let json = self.json();
+        json.parse().ok().or_else(|| whole(serde_json::from_str(json).ok()?))
+    }
+
     /// The value as a list.
     ///
     /// # Errors
@@ -212,6 +220,13 @@ impl<'a, 'p> Field<'a, 'p> {
     }
 }
 
+/// A number without a fraction that is not negative.
+#[must_use]
+pub fn whole(number: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and positive; `as` saturates")]
+    (number >= 0.0 && number.fract() == 0.0).then_some(number as u64)
+}
+
 impl<'a, 'p> Looked<'a, 'p> {
     fn at(value: &'p Value<'a>) -> Self {
         match value {
@@ -265,6 +280,25 @@ mod tests {
         assert!(matches!(plain, Cow::Borrowed(_)));
         let odd = Field::root("x", raw(r#""a\ud83db""#)).text().unwrap();
         assert_eq!(odd, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+        for (json, number) in [
+            ("4096", Some(4096)),
+            ("4096.0", Some(4096)),
+            ("4.096e3", Some(4096)),
+            ("0.0", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("1e300", Some(u64::MAX)),
+            ("4096.5", None),
+            ("-1", None),
+            ("-1.0", None),
+            (r#""4096""#, None),
+            ("null", None),
+        ] {
+            assert_eq!(Field::root("x", raw(json)).whole_number(), number, "{json}");
+        }
     }
 
     #[test]

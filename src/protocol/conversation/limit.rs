@@ -5,7 +5,7 @@
 //! reasoning, which can't be seen here: an answer with much reasoning may be longer than there.
 
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::field::Field;
+use crate::protocol::field::{Field, whole};
 use crate::protocol::tokens::TokenLimit;
 
 /// Its names, the newer ones first; the second is that of the Responses shape.
@@ -45,7 +45,7 @@ impl AskedLimits {
             TokenLimit::Ignore => Ok(None),
             TokenLimit::Reject => asked.next().map_or(Ok(None), |(name, _)| Err(unsupported(name))),
             TokenLimit::Enforce => {
-                let limits: Vec<u64> = asked.map(|(name, number)| whole(name, number)).collect::<Result<_, _>>()?;
+                let limits: Vec<u64> = asked.map(|(name, number)| positive(name, number)).collect::<Result<_, _>>()?;
                 Ok(limits.first().copied())
             }
         }
@@ -60,7 +60,7 @@ pub fn settle(name: &str, asked: Option<f64>, policy: TokenLimit) -> Result<Opti
     match (policy, asked) {
         (TokenLimit::Ignore, _) | (_, None) => Ok(None),
         (TokenLimit::Reject, Some(_)) => Err(unsupported(name)),
-        (TokenLimit::Enforce, Some(number)) => whole(name, number).map(Some),
+        (TokenLimit::Enforce, Some(number)) => positive(name, number).map(Some),
     }
 }
 
@@ -69,12 +69,9 @@ fn unsupported(name: &str) -> ProxyError {
     Refusal::unsupported_parameter(name, message)
 }
 
-fn whole(name: &str, number: f64) -> Result<u64, ProxyError> {
-    if number < 1.0 || number.fract() != 0.0 {
-        return Err(Refusal::invalid(name, format!("'{name}' must be a whole number above zero")));
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and positive; `as` saturates")]
-    Ok(number as u64)
+fn positive(name: &str, number: f64) -> Result<u64, ProxyError> {
+    let complaint = || Refusal::invalid(name, format!("'{name}' must be a whole number above zero"));
+    whole(number).filter(|limit| *limit > 0).ok_or_else(complaint)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Thinking {
             Some("enabled") => {
                 let budget = thinking.member(&members, "budget_tokens");
                 let is_number = |budget: Field<'_, '_>| {
-                    budget.json().parse().map_err(|_| budget.must_be("a whole number of tokens"))
+                    budget.whole_number().ok_or_else(|| budget.must_be("a whole number of tokens"))
                 };
                 Mode::Enabled(budget.map(is_number).transpose()?)
             }
