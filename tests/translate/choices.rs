@@ -4,6 +4,7 @@ use codex_proxy::protocol::Mode;
 use codex_proxy::protocol::chat::{self, Options};
 use codex_proxy::protocol::codex::{Item, Part};
 use codex_proxy::protocol::model::{Catalogue, Models, Rules};
+use codex_proxy::protocol::responses::{self, Responses};
 use serde_json::{Value, json};
 
 use super::{Scene, saying, translate, with};
@@ -51,6 +52,38 @@ fn catalogue() -> Models {
     let json = br#"{"models":[{"slug":"sol","supported_reasoning_levels":[{"effort":"low"},{"effort":"high"}]}]}"#;
     let catalogue = Catalogue::parse(json).unwrap();
     Models { catalogue: catalogue.into(), rules: Rules::default().into() }
+}
+
+#[test]
+fn a_verbosity_is_left_out_for_a_model_that_takes_none() {
+    let json = br#"{"models":[{"slug":"terse","support_verbosity":false},{"slug":"sol","support_verbosity":true},{"slug":"old"}]}"#;
+    let models = Models { catalogue: Catalogue::parse(json).unwrap().into(), rules: Rules::default().into() };
+    let scene = Scene { models, ..Scene::default() };
+    let format = json!({"type": "json_schema", "name": "n", "schema": {}, "strict": false});
+    for (model, is_taken) in [("terse", false), ("terse-high", false), ("sol", true), ("old", true), ("unknown", true)]
+    {
+        let warnings: &[&str] = if is_taken { &[] } else { &["ignored:verbosity"] };
+        let text = if is_taken { json!({"verbosity": "low", "format": format}) } else { json!({"format": format}) };
+        let shape = json!({"verbosity": "low", "format": format});
+        let mut chat = saying(json!([{"role": "user", "content": "x"}]));
+        (chat["model"], chat["verbosity"]) = (json!(model), json!("low"));
+        chat["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {}}});
+        let input = json!({"model": model, "input": "x", "text": shape});
+        for body in [&chat, &input] {
+            let outcome = scene.translate(body);
+            assert_eq!(
+                (&outcome.upstream["text"], &outcome.warnings[..]),
+                (&text, &warnings.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>()[..]),
+                "{body}"
+            );
+        }
+        let body = input.to_string();
+        let outcome = scene.try_translate_as::<Responses>(body.as_bytes(), &responses::Options::default()).unwrap();
+        assert_eq!((&outcome.upstream["text"], outcome.warnings.len()), (&text, warnings.len()), "{body}");
+    }
+    let body = json!({"model": "terse", "input": "x", "text": {"verbosity": "low"}}).to_string();
+    let outcome = scene.try_translate_as::<Responses>(body.as_bytes(), &responses::Options::default()).unwrap();
+    assert_eq!(outcome.upstream.get("text"), None, "nothing is left of it");
 }
 
 #[test]

@@ -61,6 +61,7 @@ pub fn translate<'a>(
         format::ask_for_json(&mut input);
     }
 
+    let verbosity = request.verbosity.take().filter(|_| takes_verbosity(&choice.slug, context));
     let mut upstream = codex::Request {
         form: codex::Form::Classic,
         model: Cow::Owned(choice.slug),
@@ -70,7 +71,7 @@ pub fn translate<'a>(
         tool_choice,
         parallel_tool_calls: calls == CallStyle::Tools && request.parallel_tool_calls.unwrap_or(true),
         reasoning: Reasoning { effort, summary: Some(request.reasoning.summary.take().unwrap_or("auto".into())) },
-        text: text(request.verbosity.take(), request.format.take()),
+        text: text(verbosity, request.format.take()),
         service_tier: service_tier(request.service_tier, choice.is_fast),
         prompt_cache_key: Cow::Borrowed(""),
         beyond: Beyond::default(),
@@ -128,6 +129,15 @@ fn effort(asked: Option<Effort>, choice: &Choice, occasion: Occasion, context: &
         context.warnings.note("clamped:reasoning_effort");
     }
     Some(given)
+}
+
+/// Whether the model accepts a verbosity that was asked for. Notes one that it doesn't.
+fn takes_verbosity(slug: &str, context: &mut Context<'_>) -> bool {
+    let is_taken = context.models.takes_verbosity(slug);
+    if !is_taken {
+        context.warnings.ignored("verbosity");
+    }
+    is_taken
 }
 
 fn text(verbosity: Option<Cow<'_, str>>, format: Option<Format>) -> Option<Text<'_>> {

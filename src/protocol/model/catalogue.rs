@@ -23,6 +23,8 @@ pub struct Model {
     pub context_window: Option<u64>,
     /// Whether the fast tier can be asked for.
     pub has_fast_tier: bool,
+    /// Whether it takes a verbosity; a catalogue that does not say means yes.
+    pub takes_verbosity: bool,
     /// Kinds of input: `text`, `image`.
     pub input_modalities: Vec<String>,
     /// Whether the official client sends it the lite form; `None`: not said.
@@ -100,6 +102,7 @@ impl Model {
             has_fast_tier: labels(entry, "service_tiers", "id")
                 .chain(labels(entry, "additional_speed_tiers", "id"))
                 .any(is_fast),
+            takes_verbosity: entry.get("support_verbosity").and_then(Value::as_bool).unwrap_or(true),
             input_modalities: labels(entry, "input_modalities", "type").map(str::to_owned).collect(),
             is_lite: entry.get("use_responses_lite").and_then(Value::as_bool),
         })
@@ -123,13 +126,14 @@ mod tests {
             {"slug":"m","display_name":"M","visibility":"hide","priority":1,"context_window":272000,
              "supported_reasoning_levels":[{"effort":"high","description":"x"},{"effort":"low"},{"effort":"ultra"}],
              "default_reasoning_level":"low","service_tiers":[{"id":"priority","name":"Fast"}],
-             "input_modalities":["text","image"],"use_responses_lite":true}]}"#;
+             "input_modalities":["text","image"],"use_responses_lite":true,"support_verbosity":false}]}"#;
         let catalogue = Catalogue::parse(json.as_bytes()).unwrap();
         let model = &catalogue.models()[0];
         assert_eq!((model.slug.as_str(), model.display_name.as_str(), model.is_listed), ("m", "M", false));
         assert_eq!(model.efforts, [Effort::Low, Effort::High]);
         assert_eq!((model.default_effort, model.context_window), (Some(Effort::Low), Some(272_000)));
         assert_eq!((model.has_fast_tier, model.is_lite), (true, Some(true)));
+        assert!(!model.takes_verbosity && catalogue.models()[1].takes_verbosity);
         assert_eq!(model.input_modalities, ["text", "image"]);
         assert_eq!(catalogue.first_listed().unwrap().slug, "late");
     }

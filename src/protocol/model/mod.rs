@@ -160,6 +160,13 @@ impl Models {
         known.iter().copied().min_by_key(|&candidate| (distance(candidate), candidate)).unwrap_or(effort)
     }
 
+    /// Whether a model accepts a verbosity, as far as is known. The backend refuses a request with one for a
+    /// model that doesn't.
+    #[must_use]
+    pub fn takes_verbosity(&self, slug: &str) -> bool {
+        self.catalogue.find(slug).is_none_or(|model| model.takes_verbosity)
+    }
+
     /// The effort that a request can have of the model in the place of the one that it wants.
     #[must_use]
     pub fn fit(&self, slug: &str, wanted: Effort, occasion: Occasion) -> Effort {

@@ -54,6 +54,9 @@ pub fn translate<'a>(
     let occasion = Occasion::asking(request.reasoning.effort, searches);
     let choice = context.models.resolve_for(&name, occasion);
     let effort = effort(&mut request, &choice, occasion, context);
+    if !context.models.takes_verbosity(&choice.slug) && request.text.members.remove("verbosity") {
+        context.warnings.ignored("verbosity");
+    }
     let is_lite = lite::is_marked(context.headers, request.client_metadata);
     let form = if is_lite { Form::OwnLite } else { Form::Classic };
     let (instructions, input) = conversation(&mut request, entries, is_codex, context)?;
