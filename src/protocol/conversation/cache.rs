@@ -14,8 +14,8 @@ use crate::protocol::words::Words;
 
 /// How much of a long text is looked at.
 const BEGINNING_BYTES: usize = 64 * 1024;
-/// The longest key that the backend takes.
-const MAX_CHARS: usize = 64;
+/// The longest key, or id in a header, that the backend accepts.
+pub const MAX_CHARS: usize = 64;
 
 const SESSION_HEADERS: [&str; 4] = ["session-id", "session_id", "x-session-id", "x-session-affinity"];
 
