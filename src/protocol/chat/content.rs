@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part};
+use crate::protocol::conversation::base64::unwrapped;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::words::Words;
@@ -130,7 +131,7 @@ fn image<'a>(part: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, P
 }
 
 fn picture<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<Part<'a>, ProxyError> {
-    let image_url = url.words()?;
+    let image_url = unwrapped(url.words()?);
     if !["https://", "http://", "data:image/"].iter().any(|scheme| image_url.starts_with(scheme)) {
         return Err(url.invalid("must be an http(s) or a data:image/ URL"));
     }
@@ -148,7 +149,7 @@ fn document<'a>(file: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>
         Some(name) => name.text()?,
         None => Cow::Borrowed(DEFAULT_FILE_NAME),
     };
-    let content = content.words()?;
+    let content = unwrapped(content.words()?);
     let file_data = if content.starts_with("data:") {
         content
     } else {

@@ -5,6 +5,7 @@
 //! compaction and interruption did to their history, so it is mended here. Everything is a pure
 //! function of the request: anything else would cost the prompt cache on every turn.
 
+pub mod base64;
 pub mod cache;
 pub mod extent;
 pub mod format;

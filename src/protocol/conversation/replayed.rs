@@ -9,9 +9,12 @@ use std::collections::BTreeSet;
 
 use serde_json::value::RawValue;
 
+use super::base64;
+use super::schema::raw;
 use crate::protocol::envelope::{Envelope, Value};
 use crate::protocol::field::Field;
 use crate::protocol::splice::Splice;
+use crate::protocol::words::Words;
 
 /// Members of content parts that the backend does not accept: cache hints, and what SDKs add to an answer.
 const REFUSED_IN_PARTS: [&str; 3] = ["prompt_cache_breakpoint", "parsed", "logprobs"];
@@ -27,22 +30,35 @@ pub fn is_output_only(kind: &str, name: &str, value: &Value<'_>) -> bool {
     }
 }
 
-/// Takes out of an item's content parts what the backend refuses. `is_kept` items are those that the
-/// backend gave itself, whose empty lists it also accepts.
-pub fn trim_parts(members: &Envelope<'_>, is_kept: bool, edits: &mut Splice<'_>) {
-    let may_hold = |content: &&RawValue| {
-        let content = content.get().as_bytes();
-        content.starts_with(b"[")
-            && REFUSED_IN_PARTS.iter().any(|name| memchr::memmem::find(content, name.as_bytes()).is_some())
-    };
-    let Some(content) = members.get("content").filter(may_hold) else { return };
-    let parts: Vec<&RawValue> = serde_json::from_str(content.get()).unwrap_or_default();
-    let is_refused = |name: &str, value: &Value<'_>| {
+/// Mends the parts of an item's content or output: takes out what the backend refuses, and white space from base64.
+/// `is_kept` items are those that the backend gave itself, whose empty lists it also accepts.
+pub fn mend_parts(members: &Envelope<'_>, is_kept: bool, edits: &mut Splice<'_>) {
+    for list in ["content", "output"].into_iter().filter_map(|name| members.get(name)) {
+        if needs_mending(list.get()) {
+            let parts: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+            for part in parts {
+                mend_part(part, is_kept, edits);
+            }
+        }
+    }
+}
+
+/// Whether it is a list that may hold what the backend refuses. Most are long texts, and not read for this.
+fn needs_mending(list: &str) -> bool {
+    let holds = |name: &&str| memchr::memmem::find(list.as_bytes(), name.as_bytes()).is_some();
+    list.starts_with('[') && (REFUSED_IN_PARTS.iter().any(holds) || base64::may_be_wrapped(list))
+}
+
+fn mend_part(part: &RawValue, is_kept: bool, edits: &mut Splice<'_>) {
+    let Ok(inside) = Envelope::parse(part.get()) else { return };
+    edits.remove_where(part.get(), &inside, |name, value| {
         REFUSED_IN_PARTS.contains(&name) && !(is_kept && name == "logprobs" && value.text() == "[]")
-    };
-    for part in parts {
-        if let Ok(inside) = Envelope::parse(part.get()) {
-            edits.remove_where(part.get(), &inside, is_refused);
+    });
+    for data in ["image_url", "file_data"].into_iter().filter_map(|name| inside.get(name)) {
+        if let Some(words) = Words::of_literal(data)
+            && let Words::Plain(text) = base64::unwrapped(words)
+        {
+            edits.replace(data, raw(&text).get().to_owned());
         }
     }
 }
@@ -61,7 +77,7 @@ impl SeenIds {
 
 /// An item without its id.
 #[must_use]
-pub fn without_id<'a>(item: Cow<'a, RawValue>) -> Cow<'a, RawValue> {
+pub fn without_id(item: Cow<'_, RawValue>) -> Cow<'_, RawValue> {
     let Ok(members) = Envelope::parse(item.get()) else { return item };
     let mut edits = Splice::new(item.get());
     edits.remove(item.get(), &members, "id");

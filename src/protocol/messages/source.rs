@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use super::content::{required, texts, words};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::Part;
+use crate::protocol::conversation::base64::unwrapped;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::words::Words;
@@ -38,7 +39,7 @@ fn image<'a>(source: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     let members = source.object()?;
     let image_url = match &*required(source, &members, "type")? {
         "base64" => data_url(source, &members)?,
-        "url" => words(source, &members, "url")?,
+        "url" => unwrapped(words(source, &members, "url")?),
         other => return Err(unsupported(source, "image", other)),
     };
     Ok(Part::InputImage { image_url, detail: Cow::Borrowed("auto") })
@@ -101,7 +102,7 @@ fn search_result<'a>(block: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Pa
 
 fn data_url<'a>(source: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Words<'a>, ProxyError> {
     let media_type = required(source, members, "media_type")?;
-    Ok(words(source, members, "data")?.after(&format!("data:{media_type};base64,")))
+    Ok(unwrapped(words(source, members, "data")?).after(&format!("data:{media_type};base64,")))
 }
 
 fn unsupported(source: &Field<'_, '_>, what: &str, kind: &str) -> ProxyError {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Part;
+use crate::protocol::conversation::base64::unwrapped;
 use crate::protocol::field::Field;
 
 /// How the content of a picture begins, in base64, and its type.
@@ -15,7 +16,7 @@ const USUAL_KIND: &str = "image/png";
 
 /// Reads an element of `images`. Some clients send a whole data URL.
 pub(super) fn read<'a>(image: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
-    let data = image.words()?;
+    let data = unwrapped(image.words()?);
     if data.is_empty() {
         return Err(image.invalid("must be a picture in base64"));
     }

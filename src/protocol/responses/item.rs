@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{self as codex, Item, Role};
-use crate::protocol::conversation::replayed::{self, is_output_only, trim_parts};
+use crate::protocol::conversation::replayed::{self, is_output_only, mend_parts};
 use crate::protocol::conversation::{CallKind, schema};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
@@ -207,7 +207,7 @@ impl Changes<'_> {
         edits.remove_where(text, members, |name, value| {
             (self.drops_id && name == "id") || is_output_only(kind, name, value)
         });
-        trim_parts(members, is_kept, edits);
+        mend_parts(members, is_kept, edits);
     }
 }
 
