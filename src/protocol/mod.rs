@@ -29,6 +29,7 @@ pub mod openai_error;
 pub mod responses;
 pub mod splice;
 pub mod sse;
+pub mod surrogates;
 pub mod text;
 pub mod tokens;
 pub mod words;

@@ -1,6 +1,7 @@
 //! Reads request bodies within the limits: undoes the content encoding, and holds the limit on the decoded size, the
 //! memory of all requests ([`super::budget`]) and the slowest pace ([`super::pace`]). The rest of a refused body is
-//! read and dropped for a while, so that the client reads why.
+//! read and dropped for a while, so that the client reads why. A byte order mark is
+//! skipped, and escapes that stand for half a character are replaced, so that every API reads the same text.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use axum::body::Body;
-use bytes::{BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_core::Stream;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
@@ -26,7 +27,9 @@ use super::pace::Pace;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
+use crate::protocol::surrogates;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// How long, and how much, is taken from a client that has been refused.
 const DISCARD_LIMIT: Duration = Duration::from_secs(2);
 const DISCARD_LIMIT_BYTES: usize = 256 * 1024 * 1024;
@@ -73,7 +76,7 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, intake: &Intake) -
         encoding => read_encoded(encoding, &mut body, intake).await,
     };
     match whole {
-        Ok(whole) => Ok(whole),
+        Ok(Buffered { bytes, memory }) => Ok(Buffered { bytes: off_thread(bytes.len(), || readable(bytes)), memory }),
         // It sends nothing that could be dropped.
         Err(error @ ProxyError::BodyTooSlow { .. }) => Err(error),
         Err(error) => {
@@ -81,6 +84,15 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, intake: &Intake) -
             Err(error)
         }
     }
+}
+
+/// The JSON text of a body, as every reader accepts it.
+fn readable(mut body: Bytes) -> Bytes {
+    if body.starts_with(BYTE_ORDER_MARK) {
+        // Some editors and shells write one; RFC 8259 lets a parser ignore it.
+        body.advance(BYTE_ORDER_MARK.len());
+    }
+    surrogates::replaced_in_place(body)
 }
 
 /// Throws away what is still to come. Most clients look for the answer when they have sent

@@ -4,6 +4,8 @@
 //! a frame has, and the headers of this turn, which a client of the backend puts into
 //! `client_metadata` since a socket has only those it was opened with.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
@@ -11,6 +13,7 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::field::Field;
 use crate::protocol::responses::options::Purpose;
+use crate::protocol::surrogates;
 use crate::protocol::text::Str;
 
 /// Longest name of a lane.
@@ -60,7 +63,8 @@ impl Frame {
     /// # Errors
     /// When it is not a JSON object, or of no known type.
     pub fn read(text: &str) -> Result<Self, FrameError> {
-        let members = Envelope::of_body(text.as_bytes()).map_err(FrameError::Broken)?;
+        let text = surrogates::replaced(text.as_bytes());
+        let members = Envelope::of_body(&text).map_err(FrameError::Broken)?;
         let kind = members.get("type").and_then(|kind| serde_json::from_str::<Str<'_>>(kind.get()).ok());
         match kind.as_ref().map(Str::as_str) {
             Some("response.create") => {
@@ -101,7 +105,7 @@ fn lane(raw: &RawValue) -> Result<String, ProxyError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let name = Field::root("stream_id", raw).text().ok();
     let name = name.filter(|name| (1..=LANE_LENGTH).contains(&name.len()) && name.chars().all(is_plain));
-    name.map(std::borrow::Cow::into_owned).ok_or_else(|| {
+    name.map(Cow::into_owned).ok_or_else(|| {
         let message = format!("'stream_id' must be 1 to {LANE_LENGTH} letters, digits, '_', '-' or '.'");
         Refusal::coded("invalid_stream_id", "stream_id", message)
     })
