@@ -75,6 +75,16 @@ pub enum ProxyError {
         /// Path as the client wrote it.
         path: String,
     },
+    /// No such path, below a prefix that stands in the client's base URL and is added by the client too.
+    #[error("Unknown path {path}. Your client adds {prefix} itself: use {base} as its base URL.")]
+    DoubledPath {
+        /// Path as the client wrote it.
+        path: String,
+        /// What the client adds.
+        prefix: &'static str,
+        /// The base URL to set.
+        base: String,
+    },
     /// The path exists, the method doesn't.
     #[error("method {method} is not allowed here; use {allowed}")]
     MethodNotAllowed {

@@ -18,7 +18,7 @@ impl ProxyError {
             Self::BodyUnreadable { .. } => "body_unreadable",
             Self::UnsupportedEncoding { .. } => "unsupported_encoding",
             Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::UnknownPath { .. } => "unknown_path",
+            Self::UnknownPath { .. } | Self::DoubledPath { .. } => "unknown_path",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::NotOffered { .. } => "not_offered",
             Self::KeyRequired => "key_required",

@@ -106,7 +106,9 @@ impl<'e> Verdict<'e> {
             ProxyError::UnsupportedMediaType => {
                 Self::new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_type")
             }
-            ProxyError::UnknownPath { .. } => Self::new(S::NOT_FOUND, INVALID, "unknown_url"),
+            ProxyError::UnknownPath { .. } | ProxyError::DoubledPath { .. } => {
+                Self::new(S::NOT_FOUND, INVALID, "unknown_url")
+            }
             ProxyError::MethodNotAllowed { .. } => Self::new(S::METHOD_NOT_ALLOWED, INVALID, "method_not_supported"),
             ProxyError::NotOffered { .. } => Self::new(S::NOT_IMPLEMENTED, INVALID, "unsupported_endpoint").spent(),
             ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),

@@ -63,7 +63,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// Whether a request uploads something to one of these paths, as a client does with a recording.
 pub(super) fn is_upload(request: &Parts) -> bool {
     let kind = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (path, _) = paths::canonical(request.uri.path());
+    let path = paths::canonical(request.uri.path()).path;
     let covers = |place: &&str| match place.strip_suffix("{*rest}") {
         Some(folder) => path.starts_with(folder),
         None => path == **place,

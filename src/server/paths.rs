@@ -1,6 +1,6 @@
-//! One path, many spellings: clients put `/v1` in or leave it out, double slashes, and some can
-//! only be given an Azure-style address. Everything is brought to the one spelling that `routes`
-//! knows, before routing.
+//! One path, many spellings: clients put `/v1` in, leave it out or put it in twice, write double slashes,
+//! and some can only be given an Azure-style address. Everything is brought to the one spelling that
+//! `routes` knows, before routing.
 
 use std::borrow::Cow;
 
@@ -12,25 +12,57 @@ use percent_encoding::percent_decode_str;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathModel(pub(super) String);
 
+/// A path that the client's base URL and the client have both put a prefix before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doubled {
+    /// The path as the client wrote it.
+    pub(super) path: String,
+    /// The prefix that the client adds itself.
+    pub(super) prefix: &'static str,
+}
+
+/// What a path comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Canonical {
+    /// The one spelling that `routes` knows.
+    pub(super) path: String,
+    pub(super) model: Option<PathModel>,
+    pub(super) doubled: Option<Doubled>,
+}
+
 /// First segments that belong to the versioned API.
 const VERSIONED: [&str; 9] =
     ["audio", "chat", "completions", "embeddings", "images", "messages", "models", "moderations", "responses"];
 
-/// The canonical path of a request, and the model in it if there was one.
-pub(super) fn canonical(path: &str) -> (String, Option<PathModel>) {
+/// The canonical path of a request, and what its spelling says.
+pub(super) fn canonical(path: &str) -> Canonical {
     let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let mut model = None;
-    if let ["openai", "deployments", name, ..] = segments.as_slice() {
-        model = Some(PathModel(percent_decode_str(name).decode_utf8_lossy().into_owned()));
-        segments.drain(..3);
-    } else if let ["backend-api", "codex", ..] | ["openai", "v1", ..] = segments.as_slice() {
-        segments.drain(..2);
-    } else if let ["v1" | "openai", ..] = segments.as_slice() {
-        segments.drain(..1);
-    } else if segments.first().is_none_or(|first| !VERSIONED.contains(first)) {
-        return (format!("/{}", segments.join("/")), None);
+    let (mut model, mut prefixes) = (None, 0);
+    loop {
+        let length = match segments.as_slice() {
+            ["openai", "deployments", name, ..] => {
+                model = Some(PathModel(percent_decode_str(name).decode_utf8_lossy().into_owned()));
+                3
+            }
+            ["backend-api", "codex", ..] | ["openai", "v1", ..] => 2,
+            ["v1" | "openai", ..] => 1,
+            _ => break,
+        };
+        segments.drain(..length);
+        prefixes += 1;
     }
-    (format!("/v1/{}", segments.join("/")), model)
+    let first = segments.first().copied().unwrap_or_default();
+    // Ollama's clients add `/api` themselves.
+    let is_api = prefixes > 0 && first == "api";
+    let is_versioned = !is_api && (prefixes > 0 || VERSIONED.contains(&first));
+    let repeated = match prefixes {
+        _ if is_api => Some("/api"),
+        0 | 1 => None,
+        _ => Some("/v1"),
+    };
+    let start = if is_versioned { "/v1/" } else { "/" };
+    let doubled = repeated.map(|prefix| Doubled { path: path.to_owned(), prefix });
+    Canonical { path: format!("{start}{}", segments.join("/")), model, doubled }
 }
 
 /// The address with its path replaced and its query kept.
@@ -55,14 +87,40 @@ mod tests {
             "/openai/chat/completions",
             "/backend-api/codex/chat/completions",
         ] {
-            assert_eq!(canonical(spelling), ("/v1/chat/completions".to_owned(), None), "{spelling}");
+            let canonical = canonical(spelling);
+            assert_eq!((canonical.path.as_str(), canonical.model), ("/v1/chat/completions", None), "{spelling}");
+            assert_eq!(canonical.doubled, None, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_may_stand_there_twice() {
+        for (spelling, path, prefix) in [
+            ("/v1/v1/messages", "/v1/messages", "/v1"),
+            ("/v1/v1/messages/count_tokens", "/v1/messages/count_tokens", "/v1"),
+            ("/v1/v1/chat/completions", "/v1/chat/completions", "/v1"),
+            ("/v1/openai/v1/chat/completions", "/v1/chat/completions", "/v1"),
+            ("/openai/v1/v1/models/v1", "/v1/models/v1", "/v1"),
+            ("/backend-api/codex/v1/responses", "/v1/responses", "/v1"),
+            ("/v1/v1/nothing", "/v1/nothing", "/v1"),
+            ("/v1/api/chat", "/api/chat", "/api"),
+            ("/v1/v1/api/tags", "/api/tags", "/api"),
+        ] {
+            let canonical = canonical(spelling);
+            let doubled = canonical.doubled.unwrap();
+            assert_eq!((canonical.path.as_str(), doubled.prefix), (path, prefix), "{spelling}");
+            assert_eq!(doubled.path, spelling);
         }
     }
 
     #[test]
     fn an_azure_path_names_its_model() {
-        let (path, model) = canonical("/openai/deployments/gpt%2D6/chat/completions");
-        assert_eq!((path.as_str(), model), ("/v1/chat/completions", Some(PathModel("gpt-6".to_owned()))));
+        for path in ["/openai/deployments/gpt%2D6/chat/completions", "/openai/deployments/gpt%2D6/v1/chat/completions"]
+        {
+            let canonical = canonical(path);
+            assert_eq!(canonical.path, "/v1/chat/completions");
+            assert_eq!(canonical.model, Some(PathModel("gpt-6".to_owned())));
+        }
     }
 
     #[test]
@@ -70,7 +128,7 @@ mod tests {
         for name in ["completions", "embeddings", "audio/speech", "images/generations", "moderations"] {
             let expected = format!("/v1/{name}");
             for prefix in ["", "/v1", "/openai/v1", "/openai", "/openai/deployments/d"] {
-                assert_eq!(canonical(&format!("{prefix}/{name}")).0, expected, "{prefix}");
+                assert_eq!(canonical(&format!("{prefix}/{name}")).path, expected, "{prefix}");
             }
         }
     }
@@ -78,7 +136,8 @@ mod tests {
     #[test]
     fn our_own_paths_stay() {
         for path in ["/", "/health", "/api/tags", "/metrics"] {
-            assert_eq!(canonical(path), (path.to_owned(), None));
+            let canonical = canonical(path);
+            assert_eq!((canonical.path.as_str(), canonical.model, canonical.doubled), (path, None, None));
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
+use http::header::HOST;
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -18,6 +19,7 @@ use super::exchange::{Exchange, Limits};
 use super::listen::Closing;
 use super::metrics::{Metrics, Traffic};
 use super::observe::RequestId;
+use super::paths::{Canonical, Doubled};
 use super::places::Places;
 use super::roster::Roster;
 use super::vendor::{Vendor, turn_away};
@@ -184,17 +186,28 @@ fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRout
 }
 
 async fn unknown_path(request: Request) -> Response {
-    let error = ProxyError::UnknownPath { method: request.method().to_string(), path: request.uri().path().to_owned() };
+    let method = request.method().to_string();
+    let error = match request.extensions().get::<Doubled>() {
+        Some(Doubled { path, prefix }) => {
+            let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+            let base = host.map_or_else(|| "its address alone".to_owned(), |host| format!("http://{host}"));
+            ProxyError::DoubledPath { path: path.clone(), prefix, base }
+        }
+        None => ProxyError::UnknownPath { method, path: request.uri().path().to_owned() },
+    };
     turn_away(&error, request).await
 }
 
 fn with_canonical_path(mut request: Request) -> Request {
-    let (path, model) = paths::canonical(request.uri().path());
+    let Canonical { path, model, doubled } = paths::canonical(request.uri().path());
     if let Some(uri) = paths::with_path(request.uri(), &path) {
         *request.uri_mut() = uri;
     }
     if let Some(model) = model {
         request.extensions_mut().insert(model);
+    }
+    if let Some(doubled) = doubled {
+        request.extensions_mut().insert(doubled);
     }
     request
 }

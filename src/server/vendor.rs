@@ -23,7 +23,7 @@ pub(super) enum Vendor {
 impl Vendor {
     /// Paths that two of them have are told apart by a header that Anthropic's clients always send.
     pub(super) fn of(request: &Request) -> Self {
-        let (path, _) = paths::canonical(request.uri().path());
+        let path = paths::canonical(request.uri().path()).path;
         let is_messages =
             path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if path == "/api" || path.starts_with("/api/") {

@@ -58,6 +58,7 @@ mod sockets;
 mod status;
 mod stored;
 mod telemetry;
+mod tolerance;
 mod transports;
 mod usage;
 #[cfg(target_os = "linux")]

@@ -89,7 +89,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::UnsupportedEncoding { .. } | ProxyError::UnsupportedMediaType => {
             (S::UNSUPPORTED_MEDIA_TYPE, Kind::InvalidRequest, Retry::Open)
         }
-        ProxyError::UnknownPath { .. } => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
+        ProxyError::UnknownPath { .. } | ProxyError::DoubledPath { .. } => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
         ProxyError::MethodNotAllowed { .. } => (S::METHOD_NOT_ALLOWED, Kind::InvalidRequest, Retry::Open),
         ProxyError::NotOffered { .. } => (S::NOT_IMPLEMENTED, Kind::InvalidRequest, Retry::Spent),
         ProxyError::KeyRequired => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
