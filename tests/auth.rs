@@ -17,6 +17,9 @@ mod files;
 mod imports;
 #[path = "auth/keyrings.rs"]
 mod keyrings;
+#[cfg(unix)]
+#[path = "auth/links.rs"]
+mod links;
 #[path = "auth/logins.rs"]
 mod logins;
 #[path = "auth/refreshes.rs"]

@@ -12,11 +12,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::fs::{create_private_directory, directory_of, read_text};
 use crate::net::{Endpoint, HttpClient, Trust};
 use crate::upstream::Strange;
 
 /// A daemon on this machine answers within this time, or isn't there.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// More than a run file takes.
+const LIMIT_BYTES: u64 = 64 * 1024;
 
 /// Longer than the answer of any daemon of ours.
 #[cfg(unix)]
@@ -71,8 +75,8 @@ impl RunFile {
     /// # Errors
     /// When the directory or the file can't be written.
     pub fn write(path: &Path, running: Running) -> io::Result<Self> {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        create_private(directory)?;
+        let directory = directory_of(path);
+        create_private_directory(directory)?;
         // A temporary file is its owner's alone from the start.
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer_pretty(&mut file, &running)?;
@@ -91,19 +95,8 @@ impl Drop for RunFile {
     }
 }
 
-#[cfg(unix)]
-fn create_private(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
-}
-
-#[cfg(not(unix))]
-fn create_private(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)
-}
-
 fn read(path: &Path) -> Option<Running> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&read_text(path, LIMIT_BYTES).ok()?).ok()
 }
 
 impl Running {

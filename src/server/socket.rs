@@ -3,9 +3,9 @@
 //! A socket that nobody answers at was left behind, and is replaced. The file goes as soon as
 //! nobody is let in any more, unless another daemon has put its own there.
 
-use std::fs::{self, DirBuilder, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -13,6 +13,7 @@ use rustix::process::umask;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::BindError;
+use crate::fs::{create_private_directory, directory_of};
 
 /// A socket that is listened on; dropping it removes its file.
 #[derive(Debug)]
@@ -29,9 +30,7 @@ pub(super) async fn bind(path: &Path) -> Result<Socket, BindError> {
         ErrorKind::AddrInUse => BindError::SocketInUse { path: path.to_owned(), process: None },
         _ => BindError::Socket { path: path.to_owned(), source },
     };
-    if let Some(directory) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    }
+    create_private_directory(directory_of(path)).map_err(failed)?;
     // Rights that are taken away afterwards would leave a moment for others.
     let usual = umask(Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);

@@ -1,18 +1,23 @@
 //! The file under the credential store.
 //!
 //! A write is whole or has not happened: temporary file in the same folder (mode 0600), fsync,
-//! rename, fsync of the folder (mode 0700). Whatever a killed process leaves behind is swept by the
-//! next writer. A copy of what was last written lies beside it. Processes take turns by an OS lock on a file beside the store, which is never
-//! deleted, since a lock on a deleted file excludes nobody. Everything here blocks; the store calls
-//! it off the runtime.
+//! rename, fsync of the folder (mode 0700). The next writer deletes what a killed process left. A copy
+//! of what was last written lies beside the file. Processes take turns by an OS lock on a file beside
+//! the store, which is never deleted, since a lock on a deleted file excludes no process. Callers pass
+//! paths without symbolic links: two paths to one file must lead to one lock. Everything here blocks;
+//! the store calls it off the runtime.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::fs::{create_private_directory, directory_of, read_text, sync_directory};
+
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
+/// A few hundred accounts.
+const LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 /// More than a store of several accounts takes.
 const PROBE_SIZE_BYTES: usize = 64 * 1024;
 
@@ -32,7 +37,7 @@ pub(super) struct FileLock {
 
 /// The file's text; `None`: there is no file.
 pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match read_text(path, LIMIT_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
@@ -52,7 +57,7 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 
 /// Takes the lock if it is free; `None`: another process has it.
 pub(super) fn try_lock(path: &Path) -> io::Result<Option<FileLock>> {
-    create_folder(folder(path))?;
+    create_private_directory(directory_of(path))?;
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     private(&mut options);
@@ -78,14 +83,14 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Finds out whether a write would succeed: rights, a read-only disk, a full one.
 pub(super) fn probe(path: &Path) -> io::Result<()> {
-    let mut file = temporary(&target(path))?;
+    let mut file = temporary(path)?;
     file.write_all(&vec![b' '; PROBE_SIZE_BYTES])?;
     file.as_file().sync_all()
 }
 
 /// Replaces the file's text. The caller holds the lock.
 pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    replace(&target(path), text)
+    replace(path, text)
 }
 
 /// Replaces the copy beside the file, once the file itself is written. The caller holds the lock.
@@ -108,16 +113,12 @@ pub(super) fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Deletes a file, and what it leads to; one that is not there is deleted already.
+/// Deletes a file; one that is not there is deleted already.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let target = target(path);
-    for path in [target.as_path(), path] {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sync_directory(directory_of(path)),
     }
-    sync_folder(folder(&target))
 }
 
 fn replace(target: &Path, text: &[u8]) -> io::Result<()> {
@@ -126,7 +127,7 @@ fn replace(target: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     file.as_file().sync_all()?;
     file.persist(target).map_err(|error| error.error)?;
-    sync_folder(folder(target))
+    sync_directory(directory_of(target))
 }
 
 /// Whether others than the owner may read the file.
@@ -146,19 +147,10 @@ pub(super) fn tighten(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a write goes: through a symbolic link, not over it.
-fn target(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn temporary(target: &Path) -> io::Result<tempfile::NamedTempFile> {
-    create_folder(folder(target))?;
+    create_private_directory(directory_of(target))?;
     // On Unix, tempfile's mode is 0600 from the moment of creation.
-    tempfile::Builder::new().prefix(&prefix(target)).suffix(TEMPORARY_SUFFIX).tempfile_in(folder(target))
+    tempfile::Builder::new().prefix(&prefix(target)).suffix(TEMPORARY_SUFFIX).tempfile_in(directory_of(target))
 }
 
 fn prefix(target: &Path) -> String {
@@ -167,7 +159,7 @@ fn prefix(target: &Path) -> String {
 
 /// Removes the temporary files of killed writers; only the holder of the lock writes, so none is in use.
 fn sweep(target: &Path) {
-    let Ok(entries) = fs::read_dir(folder(target)) else { return };
+    let Ok(entries) = fs::read_dir(directory_of(target)) else { return };
     let prefix = prefix(target);
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -177,17 +169,6 @@ fn sweep(target: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-fn create_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }
 
 #[cfg(unix)]
@@ -216,14 +197,4 @@ fn is_open_to_others(metadata: &fs::Metadata) -> bool {
 #[cfg(not(unix))]
 fn is_open_to_others(_metadata: &fs::Metadata) -> bool {
     false
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -5,7 +5,9 @@
 //! says that they lie in it. So a login is never in two places that could both be renewed, and a
 //! running daemon finds what was moved. The marker is replaced at every write, so that a look at it
 //! tells whether the keyring has changed. The lock is the same for both places. Where there is no
-//! keyring and nothing lies in one, the file is used, with a warning.
+//! keyring and nothing lies in one, the file is used, with a warning. The file's path is resolved at
+//! every use, so that lock, marker, copy and temporary files lie beside the real file, by whatever
+//! symbolic link it is reached.
 
 use std::fmt;
 use std::io;
@@ -24,6 +26,7 @@ use tokio::time::Instant;
 use super::vault::{Vault, VaultError};
 use super::{file, off_runtime, parts};
 use crate::bearer::AuthError;
+use crate::fs::resolve;
 use crate::shell::{command, quoted};
 
 /// How long what the keyring said is believed without asking again, if its marker stays as it was.
@@ -64,11 +67,10 @@ pub(super) enum Ask {
 
 /// A store in one of the two places.
 pub(super) struct Kept {
-    pub(super) path: PathBuf,
+    /// The file as the settings name it, perhaps by a symbolic link.
+    named: PathBuf,
     pub(super) preference: Place,
     pub(super) vault: Vault,
-    /// What it is filed under in the keyring.
-    pub(super) name: String,
     has_warned_of_exposure: AtomicBool,
     has_warned_of_place: AtomicBool,
     seen: Mutex<Option<Seen>>,
@@ -82,10 +84,9 @@ struct Seen {
 }
 
 impl Kept {
-    pub(super) fn new(path: PathBuf, preference: Place, vault: Vault) -> Self {
+    pub(super) fn new(named: PathBuf, preference: Place, vault: Vault) -> Self {
         Self {
-            name: name_of(&path),
-            path,
+            named,
             preference,
             vault,
             has_warned_of_exposure: AtomicBool::new(false),
@@ -94,21 +95,31 @@ impl Kept {
         }
     }
 
+    /// The store's file, without symbolic links.
+    pub(super) fn path(&self) -> PathBuf {
+        resolve(&self.named)
+    }
+
+    /// The store's name in the keyring.
+    pub(super) fn name(&self) -> String {
+        name_of(&self.path())
+    }
+
     /// The file that says that the credentials lie in the keyring.
     pub(super) fn marker(&self) -> PathBuf {
-        file::beside(&self.path, ".keyring")
+        file::beside(&self.path(), ".keyring")
     }
 
     /// What the copy of what was last written is filed under.
     pub(super) fn copy_name(&self) -> String {
-        format!("{}.bak", self.name)
+        format!("{}.bak", self.name())
     }
 
     /// Where the credentials are, or would be written.
     pub(super) fn place_now(&self) -> Place {
         if self.is_marked() {
             Place::Keyring
-        } else if file::stamp(&self.path).is_some() {
+        } else if file::stamp(&self.path()).is_some() {
             Place::File
         } else {
             self.preference
@@ -117,14 +128,14 @@ impl Kept {
 
     pub(super) fn location_now(&self) -> Location {
         match self.place_now() {
-            Place::File => Location::File(self.path.clone()),
-            Place::Keyring => Location::Keyring(self.name.clone()),
+            Place::File => Location::File(self.path()),
+            Place::Keyring => Location::Keyring(self.name()),
         }
     }
 
     /// The state of both places.
     pub(super) fn stamps(&self) -> [Option<file::Stamp>; 2] {
-        [file::stamp(&self.path), file::stamp(&self.marker())]
+        [file::stamp(&self.path()), file::stamp(&self.marker())]
     }
 
     /// What is stored; `None`: nothing.
@@ -155,7 +166,7 @@ impl Kept {
         turn: impl Clone + Send + 'static,
     ) -> Result<(), AuthError> {
         if self.place().await == Place::Keyring {
-            match self.vault.put(&self.name, text.clone(), turn.clone()).await {
+            match self.vault.put(&self.name(), text.clone(), turn.clone()).await {
                 Ok(()) => {
                     self.mark().await;
                     self.write_copy(text, turn).await;
@@ -171,20 +182,20 @@ impl Kept {
     /// Finds out whether a write would succeed.
     pub(super) async fn probe(self: &Arc<Self>) -> Result<(), AuthError> {
         if self.place().await == Place::Keyring {
-            let name = format!("{}.probe", self.name);
+            let name = format!("{}.probe", self.name());
             match self.vault.put(&name, " ".repeat(PROBE_SIZE_BYTES), ()).await {
                 Ok(()) => return self.vault.remove(&name).await.map_err(|why| self.keyring_fault(&why)),
                 Err(VaultError::Absent(_)) if !self.is_marked() => {}
                 Err(why) => return Err(self.keyring_fault(&why)),
             }
         }
-        let path = self.path.clone();
+        let path = self.path();
         off_runtime(move || file::probe(&path)).await.map_err(|error| self.fault("can't be written", &error))
     }
 
     /// Writes the file and the copy beside it.
     pub(super) async fn write_file(&self, text: String, turn: impl Send + 'static) -> io::Result<()> {
-        let path = self.path.clone();
+        let path = self.path();
         // The work goes on if the caller is dropped, and so must the lock.
         off_runtime(move || {
             let _turn = turn;
@@ -216,21 +227,21 @@ impl Kept {
         let about = "codex-proxy keeps its sign-in in the keyring, and this file (without a secret) beside it; \
                      `codex-proxy accounts move --to file` moves it";
         let note = json!({
-            "about": about, "service": parts::SERVICE, "name": self.name, "revision": uuid::Uuid::new_v4().to_string(),
+            "about": about, "service": parts::SERVICE, "name": self.name(), "revision": uuid::Uuid::new_v4().to_string(),
         });
         let (marker, text) = (self.marker(), format!("{note:#}\n"));
         off_runtime(move || file::write(&marker, text.as_bytes())).await
     }
 
     async fn read_file(self: &Arc<Self>) -> Result<Option<Arc<[u8]>>, AuthError> {
-        let file = self.path.clone();
+        let file = self.path();
         let read = off_runtime(move || {
             let tightened = file::is_exposed(&file).then(|| file::tighten(&file));
             Ok((file::read(&file)?, tightened))
         });
         let (bytes, tightened) = read.await.map_err(|error| self.fault("can't be read", &error))?;
         if let Some(tightened) = tightened.filter(|_| !self.has_warned_of_exposure.swap(true, Ordering::Relaxed)) {
-            warn_of_exposure(&self.path, &tightened);
+            warn_of_exposure(&self.path(), &tightened);
         }
         Ok(bytes.map(Arc::from))
     }
@@ -242,7 +253,7 @@ impl Kept {
         if let Some(seen) = seen.as_ref().filter(|seen| ask == Ask::Remembered && seen.holds(marker.as_ref())) {
             return seen.outcome.clone();
         }
-        let outcome = match self.vault.get(&self.name).await {
+        let outcome = match self.vault.get(&self.name()).await {
             Ok(text) => Ok(text.map(Arc::from)),
             Err(VaultError::Absent(why)) if marker.is_none() => {
                 self.warn_of_absence(&why);
@@ -264,8 +275,8 @@ impl Kept {
     }
 
     pub(super) fn fault(&self, what: &str, error: &io::Error) -> AuthError {
-        let path = self.path.display();
-        let (cause, doctor) = (file::cause(error), command("doctor"));
+        let path = self.path();
+        let (path, cause, doctor) = (path.display(), file::cause(error), command("doctor"));
         let message = format!("{path}: {what} ({cause}); see to its folder's rights and free space: `{doctor}`");
         AuthError::Store { message }
     }
@@ -284,12 +295,13 @@ impl Kept {
             }
             _ => String::new(),
         };
-        AuthError::Store { message: format!("{}: {why}{help}", Location::Keyring(self.name.clone())) }
+        AuthError::Store { message: format!("{}: {why}{help}", Location::Keyring(self.name())) }
     }
 
     fn warn_of_absence(&self, why: &str) {
         if !self.has_warned_of_place.swap(true, Ordering::Relaxed) {
-            let path = self.path.display();
+            let path = self.path();
+            let path = path.display();
             tracing::warn!(%path, why, "auth.store is \"keyring\", and there is none here: the file is used");
         }
     }
@@ -300,7 +312,7 @@ impl Kept {
         }
         match place {
             Place::File => tracing::warn!(
-                path = %self.path.display(),
+                path = %self.path().display(),
                 "auth.store is \"keyring\", and the sign-in lies in a file: `{}` moves it",
                 command("accounts move --to keyring")
             ),
@@ -315,7 +327,7 @@ impl Kept {
 
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("path", &self.path).field("preference", &self.preference).finish_non_exhaustive()
+        f.debug_struct("Kept").field("path", &self.named).field("preference", &self.preference).finish_non_exhaustive()
     }
 }
 
@@ -347,15 +359,14 @@ impl fmt::Display for Location {
     }
 }
 
-/// What a store is filed under: its path, so that two stores never meet in one entry. Symbolic links
-/// are followed as far as there is something to follow.
+/// What a store is filed under: its path, so that two stores never meet in one entry. The directory's
+/// path is spelled as the system spells it: earlier releases did so, and their entries must be found.
 fn name_of(path: &Path) -> String {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let real = path.ancestors().skip(1).find_map(|folder| {
         let rest = path.strip_prefix(folder).ok()?;
         Some(std::fs::canonicalize(folder).ok()?.join(rest))
     });
-    let digest = Sha256::digest(real.unwrap_or(path).as_os_str().as_encoded_bytes());
+    let digest = Sha256::digest(real.as_deref().unwrap_or(path).as_os_str().as_encoded_bytes());
     format!("credentials|{}", URL_SAFE_NO_PAD.encode(digest.first_chunk::<12>().expect("a digest has 32 bytes")))
 }
 

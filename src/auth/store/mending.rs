@@ -28,25 +28,25 @@ impl Store {
         {
             return unreadable_entry(&name, why);
         }
-        let path = self.path().display();
+        let path = self.path();
         let help = match why {
             Unreadable::Newer { .. } => {
-                format!("use that release, or move the file away and sign in: `{}`", anew(self.path(), ".newer"))
+                format!("use that release, or move the file away and sign in: `{}`", anew(&path, ".newer"))
             }
             // A failure costs a look at the disk, as little as it is.
-            Unreadable::Damaged(_) if has_copy(self.path()) => {
+            Unreadable::Damaged(_) if has_copy(&path) => {
                 format!("to put its last good copy back: `{}`", command("accounts restore"))
             }
             Unreadable::Damaged(_) => {
-                format!("move the file away and sign in: `{}`", anew(self.path(), ".damaged"))
+                format!("move the file away and sign in: `{}`", anew(&path, ".damaged"))
             }
             Unreadable::Foreign => format!(
                 "set auth.credentials to another path (or unset CHATGPT_TOKEN_DIR), and then, to borrow it if it is \
                  another program's login: `{}`",
-                command(&format!("login --import {}", quoted(self.path())))
+                command(&format!("login --import {}", quoted(&path)))
             ),
         };
-        AuthError::Store { message: format!("{path}: {why}; nothing was overwritten: {help}") }
+        AuthError::Store { message: format!("{}: {why}; nothing was overwritten: {help}", path.display()) }
     }
 
     /// Puts the last good copy in the place of a damaged or absent file, which is kept beside it.
@@ -68,14 +68,14 @@ impl Store {
         }
         let Some(document) = copy.and_then(|copy| whole(&copy).ok()) else {
             let way_out = match (place, found) {
-                (Place::File, Found::Unreadable(_)) => anew(self.path(), ".damaged"),
+                (Place::File, Found::Unreadable(_)) => anew(&self.path(), ".damaged"),
                 _ => command("login"),
             };
             return Err(self.nothing_to_restore(&format!("there is no good copy of it; sign in anew: `{way_out}`")));
         };
         let aside = match place {
             Place::File => {
-                let damaged = kept.path.clone();
+                let damaged = kept.path();
                 let aside = off_runtime(move || file::set_aside(&damaged)).await;
                 aside.map_err(|error| kept.fault("can't be moved away", &error))?
             }
@@ -108,14 +108,14 @@ impl Found {
 }
 
 async fn in_file(kept: &Kept) -> Result<(Found, Option<Vec<u8>>), AuthError> {
-    let path = kept.path.clone();
+    let path = kept.path();
     let found = off_runtime(move || Ok((file::read(&path)?, file::read(&file::copy_path(&path))?)));
     let (bytes, copy) = found.await.map_err(|error| kept.fault("can't be read", &error))?;
     Ok((Found::of(bytes.as_deref()), copy))
 }
 
 async fn in_keyring(kept: &Kept) -> Result<(Found, Option<Vec<u8>>), AuthError> {
-    let found = match kept.vault.get(&kept.name).await {
+    let found = match kept.vault.get(&kept.name()).await {
         Ok(text) => Found::of(text.as_deref()),
         Err(VaultError::Damaged) => Found::Unreadable(Unreadable::Damaged("its parts do not fit".to_owned())),
         Err(why) => return Err(kept.keyring_fault(&why)),

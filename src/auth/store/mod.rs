@@ -100,19 +100,19 @@ impl Store {
         Self(Arc::new(Kind::Memory { path: PathBuf::from("(memory)"), turn: Arc::default(), state }))
     }
 
-    /// The store's file, whether or not it is used.
+    /// The store's file without symbolic links, whether or not it is used.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> PathBuf {
         match &*self.0 {
-            Kind::Kept(kept) => &kept.path,
-            Kind::Memory { path, .. } => path,
+            Kind::Kept(kept) => kept.path(),
+            Kind::Memory { path, .. } => path.clone(),
         }
     }
 
     /// Where the credentials lie now, or would be written.
     pub async fn location(&self) -> Location {
         let Kind::Kept(kept) = &*self.0 else { return Location::Memory };
-        let (kept, path) = (Arc::clone(kept), kept.path.clone());
+        let (kept, path) = (Arc::clone(kept), kept.path());
         off_runtime(move || Ok(kept.location_now())).await.unwrap_or(Location::File(path))
     }
 
@@ -162,13 +162,16 @@ impl Store {
     async fn lock_file(&self, kept: &Kept) -> Result<file::FileLock, AuthError> {
         let until = tokio::time::Instant::now() + LOCK_PATIENCE;
         loop {
-            let file = kept.path.clone();
+            let path = kept.path();
+            let file = path.clone();
             let tried = off_runtime(move || file::try_lock(&file)).await;
-            if let Some(lock) = tried.map_err(|error| kept.fault("can't be locked", &error))? {
+            let lock = tried.map_err(|error| kept.fault("can't be locked", &error))?;
+            // If a link was changed meanwhile, the lock is beside the file that it led to before.
+            if let Some(lock) = lock.filter(|_| kept.path() == path) {
                 return Ok(lock);
             }
             if tokio::time::Instant::now() >= until {
-                let lock = file::lock_path(&kept.path);
+                let lock = file::lock_path(&path);
                 let message = format!("{}: another process has held this lock for too long; end it", lock.display());
                 return Err(AuthError::Store { message });
             }

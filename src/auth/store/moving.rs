@@ -52,8 +52,8 @@ impl Store {
 
     async fn carry_to_keyring(&self, kept: &Kept, held: &Held, text: String) -> Result<(), AuthError> {
         let turn = std::sync::Arc::clone(&held.turn);
-        kept.vault.put(&kept.name, text.clone(), turn).await.map_err(|why| kept.keyring_fault(&why))?;
-        let back = kept.vault.get(&kept.name).await.map_err(|why| kept.keyring_fault(&why))?;
+        kept.vault.put(&kept.name(), text.clone(), turn).await.map_err(|why| kept.keyring_fault(&why))?;
+        let back = kept.vault.get(&kept.name()).await.map_err(|why| kept.keyring_fault(&why))?;
         if back.as_deref() != Some(text.as_bytes()) {
             return Err(self.unmoved("the keyring does not give back what was put there"));
         }
@@ -64,7 +64,7 @@ impl Store {
     async fn carry_to_file(&self, kept: &Kept, held: &Held, text: String) -> Result<(), AuthError> {
         let turn = std::sync::Arc::clone(&held.turn);
         kept.write_file(text.clone(), turn).await.map_err(|error| kept.fault("can't be written", &error))?;
-        let (path, marker) = (kept.path.clone(), kept.marker());
+        let (path, marker) = (kept.path(), kept.marker());
         let back = off_runtime(move || file::read(&path)).await;
         let back = back.map_err(|error| kept.fault("can't be read", &error))?;
         if back.as_deref() != Some(text.as_bytes()) {
@@ -81,7 +81,8 @@ impl Store {
 
 /// Deletes the file and its copy, unless it holds an account that the keyring does not.
 async fn clear_file(kept: &Kept, moved: &Document) -> Option<String> {
-    let (path, copy) = (kept.path.clone(), file::copy_path(&kept.path));
+    let path = kept.path();
+    let copy = file::copy_path(&path);
     let moved: Vec<String> = moved.ids().map(str::to_owned).collect();
     let is_moved = move |bytes: &[u8]| {
         Document::parse(bytes).is_ok_and(|document| document.ids().all(|id| moved.iter().any(|other| other == id)))
@@ -95,11 +96,11 @@ async fn clear_file(kept: &Kept, moved: &Document) -> Option<String> {
         file::remove(&copy)
     });
     let error = cleared.await.err()?;
-    Some(format!("{} was left ({error}): delete it, and its .bak, when you are sure", kept.path.display()))
+    Some(format!("{} was left ({error}): delete it, and its .bak, when you are sure", kept.path().display()))
 }
 
 async fn clear_keyring(kept: &Kept) -> Option<String> {
-    for name in [kept.name.clone(), kept.copy_name()] {
+    for name in [kept.name(), kept.copy_name()] {
         match kept.vault.remove(&name).await {
             // No keyring, nothing in it.
             Ok(()) | Err(VaultError::Absent(_)) => {}

@@ -120,7 +120,7 @@ impl Shared {
             Ok(renewed) => Arc::new(renewed),
             Err(error) => {
                 let error = self.remember(spent, error);
-                self.note(held, document, stored, &error).await;
+                self.note(held, spent, &error).await;
                 return Err(error);
             }
         };
@@ -173,14 +173,21 @@ impl Shared {
         }
     }
 
-    /// Writes a final refusal beside the account, so that no process sends the token again and `status`
-    /// can tell.
-    async fn note(&self, held: &Held, mut document: Document, stored: &Credential, error: &AuthError) {
+    /// Stores a final refusal beside the account, so that no process sends the token again and `status`
+    /// can report it. The store is read again first: if it holds another refresh token by now, that one
+    /// was not refused, and nothing is written.
+    async fn note(&self, held: &Held, refused: &Secret, error: &AuthError) {
         let AuthError::Ended { reason } = error else { return };
         let refusal = Refusal { reason: reason.clone(), at: self.clock.now() };
-        document.put(&Credential { refusal: Some(refusal), ..stored.clone() });
-        if let Err(error) = held.write(&document).await {
-            tracing::debug!(%error, "the issuer's refusal could not be noted");
+        let noted = async {
+            let mut document = held.read().await?;
+            let stored = self.pick(&document)?.filter(|stored| stored.is_renewed_by(refused));
+            let Some(stored) = stored else { return Ok(()) };
+            document.put(&Credential { refusal: Some(refusal), ..stored });
+            held.write(&document).await
+        };
+        if let Err(error) = noted.await {
+            tracing::debug!(%error, "the issuer's refusal could not be stored");
         }
     }
 

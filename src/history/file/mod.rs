@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use crate::fs::resolve;
+
 /// What makes a file that of a store.
 #[derive(Debug)]
 pub(super) struct Form {
@@ -81,7 +83,9 @@ enum Fault {
 impl Form {
     /// Brings the file into this form; says what had to be done about it.
     pub(super) fn prepare(&self, path: &Path, now: SystemTime) -> Result<Option<String>, Unusable> {
-        let broken = |error: io::Error| Unusable::Broken { path: path.to_owned(), cause: error.to_string() };
+        // SQLite keeps its own files beside the real one, and so do we.
+        let path = &resolve(path);
+        let broken = |error: io::Error| Unusable::Broken { path: path.clone(), cause: error.to_string() };
         let _turn = place::take_turn(path).map_err(broken)?;
         self.drop_old_copies(path, now);
         let fault = match self.bring_up(path) {
@@ -116,8 +120,9 @@ impl Form {
 
     /// Removes the copies of older forms: what is in them has had its time.
     pub(super) fn drop_old_copies(&self, path: &Path, now: SystemTime) {
+        let path = resolve(path);
         for version in 1..self.steps.len() {
-            let copy = copy_of(path, version);
+            let copy = copy_of(&path, version);
             let written = fs::metadata(&copy).and_then(|metadata| metadata.modified());
             let is_old = written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age >= self.lifetime));
             if is_old && let Err(error) = fs::remove_file(&copy) {
@@ -298,6 +303,22 @@ mod tests {
         assert_eq!(later.prepare(&path, now() + FORM.lifetime + Duration::from_secs(60)), Ok(None));
         assert!(!copy.exists());
         assert!(FORM.prepare(&path, now()).is_err(), "and what is newer is refused");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_damaged_file_behind_a_link_is_set_aside_and_the_link_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, path) = (folder.path().join("link.sqlite3"), folder.path().join("real.sqlite3"));
+        std::os::unix::fs::symlink("real.sqlite3", &link).unwrap();
+        std::fs::write(&path, "SQLite format 3 no longer, and long enough to be looked at ".repeat(20)).unwrap();
+        assert!(FORM.prepare(&link, UNIX_EPOCH).unwrap().is_some());
+        assert!(link.is_symlink() && !path.is_symlink() && path.is_file());
+        for (name, is_there) in
+            [("real.sqlite3.damaged", true), ("real.sqlite3.lock", true), ("link.sqlite3.lock", false)]
+        {
+            assert_eq!(folder.path().join(name).exists(), is_there, "{name}");
+        }
     }
 
     #[test]

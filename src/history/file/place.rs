@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::fs::{create_private_directory, directory_of};
+
 /// How long another process may take to open the store.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -22,7 +24,7 @@ pub(super) struct Turn {
 
 /// Waits for the turn. The lock file is never deleted, since a lock on a deleted file excludes nobody.
 pub(super) fn take_turn(path: &Path) -> io::Result<Turn> {
-    create_folder(path)?;
+    create_private_directory(directory_of(path))?;
     let file = private().open(beside(path, ".lock"))?;
     let mut left = LOCK_PATIENCE;
     loop {
@@ -62,18 +64,6 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
-}
-
-fn create_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }
 
 fn private() -> OpenOptions {
