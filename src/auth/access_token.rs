@@ -83,7 +83,8 @@ impl AccessToken {
     /// # Errors
     /// When it is none, or of a kind that can't be used.
     pub fn parse(text: &str) -> Result<Self, Unusable> {
-        let text = text.trim();
+        // PowerShell puts a byte order mark before what it pipes.
+        let text = text.trim_start_matches('\u{feff}').trim();
         let kind = kind(text)?;
         Ok(Self { token: Secret::new(text), kind })
     }
@@ -190,7 +191,9 @@ mod tests {
 
     #[test]
     fn the_two_kinds_that_can_be_used_are_told_apart() {
-        assert_eq!(kind(" at-1\n"), Ok(Kind::Workspace));
+        for text in [" at-1\n", "\u{feff}at-1\r\n"] {
+            assert_eq!(kind(text), Ok(Kind::Workspace), "{text:?}");
+        }
         let auth = json!({"chatgpt_account_id": "acct-1"});
         let own = jwt(&json!({"aud": ["https://api.openai.com/v1"], "https://api.openai.com/auth": auth}));
         assert_eq!(kind(&own), Ok(Kind::ChatGpt));

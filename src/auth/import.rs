@@ -6,6 +6,7 @@
 //! `auth.json` and the token files of LiteLLM and LangChain; whatever else is found is refused by
 //! name. Errors never quote the file.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,8 +16,12 @@ use crate::auth::Settings;
 use crate::auth::credential::{Credential, GrantError, Ownership};
 use crate::auth::store::Store;
 use crate::bearer::AuthError;
+use crate::fs::read_text;
 use crate::secret::Secret;
 use crate::shell::command;
+
+/// Far more than the login of any program takes.
+const LIMIT_BYTES: u64 = 1024 * 1024;
 
 const CODEX_CLI: &str = "the Codex CLI";
 const LITELLM: &str = "LiteLLM";
@@ -117,9 +122,10 @@ fn taken_over(found: Found, settings: &Settings, path: &Path) -> Result<Credenti
 }
 
 async fn find(path: &Path) -> Result<Found, ImportError> {
-    let bytes = tokio::fs::read(path)
-        .await
-        .map_err(|error| ImportError::NoFile { path: path.display().to_string(), reason: error.to_string() })?;
+    let bytes = read_file(path).await.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput | ErrorKind::FileTooLarge => unsuitable(path, &error.to_string()),
+        _ => ImportError::NoFile { path: path.display().to_string(), reason: error.to_string() },
+    })?;
     let file: Value = serde_json::from_slice(&bytes).map_err(|_| unsuitable(path, "it is not JSON"))?;
     if let Some(owner) = flat_owner(&file) {
         return read_flat(&file, owner).map_err(|error| unsuitable(path, &error.to_string()));
@@ -128,6 +134,12 @@ async fn find(path: &Path) -> Result<Found, ImportError> {
         return Err(unsuitable(path, reason));
     }
     read(&file).map_err(|error| unsuitable(path, &error.to_string()))
+}
+
+async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_text(&path, LIMIT_BYTES)).await;
+    read.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Why a file is not the login that we look for, judged by its mode, else by what is in it.

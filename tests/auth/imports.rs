@@ -179,6 +179,44 @@ async fn what_is_no_login_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_does_not_hide_a_login() {
+    let home = Home::new().await;
+    let path = lend(&home, "acct-1", FRESH, 1);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("\u{feff}{text}")).unwrap();
+    for rights in [Rights::TakeOver, Rights::Borrow] {
+        import(&home.store(), &home.issuer.settings(), &path, rights).await.unwrap();
+        assert!(home.tokens().bearer().await.is_ok());
+    }
+    // An editor may put one before our own file, too.
+    let ours = fs::read_to_string(home.path()).unwrap();
+    fs::write(home.path(), format!("\u{feff}{ours}")).unwrap();
+    assert!(home.stored("acct-1").await.is_some());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_a_regular_file_of_at_most_a_megabyte_is_imported() {
+    let home = Home::new().await;
+    let settings = home.issuer.settings();
+    let path = |name: &str| home.folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    fs::create_dir(path("directory")).unwrap();
+    fs::write(path("long"), " ".repeat(1024 * 1024 + 1)).unwrap();
+    for (file, word) in [
+        (path("pipe"), "not a regular file"),
+        (path("directory"), "not a regular file"),
+        ("/dev/zero".into(), "not a regular file"),
+        (path("long"), "longer than 1048576 bytes"),
+    ] {
+        let store = home.store();
+        let imported = import(&store, &settings, &file, Rights::Borrow);
+        let error = tokio::time::timeout(Duration::from_secs(5), imported).await.unwrap().unwrap_err();
+        assert!(matches!(error, ImportError::Unsuitable { .. }) && error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_logout_revokes_and_forgets() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", FRESH)).await;

@@ -100,13 +100,33 @@ async fn a_failed_renewal_does_not_block_a_token_that_is_still_good() {
 }
 
 #[tokio::test]
-async fn what_an_answer_leaves_out_stays() {
-    let home = Home::with(EXPIRED).await;
+async fn what_an_answer_leaves_out_or_leaves_empty_stays() {
     let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let access = jwt("acct-1", end, 9);
-    home.issuer.script([Scripted::Grant(json!({"access_token": access, "refresh_token": null}))]);
-    assert_eq!(home.tokens().bearer().await.unwrap().token.expose(), access);
-    assert_eq!(home.stored_refresh_token().await, "rt_1");
+    for answer in [
+        json!({"access_token": access}),
+        json!({"access_token": access, "refresh_token": null}),
+        json!({"access_token": access, "refresh_token": ""}),
+        json!({"access_token": access, "refresh_token": "", "id_token": ""}),
+    ] {
+        let home = Home::with(EXPIRED).await;
+        let before = home.stored("acct-1").await.unwrap().id_token.unwrap();
+        home.issuer.script([Scripted::Grant(answer.clone())]);
+        assert_eq!(home.tokens().bearer().await.unwrap().token.expose(), access, "{answer}");
+        let stored = home.stored("acct-1").await.unwrap();
+        assert_eq!(stored.access_token.expose(), access, "{answer}");
+        assert_eq!(stored.refresh_token.unwrap().expose(), "rt_1", "{answer}");
+        assert_eq!(stored.id_token.unwrap().expose(), before.expose(), "{answer}");
+        assert_eq!(home.issuer.calls().len(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_refresh_token_is_kept_though_the_answer_has_no_access_token() {
+    let home = Home::with(EXPIRED).await;
+    home.issuer.script([Scripted::Grant(json!({"access_token": "", "refresh_token": "rt_new"}))]);
+    let _ = home.tokens().bearer().await;
+    assert_eq!(home.stored_refresh_token().await, "rt_new");
 }
 
 #[tokio::test]

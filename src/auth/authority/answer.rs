@@ -22,13 +22,14 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The tokens of a grant; each may be missing.
+    /// The tokens of a grant; each may be missing, null or empty.
     pub(super) fn grant(&self) -> Result<Grant, AuthorityError> {
         let unreadable = || AuthorityError::unreadable();
         let Ok(Value::Object(members)) = serde_json::from_slice(&self.body) else { return Err(unreadable()) };
         let token = |name: &str| match members.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if !text.is_empty() => Ok(Some(Secret::new(text.clone()))),
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) => Ok(Some(Secret::new(text.clone()))),
             Some(_) => Err(unreadable()),
         };
         Ok(Grant {
