@@ -99,6 +99,27 @@ async fn the_address_and_the_exchange_are_what_the_issuer_expects() {
 }
 
 #[tokio::test]
+async fn connections_without_a_request_do_not_keep_the_browser_waiting() {
+    use tokio::io::AsyncWriteExt as _;
+    let home = Home::new().await;
+    let login = waiting(&home).await;
+    let mut idle = Vec::new();
+    for index in 0..200 {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", login.port)).await.unwrap();
+        // Some have begun a request that never ends.
+        if index % 2 == 0 {
+            stream.write_all(b"GET /auth/callback HTTP/1.1\r\nhost: loc").await.unwrap();
+        }
+        idle.push(stream);
+    }
+    let began = tokio::time::Instant::now();
+    assert_eq!(login.come_back("code=ac_good").await.status(), 302);
+    assert!(login.get("/success").await.text().await.unwrap().contains("You are signed in"));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(login.outcome.await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn a_wrong_state_is_refused_and_the_waiting_goes_on() {
     let home = Home::new().await;
     let login = waiting(&home).await;

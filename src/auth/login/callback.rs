@@ -2,9 +2,11 @@
 //!
 //! It answers on loopback only, to GET and to a loopback `Host`. A callback counts only with the
 //! state of this login; whatever else comes is answered and forgotten, and the waiting goes on.
-//! Connections are driven by whoever waits for the login, and end with it.
+//! Connections are driven by whoever waits for the login, and end with it. One without a request can
+//! be closed at any time to make room.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{LoginError, page};
@@ -60,16 +63,30 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Answers one connection's single request.
-    pub(super) async fn serve(self, stream: TcpStream) {
+    /// Answers one connection's single request. Until the request is there, the connection is closed
+    /// when the sender of `evicted` is dropped.
+    pub(super) async fn serve(self, stream: TcpStream, mut evicted: oneshot::Receiver<Infallible>) {
+        let requested = CancellationToken::new();
+        let request_arrives = requested.clone();
         let service = service_fn(move |request| {
+            request_arrives.cancel();
             let desk = self.clone();
             async move { Ok::<_, Infallible>(desk.answer(&request).await) }
         });
         let mut server = hyper::server::conn::http1::Builder::new();
         server.keep_alive(false).timer(TokioTimer::new());
-        // A browser that goes away is no failure of the login.
-        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+        // In this order: once there is a request, it is answered. A browser that disconnects is no
+        // failure of the login.
+        tokio::select! {
+            biased;
+            _ = &mut connection => {}
+            () = requested.cancelled() => {
+                drop(evicted);
+                let _ = connection.await;
+            }
+            _ = &mut evicted => {}
+        }
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Reply {

@@ -9,6 +9,7 @@
 mod callback;
 mod device;
 mod error;
+mod idle;
 mod page;
 mod paste;
 mod ports;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use self::callback::{Desk, Message, Verdict};
 pub use self::device::DeviceLogin;
 pub use self::error::LoginError;
+use self::idle::Idle;
 pub use self::paste::{PasteError, Pasted, Reader};
 use self::ports::Listeners;
 pub use self::ports::{Obstacle, Ports};
@@ -159,7 +161,7 @@ impl Login {
     /// Drives the connections and the login at the same time.
     async fn attend(&self, vigil: Vigil, mut pasted: mpsc::Receiver<Pasted>) -> Result<Credential, LoginError> {
         let Vigil { desk, mut messages, verdict, mut shown } = vigil;
-        let mut connections = FuturesUnordered::new();
+        let (mut connections, mut idle) = (FuturesUnordered::new(), Idle::default());
         let decide = async {
             let heard = tokio::time::timeout(TIMEOUT, hear(&mut messages, &mut pasted)).await.ok();
             let is_shown = matches!(heard, Some((Messenger::Browser, _)));
@@ -176,10 +178,15 @@ impl Login {
         };
         tokio::pin!(decide);
         let outcome = loop {
-            let has_room = connections.len() < MOST_CONNECTIONS;
+            let is_full = connections.len() >= MOST_CONNECTIONS;
             tokio::select! {
                 outcome = &mut decide => break outcome,
-                stream = accept(self.listeners.as_ref()), if has_room => connections.push(desk.clone().serve(stream)),
+                stream = accept(self.listeners.as_ref()), if !is_full || !idle.is_empty() => {
+                    if is_full {
+                        idle.close_oldest();
+                    }
+                    connections.push(desk.clone().serve(stream, idle.add()));
+                }
                 Some(()) = connections.next(), if !connections.is_empty() => {}
             }
         };
