@@ -109,6 +109,56 @@ fn token(account: &str) -> String {
     format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
 }
 
+/// Runs a command with a terminal as its standard input, and types once it has printed a line.
+#[cfg(target_os = "linux")]
+fn run_at_terminal(mut command: Command, typed: String) -> (String, Ended) {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+    use std::io::Write as _;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let keyboard = openpt(flags).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let mut child = command.stdin(ioctl_tiocgptpeer(&keyboard, flags).unwrap()).spawn().unwrap();
+    drop(command);
+    let mut talk = BufReader::new(child.stderr.take().unwrap());
+    let mut prompt = String::new();
+    talk.read_line(&mut prompt).unwrap();
+    let typist = std::thread::Builder::new().spawn(move || {
+        let mut keyboard = std::fs::File::from(keyboard);
+        // A terminal takes a few thousand bytes at a time.
+        for piece in typed.as_bytes().chunks(512) {
+            keyboard.write_all(piece).unwrap();
+        }
+        keyboard
+    });
+    child.stderr = Some(talk.into_inner());
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    drop(typist.unwrap().join().unwrap());
+    (prompt, ended)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_token_that_is_longer_than_a_line_of_the_terminal_is_read_whole() {
+    let home = Home::new().await;
+    let claims = format!(
+        r#"{{"exp":4102444800,"pad":"{}","https://api.openai.com/auth":{{"chatgpt_account_id":"acct-long"}}}}"#,
+        "x".repeat(9000)
+    );
+    let token = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
+    assert!(token.len() > 2 * 4095);
+    let command = home.command(&["login", "--with-access-token"]);
+    let typed = format!("{token}\n");
+    let (prompt, ended) = tokio::task::spawn_blocking(move || run_at_terminal(command, typed)).await.unwrap();
+    assert!(prompt.contains("paste the access token"), "{prompt}");
+    assert_eq!(ended.code, 0, "{}", ended.talk);
+    assert_eq!(home.run(&["token"]).await.answer.trim_end(), token);
+
+    let command = home.command(&["login", "--with-access-token"]);
+    let typed = "at-1\u{3}".to_owned();
+    let (_, ended) = tokio::task::spawn_blocking(move || run_at_terminal(command, typed)).await.unwrap();
+    assert!(ended.code == 1 && ended.talk.contains("canceled"), "{}", ended.talk);
+}
+
 /// Another program's login file for an account.
 fn lend(home: &Home, account: &str) -> String {
     let token = token(account);

@@ -4,8 +4,10 @@
 mod browser;
 mod device;
 mod surroundings;
+#[cfg(unix)]
+mod terminal;
 
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use super::arguments::LoginArguments;
@@ -15,11 +17,15 @@ use super::run_file::Running;
 use super::terms::{Parts, timestamp};
 use crate::auth::{self, AccessToken, AccessTokenError, AuthorityError, Credential, ImportError, LoginError, Rights};
 use crate::config::{Config, Environment, codex_login_file};
+use crate::fs::read_text;
 use crate::shell::command;
 use surroundings::Surroundings;
 
 /// No token is as long as that.
 const LONGEST_TOKEN_BYTES: u64 = 64 * 1024;
+
+/// More than the settings of the Codex CLI take.
+const LONGEST_SETTINGS_BYTES: u64 = 1024 * 1024;
 
 const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; set \
                            cli_auth_credentials_store = \"file\" there and sign in again, or run";
@@ -51,15 +57,7 @@ pub(super) async fn run(
 
 /// With the access token on standard input.
 async fn adopt(parts: &Parts) -> Result<Credential, Failure> {
-    let stdin = std::io::stdin();
-    let mut text = String::new();
-    if stdin.is_terminal() {
-        talk("paste the access token, and press Enter:");
-        stdin.read_line(&mut text).map_err(|error| Failure::other(&error))?;
-    } else {
-        let read = stdin.lock().take(LONGEST_TOKEN_BYTES).read_to_string(&mut text);
-        read.map_err(|error| Failure::Other(format!("standard input can't be read: {error}")))?;
-    }
+    let text = read_token().map_err(|error| Failure::Other(format!("no access token was read: {error}")))?;
     let token = AccessToken::parse(&text).map_err(|why| Failure::Other(format!("standard input: {why}")))?;
     let adopted = auth::adopt(&parts.store, &parts.authority, parts.clock.as_ref(), &token).await;
     let credential = adopted.map_err(|error| match error {
@@ -71,6 +69,30 @@ async fn adopt(parts: &Parts) -> Result<Credential, Failure> {
         None => "this token can't be renewed, and does not say when it ends".to_owned(),
     });
     Ok(credential)
+}
+
+fn read_token() -> io::Result<String> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return type_token();
+    }
+    let mut text = String::new();
+    stdin.lock().take(LONGEST_TOKEN_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(unix)]
+fn type_token() -> io::Result<String> {
+    let prompt = || talk("paste the access token (it is not shown), and press Enter:");
+    terminal::read_line(LONGEST_TOKEN_BYTES, prompt)
+}
+
+#[cfg(not(unix))]
+fn type_token() -> io::Result<String> {
+    talk("paste the access token, and press Enter:");
+    let mut text = String::new();
+    io::stdin().read_line(&mut text)?;
+    Ok(text)
 }
 
 /// In the browser or by a code: as asked for, else as the surroundings allow.
@@ -128,8 +150,8 @@ async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> 
 
 /// Whether the Codex CLI is set to keep its login elsewhere than in this file.
 fn is_in_keychain(file: &Path) -> bool {
-    let text = std::fs::read_to_string(file.with_file_name("config.toml")).unwrap_or_default();
-    let settings: toml::Table = text.parse().unwrap_or_default();
+    let text = read_text(&file.with_file_name("config.toml"), LONGEST_SETTINGS_BYTES).unwrap_or_default();
+    let settings: toml::Table = toml::from_slice(&text).unwrap_or_default();
     let place = settings.get("cli_auth_credentials_store").and_then(toml::Value::as_str);
     matches!(place, Some("keyring" | "auto"))
 }
