@@ -24,6 +24,9 @@ mod links;
 mod logins;
 #[path = "auth/refreshes.rs"]
 mod refreshes;
+#[cfg(unix)]
+#[path = "auth/rights.rs"]
+mod rights;
 #[path = "auth/troubles.rs"]
 mod troubles;
 

@@ -9,6 +9,7 @@ mod arguments;
 mod bars;
 mod config;
 mod connect;
+mod directories;
 mod doctor;
 mod exit;
 mod logging;

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::ServeArguments;
+use super::directories;
 use super::exit::{Exit, Failure};
 use super::notify::Manager;
 use super::output::talk;
@@ -43,6 +44,9 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let given_settings = config.clone();
     for warning in &config.warnings {
         talk(&format!("warning: {warning}"));
+    }
+    for exposed in directories::exposed(&config) {
+        talk(&format!("warning: {exposed}: `{}`", exposed.command()));
     }
     let mut parts = Parts::of_daemon(&config);
     let backend = backend(arguments);

@@ -240,6 +240,37 @@ async fn credentials_that_others_can_read_are_told() {
     assert!(line.contains("644") && line.ends_with(&format!("`chmod 600 {}`", path.display())), "{line}");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn directories_that_others_can_write_to_are_found_with_the_command_that_fixes_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let services = services().await;
+    let launch = services.fresh();
+    let open = |name: &str, mode: u32| {
+        let directory = launch.home().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(mode)).unwrap();
+        std::fs::canonicalize(directory).unwrap()
+    };
+    let socket = open("socket", 0o777);
+    let doctor = launch.clone().without_port().setting("listen", &format!("unix:{}", socket.join("s").display()));
+    let told = Told::by(&doctor).await;
+    let (severity, message, command) = told.found("files");
+    assert_eq!((severity, command), ("warning", &*format!("chmod go-w {}", socket.display())), "{}", told.text);
+    assert!(message.contains("(mode 0777)"), "{message}");
+    open("socket", 0o1777);
+    assert_eq!(Told::by(&doctor).await.found("files").0, "ok");
+
+    let home = open("", 0o770);
+    let told = Told::by(&doctor).await;
+    let fix = format!("chmod go-w {}", home.display());
+    for check in ["files", "store"] {
+        let (severity, _, command) = told.found(check);
+        assert_eq!((severity, command), ("error", &*fix), "{check}: {}", told.text);
+    }
+    assert_eq!((told.code, &told.json["signed_in"]), (1, &Value::Null), "{}", told.text);
+}
+
 #[tokio::test]
 async fn services_that_say_nothing_are_not_waited_for() {
     let services = services().await;

@@ -264,6 +264,31 @@ async fn a_refresh_under_way_is_finished_before_the_daemon_ends() {
     assert_eq!(stored_refresh_token(&launch), services.issuer.newest_refresh_token());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_store_in_a_directory_that_others_can_write_to_is_refused_with_the_command_that_fixes_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    let launch = services.fresh();
+    let set_mode = |mode| std::fs::set_permissions(launch.home(), std::fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o777);
+    let proxy = launch.start();
+    let command = format!("`chmod go-w {}`", std::fs::canonicalize(launch.home()).unwrap().display());
+    assert!(proxy.log().contains(&format!("(mode 0777): {command}")), "{}", proxy.log());
+    let answer = Ask::chat(&chat()).send(&proxy).await;
+    let error = answer.error();
+    assert!(answer.status >= 400 && error["message"].as_str().unwrap().ends_with(&command), "{error}");
+    for arguments in [&["token"][..], &["status", "--offline"], &["login", "--import", "/dev/null"], &["logout"]] {
+        let command = launch.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.run()).await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    }
+    assert_eq!(services.upstream.requests("/responses").len(), 0);
+    set_mode(0o755);
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_be_read_is_told_and_left_alone() {
     let services = Services::new().await;

@@ -91,6 +91,23 @@ async fn the_daemon_behind_it_is_found() {
 }
 
 #[tokio::test]
+async fn a_directory_that_others_can_write_to_is_warned_about() {
+    let door = door(|launch| {
+        let directory = launch.home().join("run");
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777)).unwrap();
+        launch
+    })
+    .await;
+    let directory = std::fs::canonicalize(door.path.parent().unwrap()).unwrap();
+    let directory = directory.display();
+    let warning =
+        format!("warning: other users can replace files in {directory} (mode 0777): `chmod go-w {directory}`");
+    assert!(door.proxy.log().contains(&warning), "{}", door.proxy.log());
+    assert!(ask(&door.path, "host: localhost\r\n", &chat()).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn a_live_daemon_is_left_alone_and_a_dead_one_replaced() {
     let mut door = door(|launch| launch).await;
     let launch = door.launch.clone();

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::vault::{Vault, VaultError};
 use super::{file, off_runtime, parts};
 use crate::bearer::AuthError;
-use crate::fs::resolve;
+use crate::fs::{ExposedDirectory, directory_of, resolve};
 use crate::shell::{command, quoted};
 
 /// How long what the keyring said is believed without asking again, if its marker stays as it was.
@@ -140,6 +140,7 @@ impl Kept {
 
     /// What is stored; `None`: nothing.
     pub(super) async fn read(self: &Arc<Self>, ask: Ask) -> Result<Option<Arc<[u8]>>, AuthError> {
+        self.ensure_protected().await?;
         let mut place = self.place().await;
         loop {
             let text = match place {
@@ -157,6 +158,18 @@ impl Kept {
             }
             place = now;
         }
+    }
+
+    /// Refuses a directory in which other users could put a login of theirs, or take the lock away.
+    ///
+    /// # Errors
+    /// If there is such a directory; the message ends with the command that fixes it.
+    pub(super) async fn ensure_protected(self: &Arc<Self>) -> Result<(), AuthError> {
+        let kept = Arc::clone(self);
+        let exposed = off_runtime(move || Ok(ExposedDirectory::find(directory_of(&kept.path())))).await;
+        let Ok(Some(exposed)) = exposed else { return Ok(()) };
+        let message = format!("{exposed}, so credentials in it are refused: `{}`", exposed.command());
+        Err(AuthError::Store { message })
     }
 
     /// Replaces what is stored. `turn` is let go of when the work is done, whoever waits for it.
@@ -189,8 +202,8 @@ impl Kept {
                 Err(why) => return Err(self.keyring_fault(&why)),
             }
         }
-        let path = self.path();
-        off_runtime(move || file::probe(&path)).await.map_err(|error| self.fault("can't be written", &error))
+        let kept = Arc::clone(self);
+        off_runtime(move || file::probe(&kept.path())).await.map_err(|error| self.fault("can't be written", &error))
     }
 
     /// Writes the file and the copy beside it.
@@ -234,8 +247,9 @@ impl Kept {
     }
 
     async fn read_file(self: &Arc<Self>) -> Result<Option<Arc<[u8]>>, AuthError> {
-        let file = self.path();
+        let kept = Arc::clone(self);
         let read = off_runtime(move || {
+            let file = kept.path();
             let tightened = file::is_exposed(&file).then(|| file::tighten(&file));
             Ok((file::read(&file)?, tightened))
         });

@@ -159,19 +159,22 @@ impl Store {
         Ok(Held { store: self.clone(), turn: Arc::new(turn) })
     }
 
-    async fn lock_file(&self, kept: &Kept) -> Result<file::FileLock, AuthError> {
+    async fn lock_file(&self, kept: &Arc<Kept>) -> Result<file::FileLock, AuthError> {
+        kept.ensure_protected().await?;
         let until = tokio::time::Instant::now() + LOCK_PATIENCE;
         loop {
-            let path = kept.path();
-            let file = path.clone();
-            let tried = off_runtime(move || file::try_lock(&file)).await;
-            let lock = tried.map_err(|error| kept.fault("can't be locked", &error))?;
-            // If a link was changed meanwhile, the lock is beside the file that it led to before.
-            if let Some(lock) = lock.filter(|_| kept.path() == path) {
+            let store = Arc::clone(kept);
+            let tried = off_runtime(move || {
+                let path = store.path();
+                let lock = file::try_lock(&path)?;
+                // If a link was changed meanwhile, the lock is beside the file that it led to before.
+                Ok(lock.filter(|_| store.path() == path))
+            });
+            if let Some(lock) = tried.await.map_err(|error| kept.fault("can't be locked", &error))? {
                 return Ok(lock);
             }
             if tokio::time::Instant::now() >= until {
-                let lock = file::lock_path(&path);
+                let lock = file::lock_path(&kept.path());
                 let message = format!("{}: another process has held this lock for too long; end it", lock.display());
                 return Err(AuthError::Store { message });
             }

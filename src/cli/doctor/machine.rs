@@ -3,11 +3,13 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
+use super::super::directories;
 use super::super::port::{Holder, free_above};
 use super::super::run_file::Running;
 use super::finding::{Check, Finding};
 use super::rights;
 use crate::config::{Config, Environment, Fault, Faults, Source, client_key};
+use crate::fs::{ExposedDirectory, directory_of};
 use crate::net::HttpClient;
 use crate::server::Listen;
 use crate::shell::command;
@@ -41,10 +43,18 @@ pub(super) fn files(config: &Config, environment: &Environment) -> Vec<Finding> 
         private.push(&config.paths.config);
     }
     let mut findings: Vec<_> = private.into_iter().filter_map(rights::of_file).collect();
-    let folders = [config.auth.credentials.as_path(), &config.paths.run_file, &config.paths.catalogue];
-    let mut folders: Vec<_> = folders.iter().filter_map(|file| file.parent()).collect();
+    let of_credentials = directories::of_credentials(config);
+    let files = [&config.paths.run_file, &config.paths.catalogue];
+    let mut folders = vec![of_credentials.as_path()];
+    folders.extend(files.into_iter().map(|file| directory_of(file)));
     folders.dedup();
     findings.extend(folders.into_iter().filter_map(rights::of_folder));
+    // Nothing can be stored or read there; elsewhere it is dangerous, and works.
+    let refused = ExposedDirectory::find(&of_credentials);
+    let others = directories::exposed(config).into_iter().filter(|exposed| Some(exposed) != refused.as_ref());
+    let warned = |exposed: ExposedDirectory| Finding::warning(Check::Files, exposed.to_string(), exposed.command());
+    findings.extend(others.map(warned));
+    findings.extend(refused.as_ref().map(|found| Finding::error(Check::Files, found.to_string(), found.command())));
     if findings.is_empty() {
         findings.push(Finding::ok(Check::Files, "private where they have to be, and their folders can be written"));
     }

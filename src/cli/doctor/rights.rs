@@ -5,13 +5,15 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::finding::{Check, Finding};
+use crate::fs::is_own;
 use crate::shell::{command, quoted};
 
 /// A file with secrets in it.
 pub(super) fn of_file(file: &Path) -> Option<Finding> {
     let metadata = fs::metadata(file).ok()?;
-    if metadata.is_dir() {
-        let message = format!("{} is a folder, and has to be a file", file.display());
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() { "a folder" } else { "a pipe or device" };
+        let message = format!("{} is {kind}, and has to be a file", file.display());
         return Some(Finding::error(Check::Files, message, make_room(file)));
     }
     if let Err(error) = File::open(file) {
@@ -41,13 +43,13 @@ pub(super) fn of_folder(folder: &Path) -> Option<Finding> {
 
 /// The command after which a file of ours can be read.
 pub(super) fn regain_file(file: &Path) -> String {
-    if file.is_dir() { make_room(file) } else { regain(file) }
+    if file.exists() && !file.is_file() { make_room(file) } else { regain(file) }
 }
 
 /// Moves what is in the way of a file.
 fn make_room(file: &Path) -> String {
     let mut aside = file.as_os_str().to_owned();
-    aside.push(".folder");
+    aside.push(".aside");
     format!("mv {} {}", quoted(file), quoted(Path::new(&aside)))
 }
 
@@ -59,21 +61,11 @@ pub(super) fn regain(path: &Path) -> String {
     };
     let rights = if metadata.is_dir() { "u+rwx" } else { "u+rw" };
     let path = quoted(path);
-    if is_mine(&metadata) {
+    if is_own(&metadata) {
         format!("chmod {rights} {path}")
     } else {
         format!("sudo chown \"$(id -un)\" {path} && chmod {rights} {path}")
     }
-}
-
-#[cfg(unix)]
-fn is_mine(metadata: &Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::uid(metadata) == rustix::process::geteuid().as_raw()
-}
-
-#[cfg(not(unix))]
-fn is_mine(_metadata: &Metadata) -> bool {
-    true
 }
 
 #[cfg(unix)]

@@ -11,6 +11,7 @@ use crate::auth::{self, AccessToken, Accounts, Given, Location, Profile, State, 
 use crate::bearer::AuthError;
 use crate::config::Config;
 use crate::error::ProxyError;
+use crate::fs::{directory_of, resolve};
 use crate::protocol::model::{Models, Rules};
 use crate::shell::{command, unset};
 use crate::upstream::Upstream;
@@ -30,7 +31,7 @@ impl<'g> Session<'g> {
     pub(super) async fn look(parts: &Parts, config: &Config, given: Option<&'g Given>) -> Self {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = in_time(auth::status(&parts.store, parts.clock.as_ref(), chosen)).await;
-        Self { status, given, credentials: config.auth.credentials.clone(), now: parts.clock.now() }
+        Self { status, given, credentials: resolve(&config.auth.credentials), now: parts.clock.now() }
     }
 
     /// The same after the services were asked, which may have renewed it, or said that nobody can.
@@ -106,10 +107,7 @@ impl<'g> Session<'g> {
             Some(text) if text.contains("can't be read") => {
                 Finding::error(Check::Store, text, rights::regain_file(&self.credentials))
             }
-            Some(text) => {
-                let folder = self.credentials.parent().unwrap_or(&self.credentials);
-                Finding::error(Check::Store, text, rights::regain(folder))
-            }
+            Some(text) => Finding::error(Check::Store, text, rights::regain(directory_of(&self.credentials))),
             None => Finding::telling(Check::Store, text, || command("status")),
         }
     }
