@@ -187,7 +187,7 @@ async fn is_zlib(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<bool, Proxy
 }
 
 async fn read_decoded(mut decoder: impl AsyncRead + Unpin, intake: &Intake) -> Result<Buffered, ProxyError> {
-    // One byte more tells a body that is too large from one of the largest size.
+    // One byte more distinguishes a body that is too large from one of the largest size.
     let mut gathered = Growing::new(intake, intake.limit_bytes.saturating_add(1));
     gathered.window_bytes = WINDOW_BYTES;
     loop {

@@ -100,6 +100,11 @@ impl ByteBudget {
 }
 
 impl Reservation {
+    /// The size of what is buffered: the body, and what was recalled for it.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
+    }
+
     /// Sets the size of what is buffered. Waits for memory if it grows.
     ///
     /// # Errors

@@ -231,7 +231,7 @@ where
             models,
             warnings: Warnings::default(),
         };
-        let plan = off_thread(body.len(), || D::translate(request, &mut context, &self.options))?;
+        let plan = off_thread(memory.buffered_bytes(), || D::translate(request, &mut context, &self.options))?;
         Ok(Planned { plan, warnings: context.warnings, account })
     }
 
