@@ -8,10 +8,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::secret::Secret;
 use crate::shell::{command, unset};
+
+/// A backend that refuses a renewed token too gets no second one within this time.
+pub const RECOVERY_REST: Duration = Duration::from_secs(10);
 
 /// A future on the heap, as an object-safe trait needs it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,8 +46,12 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
     /// stored meanwhile, else a refreshed one.
     fn recover<'a>(&'a self, rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>>;
 
-    /// Whether a token could be had as far as is known here, without asking the issuer.
-    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>>;
+    /// The state of the sign-in as far as it is known here, without asking the issuer. An error: requests
+    /// fail with it.
+    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>>;
+
+    /// Notes that the backend has accepted a token, which clears what an earlier 401 has left behind.
+    fn accepted(&self, _bearer: &Bearer) {}
 
     /// How often tokens have been renewed so far.
     fn refreshes(&self) -> Refreshes {
@@ -63,6 +70,33 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
     }
 }
 
+/// A sign-in that works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignIn {
+    /// Its access token is renewed as needed.
+    Working,
+    /// Its access token works, and the issuer has refused for good to renew it.
+    Ending {
+        /// Why, without any token.
+        reason: String,
+        /// When the access token expires, if it says so.
+        expires_at: Option<SystemTime>,
+    },
+}
+
+impl SignIn {
+    /// What the user should know about it, and the command that fixes it.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self::Ending { reason, expires_at } = self else { return None };
+        let end = match expires_at {
+            Some(end) => format!("at {}", humantime::format_rfc3339_seconds(*end)),
+            None => "when its access token expires".to_owned(),
+        };
+        Some(format!("your ChatGPT session ends {end} and can't be renewed ({reason}): run `{}`", command("login")))
+    }
+}
+
 /// Renewals of tokens, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refreshes {
@@ -72,6 +106,17 @@ pub struct Refreshes {
     pub refused: u64,
     /// The issuer could not be asked, or had trouble.
     pub failed: u64,
+}
+
+impl AuthError {
+    /// The error while the next try has to wait.
+    #[must_use]
+    pub fn resting(self, rest: Duration) -> Self {
+        match self {
+            Self::Unavailable { message, .. } => Self::Unavailable { message, retry_after: Some(rest) },
+            other => other,
+        }
+    }
 }
 
 /// An account that somebody asks for.
@@ -133,6 +178,17 @@ pub enum AuthError {
     Store {
         /// The path, what is wrong with it, and what to do.
         message: String,
+    },
+    /// The backend refuses an access token that was renewed moments ago. The session has not ended: the
+    /// token is renewed again after a rest.
+    #[error(
+        "ChatGPT refuses an access token that was just renewed. You don't need to sign in again: it is renewed again \
+         in {} s",
+        .retry_after.as_secs_f32().ceil()
+    )]
+    TokenRefused {
+        /// When the next renewal is made.
+        retry_after: Duration,
     },
     /// The issuer can't be reached or has trouble; the login itself may be fine.
     #[error("the sign-in service can't be used right now: {message}")]

@@ -120,6 +120,7 @@ impl AccessToken {
             last_refresh: Some(now),
             ownership: Ownership::Owned,
             refusal: None,
+            refused_at: None,
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::auth::given::{Given, GivenTokens};
 use crate::auth::store::{Stamp, Store};
 use crate::auth::tokens::Tokens;
 
-use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, Refreshes, TokenSource};
+use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, Refreshes, SignIn, TokenSource};
 use crate::clock::Clock;
 use crate::clock::wake::Watch;
 
@@ -124,13 +124,20 @@ impl TokenSource for Accounts {
         })
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>> {
+    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>> {
         Box::pin(async {
             match &self.0.given {
                 Some(given) => given.check().await,
                 None => self.0.current().await?.check().await,
             }
         })
+    }
+
+    fn accepted(&self, bearer: &Bearer) {
+        match &self.0.given {
+            Some(given) => given.accepted(bearer),
+            None => self.0.of(&bearer.account.id).accepted(bearer),
+        }
     }
 
     fn refreshes(&self) -> Refreshes {
@@ -156,8 +163,13 @@ impl TokenSource for Accounts {
             }
             let choice = Choice { account_id: account_id.to_owned(), by: "an earlier answer".to_owned() };
             let tokens = self.0.choose(&choice).await.ok()?;
-            tokens.check().await.ok()?;
-            Some(Arc::new(tokens) as Arc<dyn TokenSource>)
+            match tokens.check().await {
+                // A failure that passes is no reason to send a conversation to another account.
+                Ok(_) | Err(AuthError::Unavailable { .. } | AuthError::TokenRefused { .. }) => {
+                    Some(Arc::new(tokens) as Arc<dyn TokenSource>)
+                }
+                Err(_) => None,
+            }
         })
     }
 }

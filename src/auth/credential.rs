@@ -8,11 +8,16 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::auth::claims::Claims;
-use crate::bearer::{Account, Bearer};
+use crate::bearer::{Account, AuthError, Bearer, SignIn};
 use crate::secret::Secret;
 
 /// An opaque access token, whose end can't be read, is renewed after this long.
 const OPAQUE_LIFETIME: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+
+pub(in crate::auth) const NOTHING_RENEWS_AN_EXPIRED_TOKEN: &str =
+    "the access token has expired and there is no refresh token";
+pub(in crate::auth) const NOTHING_RENEWS_A_REFUSED_TOKEN: &str =
+    "ChatGPT refuses the access token and there is no refresh token";
 
 /// The sign-in of one account.
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub struct Credential {
     pub ownership: Ownership,
     /// What the issuer said when it refused for good to renew it.
     pub refusal: Option<Refusal>,
+    /// When the backend refused the access token, if nothing could replace it.
+    pub refused_at: Option<SystemTime>,
 }
 
 /// The issuer's last word on a refresh token.
@@ -137,6 +144,7 @@ impl Credential {
             last_refresh,
             ownership: Ownership::Owned,
             refusal: None,
+            refused_at: None,
         })
     }
 
@@ -164,6 +172,7 @@ impl Credential {
             last_refresh: Some(now),
             ownership: self.ownership.clone(),
             refusal: None,
+            refused_at: None,
         })
     }
 
@@ -181,6 +190,29 @@ impl Credential {
         }
     }
 
+    /// The state of the sign-in, for everything that reports it. It is dead once the issuer has refused
+    /// for good to renew it, or there is nothing to renew it with, and its access token has expired or is
+    /// refused by the backend.
+    ///
+    /// # Errors
+    /// The reason if it is dead.
+    pub fn state(&self, now: SystemTime) -> Result<SignIn, AuthError> {
+        let is_expired = self.check(now, Duration::ZERO) == Err(Stale::Expired);
+        let ended = |reason: &str| Err(AuthError::Ended { reason: reason.to_owned() });
+        match (&self.refusal, &self.ownership) {
+            (None, Ownership::Borrowed { owner, .. }) if is_expired || self.refused_at.is_some() => {
+                Err(AuthError::BorrowedEnded { owner: owner.clone() })
+            }
+            (Some(refusal), _) if is_expired || self.refused_at.is_some() => ended(&refusal.reason),
+            (Some(refusal), _) => Ok(SignIn::Ending { reason: refusal.reason.clone(), expires_at: self.expires_at }),
+            (None, _) if self.refused_at.is_some() => ended(NOTHING_RENEWS_A_REFUSED_TOKEN),
+            (None, Ownership::Owned) if is_expired && self.refresh_token.is_none() => {
+                ended(NOTHING_RENEWS_AN_EXPIRED_TOKEN)
+            }
+            (None, _) => Ok(SignIn::Working),
+        }
+    }
+
     /// What the backend is shown.
     #[must_use]
     pub fn bearer(&self) -> Bearer {
@@ -192,6 +224,13 @@ impl Credential {
     #[must_use]
     pub fn is_renewable(&self) -> bool {
         self.refusal.is_none() && (self.refresh_token.is_some() || self.ownership != Ownership::Owned)
+    }
+
+    /// Whether another credential holds the same tokens, so that a failure of one is a failure of the other.
+    #[must_use]
+    pub fn has_same_tokens(&self, other: &Self) -> bool {
+        let refresh = |credential: &Self| credential.refresh_token.as_ref().map(|token| token.expose().to_owned());
+        self.access_token.expose() == other.access_token.expose() && refresh(self) == refresh(other)
     }
 
     /// Whether a refresh token is the one held here.
@@ -220,7 +259,8 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
-    use super::{Credential, Grant, GrantError, Stale};
+    use super::{Credential, Grant, GrantError, Refusal, Stale};
+    use crate::bearer::{AuthError, SignIn};
     use crate::secret::Secret;
 
     const MARGIN: Duration = Duration::from_secs(5 * 60);
@@ -292,6 +332,25 @@ mod tests {
         assert_eq!(Credential::granted(missing, at(0)).unwrap_err(), GrantError::Missing("refresh_token"));
         let nobody = Credential::of_tokens(None, None, Secret::new("opaque"), None, None);
         assert_eq!(nobody.unwrap_err(), GrantError::NoAccount);
+    }
+
+    #[test]
+    fn a_sign_in_is_dead_once_nothing_renews_a_token_that_is_expired_or_refused() {
+        let good = credential(10_000);
+        let refusal = Some(Refusal { reason: "used".to_owned(), at: at(5) });
+        let (refused, no_refresh_token) = (Some(at(6)), None);
+        let ending = SignIn::Ending { reason: "used".to_owned(), expires_at: Some(at(10_000)) };
+        assert_eq!(good.state(at(9_999)), Ok(SignIn::Working));
+        assert_eq!(good.state(at(10_000)), Ok(SignIn::Working), "the next use renews it");
+        let unrenewable = Credential { refusal, ..good.clone() };
+        assert_eq!(unrenewable.state(at(9_999)), Ok(ending));
+        let ended = AuthError::Ended { reason: "used".to_owned() };
+        assert_eq!(unrenewable.state(at(10_000)), Err(ended.clone()));
+        assert_eq!(Credential { refused_at: refused, ..unrenewable }.state(at(7)), Err(ended));
+        let bare = Credential { refresh_token: no_refresh_token, ..good };
+        assert_eq!(bare.state(at(9_999)), Ok(SignIn::Working));
+        assert!(matches!(bare.state(at(10_000)), Err(AuthError::Ended { .. })));
+        assert!(matches!(Credential { refused_at: refused, ..bare }.state(at(7)), Err(AuthError::Ended { .. })));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! so that a stream of requests does not become one of questions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
@@ -13,11 +14,12 @@ use tokio::time::Instant;
 use crate::auth::access_token::{AccessToken, Unusable};
 use crate::auth::authority::{Authority, AuthorityError};
 use crate::auth::credential::Credential;
-use crate::bearer::{AuthError, Bearer, BoxFuture, TokenSource};
+use crate::bearer::{AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use crate::clock::Clock;
 
 /// How long a failure to ask is remembered.
 const REST: Duration = Duration::from_secs(5);
+const REFUSED: &str = "is refused by the backend";
 
 /// A token from a variable.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub(in crate::auth) struct GivenTokens {
     authority: Authority,
     clock: Arc<dyn Clock>,
     known: Arc<Mutex<Known>>,
+    /// Whether the backend has refused the token and not accepted it since.
+    is_refused: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +62,7 @@ impl Given {
 
 impl GivenTokens {
     pub(in crate::auth) fn new(given: Given, authority: Authority, clock: Arc<dyn Clock>) -> Self {
-        Self { given, authority, clock, known: Arc::default() }
+        Self { given, authority, clock, known: Arc::default(), is_refused: Arc::default() }
     }
 
     /// The credential of the token, while it is good.
@@ -75,8 +79,10 @@ impl GivenTokens {
         if let Some(credential) = &known.credential {
             return Ok(credential.clone());
         }
-        if let Some((_, error)) = known.failure.as_ref().filter(|(at, _)| at.elapsed() < REST) {
-            return Err(error.clone());
+        if let Some((at, error)) = &known.failure
+            && let Some(rest) = REST.checked_sub(at.elapsed()).filter(|rest| !rest.is_zero())
+        {
+            return Err(error.clone().resting(rest));
         }
         match token.credential(&self.authority, self.clock.now()).await {
             Ok(credential) => Ok(known.credential.insert(credential).clone()),
@@ -88,7 +94,7 @@ impl GivenTokens {
                     }
                 };
                 known.failure = Some((Instant::now(), error.clone()));
-                Err(error)
+                Err(error.resting(REST))
             }
         }
     }
@@ -107,14 +113,23 @@ impl TokenSource for GivenTokens {
     }
 
     fn recover<'a>(&'a self, _rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>> {
-        Box::pin(async { Err(self.given.ended("is refused by the backend")) })
+        self.is_refused.store(true, Ordering::Relaxed);
+        Box::pin(async { Err(self.given.ended(REFUSED)) })
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>> {
+    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>> {
         Box::pin(async {
             let token = self.given.token.as_ref();
             let token = token.map_err(|why| self.given.ended(&format!("can't be used ({why})")))?;
-            token.told().map_or(Ok(()), |credential| self.good(&credential, self.clock.now()))
+            if self.is_refused.load(Ordering::Relaxed) {
+                return Err(self.given.ended(REFUSED));
+            }
+            token.told().map_or(Ok(()), |credential| self.good(&credential, self.clock.now()))?;
+            Ok(SignIn::Working)
         })
+    }
+
+    fn accepted(&self, _bearer: &Bearer) {
+        self.is_refused.store(false, Ordering::Relaxed);
     }
 }

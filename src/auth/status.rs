@@ -54,6 +54,9 @@ pub struct Profile {
     pub borrowed_from: Option<Lender>,
     /// Why the issuer has refused for good to renew it.
     pub refusal: Option<Refused>,
+    /// When the backend refused the access token, if nothing could replace it.
+    #[serde(serialize_with = "timestamp")]
+    pub refused_at: Option<SystemTime>,
 }
 
 /// The issuer's last word on a login.
@@ -85,7 +88,7 @@ pub enum State {
     Due,
     /// Ended; the next use renews it.
     Renewable,
-    /// Ended, and nothing here can renew it.
+    /// Expired or refused by the backend, and nothing here can renew it.
     Ended,
 }
 
@@ -130,12 +133,11 @@ impl Profile {
             Ownership::Owned => None,
             Ownership::Borrowed { path, owner } => Some(Lender { owner: owner.clone(), path: path.clone() }),
         };
-        let state = match credential.check(now, MARGIN) {
-            Ok(()) => State::Fresh,
-            Err(stale) if stale.is_usable() && !credential.is_renewable() => State::Fresh,
-            Err(Stale::Expiring | Stale::NoExpiry) => State::Due,
-            Err(Stale::Expired) if credential.refresh_token.is_some() && credential.is_renewable() => State::Renewable,
-            Err(Stale::Expired) => State::Ended,
+        let state = match (credential.state(now), credential.check(now, MARGIN)) {
+            (Err(_), _) => State::Ended,
+            (Ok(_), Err(Stale::Expired)) => State::Renewable,
+            (Ok(_), Err(Stale::Expiring | Stale::NoExpiry)) if credential.is_renewable() => State::Due,
+            (Ok(_), _) => State::Fresh,
         };
         Self {
             account_id: credential.account_id.clone(),
@@ -152,6 +154,7 @@ impl Profile {
                 .refusal
                 .as_ref()
                 .map(|refusal| Refused { reason: refusal.reason.clone(), at: Some(refusal.at) }),
+            refused_at: credential.refused_at,
         }
     }
 }

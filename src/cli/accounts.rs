@@ -113,6 +113,7 @@ mod tests {
             last_refresh: None,
             borrowed_from: None,
             refusal: None,
+            refused_at: None,
         }
     }
 

@@ -71,7 +71,12 @@ impl Failure {
                 | AuthError::BorrowedEnded { .. }
                 | AuthError::GivenEnded { .. },
             ) => Exit::SignedOut,
-            Self::Auth(AuthError::Store { .. } | AuthError::AccountChanged | AuthError::Unavailable { .. })
+            Self::Auth(
+                AuthError::Store { .. }
+                | AuthError::AccountChanged
+                | AuthError::TokenRefused { .. }
+                | AuthError::Unavailable { .. },
+            )
             | Self::Output(_)
             | Self::Unreached(_)
             | Self::Other(_) => Exit::Failed,

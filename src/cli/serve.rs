@@ -281,8 +281,9 @@ async fn introduce(address: &Address, arguments: &ServeArguments, tokens: &Accou
         Backend::Replay => talk("replay: what was recorded answers; no model is asked, no account is used"),
         Backend::Demo => talk("demo: a simulated backend answers; no model is asked, no account is used"),
         Backend::ChatGpt => {
-            if let Err(error) = tokens.check().await {
-                talk(&format!("warning: {error}"));
+            let warning = tokens.check().await.map_or_else(|error| Some(error.to_string()), |state| state.warning());
+            if let Some(warning) = warning {
+                talk(&format!("warning: {warning}"));
             }
         }
     }

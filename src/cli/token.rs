@@ -4,9 +4,10 @@
 //! can be used once. The renewal, if there is one, is stored before the token is printed.
 
 use super::exit::{Exit, Failure};
-use super::output::answer;
+use super::output::{answer, talk};
 use super::progress;
 use super::terms::{Parts, accounts, given};
+use crate::bearer::TokenSource as _;
 use crate::config::{Config, Environment};
 
 pub(super) async fn run(config: Config, environment: &Environment) -> Result<Exit, Failure> {
@@ -15,5 +16,10 @@ pub(super) async fn run(config: Config, environment: &Environment) -> Result<Exi
     let bearer = progress::told("asking the issuer for a fresh token", accounts.fresh()).await;
     accounts.settle().await;
     answer(bearer.map_err(Failure::auth)?.token.expose())?;
+    if let Ok(state) = accounts.check().await
+        && let Some(warning) = state.warning()
+    {
+        talk(&format!("warning: {warning}"));
+    }
     Ok(Exit::Done)
 }

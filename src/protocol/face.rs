@@ -31,7 +31,9 @@ pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     let wait = match error {
         ProxyError::Upstream(failure) => failure.retry_after,
         ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
-        ProxyError::Busy { retry_after, .. } | ProxyError::MemoryFull { retry_after, .. } => Some(*retry_after),
+        ProxyError::Auth(AuthError::TokenRefused { retry_after })
+        | ProxyError::Busy { retry_after, .. }
+        | ProxyError::MemoryFull { retry_after, .. } => Some(*retry_after),
         ProxyError::Reserved(reserve) => Some(reserve.retry_after),
         _ => None,
     };

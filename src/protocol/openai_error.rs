@@ -142,7 +142,9 @@ impl<'e> Verdict<'e> {
             }
             AuthError::Store { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "credential_store_unusable"),
             AuthError::AccountChanged => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "account_changed"),
-            AuthError::Unavailable { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable"),
+            AuthError::Unavailable { .. } | AuthError::TokenRefused { .. } => {
+                Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable")
+            }
         }
     }
 

@@ -9,7 +9,11 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::exchange::json_response;
+use super::usage::timestamp;
 use super::{Backend, Services};
+use crate::bearer::SignIn;
+use crate::error::ProxyError;
+use crate::protocol::face::{self, Retry};
 use crate::upstream::Strange;
 
 #[derive(Serialize)]
@@ -27,6 +31,12 @@ struct Ready {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Why it won't be for long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+    /// When an access token that can't be renewed expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
 }
 
 /// Alive: always 200 while the process answers at all.
@@ -36,12 +46,22 @@ pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay, drift })
 }
 
-/// Able to serve: 503 with the reason where no token can be had.
+/// Able to serve, with a warning if the sign-in can't be renewed; 503 with the reason if no token can be had.
 pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
     match services.tokens.check().await {
-        Ok(()) => json(StatusCode::OK, &Ready { status: "ready", reason: None }),
+        Ok(state) => {
+            let expires_at = match &state {
+                SignIn::Ending { expires_at: Some(end), .. } => Some(timestamp(*end)),
+                SignIn::Working | SignIn::Ending { expires_at: None, .. } => None,
+            };
+            json(StatusCode::OK, &Ready { status: "ready", reason: None, warning: state.warning(), expires_at })
+        }
         Err(error) => {
-            json(StatusCode::SERVICE_UNAVAILABLE, &Ready { status: "not ready", reason: Some(error.to_string()) })
+            let reason = Some(error.to_string());
+            let ready = Ready { status: "not ready", reason, warning: None, expires_at: None };
+            let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &ready);
+            response.headers_mut().extend(face::headers(&ProxyError::Auth(error), Retry::Open));
+            response
         }
     }
 }

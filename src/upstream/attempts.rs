@@ -2,8 +2,8 @@
 //!
 //! Pure decisions: no clock, no waiting, no randomness. Transient failures share a count
 //! (`upstream.max_retries`) and a budget of waiting (`upstream.retry_budget`); a wait that is too
-//! long goes to the client instead, with the time to come back. Beside that, each repair (a fresh
-//! token, a member left out, reasoning dropped, the lite form) is made once for a request and costs no wait.
+//! long goes to the client instead, with the time to come back. Beside that, each repair (a member left out, reasoning dropped, the lite
+//! form) is made once for a request and costs no wait, and a refused token is replaced.
 
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ pub(super) struct Attempts {
     retries_left: u32,
     budget_left: Duration,
     backoff: Duration,
-    token: Repair,
     member: Repair,
     reasoning: Repair,
     form: Repair,
@@ -57,16 +56,10 @@ impl Attempts {
             retries_left: max_retries,
             budget_left: budget,
             backoff: FIRST_BACKOFF,
-            token: Repair::Open,
             member: Repair::Open,
             reasoning: Repair::Open,
             form: Repair::Open,
         }
-    }
-
-    /// Whether a refused token may still be replaced.
-    pub(super) fn may_replace_token(&self) -> bool {
-        self.token == Repair::Open
     }
 
     /// What to do about a failure; `None`: nothing, it goes to the client. `jitter` is between 0 and 1.
@@ -91,7 +84,7 @@ impl Attempts {
 
     fn repair(&mut self, failure: &UpstreamFailure) -> Option<Change> {
         match failure.fault {
-            Fault::Unauthorized => self.token.spend().then_some(Change::FreshToken),
+            Fault::Unauthorized => Some(Change::FreshToken),
             Fault::EncryptedContent => self.reasoning.spend().then_some(Change::DropReasoning),
             Fault::InvalidRequest if wants_lite(failure) => self.form.spend().then_some(Change::Lite),
             Fault::InvalidRequest => {
@@ -233,7 +226,6 @@ mod tests {
     fn each_repair_is_made_once_and_costs_no_retry() {
         let mut attempts = Attempts::new(0, Duration::ZERO);
         let errors = [
-            (answer(401, ""), Change::FreshToken),
             (answer(400, r#"{"detail":"Unsupported parameter: include"}"#), Change::Omit("include".to_owned())),
             (answer(400, r#"{"error":{"code":"invalid_encrypted_content"}}"#), Change::DropReasoning),
             (answer(400, r#"{"detail":"This model requires responses-lite."}"#), Change::Lite),

@@ -43,7 +43,7 @@ use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
-use attempts::{Attempts, Change, chance};
+use attempts::{Change, chance};
 use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
 use client::Call;
@@ -180,15 +180,14 @@ impl Upstream {
         hints: &Hints,
     ) -> Result<Answer, ProxyError> {
         self.check_quota(token.bearer(), &request)?;
-        let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
         let mut repairs = Vec::new();
         self.forms.choose(&mut request, &self.catalogue());
         loop {
             let omitted = self.refused();
-            let on_refused =
-                if attempts.may_replace_token() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
+            let on_refused = if token.is_first() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
             let error = match self.attempt(&request, &omitted, hints, token.bearer(), on_refused).await {
                 Ok(mut answer) => {
+                    token.accepted();
                     self.quotas.served(&token.bearer().account.id, &request.model, &answer.headers);
                     answer.warnings = left_out(&request, &omitted);
                     answer.warnings.append(&mut repairs);
@@ -206,7 +205,7 @@ impl Upstream {
             if let ProxyError::Upstream(failure) = &error {
                 self.gauges.heard(account, &failure.headers);
             }
-            let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
+            let Some(retry) = token.attempts.judge(&error, chance()) else { return Err(error) };
             let cause = error.loggable();
             tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
             match retry.change {

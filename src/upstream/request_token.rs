@@ -6,15 +6,23 @@
 
 use std::sync::Arc;
 
+
 use super::Upstream;
-use crate::bearer::{AuthError, Bearer, TokenSource};
+use super::attempts::Attempts;
+use crate::bearer::{AuthError, Bearer, RECOVERY_REST, TokenSource};
 use crate::error::ProxyError;
 
+/// How often a refused token is replaced: by one that another process has stored, then by a renewed one.
+const MAX_RECOVERIES: u32 = 2;
+
 /// The token that a request is sent with, and the source of its replacement.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RequestToken {
     bearer: Bearer,
     source: Arc<dyn TokenSource>,
+    recoveries: u32,
+    /// What is left of the request's retries.
+    pub(super) attempts: Attempts,
 }
 
 impl Upstream {
@@ -25,11 +33,16 @@ impl Upstream {
     pub async fn token(&self, source: Option<Arc<dyn TokenSource>>) -> Result<RequestToken, ProxyError> {
         let source = source.unwrap_or_else(|| Arc::clone(&self.tokens));
         let bearer = source.bearer().await.map_err(ProxyError::Auth)?;
-        Ok(RequestToken { bearer, source })
+        let attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
+        Ok(RequestToken { bearer, source, recoveries: 0, attempts })
     }
 
     /// Replaces a token that the backend has refused.
     pub(super) async fn recover(&self, token: &mut RequestToken) -> Result<(), ProxyError> {
+        if token.recoveries == MAX_RECOVERIES {
+            return Err(ProxyError::Auth(AuthError::TokenRefused { retry_after: RECOVERY_REST }));
+        }
+        token.recoveries += 1;
         let fresh = token.source.recover(&token.bearer).await.map_err(ProxyError::Auth)?;
         if fresh.account.id != token.bearer.account.id {
             return Err(ProxyError::Auth(AuthError::AccountChanged));
@@ -44,5 +57,15 @@ impl RequestToken {
     #[must_use]
     pub fn bearer(&self) -> &Bearer {
         &self.bearer
+    }
+
+    /// Whether no refused token has been replaced yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.recoveries == 0
+    }
+
+    /// Notes that the backend has accepted the token.
+    pub(super) fn accepted(&self) {
+        self.source.accepted(&self.bearer);
     }
 }

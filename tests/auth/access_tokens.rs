@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use codex_proxy::auth::{AccessToken, AccessTokenError, Accounts, Given, State, adopt, status};
-use codex_proxy::bearer::{AuthError, Choice, TokenSource};
+use codex_proxy::bearer::{AuthError, Choice, SignIn, TokenSource};
 use codex_proxy::clock::Clock;
 use serde_json::json;
 
@@ -71,6 +71,9 @@ async fn a_token_of_chatgpts_own_serves_until_its_end_and_is_never_renewed() {
     let tokens = home.tokens();
     let bearer = tokens.bearer().await.unwrap();
     assert!(matches!(tokens.recover(&bearer).await, Err(AuthError::Ended { .. })));
+    assert!(matches!(tokens.check().await, Err(AuthError::Ended { .. })));
+    tokens.accepted(&bearer);
+    assert_eq!(tokens.check().await, Ok(SignIn::Working));
     home.clock.advance(EXPIRING);
     assert!(matches!(home.tokens().bearer().await, Err(AuthError::Ended { .. })));
     assert!(matches!(home.tokens().check().await, Err(AuthError::Ended { .. })));
@@ -90,6 +93,9 @@ async fn a_given_token_outranks_the_store_and_leaves_it_alone() {
     let rejected = accounts.bearer().await.unwrap();
     let error = accounts.recover(&rejected).await.unwrap_err();
     assert!(error.to_string().contains("CODEX_PROXY_ACCESS_TOKEN"), "{error}");
+    assert_eq!(accounts.check().await, Err(error));
+    accounts.accepted(&rejected);
+    assert_eq!(accounts.check().await, Ok(SignIn::Working));
     home.clock.advance(FRESH);
     assert!(matches!(accounts.bearer().await, Err(AuthError::GivenEnded { .. })));
     assert!(matches!(accounts.check().await, Err(AuthError::GivenEnded { .. })));
@@ -101,7 +107,7 @@ async fn a_given_token_outranks_the_store_and_leaves_it_alone() {
 async fn whose_a_given_workspace_token_is_is_asked_once_and_not_at_the_start() {
     let home = Home::new().await;
     let accounts = given(&home, AccessToken::parse("at-1").unwrap());
-    assert_eq!((accounts.check().await, home.issuer.calls().len()), (Ok(()), 0));
+    assert_eq!((accounts.check().await, home.issuer.calls().len()), (Ok(SignIn::Working), 0));
     home.issuer.script([owner()]);
     let callers: Vec<_> = (0..10)
         .map(|_| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use codex_proxy::auth::{Accounts, Authority, Settings, Store};
-use codex_proxy::bearer::{AuthError, TokenSource};
+use codex_proxy::bearer::{AuthError, RECOVERY_REST, SignIn, TokenSource};
 use codex_proxy::clock::{Clock, CorrectedClock, SystemClock};
 use codex_proxy::net::{Endpoint, Trust};
 use serde_json::{Value, json};
@@ -178,8 +178,90 @@ async fn a_backend_that_refuses_every_token_does_not_cause_a_refresh_for_each() 
     let mut rejected = tokens.bearer().await.unwrap();
     rejected = tokens.recover(&rejected).await.unwrap();
     for _ in 0..5 {
-        assert!(matches!(tokens.recover(&rejected).await, Err(AuthError::Ended { .. })));
+        let error = tokens.recover(&rejected).await.unwrap_err();
+        assert!(matches!(&error, AuthError::TokenRefused { retry_after } if *retry_after <= RECOVERY_REST), "{error}");
+        assert_eq!(tokens.bearer().await.unwrap().token.expose(), rejected.token.expose(), "it is still tried");
+        assert!(matches!(tokens.check().await, Err(AuthError::TokenRefused { .. })));
     }
+    assert_eq!(home.issuer.calls().len(), 1);
+    tokio::time::pause();
+    tokio::time::advance(RECOVERY_REST).await;
+    tokio::time::resume();
+    assert_eq!(tokens.check().await, Ok(SignIn::Working));
+    assert_ne!(tokens.recover(&rejected).await.unwrap().token.expose(), rejected.token.expose());
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_refused_token_that_the_backend_accepts_later_was_a_hiccup() {
+    let home = Home::with(FRESH).await;
+    let tokens = home.tokens();
+    let rejected = tokens.bearer().await.unwrap();
+    let renewed = tokens.recover(&rejected).await.unwrap();
+    tokens.recover(&renewed).await.unwrap_err();
+    tokens.accepted(&renewed);
+    assert_eq!(tokens.check().await, Ok(SignIn::Working));
+}
+
+#[tokio::test]
+async fn a_token_that_another_daemon_is_about_to_store_is_waited_for() {
+    let home = Home::with(FRESH).await;
+    let (ours, theirs) = (home.tokens(), home.tokens());
+    let first = ours.bearer().await.unwrap();
+    let second = ours.recover(&first).await.unwrap();
+    assert_eq!(theirs.bearer().await.unwrap().token.expose(), second.token.expose());
+    // The backend refuses the renewed token, and the other daemon is the first to renew it again.
+    home.issuer.shut();
+    let recovering = |tokens: &Accounts| {
+        let (tokens, refused) = (tokens.clone(), second.clone());
+        run(async move { tokens.recover(&refused).await.map(|bearer| bearer.token.expose().to_owned()) })
+    };
+    let other = recovering(&theirs);
+    home.issuer.arrived(2).await;
+    let own = recovering(&ours);
+    home.issuer.open();
+    let newest = other.await.unwrap().unwrap();
+    assert_eq!(own.await.unwrap().unwrap(), newest);
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_dead_sign_in_is_known_to_every_process_until_the_backend_accepts_its_token() {
+    let home = Home::with(FRESH).await;
+    let (ours, theirs) = (home.tokens(), home.tokens());
+    let refused = ours.bearer().await.unwrap();
+    home.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_invalidated"}}))]);
+    let ended = ours.recover(&refused).await.unwrap_err();
+    assert!(matches!(&ended, AuthError::Ended { .. }), "{ended}");
+    for tokens in [&ours, &theirs] {
+        assert_eq!(tokens.check().await, Err(ended.clone()));
+        assert_eq!(tokens.fresh().await.unwrap_err(), ended);
+    }
+    assert!(home.stored("acct-1").await.unwrap().refused_at.is_some());
+    let tried = ours.bearer().await.expect("a request still tries it");
+    ours.accepted(&tried);
+    assert!(matches!(ours.check().await, Ok(SignIn::Ending { expires_at: Some(_), .. })));
+    let cleared = async {
+        while home.stored("acct-1").await.unwrap().refused_at.is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), cleared).await.expect("the store is written");
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_after_its_renewal_was_ends_the_sign_in() {
+    let home = Home::with(EXPIRING).await;
+    let tokens = home.tokens();
+    home.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
+    let bearer = tokens.bearer().await.unwrap();
+    tokens.settle().await;
+    let state = tokens.check().await.unwrap();
+    assert!(state.warning().is_some_and(|warning| warning.contains("codex-proxy login")), "{state:?}");
+    assert!(tokens.fresh().await.is_ok());
+    assert!(matches!(tokens.recover(&bearer).await, Err(AuthError::Ended { .. })));
+    assert!(matches!(tokens.check().await, Err(AuthError::Ended { .. })));
     assert_eq!(home.issuer.calls().len(), 1);
 }
 

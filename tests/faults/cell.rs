@@ -22,6 +22,8 @@ pub(crate) enum Mode {
 
 /// Stands behind a wait that is left to the client, who may come again then.
 const AGAIN: &str = " again";
+/// A wait of ten seconds or less.
+const SOON: &str = "soon";
 
 /// A row, asked for in one way.
 pub(crate) struct Cell<'r> {
@@ -86,7 +88,7 @@ impl Cell<'_> {
 
     /// Whether the token is refused and has to be renewed.
     pub(crate) fn renews(&self) -> bool {
-        self.row.openai.starts_with("401 ")
+        self.row.name.starts_with("401 ")
     }
 
     /// An account of its own, where the row says something about the account that is remembered.
@@ -141,7 +143,11 @@ impl Cell<'_> {
         if self.row.retry_after.is_some() {
             let seconds = seconds.unwrap_or(wait);
             let found = answer.headers.get("retry-after").map_or("-", |value| value.to_str().unwrap());
-            same("retry-after", found, seconds)?;
+            if seconds == SOON {
+                holds("retry-after", found.parse::<u64>().is_ok_and(|seconds| (1..=10).contains(&seconds)))?;
+            } else {
+                same("retry-after", found, seconds)?;
+            }
         }
         let body: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
         if self.dialect == Dialect::Messages {

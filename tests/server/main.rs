@@ -52,6 +52,7 @@ mod reloads;
 mod report;
 mod secrets;
 mod sign_in;
+mod sign_in_state;
 mod slow_bodies;
 #[cfg(unix)]
 mod sockets;

@@ -12,7 +12,7 @@ use crate::clock::ManualClock;
 use crate::fake::{FakeUpstream, Script};
 use crate::proxy::Launch;
 use crate::wire::{Answer, Ask};
-use crate::{SECOND, WHOLE, chat, signed_out, store};
+use crate::{SECOND, WHOLE, chat, signed_out, store, with};
 
 const AGO: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -135,8 +135,39 @@ async fn a_refused_token_is_recovered_once() {
 
     services.upstream.replace("/responses", Script::json(401, REFUSED));
     let answer = Ask::chat(&chat()).send(&proxy).await;
-    assert_eq!(answer.status, 401, "{}", answer.text());
+    assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(services.issuer.calls().len() <= 2, "a backend that refuses everything does not spend tokens");
+}
+
+#[tokio::test]
+async fn a_renewed_token_that_is_refused_too_does_not_end_the_session() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::json(401, REFUSED));
+    let proxy = services.fresh().start();
+    let prompt = json!([{"role": "user", "content": "hi"}]);
+    for (path, member) in [
+        ("/v1/chat/completions", "messages"),
+        ("/v1/responses", "input"),
+        ("/v1/messages", "messages"),
+        ("/api/chat", "messages"),
+    ] {
+        let request = json!({"model": "gpt-5.5", "max_tokens": 100, "stream": false});
+        let answer = Ask::post(path, &with(request, member, prompt.clone())).send(&proxy).await;
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        let seconds: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((1..=10).contains(&seconds), "{path}: {seconds}");
+        let error = answer.json()["error"].clone();
+        let message = error.as_str().or(error["message"].as_str()).unwrap();
+        assert!(message.contains("just renewed") && !message.contains("codex-proxy login"), "{path}: {message}");
+    }
+    let ready = Ask::get("/ready").send(&proxy).await;
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert!(ready.header("retry-after").parse::<u64>().is_ok());
+    assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (1, 0));
+    // The newest token is still tried, and its success ends the rest.
+    services.upstream.replace("/responses", Script::events(&WHOLE));
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+    assert_eq!(Ask::get("/ready").send(&proxy).await.json(), json!({"status": "ready"}));
 }
 
 #[tokio::test]
@@ -169,6 +200,41 @@ async fn trouble_at_the_issuer_passes_and_says_when_to_come_back() {
         }
     };
     tokio::time::timeout(5 * SECOND, again).await.expect("it recovers by itself");
+}
+
+#[tokio::test]
+async fn a_daemon_waits_for_the_token_that_another_one_is_about_to_store() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::json(401, REFUSED));
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    let launch = services.fresh();
+    let (one, other) = (launch.start(), launch.start());
+    assert_eq!(Ask::chat(&chat()).send(&other).await.status, 200);
+    let renewed = services.tokens().pop().unwrap();
+    let found = async {
+        loop {
+            assert_eq!(Ask::chat(&chat()).send(&one).await.status, 200);
+            if services.tokens().pop().unwrap() == renewed {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(10 * SECOND, found).await.expect("the store is read again");
+    // The backend refuses the renewed token, too, and the first daemon is renewing it when the other one hears of that.
+    services.upstream.replace("/responses", Script::json(401, REFUSED));
+    services.upstream.on("/responses", Script::json(401, REFUSED));
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    services.issuer.shut();
+    let asked = services.tokens().len();
+    let first = Ask::chat(&chat()).fire(&one).await;
+    services.issuer.arrived(2).await;
+    let second = Ask::chat(&chat()).fire(&other).await;
+    services.upstream.received("/responses", asked + 2).await;
+    services.issuer.open();
+    for sent in [first, second] {
+        assert_eq!(sent.open().await.status, 200);
+    }
+    assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (2, 0));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::fake::{Gate, Script};
 use crate::{ADDED, Bench, CREATED, OVERLOADED, PROGRESS, QUOTA, SECOND, WHOLE, drain, fault, request};
 
 #[tokio::test]
-async fn a_refused_token_is_replaced_once() {
+async fn a_refused_token_is_replaced_and_asks_for_patience_if_the_new_ones_are_refused_too() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
     bench.fake.on("/responses", Script::events(&WHOLE));
@@ -24,8 +24,8 @@ async fn a_refused_token_is_replaced_once() {
 
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
-    assert_eq!(fault(bench.open().await), Fault::Unauthorized);
-    assert_eq!((bench.calls(), bench.tokens.recoveries.load(Ordering::SeqCst)), (2, 1));
+    assert!(matches!(bench.open().await, Err(ProxyError::Auth(AuthError::TokenRefused { .. }))));
+    assert_eq!((bench.calls(), bench.tokens.recoveries.load(Ordering::SeqCst)), (3, 2));
 }
 
 #[tokio::test]

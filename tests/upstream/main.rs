@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, TokenSource};
+use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
 use codex_proxy::protocol::codex::request::{Beyond, Form, Item, Part, Reasoning, Request, Role, ToolChoice};
@@ -73,8 +73,8 @@ impl TokenSource for Tokens {
         self.bearer()
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>> {
-        Box::pin(async { Ok(()) })
+    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>> {
+        Box::pin(async { Ok(SignIn::Working) })
     }
 }
 

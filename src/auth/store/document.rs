@@ -168,6 +168,7 @@ impl Entry<'_> {
             last_refresh: self.time("last_refresh")?,
             ownership: self.ownership()?,
             refusal: self.refusal()?,
+            refused_at: self.time("refused_at")?,
         })
     }
 
@@ -242,6 +243,7 @@ fn write(members: &mut Map<String, Value>, credential: &Credential) {
         ("last_refresh", json!(time(credential.last_refresh))),
         ("borrowed", borrowed),
         ("refusal", refusal),
+        ("refused_at", json!(time(credential.refused_at))),
     ];
     members.extend(known.map(|(name, value)| (name.to_owned(), value)));
 }
@@ -267,6 +269,7 @@ mod tests {
             last_refresh: Some(UNIX_EPOCH + Duration::from_nanos(1_500_000_001)),
             ownership: Ownership::Owned,
             refusal: Some(Refusal { reason: "used".to_owned(), at: UNIX_EPOCH }),
+            refused_at: Some(UNIX_EPOCH),
         }
     }
 

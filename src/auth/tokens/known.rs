@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::auth::credential::Credential;
 use crate::auth::store::{Held, Stamp};
-use crate::bearer::AuthError;
+use crate::bearer::{AuthError, RECOVERY_REST};
 use crate::secret::Secret;
 
 /// How often the store's file is looked at while all is well.
@@ -21,9 +21,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest that the issuer may make us wait.
 const LONGEST_WISH: Duration = Duration::from_secs(300);
-/// A backend that refuses a renewed token too gets no second one within this time.
-const RECOVERY_REST: Duration = Duration::from_secs(10);
-
 /// A token that was renewed this recently is not renewed again, whatever our clock thinks of it.
 const JUST_GRANTED: Duration = Duration::from_secs(30);
 
@@ -43,7 +40,7 @@ pub(super) struct Known {
     refused: Option<Refused>,
     pause: Option<Pause>,
     unsaved: Option<Unsaved>,
-    recovered_at: Option<Instant>,
+    recovery: Option<Recovery>,
     /// When our last renewal was granted, in wall time.
     granted_at: Option<SystemTime>,
     pub(super) flight: Option<Flight>,
@@ -61,6 +58,15 @@ pub(super) struct Look {
 struct Refused {
     token: Secret,
     error: AuthError,
+}
+
+/// The token that replaced a refused one.
+#[derive(Debug)]
+struct Recovery {
+    token: Secret,
+    at: Instant,
+    /// Whether the backend has refused it as well.
+    is_refused: bool,
 }
 
 /// A rest after a failure that may pass.
@@ -190,12 +196,7 @@ impl Known {
         }
         let pause = self.pause.as_ref()?;
         let rest = pause.until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
-        Some(match &pause.error {
-            AuthError::Unavailable { message, .. } => {
-                AuthError::Unavailable { message: message.clone(), retry_after: Some(rest) }
-            }
-            other => other.clone(),
-        })
+        Some(pause.error.clone().resting(rest))
     }
 
     /// Remembers that a refresh token is worthless.
@@ -204,14 +205,16 @@ impl Known {
         self.refused = Some(Refused { token, error: error.clone() });
     }
 
-    /// Rests after a failure that may pass: longer each time, or as long as the issuer wishes.
-    pub(super) fn rest(&mut self, error: &AuthError) {
+    /// Rests after a failure that may pass: longer each time, or as long as the issuer wishes. Returns how long.
+    pub(super) fn rest(&mut self, error: &AuthError) -> Duration {
         let step = self.pause.as_ref().map_or(FIRST_PAUSE, |pause| (pause.step * 2).min(LONGEST_PAUSE));
         let wish = match error {
             AuthError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default().min(LONGEST_WISH),
             _ => Duration::ZERO,
         };
-        self.pause = Some(Pause { until: Instant::now() + step.max(wish), step, error: error.clone() });
+        let rest = step.max(wish);
+        self.pause = Some(Pause { until: Instant::now() + rest, step, error: error.clone() });
+        rest
     }
 
     /// Rests for a moment: a file costs little to read again.
@@ -232,18 +235,43 @@ impl Known {
         credential.last_refresh == self.granted_at && age.is_some_and(|age| age < JUST_GRANTED)
     }
 
-    pub(super) fn note_recovery(&mut self) {
-        self.recovered_at = Some(Instant::now());
+    /// Notes the token that replaces a refused one.
+    pub(super) fn note_recovery(&mut self, token: &Secret) {
+        if !self.recovery.as_ref().is_some_and(|recovery| recovery.is_of(token)) {
+            self.recovery = Some(Recovery { token: token.clone(), at: Instant::now(), is_refused: false });
+        }
     }
 
-    /// Whether a token was renewed moments ago because the backend refused the one before.
-    pub(super) fn is_recovery_recent(&self) -> bool {
-        self.recovered_at.is_some_and(|at| at.elapsed() < RECOVERY_REST)
+    /// Notes that a token is refused. Returns how long the next recovery rests if that token itself replaced
+    /// a refused one moments ago.
+    pub(super) fn refuse_recovered(&mut self, token: &Secret) -> Option<Duration> {
+        let recovery = self.recovery.as_mut().filter(|recovery| recovery.is_of(token))?;
+        recovery.is_refused = true;
+        recovery.rest()
+    }
+
+    /// How long the next recovery rests, if a token is known to be refused.
+    pub(super) fn recovery_rest(&self, token: &Secret) -> Option<Duration> {
+        self.recovery.as_ref().filter(|recovery| recovery.is_refused && recovery.is_of(token))?.rest()
+    }
+
+    /// Notes that the backend has accepted a token. Returns the credential in use if it was marked as refused.
+    pub(super) fn accepted(&mut self, token: &Secret) -> Option<Arc<Credential>> {
+        if let Some(recovery) = self.recovery.as_mut().filter(|recovery| recovery.is_of(token)) {
+            recovery.is_refused = false;
+        }
+        let current = self.current.as_ref().filter(|current| current.refused_at.is_some())?;
+        if current.access_token.expose() != token.expose() {
+            return None;
+        }
+        let cleared = Arc::new(Credential { refused_at: None, ..Credential::clone(current) });
+        self.adopt(Some(&cleared));
+        Some(cleared)
     }
 
     fn set_current(&mut self, credential: Option<Arc<Credential>>) {
         let is_same = match (&self.current, &credential) {
-            (Some(old), Some(new)) => is_same_login(old, new),
+            (Some(old), Some(new)) => old.has_same_tokens(new),
             (None, None) => true,
             _ => false,
         };
@@ -256,10 +284,15 @@ impl Known {
     }
 }
 
-/// Whether two credentials hold the same tokens, so that a failure of one is one of the other.
-fn is_same_login(old: &Credential, new: &Credential) -> bool {
-    let refresh = |credential: &Credential| credential.refresh_token.as_ref().map(|token| token.expose().to_owned());
-    old.access_token.expose() == new.access_token.expose() && refresh(old) == refresh(new)
+impl Recovery {
+    fn is_of(&self, token: &Secret) -> bool {
+        self.token.expose() == token.expose()
+    }
+
+    /// How long the next recovery has to wait.
+    fn rest(&self) -> Option<Duration> {
+        RECOVERY_REST.checked_sub(self.at.elapsed()).filter(|rest| !rest.is_zero())
+    }
 }
 
 #[cfg(test)]
@@ -286,6 +319,7 @@ mod tests {
             last_refresh: None,
             ownership: Ownership::Owned,
             refusal: None,
+            refused_at: None,
         }
     }
 
@@ -319,6 +353,23 @@ mod tests {
         assert_eq!(rest_of(&known), Duration::from_secs(30));
         known.rest(&trouble(Some(Duration::from_secs(1_000_000))));
         assert_eq!(rest_of(&known), Duration::from_secs(300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recovery_rests_for_ten_seconds_after_a_token_that_is_refused_too() {
+        let (old, new) = (Secret::new("at_1"), Secret::new("at_2"));
+        let mut known = Known::default();
+        assert_eq!(known.refuse_recovered(&old), None);
+        known.note_recovery(&new);
+        assert_eq!((known.refuse_recovered(&old), known.recovery_rest(&new)), (None, None));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        known.note_recovery(&new);
+        assert_eq!(known.refuse_recovered(&new), Some(Duration::from_secs(7)));
+        assert_eq!(known.recovery_rest(&new), Some(Duration::from_secs(7)));
+        known.accepted(&new);
+        assert_eq!(known.recovery_rest(&new), None);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!((known.refuse_recovered(&new), known.recovery_rest(&new)), (None, None));
     }
 
     #[tokio::test(start_paused = true)]

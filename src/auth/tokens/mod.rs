@@ -20,7 +20,7 @@ use crate::auth::authority::Authority;
 use crate::auth::credential::{Credential, Ownership, Stale};
 use crate::auth::import;
 use crate::auth::store::{Document, Store, stamp_of};
-use crate::bearer::{AuthError, Bearer, BoxFuture, TokenSource};
+use crate::bearer::{AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use crate::clock::Clock;
 use crate::secret::Secret;
 
@@ -55,11 +55,11 @@ impl Tokens {
         }))
     }
 
-    /// A token that is not about to end; one that is, where it can't be renewed now.
+    /// A token that is not about to end; one that is, where it can't be renewed now. An error if the sign-in is dead.
     pub(in crate::auth) async fn fresh(&self) -> Result<Bearer, AuthError> {
         let credential = self.0.current().await?;
         match self.0.due(&credential) {
-            Ok(()) => Ok(credential.bearer()),
+            Ok(()) => credential.state(self.0.clock.now()).map(|_| credential.bearer()),
             Err(stale) => match self.0.renewed(Cause::Due).await {
                 Ok(renewed) => Ok(renewed.bearer()),
                 Err(_) if stale.is_usable() => Ok(credential.bearer()),
@@ -99,8 +99,12 @@ impl TokenSource for Tokens {
         Box::pin(self.0.recover(&rejected.token))
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), AuthError>> {
+    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>> {
         Box::pin(self.0.check())
+    }
+
+    fn accepted(&self, bearer: &Bearer) {
+        self.0.accepted(&bearer.token);
     }
 }
 
@@ -122,28 +126,42 @@ impl Shared {
         let is_rejected = |credential: &Credential| credential.access_token.expose() == rejected.expose();
         let stored = self.look().await?;
         if !is_rejected(&stored) {
-            return self.bearer().await;
+            let bearer = self.bearer().await?;
+            self.known().note_recovery(&bearer.token);
+            return Ok(bearer);
         }
-        let renewed = self.renewed(Cause::Refused(rejected.clone())).await?;
-        if !is_rejected(&renewed) {
-            return Ok(renewed.bearer());
-        }
-        // The renewal that was under way had another cause and found the token good.
-        Ok(self.renewed(Cause::Refused(rejected.clone())).await?.bearer())
+        let renewed = self.renewed(Cause::Refused(rejected.clone())).await;
+        // A renewal that was under way may have had another cause, and knows nothing of the refusal.
+        let is_marked = |credential: &Credential| !is_rejected(credential) || credential.refused_at.is_some();
+        let is_settled = match &renewed {
+            Ok(credential) => !is_rejected(credential),
+            Err(AuthError::Ended { .. }) => self.known().current().is_none_or(|current| is_marked(&current)),
+            Err(_) => true,
+        };
+        let renewed = if is_settled { renewed } else { self.renewed(Cause::Refused(rejected.clone())).await };
+        Ok(renewed?.bearer())
     }
 
-    async fn check(self: &Arc<Self>) -> Result<(), AuthError> {
+    async fn check(self: &Arc<Self>) -> Result<SignIn, AuthError> {
         let credential = self.current().await?;
-        match (self.due(&credential), &credential.ownership) {
-            (Err(Stale::Expired), Ownership::Borrowed { .. }) => self.renewed(Cause::Due).await.map(drop),
-            (Err(Stale::Expired), Ownership::Owned) if credential.refresh_token.is_none() => {
-                Err(renewal::not_renewable())
-            }
-            (Err(Stale::Expired), Ownership::Owned) => match self.known().verdict(&credential) {
-                Some(error) => Err(error),
-                None => Ok(()),
-            },
-            _ => Ok(()),
+        let is_expired = self.due(&credential) == Err(Stale::Expired);
+        if is_expired && credential.ownership != Ownership::Owned {
+            return self.renewed(Cause::Due).await.map(|_| SignIn::Working);
+        }
+        let state = credential.state(self.clock.now())?;
+        let known = self.known();
+        if let Some(retry_after) = known.recovery_rest(&credential.access_token) {
+            return Err(AuthError::TokenRefused { retry_after });
+        }
+        known.verdict(&credential).filter(|_| is_expired).map_or(Ok(state), Err)
+    }
+
+    /// Clears what an earlier refusal of this token has left behind.
+    fn accepted(self: &Arc<Self>, token: &Secret) {
+        let Some(cleared) = self.known().accepted(token) else { return };
+        if cleared.ownership == Ownership::Owned {
+            let shared = Arc::clone(self);
+            detach(async move { shared.store_marks(&cleared).await });
         }
     }
 
@@ -240,10 +258,11 @@ impl Shared {
             return Ok(flight.clone());
         }
         if let Some(error) = known.current().and_then(|credential| known.verdict(&credential)) {
-            return Err(error);
-        }
-        if matches!(cause, Cause::Refused(_)) && known.is_recovery_recent() {
-            return Err(AuthError::Ended { reason: "the backend refuses a token that was just renewed".to_owned() });
+            // A refused token is compared with the store first, and marked as refused if nothing can replace it.
+            let is_compared = matches!((&cause, &error), (Cause::Refused(_), AuthError::Ended { .. }));
+            if !is_compared {
+                return Err(error);
+            }
         }
         let (landed, flight) = watch::channel(None);
         known.flight = Some(flight.clone());

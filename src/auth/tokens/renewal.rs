@@ -12,7 +12,9 @@ use std::time::Duration;
 use super::known::{Outcome, Saving};
 use super::{Shared, detach};
 use crate::auth::authority::{AuthorityError, RefreshReason};
-use crate::auth::credential::{Credential, Ownership, Refusal, Stale};
+use crate::auth::credential::{
+    Credential, NOTHING_RENEWS_A_REFUSED_TOKEN, NOTHING_RENEWS_AN_EXPIRED_TOKEN, Ownership, Refusal, Stale,
+};
 use crate::auth::import;
 use crate::auth::store::{Document, Held};
 use crate::bearer::AuthError;
@@ -30,15 +32,13 @@ pub(super) enum Cause {
     Refused(Secret),
 }
 
-/// The error of a login that has no refresh token.
-pub(super) fn not_renewable() -> AuthError {
-    AuthError::Ended { reason: "the access token has ended and there is nothing to renew it with".to_owned() }
-}
-
 impl Shared {
     /// Comes by a better credential, remembers it or the failure, and logs.
     pub(super) async fn renew(self: &Arc<Self>, cause: Cause) -> Outcome {
         let outcome = self.attempt(&cause).await;
+        if let (Ok(credential), Cause::Refused(_)) = (&outcome, &cause) {
+            self.known().note_recovery(&credential.access_token);
+        }
         if let Err(error) = &outcome {
             if matches!(error, AuthError::Store { .. }) {
                 self.known().rest_briefly(error);
@@ -101,13 +101,21 @@ impl Shared {
         document: Document,
         stored: &Arc<Credential>,
     ) -> Outcome {
+        self.known().adopt(Some(stored));
+        if cause.is_about(&stored.access_token)
+            && let Some(retry_after) = self.known().refuse_recovered(&stored.access_token)
+        {
+            return Err(AuthError::TokenRefused { retry_after });
+        }
         let Some(spent) = &stored.refresh_token else {
-            let error = not_renewable();
+            let error = AuthError::Ended { reason: cause.without_refresh_token().to_owned() };
             self.known().rest(&error);
+            self.note(held, stored, cause, &error).await;
             return Err(error);
         };
-        self.known().adopt(Some(stored));
-        if let Some(error) = self.known().verdict(stored) {
+        let verdict = self.known().verdict(stored);
+        if let Some(error) = verdict {
+            self.note(held, stored, cause, &error).await;
             return Err(error);
         }
         held.probe().await?;
@@ -120,14 +128,11 @@ impl Shared {
             Ok(renewed) => Arc::new(renewed),
             Err(error) => {
                 let error = self.remember(spent, error);
-                self.note(held, spent, &error).await;
+                self.note(held, stored, cause, &error).await;
                 return Err(error);
             }
         };
         self.keep(held, document, spent, &renewed).await;
-        if matches!(cause, Cause::Refused(_)) {
-            self.known().note_recovery();
-        }
         Ok(renewed)
     }
 
@@ -167,27 +172,49 @@ impl Shared {
             }
             AuthorityError::Unavailable { message, retry_after } => {
                 let error = AuthError::Unavailable { message, retry_after };
-                self.known().rest(&error);
-                error
+                let rest = self.known().rest(&error);
+                error.resting(rest)
             }
         }
     }
 
-    /// Stores a final refusal beside the account, so that no process sends the token again and `status`
-    /// can report it. The store is read again first: if it holds another refresh token by now, that one
-    /// was not refused, and nothing is written.
-    async fn note(&self, held: &Held, refused: &Secret, error: &AuthError) {
+    /// Marks a credential with what is final: that the issuer has refused to renew it, and that the backend
+    /// refuses its access token. Every process then knows, and none sends the refresh token again.
+    async fn note(&self, held: &Held, stored: &Credential, cause: &Cause, error: &AuthError) {
         let AuthError::Ended { reason } = error else { return };
-        let refusal = Refusal { reason: reason.clone(), at: self.clock.now() };
-        let noted = async {
+        let now = self.clock.now();
+        let refused = stored.refresh_token.as_ref().map(|_| Refusal { reason: reason.clone(), at: now });
+        let refusal = stored.refusal.clone().or(refused);
+        let refused_at = stored.refused_at.or_else(|| cause.is_about(&stored.access_token).then_some(now));
+        if (&refusal, refused_at) == (&stored.refusal, stored.refused_at) {
+            return;
+        }
+        let marked = Arc::new(Credential { refusal, refused_at, ..stored.clone() });
+        self.known().adopt(Some(&marked));
+        self.write_marks(held, &marked).await;
+    }
+
+    /// Writes the marks of a credential, unless the store holds other tokens by now.
+    async fn write_marks(&self, held: &Held, marked: &Credential) {
+        let written = async {
             let mut document = held.read().await?;
-            let stored = self.pick(&document)?.filter(|stored| stored.is_renewed_by(refused));
-            let Some(stored) = stored else { return Ok(()) };
-            document.put(&Credential { refusal: Some(refusal), ..stored });
-            held.write(&document).await
+            if self.pick(&document)?.is_some_and(|stored| stored.has_same_tokens(marked)) {
+                document.put(marked);
+                held.write(&document).await?;
+            }
+            Ok::<_, AuthError>(())
         };
-        if let Err(error) = noted.await {
-            tracing::debug!(%error, "the issuer's refusal could not be stored");
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "the state of the sign-in could not be stored");
+        }
+    }
+
+    /// Waits for the turn to write the marks of a credential.
+    pub(super) async fn store_marks(&self, marked: &Credential) {
+        let _turn = self.turn.lock().await;
+        match self.hold().await {
+            Ok(held) => self.write_marks(&held, marked).await,
+            Err(error) => tracing::debug!(%error, "the state of the sign-in could not be stored"),
         }
     }
 
@@ -203,6 +230,7 @@ impl Shared {
             }
         };
         let found = found.inspect_err(|error| self.known().rest_briefly(error))?;
+        let now = self.clock.now();
         let is_better = self.is_better(cause, &found);
         let is_good = is_better || matches!(cause, Cause::Due) && self.due(&found).is_err_and(Stale::is_usable);
         let mut known = self.known();
@@ -210,6 +238,9 @@ impl Shared {
             known.adopt(Some(&found));
         }
         if !is_better {
+            if cause.is_about(&found.access_token) {
+                known.adopt(Some(&Arc::new(Credential { refused_at: Some(now), ..Credential::clone(&found) })));
+            }
             known.rest_briefly(&ended());
         }
         if is_good { Ok(found) } else { Err(ended()) }
@@ -246,6 +277,19 @@ impl Shared {
 }
 
 impl Cause {
+    /// Whether it is the refusal of this access token.
+    fn is_about(&self, access_token: &Secret) -> bool {
+        matches!(self, Self::Refused(token) if token.expose() == access_token.expose())
+    }
+
+    /// Why a credential without a refresh token can't be renewed.
+    fn without_refresh_token(&self) -> &'static str {
+        match self {
+            Self::Due => NOTHING_RENEWS_AN_EXPIRED_TOKEN,
+            Self::Refused(_) => NOTHING_RENEWS_A_REFUSED_TOKEN,
+        }
+    }
+
     fn reason(&self) -> RefreshReason {
         match self {
             Self::Due => RefreshReason::ProactiveExpiry,

@@ -153,8 +153,10 @@ pub(in crate::cli) fn token(profile: &Profile, verdict: Option<Verdict>, now: Sy
         let at = refusal.at.map(|at| format!(" at {}", timestamp(at))).unwrap_or_default();
         format!("the issuer refused{at} to renew it ({})", refusal.reason)
     });
+    let is_refused = verdict == Some(Verdict::Refused) || profile.refused_at.is_some();
+    let is_expired = profile.expires_at.is_some_and(|end| end <= now);
     match (profile.state, refusal) {
-        (State::Fresh | State::Due, refusal) if verdict == Some(Verdict::Refused) => {
+        (_, refusal) if is_refused && !is_expired => {
             let refusal = refusal.map(|refusal| format!("; {refusal}")).unwrap_or_default();
             format!("no longer good, though it was granted {left}{refusal}")
         }

@@ -107,9 +107,10 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             | AuthError::BorrowedEnded { .. }
             | AuthError::GivenEnded { .. }
             | AuthError::Store { .. } => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
-            AuthError::AccountChanged | AuthError::Unavailable { .. } => {
-                (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Open)
+            AuthError::AccountChanged | AuthError::TokenRefused { .. } => {
+                (S::SERVICE_UNAVAILABLE, Kind::Api, Retry::Open)
             }
+            AuthError::Unavailable { .. } => (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Open),
         },
         ProxyError::Upstream(failure) => of_failure(failure),
         ProxyError::Unreachable { .. } => (S::BAD_GATEWAY, Kind::Api, Retry::Spent),

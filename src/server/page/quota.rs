@@ -17,7 +17,7 @@ pub(super) fn write(html: &mut Html, view: &View<'_>) {
     let quotas = &view.snapshot.quota;
     if quotas.iter().all(|quota| quota.windows.is_empty()) {
         html.raw("<p class=\"empty\">").raw(match view.sign_in {
-            Ok(()) => "The backend has told nothing of the quota yet; it is asked again within a minute.",
+            Ok(_) => "The backend has told nothing of the quota yet; it is asked again within a minute.",
             Err(_) => "Known when somebody is signed in.",
         });
         html.raw("</p>");

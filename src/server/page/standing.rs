@@ -2,21 +2,28 @@
 
 use super::html::Html;
 use super::view::View;
-use crate::bearer::AuthError;
+use crate::bearer::{AuthError, SignIn};
 use crate::shell::command;
 
 pub(super) fn write(html: &mut Html, view: &View<'_>) {
     html.raw("<section id=\"standing\" aria-labelledby=\"standing-title\" data-refresh>");
     html.raw("<h2 id=\"standing-title\">Sign-in</h2>");
     match view.sign_in {
-        Ok(()) => signed_in(html, view),
+        Ok(state) => signed_in(html, view, state),
         Err(error) => trouble(html, error),
     }
     html.raw("</section>");
 }
 
-fn signed_in(html: &mut Html, view: &View<'_>) {
-    html.raw("<p class=\"verdict good\"><span aria-hidden=\"true\">✓</span> Signed in</p>");
+fn signed_in(html: &mut Html, view: &View<'_>, state: &SignIn) {
+    match state.warning() {
+        None => html.raw("<p class=\"verdict good\"><span aria-hidden=\"true\">✓</span> Signed in</p>"),
+        Some(warning) => html
+            .raw("<p class=\"verdict\"><span aria-hidden=\"true\">!</span> Signed in, but not for long</p>")
+            .raw("<p class=\"reason\">")
+            .sentence(&warning)
+            .raw("</p>"),
+    };
     html.raw("<dl><div><dt>Base URL for clients</dt><dd>http://").text(view.address).raw("/v1</dd></div>");
     for quota in &view.snapshot.quota {
         html.raw("<div><dt>Account</dt><dd>").name(&quota.account_id).raw("</dd></div>");
@@ -36,7 +43,7 @@ fn trouble(html: &mut Html, error: &AuthError) {
         AuthError::NoActiveAccount | AuthError::UnknownAccount { .. } => "No account to use",
         AuthError::AccountChanged => "The account has changed",
         AuthError::Store { .. } => "The sign-in can’t be read",
-        AuthError::Unavailable { .. } => "The sign-in can’t be used right now",
+        AuthError::Unavailable { .. } | AuthError::TokenRefused { .. } => "The sign-in can’t be used right now",
     };
     html.raw("<p class=\"verdict bad\"><span aria-hidden=\"true\">✕</span> ").text(verdict).raw("</p>");
     if matches!(error, AuthError::SignedOut | AuthError::Ended { .. }) {

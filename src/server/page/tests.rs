@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::view::{Access, View};
-use crate::bearer::AuthError;
+use crate::bearer::{AuthError, SignIn};
 use crate::history::{Day, Report, Row, Sum, Tokens};
 use crate::protocol::model::{Catalogue, Models, Rules};
 use crate::server::roster::tests::visit;
@@ -21,7 +21,7 @@ fn now() -> SystemTime {
 /// All that a page is made of; nothing is known.
 struct State {
     snapshot: Snapshot,
-    sign_in: Result<(), AuthError>,
+    sign_in: Result<SignIn, AuthError>,
     models: Models,
     address: &'static str,
     access: Access,
@@ -39,7 +39,7 @@ impl State {
             requests: Vec::new(),
         };
         let models = Models::default();
-        Self { snapshot, sign_in: Ok(()), models, address: "localhost:8787", access: Access::Open }
+        Self { snapshot, sign_in: Ok(SignIn::Working), models, address: "localhost:8787", access: Access::Open }
     }
 
     fn document(&self) -> String {
@@ -267,7 +267,12 @@ async fn nothing_from_outside_becomes_markup() {
     let entry = serde_json::json!({"slug": HOSTILE, "display_name": HOSTILE, "input_modalities": [HOSTILE]});
     state.models = models(&serde_json::json!({"models": [entry]}).to_string());
     state.address = HOSTILE;
-    for sign_in in [Ok(()), Err(AuthError::Ended { reason: hostile() }), Err(AuthError::Store { message: hostile() })] {
+    for sign_in in [
+        Ok(SignIn::Working),
+        Ok(SignIn::Ending { reason: hostile(), expires_at: None }),
+        Err(AuthError::Ended { reason: hostile() }),
+        Err(AuthError::Store { message: hostile() }),
+    ] {
         let document =
             State { sign_in, snapshot: state.snapshot.clone(), models: state.models.clone(), ..state }.document();
         assert_eq!(document.matches("<script").count(), 1, "{document}");

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::html::Html;
 use super::{SCRIPT, STYLE, clients, history, models, quota, requests, standing};
-use crate::bearer::AuthError;
+use crate::bearer::{AuthError, SignIn};
 use crate::protocol::model::Models;
 use crate::server::usage::Snapshot;
 
@@ -19,8 +19,8 @@ pub(super) enum Access {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'v> {
     pub(super) snapshot: &'v Snapshot,
-    /// Whether tokens can be had.
-    pub(super) sign_in: &'v Result<(), AuthError>,
+    /// The state of the sign-in; an error: no token can be had.
+    pub(super) sign_in: &'v Result<SignIn, AuthError>,
     pub(super) models: &'v Models,
     /// Host and port, as the page was asked for.
     pub(super) address: &'v str,
