@@ -2,11 +2,13 @@
 //!
 //! Pure decisions: no clock, no waiting, no randomness. Transient failures share a count
 //! (`upstream.max_retries`) and a budget of waiting (`upstream.retry_budget`); a wait that is too
-//! long goes to the client instead, with the time to come back. Beside that, each repair (a member left out, reasoning dropped, the lite
+//! long goes to the client instead, with the time to come back. Transient failures of the issuer count
+//! like those of the backend. Beside that, each repair (a member left out, reasoning dropped, the lite
 //! form) is made once for a request and costs no wait, and a refused token is replaced.
 
 use std::time::Duration;
 
+use crate::bearer::AuthError;
 use crate::error::{Fault, Phase, ProxyError, UpstreamFailure};
 use crate::protocol::codex::Request;
 use crate::protocol::codex::failure::{unsupported_parameter, wants_lite};
@@ -60,6 +62,11 @@ impl Attempts {
             reasoning: Repair::Open,
             form: Repair::Open,
         }
+    }
+
+    /// Takes the time of a wait for the issuer out of the budget.
+    pub(super) fn spend(&mut self, waited: Duration) {
+        self.budget_left = self.budget_left.saturating_sub(waited);
     }
 
     /// What to do about a failure; `None`: nothing, it goes to the client. `jitter` is between 0 and 1.
@@ -118,7 +125,9 @@ impl Repair {
 
 fn is_transient(error: &ProxyError) -> bool {
     match error {
-        ProxyError::Unreachable { .. } | ProxyError::Truncated { .. } => true,
+        ProxyError::Auth(AuthError::Unavailable { .. })
+        | ProxyError::Unreachable { .. }
+        | ProxyError::Truncated { .. } => true,
         ProxyError::Silent { phase, .. } => *phase == Phase::Connecting,
         ProxyError::Upstream(failure) => match failure.fault {
             Fault::Server | Fault::Overloaded => true,
@@ -134,8 +143,11 @@ fn is_transient(error: &ProxyError) -> bool {
 }
 
 fn asked_wait(error: &ProxyError) -> Option<Duration> {
-    let ProxyError::Upstream(failure) = error else { return None };
-    failure.retry_after
+    match error {
+        ProxyError::Upstream(failure) => failure.retry_after,
+        ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
+        _ => None,
+    }
 }
 
 /// A number between 0 and 1, so that clients which failed together don't come back together.
@@ -151,6 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Attempts, Change, Retry};
+    use crate::bearer::AuthError;
     use crate::error::{Phase, ProxyError};
     use crate::protocol::codex::failure;
 
@@ -159,6 +172,10 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> ProxyError {
         ProxyError::Upstream(Box::new(failure::from_response(status, &http::HeaderMap::new(), body.as_bytes())))
+    }
+
+    fn issuer_down(retry_after: Option<Duration>) -> ProxyError {
+        ProxyError::Auth(AuthError::Unavailable { message: "503".to_owned(), retry_after })
     }
 
     fn waiting(seconds: u64) -> ProxyError {
@@ -189,6 +206,8 @@ mod tests {
             answer(429, r#"{"error":{"code":"rate_limit_exceeded"}}"#),
             answer(429, r#"{"error":{"code":"slow_down"}}"#),
             answer(429, r#"{"detail":"try again in 1s"}"#),
+            issuer_down(Some(Duration::from_secs(1))),
+            issuer_down(None),
         ];
         for error in transient {
             assert!(Attempts::new(1, BUDGET).judge(&error, MIDDLE).is_some(), "{error}");
@@ -206,6 +225,9 @@ mod tests {
             answer(403, "<html>"),
             answer(404, ""),
             answer(302, ""),
+            ProxyError::Auth(AuthError::SignedOut),
+            ProxyError::Auth(AuthError::TokenRefused { retry_after: limit }),
+            issuer_down(Some(Duration::from_secs(21))),
         ];
         for error in terminal {
             assert_eq!(Attempts::new(1, BUDGET).judge(&error, MIDDLE), None, "{error}");
@@ -220,6 +242,16 @@ mod tests {
         assert!(attempts.judge(&waiting(20), MIDDLE).is_some());
         assert_eq!(attempts.judge(&waiting(11), MIDDLE), None);
         assert_eq!(attempts.judge(&waiting(10), MIDDLE), Some(again(10_000)));
+    }
+
+    #[test]
+    fn time_spent_on_the_issuer_is_part_of_the_budget() {
+        let mut attempts = Attempts::new(5, BUDGET);
+        attempts.spend(Duration::from_secs(11));
+        assert_eq!(attempts.judge(&waiting(20), MIDDLE), None);
+        assert_eq!(attempts.judge(&waiting(19), MIDDLE), Some(again(19_000)));
+        attempts.spend(Duration::from_secs(11));
+        assert_eq!(attempts.judge(&answer(500, ""), MIDDLE), None);
     }
 
     #[test]

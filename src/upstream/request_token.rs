@@ -5,11 +5,13 @@
 //! a token of the same account replaces it, after the backend has refused it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use tokio::time::{Instant, sleep};
 
 use super::Upstream;
-use super::attempts::Attempts;
-use crate::bearer::{AuthError, Bearer, RECOVERY_REST, TokenSource};
+use super::attempts::{Attempts, chance};
+use crate::bearer::{AuthError, Bearer, BoxFuture, RECOVERY_REST, TokenSource};
 use crate::error::ProxyError;
 
 /// How often a refused token is replaced: by one that another process has stored, then by a renewed one.
@@ -21,19 +23,20 @@ pub struct RequestToken {
     bearer: Bearer,
     source: Arc<dyn TokenSource>,
     recoveries: u32,
-    /// What is left of the request's retries.
+    /// What is left of the request's retries; those that the issuer needs count, too.
     pub(super) attempts: Attempts,
 }
 
 impl Upstream {
     /// Gets the token for a request: from `source`, which the client has chosen, else of the account in use.
+    /// A transient failure of the issuer is waited for and retried within the request's retry budget.
     ///
     /// # Errors
     /// [`ProxyError::Auth`] if the source has no token.
     pub async fn token(&self, source: Option<Arc<dyn TokenSource>>) -> Result<RequestToken, ProxyError> {
         let source = source.unwrap_or_else(|| Arc::clone(&self.tokens));
-        let bearer = source.bearer().await.map_err(ProxyError::Auth)?;
-        let attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
+        let mut attempts = Attempts::new(self.settings.max_retries, self.settings.retry_budget);
+        let bearer = self.retried(&mut attempts, || source.bearer()).await?;
         Ok(RequestToken { bearer, source, recoveries: 0, attempts })
     }
 
@@ -43,12 +46,33 @@ impl Upstream {
             return Err(ProxyError::Auth(AuthError::TokenRefused { retry_after: RECOVERY_REST }));
         }
         token.recoveries += 1;
-        let fresh = token.source.recover(&token.bearer).await.map_err(ProxyError::Auth)?;
+        let fresh = self.retried(&mut token.attempts, || token.source.recover(&token.bearer)).await?;
         if fresh.account.id != token.bearer.account.id {
             return Err(ProxyError::Auth(AuthError::AccountChanged));
         }
         token.bearer = fresh;
         Ok(())
+    }
+
+    /// Asks for a token, again after each transient failure that the attempts allow for. The time that a
+    /// failed call takes is part of the budget.
+    async fn retried<'s>(
+        &self,
+        attempts: &mut Attempts,
+        ask: impl Fn() -> BoxFuture<'s, Result<Bearer, AuthError>>,
+    ) -> Result<Bearer, ProxyError> {
+        loop {
+            let asked = Instant::now();
+            let error = match ask().await {
+                Ok(bearer) => return Ok(bearer),
+                Err(error) => ProxyError::Auth(error),
+            };
+            attempts.spend(asked.elapsed());
+            let Some(retry) = attempts.judge(&error, chance()) else { return Err(error) };
+            tracing::info!(cause = error.loggable(), wait = ?retry.after, "waiting for the issuer");
+            sleep(retry.after).await;
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

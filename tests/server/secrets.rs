@@ -252,7 +252,9 @@ async fn a_refresh_that_fails_leaves_nothing_private_in_the_log() {
     for format in ["text", "json"] {
         for (refusal, status) in [(400, 503), (401, 401), (500, 503)] {
             let body = json!({"error": {"code": "Canary-1", "message": "rt_canary_1 of canary@example.com"}});
-            let (_launch, session) = session(format, SystemClock.now() - DAY, Scripted::Answer(refusal, body)).await;
+            let answer = Scripted::Answer(refusal, body);
+            let once = |launch: Launch| launch.setting("upstream.max_retries", "0");
+            let (_launch, session) = session_with(format, SystemClock.now() - DAY, answer, once).await;
             assert_eq!(session.chat([Script::events(&WHOLE)]).await, status);
             session.proxy.says("the access token could not be renewed", SECOND).await;
             assert_unmarked(&session.proxy.log());

@@ -189,10 +189,11 @@ async fn trouble_at_the_issuer_passes_and_says_when_to_come_back() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
     services.issuer.script([Scripted::Answer(503, json!({}))]);
-    let proxy = services.expired().start();
+    let proxy = services.expired().setting("upstream.max_retries", "0").start();
     // The daemon itself may have asked first, for the models.
     let answer = Ask::chat(&chat()).send(&proxy).await;
     assert_eq!((answer.status, answer.error()["code"].as_str()), (503, Some("sign_in_unavailable")));
+    assert!(answer.header("retry-after").parse::<u64>().is_ok());
     assert_eq!(Ask::get("/ready").send(&proxy).await.status, 503);
     let again = async {
         while Ask::chat(&chat()).send(&proxy).await.status != 200 {
@@ -200,6 +201,33 @@ async fn trouble_at_the_issuer_passes_and_says_when_to_come_back() {
         }
     };
     tokio::time::timeout(5 * SECOND, again).await.expect("it recovers by itself");
+}
+
+#[tokio::test]
+async fn a_hiccup_of_the_issuer_delays_requests_and_fails_none() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    services.issuer.script([Scripted::Answer(503, json!({}))]);
+    let proxy = services.expired().start();
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        sent.push(Ask::chat(&chat()).fire(&proxy).await);
+    }
+    for sent in sent {
+        assert_eq!(sent.open().await.status, 200);
+    }
+    assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (2, 0), "they share the refresh");
+}
+
+#[tokio::test]
+async fn a_hiccup_of_the_issuer_while_a_refused_token_is_replaced_fails_no_request() {
+    let services = Services::new().await;
+    services.upstream.on("/responses", Script::json(401, REFUSED));
+    services.upstream.on("/responses", Script::events(&WHOLE));
+    services.issuer.script([Scripted::Answer(503, json!({}))]);
+    let proxy = services.fresh().start();
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
+    assert_eq!((services.issuer.calls().len(), services.tokens().len()), (2, 2));
 }
 
 #[tokio::test]

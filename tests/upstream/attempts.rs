@@ -29,6 +29,24 @@ async fn a_refused_token_is_replaced_and_asks_for_patience_if_the_new_ones_are_r
 }
 
 #[tokio::test]
+async fn a_transient_failure_of_the_issuer_counts_as_a_retry() {
+    let trouble = || AuthError::Unavailable { message: "503".to_owned(), retry_after: Some(SECOND / 100) };
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::events(&WHOLE));
+    bench.tokens.troubles.lock().unwrap().extend([trouble(), trouble()]);
+    bench.open().await.unwrap();
+    bench.tokens.troubles.lock().unwrap().extend([trouble(), trouble(), trouble()]);
+    assert!(matches!(bench.open().await, Err(ProxyError::Auth(AuthError::Unavailable { .. }))));
+
+    // What is left of the retries is for the backend.
+    bench.fake.replace("/responses", Script::json(500, ""));
+    bench.tokens.troubles.lock().unwrap().extend([trouble()]);
+    let asked = bench.calls();
+    assert_eq!(fault(bench.open().await), Fault::Server);
+    assert_eq!(bench.calls() - asked, 2);
+}
+
+#[tokio::test]
 async fn a_token_of_another_account_never_replaces_a_refused_one() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));

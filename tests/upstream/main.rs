@@ -20,8 +20,9 @@ mod streams;
 mod transport;
 mod websocket;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, SignIn, TokenSource};
@@ -52,6 +53,8 @@ struct Tokens {
     recoveries: AtomicUsize,
     /// Whether a recovery comes by the token of another account.
     is_switched: AtomicBool,
+    /// What the next calls fail with.
+    troubles: Mutex<VecDeque<AuthError>>,
 }
 
 impl Tokens {
@@ -65,7 +68,10 @@ impl Tokens {
 
 impl TokenSource for Tokens {
     fn bearer(&self) -> BoxFuture<'_, Result<Bearer, AuthError>> {
-        Box::pin(async { Ok(self.bearer_now()) })
+        Box::pin(async {
+            let trouble = self.troubles.lock().unwrap().pop_front();
+            trouble.map_or_else(|| Ok(self.bearer_now()), Err)
+        })
     }
 
     fn recover<'a>(&'a self, _rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>> {
