@@ -298,7 +298,7 @@ impl ChatReply {
 
     /// Ends a call. Clients read its arguments as JSON, so that a call without any gets an empty object.
     fn close_call(&mut self, item: usize, sink: &mut impl Sink<Self>) {
-        let is_whole = !self.is_cut || self.items.get_mut(item).is_done;
+        let is_whole = !self.is_cut || self.items.get_mut(item).is_done();
         if is_whole && self.shown.open_call.is_some_and(|call| call.lacks_arguments) {
             self.show_call_text("{}", sink);
         }
