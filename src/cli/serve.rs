@@ -31,7 +31,7 @@ use crate::demo::Demo;
 use crate::history::{Conversations, Responses, Totals, UsageStore};
 use crate::net::{Endpoint, HttpClient, Trust};
 use crate::protocol::responses;
-use crate::server::{Backend, BindError, Listen, Server, Services, Telemetry};
+use crate::server::{self, Backend, BindError, Listen, Server, Services, Telemetry};
 use crate::shell::command;
 use crate::upstream::Upstream;
 use crate::upstream::cassette::{Player, Recorder};
@@ -40,6 +40,7 @@ use crate::upstream::cassette::{Player, Recorder};
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources: Sources) -> Result<Exit, Failure> {
+    server::raise_open_file_limit();
     let manager = Manager::of(&sources.environment);
     let given_settings = config.clone();
     for warning in &config.warnings {

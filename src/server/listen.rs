@@ -1,9 +1,12 @@
 //! Sockets: binding, accepting, and stopping without cutting anybody off too early.
 //!
+//! Responses on connections that are kept say how long (`keep-alive: timeout=`), so that a client
+//! doesn't send its next request on one that is being closed.
 //! What hyper refuses before there is a request (a head that is no HTTP: 400, too long: 431) gets
 //! its bare answer. A client that closes its own side of a connection is taken to have gone: to
 //! notice at once matters more than those that only half close.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,19 +14,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::Request;
+use axum::body::Body;
+use http::header::CONNECTION;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::connections::{Connections, Member, Tracked};
+use super::descriptors;
 use super::gate::Door;
 #[cfg(unix)]
 use super::socket::{self, Socket};
@@ -37,6 +43,7 @@ const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 const FLUSH: Duration = Duration::from_secs(1);
 /// How often a free port is looked for, until there is one that is free on every address.
 const FREE_PORT_TRIES: u32 = 10;
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// After a failed accept (out of file descriptors) the next try waits.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,9 +76,10 @@ enum Listener {
 struct Front {
     router: Router,
     closing: Closing,
-    places: Arc<Semaphore>,
+    connections: Arc<Connections>,
     peers: Peers,
     header_timeout: Duration,
+    keep_alive: Option<HeaderValue>,
     reader_stall: Duration,
 }
 
@@ -83,10 +91,6 @@ pub(super) struct Closing {
     /// What is open.
     pub(super) open: TaskTracker,
 }
-
-/// The place that a connection takes (`limits.connections`). A WebSocket keeps the one it was opened from.
-#[derive(Clone, Debug)]
-struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] Arc<OwnedSemaphorePermit>);
 
 /// An address that could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +143,8 @@ impl Server {
             Listen::Unix(path) => vec![Listener::Unix(socket::bind(path).await?)],
         };
         let addresses = listeners.iter().filter_map(Listener::address).collect();
-        Ok(Self { listeners, addresses, settings })
+        let connections = descriptors::connections(settings.connections, settings.concurrency);
+        Ok(Self { listeners, addresses, settings: Settings { connections, ..settings } })
     }
 
     /// The addresses that were bound; none where there is a Unix socket instead.
@@ -157,9 +162,10 @@ impl Server {
         let front = Front {
             router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut, closing.clone()),
             closing: closing.clone(),
-            places: Arc::new(Semaphore::new(self.settings.connections)),
+            connections: Connections::new(self.settings.connections),
             peers: Peers::default(),
             header_timeout: self.settings.header_timeout,
+            keep_alive: keep_alive(self.settings.header_timeout),
             reader_stall: self.settings.reader_stall,
         };
         tokio::select! {
@@ -214,9 +220,8 @@ impl Front {
             match next().await {
                 Ok((stream, door)) => {
                     fails = false;
-                    // Whoever comes when all places are taken waits, and those behind it with the system.
-                    let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
-                    self.serve(stream, door, place);
+                    let member = self.connections.admit().await;
+                    self.serve(stream, door, member);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut fails, true) {
@@ -228,23 +233,22 @@ impl Front {
         }
     }
 
-    /// Serves a connection, which lives by itself; its requests live and die with it.
-    fn serve<S>(&self, stream: S, door: Door, place: OwnedSemaphorePermit)
+    /// Serves a connection in a task of its own; its requests end with it.
+    fn serve<S>(&self, stream: S, door: Door, member: Arc<Member>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let place = Place(Arc::new(place));
-        let service = self.router.clone().map_request(move |mut request: Request<Incoming>| {
+        let (router, keep_alive, requests) = (self.router.clone(), self.keep_alive.clone(), Arc::clone(&member));
+        let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(door.clone());
-            request.extensions_mut().insert(place.clone());
-            request
+            answer(router.clone(), request, &requests, keep_alive.clone())
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // Holds for the time between two requests as well.
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_LIMIT_BYTES)
-            .serve_connection(TokioIo::new(Stalling::new(stream, self.reader_stall)), TowerToHyperService::new(service))
+            .serve_connection(TokioIo::new(Stalling::new(stream, self.reader_stall)), service)
             .with_upgrades();
         let stop = self.closing.stop.clone();
         self.closing.open.spawn(async move {
@@ -255,12 +259,55 @@ impl Front {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
+                () = member.asked_to_close() => {
+                    tracing::debug!("a waiting connection is closed for a new one");
+                    // hyper would wait for the rest of a first head.
+                    if !member.has_served() {
+                        return;
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
         });
     }
+}
+
+/// Answers a request; it is under way until its response has been written or its WebSocket has ended.
+fn answer(
+    router: Router,
+    mut request: Request<Incoming>,
+    member: &Arc<Member>,
+    keep_alive: Option<HeaderValue>,
+) -> impl Future<Output = Result<Response<Tracked<Body>>, Infallible>> + use<> {
+    let under_way = member.request();
+    request.extensions_mut().insert(under_way.clone());
+    let keep_alive = keep_alive.filter(|_| is_kept(&request));
+    async move {
+        let mut response = router.oneshot(request).await?;
+        if let Some(value) = keep_alive.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
+            response.headers_mut().insert(KEEP_ALIVE, value);
+        }
+        Ok(response.map(|body| Tracked::new(body, under_way)))
+    }
+}
+
+/// Whether the client keeps the connection after the response.
+fn is_kept(request: &Request<Incoming>) -> bool {
+    let mut options =
+        request.headers().get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    request.version() == Version::HTTP_11 && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Value of the `keep-alive` header for connections that close after this much idle time: a little
+/// less, so that the client gives up first.
+fn keep_alive(idle: Duration) -> Option<HeaderValue> {
+    let seconds = idle.as_secs().saturating_sub((idle.as_secs() / 10).max(1));
+    let value = || HeaderValue::try_from(format!("timeout={seconds}")).ok();
+    if seconds == 0 { None } else { value() }
 }
 
 async fn bind_ports(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {

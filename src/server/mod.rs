@@ -10,8 +10,10 @@ mod absent;
 mod account;
 mod body;
 mod budget;
+mod connections;
 mod cors;
 mod count;
+mod descriptors;
 mod doors;
 mod drive;
 mod exchange;
@@ -52,6 +54,7 @@ use crate::protocol::model::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 
+pub use descriptors::raise as raise_open_file_limit;
 pub use gate::{ClientKey, Doors};
 pub use listen::{BindError, Listen, Server};
 pub use roster::{Stage, Visit};
@@ -63,7 +66,7 @@ pub use usage::Snapshot;
 pub struct Settings {
     /// Where to listen.
     pub listen: Listen,
-    /// How many connections may be open at a time (`limits.connections`).
+    /// How many connections may be open at a time (`limits.connections`); fewer if the process may not open enough files.
     pub connections: usize,
     /// How long the headers of a request may take, and an idle connection is kept (`timing.header`).
     pub header_timeout: Duration,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::proxy::TestProxy;
+use crate::proxy::{Launch, TestProxy};
+use crate::websocket::Socket;
 use crate::wire::Ask;
 use crate::{BEGUN, Bench, SECOND, WHOLE, begun, streaming};
 
@@ -24,6 +25,14 @@ pub(crate) async fn rest(mut stream: TcpStream) -> String {
     // A reset is an end, too.
     let _ = read;
     String::from_utf8_lossy(&received).into_owned()
+}
+
+/// Reads until this has come.
+async fn until(stream: &mut TcpStream, text: &str) {
+    let mut received = Vec::new();
+    while !String::from_utf8_lossy(&received).contains(text) {
+        assert_ne!(timeout(10 * SECOND, stream.read_buf(&mut received)).await.unwrap().unwrap(), 0);
+    }
 }
 
 async fn is_well(proxy: &TestProxy) {
@@ -88,10 +97,84 @@ async fn heads_that_are_too_long_or_make_no_sense_are_refused_and_harm_nobody() 
     is_well(&bench.proxy).await;
 }
 
+/// Connections that have sent the beginning of a request's head.
+async fn half_open(proxy: &TestProxy, count: usize) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        streams.push(sending(proxy, "POST /v1/chat/completions HTTP/1.1\r\nhost: local").await);
+    }
+    streams
+}
+
+/// A connection that is kept open after the answer to its first request.
+async fn kept(proxy: &TestProxy) -> TcpStream {
+    let mut stream = sending(proxy, "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    until(&mut stream, "}").await;
+    stream
+}
+
 #[tokio::test]
-async fn whoever_comes_when_all_places_are_taken_waits() {
+async fn half_open_heads_do_not_delay_a_client() {
+    // Without room being made, the client would wait for the limit of the heads.
+    let settings = [("limits.connections", "4"), ("timing.header", "10m"), ("api_keys", "sk-1")];
+    let set = |launch| settings.iter().fold(launch, |launch: Launch, (key, value)| launch.setting(key, value));
+    let bench = Bench::answering(set).await;
+    let _crowd = half_open(&bench.proxy, 12).await;
+    let ask = Ask::chat(&crate::chat()).header("x-api-key", "sk-1");
+    for _ in 0..3 {
+        let answer = timeout(10 * SECOND, ask.send(&bench.proxy)).await.expect("the client is served");
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_longest_waiting_connection_is_closed_for_a_new_one() {
+    let settings = [("limits.connections", "3"), ("timing.header", "10m")];
+    let set = |launch| settings.iter().fold(launch, |launch: Launch, (key, value)| launch.setting(key, value));
+    let bench = Bench::with(set).await;
+    let (first, second) = (kept(&bench.proxy).await, kept(&bench.proxy).await);
+    let third = sending(&bench.proxy, "GET /hea").await;
+    let mut fourth = kept(&bench.proxy).await;
+    assert_eq!(rest(first).await, "");
+    let _fifth = kept(&bench.proxy).await;
+    assert_eq!(rest(second).await, "");
+    let _sixth = kept(&bench.proxy).await;
+    assert_eq!(rest(third).await, "", "a head that is not complete counts from its connection's beginning");
+    fourth.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(rest(fourth).await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_not_closed_for_a_new_connection() {
     let bench = Bench::with(|launch| launch.setting("limits.connections", "2")).await;
-    let (first, _second) = (sending(&bench.proxy, "").await, sending(&bench.proxy, "").await);
+    let gate = crate::fake::Gate::default();
+    bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(crate::COMPLETED).end());
+    let mut busy = sending(&bench.proxy, request()).await;
+    bench.upstream.received("/responses", 1).await;
+    let _crowd = half_open(&bench.proxy, 6).await;
+    is_well(&bench.proxy).await;
+    gate.open();
+    until(&mut busy, "[DONE]").await;
+}
+
+#[tokio::test]
+async fn a_web_socket_is_not_closed_for_a_new_connection() {
+    let bench = Bench::with(|launch| launch.setting("limits.connections", "2")).await;
+    bench.upstream.on("/responses", crate::Script::events(&crate::websockets::TOLD));
+    let mut socket = Socket::open(&bench.proxy).await;
+    let _crowd = half_open(&bench.proxy, 6).await;
+    is_well(&bench.proxy).await;
+    socket.create(&serde_json::json!({"model": "gpt-5.5", "input": "hi", "store": false})).await;
+    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
+}
+
+#[tokio::test]
+async fn a_new_connection_waits_when_every_other_one_has_a_request_under_way() {
+    let bench = Bench::with(|launch| launch.setting("limits.connections", "2")).await;
+    let gate = crate::fake::Gate::default();
+    bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(crate::COMPLETED).end());
+    let (first, _second) = (sending(&bench.proxy, request()).await, sending(&bench.proxy, request()).await);
+    bench.upstream.received("/responses", 2).await;
     let mut third = sending(&bench.proxy, "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
     let mut start = [0; 12];
     let early = timeout(Duration::from_millis(200), third.read_exact(&mut start)).await;
@@ -102,18 +185,40 @@ async fn whoever_comes_when_all_places_are_taken_waits() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn running_out_of_file_descriptors_is_survived() {
-    let bench = Bench::answering(|launch| launch.descriptors(48)).await;
-    let mut crowd = Vec::new();
-    for _ in 0..80 {
-        crowd.push(sending(&bench.proxy, "").await);
-    }
-    bench.proxy.says("connections can't be accepted for now", 10 * SECOND).await;
-    drop(crowd);
-    is_well(&bench.proxy).await;
+async fn the_soft_limit_of_open_files_is_raised() {
+    let bench = Bench::answering(|launch| launch.soft_open_files(48)).await;
+    let mut first = kept(&bench.proxy).await;
+    let _crowd = half_open(&bench.proxy, 80).await;
     assert_eq!(Ask::chat(&crate::chat()).send(&bench.proxy).await.status, 200);
-    let told = bench.proxy.log().matches("can't be accepted").count();
-    assert!(told < 10, "a spell is told of once, not at every try: {told}");
+    first.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(rest(first).await.contains("200 OK"), "every connection is served");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn connections_leave_open_files_for_requests() {
+    let bench = Bench::answering(|launch| launch.open_files(48)).await;
+    assert_eq!(bench.proxy.log().matches("limits.connections").count(), 1, "{}", bench.proxy.log());
+    let _crowd = half_open(&bench.proxy, 80).await;
+    for _ in 0..3 {
+        assert_eq!(Ask::chat(&crate::chat()).send(&bench.proxy).await.status, 200);
+    }
+    let log = bench.proxy.log();
+    assert!(!log.contains("can't be accepted") && !log.contains("Too many open files"), "{log}");
+}
+
+#[tokio::test]
+async fn a_kept_connection_says_how_long_it_is_kept() {
+    let bench = Bench::answering(|launch| launch).await;
+    for (lines, expected) in [("", true), ("connection: close\r\n", false)] {
+        let stream = sending(&bench.proxy, format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n")).await;
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(timeout(10 * SECOND, stream.read_line(&mut head)).await.unwrap().unwrap(), 0);
+        }
+        assert_eq!(head.contains("keep-alive: timeout=27\r\n"), expected, "{head}");
+    }
 }
 
 #[tokio::test]
@@ -130,10 +235,7 @@ async fn a_client_that_leaves_with_bytes_behind_its_request_is_noticed_by_the_ne
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "100ms")).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut stream = sending(&bench.proxy, format!("{}GET /health HTTP/1.1\r\n", request())).await;
-    let mut received = Vec::new();
-    while !String::from_utf8_lossy(&received).contains("Grüße") {
-        assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
-    }
+    until(&mut stream, "Grüße").await;
     drop(stream);
     assert!(bench.upstream.hung_up(1, 5 * SECOND).await);
 }

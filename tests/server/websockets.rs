@@ -17,7 +17,7 @@ const CODEX: [(&str, &str); 2] = [("originator", "codex_exec"), ("x-codex-window
 const DONE: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Grüße 👋"}]}}"#;
 
 /// A whole answer, with its item.
-const TOLD: [&str; 5] = [CREATED, ADDED, DELTA, DONE, COMPLETED];
+pub(crate) const TOLD: [&str; 5] = [CREATED, ADDED, DELTA, DONE, COMPLETED];
 
 async fn answering() -> Bench {
     let bench = Bench::new().await;

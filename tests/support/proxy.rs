@@ -25,7 +25,8 @@ pub(crate) struct Launch {
     home: Arc<TempDir>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    descriptors: Option<u32>,
+    /// Options of `ulimit`, with the number of open files.
+    open_files: Option<(&'static str, u32)>,
     binary: Option<String>,
 }
 
@@ -49,7 +50,7 @@ impl Launch {
     pub(crate) fn new() -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let arguments = ["serve", "--port", "0"].map(str::to_owned).to_vec();
-        let launch = Self { home, arguments, environment: Vec::new(), descriptors: None, binary: None };
+        let launch = Self { home, arguments, environment: Vec::new(), open_files: None, binary: None };
         match transport::chosen() {
             Some(transport) => launch.setting("upstream.transport", &transport),
             None => launch,
@@ -89,9 +90,14 @@ impl Launch {
         Self { binary, ..self }
     }
 
-    /// How many file descriptors the process may have.
-    pub(crate) fn descriptors(self, limit: u32) -> Self {
-        Self { descriptors: Some(limit), ..self }
+    /// Sets the hard and the soft limit of open files.
+    pub(crate) fn open_files(self, limit: u32) -> Self {
+        Self { open_files: Some(("-n", limit)), ..self }
+    }
+
+    /// Sets the soft limit of open files, which the process may raise.
+    pub(crate) fn soft_open_files(self, limit: u32) -> Self {
+        Self { open_files: Some(("-S -n", limit)), ..self }
     }
 
     /// Without the flag that asks for a free port, which would outrank what is set otherwise.
@@ -131,11 +137,11 @@ impl Launch {
 
     fn prepared(&self) -> Command {
         let binary = self.binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_codex-proxy"));
-        let mut command = match self.descriptors {
+        let mut command = match self.open_files {
             None => Command::new(binary),
-            Some(limit) => {
+            Some((options, limit)) => {
                 let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &limit.to_string(), binary]);
+                shell.args(["-c", &format!("ulimit {options} {limit} && exec \"$0\" \"$@\""), binary]);
                 shell
             }
         };
