@@ -175,8 +175,10 @@ pub enum ProxyError {
         /// The transport's error, if it was one.
         cause: Option<String>,
     },
-    /// One event is longer than `limits.event`.
-    #[error("the ChatGPT backend sent an event larger than {limit_bytes} bytes (setting limits.event)")]
+    /// One event is longer than `limits.event`, or those that came before the answer are together.
+    #[error(
+        "the ChatGPT backend sent more than {limit_bytes} bytes in one event or before the answer (setting limits.event)"
+    )]
     EventTooLarge {
         /// The limit in force.
         limit_bytes: usize,

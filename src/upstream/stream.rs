@@ -51,6 +51,8 @@ struct Lines {
 pub struct EventStream {
     held: VecDeque<Bytes>,
     /// `None` when nothing more comes.
+    /// Largest size of `held` up to the commit point.
+    held_limit_bytes: usize,
     source: Option<Source>,
     patience: Patience,
     /// What events said that a response's head says elsewhere.
@@ -88,7 +90,7 @@ struct Patience {
 
 impl EventStream {
     /// The events of a response to a request that was sent at `sent`.
-    pub(super) fn new(response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
+    pub(super) fn new(mut response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
         let lines = Lines {
             body: Box::pin(response.bytes_stream()),
             splitter: Splitter::new(limits.event_bytes),
@@ -112,6 +114,7 @@ impl EventStream {
             held: VecDeque::new(),
             source: Some(source),
             patience: Patience {
+            held_limit_bytes: limits.event_bytes,
                 phase: Phase::FirstEvent,
                 limit: limits.first_event,
                 idle: limits.idle,
@@ -137,6 +140,7 @@ impl EventStream {
             held: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
             source: None,
             patience: Patience { phase: Phase::Streaming, limit, idle: limit, since, timer },
+            held_limit_bytes: usize::MAX,
             told: HeaderMap::new(),
             wrapping: None,
             ticket: None,
@@ -195,7 +199,11 @@ impl EventStream {
     /// Reads up to the commit point and holds the events back. An error means that nothing of an
     /// answer has come, so that another attempt can hide it.
     pub(super) async fn commit(&mut self, after: Duration) -> Result<(), ProxyError> {
-        let mut deadline = None;
+        let (mut deadline, mut has_begun) = (None, false);
+        let mut held_bytes = 0;
+    ///
+    /// The response has to begin within the limit for the first event, and the commit point follows
+    /// `after` that. The events that are held back are limited together like a single one.
         loop {
             let next = poll_fn(|cx| self.poll_read(cx));
             let next = match deadline {
@@ -208,15 +216,22 @@ impl EventStream {
             let data = next.unwrap_or(Err(ProxyError::Truncated { cause: None }))?;
             let sign = Sign::of(&data);
             if sign == Sign::Failed {
+            held_bytes += data.len() + size_of::<Bytes>();
+            if held_bytes > self.held_limit_bytes {
+                return Err(ProxyError::EventTooLarge { limit_bytes: self.held_limit_bytes });
+            }
                 let failure = failure::from_event(&String::from_utf8_lossy(&data));
                 return Err(ProxyError::Upstream(Box::new(failure)));
             }
             self.held.push_back(data);
             match sign {
-                Sign::Begun => deadline = deadline.or(Some(Instant::now() + after)),
-                Sign::Item if deadline.is_some() => return Ok(()),
+                Sign::Item if has_begun => return Ok(()),
                 Sign::Delta | Sign::Done => return Ok(()),
-                Sign::Item | Sign::Failed | Sign::Nothing => {}
+                Sign::Begun | Sign::Item => {
+                    has_begun |= sign == Sign::Begun;
+                    deadline = deadline.or(Some(Instant::now() + after));
+                }
+                Sign::Failed | Sign::Nothing => {}
             }
         }
     }
@@ -239,16 +254,16 @@ impl EventStream {
                 }
             };
             if !is_filler(&data) {
-                self.patience.renew();
-                self.take_note(&data);
+                let sign = Sign::of(&data);
+                self.patience.renew(sign);
+                self.take_note(&data, sign);
                 return Poll::Ready(Some(Ok(data)));
             }
         }
     }
 
     /// Lets go of the connection with the terminal event; a WebSocket can serve the next request.
-    fn take_note(&mut self, data: &Bytes) {
-        let sign = Sign::of(data);
+    fn take_note(&mut self, data: &Bytes, sign: Sign) {
         if let Some(tape) = &self.tape {
             tape.event(data);
             if sign.is_terminal() {
@@ -327,7 +342,11 @@ impl fmt::Debug for EventStream {
 }
 
 impl Patience {
-    fn renew(&mut self) {
+    /// Starts the time anew. Events that say nothing of an answer don't count as its first event.
+    fn renew(&mut self, sign: Sign) {
+        if self.phase == Phase::FirstEvent && sign == Sign::Nothing {
+            return;
+        }
         self.since = Instant::now();
         self.phase = Phase::Streaming;
         self.limit = self.idle;

@@ -73,6 +73,28 @@ async fn silence_ends_a_stream_and_says_where() {
 }
 
 #[tokio::test]
+async fn metadata_does_not_extend_the_limit_for_the_first_event() {
+    let limit = SECOND / 5;
+    let bench = Bench::with(|settings| settings.first_event_timeout = limit).await;
+    bench.fake.on(ROUTING, Script::json(500, ""));
+    bench.fake.on("/responses", Script::stream(&[]).event(QUOTA).event(r#"{"type":"keepalive"}"#).hang());
+    let error = bench.open().await.unwrap_err();
+    assert!(matches!(error, ProxyError::Silent { phase: Phase::FirstEvent, limit: l } if l == limit), "{error:?}");
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
+async fn events_before_the_answer_are_limited_together() {
+    let bench = Bench::new().await;
+    let many = (0..100).fold(Script::stream(&[]), |script, _| script.event(QUOTA));
+    bench.fake.on("/responses", many.event(CREATED).event(DELTA).hang());
+    let error = bench.open().await.unwrap_err();
+    assert!(matches!(error, ProxyError::EventTooLarge { limit_bytes: 4096 }), "{error:?}");
+    assert_eq!(bench.calls(), 1);
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await);
+}
+
+#[tokio::test]
 async fn an_event_over_the_limit_ends_the_stream() {
     let bench = Bench::new().await;
     let long = format!(r#"{{"type":"response.output_text.delta","delta":"{}"}}"#, "x".repeat(5000));
