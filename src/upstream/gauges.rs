@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use serde::{Serialize, Serializer};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -64,8 +65,6 @@ pub struct QuotaPace {
 pub(super) struct Gauges {
     clock: Arc<dyn Clock>,
     accounts: Mutex<BTreeMap<String, Known>>,
-    /// Held by whoever asks, so that others wait for the answer.
-    pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 /// One account's.
@@ -74,6 +73,29 @@ struct Known {
     told: Option<Told>,
     /// When the backend has told something, or was asked in vain.
     looked: Option<Instant>,
+    /// Closes when the request for the quota that is under way has ended.
+    asking: Option<watch::Receiver<()>>,
+}
+
+/// What a caller that needs an account's quota does next.
+#[derive(Debug)]
+pub(super) enum Ask<'g> {
+    /// Nothing: it was learned, or could not be, just now.
+    Known,
+    /// Wait until the request that another caller has sent is over.
+    UnderWay(watch::Receiver<()>),
+    /// Send the request.
+    Begin(Asking<'g>),
+}
+
+/// The request for an account's quota. Dropping it ends the request: other callers stop waiting, and
+/// if it brought nothing, none is sent again at once.
+#[derive(Debug)]
+pub(super) struct Asking<'g> {
+    gauges: &'g Gauges,
+    account: &'g str,
+    age: Duration,
+    _ended: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -103,7 +125,7 @@ pub(super) struct Dial {
 
 impl Gauges {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, accounts: Mutex::default(), asking: tokio::sync::Mutex::default() }
+        Self { clock, accounts: Mutex::default() }
     }
 
     pub(super) fn dial(self: &Arc<Self>, account: &str) -> Dial {
@@ -123,16 +145,20 @@ impl Gauges {
         is_answer
     }
 
-    /// Nobody need ask again at once, though nothing was told.
-    pub(super) fn asked_in_vain(&self, account: &str) {
-        self.lock().entry(account.to_owned()).or_default().looked = Some(Instant::now());
-    }
-
-    /// Whether nothing was told within this span, and nobody has asked in vain.
-    pub(super) fn is_due(&self, account: &str, age: Duration) -> bool {
-        let accounts = self.lock();
-        let looked = accounts.get(account).and_then(|known| known.looked);
-        looked.is_none_or(|looked| looked.elapsed() >= age)
+    /// Whether an account's quota has to be asked for: it was not learned within this span, and no
+    /// request for it failed within this span. One request at a time is under way for each account.
+    pub(super) fn ask<'g>(&'g self, account: &'g str, age: Duration) -> Ask<'g> {
+        let mut accounts = self.lock();
+        let known = accounts.entry(account.to_owned()).or_default();
+        if !known.is_due(age) {
+            return Ask::Known;
+        }
+        if let Some(asking) = &known.asking {
+            return Ask::UnderWay(asking.clone());
+        }
+        let (ended, asking) = watch::channel(());
+        known.asking = Some(asking);
+        Ask::Begin(Asking { gauges: self, account, age, _ended: ended })
     }
 
     /// What is known of one account.
@@ -173,6 +199,23 @@ impl Gauges {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_due(&self, age: Duration) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= age)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(known) = self.gauges.lock().get_mut(self.account) {
+            known.asking = None;
+            if known.is_due(self.age) {
+                known.looked = Some(Instant::now());
+            }
+        }
     }
 }
 
@@ -243,7 +286,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::Gauges;
+    use super::{Ask, Gauges};
     use crate::clock::Clock;
 
     #[derive(Debug)]
@@ -269,9 +312,10 @@ mod tests {
         let hands = Arc::new(Hands(Mutex::new(UNIX_EPOCH + Duration::from_secs(1_795_000_000))));
         let gauges = Arc::new(Gauges::new(Arc::clone(&hands) as Arc<dyn Clock>));
         let minute = Duration::from_secs(60);
-        assert!(gauges.is_due("a", minute) && gauges.of("a").is_none());
+        let is_due = |account| !matches!(gauges.ask(account, minute), Ask::Known);
+        assert!(matches!(gauges.ask("c", minute), Ask::Begin(_)) && gauges.of("c").is_none());
         assert!(gauges.answered("a", document(60, 20).as_bytes()));
-        assert!(!gauges.is_due("a", minute) && gauges.is_due("b", minute));
+        assert!(!is_due("a") && is_due("b"));
         let beyond = |percent: u8| gauges.of("a").unwrap().beyond(percent).map(|window| window.window.clone());
         assert_eq!([beyond(60), beyond(59), beyond(19)], [None, Some("5-hour".into()), Some("weekly".into())]);
 
@@ -280,14 +324,26 @@ mod tests {
         gauges.dial("a").turn(event.as_bytes());
         assert_eq!(beyond(69).as_deref(), Some("5-hour"));
         tokio::time::advance(minute).await;
-        assert!(gauges.is_due("a", minute));
-        gauges.asked_in_vain("a");
-        assert!(!gauges.is_due("a", minute) && !gauges.answered("a", b"<html>"));
+        assert!(is_due("a"));
+        assert!(!is_due("a"), "the request brought nothing");
+        assert!(!gauges.answered("a", b"<html>"));
         *hands.0.lock().unwrap() += Duration::from_secs(9000);
         assert_eq!(beyond(1).as_deref(), Some("weekly"), "which the event did not tell");
         assert_eq!(beyond(20), None, "the code review's window is none of ours");
         gauges.answered("a", br#"{"rate_limit":{"primary_window":{"used_percent":3,"limit_window_seconds":604800}}}"#);
         assert_eq!(gauges.of("a").unwrap().windows.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_request_at_a_time_is_under_way_for_each_account() {
+        let gauges = Gauges::new(Arc::new(Hands(Mutex::new(UNIX_EPOCH))));
+        let minute = Duration::from_secs(60);
+        let Ask::Begin(request) = gauges.ask("a", minute) else { panic!("none is under way") };
+        let Ask::UnderWay(mut end) = gauges.ask("a", minute) else { panic!("one is under way") };
+        assert!(matches!(gauges.ask("b", minute), Ask::Begin(_)), "another account's");
+        gauges.answered("a", document(60, 20).as_bytes());
+        drop(request);
+        assert!(end.changed().await.is_err() && matches!(gauges.ask("a", minute), Ask::Known));
     }
 
     #[test]

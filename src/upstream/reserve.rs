@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
 
-use super::gauges::{Gauges, Quota, QuotaWindow};
+use super::gauges::{Ask, Quota, QuotaWindow};
 use super::{Upstream, routing};
 use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError, Reserve};
@@ -70,19 +70,19 @@ impl Upstream {
         }
     }
 
-    /// Asks for the quota, unless something was told of it just now. Callers at the same time share one question.
+    /// Asks for the quota, unless something was told of it just now. Callers for the same account at
+    /// the same time share one request, and wait for it as long as for one of their own.
     pub(super) async fn look(&self, bearer: &Bearer) {
-        let account = &bearer.account.id;
-        if !self.gauges.is_due(account, FRESH) {
-            return;
-        }
-        let _turn = self.gauges.asking.lock().await;
-        if !self.gauges.is_due(account, FRESH) {
-            return;
-        }
-        let _attempt = Attempt { gauges: &self.gauges, account };
-        if let Err(error) = self.ask_quota(bearer).await {
-            tracing::debug!(cause = error.loggable(), "the quota could not be found out");
+        match self.gauges.ask(&bearer.account.id, FRESH) {
+            Ask::Known => {}
+            Ask::UnderWay(mut end) => {
+                let _ = timeout(LIMIT, end.changed()).await;
+            }
+            Ask::Begin(_request) => {
+                if let Err(error) = self.ask_quota(bearer).await {
+                    tracing::debug!(cause = error.loggable(), "the quota could not be found out");
+                }
+            }
         }
     }
 
@@ -92,20 +92,6 @@ impl Upstream {
             return Ok(());
         }
         Err(ProxyError::Damaged { reason: "the answer about the quota can't be read".to_owned() })
-    }
-}
-
-/// A question that brought nothing is not asked again at once, also where nobody waited for its end.
-struct Attempt<'u> {
-    gauges: &'u Gauges,
-    account: &'u str,
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if self.gauges.is_due(self.account, FRESH) {
-            self.gauges.asked_in_vain(self.account);
-        }
     }
 }
 

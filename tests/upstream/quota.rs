@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use codex_proxy::bearer::{Account, Bearer};
 use codex_proxy::error::{Fault, ProxyError};
+use codex_proxy::secret::Secret;
 
 use crate::fake::Script;
 use crate::{Bench, WHOLE, fault};
@@ -13,6 +15,9 @@ const FAMILY: [(&str, &str); 3] = [
     ("x-codex-primary-window-minutes", "300"),
 ];
 const SPENT: &str = r#"{"error":{"type":"usage_limit_reached","plan_type":"plus","resets_in_seconds":13872}}"#;
+
+const USAGE: &str = "/backend-api/wham/usage";
+const WINDOW: &str = r#"{"rate_limit":{"primary_window":{"used_percent":60,"limit_window_seconds":18000}}}"#;
 
 fn spent(used_percent: &str) -> Script {
     Script::answer(429, &[&FAMILY[..], &[("x-codex-primary-used-percent", used_percent)]].concat(), SPENT)
@@ -51,4 +56,24 @@ async fn a_refusal_that_its_own_headers_contradict_is_not_remembered() {
     bench.fake.on("/responses", Script::events(&WHOLE));
     assert_eq!(fault(bench.open().await), Fault::UsageLimit);
     assert!(bench.open().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_request_for_one_account_does_not_wait_for_the_quota_of_another() {
+    let bench = Bench::new().await;
+    bench.fake.on(USAGE, Script::silence());
+    bench.fake.on(USAGE, Script::json(200, WINDOW));
+    let [first, second] = ["acct-1", "acct-2"].map(|id| {
+        let account = Account { id: id.to_owned(), is_fedramp: false };
+        Bearer { token: Secret::new("at_0"), account }
+    });
+    let slow = bench.upstream.check_reserve(&first, "laptop", 50);
+    let other = async {
+        bench.fake.received(USAGE, 1).await;
+        bench.upstream.check_reserve(&second, "phone", 50).await
+    };
+    tokio::select! {
+        _ = slow => panic!("the backend does not answer it"),
+        checked = other => assert!(matches!(checked, Err(ProxyError::Reserved(_))), "{checked:?}"),
+    }
 }
