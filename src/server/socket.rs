@@ -3,17 +3,18 @@
 //! A socket that nobody answers at was left behind, and is replaced. The file goes as soon as
 //! nobody is let in any more, unless another daemon has put its own there.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
-use rustix::process::umask;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::BindError;
 use crate::fs::{create_private_directory, directory_of};
+
+/// Connections that may wait to be accepted, as many as for a TCP listener.
+const BACKLOG: u32 = 1024;
 
 /// A socket that is listened on; dropping it removes its file.
 #[derive(Debug)]
@@ -31,12 +32,17 @@ pub(super) async fn bind(path: &Path) -> Result<Socket, BindError> {
         _ => BindError::Socket { path: path.to_owned(), source },
     };
     create_private_directory(directory_of(path)).map_err(failed)?;
-    // Rights that are taken away afterwards would leave a moment for others.
-    let usual = umask(Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path);
-    umask(usual);
-    let listener = bound.map_err(failed)?;
+    let listener = listen(path).map_err(failed)?;
     Ok(Socket { listener, path: path.to_owned(), identity: identity(path) })
+}
+
+/// Creates the socket, for its owner alone. Connections are refused until it listens, so that nobody
+/// else can connect before its mode is set; the process's umask, which other threads use, stays as it is.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    socket.listen(BACKLOG)
 }
 
 /// Removes the socket of a daemon that is dead.
