@@ -311,6 +311,17 @@ fn the_memory_for_requests_holds_at_least_one_body() {
 }
 
 #[test]
+fn a_duration_has_an_upper_limit() {
+    assert_eq!(Home::new("timing.socket_lifetime = '30d'").config().server.socket_lifetime.as_secs(), 30 * 24 * 3600);
+    for absurd in ["31d", "300years", "500000000000years"] {
+        for key in ["upstream.first_event_timeout", "timing.commit_after", "timing.header", "upstream.retry_budget"] {
+            let report = Home::new(&format!("{key} = '{absurd}'")).load(&Flags::default()).unwrap_err().to_string();
+            assert!(report.contains(key) && report.contains("at most 30d"), "{report}");
+        }
+    }
+}
+
+#[test]
 fn a_path_in_the_file_is_relative_to_the_file() {
     let home = Home::new("upstream.ca_file = 'ca.pem'\nauth.credentials = 'sub/c.json'");
     let config = home.config();

@@ -18,6 +18,9 @@ use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
 use crate::upstream::{BodyForm, Compression, Transport};
 
+/// The longest duration that a setting can have. Any point in time plus this can be represented.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// A type that a key of the settings can have.
 pub(super) trait Setting: Sized {
     /// What is expected, for complaints: "a duration such as 30s".
@@ -255,10 +258,11 @@ impl Setting for NonZeroU32 {
 }
 
 impl Setting for Duration {
-    const EXPECTED: &'static str = "a duration such as 30s, 5m or 1h30m";
+    const EXPECTED: &'static str = "a duration of at most 30d, such as 30s, 5m or 1h30m,";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|_| not_expected::<Self>(text))
+        let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST);
+        duration.ok_or_else(|| not_expected::<Self>(text))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -271,11 +275,11 @@ impl Setting for Duration {
 }
 
 impl Setting for Timeout {
-    const EXPECTED: &'static str = "a duration above zero, such as 30s or 5m,";
+    const EXPECTED: &'static str = "a duration above zero and of at most 30d, such as 30s or 5m,";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let duration = Duration::from_text(text)?;
-        if duration.is_zero() { Err(not_expected::<Self>(text)) } else { Ok(Self(duration)) }
+        let duration = Duration::from_text(text).ok().filter(|duration| !duration.is_zero());
+        duration.map(Self).ok_or_else(|| not_expected::<Self>(text))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
