@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::Method;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::cassette::{End, Reel, Tape};
 use super::client::{self, Call};
@@ -133,12 +133,13 @@ impl Upstream {
         }
     }
 
-    /// Plays what was recorded, as it came then.
+    /// Plays what was recorded, as it came then, within the limits that hold for the backend.
     async fn play(&self, reel: Reel, hints: &Hints) -> Result<Opened, ProxyError> {
-        let sent = Instant::now();
-        let (status, received, body) = reel.head().await.map_err(|end| match end {
+        let (sent, limit) = (Instant::now(), self.settings.first_event_timeout);
+        let head = timeout(limit, reel.head()).await.unwrap_or(Err(End::Silent));
+        let (status, received, body) = head.map_err(|end| match end {
             End::Unreachable => ProxyError::Unreachable { cause: "as it was recorded".to_owned() },
-            End::Silent => ProxyError::Silent { phase: Phase::FirstEvent, limit: self.settings.first_event_timeout },
+            End::Silent => ProxyError::Silent { phase: Phase::FirstEvent, limit },
             _ => ProxyError::Truncated { cause: None },
         })?;
         if let Some(body) = body {

@@ -64,6 +64,27 @@ async fn what_was_recorded_answers_again_without_anybody_to_ask() {
 }
 
 #[tokio::test]
+async fn a_replay_waits_no_longer_than_for_the_backend() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
+    Ask::chat(&chat()).send(&bench.proxy).await;
+    stop(&mut bench.proxy).await;
+    let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let late = |line: &Value| {
+        let mut line = line.clone();
+        for part in ["answer", "event", "end"] {
+            if let Some(after) = line.get_mut(part).and_then(|part| part.get_mut("after_ms")) {
+                *after = json!(u64::MAX);
+            }
+        }
+        format!("{line}\n")
+    };
+    std::fs::write(path, cassettes(folder.path())[0].iter().map(late).collect::<String>()).unwrap();
+    let proxy = replaying(folder.path()).setting("upstream.first_event_timeout", "200ms").start();
+    assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 504);
+}
+
+#[tokio::test]
 async fn a_replay_says_so_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
