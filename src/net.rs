@@ -26,6 +26,7 @@ use url::{Host, Url};
 use crate::clock::{Clock, SystemClock};
 use build::{Protocol, Route, build};
 pub use causes::causes;
+pub(crate) use pool::InUse;
 use pool::{Clients, Pool, Routes};
 pub use sending::SendError;
 

@@ -3,13 +3,15 @@
 //! A pool holds on to connections that may have died unseen: the other side closed them, the network
 //! changed, the machine slept. What one stale connection says goes for its neighbours, so that the
 //! whole pool is dropped; answers that are still being read keep their own connection to their end.
-//! Nothing is sent twice here: that is for the caller, who knows what may be.
+//! Nothing is sent twice here: that is for the caller, who knows what may be. It learns here how long
+//! the connections have been idle.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -32,7 +34,23 @@ pub(super) struct Pool {
 pub(super) struct Clients {
     pub(super) streaming: Routes,
     pub(super) upgrading: Routes,
+    /// How the streaming clients are used.
+    activity: Arc<Mutex<Activity>>,
 }
+
+/// How many requests are under way, and when the last one ended.
+#[derive(Debug, Default)]
+struct Activity {
+    under_way: usize,
+    ended: Option<Instant>,
+}
+
+/// A request under way, to the end of its response's body.
+#[derive(Clone, Debug)]
+pub(crate) struct InUse(#[expect(dead_code, reason = "it acts when it is dropped")] Arc<Share>);
+
+#[derive(Debug)]
+struct Share(Arc<Mutex<Activity>>);
 
 /// A client for each way out.
 #[derive(Debug, Default)]
@@ -50,6 +68,38 @@ pub(super) struct Count(Arc<AtomicU64>);
 pub(super) struct Counted<S> {
     connector: S,
     opened: Arc<AtomicU64>,
+}
+
+impl Clients {
+    /// Begins a request on a streaming client. Also gives how long every open connection has been idle;
+    /// `None` if one of them may have been in use until now.
+    pub(super) fn use_now(&self) -> (InUse, Option<Duration>) {
+        let mut activity = self.activity.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = activity.ended.filter(|_| activity.under_way == 0).map(|ended| ended.elapsed());
+        activity.under_way += 1;
+        (InUse(Arc::new(Share(Arc::clone(&self.activity)))), idle)
+    }
+}
+
+impl InUse {
+    /// Counts the response as under way as long as it is kept; its extensions go with its body's conversion
+    /// to a stream, see [`Self::of`].
+    pub(super) fn attach(self, response: &mut reqwest::Response) {
+        response.extensions_mut().insert(self);
+    }
+
+    /// The guard of a response, to be kept as long as its body is read.
+    pub(crate) fn of(response: &mut reqwest::Response) -> Option<Self> {
+        response.extensions_mut().remove()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        activity.under_way -= 1;
+        activity.ended = Some(Instant::now());
+    }
 }
 
 impl Pool {
@@ -152,6 +202,23 @@ mod tests {
         let second = pool.clients(Some(&clock));
         assert!(!Arc::ptr_eq(&first, &second));
         assert!(Arc::ptr_eq(&second, &pool.clients(Some(&clock))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_idle_since_the_last_request_ended() {
+        let pool = Pool::default();
+        let (clients, second) = (pool.clients(None), Duration::from_secs(1));
+        let (first, idle) = clients.use_now();
+        assert_eq!(idle, None, "nothing is open");
+        tokio::time::advance(second).await;
+        let (other, idle) = clients.use_now();
+        assert_eq!(idle, None, "one is in use");
+        drop(other);
+        tokio::time::advance(second).await;
+        assert_eq!(clients.use_now().1, None, "one is still in use");
+        drop(first);
+        tokio::time::advance(second).await;
+        assert_eq!(clients.use_now().1, Some(second));
     }
 
     #[test]

@@ -1,14 +1,25 @@
 //! Sending a request over a connection that may be stale.
 //!
-//! A request that breaks on a connection which was open already, before anything of an answer has
-//! come, says nothing about the service: it is sent again at once, on a new connection, without
-//! counting as a failure. Only for requests that may be sent twice.
+//! A request that breaks on a pooled connection before anything of a response has come may still have
+//! been executed, and a second one would be billed, too. It is sent again at once, on a new connection
+//! and without counting as a failure, only if nothing can have been sent or the connection is stale:
+//! - The HTTP library sends a request again if the connection closed before the request was written,
+//!   or if the server says that it ignored it (`REFUSED_STREAM`, or `GOAWAY` with an earlier stream).
+//! - A safe request (GET) may be sent twice.
+//! - The connection had been idle for more than five seconds: it was closed in the meantime, by the
+//!   server, a firewall or a change of networks.
+//!
+//! Anything else is an error for the caller, whose retries are counted and limited.
 
 use std::error::Error;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::{ClientError, Endpoint, HttpClient, Protocol, causes};
+
+/// A connection that breaks after having been idle for longer than this was closed while it was idle.
+const STALE_AFTER: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
     /// Whether the request that is being sent has opened a connection of its own.
@@ -36,8 +47,8 @@ enum Way {
 }
 
 impl HttpClient {
-    /// Sends a request that may be sent twice: one that breaks on a connection which was open
-    /// already, before anything of an answer has come, is sent again at once on a new connection.
+    /// Sends a request. One that breaks on a stale connection is sent again at once on a new one (see
+    /// the module).
     ///
     /// # Errors
     /// When no client can be had, or no answer came.
@@ -48,8 +59,11 @@ impl HttpClient {
     ) -> Result<reqwest::Response, SendError> {
         let clients = self.clients();
         let client = self.client(&clients.streaming, Protocol::Any, endpoint).await.map_err(SendError::Client)?;
-        let sent = match watched(prepare(&client).send()).await {
-            (Err(error), Way::Open) if is_broken(&error) => {
+        let request = prepare(&client).build().map_err(SendError::Transport)?;
+        let (in_use, idle) = clients.use_now();
+        let may_repeat = request.method().is_safe() || idle.is_some_and(|idle| idle > STALE_AFTER);
+        let sent = match watched(client.execute(request)).await {
+            (Err(error), Way::Open) if may_repeat && is_broken(&error) => {
                 tracing::debug!(cause = causes(&error), "a connection was stale; the request goes out on a new one");
                 self.pool.abandon(&clients);
                 let client = self.to(endpoint).await.map_err(SendError::Client)?;
@@ -57,7 +71,9 @@ impl HttpClient {
             }
             (sent, _) => sent,
         };
-        sent.map_err(SendError::Transport)
+        let mut response = sent.map_err(SendError::Transport)?;
+        in_use.attach(&mut response);
+        Ok(response)
     }
 }
 
@@ -77,13 +93,14 @@ async fn watched<T>(sending: impl Future<Output = T>) -> (T, Way) {
     OPENED.scope(AtomicBool::new(false), sent).await
 }
 
-/// Whether a connection broke before anything of an answer had come. Where the other side refused
-/// just this stream, the connection is as good as before.
+/// Whether a connection broke before anything of a response had come. If the server ended just this
+/// stream, it has seen the request, and the connection is as good as before.
 fn is_broken(error: &reqwest::Error) -> bool {
-    error.is_request() && !error.is_connect() && !error.is_timeout() && !is_refused_stream(error)
+    error.is_request() && !error.is_connect() && !error.is_timeout() && !is_reset_stream(error)
 }
 
-fn is_refused_stream(error: &(dyn Error + 'static)) -> bool {
-    let refused = error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset);
-    refused || error.source().is_some_and(is_refused_stream)
+/// The downcast needs the version of `h2` that hyper uses: a test fails if they part.
+fn is_reset_stream(error: &(dyn Error + 'static)) -> bool {
+    let is_reset = error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset);
+    is_reset || error.source().is_some_and(is_reset_stream)
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::cassette::Tape;
 use super::headers::{note_failed, passed_on, request_id, text};
 use crate::error::{Phase, ProxyError, UpstreamFailure};
-use crate::net::{ClientError, Endpoint, HttpClient, SendError, causes};
+use crate::net::{ClientError, Endpoint, HttpClient, InUse, SendError, causes};
 use crate::protocol::codex::failure;
 
 /// An error body is read up to here; what a client needs stands in its first lines.
@@ -128,7 +128,8 @@ enum Body {
     Cut(Bytes),
 }
 
-async fn read(response: reqwest::Response, limit_bytes: usize, deadline: Instant) -> Body {
+async fn read(mut response: reqwest::Response, limit_bytes: usize, deadline: Instant) -> Body {
+    let _in_use = InUse::of(&mut response);
     let mut chunks = response.bytes_stream();
     let mut body = Vec::new();
     loop {

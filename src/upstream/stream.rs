@@ -25,7 +25,7 @@ use super::sign::{self, Sign};
 use super::tally::Ticket;
 use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
-use crate::net::causes;
+use crate::net::{InUse, causes};
 use crate::protocol::codex::failure;
 use crate::protocol::codex::lite::Wrapping;
 use crate::protocol::codex::windows;
@@ -45,14 +45,15 @@ struct Lines {
     body: Body,
     splitter: Splitter,
     event_limit_bytes: usize,
+    _in_use: Option<InUse>,
 }
 
 /// The `data` of each event of one answer, up to its end or a failure of the transport.
 pub struct EventStream {
     held: VecDeque<Bytes>,
-    /// `None` when nothing more comes.
     /// Largest size of `held` up to the commit point.
     held_limit_bytes: usize,
+    /// `None` when nothing more comes.
     source: Option<Source>,
     patience: Patience,
     /// What events said that a response's head says elsewhere.
@@ -92,6 +93,7 @@ impl EventStream {
     /// The events of a response to a request that was sent at `sent`.
     pub(super) fn new(mut response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
         let lines = Lines {
+            _in_use: InUse::of(&mut response),
             body: Box::pin(response.bytes_stream()),
             splitter: Splitter::new(limits.event_bytes),
             event_limit_bytes: limits.event_bytes,
@@ -112,9 +114,9 @@ impl EventStream {
     fn from(source: Source, limits: Limits, sent: Instant) -> Self {
         Self {
             held: VecDeque::new(),
+            held_limit_bytes: limits.event_bytes,
             source: Some(source),
             patience: Patience {
-            held_limit_bytes: limits.event_bytes,
                 phase: Phase::FirstEvent,
                 limit: limits.first_event,
                 idle: limits.idle,
@@ -138,9 +140,9 @@ impl EventStream {
         let timer = Box::pin(sleep_until(since));
         Self {
             held: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
+            held_limit_bytes: usize::MAX,
             source: None,
             patience: Patience { phase: Phase::Streaming, limit, idle: limit, since, timer },
-            held_limit_bytes: usize::MAX,
             told: HeaderMap::new(),
             wrapping: None,
             ticket: None,
@@ -198,12 +200,12 @@ impl EventStream {
 
     /// Reads up to the commit point and holds the events back. An error means that nothing of an
     /// answer has come, so that another attempt can hide it.
-    pub(super) async fn commit(&mut self, after: Duration) -> Result<(), ProxyError> {
-        let (mut deadline, mut has_begun) = (None, false);
-        let mut held_bytes = 0;
     ///
     /// The response has to begin within the limit for the first event, and the commit point follows
     /// `after` that. The events that are held back are limited together like a single one.
+    pub(super) async fn commit(&mut self, after: Duration) -> Result<(), ProxyError> {
+        let (mut deadline, mut has_begun) = (None, false);
+        let mut held_bytes = 0;
         loop {
             let next = poll_fn(|cx| self.poll_read(cx));
             let next = match deadline {
@@ -214,12 +216,12 @@ impl EventStream {
                 },
             };
             let data = next.unwrap_or(Err(ProxyError::Truncated { cause: None }))?;
-            let sign = Sign::of(&data);
-            if sign == Sign::Failed {
             held_bytes += data.len() + size_of::<Bytes>();
             if held_bytes > self.held_limit_bytes {
                 return Err(ProxyError::EventTooLarge { limit_bytes: self.held_limit_bytes });
             }
+            let sign = Sign::of(&data);
+            if sign == Sign::Failed {
                 let failure = failure::from_event(&String::from_utf8_lossy(&data));
                 return Err(ProxyError::Upstream(Box::new(failure)));
             }

@@ -56,6 +56,10 @@ async fn play(
                 shared.count_hang_up();
                 return Ok(());
             }
+            Step::Refuse => {
+                respond.send_reset(Reason::REFUSED_STREAM);
+                return Ok(());
+            }
             Step::Close | Step::Reset => {
                 // A reset drops what is still queued: the connection gets a turn to write it first.
                 tokio::task::yield_now().await;

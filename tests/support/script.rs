@@ -19,6 +19,7 @@ pub(super) enum Step {
     Hang,
     Close,
     Reset,
+    Refuse,
 }
 
 /// A moment that the test decides. Opening it lets one waiting script go on, now or later.
@@ -98,6 +99,11 @@ impl Script {
     /// The connection is torn down.
     pub(crate) fn reset(self) -> Self {
         self.then(Step::Reset)
+    }
+
+    /// Over HTTP/2, the stream is refused: the request was not processed.
+    pub(crate) fn refused() -> Self {
+        Self::default().then(Step::Refuse)
     }
 
     /// The same with the backend's own id for the request, wherever it answers at all.

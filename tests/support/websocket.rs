@@ -186,7 +186,7 @@ async fn play(
                 shared.count_hang_up();
                 return Ok(Then::Closed);
             }
-            Step::Close => return Ok(Then::Closed),
+            Step::Close | Step::Refuse => return Ok(Then::Closed),
             Step::Reset => {
                 socket.get_ref().set_zero_linger()?;
                 return Ok(Then::Closed);
