@@ -28,6 +28,7 @@ use build::{Protocol, Route, build};
 pub use causes::causes;
 pub(crate) use pool::InUse;
 use pool::{Clients, Pool, Routes};
+pub(crate) use sending::STALE_AFTER;
 pub use sending::SendError;
 
 /// How connections to the outside are made. Debug output shows no password of the proxy.

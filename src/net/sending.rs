@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::{ClientError, Endpoint, HttpClient, Protocol, causes};
 
 /// A connection that breaks after having been idle for longer than this was closed while it was idle.
-const STALE_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
     /// Whether the request that is being sent has opened a connection of its own.

@@ -158,6 +158,11 @@ impl EventStream {
         &self.told
     }
 
+    /// Whether an event is held back.
+    pub(super) fn has_event(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Gives the events with names as the client knows them.
     pub(super) fn unwrap_names(&mut self, wrapping: Wrapping) {
         self.wrapping = Some(wrapping);

@@ -20,7 +20,7 @@ async fn impatient() -> Bench {
 }
 
 /// Lets the connections be idle for longer than a live one is assumed to break.
-async fn idle() {
+pub(crate) async fn idle() {
     tokio::time::pause();
     tokio::time::advance(6 * SECOND).await;
     tokio::time::resume();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::cases::answered_cases_of;
+use crate::connections::idle;
 use crate::fake::{Gate, Script};
 use crate::{ADDED, Bench, COMPLETED, CREATED, DELTA, SECOND, WHOLE, drain, request};
 
@@ -159,7 +160,7 @@ async fn an_answer_that_is_not_read_to_its_end_takes_its_connection_along() {
 }
 
 #[tokio::test]
-async fn trouble_with_an_old_connection_is_hidden() {
+async fn trouble_with_a_stale_connection_is_hidden() {
     let error =
         |code: &str| json!({"error": {"type": "invalid_request_error", "code": code, "message": "x"}}).to_string();
     let limit = error("websocket_connection_limit_reached");
@@ -168,7 +169,6 @@ async fn trouble_with_an_old_connection_is_hidden() {
         Script::json(400, &error("previous_response_not_found")),
         Script::default().cut(),
         Script::default().reset(),
-        Script::stream(&[]).event(CREATED).cut(),
         Script::events(&[&format!(r#"{{"type":"error","status":400,{}"#, limit.trim_start_matches('{'))]),
     ];
     for (index, trouble) in troubles.into_iter().enumerate() {
@@ -177,12 +177,31 @@ async fn trouble_with_an_old_connection_is_hidden() {
             bench.fake.on("/responses", script);
         }
         ask(&bench, request()).await;
+        idle().await;
         let (events, error) = ask(&bench, second()).await;
         assert!(error.is_none(), "{index}: {error:?}");
         assert_eq!(events, SPOKEN, "{index}");
         let sent = bench.fake.requests("/responses").pop().unwrap();
         assert!(sent.wire_bytes > sent.body.len(), "{index}: the new connection gets all of it");
         assert_eq!(bench.fake.handshakes().len(), 2, "{index}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_use_is_a_failed_attempt() {
+    let begun = Script::stream(&[]).event(CREATED).cut();
+    for (is_idle, trouble) in [(false, Script::default().cut()), (false, Script::default().reset()), (true, begun)] {
+        let bench = once(Transport::WebSocket).await;
+        for script in [Script::events(&SPOKEN), trouble, Script::events(&SPOKEN)] {
+            bench.fake.on("/responses", script);
+        }
+        ask(&bench, request()).await;
+        if is_idle {
+            idle().await;
+        }
+        let opened = crate::open(&bench.upstream, second(), &Hints::default()).await;
+        assert!(matches!(opened, Err(ProxyError::Truncated { .. })), "{opened:?}");
+        assert_eq!(bench.fake.handshakes().len(), 1);
     }
 }
 

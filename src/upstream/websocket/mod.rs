@@ -3,9 +3,10 @@
 //! A connection belongs to one conversation of one login, and carries one response at a time; a
 //! second request at the same time gets a second connection. Between two requests it waits in a
 //! pool. A request that goes on from the last response of its connection is sent without what the
-//! backend has already; whatever goes wrong with an old connection before anything of an answer is
-//! there (it is gone, it has reached its age limit, the response is forgotten) is hidden by a new
-//! one and the whole request. A response that is not read to its end takes its connection along.
+//! backend has already. If the backend refuses it because the connection has reached its age limit or
+//! the response is forgotten, or if the connection was stale (see [`STALE_AFTER`]), the whole request
+//! is sent again at once on a new one. A response that is not read to its end takes its connection
+//! along.
 
 mod exchange;
 mod handshake;
@@ -23,7 +24,7 @@ use super::cassette::Tape;
 use super::stream::Limits;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
-use crate::net::{Endpoint, HttpClient};
+use crate::net::{Endpoint, HttpClient, STALE_AFTER};
 use crate::protocol::codex::socket::{Outgoing, Purpose};
 use handshake::Greeting;
 use pool::Pool;
@@ -89,11 +90,13 @@ pub(super) enum Trouble {
 pub(super) struct Failure {
     pub(super) error: ProxyError,
     pub(super) headers: HeaderMap,
+    /// Whether an event had come.
+    has_event: bool,
 }
 
 impl Trouble {
     fn failed(error: ProxyError, headers: HeaderMap) -> Self {
-        Self::Failed(Box::new(Failure { error, headers }))
+        Self::Failed(Box::new(Failure { error, headers, has_event: false }))
     }
 }
 
@@ -125,10 +128,10 @@ impl Sockets {
         let outgoing = off_thread(posting.body.len(), || Outgoing::read(posting.body));
         let outgoing = outgoing.ok_or_else(|| Trouble::failed(ProxyError::Internal, HeaderMap::new()))?;
         let greeting = Greeting::of(posting.endpoint, posting.headers);
-        if let Some(socket) = self.pool.take(greeting.key(), &outgoing) {
+        if let Some((socket, idle)) = self.pool.take(greeting.key(), &outgoing) {
             let exchange = Exchange::new(socket, &self.pool);
             match self.ask(exchange, posting, &outgoing, &greeting, limits, commit_after).await {
-                Err(Trouble::Failed(failure)) if is_stale(&failure.error) => {
+                Err(Trouble::Failed(failure)) if is_stale(&failure, idle) => {
                     tracing::debug!(
                         cause = failure.error.loggable(),
                         "a waiting connection was of no use; another is made"
@@ -181,7 +184,10 @@ impl Sockets {
         }
         match committed {
             Ok(()) => Ok(Opened { events, headers }),
-            Err(error) => Err(Trouble::failed(error, headers)),
+            Err(error) => {
+                let has_event = events.has_event();
+                Err(Trouble::Failed(Box::new(Failure { error, headers, has_event })))
+            }
         }
     }
 
@@ -227,12 +233,13 @@ impl Sockets {
     }
 }
 
-/// Whether a failure is that of an old connection, which a new one may not have.
-fn is_stale(error: &ProxyError) -> bool {
+/// Whether a failure is that of an old connection, and the request was certainly not processed or the
+/// connection was stale.
+fn is_stale(failure: &Failure, idle: Duration) -> bool {
     const CODES: [&str; 2] = ["previous_response_not_found", "websocket_connection_limit_reached"];
-    match error {
-        ProxyError::Truncated { .. } => true,
-        ProxyError::Upstream(failure) => failure.code.as_deref().is_some_and(|code| CODES.contains(&code)),
+    match &failure.error {
+        ProxyError::Truncated { .. } => idle > STALE_AFTER && !failure.has_event,
+        ProxyError::Upstream(refusal) => refusal.code.as_deref().is_some_and(|code| CODES.contains(&code)),
         _ => false,
     }
 }

@@ -89,8 +89,9 @@ fn is_aside(data: &[u8]) -> bool {
 }
 
 impl Pool {
-    /// A connection for a request: the one whose conversation it goes on with, if there is one.
-    pub(super) fn take(&self, key: &str, request: &Outgoing<'_>) -> Option<Socket> {
+    /// A connection for a request, and how long it has been idle: the one whose conversation it goes on
+    /// with, if there is one.
+    pub(super) fn take(&self, key: &str, request: &Outgoing<'_>) -> Option<(Socket, Duration)> {
         let now = Instant::now();
         let mut idle = self.lock();
         idle.retain(|idle| is_usable(idle.socket.opened, idle.since, now));
@@ -100,9 +101,9 @@ impl Pool {
             let mut own = idle.iter().enumerate().filter(|(_, idle)| idle.socket.key == key);
             let best = own.clone().find(|(_, idle)| goes_on(&idle.socket)).or_else(|| own.next_back());
             let place = best.map(|(place, _)| place)?;
-            let mut socket = idle.remove(place)?.socket;
+            let Idle { mut socket, since } = idle.remove(place)?;
             if socket.is_quiet() {
-                return Some(socket);
+                return Some((socket, now - since));
             }
         }
     }
