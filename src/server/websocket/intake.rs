@@ -312,7 +312,7 @@ mod tests {
 
     const SILENCE: Duration = Duration::from_secs(30);
     const IDLE: Duration = Duration::from_secs(300);
-    const MEMORY_BYTES: usize = 1 << 20;
+    const MEMORY_BYTES: usize = 1 << 21;
 
     fn metered() -> (Metered<DuplexStream>, DuplexStream, Arc<ByteBudget>) {
         let (near, far) = duplex(1 << 20);
