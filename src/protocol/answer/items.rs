@@ -33,11 +33,15 @@ const ITEM_EVENTS: [&str; 6] = [
     "response.custom_tool",
 ];
 
-/// Whether an unreadable event may have been part of an item. Often its type can still be found.
+/// Whether an unreadable event may have been part of an item. Often its type can still be found; a type that no event has
+/// is the type of something inside the event.
 fn may_be_of_item(data: &str) -> bool {
     const TYPE: &str = r#""type":"#;
     let kind = data.split_once(TYPE).and_then(|(_, rest)| rest.trim_start().strip_prefix('"')?.split_once('"'));
-    kind.is_none_or(|(kind, _)| ITEM_EVENTS.iter().any(|known| kind.starts_with(known)))
+    let starts_with_any = |kind: &str, starts: &[&str]| starts.iter().any(|start| kind.starts_with(start));
+    kind.is_none_or(|(kind, _)| {
+        starts_with_any(kind, &ITEM_EVENTS) || !starts_with_any(kind, &["response.", "codex.", "keepalive"])
+    })
 }
 
 impl Items {
@@ -210,5 +214,29 @@ impl Items {
         seen.sort_unstable();
         seen.dedup();
         seen.iter().zip(0_u64..).any(|(seen, expected)| *seen != expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_of_item;
+
+    #[test]
+    fn an_unreadable_event_is_part_of_an_item_unless_its_type_says_otherwise() {
+        for data in [
+            "",
+            "{broken",
+            r#"{"type":"response.outp"#,
+            r#"{"type": "response.output_text.delta","delta":"a"#,
+            r#"{"item":{"content":[],"type":"message"},"output_index":0,"ty"#,
+            r#"{"delta":"\"type\":\"keepalive\"","ty"#,
+        ] {
+            assert!(may_be_of_item(data), "{data}");
+        }
+        for data in
+            [r#"{"type":"codex.rate_limits","pla"#, r#"{"type":"keepalive""#, r#"{"type":"response.queued","re"#]
+        {
+            assert!(!may_be_of_item(data), "{data}");
+        }
     }
 }
