@@ -9,7 +9,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::bearer::AuthError;
-use crate::error::{Fault, ProxyError};
+use crate::error::{Fault, Phase, ProxyError};
 use crate::shell::command;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -17,10 +17,21 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Whether another try can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// The client may.
+    /// The client may try again.
     Open,
-    /// Our own tries are spent, or another would be refused the same way.
+    /// Our own attempts are spent, or another would fail the same way. Upstream's retry loop hands on a
+    /// transient failure only when the attempts or the budget are spent, or when it leaves the wait to
+    /// the client.
     Spent,
+}
+
+/// Whether another try can help after a silence. We don't wait twice for a first event, so the client may.
+#[must_use]
+pub fn after_silence(phase: Phase) -> Retry {
+    match phase {
+        Phase::FirstEvent => Retry::Open,
+        Phase::Connecting | Phase::Streaming => Retry::Spent,
+    }
 }
 
 /// The headers of an error.

@@ -34,6 +34,17 @@ pub struct Earlier {
     pub cache_key: String,
 }
 
+/// What is kept with an answer beside itself.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// The conversation before it.
+    pub input: Vec<Box<RawValue>>,
+    /// The prompt cache key of the conversation.
+    pub cache_key: String,
+    /// Who may go on from it.
+    pub audience: Audience,
+}
+
 /// An answer that later requests may refer to.
 #[derive(Clone, Debug)]
 pub struct Memory {

@@ -216,6 +216,15 @@ pub trait Reply: Send + 'static {
     /// Adds an event to the document.
     fn absorb(&mut self, event: &Self::Event<'_>);
 
+    /// Why there is no answer, once the answer has failed or was cut.
+    fn failure(&self) -> Option<&ProxyError>;
+
+    /// The machine as it was before its first event, for another attempt at the answer.
+    #[must_use]
+    fn restarted(self) -> Self
+    where
+        Self: Sized;
+
     /// The folded document, or why there is none.
     ///
     /// # Errors

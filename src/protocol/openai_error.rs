@@ -121,7 +121,10 @@ impl<'e> Verdict<'e> {
             ProxyError::Auth(error) => Self::of_auth(error),
             ProxyError::Upstream(failure) => Self::of_failure(failure),
             ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),
-            ProxyError::Silent { .. } => Self::new(S::GATEWAY_TIMEOUT, UPSTREAM, "upstream_timeout").spent(),
+            ProxyError::Silent { phase, .. } => {
+                let verdict = Self::new(S::GATEWAY_TIMEOUT, UPSTREAM, "upstream_timeout");
+                Self { retry: face::after_silence(*phase), ..verdict }
+            }
             ProxyError::Truncated { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_truncated").spent(),
             ProxyError::EventTooLarge { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_event_too_large").spent(),
             ProxyError::Damaged { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_damaged").spent(),

@@ -24,7 +24,8 @@ use super::keeper::Keeper;
 use super::observe::Record;
 use super::recall::Recall;
 use crate::error::ProxyError;
-use crate::protocol::{Fold, Reply, Sink, UpstreamEvent, Wire};
+use crate::protocol::codex::{Usage, failure};
+use crate::protocol::{Fold, Reply, Sink, Summary, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
 use turn::Turn;
 
@@ -90,6 +91,8 @@ pub(super) struct Passage<R> {
     pub(super) recall: Option<Recall>,
     /// Where the answer is kept for later requests.
     pub(super) keeper: Keeper,
+    /// What the backend billed for an answer that failed.
+    pub(super) billed: Option<Usage>,
 }
 
 #[derive(Debug)]
@@ -281,30 +284,30 @@ impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for Drive<R, F> {
     }
 }
 
-/// The whole answer, folded from the events that a stream would have sent.
-pub(super) async fn document<R: Reply>(
-    mut events: EventStream,
-    mut passage: Passage<R>,
-    record: &mut Record,
-) -> Result<Bytes, ProxyError> {
-    loop {
-        let next = events.next().await;
-        record.event(events.first_content());
-        if passage.step(next, &mut Fold).is_break() {
-            break;
-        }
-    }
-    passage.end(record);
-    passage.reply.document()
-}
-
 impl<R: Reply> Passage<R> {
+    /// Feeds the machine a whole answer, folded from the events that a stream would have sent.
+    pub(super) async fn fold(&mut self, mut events: EventStream, record: &mut Record) {
+        loop {
+            let next = events.next().await;
+            record.event(events.first_content());
+            if self.step(next, &mut Fold).is_break() {
+                break;
+            }
+        }
+        self.end(record);
+    }
+
     /// Feeds the machine one event or the end; breaks when nothing more is wanted.
     fn step(&mut self, next: Option<Result<Bytes, ProxyError>>, sink: &mut impl Sink<R>) -> ControlFlow<()> {
         let cut = match next {
             Some(Ok(data)) => {
-                self.pass(std::str::from_utf8(&data).unwrap_or(UNREADABLE), sink);
-                return if self.reply.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+                let text = std::str::from_utf8(&data).unwrap_or(UNREADABLE);
+                self.pass(text, sink);
+                if !self.reply.is_finished() {
+                    return ControlFlow::Continue(());
+                }
+                self.billed = self.reply.failure().and_then(|_| failure::usage_of_event(text));
+                return ControlFlow::Break(());
             }
             Some(Err(error)) => Some(error),
             None => None,
@@ -325,12 +328,22 @@ impl<R: Reply> Passage<R> {
         self.reply.on_event(R::Upstream::from(data), sink);
     }
 
+    /// The passage for another attempt, which begins with these warnings: nothing of the failed one is left.
+    pub(super) fn restarted(mut self, warnings: &[String]) -> Self {
+        if let Some(recall) = &mut self.recall {
+            recall.restart();
+            recall.heed(warnings);
+        }
+        Self { reply: self.reply.restarted(), billed: None, ..self }
+    }
+
     /// Keeps what later requests may refer to, and tells what the answer came to.
     pub(super) fn end(&mut self, record: &mut Record) {
         if let Some(memory) = self.reply.memory() {
             self.keeper.keep(memory);
         }
-        record.ended(self.reply.summary());
+        let summary = self.reply.summary();
+        record.ended(Summary { usage: summary.usage.or(self.billed), ..summary });
     }
 }
 

@@ -21,6 +21,7 @@ use tracing::Instrument;
 
 use super::body::Buffered;
 use super::budget::Reservation;
+use super::document::{self, Document};
 use super::drive::{Blocks, Cut, Drive, Framing, Passage};
 use super::gate::KeyName;
 use super::keeper::Keeper;
@@ -29,14 +30,14 @@ use super::observe::{Record, RequestId, Served};
 use super::paths::PathModel;
 use super::places::Placed;
 use super::recall::Recall;
-use super::{Services, account, body, drive, models, nesting, usage};
+use super::{Services, account, body, models, nesting, usage};
 use crate::bearer::TokenSource;
 use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope, Subject};
 use crate::protocol::model::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
-use crate::upstream::{Answer, Hints};
+use crate::upstream::{Answer, Hints, Pending};
 
 /// What one dialect's path is served with.
 #[derive(Debug)]
@@ -69,11 +70,13 @@ pub(super) struct Limits {
 
 /// An answer that has begun.
 #[derive(Debug)]
-pub(super) struct Opened<R> {
+pub(super) struct Opened<'r, R> {
     pub(super) mode: Mode,
     pub(super) passage: Passage<R>,
     pub(super) answer: Answer,
     pub(super) warnings: Warnings,
+    /// Opens another attempt, as long as the client has received nothing.
+    pending: Pending<'r>,
 }
 
 impl<D: Dialect> Clone for Exchange<D> {
@@ -132,44 +135,49 @@ where
         if !planned.plan.reply.asks() {
             return tell(planned, record);
         }
-        let opened = self.send(parts, planned, &models, chosen, keeper, record.as_mut()).await?;
-        self.deliver(opened, record).await
+        let slug = planned.plan.upstream.model.to_string();
+        let answered = match self.send(parts, planned, chosen, keeper, record.as_mut()).await {
+            Ok(opened) => self.deliver(opened, record).await,
+            Err(error) => Err(error),
+        };
+        answered.map_err(|error| explained(error, &models, &slug))
     }
 
     /// Sends a request upstream; comes back when its answer is committed to.
-    pub(super) async fn open(
-        &self,
+    pub(super) async fn open<'r>(
+        &'r self,
         parts: &Parts,
-        body: &[u8],
+        body: &'r [u8],
         mut memory: Reservation,
         chosen: Option<Arc<dyn TokenSource>>,
         keeper: Keeper,
         mut record: Option<&mut Record>,
-    ) -> Result<Opened<D::Reply>, ProxyError> {
+    ) -> Result<Opened<'r, D::Reply>, ProxyError> {
         let models = self.services.models();
         let planned = self.plan(parts, body, &models, &keeper, &mut memory).await?;
         if let Some(record) = record.as_deref_mut() {
             record.hold(memory);
         }
-        self.send(parts, planned, &models, chosen, keeper, record).await
+        let slug = planned.plan.upstream.model.to_string();
+        let opened = self.send(parts, planned, chosen, keeper, record).await;
+        opened.map_err(|error| explained(error, &models, &slug))
     }
 
-    async fn send(
-        &self,
+    async fn send<'r>(
+        &'r self,
         parts: &Parts,
-        planned: Planned<'_, D>,
-        models: &Models,
+        planned: Planned<'r, D>,
         chosen: Option<Arc<dyn TokenSource>>,
         keeper: Keeper,
         record: Option<&mut Record>,
-    ) -> Result<Opened<D::Reply>, ProxyError> {
-        let Planned { mut plan, mut warnings, account } = planned;
+    ) -> Result<Opened<'r, D::Reply>, ProxyError> {
+        let Planned { mut plan, warnings, account } = planned;
         let chosen = match (chosen, &account) {
             // Only the account that answered can read the reasoning that it goes on from.
             (None, Some(account)) => self.services.tokens.prefer(account).await,
             (chosen, _) => chosen,
         };
-        let mut token = self.services.upstream.token(chosen).await?;
+        let token = self.services.upstream.token(chosen).await?;
         account::check_share(parts, &self.services.upstream, token.bearer()).await?;
         let account = token.bearer().account.clone();
         if let Some(record) = record.as_deref() {
@@ -181,7 +189,6 @@ where
             recall.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let slug = plan.upstream.model.to_string();
         let hints = Hints { originator, forwarded: D::forwarded(&parts.headers) };
         let served = Served {
             subject: Subject {
@@ -189,21 +196,24 @@ where
                 account: account.id,
                 cache_key: plan.upstream.prompt_cache_key.to_string(),
             },
-            model: slug.clone(),
+            model: plan.upstream.model.to_string(),
             fingerprint: usage::fingerprint(&plan.upstream),
         };
         let span = record.as_deref().map_or_else(tracing::Span::none, Record::span);
-        let opening = self.services.upstream.open(plan.upstream, &mut token, &hints).instrument(span);
-        let opened = tokio::try_join!(opening, make_ready(&plan.reply));
-        let (answer, ()) = opened.map_err(|error| explained(error, models, &slug))?;
+        let opening = async {
+            let mut pending = self.services.upstream.begin(plan.upstream, token, hints)?;
+            let answer = pending.open().await?;
+            Ok((pending, answer))
+        };
+        let ((pending, answer), ()) = tokio::try_join!(opening.instrument(span), make_ready(&plan.reply))?;
         if let Some(record) = record {
             record.served(served);
         }
         if let Some(recall) = &recall {
             recall.heed(&answer.warnings);
         }
-        answer.warnings.iter().for_each(|token| warnings.note(token));
-        Ok(Opened { mode: plan.mode, passage: Passage { reply: plan.reply, recall, keeper }, answer, warnings })
+        let passage = Passage { reply: plan.reply, recall, keeper, billed: None };
+        Ok(Opened { mode: plan.mode, passage, answer, warnings, pending })
     }
 
     /// The request in the upstream's form, once what it refers to is looked up.
@@ -242,25 +252,32 @@ where
         Some(Recall::new(Arc::clone(memory), scope))
     }
 
-    async fn deliver(&self, mut opened: Opened<D::Reply>, record: &mut Option<Record>) -> Result<Response, ProxyError> {
-        let headers = std::mem::take(&mut opened.answer.headers);
-        let warnings = std::mem::take(&mut opened.warnings);
+    async fn deliver(
+        &self,
+        mut opened: Opened<'_, D::Reply>,
+        record: &mut Option<Record>,
+    ) -> Result<Response, ProxyError> {
+        let mut warnings = std::mem::take(&mut opened.warnings);
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
-        let mut response = match opened.mode {
+        let (mut response, headers, told) = match opened.mode {
             Mode::Stream => {
+                let Answer { headers, warnings, .. } = &mut opened.answer;
+                let (headers, told) = (std::mem::take(headers), std::mem::take(warnings));
                 let drive = self.drive(opened, Blocks::default(), self.cut(), open).primed().await;
-                stream_response(Body::from_stream(drive.map(Ok::<_, Infallible>)), D::STREAM_TYPE)
+                let body = Body::from_stream(drive.map(Ok::<_, Infallible>));
+                (stream_response(body, D::STREAM_TYPE), headers, told)
             }
             Mode::Document => {
-                open.opened(opened.answer.request_id.as_deref());
-                let document = drive::document(opened.answer.events, opened.passage, record.insert(open)).await;
-                let document = document.map_err(|error| with_headers(error, &headers))?;
+                let Opened { pending, answer, passage, .. } = opened;
+                let read = document::read(pending, answer, passage, record.insert(open)).await;
+                let Document { body, headers, warnings: told } = read?;
                 let place = record.take().and_then(|mut record| record.take_place());
                 let mut response = json_response(StatusCode::OK, Bytes::new());
-                *response.body_mut() = Body::new(Placed::new(document, place));
-                response
+                *response.body_mut() = Body::new(Placed::new(body, place));
+                (response, headers, told)
             }
         };
+        told.iter().for_each(|token| warnings.note(token));
         response.headers_mut().extend(headers);
         Ok(warned(response, &warnings))
     }
@@ -268,7 +285,7 @@ where
     /// The way of a streaming answer to its client.
     pub(super) fn drive<F: Framing<D::Reply>>(
         &self,
-        opened: Opened<D::Reply>,
+        opened: Opened<'_, D::Reply>,
         framing: F,
         cut: Cut,
         record: Record,
@@ -324,14 +341,6 @@ fn explained(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
         && failure.fault == Fault::ModelNotFound
     {
         failure.message.push_str(&models::hint(models, slug));
-    }
-    error
-}
-
-/// A failure in the middle of an answer passes on what the answer would have.
-fn with_headers(mut error: ProxyError, headers: &HeaderMap) -> ProxyError {
-    if let ProxyError::Upstream(failure) = &mut error {
-        failure.headers.clone_from(headers);
     }
     error
 }

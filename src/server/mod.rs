@@ -14,6 +14,7 @@ mod connections;
 mod cors;
 mod count;
 mod descriptors;
+mod document;
 mod doors;
 mod drive;
 mod exchange;

@@ -22,6 +22,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::history::{Fingerprint, Subject, Tokens};
+use crate::protocol::codex::Usage;
 use crate::protocol::{Mode, Summary};
 
 /// The id that names a request in the log and in its answer.
@@ -66,6 +67,8 @@ pub(super) struct Record {
     status: StatusCode,
     events: u64,
     summary: Summary,
+    /// What was billed for attempts that were given up.
+    given_up: Option<Usage>,
 }
 
 impl Record {
@@ -97,6 +100,7 @@ impl Record {
             status: StatusCode::OK,
             events: 0,
             summary: Summary::default(),
+            given_up: None,
         }
     }
 
@@ -186,6 +190,13 @@ impl Record {
         self.error = Some(error.class());
     }
 
+    /// The answer has failed, and its client knows nothing of it. What it cost stays counted.
+    pub(super) fn give_up(&mut self) {
+        self.given_up = sum(self.given_up, self.summary.usage);
+        self.summary = Summary::default();
+        (self.first_event, self.first_content) = (None, None);
+    }
+
     pub(super) fn ended(&mut self, summary: Summary) {
         self.summary = summary;
     }
@@ -194,7 +205,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let _inside = self.span.enter();
-        let usage = self.summary.usage.unwrap_or_default();
+        let billed = sum(self.given_up, self.summary.usage);
+        let usage = billed.unwrap_or_default();
         let outcome = if self.summary.outcome.is_empty() { "client_left" } else { &self.summary.outcome };
         tracing::info!(
             status = self.status.as_u16(),
@@ -213,7 +225,7 @@ impl Drop for Record {
         });
         let metrics = &self.traffic.metrics;
         metrics.ended(self.dialect, self.status, error, self.shape);
-        let tokens = self.summary.usage.map(|_| tokens_of(&self.summary));
+        let tokens = billed.map(tokens_of);
         self.traffic.roster.ended(self.ticket, &Ending { outcome, error, tokens });
         let first_content = self.first_content.map(|first| first.saturating_duration_since(self.started));
         metrics.took(self.dialect, self.shape, first_content, self.started.elapsed());
@@ -233,25 +245,28 @@ impl Drop for Record {
             });
         }
         if let Some(served) = self.served.take() {
-            self.count(served);
+            self.count(served, usage);
         }
     }
 }
 
 impl Record {
     /// Adds what was used to the totals. Where the client has left, the backend did not say.
-    fn count(&self, Served { subject, model, fingerprint }: Served) {
-        let (model, tokens) = (excerpt(&model, NAME_CHARACTERS), tokens_of(&self.summary));
-        self.traffic.totals.add(subject.key.as_deref(), model, tokens);
-        self.traffic.metrics.spent(model, tokens);
-        if self.summary.usage.is_some() {
-            self.traffic.conversations.ended(subject, model, fingerprint, tokens, SystemClock.now());
+    fn count(&self, Served { subject, model, fingerprint }: Served, billed: Usage) {
+        let (model, billed) = (excerpt(&model, NAME_CHARACTERS), tokens_of(billed));
+        self.traffic.totals.add(subject.key.as_deref(), model, billed);
+        self.traffic.metrics.spent(model, billed);
+        if let Some(usage) = self.summary.usage {
+            self.traffic.conversations.ended(subject, model, fingerprint, tokens_of(usage), SystemClock.now());
         }
     }
 }
 
-fn tokens_of(summary: &Summary) -> Tokens {
-    let spent = summary.usage.unwrap_or_default();
+fn sum(one: Option<Usage>, other: Option<Usage>) -> Option<Usage> {
+    one.into_iter().chain(other).reduce(Usage::plus)
+}
+
+fn tokens_of(spent: Usage) -> Tokens {
     Tokens {
         input: spent.input_tokens,
         cached: spent.cached_tokens,

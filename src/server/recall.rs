@@ -79,6 +79,11 @@ impl Recall {
         }
     }
 
+    /// Forgets what was noted of an answer that is given up.
+    pub(super) fn restart(&mut self) {
+        self.noted.clear();
+    }
+
     /// Takes note of an event on its way to the client.
     pub(super) fn note(&mut self, event: &UpstreamEvent<'_>, data: &str) {
         match event {

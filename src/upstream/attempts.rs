@@ -128,7 +128,7 @@ fn is_transient(error: &ProxyError) -> bool {
         ProxyError::Auth(AuthError::Unavailable { .. })
         | ProxyError::Unreachable { .. }
         | ProxyError::Truncated { .. } => true,
-        ProxyError::Silent { phase, .. } => *phase == Phase::Connecting,
+        ProxyError::Silent { phase, .. } => *phase != Phase::FirstEvent,
         ProxyError::Upstream(failure) => match failure.fault {
             Fault::Server | Fault::Overloaded => true,
             // Without a delay, "too many" gets worse by asking again, unless the code says otherwise.
@@ -202,6 +202,7 @@ mod tests {
         let transient = [
             ProxyError::Unreachable { cause: "refused".to_owned() },
             ProxyError::Silent { phase: Phase::Connecting, limit },
+            ProxyError::Silent { phase: Phase::Streaming, limit },
             answer(503, r#"{"error":{"code":"server_is_overloaded"}}"#),
             answer(429, r#"{"error":{"code":"rate_limit_exceeded"}}"#),
             answer(429, r#"{"error":{"code":"slow_down"}}"#),
@@ -272,6 +273,30 @@ mod tests {
     }
 
     proptest! {
+        /// Clients are told not to try again after a transient failure, unless the wait is theirs.
+        #[test]
+        fn a_transient_failure_is_handed_on_only_when_attempts_budget_or_patience_are_spent(
+            retries in 0u32..6,
+            waits in proptest::collection::vec(proptest::option::of(0u64..40), 1..12),
+        ) {
+            let mut attempts = Attempts::new(retries, BUDGET);
+            let (mut made, mut waited) = (0, Duration::ZERO);
+            for wait in waits {
+                let error = wait.map_or(ProxyError::Truncated { cause: None }, waiting);
+                match attempts.judge(&error, MIDDLE) {
+                    Some(retry) => {
+                        made += 1;
+                        waited += retry.after;
+                    }
+                    None => {
+                        let asked = Duration::from_secs(wait.unwrap_or_default());
+                        let is_clients = matches!(&error, ProxyError::Upstream(failure) if failure.wait_for_client().is_some());
+                        prop_assert!(made == retries || waited + asked > BUDGET || is_clients);
+                    }
+                }
+            }
+        }
+
         #[test]
         fn attempts_end_and_their_waits_stay_in_the_budget(
             retries in 0u32..200,

@@ -3,8 +3,9 @@
 //! Owns every second try. A request is opened in attempts until its answer is committed to: the
 //! first output item, delta or terminal event, or `commit_after` past this attempt's
 //! `response.created`. Up to there a failure is hidden by another attempt, or comes back as an
-//! error with a status; after it, it is an event of the stream. Dropping an [`EventStream`], or the
-//! future that opens one, drops the connection or HTTP/2 stream behind it.
+//! error with a status. After it, it is an event of the stream, unless the caller has sent nothing to
+//! its client and lets [`Pending`] open another attempt. Dropping an [`EventStream`], or the future
+//! that opens one, drops the connection or HTTP/2 stream behind it.
 
 mod attempt;
 mod attempts;
@@ -17,6 +18,7 @@ mod gauges;
 mod headers;
 mod omitted;
 mod packing;
+mod pending;
 mod quota;
 mod request_token;
 mod reserve;
@@ -43,7 +45,6 @@ use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
-use attempts::{Change, chance};
 use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
 use client::Call;
@@ -51,7 +52,6 @@ use drift::Drift;
 use forms::Forms;
 use gauges::Gauges;
 use headers::Caller;
-use omitted::{has_member, left_out};
 use packing::Packing;
 use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
@@ -63,6 +63,7 @@ pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
 pub use packing::Compression;
+pub use pending::Pending;
 pub use request_token::RequestToken;
 pub use settings::Settings;
 pub use standing::Standing;
@@ -169,57 +170,18 @@ impl Upstream {
         Self { player: Some(player), ..self }
     }
 
-    /// Opens an answer: attempts until one is committed to, or none is worth another try.
+    /// Starts a request. Nothing is sent before [`Pending::open`].
     ///
     /// # Errors
-    /// When a refused token can't be replaced, or the last attempt failed.
-    pub async fn open(
-        &self,
-        mut request: codex::Request<'_>,
-        token: &mut RequestToken,
-        hints: &Hints,
-    ) -> Result<Answer, ProxyError> {
+    /// When the quota is known to be used up.
+    pub fn begin<'r>(
+        &'r self,
+        request: codex::Request<'r>,
+        token: RequestToken,
+        hints: Hints,
+    ) -> Result<Pending<'r>, ProxyError> {
         self.check_quota(token.bearer(), &request)?;
-        let mut repairs = Vec::new();
-        self.forms.choose(&mut request, &self.catalogue());
-        loop {
-            let omitted = self.refused();
-            let on_refused = if token.is_first() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
-            let error = match self.attempt(&request, &omitted, hints, token.bearer(), on_refused).await {
-                Ok(mut answer) => {
-                    token.accepted();
-                    self.quotas.served(&token.bearer().account.id, &request.model, &answer.headers);
-                    answer.warnings = left_out(&request, &omitted);
-                    answer.warnings.append(&mut repairs);
-                    if let Some(terms) = request.lite_terms() {
-                        self.forms.served(&request.model);
-                        answer.warnings.extend(terms.losses);
-                        answer.events.unwrap_names(terms.wrapping);
-                    }
-                    return Ok(answer);
-                }
-                Err(error) => error,
-            };
-            let account = &token.bearer().account.id;
-            self.quotas.failed(account, &request.model, &error);
-            if let ProxyError::Upstream(failure) = &error {
-                self.gauges.heard(account, &failure.headers);
-            }
-            let Some(retry) = token.attempts.judge(&error, chance()) else { return Err(error) };
-            let cause = error.loggable();
-            tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
-            match retry.change {
-                Change::Nothing => sleep(retry.after).await,
-                Change::FreshToken => self.recover(token).await?,
-                Change::Omit(member) if has_member(&request, &omitted, &member) => self.refuse(member),
-                Change::DropReasoning if request.drop_reasoning() => {
-                    repairs.push("repaired:dropped_reasoning".to_owned());
-                }
-                Change::Lite if self.forms.try_lite(&mut request) => {}
-                Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
-            }
-            self.counters.retries.fetch_add(1, Ordering::Relaxed);
-        }
+        Ok(Pending::new(self, request, token, hints))
     }
 
     /// A spent quota is not asked for again, but for a look in a while.

@@ -1,5 +1,7 @@
 //! One cell of the matrix: a row, as the client of one dialect sees it, in a stream or a document.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Value, json};
 
 use crate::table::Row;
@@ -77,6 +79,12 @@ impl Cell<'_> {
         format!("row-{}-{:?}-{:?}", self.number, self.dialect, self.mode)
     }
 
+    /// How often the backend is asked.
+    pub(crate) fn calls(&self) -> &RangeInclusive<usize> {
+        let [document, stream] = &self.row.calls;
+        if self.mode == Mode::Document { document } else { stream }
+    }
+
     pub(crate) fn title(&self) -> String {
         format!("{:?} {:?} [{}]", self.dialect, self.mode, self.row.name)
     }
@@ -139,7 +147,9 @@ impl Cell<'_> {
         same("content-type", answer.header("content-type"), "application/json")?;
         let wait = self.row.retry_after.unwrap_or_default();
         let seconds = wait.strip_suffix(AGAIN);
-        same("x-should-retry", answer.header("x-should-retry"), if seconds.is_some() { "" } else { "false" })?;
+        // Attempts are left where the wait is the client's, and after a silence that was waited for once.
+        let has_attempts = seconds.is_some() || (told.status == 504 && *self.calls() == (1..=1));
+        same("x-should-retry", answer.header("x-should-retry"), if has_attempts { "" } else { "false" })?;
         if self.row.retry_after.is_some() {
             let seconds = seconds.unwrap_or(wait);
             let found = answer.headers.get("retry-after").map_or("-", |value| value.to_str().unwrap());

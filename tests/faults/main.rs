@@ -109,11 +109,11 @@ fn assert_calls(upstream: &FakeUpstream, cells: &[Cell<'_>]) {
     for request in upstream.requests("/responses") {
         *asked.entry(request.header("originator").to_owned()).or_default() += 1;
     }
-    let is_wrong = |cell: &&Cell<'_>| !asked.get(&cell.name()).is_some_and(|calls| cell.row.calls.contains(calls));
+    let is_wrong = |cell: &&Cell<'_>| !asked.get(&cell.name()).is_some_and(|calls| cell.calls().contains(calls));
     let wrong: Vec<String> = cells
         .iter()
         .filter(is_wrong)
-        .map(|cell| format!("{}: {:?}, not {:?}", cell.title(), asked.get(&cell.name()), cell.row.calls))
+        .map(|cell| format!("{}: {:?}, not {:?}", cell.title(), asked.get(&cell.name()), cell.calls()))
         .collect();
     assert!(wrong.is_empty(), "calls of {} cells:\n{}", wrong.len(), wrong.join("\n"));
 }

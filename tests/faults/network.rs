@@ -24,7 +24,7 @@ async fn assert_told(
     let row = Row {
         name: name.to_owned(),
         script: Script::default(),
-        calls: 3..=3,
+        calls: [3..=3, 3..=3],
         openai,
         anthropic,
         responses: None,

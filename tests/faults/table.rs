@@ -9,8 +9,8 @@ use crate::script;
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) script: Script,
-    /// How often the backend is asked.
-    pub(crate) calls: RangeInclusive<usize>,
+    /// How often the backend is asked for a document, and for a stream.
+    pub(crate) calls: [RangeInclusive<usize>; 2],
     /// Status, type, code, parameter; or `whole`.
     pub(crate) openai: &'static str,
     /// Status and type.
@@ -39,9 +39,12 @@ fn lines(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     table.lines().filter(is_row).map(|line| line.split(" | ").collect())
 }
 
-fn times(column: &str) -> RangeInclusive<usize> {
-    let least = column.trim_end_matches('+').parse().unwrap();
-    least..=if column.ends_with('+') { 2 * least } else { least }
+fn times(column: &str) -> [RangeInclusive<usize>; 2] {
+    let (document, stream) = column.split_once('/').unwrap_or((column, column));
+    [document, stream].map(|column| {
+        let least = column.trim_end_matches('+').parse().unwrap();
+        least..=if column.ends_with('+') { 2 * least } else { least }
+    })
 }
 
 fn present(column: &'static str) -> Option<&'static str> {
@@ -76,7 +79,7 @@ fn code(columns: &[&'static str]) -> [Row; 4] {
     let row = |begun: &[&str], event: &str, responses: Option<&str>| Row {
         name: format!("{begun:?} {event}"),
         script: script::ending_in(begun, event),
-        calls: times(if responses.is_some() { "1" } else { calls }),
+        calls: if responses.is_some() { times(&format!("{calls}/1")) } else { times(calls) },
         openai,
         anthropic,
         responses: responses.map(|kind| format!("{kind} {code}")),

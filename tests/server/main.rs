@@ -22,6 +22,7 @@ mod connect;
 mod connections;
 mod demo;
 mod doctor;
+mod documents;
 mod doors;
 mod drift;
 #[path = "../support/upstream.rs"]

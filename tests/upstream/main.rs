@@ -163,8 +163,8 @@ fn request() -> Request<'static> {
 
 /// Gets a token and opens an answer with it, as the server does for each request.
 async fn open(upstream: &Upstream, request: Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
-    let mut token = upstream.token(None).await?;
-    upstream.open(request, &mut token, hints).await
+    let token = upstream.token(None).await?;
+    upstream.begin(request, token, hints.clone())?.open().await
 }
 
 async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {

@@ -276,6 +276,14 @@ impl Reply for ChatReply {
         self.draft.absorb(event);
     }
 
+    fn failure(&self) -> Option<&ProxyError> {
+        if let State::Failed(error) = &self.state { Some(error) } else { None }
+    }
+
+    fn restarted(self) -> Self {
+        Self::new(Arc::unwrap_or_clone(self.shape))
+    }
+
     fn document(self) -> Result<Bytes, ProxyError> {
         match (self.state, self.identity) {
             (State::Failed(error), _) => Err(error),

@@ -15,8 +15,10 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::usage::Usage;
 use crate::error::{Fault, UpstreamFailure};
 use page::{Guard, is_web_page};
 
@@ -50,6 +52,13 @@ pub fn from_event(data: &str) -> UpstreamFailure {
     let status = status.and_then(|status| u16::try_from(status).ok());
     let headers = event.get("headers").map(event_headers).unwrap_or_default();
     Report { status, headers: &headers, document, form: Form::Json, guard: Guard::Silent, text: None }.failure()
+}
+
+/// The tokens that the backend billed for an answer which ends in this event, where it says so.
+#[must_use]
+pub fn usage_of_event(data: &str) -> Option<Usage> {
+    let event: Value = serde_json::from_str(data).ok()?;
+    Usage::deserialize(event.get("response")?.get("usage")?).ok()
 }
 
 /// The headers that an event carries: an `error`, or the metadata of a response.

@@ -20,6 +20,22 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
+impl Usage {
+    /// The tokens of two attempts together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let written = [self.cache_write_tokens, other.cache_write_tokens].into_iter().flatten();
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            cache_write_tokens: written.reduce(u64::saturating_add),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            reasoning_tokens: self.reasoning_tokens.saturating_add(other.reasoning_tokens),
+            total_tokens: self.total_tokens.saturating_add(other.total_tokens),
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Wire {

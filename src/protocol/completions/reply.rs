@@ -285,6 +285,14 @@ impl Reply for CompletionReply {
         self.draft.absorb(event);
     }
 
+    fn failure(&self) -> Option<&ProxyError> {
+        if let State::Failed(error) = &self.state { Some(error) } else { None }
+    }
+
+    fn restarted(self) -> Self {
+        Self::new(self.shape)
+    }
+
     fn document(self) -> Result<Bytes, ProxyError> {
         match (self.state, self.opening) {
             (State::Failed(error), _) => Err(error),

@@ -256,6 +256,14 @@ impl Reply for MessagesReply {
         self.draft.absorb(event);
     }
 
+    fn failure(&self) -> Option<&ProxyError> {
+        if let State::Failed(error) = &self.state { Some(error) } else { None }
+    }
+
+    fn restarted(self) -> Self {
+        Self::new(Arc::unwrap_or_clone(self.shape))
+    }
+
     fn document(self) -> Result<Bytes, ProxyError> {
         match (self.state, self.id) {
             (State::Failed(error), _) => Err(error),

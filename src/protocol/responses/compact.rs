@@ -123,6 +123,14 @@ impl Reply for CompactionReply {
 
     fn absorb(&mut self, (): &()) {}
 
+    fn failure(&self) -> Option<&ProxyError> {
+        self.answer.failure()
+    }
+
+    fn restarted(self) -> Self {
+        Self { answer: self.answer.restarted(), ..self }
+    }
+
     fn document(self) -> Result<Bytes, ProxyError> {
         let damaged = |reason: &str| ProxyError::Damaged { reason: reason.to_owned() };
         let answer = self.answer.document()?;

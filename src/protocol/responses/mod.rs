@@ -34,7 +34,7 @@ pub use compact::Compaction;
 pub use error::face;
 pub use incoming::Incoming;
 pub use options::{Options, Purpose, Store};
-pub use reply::{Draft, Event, ResponsesReply};
+pub use reply::{Event, ResponsesReply};
 pub use request::ResponsesRequest;
 pub use restore::{Manner, Shape};
 pub use translate::Translation;

@@ -21,7 +21,7 @@ use crate::protocol::answer::step::Step;
 use crate::protocol::codex::{UpstreamEvent, Usage};
 use crate::protocol::conversation::json::compact;
 use crate::protocol::envelope::Envelope;
-use crate::protocol::memory::{Audience, Memory};
+use crate::protocol::memory::{Draft, Memory};
 use crate::protocol::splice::Splice;
 use crate::protocol::{Reply, Sink, Summary, openai_error};
 
@@ -35,17 +35,6 @@ pub struct Event<'e> {
     pub(super) data: Splice<'e>,
     /// The response object, where the answer ends with it.
     pub(super) response: Option<&'e str>,
-}
-
-/// What is kept with an answer beside itself.
-#[derive(Clone, Debug, Default)]
-pub struct Draft {
-    /// The conversation before it.
-    pub input: Vec<Box<RawValue>>,
-    /// The prompt cache key of the conversation.
-    pub cache_key: String,
-    /// Who may go on from it.
-    pub audience: Audience,
 }
 
 /// The state of one answer.
@@ -299,6 +288,14 @@ impl Reply for ResponsesReply {
 
     fn absorb(&mut self, event: &Event<'_>) {
         self.document = event.response.map(str::to_owned);
+    }
+
+    fn failure(&self) -> Option<&ProxyError> {
+        if let State::Failed(error) = &self.state { Some(error) } else { None }
+    }
+
+    fn restarted(self) -> Self {
+        Self::new(self.shape, self.draft)
     }
 
     fn document(self) -> Result<Bytes, ProxyError> {

@@ -6,7 +6,6 @@ use super::client;
 use super::input;
 use super::item::Entry;
 use super::options::{Options, Purpose, Store};
-use super::reply::Draft;
 use super::request::{ResponsesRequest, Summary, Text, Tier};
 use super::restore::{Manner, Shape};
 use super::tools;
@@ -15,7 +14,7 @@ use crate::protocol::codex;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
 use crate::protocol::conversation::{cache, schema};
-use crate::protocol::memory::Audience;
+use crate::protocol::memory::{Audience, Draft};
 use crate::protocol::model::{Choice, Effort, Occasion};
 use crate::protocol::{Context, Mode};
 

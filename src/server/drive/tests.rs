@@ -70,6 +70,14 @@ impl Reply for Defective {
 
     fn absorb(&mut self, _event: &&str) {}
 
+    fn failure(&self) -> Option<&ProxyError> {
+        None
+    }
+
+    fn restarted(self) -> Self {
+        Self::default()
+    }
+
     fn document(self) -> Result<Bytes, ProxyError> {
         Ok(Bytes::new())
     }
@@ -81,7 +89,7 @@ impl Reply for Defective {
 
 fn passage() -> Passage<Defective> {
     let keeper = Keeper::new(&Arc::new(Responses::default()), &http::Extensions::new());
-    Passage { reply: Defective::default(), recall: None, keeper }
+    Passage { reply: Defective::default(), recall: None, keeper, billed: None }
 }
 
 fn record() -> Record {

@@ -104,12 +104,12 @@ impl Turn {
         Keeper::new(history, &self.parts.extensions).with_nearby(Arc::clone(&self.nearby))
     }
 
-    async fn open(
-        &self,
-        create: &Create,
+    async fn open<'r>(
+        &'r self,
+        create: &'r Create,
         memory: Reservation,
         record: &mut Record,
-    ) -> Result<Opened<ResponsesReply>, ProxyError> {
+    ) -> Result<Opened<'r, ResponsesReply>, ProxyError> {
         let turns = &self.sockets.turns;
         record.enter().await?;
         let chosen = account::tokens(&self.parts, turns.services.tokens.as_ref()).await?;
@@ -118,7 +118,7 @@ impl Turn {
 
     fn drive(
         &self,
-        opened: Opened<ResponsesReply>,
+        opened: Opened<'_, ResponsesReply>,
         mut frames: Frames,
         record: Record,
     ) -> Drive<ResponsesReply, Frames> {
@@ -145,7 +145,7 @@ impl Turn {
         record.planned(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let events = warmup(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
-        let mut passage = Passage { reply: plan.reply, recall: None, keeper };
+        let mut passage = Passage { reply: plan.reply, recall: None, keeper, billed: None };
         for event in &events {
             passage.feed(event, frames);
         }
