@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fs::{create_private_directory, directory_of, read_text};
 use crate::net::{Endpoint, HttpClient, Trust};
-use crate::upstream::Strange;
+use crate::upstream::{Omitted, Strange};
 
 /// A daemon on this machine answers within this time, or isn't there.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -67,6 +67,9 @@ pub(super) struct Health {
     /// What it has heard that it does not know.
     #[serde(default)]
     pub(super) drift: Vec<Strange>,
+    /// What it leaves out of requests, since the backend refused it.
+    #[serde(default)]
+    pub(super) omitted: Vec<Omitted>,
 }
 
 impl RunFile {

@@ -14,7 +14,7 @@ use super::{Backend, Services};
 use crate::bearer::SignIn;
 use crate::error::ProxyError;
 use crate::protocol::face::{self, Retry};
-use crate::upstream::Strange;
+use crate::upstream::{Omitted, Strange};
 
 #[derive(Serialize)]
 struct Health {
@@ -24,6 +24,8 @@ struct Health {
     replay: bool,
     /// What the backend has said and this release does not know.
     drift: Vec<Strange>,
+    /// What the backend has refused and requests leave out for a while.
+    omitted: Vec<Omitted>,
 }
 
 #[derive(Serialize)]
@@ -42,8 +44,8 @@ struct Ready {
 /// Alive: always 200 while the process answers at all.
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
-    let drift = services.upstream.drift();
-    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay, drift })
+    let (drift, omitted) = (services.upstream.drift(), services.upstream.omitted());
+    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay, drift, omitted })
 }
 
 /// Able to serve, with a warning if the sign-in can't be renewed; 503 with the reason if no token can be had.

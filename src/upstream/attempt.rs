@@ -41,7 +41,7 @@ impl Upstream {
             return Ok(());
         }
         self.forms.choose(&mut request, &self.catalogue());
-        let (omitted, caller) = (self.refused(), self.caller(token.bearer()));
+        let (omitted, caller) = (self.omitted.of(&request.model), self.caller(token.bearer()));
         let route = self.routing.find(&self.http, &caller, OnRefusedToken::FallBack).await?;
         let headers = caller.responses(&request, &omitted, hints, route.region)?;
         let body = encoded(&request, &omitted);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::bearer::AuthError;
 use crate::error::{Fault, Phase, ProxyError, UpstreamFailure};
-use crate::protocol::codex::Request;
 use crate::protocol::codex::failure::{unsupported_parameter, wants_lite};
+use crate::protocol::codex::{Form, Request, lite};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// How far a back-off is stretched or shortened at most.
@@ -26,6 +26,8 @@ pub(super) struct Attempts {
     member: Repair,
     reasoning: Repair,
     form: Repair,
+    /// The form that the official client uses for the model, as far as the catalogue says.
+    usual_form: Form,
 }
 
 /// Another attempt.
@@ -61,7 +63,13 @@ impl Attempts {
             member: Repair::Open,
             reasoning: Repair::Open,
             form: Repair::Open,
+            usual_form: Form::Classic,
         }
+    }
+
+    /// Sets the form that the official client uses for the request's model.
+    pub(super) fn set_usual_form(&mut self, form: Form) {
+        self.usual_form = form;
     }
 
     /// Takes the time of a wait for the issuer out of the budget.
@@ -93,13 +101,20 @@ impl Attempts {
         match failure.fault {
             Fault::Unauthorized => Some(Change::FreshToken),
             Fault::EncryptedContent => self.reasoning.spend().then_some(Change::DropReasoning),
-            Fault::InvalidRequest if wants_lite(failure) => self.form.spend().then_some(Change::Lite),
+            Fault::InvalidRequest if self.wants_lite(failure) => self.form.spend().then_some(Change::Lite),
             Fault::InvalidRequest => {
                 let member = unsupported_parameter(failure).filter(|member| Request::can_omit(member))?;
                 self.member.spend().then(|| Change::Omit(member.to_owned()))
             }
             _ => None,
         }
+    }
+
+    /// Whether the lite form may help: the refusal names the form, or a member that only the classic form
+    /// has, of a model that the official client calls in the lite form.
+    fn wants_lite(&self, failure: &UpstreamFailure) -> bool {
+        let is_classic_only = || unsupported_parameter(failure).is_some_and(|member| lite::LACKS.contains(&member));
+        wants_lite(failure) || (self.usual_form == Form::Lite && is_classic_only())
     }
 }
 
@@ -162,10 +177,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Attempts, Change, Retry};
+    use super::{Attempts, Change, FIRST_BACKOFF, Retry};
     use crate::bearer::AuthError;
     use crate::error::{Phase, ProxyError};
-    use crate::protocol::codex::failure;
+    use crate::protocol::codex::{Form, failure};
 
     const BUDGET: Duration = Duration::from_secs(30);
     const MIDDLE: f64 = 0.5;
@@ -223,6 +238,9 @@ mod tests {
             answer(503, r#"{"error":{"code":"policy_capacity_unavailable"}}"#),
             answer(400, r#"{"error":{"code":"cyber_policy"}}"#),
             answer(400, r#"{"detail":"Unsupported parameter: input"}"#),
+            answer(400, r#"{"detail":"Unsupported parameter: instructions"}"#),
+            answer(400, r#"{"detail":"Unsupported parameter: reasoning"}"#),
+            answer(400, r#"{"detail":"Unsupported parameter: include"}"#),
             answer(403, "<html>"),
             answer(404, ""),
             answer(302, ""),
@@ -256,10 +274,29 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_only_the_classic_form_has_asks_a_lite_model_for_the_lite_form() {
+        for member in ["instructions", "tools"] {
+            let refusal = answer(400, &format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#));
+            let mut attempts = Attempts::new(0, BUDGET);
+            attempts.set_usual_form(Form::Lite);
+            let retry = Retry { after: Duration::ZERO, change: Change::Lite };
+            assert_eq!(attempts.judge(&refusal, MIDDLE), Some(retry), "{member}");
+            assert_eq!(attempts.judge(&refusal, MIDDLE), None, "once");
+        }
+        let refusal = answer(400, r#"{"detail":"Unsupported parameter: tool_choice"}"#);
+        let mut attempts = Attempts::new(0, BUDGET);
+        attempts.set_usual_form(Form::Lite);
+        assert_eq!(attempts.judge(&refusal, MIDDLE), None, "both forms have it");
+    }
+
+    #[test]
     fn each_repair_is_made_once_and_costs_no_retry() {
         let mut attempts = Attempts::new(0, Duration::ZERO);
         let errors = [
-            (answer(400, r#"{"detail":"Unsupported parameter: include"}"#), Change::Omit("include".to_owned())),
+            (
+                answer(400, r#"{"detail":"Unsupported parameter: service_tier"}"#),
+                Change::Omit("service_tier".to_owned()),
+            ),
             (answer(400, r#"{"error":{"code":"invalid_encrypted_content"}}"#), Change::DropReasoning),
             (answer(400, r#"{"detail":"This model requires responses-lite."}"#), Change::Lite),
         ];
@@ -289,7 +326,7 @@ mod tests {
                         waited += retry.after;
                     }
                     None => {
-                        let asked = Duration::from_secs(wait.unwrap_or_default());
+                        let asked = wait.map_or(FIRST_BACKOFF * 2_u32.pow(made), Duration::from_secs);
                         let is_clients = matches!(&error, ProxyError::Upstream(failure) if failure.wait_for_client().is_some());
                         prop_assert!(made == retries || waited + asked > BUDGET || is_clients);
                     }

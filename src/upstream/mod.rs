@@ -31,8 +31,8 @@ mod tally;
 pub mod version;
 mod websocket;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -43,7 +43,6 @@ use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError};
 use crate::net::HttpClient;
 use crate::protocol::codex;
-use crate::protocol::codex::request::Omissions;
 use crate::protocol::model::Catalogue;
 use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
@@ -52,6 +51,7 @@ use drift::Drift;
 use forms::Forms;
 use gauges::Gauges;
 use headers::Caller;
+use omitted::Learned;
 use packing::Packing;
 use quota::Quotas;
 use routing::{OnRefusedToken, Routing};
@@ -62,6 +62,7 @@ pub use drift::Strange;
 pub use forms::BodyForm;
 pub use gauges::{Quota, QuotaPace, QuotaWindow};
 pub use headers::{passed_on, passed_to_codex};
+pub use omitted::Omitted;
 pub use packing::Compression;
 pub use pending::Pending;
 pub use request_token::RequestToken;
@@ -90,8 +91,7 @@ pub struct Upstream {
     routing: Routing,
     shelf: Shelf,
     sockets: Sockets,
-    /// Members that the backend has refused since the process began.
-    refused: Mutex<Arc<Omissions>>,
+    omitted: Learned,
     forms: Forms,
     packing: Packing,
     quotas: Quotas,
@@ -134,7 +134,7 @@ impl Upstream {
         let shelf = Shelf::new(settings.catalogue_file.clone());
         let (sockets, forms) = (Sockets::new(settings.transport), Forms::new(settings.body));
         let packing = Packing::new(settings.compression);
-        let (routing, refused) = (Routing::default(), Mutex::default());
+        let (routing, omitted) = (Routing::default(), Learned::default());
         let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
         let gauges = Arc::new(Gauges::new(http.clock()));
         let (recorder, player) = (None, None);
@@ -146,7 +146,7 @@ impl Upstream {
             routing,
             shelf,
             sockets,
-            refused,
+            omitted,
             forms,
             packing,
             quotas,
@@ -201,6 +201,12 @@ impl Upstream {
     #[must_use]
     pub fn drift(&self) -> Vec<Strange> {
         self.drift.read()
+    }
+
+    /// The members that requests leave out, since the backend refused them within the last hour.
+    #[must_use]
+    pub fn omitted(&self) -> Vec<Omitted> {
+        self.omitted.read()
     }
 
     /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
@@ -323,14 +329,5 @@ impl Upstream {
 
     fn caller<'c>(&'c self, bearer: &'c Bearer) -> Caller<'c> {
         Caller { settings: &self.settings, version: &self.version, bearer }
-    }
-
-    fn refused(&self) -> Arc<Omissions> {
-        Arc::clone(&self.refused.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn refuse(&self, member: String) {
-        tracing::warn!(member, "the backend refuses a member of requests; it is left out from now on");
-        Arc::make_mut(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner)).insert(member);
     }
 }

@@ -14,7 +14,8 @@ use super::omitted::{has_member, left_out};
 use super::routing::OnRefusedToken;
 use super::{Answer, Hints, RequestToken, Upstream};
 use crate::error::ProxyError;
-use crate::protocol::codex;
+use crate::protocol::codex::request::Omissions;
+use crate::protocol::codex::{self, Form};
 
 /// A request that may still be sent again.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub struct Pending<'r> {
     request: codex::Request<'r>,
     token: RequestToken,
     hints: Hints,
+    /// Members that are left out.
+    omitted: Omissions,
+    /// The one of them that was refused in this request.
+    refused: Option<String>,
     /// Warnings about what was changed in the request.
     repairs: Vec<String>,
 }
@@ -31,11 +36,15 @@ impl<'r> Pending<'r> {
     pub(super) fn new(
         upstream: &'r Upstream,
         mut request: codex::Request<'r>,
-        token: RequestToken,
+        mut token: RequestToken,
         hints: Hints,
     ) -> Self {
-        upstream.forms.choose(&mut request, &upstream.catalogue());
-        Self { upstream, request, token, hints, repairs: Vec::new() }
+        let catalogue = upstream.catalogue();
+        let is_lite = catalogue.find(&request.model).and_then(|model| model.is_lite) == Some(true);
+        token.attempts.set_usual_form(if is_lite { Form::Lite } else { Form::Classic });
+        upstream.forms.choose(&mut request, &catalogue);
+        let omitted = upstream.omitted.of(&request.model);
+        Self { upstream, request, token, hints, omitted, refused: None, repairs: Vec::new() }
     }
 
     /// Makes attempts until one is committed to.
@@ -54,12 +63,14 @@ impl<'r> Pending<'r> {
     async fn attempt(&self) -> Result<Answer, ProxyError> {
         let Self { upstream, request, hints, .. } = self;
         let bearer = self.token.bearer();
-        let omitted = upstream.refused();
         let on_refused = if self.token.is_first() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
-        let mut answer = upstream.attempt(request, &omitted, hints, bearer, on_refused).await?;
+        let mut answer = upstream.attempt(request, &self.omitted, hints, bearer, on_refused).await?;
         self.token.accepted();
         upstream.quotas.served(&bearer.account.id, &request.model, &answer.headers);
-        answer.warnings = left_out(request, &omitted);
+        if let Some(member) = &self.refused {
+            upstream.omitted.learn(&request.model, member);
+        }
+        answer.warnings = left_out(request, &self.omitted);
         answer.warnings.extend_from_slice(&self.repairs);
         if let Some(terms) = request.lite_terms() {
             upstream.forms.served(&request.model);
@@ -87,8 +98,9 @@ impl<'r> Pending<'r> {
         match retry.change {
             Change::Nothing => sleep(retry.after).await,
             Change::FreshToken => upstream.recover(&mut self.token).await?,
-            Change::Omit(member) if has_member(&self.request, &upstream.refused(), &member) => {
-                upstream.refuse(member);
+            Change::Omit(member) if has_member(&self.request, &self.omitted, &member) => {
+                self.omitted.insert(member.clone());
+                self.refused = Some(member);
             }
             Change::DropReasoning if self.request.drop_reasoning() => {
                 self.repairs.push("repaired:dropped_reasoning".to_owned());

@@ -114,6 +114,21 @@ async fn what_the_backend_says_that_nobody_knows_is_told_with_the_command_for_a_
 }
 
 #[tokio::test]
+async fn members_that_the_backend_refuses_are_told() {
+    let services = services().await;
+    let launch = anywhere(services.fresh());
+    let proxy = launch.start();
+    services.upstream.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: prompt_cache_key"}"#));
+    services.upstream.on("/responses", Script::events(&[CREATED, ADDED, DELTA, COMPLETED]));
+    let answer = Ask::chat(&chat()).send(&proxy).await;
+    assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, "ignored:prompt_cache_key"));
+    let told = Told::by(&launch).await;
+    let (severity, message, command) = told.found("members");
+    assert_eq!((told.code, severity, command), (0, "warning", "codex-proxy report"), "{}", told.text);
+    assert!(message.contains("prompt_cache_key (gpt-5.5)"), "{message}");
+}
+
+#[tokio::test]
 async fn every_finding_that_is_not_good_ends_in_a_command() {
     let services = services().await;
     let told = Told::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;

@@ -87,6 +87,27 @@ async fn other_refusals_do_not_change_the_form() {
 }
 
 #[tokio::test]
+async fn a_lite_model_that_refuses_a_classic_member_is_asked_once_in_the_lite_form() {
+    for member in ["instructions", "tools"] {
+        let bench = Bench::with(|launch| launch.setting("upstream.max_retries", "0")).await;
+        let refusal = format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#);
+        bench.upstream.on("/responses", Script::json(400, &refusal));
+        bench.upstream.on("/responses", Script::events(&WHOLE));
+        let lite = with(chat(), "model", json!("gpt-6.1-sol"));
+        for _ in 0..2 {
+            assert_eq!(Ask::chat(&lite).send(&bench.proxy).await.status, 200, "{member}");
+        }
+        assert_eq!(forms(&bench), [false, true, true], "{member}: it is learnt");
+
+        bench.upstream.replace("/responses", Script::json(400, &refusal));
+        let other = with(chat(), "model", json!("gpt-5.5"));
+        let answer = Ask::chat(&other).send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some(member)), "no lite model");
+        assert_eq!(bench.asked(), 4, "{member}");
+    }
+}
+
+#[tokio::test]
 async fn classic_is_never_left() {
     let bench = set_to("classic").await;
     bench.upstream.on("/responses", Script::json(400, REFUSAL));

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use crate::fake::{Gate, Script};
-use crate::{ADDED, Bench, CREATED, OVERLOADED, PROGRESS, QUOTA, SECOND, WHOLE, drain, fault, request};
+use crate::{ADDED, Bench, CREATED, OVERLOADED, PROGRESS, QUOTA, SECOND, WHOLE, drain, fault, open, request};
 
 #[tokio::test]
 async fn a_refused_token_is_replaced_and_asks_for_patience_if_the_new_ones_are_refused_too() {
@@ -132,7 +132,7 @@ async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
     let (begin, fail) = (Gate::default(), Gate::default());
     let script = Script::stream(&[]).event(QUOTA).gate(&begin).event(CREATED).gate(&fail).event(OVERLOADED).end();
     bench.fake.on("/responses", script);
-    let early = timeout(SECOND / 4, crate::open(&bench.upstream, request(), &Hints::default())).await;
+    let early = timeout(SECOND / 4, open(&bench.upstream, request(), &Hints::default())).await;
     assert!(early.is_err(), "a prelude does not open an answer");
     assert!(bench.fake.hung_up(1, 5 * SECOND).await);
     begin.open();
@@ -143,25 +143,40 @@ async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
 }
 
 #[tokio::test]
-async fn a_member_that_is_refused_is_left_out_from_then_on() {
+async fn a_member_that_a_model_refuses_is_left_out_of_its_requests() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
     bench.fake.on("/responses", Script::events(&WHOLE));
     let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
     let hints = Hints::default();
     for _ in 0..2 {
-        let answer = crate::open(&bench.upstream, fast(), &hints).await.unwrap();
+        let answer = open(&bench.upstream, fast(), &hints).await.unwrap();
         assert_eq!(answer.warnings, ["ignored:service_tier"]);
     }
     let has_tier: Vec<_> =
         bench.fake.requests("/responses").iter().map(|sent| sent.json().get("service_tier").is_some()).collect();
     assert_eq!(has_tier, [true, false, false]);
     assert!(bench.open().await.unwrap().warnings.is_empty(), "a request without the member lost nothing");
+    let other = Request { model: "gpt-6-sol".into(), ..fast() };
+    assert!(open(&bench.upstream, other, &hints).await.unwrap().warnings.is_empty(), "another model keeps it");
+    assert_eq!(bench.fake.requests("/responses").pop().unwrap().json()["service_tier"], "priority");
+}
+
+#[tokio::test]
+async fn a_refusal_is_learned_only_when_the_request_without_the_member_is_accepted() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
+    let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
+    assert_eq!(fault(open(&bench.upstream, fast(), &Hints::default()).await), Fault::InvalidRequest);
+    assert_eq!((bench.calls(), bench.upstream.omitted().len()), (2, 0));
+    bench.fake.replace("/responses", Script::events(&WHOLE));
+    assert!(open(&bench.upstream, fast(), &Hints::default()).await.unwrap().warnings.is_empty());
+    assert_eq!(bench.fake.requests("/responses").pop().unwrap().json()["service_tier"], "priority");
 }
 
 #[tokio::test]
 async fn a_refusal_that_cannot_be_mended_goes_to_the_client() {
-    for member in ["input", "tools", "text", "never_sent", "reasoning.effort"] {
+    for member in ["input", "tools", "text", "reasoning", "include", "never_sent", "reasoning.effort"] {
         let bench = Bench::new().await;
         let body = format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#);
         bench.fake.on("/responses", Script::json(400, &body));
@@ -180,7 +195,7 @@ async fn reasoning_of_another_account_is_dropped_once() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", refusal.clone());
     bench.fake.on("/responses", Script::events(&WHOLE));
-    let answer = crate::open(&bench.upstream, replayed, &Hints::default()).await.unwrap();
+    let answer = open(&bench.upstream, replayed, &Hints::default()).await.unwrap();
     assert_eq!(answer.warnings, ["repaired:dropped_reasoning"]);
     assert_eq!(bench.fake.requests("/responses")[1].json()["input"].as_array().unwrap().len(), 1);
 
@@ -217,7 +232,7 @@ async fn the_headers_of_a_codex_client_pass_both_ways() {
     let own = [("session-id", "theirs"), ("x-codex-window-id", "w:0")];
     let forwarded = own.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let hints = Hints { forwarded: Some(forwarded), ..Hints::default() };
-    let answer = timeout(10 * SECOND, crate::open(&bench.upstream, request(), &hints)).await.unwrap().unwrap();
+    let answer = timeout(10 * SECOND, open(&bench.upstream, request(), &hints)).await.unwrap().unwrap();
     let mut shown: Vec<_> = answer.headers.keys().map(http::HeaderName::as_str).collect();
     shown.sort_unstable();
     assert_eq!(shown, ["x-codex-plan-type", "x-codex-turn-state", "x-models-etag"]);

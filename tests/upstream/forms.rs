@@ -29,9 +29,9 @@ async fn each_repair_is_still_made_in_the_new_form() {
     let bench = Bench::with(|settings| settings.max_retries = 0).await;
     bench.fake.on("/responses", Script::json(400, REFUSAL));
     bench.fake.on("/responses", Script::json(401, ""));
-    bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: include"}"#));
+    bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: prompt_cache_key"}"#));
     bench.fake.on("/responses", Script::events(&WHOLE));
-    assert_eq!(bench.open().await.unwrap().warnings, ["ignored:include"]);
+    assert_eq!(bench.open().await.unwrap().warnings, ["ignored:prompt_cache_key"]);
     assert_eq!(marks(&bench), ["", "true", "true", "true"]);
 }
 

@@ -27,6 +27,7 @@ pub(super) enum Check {
     Port,
     Quota,
     Drift,
+    Members,
 }
 
 /// How bad it is.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::super::directories;
 use super::super::port::{Holder, free_above};
-use super::super::run_file::Running;
+use super::super::run_file::{Health, Running};
 use super::finding::{Check, Finding};
 use super::rights;
 use crate::config::{Config, Environment, Fault, Faults, Source, client_key};
@@ -13,6 +13,7 @@ use crate::fs::{ExposedDirectory, directory_of};
 use crate::net::HttpClient;
 use crate::server::Listen;
 use crate::shell::command;
+use crate::upstream::Omitted;
 
 /// The settings can't be used, and nothing can be looked at that depends on them.
 pub(super) fn faults(faults: &Faults) -> Vec<Finding> {
@@ -85,11 +86,28 @@ pub(super) async fn port(config: &Config, http: &HttpClient) -> Finding {
     }
 }
 
-/// Whether the backend has begun to say what this release does not know; a daemon that runs has counted it.
-pub(super) async fn drift(config: &Config, http: &HttpClient) -> Option<Finding> {
-    let (_, health) = Running::look(&config.paths.run_file, http).await?;
+/// What a running daemon has noticed about the backend: what is new, and what it refuses.
+pub(super) async fn noticed(config: &Config, http: &HttpClient) -> Vec<Finding> {
+    let Some((_, health)) = Running::look(&config.paths.run_file, http).await else { return Vec::new() };
+    let omitted = omitted(&health);
+    std::iter::once(drift(&health)).chain(omitted).collect()
+}
+
+fn omitted(health: &Health) -> Option<Finding> {
+    let told = |omitted: &Omitted| format!("{} ({})", omitted.member.escape_debug(), omitted.model.escape_debug());
+    let members: Vec<_> = health.omitted.iter().map(told).collect();
+    let message = format!(
+        "the backend refused members of requests, which are left out for an hour: {}; restart the daemon to send \
+         them again, or report it",
+        members.join(", ")
+    );
+    (!members.is_empty()).then(|| Finding::warning(Check::Members, message, command("report")))
+}
+
+/// Whether the backend has begun to say what this release does not know.
+fn drift(health: &Health) -> Finding {
     let names: Vec<_> = health.drift.iter().map(|strange| strange.name.as_str()).collect();
-    Some(match names.as_slice() {
+    match names.as_slice() {
         [] => Finding::ok(Check::Drift, "the backend has said nothing to the daemon that this release does not know"),
         [first, others @ ..] => {
             let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
@@ -97,7 +115,7 @@ pub(super) async fn drift(config: &Config, http: &HttpClient) -> Option<Finding>
                 format!("the backend says what this release does not know ({first}{more}); it passes: tell us");
             Finding::warning(Check::Drift, message, command("report"))
         }
-    })
+    }
 }
 
 async fn ports(addresses: &[SocketAddr], config: &Config, http: &HttpClient) -> Finding {

@@ -75,13 +75,13 @@ async fn examine(config: &Config, environment: &Environment) -> Report {
     let settings = upstream::Settings { catalogue_file: None, ..upstream_settings(config) };
     let upstream = Upstream::new(settings, parts.http.clone(), Arc::new(tokens.clone()));
     let session = Session::look(&parts, config, given.as_ref()).await;
-    let (asked, catalogue, issuer, backend, port, drift, network) = tokio::join!(
+    let (asked, catalogue, issuer, backend, port, noticed, network) = tokio::join!(
         session.ask(&parts, config, &tokens),
         session.catalogue(&upstream),
         Reach::of(&parts.http, &config.auth.authority, reach::ISSUER_PATH, &config.upstream.user_agent),
         Reach::of(&parts.http, &config.upstream.url, reach::BACKEND_PATH, &config.upstream.user_agent),
         machine::port(config, &parts.http),
-        machine::drift(config, &parts.http),
+        machine::noticed(config, &parts.http),
         reach::network(config, &parts.http, environment),
     );
     // A renewal that takes longer than the check may have spent the old token already.
@@ -97,7 +97,7 @@ async fn examine(config: &Config, environment: &Environment) -> Report {
     findings.extend(catalogue.map(|outcome| session::catalogue(&outcome, &upstream, &config.rules)));
     findings.push(port);
     findings.extend(quota::finding(quota.flatten().as_ref(), parts.clock.now()));
-    findings.extend(drift);
+    findings.extend(noticed);
     Report::of(session.is_signed_in(check.as_ref()), findings)
 }
 

@@ -228,7 +228,12 @@ fn daemon(running: &Running, health: Health) -> Daemon {
         version: words::line(&health.version),
         started_at: words::line(&running.started_at),
         has_socket: running.socket.is_some(),
-        health: Health { version: words::line(&health.version), drift: words::drift(health.drift), ..health },
+        health: Health {
+            version: words::line(&health.version),
+            drift: words::drift(health.drift),
+            omitted: words::omitted(health.omitted),
+            ..health
+        },
     }
 }
 

@@ -4,7 +4,7 @@
 //! such a value does. In a line of the log everything that is not a plain word, the name of a field,
 //! a small number or a time is replaced by its shape.
 
-use crate::upstream::{Strange, cassette};
+use crate::upstream::{Omitted, Strange, cassette};
 
 /// Settings whose values are words and numbers of ours.
 const TOLD: &[&str] = &[
@@ -53,6 +53,12 @@ pub(super) fn drift(counted: Vec<Strange>) -> Vec<Strange> {
         .into_iter()
         .map(|strange| Strange { what: word(&strange.what).into(), name: word(&strange.name), ..strange })
         .collect()
+}
+
+/// What a daemon leaves out of requests, if it is ours.
+pub(super) fn omitted(members: Vec<Omitted>) -> Vec<Omitted> {
+    let told = |omitted: Omitted| Omitted { model: word(&omitted.model), member: word(&omitted.member) };
+    members.into_iter().map(told).collect()
 }
 
 /// A line of the log.

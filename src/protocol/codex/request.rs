@@ -237,9 +237,10 @@ pub enum ServiceTier {
 /// Names of top-level members to leave out, since the backend has refused them.
 pub type Omissions = BTreeSet<String>;
 
-/// Members without which the answer would be another one; the rest may be left out when the backend
-/// refuses them.
-const INDISPENSABLE: [&str; 8] = ["model", "instructions", "input", "tools", "tool_choice", "text", "store", "stream"];
+/// Members without which the answer would be another one, or reasoning could not be replayed. The rest may
+/// be left out when the backend refuses them.
+const INDISPENSABLE: [&str; 10] =
+    ["model", "instructions", "input", "tools", "tool_choice", "text", "store", "stream", "reasoning", "include"];
 
 /// The type of the item that asks for a compaction of the conversation before it.
 pub const TRIGGER: &str = "compaction_trigger";

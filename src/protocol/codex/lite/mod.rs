@@ -39,6 +39,8 @@ pub use marker::{HEADER, is_marked, marked};
 use offer::Offer;
 pub use wrapping::Wrapping;
 
+/// Members that the classic form has and this one has not.
+pub const LACKS: [&str; 2] = ["instructions", "tools"];
 /// How much reasoning is taken into account. The backend refuses the form with any other value.
 const ALL_TURNS: &str = "all_turns";
 
