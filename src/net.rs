@@ -78,6 +78,9 @@ pub enum EndpointError {
     /// A host that tokens don't go to without the owner's word.
     #[error("tokens are not sent to '{0}'; set upstream.trust_host = true if that host is yours")]
     UnknownHost(String),
+    /// An origin that the backend named for an account and tokens don't go to.
+    #[error("the backend names the origin '{0}', and tokens go to chatgpt.com and its subdomains only")]
+    ForeignOrigin(String),
     /// Plain http to another machine.
     #[error("'{0}' must be https")]
     NotEncrypted(String),
@@ -142,17 +145,25 @@ impl Endpoint {
         self.0.host().is_some_and(|host| is_loopback(&host))
     }
 
-    /// The same base with another origin, for workspaces that are bound to a region.
+    /// The same base with an origin that the backend names, for workspaces that are bound to a region.
+    ///
+    /// Tokens follow the backend's word to `chatgpt.com` and its subdomains, and to no port of this machine
+    /// unless this base is on it already.
     ///
     /// # Errors
     /// When a token must not go to the origin.
     pub fn with_origin(&self, origin: &str) -> Result<Self, EndpointError> {
-        let trust = if self.is_known_host() { Trust::KnownHosts } else { Trust::AnyHttpsHost };
-        let origin = Self::parse(origin, trust)?;
+        let origin = Self::parse(origin, Trust::AnyHttpsHost)?;
         if origin.0.path() != "/" {
             return Err(EndpointError::NotAnAddress(origin.as_str().to_owned()));
         }
-        Self::parse(&format!("{}{}", origin.as_str(), self.0.path()), trust)
+        let is_allowed = origin.0.host().is_some_and(|host| is_chatgpt(&host))
+            || (origin.is_loopback() && self.is_loopback())
+            || origin.0.origin() == self.0.origin();
+        if !is_allowed {
+            return Err(EndpointError::ForeignOrigin(origin.host().to_owned()));
+        }
+        Self::parse(&format!("{}{}", origin.as_str(), self.0.path()), Trust::AnyHttpsHost)
     }
 }
 
@@ -162,22 +173,30 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Whether a host is this machine: `localhost`, its subdomains, 127.0.0.0/8 or `::1`.
+/// Whether a host is this machine wherever its name is looked up: `localhost`, 127.0.0.0/8 or `::1`.
 #[must_use]
 pub fn is_loopback(host: &Host<&str>) -> bool {
     match host {
-        Host::Domain(name) => {
-            let name = name.trim_end_matches('.');
-            name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
-        }
+        Host::Domain(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => IpAddr::V6(*address).to_canonical().is_loopback(),
     }
 }
 
+/// Whether a host is this machine to a browser: loopback, or a subdomain of `localhost`. Resolvers may
+/// answer otherwise for the latter, so no token goes there.
+#[must_use]
+pub fn is_local(host: &Host<&str>) -> bool {
+    let is_below = |name: &str| name.trim_end_matches('.').to_ascii_lowercase().ends_with(".localhost");
+    is_loopback(host) || matches!(host, Host::Domain(name) if is_below(name))
+}
+
 fn is_known(host: &Host<&str>) -> bool {
-    let Host::Domain(name) = host else { return false };
-    *name == "chatgpt.com" || *name == "auth.openai.com" || name.ends_with(".chatgpt.com")
+    is_chatgpt(host) || matches!(host, Host::Domain("auth.openai.com"))
+}
+
+fn is_chatgpt(host: &Host<&str>) -> bool {
+    matches!(host, Host::Domain(name) if *name == "chatgpt.com" || name.ends_with(".chatgpt.com"))
 }
 
 /// A pooled HTTP client that comes into being when it is first asked for. Clones share it.
@@ -321,6 +340,8 @@ mod tests {
             "chatgpt.com",
             "http://192.168.1.2",
             "https://localhost.evil.invalid",
+            "http://backend.localhost",
+            "https://backend.localhost",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
@@ -340,6 +361,22 @@ mod tests {
         assert_eq!(moved.as_str(), "https://us.chatgpt.com/backend-api/codex");
         assert!(base.with_origin("https://elsewhere.invalid").is_err());
         assert!(base.with_origin("https://us.chatgpt.com/path").is_err());
+    }
+
+    #[test]
+    fn the_backend_cannot_send_tokens_to_a_port_of_this_machine() {
+        let base = parse("https://chatgpt.com/backend-api/codex").unwrap();
+        let relay = Endpoint::parse("https://relay.invalid/codex", Trust::AnyHttpsHost).unwrap();
+        for origin in ["http://127.0.0.1:9", "https://localhost:9", "http://[::1]:9", "https://x.localhost"] {
+            assert!(base.with_origin(origin).is_err() && relay.with_origin(origin).is_err(), "{origin}");
+        }
+        for origin in ["https://auth.openai.com", "https://elsewhere.invalid", "http://us.chatgpt.com"] {
+            assert!(base.with_origin(origin).is_err() && relay.with_origin(origin).is_err(), "{origin}");
+        }
+        assert_eq!(relay.with_origin("https://relay.invalid").unwrap(), relay);
+        assert!(relay.with_origin("https://us.chatgpt.com").is_ok());
+        let local = parse("http://127.0.0.1:1/codex").unwrap();
+        assert_eq!(local.with_origin("http://localhost:2").unwrap().as_str(), "http://localhost:2/codex");
     }
 
     #[test]

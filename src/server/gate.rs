@@ -26,7 +26,7 @@ use super::refusals::Refusals;
 use super::{Backend, Live};
 use crate::error::{ProxyError, Refusal};
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
-use crate::net::is_loopback;
+use crate::net::is_local;
 use crate::net::peer::{Peer, PeerUser};
 
 /// Where our own page is.
@@ -239,7 +239,7 @@ impl Gate {
             Host::Domain(_) => false,
         };
         is_own_address
-            || is_loopback(&host)
+            || is_local(&host)
             || self.doors().allowed_hosts.iter().any(|allowed| *allowed == host.to_string())
     }
 

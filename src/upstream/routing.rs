@@ -191,6 +191,7 @@ mod tests {
             r#"{"accounts":[]}"#,
             r#"{"accounts":[{"id":"acct-1"}]}"#,
             r#"{"accounts":[{"id":"acct-1","workspace_backend_origin":"https://elsewhere.invalid"}]}"#,
+            r#"{"accounts":[{"id":"acct-1","workspace_backend_origin":"http://127.0.0.1:9"}]}"#,
             r#"{"accounts":[{"id":"acct-1","workspace_backend_origin":"NO_CONSTRAINT"},
                 {"id":"acct-1","workspace_backend_origin":"NO_CONSTRAINT"}]}"#,
         ];

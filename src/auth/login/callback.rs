@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{LoginError, page};
-use crate::net::is_loopback;
+use crate::net::is_local;
 use crate::secret::Secret;
 
 type Reply = Response<Full<Bytes>>;
@@ -176,7 +176,7 @@ pub(super) fn read(state: &Secret, query: &str) -> Result<Message, Unread> {
 fn is_for_us(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let url = host.and_then(|host| Url::parse(&format!("http://{host}/")).ok());
-    url.is_some_and(|url| url.username().is_empty() && url.host().is_some_and(|host| is_loopback(&host)))
+    url.is_some_and(|url| url.username().is_empty() && url.host().is_some_and(|host| is_local(&host)))
 }
 
 fn text(status: StatusCode, text: &'static str) -> Reply {

@@ -136,9 +136,9 @@ proptest! {
             let name = plain_host(&host).trim().to_ascii_lowercase();
             let parsed = Host::parse(&name).ok();
             let is_good = parsed.is_some_and(|host| match &host {
-                Host::Domain(name) => name == "box.local" || is_loopback(&Host::Domain(name)),
+                Host::Domain(name) => name == "box.local" || is_local(&Host::Domain(name)),
                 Host::Ipv4(address) => address.is_loopback() || address.octets() == [192, 168, 7, 7],
-                Host::Ipv6(address) => is_loopback(&Host::Ipv6(*address)),
+                Host::Ipv6(address) => is_local(&Host::Ipv6(*address)),
             });
             prop_assert!(is_good, "{host:?}");
             prop_assert!(!host.contains(['@', '/', '#', '?', '\\']), "{host:?}");
