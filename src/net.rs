@@ -10,6 +10,7 @@ mod causes;
 pub mod holder;
 pub mod peer;
 mod pool;
+pub mod proxy;
 mod sending;
 #[cfg(target_os = "linux")]
 mod tcp_table;

@@ -8,7 +8,7 @@ use super::keys::LONG_CHARACTERS;
 use super::layer::{Entry, Values};
 use super::listen::Listen;
 use super::paths::Paths;
-use super::source::{Environment, Faults, Source, mistyped_variables};
+use super::source::{Environment, Faults, Source, malformed_proxies, mistyped_variables};
 use super::text::{File, Optional, Text};
 use super::value::Setting as _;
 use super::{Config, Log, LogFile};
@@ -36,6 +36,9 @@ pub(super) fn resolve(
     let (url, authority) = (url?, authority?);
     let mut warnings = mistyped_variables(environment);
     warnings.extend([("upstream.url", &url), ("auth.url", &authority)].into_iter().filter_map(trusted));
+    if values.proxy.value.0.is_none() {
+        warnings.extend(malformed_proxies(environment));
+    }
     let user_agent = user_agent(&values);
     Some(Config {
         shown: values.show(),

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::layer::{KEYS, Layer, Raw};
 use super::nearest::{nearest, suggestion};
+use crate::net::proxy;
 
 /// The variables of a process, as a value.
 #[derive(Clone, Default)]
@@ -207,6 +208,17 @@ pub(super) fn mistyped_variables(environment: &Environment) -> Vec<String> {
         Some(format!("environment variable {name} is not known and was ignored; did you mean {near}?"))
     };
     unknown.filter_map(remark).collect()
+}
+
+/// A remark on each variable that should name a proxy and does not. The value may hold a password, so it is
+/// not repeated.
+pub(super) fn malformed_proxies(environment: &Environment) -> Vec<String> {
+    let is_wrong = |name: &&str| {
+        let value = environment.get(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
+        !value.is_empty() && proxy::place(&value).is_none()
+    };
+    let remark = |name| format!("environment variable {name} is not a proxy address such as http://127.0.0.1:3128");
+    proxy::VARIABLES.into_iter().filter(is_wrong).map(remark).collect()
 }
 
 /// What the text of a file says.

@@ -340,7 +340,7 @@ fn explained(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
     if let ProxyError::Upstream(failure) = &mut error
         && failure.fault == Fault::ModelNotFound
     {
-        failure.message.push_str(&models::hint(models, slug));
+        failure.message = models::with_hint(&failure.message, models, slug);
     }
     error
 }

@@ -105,18 +105,21 @@ pub(super) fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
     models.catalogue.find(&models.resolve(name).slug)
 }
 
-/// The name that may have been meant, to be put behind a message.
-pub(super) fn hint(models: &Models, id: &str) -> String {
-    models.suggest(id).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
+/// A message about a model that is not known, with the name that may have been meant.
+pub(super) fn with_hint(message: &str, models: &Models, id: &str) -> String {
+    match models.suggest(id) {
+        None => message.to_owned(),
+        Some(near) if message.ends_with(['.', '!', '?']) => format!("{message} Did you mean '{near}'?"),
+        Some(near) => format!("{message}; did you mean '{near}'?"),
+    }
 }
 
 pub(super) fn unknown_model(models: &Models, id: &str) -> ProxyError {
-    let hint = hint(models, id);
     ProxyError::Upstream(Box::new(UpstreamFailure {
         fault: Fault::ModelNotFound,
         status: None,
         code: Some("model_not_found".to_owned()),
-        message: format!("the model '{id}' is not in the catalogue{hint}"),
+        message: with_hint(&format!("the model '{id}' is not in the catalogue"), models, id),
         param: Some("model".to_owned()),
         request_id: None,
         retry_after: None,

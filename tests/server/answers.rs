@@ -301,6 +301,11 @@ async fn a_model_that_the_backend_does_not_know_comes_with_the_nearest_name() {
     assert_eq!(error["message"], "Model not found gpt-5.55; did you mean 'gpt-5.5'?");
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
     assert_eq!(answer.error()["message"], "Model not found gpt-5.55", "a name that is known gets no advice");
+    bench.upstream.replace("/responses", Script::json(404, r#"{"detail":"Model not found."}"#));
+    for name in ["codex-proxy/gpt-5.5", "models/gpt-5.5", "GPT-5.5"] {
+        let answer = Ask::chat(&with(chat(), "model", json!(name))).send(&bench.proxy).await;
+        assert_eq!(answer.error()["message"], "Model not found. Did you mean 'gpt-5.5'?", "{name}");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::proxy::Launch;
 use crate::sign_in::Services;
 use crate::status::members;
 use crate::wire::Ask;
-use crate::{ADDED, COMPLETED, CREATED, DELTA, chat};
+use crate::{ADDED, COMPLETED, CREATED, DELTA, SECOND, chat};
 
 const CHECK: &str = "/backend-api/wham/accounts/check";
 const MODELS: &str = "/backend-api/codex/models";

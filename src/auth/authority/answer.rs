@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::RETRY_AFTER;
 use serde_json::Value;
 
 use super::AuthorityError;
 use crate::auth::credential::Grant;
+use crate::protocol::codex::failure::retry_after;
 use crate::secret::Secret;
 
 /// An answer, not yet understood.
@@ -60,8 +60,7 @@ impl Answer {
     }
 
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let seconds: u64 = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds))
+        retry_after(&self.headers)
     }
 }
 

@@ -7,21 +7,18 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{DATE, USER_AGENT};
 use tokio::net::TcpStream;
-use url::Url;
 
 use super::finding::{Check, Finding};
 use super::{LIMIT, in_time};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Environment, Source};
-use crate::net::{ClientError, Endpoint, HttpClient, causes};
+use crate::net::{ClientError, Endpoint, HttpClient, causes, proxy};
 use crate::shell::{command, unset};
 
 pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const BACKEND_PATH: &str = "/models";
 /// Services tell whole seconds, and requests take time.
 const TOLERANCE: Duration = Duration::from_secs(60);
-/// Where programs are told about a proxy.
-const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// What became of a question.
 pub(super) enum Reach {
@@ -129,12 +126,12 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
         Some(file) => format!("the system's certificates and those of {}", file.display()),
         None => "the system's certificates".to_owned(),
     };
-    let Some((source, address)) = proxy(config, environment) else {
+    let Some((source, address)) = proxy_in_use(config, environment) else {
         return Finding::ok(Check::Network, format!("no proxy; {trust}"));
     };
     let without = if source == "upstream.proxy" { without(config, &source) } else { unset(&source) };
     let source = format!("{source}{}", set_in(config, &source));
-    let Some(place) = place(&address) else {
+    let Some(place) = proxy::place(&address) else {
         return Finding::error(Check::Network, format!("{source} is not a proxy address"), without);
     };
     let cause = match in_time(TcpStream::connect(&place)).await {
@@ -168,20 +165,12 @@ fn source<'c>(config: &'c Config, key: &str) -> Option<&'c Source> {
     config.shown.iter().find(|shown| shown.key == key).map(|shown| &shown.source)
 }
 
-fn proxy(config: &Config, environment: &Environment) -> Option<(String, String)> {
+fn proxy_in_use(config: &Config, environment: &Environment) -> Option<(String, String)> {
     if let Some(address) = &config.net.proxy {
         return Some(("upstream.proxy".to_owned(), address.clone()));
     }
     let set = |name: &&str| Some((*name).to_owned()).zip(environment.get(name)?.to_str().map(str::to_owned));
-    PROXY_VARIABLES.iter().filter_map(set).find(|(_, address)| !address.is_empty())
-}
-
-/// Host and port of a proxy, without what may stand before them.
-fn place(address: &str) -> Option<String> {
-    let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let url = Url::parse(&address).ok()?;
-    let usual = if url.scheme().starts_with("socks") { 1080 } else { url.port_or_known_default()? };
-    Some(format!("{}:{}", url.host_str()?, url.port().unwrap_or(usual)))
+    proxy::VARIABLES.iter().filter_map(set).find(|(_, address)| !address.is_empty())
 }
 
 #[cfg(test)]
@@ -189,7 +178,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::super::bars::Paint;
-    use super::{Difference, Reach, clock, place};
+    use super::{Difference, Reach, clock};
 
     fn told(difference: Option<Difference>) -> String {
         let reach = Reach::Answered { status: 200, clock: difference };
@@ -203,14 +192,5 @@ mod tests {
         assert!(behind.starts_with("warning") && behind.contains("60 min behind"), "{behind}");
         assert!(told(Some(Difference::Ahead(Duration::from_secs(120)))).contains("2 min ahead"));
         assert!(told(None).starts_with("unknown"));
-    }
-
-    #[test]
-    fn a_proxy_is_shown_without_its_password() {
-        let places =
-            ["http://me:secret@proxy.invalid:3128", "proxy.invalid:3128", "socks5h://proxy.invalid", "https://p"];
-        let expected = ["proxy.invalid:3128", "proxy.invalid:3128", "proxy.invalid:1080", "p:443"];
-        assert_eq!(places.map(|address| place(address).unwrap()), expected);
-        assert_eq!(place("::"), None);
     }
 }

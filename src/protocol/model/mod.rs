@@ -183,7 +183,8 @@ impl Models {
         if self.catalogue.find(slug).is_some() {
             return None;
         }
-        let wanted = slug.to_lowercase();
+        // Other programs name a provider before the model.
+        let wanted = slug.rsplit('/').next().unwrap_or(slug).to_lowercase();
         let rated = self.catalogue.models().iter().filter(|model| model.is_listed).map(|model| {
             let likeness = strsim::normalized_damerau_levenshtein(&wanted, &model.slug);
             (likeness.max(strsim::jaro_winkler(&wanted, &model.slug) - 0.1), model)

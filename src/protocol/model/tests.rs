@@ -153,6 +153,9 @@ fn a_slip_of_the_pen_is_recognised() {
     let models = models(&[], None);
     assert_eq!(models.suggest("gpt6-sol").as_deref(), Some("gpt-6-sol"));
     assert_eq!(models.suggest("GPT-6-Lunar").as_deref(), Some("gpt-6-luna"));
+    for name in ["codex-proxy/gpt-6-sol", "models/gpt-6-sol", "a/b/GPT-6-sol"] {
+        assert_eq!(models.suggest(name).as_deref(), Some("gpt-6-sol"), "{name}");
+    }
     assert_eq!(models.suggest("gpt-6-sol"), None, "it exists");
     assert_eq!(models.suggest("llama"), None, "nothing comes near");
     assert_eq!(Models::default().suggest("gpt-6-sol"), None, "nothing is known");

@@ -79,11 +79,21 @@ fn by_words(evidence: &Evidence<'_>) -> Option<Fault> {
         Some(Fault::ModelNotFound)
     } else if is_request && evidence.message.to_ascii_lowercase().contains("invalid image") {
         Some(Fault::InvalidImage)
+    } else if is_request && is_unreadable_reasoning(evidence.message) {
+        Some(Fault::EncryptedContent)
     } else if is_server && evidence.code.is_none() && (says("at capacity") || says("overloaded")) {
         Some(Fault::Overloaded)
     } else {
         None
     }
+}
+
+/// Whether the backend can't use reasoning that was replayed to it: made for another account or model.
+fn is_unreadable_reasoning(message: &str) -> bool {
+    const WHY: [&str; 4] = ["could not be", "can not be", "cannot be", "did not match"];
+    let message = message.to_ascii_lowercase();
+    let is_named = message.contains("encrypted content") || message.contains("encrypted_content");
+    message.contains("not issued to this caller") || (is_named && WHY.iter().any(|why| message.contains(why)))
 }
 
 fn by_kind(kind: &str) -> Option<Fault> {

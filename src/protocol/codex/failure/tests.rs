@@ -258,6 +258,10 @@ fn delays_come_from_the_header_then_from_the_words() {
     };
     assert_eq!(with(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
     assert_eq!(with(&[("retry-after", "-2")]), Some(Duration::from_secs(9)));
+    assert_eq!(with(&[("retry-after-ms", "2500"), ("retry-after", "2")]), Some(Duration::from_millis(2500)));
+    assert_eq!(with(&[("retry-after-ms", "soon"), ("retry-after", "2")]), Some(Duration::from_secs(2)));
+    let event = r#"{"type":"error","headers":{"retry-after-ms":1500},"error":{"code":"slow_down"}}"#;
+    assert_eq!(from_event(event).retry_after, Some(Duration::from_millis(1500)));
     let dates = [("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), ("date", "Fri, 31 Dec 1999 23:59:49 GMT")];
     assert_eq!(with(&dates), Some(Duration::from_secs(10)));
     assert_eq!(with(&dates[..1]), Some(Duration::from_secs(9)));
@@ -320,6 +324,26 @@ fn a_sentence_is_no_code() {
         r#"{"detail":{"code":"what the user wrote","message":"m"}}"#,
     ] {
         assert_eq!(response(400, body).code, None, "{body}");
+    }
+}
+
+#[test]
+fn reasoning_that_cannot_be_read_is_known_without_its_code() {
+    for message in [
+        "The encrypted content gAAA could not be verified. Reason: it could not be decrypted or parsed.",
+        "encrypted_content was not issued to this caller",
+        "Encrypted content organization_id did not match the target organization.",
+        "Reasoning item rs_1 was not issued to this caller.",
+    ] {
+        let flat = serde_json::json!({ "detail": message }).to_string();
+        let typed = serde_json::json!({"error": {"type": "invalid_request_error", "message": message}}).to_string();
+        for body in [flat, typed] {
+            assert_eq!(response(400, &body).fault, Fault::EncryptedContent, "{body}");
+        }
+    }
+    for message in ["Unsupported value: 'reasoning.encrypted_content'", "Unsupported parameter: encrypted_content"] {
+        let body = serde_json::json!({ "detail": message }).to_string();
+        assert_eq!(response(400, &body).fault, Fault::InvalidRequest, "{body}");
     }
 }
 

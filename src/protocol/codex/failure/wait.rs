@@ -20,7 +20,7 @@ const RESETS: &str = "; resets ";
 
 /// Everything a failure says about time.
 pub(super) struct Times {
-    /// From `retry-after`, else from the words "try again in …".
+    /// From the headers, else from the words "try again in …".
     delay: Option<Duration>,
     /// When the exhausted window is full again.
     pub(super) reset: Reset,
@@ -37,14 +37,13 @@ pub(super) struct Reset {
 
 impl Times {
     pub(super) fn read(error: &Value, headers: &HeaderMap, message: &str) -> Self {
-        let now = text_header(headers, "date").and_then(|text| httpdate::parse_http_date(text).ok());
-        let now = now.and_then(|now| now.duration_since(UNIX_EPOCH).ok()).map(|now| now.as_secs());
+        let now = date(headers, "date");
         let window = windows(headers).filter(|window| window.is_used_up).max_by_key(|window| window.reset.key());
         let told = Reset { at: error["resets_at"].as_u64(), after: error["resets_in_seconds"].as_u64() }.complete(now);
         let shown = window.as_ref().map(|window| window.reset.complete(now)).unwrap_or_default();
         let minutes = window.and_then(|window| window.minutes).or_else(|| error["limit_window_minutes"].as_u64());
         Self {
-            delay: retry_after(headers, now).or_else(|| delay_in_words(message)),
+            delay: retry_after(headers).or_else(|| delay_in_words(message)),
             // The body may speak of another window than the one that is used up.
             reset: if shown.is_before(told) { shown } else { told.or(shown) },
             window_minutes: minutes.filter(|minutes| *minutes > 0),
@@ -156,14 +155,26 @@ fn windows(headers: &HeaderMap) -> impl Iterator<Item = Window> {
     })
 }
 
-fn retry_after(headers: &HeaderMap, now: Option<u64>) -> Option<Duration> {
-    let text = text_header(headers, "retry-after")?;
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+/// How long a server asks to wait: `retry-after-ms`, else `retry-after` in seconds or as a date, which is
+/// compared with the answer's own `date`.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| text_header(headers, name)?.parse::<f64>().ok();
+    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+    if let Some(wait) = number("retry-after-ms").and_then(|milliseconds| seconds(milliseconds / 1000.0)) {
+        return Some(wait);
     }
-    let then: SystemTime = httpdate::parse_http_date(text).ok()?;
-    let then = then.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    Some(Duration::from_secs(then.saturating_sub(now?)))
+    if let Some(number) = number("retry-after") {
+        return seconds(number);
+    }
+    let (then, now) = (date(headers, "retry-after")?, date(headers, "date")?);
+    Some(Duration::from_secs(then.saturating_sub(now)))
+}
+
+/// A date, in unix seconds.
+fn date(headers: &HeaderMap, name: &str) -> Option<u64> {
+    let date: SystemTime = httpdate::parse_http_date(text_header(headers, name)?).ok()?;
+    Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// "Please try again in 1.2s", "… in 250ms", "… in 5 seconds", in any case of letters.
