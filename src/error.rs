@@ -175,6 +175,17 @@ pub enum ProxyError {
         /// The transport's error, if it was one.
         cause: Option<String>,
     },
+    /// The request is a larger WebSocket message than the backend accepts (close code 1009).
+    #[error(
+        "the request is too large for a WebSocket: the ChatGPT backend refused a message of {size_bytes} bytes \
+         ({reason}); set upstream.transport to auto or sse"
+    )]
+    MessageTooLarge {
+        /// Size of the message.
+        size_bytes: usize,
+        /// Close code and reason.
+        reason: String,
+    },
     /// One event is longer than `limits.event`, or those that came before the answer are together.
     #[error(
         "the ChatGPT backend sent more than {limit_bytes} bytes in one event or before the answer (setting limits.event)"

@@ -349,6 +349,16 @@ fn what_is_shown_reads_back_as_the_same_settings() {
 }
 
 #[test]
+fn a_variable_that_names_no_proxy_is_remarked_on() {
+    let home = Home::new("").with("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:notaport").with("ALL_PROXY", "socks5://p");
+    let warnings = home.config().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("HTTPS_PROXY") && !warnings[0].contains("sk-x"), "{warnings:?}");
+    let chosen = Home::new("[upstream]\nproxy = 'http://p:1'").with("HTTPS_PROXY", "http://p:x");
+    assert!(chosen.config().warnings.is_empty(), "it is not in use");
+}
+
+#[test]
 fn a_mistyped_variable_is_remarked_on() {
     let warnings = Home::new("").with("CODEX_PROXY_LISTN", "1").with("CODEX_PROXY_SERVICE_HOST", "x").config().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");

@@ -33,6 +33,7 @@ impl ProxyError {
             Self::Unreachable { .. } => "upstream_unreachable",
             Self::Silent { .. } => "upstream_timeout",
             Self::Truncated { .. } => "upstream_truncated",
+            Self::MessageTooLarge { .. } => "upstream_message_too_large",
             Self::EventTooLarge { .. } => "upstream_event_too_large",
             Self::Damaged { .. } => "upstream_damaged",
             Self::ShuttingDown => "shutting_down",

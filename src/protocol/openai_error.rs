@@ -126,6 +126,7 @@ impl<'e> Verdict<'e> {
                 Self { retry: face::after_silence(*phase), ..verdict }
             }
             ProxyError::Truncated { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_truncated").spent(),
+            ProxyError::MessageTooLarge { .. } => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large").spent(),
             ProxyError::EventTooLarge { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_event_too_large").spent(),
             ProxyError::Damaged { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_damaged").spent(),
             ProxyError::ShuttingDown => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),

@@ -277,7 +277,9 @@ where
                 (response, headers, told)
             }
         };
-        told.iter().for_each(|token| warnings.note(token));
+        for token in told {
+            warnings.note(token);
+        }
         response.headers_mut().extend(headers);
         Ok(warned(response, &warnings))
     }

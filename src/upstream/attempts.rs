@@ -231,6 +231,7 @@ mod tests {
         let terminal = [
             ProxyError::Silent { phase: Phase::FirstEvent, limit },
             ProxyError::EventTooLarge { limit_bytes: 1 },
+            ProxyError::MessageTooLarge { size_bytes: 1, reason: String::new() },
             answer(429, r#"{"error":{"type":"usage_limit_reached","resets_in_seconds":1}}"#),
             answer(429, r#"{"error":{"code":"insufficient_quota"}}"#),
             answer(429, r#"{"error":{"code":"flex_unavailable"}}"#),
@@ -320,17 +321,15 @@ mod tests {
             let (mut made, mut waited) = (0, Duration::ZERO);
             for wait in waits {
                 let error = wait.map_or(ProxyError::Truncated { cause: None }, waiting);
-                match attempts.judge(&error, MIDDLE) {
-                    Some(retry) => {
-                        made += 1;
-                        waited += retry.after;
-                    }
-                    None => {
-                        let asked = wait.map_or(FIRST_BACKOFF * 2_u32.pow(made), Duration::from_secs);
-                        let is_clients = matches!(&error, ProxyError::Upstream(failure) if failure.wait_for_client().is_some());
-                        prop_assert!(made == retries || waited + asked > BUDGET || is_clients);
-                    }
+                if let Some(retry) = attempts.judge(&error, MIDDLE) {
+                    made += 1;
+                    waited += retry.after;
+                    continue;
                 }
+                let asked = wait.map_or(FIRST_BACKOFF * 2_u32.pow(made), Duration::from_secs);
+                let is_clients =
+                    matches!(&error, ProxyError::Upstream(failure) if failure.wait_for_client().is_some());
+                prop_assert!(made == retries || waited + asked > BUDGET || is_clients);
             }
         }
 

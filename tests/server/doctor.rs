@@ -179,6 +179,20 @@ async fn a_proxy_that_is_not_there_is_found() {
 }
 
 #[tokio::test]
+async fn a_variable_that_names_no_proxy_is_told_without_its_value() {
+    let services = services().await;
+    let launch = anywhere(services.fresh()).variable("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:notaport");
+    let proxy = launch.start();
+    let words = "environment variable HTTPS_PROXY is not a proxy address";
+    proxy.says_times(words, 1, SECOND).await;
+    let told = Told::by(&launch).await;
+    assert_eq!((told.code, told.found("network").0), (1, "error"), "{}", told.text);
+    assert!(told.text.contains(words) && !told.text.contains("sk-x"), "{}", told.text);
+    assert!(told.found("network").1.contains("HTTPS_PROXY"), "{}", told.text);
+    assert!(!proxy.log().contains("sk-x"));
+}
+
+#[tokio::test]
 async fn a_clock_that_is_off_by_an_hour_is_told_and_works() {
     let services = services().await;
     let hour = Duration::from_secs(3600);

@@ -33,6 +33,48 @@ async fn a_second_turn_sends_only_what_is_new() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_is_sent_once_and_said_to_be() {
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    let requests = [
+        Ask::chat(&chat()),
+        Ask::chat(&with(chat(), "stream", json!(true))),
+        Ask::post("/v1/responses", &json!({"model": "gpt-5.5", "input": "hi"})),
+        Ask::post("/v1/messages", &json!({"model": "gpt-5.5", "messages": messages, "max_tokens": 9})),
+        Ask::post("/api/chat", &json!({"model": "gpt-5.5", "messages": messages})),
+    ];
+    let bench = Bench::with(|launch| launch.setting("upstream.transport", "websocket")).await;
+    bench.upstream.on("/responses", Script::default().close(1009, "message too big"));
+    for (number, ask) in requests.iter().enumerate() {
+        let answer = ask.clone().send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.header("x-should-retry")), (413, "false"), "{}", answer.text());
+        assert!(answer.text().contains("close code 1009: message too big"), "{}", answer.text());
+        assert!(answer.text().contains("upstream.transport"), "{}", answer.text());
+        assert_eq!(bench.asked(), number + 1, "it is not sent again");
+    }
+    let answer = requests[0].clone().send(&bench.proxy).await;
+    assert_eq!(answer.error()["code"], "request_too_large");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_posted_instead_where_that_is_allowed() {
+    let bench = Bench::with(|launch| launch.setting("upstream.transport", "auto")).await;
+    bench.upstream.on("/responses", Script::default().close(1009, "message too big"));
+    bench.upstream.on("/responses", Script::events(&[CREATED, SPOKEN, COMPLETED]));
+    assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200);
+    assert_eq!((bench.upstream.handshakes().len(), bench.asked()), (1, 2));
+    assert!(!bench.proxy.log().contains("trying upstream again"), "it costs no attempt");
+}
+
+#[tokio::test]
+async fn a_close_is_told_with_its_code_and_reason() {
+    let bench = Bench::with(|launch| launch.setting("upstream.transport", "websocket")).await;
+    bench.upstream.on("/responses", Script::default().event(CREATED).close(1011, "internal\u{7} error"));
+    let answer = Ask::chat(&chat()).send(&bench.proxy).await;
+    assert_eq!((answer.status, bench.asked()), (502, 3));
+    assert!(answer.text().contains("(close code 1011: internal error)"), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn a_backend_without_websockets_is_an_error_or_is_gone_around() {
     for (transport, status) in [("websocket", 502), ("auto", 200)] {
         let bench = Bench::with(|launch| launch.setting("upstream.transport", transport)).await;

@@ -60,7 +60,7 @@ async fn play(
                 respond.send_reset(Reason::REFUSED_STREAM);
                 return Ok(());
             }
-            Step::Close | Step::Reset => {
+            Step::Close | Step::CloseWith(..) | Step::Reset => {
                 // A reset drops what is still queued: the connection gets a turn to write it first.
                 tokio::task::yield_now().await;
                 match out.as_mut() {

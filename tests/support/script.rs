@@ -18,6 +18,8 @@ pub(super) enum Step {
     Wait(Gate),
     Hang,
     Close,
+    /// Over a WebSocket, the close code and the reason.
+    CloseWith(u16, String),
     Reset,
     Refuse,
 }
@@ -94,6 +96,11 @@ impl Script {
     /// The connection ends in the middle.
     pub(crate) fn cut(self) -> Self {
         self.then(Step::Close)
+    }
+
+    /// The connection is closed, over a WebSocket with this code and reason.
+    pub(crate) fn close(self, code: u16, reason: &str) -> Self {
+        self.then(Step::CloseWith(code, reason.to_owned()))
     }
 
     /// The connection is torn down.

@@ -232,7 +232,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                     shared.count_hang_up();
                     return Ok(());
                 }
-                Step::Close | Step::Refuse => return Ok(()),
+                Step::Close | Step::CloseWith(..) | Step::Refuse => return Ok(()),
                 Step::Reset => return stream.set_zero_linger(),
             }
         }

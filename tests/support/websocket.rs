@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::{Recorded, Script, Shared, Step, path_of};
 
@@ -187,6 +187,10 @@ async fn play(
                 return Ok(Then::Closed);
             }
             Step::Close | Step::Refuse => return Ok(Then::Closed),
+            Step::CloseWith(code, reason) => {
+                let _ = socket.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await;
+                return Ok(Then::Closed);
+            }
             Step::Reset => {
                 socket.get_ref().set_zero_linger()?;
                 return Ok(Then::Closed);

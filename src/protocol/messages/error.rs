@@ -115,6 +115,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::Upstream(failure) => of_failure(failure),
         ProxyError::Unreachable { .. } => (S::BAD_GATEWAY, Kind::Api, Retry::Spent),
         ProxyError::Silent { phase, .. } => (S::GATEWAY_TIMEOUT, Kind::Timeout, face::after_silence(*phase)),
+        ProxyError::MessageTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Spent),
         ProxyError::Truncated { .. } | ProxyError::EventTooLarge { .. } | ProxyError::Damaged { .. } => {
             (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Spent)
         }

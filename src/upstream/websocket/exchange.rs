@@ -1,7 +1,8 @@
 //! One request and its answer on a connection.
 //!
 //! Hands on the same event data that the other transport hands on. Dropped before the answer's end,
-//! it closes the connection; released after it, it puts the connection back.
+//! it closes the connection; released after it, it puts the connection back. Where the backend closes
+//! the connection, the error has the close code and reason.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::super::sign;
@@ -20,6 +23,7 @@ use super::told::told;
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::causes;
+use crate::protocol::codex::failure::has_markup;
 use crate::protocol::codex::socket::{Memory, Outgoing, Purpose};
 
 /// Headers of the handshake that hold for as long as the connection does.
@@ -32,12 +36,19 @@ pub(in super::super) struct Exchange {
     pool: Arc<Pool>,
     memory: Option<Memory>,
     event_limit_bytes: usize,
+    /// Size of the request.
+    sent_bytes: usize,
+    /// What came before the request was sent whole.
+    early: Option<Received>,
 }
+
+/// What a read comes to; `None` for the end of the connection.
+type Received = Option<Result<Message, Error>>;
 
 impl Exchange {
     pub(super) fn new(socket: Socket, pool: &Arc<Pool>) -> Self {
         let event_limit_bytes = socket.stream.get_config().max_message_size.unwrap_or(usize::MAX);
-        Self { socket, pool: Arc::clone(pool), memory: None, event_limit_bytes }
+        Self { socket, pool: Arc::clone(pool), memory: None, event_limit_bytes, sent_bytes: 0, early: None }
     }
 
     /// What the handshake says about this answer. What is true for its time only is told once.
@@ -60,27 +71,53 @@ impl Exchange {
         let frame = off_thread(request.bytes(), || request.frame(purpose, &metadata, goes_on.as_ref()));
         self.memory = Some(Memory::new(request, goes_on));
         let bytes = frame.len();
-        // The frame is copied and masked when it is first polled.
-        let mut sending = self.socket.stream.send(Message::text(frame));
-        match timeout(limit, poll_fn(|cx| off_thread(bytes, || sending.poll_unpin(cx)))).await {
+        self.sent_bytes = bytes;
+        let sending = async {
+            {
+                // The frame is copied and masked when it is first polled.
+                let mut feeding = self.socket.stream.feed(Message::text(frame));
+                poll_fn(|cx| off_thread(bytes, || feeding.poll_unpin(cx))).await?;
+            }
+            poll_fn(|cx| self.poll_sent(cx)).await
+        };
+        match timeout(limit, sending).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit }),
         }
     }
 
+    /// Sends what is left of the request, and listens meanwhile: a backend that refuses a message for its size
+    /// says so before it has read it, and may then read no further.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.early.is_none()
+            && let Poll::Ready(received) = self.socket.stream.poll_next_unpin(cx)
+        {
+            self.early = (!is_aside(&received)).then_some(received);
+        }
+        if self.early.as_ref().is_some_and(is_end) {
+            // What it means is read with the answer.
+            return Poll::Ready(Ok(()));
+        }
+        self.socket.stream.poll_flush_unpin(cx)
+    }
+
     /// The data of the next event.
     pub(in super::super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
         loop {
-            let message = ready!(self.socket.stream.poll_next_unpin(cx));
-            return Poll::Ready(match message {
+            let received = match self.early.take() {
+                Some(early) => early,
+                None => ready!(self.socket.stream.poll_next_unpin(cx)),
+            };
+            if is_aside(&received) {
+                continue;
+            }
+            return Poll::Ready(match received {
                 Some(Ok(Message::Text(text))) => Ok(text.into()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                Some(Ok(Message::Binary(_))) => {
-                    Err(ProxyError::Damaged { reason: "a WebSocket frame that is no text".to_owned() })
-                }
-                Some(Ok(Message::Close(_))) | None => Err(ProxyError::Truncated { cause: None }),
+                Some(Ok(Message::Close(frame))) => Err(self.closed(frame)),
+                Some(Ok(_)) => Err(ProxyError::Damaged { reason: "a WebSocket frame that is no text".to_owned() }),
                 Some(Err(error)) => Err(self.failure(&error)),
+                None => Err(ProxyError::Truncated { cause: None }),
             });
         }
     }
@@ -101,10 +138,34 @@ impl Exchange {
         self.pool.put(self.socket);
     }
 
+    /// Why the backend closed the connection.
+    fn closed(&self, frame: Option<CloseFrame>) -> ProxyError {
+        let Some(CloseFrame { code, reason }) = frame else { return ProxyError::Truncated { cause: None } };
+        let mut cause = format!("close code {}", u16::from(code));
+        let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+        if !reason.is_empty() && !has_markup(&reason) {
+            cause = format!("{cause}: {reason}");
+        }
+        match code {
+            CloseCode::Size => ProxyError::MessageTooLarge { size_bytes: self.sent_bytes, reason: cause },
+            _ => ProxyError::Truncated { cause: Some(cause) },
+        }
+    }
+
     fn failure(&self, error: &Error) -> ProxyError {
         match error {
             Error::Capacity(_) => ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes },
             error => ProxyError::Truncated { cause: Some(causes(error)) },
         }
     }
+}
+
+/// Whether a message is about the connection alone.
+fn is_aside(received: &Received) -> bool {
+    matches!(received, Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))))
+}
+
+/// Whether nothing comes after it.
+fn is_end(received: &Received) -> bool {
+    matches!(received, None | Some(Err(_) | Ok(Message::Close(_))))
 }

@@ -117,8 +117,29 @@ impl Sockets {
         }
     }
 
-    /// Sends a request and reads its answer up to the commit point.
+    /// Sends a request and reads its answer up to the commit point. A message that the backend finds too large
+    /// is not sent again: the request goes the other way, where it may.
     pub(super) async fn open(
+        &self,
+        http: &HttpClient,
+        posting: &Posting<'_>,
+        limits: Limits,
+        commit_after: Duration,
+    ) -> Result<Opened, Trouble> {
+        match self.open_any(http, posting, limits, commit_after).await {
+            Err(Trouble::Failed(failure))
+                if self.transport == Transport::Auto && matches!(failure.error, ProxyError::MessageTooLarge { .. }) =>
+            {
+                tracing::info!(cause = failure.error.loggable(), "server-sent events stand in");
+                self.avoid(FAILED_HOLDS);
+                Err(Trouble::Avoided)
+            }
+            opened => opened,
+        }
+    }
+
+    /// The same over a connection that waits, else over a new one.
+    async fn open_any(
         &self,
         http: &HttpClient,
         posting: &Posting<'_>,
