@@ -6,7 +6,7 @@ use super::error;
 use super::incoming::{Members, list, object, text, usage};
 use super::rebuild::rebuilt;
 use super::repair::{mended, whole};
-use super::reply::{Draft, Event, NAMELESS, ResponsesReply, State};
+use super::reply::{Event, NAMELESS, ResponsesReply, State};
 use super::restore::Manner;
 use crate::error::ProxyError;
 use crate::protocol::answer::arrive::Arrival;
@@ -14,7 +14,7 @@ use crate::protocol::answer::item::Kind;
 use crate::protocol::answer::{self, Terminal};
 use crate::protocol::codex::{OutputItem, UpstreamEvent, failure};
 use crate::protocol::envelope::Envelope;
-use crate::protocol::memory::Memory;
+use crate::protocol::memory::{Draft, Memory};
 use crate::protocol::splice::Splice;
 use crate::protocol::{Sink, openai_error};
 
