@@ -255,6 +255,11 @@ impl Item {
     }
 
     pub(super) fn is_damaged(&self) -> bool {
+        let is_passed_on = self.texts == Texts::Kept && self.is_done();
+        let is_too_long = self.call_text.is_too_long() || self.parts.iter().any(|part| part.progress.is_too_long());
+        if is_too_long && !is_passed_on {
+            return true;
+        }
         if self.kind.is_call() {
             let is_nameless = !self.is_done() && !self.is_announced && self.call_text.has_arrived();
             let is_missed = self.is_suspect && !self.call_text.is_whole();

@@ -41,6 +41,9 @@ pub(in crate::protocol) enum Slot {
     Other,
 }
 
+/// What is held of one text at most. A text of a whole answer takes about a megabyte.
+const MAX_HELD_BYTES: usize = 4 << 20;
+
 /// The state of one text.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -51,6 +54,8 @@ pub(super) struct Progress {
     is_held: bool,
     /// A piece is missing: nothing more is sent until the whole text arrives.
     pub(super) awaits_whole: bool,
+    /// Too much would have been held, so that only the whole text can bring it again.
+    is_too_long: bool,
     stage: Stage,
 }
 
@@ -161,23 +166,32 @@ impl Progress {
         if is_next {
             self.sent.push(text);
         } else {
-            self.held.push_str(text.escaped());
-            self.is_held = true;
+            self.hold(text);
         }
         is_next
     }
 
+    fn hold(&mut self, text: RawText<'_>) {
+        self.is_too_long |= self.held.len() + text.escaped().len() > MAX_HELD_BYTES;
+        if self.is_too_long {
+            return self.forget_held();
+        }
+        self.held.push_str(text.escaped());
+        self.is_held = true;
+    }
+
     /// Takes the whole text, and returns what is to be sent of it now.
     pub(super) fn complete<'a>(&mut self, whole: RawText<'a>, is_next: bool) -> Option<RawText<'a>> {
-        if whole.is_empty() && (self.has_sent() || !self.held.is_empty()) {
+        if whole.is_empty() && (self.has_sent() || !self.held.is_empty() || self.is_too_long) {
             // Says nothing about the text that arrived in pieces.
-            if !self.awaits_whole {
+            if !self.awaits_whole && !self.is_too_long {
                 self.stage = self.stage.max(Stage::Whole);
             }
             return None;
         }
         self.stage = self.stage.max(Stage::Whole);
         self.awaits_whole = false;
+        self.is_too_long = false;
         let Some(tail) = self.sent.rest_of(whole) else {
             self.contradict();
             return None;
@@ -211,6 +225,10 @@ impl Progress {
     /// What has arrived and was not sent, escaped.
     pub(super) fn held(&self) -> &str {
         &self.held
+    }
+
+    pub(super) fn is_too_long(&self) -> bool {
+        self.is_too_long
     }
 
     pub(super) fn is_held(&self) -> bool {
