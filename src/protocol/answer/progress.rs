@@ -267,3 +267,25 @@ impl Progress {
         self.awaits_whole |= !self.is_whole();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_HELD_BYTES, Progress};
+    use crate::protocol::text::RawText;
+
+    #[test]
+    fn a_text_that_is_too_long_to_hold_waits_for_the_whole() {
+        let piece = "x".repeat(MAX_HELD_BYTES / 2);
+        let piece = RawText::from_escaped(&piece);
+        let mut progress = Progress::default();
+        for is_too_long in [false, false, true, true] {
+            assert!(!progress.admits(piece, false));
+            assert_eq!(progress.is_too_long(), is_too_long);
+        }
+        assert_eq!(progress.held(), "");
+        progress.complete(RawText::from_escaped(""), false);
+        assert!(progress.is_too_long() && !progress.is_whole(), "an empty text says nothing");
+        assert_eq!(progress.complete(piece, true), Some(piece));
+        assert!(!progress.is_too_long() && progress.is_settled());
+    }
+}
