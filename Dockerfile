@@ -1,5 +1,5 @@
 # The daemon alone in an image: a static binary, the certificates that it trusts, and a directory for its files.
-# How to use it: README.md, "In a container".
+# Usage: docs/operations.md, "Container".
 FROM rust:1-alpine AS build
 RUN apk add --no-cache ca-certificates musl-dev
 WORKDIR /build

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Does what the README tells a newcomer to do. Usage: readme.py BINARY TOOLS_DIRECTORY
+"""Runs the commands of the README and the docs. Usage: readme.py BINARY TOOLS_DIRECTORY
 
-Starts the demo with the README's own command, runs its curl, Python and JavaScript against it, and
-looks that the commands which it names exist. Prints `ok …`, `skipped …` or `FAILED …` for each.
+Starts the demo with the README's own command, runs its curl, Python and JavaScript examples against
+it, and checks that every `codex-proxy` command in the README and in docs/ exists. Prints `ok …`,
+`skipped …` or `FAILED …` for each.
 """
 
 import os
@@ -22,23 +23,27 @@ TOOLS = Path(sys.argv[2]).resolve()
 PORT = 8787
 NO_MODEL = "no model wrote this"
 README = (ROOT / "README.md").read_text()
+PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language, page=README):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
 
 
-def shell_lines():
-    for block in blocks("sh"):
+def shell_lines(page=README):
+    for block in blocks("sh", page):
         for line in block.replace("\\\n", " ").splitlines():
             yield line.split(" #")[0].strip()
 
 
 def named_commands():
-    """What the README calls as `codex-proxy …`, in its blocks and in its sentences."""
-    spans = re.findall(r"`(codex-proxy [^`]+)`", README)
-    lines = [line for line in shell_lines() if line.startswith("codex-proxy ")]
-    return sorted({" ".join(command.split()) for command in [*lines, *spans]})
+    """Returns every `codex-proxy …` command in a shell block or a code span."""
+    commands = set()
+    for page in PAGES:
+        spans = re.findall(r"`(codex-proxy [^`]+)`", page)
+        lines = [line for line in shell_lines(page) if line.startswith("codex-proxy ")]
+        commands.update(" ".join(command.split()) for command in [*lines, *spans])
+    return sorted(commands)
 
 
 def is_held():
@@ -52,7 +57,7 @@ def run(command, **options):
 
 
 def start_demo(environment, log):
-    """Starts the demo as the README says; returns it when it is ready."""
+    """Starts the demo with the README's command and waits until it is ready."""
     command = next(line for line in shell_lines() if line.endswith("serve --demo"))
     demo = subprocess.Popen(
         shlex.split(command), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -82,7 +87,7 @@ def javascript():
 
 
 def check(name, outcome):
-    """Tells of a check; whether it is not failed."""
+    """Prints the outcome of a check. Returns whether it didn't fail."""
     if outcome is None:
         print(f"skipped readme {name}: it is not installed")
     elif NO_MODEL in outcome:
@@ -97,7 +102,7 @@ def demo_answers():
         print(f"skipped readme demo: something listens on port {PORT}")
         return True
     with tempfile.TemporaryDirectory() as home:
-        # It is built by now; a look at the network would only be able to fail.
+        # The build is done; cargo doesn't need the network any more.
         environment = {**os.environ, "CODEX_PROXY_HOME": home, "CARGO_NET_OFFLINE": "true"}
         command, demo = start_demo(environment, [])
         try:

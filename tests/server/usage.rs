@@ -360,8 +360,8 @@ async fn the_metrics_are_in_prometheus_form_and_as_the_readme_lists_them() {
         let before = counts.insert(&labels["dialect"], *count).unwrap_or_default();
         assert!(before <= *count, "buckets add up");
     }
-    let readme = include_str!("../../README.md");
-    let table = readme.split("### Metrics").nth(1).unwrap().split("\n### ").next().unwrap();
+    let page = include_str!("../../docs/operations.md");
+    let table = page.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
     let names = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ")).map(|(names, _)| names);
     let listed: BTreeSet<_> = names.flat_map(|names| names.split(", ")).map(|name| name.trim_matches('`')).collect();
     let told: BTreeSet<_> = families.keys().map(String::as_str).collect();

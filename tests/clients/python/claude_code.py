@@ -5,7 +5,7 @@ import shlex
 
 from harness import NO_MODEL, run
 from tap import Tap
-from workshop import DEFAULT_URL, ROOT_URL, Workshop, between_taps, program, readme_block
+from workshop import DEFAULT_URL, ROOT_URL, Workshop, between_taps, program, clients_page_block
 
 CLAUDE = program("claude code", "@anthropic-ai/claude-code-*/claude")
 TOOLS = ["Agent", "Bash", "Edit", "Read", "ToolSearch", "WebSearch"]
@@ -17,8 +17,8 @@ def call(tool, **members):
 
 
 def command_of(root):
-    """The variables that the README sets, for a daemon elsewhere."""
-    *settings, name = shlex.split(readme_block("sh", "ANTHROPIC_BASE_URL"), comments=True)
+    """The variables that docs/clients.md sets, for a daemon elsewhere."""
+    *settings, name = shlex.split(clients_page_block("sh", "ANTHROPIC_BASE_URL"), comments=True)
     assert name == "claude", name
     pairs = dict(setting.split("=", 1) for setting in settings)
     assert pairs["ANTHROPIC_BASE_URL"] == DEFAULT_URL, pairs

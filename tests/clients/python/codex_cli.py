@@ -5,7 +5,7 @@ import urllib.request
 
 from harness import NO_MODEL, run
 from tap import Tap
-from workshop import BASE_URL, DEFAULT_URL, ROOT_URL, Workshop, between_taps, program, readme_block
+from workshop import BASE_URL, DEFAULT_URL, ROOT_URL, Workshop, between_taps, program, clients_page_block
 
 CODEX = program("codex cli", ".bin/codex")
 PATCH = "*** Begin Patch\n*** Update File: note.txt\n@@\n-old line\n+new line\n*** End Patch"
@@ -19,9 +19,9 @@ MEANT_FOR_THE_BACKEND = ("originator", "session-id", "thread-id")
 
 
 def edit(root, task, path="/v1", more="", models=None):
-    """Lets it edit a file with the settings that the README gives."""
+    """Lets it edit a file with the settings of docs/clients.md."""
     model, prompt = task
-    settings = readme_block("toml", "model_providers")
+    settings = clients_page_block("toml", "model_providers")
     assert f"{DEFAULT_URL}/v1" in settings
     settings = settings.replace(f"{DEFAULT_URL}/v1", root + path) + more + QUIET
     with Workshop() as shop:

@@ -20,7 +20,7 @@ from tap import Tap
 BASE_URL = sys.argv[1]
 ROOT_URL = BASE_URL.removesuffix("/v1")
 PROGRAMS = Path(os.environ["CLIENT_PROGRAMS"]) / "node_modules"
-README = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+CLIENTS_PAGE = (Path(__file__).resolve().parents[3] / "docs" / "clients.md").read_text()
 DEFAULT_URL = "http://127.0.0.1:8787"
 LIMIT_SECONDS = 60
 
@@ -34,9 +34,9 @@ def program(client, pattern):
     return str(found[0])
 
 
-def readme_block(language, word):
-    """The block of the README in which a word stands."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def clients_page_block(language, word):
+    """Returns the code block of docs/clients.md that contains a word."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", CLIENTS_PAGE, re.DOTALL | re.MULTILINE)
     return next(block for block in blocks if word in block)
 
 
