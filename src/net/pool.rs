@@ -82,8 +82,8 @@ impl Clients {
 }
 
 impl InUse {
-    /// Counts the response as under way as long as it is kept; its extensions go with its body's conversion
-    /// to a stream, see [`Self::of`].
+    /// Counts the request as under way while its response exists. Reading the body as a stream discards the
+    /// guard, unless it was taken out with [`Self::of`].
     pub(super) fn attach(self, response: &mut reqwest::Response) {
         response.extensions_mut().insert(self);
     }
