@@ -196,8 +196,8 @@ pub fn is_own(_metadata: &Metadata) -> bool {
     true
 }
 
-#[cfg(test)]
 #[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::io;
