@@ -1,8 +1,7 @@
 //! The run file: where the running daemon tells its address, so that other commands find it.
 //!
-//! Written whole or not at all, readable by its owner only, and removed when the daemon ends. A
-//! daemon that was killed leaves its file behind: whoever reads one asks the address before
-//! believing it.
+//! Written atomically, readable by its owner only, and removed when the daemon ends. A daemon that was killed leaves
+//! its file behind, so readers ask `/health` at the address and compare the instance id.
 
 use std::fs;
 use std::io::{self, Write};
@@ -48,6 +47,9 @@ pub struct Running {
     /// Where it writes cassettes, if it does.
     #[serde(default)]
     pub recording: Option<PathBuf>,
+    /// A random id of the process, which `/health` reports too; missing for release 0.1.
+    #[serde(default)]
+    pub instance: Option<String>,
 }
 
 /// The file of a daemon that runs; dropping it removes the file.
@@ -64,6 +66,10 @@ pub(super) struct Health {
     pub(super) demo: bool,
     #[serde(default)]
     pub(super) replay: bool,
+    #[serde(default)]
+    pub(super) instance: Option<String>,
+    #[serde(default)]
+    pub(super) requires_key: bool,
     /// What it has heard that it does not know.
     #[serde(default)]
     pub(super) drift: Vec<Strange>,
@@ -103,7 +109,7 @@ fn read(path: &Path) -> Option<Running> {
 }
 
 impl Running {
-    /// The daemon of that run file, if it answers there as what it says it is.
+    /// The daemon of that run file, if the same process answers at its address.
     pub async fn find(path: &Path, http: &HttpClient) -> Option<Self> {
         Self::look(path, http).await.map(|(running, _)| running)
     }
@@ -116,7 +122,9 @@ impl Running {
             None => over_port(&running.base_url, http).await?,
         };
         let health: Health = serde_json::from_slice(&body).ok()?;
-        (health.version == running.version && health.demo == running.demo).then_some((running, health))
+        let is_same =
+            health.version == running.version && health.demo == running.demo && health.instance == running.instance;
+        is_same.then_some((running, health))
     }
 }
 
@@ -173,6 +181,7 @@ mod tests {
             demo: false,
             log_file: None,
             recording: None,
+            instance: Some("one".to_owned()),
         }
     }
 
@@ -225,7 +234,7 @@ mod tests {
     async fn a_daemon_that_answers_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run.json");
-        let port = answering(r#"{"status":"ok","version":"1.2.3","demo":false}"#);
+        let port = answering(r#"{"status":"ok","version":"1.2.3","demo":false,"instance":"one"}"#);
         let _file = RunFile::write(&path, running(port)).unwrap();
         assert_eq!(find(&path).await, Some(running(port)));
     }
@@ -238,8 +247,13 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let _nobody = RunFile::write(&path, running(free)).unwrap();
         assert_eq!(find(&path).await, None);
-        let other = answering(r#"{"hello":"another program"}"#);
-        let _other = RunFile::write(&path, running(other)).unwrap();
-        assert_eq!(find(&path).await, None);
+        for other in [
+            r#"{"hello":"another program"}"#,
+            r#"{"status":"ok","version":"1.2.3","demo":false,"instance":"another daemon"}"#,
+            r#"{"status":"ok","version":"1.2.3","demo":false}"#,
+        ] {
+            let _other = RunFile::write(&path, running(answering(other))).unwrap();
+            assert_eq!(find(&path).await, None, "{other}");
+        }
     }
 }

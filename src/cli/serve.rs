@@ -66,7 +66,8 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let telemetry = config.telemetry.clone().map(|endpoint| Arc::new(Telemetry::new(endpoint, parts.http.clone())));
     let upstream = Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone()));
     let upstream = Arc::new(tape_deck.with(upstream));
-    let _run_file = announce(&config, &address, started_at, arguments, settings.log_file());
+    let instance = uuid::Uuid::new_v4().to_string();
+    let _run_file = announce(&config, &address, started_at, arguments, settings.log_file(), &instance);
     let history = history(&config, backend).await;
     let totals = totals(&config, backend, &parts.clock).await;
     introduce(&address, arguments, &tokens).await;
@@ -88,6 +89,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         responses: Arc::new(config.responses),
         telemetry: telemetry.clone(),
         backend,
+        instance,
     };
     let stop = CancellationToken::new();
     attendance.ready();
@@ -214,6 +216,7 @@ fn announce(
     started_at: String,
     arguments: &ServeArguments,
     log_file: Option<&Path>,
+    instance: &str,
 ) -> Option<RunFile> {
     let running = Running {
         pid: std::process::id(),
@@ -224,6 +227,7 @@ fn announce(
         demo: arguments.demo,
         log_file: log_file.map(Path::to_owned),
         recording: arguments.record.as_ref().and_then(|directory| std::path::absolute(directory).ok()),
+        instance: Some(instance.to_owned()),
     };
     let path = &config.paths.run_file;
     match RunFile::write(path, running) {

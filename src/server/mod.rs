@@ -127,6 +127,8 @@ pub struct Services {
     pub telemetry: Option<Arc<Telemetry>>,
     /// Who answers.
     pub backend: Backend,
+    /// A random id of this process, on `/health` and in the run file.
+    pub instance: String,
 }
 
 /// Who answers behind the proxy.

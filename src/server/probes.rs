@@ -22,6 +22,10 @@ struct Health {
     version: &'static str,
     demo: bool,
     replay: bool,
+    /// The id in the run file of this daemon: another program or an earlier daemon at the same address has another.
+    instance: String,
+    /// Whether requests need a client key.
+    requires_key: bool,
     /// What the backend has said and this release does not know.
     drift: Vec<Strange>,
     /// What the backend has refused and requests leave out for a while.
@@ -45,7 +49,9 @@ struct Ready {
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
     let (drift, omitted) = (services.upstream.drift(), services.upstream.omitted());
-    json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION"), demo, replay, drift, omitted })
+    let (instance, version) = (services.instance.clone(), env!("CARGO_PKG_VERSION"));
+    let requires_key = !services.live.borrow().doors.keys.is_empty();
+    json(StatusCode::OK, &Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
 }
 
 /// Able to serve, with a warning if the sign-in can't be renewed; 503 with the reason if no token can be had.
