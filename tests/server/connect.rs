@@ -1,4 +1,4 @@
-//! `connect`: the settings of clients, printed, written and taken back.
+//! `connect`: the settings of clients, printed, written and removed again.
 
 use std::fs;
 use std::path::PathBuf;
@@ -153,16 +153,85 @@ fn another_address_replaces_the_first_one() {
 }
 
 #[test]
-fn what_was_changed_since_stays_as_it_is() {
+fn undo_after_an_edit_and_a_second_write_removes_our_settings_and_keeps_the_edit() {
+    let files = [
+        ("codex", ".codex/config.toml", "model = \"old\"\n", "\n[later]\nx = 1\n", "[later]"),
+        ("claude", ".claude/settings.json", "{\n  \"env\": {}\n}\n", "// later\n", "// later"),
+        ("aider", ".aider.conf.yml", "dark-mode: true\n", "auto-commits: false\n", "auto-commits: false"),
+    ];
+    for (client, file, before, edit, kept) in files {
+        let desk = Desk::new();
+        desk.put(file, before);
+        assert_eq!(desk.connect(&[client, "--write"]).code, 0);
+        desk.put(file, &(desk.read(file) + edit));
+        desk.put("config.toml", "listen = 9797\n");
+        let again = desk.connect(&[client, "--write"]);
+        assert!(again.code == 0 && desk.read(file).contains("127.0.0.1:9797"), "{client}: {}", again.talk);
+        let undone = desk.connect(&[client, "--undo"]);
+        assert_eq!(undone.code, 0, "{client}: {}", undone.talk);
+        assert!(undone.answer.contains("later changes stay") && undone.answer.contains("before-codex-proxy"));
+        let text = desk.read(file);
+        assert!(text.contains(kept) && text.contains(before.trim_end_matches(['}', '\n'])), "{client}: {text}");
+        assert!(!text.contains("9797") && !text.contains("8787") && !text.contains("codex-proxy"), "{client}: {text}");
+        assert_eq!(desk.read(&format!("{file}.before-codex-proxy")), before);
+    }
+}
+
+#[test]
+fn a_file_with_crlf_line_endings_keeps_them() {
+    let before = "# mine\r\nmodel = \"old\"\r\n\r\n[profiles.a]\r\nx = 1\r\n";
     let desk = Desk::new();
-    desk.put(".codex/config.toml", "model = \"old\"\n");
+    desk.put(".codex/config.toml", before);
     assert_eq!(desk.connect(&["codex", "--write"]).code, 0);
-    let changed = desk.read(".codex/config.toml") + "[later]\n";
-    desk.put(".codex/config.toml", &changed);
-    let undone = desk.connect(&["codex", "--undo"]);
-    assert_eq!((undone.code, desk.read(".codex/config.toml")), (1, changed));
-    assert!(undone.talk.contains("config.toml.before-codex-proxy"), "{}", undone.talk);
-    assert_eq!(desk.read(".codex/config.toml.before-codex-proxy"), "model = \"old\"\n");
+    let written = desk.read(".codex/config.toml");
+    assert!(written.contains("[model_providers.codex-proxy]\r\n"), "{written:?}");
+    assert_eq!(written.matches('\n').count(), written.matches("\r\n").count(), "{written:?}");
+    assert_eq!(desk.connect(&["codex", "--undo"]).code, 0);
+    assert_eq!(desk.read(".codex/config.toml"), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_gets_a_client_key_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new();
+    desk.put("config.toml", "[[keys]]\nname = 'any'\nkey = 'sk-of-this-machine'\n");
+    desk.put(".claude/settings.json", "{}");
+    let file = desk.path(".claude/settings.json");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let written = desk.connect(&["claude", "--write"]);
+    assert!(written.code == 0 && written.talk.contains("only you can read it"), "{}", written.talk);
+    assert!(desk.read(".claude/settings.json").contains("sk-of-this-machine"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_key_that_only_the_daemon_knows_is_asked_for() {
+    let launch = Launch::demo();
+    let _proxy = launch.clone().variable("CODEX_PROXY_API_KEYS", "sk-of-the-daemon-alone").start();
+    let desk = Desk::of(launch);
+    let (desk, shown, refused) = tokio::task::spawn_blocking(move || {
+        let (shown, refused) = (desk.connect(&["curl"]), desk.connect(&["claude", "--write"]));
+        (desk, shown, refused)
+    })
+    .await
+    .unwrap();
+    assert!(shown.answer.contains("YOUR-CODEX-PROXY-KEY"), "{}", shown.answer);
+    assert!(shown.talk.contains("the running daemon requires a client key"), "{}", shown.talk);
+    assert_eq!((refused.code, desk.path(".claude/settings.json").exists()), (1, false), "{}", refused.talk);
+}
+
+#[tokio::test]
+async fn a_daemon_at_the_address_of_a_stale_run_file_is_not_taken_for_ours() {
+    let launch = Launch::demo();
+    let _proxy = launch.start();
+    let desk = Desk::of(launch);
+    let run_file = desk.path("run.json");
+    let mut running: Value = serde_json::from_str(&desk.read("run.json")).unwrap();
+    running["instance"] = json!("an earlier daemon");
+    fs::write(run_file, running.to_string()).unwrap();
+    let told = tokio::task::spawn_blocking(move || desk.connect(&["curl"])).await.unwrap();
+    assert!(told.talk.contains("no daemon runs"), "{}", told.talk);
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Changing a file that is somebody else's, and taking that back.
+//! Writes settings to another program's file, and removes them again.
 //!
-//! Before the first change a copy is laid beside the file, and a record beside our own state: which
-//! file, which copy, and what the file was like when we left it. A file is only ever replaced whole,
-//! with the rights that it had. What anybody has changed since is never written over by taking back.
+//! Before the first change, the original is saved next to the file. A record in our state directory holds the paths,
+//! the settings that were written, and hashes of the file before and after. If the file is as we left it, undoing
+//! restores the original byte for byte; otherwise it removes our settings and keeps all other changes. A file is
+//! replaced atomically, and only if no other program changed it in the meantime.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -12,132 +13,242 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::edit::Refusal;
+use super::edit::{self, Format, Refusal};
 
-/// What stands behind the name of a copy.
+/// Suffix of the saved original.
 const COPY: &str = "before-codex-proxy";
+/// How often a change is computed anew because another program changed the file in the meantime.
+const TRIES: u32 = 3;
 
-/// What came of writing.
+/// What goes into a file.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) format: Format,
+    pub(super) text: String,
+    pub(super) rights: Rights,
+}
+
+/// The permissions of the file after the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Those that it has; a new file is private.
+    Keep,
+    /// Readable and writable by its owner only, because the settings contain a client key.
+    Private,
+}
+
+/// The result of [`write`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// Everything was there already.
+    /// The file has these settings already.
     Nothing,
     /// The file is new.
     Created,
-    /// The file was changed; how it was lies here.
-    Changed { copy: PathBuf },
+    /// The file was changed; the original was saved as `copy`, if there was one.
+    Changed { copy: Option<PathBuf> },
 }
 
-/// What came of taking back.
+/// The result of [`undo`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Undone {
-    /// The file is as it was.
+    /// The file is byte for byte as it was before.
     Restored(PathBuf),
-    /// There was none before, and there is none now.
+    /// The file didn't exist before, and was removed.
     Removed(PathBuf),
+    /// Our settings were removed; later changes stay.
+    Stripped { file: PathBuf, copy: Option<PathBuf> },
 }
 
-/// Why nothing was done.
+/// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChangeError {
     #[error("{} can't be changed: {refusal}", .file.display())]
     Refused { file: PathBuf, refusal: Refusal },
-    #[error("{} can't be changed: it is not UTF-8", .0.display())]
+    #[error("{} can't be changed: it isn't UTF-8", .0.display())]
     NotText(PathBuf),
-    #[error("there is nothing to take back: no file of this client was changed here")]
+    #[error("nothing to undo: no file of this client was changed by codex-proxy")]
     NothingToUndo,
-    #[error("{} has been changed since, and is left as it is; {}", .file.display(), how_it_was(.copy.as_deref()))]
+    #[error("{} was changed since and isn't touched; {}", .file.display(), original_place(.copy.as_deref()))]
     ChangedSince { file: PathBuf, copy: Option<PathBuf> },
+    #[error("{} is being changed by another program; nothing was written. Try again", .0.display())]
+    Concurrent(PathBuf),
     #[error("{} can't be read or written: {error}", .path.display())]
     Io { path: PathBuf, error: io::Error },
 }
 
-fn how_it_was(copy: Option<&Path>) -> String {
+fn original_place(copy: Option<&Path>) -> String {
     match copy {
-        Some(copy) => format!("how it was before lies in {}", copy.display()),
-        None => "there was none before".to_owned(),
+        Some(copy) => format!("the original was saved as {}", copy.display()),
+        None => "it didn't exist before".to_owned(),
     }
 }
 
 /// What was done to a file.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
     file: PathBuf,
-    /// `None`: there was no file.
+    /// The saved original; `None`: there was no file.
     copy: Option<PathBuf>,
-    /// The file as we left it.
+    /// SHA-256 of the file after our change.
     sha256: String,
+    /// SHA-256 of the text that the settings were added to. If it is that of the original, the original can be restored.
+    #[serde(default)]
+    base_sha256: Option<String>,
+    /// The settings that were added; missing in records of release 0.1.
+    #[serde(default)]
+    settings: Option<String>,
 }
 
-/// Puts settings into a file. `merge` makes the new text from the old one, which is empty where there is none.
-pub(super) fn write(
-    record: &Path,
-    file: &Path,
-    merge: impl Fn(&str) -> Result<String, Refusal>,
-) -> Result<Written, ChangeError> {
+/// Adds settings to a file.
+///
+/// # Errors
+/// If the file can't be edited safely, read or written. Nothing is changed then.
+pub(super) fn write(record: &Path, file: &Path, settings: &Settings) -> Result<Written, ChangeError> {
     let file = target(file);
-    let present = read(&file)?;
-    let earlier = untouched(record, &file, present.as_deref());
-    // Settings of ours that nobody has changed since are made anew from what was there before them.
-    let first = earlier.as_ref().and_then(|record| original(record).ok());
-    let base = first.as_ref().unwrap_or(&present);
-    let text = std::str::from_utf8(base.as_deref().unwrap_or_default());
-    let text = text.map_err(|_| ChangeError::NotText(file.clone()))?;
-    let text = merge(text).map_err(|refusal| ChangeError::Refused { file: file.clone(), refusal })?;
-    if present.as_deref() == Some(text.as_bytes()) {
-        return Ok(Written::Nothing);
-    }
-    let copy = match (earlier.filter(|_| first.is_some()), &present) {
-        (Some(earlier), _) => earlier.copy,
-        (None, Some(present)) => Some(lay_beside(&file, present)?),
-        (None, None) => None,
-    };
-    let done = Record { file: file.clone(), copy: copy.clone(), sha256: hash(text.as_bytes()) };
-    let done = serde_json::to_vec_pretty(&done).expect("paths that were read can be written");
-    replace(record, &done)?;
-    replace(&file, text.as_bytes())?;
-    Ok(copy.map_or(Written::Created, |copy| Written::Changed { copy }))
+    retried(|| write_once(record, &file, settings))
 }
 
-/// Takes back what was written.
-pub(super) fn undo(record_path: &Path) -> Result<Undone, ChangeError> {
-    let record: Option<Record> = read(record_path)?.and_then(|text| serde_json::from_slice(&text).ok());
-    let record = record.ok_or(ChangeError::NothingToUndo)?;
-    let present = read(&record.file)?;
-    let is_ours = present.as_ref().is_some_and(|present| hash(present) == record.sha256);
-    let is_gone = present.is_none() && record.copy.is_none();
-    if !is_ours && !is_gone {
-        return Err(ChangeError::ChangedSince { file: record.file, copy: record.copy });
-    }
-    let undone = if let Some(copy) = &record.copy {
-        let before = fs::read(copy).map_err(|error| ChangeError::Io { path: copy.clone(), error })?;
-        replace(&record.file, &before)?;
-        // A copy too many does no harm.
-        let _ = fs::remove_file(copy);
-        Undone::Restored(record.file)
-    } else {
-        let gone = if is_gone { Ok(()) } else { fs::remove_file(&record.file) };
-        gone.map_err(|error| ChangeError::Io { path: record.file.clone(), error })?;
-        Undone::Removed(record.file)
-    };
-    fs::remove_file(record_path).map_err(|error| ChangeError::Io { path: record_path.to_owned(), error })?;
+/// Removes the settings that [`write`] added.
+///
+/// # Errors
+/// If there is no record, or the file can't be edited safely, read or written. Nothing is changed then.
+pub(super) fn undo(record: &Path, format: Format) -> Result<Undone, ChangeError> {
+    let undone = retried(|| undo_once(record, format))?;
+    fs::remove_file(record).map_err(|error| ChangeError::Io { path: record.to_owned(), error })?;
     Ok(undone)
 }
 
-/// The file itself, where a link leads to it.
+fn retried<T>(mut change: impl FnMut() -> Result<T, ChangeError>) -> Result<T, ChangeError> {
+    for _ in 1..TRIES {
+        match change() {
+            Err(ChangeError::Concurrent(_)) => {}
+            done => return done,
+        }
+    }
+    change()
+}
+
+fn write_once(record_path: &Path, file: &Path, settings: &Settings) -> Result<Written, ChangeError> {
+    let present = read(file)?;
+    let earlier = Record::load(record_path)?.filter(|record| record.file == file && present.is_some());
+    // Settings that we wrote earlier are removed first, so that values that are no longer wanted don't stay.
+    let (base, saved) = match (&earlier, &present) {
+        (Some(earlier), Some(present)) => earlier.base(present, settings.format)?,
+        _ => (present.clone(), None),
+    };
+    let text = edit::merge(settings.format, text(file, base.as_deref().unwrap_or_default())?, &settings.text)
+        .map_err(|refusal| ChangeError::Refused { file: file.to_owned(), refusal })?;
+    if present.as_deref() == Some(text.as_bytes())
+        && !(settings.rights == Rights::Private && is_readable_by_others(file))
+    {
+        return Ok(Written::Nothing);
+    }
+    let copy = match (saved, &present) {
+        (Some(copy), _) => copy,
+        (None, Some(present)) => Some(save_copy(file, present)?),
+        (None, None) => None,
+    };
+    let record = Record {
+        file: file.to_owned(),
+        copy: copy.clone(),
+        sha256: hash(text.as_bytes()),
+        base_sha256: Some(hash(base.as_deref().unwrap_or_default())),
+        settings: Some(settings.text.clone()),
+    };
+    let record = serde_json::to_vec_pretty(&record).expect("a record of texts is valid JSON");
+    let previous = read(record_path)?;
+    put(record_path, &record, None).map_err(|error| ChangeError::Io { path: record_path.to_owned(), error })?;
+    let like = (settings.rights == Rights::Keep).then_some(file);
+    if let Err(error) = replace(file, text.as_bytes(), present.as_deref(), like) {
+        // The file wasn't changed, so the previous record still describes it.
+        let _ = previous.map_or_else(|| fs::remove_file(record_path), |previous| put(record_path, &previous, None));
+        return Err(error);
+    }
+    Ok(if present.is_none() { Written::Created } else { Written::Changed { copy } })
+}
+
+fn undo_once(record_path: &Path, format: Format) -> Result<Undone, ChangeError> {
+    let record = Record::load(record_path)?.ok_or(ChangeError::NothingToUndo)?;
+    let Record { file, copy, .. } = record.clone();
+    let Some(present) = read(&file)? else {
+        return if copy.is_none() { Ok(Undone::Removed(file)) } else { Err(ChangeError::ChangedSince { file, copy }) };
+    };
+    let original = record.original()?;
+    let restored = if hash(&present) == record.sha256 && record.is_based_on(original.as_deref()) {
+        original.clone()
+    } else {
+        record.without_settings(&present, original.as_deref(), format)?
+    };
+    let is_original = restored == original;
+    match restored {
+        None => fs::remove_file(&file).map_err(|error| ChangeError::Io { path: file.clone(), error })?,
+        Some(text) => replace(&file, &text, Some(&present), Some(copy.as_deref().unwrap_or(&file)))?,
+    }
+    match copy {
+        None if is_original => Ok(Undone::Removed(file)),
+        Some(copy) if is_original => {
+            // If the copy stays, it does no harm.
+            let _ = fs::remove_file(copy);
+            Ok(Undone::Restored(file))
+        }
+        copy => Ok(Undone::Stripped { file, copy }),
+    }
+}
+
+impl Record {
+    fn load(path: &Path) -> Result<Option<Self>, ChangeError> {
+        Ok(read(path)?.and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+
+    /// The file before our first change.
+    fn original(&self) -> Result<Option<Vec<u8>>, ChangeError> {
+        self.copy.as_deref().map_or(Ok(None), read)
+    }
+
+    /// Whether the settings were added to the original itself. Release 0.1 recorded only that case.
+    fn is_based_on(&self, original: Option<&[u8]>) -> bool {
+        let has_original = self.copy.is_none() || original.is_some();
+        has_original && self.base_sha256.as_ref().is_none_or(|base| *base == hash(original.unwrap_or_default()))
+    }
+
+    /// The text to add new settings to, and the saved original to keep, if this record still describes the file.
+    #[expect(clippy::type_complexity, reason = "two optional values, each used once")]
+    fn base(&self, present: &[u8], format: Format) -> Result<(Option<Vec<u8>>, Option<Option<PathBuf>>), ChangeError> {
+        let original = self.original()?;
+        if hash(present) == self.sha256 && self.is_based_on(original.as_deref()) {
+            return Ok((original, Some(self.copy.clone())));
+        }
+        match self.without_settings(present, original.as_deref(), format) {
+            Ok(base) => Ok((base, Some(self.copy.clone()))),
+            Err(ChangeError::ChangedSince { .. }) => Ok((Some(present.to_vec()), None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file without our settings; `None` if nothing is left of a file that didn't exist before.
+    fn without_settings(
+        &self,
+        present: &[u8],
+        original: Option<&[u8]>,
+        format: Format,
+    ) -> Result<Option<Vec<u8>>, ChangeError> {
+        let changed_since = || ChangeError::ChangedSince { file: self.file.clone(), copy: self.copy.clone() };
+        let settings = self.settings.as_ref().ok_or_else(changed_since)?;
+        let original = text(&self.file, original.unwrap_or_default())?;
+        let left = edit::remove(format, text(&self.file, present)?, settings, original)
+            .map_err(|refusal| ChangeError::Refused { file: self.file.clone(), refusal })?;
+        let is_empty = left.trim().is_empty() || (format == Format::Json && left.split_whitespace().eq(["{", "}"]));
+        Ok((self.copy.is_some() || !is_empty).then(|| left.into_bytes()))
+    }
+}
+
+/// The file itself, if the path is a symbolic link.
 fn target(file: &Path) -> PathBuf {
     fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())
 }
 
-/// The record, if the file is as it says.
-fn untouched(record: &Path, file: &Path, present: Option<&[u8]>) -> Option<Record> {
-    let record: Record = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
-    (record.file == file && hash(present?) == record.sha256).then_some(record)
-}
-
-/// What was there before our first change.
-fn original(record: &Record) -> io::Result<Option<Vec<u8>>> {
-    record.copy.as_deref().map(fs::read).transpose()
+fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, ChangeError> {
+    std::str::from_utf8(bytes).map_err(|_| ChangeError::NotText(file.to_owned()))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, ChangeError> {
@@ -148,8 +259,19 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, ChangeError> {
     }
 }
 
-/// Writes a copy under a name that is free, with the rights of the file.
-fn lay_beside(file: &Path, bytes: &[u8]) -> Result<PathBuf, ChangeError> {
+#[cfg(unix)]
+fn is_readable_by_others(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_readable_by_others(_file: &Path) -> bool {
+    false
+}
+
+/// Saves a copy under a free name, with the permissions of the file.
+fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, ChangeError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let names = (1..).map(|count| match count {
         1 => format!("{name}.{COPY}"),
@@ -157,26 +279,37 @@ fn lay_beside(file: &Path, bytes: &[u8]) -> Result<PathBuf, ChangeError> {
     });
     let mut free = names.map(|name| file.with_file_name(name)).filter(|path| !path.exists());
     let copy = free.next().expect("names do not run out");
-    put(&copy, bytes, file).map_err(|error| ChangeError::Io { path: copy.clone(), error })?;
+    put(&copy, bytes, Some(file)).map_err(|error| ChangeError::Io { path: copy.clone(), error })?;
     Ok(copy)
 }
 
-fn replace(file: &Path, bytes: &[u8]) -> Result<(), ChangeError> {
-    put(file, bytes, file).map_err(|error| ChangeError::Io { path: file.to_owned(), error })
+/// Replaces a file if it still is what was read.
+fn replace(file: &Path, bytes: &[u8], expected: Option<&[u8]>, like: Option<&Path>) -> Result<(), ChangeError> {
+    let io_error = |error| ChangeError::Io { path: file.to_owned(), error };
+    let ready = prepare(file, bytes, like).map_err(io_error)?;
+    // The time between this check and the rename is the only one in which a change of another program is lost.
+    if read(file)?.as_deref() != expected {
+        return Err(ChangeError::Concurrent(file.to_owned()));
+    }
+    ready.persist(file).map(drop).map_err(|error| io_error(error.error))
 }
 
-/// Puts a file in its place in one step, with the rights of another one; a new one is its owner's alone.
-fn put(file: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+/// Writes a file atomically.
+fn put(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<()> {
+    Ok(prepare(file, bytes, like)?.persist(file).map(drop)?)
+}
+
+/// A synced temporary file next to `file`, with the permissions of `like`, or else private.
+fn prepare(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<tempfile::NamedTempFile> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
     temporary.write_all(bytes)?;
-    if let Ok(present) = File::open(like) {
+    if let Some(Ok(present)) = like.map(File::open) {
         temporary.as_file().set_permissions(present.metadata()?.permissions())?;
     }
     temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    Ok(())
+    Ok(temporary)
 }
 
 fn hash(bytes: &[u8]) -> String {
@@ -188,111 +321,4 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::{ChangeError, Undone, Written, undo, write};
-    use crate::cli::connect::edit::Refusal;
-
-    struct Desk(tempfile::TempDir);
-
-    impl Desk {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn path(&self, name: &str) -> std::path::PathBuf {
-            self.0.path().join(name)
-        }
-
-        /// Adds a line to what was there.
-        fn write(&self, line: &str) -> Result<Written, ChangeError> {
-            let merge = |text: &str| -> Result<String, Refusal> {
-                Ok(if text.contains(line) { text.to_owned() } else { format!("{text}{line}\n") })
-            };
-            write(&self.path("state/record.json"), &self.path("tool/file"), merge)
-        }
-
-        fn undo(&self) -> Result<Undone, ChangeError> {
-            undo(&self.path("state/record.json"))
-        }
-
-        fn text(&self) -> String {
-            fs::read_to_string(self.path("tool/file")).unwrap()
-        }
-
-        fn with(text: &str) -> Self {
-            let desk = Self::new();
-            fs::create_dir(desk.path("tool")).unwrap();
-            fs::write(desk.path("tool/file"), text).unwrap();
-            desk
-        }
-    }
-
-    #[test]
-    fn a_new_file_goes_when_it_is_taken_back() {
-        let desk = Desk::new();
-        assert_eq!(desk.write("ours").unwrap(), Written::Created);
-        assert_eq!(desk.text(), "ours\n");
-        assert_eq!(desk.write("ours").unwrap(), Written::Nothing);
-        assert!(matches!(desk.undo(), Ok(Undone::Removed(_))));
-        assert!(!desk.path("tool/file").exists());
-        assert!(matches!(desk.undo(), Err(ChangeError::NothingToUndo)));
-    }
-
-    #[test]
-    fn what_was_there_comes_back_byte_for_byte_even_after_other_values() {
-        let desk = Desk::with("theirs");
-        let copy = desk.path("tool/file.before-codex-proxy");
-        assert_eq!(desk.write("one").unwrap(), Written::Changed { copy: copy.clone() });
-        assert_eq!(desk.write("two").unwrap(), Written::Changed { copy: copy.clone() });
-        assert_eq!(desk.text(), "theirstwo\n", "made from what was there first");
-        assert!(matches!(desk.undo(), Ok(Undone::Restored(_))));
-        assert_eq!((desk.text().as_str(), copy.exists()), ("theirs", false));
-    }
-
-    #[test]
-    fn what_was_changed_since_is_not_written_over() {
-        let desk = Desk::with("theirs\n");
-        desk.write("ours").unwrap();
-        fs::write(desk.path("tool/file"), "theirs\nours\nlater\n").unwrap();
-        let error = desk.undo().unwrap_err().to_string();
-        assert!(error.contains("changed since") && error.contains("file.before-codex-proxy"), "{error}");
-        assert_eq!(desk.text(), "theirs\nours\nlater\n");
-        assert_eq!(desk.write("ours").unwrap(), Written::Nothing);
-        let second = desk.path("tool/file.before-codex-proxy-2");
-        assert_eq!(desk.write("more").unwrap(), Written::Changed { copy: second });
-        assert!(matches!(desk.undo(), Ok(Undone::Restored(_))));
-        assert_eq!(desk.text(), "theirs\nours\nlater\n");
-        let first = fs::read_to_string(desk.path("tool/file.before-codex-proxy")).unwrap();
-        assert_eq!(first, "theirs\n", "the first copy stays");
-    }
-
-    #[test]
-    fn a_file_that_can_not_be_edited_is_left_alone() {
-        let desk = Desk::with("theirs\n");
-        fs::write(desk.path("tool/file"), [0xff]).unwrap();
-        assert!(matches!(desk.write("ours"), Err(ChangeError::NotText(_))));
-        assert_eq!(fs::read(desk.path("tool/file")).unwrap(), [0xff]);
-        assert!(!desk.path("state/record.json").exists());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn rights_and_links_stay_and_a_new_file_is_private() {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let desk = Desk::with("theirs\n");
-        fs::rename(desk.path("tool/file"), desk.path("dotfile")).unwrap();
-        std::os::unix::fs::symlink(desk.path("dotfile"), desk.path("tool/file")).unwrap();
-        fs::set_permissions(desk.path("dotfile"), fs::Permissions::from_mode(0o640)).unwrap();
-        desk.write("ours").unwrap();
-        assert!(desk.path("tool/file").is_symlink());
-        assert_eq!((mode(desk.path("dotfile")), mode(desk.path("dotfile.before-codex-proxy"))), (0o640, 0o640));
-        desk.undo().unwrap();
-        assert_eq!((desk.text().as_str(), mode(desk.path("dotfile"))), ("theirs\n", 0o640));
-        let new = Desk::new();
-        new.write("ours").unwrap();
-        assert_eq!(mode(new.path("tool/file")), 0o600);
-    }
-}
+mod tests;

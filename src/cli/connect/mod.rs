@@ -1,9 +1,9 @@
 //! `codex-proxy connect [CLIENT] [--write | --undo]`: the exact settings for a client.
 //!
-//! They are filled with what holds here: the address of the daemon that runs, a key where keys are
-//! set, the models of the account with their windows. Every client is a file in `recipes`. Where the
-//! client's own file is documented, `--write` puts them there and keeps everything else as it is,
-//! and `--undo` brings the file back byte for byte; neither asks anybody on the network.
+//! They contain the address of the running daemon, a client key if one is required, and the models of the account
+//! with their context windows. Every client is a file in `recipes`. If the client's own file is documented, `--write`
+//! adds the settings and keeps everything else, and `--undo` removes them again. Neither uses the network beyond the
+//! daemon on this machine.
 
 mod change;
 mod edit;
@@ -21,7 +21,7 @@ use super::table::{Side, table};
 use super::terms::Parts;
 use crate::config::{Config, Environment};
 use crate::shell::command;
-use change::{ChangeError, Undone, Written};
+use change::{ChangeError, Rights, Settings, Undone, Written};
 use places::Places;
 use recipe::{OwnFile, Recipe};
 use values::{Address, Key, PLACEHOLDER, Values};
@@ -58,7 +58,7 @@ pub(super) async fn run(
     if let Some(warning) = &address.warning {
         talk(&format!("warning: {warning}"));
     }
-    let values = Values::gather(config, &parts, environment, recipe.id, address.base_url).await;
+    let values = Values::gather(config, &parts, environment, recipe.id, address).await;
     match wish {
         Wish::Write => write(&recipe, &places, &values, record).await,
         Wish::Show | Wish::Undo => show(&recipe, &places, &values),
@@ -97,8 +97,8 @@ fn find(client: &str) -> Result<Recipe, Failure> {
 }
 
 fn show(recipe: &Recipe, places: &Places, values: &Values) -> Result<Exit, Failure> {
-    if matches!(values.key, Key::Hidden) {
-        talk(&format!("warning: of the client keys only hashes are known: put yours in the place of {PLACEHOLDER}"));
+    if let Key::Hidden(hidden) = values.key {
+        talk(&format!("warning: {hidden}; replace {PLACEHOLDER} with your key"));
     }
     answer(&recipe.told(values, places))?;
     Ok(Exit::Done)
@@ -106,39 +106,50 @@ fn show(recipe: &Recipe, places: &Places, values: &Values) -> Result<Exit, Failu
 
 async fn write(recipe: &Recipe, places: &Places, values: &Values, record: PathBuf) -> Result<Exit, Failure> {
     let own = own_file(recipe)?;
-    if matches!(values.key, Key::Hidden) {
+    if let Key::Hidden(hidden) = values.key {
         return Err(Failure::Other(format!(
-            "of the client keys only hashes are known, so that none can be written: \
-             `{}` prints the text to put one into",
+            "{hidden}, so no key can be written. `{}` prints the settings with a placeholder",
             command(&format!("connect {}", recipe.id))
         )));
     }
     let path = own.path(places).ok_or_else(|| Failure::other(&"this user has no home directory"))?;
-    let (format, settings, file) = (own.format, recipe.settings(values), path.clone());
-    let written = off_runtime(move || change::write(&record, &file, |text| edit::merge(format, text, &settings))).await;
+    let text = recipe.settings(values);
+    let holds_key = matches!(values.key, Key::Known(_)) && text != recipe.settings(&values.without_key());
+    let rights = if holds_key { Rights::Private } else { Rights::Keep };
+    let (settings, file) = (Settings { format: own.format, text, rights }, path.clone());
+    let written = off_runtime(move || change::write(&record, &file, &settings)).await;
     let shown = places.shown(&path);
     match written {
-        Ok(Written::Nothing) => answer(&format!("{shown} has these settings already")),
-        Ok(Written::Created) => answer(&format!("{shown} is written")),
-        Ok(Written::Changed { copy }) => {
-            answer(&format!("{shown} is changed; how it was lies in {}", places.shown(&copy)))
+        Ok(Written::Nothing) => answer(&format!("{shown} already has these settings")),
+        Ok(Written::Created) => answer(&format!("{shown} was written")),
+        Ok(Written::Changed { copy: None }) => answer(&format!("{shown} was changed")),
+        Ok(Written::Changed { copy: Some(copy) }) => {
+            answer(&format!("{shown} was changed; the original was saved as {}", places.shown(&copy)))
         }
         Err(error @ ChangeError::Refused { .. }) => {
-            talk("this is what should go into it:");
+            talk("add this to the file yourself:");
             answer(recipe.settings(values).trim_end())?;
             Err(Failure::other(&error))
         }
         Err(error) => Err(Failure::other(&error)),
     }?;
+    if holds_key && cfg!(unix) {
+        talk("the file contains a client key, so only you can read it");
+    }
     Ok(Exit::Done)
 }
 
 async fn undo(recipe: &Recipe, places: &Places, record: PathBuf) -> Result<Exit, Failure> {
-    own_file(recipe)?;
-    let undone = off_runtime(move || change::undo(&record)).await.map_err(|error| Failure::other(&error))?;
+    let format = own_file(recipe)?.format;
+    let undone = off_runtime(move || change::undo(&record, format)).await.map_err(|error| Failure::other(&error))?;
     answer(&match undone {
-        Undone::Restored(file) => format!("{} is as it was", places.shown(&file)),
-        Undone::Removed(file) => format!("{} is gone, as it was", places.shown(&file)),
+        Undone::Restored(file) => format!("{} was restored to its original", places.shown(&file)),
+        Undone::Removed(file) => format!("{} was removed; it didn't exist before", places.shown(&file)),
+        Undone::Stripped { file, copy } => {
+            let file = places.shown(&file);
+            let saved = copy.map(|copy| format!("; the original is still saved as {}", places.shown(&copy)));
+            format!("the settings were removed from {file}, your later changes stay{}", saved.unwrap_or_default())
+        }
     })?;
     Ok(Exit::Done)
 }

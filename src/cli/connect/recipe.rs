@@ -136,7 +136,7 @@ impl Recipe {
         }
         if self.file.is_some() {
             parts.push(format!(
-                "`{}` puts this into the file, and --undo takes it back.",
+                "`{}` adds this to the file, and --undo removes it again.",
                 command(&format!("connect {} --write", self.id))
             ));
         }
@@ -164,12 +164,12 @@ mod tests {
     use super::{FILES, Language, Recipe, fill};
     use crate::cli::connect::edit::{Format, merge};
     use crate::cli::connect::places::Places;
-    use crate::cli::connect::values::{Key, Values};
+    use crate::cli::connect::values::{Hidden, Key, Values};
     use crate::config::Environment;
     use crate::secret::Secret;
 
     fn every_key() -> [Values; 3] {
-        let keys = [Key::NotAsked, Key::Hidden, Key::Known(Secret::new(r#"sk'"\x"#))];
+        let keys = [Key::NotAsked, Key::Hidden(Hidden::Hashed), Key::Known(Secret::new(r#"sk'"\x"#))];
         keys.map(|key| Values { key, ..Values::sample() })
     }
 

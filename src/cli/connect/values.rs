@@ -1,5 +1,6 @@
 //! What the settings of a client are made of: where the daemon is, a key, the models.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,8 +41,26 @@ pub(super) enum Key {
     /// None is set, so that any text will do.
     NotAsked,
     Known(Secret),
-    /// Keys are set, and only their hashes are known.
-    Hidden,
+    /// One is required, and can't be shown.
+    Hidden(Hidden),
+}
+
+/// Why a required key can't be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hidden {
+    /// The settings hold only hashes.
+    Hashed,
+    /// The running daemon requires one, and these settings have none.
+    KnownToTheDaemon,
+}
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hashed => "the settings contain only hashes of the client keys",
+            Self::KnownToTheDaemon => "the running daemon requires a client key that isn't in these settings",
+        })
+    }
 }
 
 /// One model.
@@ -58,15 +77,17 @@ pub(super) struct ModelValues {
 pub(super) struct Address {
     pub(super) base_url: String,
     pub(super) warning: Option<String>,
+    /// Whether the running daemon requires a client key; `false` if none runs.
+    pub(super) requires_key: bool,
 }
 
 impl Address {
     /// The address of the daemon that runs, else the one that the settings give.
     pub(super) async fn find(config: &Config, parts: &Parts) -> Result<Self, Failure> {
-        if let Some(running) = Running::find(&config.paths.run_file, &parts.http).await {
+        if let Some((running, health)) = Running::look(&config.paths.run_file, &parts.http).await {
             return match running.socket {
                 Some(socket) => Err(on_socket(&socket)),
-                None => Ok(Self { base_url: running.base_url, warning: None }),
+                None => Ok(Self { base_url: running.base_url, warning: None, requires_key: health.requires_key }),
             };
         }
         let addresses = match &config.server.listen {
@@ -80,7 +101,7 @@ impl Address {
         }
         let warning =
             format!("no daemon runs; this is the address of the settings: start it with `{}`", command("serve"));
-        Ok(Self { base_url: base_url(addresses), warning: Some(warning) })
+        Ok(Self { base_url: base_url(addresses), warning: Some(warning), requires_key: false })
     }
 }
 
@@ -96,18 +117,19 @@ impl Values {
         parts: &Parts,
         environment: &Environment,
         client: &str,
-        base_url: String,
+        address: Address,
     ) -> Self {
         let given = given(environment);
         let tokens = accounts(parts, config, given.clone());
         let upstream = Upstream::new(upstream_settings(config), parts.http.clone(), Arc::new(tokens));
         recall(&upstream, parts, config, given.as_ref()).await;
         let key = match client_key(config, environment, client) {
+            _ if config.doors.keys.is_empty() && address.requires_key => Key::Hidden(Hidden::KnownToTheDaemon),
             _ if config.doors.keys.is_empty() => Key::NotAsked,
             Some(key) => Key::Known(key),
-            None => Key::Hidden,
+            None => Key::Hidden(Hidden::Hashed),
         };
-        Self::new(base_url, key, &upstream.catalogue(), config.rules.default_model.as_deref())
+        Self::new(address.base_url, key, &upstream.catalogue(), config.rules.default_model.as_deref())
     }
 
     fn new(base_url: String, key: Key, catalogue: &Catalogue, default_model: Option<&str>) -> Self {
@@ -120,6 +142,11 @@ impl Values {
         let small = catalogue.first_small().map_or_else(|| model.clone(), ModelValues::of);
         let models = if models.is_empty() { vec![model.clone()] } else { models };
         Self { base_url, key, models, model, small }
+    }
+
+    /// The same values with a placeholder for the key.
+    pub(super) fn without_key(&self) -> Self {
+        Self { key: Key::Hidden(Hidden::Hashed), ..self.clone() }
     }
 
     /// The value of a name in a template.
@@ -162,7 +189,7 @@ impl Key {
         match self {
             Self::NotAsked => "anything",
             Self::Known(key) => key.expose(),
-            Self::Hidden => PLACEHOLDER,
+            Self::Hidden(_) => PLACEHOLDER,
         }
     }
 }

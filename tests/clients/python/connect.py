@@ -27,7 +27,7 @@ def connect(shop, client, flag):
 
 def file_of(shop, told):
     """The file that a report names first."""
-    return shop.home / re.match(r"~/(.*?) (is written|is changed|has these)", told)[1]
+    return shop.home / re.match(r"~/(.*?) (was written|was changed|already has)", told)[1]
 
 
 def is_set_up(client, before, command, environment):

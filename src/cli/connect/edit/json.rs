@@ -7,8 +7,7 @@ use serde_json::Value;
 use super::{OURS, Refusal, holds, spoilt, unreadable};
 
 pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
-    // Some editors begin a file with a mark of its encoding.
-    let (mark, body) = text.strip_prefix('\u{feff}').map_or(("", text), |body| ("\u{feff}", body));
+    let (mark, body) = split_mark(text);
     let (document, wanted) = (parse(body)?, parse(wanted)?);
     let goal = value(&wanted)?;
     if holds(&value(&document)?, &goal) {
@@ -20,8 +19,49 @@ pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
     if holds(&value(&parse(&merged)?)?, &goal) { Ok(format!("{mark}{merged}")) } else { Err(spoilt()) }
 }
 
+/// Removes the settings as far as they still have their values, and restores the values that they had in `original`.
+pub(super) fn remove(text: &str, settings: &str, original: &str) -> Result<String, Refusal> {
+    let (mark, body) = split_mark(text);
+    let (document, settings, original) = (parse(body)?, parse(settings)?, parse(split_mark(original).1)?);
+    take(&object(&document)?, &object(&settings)?, original.object_value().as_ref())?;
+    Ok(format!("{mark}{document}"))
+}
+
+fn take(object: &CstObject, settings: &CstObject, original: Option<&CstObject>) -> Result<(), Refusal> {
+    for setting in settings.properties() {
+        let name = setting.decoded_name().ok_or_else(spoilt)?;
+        let Some(present) = object.get(&name) else { continue };
+        let earlier = original.and_then(|original| original.get(&name));
+        match (present.object_value(), setting.object_value()) {
+            (Some(inner), Some(setting)) if name != OURS => {
+                let earlier_object = earlier.as_ref().and_then(CstObjectProp::object_value);
+                take(&inner, &setting, earlier_object.as_ref())?;
+                if inner.properties().is_empty() && earlier.is_none() {
+                    present.remove();
+                }
+            }
+            _ if name == OURS || plain(&present) == plain(&setting) => match earlier {
+                Some(earlier) => present.set_value(input(&earlier.value().ok_or_else(spoilt)?)?),
+                None => present.remove(),
+            },
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Splits off a byte order mark, which some editors write.
+fn split_mark(text: &str) -> (&str, &str) {
+    text.strip_prefix('\u{feff}').map_or(("", text), |body| ("\u{feff}", body))
+}
+
+#[cfg(test)]
+pub(super) fn value_of(text: &str) -> Result<Value, Refusal> {
+    value(&parse(text)?)
+}
+
 fn parse(text: &str) -> Result<CstRootNode, Refusal> {
-    // What JSON with comments has, and none of what JSON5 has beyond that.
+    // JSON with comments, without the further syntax of JSON5.
     let options = ParseOptions {
         allow_comments: true,
         allow_trailing_commas: true,

@@ -25,12 +25,7 @@ fn put(table: &mut Table, wanted: &Table) -> Result<(), Refusal> {
     for (name, item) in wanted {
         match (table.get_mut(name), item) {
             (Some(Item::Table(present)), Item::Table(item)) if name != OURS => put(present, item)?,
-            (Some(Item::Value(present)), Item::Value(value)) => {
-                // What stands behind the value, a comment for instance, stays.
-                let decor = present.decor().clone();
-                *present = value.clone();
-                *present.decor_mut() = decor;
-            }
+            (Some(Item::Value(present)), Item::Value(value)) => replace(present, value),
             (Some(_), _) if name != OURS => return Err(spoilt()),
             _ => {
                 table.insert(name, at_the_end(item));
@@ -40,7 +35,48 @@ fn put(table: &mut Table, wanted: &Table) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The item without the place that it had in its own text.
+/// Removes the settings as far as they still have their values, and restores the values that they had in `original`.
+pub(super) fn remove(text: &str, settings: &str, original: &str) -> Result<String, Refusal> {
+    let parsed = |text: &str| text.parse::<DocumentMut>().map_err(|error| unreadable("TOML", &error));
+    let (mut document, settings, original) = (parsed(text)?, parsed(settings)?, parsed(original)?);
+    take(document.as_table_mut(), settings.as_table(), Some(original.as_table()));
+    Ok(document.to_string())
+}
+
+fn take(table: &mut Table, settings: &Table, original: Option<&Table>) {
+    for (name, setting) in settings {
+        let earlier = original.and_then(|original| original.get(name));
+        match (table.get_mut(name), setting) {
+            (None, _) => {}
+            (Some(Item::Table(present)), Item::Table(setting)) if name != OURS => {
+                take(present, setting, earlier.and_then(Item::as_table));
+                if present.is_empty() && earlier.is_none() {
+                    table.remove(name);
+                }
+            }
+            (Some(present), setting) if name == OURS || plain(present) == plain(setting) => match (present, earlier) {
+                (_, None) => drop(table.remove(name)),
+                (Item::Value(present), Some(Item::Value(earlier))) => replace(present, earlier),
+                (present, Some(earlier)) => *present = at_the_end(earlier),
+            },
+            _ => {}
+        }
+    }
+}
+
+/// The value without its formatting.
+fn plain(item: &Item) -> Option<Value> {
+    ::toml::from_str(&format!("value = {}", item.as_value()?)).ok()
+}
+
+/// Replaces a value; the comment after it stays.
+fn replace(present: &mut toml_edit::Value, value: &toml_edit::Value) {
+    let decor = present.decor().clone();
+    *present = value.clone();
+    *present.decor_mut() = decor;
+}
+
+/// The item without the position that it had in its own text.
 fn at_the_end(item: &Item) -> Item {
     let mut item = item.clone();
     if let Item::Table(table) = &mut item {

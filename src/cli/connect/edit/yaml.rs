@@ -131,8 +131,8 @@ fn block<'t>(lines: impl Iterator<Item = &'t str>, indent: &str) -> String {
     format!("{indent}{BEGIN}\n{lines}{indent}{END}\n")
 }
 
-/// A text without the blocks that were put in earlier.
-fn without_ours(text: &str) -> String {
+/// Returns the text without the blocks that [`merge`] added.
+pub(super) fn without_ours(text: &str) -> String {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let (mut kept, mut at) = (String::new(), 0);
     while let Some(line) = lines.get(at) {
