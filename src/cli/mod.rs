@@ -7,8 +7,10 @@
 mod accounts;
 mod arguments;
 mod bars;
+mod child;
 mod config;
 mod connect;
+mod core_dumps;
 mod directories;
 mod doctor;
 mod exit;
@@ -58,6 +60,7 @@ impl Call {
     /// the process here.
     #[must_use]
     pub fn parse(environment: Environment) -> Self {
+        core_dumps::disable();
         let arguments = Arguments::parse();
         let flags = arguments.flags();
         if let (Some(_), Ok(file)) = (&flags.file, config_file(&flags, &environment)) {

@@ -26,7 +26,7 @@ use layer::{Layer, Raw};
 pub use layer::Shown;
 pub use paths::{Paths, codex_login_file};
 pub use reload::unapplied;
-pub use source::{Environment, Fault, Faults, Source};
+pub use source::{Environment, Fault, Faults, SECRET_VARIABLES, Source};
 pub use value::{Format, Level};
 
 use crate::net::Endpoint;

@@ -15,6 +15,10 @@ use super::layer::{KEYS, Layer, Raw};
 use super::nearest::{nearest, suggestion};
 use crate::net::proxy;
 
+/// Variables that hold a client key or a token. No child process gets them.
+pub const SECRET_VARIABLES: [&str; 5] =
+    ["CODEX_PROXY_API_KEYS", "CODEX_PROXY_KEYS", "CODEX_PROXY_KEY", "CODEX_PROXY_ACCESS_TOKEN", "CODEX_ACCESS_TOKEN"];
+
 /// The variables of a process, as a value.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);

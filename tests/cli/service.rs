@@ -240,3 +240,28 @@ fn settings_at_fault_keep_it_from_being_installed_and_nothing_else() {
     assert_eq!(user.run(&["service", "status"]).code, 1);
     assert_eq!(user.run(&["service", "uninstall"]).code, 0);
 }
+
+#[test]
+fn the_service_manager_gets_no_secrets() {
+    let user = User::new();
+    let environment = user.home().join("environment");
+    fs::write(user.home().join("bin/systemctl"), format!("#!/bin/sh\n/usr/bin/env >> {}\n", environment.display()))
+        .unwrap();
+    let mut command = user.command(&["service", "install"]);
+    for name in ["CODEX_PROXY_API_KEYS", "CODEX_PROXY_KEY", "CODEX_PROXY_ACCESS_TOKEN", "CODEX_ACCESS_TOKEN"] {
+        command.env(name, "canary-of-sixteen-letters");
+    }
+    let output = command.output().unwrap();
+    let seen =
+        fs::read_to_string(environment).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    assert!(seen.contains("PATH=") && !seen.contains("canary"), "{seen}");
+}
+
+#[test]
+fn a_line_break_does_not_reach_the_unit() {
+    let user = User::new();
+    let account = "a\nExecStartPre=/bin/false";
+    let ended = user.run(&["--account", account, "service", "install"]);
+    assert!(ended.code == 2 && ended.talk.contains("control character"), "{}", ended.talk);
+    assert!(!user.unit().exists());
+}

@@ -301,3 +301,12 @@ async fn no_command_shows_a_token_or_a_key() {
     }
     drop(session);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_daemon_leaves_no_core_dump() {
+    let proxy = crate::proxy::Launch::demo().start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", proxy.process_id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}

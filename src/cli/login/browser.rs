@@ -1,17 +1,23 @@
 //! Signing in with a browser on this machine, or with what it was sent back with.
 
 use std::io::{BufRead, IsTerminal};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::surroundings::Surroundings;
 use super::{LoginArguments, Parts, talk};
 use crate::auth::{Credential, Login, LoginError, Pasted, Ports, Reader};
+use crate::cli::child::without_secrets;
 use crate::config::Config;
 
 /// The ports whose redirect addresses the issuer knows.
 const REGISTERED_PORTS: [u16; 2] = [1455, 1457];
+/// A launcher that still runs after these checks has started a browser.
+const LAUNCH_CHECKS: u32 = 20;
+const LAUNCH_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) async fn sign_in(
     arguments: &LoginArguments,
@@ -69,9 +75,29 @@ fn open_browser(login: &Login, surroundings: Surroundings) {
             login.port()
         )),
         Surroundings::NoDisplay => talk("there is no display here, so no browser was opened"),
-        Surroundings::Display if open::that_detached(login.url()).is_err() => talk("no browser could be opened"),
+        Surroundings::Display if launch(open::commands(login.url())).is_none() => {
+            talk("no browser could be opened");
+        }
         Surroundings::Display => {}
     }
+}
+
+/// Starts the first launcher that doesn't fail within a second. The browser outlives this program.
+fn launch(launchers: Vec<Command>) -> Option<()> {
+    launchers.into_iter().find_map(|mut launcher| {
+        without_secrets(&mut launcher);
+        launcher.stdout(Stdio::null()).stderr(Stdio::null());
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut launcher, 0);
+        let mut child = launcher.spawn().ok()?;
+        for _ in 0..LAUNCH_CHECKS {
+            match child.try_wait().ok()? {
+                Some(status) => return status.success().then_some(()),
+                None => std::thread::sleep(LAUNCH_CHECK_INTERVAL),
+            }
+        }
+        Some(())
+    })
 }
 
 /// Reads lines until one ends the waiting. A read can't be called off, so that it has a thread,

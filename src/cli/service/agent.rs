@@ -38,6 +38,7 @@ pub(super) fn text(definition: &Definition, home: &Path) -> String {
          \x20 <key>ThrottleInterval</key><integer>10</integer>\n\
          \x20 <key>ExitTimeOut</key><integer>{}</integer>\n\
          \x20 <key>Umask</key><integer>{}</integer>\n\
+         \x20 <key>SoftResourceLimits</key>\n  <dict>\n    <key>Core</key><integer>0</integer>\n  </dict>\n\
          \x20 <key>StandardErrorPath</key>{}\n\
          </dict>\n</plist>\n",
         string(LABEL),
@@ -80,6 +81,7 @@ mod tests {
             "<key>RunAtLoad</key><true/>",
             "<key>SuccessfulExit</key><false/>",
             "<key>Umask</key><integer>63</integer>",
+            "<key>Core</key><integer>0</integer>",
             "<key>CODEX_PROXY_LOG_FILE</key><string>/Users/ann/Library/Logs/codex-proxy/codex-proxy.log</string>",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -73,6 +73,7 @@ impl Definition {
         let mut directories = written.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
         directories.sort();
         directories.dedup();
+        refuse_control_characters(command.iter().chain(variables.iter().map(|(_, value)| value)))?;
         Ok(Self {
             command,
             variables,
@@ -120,8 +121,16 @@ pub(super) fn unseen(config: &Config, environment: &Environment) -> Vec<String> 
     settings.chain(around.filter(is_proxied).map(|name| (*name).to_owned())).collect()
 }
 
+/// A line break would end a line of the unit, and what follows would be a setting of its own.
+fn refuse_control_characters<'t>(texts: impl Iterator<Item = &'t String>) -> Result<(), Failure> {
+    let mut unsafe_texts = texts.filter(|text| text.contains(char::is_control));
+    unsafe_texts.next().map_or(Ok(()), |text| {
+        Err(Failure::Use(format!("{text:?} contains a control character, which can't be written to a service file")))
+    })
+}
+
 fn text(path: &Path) -> Result<String, Failure> {
-    let text = path.to_str().filter(|text| !text.contains(['\n', '\r']));
+    let text = path.to_str().filter(|text| !text.contains(char::is_control));
     text.map(str::to_owned)
         .ok_or_else(|| Failure::Other(format!("{}: no service manager takes such a path", path.display())))
 }

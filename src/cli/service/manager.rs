@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use directories::BaseDirs;
 
+use super::super::child;
 use super::super::exit::Failure;
 use super::definition::Definition;
 use super::kept::Change;
@@ -207,7 +208,7 @@ impl Manager {
     }
 
     pub(super) fn run(&self, step: &Step) -> std::io::Result<Output> {
-        Command::new(&self.program).args(&step.arguments).stdin(Stdio::null()).output()
+        child::command(&self.program).args(&step.arguments).output()
     }
 }
 

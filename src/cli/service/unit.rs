@@ -52,7 +52,8 @@ pub(super) fn text(definition: &Definition, sandbox: Sandbox) -> String {
          # Settings at fault stay at fault.\n\
          RestartPreventExitStatus=2\n\
          TimeoutStopSec={}\n\
-         UMask=0077\n",
+         UMask=0077\n\
+         LimitCORE=0\n",
         command.join(" "),
         definition.stop_timeout.as_secs(),
     );
@@ -129,6 +130,7 @@ mod tests {
             "Environment=\"CODEX_PROXY_HOME=/home/a b/50%%\"",
             "ReadWritePaths=\"-/home/a b/50%%\" -/home/ann/.cache",
             "TimeoutStopSec=20",
+            "LimitCORE=0",
             "PrivateTmp=yes",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
