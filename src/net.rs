@@ -93,12 +93,13 @@ impl Endpoint {
     /// # Errors
     /// When the text is no address, or a token must not go there.
     pub fn parse(text: &str, trust: Trust) -> Result<Self, EndpointError> {
-        let url = Url::parse(text.trim_end_matches('/')).map_err(|_| EndpointError::NotAnAddress(text.to_owned()))?;
+        let url =
+            Url::parse(text.trim_end_matches('/')).map_err(|_| EndpointError::NotAnAddress(without_userinfo(text)))?;
         let is_web = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
         if !is_web || !url.username().is_empty() || url.password().is_some() {
             return Err(EndpointError::NotAnAddress(url.host_str().unwrap_or("(hidden)").to_owned()));
         }
-        let Some(host) = url.host() else { return Err(EndpointError::NotAnAddress(text.to_owned())) };
+        let Some(host) = url.host() else { return Err(EndpointError::NotAnAddress(without_userinfo(text))) };
         if is_loopback(&host) {
             return Ok(Self(url));
         }
@@ -172,6 +173,12 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// The text with everything before its last `@` hidden, which may be a user name and a password.
+#[must_use]
+pub fn without_userinfo(text: &str) -> String {
+    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("(hidden)@{rest}"))
 }
 
 /// Whether a host is this machine wherever its name is looked up: `localhost`, 127.0.0.0/8 or `::1`.
@@ -343,8 +350,11 @@ mod tests {
             "https://localhost.evil.invalid",
             "http://backend.localhost",
             "https://backend.localhost",
+            "https://user:pass@:x",
+            "user:pass@host",
         ] {
-            assert!(parse(bad).is_err(), "{bad}");
+            let error = parse(bad).unwrap_err().to_string();
+            assert!(!error.contains("pass"), "{error}");
         }
     }
 

@@ -323,3 +323,45 @@ async fn a_damaged_file_is_named_with_the_command_that_mends_it() {
     assert_eq!(home.run(&["status", "--offline"]).await.code, 0);
     assert_eq!(home.run(&["accounts", "restore"]).await.code, 1);
 }
+
+#[tokio::test]
+async fn control_characters_from_outside_are_escaped() {
+    let home = Home::new().await;
+    let claims = r#"{"exp":4102444800,"email":"e\u001b]0;x\u0007@example.com","https://api.openai.com/auth":{"chatgpt_account_id":"acct-e"}}"#;
+    let token = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
+    let path = home.directory.path().join("theirs.json");
+    std::fs::write(&path, format!(r#"{{"auth_mode":"chatgpt","tokens":{{"access_token":"{token}"}}}}"#)).unwrap();
+    let imported = home.run(&["login", "--import", path.to_str().unwrap()]).await;
+    let listed = home.run(&["accounts", "list"]).await;
+    let status = home.run(&["status", "--offline"]).await;
+    for text in [imported.talk, imported.answer, listed.answer, status.answer.clone(), status.talk] {
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+    assert!(status.answer.contains(r"e\u{1b}]0;x\u{7}@example.com"), "{}", status.answer);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_browser_gets_no_secrets() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let opener = directory.path().join("xdg-open");
+    let seen = directory.path().join("environment");
+    std::fs::write(&opener, format!("#!/bin/sh\n/usr/bin/env > {}\n", seen.display())).unwrap();
+    std::fs::set_permissions(&opener, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_codex-proxy"));
+    command.args(["login", "--port", &port]).env_clear().env("CODEX_PROXY_HOME", directory.path());
+    command.env("PATH", directory.path()).env("DISPLAY", ":0").env("CODEX_PROXY_API_KEYS", "canary-of-sixteen-letters");
+    command.env("CODEX_PROXY_KEY", "canary").env("CODEX_ACCESS_TOKEN", "canary");
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut talk = BufReader::new(child.stderr.take().unwrap());
+    while !said.contains("waiting for the browser") {
+        assert!(talk.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let environment = std::fs::read_to_string(seen).unwrap();
+    assert!(environment.contains("DISPLAY=:0") && !environment.contains("canary"), "{environment}");
+}

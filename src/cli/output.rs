@@ -1,22 +1,85 @@
-//! Standard output is the answer, standard error the talk.
+//! Output: results go to stdout, diagnostics to stderr.
+//!
+//! Names, messages and file contents from outside can contain control characters, which a terminal would execute.
+//! All text is escaped here, at the last step, so that no caller can forget it.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use super::exit::Failure;
 
-/// Writes a part of the answer, and a line end.
+/// Writes a part of the result, and a line end.
 pub(super) fn answer(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::Output)
+    writeln!(stdout, "{}", printable(text)).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
-/// Writes a part of the answer as it is.
+/// Writes a part of the result as it is. Only for text that this program generates.
 pub(super) fn answer_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
-/// Says something to the person at the terminal. When nobody can hear it, nothing is lost.
+/// Writes a diagnostic line. If stderr is closed, the line is dropped.
 pub(super) fn talk(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+}
+
+/// Replaces control characters, and characters that change the direction of text, by their escapes. Line breaks, tabs
+/// and color codes stay: colors are applied before this step, and can't do more than change the color.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let color_length = color_code(rest);
+        let (part, after) = rest.split_at(color_length.unwrap_or(next.len_utf8()));
+        if color_length.is_none() && is_unsafe(next) {
+            out.extend(next.escape_default());
+        } else {
+            out.push_str(part);
+        }
+        rest = after;
+    }
+    Cow::Owned(out)
+}
+
+fn is_unsafe(c: char) -> bool {
+    let changes_direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    changes_direction || (c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// The length of a color code (`ESC [ numbers m`) at the start of the text.
+fn color_code(text: &str) -> Option<usize> {
+    let numbers = text.strip_prefix("\u{1b}[")?;
+    let length = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    (length <= 8 && numbers[length..].starts_with('m')).then_some(length + 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn text_without_control_characters_is_not_copied() {
+        for text in ["", "plain", "Zoë\tünï\n", "日本"] {
+            assert!(matches!(printable(text), std::borrow::Cow::Borrowed(same) if same == text));
+        }
+    }
+
+    #[test]
+    fn control_characters_are_escaped_and_colors_stay() {
+        for (text, shown) in [
+            ("a\u{1b}]0;title\u{7}b", r"a\u{1b}]0;title\u{7}b"),
+            ("a\u{1b}[2Jb", r"a\u{1b}[2Jb"),
+            ("a\rb\u{8}\u{7f}\u{9b}31m", r"a\rb\u{8}\u{7f}\u{9b}31m"),
+            ("\u{202e}moc", r"\u{202e}moc"),
+            ("\u{1b}[30;107mred\u{1b}[0m\u{1b}", "\u{1b}[30;107mred\u{1b}[0m\\u{1b}"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
 }

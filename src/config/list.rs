@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use url::{Host, Url};
 
 use super::value::{Setting, not_expected, wrong_type};
+use crate::net::without_userinfo;
 
 /// Names and what they stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ fn read_all<'t>(
 
 fn read_host(text: &str) -> Result<String, String> {
     let host = Host::parse(text).map_err(|_| {
+        let text = without_userinfo(text);
         format!("'{}' is not a host name (write it without scheme, port and path)", text.escape_default())
     })?;
     Ok(host.to_string().to_ascii_lowercase())
@@ -82,7 +84,7 @@ fn read_origin(text: &str) -> Result<String, String> {
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         is_bare && url.has_host() && url.username().is_empty() && url.password().is_none()
     });
-    let url = url.ok_or_else(|| format!("'{}' is not an origin; {shape}", text.escape_default()))?;
+    let url = url.ok_or_else(|| format!("'{}' is not an origin; {shape}", without_userinfo(text).escape_default()))?;
     let origin = url.origin();
     if origin.is_tuple() {
         return Ok(origin.ascii_serialization());

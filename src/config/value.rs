@@ -12,6 +12,7 @@ use toml::de::DeValue;
 use super::list::quoted;
 use crate::auth::Place;
 use crate::history::UsageStore;
+use crate::net::without_userinfo;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::model::{Effort, When};
 use crate::protocol::responses::Store;
@@ -102,7 +103,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 
 /// The complaint about a text that does not fit.
 pub(super) fn not_expected<T: Setting>(text: &str) -> String {
-    format!("{} is expected, not '{}'", T::EXPECTED, text.escape_default())
+    format!("{} is expected, not '{}'", T::EXPECTED, without_userinfo(text).escape_default())
 }
 
 impl<T: Choice> Setting for T {

@@ -14,10 +14,20 @@ use crate::config::LogFile;
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     settings: LogFile,
+    rights: Rights,
     open: Open,
     /// Whether the last line was written in part.
     is_torn: bool,
     _turn: File,
+}
+
+/// What happens to the permissions of a log file that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    /// Others can't read it from now on.
+    MakePrivate,
+    /// They stay: the user linked to a file of their own.
+    Keep,
 }
 
 #[derive(Debug)]
@@ -29,11 +39,15 @@ struct Open {
 
 impl RotatingFile {
     /// Opens the file, or makes it, with its directory.
-    pub(super) fn open(settings: LogFile) -> io::Result<Self> {
+    pub(super) fn open(mut settings: LogFile) -> io::Result<Self> {
+        let is_link = settings.path.is_symlink();
+        // The lock and the rotated files are next to the real file.
+        settings.path = fs::canonicalize(&settings.path).unwrap_or(settings.path);
         create_directory(settings.path.parent().unwrap_or(Path::new(".")))?;
         let turn = take_turn(&settings.path)?;
-        let open = open(&settings.path)?;
-        Ok(Self { settings, open, is_torn: false, _turn: turn })
+        let rights = if is_link && settings.path.exists() { Rights::Keep } else { Rights::MakePrivate };
+        let open = open(&settings.path, rights)?;
+        Ok(Self { settings, rights, open, is_torn: false, _turn: turn })
     }
 
     /// Adds a line. What is wrong with beginning the next file is told as well, and the line is written all the same.
@@ -50,7 +64,7 @@ impl RotatingFile {
 
     /// Goes on in the file that has the name now: somebody else has moved ours.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        self.open = open(&self.settings.path)?;
+        self.open = open(&self.settings.path, self.rights)?;
         self.is_torn = false;
         Ok(())
     }
@@ -94,12 +108,13 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn open(path: &Path) -> io::Result<Open> {
+#[cfg_attr(not(unix), expect(unused_variables, reason = "permissions are a matter of Unix"))]
+fn open(path: &Path, rights: Rights) -> io::Result<Open> {
     let file = private().append(true).open(path)?;
     let metadata = file.metadata()?;
     let is_regular = metadata.is_file();
     #[cfg(unix)]
-    if is_regular {
+    if is_regular && rights == Rights::MakePrivate {
         use std::os::unix::fs::PermissionsExt;
         if metadata.permissions().mode() & 0o077 != 0 {
             file.set_permissions(fs::Permissions::from_mode(0o600))?;
@@ -144,6 +159,8 @@ fn create_directory(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    #[cfg(unix)]
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::{Path, PathBuf};
 
     use super::RotatingFile;
@@ -256,5 +273,23 @@ mod tests {
             let metadata = fs::metadata(directory.path().join("logs").join(name)).unwrap();
             assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_linked_file_keeps_its_permissions_and_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path(), 3);
+        fs::create_dir_all(directory.path().join("logs")).unwrap();
+        let target = directory.path().join("theirs.log");
+        fs::write(&target, "12345678\n").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+        symlink(&target, &settings.path).unwrap();
+        let mut file = RotatingFile::open(settings.clone()).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o644);
+        write(&mut file, "next\n");
+        assert!(settings.path.is_symlink(), "the link stays");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "next\n");
+        assert_eq!(fs::read_to_string(directory.path().join("theirs.log.1")).unwrap(), "12345678\n");
     }
 }

@@ -61,15 +61,21 @@ pub(super) fn omitted(members: Vec<Omitted>) -> Vec<Omitted> {
     members.into_iter().map(told).collect()
 }
 
-/// A line of the log.
+/// A line of the log. What follows a name such as `bearer`, `key` or `password` is always masked, because a secret of
+/// small letters looks like a word.
 pub(super) fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
+    let mut follows_secret_name = false;
     while let Some(first) = rest.chars().next() {
         let length = rest.find(|c: char| is_part(c) != is_part(first)).unwrap_or(rest.len());
         let (run, after) = rest.split_at(length);
-        let is_kept = !is_part(first) || is_plain(run.trim_end_matches(['.', ':']), after);
+        let is_separator = !is_part(first);
+        let is_secret_name = !is_separator && names_secret(run);
+        let is_kept = is_separator
+            || (is_plain(run.trim_end_matches(['.', ':']), after) && (is_secret_name || !follows_secret_name));
         out.push_str(&if is_kept { run.to_owned() } else { cassette::shaped(run) });
+        follows_secret_name = is_secret_name || (is_separator && follows_secret_name);
         rest = after;
     }
     out
@@ -78,6 +84,13 @@ pub(super) fn line(text: &str) -> String {
 /// Signs that hold together what must be judged as one: an address, a token, a time.
 fn is_part(c: char) -> bool {
     c.is_alphanumeric() || "_-.:@+/%~$".contains(c) || !c.is_ascii()
+}
+
+/// Whether the word says that a secret follows, in any case.
+fn names_secret(run: &str) -> bool {
+    const PARTS: [&str; 8] = ["authorization", "bearer", "cookie", "credential", "key", "passw", "secret", "token"];
+    let run = run.to_ascii_lowercase();
+    PARTS.iter().any(|part| run.contains(part)) || run.trim_end_matches(':') == "basic"
 }
 
 fn is_plain(run: &str, after: &str) -> bool {
@@ -154,5 +167,22 @@ mod tests {
             let told = line(&format!("WARN refused key={secret} for \"{secret}\""));
             assert!(told.starts_with("WARN refused key=") && !told.contains(secret), "{told}");
         }
+    }
+
+    #[test]
+    fn a_secret_of_small_letters_is_masked_by_the_name_before_it() {
+        for text in [
+            "authorization: bearer hunter",
+            "Authorization: Bearer hunter",
+            "x-api-key: hunter",
+            "WARN refused key=hunter status=401",
+            "{\"api_key\":\"hunter\"}",
+            "cookie: hunter",
+            "access token hunter",
+            "Basic hunter",
+        ] {
+            assert!(!line(text).contains("hunter"), "{}", line(text));
+        }
+        assert_eq!(line("WARN refused key=hunter status=401"), "WARN refused key=xxxxxx status=401");
     }
 }
