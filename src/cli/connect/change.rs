@@ -104,7 +104,8 @@ struct Record {
 /// # Errors
 /// If the file can't be edited safely, read or written. Nothing is changed then.
 pub(super) fn write(record: &Path, file: &Path, settings: &Settings) -> Result<Written, ChangeError> {
-    let file = target(file);
+    // The file itself, if the path is a symbolic link.
+    let file = crate::fs::resolve(file);
     retried(|| write_once(record, &file, settings))
 }
 
@@ -240,11 +241,6 @@ impl Record {
         let is_empty = left.trim().is_empty() || (format == Format::Json && left.split_whitespace().eq(["{", "}"]));
         Ok((self.copy.is_some() || !is_empty).then(|| left.into_bytes()))
     }
-}
-
-/// The file itself, if the path is a symbolic link.
-fn target(file: &Path) -> PathBuf {
-    fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())
 }
 
 fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, ChangeError> {

@@ -42,7 +42,7 @@ impl RotatingFile {
     pub(super) fn open(mut settings: LogFile) -> io::Result<Self> {
         let is_link = settings.path.is_symlink();
         // The lock and the rotated files are next to the real file.
-        settings.path = fs::canonicalize(&settings.path).unwrap_or(settings.path);
+        settings.path = crate::fs::resolve(&settings.path);
         create_directory(settings.path.parent().unwrap_or(Path::new(".")))?;
         let turn = take_turn(&settings.path)?;
         let rights = if is_link && settings.path.exists() { Rights::Keep } else { Rights::MakePrivate };
