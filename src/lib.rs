@@ -6,7 +6,7 @@
 //!
 //! | floor | modules | what they are |
 //! | --- | --- | --- |
-//! | 0 | [`secret`], [`bearer`], [`blocking`], [`error`], [`clock`], [`fs`], [`net`], [`shell`], [`excerpt`] | the words everybody uses |
+//! | 0 | [`secret`], [`bearer`], [`blocking`], [`error`], [`clock`], [`fs`], [`net`], [`retry_after`], [`shell`], [`excerpt`] | the words everybody uses |
 //! | 1 | [`protocol`] | the pure core: dialects, the upstream's vocabulary, server-sent events |
 //! | 2 | [`auth`], [`upstream`], [`history`], [`demo`] | leaves that do I/O or remember, and don't know each other |
 //! | 3 | [`server`] | introduces them: doors, routes, the exchange, the drive |
@@ -30,6 +30,7 @@ pub mod fs;
 pub mod history;
 pub mod net;
 pub mod protocol;
+pub mod retry_after;
 pub mod secret;
 pub mod server;
 pub mod shell;

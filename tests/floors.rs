@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const FLOOR_0: &[&str] = &["secret", "bearer", "blocking", "error", "clock", "fs", "net", "shell", "excerpt"];
+const FLOOR_0: &[&str] =
+    &["secret", "bearer", "blocking", "error", "clock", "fs", "net", "retry_after", "shell", "excerpt"];
 /// The client dialects: none of them knows another. The rest of the pure core is shared.
 const DIALECTS: &[&str] =
     &["protocol::chat", "protocol::completions", "protocol::messages", "protocol::ollama", "protocol::responses"];

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::AuthorityError;
 use crate::auth::credential::Grant;
-use crate::protocol::codex::failure::retry_after;
+use crate::retry_after;
 use crate::secret::Secret;
 
 /// An answer, not yet understood.
@@ -60,7 +60,7 @@ impl Answer {
     }
 
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        retry_after(&self.headers)
+        retry_after::from_headers(&self.headers)
     }
 }
 

@@ -24,7 +24,7 @@ use page::{Guard, is_web_page};
 
 pub use page::has_markup;
 
-pub use wait::{limit_family, retold, retry_after, shows_room};
+pub use wait::{limit_family, retold, shows_room};
 
 /// A failure that came as an HTTP answer.
 #[must_use]

@@ -3,7 +3,7 @@
 //! There is no clock here. A date in `retry-after`, and a reset time without a span, are compared
 //! with the answer's own `date` header.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::super::windows::name;
 use super::{is_exhausted, text_header};
 use crate::error::{Fault, UpstreamFailure};
+use crate::retry_after;
 
 /// The first second that four digits of year can't hold.
 const END_OF_TIME: u64 = 253_402_300_800;
@@ -37,13 +38,13 @@ pub(super) struct Reset {
 
 impl Times {
     pub(super) fn read(error: &Value, headers: &HeaderMap, message: &str) -> Self {
-        let now = date(headers, "date");
+        let now = retry_after::date(headers, "date");
         let window = windows(headers).filter(|window| window.is_used_up).max_by_key(|window| window.reset.key());
         let told = Reset { at: error["resets_at"].as_u64(), after: error["resets_in_seconds"].as_u64() }.complete(now);
         let shown = window.as_ref().map(|window| window.reset.complete(now)).unwrap_or_default();
         let minutes = window.and_then(|window| window.minutes).or_else(|| error["limit_window_minutes"].as_u64());
         Self {
-            delay: retry_after(headers).or_else(|| delay_in_words(message)),
+            delay: retry_after::from_headers(headers).or_else(|| delay_in_words(message)),
             // The body may speak of another window than the one that is used up.
             reset: if shown.is_before(told) { shown } else { told.or(shown) },
             window_minutes: minutes.filter(|minutes| *minutes > 0),
@@ -153,28 +154,6 @@ fn windows(headers: &HeaderMap) -> impl Iterator<Item = Window> {
             Reset { at: number(format!("{window}-reset-at")), after: number(format!("{window}-reset-after-seconds")) };
         Some(Window { is_used_up: used >= 100.0, minutes: number(format!("{window}-window-minutes")), reset })
     })
-}
-
-/// How long a server asks to wait: `retry-after-ms`, else `retry-after` in seconds or as a date, which is
-/// compared with the answer's own `date`.
-#[must_use]
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| text_header(headers, name)?.parse::<f64>().ok();
-    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
-    if let Some(wait) = number("retry-after-ms").and_then(|milliseconds| seconds(milliseconds / 1000.0)) {
-        return Some(wait);
-    }
-    if let Some(number) = number("retry-after") {
-        return seconds(number);
-    }
-    let (then, now) = (date(headers, "retry-after")?, date(headers, "date")?);
-    Some(Duration::from_secs(then.saturating_sub(now)))
-}
-
-/// A date, in unix seconds.
-fn date(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let date: SystemTime = httpdate::parse_http_date(text_header(headers, name)?).ok()?;
-    Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// "Please try again in 1.2s", "… in 250ms", "… in 5 seconds", in any case of letters.
