@@ -12,7 +12,8 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::body::{self, Buffered};
-use super::exchange::{Exchange, Planned, json_response, key_name, refuse};
+use super::exchange::{Exchange, Planned, key_name, refuse};
+use super::http_response::json_response;
 use super::keeper::Keeper;
 use super::nesting;
 use super::observe::RequestId;

@@ -13,9 +13,9 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -24,6 +24,7 @@ use super::budget::Reservation;
 use super::document::{self, Document};
 use super::drive::{Blocks, Cut, Drive, Framing, Passage};
 use super::gate::KeyName;
+use super::http_response::{faced, json_response, stream_response, warned};
 use super::keeper::Keeper;
 use super::metrics::Traffic;
 use super::observe::{Record, RequestId, Served};
@@ -352,13 +353,6 @@ pub(super) fn key_name(parts: &Parts) -> Option<&str> {
     parts.extensions.get::<KeyName>().map(|key| key.0.as_str())
 }
 
-fn warned(mut response: Response, warnings: &Warnings) -> Response {
-    if let Some(tokens) = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok()) {
-        response.headers_mut().insert("x-proxy-warnings", tokens);
-    }
-    response
-}
-
 /// An error in the dialect's own words.
 pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
     let (status, mut headers, body) = D::face(error, &id.0);
@@ -383,29 +377,4 @@ pub(super) fn note_refusal(error: &ProxyError, status: StatusCode, record: Optio
     } else {
         tracing::debug!(error = error.loggable(), "request refused");
     }
-}
-
-/// An answer from a face: JSON with the face's own headers.
-pub(super) fn faced(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
-    let mut response = json_response(status, body);
-    response.headers_mut().extend(headers);
-    response
-}
-
-/// A whole JSON answer.
-pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn stream_response(body: Body, kind: &'static str) -> Response {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // Front proxies would otherwise gather the stream before passing it on.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
 }

@@ -19,6 +19,7 @@ mod doors;
 mod drive;
 mod exchange;
 mod gate;
+mod http_response;
 mod keeper;
 mod library;
 mod listen;

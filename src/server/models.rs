@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Services;
-use super::exchange::json_response;
+use super::http_response::json_response;
 use super::vendor::{Vendor, refuse};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::model::{Effort, Model, Models};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::exchange::json_response;
+use super::http_response::json_response;
 use super::usage::timestamp;
 use super::{Backend, Services};
 use crate::bearer::SignIn;

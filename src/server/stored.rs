@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::Services;
-use super::exchange::json_response;
+use super::http_response::json_response;
 use super::keeper::Keeper;
 use super::vendor::{refuse, turn_away};
 use crate::error::{ProxyError, Refusal};

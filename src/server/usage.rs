@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::exchange::json_response;
 use super::gate::OwnUsage;
+use super::http_response::json_response;
 use super::metrics::Traffic;
 use super::roster::Visit;
 use super::vendor::refuse;

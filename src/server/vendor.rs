@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use axum::response::Response;
 
-use super::exchange::faced;
+use super::http_response::faced;
 use super::observe::RequestId;
 use super::{body, paths};
 use crate::error::ProxyError;

@@ -1,0 +1,43 @@
+//! HTTP responses: JSON, event streams, and the warnings header.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::protocol::Warnings;
+
+/// Adds `x-proxy-warnings`, if there are any.
+pub(super) fn warned(mut response: Response, warnings: &Warnings) -> Response {
+    if let Some(tokens) = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok()) {
+        response.headers_mut().insert("x-proxy-warnings", tokens);
+    }
+    response
+}
+
+/// A JSON response with more headers.
+pub(super) fn faced(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = json_response(status, body);
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// A JSON response.
+pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A response that streams events.
+pub(super) fn stream_response(body: Body, kind: &'static str) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Tells reverse proxies not to buffer the stream.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
