@@ -3,11 +3,15 @@
 
 use codex_proxy::bearer::TokenSource as _;
 use codex_proxy::error::{Fault, ProxyError};
+use codex_proxy::net::{Endpoint, Trust};
 use codex_proxy::protocol::codex::request::{Item, Output, Part, Request, Role};
 use codex_proxy::upstream::{Answer, Hints, Transport};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::cases::answered_cases_of;
 use crate::connections::idle;
@@ -376,4 +380,49 @@ async fn a_long_tool_loop_sends_a_small_fraction() {
     let (posted, framed) = (tool_loop(Transport::Sse).await, tool_loop(Transport::WebSocket).await);
     println!("fifty turns: {posted} bytes posted, {framed} bytes in frames, 1 in {}", posted / framed);
     assert!(framed * 10 < posted, "{framed} of {posted}");
+}
+
+/// Refuses every message with close code 1009 and reads none of it.
+async fn refuse_messages(listener: TcpListener) {
+    let mut held = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        let Some(key) = key else {
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            continue;
+        };
+        let accept = derive_accept_key(key.as_bytes());
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        stream.write_all(format!("{switch}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(b"\x88\x11\x03\xf1message too big").await.unwrap();
+        held.push(stream);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_a_message_and_stops_reading_is_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/backend-api/codex", listener.local_addr().unwrap());
+    let bench = Bench::with(|settings| {
+        settings.transport = Transport::WebSocket;
+        settings.url = Endpoint::parse(&url, Trust::KnownHosts).unwrap();
+        settings.first_event_timeout = 30 * SECOND;
+    })
+    .await;
+    // More than the buffers of a connection hold.
+    let large = Request { instructions: "x".repeat(32 << 20).into(), ..request() };
+    let answered = async { crate::open(&bench.upstream, large, &Hints::default()).await };
+    let error = tokio::select! {
+        () = refuse_messages(listener) => unreachable!("it ends never"),
+        answered = timeout(20 * SECOND, answered) => answered.expect("it doesn't wait for the limit").unwrap_err(),
+    };
+    let ProxyError::MessageTooLarge { size_bytes, reason } = error else { panic!("{error}") };
+    assert!(size_bytes > 32 << 20);
+    assert_eq!(reason, "close code 1009: message too big");
 }
