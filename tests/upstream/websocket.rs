@@ -419,7 +419,7 @@ async fn a_backend_that_refuses_a_message_and_stops_reading_is_heard() {
     let large = Request { instructions: "x".repeat(32 << 20).into(), ..request() };
     let answered = async { crate::open(&bench.upstream, large, &Hints::default()).await };
     let error = tokio::select! {
-        () = refuse_messages(listener) => unreachable!("it ends never"),
+        () = refuse_messages(listener) => unreachable!("it never ends"),
         answered = timeout(20 * SECOND, answered) => answered.expect("it doesn't wait for the limit").unwrap_err(),
     };
     let ProxyError::MessageTooLarge { size_bytes, reason } = error else { panic!("{error}") };
