@@ -135,7 +135,7 @@ pub enum AuthError {
     #[error("not signed in: run `{}`", command("login"))]
     SignedOut,
     /// The issuer refused the refresh token for good (spent, revoked, expired), or the login ended.
-    #[error("the sign-in has ended ({reason}): run `{}`", command("login"))]
+    #[error("your ChatGPT session has expired ({reason}): run `{}`", command("login"))]
     Ended {
         /// What the issuer or the store said, without any token.
         reason: String,

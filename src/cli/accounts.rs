@@ -5,7 +5,7 @@
 use super::arguments::AccountsAction;
 use super::exit::{Exit, Failure};
 use super::logout::sign_out;
-use super::output::{answer, talk};
+use super::output::{answer, answer_json, talk};
 use super::progress;
 use super::table::{WIDTH, fitting};
 use super::terms::Parts;
@@ -38,7 +38,7 @@ async fn list(json: bool, parts: &Parts, config: &Config) -> Result<Exit, Failur
     let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
     let status = auth::status(&parts.store, parts.clock.as_ref(), chosen).await.map_err(Failure::Auth)?;
     if json {
-        answer(&serde_json::to_string_pretty(&status.accounts).expect("texts and numbers always serialise"))?;
+        answer_json(&status.accounts)?;
     } else if status.accounts.is_empty() {
         talk(&format!("nobody is signed in: run `{}`", command("login")));
     } else {

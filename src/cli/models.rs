@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::bars::Paint;
 use super::exit::{Exit, Failure};
-use super::output::{answer, talk};
+use super::output::{answer, answer_json, talk};
 use super::progress;
 use super::table::{Side, table};
 use super::terms::{Parts, accounts, given, recall, timestamp, upstream_settings};
@@ -60,7 +60,7 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
     }
     let report = Report::of(&upstream);
     if wish.json {
-        answer(&serde_json::to_string_pretty(&report).expect("texts and numbers always serialise"))?;
+        answer_json(&report)?;
     } else {
         talk(&match &report.heard_at {
             Some(time) => format!("as the backend told at {time}; `{}` asks again", command("models --refresh")),

@@ -4,7 +4,10 @@
 //! All text is escaped here, at the last step, so that no caller can forget it.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
+
+use serde::Serialize;
 
 use super::exit::Failure;
 
@@ -12,6 +15,20 @@ use super::exit::Failure;
 pub(super) fn answer(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", printable(text)).and_then(|()| stdout.flush()).map_err(Failure::Output)
+}
+
+/// Writes the result as JSON. Characters that a terminal would execute and that JSON allows are written as `\u` escapes.
+pub(super) fn answer_json(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value).expect("texts and numbers are valid JSON");
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unsafe(c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    answer(&out)
 }
 
 /// Writes a part of the result as it is. Only for text that this program generates.

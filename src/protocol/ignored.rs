@@ -1,6 +1,6 @@
 //! The members of a request that are ignored and could have mattered, for the header `x-proxy-warnings`.
 
-/// The names that are kept: they go into a header, and a hostile body has millions.
+/// The names that are kept: they go into a header, and a hostile body can contain millions.
 const MAX_NAMES: usize = 64;
 /// The longest name that is kept whole; a warning is not longer.
 const MAX_CHARACTERS: usize = 100;

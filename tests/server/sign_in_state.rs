@@ -56,7 +56,7 @@ async fn a_dead_sign_in_is_reported_as_dead_everywhere() {
     let reason = answer.json()["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("revoked") && reason.contains("codex-proxy login"), "{reason}");
     let page = page(&proxy).await;
-    assert!(page.contains("The sign-in has ended") && !page.contains("Signed in"), "{page}");
+    assert!(page.contains("Your session has expired") && !page.contains("Signed in"), "{page}");
     let (code, answer, talk) = run(&launch, &["token"]).await;
     assert_eq!((code, &*answer), (3, ""), "{talk}");
     assert!(talk.contains("codex-proxy login"), "{talk}");
@@ -69,7 +69,7 @@ async fn a_dead_sign_in_is_reported_as_dead_everywhere() {
     let (code, findings, _) = run(&launch, &["doctor"]).await;
     assert!(code == 3 && findings.contains("revoked"), "{findings}");
     let next = launch.start();
-    assert!(next.log().contains("warning: the sign-in has ended"), "{}", next.log());
+    assert!(next.log().contains("warning: your ChatGPT session has expired"), "{}", next.log());
     assert_eq!(services.issuer.calls().len(), 1, "a dead refresh token is sent once");
 }
 

@@ -1,9 +1,9 @@
 //! Writes settings to another program's file, and removes them again.
 //!
-//! Before the first change, the original is saved next to the file. A record in our state directory holds the paths,
-//! the settings that were written, and hashes of the file before and after. If the file is as we left it, undoing
-//! restores the original byte for byte; otherwise it removes our settings and keeps all other changes. A file is
-//! replaced atomically, and only if no other program changed it in the meantime.
+//! Before a change, the text without our settings is saved next to the file. A record in our state directory holds
+//! the paths, the settings that were written, and a hash of the result. If the file is as we left it, undoing restores
+//! the saved text byte for byte; otherwise it removes our settings and keeps all other changes. A file is replaced
+//! atomically, and only if no other program changed it in the meantime.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -87,13 +87,10 @@ fn original_place(copy: Option<&Path>) -> String {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
     file: PathBuf,
-    /// The saved original; `None`: there was no file.
+    /// The saved text that the settings were added to; `None`: there was no file.
     copy: Option<PathBuf>,
     /// SHA-256 of the file after our change.
     sha256: String,
-    /// SHA-256 of the text that the settings were added to. If it is that of the original, the original can be restored.
-    #[serde(default)]
-    base_sha256: Option<String>,
     /// The settings that were added; missing in records of release 0.1.
     #[serde(default)]
     settings: Option<String>,
@@ -134,26 +131,26 @@ fn write_once(record_path: &Path, file: &Path, settings: &Settings) -> Result<Wr
     let earlier = Record::load(record_path)?.filter(|record| record.file == file && present.is_some());
     // Settings that we wrote earlier are removed first, so that values that are no longer wanted don't stay.
     let (base, saved) = match (&earlier, &present) {
-        (Some(earlier), Some(present)) => earlier.base(present, settings.format)?,
+        (Some(earlier), Some(present)) => earlier.base(present, settings)?,
         _ => (present.clone(), None),
     };
     let text = edit::merge(settings.format, text(file, base.as_deref().unwrap_or_default())?, &settings.text)
         .map_err(|refusal| ChangeError::Refused { file: file.to_owned(), refusal })?;
-    if present.as_deref() == Some(text.as_bytes())
-        && !(settings.rights == Rights::Private && is_readable_by_others(file))
-    {
+    if present.as_deref() == Some(text.as_bytes()) {
+        if settings.rights == Rights::Private && is_readable_by_others(file) {
+            replace(file, text.as_bytes(), present.as_deref(), None)?;
+        }
         return Ok(Written::Nothing);
     }
-    let copy = match (saved, &present) {
+    let copy = match (saved, &base) {
         (Some(copy), _) => copy,
-        (None, Some(present)) => Some(save_copy(file, present)?),
+        (None, Some(base)) => Some(save_copy(file, base)?),
         (None, None) => None,
     };
     let record = Record {
         file: file.to_owned(),
         copy: copy.clone(),
         sha256: hash(text.as_bytes()),
-        base_sha256: Some(hash(base.as_deref().unwrap_or_default())),
         settings: Some(settings.text.clone()),
     };
     let record = serde_json::to_vec_pretty(&record).expect("a record of texts is valid JSON");
@@ -175,13 +172,16 @@ fn undo_once(record_path: &Path, format: Format) -> Result<Undone, ChangeError> 
         return if copy.is_none() { Ok(Undone::Removed(file)) } else { Err(ChangeError::ChangedSince { file, copy }) };
     };
     let original = record.original()?;
-    let restored = if hash(&present) == record.sha256 && record.is_based_on(original.as_deref()) {
+    let restored = if hash(&present) == record.sha256 && record.has_original() {
         original.clone()
     } else {
-        record.without_settings(&present, original.as_deref(), format)?
+        let settings = record.settings.clone();
+        let settings = settings.ok_or_else(|| ChangeError::ChangedSince { file: file.clone(), copy: copy.clone() })?;
+        record.without_settings(&present, original.as_deref(), format, &settings)?
     };
     let is_original = restored == original;
     match restored {
+        None if read(&file)?.as_ref() != Some(&present) => return Err(ChangeError::Concurrent(file)),
         None => fs::remove_file(&file).map_err(|error| ChangeError::Io { path: file.clone(), error })?,
         Some(text) => replace(&file, &text, Some(&present), Some(copy.as_deref().unwrap_or(&file)))?,
     }
@@ -192,7 +192,7 @@ fn undo_once(record_path: &Path, format: Format) -> Result<Undone, ChangeError> 
             let _ = fs::remove_file(copy);
             Ok(Undone::Restored(file))
         }
-        copy => Ok(Undone::Stripped { file, copy }),
+        copy => Ok(Undone::Stripped { file, copy: copy.filter(|copy| copy.exists()) }),
     }
 }
 
@@ -201,29 +201,32 @@ impl Record {
         Ok(read(path)?.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
-    /// The file before our first change.
+    /// Whether the text before our change is known: there was no file, or the saved copy is still there.
+    fn has_original(&self) -> bool {
+        self.copy.as_ref().is_none_or(|copy| copy.exists())
+    }
+
+    /// The text before our change.
     fn original(&self) -> Result<Option<Vec<u8>>, ChangeError> {
         self.copy.as_deref().map_or(Ok(None), read)
     }
 
-    /// Whether the settings were added to the original itself. Release 0.1 recorded only that case.
-    fn is_based_on(&self, original: Option<&[u8]>) -> bool {
-        let has_original = self.copy.is_none() || original.is_some();
-        has_original && self.base_sha256.as_ref().is_none_or(|base| *base == hash(original.unwrap_or_default()))
-    }
-
-    /// The text to add new settings to, and the saved original to keep, if this record still describes the file.
+    /// The text to add new settings to, and the copy of it, if it was saved already.
     #[expect(clippy::type_complexity, reason = "two optional values, each used once")]
-    fn base(&self, present: &[u8], format: Format) -> Result<(Option<Vec<u8>>, Option<Option<PathBuf>>), ChangeError> {
+    fn base(
+        &self,
+        present: &[u8],
+        settings: &Settings,
+    ) -> Result<(Option<Vec<u8>>, Option<Option<PathBuf>>), ChangeError> {
         let original = self.original()?;
-        if hash(present) == self.sha256 && self.is_based_on(original.as_deref()) {
+        if hash(present) == self.sha256 && self.has_original() {
             return Ok((original, Some(self.copy.clone())));
         }
-        match self.without_settings(present, original.as_deref(), format) {
-            Ok(base) => Ok((base, Some(self.copy.clone()))),
-            Err(ChangeError::ChangedSince { .. }) => Ok((Some(present.to_vec()), None)),
-            Err(error) => Err(error),
-        }
+        // Release 0.1 didn't record what it wrote; it had the same form.
+        let ours = self.settings.as_ref().unwrap_or(&settings.text);
+        let base = self.without_settings(present, original.as_deref(), settings.format, ours)?;
+        let saved = (self.has_original() && base == original).then(|| self.copy.clone());
+        Ok((base, saved))
     }
 
     /// The file without our settings; `None` if nothing is left of a file that didn't exist before.
@@ -232,9 +235,8 @@ impl Record {
         present: &[u8],
         original: Option<&[u8]>,
         format: Format,
+        settings: &str,
     ) -> Result<Option<Vec<u8>>, ChangeError> {
-        let changed_since = || ChangeError::ChangedSince { file: self.file.clone(), copy: self.copy.clone() };
-        let settings = self.settings.as_ref().ok_or_else(changed_since)?;
         let original = text(&self.file, original.unwrap_or_default())?;
         let left = edit::remove(format, text(&self.file, present)?, settings, original)
             .map_err(|refusal| ChangeError::Refused { file: self.file.clone(), refusal })?;

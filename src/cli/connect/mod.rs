@@ -143,7 +143,7 @@ async fn undo(recipe: &Recipe, places: &Places, record: PathBuf) -> Result<Exit,
     let format = own_file(recipe)?.format;
     let undone = off_runtime(move || change::undo(&record, format)).await.map_err(|error| Failure::other(&error))?;
     answer(&match undone {
-        Undone::Restored(file) => format!("{} was restored to its original", places.shown(&file)),
+        Undone::Restored(file) => format!("{} was restored as it was before --write", places.shown(&file)),
         Undone::Removed(file) => format!("{} was removed; it didn't exist before", places.shown(&file)),
         Undone::Stripped { file, copy } => {
             let file = places.shown(&file);

@@ -50,7 +50,7 @@ pub(super) fn files(config: &Config, environment: &Environment) -> Vec<Finding> 
     folders.extend(files.into_iter().map(|file| directory_of(file)));
     folders.dedup();
     findings.extend(folders.into_iter().filter_map(rights::of_folder));
-    // Nothing can be stored or read there; elsewhere it is dangerous, and works.
+    // Nothing can be stored or read there; in other directories this is a risk, but not an error.
     let refused = ExposedDirectory::find(&of_credentials);
     let others = directories::exposed(config).into_iter().filter(|exposed| Some(exposed) != refused.as_ref());
     let warned = |exposed: ExposedDirectory| Finding::warning(Check::Files, exposed.to_string(), exposed.command());

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::bars::Paint;
 use super::exit::{Exit, Failure};
-use super::output::answer;
+use super::output::{answer, answer_json};
 use super::progress;
 use super::terms::{Parts, accounts, given, upstream_settings};
 use crate::config::{Config, Environment, Faults};
@@ -52,7 +52,7 @@ pub(super) async fn run(
         Err(faults) => Report::of(None, machine::faults(&faults)),
     };
     if json {
-        answer(&serde_json::to_string_pretty(&report).expect("texts always serialise"))?;
+        answer_json(&report)?;
     } else {
         let (width, paint) = (finding::width_of_answer(), Paint::of(environment));
         let lines: Vec<_> = report.findings.iter().map(|finding| finding.told(width, paint)).collect();

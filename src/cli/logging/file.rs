@@ -108,7 +108,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-#[cfg_attr(not(unix), expect(unused_variables, reason = "permissions are a matter of Unix"))]
+#[cfg_attr(not(unix), expect(unused_variables, reason = "used on Unix only"))]
 fn open(path: &Path, rights: Rights) -> io::Result<Open> {
     let file = private().append(true).open(path)?;
     let metadata = file.metadata()?;

@@ -70,7 +70,7 @@ pub(super) fn line(text: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let length = rest.find(|c: char| is_part(c) != is_part(first)).unwrap_or(rest.len());
         let (run, after) = rest.split_at(length);
-        let is_separator = !is_part(first);
+        let is_separator = !run.contains(char::is_alphanumeric);
         let is_secret_name = !is_separator && names_secret(run);
         let is_kept = is_separator
             || (is_plain(run.trim_end_matches(['.', ':']), after) && (is_secret_name || !follows_secret_name));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::exit::{Exit, Failure};
-use super::super::output::answer;
+use super::super::output::{answer, answer_json};
 use super::kept::{Found, find};
 use super::manager::{Kind, Manager};
 use crate::config::{Config, Environment};
@@ -54,11 +54,11 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
         lingering: kind.lingering(environment),
         log: log_file.map_or_else(|| kind.log(), |log| Ok(log.path.display().to_string()))?,
     };
-    answer(&if json {
-        serde_json::to_string_pretty(&report).expect("texts and numbers always serialise")
+    if json {
+        answer_json(&report)?
     } else {
-        text(&report)
-    })?;
+        answer(&text(&report))?
+    }
     Ok(if report.installed && report.running == Some(true) { Exit::Done } else { Exit::Failed })
 }
 

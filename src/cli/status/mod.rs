@@ -18,7 +18,7 @@ pub(super) use self::check::{Check, Found, Verdict, make as ask};
 pub(super) use self::text::token as told_of_token;
 use super::bars::Paint;
 use super::exit::{Exit, Failure};
-use super::output::answer;
+use super::output::{answer, answer_json};
 use super::progress;
 use super::run_file::Running;
 use super::terms::{Parts, accounts, given};
@@ -112,7 +112,7 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
     let accounts = status.accounts;
     let report = Report { version, signed_in, access_token, accounts, check, quota, store, files, daemon };
     let printed = if wish.json {
-        answer(&serde_json::to_string_pretty(&report).expect("texts and numbers always serialise"))
+        answer_json(&report)
     } else {
         answer(&text::told(&report, parts.clock.now(), Paint::of(environment)))
     };

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::bars::Paint;
 use super::exit::{Exit, Failure};
-use super::output::{answer, talk};
+use super::output::{answer, answer_json, talk};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Environment};
 use crate::history::{Day, Report, UsageStore};
@@ -39,12 +39,9 @@ pub(super) fn run(form: Form, since: Day, config: &Config, environment: &Environ
     }
     let report = Report::read(&config.paths.usage, keep_days, since, SystemClock.now());
     let report = Report { store: store.name(), ..report.map_err(|error| Failure::other(&error))? };
-    answer(&match form {
-        Form::Json => {
-            let told = Told { version: env!("CARGO_PKG_VERSION"), totals: &report };
-            serde_json::to_string_pretty(&told).expect("texts and numbers always serialise")
-        }
-        Form::Table => text::told(&report, Paint::of(environment)),
-    })?;
+    match form {
+        Form::Json => answer_json(&Told { version: env!("CARGO_PKG_VERSION"), totals: &report })?,
+        Form::Table => answer(&text::told(&report, Paint::of(environment)))?,
+    }
     Ok(Exit::Done)
 }

@@ -344,7 +344,7 @@ pub(in crate::protocol) trait Arrival: Reply + Sized {
     /// Takes the terminal event. Items that stand only in its list are part of the answer, and items that no event ended
     /// are made of their deltas.
     ///
-    /// Returns what makes the answer useless although the backend takes it for whole.
+    /// Returns the error if an answer that the backend reports as complete is damaged.
     fn settle(
         &mut self,
         response: &ResponseObject<'_>,
@@ -360,6 +360,9 @@ pub(in crate::protocol) trait Arrival: Reply + Sized {
         }
         if self.is_finished() {
             return None;
+        }
+        if !listed.is_empty() {
+            self.items().note_complete_list();
         }
         let damage = super::damage(self.items(), terminal, response.usage);
         if damage.is_none() {

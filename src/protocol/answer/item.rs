@@ -23,7 +23,7 @@ pub(in crate::protocol) struct Item {
     /// An event that may have been about it could not be read.
     is_suspect: bool,
     texts: Texts,
-    /// Encrypted reasoning as the item began: what it ends with is better, and may be missing.
+    /// Encrypted reasoning as the item began. Used if the finished item has none.
     pub(in crate::protocol) snapshot: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Texts {
     Kept,
 }
 
-/// What an item is to a client.
+/// The kinds of output items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::protocol) enum Kind {
     Message,
@@ -165,7 +165,7 @@ impl Item {
         Some(tail)
     }
 
-    /// Whether every part before this one was sent completely. A part that was not heard of may still come.
+    /// Whether every part before this one was sent completely. Parts that are not known yet may still arrive.
     fn is_next(&mut self, part: usize) -> bool {
         if self.texts == Texts::Kept {
             return false;

@@ -192,6 +192,11 @@ impl Items {
         self.all.iter_mut().filter(|item| !item.is_done()).for_each(Item::note_gap);
     }
 
+    /// Notes that the terminal event listed all items.
+    pub(super) fn note_complete_list(&mut self) {
+        self.may_lack_item = false;
+    }
+
     /// Whether something is missing that no later event has brought. `is_free`: no visible token was billed.
     pub(super) fn is_damaged(&self, is_free: bool) -> bool {
         let may_lack_item = self.may_lack_item && !(self.all.is_empty() && is_free);

@@ -35,7 +35,7 @@ impl Terminal {
     }
 }
 
-/// What makes an answer useless although the backend takes it for whole.
+/// The error if an answer that the backend reports as complete is damaged.
 pub(super) fn damage(items: &Items, terminal: Terminal, usage: Option<Usage>) -> Option<ProxyError> {
     let visible_tokens = usage.map(|usage| usage.output_tokens.saturating_sub(usage.reasoning_tokens));
     let is_billed = visible_tokens.is_some_and(|tokens| tokens > 0);

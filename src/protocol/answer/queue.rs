@@ -1,7 +1,7 @@
 //! The order in which items reach the client.
 //!
 //! One message or call is open at a time, from its first event to its end: two messages are one text in most APIs, and
-//! the official helpers take another index for the end of a call. Steps of other items wait meanwhile, item by item, in
+//! the official SDKs treat a new index as the end of the call. Steps of other items wait meanwhile, item by item, in
 //! the order of first appearance (case `05-parallel-tool-calls-interleaved`). What waits is at most the answer itself.
 
 use std::collections::VecDeque;

@@ -164,11 +164,12 @@ impl ChatReply {
         self.final_tier = self.tier(response);
         let terminal =
             if ending == Ending::Completed { Terminal::Completed } else { Terminal::of_incomplete(response) };
+        // Before `settle`, which ends the calls that no event ended.
+        self.is_cut = ending != Ending::Completed;
         if let Some(damage) = self.settle(response, terminal, sink) {
             return self.fail(damage, sink);
         }
         self.open(sink);
-        self.is_cut = ending != Ending::Completed;
         self.close_everything(sink);
         if !self.is_finished() {
             self.close(ending, response.usage.unwrap_or_default(), sink);

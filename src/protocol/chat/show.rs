@@ -43,7 +43,7 @@ pub(super) struct Shown {
     pub(super) meter: Option<Meter>,
 }
 
-/// The call that the client is being told of.
+/// The call that is being sent.
 #[derive(Clone, Copy, Debug)]
 struct OpenCall {
     index: usize,

@@ -7,8 +7,8 @@ use crate::protocol::answer::step::Citation;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::splice::Splice;
 
-/// The item as it would have been done. `begun` is the item as it began. `None` if it is done already, or nothing arrived
-/// that could be shown.
+/// The item as it would have been done. `begun` is the item as it began. `None` if it is done already, or if nothing
+/// arrived of it; a function call of a completed answer may have no arguments.
 pub(super) fn rebuilt(item: &Item, begun: Option<&str>, status: &str) -> Option<String> {
     if item.is_done() {
         return None;
@@ -22,6 +22,9 @@ pub(super) fn rebuilt(item: &Item, begun: Option<&str>, status: &str) -> Option<
     let texts = match item.kind {
         Kind::Message => vec![("content", parts(&[Slot::Text, Slot::Refusal]))],
         Kind::Reasoning => vec![("summary", parts(&[Slot::Summary])), ("content", parts(&[Slot::ReasoningText]))],
+        Kind::Function if status == "completed" => {
+            vec![("arguments", Some(call_text(item).unwrap_or_else(|| r#""""#.to_owned())))]
+        }
         Kind::Function => vec![("arguments", call_text(item))],
         Kind::Custom => vec![("input", call_text(item))],
         Kind::Image | Kind::Search | Kind::Other => Vec::new(),

@@ -38,7 +38,7 @@ fn trouble(html: &mut Html, error: &AuthError) {
     let verdict = match error {
         AuthError::SignedOut => "Not signed in",
         AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::GivenEnded { .. } => {
-            "The sign-in has ended"
+            "Your session has expired"
         }
         AuthError::NoActiveAccount | AuthError::UnknownAccount { .. } => "No account to use",
         AuthError::AccountChanged => "The account has changed",

@@ -111,7 +111,7 @@ fn an_empty_page_says_what_is_not_known() {
 fn whoever_is_not_signed_in_is_told_what_to_do() {
     for (error, verdict, command) in [
         (AuthError::SignedOut, "Not signed in", "codex-proxy login"),
-        (AuthError::Ended { reason: "<revoked>".to_owned() }, "The sign-in has ended", "codex-proxy login"),
+        (AuthError::Ended { reason: "<revoked>".to_owned() }, "Your session has expired", "codex-proxy login"),
         (AuthError::NoActiveAccount, "No account to use", "codex-proxy accounts use ID"),
     ] {
         let document = State { sign_in: Err(error), ..State::new() }.document();

@@ -83,11 +83,30 @@ fn undo_after_an_edit_and_a_second_write_leaves_nothing_of_ours() {
     let directory = Directory::with(THEIRS);
     directory.write("one").unwrap();
     directory.append("later = 2\n");
-    let copy = directory.path("tool/file.before-codex-proxy");
+    let copy = directory.path("tool/file.before-codex-proxy-2");
     assert_eq!(directory.write("two").unwrap(), Written::Changed { copy: Some(copy) });
     assert!(directory.text().contains("two") && directory.text().contains("later"));
-    assert!(matches!(directory.undo(), Ok(Undone::Stripped { .. })));
+    assert!(matches!(directory.undo(), Ok(Undone::Restored(_))));
     assert_eq!(directory.text(), "# mine\nother = 1\nlater = 2\n");
+}
+
+#[test]
+fn a_value_that_the_user_changed_comes_back_after_a_second_write() {
+    let directory = Directory::with(THEIRS);
+    directory.write("one").unwrap();
+    fs::write(directory.path("tool/file"), directory.text().replace("one", "mine")).unwrap();
+    directory.write("two").unwrap();
+    directory.undo().unwrap();
+    assert_eq!(directory.text(), "# mine\nother = 1\nmodel = \"mine\"\n");
+}
+
+#[test]
+fn undo_without_the_saved_copy_removes_only_our_settings() {
+    let directory = Directory::with(THEIRS);
+    directory.write("one").unwrap();
+    fs::remove_file(directory.path("tool/file.before-codex-proxy")).unwrap();
+    assert!(matches!(directory.undo(), Ok(Undone::Stripped { copy: None, .. })));
+    assert_eq!(directory.text(), "# mine\nother = 1\n");
 }
 
 #[test]
@@ -183,7 +202,7 @@ mod rights {
         assert_eq!(mode(&file), 0o600);
         assert_eq!(directory.write_with("m", Rights::Private).unwrap(), Written::Nothing);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(directory.write_with("m", Rights::Private), Ok(Written::Changed { .. })));
+        assert_eq!(directory.write_with("m", Rights::Private).unwrap(), Written::Nothing);
         assert_eq!(mode(&file), 0o600);
         directory.undo().unwrap();
         assert_eq!((directory.text().as_str(), mode(&file)), (THEIRS, 0o644));
