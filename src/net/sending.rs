@@ -9,14 +9,15 @@
 //! - The connection had been idle for more than five seconds: it was closed in the meantime, by the
 //!   server, a firewall or a change of networks.
 //!
-//! Anything else is an error for the caller, whose retries are counted and limited.
+//! Anything else is an error for the caller, whose retries are counted and limited. Whenever an open connection
+//! breaks, all of them are abandoned, so that retries use new ones.
 
 use std::error::Error;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{ClientError, Endpoint, HttpClient, Protocol, causes};
+use super::{ClientError, Endpoint, HttpClient, InUse, Protocol, causes};
 
 /// A connection that breaks after having been idle for longer than this was closed while it was idle.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
@@ -63,18 +64,38 @@ impl HttpClient {
         let (in_use, idle) = clients.use_now();
         let may_repeat = request.method().is_safe() || idle.is_some_and(|idle| idle > STALE_AFTER);
         let sent = match watched(client.execute(request)).await {
-            (Err(error), Way::Open) if may_repeat && is_broken(&error) => {
-                tracing::debug!(cause = causes(&error), "a connection was stale; the request goes out on a new one");
+            (Err(error), Way::Open) if is_broken(&error) => {
+                tracing::debug!(cause = causes(&error), may_repeat, "an open connection broke");
+                // The other connections may be dead, too. A retry of the caller must not use one of them.
                 self.pool.abandon(&clients);
-                let client = self.to(endpoint).await.map_err(SendError::Client)?;
-                prepare(&client).send().await
+                if may_repeat {
+                    return self.send_anew(endpoint, prepare).await;
+                }
+                Err(error)
             }
             (sent, _) => sent,
         };
-        let mut response = sent.map_err(SendError::Transport)?;
-        in_use.attach(&mut response);
-        Ok(response)
+        answered(sent, in_use)
     }
+
+    /// Sends a request on the current clients, and not again if it breaks.
+    async fn send_anew(
+        &self,
+        endpoint: &Endpoint,
+        prepare: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, SendError> {
+        let clients = self.clients();
+        let client = self.client(&clients.streaming, Protocol::Any, endpoint).await.map_err(SendError::Client)?;
+        let (in_use, _) = clients.use_now();
+        answered(prepare(&client).send().await, in_use)
+    }
+}
+
+/// The response, which counts as under way while it exists.
+fn answered(sent: reqwest::Result<reqwest::Response>, in_use: InUse) -> Result<reqwest::Response, SendError> {
+    let mut response = sent.map_err(SendError::Transport)?;
+    in_use.attach(&mut response);
+    Ok(response)
 }
 
 /// Notes that a connection was opened for the request at hand. One that loses the race against a

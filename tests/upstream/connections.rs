@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use codex_proxy::error::ProxyError;
+use codex_proxy::net::{Endpoint, HttpClient, SendError, Trust};
 use codex_proxy::upstream::Upstream;
+use reqwest::Response;
 
 use crate::clock::ManualClock;
-use crate::fake::{FakeUpstream, Script};
+use crate::fake::{FakeUpstream, Gate, Script};
 use crate::streams::over_http2;
 use crate::{Bench, SECOND, Tokens, WHOLE, drain, http, settings};
 
@@ -56,6 +58,70 @@ async fn a_connection_that_breaks_right_after_its_last_use_is_a_failed_attempt()
         assert!(matches!(error, ProxyError::Unreachable { .. }), "{error:?}");
         assert_eq!((bench.calls(), bench.upstream.tally().connections_opened), (1, 1));
     }
+}
+
+/// A client and a backend, without retries.
+struct Wire {
+    http: HttpClient,
+    fake: FakeUpstream,
+    endpoint: Endpoint,
+}
+
+impl Wire {
+    async fn new() -> Self {
+        let fake = FakeUpstream::start().await;
+        let endpoint = Endpoint::parse(&fake.url(), Trust::KnownHosts).unwrap();
+        Self { http: http(), fake, endpoint }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        let url = self.endpoint.join(path);
+        self.http.send(&self.endpoint, |client| client.get(url.clone())).await.unwrap()
+    }
+
+    async fn post(&self, path: &str) -> Result<Response, SendError> {
+        let url = self.endpoint.join(path);
+        self.http.send(&self.endpoint, |client| client.post(url.clone())).await
+    }
+}
+
+#[tokio::test]
+async fn a_break_abandons_the_other_open_connections() {
+    let wire = Wire::new().await;
+    let gate = Gate::default();
+    wire.fake.on("/models", Script::stream(&[]).gate(&gate).end());
+    wire.fake.on("/models", Script::json(200, MODELS));
+    let held = wire.get("/models").await;
+    wire.get("/models").await.text().await.unwrap();
+    gate.open();
+    held.text().await.unwrap();
+    assert_eq!(wire.http.connections_opened(), 2);
+    wire.fake.on("/responses", Script::default().cut());
+    wire.fake.on("/responses", Script::json(200, "{}"));
+    assert!(matches!(wire.post("/responses").await, Err(SendError::Transport(_))));
+    assert_eq!(wire.http.connections_opened(), 2, "it broke on an open connection");
+    wire.post("/responses").await.unwrap();
+    assert_eq!(wire.http.connections_opened(), 3);
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_again_counts_as_under_way() {
+    let wire = Wire::new().await;
+    let gate = Gate::default();
+    wire.fake.on("/models", Script::json(200, MODELS));
+    wire.fake.on("/responses", Script::default().cut());
+    wire.fake.on("/responses", Script::stream(&[]).gate(&gate).end());
+    wire.fake.on("/responses", Script::default().cut());
+    wire.get("/models").await.text().await.unwrap();
+    idle().await;
+    let under_way = wire.post("/responses").await.unwrap();
+    wire.get("/models").await.text().await.unwrap();
+    idle().await;
+    assert!(wire.post("/responses").await.is_err());
+    let (sent, opened) = (wire.fake.requests("/responses").len(), wire.http.connections_opened());
+    assert_eq!((sent, opened), (3, 3), "one of the open connections was in use");
+    gate.open();
+    under_way.text().await.unwrap();
 }
 
 #[tokio::test]
