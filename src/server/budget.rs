@@ -44,7 +44,7 @@ pub(super) struct Reservation {
     budget: Arc<ByteBudget>,
     /// What is buffered until the request ends.
     buffered_bytes: usize,
-    /// What is needed only until the request has been sent upstream.
+    /// What is needed only as long as the request may still be sent upstream.
     work_bytes: usize,
     /// What is taken from the budget: the sum of both, at most the whole budget, so that a body of the largest size
     /// always fits.
@@ -144,7 +144,7 @@ impl Reservation {
         self.resize(self.buffered_bytes + bytes, self.work_bytes + COPIES * bytes).await
     }
 
-    /// Releases what was needed to translate and send.
+    /// Releases what was needed to translate and send. To be called when the request can't be sent again.
     pub(super) fn end_work(&mut self) {
         self.try_resize(self.buffered_bytes, 0);
     }

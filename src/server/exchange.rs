@@ -291,10 +291,13 @@ where
         opened: Opened<'_, D::Reply>,
         framing: F,
         cut: Cut,
-        record: Record,
+        mut record: Record,
     ) -> Drive<D::Reply, F> {
-        let Opened { passage, answer: Answer { events, request_id, .. }, .. } = opened;
+        let Opened { passage, answer: Answer { events, request_id, .. }, pending, .. } = opened;
         record.opened(request_id.as_deref());
+        // A stream is never replaced. A document keeps its request, and the memory for it, to the end of its record.
+        drop(pending);
+        record.sent();
         Drive::new(events, passage, framing, self.limits.keepalive, cut, record)
     }
 

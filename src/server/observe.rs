@@ -154,10 +154,14 @@ impl Record {
         self.memory = Some(memory);
     }
 
-    /// The backend has begun to answer: the request has been sent.
+    /// The backend has begun to answer.
     pub(super) fn served(&mut self, served: Served) {
-        self.memory.iter_mut().for_each(Reservation::end_work);
         self.served = Some(served);
+    }
+
+    /// Releases the memory to send the request, which is not sent again.
+    pub(super) fn sent(&mut self) {
+        self.memory.iter_mut().for_each(Reservation::end_work);
     }
 
     /// The answer is sent as it comes.

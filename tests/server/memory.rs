@@ -132,6 +132,24 @@ async fn a_request_releases_its_memory_when_it_ends() {
 }
 
 #[tokio::test]
+async fn a_document_holds_the_memory_to_send_its_request_again() {
+    let bench = Bench::new().await;
+    let gate = Gate::default();
+    bench.upstream.on("/responses", begun(&BEGUN).cut());
+    bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(COMPLETED).end());
+    let ask = Ask::raw("/v1/chat/completions", long_chat(200_000));
+    let (answer, held) = tokio::join!(ask.send(&bench.proxy), async {
+        bench.upstream.received("/responses", 2).await;
+        let held = metric(&bench.proxy, "codex_proxy_memory_reserved_bytes").await;
+        gate.open();
+        held
+    });
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!((800_000..850_000).contains(&held), "the body, and what is made of it for each attempt: {held}");
+    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
+}
+
+#[tokio::test]
 async fn requests_that_only_ask_about_tokens_or_models_are_bounded_too() {
     let settings = [("limits.memory", "1MiB"), ("limits.body", "1MiB")];
     let bench =
