@@ -88,8 +88,8 @@ pub(super) enum Ask<'g> {
     Begin(Asking<'g>),
 }
 
-/// The request for an account's quota. Dropping it ends the request: other callers stop waiting, and
-/// if it brought nothing, none is sent again at once.
+/// The request for an account's quota. Dropping it ends the request, and other callers stop waiting. If its
+/// caller gave up before the request had a result, the next caller sends another one.
 #[derive(Debug)]
 pub(super) struct Asking<'g> {
     gauges: &'g Gauges,
@@ -208,13 +208,21 @@ impl Known {
     }
 }
 
+impl Asking<'_> {
+    /// Records that the request has a result. If that is a failure, no caller repeats the request at once.
+    pub(super) fn finish(self) {
+        if let Some(known) = self.gauges.lock().get_mut(self.account)
+            && known.is_due(self.age)
+        {
+            known.looked = Some(Instant::now());
+        }
+    }
+}
+
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if let Some(known) = self.gauges.lock().get_mut(self.account) {
             known.asking = None;
-            if known.is_due(self.age) {
-                known.looked = Some(Instant::now());
-            }
         }
     }
 }
@@ -325,7 +333,9 @@ mod tests {
         assert_eq!(beyond(69).as_deref(), Some("5-hour"));
         tokio::time::advance(minute).await;
         assert!(is_due("a"));
-        assert!(!is_due("a"), "the request brought nothing");
+        let Ask::Begin(request) = gauges.ask("a", minute) else { panic!("the caller before gave up") };
+        request.finish();
+        assert!(!is_due("a"), "the request failed");
         assert!(!gauges.answered("a", b"<html>"));
         *hands.0.lock().unwrap() += Duration::from_secs(9000);
         assert_eq!(beyond(1).as_deref(), Some("weekly"), "which the event did not tell");

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::gauges::{Ask, Quota, QuotaWindow};
 use super::{Upstream, routing};
@@ -33,10 +33,10 @@ impl Upstream {
     /// When no token can be had, or the backend did not say.
     pub async fn quota(&self) -> Result<Quota, ProxyError> {
         let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
-        let bearer = match self.ask_quota(&bearer).await {
+        let bearer = match self.ask_quota(&bearer, LIMIT).await {
             Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
                 let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
-                self.ask_quota(&bearer).await?;
+                self.ask_quota(&bearer, LIMIT).await?;
                 bearer
             }
             asked => asked.map(|()| bearer)?,
@@ -48,13 +48,10 @@ impl Upstream {
     /// Asks for the quota of the account whose tokens these are, unless something was told of it just now.
     /// Takes five seconds at most.
     pub async fn look_for(&self, tokens: &dyn TokenSource) {
-        let looked = async {
-            if let Ok(bearer) = tokens.bearer().await {
-                self.look(&bearer).await;
-            }
-        };
-        // What is known by then is what is told.
-        let _ = timeout(LIMIT, looked).await;
+        let deadline = Instant::now() + LIMIT;
+        if let Ok(Ok(bearer)) = timeout_at(deadline, tokens.bearer()).await {
+            self.look_until(&bearer, deadline).await;
+        }
     }
 
     /// Refuses whoever may use only this much of each window, once one is used beyond that.
@@ -70,24 +67,35 @@ impl Upstream {
         }
     }
 
-    /// Asks for the quota, unless something was told of it just now. Callers for the same account at
-    /// the same time share one request, and wait for it as long as for one of their own.
+    /// Asks for the quota unless it was learned just now. Concurrent callers for the same account share one
+    /// request. If the caller that sent it gives up, one of the others sends the next.
     pub(super) async fn look(&self, bearer: &Bearer) {
-        match self.gauges.ask(&bearer.account.id, FRESH) {
-            Ask::Known => {}
-            Ask::UnderWay(mut end) => {
-                let _ = timeout(LIMIT, end.changed()).await;
-            }
-            Ask::Begin(_request) => {
-                if let Err(error) = self.ask_quota(bearer).await {
-                    tracing::debug!(cause = error.loggable(), "the quota could not be found out");
+        self.look_until(bearer, Instant::now() + LIMIT).await;
+    }
+
+    async fn look_until(&self, bearer: &Bearer, deadline: Instant) {
+        loop {
+            match self.gauges.ask(&bearer.account.id, FRESH) {
+                Ask::Known => return,
+                Ask::UnderWay(mut end) => {
+                    if timeout_at(deadline, end.changed()).await.is_err() {
+                        return;
+                    }
+                }
+                Ask::Begin(request) => {
+                    // The limit is the request's own, so that a silent backend counts as a failed request.
+                    let limit = deadline.saturating_duration_since(Instant::now());
+                    if let Err(error) = self.ask_quota(bearer, limit).await {
+                        tracing::debug!(cause = error.loggable(), "the quota could not be found out");
+                    }
+                    return request.finish();
                 }
             }
         }
     }
 
-    async fn ask_quota(&self, bearer: &Bearer) -> Result<(), ProxyError> {
-        let body = routing::ask(&self.http, &self.caller(bearer), "usage", LIMIT).await?;
+    async fn ask_quota(&self, bearer: &Bearer, limit: Duration) -> Result<(), ProxyError> {
+        let body = routing::ask(&self.http, &self.caller(bearer), "usage", limit).await?;
         if self.gauges.answered(&bearer.account.id, &body) {
             return Ok(());
         }

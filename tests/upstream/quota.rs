@@ -5,6 +5,7 @@ use std::time::Duration;
 use codex_proxy::bearer::{Account, Bearer};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::secret::Secret;
+use futures_util::FutureExt;
 
 use crate::fake::Script;
 use crate::{Bench, WHOLE, fault};
@@ -21,6 +22,11 @@ const WINDOW: &str = r#"{"rate_limit":{"primary_window":{"used_percent":60,"limi
 
 fn spent(used_percent: &str) -> Script {
     Script::answer(429, &[&FAMILY[..], &[("x-codex-primary-used-percent", used_percent)]].concat(), SPENT)
+}
+
+fn bearer(account: &str) -> Bearer {
+    let account = Account { id: account.to_owned(), is_fedramp: false };
+    Bearer { token: Secret::new("at_0"), account }
 }
 
 #[tokio::test]
@@ -63,10 +69,7 @@ async fn a_request_for_one_account_does_not_wait_for_the_quota_of_another() {
     let bench = Bench::new().await;
     bench.fake.on(USAGE, Script::silence());
     bench.fake.on(USAGE, Script::json(200, WINDOW));
-    let [first, second] = ["acct-1", "acct-2"].map(|id| {
-        let account = Account { id: id.to_owned(), is_fedramp: false };
-        Bearer { token: Secret::new("at_0"), account }
-    });
+    let [first, second] = ["acct-1", "acct-2"].map(bearer);
     let slow = bench.upstream.check_reserve(&first, "laptop", 50);
     let other = async {
         bench.fake.received(USAGE, 1).await;
@@ -75,5 +78,25 @@ async fn a_request_for_one_account_does_not_wait_for_the_quota_of_another() {
     tokio::select! {
         _ = slow => panic!("the backend does not answer it"),
         checked = other => assert!(matches!(checked, Err(ProxyError::Reserved(_))), "{checked:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_disconnects_lets_no_other_request_pass_unchecked() {
+    let bench = Bench::new().await;
+    bench.fake.on(USAGE, Script::silence());
+    bench.fake.on(USAGE, Script::json(200, WINDOW));
+    let bearer = bearer("acct-1");
+    let check = || Box::pin(bench.upstream.check_reserve(&bearer, "laptop", 50));
+    let mut first = check();
+    tokio::select! {
+        _ = &mut first => panic!("the backend does not answer it"),
+        () = async { drop(bench.fake.received(USAGE, 1).await) } => {}
+    }
+    let mut waiting = check();
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(first);
+    for checked in [waiting.await, check().await] {
+        assert!(matches!(checked, Err(ProxyError::Reserved(_))), "{checked:?}");
     }
 }
