@@ -73,7 +73,7 @@ fn is_unsafe(c: char) -> bool {
 fn color_code(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\u{1b}[")?;
     let length = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-    (length <= 8 && numbers[length..].starts_with('m')).then_some(length + 3)
+    (length <= 8 && numbers.as_bytes().get(length) == Some(&b'm')).then_some(length + 3)
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use crate::wire::Ask;
 use crate::{BEGUN, Bench, COMPLETED, WHOLE, begun, chat, signed_in, with};
 
 const MIB: usize = 1 << 20;
-/// What the program, its other buffers and the allocator take beside the bodies.
-const SLACK_BYTES: u64 = 48 << 20;
+/// Memory of the program, its other buffers and the allocator, in addition to the bodies.
+const SLACK_BYTES: u64 = 96 << 20;
 
 /// The header of a text frame, masked with zeros.
 fn frame_header(bytes: usize) -> Vec<u8> {

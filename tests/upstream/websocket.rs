@@ -387,12 +387,12 @@ async fn refuse_messages(listener: TcpListener) {
     let mut held = Vec::new();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
+        let mut greeting = Vec::new();
+        while !greeting.ends_with(b"\r\n\r\n") {
+            greeting.push(stream.read_u8().await.unwrap());
         }
-        let head = String::from_utf8(head).unwrap();
-        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        let greeting = String::from_utf8(greeting).unwrap();
+        let key = greeting.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
         let Some(key) = key else {
             stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
             continue;

@@ -55,9 +55,9 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
         log: log_file.map_or_else(|| kind.log(), |log| Ok(log.path.display().to_string()))?,
     };
     if json {
-        answer_json(&report)?
+        answer_json(&report)?;
     } else {
-        answer(&text(&report))?
+        answer(&text(&report))?;
     }
     Ok(if report.installed && report.running == Some(true) { Exit::Done } else { Exit::Failed })
 }

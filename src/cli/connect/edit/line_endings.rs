@@ -54,8 +54,8 @@ fn kept_lines(before: &[(&str, &str)], after: &[&str]) -> Vec<Option<usize>> {
     let tail = (1..=shorter - head).take_while(|&back| is_same(before.len() - back, after.len() - back)).count();
     let (rows, columns) = (before.len() - head - tail, after.len() - head - tail);
     let mut kept = vec![None; after.len()];
-    for at in 0..head {
-        kept[at] = Some(at);
+    for (at, kept) in kept.iter_mut().enumerate().take(head) {
+        *kept = Some(at);
     }
     for back in 1..=tail {
         kept[after.len() - back] = Some(before.len() - back);

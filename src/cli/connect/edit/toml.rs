@@ -47,7 +47,6 @@ fn take(table: &mut Table, settings: &Table, original: Option<&Table>) {
     for (name, setting) in settings {
         let earlier = original.and_then(|original| original.get(name));
         match (table.get_mut(name), setting) {
-            (None, _) => {}
             (Some(Item::Table(present)), Item::Table(setting)) if name != OURS => {
                 take(present, setting, earlier.and_then(Item::as_table));
                 if present.is_empty() && earlier.is_none() {
