@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::super::sign;
+use super::early::{Early, is_aside};
 use super::pool::{Pool, Socket};
 use super::told::told;
 use crate::blocking::off_thread;
@@ -38,17 +39,14 @@ pub(in super::super) struct Exchange {
     event_limit_bytes: usize,
     /// Size of the request.
     sent_bytes: usize,
-    /// What came before the request was sent whole.
-    early: Option<Received>,
+    /// Messages received before the whole request was sent.
+    early: Early,
 }
-
-/// What a read comes to; `None` for the end of the connection.
-type Received = Option<Result<Message, Error>>;
 
 impl Exchange {
     pub(super) fn new(socket: Socket, pool: &Arc<Pool>) -> Self {
         let event_limit_bytes = socket.stream.get_config().max_message_size.unwrap_or(usize::MAX);
-        Self { socket, pool: Arc::clone(pool), memory: None, event_limit_bytes, sent_bytes: 0, early: None }
+        Self { socket, pool: Arc::clone(pool), memory: None, event_limit_bytes, sent_bytes: 0, early: Early::default() }
     }
 
     /// What the handshake says about this answer. What is true for its time only is told once.
@@ -72,13 +70,15 @@ impl Exchange {
         self.memory = Some(Memory::new(request, goes_on));
         let bytes = frame.len();
         self.sent_bytes = bytes;
+        let stream = &mut self.socket.stream;
+        let early = &mut self.early;
         let sending = async {
-            {
+            let fed = {
                 // The frame is copied and masked when it is first polled.
-                let mut feeding = self.socket.stream.feed(Message::text(frame));
-                poll_fn(|cx| off_thread(bytes, || feeding.poll_unpin(cx))).await?;
-            }
-            poll_fn(|cx| self.poll_sent(cx)).await
+                let mut feeding = stream.feed(Message::text(frame));
+                poll_fn(|cx| off_thread(bytes, || feeding.poll_unpin(cx))).await
+            };
+            early.flush(stream, fed).await
         };
         match timeout(limit, sending).await {
             Ok(Ok(())) => Ok(()),
@@ -87,25 +87,10 @@ impl Exchange {
         }
     }
 
-    /// Sends what is left of the request, and listens meanwhile: a backend that refuses a message for its size
-    /// says so before it has read it, and may then read no further.
-    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while self.early.is_none()
-            && let Poll::Ready(received) = self.socket.stream.poll_next_unpin(cx)
-        {
-            self.early = (!is_aside(&received)).then_some(received);
-        }
-        if self.early.as_ref().is_some_and(is_end) {
-            // What it means is read with the answer.
-            return Poll::Ready(Ok(()));
-        }
-        self.socket.stream.poll_flush_unpin(cx)
-    }
-
     /// The data of the next event.
     pub(in super::super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
         loop {
-            let received = match self.early.take() {
+            let received = match self.early.pop() {
                 Some(early) => early,
                 None => ready!(self.socket.stream.poll_next_unpin(cx)),
             };
@@ -158,14 +143,4 @@ impl Exchange {
             error => ProxyError::Truncated { cause: Some(causes(error)) },
         }
     }
-}
-
-/// Whether a message is about the connection alone.
-fn is_aside(received: &Received) -> bool {
-    matches!(received, Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))))
-}
-
-/// Whether nothing comes after it.
-fn is_end(received: &Received) -> bool {
-    matches!(received, None | Some(Err(_) | Ok(Message::Close(_))))
 }

@@ -8,6 +8,7 @@
 //! is sent again at once on a new one. A response that is not read to its end takes its connection
 //! along.
 
+mod early;
 mod exchange;
 mod handshake;
 mod pool;
