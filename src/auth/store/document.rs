@@ -156,6 +156,10 @@ struct Entry<'a>(&'a Map<String, Value>);
 impl Entry<'_> {
     fn credential(&self, id: &str) -> Result<Credential, Unreadable> {
         let access_token = self.secret("access_token")?;
+        let last_refresh = self.time("last_refresh")?;
+        // Older releases keep this member when they store new tokens, which it says nothing about.
+        let is_current = |refused: &SystemTime| last_refresh.is_none_or(|granted| granted <= *refused);
+        let refused_at = self.time("refused_at")?.filter(is_current);
         Ok(Credential {
             account_id: id.to_owned(),
             email: self.secret("email")?,
@@ -165,10 +169,10 @@ impl Entry<'_> {
             access_token: access_token.ok_or_else(|| Self::wrong("access_token"))?,
             refresh_token: self.secret("refresh_token")?,
             expires_at: self.time("expires_at")?,
-            last_refresh: self.time("last_refresh")?,
+            last_refresh,
             ownership: self.ownership()?,
             refusal: self.refusal()?,
-            refused_at: self.time("refused_at")?,
+            refused_at,
         })
     }
 
@@ -269,7 +273,7 @@ mod tests {
             last_refresh: Some(UNIX_EPOCH + Duration::from_nanos(1_500_000_001)),
             ownership: Ownership::Owned,
             refusal: Some(Refusal { reason: "used".to_owned(), at: UNIX_EPOCH }),
-            refused_at: Some(UNIX_EPOCH),
+            refused_at: Some(UNIX_EPOCH + Duration::from_secs(2)),
         }
     }
 
@@ -297,6 +301,20 @@ mod tests {
         assert_eq!(value["later"]["x"], 1);
         assert_eq!(value["accounts"]["a"]["nick"], "work");
         assert_eq!(value["accounts"]["a"]["access_token"], "at_1");
+    }
+
+    #[test]
+    fn a_refusal_of_earlier_tokens_is_ignored() {
+        let refused_at = |last_refresh: &str| {
+            let account =
+                format!(r#"{{"access_token":"t","refused_at":"2026-11-28T12:00:00Z","last_refresh":{last_refresh}}}"#);
+            let text = format!(r#"{{"version":1,"accounts":{{"a":{account}}}}}"#);
+            Document::parse(text.as_bytes()).unwrap().get("a").unwrap().unwrap().refused_at
+        };
+        assert!(refused_at("null").is_some());
+        assert!(refused_at(r#""2026-11-28T11:00:00Z""#).is_some());
+        assert!(refused_at(r#""2026-11-28T12:00:00Z""#).is_some());
+        assert_eq!(refused_at(r#""2026-11-28T12:00:01Z""#), None);
     }
 
     #[test]

@@ -183,9 +183,11 @@ impl Shared {
     async fn note(&self, held: &Held, stored: &Credential, cause: &Cause, error: &AuthError) {
         let AuthError::Ended { reason } = error else { return };
         let now = self.clock.now();
-        let refused = stored.refresh_token.as_ref().map(|_| Refusal { reason: reason.clone(), at: now });
-        let refusal = stored.refusal.clone().or(refused);
-        let refused_at = stored.refused_at.or_else(|| cause.is_about(&stored.access_token).then_some(now));
+        let refusal = stored.refresh_token.as_ref().map(|_| Refusal { reason: reason.clone(), at: now });
+        let refusal = stored.refusal.clone().or(refusal);
+        // Not before the grant, whatever the clocks say: an earlier mark is ignored when the store is read.
+        let refused = stored.last_refresh.map_or(now, |granted| granted.max(now));
+        let refused_at = stored.refused_at.or_else(|| cause.is_about(&stored.access_token).then_some(refused));
         if (&refusal, refused_at) == (&stored.refusal, stored.refused_at) {
             return;
         }
