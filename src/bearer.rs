@@ -53,6 +53,12 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
     /// Notes that the backend has accepted a token, which clears what an earlier 401 has left behind.
     fn accepted(&self, _bearer: &Bearer) {}
 
+    /// Notes that the backend has refused a token that a request can't replace again. Returns how long the next
+    /// recovery rests, if the token itself replaced a refused one moments ago.
+    fn refused(&self, _bearer: &Bearer) -> Option<Duration> {
+        None
+    }
+
     /// How often tokens have been renewed so far.
     fn refreshes(&self) -> Refreshes {
         Refreshes::default()

@@ -140,6 +140,13 @@ impl TokenSource for Accounts {
         }
     }
 
+    fn refused(&self, bearer: &Bearer) -> Option<Duration> {
+        match &self.0.given {
+            Some(given) => given.refused(bearer),
+            None => self.0.of(&bearer.account.id).refused(bearer),
+        }
+    }
+
     fn refreshes(&self) -> Refreshes {
         self.0.authority.refreshes()
     }

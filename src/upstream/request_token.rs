@@ -43,7 +43,8 @@ impl Upstream {
     /// Replaces a token that the backend has refused.
     pub(super) async fn recover(&self, token: &mut RequestToken) -> Result<(), ProxyError> {
         if token.recoveries == MAX_RECOVERIES {
-            return Err(ProxyError::Auth(AuthError::TokenRefused { retry_after: RECOVERY_REST }));
+            let retry_after = token.source.refused(&token.bearer).unwrap_or(RECOVERY_REST);
+            return Err(ProxyError::Auth(AuthError::TokenRefused { retry_after }));
         }
         token.recoveries += 1;
         let fresh = self.retried(&mut token.attempts, || token.source.recover(&token.bearer)).await?;

@@ -226,6 +226,33 @@ async fn a_token_that_another_daemon_is_about_to_store_is_waited_for() {
 }
 
 #[tokio::test]
+async fn an_older_token_from_the_store_that_is_refused_too_is_renewed_at_once() {
+    let home = Home::with(FRESH).await;
+    let (ours, theirs) = (home.tokens(), home.tokens());
+    let first = ours.bearer().await.unwrap();
+    let second = theirs.recover(&first).await.unwrap();
+    home.clock.advance(RECOVERY_REST);
+    assert_eq!(ours.recover(&first).await.unwrap().token.expose(), second.token.expose());
+    let third = ours.recover(&second).await.unwrap();
+    assert_ne!(third.token.expose(), second.token.expose());
+    assert!(matches!(ours.recover(&third).await, Err(AuthError::TokenRefused { .. })));
+    assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_refused_token_that_a_request_can_not_replace_again_is_known() {
+    let home = Home::with(FRESH).await;
+    let tokens = home.tokens();
+    let first = tokens.bearer().await.unwrap();
+    assert_eq!(tokens.refused(&first), None, "it replaced no other token");
+    assert_eq!(tokens.check().await, Ok(SignIn::Working));
+    let second = tokens.recover(&first).await.unwrap();
+    assert!(tokens.refused(&second).is_some_and(|rest| rest <= RECOVERY_REST));
+    assert!(matches!(tokens.check().await, Err(AuthError::TokenRefused { .. })));
+    assert_eq!(home.issuer.calls().len(), 1);
+}
+
+#[tokio::test]
 async fn a_dead_sign_in_is_known_to_every_process_until_the_backend_accepts_its_token() {
     let home = Home::with(FRESH).await;
     let (ours, theirs) = (home.tokens(), home.tokens());

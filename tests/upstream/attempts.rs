@@ -26,6 +26,7 @@ async fn a_refused_token_is_replaced_and_asks_for_patience_if_the_new_ones_are_r
     bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
     assert!(matches!(bench.open().await, Err(ProxyError::Auth(AuthError::TokenRefused { .. }))));
     assert_eq!((bench.calls(), bench.tokens.recoveries.load(Ordering::SeqCst)), (3, 2));
+    assert_eq!(*bench.tokens.refused.lock().unwrap(), ["at_2"], "the source knows that its newest token is refused");
 }
 
 #[tokio::test]

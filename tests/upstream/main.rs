@@ -55,6 +55,8 @@ struct Tokens {
     is_switched: AtomicBool,
     /// What the next calls fail with.
     troubles: Mutex<VecDeque<AuthError>>,
+    /// Refused tokens that a request could not replace again.
+    refused: Mutex<Vec<String>>,
 }
 
 impl Tokens {
@@ -81,6 +83,11 @@ impl TokenSource for Tokens {
 
     fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>> {
         Box::pin(async { Ok(SignIn::Working) })
+    }
+
+    fn refused(&self, bearer: &Bearer) -> Option<Duration> {
+        self.refused.lock().unwrap().push(bearer.token.expose().to_owned());
+        None
     }
 }
 

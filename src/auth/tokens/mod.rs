@@ -20,7 +20,7 @@ use crate::auth::authority::Authority;
 use crate::auth::credential::{Credential, Ownership, Stale};
 use crate::auth::import;
 use crate::auth::store::{Document, Store, stamp_of};
-use crate::bearer::{AuthError, Bearer, BoxFuture, SignIn, TokenSource};
+use crate::bearer::{AuthError, Bearer, BoxFuture, RECOVERY_REST, SignIn, TokenSource};
 use crate::clock::Clock;
 use crate::secret::Secret;
 
@@ -106,19 +106,28 @@ impl TokenSource for Tokens {
     fn accepted(&self, bearer: &Bearer) {
         self.0.accepted(&bearer.token);
     }
+
+    fn refused(&self, bearer: &Bearer) -> Option<Duration> {
+        self.0.known().refuse_recovered(&bearer.token)
+    }
 }
 
 impl Shared {
     async fn bearer(self: &Arc<Self>) -> Result<Bearer, AuthError> {
+        Ok(self.usable().await?.bearer())
+    }
+
+    /// A credential whose token has not expired.
+    async fn usable(self: &Arc<Self>) -> Outcome {
         let credential = self.current().await?;
         match self.due(&credential) {
-            Ok(()) => Ok(credential.bearer()),
+            Ok(()) => Ok(credential),
             Err(stale) if stale.is_usable() => {
-                // Nobody waits for it; a failure is logged there, and the old token still serves.
+                // The caller doesn't wait for the renewal, which logs its own failure: the old token still works.
                 let _ = self.flight(Cause::Due);
-                Ok(credential.bearer())
+                Ok(credential)
             }
-            Err(_) => Ok(self.renewed(Cause::Due).await?.bearer()),
+            Err(_) => self.renewed(Cause::Due).await,
         }
     }
 
@@ -126,9 +135,9 @@ impl Shared {
         let is_rejected = |credential: &Credential| credential.access_token.expose() == rejected.expose();
         let stored = self.look().await?;
         if !is_rejected(&stored) {
-            let bearer = self.bearer().await?;
-            self.known().note_recovery(&bearer.token);
-            return Ok(bearer);
+            let found = self.usable().await?;
+            self.note_recovery(&found);
+            return Ok(found.bearer());
         }
         let renewed = self.renewed(Cause::Refused(rejected.clone())).await;
         // A renewal that was under way may have had another cause, and knows nothing of the refusal.
@@ -140,6 +149,16 @@ impl Shared {
         };
         let renewed = if is_settled { renewed } else { self.renewed(Cause::Refused(rejected.clone())).await };
         Ok(renewed?.bearer())
+    }
+
+    /// Notes a token that replaces a refused one, if it was granted moments ago. An older token that is refused as
+    /// well is renewed at once.
+    fn note_recovery(&self, credential: &Credential) {
+        let now = self.clock.now();
+        let age = credential.last_refresh.and_then(|granted| now.duration_since(granted).ok());
+        if age.is_some_and(|age| age < RECOVERY_REST) {
+            self.known().note_recovery(&credential.access_token);
+        }
     }
 
     async fn check(self: &Arc<Self>) -> Result<SignIn, AuthError> {

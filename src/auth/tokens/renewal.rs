@@ -37,7 +37,7 @@ impl Shared {
     pub(super) async fn renew(self: &Arc<Self>, cause: Cause) -> Outcome {
         let outcome = self.attempt(&cause).await;
         if let (Ok(credential), Cause::Refused(_)) = (&outcome, &cause) {
-            self.known().note_recovery(&credential.access_token);
+            self.note_recovery(credential);
         }
         if let Err(error) = &outcome {
             if matches!(error, AuthError::Store { .. }) {
