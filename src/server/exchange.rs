@@ -295,7 +295,7 @@ where
     ) -> Drive<D::Reply, F> {
         let Opened { passage, answer: Answer { events, request_id, .. }, pending, .. } = opened;
         record.opened(request_id.as_deref());
-        // A stream is never replaced. A document keeps its request, and the memory for it, to the end of its record.
+        // A stream that has begun is not requested again. A document keeps this memory until its record is dropped.
         drop(pending);
         record.sent();
         Drive::new(events, passage, framing, self.limits.keepalive, cut, record)

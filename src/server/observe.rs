@@ -159,7 +159,7 @@ impl Record {
         self.served = Some(served);
     }
 
-    /// Releases the memory to send the request, which is not sent again.
+    /// Releases the memory that sending needs. To be called when the request is not sent again.
     pub(super) fn sent(&mut self) {
         self.memory.iter_mut().for_each(Reservation::end_work);
     }
