@@ -162,7 +162,7 @@ impl Gate {
             return Err(ProxyError::ForeignHost { host: excerpt(authority, NAME_CHARACTERS).to_owned() });
         }
         self.check_origin(&request.headers, authority)?;
-        self.check_site(request)?;
+        self.check_site(request, key)?;
         if asks {
             return Ok(Admission::Preflight);
         }
@@ -255,8 +255,13 @@ impl Gate {
     }
 
     /// Refuses what a page of another site can make a browser send without an `Origin`: images, frames, links.
-    /// A page on another port of this machine counts as another site.
-    fn check_site(&self, request: &Parts) -> Result<(), ProxyError> {
+    /// A page on another port of this machine counts as another site. Not checked: other methods than GET and HEAD,
+    /// with which browsers send an `Origin`, and requests with a key header, which a page can't set without a
+    /// preflight. Desktop apps that remove `Origin` still send `Sec-Fetch-Site`.
+    fn check_site(&self, request: &Parts, key: Option<&ClientKey>) -> Result<(), ProxyError> {
+        if key.is_some() || !matches!(request.method, Method::GET | Method::HEAD | Method::CONNECT) {
+            return Ok(());
+        }
         let site = request.headers.get(SEC_FETCH_SITE);
         let is_foreign = site.is_some_and(|site| site == "cross-site" || site == "same-site");
         if is_foreign && self.page(&request.headers).is_none() && !is_harmless(request) {

@@ -177,7 +177,6 @@ async fn a_page_of_another_site_reaches_nothing_by_links_and_images() {
             from("/v1/responses/resp_1", "no-cors", "image"),
             from("/", "no-cors", "image"),
             from("/", "navigate", "iframe").header("accept", "text/html"),
-            Ask::chat(&chat()).header("sec-fetch-site", site),
         ] {
             let answer = ask.send(&bench.proxy).await;
             assert_eq!(
@@ -199,6 +198,15 @@ async fn a_page_of_another_site_reaches_nothing_by_links_and_images() {
         assert_eq!(Ask::get("/usage").header("sec-fetch-site", site).send(&bench.proxy).await.status, 200);
     }
     assert_eq!(bench.asked(), 0);
+}
+
+#[tokio::test]
+async fn an_app_that_removes_origin_can_send_requests() {
+    let bench = Bench::answering(|launch| launch.file("config.toml", "[[keys]]\nname = 'app'\nkey = 'sk-1'\n")).await;
+    for ask in [Ask::chat(&chat()), Ask::get("/v1/models")] {
+        let answer = ask.header("sec-fetch-site", "cross-site").header("x-api-key", "sk-1").send(&bench.proxy).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
 }
 
 #[tokio::test]

@@ -235,15 +235,23 @@ fn a_header_that_decides_must_stand_once() {
 fn what_another_site_causes_is_refused_unless_it_is_harmless() {
     let gate = gate(&["sk-1"], &[], &["https://chat.example"]);
     let admits = |method: &str, path: &str, headers: &[(&str, &str)]| {
-        let builder =
-            Request::builder().method(method).uri(path).header("host", "localhost").header("x-api-key", "sk-1");
+        let builder = Request::builder().method(method).uri(path).header("host", "localhost");
         let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
         !matches!(gate.admit(&builder.body(()).unwrap().into_parts().0), Err(ProxyError::CrossSite))
     };
     let opened = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     assert!(admits("GET", "/", &opened) && admits("HEAD", "/", &opened) && admits("GET", "/health", &opened[..1]));
-    assert!(!admits("POST", "/", &opened) && !admits("GET", "/usage", &opened) && !admits("GET", "//", &opened));
-    assert!(!admits("GET", "/", &opened[..2]) && !admits("POST", "/health", &opened[..1]));
+    assert!(!admits("CONNECT", "/", &opened) && !admits("GET", "/usage", &opened) && !admits("GET", "//", &opened));
+    assert!(!admits("GET", "/", &opened[..2]) && admits("POST", "/v1/x", &opened[..1]), "a page's POST has an Origin");
+    let basic = format!("Basic {}", STANDARD.encode(":sk-1"));
+    for (name, value, is_admitted) in [
+        ("x-api-key", "sk-1", true),
+        ("authorization", "Bearer sk-1", true),
+        ("x-api-key", "sk-2", false),
+        ("authorization", basic.as_str(), false),
+    ] {
+        assert_eq!(admits("GET", "/v1/models", &[opened[0], (name, value)]), is_admitted, "{name}: {value}");
+    }
     assert!(admits("GET", "/usage", &[opened[0], ("origin", "https://chat.example")]), "an allowed page may call");
     for site in ["none", "same-origin", "unknown"] {
         assert!(admits("GET", "/usage", &[("sec-fetch-site", site)]), "{site}");
