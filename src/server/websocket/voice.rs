@@ -49,12 +49,14 @@ struct Running {
 }
 
 /// Why no further turn begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Ending {
     /// The socket has lived as long as one may.
     Old,
     /// The daemon was told to stop.
     Stopped,
+    /// No further message can be read.
+    Unreadable(ProxyError, CloseCode),
 }
 
 impl Voice {
@@ -101,14 +103,12 @@ impl Voice {
             tokio::select! {
                 heard = self.heard.recv() => {
                     let Some(heard) = heard else { return Err(Error::ConnectionClosed) };
-                    if let Some(code) = self.heed(heard).await? {
-                        return Ok(code);
-                    }
+                    ending = self.heed(heard).await?.or(ending);
                 }
                 text = next(self.running.as_mut()) => self.pass(text).await?,
                 () = tick(ping.as_mut()) => self.out.send(Message::Ping(Bytes::new())).await?,
                 () = &mut age, if ending.is_none() => ending = Some(Ending::Old),
-                () = stop.cancelled(), if ending != Some(Ending::Stopped) => ending = Some(Ending::Stopped),
+                () = stop.cancelled(), if !matches!(ending, Some(Ending::Stopped)) => ending = Some(Ending::Stopped),
             }
         }
     }
@@ -121,8 +121,8 @@ impl Voice {
         self.running = Some(Running { frames: turn.frames(create, memory), cancel });
     }
 
-    /// Takes note of what was heard; a code, where the socket has to be closed.
-    async fn heed(&mut self, heard: Heard) -> Result<Option<CloseCode>, Error> {
+    /// Handles what the reader received. Returns why the socket has to be closed once the running answer is complete.
+    async fn heed(&mut self, heard: Heard) -> Result<Option<Ending>, Error> {
         match heard {
             Heard::Frame(Frame::Create(create), memory) => {
                 let lane = create.lane.clone();
@@ -133,11 +133,7 @@ impl Voice {
             Heard::Frame(Frame::Cancel, _) => self.running.iter().for_each(|running| running.cancel.cancel()),
             Heard::Frame(Frame::Nothing, _) => {}
             Heard::Refused(error) => self.refuse(&error, None).await?,
-            Heard::Over(error, code) => {
-                self.running = None;
-                self.refuse(&error, None).await?;
-                return Ok(Some(code));
-            }
+            Heard::Over(error, code) => return Ok(Some(Ending::Unreadable(error, code))),
         }
         Ok(None)
     }
@@ -183,7 +179,12 @@ impl Voice {
 
     /// Tells whoever waits, and the client as such, that nothing more comes.
     async fn end(&mut self, ending: Ending) -> Result<CloseCode, Error> {
+        let is_old = matches!(ending, Ending::Old);
         let (error, code) = match ending {
+            Ending::Unreadable(error, code) => {
+                self.refuse(&error, None).await?;
+                return Ok(code);
+            }
             Ending::Stopped => (ProxyError::ShuttingDown, CloseCode::Away),
             Ending::Old => {
                 let minutes = self.sockets.lifetime.as_secs() / 60;
@@ -191,7 +192,7 @@ impl Voice {
                 (of_socket("websocket_connection_limit_reached", message), CloseCode::Normal)
             }
         };
-        if self.waiting.is_empty() && ending == Ending::Old {
+        if self.waiting.is_empty() && is_old {
             self.refuse(&error, None).await?;
         }
         while let Some((create, _)) = self.waiting.pop_front() {

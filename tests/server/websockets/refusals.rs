@@ -3,10 +3,11 @@
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{answering, hello};
-use crate::fake::Script;
+use super::{DONE, answering, hello};
+use crate::fake::{Gate, Script};
 use crate::websocket::Socket;
-use crate::{Bench, signed_out, with};
+use crate::wire::Ask;
+use crate::{BEGUN, Bench, COMPLETED, begun, signed_out, with};
 
 #[tokio::test]
 async fn what_cannot_be_understood_closes_the_socket() {
@@ -26,6 +27,25 @@ async fn what_cannot_be_understood_closes_the_socket() {
         assert_eq!(socket.closed().await, Some(close), "{told}");
     }
     assert_eq!(bench.asked(), 0);
+}
+
+#[tokio::test]
+async fn an_unreadable_message_does_not_cut_the_running_answer() {
+    let bench = Bench::with(|launch| launch.setting("limits.body", "10KiB")).await;
+    let gate = Gate::default();
+    bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
+    let large = with(hello(), "input", json!("x".repeat(20_000))).to_string();
+    let mut socket = Socket::open(&bench.proxy).await;
+    socket.create(&hello()).await;
+    socket.until("response.output_text.delta").await;
+    socket.say(Message::text(large)).await;
+    for _ in 0..20 {
+        assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200, "time for the message to be refused");
+    }
+    gate.open();
+    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
+    assert_eq!(socket.next().await["error"]["code"], "request_too_large");
+    assert_eq!(socket.closed().await, Some(1009));
 }
 
 #[tokio::test]
