@@ -29,7 +29,6 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::account;
-use super::budget::ByteBudget;
 use super::exchange::{Exchange, refuse};
 use super::listen::Closing;
 use super::observe::RequestId;
@@ -37,6 +36,7 @@ use crate::protocol::responses::{Options, Purpose, Responses};
 use ear::Ear;
 use handshake::Wish;
 use intake::{Arrived, FRAGMENT_BYTES, Metered};
+use nearby::AllNearby;
 pub(super) use nearby::Nearby;
 use voice::Voice;
 
@@ -65,8 +65,8 @@ pub(super) struct Sockets {
     /// How long a socket may live (`timing.socket_lifetime`).
     pub(super) lifetime: Duration,
     pub(super) closing: Closing,
-    /// What sockets may take together for the answers that they remember.
-    remembered: Arc<ByteBudget>,
+    /// The answers that the sockets remember.
+    remembered: Arc<AllNearby>,
 }
 
 impl Sockets {
@@ -75,7 +75,7 @@ impl Sockets {
             let options = Options { purpose, ..Options::clone(&exchange.options) };
             Exchange { options: Arc::new(options), ..exchange.clone() }
         };
-        let remembered = Arc::new(exchange.traffic.memory.share(REMEMBERED_SHARE));
+        let remembered = Arc::new(AllNearby::new(exchange.traffic.memory.share(REMEMBERED_SHARE)));
         Self { turns: of(Purpose::Turn), warmups: of(Purpose::Warmup), lifetime, closing, remembered }
     }
 

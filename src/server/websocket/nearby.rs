@@ -1,10 +1,11 @@
-//! What one connection remembers of its own answers, beside the history.
+//! The answers that each WebSocket connection remembers, apart from the history.
 //!
-//! A client may go on from an answer that is not to be stored, as long as it stays on the socket that
-//! the answer came by. A few answers are remembered, since a conversation goes on from its last; all
-//! of it is gone with the socket.
+//! A client may continue from an answer that isn't stored as long as it uses the same connection. Each connection
+//! remembers its latest answer and, while there is room, a few earlier ones. All connections share one memory budget:
+//! if it is full, earlier answers are dropped before an answer isn't remembered. A connection's answers are dropped
+//! when it closes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::history::Stored;
@@ -13,12 +14,25 @@ use crate::server::budget::{ByteBudget, Reservation};
 const MAX_RESPONSES: usize = 8;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The memory of a connection.
+/// The answers of all connections.
+#[derive(Debug)]
+pub(super) struct AllNearby {
+    connections: Mutex<Connections>,
+    memory: Arc<ByteBudget>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    next_id: u64,
+    /// The answers of each connection, oldest first.
+    answers: BTreeMap<u64, VecDeque<Kept>>,
+}
+
+/// The answers of one connection.
 #[derive(Debug)]
 pub(in crate::server) struct Nearby {
-    kept: Mutex<VecDeque<Kept>>,
-    /// What all connections may take together.
-    memory: Arc<ByteBudget>,
+    id: u64,
+    all: Arc<AllNearby>,
 }
 
 #[derive(Debug)]
@@ -28,46 +42,80 @@ struct Kept {
     _memory: Reservation,
 }
 
-impl Nearby {
-    pub(super) fn new(memory: &Arc<ByteBudget>) -> Self {
-        Self { kept: Mutex::default(), memory: Arc::clone(memory) }
+impl AllNearby {
+    pub(super) fn new(memory: ByteBudget) -> Self {
+        Self { connections: Mutex::default(), memory: Arc::new(memory) }
     }
 
-    /// Remembers an answer; forgets the oldest where there are too many or they take too much room. If
-    /// other connections have taken all the memory, the answer isn't remembered.
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    fn of(&mut self, id: u64) -> &mut VecDeque<Kept> {
+        self.answers.entry(id).or_default()
+    }
+
+    /// Drops an earlier answer of the connection whose answers take the most memory; says whether there was one.
+    fn drop_earlier(&mut self) -> bool {
+        let largest = self.answers.values_mut().filter(|kept| kept.len() > 1).max_by_key(|kept| total_bytes(kept));
+        largest.and_then(VecDeque::pop_front).is_some()
+    }
+}
+
+impl Nearby {
+    pub(super) fn new(all: &Arc<AllNearby>) -> Self {
+        let mut connections = all.lock();
+        let id = connections.next_id;
+        connections.next_id += 1;
+        Self { id, all: Arc::clone(all) }
+    }
+
+    /// Remembers an answer as the latest of its connection. If memory is short, drops this connection's earlier
+    /// answers, then those of other connections. The latest answers of other connections stay; if they take all the
+    /// memory, the answer isn't remembered.
     pub(in crate::server) fn keep(&self, stored: Stored) {
         let bytes = stored.bytes();
-        let mut kept = self.kept();
+        let mut connections = self.all.lock();
+        let kept = connections.of(self.id);
         kept.retain(|other| other.stored.id != stored.id);
-        while kept.len() >= MAX_RESPONSES || kept.iter().map(|kept| kept.bytes).sum::<usize>() + bytes > MAX_BYTES {
+        while kept.len() >= MAX_RESPONSES || total_bytes(kept) + bytes > MAX_BYTES {
             if kept.pop_front().is_none() {
                 return;
             }
         }
-        let mut memory = self.memory.reserve();
+        let mut memory = self.all.memory.reserve();
         while !memory.try_buffer(bytes) {
-            if kept.pop_front().is_none() {
-                tracing::debug!("an answer is not remembered with its socket: other sockets take all the memory");
+            if connections.of(self.id).pop_front().is_none() && !connections.drop_earlier() {
+                tracing::debug!("an answer is not remembered: the latest answers of other sockets take all the memory");
                 return;
             }
         }
-        kept.push_back(Kept { stored: Arc::new(stored), bytes, _memory: memory });
+        connections.of(self.id).push_back(Kept { stored: Arc::new(stored), bytes, _memory: memory });
     }
 
     /// The answer of that id.
     pub(in crate::server) fn find(&self, id: &str) -> Option<Arc<Stored>> {
-        self.kept().iter().find(|kept| kept.stored.id == id).map(|kept| Arc::clone(&kept.stored))
+        let is_it = |kept: &&Kept| kept.stored.id == id;
+        self.all.lock().of(self.id).iter().find(is_it).map(|kept| Arc::clone(&kept.stored))
     }
 
     /// The latest answer that holds the item of that id.
     pub(in crate::server) fn find_holder(&self, id: &str) -> Option<Arc<Stored>> {
         let holds = |kept: &&Kept| kept.stored.items().any(|(own, _)| own.as_deref() == Some(id));
-        self.kept().iter().rev().find(holds).map(|kept| Arc::clone(&kept.stored))
+        self.all.lock().of(self.id).iter().rev().find(holds).map(|kept| Arc::clone(&kept.stored))
     }
+}
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Nearby {
+    fn drop(&mut self) {
+        self.all.lock().answers.remove(&self.id);
     }
+}
+
+fn total_bytes(kept: &VecDeque<Kept>) -> usize {
+    kept.iter().map(|kept| kept.bytes).sum()
 }
 
 #[cfg(test)]
@@ -76,12 +124,16 @@ mod tests {
 
     use std::sync::Arc;
 
-    use super::{MAX_BYTES, MAX_RESPONSES, Nearby};
+    use super::{AllNearby, MAX_BYTES, MAX_RESPONSES, Nearby};
     use crate::history::Stored;
     use crate::server::budget::ByteBudget;
 
+    fn all(limit_bytes: usize) -> Arc<AllNearby> {
+        Arc::new(AllNearby::new(ByteBudget::new(limit_bytes)))
+    }
+
     fn nearby() -> Nearby {
-        Nearby::new(&Arc::new(ByteBudget::new(2 * MAX_BYTES)))
+        Nearby::new(&all(2 * MAX_BYTES))
     }
 
     fn stored(id: &str, bytes: usize) -> Stored {
@@ -119,15 +171,35 @@ mod tests {
 
     #[test]
     fn all_sockets_share_one_budget() {
-        let memory = Arc::new(ByteBudget::new(10_000));
-        let (first, second) = (Nearby::new(&memory), Nearby::new(&memory));
+        let all = all(10_000);
+        let (first, second) = (Nearby::new(&all), Nearby::new(&all));
         first.keep(stored("a", 3000));
         second.keep(stored("b", 4000));
         second.keep(stored("c", 4000));
-        assert!(second.find("b").is_none() && second.find("c").is_some(), "a socket forgets its own first");
+        assert!(second.find("b").is_none() && second.find("c").is_some(), "a socket drops its own answers first");
         second.keep(stored("d", 9000));
         assert!(second.find("c").is_none() && second.find("d").is_none() && first.find("a").is_some());
         drop((first, second));
-        assert_eq!(memory.used_bytes(), 0);
+        assert_eq!(all.memory.used_bytes(), 0);
+        assert!(all.lock().answers.is_empty());
+    }
+
+    #[test]
+    fn the_latest_answer_takes_the_memory_of_earlier_ones_of_other_sockets() {
+        let all = all(20_000);
+        let [small, large, new] = [(); 3].map(|()| Nearby::new(&all));
+        for id in ["a", "b"] {
+            small.keep(stored(id, 2000));
+        }
+        for id in ["c", "d", "e"] {
+            large.keep(stored(id, 4000));
+        }
+        new.keep(stored("f", 4000));
+        assert!(new.find("f").is_some());
+        assert!(large.find("c").is_none() && large.find("e").is_some(), "the socket that holds the most drops first");
+        assert!(small.find("a").is_some() && small.find("b").is_some());
+        new.keep(stored("g", 12_000));
+        assert!(new.find("g").is_some() && small.find("b").is_some() && large.find("e").is_some());
+        assert!(small.find("a").is_none() && large.find("d").is_none() && new.find("f").is_none());
     }
 }
