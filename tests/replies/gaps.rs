@@ -194,7 +194,7 @@ fn siblings(events: &[Value], at: usize) -> impl Iterator<Item = &Value> {
 /// Whether an item ends with more text than the event that ended the text. Without the item, the text looks whole.
 fn ends_with_more(events: &[Value], at: usize) -> bool {
     let whole = strings(&events[at]["item"]);
-    let ends = siblings(events, at).filter(|event| kind(event).ends_with(".done"));
+    let ends = siblings(events, at).filter(|event| kind(event).rsplit('.').next() == Some("done"));
     let texts = ends.filter_map(|event| event.get("text").or(event.get("refusal"))?.as_str());
     kind(&events[at]) == "response.output_item.done"
         && texts.into_iter().any(|text| !whole.contains(&text) && whole.iter().any(|whole| whole.starts_with(text)))
@@ -206,7 +206,7 @@ fn is_missed_by_nothing(events: &[Value], at: usize) -> bool {
     let is_item_done = |event: &Value| kind(event) == "response.output_item.done";
     match &events[at] {
         event if is_item_done(event) => siblings(events, at).next().is_none(),
-        event if kind(event).ends_with(".delta") => !siblings(events, at).any(is_item_done),
+        event if kind(event).rsplit('.').next() == Some("delta") => !siblings(events, at).any(is_item_done),
         _ => false,
     }
 }

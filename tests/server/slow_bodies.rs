@@ -10,6 +10,9 @@ use crate::{Bench, SECOND, chat};
 /// The header of a text frame of 1 MiB, masked with zeros.
 const LONG_FRAME: [u8; 14] = [0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0];
 
+/// Reads the message of an error in one API's form.
+type MessageOf<'f> = &'f dyn Fn(&Value) -> String;
+
 #[tokio::test]
 async fn half_sent_requests_occupy_no_place() {
     let settings = [("limits.concurrency", "3"), ("limits.queue", "0")];
@@ -38,7 +41,7 @@ async fn a_body_that_stops_is_refused_in_each_api_and_its_connection_closed() {
         error["message"].as_str().unwrap().to_owned()
     };
     let ollama = |error: &Value| error.as_str().unwrap().to_owned();
-    let paths: [(&str, &dyn Fn(&Value) -> String); 9] = [
+    let paths: [(&str, MessageOf<'_>); 9] = [
         ("/v1/chat/completions", &openai),
         ("/v1/completions", &openai),
         ("/v1/responses", &openai),
@@ -67,7 +70,7 @@ async fn a_body_that_stops_is_refused_in_each_api_and_its_connection_closed() {
 async fn a_websocket_message_that_stops_ends_its_socket() {
     let bench = Bench::answering(|launch| launch.setting("timing.body_read", "200ms")).await;
     let mut unfinished_frame = Socket::open(&bench.proxy).await;
-    unfinished_frame.raw(&[&LONG_FRAME[..], &[b'x'; 100_000]].concat()).await;
+    unfinished_frame.raw(&[&LONG_FRAME[..], &vec![b'x'; 100_000]].concat()).await;
     let mut unfinished_message = Socket::open(&bench.proxy).await;
     // A fragment, and no further one.
     unfinished_message.raw(&[0x01, 0x81, 0, 0, 0, 0, b'{']).await;
