@@ -1,8 +1,5 @@
-//! From upstream events to steps: which item an event belongs to, and what of it is new.
-//!
-//! Deltas are steps as they are. The events that bring the whole of a text or an item add what is
-//! missing, so that an answer without deltas is as good as one with them
-//! (case `20-arguments-only-in-done`), and nothing twice.
+//! Converts upstream events to steps: finds the item of an event, and what of it is new. Deltas are steps as they are;
+//! events with a whole text or item add only what is missing (case `20-arguments-only-in-done`).
 
 use std::borrow::Cow;
 
