@@ -131,7 +131,8 @@ impl Heard {
         };
         let act = plan.acts.get(last).ok_or_else(|| format!("{calls} calls"))?;
         let hidden = &plan.acts[..last];
-        let is_hidden = hidden.iter().all(|act| act.fault.is_some() && !act.commits);
+        // A document is sent when it is whole, so another attempt can replace it until then.
+        let is_hidden = hidden.iter().all(|act| act.fault.is_some() && (mode == Mode::Document || !act.commits));
         holds(is_hidden, || format!("{calls} calls, though an earlier one was committed to"))?;
         let whole = act.text(act.pieces.len());
         let is_part = whole.starts_with(&self.text);
