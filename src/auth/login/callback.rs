@@ -2,7 +2,7 @@
 //!
 //! It answers on loopback only, to GET and to a loopback `Host`. A callback counts only with the
 //! state of this login; whatever else comes is answered and forgotten, and the waiting goes on.
-//! Connections are driven by whoever waits for the login, and end with it. One without a request can
+//! The login future drives the connections; dropping it closes them. One without a request can
 //! be closed at any time to make room.
 
 use std::convert::Infallible;
