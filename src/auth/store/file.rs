@@ -1,11 +1,10 @@
-//! The file under the credential store.
+//! The file of the credential store.
 //!
-//! A write is whole or has not happened: temporary file in the same folder (mode 0600), fsync,
-//! rename, fsync of the folder (mode 0700). The next writer deletes what a killed process left. A copy
-//! of what was last written lies beside the file. Processes take turns by an OS lock on a file beside
-//! the store, which is never deleted, since a lock on a deleted file excludes no process. Callers pass
-//! paths without symbolic links: two paths to one file must lead to one lock. Everything here blocks;
-//! the store calls it off the runtime.
+//! Writes are atomic: temporary file in the same directory (mode 0600), fsync, rename, fsync of the directory (mode
+//! 0700). The next writer deletes what a killed process left. A copy of the last written text is kept next to the file.
+//! Processes exclude each other by a lock on a second file in that directory, which is never deleted, because a lock on
+//! a deleted file excludes no process. Callers pass paths without symbolic links: two paths to one file must lead to one
+//! lock. Everything here blocks; the store calls it off the runtime.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
