@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::messages::{self, Messages};
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::sse::Splitter;

@@ -15,7 +15,7 @@ use super::table::{Side, table};
 use super::terms::{Parts, accounts, given, recall, timestamp, upstream_settings};
 use crate::config::{Config, Environment};
 use crate::error::ProxyError;
-use crate::protocol::model::{Effort, Model};
+use crate::protocol::models::{Effort, Model};
 use crate::shell::command;
 use crate::upstream::Upstream;
 

@@ -30,7 +30,7 @@ pub use source::{Environment, Fault, Faults, SECRET_VARIABLES, Source};
 pub use value::{Format, Level};
 
 use crate::net::Endpoint;
-use crate::protocol::{chat, model, responses};
+use crate::protocol::{chat, models, responses};
 use crate::secret::Secret;
 use crate::{auth, history, net, server, upstream};
 
@@ -73,7 +73,7 @@ pub struct Config {
     /// What is remembered between requests.
     pub history: history::Settings,
     /// Model names.
-    pub rules: model::Rules,
+    pub rules: models::Rules,
     /// The log.
     pub log: Log,
     /// Where traces are sent to (`telemetry.otlp_endpoint`).

@@ -14,7 +14,7 @@ use super::value::Setting as _;
 use super::{Config, Log, LogFile};
 use crate::bearer::Choice;
 use crate::net::{Endpoint, EndpointError, Trust};
-use crate::protocol::{chat, model, responses};
+use crate::protocol::{chat, models, responses};
 use crate::{auth, history, net, server, upstream};
 
 /// Builds the settings of every concern; `None` when an address is at fault.
@@ -138,8 +138,8 @@ fn history(values: &Values) -> history::Settings {
 }
 
 /// What the names of models mean.
-fn rules(values: &Values) -> model::Rules {
-    model::Rules {
+fn rules(values: &Values) -> models::Rules {
+    models::Rules {
         aliases: values.model_aliases.value.0.clone(),
         routes: values.routes.value.0.clone(),
         default_model: values.default_model.value.0.clone(),

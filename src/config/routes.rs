@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::list::quoted;
 use super::nearest::suggestion;
 use super::value::{Setting, not_expected, wrong_type};
-use crate::protocol::model::Route;
+use crate::protocol::models::Route;
 
 const MEMBERS: [&str; 4] = ["match", "model", "effort", "when"];
 
@@ -92,7 +92,7 @@ fn show(route: &Route) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Routes, Setting};
-    use crate::protocol::model::{Effort, Route, When};
+    use crate::protocol::models::{Effort, Route, When};
 
     fn from_file(text: &str) -> Result<Routes, String> {
         let table = toml::de::DeTable::parse(text).unwrap();

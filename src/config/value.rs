@@ -14,7 +14,7 @@ use crate::auth::Place;
 use crate::history::UsageStore;
 use crate::net::without_userinfo;
 use crate::protocol::chat::ReasoningField;
-use crate::protocol::model::{Effort, When};
+use crate::protocol::models::{Effort, When};
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
 use crate::upstream::{BodyForm, Compression, Transport};

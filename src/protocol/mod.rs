@@ -12,27 +12,22 @@
 //! A dialect never imports another; what they share is `conversation` on the way there, `answer` on
 //! the way back.
 
-mod answer;
 pub mod chat;
 pub mod codex;
 pub mod completions;
-pub mod conversation;
-pub mod envelope;
-pub mod face;
-pub mod field;
+pub mod error_response;
 mod ignored;
-pub mod memory;
+pub mod json;
 pub mod messages;
-pub mod model;
+pub mod models;
 pub mod ollama;
-pub mod openai_error;
+pub mod openai;
+mod reply;
 pub mod responses;
-pub mod splice;
 pub mod sse;
-pub mod surrogates;
-pub mod text;
+pub mod stored_refs;
 pub mod tokens;
-pub mod words;
+pub mod upstream_input;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -40,7 +35,7 @@ use http::{HeaderMap, StatusCode};
 use crate::error::{ProxyError, Refusal};
 pub use codex::UpstreamEvent;
 pub use ignored::Ignored;
-use memory::{Memory, Recalled, References};
+use stored_refs::{Memory, Recalled, References};
 
 /// One client API: how its requests are read, translated and answered.
 pub trait Dialect: Send + Sync + 'static {
@@ -102,7 +97,7 @@ pub struct Context<'c> {
     /// The model named by the path (`/openai/deployments/{model}/…`).
     pub path_model: Option<&'c str>,
     /// Model names and what is known about them.
-    pub models: &'c model::Models,
+    pub models: &'c models::Models,
     /// What was ignored, clamped or repaired.
     pub warnings: Warnings,
 }

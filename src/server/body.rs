@@ -27,7 +27,7 @@ use super::pace::Pace;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
-use crate::protocol::surrogates;
+use crate::protocol::json::surrogates;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// How long, and how much, is taken from a client that has been refused.

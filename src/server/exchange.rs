@@ -36,7 +36,7 @@ use crate::bearer::TokenSource;
 use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope, Subject};
-use crate::protocol::model::Models;
+use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
 use crate::upstream::{Answer, Hints, Pending};
 

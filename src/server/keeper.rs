@@ -13,8 +13,8 @@ use super::websocket::Nearby;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::history::{Owner, Responses, Stored, Undeleted};
-use crate::protocol::memory::{Audience, Earlier, Memory, Recalled, References};
-use crate::protocol::text::Str;
+use crate::protocol::json::string::Str;
+use crate::protocol::stored_refs::{Audience, Earlier, Memory, Recalled, References};
 
 /// The history as one client sees it.
 #[derive(Clone, Debug)]

@@ -20,9 +20,9 @@ use super::observe::RequestId;
 use super::{Services, nesting};
 use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::model::{Effort, Model};
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::models::{Effort, Model};
 use crate::protocol::ollama::{Chat, untagged};
 
 /// The release of Ollama whose API this is; clients refuse one that is older than they need.
@@ -180,7 +180,7 @@ fn capabilities(model: &Model) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::capabilities;
-    use crate::protocol::model::Catalogue;
+    use crate::protocol::models::Catalogue;
 
     #[test]
     fn capabilities_are_what_the_catalogue_says() {

@@ -52,7 +52,7 @@ use tokio::sync::watch;
 
 use crate::bearer::TokenSource;
 use crate::history::{Conversations, Reasoning, Responses, Totals};
-use crate::protocol::model::{Models, Rules};
+use crate::protocol::models::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 

@@ -16,7 +16,7 @@ use super::Services;
 use super::http_response::json_response;
 use super::vendor::{Vendor, refuse};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
-use crate::protocol::model::{Effort, Model, Models};
+use crate::protocol::models::{Effort, Model, Models};
 
 /// What services say of a model whose date is not known, as the catalogue knows none.
 pub(super) const NO_DATE: &str = "1970-01-01T00:00:00Z";

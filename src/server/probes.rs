@@ -13,7 +13,7 @@ use super::usage::timestamp;
 use super::{Backend, Services};
 use crate::bearer::SignIn;
 use crate::error::ProxyError;
-use crate::protocol::face::{self, Retry};
+use crate::protocol::error_response::{self, Retry};
 use crate::upstream::{Omitted, Strange};
 
 #[derive(Serialize)]
@@ -68,7 +68,7 @@ pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
             let reason = Some(error.to_string());
             let ready = Ready { status: "not ready", reason, warning: None, expires_at: None };
             let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &ready);
-            response.headers_mut().extend(face::headers(&ProxyError::Auth(error), Retry::Open));
+            response.headers_mut().extend(error_response::headers(&ProxyError::Auth(error), Retry::Open));
             response
         }
     }

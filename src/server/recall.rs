@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::history::{Lead, Reasoning, Scope};
 use crate::protocol::codex::request::{Item, Request, Role};
 use crate::protocol::codex::{OutputItem, UpstreamEvent};
-use crate::protocol::conversation::names;
-use crate::protocol::text::Str;
+use crate::protocol::json::string::Str;
+use crate::protocol::upstream_input::names;
 
 /// The warning that the backend could not read what it was given back.
 const DROPPED: &str = "repaired:dropped_reasoning";

@@ -18,8 +18,8 @@ use super::keeper::Keeper;
 use super::vendor::{refuse, turn_away};
 use crate::error::{ProxyError, Refusal};
 use crate::history::Stored;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::splice::Splice;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
 
 const USUAL_COUNT: usize = 20;
 const MAX_COUNT: usize = 100;

@@ -22,8 +22,8 @@ use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::Endpoint;
 use crate::protocol::codex;
+use crate::protocol::codex::continuation::Purpose;
 use crate::protocol::codex::request::Omissions;
-use crate::protocol::codex::socket::Purpose;
 
 impl Upstream {
     /// Lets the backend read a request ahead of the one that goes on from it, where answers come over

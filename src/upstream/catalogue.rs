@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::headers::text;
 use crate::clock::{Clock as _, SystemClock};
-use crate::protocol::model::Catalogue;
+use crate::protocol::models::Catalogue;
 
 const EMBEDDED: &[u8] = include_bytes!("catalogue.json");
 
@@ -193,7 +193,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::{EMBEDDED, Label, Shelf};
-    use crate::protocol::model::Catalogue;
+    use crate::protocol::models::Catalogue;
 
     const LIVE: &[u8] = br#"{"models":[{"slug":"gpt-live"}],"later":1}"#;
 

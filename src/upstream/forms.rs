@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::protocol::codex::{Form, Request};
-use crate::protocol::model::Catalogue;
+use crate::protocol::models::Catalogue;
 
 /// The setting `upstream.body`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

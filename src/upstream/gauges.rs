@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::protocol::codex::windows::{Limit, Reading, Scope, Window};
+use crate::protocol::codex::rate_limits::{Limit, Reading, Scope, Window};
 
 /// What is known of an account's quota.
 #[derive(Clone, Debug, PartialEq, Serialize)]

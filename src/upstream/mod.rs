@@ -43,7 +43,7 @@ use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError};
 use crate::net::HttpClient;
 use crate::protocol::codex;
-use crate::protocol::model::Catalogue;
+use crate::protocol::models::Catalogue;
 use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
 use client::Call;

@@ -28,7 +28,7 @@ use crate::error::{Phase, ProxyError};
 use crate::net::{InUse, causes};
 use crate::protocol::codex::failure;
 use crate::protocol::codex::lite::Wrapping;
-use crate::protocol::codex::windows;
+use crate::protocol::codex::rate_limits;
 use crate::protocol::sse::Splitter;
 
 type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
@@ -175,7 +175,7 @@ impl EventStream {
 
     /// Passes on what the events tell of the quota, beginning with those that are here already.
     pub(super) fn watch(&mut self, dial: Dial) {
-        let held = self.held.iter().filter(|data| sign::kind(data).as_deref() == Some(windows::EVENT));
+        let held = self.held.iter().filter(|data| sign::kind(data).as_deref() == Some(rate_limits::EVENT));
         held.for_each(|data| dial.turn(data));
         self.dial = Some(dial);
     }
@@ -285,7 +285,7 @@ impl EventStream {
         }
         match (sign, &self.dial) {
             (Sign::Delta, _) if self.first_content.is_none() => self.first_content = Some(Instant::now()),
-            (Sign::Nothing, Some(dial)) if sign::kind(data).as_deref() == Some(windows::EVENT) => dial.turn(data),
+            (Sign::Nothing, Some(dial)) if sign::kind(data).as_deref() == Some(rate_limits::EVENT) => dial.turn(data),
             _ => {}
         }
         if !sign.is_terminal() {

@@ -14,7 +14,7 @@ mod spoil;
 use std::fs;
 use std::path::Path;
 
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::HeaderMap;
 use proptest::test_runner::Config;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::responses::compact::CompactionReply;
 use codex_proxy::protocol::responses::{Compaction, Options, face};
 use codex_proxy::protocol::{Context, Dialect, Mode, Warnings};

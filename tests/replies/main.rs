@@ -30,7 +30,7 @@ use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::chat::{self, Chat, ChatReply, Shape};
 use codex_proxy::protocol::completions::{self, Completions};
 use codex_proxy::protocol::messages::{self as anthropic, Messages};
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Context, Dialect, Warnings};
 use fold::{Frame, fold, fold_text, frames};

@@ -158,7 +158,7 @@ fn durations_are_whole_seconds_and_never_none() {
 
 #[test]
 fn an_answer_that_is_known_is_told_at_once_and_only_once() {
-    use codex_proxy::protocol::ollama::line::DoneReason;
+    use codex_proxy::protocol::ollama::event::DoneReason;
     for (form, reason, word) in [(Form::Chat, DoneReason::Load, "load"), (Form::Generate, DoneReason::Unload, "unload")]
     {
         let machine = || OllamaReply::new(Shape { form, unasked: Some(reason), ..shape() });

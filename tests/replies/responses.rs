@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::responses::{Options, Responses, ResponsesReply, face};
 use codex_proxy::protocol::{Context, Dialect, Warnings};
 use http::HeaderMap;

@@ -6,7 +6,7 @@ use codex_proxy::protocol::codex::Form;
 use codex_proxy::protocol::codex::lite::Wrapping;
 use codex_proxy::protocol::completions::Completions;
 use codex_proxy::protocol::messages::Messages;
-use codex_proxy::protocol::model::Models;
+use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::responses::{Options, Responses};
 use codex_proxy::protocol::{Context, Dialect as _, Warnings};
 use http::HeaderMap;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use codex_proxy::protocol::envelope::Envelope;
+use codex_proxy::protocol::json::raw_object::Envelope;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;

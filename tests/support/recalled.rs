@@ -1,6 +1,6 @@
 //! A case's `store.json` as the memory that its request is translated with.
 
-use codex_proxy::protocol::memory::{Earlier, Recalled, References};
+use codex_proxy::protocol::stored_refs::{Earlier, Recalled, References};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 

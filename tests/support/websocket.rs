@@ -7,7 +7,7 @@
 use std::io;
 
 use bytes::Bytes;
-use codex_proxy::protocol::envelope::Envelope;
+use codex_proxy::protocol::json::raw_object::Envelope;
 use codex_proxy::protocol::sse::Splitter;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::value::RawValue;

@@ -3,7 +3,7 @@
 use codex_proxy::protocol::Mode;
 use codex_proxy::protocol::chat::{self, Options};
 use codex_proxy::protocol::codex::{Item, Part};
-use codex_proxy::protocol::model::{Catalogue, Models, Rules};
+use codex_proxy::protocol::models::{Catalogue, Models, Rules};
 use codex_proxy::protocol::responses::{self, Responses};
 use serde_json::{Value, json};
 

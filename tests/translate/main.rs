@@ -30,7 +30,7 @@ use codex_proxy::protocol::chat::{Chat, Options};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::completions::{self as text, Completions};
 use codex_proxy::protocol::messages::{self as anthropic, Messages};
-use codex_proxy::protocol::model::{Models, Route, Rules, When};
+use codex_proxy::protocol::models::{Models, Route, Rules, When};
 use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::{HeaderMap, HeaderName, HeaderValue};

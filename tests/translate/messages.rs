@@ -4,7 +4,7 @@ use codex_proxy::error::{Reason, Refusal};
 use codex_proxy::protocol::Dialect;
 use codex_proxy::protocol::chat::Options;
 use codex_proxy::protocol::messages::Messages;
-use codex_proxy::protocol::model::{Catalogue, Models};
+use codex_proxy::protocol::models::{Catalogue, Models};
 use codex_proxy::protocol::tokens::TokenLimit;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Ollama's requests: what is refused by name, what a conversation becomes, and when nobody is asked.
 
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::model::{Catalogue, Models};
+use codex_proxy::protocol::models::{Catalogue, Models};
 use codex_proxy::protocol::ollama::{Chat, Form, Generate, Options};
 use proptest::prelude::*;
 use serde_json::{Value, json};

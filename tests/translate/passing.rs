@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use codex_proxy::protocol::envelope::Envelope;
+use codex_proxy::protocol::json::raw_object::Envelope;
 use codex_proxy::protocol::responses::{Options, Responses};
 use http::HeaderValue;
 use proptest::prelude::*;

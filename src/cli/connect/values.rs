@@ -9,7 +9,7 @@ use crate::cli::run_file::Running;
 use crate::cli::serve::base_url;
 use crate::cli::terms::{Parts, accounts, given, recall, upstream_settings};
 use crate::config::{Config, Environment, client_key};
-use crate::protocol::model::{Catalogue, Model};
+use crate::protocol::models::{Catalogue, Model};
 use crate::secret::Secret;
 use crate::server::Listen;
 use crate::shell::command;

@@ -12,7 +12,7 @@ use crate::bearer::AuthError;
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::fs::{directory_of, resolve};
-use crate::protocol::model::{Models, Rules};
+use crate::protocol::models::{Models, Rules};
 use crate::shell::{command, unset};
 use crate::upstream::Upstream;
 

@@ -9,10 +9,10 @@ use bytes::{BufMut, BytesMut};
 
 use super::reply::{ReasoningField, Shape};
 use crate::error::ProxyError;
-use crate::protocol::answer::identity::{Identity, quoted};
-use crate::protocol::answer::usage;
 use crate::protocol::codex::Usage;
-use crate::protocol::{openai_error, sse};
+use crate::protocol::reply::response_meta::{Identity, quoted};
+use crate::protocol::reply::usage;
+use crate::protocol::{openai, sse};
 
 /// One event of the client's stream. Texts are escaped, names and ids are not.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +150,7 @@ impl Template {
             Chunk::Finished(reason) => self.finished(reason, wire),
             Chunk::Usage(usage) => self.usage(&usage, wire),
             Chunk::Done => sse::frame(b"[DONE]", wire),
-            Chunk::Failed(error) => sse::frame(&openai_error::frame(error), wire),
+            Chunk::Failed(error) => sse::frame(&openai::error::frame(error), wire),
         }
     }
 

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part};
-use crate::protocol::conversation::base64::unwrapped;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::words::Words;
+use crate::protocol::json::input_text::Words;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::base64::unwrapped;
 
 const DEFAULT_FILE_NAME: &str = "file.pdf";
 const DEFAULT_FILE_TYPE: &str = "application/pdf";

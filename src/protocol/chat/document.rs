@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::chunk::{Chunk, Envelope, FinishReason};
 use super::reply::ReasoningField;
-use crate::protocol::answer::identity::{Identity, quoted};
-use crate::protocol::answer::usage;
 use crate::protocol::codex::Usage;
+use crate::protocol::reply::response_meta::{Identity, quoted};
+use crate::protocol::reply::usage;
 
 /// A document in the making.
 #[derive(Debug, Default)]

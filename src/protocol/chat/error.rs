@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::error::ProxyError;
-use crate::protocol::openai_error;
+use crate::protocol::openai;
 
 /// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
 #[must_use]
 pub fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-    openai_error::face(error, "messages")
+    openai::error::face(error, "messages")
 }

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
-use crate::protocol::conversation::schema::raw;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::schema::raw;
 
 /// A format other than plain text.
 #[derive(Clone, Debug)]

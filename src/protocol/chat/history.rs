@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::message::{Message, Origin, ToolCall};
 use crate::protocol::codex::request::{Part, Role};
-use crate::protocol::conversation::unnamed::Unnamed;
-use crate::protocol::conversation::{Call, CallKind, Entry, cache, instructions};
+use crate::protocol::upstream_input::call_matching::Unnamed;
+use crate::protocol::upstream_input::{Call, CallKind, Entry, cache, instructions};
 
 /// A request's messages in the conversation's own form.
 #[derive(Debug, Default)]

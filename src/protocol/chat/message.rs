@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use super::content;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Output, Part};
-use crate::protocol::conversation::CallKind;
-use crate::protocol::conversation::json::compact;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::words::Words;
+use crate::protocol::json::input_text::Words;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::CallKind;
+use crate::protocol::upstream_input::json::compact;
 
 /// One message.
 #[derive(Clone, Debug)]

@@ -6,19 +6,19 @@
 //! told, [`chunk`] and `document` know how it looks, over the parts that `answer` has for every dialect.
 //! [`error`] words a failure.
 
-mod choice;
 pub mod chunk;
 mod content;
 mod document;
 pub mod error;
 mod format;
 mod history;
-mod input;
 mod message;
 mod options;
+mod render;
 pub mod reply;
 pub mod request;
-mod show;
+mod responses_body;
+mod tool_choice;
 mod tools;
 pub mod translate;
 

@@ -1,7 +1,7 @@
 //! The machine that turns upstream events into Chat chunks.
 //!
 //! An event passes three stations: `answer` finds its item and what of it is new, the
-//! gate lets one call through at a time, [`super::show`] says it to the client. The machine waits
+//! gate lets one call through at a time, [`super::render`] says it to the client. The machine waits
 //! for nothing and draws nothing: ids and times come from the backend. An answer that was cut or
 //! is damaged ends in an error, never in a finish reason.
 
@@ -12,17 +12,17 @@ use bytes::{Bytes, BytesMut};
 
 use super::chunk::{Chunk, FinishReason, Template};
 use super::document::Draft;
-use super::show::Shown;
+use super::render::Shown;
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::Arrival;
-use crate::protocol::answer::identity::Identity;
-use crate::protocol::answer::items::Items;
-use crate::protocol::answer::queue::{Gate, Queued};
-use crate::protocol::answer::step::Step;
-use crate::protocol::answer::{Terminal, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
+use crate::protocol::reply::assembler::Arrival;
+use crate::protocol::reply::items::Items;
+use crate::protocol::reply::queue::{Gate, Queued};
+use crate::protocol::reply::reply_item::Step;
+use crate::protocol::reply::response_meta::Identity;
+use crate::protocol::reply::{Terminal, usage};
 use crate::protocol::tokens::Meter;
-use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
+use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai, sse};
 
 /// What the request decides about the form of the answer.
 #[derive(Clone, Debug, Default)]
@@ -268,7 +268,7 @@ impl Reply for ChatReply {
     fn encode(&self, event: &Chunk<'_>, wire: &mut BytesMut) {
         match (&self.template, event) {
             (Some(template), event) => template.encode(event, wire),
-            (None, Chunk::Failed(error)) => sse::frame(&openai_error::frame(error), wire),
+            (None, Chunk::Failed(error)) => sse::frame(&openai::error::frame(error), wire),
             (None, _) => {}
         }
     }
@@ -301,7 +301,7 @@ impl Reply for ChatReply {
             State::Open => String::new(),
             State::Finished(Ending::Completed | Ending::Stopped) => "completed".to_owned(),
             State::Finished(Ending::Incomplete(_) | Ending::Limited) => "incomplete".to_owned(),
-            State::Failed(error) => openai_error::code(error),
+            State::Failed(error) => openai::error::code(error),
         };
         Summary { usage: self.usage, outcome }
     }

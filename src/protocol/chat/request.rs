@@ -6,19 +6,19 @@
 
 use std::borrow::Cow;
 
-use super::choice::Choice;
 use super::format::Format;
-use super::input::{self, Input};
 use super::message::Message;
+use super::responses_body::{self, Input};
+use super::tool_choice::Choice;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
-use crate::protocol::answer::stop;
-use crate::protocol::conversation::limit::AskedLimits;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::model::Effort;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::models::Effort;
+use crate::protocol::reply::stop;
+use crate::protocol::upstream_input::limit::AskedLimits;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ impl<'a> ChatRequest<'a> {
             "instructions" => input.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
             "text" => input.take_text(field)?,
             _ => {
-                let ignored = input::is_ignored(name, field)?;
+                let ignored = responses_body::is_ignored(name, field)?;
                 if ignored == Some(true) {
                     self.ignored.note(name);
                 }

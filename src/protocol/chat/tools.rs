@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Tool;
-use crate::protocol::conversation::schema::{self, constant, raw};
-use crate::protocol::conversation::{CallKind, names};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::schema::{self, constant, raw};
+use crate::protocol::upstream_input::{CallKind, names};
 
 /// A tool, read and in its form upstream.
 #[derive(Clone, Debug)]

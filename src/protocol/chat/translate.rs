@@ -11,12 +11,12 @@ use super::tools::Toolbox;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
-use crate::protocol::conversation::history::items;
-use crate::protocol::conversation::limit::AskedLimits;
-use crate::protocol::conversation::pairing::Reach;
-use crate::protocol::conversation::{cache, extent, format, instructions, schema};
-use crate::protocol::model::{Choice, Effort, Occasion};
+use crate::protocol::models::{Choice, Effort, Occasion};
 use crate::protocol::tokens::TokenLimit;
+use crate::protocol::upstream_input::history::items;
+use crate::protocol::upstream_input::limit::AskedLimits;
+use crate::protocol::upstream_input::pairing::Reach;
+use crate::protocol::upstream_input::{cache, format, instructions, schema, text_size};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -89,7 +89,7 @@ pub fn translate<'a>(
         flat_custom_tools: toolbox.flat_custom_tools,
         reasoning: options.reasoning,
         // Where nothing is cut here, nobody asks.
-        prompt_characters: if is_cut { extent::characters(&upstream) } else { 0 },
+        prompt_characters: if is_cut { text_size::characters(&upstream) } else { 0 },
         stop: request.stop,
         token_limit,
     };

@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use super::request::{Form, Omissions, Reasoning, Request, Text};
-use crate::protocol::envelope::Envelope;
+use crate::protocol::json::raw_object::Envelope;
 
 const ENCRYPTED_REASONING: &str = "reasoning.encrypted_content";
 

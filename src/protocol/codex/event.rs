@@ -11,8 +11,8 @@ use super::failure;
 use super::item::{ContentPart, OutputItem};
 use super::usage::Usage;
 use crate::error::UpstreamFailure;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::text::{RawText, Str};
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::string::{RawText, Str};
 
 /// One event of the backend's stream.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@
 //! bytes make it fail, and no web page becomes a message.
 
 mod fault;
-mod page;
-mod wait;
+mod html_error;
+mod retry_after;
 
 use std::borrow::Cow;
 
@@ -20,11 +20,11 @@ use serde_json::Value;
 
 use super::usage::Usage;
 use crate::error::{Fault, UpstreamFailure};
-use page::{Guard, is_web_page};
+use html_error::{Guard, is_web_page};
 
-pub use page::has_markup;
+pub use html_error::has_markup;
 
-pub use wait::{limit_family, retold, shows_room};
+pub use retry_after::{limit_family, retold, shows_room};
 
 /// A failure that came as an HTTP answer.
 #[must_use]
@@ -135,7 +135,7 @@ impl Report<'_> {
             param: param.as_deref(),
             message: message.as_deref().unwrap_or_default(),
         });
-        let times = wait::Times::read(error, self.headers, message.as_deref().unwrap_or_default());
+        let times = retry_after::Times::read(error, self.headers, message.as_deref().unwrap_or_default());
         let failure = UpstreamFailure {
             fault,
             status: self.status,
@@ -182,7 +182,7 @@ impl Report<'_> {
         message: Option<String>,
         code: Option<&str>,
         error: &Value,
-        times: &wait::Times,
+        times: &retry_after::Times,
     ) -> String {
         let message = message.filter(|_| self.guard == Guard::Silent).unwrap_or_else(|| self.own_words(fault, code));
         match fault {

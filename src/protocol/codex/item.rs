@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::protocol::text::{RawText, Str};
+use crate::protocol::json::string::{RawText, Str};
 
 /// An output item with the members that some dialect reads; everything else is skipped.
 #[derive(Clone, Debug, Default, Deserialize)]

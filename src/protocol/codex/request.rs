@@ -16,9 +16,9 @@ use serde_json::value::RawValue;
 
 use super::classic::Classic;
 use super::lite::Lite;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::model::Effort;
-use crate::protocol::words::Words;
+use crate::protocol::json::input_text::Words;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::models::Effort;
 
 /// Everything that goes upstream for one response.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::ProxyError;
-use crate::protocol::answer::identity::Identity;
-use crate::protocol::answer::usage;
 use crate::protocol::codex::Usage;
-use crate::protocol::{openai_error, sse};
+use crate::protocol::reply::response_meta::Identity;
+use crate::protocol::reply::usage;
+use crate::protocol::{openai, sse};
 
 const OBJECT: &str = "text_completion";
 
@@ -73,7 +73,7 @@ impl Template {
             }
             Chunk::Usage(_) => {}
             Chunk::Done => sse::frame(b"[DONE]", wire),
-            Chunk::Failed(error) => sse::frame(&openai_error::frame(error), wire),
+            Chunk::Failed(error) => sse::frame(&openai::error::frame(error), wire),
         }
     }
 

@@ -18,7 +18,7 @@ pub use reply::{CompletionReply, Shape};
 pub use request::CompletionRequest;
 pub use translate::Translation;
 
-use super::{Context, Dialect, Plan, openai_error};
+use super::{Context, Dialect, Plan, openai};
 use crate::error::ProxyError;
 use crate::protocol::tokens::TokenLimit;
 
@@ -56,6 +56,6 @@ impl Dialect for Completions {
     }
 
     fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        openai_error::face(error, "prompt")
+        openai::error::face(error, "prompt")
     }
 }

@@ -10,17 +10,17 @@ use bytes::{Bytes, BytesMut};
 
 use super::chunk::{Chunk, Draft, FinishReason, Template};
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::Arrival;
-use crate::protocol::answer::identity::Identity;
-use crate::protocol::answer::items::Items;
-use crate::protocol::answer::queue::{Gate, Queued};
-use crate::protocol::answer::step::Step;
-use crate::protocol::answer::stop::StopMatcher;
-use crate::protocol::answer::{Terminal, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
-use crate::protocol::text::RawText;
+use crate::protocol::json::string::RawText;
+use crate::protocol::reply::assembler::Arrival;
+use crate::protocol::reply::items::Items;
+use crate::protocol::reply::queue::{Gate, Queued};
+use crate::protocol::reply::reply_item::Step;
+use crate::protocol::reply::response_meta::Identity;
+use crate::protocol::reply::stop::StopMatcher;
+use crate::protocol::reply::{Terminal, usage};
 use crate::protocol::tokens::{Meter, Segment};
-use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error, sse};
+use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai, sse};
 
 /// A blank line, escaped.
 const BLANK_LINE: &str = r"\n\n";
@@ -276,7 +276,7 @@ impl Reply for CompletionReply {
     fn encode(&self, event: &Chunk<'_>, wire: &mut BytesMut) {
         match (&self.opening, event) {
             (Some((_, template)), event) => template.encode(event, wire),
-            (None, Chunk::Failed(error)) => sse::frame(&openai_error::frame(error), wire),
+            (None, Chunk::Failed(error)) => sse::frame(&openai::error::frame(error), wire),
             (None, _) => {}
         }
     }
@@ -306,7 +306,7 @@ impl Reply for CompletionReply {
             State::Open => String::new(),
             State::Finished(FinishReason::Stop) => "completed".to_owned(),
             State::Finished(FinishReason::Length | FinishReason::ContentFilter) => "incomplete".to_owned(),
-            State::Failed(error) => openai_error::code(error),
+            State::Failed(error) => openai::error::code(error),
         };
         Summary { usage: self.usage, outcome }
     }

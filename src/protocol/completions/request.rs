@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
-use crate::protocol::answer::stop;
-use crate::protocol::conversation::limit::AskedLimits;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::reply::stop;
+use crate::protocol::upstream_input::limit::AskedLimits;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]

@@ -8,10 +8,10 @@ use super::request::CompletionRequest;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
-use crate::protocol::conversation::limit::AskedLimits;
-use crate::protocol::conversation::{cache, extent};
-use crate::protocol::model::Choice;
+use crate::protocol::models::Choice;
 use crate::protocol::tokens::TokenLimit;
+use crate::protocol::upstream_input::limit::AskedLimits;
+use crate::protocol::upstream_input::{cache, text_size};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -63,7 +63,7 @@ pub fn translate<'a>(
     let shape = Shape {
         model: name,
         includes_usage: request.includes_usage,
-        prompt_characters: if may_be_cut { extent::characters(&upstream) } else { 0 },
+        prompt_characters: if may_be_cut { text_size::characters(&upstream) } else { 0 },
         stop: request.stop,
         token_limit,
     };

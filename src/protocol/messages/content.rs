@@ -7,13 +7,13 @@
 use std::borrow::Cow;
 
 use super::SIGNATURE;
-use super::source;
+use super::media;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part, Role};
-use crate::protocol::conversation::json::compact;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::words::Words;
+use crate::protocol::json::input_text::Words;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::json::compact;
 
 const TOOL_ERROR: &str = "<tool_use_error>";
 
@@ -86,7 +86,7 @@ fn read<'a>(
         "server_tool_use" | "web_search_tool_result" => {}
         "image" | "document" | "search_result" => {
             let mut parts = Vec::new();
-            source::read(block, members, &mut parts)?;
+            media::read(block, members, &mut parts)?;
             // The backend takes nothing but texts from the assistant.
             blocks.extend(parts.into_iter().filter(|_| role == Role::User).map(Block::Part));
         }
@@ -175,7 +175,7 @@ fn result_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError
                 let name = required(&block, &members, "tool_name")?;
                 parts.push(Part::InputText(format!("[tool reference: {name}]").into()));
             }
-            "image" | "document" | "search_result" => source::read(&block, &members, &mut parts)?,
+            "image" | "document" | "search_result" => media::read(&block, &members, &mut parts)?,
             other => return Err(unsupported(&kind, other)),
         }
     }

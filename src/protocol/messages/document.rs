@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use super::event::{Block, Delta, Event, StopReason};
 use super::{SIGNATURE, usage};
-use crate::protocol::answer::identity::quoted;
 use crate::protocol::codex::Usage;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::text::RawText;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::string::RawText;
+use crate::protocol::reply::response_meta::quoted;
 
 /// A document in the making.
 #[derive(Debug, Default)]

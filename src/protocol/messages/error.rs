@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::bearer::AuthError;
 use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
-use crate::protocol::answer::identity::quoted;
-use crate::protocol::face::{self, Retry};
+use crate::protocol::error_response::{self, Retry};
+use crate::protocol::reply::response_meta::quoted;
 
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
 /// The code by which clients know that they have to send a whole conversation.
@@ -114,7 +114,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         },
         ProxyError::Upstream(failure) => of_failure(failure),
         ProxyError::Unreachable { .. } => (S::BAD_GATEWAY, Kind::Api, Retry::Spent),
-        ProxyError::Silent { phase, .. } => (S::GATEWAY_TIMEOUT, Kind::Timeout, face::after_silence(*phase)),
+        ProxyError::Silent { phase, .. } => (S::GATEWAY_TIMEOUT, Kind::Timeout, error_response::after_silence(*phase)),
         ProxyError::MessageTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Spent),
         ProxyError::Truncated { .. } | ProxyError::EventTooLarge { .. } | ProxyError::Damaged { .. } => {
             (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Spent)
@@ -145,7 +145,7 @@ fn of_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
 }
 
 fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
-    let mut headers = face::headers(error, retry);
+    let mut headers = error_response::headers(error, retry);
     if let ProxyError::Upstream(failure) = error
         && let Some(reset) = failure.resets_at
     {
@@ -156,7 +156,7 @@ fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
 
 /// The error's words, with those that clients go by.
 fn message(error: &ProxyError) -> String {
-    let message = face::message(error);
+    let message = error_response::message(error);
     match error {
         ProxyError::Upstream(failure) if failure.fault == Fault::ContextLength && !message.starts_with(TOO_LONG) => {
             too_long(&message)

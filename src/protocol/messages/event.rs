@@ -9,8 +9,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::{error, usage};
 use crate::error::ProxyError;
-use crate::protocol::answer::identity::quoted;
 use crate::protocol::codex::Usage;
+use crate::protocol::reply::response_meta::quoted;
 
 /// A sign of life.
 pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";

@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
-use crate::protocol::conversation::format;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::upstream_input::format;
 
 /// The backend's format object; `None` for plain text.
 pub(super) fn read(wanted: &Field<'_, '_>) -> Result<Option<Box<RawValue>>, ProxyError> {

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::content::{self, Block};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Part, Role};
-use crate::protocol::conversation::schema::raw;
-use crate::protocol::conversation::{Call, CallKind, Entry, cache, instructions};
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::upstream_input::schema::raw;
+use crate::protocol::upstream_input::{Call, CallKind, Entry, cache, instructions};
 
 /// One message.
 #[derive(Clone, Debug)]

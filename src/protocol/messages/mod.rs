@@ -6,23 +6,23 @@
 //! after the other, [`event`] and `document` know how they look, over the parts that `answer` has for every
 //! dialect. Reasoning goes to the client as a signature and comes back in it. [`error`] words a failure.
 
-mod choice;
+mod cache_key;
 mod content;
 mod document;
 pub mod error;
 pub mod event;
 mod format;
+mod media;
 mod message;
+mod render;
 pub mod reply;
 pub mod request;
-mod search;
-mod session;
-mod show;
-mod source;
 mod thinking;
+mod tool_choice;
 mod tools;
 pub mod translate;
 mod usage;
+mod web_search;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

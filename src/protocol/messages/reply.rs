@@ -1,7 +1,7 @@
 //! The machine that turns upstream events into Messages events.
 //!
 //! `answer` finds the item of an event and what of it is new, the gate lets one call through at a
-//! time, [`super::show`] says it to the client in blocks that never overlap. The machine waits for
+//! time, [`super::render`] says it to the client in blocks that never overlap. The machine waits for
 //! nothing and draws nothing. An answer that was cut or is damaged ends in an error, never in
 //! `message_stop`.
 
@@ -12,17 +12,17 @@ use bytes::{Bytes, BytesMut};
 
 use super::document::Draft;
 use super::event::{self, Event, StopReason};
-use super::show::Shown;
+use super::render::Shown;
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::Arrival;
-use crate::protocol::answer::identity::bare_id;
-use crate::protocol::answer::items::Items;
-use crate::protocol::answer::queue::{Gate, Queued};
-use crate::protocol::answer::step::Step;
-use crate::protocol::answer::{Terminal, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
+use crate::protocol::reply::assembler::Arrival;
+use crate::protocol::reply::items::Items;
+use crate::protocol::reply::queue::{Gate, Queued};
+use crate::protocol::reply::reply_item::Step;
+use crate::protocol::reply::response_meta::bare_id;
+use crate::protocol::reply::{Terminal, usage};
 use crate::protocol::tokens::Meter;
-use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error};
+use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai};
 
 /// What the request decides about the form of the answer.
 #[derive(Clone, Debug, Default)]
@@ -277,7 +277,7 @@ impl Reply for MessagesReply {
             State::Open => String::new(),
             State::Finished(Ending::Completed | Ending::Stopped) => "completed".to_owned(),
             State::Finished(Ending::Incomplete(_) | Ending::Limited) => "incomplete".to_owned(),
-            State::Failed(error) => openai_error::code(error),
+            State::Failed(error) => openai::error::code(error),
         };
         Summary { usage: self.usage, outcome }
     }

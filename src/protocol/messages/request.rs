@@ -8,19 +8,19 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::choice::Choice;
 use super::content;
 use super::error::THREAD_NOT_FOUND;
 use super::format;
 use super::message::Message;
 use super::thinking::Thinking;
+use super::tool_choice::Choice;
 use super::tools::Declared;
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::model::Effort;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::models::Effort;
 use crate::protocol::tokens::TokenLimit;
 
 /// Claude Code's first system text. It changes with every conversation, which would cost the prompt cache.

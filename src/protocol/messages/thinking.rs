@@ -3,9 +3,9 @@
 use super::request::MessagesRequest;
 use crate::error::ProxyError;
 use crate::protocol::Context;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
 use crate::protocol::messages::reply::ThinkingForm;
-use crate::protocol::model::{Choice, Effort, Occasion};
+use crate::protocol::models::{Choice, Effort, Occasion};
 
 /// `thinking`, as the client wants it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

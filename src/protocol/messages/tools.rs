@@ -14,10 +14,10 @@ use super::content::required;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::Tool;
-use crate::protocol::conversation::names;
-use crate::protocol::conversation::schema::{self, constant, raw};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::names;
+use crate::protocol::upstream_input::schema::{self, constant, raw};
 
 /// A tool that the backend is told of.
 #[derive(Clone, Debug)]

@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 
 use super::Options;
+use super::cache_key;
 use super::message;
 use super::reply::{SearchForm, Shape};
 use super::request::MessagesRequest;
-use super::session;
 use super::thinking::{self, Tools};
 use super::tools::Toolbox;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
-use crate::protocol::conversation::history::items;
-use crate::protocol::conversation::pairing::Reach;
-use crate::protocol::conversation::{extent, instructions, schema};
-use crate::protocol::model::Occasion;
+use crate::protocol::models::Occasion;
+use crate::protocol::upstream_input::history::items;
+use crate::protocol::upstream_input::pairing::Reach;
+use crate::protocol::upstream_input::{instructions, schema, text_size};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -69,7 +69,7 @@ pub fn translate<'a>(
     };
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key =
-        session::cache_key(request.user_id.as_deref(), context, &upstream, &history.first_user_text);
+        cache_key::cache_key(request.user_id.as_deref(), context, &upstream, &history.first_user_text);
     let shape = Shape {
         model: name,
         names: toolbox.renamed,
@@ -77,7 +77,7 @@ pub fn translate<'a>(
         search,
         stop: request.stop,
         token_limit,
-        prompt_characters: extent::characters(&upstream),
+        prompt_characters: text_size::characters(&upstream),
     };
     Ok(Translation { upstream, mode: request.mode, shape })
 }

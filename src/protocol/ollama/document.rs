@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Form;
-use super::line::{DoneReason, Ending, Line, Template};
+use super::event::{DoneReason, Ending, Line, Template};
 
 /// A document in the making.
 #[derive(Debug, Default)]

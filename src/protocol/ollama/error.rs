@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::error::ProxyError;
-use crate::protocol::answer::identity::quoted;
-use crate::protocol::{face as faces, openai_error};
+use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::{error_response as faces, openai};
 
 /// Status, headers and body of an error.
 #[must_use]
 pub fn face(error: &ProxyError) -> (StatusCode, HeaderMap, Bytes) {
-    let (status, headers) = openai_error::head(error);
+    let (status, headers) = openai::error::head(error);
     (status, headers, Bytes::from(body(error)))
 }
 

@@ -5,15 +5,15 @@
 
 use std::borrow::Cow;
 
-use super::picture;
+use super::media;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Output, Part, Role};
-use crate::protocol::conversation::json::compact;
-use crate::protocol::conversation::unnamed::Unnamed;
-use crate::protocol::conversation::{Call, CallKind, Entry, cache, instructions};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::words::Words;
+use crate::protocol::json::input_text::Words;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::call_matching::Unnamed;
+use crate::protocol::upstream_input::json::compact;
+use crate::protocol::upstream_input::{Call, CallKind, Entry, cache, instructions};
 
 /// What ids begin with that are made up for calls without one.
 const MADE_UP_ID: &str = "call_ollama_";
@@ -89,7 +89,7 @@ fn words<'a>(object: &Field<'a, '_>, members: &Envelope<'a>, name: &str) -> Resu
 }
 
 fn images<'a>(message: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Vec<Part<'a>>, ProxyError> {
-    message.member(members, "images").map_or(Ok(Vec::new()), |images| images.each(picture::read))
+    message.member(members, "images").map_or(Ok(Vec::new()), |images| images.each(media::read))
 }
 
 fn calls<'a>(message: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Vec<ToolCall<'a>>, ProxyError> {

@@ -3,19 +3,19 @@
 //!
 //! Both are one dialect with two forms, told apart by [`Form`]. The way there: [`request`] reads a
 //! body, with `options`, `message`, `picture` and `tools` for its parts; [`translate`] turns it into
-//! the upstream's form. The way back: [`reply`] decides, `show` knows what was told, [`line`] and
+//! the upstream's form. The way back: [`reply`] decides, `show` knows what was told, [`event`] and
 //! `document` know how it looks. A client that asks for nothing wants its model loaded, which a
 //! model of a subscription always is: it is told so, and nobody is asked.
 
 mod document;
 pub mod error;
-pub mod line;
+pub mod event;
+mod media;
 mod message;
 mod options;
-mod picture;
+mod render;
 pub mod reply;
 pub mod request;
-mod show;
 mod think;
 mod tools;
 pub mod translate;
@@ -24,12 +24,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 pub use error::face;
-pub use line::Line;
+pub use event::Line;
 pub use reply::{OllamaReply, Shape};
 pub use request::OllamaRequest;
 pub use translate::Translation;
 
-use super::model::Models;
+use super::models::Models;
 use super::{Context, Dialect, Plan};
 use crate::error::ProxyError;
 use crate::protocol::tokens::TokenLimit;
@@ -141,7 +141,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::untagged;
-    use crate::protocol::model::{Models, Rules};
+    use crate::protocol::models::{Models, Rules};
 
     #[test]
     fn the_usual_tag_is_taken_off_where_it_is_not_part_of_an_alias() {

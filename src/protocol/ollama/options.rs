@@ -5,10 +5,10 @@
 
 use crate::error::ProxyError;
 use crate::protocol::Ignored;
-use crate::protocol::answer::stop;
-use crate::protocol::conversation::limit;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::reply::stop;
 use crate::protocol::tokens::TokenLimit;
+use crate::protocol::upstream_input::limit;
 
 /// The limit of the answer, in tokens.
 const LIMIT: &str = "num_predict";

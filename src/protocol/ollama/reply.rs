@@ -1,7 +1,7 @@
 //! The machine that turns upstream events into lines.
 //!
 //! `answer` finds the item of an event and what of it is new, the gate lets one call through at a
-//! time, [`super::show`] says it to the client. The machine waits for nothing and draws nothing. An
+//! time, [`super::render`] says it to the client. The machine waits for nothing and draws nothing. An
 //! answer that was cut or is damaged ends in an error, never in `done`.
 
 use std::collections::BTreeMap;
@@ -11,18 +11,18 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 
 use super::document::Draft;
-use super::line::{DoneReason, Ending, Line, Spent, Template};
-use super::show::Shown;
+use super::event::{DoneReason, Ending, Line, Spent, Template};
+use super::render::Shown;
 use super::{Form, error};
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::Arrival;
-use crate::protocol::answer::items::Items;
-use crate::protocol::answer::queue::{Gate, Queued};
-use crate::protocol::answer::step::Step;
-use crate::protocol::answer::{Terminal, usage};
 use crate::protocol::codex::{ResponseObject, Usage};
+use crate::protocol::reply::assembler::Arrival;
+use crate::protocol::reply::items::Items;
+use crate::protocol::reply::queue::{Gate, Queued};
+use crate::protocol::reply::reply_item::Step;
+use crate::protocol::reply::{Terminal, usage};
 use crate::protocol::tokens::Meter;
-use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai_error};
+use crate::protocol::{Reply, Sink, Summary, UpstreamEvent, openai};
 
 /// The last second that has a name in the form that clients read.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -235,7 +235,7 @@ impl Reply for OllamaReply {
             State::Open => String::new(),
             State::Finished(DoneReason::Stop | DoneReason::Load | DoneReason::Unload) => "completed".to_owned(),
             State::Finished(DoneReason::Length | DoneReason::ContentFilter) => "incomplete".to_owned(),
-            State::Failed(error) => openai_error::code(error),
+            State::Failed(error) => openai::error::code(error),
         };
         Summary { usage: self.usage, outcome }
     }

@@ -9,18 +9,18 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::Form;
-use super::line::DoneReason;
+use super::event::DoneReason;
+use super::media;
 use super::message::Message;
 use super::options::Sampling;
-use super::picture;
 use super::think::Think;
 use super::tools::Declared;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::codex::request::Part;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ impl<'a> OllamaRequest<'a> {
         match name {
             "prompt" => self.prompt = field.text()?,
             "system" => self.system = field.text()?,
-            "images" => self.images = field.each(picture::read)?,
+            "images" => self.images = field.each(media::read)?,
             "suffix" if !field.text()?.is_empty() => {
                 return unsupported("suffix: text can't be inserted before a suffix on this backend");
             }

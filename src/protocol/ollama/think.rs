@@ -2,8 +2,8 @@
 
 use crate::error::ProxyError;
 use crate::protocol::Context;
-use crate::protocol::field::Field;
-use crate::protocol::model::{Choice, Effort, Occasion};
+use crate::protocol::json::path::Field;
+use crate::protocol::models::{Choice, Effort, Occasion};
 
 /// What a client says of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::Tool;
-use crate::protocol::conversation::names;
-use crate::protocol::conversation::schema::{self, constant};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::names;
+use crate::protocol::upstream_input::schema::{self, constant};
 
 /// A function under the client's name, and in its form upstream.
 #[derive(Clone, Debug)]

@@ -10,10 +10,10 @@ use super::{Options, tools, untagged};
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Item, Reasoning, ServiceTier, Text, ToolChoice};
-use crate::protocol::conversation::history::items;
-use crate::protocol::conversation::pairing::Reach;
-use crate::protocol::conversation::{cache, extent, format, instructions, schema};
 use crate::protocol::tokens::TokenLimit;
+use crate::protocol::upstream_input::history::items;
+use crate::protocol::upstream_input::pairing::Reach;
+use crate::protocol::upstream_input::{cache, format, instructions, schema, text_size};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -76,7 +76,7 @@ pub fn translate<'a>(
         model: name,
         names,
         shows_thinking: request.think.is_shown(),
-        prompt_characters: if may_be_cut { extent::characters(&upstream) } else { 0 },
+        prompt_characters: if may_be_cut { text_size::characters(&upstream) } else { 0 },
         stop: request.sampling.stop,
         token_limit,
         unasked,

@@ -9,15 +9,15 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::incoming::{Incoming, list, object, text};
 use super::item::raw;
+use super::raw_event::{Incoming, list, object, text};
 use super::request::{self, ResponsesRequest};
 use super::translate::{self, Translation};
 use super::{Options, Responses, ResponsesReply, Store};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Item, TRIGGER};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::memory::{Recalled, References};
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::stored_refs::{Recalled, References};
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Sink, Summary};
 
 /// The dialect of compaction.

@@ -3,20 +3,20 @@
 use serde_json::value::RawValue;
 
 use super::error;
-use super::incoming::{Members, list, object, text, usage};
+use super::event_defaults::{mended, whole};
+use super::raw_event::{Members, list, object, text, usage};
 use super::rebuild::rebuilt;
-use super::repair::{mended, whole};
 use super::reply::{Event, NAMELESS, ResponsesReply, State};
-use super::restore::Manner;
+use super::response_echo::Manner;
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::Arrival;
-use crate::protocol::answer::item::Kind;
-use crate::protocol::answer::{self, Terminal};
 use crate::protocol::codex::{OutputItem, UpstreamEvent, failure};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::memory::{Draft, Memory};
-use crate::protocol::splice::Splice;
-use crate::protocol::{Sink, openai_error};
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
+use crate::protocol::reply::assembler::Arrival;
+use crate::protocol::reply::item::Kind;
+use crate::protocol::reply::{self, Terminal};
+use crate::protocol::stored_refs::{Draft, Memory};
+use crate::protocol::{Sink, openai};
 
 impl ResponsesReply {
     pub(super) fn finish(&mut self, event: &Members<'_>, status: &'static str, sink: &mut impl Sink<Self>) {
@@ -31,7 +31,7 @@ impl ResponsesReply {
             _ => Terminal::Completed,
         };
         if self.shape.manner == Manner::Restored
-            && let Some(damage) = answer::damage(&self.items, terminal, self.usage)
+            && let Some(damage) = reply::damage(&self.items, terminal, self.usage)
         {
             return self.cut(damage, sink);
         }
@@ -106,7 +106,7 @@ impl ResponsesReply {
     /// Ends the answer with the backend's own failure.
     pub(super) fn fail_upstream(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
         let failure = failure::from_event(event.text);
-        let code = openai_error::code(&ProxyError::Upstream(Box::new(failure.clone())));
+        let code = openai::error::code(&ProxyError::Upstream(Box::new(failure.clone())));
         if self.shape.manner == Manner::Untouched {
             self.send(event, Splice::new(event.text), None, sink);
         } else if event.kind == "error" {

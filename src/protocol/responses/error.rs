@@ -6,12 +6,12 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::error::{ProxyError, UpstreamFailure};
-use crate::protocol::openai_error;
+use crate::protocol::openai;
 
 /// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
 #[must_use]
 pub fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-    openai_error::face(error, "input")
+    openai::error::face(error, "input")
 }
 
 #[derive(Serialize)]

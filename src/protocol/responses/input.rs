@@ -13,12 +13,12 @@ use super::item::{self, Changes, Entry, Listed, Part, literal, orphan};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, TRIGGER};
-use crate::protocol::conversation::history::{interrupted, orphan_lead};
-use crate::protocol::conversation::pairing::{self, Answered, Mark, Reach, Verdict};
-use crate::protocol::conversation::replayed::SeenIds;
-use crate::protocol::conversation::{CallKind, cache, instructions, json};
-use crate::protocol::field::Field;
-use crate::protocol::words::Words;
+use crate::protocol::json::input_text::Words;
+use crate::protocol::json::path::Field;
+use crate::protocol::upstream_input::history::{interrupted, orphan_lead};
+use crate::protocol::upstream_input::pairing::{self, Answered, Mark, Reach, Verdict};
+use crate::protocol::upstream_input::replayed::SeenIds;
+use crate::protocol::upstream_input::{CallKind, cache, instructions, json};
 
 /// The elements of `input`, made whole where they are items.
 ///

@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{self as codex, Item, Role};
-use crate::protocol::conversation::replayed::{self, is_output_only, mend_parts};
-use crate::protocol::conversation::{CallKind, schema};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::splice::Splice;
-use crate::protocol::text::Str;
-use crate::protocol::words::Words;
+use crate::protocol::json::input_text::Words;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
+use crate::protocol::json::string::Str;
+use crate::protocol::upstream_input::replayed::{self, is_output_only, mend_parts};
+use crate::protocol::upstream_input::{CallKind, schema};
 
 /// The longest id that the backend takes.
 const MAX_ID: usize = 64;

@@ -9,19 +9,19 @@
 //! (`client`) is handed everything untouched. [`compact`] has a conversation shortened. [`error`] words a failure.
 //! [`socket`] is the same without HTTP.
 
-mod client;
+mod codex_client;
 pub mod compact;
 mod ending;
 pub mod error;
-mod incoming;
+mod event_defaults;
 mod input;
 mod item;
 mod options;
+mod raw_event;
 mod rebuild;
-mod repair;
 pub mod reply;
 pub mod request;
-mod restore;
+mod response_echo;
 pub mod socket;
 pub mod tokens;
 mod tools;
@@ -32,14 +32,14 @@ use http::{HeaderMap, StatusCode};
 
 pub use compact::Compaction;
 pub use error::face;
-pub use incoming::Incoming;
 pub use options::{Options, Purpose, Store};
+pub use raw_event::Incoming;
 pub use reply::{Event, ResponsesReply};
 pub use request::ResponsesRequest;
-pub use restore::{Manner, Shape};
+pub use response_echo::{Manner, Shape};
 pub use translate::Translation;
 
-use super::memory::{Recalled, References};
+use super::stored_refs::{Recalled, References};
 use super::{Context, Dialect, Plan};
 use crate::error::ProxyError;
 
@@ -76,7 +76,7 @@ impl Dialect for Responses {
     }
 
     fn forwarded(headers: &HeaderMap) -> Option<HeaderMap> {
-        client::is_codex(headers).then(|| client::forwarded(headers))
+        codex_client::is_codex(headers).then(|| codex_client::forwarded(headers))
     }
 
     fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {

@@ -1,11 +1,11 @@
 //! Output items that no event ended, made of what arrived of them.
 
 use super::item::literal;
-use crate::protocol::answer::item::{Item, Kind};
-use crate::protocol::answer::progress::{Part, Slot};
-use crate::protocol::answer::step::Citation;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::splice::Splice;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
+use crate::protocol::reply::item::{Item, Kind};
+use crate::protocol::reply::progress::{Part, Slot};
+use crate::protocol::reply::reply_item::Citation;
 
 /// The item as it would have been done. `begun` is the item as it began. `None` if it is done already, or if nothing
 /// arrived of it; a function call of a completed answer may have no arguments.

@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::incoming::{Incoming, Members, object};
-use super::repair::mended;
-use super::restore::{Manner, Shape};
+use super::event_defaults::mended;
+use super::raw_event::{Incoming, Members, object};
+use super::response_echo::{Manner, Shape};
 use crate::error::ProxyError;
-use crate::protocol::answer::arrive::Arrival;
-use crate::protocol::answer::items::Items;
-use crate::protocol::answer::step::Step;
 use crate::protocol::codex::{UpstreamEvent, Usage};
-use crate::protocol::conversation::json::compact;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::memory::{Draft, Memory};
-use crate::protocol::splice::Splice;
-use crate::protocol::{Reply, Sink, Summary, openai_error};
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
+use crate::protocol::reply::assembler::Arrival;
+use crate::protocol::reply::items::Items;
+use crate::protocol::reply::reply_item::Step;
+use crate::protocol::stored_refs::{Draft, Memory};
+use crate::protocol::upstream_input::json::compact;
+use crate::protocol::{Reply, Sink, Summary, openai};
 
 /// The response of an answer that never said what it is.
 pub(super) const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
@@ -310,7 +310,7 @@ impl Reply for ResponsesReply {
         let outcome = match &self.state {
             State::Open => String::new(),
             State::Finished(status) => (*status).to_owned(),
-            State::Failed(error) => openai_error::code(error),
+            State::Failed(error) => openai::error::code(error),
         };
         Summary { usage: self.usage, outcome }
     }

@@ -13,10 +13,10 @@ use super::item::Listed;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::memory::{Recalled, References};
-use crate::protocol::model::Effort;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::models::Effort;
+use crate::protocol::stored_refs::{Recalled, References};
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug, Default)]

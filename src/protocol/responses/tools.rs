@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 use super::item::raw;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Tool, ToolChoice};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
-use crate::protocol::splice::Splice;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
 
 const WEB_SEARCH: &str = r#""web_search""#;
 

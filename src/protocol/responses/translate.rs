@@ -2,20 +2,20 @@
 
 use std::borrow::Cow;
 
-use super::client;
+use super::codex_client;
 use super::input;
 use super::item::Entry;
 use super::options::{Options, Purpose, Store};
 use super::request::{ResponsesRequest, Summary, Text, Tier};
-use super::restore::{Manner, Shape};
+use super::response_echo::{Manner, Shape};
 use super::tools;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
-use crate::protocol::conversation::{cache, schema};
-use crate::protocol::memory::{Audience, Draft};
-use crate::protocol::model::{Choice, Effort, Occasion};
+use crate::protocol::models::{Choice, Effort, Occasion};
+use crate::protocol::stored_refs::{Audience, Draft};
+use crate::protocol::upstream_input::{cache, schema};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -40,7 +40,7 @@ pub fn translate<'a>(
     context: &mut Context<'_>,
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
-    let is_codex = client::is_codex(context.headers);
+    let is_codex = codex_client::is_codex(context.headers);
     let name = model_name(&request, context)?;
     request.ignored.names().for_each(|member| context.warnings.ignored(member));
 

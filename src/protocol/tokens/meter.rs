@@ -12,7 +12,7 @@
 use std::ops::ControlFlow;
 
 use super::{beginnings, pieces, tokens_of};
-use crate::protocol::text::RawText;
+use crate::protocol::json::string::RawText;
 
 /// Stands for a character of which the first half is there: nothing costs more.
 const DEAREST: char = '\u{10FFFF}';
@@ -172,7 +172,7 @@ mod tests {
 
     use super::super::{STRETCH_BYTES, count};
     use super::{Meter, Segment};
-    use crate::protocol::text::RawText;
+    use crate::protocol::json::string::RawText;
 
     const TEXT: Segment = Segment::Text(0);
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::NO_DATE;
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::model::Model;
+use crate::protocol::models::Model;
 
 const USUAL_COUNT: usize = 20;
 const MAX_COUNT: usize = 1000;
@@ -75,7 +75,7 @@ pub(super) fn page<'m>(named: &[(&'m str, &'m Model)], query: &[u8]) -> Result<P
 #[cfg(test)]
 mod tests {
     use super::page;
-    use crate::protocol::model::Catalogue;
+    use crate::protocol::models::Catalogue;
 
     fn ids(query: &str) -> Option<(Vec<String>, bool)> {
         let catalogue =

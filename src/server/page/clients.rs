@@ -5,7 +5,7 @@
 
 use super::html::Html;
 use super::view::{Access, View};
-use crate::protocol::model::Models;
+use crate::protocol::models::Models;
 
 /// What stands in the place of a key that the reader has.
 const OWN_KEY: &str = "YOUR-KEY";

@@ -2,7 +2,7 @@
 
 use super::html::Html;
 use super::words::count;
-use crate::protocol::model::{Model, Models};
+use crate::protocol::models::{Model, Models};
 use crate::server::models::named;
 
 pub(super) fn write(html: &mut Html, models: &Models) {

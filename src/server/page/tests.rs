@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::view::{Access, View};
 use crate::bearer::{AuthError, SignIn};
 use crate::history::{Day, Report, Row, Sum, Tokens};
-use crate::protocol::model::{Catalogue, Models, Rules};
+use crate::protocol::models::{Catalogue, Models, Rules};
 use crate::server::roster::tests::visit;
 use crate::server::roster::{Stage, Visit};
 use crate::server::usage::Snapshot;

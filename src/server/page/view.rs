@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::html::Html;
 use super::{SCRIPT, STYLE, clients, history, models, quota, requests, standing};
 use crate::bearer::{AuthError, SignIn};
-use crate::protocol::model::Models;
+use crate::protocol::models::Models;
 use crate::server::usage::Snapshot;
 
 /// Whether clients have to show a key.

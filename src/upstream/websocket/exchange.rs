@@ -24,8 +24,8 @@ use super::told::told;
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::causes;
+use crate::protocol::codex::continuation::{Memory, Outgoing, Purpose};
 use crate::protocol::codex::failure::has_markup;
-use crate::protocol::codex::socket::{Memory, Outgoing, Purpose};
 
 /// Headers of the handshake that hold for as long as the connection does.
 const LASTING: [&str; 2] = ["x-models-etag", "x-reasoning-included"];

@@ -26,7 +26,7 @@ use super::stream::Limits;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::net::{Endpoint, HttpClient, STALE_AFTER};
-use crate::protocol::codex::socket::{Outgoing, Purpose};
+use crate::protocol::codex::continuation::{Outgoing, Purpose};
 use handshake::Greeting;
 use pool::Pool;
 

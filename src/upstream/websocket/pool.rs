@@ -16,7 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::super::sign;
-use crate::protocol::codex::socket::{Outgoing, Thread};
+use crate::protocol::codex::continuation::{Outgoing, Thread};
 
 const MOST_IDLE: usize = 32;
 const LONGEST_IDLE: Duration = Duration::from_secs(5 * 60);

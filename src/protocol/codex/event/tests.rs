@@ -3,8 +3,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::{PartList, UpstreamEvent};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::text::Str;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::string::Str;
 
 #[test]
 fn a_delta_is_borrowed_and_unread() {

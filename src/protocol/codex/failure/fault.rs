@@ -5,7 +5,7 @@
 //! trouble, so that it may be tried again.
 
 use super::Form;
-use super::page::Guard;
+use super::html_error::Guard;
 use crate::error::Fault;
 
 /// What is known about a failure when it is classified.

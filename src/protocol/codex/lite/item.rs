@@ -11,8 +11,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{list, text};
 use crate::protocol::codex::request::{Item, Output, Part};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::splice::Splice;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
 
 /// An item as it is sent.
 pub(super) struct Sent<'r> {

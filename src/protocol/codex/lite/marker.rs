@@ -4,8 +4,8 @@ use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 
 use super::text;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::splice::Splice;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
 
 /// The header of a lite request over HTTP; its value is `true`.
 pub const HEADER: HeaderName = HeaderName::from_static("x-openai-internal-codex-responses-lite");

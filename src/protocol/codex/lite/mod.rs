@@ -19,10 +19,10 @@
 
 mod item;
 mod marker;
-mod offer;
+mod namespace;
 #[cfg(test)]
 mod tests;
-mod wrapping;
+mod tools;
 
 use std::borrow::Cow;
 
@@ -32,12 +32,12 @@ use serde_json::value::RawValue;
 
 use super::classic::{Members, put_some};
 use super::request::{Form, Omissions, Part, Reasoning, Request, Role};
-use crate::protocol::conversation::cache;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::text::Str;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::string::Str;
+use crate::protocol::upstream_input::cache;
 pub use marker::{HEADER, is_marked, marked};
-use offer::Offer;
-pub use wrapping::Wrapping;
+pub use namespace::Wrapping;
+use tools::Offer;
 
 /// Members that the classic form has and this one has not.
 pub const LACKS: [&str; 2] = ["instructions", "tools"];

@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::envelope::Envelope;
-use crate::protocol::field::Field;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::string::Str;
+use crate::protocol::json::surrogates;
 use crate::protocol::responses::options::Purpose;
-use crate::protocol::surrogates;
-use crate::protocol::text::Str;
 
 /// Longest name of a lane.
 const LANE_LENGTH: usize = 256;

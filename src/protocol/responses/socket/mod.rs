@@ -7,8 +7,8 @@
 
 pub mod frame;
 mod frames;
-mod own;
+mod synthetic_frames;
 
 pub use frame::{Create, Frame, FrameError};
 pub use frames::{Frames, Notice};
-pub use own::{notices, refused, warmup};
+pub use synthetic_frames::{notices, refused, warmup};

@@ -1,0 +1,241 @@
+//! Edits to the text of a JSON object: what is not edited keeps its bytes.
+//!
+//! The dialect that passes the backend's own language on repairs a member here and there, at any
+//! depth. A [`Splice`] notes those edits as ranges of the one text and writes the rest between them
+//! as it came: order, white space, escapes and digits survive. Every value that is handed in must be
+//! a part of that text; edits must not overlap, except that one may lie inside another, which then
+//! swallows it.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::BytesMut;
+use serde_json::value::RawValue;
+
+use super::raw_object::{Envelope, Value};
+
+/// A text and what is changed about it.
+#[derive(Clone, Debug)]
+pub struct Splice<'t> {
+    text: &'t str,
+    /// In the order of their beginnings.
+    edits: Vec<Edit<'t>>,
+}
+
+#[derive(Clone, Debug)]
+struct Edit<'t> {
+    range: Range<usize>,
+    with: Cow<'t, str>,
+}
+
+impl<'t> Splice<'t> {
+    /// The text as it is.
+    #[must_use]
+    pub fn new(text: &'t str) -> Self {
+        Self { text, edits: Vec::new() }
+    }
+
+    /// Whether nothing is changed.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    /// Puts another value in the place of one.
+    pub fn replace(&mut self, value: &RawValue, with: impl Into<Cow<'t, str>>) {
+        let range = self.range(value.get());
+        self.edit(range, with.into());
+    }
+
+    /// Adds members, given as `"name":value` joined by commas, at the end of an object that has none
+    /// or keeps one.
+    pub fn add(&mut self, object: &str, members: impl Into<Cow<'t, str>>) {
+        let mut members = members.into();
+        let inside = object.trim_end().strip_suffix('}').unwrap_or(object);
+        let end = self.range(object).start + inside.len();
+        if !inside.trim_end().ends_with('{') {
+            members.to_mut().insert(0, ',');
+        }
+        self.edit(end..end, members);
+    }
+
+    /// Takes every member of that name out of an object, which `members` was read from.
+    pub fn remove(&mut self, object: &str, members: &Envelope<'_>, name: &str) {
+        self.remove_where(object, members, |key, _| key == name);
+    }
+
+    /// Takes the members that `is_removed` chooses out of an object, which `members` was read from. At most one
+    /// call for each object: the edits of two would overlap at the comma between their members.
+    pub fn remove_where(
+        &mut self,
+        object: &str,
+        members: &Envelope<'_>,
+        is_removed: impl Fn(&str, &Value<'_>) -> bool,
+    ) {
+        let whole = self.range(object);
+        let mut kept = false;
+        let mut from = whole.start + 1;
+        let mut rest = members.members().iter().peekable();
+        while let Some((key, value)) = rest.next() {
+            let end = self.range(value.text()).end;
+            let past_comma = match rest.peek() {
+                Some(_) => end + self.text.get(end..).and_then(|after| after.find(',')).map_or(0, |comma| comma + 1),
+                None => end,
+            };
+            if !is_removed(key, value) {
+                kept = true;
+            } else if kept {
+                // From the comma before it, which ended the member before.
+                self.edit(from - 1..end, Cow::Borrowed(""));
+            } else {
+                self.edit(from..past_comma, Cow::Borrowed(""));
+            }
+            from = past_comma;
+        }
+    }
+
+    /// The whole text, edited.
+    #[must_use]
+    pub fn text(&self) -> Cow<'t, str> {
+        self.part(self.text)
+    }
+
+    /// The whole text as a value of its own; `None` where nothing is changed.
+    #[must_use]
+    pub fn raw(&self) -> Option<Box<RawValue>> {
+        let text = (!self.is_unchanged()).then(|| self.text().into_owned())?;
+        Some(RawValue::from_string(text).expect("edits keep JSON valid"))
+    }
+
+    /// A part of the text, with the edits that lie in it.
+    #[must_use]
+    pub fn part(&self, part: &'t str) -> Cow<'t, str> {
+        let range = self.range(part);
+        if !self.edits.iter().any(|edit| is_inside(edit, &range)) {
+            return Cow::Borrowed(part);
+        }
+        let mut text = String::with_capacity(part.len() + 64);
+        self.pieces(range, |piece| text.push_str(piece));
+        Cow::Owned(text)
+    }
+
+    /// Writes the whole text, edited.
+    pub fn write(&self, wire: &mut BytesMut) {
+        self.pieces(0..self.text.len(), |piece| wire.extend_from_slice(piece.as_bytes()));
+    }
+
+    fn pieces(&self, range: Range<usize>, mut write: impl FnMut(&str)) {
+        let mut at = range.start;
+        for edit in self.edits.iter().filter(|edit| is_inside(edit, &range)) {
+            if edit.range.start < at {
+                continue;
+            }
+            write(self.text.get(at..edit.range.start).unwrap_or_default());
+            write(&edit.with);
+            at = edit.range.end;
+        }
+        write(self.text.get(at..range.end).unwrap_or_default());
+    }
+
+    fn edit(&mut self, range: Range<usize>, with: Cow<'t, str>) {
+        // Of two that begin at the same place, the longer one comes first and swallows the other.
+        let is_before = |edit: &Edit<'_>| {
+            (edit.range.start, std::cmp::Reverse(edit.range.end)) <= (range.start, std::cmp::Reverse(range.end))
+        };
+        let place = self.edits.partition_point(is_before);
+        self.edits.insert(place, Edit { range, with });
+    }
+
+    /// Where a part of the text stands in it.
+    fn range(&self, part: &str) -> Range<usize> {
+        let start = part.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
+        debug_assert!(start <= self.text.len() && part.len() <= self.text.len() - start, "a part of the text");
+        start..start.saturating_add(part.len())
+    }
+}
+
+fn is_inside(edit: &Edit<'_>, range: &Range<usize>) -> bool {
+    range.start <= edit.range.start && edit.range.end <= range.end
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Splice;
+    use crate::protocol::json::raw_object::Envelope;
+
+    fn edited(text: &str, edit: impl for<'t> Fn(&mut Splice<'t>, &'t str, &Envelope<'t>)) -> String {
+        let members = Envelope::parse(text).unwrap();
+        let mut splice = Splice::new(text);
+        edit(&mut splice, text, &members);
+        splice.text().into_owned()
+    }
+
+    #[test]
+    fn what_is_not_edited_keeps_its_bytes() {
+        let text = "{ \"a\" : 1.0e2 , \"\\u0062\":{\"x\":[ 1 ]},\"c\":null }";
+        assert_eq!(edited(text, |_, _, _| ()), text);
+        let got = edited(text, |splice, _, members| splice.replace(members.get("c").unwrap(), "7"));
+        assert_eq!(got, "{ \"a\" : 1.0e2 , \"\\u0062\":{\"x\":[ 1 ]},\"c\":7 }");
+    }
+
+    #[test]
+    fn members_are_added_at_the_end_of_any_object() {
+        assert_eq!(edited("{}", |splice, text, _| splice.add(text, r#""b":1"#)), r#"{"b":1}"#);
+        let nested = edited(r#"{"a":{"x":1} }"#, |splice, text, members| {
+            splice.add(members.get("a").unwrap().get(), r#""y":2"#);
+            splice.add(text, r#""b":{}"#);
+        });
+        assert_eq!(nested, r#"{"a":{"x":1,"y":2} ,"b":{}}"#);
+    }
+
+    #[test]
+    fn a_member_is_taken_out_with_its_comma() {
+        for (text, left) in [
+            (r#"{"x":1}"#, "{}"),
+            (r#"{"x":1 , "a":2}"#, r#"{ "a":2}"#),
+            (r#"{"a":1,"x":2}"#, r#"{"a":1}"#),
+            (r#"{"a":1, "x":2 ,"b":3}"#, r#"{"a":1,"b":3}"#),
+            (r#"{"x":1,"x":2,"a":3,"x":4,"b":5,"x":6}"#, r#"{"a":3,"b":5}"#),
+            (r#"{"x":1,"x":2}"#, "{}"),
+        ] {
+            let got = edited(text, |splice, text, members| splice.remove(text, members, "x"));
+            let same = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(same(&got), same(left), "{text} became {got}");
+        }
+    }
+
+    #[test]
+    fn several_members_are_taken_out_at_once() {
+        let got = edited(r#"{"x":1,"y":2,"a":3,"x":4,"y":5}"#, |splice, text, members| {
+            splice.remove_where(text, members, |name, _| name != "a");
+        });
+        assert_eq!(got, r#"{"a":3}"#);
+    }
+
+    #[test]
+    fn a_part_comes_with_its_own_edits_only() {
+        let text = r#"{"item":{"a":1},"n":5}"#;
+        let members = Envelope::parse(text).unwrap();
+        let item = members.get("item").unwrap().get();
+        let mut splice = Splice::new(text);
+        splice.replace(members.get("n").unwrap(), "6");
+        assert_eq!(splice.part(item), r#"{"a":1}"#);
+        splice.add(item, r#""b":2"#);
+        assert_eq!(splice.part(item), r#"{"a":1,"b":2}"#);
+        assert_eq!(splice.text(), r#"{"item":{"a":1,"b":2},"n":6}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_members_can_go_from_any_object(names in prop::collection::vec("[abx]", 0..8), space in " {0,2}") {
+            let members: Vec<_> = names.iter().enumerate().map(|(n, name)| format!("{space}\"{name}\"{space}:{space}[{n},\"}},\"]{space}")).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let got = edited(&text, |splice, text, members| splice.remove(text, members, "x"));
+            let left = Envelope::parse(&got).unwrap();
+            let kept: Vec<_> = left.members().iter().map(|(name, _)| name.to_string()).collect();
+            prop_assert_eq!(kept, names.into_iter().filter(|name| name != "x").collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Which conversation a request belongs to, for the prompt cache key.
+//!
+//! Claude Code names its session in a header, and in older releases inside `metadata.user_id`. Its
+//! sub-agents share the session and have another prompt, so that the agent is part of the key.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+
+use crate::protocol::Context;
+use crate::protocol::codex::Request;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::upstream_input::cache;
+
+const SESSION_HEADER: &str = "x-claude-code-session-id";
+const AGENT_HEADER: &str = "x-claude-code-agent-id";
+const MAIN_AGENT: &str = "main";
+
+/// The key of a request.
+pub(super) fn cache_key<'a>(
+    user_id: Option<&str>,
+    context: &Context<'_>,
+    upstream: &Request<'a>,
+    first_user_text: &str,
+) -> Cow<'a, str> {
+    let in_header = named(context.headers, SESSION_HEADER).map(Cow::Borrowed);
+    let session = in_header.or_else(|| user_id.filter(|id| !id.is_empty()).map(of_user));
+    let Some(session) = session else {
+        return cache::choose(None, None, context, upstream, first_user_text);
+    };
+    let agent = named(context.headers, AGENT_HEADER).unwrap_or(MAIN_AGENT);
+    let parts = ["messages", &upstream.model, &session, agent];
+    Cow::Owned(cache::derive(&parts.map(str::as_bytes)))
+}
+
+fn named<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let value = headers.get(name)?.to_str().ok()?.trim();
+    (!value.is_empty()).then_some(value)
+}
+
+/// The session that a user id names; the whole of it, where it names none.
+fn of_user(id: &str) -> Cow<'_, str> {
+    let in_json = || {
+        let members = Envelope::parse(id).ok()?;
+        let session = Field::root("session_id", members.get("session_id")?).text().ok()?;
+        (!session.is_empty()).then_some(session)
+    };
+    let suffix = || {
+        let (_, session) = id.rsplit_once("_session_")?;
+        (!session.is_empty()).then_some(Cow::Borrowed(session))
+    };
+    in_json().or_else(suffix).unwrap_or(Cow::Borrowed(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_user;
+
+    #[test]
+    fn a_session_is_found_in_every_form_of_user_id() {
+        for (id, session) in [
+            (r#"{"device_id":"d","session_id":"s-1"}"#, "s-1"),
+            ("user_abc_account__session_s-1", "s-1"),
+            ("somebody", "somebody"),
+            (r#"{"device_id":"d"}"#, r#"{"device_id":"d"}"#),
+            (r#"{"session_id":""}"#, r#"{"session_id":""}"#),
+            ("x_session_", "x_session_"),
+        ] {
+            assert_eq!(of_user(id), session, "{id}");
+        }
+    }
+}

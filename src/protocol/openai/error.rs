@@ -1,0 +1,327 @@
+//! How an error reads for OpenAI clients: status, type, code, parameter, headers, body.
+//!
+//! Shared by the dialects that OpenAI made, and by paths that belong to none. The body always has
+//! all four members. Two exhaustive matches decide everything; a new kind of error does not
+//! compile until it has a place in them. The server adds the request id and the quota headers.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use crate::bearer::AuthError;
+use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
+use crate::protocol::error_response::{self, Retry};
+
+/// Status, headers and body of an error. `prompt` is the parameter that is at fault when the
+/// conversation is too long: `messages` or `input`.
+#[must_use]
+pub fn face(error: &ProxyError, prompt: &'static str) -> (StatusCode, HeaderMap, Bytes) {
+    let verdict = Verdict::of(error);
+    let param = if verdict.is_prompt { Some(prompt) } else { verdict.param };
+    (verdict.status, error_response::headers(error, verdict.retry), verdict.body(error, param).into())
+}
+
+/// Status and headers of an error, for a dialect with a body of its own.
+#[must_use]
+pub fn head(error: &ProxyError) -> (StatusCode, HeaderMap) {
+    let verdict = Verdict::of(error);
+    (verdict.status, error_response::headers(error, verdict.retry))
+}
+
+/// The body of an error inside a stream: no parameter, since it is about the answer.
+#[must_use]
+pub fn frame(error: &ProxyError) -> Vec<u8> {
+    Verdict::of(error).body(error, None)
+}
+
+/// The code of an error, for the log; its type where it has none.
+#[must_use]
+pub fn code(error: &ProxyError) -> String {
+    let verdict = Verdict::of(error);
+    verdict.code.unwrap_or(verdict.kind).to_owned()
+}
+
+/// What an error is in OpenAI's terms.
+struct Verdict<'e> {
+    status: StatusCode,
+    kind: &'static str,
+    code: Option<&'e str>,
+    param: Option<&'e str>,
+    /// The prompt as a whole is at fault.
+    is_prompt: bool,
+    retry: Retry,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Members<'a>,
+}
+
+#[derive(Serialize)]
+struct Members<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    param: Option<&'a str>,
+    code: Option<&'a str>,
+}
+
+const INVALID: &str = "invalid_request_error";
+const AUTHENTICATION: &str = "authentication_error";
+const PERMISSION: &str = "permission_error";
+const UPSTREAM: &str = "upstream_error";
+const SERVER: &str = "server_error";
+const RATE: &str = "rate_limit_error";
+
+impl<'e> Verdict<'e> {
+    fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'e str>>) -> Self {
+        let code = code.into();
+        Self { status, kind, code, param: None, is_prompt: false, retry: Retry::Open }
+    }
+
+    fn spent(self) -> Self {
+        Self { retry: Retry::Spent, ..self }
+    }
+
+    fn of(error: &'e ProxyError) -> Self {
+        use StatusCode as S;
+        match error {
+            ProxyError::Refused(refusal) => {
+                let (status, kind) = match refusal.reason {
+                    Reason::Wrong => (S::BAD_REQUEST, INVALID),
+                    Reason::Unknown => (S::NOT_FOUND, INVALID),
+                    Reason::Forbidden => (S::FORBIDDEN, PERMISSION),
+                };
+                Self { param: refusal.param.as_deref(), ..Self::new(status, kind, refusal.code) }
+            }
+            ProxyError::BodyUnreadable { .. } => Self::new(S::BAD_REQUEST, INVALID, None),
+            ProxyError::BodyTooLarge { .. } | ProxyError::TooManyValues { .. } => {
+                Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large")
+            }
+            ProxyError::BodyTooSlow { .. } => Self::new(S::REQUEST_TIMEOUT, INVALID, "request_timeout"),
+            ProxyError::MemoryFull { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "memory_limit_reached"),
+            ProxyError::UnsupportedEncoding { .. } => {
+                Self::new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
+            }
+            ProxyError::UnsupportedMediaType => {
+                Self::new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_type")
+            }
+            ProxyError::UnknownPath { .. } | ProxyError::DoubledPath { .. } => {
+                Self::new(S::NOT_FOUND, INVALID, "unknown_url")
+            }
+            ProxyError::MethodNotAllowed { .. } => Self::new(S::METHOD_NOT_ALLOWED, INVALID, "method_not_supported"),
+            ProxyError::NotOffered { .. } => Self::new(S::NOT_IMPLEMENTED, INVALID, "unsupported_endpoint").spent(),
+            ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
+            ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
+            ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
+            ProxyError::CrossSite => Self::new(S::FORBIDDEN, PERMISSION, "cross_site"),
+            ProxyError::ForeignUser { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_user"),
+            ProxyError::Busy { .. } => Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests"),
+            ProxyError::Reserved(_) => Self::new(S::TOO_MANY_REQUESTS, RATE, "window_reserved").spent(),
+            ProxyError::Auth(error) => Self::of_auth(error),
+            ProxyError::Upstream(failure) => Self::of_failure(failure),
+            ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),
+            ProxyError::Silent { phase, .. } => {
+                let verdict = Self::new(S::GATEWAY_TIMEOUT, UPSTREAM, "upstream_timeout");
+                Self { retry: error_response::after_silence(*phase), ..verdict }
+            }
+            ProxyError::Truncated { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_truncated").spent(),
+            ProxyError::MessageTooLarge { .. } => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large").spent(),
+            ProxyError::EventTooLarge { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_event_too_large").spent(),
+            ProxyError::Damaged { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_damaged").spent(),
+            ProxyError::ShuttingDown => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
+            ProxyError::Internal => Self::new(S::INTERNAL_SERVER_ERROR, SERVER, "internal_error"),
+        }
+    }
+
+    fn of_auth(error: &AuthError) -> Self {
+        use StatusCode as S;
+        match error {
+            AuthError::SignedOut | AuthError::NoActiveAccount => {
+                Self::new(S::UNAUTHORIZED, AUTHENTICATION, "not_signed_in")
+            }
+            AuthError::UnknownAccount { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "unknown_account"),
+            AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::GivenEnded { .. } => {
+                Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
+            }
+            AuthError::Store { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "credential_store_unusable"),
+            AuthError::AccountChanged => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "account_changed"),
+            AuthError::Unavailable { .. } | AuthError::TokenRefused { .. } => {
+                Self::new(S::SERVICE_UNAVAILABLE, SERVER, "sign_in_unavailable")
+            }
+        }
+    }
+
+    fn of_failure(failure: &'e UpstreamFailure) -> Self {
+        use StatusCode as S;
+        let code = failure.code.as_deref();
+        let verdict = match failure.fault {
+            Fault::InvalidRequest => Self::new(S::BAD_REQUEST, INVALID, code),
+            Fault::ContextLength => Self::new(S::BAD_REQUEST, INVALID, code.or(Some("context_length_exceeded"))),
+            Fault::Policy => Self::new(S::BAD_REQUEST, INVALID, code.or(Some("content_policy_violation"))),
+            Fault::InvalidImage => Self::new(S::BAD_REQUEST, INVALID, code_of_media(code)),
+            Fault::EncryptedContent => Self::new(S::BAD_GATEWAY, SERVER, code.or(Some("invalid_encrypted_content"))),
+            Fault::ModelNotFound => Self::new(S::NOT_FOUND, INVALID, "model_not_found"),
+            Fault::ClientVersion => Self::new(S::BAD_GATEWAY, UPSTREAM, "client_version_too_old"),
+            Fault::Unauthorized => Self::new(S::UNAUTHORIZED, AUTHENTICATION, code.or(Some("unauthorized"))),
+            Fault::Permission => Self::new(S::FORBIDDEN, PERMISSION, code.or(Some("permission_denied"))),
+            Fault::TooLarge => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, code.or(Some("request_too_large"))),
+            Fault::UsageLimit => Self::new(S::TOO_MANY_REQUESTS, "usage_limit_reached", "usage_limit_reached"),
+            Fault::InsufficientQuota => {
+                Self::new(S::TOO_MANY_REQUESTS, "insufficient_quota", code.or(Some("insufficient_quota")))
+            }
+            Fault::RateLimited => Self::new(S::TOO_MANY_REQUESTS, RATE, code.or(Some("rate_limit_exceeded"))),
+            Fault::FlexUnavailable => Self::new(S::TOO_MANY_REQUESTS, RATE, code.or(Some("flex_unavailable"))),
+            Fault::Overloaded => Self::new(S::SERVICE_UNAVAILABLE, SERVER, code.or(Some("server_is_overloaded"))),
+            Fault::PolicyCapacity => {
+                Self::new(S::SERVICE_UNAVAILABLE, SERVER, code.or(Some("policy_capacity_unavailable")))
+            }
+            Fault::Challenge => Self::new(S::BAD_GATEWAY, UPSTREAM, "cloudflare_challenge"),
+            Fault::Server => {
+                let status = if failure.wait_for_client().is_some() { S::SERVICE_UNAVAILABLE } else { S::BAD_GATEWAY };
+                Self::new(status, SERVER, code.or(Some("server_error")))
+            }
+            Fault::WrongPlace => Self::new(S::BAD_GATEWAY, UPSTREAM, code.or(Some("upstream_unexpected_answer"))),
+        };
+        Self {
+            param: failure.param.as_deref(),
+            is_prompt: failure.fault == Fault::ContextLength,
+            retry: if failure.wait_for_client().is_some() { Retry::Open } else { Retry::Spent },
+            ..verdict
+        }
+    }
+
+    fn body(&self, error: &ProxyError, param: Option<&str>) -> Vec<u8> {
+        let message = error_response::message(error);
+        let body = Body { error: Members { message: &message, kind: self.kind, param, code: self.code } };
+        serde_json::to_vec(&body).expect("strings always serialise")
+    }
+}
+
+/// The backend tells of a bad image by `invalid_value` too; its own finer codes are kept.
+fn code_of_media(code: Option<&str>) -> &str {
+    code.filter(|code| code.starts_with("invalid_image") || code.starts_with("invalid_audio"))
+        .unwrap_or("invalid_image")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::face;
+    use crate::bearer::AuthError;
+    use crate::error::{Fault, ProxyError, Refusal, UpstreamFailure};
+
+    fn failed(fault: Fault, code: Option<&str>) -> ProxyError {
+        ProxyError::Upstream(Box::new(UpstreamFailure {
+            fault,
+            status: None,
+            code: code.map(str::to_owned),
+            message: "what went wrong".to_owned(),
+            param: None,
+            request_id: None,
+            retry_after: None,
+            resets_at: None,
+            headers: http::HeaderMap::new(),
+        }))
+    }
+
+    fn told(error: &ProxyError) -> (u16, String, Value) {
+        let (status, _, body) = face(error, "messages");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let members: Vec<_> = body["error"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(members, ["code", "message", "param", "type"]);
+        (status.as_u16(), body["error"]["type"].as_str().unwrap().to_owned(), body["error"]["code"].clone())
+    }
+
+    #[test]
+    fn each_fault_has_its_row() {
+        let rows: [(Fault, Option<&str>, u16, &str, Value); 18] = [
+            (Fault::InvalidRequest, None, 400, "invalid_request_error", Value::Null),
+            (
+                Fault::InvalidRequest,
+                Some("unsupported_parameter"),
+                400,
+                "invalid_request_error",
+                json!("unsupported_parameter"),
+            ),
+            (Fault::ContextLength, None, 400, "invalid_request_error", json!("context_length_exceeded")),
+            (Fault::Policy, Some("cyber_policy"), 400, "invalid_request_error", json!("cyber_policy")),
+            (Fault::InvalidImage, Some("invalid_value"), 400, "invalid_request_error", json!("invalid_image")),
+            (Fault::ModelNotFound, None, 404, "invalid_request_error", json!("model_not_found")),
+            (Fault::ClientVersion, None, 502, "upstream_error", json!("client_version_too_old")),
+            (Fault::Unauthorized, Some("token_expired"), 401, "authentication_error", json!("token_expired")),
+            (Fault::Permission, Some("deactivated_workspace"), 403, "permission_error", json!("deactivated_workspace")),
+            (Fault::TooLarge, None, 413, "invalid_request_error", json!("request_too_large")),
+            (Fault::UsageLimit, None, 429, "usage_limit_reached", json!("usage_limit_reached")),
+            (
+                Fault::InsufficientQuota,
+                Some("credit_balance_exhausted"),
+                429,
+                "insufficient_quota",
+                json!("credit_balance_exhausted"),
+            ),
+            (Fault::RateLimited, None, 429, "rate_limit_error", json!("rate_limit_exceeded")),
+            (Fault::FlexUnavailable, None, 429, "rate_limit_error", json!("flex_unavailable")),
+            (Fault::Overloaded, None, 503, "server_error", json!("server_is_overloaded")),
+            (Fault::PolicyCapacity, None, 503, "server_error", json!("policy_capacity_unavailable")),
+            (Fault::Challenge, None, 502, "upstream_error", json!("cloudflare_challenge")),
+            (Fault::Server, None, 502, "server_error", json!("server_error")),
+        ];
+        for (fault, code, status, kind, told_code) in rows {
+            assert_eq!(told(&failed(fault, code)), (status, kind.to_owned(), told_code), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_its_field() {
+        let (status, headers, body) = face(&Refusal::invalid("messages[0].role", "no such role"), "messages");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status, 400);
+        assert!(!headers.contains_key("x-should-retry"));
+        assert_eq!(
+            body,
+            json!({"error": {"message": "no such role", "type": "invalid_request_error", "param": "messages[0].role", "code": "invalid_value"}})
+        );
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_blames_the_dialect_s_own_member() {
+        let (_, _, body) = face(&failed(Fault::ContextLength, None), "input");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["param"], "input");
+    }
+
+    #[test]
+    fn waiting_time_is_rounded_up_and_our_spent_tries_are_told() {
+        let ProxyError::Upstream(mut failure) = failed(Fault::RateLimited, None) else { panic!("upstream") };
+        failure.retry_after = Some(Duration::from_millis(1200));
+        let (_, headers, _) = face(&ProxyError::Upstream(failure), "messages");
+        assert_eq!(headers["retry-after"], "2");
+        assert_eq!(headers["x-should-retry"], "false");
+        let ProxyError::Upstream(mut failure) = failed(Fault::Server, None) else { panic!("upstream") };
+        failure.retry_after = Some(Duration::from_secs(21));
+        let (status, headers, _) = face(&ProxyError::Upstream(failure), "messages");
+        assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &http::HeaderValue::from_static("21")));
+        assert!(!headers.contains_key("x-should-retry"), "the wait is the client's to keep");
+        let unavailable =
+            AuthError::Unavailable { message: "down".to_owned(), retry_after: Some(Duration::from_secs(3)) };
+        let (status, headers, _) = face(&ProxyError::Auth(unavailable), "messages");
+        assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &http::HeaderValue::from_static("3")));
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_one() {
+        let error = ProxyError::MethodNotAllowed { method: "PUT".to_owned(), allowed: "POST".to_owned() };
+        let (status, headers, _) = face(&error, "messages");
+        assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "POST"));
+    }
+
+    #[test]
+    fn an_old_client_version_names_the_setting() {
+        let (_, _, body) = face(&failed(Fault::ClientVersion, None), "messages");
+        assert!(String::from_utf8_lossy(&body).contains("upstream.client_version"));
+    }
+}

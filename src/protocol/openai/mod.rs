@@ -1,0 +1,3 @@
+//! What the APIs of OpenAI's form have in common.
+
+pub mod error;

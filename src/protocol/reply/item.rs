@@ -1,0 +1,300 @@
+//! What has arrived of one output item: its texts, and what of them was sent.
+//!
+//! A text with a gap waits until the whole of it arrives, and no later part of the item is sent before it.
+
+use super::progress::{Part, Progress, Slot};
+use super::reply_item::Citation;
+use crate::protocol::codex::{OutputItem, Place};
+use crate::protocol::json::string::{RawText, Str};
+
+/// One item, as far as it has arrived.
+#[derive(Debug)]
+pub(in crate::protocol) struct Item {
+    pub(in crate::protocol) kind: Kind,
+    pub(super) stage: Stage,
+    /// The client knows of this call.
+    pub(in crate::protocol) is_announced: bool,
+    pub(in crate::protocol) parts: Vec<Part>,
+    /// Arguments or input of a call.
+    call_text: Progress,
+    pub(in crate::protocol) output_index: Option<u64>,
+    pub(in crate::protocol) id: Option<String>,
+    pub(super) call_id: Option<String>,
+    /// An event that may have been about it could not be read.
+    is_suspect: bool,
+    texts: Texts,
+    /// Encrypted reasoning as the item began. Used if the finished item has none.
+    pub(in crate::protocol) snapshot: Option<String>,
+}
+
+/// How far an item has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    New,
+    /// The message was announced as the next one to show.
+    Opened,
+    Done,
+}
+
+/// What happens to the texts of an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// They are sent as they arrive.
+    #[default]
+    Sent,
+    /// They are kept until the item is done, and never sent.
+    Kept,
+}
+
+/// The kinds of output items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol) enum Kind {
+    Message,
+    Reasoning,
+    Function,
+    Custom,
+    Image,
+    Search,
+    /// Nothing.
+    Other,
+}
+
+impl Kind {
+    pub(in crate::protocol) fn of(item: &OutputItem<'_>) -> Self {
+        match item.kind.as_str() {
+            "message" => Self::Message,
+            "reasoning" => Self::Reasoning,
+            "function_call" => Self::Function,
+            "custom_tool_call" => Self::Custom,
+            "image_generation_call" => Self::Image,
+            "web_search_call" => Self::Search,
+            _ => Self::Other,
+        }
+    }
+
+    fn is_call(self) -> bool {
+        matches!(self, Self::Function | Self::Custom)
+    }
+}
+
+impl Item {
+    /// An item of which nothing has arrived; a piece of its beginning may be missing.
+    pub(super) fn new(kind: Kind, is_suspect: bool, texts: Texts) -> Self {
+        Self {
+            kind,
+            stage: Stage::New,
+            is_announced: false,
+            parts: Vec::new(),
+            call_text: Progress::suspect(is_suspect),
+            output_index: None,
+            id: None,
+            call_id: None,
+            is_suspect,
+            texts,
+            snapshot: None,
+        }
+    }
+
+    pub(in crate::protocol) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Notes that a piece of any text that is not whole may be missing.
+    pub(super) fn note_gap(&mut self) {
+        self.is_suspect = true;
+        self.parts.iter_mut().for_each(|part| part.progress.note_gap());
+        self.call_text.note_gap();
+    }
+
+    /// Takes over what the event knows and the item did not.
+    pub(super) fn learn(&mut self, place: &Place<'_>, kind: Kind) {
+        let owned = |text: &Str<'_>| text.as_str().to_owned();
+        self.output_index = self.output_index.or(place.output_index);
+        self.id = self.id.take().or_else(|| place.item_id.as_ref().map(owned));
+        self.call_id = self.call_id.take().or_else(|| place.call_id.as_ref().map(owned));
+        if !self.is_announced && kind != Kind::Other {
+            self.kind = kind;
+        }
+    }
+
+    /// The call's id for the client.
+    pub(in crate::protocol) fn call_id(&self) -> Option<&str> {
+        self.call_id.as_deref().or(self.id.as_deref()).filter(|id| !id.is_empty())
+    }
+
+    /// The position of a part; a new one where there is none yet.
+    pub(in crate::protocol) fn part(&mut self, slot: Slot, index: Option<u64>) -> usize {
+        let same = |part: &Part| part.slot == slot && index.is_none_or(|index| part.index == index);
+        if let Some(part) = self.parts.iter().rposition(same) {
+            return part;
+        }
+        self.parts.push(Part::new(slot, index.unwrap_or(0), Progress::suspect(self.is_suspect)));
+        self.parts.len() - 1
+    }
+
+    pub(in crate::protocol) fn part_mut(&mut self, part: usize) -> &mut Part {
+        self.parts.get_mut(part).expect("positions come from this list, which only grows")
+    }
+
+    /// A part whose beginning arrived has no gap before it.
+    pub(in crate::protocol) fn begin_part(&mut self, slot: Slot, index: Option<u64>) {
+        let before = self.parts.len();
+        let part = self.part(slot, index);
+        if part == before {
+            self.part_mut(part).progress.awaits_whole = false;
+        }
+    }
+
+    /// Takes a delta of a part, and returns whether it is to be sent now.
+    pub(in crate::protocol) fn admits(&mut self, part: usize, text: RawText<'_>) -> bool {
+        let is_next = self.is_next(part);
+        self.part_mut(part).progress.admits(text, is_next)
+    }
+
+    /// Takes the whole text of a part, and returns what is to be sent of it now.
+    pub(in crate::protocol) fn complete<'a>(&mut self, part: usize, whole: RawText<'a>) -> Option<RawText<'a>> {
+        let is_next = self.is_next(part);
+        let tail = self.part_mut(part).progress.complete(whole, is_next)?;
+        let Part { slot, index, .. } = *self.part_mut(part);
+        let is_later = |other: &Part| other.index > index && other.slot.is_listed_with(slot);
+        if self.parts.iter().any(|other| is_later(other) && other.progress.has_sent()) {
+            // Too late: the tail would end up behind the text of a later part.
+            self.part_mut(part).progress.contradict();
+            return None;
+        }
+        Some(tail)
+    }
+
+    /// Whether every part before this one was sent completely. Parts that are not known yet may still arrive.
+    fn is_next(&mut self, part: usize) -> bool {
+        if self.texts == Texts::Kept {
+            return false;
+        }
+        let Part { slot, index, is_next, .. } = *self.part_mut(part);
+        if is_next || index == 0 {
+            return true;
+        }
+        let mut expected = 0;
+        let mut before: Vec<&Part> =
+            self.parts.iter().filter(|other| other.index < index && other.slot.is_listed_with(slot)).collect();
+        before.sort_unstable_by_key(|other| other.index);
+        for other in before {
+            if other.index > expected || !other.progress.is_settled() {
+                return false;
+            }
+            expected = other.index + 1;
+        }
+        self.part_mut(part).is_next = expected == index;
+        expected == index
+    }
+
+    /// A part that was held and can be sent now, with its text.
+    pub(super) fn release(&mut self, order: Order) -> Option<(usize, String)> {
+        if self.texts == Texts::Kept {
+            return None;
+        }
+        let mut held: Vec<usize> =
+            (0..self.parts.len()).filter(|part| self.part_mut(*part).progress.is_held()).collect();
+        held.sort_by_key(|part| self.part_mut(*part).index);
+        let part = held.into_iter().find(|part| order == Order::Dropped || self.is_next(*part))?;
+        Some((part, self.part_mut(part).progress.release()?))
+    }
+
+    /// Takes the citations of a part that can be sent now.
+    pub(super) fn release_citations(&mut self, part: usize, order: Order) -> Vec<Citation<'static>> {
+        let part = self.part_mut(part);
+        let is_free = order == Order::Dropped || part.is_citable();
+        if is_free { std::mem::take(&mut part.early) } else { Vec::new() }
+    }
+
+    /// Frees what is kept of an item that is done.
+    pub(super) fn forget_texts(&mut self) {
+        self.call_text.forget_held();
+        self.parts.iter_mut().for_each(|part| {
+            part.progress.forget_held();
+            part.early = Vec::new();
+        });
+    }
+
+    /// Takes a delta of a call's text, and returns whether it is to be sent now.
+    pub(in crate::protocol) fn admits_call_text(&mut self, text: RawText<'_>) -> bool {
+        if !self.is_announced && self.texts == Texts::Sent {
+            // A call can't be sent without its name; the event that brings the name brings the whole text too.
+            self.call_text.awaits_whole = true;
+        }
+        self.call_text.admits(text, self.texts == Texts::Sent)
+    }
+
+    /// Takes the whole text of a call, and returns what is to be sent of it now.
+    pub(in crate::protocol) fn complete_call_text<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
+        if self.is_announced || self.texts == Texts::Kept {
+            self.call_text.complete(whole, self.texts == Texts::Sent)
+        } else {
+            None
+        }
+    }
+
+    /// What is kept of a call's text, escaped.
+    pub(in crate::protocol) fn kept_call_text(&self) -> &str {
+        self.call_text.held()
+    }
+
+    /// Whether text of it was shown.
+    pub(in crate::protocol) fn has_shown_text(&self) -> bool {
+        self.parts.iter().any(|part| part.slot == Slot::Text && part.has_shown)
+    }
+
+    /// Notes that the call ended without a name, so that its text can't be sent.
+    pub(in crate::protocol) fn lose_call_text(&mut self) {
+        self.call_text.awaits_whole |= self.texts == Texts::Sent;
+    }
+
+    /// Whether nothing of its reasoning was sent yet.
+    pub(in crate::protocol) fn is_untold(&self) -> bool {
+        self.parts.iter().all(|part| !part.progress.has_sent())
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        let is_passed_on = self.texts == Texts::Kept && self.is_done();
+        let is_too_long = self.call_text.is_too_long() || self.parts.iter().any(|part| part.progress.is_too_long());
+        if is_too_long && !is_passed_on {
+            return true;
+        }
+        if self.kind.is_call() {
+            let is_nameless = !self.is_done() && !self.is_announced && self.call_text.has_arrived();
+            let is_missed = self.is_suspect && !self.call_text.is_whole();
+            return is_nameless || self.call_text.awaits_whole || is_missed;
+        }
+        let texts_are_whole = !self.parts.is_empty() && self.parts.iter().all(|part| part.progress.is_whole());
+        let is_missed = match self.kind {
+            Kind::Message | Kind::Reasoning => !self.is_done() && !texts_are_whole,
+            Kind::Image => !self.is_done(),
+            Kind::Function | Kind::Custom | Kind::Search | Kind::Other => false,
+        };
+        self.parts.iter().any(|part| part.progress.awaits_whole) || (self.is_suspect && is_missed)
+    }
+
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.call_text.is_contradicted() || self.parts.iter().any(|part| part.progress.is_contradicted())
+    }
+
+    /// Whether the item began, and nothing of its content arrived.
+    pub(super) fn is_unfilled(&self) -> bool {
+        let has_content = matches!(self.kind, Kind::Message | Kind::Function | Kind::Custom | Kind::Image);
+        let has_arrived = self.call_text.has_arrived() || self.parts.iter().any(|part| part.progress.has_arrived());
+        has_content && !self.is_done() && !has_arrived
+    }
+
+    /// Whether later events may still bring text of this reasoning, though nothing of it is missing so far.
+    pub(super) fn is_open_reasoning(&self) -> bool {
+        self.kind == Kind::Reasoning && !self.is_done() && !self.parts.iter().any(|part| part.progress.awaits_whole)
+    }
+}
+
+/// Whether parts that are held wait for the parts before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol) enum Order {
+    Kept,
+    /// Nothing more arrives of the item.
+    Dropped,
+}

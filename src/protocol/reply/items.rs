@@ -1,0 +1,247 @@
+//! What has arrived of each output item.
+//!
+//! Finds the item that an event belongs to, also if the event leaves out half of its coordinates, and knows at the end
+//! whether something is missing.
+
+use std::collections::BTreeSet;
+
+use super::item::{Item, Kind, Stage, Texts};
+use crate::protocol::codex::{OutputItem, Place};
+use crate::protocol::json::string::Str;
+
+/// The items of one answer, in the order of their first appearance.
+#[derive(Debug, Default)]
+pub(in crate::protocol) struct Items {
+    all: Vec<Item>,
+    has_gap: bool,
+    /// An event could not be read while no item was open, and no item has begun since.
+    may_lack_item: bool,
+    /// A message became known after the one that follows it.
+    is_misplaced: bool,
+    texts: Texts,
+    /// Positions of the items that the terminal event lists.
+    listed: BTreeSet<usize>,
+}
+
+/// The beginnings of the types of events that are part of an item.
+const ITEM_EVENTS: [&str; 6] = [
+    "response.output_",
+    "response.content_part",
+    "response.refusal",
+    "response.reasoning",
+    "response.function_call",
+    "response.custom_tool",
+];
+
+/// Whether an unreadable event may have been part of an item. Often its type can still be found; a type that no event has
+/// is the type of something inside the event.
+fn may_be_of_item(data: &str) -> bool {
+    const TYPE: &str = r#""type":"#;
+    let kind = data.split_once(TYPE).and_then(|(_, rest)| rest.trim_start().strip_prefix('"')?.split_once('"'));
+    let starts_with_any = |kind: &str, starts: &[&str]| starts.iter().any(|start| kind.starts_with(start));
+    kind.is_none_or(|(kind, _)| {
+        starts_with_any(kind, &ITEM_EVENTS) || !starts_with_any(kind, &["response.", "codex.", "keepalive"])
+    })
+}
+
+impl Items {
+    /// Items whose texts are kept, for an API that passes events on and sends no text of its own.
+    pub(in crate::protocol) fn keeping_texts() -> Self {
+        Self { texts: Texts::Kept, ..Self::default() }
+    }
+
+    pub(in crate::protocol) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(in crate::protocol) fn get_mut(&mut self, item: usize) -> &mut Item {
+        self.all.get_mut(item).expect("positions come from this list, which only grows")
+    }
+
+    /// The backend's id of the first item that has one.
+    pub(in crate::protocol) fn first_id(&self) -> Option<&str> {
+        self.all.iter().find_map(|item| item.id.as_deref())
+    }
+
+    /// The item that a delta belongs to; a new one where its beginning was left out. `None`:
+    /// several are possible.
+    pub(in crate::protocol) fn at(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+        if let Some(item) = self.find(place, kind) {
+            return Some(item);
+        }
+        let has_key = place.output_index.is_some() || place.item_id.is_some() || place.call_id.is_some();
+        let is_only = !self.all.iter().any(|item| item.kind == kind && !item.is_done());
+        (has_key || is_only).then(|| {
+            let is_suspect = self.has_gap;
+            self.add(place, kind, is_suspect)
+        })
+    }
+
+    /// The item that begins with this event.
+    pub(in crate::protocol) fn begin(&mut self, place: &Place<'_>, kind: Kind) -> usize {
+        let known = self.find(place, kind).filter(|item| !self.get_mut(*item).is_done());
+        let item = known.unwrap_or_else(|| self.add(place, kind, false));
+        self.get_mut(item).learn(place, kind);
+        item
+    }
+
+    /// The item that ends with this event; `None` when it has ended before.
+    pub(in crate::protocol) fn end(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+        let item = self.find(place, kind).unwrap_or_else(|| self.add(place, kind, false));
+        self.get_mut(item).learn(place, kind);
+        (!self.get_mut(item).is_done()).then_some(item)
+    }
+
+    pub(super) fn find(&self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+        let id = place.item_id.as_ref().map(Str::as_str);
+        let call_id = place.call_id.as_ref().map(Str::as_str);
+        if place.output_index.is_some() {
+            // A backend that gives every item the same index still tells them apart by id.
+            let is_another =
+                |item: &Item| item.is_done() && id.is_some() && item.id.is_some() && item.id.as_deref() != id;
+            let found = self.all.iter().rposition(|item| item.output_index == place.output_index && !is_another(item));
+            if found.is_some() {
+                return found;
+            }
+        }
+        let is_free = |item: &Item| item.output_index.is_none() || place.output_index.is_none();
+        let by_id = || self.all.iter().rposition(|item| id.is_some() && item.id.as_deref() == id && is_free(item));
+        let by_call = || {
+            self.all.iter().rposition(|item| call_id.is_some() && item.call_id.as_deref() == call_id && is_free(item))
+        };
+        by_id().or_else(by_call).or_else(|| self.only_open(place, kind))
+    }
+
+    /// An event without coordinates belongs to the only item that it can belong to.
+    fn only_open(&self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+        let fits = |item: &Item| {
+            let is_contradicted = (place.output_index.is_some() && item.output_index.is_some())
+                || (place.item_id.is_some() && item.id.is_some())
+                || (place.call_id.is_some() && item.call_id.is_some());
+            item.kind == kind && !item.is_done() && !is_contradicted
+        };
+        let mut open = self.all.iter().enumerate().filter(|(_, item)| fits(item)).map(|(at, _)| at);
+        let first = open.next();
+        if open.next().is_some() { None } else { first }
+    }
+
+    fn add(&mut self, place: &Place<'_>, kind: Kind, is_suspect: bool) -> usize {
+        let mut item = Item::new(kind, is_suspect, self.texts);
+        item.learn(place, kind);
+        self.all.push(item);
+        self.may_lack_item = false;
+        self.all.len() - 1
+    }
+
+    /// The item that the terminal event lists at this position among so many, if it is not done yet.
+    pub(in crate::protocol) fn listed(
+        &mut self,
+        position: usize,
+        count: usize,
+        item: &OutputItem<'_>,
+    ) -> Option<usize> {
+        let kind = Kind::of(item);
+        let position = u64::try_from(position).unwrap_or(u64::MAX);
+        let same = |own: &Option<String>, listed: &Option<Str<'_>>| {
+            own.is_some() && own.as_deref() == listed.as_ref().map(Str::as_str)
+        };
+        let is_here = |own: &Item| own.kind == kind && own.output_index == Some(position);
+        // An index beyond the list shows that the list leaves items out, so that positions say little.
+        let is_nowhere = |own: &Item| own.output_index.and_then(|index| usize::try_from(index).ok()) >= Some(count);
+        let is_like = |own: &Item| {
+            let has_ids = own.id.is_some() && item.id.is_some();
+            own.kind == kind && !has_ids && (own.output_index.is_none() || is_nowhere(own))
+        };
+        let find = |fits: &dyn Fn(&Item) -> bool| {
+            let mut free = self.all.iter().enumerate().filter(|(at, _)| !self.listed.contains(at));
+            free.find(|(_, own)| fits(own)).map(|(at, _)| at)
+        };
+        let found = find(&|own| same(&own.id, &item.id) || same(&own.call_id, &item.call_id))
+            .or_else(|| find(&is_here))
+            .or_else(|| find(&is_like));
+        let found = found.unwrap_or_else(|| self.add_listed(position, item, kind));
+        self.listed.insert(found);
+        (!self.get_mut(found).is_done()).then_some(found)
+    }
+
+    fn add_listed(&mut self, position: u64, item: &OutputItem<'_>, kind: Kind) -> usize {
+        let is_shown = |own: &Item| own.kind == Kind::Message && own.stage != Stage::New && self.texts == Texts::Sent;
+        let mut later = self.all.iter().enumerate().filter(|(at, _)| !self.listed.contains(at));
+        self.is_misplaced |= kind == Kind::Message && later.any(|(_, own)| is_shown(own));
+        let is_taken = self.all.iter().any(|own| own.output_index == Some(position));
+        let place = Place {
+            output_index: (!is_taken).then_some(position),
+            item_id: item.id.clone(),
+            call_id: item.call_id.clone(),
+            ..Place::default()
+        };
+        self.add(&place, kind, false)
+    }
+
+    /// Notes an event that could not be read: it may have been a piece of any text that is not whole.
+    pub(in crate::protocol) fn note_unreadable(&mut self, data: &str) {
+        if may_be_of_item(data) {
+            self.note_gap();
+        }
+    }
+
+    /// Notes that a piece of any text that is not whole may be missing.
+    pub(super) fn note_gap(&mut self) {
+        self.has_gap = true;
+        self.may_lack_item = self.all.iter().all(Item::is_done);
+        self.all.iter_mut().filter(|item| !item.is_done()).for_each(Item::note_gap);
+    }
+
+    /// Notes that the terminal event listed all items.
+    pub(super) fn note_complete_list(&mut self) {
+        self.may_lack_item = false;
+    }
+
+    /// Whether something is missing that no later event has brought. `is_free`: no visible token was billed.
+    pub(super) fn is_damaged(&self, is_free: bool) -> bool {
+        let may_lack_item = self.may_lack_item && !(self.all.is_empty() && is_free);
+        may_lack_item || self.all.iter().any(Item::is_damaged) || (self.has_gap && self.has_hole())
+    }
+
+    /// Whether what was sent differs from what the answer is in the end.
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.is_misplaced || self.all.iter().any(Item::is_contradicted)
+    }
+
+    /// Whether an item began, and nothing of its content arrived.
+    pub(super) fn has_unfilled(&self) -> bool {
+        self.all.iter().any(Item::is_unfilled)
+    }
+
+    /// Whether an item is missing between others.
+    fn has_hole(&self) -> bool {
+        let mut seen: Vec<u64> = self.all.iter().filter_map(|item| item.output_index).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen.iter().zip(0_u64..).any(|(seen, expected)| *seen != expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_of_item;
+
+    #[test]
+    fn an_unreadable_event_is_part_of_an_item_unless_its_type_says_otherwise() {
+        for data in [
+            "",
+            "{broken",
+            r#"{"type":"response.outp"#,
+            r#"{"type": "response.output_text.delta","delta":"a"#,
+            r#"{"item":{"content":[],"type":"message"},"output_index":0,"ty"#,
+            r#"{"delta":"\"type\":\"keepalive\"","ty"#,
+        ] {
+            assert!(may_be_of_item(data), "{data}");
+        }
+        for data in
+            [r#"{"type":"codex.rate_limits","pla"#, r#"{"type":"keepalive""#, r#"{"type":"response.queued","re"#]
+        {
+            assert!(!may_be_of_item(data), "{data}");
+        }
+    }
+}

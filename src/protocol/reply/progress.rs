@@ -1,0 +1,291 @@
+//! How much of a text has arrived, and how much of it was sent to the client.
+//!
+//! Deltas are sent as they arrive. A text that can't be sent yet is held here; a text with a missing piece waits for
+//! the event that carries the whole of it. What was sent is remembered as a fingerprint, not as a copy: the whole
+//! text has to begin with it, however either of them is escaped.
+
+use std::borrow::Cow;
+
+use super::item::Kind;
+use super::reply_item::{Citation, Step};
+use crate::protocol::codex::item::ContentPart;
+use crate::protocol::codex::{PartList, Place};
+use crate::protocol::json::string::{Prefix, RawText};
+
+/// One text of an item.
+#[derive(Debug)]
+pub(in crate::protocol) struct Part {
+    pub(in crate::protocol) slot: Slot,
+    /// Position in the list that the slot belongs to.
+    pub(in crate::protocol) index: u64,
+    pub(super) progress: Progress,
+    /// Every part before this one was sent completely.
+    pub(super) is_next: bool,
+    /// Citations that have arrived.
+    pub(in crate::protocol) citations: usize,
+    /// Citations that arrived before the text they belong to was sent.
+    pub(super) early: Vec<Citation<'static>>,
+    /// Characters of content that were shown before this part.
+    pub(in crate::protocol) offset: Option<usize>,
+    pub(in crate::protocol) has_shown: bool,
+}
+
+/// The kinds of text that an item can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol) enum Slot {
+    Text,
+    Refusal,
+    Summary,
+    ReasoningText,
+    /// A part that no client is shown. It has a place in the order all the same.
+    Other,
+}
+
+/// What is held of one text at most. A text of a whole answer takes about a megabyte.
+const MAX_HELD_BYTES: usize = 4 << 20;
+
+/// The state of one text.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    sent: Prefix,
+    /// Escaped text that follows `sent` and can't be sent yet.
+    held: String,
+    /// `held`, or the end of the text, has to be sent.
+    is_held: bool,
+    /// A piece is missing: nothing more is sent until the whole text arrives.
+    pub(super) awaits_whole: bool,
+    /// Too much would have been held, so that only the whole text can bring it again.
+    is_too_long: bool,
+    stage: Stage,
+}
+
+/// How far a text has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    #[default]
+    Empty,
+    Begun,
+    /// The whole text has arrived.
+    Whole,
+    /// The whole text has arrived, and differs from what was sent of it.
+    Contradicted,
+}
+
+impl Slot {
+    /// The slot of a part; `None` for a part that no client is shown.
+    pub(super) fn of(part: &ContentPart<'_>) -> Option<Self> {
+        match part.kind.as_str() {
+            "output_text" => Some(Self::Text),
+            "refusal" => Some(Self::Refusal),
+            "summary_text" => Some(Self::Summary),
+            "reasoning_text" => Some(Self::ReasoningText),
+            _ => None,
+        }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Text | Self::Refusal | Self::Other => Kind::Message,
+            Self::Summary | Self::ReasoningText => Kind::Reasoning,
+        }
+    }
+
+    pub(super) fn step(self, part: usize, text: RawText<'_>) -> Step<'_> {
+        let text = Cow::Borrowed(text.escaped());
+        match self {
+            Self::Text | Self::Other => Step::Text { part, text },
+            Self::Refusal => Step::Refusal(text),
+            Self::Summary | Self::ReasoningText => Step::Reasoning { part, text },
+        }
+    }
+
+    pub(super) fn of_reasoning(place: &Place<'_>) -> Self {
+        match place.list {
+            PartList::Summary => Self::Summary,
+            PartList::Content => Self::ReasoningText,
+        }
+    }
+
+    /// Whether the parts of both slots are counted in the same list.
+    pub(super) fn is_listed_with(self, other: Self) -> bool {
+        let list = |slot: Self| match slot {
+            Self::Text | Self::Refusal | Self::Other => 0,
+            Self::Summary => 1,
+            Self::ReasoningText => 2,
+        };
+        list(self) == list(other)
+    }
+}
+
+impl Part {
+    pub(super) fn new(slot: Slot, index: u64, progress: Progress) -> Self {
+        Self { slot, index, progress, is_next: false, citations: 0, early: Vec::new(), offset: None, has_shown: false }
+    }
+
+    /// Takes a citation of this text, and returns whether it is to be sent now.
+    pub(super) fn cites(&mut self, citation: &Citation<'_>) -> bool {
+        let is_citable = self.is_citable();
+        if !is_citable {
+            self.early.push(citation.clone().into_owned());
+        }
+        is_citable
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.progress.is_settled()
+    }
+
+    /// Whether a citation of this text can be sent.
+    pub(super) fn is_citable(&self) -> bool {
+        self.progress.has_sent() && !self.progress.is_held && !self.progress.awaits_whole
+    }
+
+    /// What has arrived of the text and was not sent, escaped.
+    pub(in crate::protocol) fn held(&self) -> &str {
+        &self.progress.held
+    }
+
+    /// Citations that arrived and were not sent.
+    pub(in crate::protocol) fn held_citations(&self) -> &[Citation<'static>] {
+        &self.early
+    }
+}
+
+impl Progress {
+    /// The state of a text whose beginning may be missing.
+    pub(super) fn suspect(is_suspect: bool) -> Self {
+        Self { awaits_whole: is_suspect, ..Self::default() }
+    }
+
+    /// Takes a delta, and returns whether it is to be sent now.
+    pub(super) fn admits(&mut self, text: RawText<'_>, is_next: bool) -> bool {
+        self.stage = self.stage.max(Stage::Begun);
+        if self.is_whole() || self.awaits_whole || text.is_empty() {
+            return false;
+        }
+        if is_next {
+            self.sent.push(text);
+        } else {
+            self.hold(text);
+        }
+        is_next
+    }
+
+    fn hold(&mut self, text: RawText<'_>) {
+        self.is_too_long |= self.held.len() + text.escaped().len() > MAX_HELD_BYTES;
+        if self.is_too_long {
+            return self.forget_held();
+        }
+        self.held.push_str(text.escaped());
+        self.is_held = true;
+    }
+
+    /// Takes the whole text, and returns what is to be sent of it now.
+    pub(super) fn complete<'a>(&mut self, whole: RawText<'a>, is_next: bool) -> Option<RawText<'a>> {
+        if whole.is_empty() && (self.has_sent() || !self.held.is_empty() || self.is_too_long) {
+            // Says nothing about the text that arrived in pieces.
+            if !self.awaits_whole && !self.is_too_long {
+                self.stage = self.stage.max(Stage::Whole);
+            }
+            return None;
+        }
+        self.stage = self.stage.max(Stage::Whole);
+        self.awaits_whole = false;
+        self.is_too_long = false;
+        let Some(tail) = self.sent.rest_of(whole) else {
+            self.contradict();
+            return None;
+        };
+        self.held.clear();
+        self.is_held = !is_next;
+        if is_next {
+            self.sent.push(tail);
+            return (!tail.is_empty()).then_some(tail);
+        }
+        self.held.push_str(tail.escaped());
+        None
+    }
+
+    /// Returns the text that was held, which is to be sent now. `None` if nothing was held.
+    pub(super) fn release(&mut self) -> Option<String> {
+        if !std::mem::take(&mut self.is_held) {
+            return None;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.sent.push(RawText::from_escaped(&held));
+        Some(held)
+    }
+
+    /// Frees what is held of a text that nothing else is read from.
+    pub(super) fn forget_held(&mut self) {
+        self.held = String::new();
+        self.is_held = false;
+    }
+
+    /// What has arrived and was not sent, escaped.
+    pub(super) fn held(&self) -> &str {
+        &self.held
+    }
+
+    pub(super) fn is_too_long(&self) -> bool {
+        self.is_too_long
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.stage >= Stage::Whole
+    }
+
+    /// Notes that the whole text differs from what was sent.
+    pub(super) fn contradict(&mut self) {
+        self.stage = Stage::Contradicted;
+    }
+
+    pub(super) fn is_contradicted(&self) -> bool {
+        self.stage == Stage::Contradicted
+    }
+
+    /// Whether all of the text was sent.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_whole() && !self.is_held
+    }
+
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent != Prefix::default()
+    }
+
+    /// Whether any event brought something of the text.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.stage != Stage::Empty || self.awaits_whole
+    }
+
+    /// Notes that a piece may be missing.
+    pub(super) fn note_gap(&mut self) {
+        self.awaits_whole |= !self.is_whole();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_HELD_BYTES, Progress};
+    use crate::protocol::json::string::RawText;
+
+    #[test]
+    fn a_text_that_is_too_long_to_hold_waits_for_the_whole() {
+        let piece = "x".repeat(MAX_HELD_BYTES / 2);
+        let piece = RawText::from_escaped(&piece);
+        let mut progress = Progress::default();
+        for is_too_long in [false, false, true, true] {
+            assert!(!progress.admits(piece, false));
+            assert_eq!(progress.is_too_long(), is_too_long);
+        }
+        assert_eq!(progress.held(), "");
+        progress.complete(RawText::from_escaped(""), false);
+        assert!(progress.is_too_long() && !progress.is_whole(), "an empty text says nothing");
+        assert_eq!(progress.complete(piece, true), Some(piece));
+        assert!(!progress.is_too_long() && progress.is_settled());
+    }
+}

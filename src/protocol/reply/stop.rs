@@ -1,0 +1,212 @@
+//! Stop sequences, enforced here since the backend refuses them.
+//!
+//! Text that may be the beginning of a stop sequence is held back until it is known. Everything is
+//! done on Unicode scalar values, while what is passed on stays in the escaped form in which it
+//! came; a surrogate pair that is split between two deltas is put together first.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::json::path::Field;
+use crate::protocol::json::string::RawText;
+
+const MAX_STOPS: usize = 4;
+
+/// Reads the member `stop` of a request: one text or a list of them. Empty ones are passed over.
+pub(in crate::protocol) fn read(field: &Field<'_, '_>) -> Result<Vec<String>, ProxyError> {
+    let words = if field.is_text() {
+        vec![field.text()?]
+    } else if field.is_list() {
+        if field.list()?.len() > MAX_STOPS {
+            let message = format!("'{field}' must have at most {MAX_STOPS} elements");
+            return Err(Refusal::coded("array_above_max_length", field.to_string(), message));
+        }
+        field.texts()?
+    } else {
+        return Err(field.must_be("a string or an array of strings"));
+    };
+    Ok(words.into_iter().filter(|word| !word.is_empty()).map(Cow::into_owned).collect())
+}
+
+/// Looks for stop sequences in the text of an answer.
+#[derive(Debug, Default)]
+pub(in crate::protocol) struct StopMatcher {
+    stops: Vec<String>,
+    /// Escaped text that was held back.
+    held: String,
+    /// Position of the stop sequence that was found.
+    found: Option<usize>,
+}
+
+impl StopMatcher {
+    pub(in crate::protocol) fn new(stops: &[String]) -> Self {
+        let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
+        Self { stops, held: String::new(), found: None }
+    }
+
+    /// Whether there is nothing to look for, so that text can pass unread.
+    pub(in crate::protocol) fn is_idle(&self) -> bool {
+        self.stops.is_empty()
+    }
+
+    /// Whether text is held back.
+    pub(in crate::protocol) fn holds_text(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Takes the next text and gives what can be shown; breaks where a stop sequence begins. A match
+    /// waits as long as another that begins before it may still come: the earliest one counts,
+    /// however the text was cut.
+    pub(in crate::protocol) fn push(&mut self, escaped: &str) -> ControlFlow<String, String> {
+        let mut text = std::mem::take(&mut self.held);
+        text.push_str(escaped);
+        let (decoded, starts) = decode(&text);
+        let doubt = self.first_doubt(&decoded);
+        let found = self.first_match(&decoded).filter(|(at, _)| doubt.is_none_or(|doubt| doubt >= *at));
+        let shown = found.map(|(at, _)| at).or(doubt).unwrap_or(decoded.len());
+        let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
+        if found.is_none() && RawText::from_escaped(&text).ends_in_half_a_pair() {
+            // Half a pair is six bytes of escape.
+            shown_bytes = shown_bytes.min(text.len() - 6);
+        }
+        let rest = text.split_off(shown_bytes);
+        if let Some((_, stop)) = found {
+            self.found = Some(stop);
+            return ControlFlow::Break(text);
+        }
+        self.held = rest;
+        ControlFlow::Continue(text)
+    }
+
+    /// Gives what was held back, since the text has ended; breaks where a match waited in it.
+    pub(in crate::protocol) fn flush(&mut self) -> ControlFlow<String, String> {
+        let mut text = std::mem::take(&mut self.held);
+        let (decoded, starts) = decode(&text);
+        let Some((found, stop)) = self.first_match(&decoded) else { return ControlFlow::Continue(text) };
+        self.found = Some(stop);
+        text.truncate(starts.iter().find(|(at, _)| *at == found).map_or(text.len(), |(_, start)| *start));
+        ControlFlow::Break(text)
+    }
+
+    /// The stop sequence that ended the text.
+    pub(in crate::protocol) fn found(&self) -> Option<&str> {
+        self.found.and_then(|stop| self.stops.get(stop)).map(String::as_str)
+    }
+
+    /// Where the first match begins, and which it is: the shortest of several at one place, since that
+    /// is the first to be there.
+    fn first_match(&self, decoded: &str) -> Option<(usize, usize)> {
+        let matches =
+            (0..).zip(&self.stops).filter_map(|(stop, text)| Some((decoded.find(text.as_str())?, stop, text)));
+        matches.min_by_key(|(at, _, text)| (*at, text.len())).map(|(at, stop, _)| (at, stop))
+    }
+
+    /// Where the longest suffix begins that is a proper prefix of some stop sequence.
+    fn first_doubt(&self, decoded: &str) -> Option<usize> {
+        let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
+        let from = decoded.len().saturating_sub(longest.saturating_sub(1));
+        let mut suffixes = decoded.char_indices().map(|(at, _)| at).skip_while(|at| *at < from);
+        suffixes.find(|at| {
+            let suffix = decoded.get(*at..).unwrap_or_default();
+            self.stops.iter().any(|stop| stop.len() > suffix.len() && stop.starts_with(suffix))
+        })
+    }
+}
+
+/// The text itself, and for each scalar value where it begins in the text and in the escaped form.
+fn decode(escaped: &str) -> (String, Vec<(usize, usize)>) {
+    let mut decoded = String::with_capacity(escaped.len());
+    let mut starts = Vec::with_capacity(escaped.len());
+    let mut at = 0;
+    for (piece, scalar) in RawText::from_escaped(escaped).scalars() {
+        starts.push((decoded.len(), at));
+        decoded.push(scalar);
+        at += piece.len();
+    }
+    (decoded, starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use proptest::prelude::*;
+
+    use super::StopMatcher;
+
+    /// What is shown of a text in pieces, and whether a stop sequence ended it.
+    fn run<'a>(stops: &[&str], pieces: impl IntoIterator<Item = &'a str>) -> (String, bool) {
+        let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let mut matcher = StopMatcher::new(&stops);
+        let mut shown = String::new();
+        for piece in pieces {
+            match matcher.push(piece) {
+                ControlFlow::Continue(text) => shown.push_str(&text),
+                ControlFlow::Break(text) => return (shown + &text, true),
+            }
+        }
+        match matcher.flush() {
+            ControlFlow::Continue(text) => (shown + &text, false),
+            ControlFlow::Break(text) => (shown + &text, true),
+        }
+    }
+
+    #[test]
+    fn the_earliest_match_ends_the_text() {
+        assert_eq!(run(&["END", "N"], ["one E", "two EN", "D"]), ("one Etwo ".to_owned(), true));
+        assert_eq!(run(&["END", "N"], ["one E", "two EN", "E"]), ("one Etwo E".to_owned(), true));
+        assert_eq!(run(&["END", "N"], ["one E", "two EN"]), ("one Etwo E".to_owned(), true));
+        assert_eq!(run(&["a", "éaé"], ["éa", "é"]), (String::new(), true));
+        assert_eq!(run(&["END", "two"], ["one E", "two EN", "D"]), ("one E".to_owned(), true));
+        assert_eq!(run(&["END"], ["EN", "EN", "D!"]), ("EN".to_owned(), true));
+        assert_eq!(run(&["END"], ["the EN"]), ("the EN".to_owned(), false));
+    }
+
+    #[test]
+    fn escapes_are_read_and_kept() {
+        assert_eq!(run(&["\n\n"], [r"a\n", r"b\u000a", r"\nc"]), (r"a\nb".to_owned(), true));
+        assert_eq!(run(&["😀"], [r"x\u00e9\ud83d", r"\ude00"]), (r"x\u00e9".to_owned(), true));
+        assert_eq!(run(&["😀"], [r"x\ud83d", r"\ude01\ud83d"]), (r"x\ud83d\ude01\ud83d".to_owned(), false));
+    }
+
+    #[test]
+    fn no_more_is_held_back_than_may_become_a_match() {
+        let mut matcher = StopMatcher::new(&["abcabd".to_owned()]);
+        assert_eq!(matcher.push("xabcab"), ControlFlow::Continue("x".to_owned()));
+        assert_eq!(matcher.push("cab"), ControlFlow::Continue("abc".to_owned()));
+        assert_eq!(matcher.push("d"), ControlFlow::Break(String::new()));
+    }
+
+    #[test]
+    fn the_shortest_of_two_at_one_place_is_named_however_the_text_is_cut() {
+        for pieces in [&["aENDx"][..], &["aEN", "Dx"], &["aE", "N"]] {
+            let mut matcher = StopMatcher::new(&["END", "EN", "x"].map(str::to_owned));
+            assert_eq!(matcher.found(), None);
+            assert!(pieces.iter().any(|piece| matcher.push(piece).is_break()));
+            assert_eq!(matcher.found(), Some("EN"), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_that_waited_for_the_end_is_named() {
+        let mut matcher = StopMatcher::new(&["END", "N"].map(str::to_owned));
+        assert_eq!(matcher.push("two EN"), ControlFlow::Continue("two ".to_owned()));
+        assert_eq!(matcher.flush(), ControlFlow::Break("E".to_owned()));
+        assert_eq!(matcher.found(), Some("N"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_is_where_the_whole_text_has_it(
+            pieces in prop::collection::vec("[ab😀é]{0,4}", 0..8),
+            stops in prop::collection::vec("[ab😀é]{1,3}", 1..4),
+        ) {
+            let whole = pieces.concat();
+            let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
+            let first = stops.iter().filter_map(|stop| whole.find(stop)).min();
+            let expected = (whole.chars().as_str().get(..first.unwrap_or(whole.len())).unwrap().to_owned(), first.is_some());
+            prop_assert_eq!(run(&stops, pieces.iter().map(String::as_str)), expected);
+        }
+    }
+}

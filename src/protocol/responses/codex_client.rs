@@ -1,0 +1,61 @@
+//! The Codex CLI as a client: it speaks to the backend through us, and nothing shall be lost.
+
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::protocol::upstream_input::cache;
+
+/// Headers for the backend that are not named after the CLI.
+const ALSO_MEANT: [&str; 4] = ["session-id", "thread-id", "x-client-request-id", "x-openai-subagent"];
+
+/// Whether the client is the Codex CLI or one of its kin, which speak exactly what the backend does.
+pub(super) fn is_codex(headers: &HeaderMap) -> bool {
+    let names = [HeaderName::from_static("originator"), USER_AGENT];
+    names.into_iter().filter_map(|name| headers.get(name)).any(|value| {
+        let start = value.as_bytes().get(..5);
+        start.is_some_and(|start| start.eq_ignore_ascii_case(b"codex"))
+    })
+}
+
+/// Its headers that are meant for the backend. Ids that are too long for it are hashed as a cache key would be; other
+/// values, such as the metadata and the state of a turn, are long by nature.
+pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let is_meant = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-codex-") || ALSO_MEANT.contains(&name)
+    };
+    headers.iter().filter(|(name, _)| is_meant(name)).map(|(name, value)| (name.clone(), fitted(name, value))).collect()
+}
+
+fn fitted(name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+    let is_id = ALSO_MEANT.contains(&name.as_str()) || name.as_str().ends_with("-id");
+    if !is_id || value.len() <= cache::MAX_CHARS {
+        return value.clone();
+    }
+    HeaderValue::try_from(cache::derive(&[value.as_bytes()])).expect("a UUID is a header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::forwarded;
+    use crate::protocol::upstream_input::cache;
+
+    #[test]
+    fn ids_that_are_too_long_are_hashed_like_a_cache_key() {
+        let (longest, long) = ("x".repeat(64), "x".repeat(65));
+        let ids = ["session-id", "thread-id", "x-client-request-id", "x-codex-window-id", "x-openai-subagent"];
+        let others = ["x-codex-turn-state", "x-codex-turn-metadata", "x-codex-beta-features"];
+        for (value, name, expected) in ids
+            .iter()
+            .map(|name| (&longest, name, longest.clone()))
+            .chain(ids.iter().map(|name| (&long, name, cache::fit(long.as_str().into()).into_owned())))
+            .chain(others.iter().map(|name| (&long, name, long.clone())))
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(*name, HeaderValue::from_str(value).unwrap());
+            assert_eq!(forwarded(&headers)[*name], expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Members that the public API always has and the backend leaves out now and then, put back in place.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::raw_event::{Members, list, object, text};
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
+
+const ANNOTATIONS: (&str, &str) = ("annotations", "[]");
+const LOGPROBS: (&str, &str) = ("logprobs", "[]");
+
+/// The edits of one event. `names` are the tools that open calls name, by output index.
+pub(super) fn mended<'a>(event: &Members<'a>, names: &BTreeMap<u64, String>) -> Splice<'a> {
+    let mut splice = Splice::new(event.text);
+    let mut own: Vec<(&str, &str)> = Vec::new();
+    match &*event.kind {
+        "response.output_item.added" => mend_item(event.object("item"), r#""in_progress""#, &mut splice),
+        "response.output_item.done" => mend_item(event.object("item"), r#""completed""#, &mut splice),
+        "response.content_part.added" | "response.content_part.done" => mend_part(event.object("part"), &mut splice),
+        "response.output_text.delta" | "response.output_text.done" => own.push(LOGPROBS),
+        "response.function_call_arguments.done" => {
+            own.extend(event.output_index().and_then(|index| names.get(&index)).map(|name| ("name", name.as_str())));
+        }
+        _ => {}
+    }
+    fill(event.text, event.all(), &own, &mut splice);
+    if event.get("obfuscation").is_some() {
+        splice.remove(event.text, event.all(), "obfuscation");
+    }
+    splice
+}
+
+/// Mends an item of an event, or of a list of them.
+fn mend_item<'a>(item: Option<(&'a RawValue, Envelope<'a>)>, status: &str, splice: &mut Splice<'a>) {
+    let Some((item, members)) = item else { return };
+    match text(&members, "type").as_deref() {
+        Some("message") => {
+            fill(item.get(), &members, &[("status", status)], splice);
+            for part in list(&members, "content") {
+                mend_part(object(part), splice);
+            }
+        }
+        Some("web_search_call") => {
+            fill(item.get(), &members, &[("action", r#"{"type":"search","query":""}"#)], splice);
+        }
+        _ => {}
+    }
+}
+
+fn mend_part<'a>(part: Option<(&'a RawValue, Envelope<'a>)>, splice: &mut Splice<'a>) {
+    if let Some((part, members)) = part
+        && text(&members, "type").as_deref() == Some("output_text")
+    {
+        fill(part.get(), &members, &[ANNOTATIONS, LOGPROBS], splice);
+    }
+}
+
+/// Sets what is missing or null.
+fn fill(object: &str, members: &Envelope<'_>, wanted: &[(&str, &str)], splice: &mut Splice<'_>) {
+    let mut missing = Vec::new();
+    for (name, value) in wanted {
+        match members.get(name) {
+            Some(null) if null.get() == "null" => splice.replace(null, (*value).to_owned()),
+            Some(_) => {}
+            None => missing.push(format!(r#""{name}":{value}"#)),
+        }
+    }
+    if !missing.is_empty() {
+        splice.add(object, missing.join(","));
+    }
+}
+
+/// An item of the backend's own list, mended.
+pub(super) fn whole(item: &RawValue) -> String {
+    let mut splice = Splice::new(item.get());
+    mend_item(object(item), r#""completed""#, &mut splice);
+    splice.text().into_owned()
+}

@@ -1,0 +1,177 @@
+//! The response object with its client's own values in it.
+//!
+//! The backend fills the object with what we sent it: the upstream's model, our instructions,
+//! `store: false`. A client gets back what it said itself. All members that the public API always has
+//! are there, since clients are generated from its schema.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::item::literal;
+use super::request::ECHOED;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::splice::Splice;
+
+/// What the request decides about the form of the answer.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Members that are the client's own, or the same for everybody: name and JSON.
+    own: Vec<(&'static str, Cow<'static, str>)>,
+    /// How events are passed on.
+    pub manner: Manner,
+    /// Whether a stream that ended whole is closed by `[DONE]`.
+    pub done_marker: bool,
+}
+
+/// How events are passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// Filtered, repaired, numbered, with the client's own values.
+    #[default]
+    Restored,
+    /// As they come: for a client that speaks the backend's own language.
+    Untouched,
+}
+
+/// What we can't do, and therefore say of every answer.
+const CONSTANT: [(&str, &str); 7] = [
+    ("background", "false"),
+    ("frequency_penalty", "0.0"),
+    ("max_output_tokens", "null"),
+    ("max_tool_calls", "null"),
+    ("presence_penalty", "0.0"),
+    ("top_logprobs", "0"),
+    ("truncation", r#""disabled""#),
+];
+
+/// Members that are the backend's, and have to be there.
+const UPSTREAM: [&str; 13] = [
+    "id",
+    "object",
+    "created_at",
+    "completed_at",
+    "status",
+    "error",
+    "incomplete_details",
+    "output",
+    "reasoning",
+    "service_tier",
+    "temperature",
+    "text",
+    "top_p",
+];
+
+/// About what the members take that the backend leaves out.
+const ROOM_FOR_OWN_BYTES: usize = 1024;
+
+impl Shape {
+    /// The shape of an answer to a client that calls the model so and sent these members.
+    #[must_use]
+    pub fn new(model: &str, sent: &[(&'static str, &RawValue)], manner: Manner, done_marker: bool) -> Self {
+        let echoed = ECHOED.into_iter().map(|name| {
+            let own = sent.iter().rev().find(|(sent, _)| *sent == name);
+            (name, own.map_or(Cow::Borrowed(usual(name)), |(_, raw)| Cow::Owned(raw.get().to_owned())))
+        });
+        let constant = CONSTANT.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
+        let model = std::iter::once(("model", Cow::Owned(literal(model))));
+        Self { own: model.chain(echoed).chain(constant).collect(), manner, done_marker }
+    }
+
+    /// A response object in the client's terms. `set` are members that this event decides.
+    pub(super) fn restore(&self, response: &Envelope<'_>, set: &[(&str, &str)]) -> String {
+        // Grown by doubling, it would be copied again and again.
+        let room: usize = response.members().iter().map(|(name, value)| name.len() + value.text().len() + 4).sum();
+        let mut object = String::with_capacity(room + ROOM_FOR_OWN_BYTES);
+        object.push('{');
+        for (name, value) in response.members() {
+            put(&mut object, name, &self.value(name, Some(value.text()), set));
+        }
+        let own = self.own.iter().map(|(name, _)| *name);
+        for name in UPSTREAM.into_iter().chain(own).chain(["usage"]) {
+            if response.get(name).is_none() {
+                put(&mut object, name, &self.value(name, None, set));
+            }
+        }
+        object.push('}');
+        object
+    }
+
+    fn value<'v>(&'v self, name: &str, upstream: Option<&'v str>, set: &[(&str, &'v str)]) -> Cow<'v, str> {
+        if let Some((_, value)) = set.iter().find(|(set, _)| *set == name) {
+            return Cow::Borrowed(value);
+        }
+        if let Some((_, value)) = self.own.iter().find(|(own, _)| *own == name) {
+            return Cow::Borrowed(value);
+        }
+        let upstream = upstream.filter(|value| *value != "null");
+        let is_number = |value: &&str| value.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        match name {
+            "usage" => upstream.map_or(Cow::Borrowed("null"), whole_usage),
+            "temperature" | "top_p" => Cow::Borrowed(upstream.filter(is_number).unwrap_or("1.0")),
+            "service_tier" => Cow::Borrowed(upstream.filter(|tier| *tier != r#""auto""#).unwrap_or(r#""default""#)),
+            "text" => Cow::Borrowed(upstream.unwrap_or(r#"{"format":{"type":"text"}}"#)),
+            "output" => Cow::Borrowed(upstream.unwrap_or("[]")),
+            "object" => Cow::Borrowed(upstream.unwrap_or(r#""response""#)),
+            _ => Cow::Borrowed(upstream.unwrap_or("null")),
+        }
+    }
+}
+
+/// What an echoed member is where the client doesn't send it.
+fn usual(name: &str) -> &'static str {
+    match name {
+        "metadata" => "{}",
+        "tools" => "[]",
+        "tool_choice" => r#""auto""#,
+        "parallel_tool_calls" | "store" => "true",
+        _ => "null",
+    }
+}
+
+/// The token counts with every detail that clients look for.
+fn whole_usage(usage: &str) -> Cow<'_, str> {
+    const DETAILS: [(&str, &[&str]); 2] = [
+        ("input_tokens_details", &["cached_tokens", "cache_write_tokens"]),
+        ("output_tokens_details", &["reasoning_tokens"]),
+    ];
+    let Ok(members) = Envelope::parse(usage) else { return Cow::Borrowed("null") };
+    let mut splice = Splice::new(usage);
+    let mut missing = Vec::new();
+    for (name, counts) in DETAILS {
+        let zeros = |counts: &mut dyn Iterator<Item = &&str>| {
+            counts.map(|count| format!(r#""{count}":0"#)).collect::<Vec<_>>().join(",")
+        };
+        let details = members.get(name);
+        match details.map(|details| (details, Envelope::parse(details.get()))) {
+            Some((details, Ok(inside))) => {
+                let zeros = zeros(&mut counts.iter().filter(|count| inside.get(count).is_none()));
+                if !zeros.is_empty() {
+                    splice.add(details.get(), zeros);
+                }
+            }
+            Some((other, Err(_))) => splice.replace(other, format!("{{{}}}", zeros(&mut counts.iter()))),
+            None => missing.push(format!(r#""{name}":{{{}}}"#, zeros(&mut counts.iter()))),
+        }
+    }
+    if !missing.is_empty() {
+        splice.add(usage, missing.join(","));
+    }
+    splice.text()
+}
+
+/// Adds a member. Pieces are put together by hand: that is done some thirty times for each response.
+fn put(object: &mut String, name: &str, value: &str) {
+    if object.len() > 1 {
+        object.push(',');
+    }
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        for piece in ["\"", name, "\":", value] {
+            object.push_str(piece);
+        }
+    } else {
+        object.push_str(&literal(name));
+        object.push(':');
+        object.push_str(value);
+    }
+}

@@ -1,0 +1,201 @@
+//! Frames that no event of the backend stands behind: what HTTP says by a status and headers.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::frames::Notice;
+use crate::error::ProxyError;
+use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::responses::error::{face, to_json};
+use crate::protocol::responses::item::literal;
+
+type Headers<'h> = BTreeMap<&'h str, &'h str>;
+
+#[derive(Serialize)]
+struct Refused<'e> {
+    r#type: &'static str,
+    status: u16,
+    error: &'e RawValue,
+    headers: Headers<'e>,
+}
+
+/// A request that HTTP would have answered with an error: its status, its body's error, its headers.
+#[must_use]
+pub fn refused(error: &ProxyError, request_id: &str) -> String {
+    let (status, mut headers, body) = face(error, request_id);
+    if let ProxyError::Upstream(failure) = error {
+        headers.extend(failure.headers.clone());
+    }
+    headers.remove(CONTENT_TYPE);
+    let mut headers = texts(&headers, |_| true);
+    if !request_id.is_empty() {
+        headers.insert("x-request-id", request_id);
+    }
+    let members = Envelope::of_body(&body).unwrap_or_default();
+    let error = members.get("error").unwrap_or(RawValue::NULL);
+    to_json(&Refused { r#type: "error", status: status.as_u16(), error, headers })
+}
+
+#[derive(Serialize)]
+struct Metadata<'h> {
+    r#type: &'static str,
+    headers: Headers<'h>,
+}
+
+#[derive(Serialize)]
+struct Quota<'h> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan_type: Option<&'h str>,
+    rate_limits: Windows,
+    credits: Option<Credit<'h>>,
+}
+
+#[derive(Serialize)]
+struct Windows {
+    primary: Option<Limit>,
+    secondary: Option<Limit>,
+}
+
+#[derive(Serialize)]
+struct Limit {
+    used_percent: f64,
+    window_minutes: i64,
+    reset_after_seconds: Option<i64>,
+    reset_at: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct Credit<'h> {
+    has_credits: bool,
+    unlimited: bool,
+    balance: Option<&'h str>,
+}
+
+/// What the backend said in the headers of an answer, as the events that a socket has for it: for a
+/// client of the backend's own, which looks for quota and turn state nowhere else.
+#[must_use]
+pub fn notices(headers: &HeaderMap) -> Vec<Notice> {
+    const QUOTA: &str = "codex.rate_limits";
+    const METADATA: &str = "response.metadata";
+    const TURN: [&str; 4] = ["openai-model", "x-codex-turn-state", "x-models-etag", "x-reasoning-included"];
+    let windows =
+        Windows { primary: window(headers, "x-codex-primary"), secondary: window(headers, "x-codex-secondary") };
+    let has_windows = windows.primary.is_some() || windows.secondary.is_some();
+    let limits = has_windows.then(|| {
+        let plan_type = text(headers, "x-codex-plan-type");
+        let credits = credits(headers);
+        let event = to_json(&Quota { r#type: QUOTA, plan_type, rate_limits: windows, credits });
+        Notice { kind: QUOTA, event }
+    });
+    let told = texts(headers, |name| TURN.contains(&name));
+    let metadata = (!told.is_empty())
+        .then(|| Notice { kind: METADATA, event: to_json(&Metadata { r#type: METADATA, headers: told }) });
+    limits.into_iter().chain(metadata).collect()
+}
+
+fn window(headers: &HeaderMap, prefix: &str) -> Option<Limit> {
+    let named = |suffix: &str| text(headers, &format!("{prefix}-{suffix}"));
+    let number = |suffix: &str| named(suffix)?.parse().ok();
+    Some(Limit {
+        used_percent: named("used-percent")?.parse().ok().filter(|percent: &f64| percent.is_finite())?,
+        // A window of no length is none.
+        window_minutes: number("window-minutes").filter(|minutes| *minutes != 0)?,
+        reset_after_seconds: number("reset-after-seconds"),
+        reset_at: number("reset-at"),
+    })
+}
+
+fn credits(headers: &HeaderMap) -> Option<Credit<'_>> {
+    let flag = |name: &str| text(headers, name).map(|flag| flag.eq_ignore_ascii_case("true"));
+    Some(Credit {
+        has_credits: flag("x-codex-credits-has-credits")?,
+        unlimited: flag("x-codex-credits-unlimited").unwrap_or(false),
+        balance: text(headers, "x-codex-credits-balance"),
+    })
+}
+
+fn texts(headers: &HeaderMap, is_told: impl Fn(&str) -> bool) -> Headers<'_> {
+    let told = headers.iter().filter(|(name, _)| is_told(name.as_str()));
+    told.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// What the backend would say to a request that only prepares the next one.
+#[must_use]
+pub fn warmup(id: &str, created_at: u64, model: &str) -> [String; 2] {
+    const USAGE: &str = r#"{"input_tokens":0,"input_tokens_details":{"cached_tokens":0},"output_tokens":0,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":0}"#;
+    let (id, model) = (literal(id), literal(model));
+    [("created", "in_progress", "null", 0), ("completed", "completed", USAGE, 1)].map(|(event, status, usage, number)| {
+        format!(
+            r#"{{"type":"response.{event}","response":{{"id":{id},"object":"response","created_at":{created_at},"status":"{status}","model":{model},"output":[],"store":false,"usage":{usage}}},"sequence_number":{number}}}"#
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+    use serde_json::{Value, json};
+
+    use super::{notices, refused, warmup};
+    use crate::error::Refusal;
+
+    fn told(pairs: &[(&'static str, &'static str)]) -> Vec<Value> {
+        let headers: HeaderMap =
+            pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
+        notices(&headers).iter().map(|notice| serde_json::from_str(&notice.event).unwrap()).collect()
+    }
+
+    #[test]
+    fn quota_and_turn_state_are_events() {
+        let told = told(&[
+            ("x-codex-plan-type", "pro"),
+            ("x-codex-primary-used-percent", "42.5"),
+            ("x-codex-primary-window-minutes", "300"),
+            ("x-codex-primary-reset-at", "1795300000"),
+            ("x-codex-secondary-used-percent", "0"),
+            ("x-codex-secondary-window-minutes", "0"),
+            ("x-codex-credits-has-credits", "False"),
+            ("x-codex-turn-state", "ts-1"),
+            ("openai-model", "gpt-5.5"),
+        ]);
+        let primary = json!({"used_percent": 42.5, "window_minutes": 300, "reset_after_seconds": null, "reset_at": 1_795_300_000});
+        let credits = json!({"has_credits": false, "unlimited": false, "balance": null});
+        let limits = json!({"type": "codex.rate_limits", "plan_type": "pro", "rate_limits": {"primary": primary, "secondary": null}, "credits": credits});
+        let headers = json!({"openai-model": "gpt-5.5", "x-codex-turn-state": "ts-1"});
+        assert_eq!(told, [limits, json!({"type": "response.metadata", "headers": headers})]);
+    }
+
+    #[test]
+    fn where_nothing_was_said_nothing_is_told() {
+        assert!(told(&[("x-codex-primary-used-percent", ""), ("x-codex-active-limit", "premium")]).is_empty());
+    }
+
+    #[test]
+    fn a_refusal_has_what_http_has() {
+        let error = Refusal::coded("previous_response_not_found", "previous_response_id", "gone");
+        let frame: Value = serde_json::from_str(&refused(&error, "req_1")).unwrap();
+        let inner = json!({"message": "gone", "type": "invalid_request_error", "param": "previous_response_id", "code": "previous_response_not_found"});
+        assert_eq!(
+            frame,
+            json!({"type": "error", "status": 400, "error": inner, "headers": {"x-request-id": "req_1"}})
+        );
+    }
+
+    #[test]
+    fn a_warmup_is_an_answer_without_items() {
+        let [created, completed] =
+            warmup("resp_1", 7, "m\"x").map(|event| serde_json::from_str::<Value>(&event).unwrap());
+        assert_eq!((&created["type"], &created["response"]["id"]), (&json!("response.created"), &json!("resp_1")));
+        assert_eq!(completed["response"]["status"], "completed");
+        assert_eq!((&completed["response"]["output"], &completed["response"]["model"]), (&json!([]), &json!("m\"x")));
+    }
+}
