@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
-use super::exchange::key_name;
-use super::gate::ClientKey;
+use super::access::ClientKey;
+use super::handler::key_name;
 use crate::bearer::{AuthError, Bearer, Choice, TokenSource};
 use crate::error::{ProxyError, Refusal};
 use crate::upstream::Upstream;

@@ -22,7 +22,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::io::{StreamReader, poll_read_buf};
 
 use super::budget::{ByteBudget, Reservation};
-use super::exchange::{Exchange, Limits};
+use super::handler::{Exchange, Limits};
 use super::pace::Pace;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::nesting;
+use super::depth_limit;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 
@@ -184,7 +184,11 @@ impl Drop for Reservation {
 
 /// How many JSON values a body has, at most.
 fn values(body: &[u8]) -> usize {
-    if body.len() < SHORT_BYTES { memchr::memchr3_iter(b',', b'[', b'{', body).count() } else { nesting::values(body) }
+    if body.len() < SHORT_BYTES {
+        memchr::memchr3_iter(b',', b'[', b'{', body).count()
+    } else {
+        depth_limit::values(body)
+    }
 }
 
 #[cfg(test)]

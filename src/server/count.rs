@@ -12,12 +12,12 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::body::{self, Buffered};
-use super::exchange::{Exchange, Planned, key_name, refuse};
+use super::depth_limit;
+use super::handler::{Exchange, Planned, key_name, refuse};
 use super::http_response::json_response;
-use super::keeper::Keeper;
-use super::nesting;
-use super::observe::RequestId;
 use super::paths::PathModel;
+use super::request_log::RequestId;
+use super::response_store::Keeper;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::protocol::messages::{self, Messages};
@@ -71,7 +71,7 @@ impl Exchange<Messages> {
     }
 
     fn estimate(&self, parts: &Parts, body: &[u8]) -> u64 {
-        if nesting::check(body).is_err() {
+        if depth_limit::check(body).is_err() {
             return tokens::of_json(&String::from_utf8_lossy(body));
         }
         let models = self.services.models();

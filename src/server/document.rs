@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tracing::Instrument as _;
 
-use super::drive::Passage;
-use super::observe::Record;
+use super::request_log::Record;
+use super::response_stream::Passage;
 use crate::error::ProxyError;
 use crate::protocol::Reply;
 use crate::upstream::{Answer, Pending};

@@ -28,12 +28,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::access::Door;
 use super::connections::{Connections, Member, Tracked};
 use super::descriptors;
-use super::gate::Door;
 #[cfg(unix)]
-use super::socket::{self, Socket};
-use super::stall::Stalling;
+use super::unix_socket::{self, Socket};
+use super::write_timeout::Stalling;
 use super::{Services, Settings, routes};
 use crate::net::peer::Peers;
 
@@ -140,7 +140,7 @@ impl Server {
         let listeners = match &settings.listen {
             Listen::Tcp(wanted) => bind_ports(wanted).await?.into_iter().map(Listener::Tcp).collect(),
             #[cfg(unix)]
-            Listen::Unix(path) => vec![Listener::Unix(socket::bind(path).await?)],
+            Listen::Unix(path) => vec![Listener::Unix(unix_socket::bind(path).await?)],
         };
         let addresses = listeners.iter().filter_map(Listener::address).collect();
         let connections = descriptors::connections(settings.connections, settings.concurrency);

@@ -6,44 +6,44 @@
 //! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped. A WebSocket
 //! (`websocket`) takes the same way for each of its turns.
 
-mod absent;
+mod access;
 mod account;
+mod active_requests;
+mod api_flavor;
 mod body;
 mod budget;
+mod concurrency;
 mod connections;
 mod cors;
 mod count;
+mod depth_limit;
 mod descriptors;
 mod document;
-mod doors;
-mod drive;
-mod exchange;
-mod gate;
+mod handler;
+mod health;
 mod http_response;
-mod keeper;
-mod library;
 mod listen;
 mod metrics;
+mod middleware;
 mod models;
-mod nesting;
-mod observe;
+mod ollama_models;
+mod otlp;
 mod pace;
 mod page;
 mod paths;
-mod places;
-mod probes;
-mod recall;
+mod reasoning_replay;
 mod refusals;
-mod roster;
+mod request_log;
+mod response_store;
+mod response_stream;
+mod responses_api;
 mod routes;
 #[cfg(unix)]
-mod socket;
-mod stall;
-mod stored;
-mod telemetry;
+mod unix_socket;
+mod unsupported;
 mod usage;
-mod vendor;
 mod websocket;
+mod write_timeout;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,11 +56,11 @@ use crate::protocol::models::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::upstream::Upstream;
 
+pub use access::{ClientKey, Doors};
+pub use active_requests::{Stage, Visit};
 pub use descriptors::raise as raise_open_file_limit;
-pub use gate::{ClientKey, Doors};
 pub use listen::{BindError, Listen, Server};
-pub use roster::{Stage, Visit};
-pub use telemetry::Telemetry;
+pub use otlp::Telemetry;
 pub use usage::Snapshot;
 
 /// How clients are served.

@@ -13,8 +13,8 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Services;
+use super::api_flavor::{Vendor, refuse};
 use super::http_response::json_response;
-use super::vendor::{Vendor, refuse};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::models::{Effort, Model, Models};
 

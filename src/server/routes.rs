@@ -13,18 +13,20 @@ use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::active_requests::Roster;
+use super::api_flavor::{Vendor, turn_away};
 use super::budget::ByteBudget;
-use super::doors::{self, InForce};
-use super::exchange::{Exchange, Limits};
+use super::concurrency::Places;
+use super::handler::{Exchange, Limits};
 use super::listen::Closing;
 use super::metrics::{Metrics, Traffic};
-use super::observe::RequestId;
+use super::middleware::{self, InForce};
 use super::paths::{Canonical, Doubled};
-use super::places::Places;
-use super::roster::Roster;
-use super::vendor::{Vendor, turn_away};
+use super::request_log::RequestId;
 use super::websocket::Sockets;
-use super::{Backend, Services, Settings, absent, library, metrics, models, page, paths, probes, stored, usage};
+use super::{
+    Backend, Services, Settings, health, metrics, models, ollama_models, page, paths, responses_api, unsupported, usage,
+};
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::{self, Completions};
@@ -64,11 +66,11 @@ pub(super) fn service(
         .merge(chat_routes(chat))
         .merge(responses_routes(sockets, responses))
         .merge(page_routes(&traffic))
-        .merge(absent::routes())
+        .merge(unsupported::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
-        .route("/health", only("GET, HEAD", get(probes::health)))
-        .route("/ready", only("GET, HEAD", get(probes::ready)))
+        .route("/health", only("GET, HEAD", get(health::health)))
+        .route("/ready", only("GET, HEAD", get(health::ready)))
         .route("/metrics", only("GET, HEAD", get(metrics)))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));
@@ -85,11 +87,11 @@ pub(super) fn service(
     };
     Router::new()
         .fallback(canonical)
-        .layer(from_fn(doors::admit))
+        .layer(from_fn(middleware::admit))
         .layer(from_fn_with_state(services.backend, stamp))
-        .layer(from_fn(doors::contain))
+        .layer(from_fn(middleware::contain))
         .layer(from_fn(name_request))
-        .layer(from_fn_with_state(in_force, doors::share))
+        .layer(from_fn_with_state(in_force, middleware::share))
 }
 
 /// What all requests share.
@@ -129,9 +131,12 @@ fn responses_routes(sockets: Sockets, exchange: Exchange<Responses>) -> Router<A
         .route("/v1/responses", only("GET, POST", create))
         .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
         .route("/v1/responses/compact", only("POST", post(move |request: Request| compactor.clone().answer(request))))
-        .route("/v1/responses/{id}", only("GET, HEAD, DELETE", get(stored::retrieve).delete(stored::delete)))
-        .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(stored::input_items)))
-        .route("/v1/responses/{id}/cancel", only("POST", post(stored::cancel)))
+        .route(
+            "/v1/responses/{id}",
+            only("GET, HEAD, DELETE", get(responses_api::retrieve).delete(responses_api::delete)),
+        )
+        .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(responses_api::input_items)))
+        .route("/v1/responses/{id}/cancel", only("POST", post(responses_api::cancel)))
 }
 
 /// The Messages API, in the same surroundings as Chat.
@@ -172,9 +177,9 @@ fn ollama_routes(like: &Exchange<Chat>) -> Router<Arc<Services>> {
         .route("/api/chat", only("POST", post(move |request: Request| chat.clone().answer(request))))
         .route("/api/generate", only("POST", post(move |request: Request| generate.clone().answer(request))))
         .route("/api/show", only("POST", post(move |request: Request| informer.clone().show(request))))
-        .route("/api/tags", only("GET, HEAD", get(library::tags)))
-        .route("/api/ps", only("GET, HEAD", get(library::running)))
-        .route("/api/version", only("GET, HEAD", get(library::version)))
+        .route("/api/tags", only("GET, HEAD", get(ollama_models::tags)))
+        .route("/api/ps", only("GET, HEAD", get(ollama_models::running)))
+        .route("/api/version", only("GET, HEAD", get(ollama_models::version)))
 }
 
 /// A route that answers any other method with the list of those it has.

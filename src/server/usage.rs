@@ -15,11 +15,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::gate::OwnUsage;
+use super::access::OwnUsage;
+use super::active_requests::Visit;
+use super::api_flavor::refuse;
 use super::http_response::json_response;
 use super::metrics::Traffic;
-use super::roster::Visit;
-use super::vendor::refuse;
 use super::{Backend, Services};
 use crate::blocking::off_thread;
 use crate::clock::{Clock as _, SystemClock};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::format::{count, share};
 use super::html::Html;
-use super::words::{count, share};
 use crate::history::{Day, Report, Sum};
 
 /// The height of the chart, and the room of a day in it.

@@ -6,14 +6,14 @@
 //! script asks for the document again every few seconds and takes over what has changed in it.
 
 mod clients;
+mod format;
 mod history;
 mod html;
 mod models;
 mod quota;
 mod requests;
-mod standing;
+mod sign_in;
 mod view;
-mod words;
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,7 +31,7 @@ use http::{HeaderValue, Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::view::{Access, View};
-use super::gate::{Gate, PAGE, authority};
+use super::access::{Gate, PAGE, authority};
 use super::metrics::Traffic;
 use super::usage::Snapshot;
 use super::{Backend, Services};

@@ -1,7 +1,7 @@
 //! The models that clients can ask for.
 
+use super::format::count;
 use super::html::Html;
-use super::words::count;
 use crate::protocol::models::{Model, Models};
 use crate::server::models::named;
 

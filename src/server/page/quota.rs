@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
+use super::format::{ago, moment, span};
 use super::html::Html;
 use super::view::View;
-use super::words::{ago, moment, span};
 use crate::upstream::{Quota, QuotaWindow};
 
 /// From here on it deserves attention, and then care.

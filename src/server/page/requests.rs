@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
+use super::format::{ago, count, seconds};
 use super::html::Html;
-use super::words::{ago, count, seconds};
-use crate::server::roster::{Stage, Visit};
+use crate::server::active_requests::{Stage, Visit};
 
 pub(super) fn write(html: &mut Html, visits: &[Visit], now: SystemTime) {
     html.raw("<section id=\"requests\" aria-labelledby=\"requests-title\" data-refresh>");

@@ -7,8 +7,8 @@ use super::view::{Access, View};
 use crate::bearer::{AuthError, SignIn};
 use crate::history::{Day, Report, Row, Sum, Tokens};
 use crate::protocol::models::{Catalogue, Models, Rules};
-use crate::server::roster::tests::visit;
-use crate::server::roster::{Stage, Visit};
+use crate::server::active_requests::tests::visit;
+use crate::server::active_requests::{Stage, Visit};
 use crate::server::usage::Snapshot;
 use crate::upstream::{Quota, QuotaPace, QuotaWindow};
 

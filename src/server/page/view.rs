@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::html::Html;
-use super::{SCRIPT, STYLE, clients, history, models, quota, requests, standing};
+use super::{SCRIPT, STYLE, clients, history, models, quota, requests, sign_in};
 use crate::bearer::{AuthError, SignIn};
 use crate::protocol::models::Models;
 use crate::server::usage::Snapshot;
@@ -42,7 +42,7 @@ impl View<'_> {
             );
         }
         html.raw("<div class=\"top\">");
-        standing::write(&mut html, self);
+        sign_in::write(&mut html, self);
         quota::write(&mut html, self);
         html.raw("</div>");
         requests::write(&mut html, &self.snapshot.requests, self.now);

@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::error::ProxyError;
-use crate::server::vendor::refuse;
+use crate::server::api_flavor::refuse;
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const VERSION: HeaderValue = HeaderValue::from_static("13");

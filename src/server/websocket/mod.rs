@@ -6,13 +6,13 @@
 //! call upstream. What a client may go on from without having it stored is remembered with the
 //! socket (`nearby`).
 
-mod ear;
+mod connection_cache;
 mod frame_header;
 mod handshake;
 mod intake;
-mod nearby;
-mod turn;
-mod voice;
+mod reader;
+mod request;
+mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,16 +29,16 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::account;
-use super::exchange::{Exchange, refuse};
+use super::handler::{Exchange, refuse};
 use super::listen::Closing;
-use super::observe::RequestId;
+use super::request_log::RequestId;
 use crate::protocol::responses::{Options, Purpose, Responses};
-use ear::Ear;
+use connection_cache::AllNearby;
+pub(super) use connection_cache::Nearby;
 use handshake::Wish;
 use intake::{Arrived, FRAGMENT_BYTES, Metered};
-use nearby::AllNearby;
-pub(super) use nearby::Nearby;
-use voice::Voice;
+use reader::Ear;
+use writer::Voice;
 
 /// A WebSocket of ours.
 type Socket = WebSocketStream<Metered<TokioIo<Upgraded>>>;

@@ -18,8 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
-use super::ear::Heard;
-use super::turn::Turn;
+use super::reader::Heard;
+use super::request::Turn;
 use super::{Nearby, Socket, Sockets, Text};
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frame, Frames, refused};

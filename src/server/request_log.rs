@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use tracing::Span;
 use uuid::Uuid;
 
+use super::active_requests::{Caller, Ending, Ticket};
 use super::budget::Reservation;
-use super::exchange::key_name;
+use super::concurrency::Place;
+use super::handler::key_name;
 use super::metrics::{Shape, Traffic};
-use super::places::Place;
-use super::roster::{Caller, Ending, Ticket};
-use super::telemetry::Trace;
+use super::otlp::Trace;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};

@@ -4,7 +4,7 @@ use axum::extract::Request;
 use axum::response::Response;
 
 use super::http_response::faced;
-use super::observe::RequestId;
+use super::request_log::RequestId;
 use super::{body, paths};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;

@@ -19,19 +19,19 @@ use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::access::KeyName;
 use super::body::Buffered;
 use super::budget::Reservation;
+use super::concurrency::Placed;
 use super::document::{self, Document};
-use super::drive::{Blocks, Cut, Drive, Framing, Passage};
-use super::gate::KeyName;
 use super::http_response::{faced, json_response, stream_response, warned};
-use super::keeper::Keeper;
 use super::metrics::Traffic;
-use super::observe::{Record, RequestId, Served};
 use super::paths::PathModel;
-use super::places::Placed;
-use super::recall::Recall;
-use super::{Services, account, body, models, nesting, usage};
+use super::reasoning_replay::Recall;
+use super::request_log::{Record, RequestId, Served};
+use super::response_store::Keeper;
+use super::response_stream::{Blocks, Cut, Drive, Framing, Passage};
+use super::{Services, account, body, depth_limit, models, usage};
 use crate::bearer::TokenSource;
 use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
@@ -227,7 +227,7 @@ where
         memory: &mut Reservation,
     ) -> Result<Planned<'b, D>, ProxyError> {
         memory.begin_work(body).await?;
-        let mut request = off_thread(body.len(), || nesting::check(body).and_then(|()| D::decode(body)))?;
+        let mut request = off_thread(body.len(), || depth_limit::check(body).and_then(|()| D::decode(body)))?;
         let references = D::references(&request);
         let mut account = None;
         if !references.is_empty() {

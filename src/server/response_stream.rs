@@ -5,7 +5,7 @@
 //! end before the terminal event is handed to the machine as a cut: it knows that the answer is not
 //! whole. A defect that panics here cuts its own answer, and nothing that is half written is sent.
 
-mod turn;
+mod write_batching;
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;
@@ -20,14 +20,14 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::keeper::Keeper;
-use super::observe::Record;
-use super::recall::Recall;
+use super::reasoning_replay::Recall;
+use super::request_log::Record;
+use super::response_store::Keeper;
 use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
 use crate::protocol::{Fold, Reply, Sink, Summary, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
-use turn::Turn;
+use write_batching::Turn;
 
 /// A block is handed to the connection when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;

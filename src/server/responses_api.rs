@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::Services;
+use super::api_flavor::{refuse, turn_away};
 use super::http_response::json_response;
-use super::keeper::Keeper;
-use super::vendor::{refuse, turn_away};
+use super::response_store::Keeper;
 use crate::error::{ProxyError, Refusal};
 use crate::history::Stored;
 use crate::protocol::json::raw_object::Envelope;

@@ -14,10 +14,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::body::{self, Buffered};
-use super::exchange::{Exchange, refuse};
+use super::handler::{Exchange, refuse};
 use super::models::{NO_DATE, find, json, named, unknown_model};
-use super::observe::RequestId;
-use super::{Services, nesting};
+use super::request_log::RequestId;
+use super::{Services, depth_limit};
 use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::json::path::Field;
@@ -116,7 +116,7 @@ impl Exchange<Chat> {
         let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
         memory.begin_work(&body).await?;
         let asked = off_thread(body.len(), || {
-            nesting::check(&body)?;
+            depth_limit::check(&body)?;
             asked(&Envelope::of_body(&body)?)
         })?;
         let models = self.services.models();

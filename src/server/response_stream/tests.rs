@@ -9,12 +9,12 @@ use crate::clock::SystemClock;
 use crate::error::ProxyError;
 use crate::history::{Responses, Totals, UsageStore};
 use crate::protocol::{Reply, Sink, Summary};
+use crate::server::active_requests::Roster;
 use crate::server::budget::ByteBudget;
-use crate::server::keeper::Keeper;
+use crate::server::concurrency::Places;
 use crate::server::metrics::{Metrics, Traffic};
-use crate::server::observe::{Record, RequestId};
-use crate::server::places::Places;
-use crate::server::roster::Roster;
+use crate::server::request_log::{Record, RequestId};
+use crate::server::response_store::Keeper;
 use crate::upstream::EventStream;
 
 /// A machine with a defect: it repeats each event, and panics in the middle of some.

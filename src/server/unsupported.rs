@@ -10,8 +10,8 @@ use axum::routing::any;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
+use super::api_flavor::turn_away;
 use super::paths;
-use super::vendor::turn_away;
 use crate::error::ProxyError;
 
 /// A service that is not there.

@@ -19,11 +19,11 @@ use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use tokio::sync::watch;
 
-use super::gate::{Admission, ClientKey, Door, Gate, KeyName, OwnUsage};
-use super::observe::RequestId;
+use super::access::{Admission, ClientKey, Door, Gate, KeyName, OwnUsage};
+use super::api_flavor::{Vendor, turn_away, worded};
 use super::refusals::Refusals;
-use super::vendor::{Vendor, turn_away, worded};
-use super::{Backend, Live, absent, account, cors, page};
+use super::request_log::RequestId;
+use super::{Backend, Live, account, cors, page, unsupported};
 use crate::error::ProxyError;
 use crate::history::Owner;
 
@@ -81,7 +81,7 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
             next.run(Request::from_parts(parts, body)).await
         }
         // What it asks for is not there; a hint about its content type would lead nowhere.
-        Err(ProxyError::UnsupportedMediaType) if absent::is_upload(&parts) => {
+        Err(ProxyError::UnsupportedMediaType) if unsupported::is_upload(&parts) => {
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {

@@ -5,7 +5,7 @@
 //! fixed: of a crowd beyond that only the number is known. There is no content in it, no header and no
 //! address; of a client no more than the kind of program it says to be.
 
-mod family;
+mod user_agent;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -113,7 +113,7 @@ impl Roster {
             dialect: caller.dialect,
             model: None,
             key: caller.key.map(str::to_owned),
-            client: agent.and_then(family::of),
+            client: agent.and_then(user_agent::of),
             state: Stage::Queued,
             first_content_ms: None,
             duration_ms: 0,

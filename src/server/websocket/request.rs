@@ -17,11 +17,11 @@ use crate::protocol::responses::socket::{Create, Frames, notices, refused, warmu
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
 use crate::server::budget::Reservation;
-use crate::server::drive::{Cut, Drive, Framing, Passage};
-use crate::server::exchange::{Opened, Planned, note_refusal};
-use crate::server::keeper::Keeper;
-use crate::server::observe::{Record, RequestId};
-use crate::server::{account, doors};
+use crate::server::handler::{Opened, Planned, note_refusal};
+use crate::server::request_log::{Record, RequestId};
+use crate::server::response_store::Keeper;
+use crate::server::response_stream::{Cut, Drive, Framing, Passage};
+use crate::server::{account, middleware};
 
 /// A block is sent when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -76,7 +76,7 @@ impl Turn {
         let span = record.span();
         let mut frames = Frames::new(create.lane.clone());
         let live = Arc::clone(&self.sockets.turns.services.live.borrow());
-        let admitted = doors::readmit(&live, &mut self.parts).await;
+        let admitted = middleware::readmit(&live, &mut self.parts).await;
         record.introduce(&id, &self.parts);
         let answered = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
