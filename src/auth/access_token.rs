@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::auth::authority::{Authority, AuthorityError};
 use crate::auth::claims;
 use crate::auth::credential::{Credential, Ownership};
 use crate::auth::import;
+use crate::auth::issuer::{Authority, AuthorityError};
 use crate::auth::store::Store;
 use crate::bearer::AuthError;
 use crate::clock::Clock;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::auth::authority::Authority;
-use crate::auth::given::{Given, GivenTokens};
+use crate::auth::env_token::{Given, GivenTokens};
+use crate::auth::issuer::Authority;
 use crate::auth::store::{Stamp, Store};
 use crate::auth::tokens::Tokens;
 

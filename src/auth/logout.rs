@@ -6,8 +6,8 @@
 
 use serde::Serialize;
 
-use crate::auth::authority::Authority;
 use crate::auth::credential::Ownership;
+use crate::auth::issuer::Authority;
 use crate::auth::store::{Document, Store};
 use crate::bearer::AuthError;
 

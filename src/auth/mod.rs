@@ -9,11 +9,11 @@
 
 mod access_token;
 mod accounts;
-mod authority;
 mod claims;
 mod credential;
-mod given;
+mod env_token;
 mod import;
+mod issuer;
 mod login;
 mod logout;
 mod status;
@@ -24,10 +24,10 @@ use std::path::PathBuf;
 
 pub use self::access_token::{AccessToken, AccessTokenError, Unusable, adopt};
 pub use self::accounts::{Accounts, activate};
-pub use self::authority::{Authority, AuthorityError, RefreshReason};
 pub use self::credential::{Credential, Grant, GrantError, Ownership, Refusal, Stale};
-pub use self::given::Given;
+pub use self::env_token::Given;
 pub use self::import::{ImportError, Rights, import};
+pub use self::issuer::{Authority, AuthorityError, RefreshReason};
 pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Pasted, Ports, Reader};
 pub use self::logout::{Departure, Revocation, Which, logout};
 pub use self::status::{Profile, Refused, State, Status, status};

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{LoginError, TIMEOUT, ensure_writable};
-use crate::auth::authority::{Authority, AuthorityError, DeviceCode, Poll};
 use crate::auth::credential::Credential;
 use crate::auth::import;
+use crate::auth::issuer::{Authority, AuthorityError, DeviceCode, Poll};
 use crate::auth::store::Store;
 use crate::clock::Clock;
 use crate::secret::Secret;
@@ -130,7 +130,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{LoginError, Pace, TIMEOUT};
-    use crate::auth::authority::AuthorityError;
+    use crate::auth::issuer::AuthorityError;
 
     fn pace() -> Pace {
         Pace { interval: Duration::from_secs(5), until: Instant::now() + TIMEOUT, troubles: 0 }

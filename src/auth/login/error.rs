@@ -3,8 +3,8 @@
 //! The issuer's own texts are shown only when they can't hold a token or an address.
 
 use super::ports::Obstacle;
-use crate::auth::authority::{AuthorityError, is_code};
 use crate::auth::credential::GrantError;
+use crate::auth::issuer::{AuthorityError, is_code};
 use crate::bearer::AuthError;
 use crate::shell::command;
 

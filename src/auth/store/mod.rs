@@ -6,13 +6,13 @@
 //! writes it through [`Held`]. What can't be understood is never overwritten. Whether a file or the
 //! keyring holds it, the lock is the same. The store knows nothing of the issuer.
 
+mod backend;
 mod document;
 mod file;
-mod kept;
-mod mending;
-mod moving;
-mod parts;
-mod vault;
+mod keyring;
+mod keyring_chunks;
+mod migration;
+mod recovery;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
+use self::backend::{Ask, Kept};
+pub use self::backend::{Location, Place};
 pub use self::document::{Document, Unreadable};
-use self::kept::{Ask, Kept};
-pub use self::kept::{Location, Place};
-pub use self::mending::Restored;
-pub use self::moving::Moved;
-pub use self::vault::Vault;
+pub use self::keyring::Vault;
+pub use self::migration::Moved;
+pub use self::recovery::Restored;
 use crate::auth::credential::Credential;
 use crate::bearer::AuthError;
 

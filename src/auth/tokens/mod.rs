@@ -6,19 +6,19 @@
 //! callers wait, and all of them for the same renewal. A renewal is detached from whoever asked for
 //! it, since dropping it could lose a login: the old token may be spent already.
 
-mod known;
-mod renewal;
+mod cache;
+mod refresh;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::known::{Flight, Known, Look, Outcome};
-use self::renewal::Cause;
-use crate::auth::authority::Authority;
+use self::cache::{Flight, Known, Look, Outcome};
+use self::refresh::Cause;
 use crate::auth::credential::{Credential, Ownership, Stale};
 use crate::auth::import;
+use crate::auth::issuer::Authority;
 use crate::auth::store::{Document, Store, stamp_of};
 use crate::bearer::{AuthError, Bearer, BoxFuture, RECOVERY_REST, SignIn, TokenSource};
 use crate::clock::Clock;

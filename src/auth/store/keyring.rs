@@ -15,7 +15,7 @@ use keyring_core::{CredentialStore, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::parts;
+use super::keyring_chunks;
 
 /// Enough for a person who has to type a password.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,7 +90,7 @@ impl Vault {
     /// What is filed under a name.
     pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, VaultError> {
         let name = name.to_owned();
-        self.run(move |keyring| parts::get(keyring, &name)).await
+        self.run(move |keyring| keyring_chunks::get(keyring, &name)).await
     }
 
     /// Files a text under a name; `kept` is let go of when that has come to its end, whoever waits for it.
@@ -98,7 +98,7 @@ impl Vault {
         let (name, limit_bytes) = (name.to_owned(), self.entry_limit_bytes);
         self.run(move |keyring| {
             let _kept = kept;
-            parts::put(keyring, &name, text.as_bytes(), limit_bytes)
+            keyring_chunks::put(keyring, &name, text.as_bytes(), limit_bytes)
         })
         .await
     }
@@ -106,7 +106,7 @@ impl Vault {
     /// Takes away what is filed under a name.
     pub(super) async fn remove(&self, name: &str) -> Result<(), VaultError> {
         let name = name.to_owned();
-        self.run(move |keyring| parts::remove(keyring, &name)).await
+        self.run(move |keyring| keyring_chunks::remove(keyring, &name)).await
     }
 
     #[expect(clippy::disallowed_methods, reason = "a call that hangs must hold up neither the runtime nor its end")]

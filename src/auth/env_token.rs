@@ -12,8 +12,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::auth::access_token::{AccessToken, Unusable};
-use crate::auth::authority::{Authority, AuthorityError};
 use crate::auth::credential::Credential;
+use crate::auth::issuer::{Authority, AuthorityError};
 use crate::bearer::{AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use crate::clock::Clock;
 

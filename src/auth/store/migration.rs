@@ -5,9 +5,9 @@
 //! too. Wherever this is interrupted, one place holds everything and is the one that is used; the
 //! same command once more clears what was left.
 
-use super::kept::{Kept, Location, Place};
-use super::vault::VaultError;
-use super::{Document, Held, Kind, Store, file, mending, off_runtime};
+use super::backend::{Kept, Location, Place};
+use super::keyring::VaultError;
+use super::{Document, Held, Kind, Store, file, off_runtime, recovery};
 use crate::bearer::AuthError;
 
 /// What became of a move.
@@ -35,7 +35,7 @@ impl Store {
         }
         let held = self.lock().await?;
         let document = held.read().await?;
-        let document = mending::whole(document.to_text().as_bytes()).map_err(|why| self.unreadable(&why))?;
+        let document = recovery::whole(document.to_text().as_bytes()).map_err(|why| self.unreadable(&why))?;
         let from = kept.location_now();
         let text = document.to_text();
         match (kept.place_now(), to) {

@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::vault::{Vault, VaultError};
-use super::{file, off_runtime, parts};
+use super::keyring::{Vault, VaultError};
+use super::{file, keyring_chunks, off_runtime};
 use crate::bearer::AuthError;
 use crate::fs::{ExposedDirectory, directory_of, resolve};
 use crate::shell::{command, quoted};
@@ -240,7 +240,7 @@ impl Kept {
         let about = "codex-proxy keeps its sign-in in the keyring, and this file (without a secret) beside it; \
                      `codex-proxy accounts move --to file` moves it";
         let note = json!({
-            "about": about, "service": parts::SERVICE, "name": self.name(), "revision": uuid::Uuid::new_v4().to_string(),
+            "about": about, "service": keyring_chunks::SERVICE, "name": self.name(), "revision": uuid::Uuid::new_v4().to_string(),
         });
         let (marker, text) = (self.marker(), format!("{note:#}\n"));
         off_runtime(move || file::write(&marker, text.as_bytes())).await
@@ -367,7 +367,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Keyring(name) => write!(f, "the keyring ({}, {name})", parts::SERVICE),
+            Self::Keyring(name) => write!(f, "the keyring ({}, {name})", keyring_chunks::SERVICE),
             Self::Memory => f.write_str("memory only"),
         }
     }

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::known::{Outcome, Saving};
+use super::cache::{Outcome, Saving};
 use super::{Shared, detach};
-use crate::auth::authority::{AuthorityError, RefreshReason};
 use crate::auth::credential::{
     Credential, NOTHING_RENEWS_A_REFUSED_TOKEN, NOTHING_RENEWS_AN_EXPIRED_TOKEN, Ownership, Refusal, Stale,
 };
 use crate::auth::import;
+use crate::auth::issuer::{AuthorityError, RefreshReason};
 use crate::auth::store::{Document, Held};
 use crate::bearer::AuthError;
 use crate::secret::Secret;

@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::kept::{Kept, Location, Place};
-use super::vault::VaultError;
+use super::backend::{Kept, Location, Place};
+use super::keyring::VaultError;
 use super::{Document, Kind, Store, Unreadable, file, off_runtime};
 use crate::bearer::AuthError;
 use crate::shell::{command, quoted};
