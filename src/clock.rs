@@ -3,7 +3,7 @@
 //! Expiry of tokens is wall time. Timers of streams are not: they use `tokio::time`, which tests
 //! can pause.
 
-pub mod wake;
+pub mod sleep_detector;
 
 use std::fmt;
 use std::sync::Arc;

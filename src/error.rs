@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-use crate::bearer::AuthError;
 use crate::excerpt::{MESSAGE_CHARACTERS, excerpt};
+use crate::token_source::AuthError;
 pub use refusal::{Reason, Refusal};
 
 /// Anything that ends a client's request without a whole answer.

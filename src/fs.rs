@@ -10,7 +10,7 @@ use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::shell::quoted;
+use crate::command_hint::quoted;
 
 /// As many symbolic links as Linux follows in one path.
 const MOST_LINKS: usize = 40;

@@ -6,7 +6,7 @@
 //!
 //! | floor | modules | what they are |
 //! | --- | --- | --- |
-//! | 0 | [`secret`], [`bearer`], [`blocking`], [`error`], [`clock`], [`fs`], [`net`], [`retry_after`], [`shell`], [`excerpt`] | the words everybody uses |
+//! | 0 | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`fs`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | the words everybody uses |
 //! | 1 | [`protocol`] | the pure core: dialects, the upstream's vocabulary, server-sent events |
 //! | 2 | [`auth`], [`upstream`], [`history`], [`demo`] | leaves that do I/O or remember, and don't know each other |
 //! | 3 | [`server`] | introduces them: doors, routes, the exchange, the drive |
@@ -18,10 +18,10 @@
 //! like a whole one, and a token is a [`secret::Secret`] from the file to the header.
 
 pub mod auth;
-pub mod bearer;
 pub mod blocking;
 pub mod cli;
 pub mod clock;
+pub mod command_hint;
 pub mod config;
 pub mod demo;
 pub mod error;
@@ -33,5 +33,5 @@ pub mod protocol;
 pub mod retry_after;
 pub mod secret;
 pub mod server;
-pub mod shell;
+pub mod token_source;
 pub mod upstream;

@@ -6,12 +6,12 @@
 //! that the owner trusts by setting. Redirects are never followed.
 
 mod build;
-mod causes;
-pub mod holder;
+mod error_chain;
 pub mod peer;
 mod pool;
+pub mod port_owner;
 pub mod proxy;
-mod sending;
+mod stale_retry;
 #[cfg(target_os = "linux")]
 mod tcp_table;
 
@@ -26,11 +26,11 @@ use url::{Host, Url};
 
 use crate::clock::{Clock, SystemClock};
 use build::{Protocol, Route, build};
-pub use causes::causes;
+pub use error_chain::error_chain;
 pub(crate) use pool::InUse;
 use pool::{Clients, Pool, Routes};
-pub(crate) use sending::STALE_AFTER;
-pub use sending::SendError;
+pub(crate) use stale_retry::STALE_AFTER;
+pub use stale_retry::SendError;
 
 /// How connections to the outside are made. Debug output shows no password of the proxy.
 #[derive(Clone, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use std::fs;
 use std::path::Path;
 
 const FLOOR_0: &[&str] =
-    &["secret", "bearer", "blocking", "error", "clock", "fs", "net", "retry_after", "shell", "excerpt"];
+    &["secret", "token_source", "blocking", "error", "clock", "fs", "net", "retry_after", "command_hint", "excerpt"];
 /// The client dialects: none of them knows another. The rest of the pure core is shared.
 const DIALECTS: &[&str] =
     &["protocol::chat", "protocol::completions", "protocol::messages", "protocol::ollama", "protocol::responses"];
 /// What the client of the backend may know of the pure core.
-const UPSTREAM_WORDS: &[&str] = &["protocol::codex", "protocol::sse", "protocol::model", "protocol::text"];
+const UPSTREAM_WORDS: &[&str] = &["protocol::codex", "protocol::sse", "protocol::models", "protocol::json"];
 const LEAVES: &[&str] = &["auth", "upstream", "demo", "history"];
 /// What the settings may name: the types that each concern defines for them.
 const SETTINGS: &[&str] = &[
@@ -32,13 +32,13 @@ const SETTINGS: &[&str] = &[
     "server::Doors",
     "server::Listen",
     "protocol::chat::Options",
-    "protocol::model::Effort",
-    "protocol::model::Route",
-    "protocol::model::When",
+    "protocol::models::Effort",
+    "protocol::models::Route",
+    "protocol::models::When",
     "protocol::chat::ReasoningField",
     "protocol::responses::Options",
     "protocol::responses::Store",
-    "protocol::model::Rules",
+    "protocol::models::Rules",
     "protocol::tokens::TokenLimit",
 ];
 /// Words that have no place in the pure core.
@@ -256,7 +256,7 @@ fn the_checker_catches_what_is_not_allowed() {
         ("config", "use crate::cli::Exit;"),
         ("protocol::chat", "use crate::protocol::messages::Reply;"),
         ("protocol::chat::reply", "use super::super::messages::Reply;"),
-        ("protocol::conversation", "use crate::protocol::chat;"),
+        ("protocol::upstream_input", "use crate::protocol::chat;"),
         ("protocol::chat", "async fn f() {}"),
         ("protocol::codex", "use std::fs;"),
     ] {
@@ -267,15 +267,15 @@ fn the_checker_catches_what_is_not_allowed() {
 #[test]
 fn the_checker_lets_pass_what_is_allowed() {
     for (module, source) in [
-        ("bearer", "use crate::secret::Secret;"),
+        ("token_source", "use crate::secret::Secret;"),
         (
             "auth::store",
             "use super::credential::Credential; pub(in crate::auth) fn f<'a>(c: char) -> bool { c == '\"' }",
         ),
-        ("upstream", "use crate::protocol::{codex, model::Catalogue}; // crate::auth"),
+        ("upstream", "use crate::protocol::{codex, models::Catalogue}; // crate::auth"),
         ("server", "use crate::{auth, demo::Demo, protocol::chat};"),
         ("config::resolve", "use crate::{auth, net}; fn f() -> auth::Settings { \"crate::cli\"; r#\"crate::cli\"# }"),
-        ("protocol::chat", "use crate::protocol::{Context, conversation::lift}; use std::time::Duration;"),
+        ("protocol::chat", "use crate::protocol::{Context, upstream_input::lift}; use std::time::Duration;"),
         ("cli", "use crate::{auth::Store, config::Config, server::Server};"),
         ("auth", "fn f() {}\n#[cfg(test)]\nmod tests { use crate::demo::Demo; }"),
     ] {

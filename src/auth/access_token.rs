@@ -13,10 +13,10 @@ use crate::auth::credential::{Credential, Ownership};
 use crate::auth::import;
 use crate::auth::issuer::{Authority, AuthorityError};
 use crate::auth::store::Store;
-use crate::bearer::AuthError;
 use crate::clock::Clock;
+use crate::command_hint::command;
 use crate::secret::Secret;
-use crate::shell::command;
+use crate::token_source::AuthError;
 
 /// An access token of a kind that can be used.
 #[derive(Clone, Debug)]

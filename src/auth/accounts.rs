@@ -17,9 +17,9 @@ use crate::auth::issuer::Authority;
 use crate::auth::store::{Stamp, Store};
 use crate::auth::tokens::Tokens;
 
-use crate::bearer::{AuthError, Bearer, BoxFuture, Choice, Refreshes, SignIn, TokenSource};
 use crate::clock::Clock;
-use crate::clock::wake::Watch;
+use crate::clock::sleep_detector::Watch;
+use crate::token_source::{AuthError, Bearer, BoxFuture, Choice, Refreshes, SignIn, TokenSource};
 
 /// How often the store is looked at for the active account while there is one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

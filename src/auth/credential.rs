@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::auth::claims::Claims;
-use crate::bearer::{Account, AuthError, Bearer, SignIn};
 use crate::secret::Secret;
+use crate::token_source::{Account, AuthError, Bearer, SignIn};
 
 /// An opaque access token, whose end can't be read, is renewed after this long.
 const OPAQUE_LIFETIME: Duration = Duration::from_secs(8 * 24 * 60 * 60);
@@ -260,8 +260,8 @@ mod tests {
     use serde_json::json;
 
     use super::{Credential, Grant, GrantError, Refusal, Stale};
-    use crate::bearer::{AuthError, SignIn};
     use crate::secret::Secret;
+    use crate::token_source::{AuthError, SignIn};
 
     const MARGIN: Duration = Duration::from_secs(5 * 60);
 

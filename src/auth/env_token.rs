@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::auth::access_token::{AccessToken, Unusable};
 use crate::auth::credential::Credential;
 use crate::auth::issuer::{Authority, AuthorityError};
-use crate::bearer::{AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use crate::clock::Clock;
+use crate::token_source::{AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 
 /// How long a failure to ask is remembered.
 const REST: Duration = Duration::from_secs(5);

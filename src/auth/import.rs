@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::auth::Settings;
 use crate::auth::credential::{Credential, GrantError, Ownership};
 use crate::auth::store::Store;
-use crate::bearer::AuthError;
+use crate::command_hint::command;
 use crate::fs::read_text;
 use crate::secret::Secret;
-use crate::shell::command;
+use crate::token_source::AuthError;
 
 /// Far more than the login of any program takes.
 const LIMIT_BYTES: u64 = 1024 * 1024;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::auth::credential::Ownership;
 use crate::auth::issuer::Authority;
 use crate::auth::store::{Document, Store};
-use crate::bearer::AuthError;
+use crate::token_source::AuthError;
 
 /// Which accounts leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,8 +32,8 @@ pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Past
 pub use self::logout::{Departure, Revocation, Which, logout};
 pub use self::status::{Profile, Refused, State, Status, status};
 pub use self::store::{Document, Held, Location, Moved, Place, Restored, Stamp, Store, Unreadable, Vault};
-use crate::bearer::Choice;
 use crate::net::Endpoint;
+use crate::token_source::Choice;
 
 /// How signing in works.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use serde::{Serialize, Serializer};
 use crate::auth::credential::{Credential, Ownership, Stale};
 use crate::auth::import;
 use crate::auth::store::{Location, Store};
-use crate::bearer::AuthError;
 use crate::clock::Clock;
+use crate::token_source::AuthError;
 
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 

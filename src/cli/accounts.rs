@@ -3,15 +3,15 @@
 //! The JSON form is the list `accounts` of `status --json`.
 
 use super::arguments::AccountsAction;
+use super::context::Parts;
 use super::exit::{Exit, Failure};
 use super::logout::sign_out;
 use super::output::{answer, answer_json, talk};
 use super::progress;
 use super::table::{WIDTH, fitting};
-use super::terms::Parts;
 use crate::auth::{self, Place, Profile, State, Which, activate};
+use crate::command_hint::command;
 use crate::config::Config;
-use crate::shell::command;
 
 /// Of a name, however long the rest of its line is.
 const SHORTEST_NAME: usize = 10;

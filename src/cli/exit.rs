@@ -3,9 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::bearer::AuthError;
+use crate::command_hint::command;
 use crate::config::Faults;
-use crate::shell::command;
+use crate::token_source::AuthError;
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

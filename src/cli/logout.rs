@@ -1,13 +1,13 @@
 //! `codex-proxy logout`: the issuer is told if it can be reached; the login goes in any case.
 
+use super::context::Parts;
 use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::progress;
-use super::terms::Parts;
 use crate::auth::{Departure, Revocation, Which, logout};
-use crate::bearer::AuthError;
+use crate::command_hint::command;
 use crate::config::Config;
-use crate::shell::command;
+use crate::token_source::AuthError;
 
 pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
     let which = match &config.auth.account {

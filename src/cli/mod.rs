@@ -6,10 +6,11 @@
 
 mod accounts;
 mod arguments;
-mod bars;
+mod charts;
 mod child;
 mod config;
 mod connect;
+mod context;
 mod core_dumps;
 mod directories;
 mod doctor;
@@ -31,14 +32,13 @@ mod service;
 mod signals;
 mod status;
 mod table;
-mod terms;
 mod token;
 mod usage;
 
 use clap::Parser;
 
+use crate::command_hint;
 use crate::config::{Config, Environment, Faults, Level, file as config_file, load};
-use crate::shell;
 use arguments::{Arguments, Command};
 use logging::LogHandle;
 use reload::Sources;
@@ -64,7 +64,7 @@ impl Call {
         let arguments = Arguments::parse();
         let flags = arguments.flags();
         if let (Some(_), Ok(file)) = (&flags.file, config_file(&flags, &environment)) {
-            shell::name_config(file);
+            command_hint::name_config(file);
         }
         let config = load(&flags, &environment);
         Self { arguments, environment, config, log: None }

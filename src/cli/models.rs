@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::bars::Paint;
+use super::charts::Paint;
+use super::context::{Parts, accounts, given, recall, timestamp, upstream_settings};
 use super::exit::{Exit, Failure};
 use super::output::{answer, answer_json, talk};
 use super::progress;
 use super::table::{Side, table};
-use super::terms::{Parts, accounts, given, recall, timestamp, upstream_settings};
+use crate::command_hint::command;
 use crate::config::{Config, Environment};
 use crate::error::ProxyError;
 use crate::protocol::models::{Effort, Model};
-use crate::shell::command;
 use crate::upstream::Upstream;
 
 /// How much of an answer is wanted.

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::ServeArguments;
+use super::context::{Parts, accounts, given, timestamp, upstream_settings};
 use super::directories;
 use super::exit::{Exit, Failure};
 use super::notify::Manager;
@@ -22,17 +23,16 @@ use super::port::{Holder, free_above};
 use super::reload::{self, Reach, Sources};
 use super::run_file::{RunFile, Running};
 use super::signals::{Asked, Signals};
-use super::terms::{Parts, accounts, given, timestamp, upstream_settings};
 use crate::auth::{Accounts, Authority, Credential, Store};
-use crate::bearer::TokenSource;
 use crate::clock::{Clock, SystemClock};
+use crate::command_hint::command;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::history::{Conversations, Responses, Totals, UsageStore};
 use crate::net::{Endpoint, HttpClient, Trust};
 use crate::protocol::responses;
 use crate::server::{self, Backend, BindError, Listen, Server, Services, Telemetry};
-use crate::shell::command;
+use crate::token_source::TokenSource;
 use crate::upstream::Upstream;
 use crate::upstream::cassette::{Player, Recorder};
 

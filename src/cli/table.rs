@@ -3,7 +3,7 @@
 //! What is too much for a line goes on below, in its own column, broken between words. Words are
 //! never cut: a path or a command can be copied from where it stands.
 
-use super::bars::{Colour, Paint};
+use super::charts::{Colour, Paint};
 
 /// What fits on a terminal that nobody has widened.
 pub(super) const WIDTH: usize = 80;
@@ -100,7 +100,7 @@ fn length(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{Side, WIDTH, broken, fitting, table};
-    use crate::cli::bars::Paint;
+    use crate::cli::charts::Paint;
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {

@@ -3,12 +3,12 @@
 //! The program then needs no refresh token of its own, which would be a second hand on a token that
 //! can be used once. The renewal, if there is one, is stored before the token is printed.
 
+use super::context::{Parts, accounts, given};
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
 use super::progress;
-use super::terms::{Parts, accounts, given};
-use crate::bearer::TokenSource as _;
 use crate::config::{Config, Environment};
+use crate::token_source::TokenSource as _;
 
 pub(super) async fn run(config: Config, environment: &Environment) -> Result<Exit, Failure> {
     let parts = Parts::of(&config);

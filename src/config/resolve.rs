@@ -12,9 +12,9 @@ use super::source::{Environment, Faults, Source, malformed_proxies, mistyped_var
 use super::text::{File, Optional, Text};
 use super::value::Setting as _;
 use super::{Config, Log, LogFile};
-use crate::bearer::Choice;
 use crate::net::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, models, responses};
+use crate::token_source::Choice;
 use crate::{auth, history, net, server, upstream};
 
 /// Builds the settings of every concern; `None` when an address is at fault.

@@ -6,18 +6,18 @@
 //! added up in [`Totals`], and [`Conversations`] says why little of it came from the cache. A leaf: it
 //! knows no protocol, and what it keeps it does not read.
 
-mod conversations;
+mod cache_stats;
 mod file;
 mod reasoning;
 mod responses;
 mod shares;
-mod totals;
+mod usage;
 
-pub use conversations::{Cause, Change, Conversation, Conversations, Fingerprint, Prefix, Subject, Turn};
+pub use cache_stats::{Cause, Change, Conversation, Conversations, Fingerprint, Prefix, Subject, Turn};
 pub use file::Unusable;
 pub use reasoning::{Lead, Reasoning, Scope};
 pub use responses::{Item, Owner, Responses, Stored, Undeleted};
-pub use totals::{Day, Report, Row, Sum, Tokens, Totals, UsageStore};
+pub use usage::{Day, Report, Row, Sum, Tokens, Totals, UsageStore};
 
 /// What is remembered, apart from answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

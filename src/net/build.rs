@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::pool::Count;
-use super::{ClientError, Settings, causes};
+use super::{ClientError, Settings, error_chain};
 
 /// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
 /// connection has room for a thousand stalled readers, so that they can't starve the others.
@@ -59,13 +59,13 @@ pub(super) fn build(
             builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()))
         }
     };
-    builder.build().map_err(|error| ClientError::Tls(causes(&error)))
+    builder.build().map_err(|error| ClientError::Tls(error_chain(&error)))
 }
 
 fn read_bundle(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
     let fault = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
     let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(causes(&error)))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(error_chain(&error)))?;
     if certificates.is_empty() {
         return Err(fault("it holds no PEM certificate".to_owned()));
     }

@@ -17,9 +17,9 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::sending;
+use super::stale_retry;
 use crate::clock::Clock;
-use crate::clock::wake::Watch;
+use crate::clock::sleep_detector::Watch;
 
 /// The clients in use; a whole set is replaced at a time.
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ where
         Box::pin(async move {
             let connection = connecting.await?;
             opened.fetch_add(1, Ordering::Relaxed);
-            sending::note_opened();
+            stale_retry::note_opened();
             Ok(connection)
         })
     }

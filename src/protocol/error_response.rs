@@ -8,9 +8,9 @@ use std::time::Duration;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::bearer::AuthError;
+use crate::command_hint::command;
 use crate::error::{Fault, Phase, ProxyError};
-use crate::shell::command;
+use crate::token_source::AuthError;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 

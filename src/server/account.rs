@@ -9,8 +9,8 @@ use http::request::Parts;
 
 use super::access::ClientKey;
 use super::handler::key_name;
-use crate::bearer::{AuthError, Bearer, Choice, TokenSource};
 use crate::error::{ProxyError, Refusal};
+use crate::token_source::{AuthError, Bearer, Choice, TokenSource};
 use crate::upstream::Upstream;
 
 const HEADER: &str = "x-proxy-account";

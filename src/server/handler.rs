@@ -32,12 +32,12 @@ use super::request_log::{Record, RequestId, Served};
 use super::response_store::Keeper;
 use super::response_stream::{Blocks, Cut, Drive, Framing, Passage};
 use super::{Services, account, body, depth_limit, models, usage};
-use crate::bearer::TokenSource;
 use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
 use crate::history::{Reasoning, Scope, Subject};
 use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
+use crate::token_source::TokenSource;
 use crate::upstream::{Answer, Hints, Pending};
 
 /// What one dialect's path is served with.

@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::http_response::json_response;
 use super::usage::timestamp;
 use super::{Backend, Services};
-use crate::bearer::SignIn;
 use crate::error::ProxyError;
 use crate::protocol::error_response::{self, Retry};
+use crate::token_source::SignIn;
 use crate::upstream::{Omitted, Strange};
 
 #[derive(Serialize)]

@@ -50,10 +50,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::bearer::TokenSource;
 use crate::history::{Conversations, Reasoning, Responses, Totals};
 use crate::protocol::models::{Models, Rules};
 use crate::protocol::{chat, responses};
+use crate::token_source::TokenSource;
 use crate::upstream::Upstream;
 
 pub use access::{ClientKey, Doors};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::net::{Endpoint, HttpClient, causes};
+use crate::net::{Endpoint, HttpClient, error_chain};
 use crate::protocol::codex::Usage;
 
 /// Spans that may wait.
@@ -102,8 +102,8 @@ impl Telemetry {
         let sending = async {
             let client = self.http.to(&self.endpoint).await.map_err(|error| error.to_string())?;
             let request = client.post(self.endpoint.join(path)).header(CONTENT_TYPE, "application/json");
-            let response = request.body(batch(&spans)).send().await.map_err(|error| causes(&error))?;
-            response.error_for_status().map(drop).map_err(|error| causes(&error.without_url()))
+            let response = request.body(batch(&spans)).send().await.map_err(|error| error_chain(&error))?;
+            response.error_for_status().map(drop).map_err(|error| error_chain(&error.without_url()))
         };
         timeout(limit, sending).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
     }

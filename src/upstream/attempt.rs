@@ -11,19 +11,19 @@ use tokio::time::{Instant, timeout};
 
 use super::cassette::{End, Reel, Tape};
 use super::client::{self, Call};
+use super::counters::Ticket;
 use super::headers::{note_failed, passed_on, passed_to_codex, request_id};
-use super::routing::OnRefusedToken;
+use super::region::OnRefusedToken;
 use super::stream::Limits;
-use super::tally::Ticket;
 use super::websocket::{Opened, Posting, Trouble};
 use super::{Answer, EventStream, Hints, RequestToken, Upstream};
-use crate::bearer::Bearer;
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::Endpoint;
 use crate::protocol::codex;
 use crate::protocol::codex::continuation::Purpose;
 use crate::protocol::codex::request::Omissions;
+use crate::token_source::Bearer;
 
 impl Upstream {
     /// Lets the backend read a request ahead of the one that goes on from it, where answers come over

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::cassette::Tape;
 use super::headers::{note_failed, passed_on, request_id, text};
 use crate::error::{Phase, ProxyError, UpstreamFailure};
-use crate::net::{ClientError, Endpoint, HttpClient, InUse, SendError, causes};
+use crate::net::{ClientError, Endpoint, HttpClient, InUse, SendError, error_chain};
 use crate::protocol::codex::failure;
 
 /// An error body is read up to here; what a client needs stands in its first lines.
@@ -90,7 +90,7 @@ async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, Pr
         Ok(Err(SendError::Transport(error))) if error.is_connect() && error.is_timeout() => {
             Err(ProxyError::Silent { phase: Phase::Connecting, limit: http.connect_timeout() })
         }
-        Ok(Err(SendError::Transport(error))) => Err(ProxyError::Unreachable { cause: causes(&error) }),
+        Ok(Err(SendError::Transport(error))) => Err(ProxyError::Unreachable { cause: error_chain(&error) }),
         Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit }),
     }
 }

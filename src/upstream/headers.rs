@@ -7,10 +7,10 @@
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use super::{Hints, Settings};
-use crate::bearer::{AuthError, Bearer};
 use crate::error::ProxyError;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Form, Omissions, Request, ServiceTier};
+use crate::token_source::{AuthError, Bearer};
 
 const ACCOUNT: HeaderName = HeaderName::from_static("chatgpt-account-id");
 const FEDRAMP: HeaderName = HeaderName::from_static("x-openai-fedramp");

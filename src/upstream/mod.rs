@@ -8,26 +8,23 @@
 //! that opens one, drops the connection or HTTP/2 stream behind it.
 
 mod attempt;
-mod attempts;
+mod body_format;
 pub mod cassette;
 mod catalogue;
 mod client;
-mod drift;
-mod forms;
-mod gauges;
+mod compression;
+mod counters;
+mod event_class;
 mod headers;
-mod omitted;
-mod packing;
 mod pending;
 mod quota;
+mod region;
+mod rejected_params;
 mod request_token;
-mod reserve;
-mod routing;
+mod retry_policy;
 mod settings;
-mod sign;
-mod standing;
 mod stream;
-mod tally;
+mod unknown_events;
 pub mod version;
 mod websocket;
 
@@ -39,37 +36,37 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::time::{sleep, timeout};
 
-use crate::bearer::{Bearer, TokenSource};
 use crate::error::{Fault, ProxyError};
 use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::models::Catalogue;
+use crate::token_source::{Bearer, TokenSource};
+use body_format::Forms;
 use cassette::{Player, Recorder};
 use catalogue::{Label, Shelf};
 use client::Call;
-use drift::Drift;
-use forms::Forms;
-use gauges::Gauges;
+use compression::Packing;
+use counters::Counters;
 use headers::Caller;
-use omitted::Learned;
-use packing::Packing;
-use quota::Quotas;
-use routing::{OnRefusedToken, Routing};
-use tally::Counters;
+use quota::exhausted::Quotas;
+use quota::snapshot::Gauges;
+use region::{OnRefusedToken, Routing};
+use rejected_params::Learned;
+use unknown_events::Drift;
 use websocket::Sockets;
 
-pub use drift::Strange;
-pub use forms::BodyForm;
-pub use gauges::{Quota, QuotaPace, QuotaWindow};
+pub use body_format::BodyForm;
+pub use compression::Compression;
+pub use counters::Tally;
 pub use headers::{passed_on, passed_to_codex};
-pub use omitted::Omitted;
-pub use packing::Compression;
 pub use pending::Pending;
+pub use quota::account_check::Standing;
+pub use quota::snapshot::{Quota, QuotaPace, QuotaWindow};
+pub use rejected_params::Omitted;
 pub use request_token::RequestToken;
 pub use settings::Settings;
-pub use standing::Standing;
 pub use stream::EventStream;
-pub use tally::Tally;
+pub use unknown_events::Strange;
 pub use websocket::Transport;
 
 /// How often the catalogue is asked for when nothing says that it has changed.

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::sleep;
 
-use super::attempts::{Change, chance};
-use super::omitted::{has_member, left_out};
-use super::routing::OnRefusedToken;
+use super::region::OnRefusedToken;
+use super::rejected_params::{has_member, left_out};
+use super::retry_policy::{Change, chance};
 use super::{Answer, Hints, RequestToken, Upstream};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Omissions;

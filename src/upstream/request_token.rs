@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Instant, sleep};
 
 use super::Upstream;
-use super::attempts::{Attempts, chance};
-use crate::bearer::{AuthError, Bearer, BoxFuture, RECOVERY_REST, TokenSource};
+use super::retry_policy::{Attempts, chance};
 use crate::error::ProxyError;
+use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_REST, TokenSource};
 
 /// How often a refused token is replaced: by one that another process has stored, then by a renewed one.
 const MAX_RECOVERIES: u32 = 2;

@@ -19,13 +19,13 @@ use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::cassette::{End, Reel, Tape};
-use super::drift::Drift;
-use super::gauges::Dial;
-use super::sign::{self, Sign};
-use super::tally::Ticket;
+use super::counters::Ticket;
+use super::event_class::{self, Sign};
+use super::quota::snapshot::Dial;
+use super::unknown_events::Drift;
 use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
-use crate::net::{InUse, causes};
+use crate::net::{InUse, error_chain};
 use crate::protocol::codex::failure;
 use crate::protocol::codex::lite::Wrapping;
 use crate::protocol::codex::rate_limits;
@@ -175,7 +175,7 @@ impl EventStream {
 
     /// Passes on what the events tell of the quota, beginning with those that are here already.
     pub(super) fn watch(&mut self, dial: Dial) {
-        let held = self.held.iter().filter(|data| sign::kind(data).as_deref() == Some(rate_limits::EVENT));
+        let held = self.held.iter().filter(|data| event_class::kind(data).as_deref() == Some(rate_limits::EVENT));
         held.for_each(|data| dial.turn(data));
         self.dial = Some(dial);
     }
@@ -285,7 +285,9 @@ impl EventStream {
         }
         match (sign, &self.dial) {
             (Sign::Delta, _) if self.first_content.is_none() => self.first_content = Some(Instant::now()),
-            (Sign::Nothing, Some(dial)) if sign::kind(data).as_deref() == Some(rate_limits::EVENT) => dial.turn(data),
+            (Sign::Nothing, Some(dial)) if event_class::kind(data).as_deref() == Some(rate_limits::EVENT) => {
+                dial.turn(data)
+            }
             _ => {}
         }
         if !sign.is_terminal() {
@@ -317,7 +319,9 @@ impl Lines {
             }
             match ready!(self.body.as_mut().poll_next(cx)) {
                 Some(Ok(bytes)) => self.splitter.push(&bytes),
-                Some(Err(error)) => return Poll::Ready(Err(ProxyError::Truncated { cause: Some(causes(&error)) })),
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(ProxyError::Truncated { cause: Some(error_chain(&error)) }));
+                }
                 None => return Poll::Ready(Err(ProxyError::Truncated { cause: None })),
             }
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use codex_proxy::auth::{AccessToken, AccessTokenError, Accounts, Given, State, adopt, status};
-use codex_proxy::bearer::{AuthError, Choice, SignIn, TokenSource};
 use codex_proxy::clock::Clock;
+use codex_proxy::token_source::{AuthError, Choice, SignIn, TokenSource};
 use serde_json::json;
 
 use crate::authority::{Scripted, jwt, run};

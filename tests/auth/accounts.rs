@@ -1,7 +1,7 @@
 //! Several accounts, and which one is used.
 
 use codex_proxy::auth::{Accounts, activate};
-use codex_proxy::bearer::{AuthError, Choice, TokenSource};
+use codex_proxy::token_source::{AuthError, Choice, TokenSource};
 
 use crate::{EXPIRED, FRESH, Home};
 

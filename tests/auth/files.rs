@@ -3,7 +3,7 @@
 use std::fs;
 
 use codex_proxy::auth::{Accounts, Login, Ports, State, Store, Which, logout, status};
-use codex_proxy::bearer::{AuthError, TokenSource};
+use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::Value;
 
 use crate::{EXPIRED, FRESH, Home};

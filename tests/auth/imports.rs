@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use codex_proxy::auth::{ImportError, Ownership, Revocation, Rights, Which, import, logout};
-use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::clock::Clock;
+use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::{Value, json};
 
 use crate::authority::{Scripted, jwt};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use codex_proxy::auth::{Accounts, Location, Place, Store, Vault};
-use codex_proxy::bearer::{AuthError, TokenSource as _};
+use codex_proxy::token_source::{AuthError, TokenSource as _};
 use keyring_core::api::{CredentialApi, CredentialStoreApi};
 use keyring_core::{Credential, CredentialStore, Entry, Error, mock};
 

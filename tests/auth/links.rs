@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use codex_proxy::auth::{Accounts, Place, Store, Vault, Which, logout};
-use codex_proxy::bearer::{AuthError, TokenSource};
+use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::{Value, json};
 
 use crate::authority::{Scripted, run};

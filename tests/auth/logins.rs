@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use codex_proxy::auth::{Credential, Login, LoginError, PasteError, Pasted, Ports, Reader};
-use codex_proxy::bearer::TokenSource;
+use codex_proxy::token_source::TokenSource;
 use reqwest::{Client, Response, redirect};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;

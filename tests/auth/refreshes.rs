@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use codex_proxy::auth::{Accounts, Authority, Settings, Store};
-use codex_proxy::bearer::{AuthError, RECOVERY_REST, SignIn, TokenSource};
 use codex_proxy::clock::{Clock, CorrectedClock, SystemClock};
 use codex_proxy::net::{Endpoint, Trust};
+use codex_proxy::token_source::{AuthError, RECOVERY_REST, SignIn, TokenSource};
 use serde_json::{Value, json};
 
 use crate::authority::{Scripted, run, until};

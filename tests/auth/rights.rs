@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use codex_proxy::auth::{Login, LoginError, Ports, Rights, Which, activate, import, logout};
-use codex_proxy::bearer::{AuthError, TokenSource as _};
+use codex_proxy::token_source::{AuthError, TokenSource as _};
 
 use crate::{EXPIRED, FRESH, Home};
 

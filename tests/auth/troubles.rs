@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use codex_proxy::auth::{Accounts, Authority, Store};
-use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::net::{Endpoint, Trust};
+use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::json;
 
 use crate::authority::{Scripted, jwt, until};

@@ -39,9 +39,9 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use codex_proxy::auth::{Accounts, Authority, Place, Settings, Store};
-use codex_proxy::bearer::{AuthError, TokenSource};
 use codex_proxy::clock::{Clock, SystemClock};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
+use codex_proxy::token_source::{AuthError, TokenSource};
 use issuer::Issuer;
 use room::Room;
 use tokio::time::{Instant, sleep};

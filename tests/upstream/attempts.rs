@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use codex_proxy::bearer::AuthError;
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::protocol::codex::request::{Item, Request, ServiceTier};
+use codex_proxy::token_source::AuthError;
 use codex_proxy::upstream::Hints;
 use serde_json::value::RawValue;
 use tokio::time::timeout;

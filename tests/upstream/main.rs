@@ -25,11 +25,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use codex_proxy::bearer::{Account, AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
 use codex_proxy::protocol::codex::request::{Beyond, Form, Item, Part, Reasoning, Request, Role, ToolChoice};
 use codex_proxy::secret::Secret;
+use codex_proxy::token_source::{Account, AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use codex_proxy::upstream::{Answer, BodyForm, Compression, Hints, Settings, Transport, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use codex_proxy::bearer::{Account, Bearer};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::secret::Secret;
+use codex_proxy::token_source::{Account, Bearer};
 use futures_util::FutureExt;
 
 use crate::fake::Script;

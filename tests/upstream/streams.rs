@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use codex_proxy::bearer::TokenSource;
 use codex_proxy::error::{Phase, ProxyError};
 use codex_proxy::net::{self, HttpClient};
+use codex_proxy::token_source::TokenSource;
 use codex_proxy::upstream::{Hints, Upstream};
 use tokio::time::timeout;
 

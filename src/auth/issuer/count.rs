@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::AuthorityError;
-use crate::bearer::Refreshes;
+use crate::token_source::Refreshes;
 
 /// Where they are counted; the clones of an authority share it.
 #[derive(Debug, Default)]

@@ -23,9 +23,9 @@ use self::count::Count;
 pub(in crate::auth) use self::device::{DeviceCode, Poll};
 use crate::auth::Settings;
 use crate::auth::credential::{Credential, Grant};
-use crate::bearer::Refreshes;
-use crate::net::{Endpoint, HttpClient, causes};
+use crate::net::{Endpoint, HttpClient, error_chain};
 use crate::secret::Secret;
+use crate::token_source::Refreshes;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -202,11 +202,11 @@ impl Authority {
             }
             request = request.header(USER_AGENT, &self.user_agent);
         }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&causes(&error)))?;
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error_chain(&error)))?;
         self.http.heard(response.headers());
         let mut answer =
             Answer { status: response.status().as_u16(), headers: response.headers().clone(), body: Vec::new() };
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&causes(&error)))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error_chain(&error)))? {
             if answer.body.len() + chunk.len() > ANSWER_LIMIT_BYTES {
                 return Err(self.unreachable("the answer is too long"));
             }

@@ -5,8 +5,8 @@
 use super::ports::Obstacle;
 use crate::auth::credential::GrantError;
 use crate::auth::issuer::{AuthorityError, is_code};
-use crate::bearer::AuthError;
-use crate::shell::command;
+use crate::command_hint::command;
+use crate::token_source::AuthError;
 
 /// Why a login came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -34,9 +34,9 @@ use crate::auth::credential::Credential;
 use crate::auth::issuer::Authority;
 use crate::auth::store::Store;
 use crate::auth::{Settings, import};
-use crate::bearer::AuthError;
 use crate::clock::Clock;
 use crate::secret::Secret;
+use crate::token_source::AuthError;
 
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long a browser gets to fetch the last page.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::LoginError;
-use crate::net::{Endpoint, HttpClient, Trust, holder};
+use crate::net::{Endpoint, HttpClient, Trust, port_owner};
 
 const PAUSE: Duration = Duration::from_millis(200);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ impl Ports {
 
 impl Obstacle {
     async fn on(port: u16) -> Self {
-        let holder = tokio::task::spawn_blocking(move || holder::of_port(port)).await.ok().flatten();
+        let holder = tokio::task::spawn_blocking(move || port_owner::of_port(port)).await.ok().flatten();
         Self { port, holder }
     }
 

@@ -25,9 +25,9 @@ use tokio::time::Instant;
 
 use super::keyring::{Vault, VaultError};
 use super::{file, keyring_chunks, off_runtime};
-use crate::bearer::AuthError;
+use crate::command_hint::{command, quoted};
 use crate::fs::{ExposedDirectory, directory_of, resolve};
-use crate::shell::{command, quoted};
+use crate::token_source::AuthError;
 
 /// How long what the keyring said is believed without asking again, if its marker stays as it was.
 const BELIEVED: Duration = Duration::from_secs(60);

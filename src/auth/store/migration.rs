@@ -8,7 +8,7 @@
 use super::backend::{Kept, Location, Place};
 use super::keyring::VaultError;
 use super::{Document, Held, Kind, Store, file, off_runtime, recovery};
-use crate::bearer::AuthError;
+use crate::token_source::AuthError;
 
 /// What became of a move.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub use self::keyring::Vault;
 pub use self::migration::Moved;
 pub use self::recovery::Restored;
 use crate::auth::credential::Credential;
-use crate::bearer::AuthError;
+use crate::token_source::AuthError;
 
 /// Longer than the holder of the lock may wait for the issuer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(45);

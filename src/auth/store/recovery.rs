@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::backend::{Kept, Location, Place};
 use super::keyring::VaultError;
 use super::{Document, Kind, Store, Unreadable, file, off_runtime};
-use crate::bearer::AuthError;
-use crate::shell::{command, quoted};
+use crate::command_hint::{command, quoted};
+use crate::token_source::AuthError;
 
 /// A store that was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::auth::credential::Credential;
 use crate::auth::store::{Held, Stamp};
-use crate::bearer::{AuthError, RECOVERY_REST};
 use crate::secret::Secret;
+use crate::token_source::{AuthError, RECOVERY_REST};
 
 /// How often the store's file is looked at while all is well.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -303,8 +303,8 @@ mod tests {
     use super::Known;
     use crate::auth::credential::{Credential, Ownership};
     use crate::auth::store::Store;
-    use crate::bearer::AuthError;
     use crate::secret::Secret;
+    use crate::token_source::AuthError;
 
     fn credential(refresh_token: &str) -> Credential {
         Credential {

@@ -20,9 +20,9 @@ use crate::auth::credential::{Credential, Ownership, Stale};
 use crate::auth::import;
 use crate::auth::issuer::Authority;
 use crate::auth::store::{Document, Store, stamp_of};
-use crate::bearer::{AuthError, Bearer, BoxFuture, RECOVERY_REST, SignIn, TokenSource};
 use crate::clock::Clock;
 use crate::secret::Secret;
+use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_REST, SignIn, TokenSource};
 
 /// How long before its end a token is renewed.
 const MARGIN: Duration = Duration::from_secs(5 * 60);

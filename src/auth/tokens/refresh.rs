@@ -17,8 +17,8 @@ use crate::auth::credential::{
 use crate::auth::import;
 use crate::auth::issuer::{AuthorityError, RefreshReason};
 use crate::auth::store::{Document, Held};
-use crate::bearer::AuthError;
 use crate::secret::Secret;
+use crate::token_source::AuthError;
 
 const FIRST_SAVE_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_SAVE_PAUSE: Duration = Duration::from_secs(60);

@@ -14,13 +14,13 @@ mod values;
 
 use std::path::PathBuf;
 
-use super::bars::Paint;
+use super::charts::Paint;
+use super::context::Parts;
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
 use super::table::{Side, table};
-use super::terms::Parts;
+use crate::command_hint::command;
 use crate::config::{Config, Environment};
-use crate::shell::command;
 use change::{ChangeError, Rights, Settings, Undone, Written};
 use places::Places;
 use recipe::{OwnFile, Recipe};

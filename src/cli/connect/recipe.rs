@@ -11,7 +11,7 @@ use super::edit::Format;
 use super::fill::{Language, fill};
 use super::places::Places;
 use super::values::Values;
-use crate::shell::command;
+use crate::command_hint::command;
 
 /// What is known about a client.
 #[derive(Debug, Deserialize)]

@@ -4,15 +4,15 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cli::context::{Parts, accounts, given, recall, upstream_settings};
 use crate::cli::exit::Failure;
 use crate::cli::run_file::Running;
 use crate::cli::serve::base_url;
-use crate::cli::terms::{Parts, accounts, given, recall, upstream_settings};
+use crate::command_hint::command;
 use crate::config::{Config, Environment, client_key};
 use crate::protocol::models::{Catalogue, Model};
 use crate::secret::Secret;
 use crate::server::Listen;
-use crate::shell::command;
 use crate::upstream::Upstream;
 
 /// Stands where only the hash of a key is known.

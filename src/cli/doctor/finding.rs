@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use serde::Serialize;
 
-use super::super::bars::{Colour, Paint};
+use super::super::charts::{Colour, Paint};
 use super::super::table::{WIDTH, broken};
 
 /// Where the message of a line begins.
@@ -110,7 +110,7 @@ pub(super) fn width_of_answer() -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::bars::Paint;
+    use super::super::super::charts::Paint;
     use super::{Check, Finding};
 
     #[test]

@@ -8,11 +8,11 @@ use super::super::port::{Holder, free_above};
 use super::super::run_file::{Health, Running};
 use super::finding::{Check, Finding};
 use super::rights;
+use crate::command_hint::command;
 use crate::config::{Config, Environment, Fault, Faults, Source, client_key};
 use crate::fs::{ExposedDirectory, directory_of};
 use crate::net::HttpClient;
 use crate::server::Listen;
-use crate::shell::command;
 use crate::upstream::Omitted;
 
 /// The settings can't be used, and nothing can be looked at that depends on them.

@@ -18,11 +18,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::bars::Paint;
+use super::charts::Paint;
+use super::context::{Parts, accounts, given, upstream_settings};
 use super::exit::{Exit, Failure};
 use super::output::{answer, answer_json};
 use super::progress;
-use super::terms::{Parts, accounts, given, upstream_settings};
 use crate::config::{Config, Environment, Faults};
 use crate::upstream::{self, Upstream};
 use finding::{Check, Finding, Severity};

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::super::terms::{span, timestamp};
+use super::super::context::{span, timestamp};
 use super::finding::{Check, Finding};
-use crate::shell::command;
+use crate::command_hint::command;
 use crate::upstream::{Quota, QuotaWindow};
 
 /// From here on a window deserves attention.
@@ -40,7 +40,7 @@ fn reset(window: &QuotaWindow, now: SystemTime) -> String {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::super::super::bars::Paint;
+    use super::super::super::charts::Paint;
     use super::finding;
     use crate::upstream::{Quota, QuotaPace, QuotaWindow};
 

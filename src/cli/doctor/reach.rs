@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use super::finding::{Check, Finding};
 use super::{LIMIT, in_time};
 use crate::clock::{Clock as _, SystemClock};
+use crate::command_hint::{command, unset};
 use crate::config::{Config, Environment, Source};
-use crate::net::{ClientError, Endpoint, HttpClient, causes, proxy};
-use crate::shell::{command, unset};
+use crate::net::{ClientError, Endpoint, HttpClient, error_chain, proxy};
 
 pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const BACKEND_PATH: &str = "/models";
@@ -38,7 +38,7 @@ impl Reach {
         let asked = async {
             let client = http.to(endpoint).await.map_err(|error| error.to_string())?;
             let request = client.get(endpoint.join(path)).header(USER_AGENT, user_agent);
-            request.send().await.map_err(|error| causes(&error))
+            request.send().await.map_err(|error| error_chain(&error))
         };
         match in_time(asked).await {
             Some(Ok(response)) => {
@@ -177,7 +177,7 @@ fn proxy_in_use(config: &Config, environment: &Environment) -> Option<(String, S
 mod tests {
     use std::time::Duration;
 
-    use super::super::super::bars::Paint;
+    use super::super::super::charts::Paint;
     use super::{Difference, Reach, clock};
 
     fn told(difference: Option<Difference>) -> String {

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::finding::{Check, Finding};
+use crate::command_hint::{command, quoted};
 use crate::fs::is_own;
-use crate::shell::{command, quoted};
 
 /// A file with secrets in it.
 pub(super) fn of_file(file: &Path) -> Option<Finding> {

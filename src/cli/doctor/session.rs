@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::super::context::Parts;
 use super::super::status::{Check as Asked, Found, Verdict, ask, told_of_token};
-use super::super::terms::Parts;
 use super::finding::{Check, Finding};
 use super::{LIMIT, in_time, rights};
 use crate::auth::{self, AccessToken, Accounts, Given, Location, Profile, State, Status};
-use crate::bearer::AuthError;
+use crate::command_hint::{command, unset};
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::fs::{directory_of, resolve};
 use crate::protocol::models::{Models, Rules};
-use crate::shell::{command, unset};
+use crate::token_source::AuthError;
 use crate::upstream::Upstream;
 
 /// The sign-in as it is known here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::surroundings::Surroundings;
+use super::environment::Surroundings;
 use super::{LoginArguments, Parts, talk};
 use crate::auth::{Credential, Login, LoginError, Pasted, Ports, Reader};
 use crate::cli::child::without_secrets;

@@ -3,7 +3,7 @@
 
 mod browser;
 mod device;
-mod surroundings;
+mod environment;
 #[cfg(unix)]
 mod terminal;
 
@@ -11,15 +11,15 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use super::arguments::LoginArguments;
+use super::context::{Parts, timestamp};
 use super::exit::{Exit, Failure};
 use super::output::talk;
 use super::run_file::Running;
-use super::terms::{Parts, timestamp};
 use crate::auth::{self, AccessToken, AccessTokenError, AuthorityError, Credential, ImportError, LoginError, Rights};
+use crate::command_hint::command;
 use crate::config::{Config, Environment, codex_login_file};
 use crate::fs::read_text;
-use crate::shell::command;
-use surroundings::Surroundings;
+use environment::Surroundings;
 
 /// No token is as long as that.
 const LONGEST_TOKEN_BYTES: u64 = 64 * 1024;

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::context::{Parts, timestamp};
 use super::exit::{Exit, Failure};
 use super::output::{answer, talk};
 use super::run_file::{Health, Running};
-use super::terms::{Parts, timestamp};
 use crate::auth::{self, State};
 use crate::config::{Config, Environment, Shown, Source};
 use crate::upstream::cassette;

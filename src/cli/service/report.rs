@@ -8,8 +8,8 @@ use super::super::exit::{Exit, Failure};
 use super::super::output::{answer, answer_json};
 use super::kept::{Found, find};
 use super::manager::{Kind, Manager};
+use crate::command_hint::command;
 use crate::config::{Config, Environment};
-use crate::shell::command;
 
 /// What the manager says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

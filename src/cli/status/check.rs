@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::terms::Parts;
+use super::super::context::Parts;
 use crate::auth::Accounts;
-use crate::bearer::AuthError;
 use crate::config::Config;
 use crate::error::{Fault, ProxyError};
+use crate::token_source::AuthError;
 use crate::upstream::{self, Quota, Standing, Upstream};
 
 /// All of the asking together.

@@ -16,12 +16,12 @@ use serde::Serialize;
 
 pub(super) use self::check::{Check, Found, Verdict, make as ask};
 pub(super) use self::text::token as told_of_token;
-use super::bars::Paint;
+use super::charts::Paint;
+use super::context::{Parts, accounts, given};
 use super::exit::{Exit, Failure};
 use super::output::{answer, answer_json};
 use super::progress;
 use super::run_file::Running;
-use super::terms::{Parts, accounts, given};
 use crate::auth::{self, AccessToken, Given, Location, Place, Profile, State};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;

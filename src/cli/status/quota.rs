@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use super::super::bars::{Colour, Paint, bar};
-use super::super::terms::{span, timestamp};
+use super::super::charts::{Colour, Paint, bar};
+use super::super::context::{span, timestamp};
 use crate::upstream::{Quota, QuotaWindow};
 
 const BAR_WIDTH: u32 = 16;
@@ -56,7 +56,7 @@ fn course(window: &QuotaWindow, now: SystemTime) -> Option<String> {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::super::super::bars::Paint;
+    use super::super::super::charts::Paint;
     use super::lines;
     use crate::upstream::{Quota, QuotaPace, QuotaWindow};
 

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::super::bars::Paint;
+use super::super::charts::Paint;
+use super::super::context::{span, timestamp};
 use super::super::service::where_the_log_is;
 use super::super::table::{WIDTH, broken};
-use super::super::terms::{span, timestamp};
 use super::check::{Check, Verdict};
 use super::{FromEnvironment, Report, quota};
 use crate::auth::{Profile, State};
-use crate::shell::{command, unset};
+use crate::command_hint::{command, unset};
 
 /// The room for what a line is about.
 const NAME: usize = 13;

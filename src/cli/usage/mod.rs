@@ -7,7 +7,7 @@ mod text;
 
 use serde::Serialize;
 
-use super::bars::Paint;
+use super::charts::Paint;
 use super::exit::{Exit, Failure};
 use super::output::{answer, answer_json, talk};
 use crate::clock::{Clock as _, SystemClock};

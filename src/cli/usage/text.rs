@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::bars::{Colour, Paint, filled};
+use super::super::charts::{Colour, Paint, filled};
 use super::super::table::fitting;
 use crate::history::{Day, Report, Sum};
 
@@ -104,7 +104,7 @@ fn short(count: u64) -> String {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::super::bars::Paint;
+    use super::super::super::charts::Paint;
     use super::{short, told};
     use crate::history::{Day, Report, Row, Sum, Tokens};
 

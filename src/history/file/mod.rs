@@ -4,7 +4,7 @@
 //! lives as long as what is in it. One of a later version, or of another program, is left as it is and
 //! not used. A damaged one is set aside, and a new one takes its place. Everything here blocks.
 
-mod place;
+mod db_file;
 
 use std::fs;
 use std::io;
@@ -86,14 +86,14 @@ impl Form {
         // SQLite keeps its own files beside the real one, and so do we.
         let path = &resolve(path);
         let broken = |error: io::Error| Unusable::Broken { path: path.clone(), cause: error.to_string() };
-        let _turn = place::take_turn(path).map_err(broken)?;
+        let _turn = db_file::take_turn(path).map_err(broken)?;
         self.drop_old_copies(path, now);
         let fault = match self.bring_up(path) {
             Ok(()) => return Ok(None),
             Err(Fault::Damaged(fault)) => fault,
             Err(other) => return Err(other.of(path, self)),
         };
-        let aside = place::set_aside(path).map_err(broken)?;
+        let aside = db_file::set_aside(path).map_err(broken)?;
         self.bring_up(path).map_err(|again| again.of(path, self))?;
         let (path, aside) = (path.display(), aside.display());
         Ok(Some(format!("{path} was damaged ({fault}); it is now {aside}, and {}", self.lost)))
@@ -138,7 +138,7 @@ impl Form {
 
     fn bring_up(&self, path: &Path) -> Result<(), Fault> {
         let broken = |error: io::Error| Fault::Broken(error.to_string());
-        place::make_private(path, self.noun).map_err(broken)?;
+        db_file::make_private(path, self.noun).map_err(broken)?;
         let is_new = fs::metadata(path).map_err(broken)?.len() == 0;
         let found = if is_new { 0 } else { self.examine(path)? };
         let mut connection = connect(path)?;
@@ -200,7 +200,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn copy_of(path: &Path, version: usize) -> PathBuf {
-    place::beside(path, &format!(".v{version}.bak"))
+    db_file::beside(path, &format!(".v{version}.bak"))
 }
 
 /// A whole copy, private as the file itself.
@@ -210,7 +210,7 @@ fn copy(connection: &Connection, copy: &Path, noun: &str) -> Result<(), Fault> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    place::make_private(copy, noun).map_err(failed)?;
+    db_file::make_private(copy, noun).map_err(failed)?;
     connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
     Ok(())
 }

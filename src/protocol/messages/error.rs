@@ -7,10 +7,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::bearer::AuthError;
 use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::error_response::{self, Retry};
 use crate::protocol::reply::response_meta::quoted;
+use crate::token_source::AuthError;
 
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
 /// The code by which clients know that they have to send a whole conversation.
@@ -187,8 +187,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{face, members};
-    use crate::bearer::AuthError;
     use crate::error::{Fault, Phase, ProxyError, Refusal, UpstreamFailure};
+    use crate::token_source::AuthError;
 
     fn failure(fault: Fault) -> UpstreamFailure {
         UpstreamFailure {

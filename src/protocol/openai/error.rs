@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use crate::bearer::AuthError;
 use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::error_response::{self, Retry};
+use crate::token_source::AuthError;
 
 /// Status, headers and body of an error. `prompt` is the parameter that is at fault when the
 /// conversation is too long: `messages` or `input`.
@@ -211,8 +211,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::face;
-    use crate::bearer::AuthError;
     use crate::error::{Fault, ProxyError, Refusal, UpstreamFailure};
+    use crate::token_source::AuthError;
 
     fn failed(fault: Fault, code: Option<&str>) -> ProxyError {
         ProxyError::Upstream(Box::new(UpstreamFailure {

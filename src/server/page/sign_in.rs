@@ -2,8 +2,8 @@
 
 use super::html::Html;
 use super::view::View;
-use crate::bearer::{AuthError, SignIn};
-use crate::shell::command;
+use crate::command_hint::command;
+use crate::token_source::{AuthError, SignIn};
 
 pub(super) fn write(html: &mut Html, view: &View<'_>) {
     html.raw("<section id=\"standing\" aria-labelledby=\"standing-title\" data-refresh>");

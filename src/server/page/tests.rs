@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::view::{Access, View};
-use crate::bearer::{AuthError, SignIn};
 use crate::history::{Day, Report, Row, Sum, Tokens};
 use crate::protocol::models::{Catalogue, Models, Rules};
 use crate::server::active_requests::tests::visit;
 use crate::server::active_requests::{Stage, Visit};
 use crate::server::usage::Snapshot;
+use crate::token_source::{AuthError, SignIn};
 use crate::upstream::{Quota, QuotaPace, QuotaWindow};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use super::html::Html;
 use super::{SCRIPT, STYLE, clients, history, models, quota, requests, sign_in};
-use crate::bearer::{AuthError, SignIn};
 use crate::protocol::models::Models;
 use crate::server::usage::Snapshot;
+use crate::token_source::{AuthError, SignIn};
 
 /// Whether clients have to show a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,12 @@
 //! `docs/cassettes.md`. Recording never holds a stream up; what can't be kept pace with is not
 //! recorded.
 
+mod allowlist;
+mod directory;
+mod masking;
 mod player;
 mod recorder;
 mod redact;
-mod shape;
-mod shelf;
-mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,11 +29,11 @@ use redact::{Redacted, Redaction};
 pub(super) use player::Reel;
 pub(super) use recorder::Tape;
 
+pub use allowlist::is_word;
+pub use directory::latest;
+pub use masking::of_text as shaped;
 pub use player::{Player, Unplayable};
 pub use recorder::Recorder;
-pub use shape::of_text as shaped;
-pub use shelf::latest;
-pub use words::is_word;
 
 /// The form of the files; older ones are still read when it changes.
 const SCHEMA: u32 = 1;
@@ -162,12 +162,12 @@ impl Cassette {
 /// # Errors
 /// When it can't be read, or is no cassette; in a few words.
 pub fn copy(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
-    let mut cassette = shelf::read(path)?;
+    let mut cassette = directory::read(path)?;
     let mut redaction = Redaction::default();
     let again = |headers: &mut BTreeMap<String, String>, is_told: fn(&str) -> bool| {
         headers.retain(|name, _| is_told(name));
         for value in headers.values_mut() {
-            *value = words::header(value);
+            *value = allowlist::header(value);
         }
     };
     let request = &mut cassette.head.request;
@@ -176,7 +176,7 @@ pub fn copy(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
     (request.body, request.sha256) = (content, sha256);
     METHOD.clone_into(&mut request.method);
     PATH.clone_into(&mut request.path);
-    cassette.head.version = words::header(&cassette.head.version);
+    cassette.head.version = allowlist::header(&cassette.head.version);
     if let Some(answer) = &mut cassette.answer {
         again(&mut answer.headers, is_told_of_answer);
         answer.body = answer.body.take().map(|body| redaction.document(body.text()).into());
@@ -233,7 +233,7 @@ fn body(redaction: &mut Redaction, body: &[u8]) -> (Content, String) {
 fn headers<'h>(all: &'h http::HeaderMap, is_told: impl Fn(&str) -> bool + 'h) -> BTreeMap<String, String> {
     let told = all.iter().filter(|(name, _)| is_told(name.as_str()));
     let texts = told.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    texts.map(|(name, value)| (name.to_owned(), words::header(value))).collect()
+    texts.map(|(name, value)| (name.to_owned(), allowlist::header(value))).collect()
 }
 
 fn is_told_of_request(name: &str) -> bool {

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::redact::Redaction;
-use super::{Cassette, End, shelf};
+use super::{Cassette, End, directory};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 
 /// The cassettes of a directory.
@@ -71,13 +71,13 @@ impl Player {
     pub fn load(directory: &Path) -> Result<Self, Unplayable> {
         let unreadable =
             |path: &Path, reason: String| Unplayable::Unreadable { path: path.display().to_string(), reason };
-        let files = shelf::files(directory).map_err(|error| unreadable(directory, error.to_string()))?;
+        let files = directory::files(directory).map_err(|error| unreadable(directory, error.to_string()))?;
         if files.is_empty() {
             return Err(Unplayable::Empty { path: directory.display().to_string() });
         }
         let mut recorded: HashMap<String, Takes> = HashMap::new();
         for path in &files {
-            let cassette = shelf::read(path).map_err(|reason| unreadable(path, reason))?;
+            let cassette = directory::read(path).map_err(|reason| unreadable(path, reason))?;
             recorded.entry(cassette.head.request.sha256.clone()).or_default().cassettes.push(Arc::new(cassette));
         }
         Ok(Self { directory: directory.to_owned(), recorded, count: files.len() })

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::redact::Redaction;
-use super::{Answer, Cassette, Content, End, Ending, Event, Head, Request, SCHEMA, shelf};
+use super::{Answer, Cassette, Content, End, Ending, Event, Head, Request, SCHEMA, directory};
 
 /// What may wait for the thread.
 const MAX_WAITING: usize = 8192;
@@ -78,7 +78,7 @@ impl Recorder {
     /// # Errors
     /// When the directory or the thread can't be made.
     pub fn start(directory: PathBuf, now: SystemTime) -> io::Result<Self> {
-        shelf::create(&directory)?;
+        directory::create(&directory)?;
         let queue = Arc::new(Queue::default());
         let writer =
             Writer { began: humantime::format_rfc3339_seconds(now).to_string(), directory, exchanges: HashMap::new() };
@@ -260,7 +260,7 @@ impl Writer {
     fn write(&self, number: u64, exchange: Exchange, end: Ending) {
         let Exchange { head, answer, events, .. } = exchange;
         let cassette = Cassette { head, answer, events, end };
-        if let Err(error) = shelf::put(&self.directory, &shelf::name(&self.began, number), cassette) {
+        if let Err(error) = directory::put(&self.directory, &directory::name(&self.began, number), cassette) {
             tracing::warn!(%error, number, "an exchange could not be recorded");
         }
     }

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::shape::{self, Inside};
-use super::words::{self, Fate};
+use super::allowlist::{self, Fate};
+use super::masking::{self, Inside};
 
 /// How ids begin; it tells what they name.
 const BEGINNINGS: &[&str] =
@@ -57,11 +57,11 @@ struct Piece<'a> {
 impl Redaction {
     /// A JSON document; what is none is replaced by its shape.
     pub(super) fn document(&mut self, text: &str) -> Redacted {
-        let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return Redacted::Text(shape::of_text(text)) };
+        let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return Redacted::Text(masking::of_text(text)) };
         let mut out = String::with_capacity(text.len());
         self.value(raw.get(), Spot { member: "", parent: "", is_free: false }, &mut out);
         // Fails only on JSON that goes deeper than can be read.
-        RawValue::from_string(out).map_or_else(|_| Redacted::Text(shape::of_text(text)), Redacted::Json)
+        RawValue::from_string(out).map_or_else(|_| Redacted::Text(masking::of_text(text)), Redacted::Json)
     }
 
     /// The data of an event.
@@ -75,7 +75,7 @@ impl Redaction {
         let mut out = String::with_capacity(text.len());
         let spot = Spot { member: "", parent: "", is_free: false };
         self.members(&members, spot, &mut out, |member| (member == "delta").then(|| format!("\"{shaped}\"")));
-        RawValue::from_string(out).map_or_else(|_| Redacted::Text(shape::of_text(text)), Redacted::Json)
+        RawValue::from_string(out).map_or_else(|_| Redacted::Text(masking::of_text(text)), Redacted::Json)
     }
 
     fn value(&mut self, raw: &str, spot: Spot<'_>, out: &mut String) {
@@ -95,7 +95,7 @@ impl Redaction {
             }
             Some(b'"') => self.text(raw, spot, out),
             Some(b't' | b'f' | b'n') => out.push_str(raw),
-            _ if !spot.is_free && words::is_counted(spot.member) => out.push_str(raw),
+            _ if !spot.is_free && allowlist::is_counted(spot.member) => out.push_str(raw),
             _ => out.push_str(&Inside::default().of_literal(raw)),
         }
     }
@@ -110,7 +110,7 @@ impl Redaction {
         out.push('{');
         for (index, (member, value)) in members.iter().enumerate() {
             out.push_str(if index == 0 { "\"" } else { ",\"" });
-            let is_told = if spot.is_free { words::is_schema_member(member) } else { words::is_member(member) };
+            let is_told = if spot.is_free { allowlist::is_schema_member(member) } else { allowlist::is_member(member) };
             if is_told {
                 out.push_str(member);
             } else {
@@ -121,7 +121,7 @@ impl Redaction {
             if let Some(text) = instead(member) {
                 out.push_str(&text);
             } else {
-                let is_free = spot.is_free || words::is_free(member);
+                let is_free = spot.is_free || allowlist::is_free(member);
                 self.value(value.get(), Spot { member, parent: spot.member, is_free }, out);
             }
         }
@@ -129,18 +129,19 @@ impl Redaction {
     }
 
     fn text(&mut self, raw: &str, spot: Spot<'_>, out: &mut String) {
-        let fate = if spot.is_free { words::free_fate(spot.member) } else { words::fate(spot.member, spot.parent) };
+        let fate =
+            if spot.is_free { allowlist::free_fate(spot.member) } else { allowlist::fate(spot.member, spot.parent) };
         let literal = inside(raw).unwrap_or_default();
         out.push('"');
         match fate {
-            Fate::Word if words::is_word(literal) => out.push_str(literal),
+            Fate::Word if allowlist::is_word(literal) => out.push_str(literal),
             Fate::Name => {
                 // One that can't be read is no name that stands elsewhere.
                 let name = serde_json::from_str::<String>(raw).ok().map(|name| self.name(&name));
-                out.push_str(&name.unwrap_or_else(|| shape::of_literal(literal)));
+                out.push_str(&name.unwrap_or_else(|| masking::of_literal(literal)));
             }
             Fate::Json => out.push_str(&Inside::default().of_literal(literal)),
-            Fate::Word | Fate::Shape => out.push_str(&shape::of_literal(literal)),
+            Fate::Word | Fate::Shape => out.push_str(&masking::of_literal(literal)),
         }
         out.push('"');
     }

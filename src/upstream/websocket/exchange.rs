@@ -17,13 +17,13 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::super::sign;
+use super::super::event_class;
 use super::early::{Early, is_aside};
+use super::event_headers::told;
 use super::pool::{Pool, Socket};
-use super::told::told;
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
-use crate::net::causes;
+use crate::net::error_chain;
 use crate::protocol::codex::continuation::{Memory, Outgoing, Purpose};
 use crate::protocol::codex::failure::has_markup;
 
@@ -109,7 +109,7 @@ impl Exchange {
 
     /// Remembers what an event says about the conversation, and tells what it has for headers.
     pub(in super::super) fn note(&mut self, data: &[u8], headers: &mut HeaderMap) {
-        let Some(kind) = sign::kind(data) else { return };
+        let Some(kind) = event_class::kind(data) else { return };
         let Ok(text) = std::str::from_utf8(data) else { return };
         headers.extend(told(&kind, text));
         if let Some(memory) = &mut self.memory {
@@ -140,7 +140,7 @@ impl Exchange {
     fn failure(&self, error: &Error) -> ProxyError {
         match error {
             Error::Capacity(_) => ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes },
-            error => ProxyError::Truncated { cause: Some(causes(error)) },
+            error => ProxyError::Truncated { cause: Some(error_chain(error)) },
         }
     }
 }

@@ -21,7 +21,7 @@ use super::super::cassette::Tape;
 use super::super::client::{refusal, unusable};
 use super::pool::Socket;
 use crate::error::{Fault, Phase, ProxyError};
-use crate::net::{Endpoint, HttpClient, causes};
+use crate::net::{Endpoint, HttpClient, error_chain};
 
 const BETA: (HeaderName, HeaderValue) =
     (HeaderName::from_static("openai-beta"), HeaderValue::from_static("responses_websockets=2026-02-06"));
@@ -120,7 +120,7 @@ async fn upgraded(
     tape: Option<&Tape>,
 ) -> Result<(reqwest::Upgraded, HeaderMap), ProxyError> {
     let client = http.upgrading_to(endpoint).await.map_err(|error| unusable(&error))?;
-    let unreachable = |error: reqwest::Error| ProxyError::Unreachable { cause: causes(&error) };
+    let unreachable = |error: reqwest::Error| ProxyError::Unreachable { cause: error_chain(&error) };
     let key = generate_key();
     let request = client
         .get(endpoint.join("/responses"))

@@ -9,10 +9,10 @@
 //! along.
 
 mod early;
+mod event_headers;
 mod exchange;
 mod handshake;
 mod pool;
-mod told;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::super::sign;
+use super::super::event_class;
 use crate::protocol::codex::continuation::{Outgoing, Thread};
 
 const MOST_IDLE: usize = 32;
@@ -85,7 +85,7 @@ impl Socket {
 
 /// Quota and the like, which may come when an answer is over.
 fn is_aside(data: &[u8]) -> bool {
-    sign::kind(data).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
+    event_class::kind(data).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
 }
 
 impl Pool {

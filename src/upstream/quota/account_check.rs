@@ -3,9 +3,9 @@
 //! For `status` and its like: one question, with a token that is renewed once where it is refused.
 //! It remembers nothing, and waits no longer than its caller does.
 
-use super::{Upstream, routing};
-use crate::bearer::Bearer;
 use crate::error::{Fault, ProxyError};
+use crate::token_source::Bearer;
+use crate::upstream::{Upstream, region};
 
 /// How an account stands with the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +33,13 @@ impl Upstream {
     }
 
     async fn ask_standing(&self, bearer: &Bearer) -> Result<Standing, ProxyError> {
-        let body = match routing::ask(&self.http, &self.caller(bearer), "accounts/check", routing::LIMIT).await {
+        let body = match region::ask(&self.http, &self.caller(bearer), "accounts/check", region::LIMIT).await {
             Err(ProxyError::Upstream(failure)) if failure.code.as_deref() == Some("deactivated_workspace") => {
                 return Ok(Standing::Disabled);
             }
             answered => answered?,
         };
-        let account = routing::find(&bearer.account.id, &body).map_err(|reason| ProxyError::Damaged { reason })?;
+        let account = region::find(&bearer.account.id, &body).map_err(|reason| ProxyError::Damaged { reason })?;
         let is_disabled = account["is_deactivated"].as_bool().unwrap_or_default();
         Ok(if is_disabled { Standing::Disabled } else { Standing::Active })
     }

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{ClientError, Endpoint, HttpClient, InUse, Protocol, causes};
+use super::{ClientError, Endpoint, HttpClient, InUse, Protocol, error_chain};
 
 /// A connection that breaks after having been idle for longer than this was closed while it was idle.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ impl HttpClient {
         let may_repeat = request.method().is_safe() || idle.is_some_and(|idle| idle > STALE_AFTER);
         let sent = match watched(client.execute(request)).await {
             (Err(error), Way::Open) if is_broken(&error) => {
-                tracing::debug!(cause = causes(&error), may_repeat, "an open connection broke");
+                tracing::debug!(cause = error_chain(&error), may_repeat, "an open connection broke");
                 // The other connections may be dead, too. A retry of the caller must not use one of them.
                 self.pool.abandon(&clients);
                 if may_repeat {

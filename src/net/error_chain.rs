@@ -15,7 +15,7 @@ const WORDS: [(&str, &str); 5] = [
 /// The chain of causes of a transport error, outermost first, without the address (a query may
 /// hold what should not be seen). A certificate that is refused comes with what can be done about it.
 #[must_use]
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -56,7 +56,7 @@ mod tests {
     use std::error::Error;
     use std::fmt;
 
-    use super::causes;
+    use super::error_chain;
 
     /// An error for each of these texts, each the source of the one before.
     #[derive(Debug)]
@@ -76,7 +76,7 @@ mod tests {
 
     fn told(texts: &[&'static str]) -> String {
         let chain = texts.iter().rev().fold(None, |next, text| Some(Box::new(Chain(text, next))));
-        causes(chain.unwrap().as_ref())
+        error_chain(chain.unwrap().as_ref())
     }
 
     #[test]

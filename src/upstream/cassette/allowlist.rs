@@ -171,7 +171,7 @@ pub(super) fn header(value: &str) -> String {
     let is_told = is_number && !looks_like_address(value)
         || value.split(['/', ';', '=', ',', ' ']).all(is_kept)
         || ["True", "False"].contains(&value);
-    if is_told { value.to_owned() } else { super::shape::of_text(value) }
+    if is_told { value.to_owned() } else { super::masking::of_text(value) }
 }
 
 fn is_digits(text: &str) -> bool {

@@ -62,7 +62,7 @@ pub struct QuotaPace {
 
 /// The gauges of all accounts.
 #[derive(Debug)]
-pub(super) struct Gauges {
+pub(in crate::upstream) struct Gauges {
     clock: Arc<dyn Clock>,
     accounts: Mutex<BTreeMap<String, Known>>,
 }
@@ -79,7 +79,7 @@ struct Known {
 
 /// What a caller that needs an account's quota does next.
 #[derive(Debug)]
-pub(super) enum Ask<'g> {
+pub(in crate::upstream) enum Ask<'g> {
     /// Nothing: it was learned, or could not be, just now.
     Known,
     /// Wait until the request that another caller has sent is over.
@@ -91,7 +91,7 @@ pub(super) enum Ask<'g> {
 /// The request for an account's quota. Dropping it ends the request, and other callers stop waiting. If its
 /// caller gave up before the request had a result, the next caller sends another one.
 #[derive(Debug)]
-pub(super) struct Asking<'g> {
+pub(in crate::upstream) struct Asking<'g> {
     gauges: &'g Gauges,
     account: &'g str,
     age: Duration,
@@ -118,27 +118,27 @@ enum Extent {
 
 /// Passes what an answer tells on to the gauges of its account.
 #[derive(Clone, Debug)]
-pub(super) struct Dial {
+pub(in crate::upstream) struct Dial {
     gauges: Arc<Gauges>,
     account: String,
 }
 
 impl Gauges {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(in crate::upstream) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, accounts: Mutex::default() }
     }
 
-    pub(super) fn dial(self: &Arc<Self>, account: &str) -> Dial {
+    pub(in crate::upstream) fn dial(self: &Arc<Self>, account: &str) -> Dial {
         Dial { gauges: Arc::clone(self), account: account.to_owned() }
     }
 
     /// Learns from the headers of an answer.
-    pub(super) fn heard(&self, account: &str, headers: &HeaderMap) {
+    pub(in crate::upstream) fn heard(&self, account: &str, headers: &HeaderMap) {
         self.learn(account, Reading::of_headers(headers, self.clock.now()), Extent::Limits);
     }
 
     /// Learns from the answer to a question; says whether it was one.
-    pub(super) fn answered(&self, account: &str, body: &[u8]) -> bool {
+    pub(in crate::upstream) fn answered(&self, account: &str, body: &[u8]) -> bool {
         let reading = Reading::of_document(body, self.clock.now());
         let is_answer = reading.is_some();
         self.learn(account, reading.unwrap_or_default(), Extent::Everything);
@@ -147,7 +147,7 @@ impl Gauges {
 
     /// Whether an account's quota has to be asked for: it was not learned within this span, and no
     /// request for it failed within this span. One request at a time is under way for each account.
-    pub(super) fn ask<'g>(&'g self, account: &'g str, age: Duration) -> Ask<'g> {
+    pub(in crate::upstream) fn ask<'g>(&'g self, account: &'g str, age: Duration) -> Ask<'g> {
         let mut accounts = self.lock();
         let known = accounts.entry(account.to_owned()).or_default();
         if !known.is_due(age) {
@@ -162,13 +162,13 @@ impl Gauges {
     }
 
     /// What is known of one account.
-    pub(super) fn of(&self, account: &str) -> Option<Quota> {
+    pub(in crate::upstream) fn of(&self, account: &str) -> Option<Quota> {
         let accounts = self.lock();
         Some(accounts.get(account)?.told.as_ref()?.quota(account, self.clock.now()))
     }
 
     /// What is known of all.
-    pub(super) fn all(&self) -> Vec<Quota> {
+    pub(in crate::upstream) fn all(&self) -> Vec<Quota> {
         let (accounts, now) = (self.lock(), self.clock.now());
         accounts.iter().filter_map(|(id, known)| Some(known.told.as_ref()?.quota(id, now))).collect()
     }
@@ -210,7 +210,7 @@ impl Known {
 
 impl Asking<'_> {
     /// Records that the request has a result. If that is a failure, no caller repeats the request at once.
-    pub(super) fn finish(self) {
+    pub(in crate::upstream) fn finish(self) {
         if let Some(known) = self.gauges.lock().get_mut(self.account)
             && known.is_due(self.age)
         {
@@ -229,7 +229,7 @@ impl Drop for Asking<'_> {
 
 impl Dial {
     /// Learns from an event.
-    pub(super) fn turn(&self, data: &[u8]) {
+    pub(in crate::upstream) fn turn(&self, data: &[u8]) {
         if let Some(reading) = Reading::of_event(data, self.gauges.clock.now()) {
             self.gauges.learn(&self.account, reading, Extent::Windows);
         }

@@ -7,7 +7,7 @@
 
 mod database;
 mod day;
-mod ledger;
+mod write_queue;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::file::{Form, Unusable};
 use crate::clock::Clock;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use database::Database;
-use ledger::Ledger;
+use write_queue::Ledger;
 
 pub use day::Day;
 

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::gauges::{Ask, Quota, QuotaWindow};
-use super::{Upstream, routing};
-use crate::bearer::{Bearer, TokenSource};
+use super::snapshot::{Ask, Quota, QuotaWindow};
 use crate::error::{Fault, ProxyError, Reserve};
+use crate::token_source::{Bearer, TokenSource};
+use crate::upstream::{Upstream, region};
 
 /// What was told within this span is taken for true.
 const FRESH: Duration = Duration::from_secs(60);
@@ -69,7 +69,7 @@ impl Upstream {
 
     /// Asks for the quota unless it was learned just now. Concurrent callers for the same account share one
     /// request. If the caller that sent it gives up, one of the others sends the next.
-    pub(super) async fn look(&self, bearer: &Bearer) {
+    pub(in crate::upstream) async fn look(&self, bearer: &Bearer) {
         self.look_until(bearer, Instant::now() + LIMIT).await;
     }
 
@@ -95,7 +95,7 @@ impl Upstream {
     }
 
     async fn ask_quota(&self, bearer: &Bearer, limit: Duration) -> Result<(), ProxyError> {
-        let body = routing::ask(&self.http, &self.caller(bearer), "usage", limit).await?;
+        let body = region::ask(&self.http, &self.caller(bearer), "usage", limit).await?;
         if self.gauges.answered(&bearer.account.id, &body) {
             return Ok(());
         }

@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use crate::bearer::AuthError;
 use crate::error::{Fault, Phase, ProxyError, UpstreamFailure};
 use crate::protocol::codex::failure::{unsupported_parameter, wants_lite};
 use crate::protocol::codex::{Form, Request, lite};
+use crate::token_source::AuthError;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// How far a back-off is stretched or shortened at most.
@@ -178,9 +178,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Attempts, Change, FIRST_BACKOFF, Retry};
-    use crate::bearer::AuthError;
     use crate::error::{Phase, ProxyError};
     use crate::protocol::codex::{Form, failure};
+    use crate::token_source::AuthError;
 
     const BUDGET: Duration = Duration::from_secs(30);
     const MIDDLE: f64 = 0.5;

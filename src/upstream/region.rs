@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::client::{self, Call};
 use super::headers::Caller;
-use crate::bearer::Account;
 use crate::error::{Fault, ProxyError};
 use crate::net::{Endpoint, HttpClient, Trust};
+use crate::token_source::Account;
 
 /// How long the question may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(15);

@@ -13,7 +13,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cassette::is_word;
-use super::sign;
+use super::event_class;
 
 /// Names that are counted apart.
 const MAX_NAMES: usize = 48;
@@ -167,8 +167,8 @@ impl Drift {
     /// Looks at an event that is no known piece of content, or the first of them.
     pub(super) fn look(&self, data: &[u8]) {
         // What can't be read is somebody else's to tell.
-        let Some(kind) = sign::kind(data) else { return };
-        if !EVENTS.contains(&&*kind) && !sign::is_known_delta(&kind) {
+        let Some(kind) = event_class::kind(data) else { return };
+        if !EVENTS.contains(&&*kind) && !event_class::is_known_delta(&kind) {
             return self.note("event", &kind);
         }
         if REMARKS.iter().any(|remark| kind.starts_with(remark)) {

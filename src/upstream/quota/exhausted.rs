@@ -18,7 +18,7 @@ use crate::protocol::codex::failure::{limit_family, retold, shows_room};
 
 /// What is known of every account's quotas.
 #[derive(Debug)]
-pub(super) struct Quotas {
+pub(in crate::upstream) struct Quotas {
     probe_every: Duration,
     accounts: Mutex<HashMap<String, Account>>,
 }
@@ -44,12 +44,12 @@ struct Spent {
 
 impl Quotas {
     /// Nothing is known; `probe_every` is how long nobody asks the backend about a spent quota.
-    pub(super) fn new(probe_every: Duration) -> Self {
+    pub(in crate::upstream) fn new(probe_every: Duration) -> Self {
         Self { probe_every, accounts: Mutex::default() }
     }
 
     /// What a request for this model would be answered, where that is known already.
-    pub(super) fn known(&self, account: &str, model: &str) -> Option<ProxyError> {
+    pub(in crate::upstream) fn known(&self, account: &str, model: &str) -> Option<ProxyError> {
         let now = Instant::now();
         let mut accounts = self.lock();
         let account = accounts.get_mut(account)?;
@@ -69,7 +69,7 @@ impl Quotas {
     }
 
     /// Learns from a failure.
-    pub(super) fn failed(&self, account: &str, model: &str, error: &ProxyError) {
+    pub(in crate::upstream) fn failed(&self, account: &str, model: &str, error: &ProxyError) {
         let ProxyError::Upstream(failure) = error else { return };
         if failure.fault != Fault::UsageLimit {
             return;
@@ -89,7 +89,7 @@ impl Quotas {
     }
 
     /// Learns from an answer.
-    pub(super) fn served(&self, account: &str, model: &str, headers: &HeaderMap) {
+    pub(in crate::upstream) fn served(&self, account: &str, model: &str, headers: &HeaderMap) {
         let mut accounts = self.lock();
         let account = accounts.entry(account.to_owned()).or_default();
         let family = account.learn(model, headers);

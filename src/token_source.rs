@@ -10,8 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::command_hint::{command, unset};
 use crate::secret::Secret;
-use crate::shell::{command, unset};
 
 /// A backend that refuses a renewed token too gets no second one within this time.
 pub const RECOVERY_REST: Duration = Duration::from_secs(10);
