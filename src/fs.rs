@@ -1,27 +1,32 @@
-//! Files and directories that belong to one user.
+//! Files and directories that only their owner can read.
 //!
-//! Resolves symbolic links, so that a lock or a temporary file lies beside the file that is replaced,
-//! creates and syncs directories, finds those that other users can write to, and reads files that
-//! other programs wrote. Every function blocks. Permissions are checked on Unix only.
+//! Replaces files atomically, locks them between processes, and creates them with mode 0600 in directories with mode
+//! 0700. Symbolic links are resolved first, so that locks and temporary files are next to the real file. Also reads
+//! files that other programs wrote. Every function blocks. Permissions are set and checked on Unix only.
+
+mod atomic;
+mod lock;
+mod permissions;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::command_hint::quoted;
+pub use self::atomic::{AtomicFile, Existing, remove_abandoned, write_private};
+pub use self::lock::FileLock;
+pub use self::permissions::{ExposedDirectory, is_own, is_readable_by_others, make_private};
 
-/// As many symbolic links as Linux follows in one path.
-const MOST_LINKS: usize = 40;
+/// The number of symbolic links that Linux follows in one path.
+const MAX_LINKS: usize = 40;
 
-/// Some editors and shells of Windows begin UTF-8 files with it.
+/// Some editors and shells on Windows start UTF-8 files with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Returns the file that a path leads to, with every symbolic link replaced by its target.
+/// Replaces every symbolic link in a path by its target, and returns an absolute path.
 ///
-/// Neither the file nor its directories have to exist. A relative path starts at the current
-/// directory. A path whose links form a loop is returned as it is: opening it reports the loop.
+/// Neither the file nor its directories have to exist. A relative path starts at the current directory. A path whose
+/// links form a loop is only made absolute: opening it reports the loop.
 #[must_use]
 pub fn resolve(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -42,7 +47,7 @@ fn follow(path: &Path) -> Option<PathBuf> {
         resolved.push(component);
         if let Ok(target) = fs::read_link(&resolved) {
             links += 1;
-            if links > MOST_LINKS {
+            if links > MAX_LINKS {
                 return None;
             }
             resolved.pop();
@@ -63,10 +68,28 @@ pub fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a directory and its missing parents, with mode 0700. One that exists keeps its mode.
+/// Returns the path with a suffix appended to the file name: `a/b.json` and `.lock` give `a/b.json.lock`.
+#[must_use]
+pub fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    file.with_file_name(name)
+}
+
+/// Returns options that create a missing file with mode 0600. The caller adds the kind of access.
+#[must_use]
+pub fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Creates a directory and its missing parents with mode 0700. A directory that exists keeps its mode.
 ///
 /// # Errors
-/// If a directory can't be created, or a file has its name.
+/// If a directory can't be created, or the name belongs to a file.
 pub fn create_private_directory(directory: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -75,10 +98,8 @@ pub fn create_private_directory(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
-/// Syncs a directory, so that a rename in it survives a power failure.
-///
-/// A file system that doesn't support this is no error: the rename is done, and nothing more can be
-/// asked of it.
+/// Syncs a directory, so that a rename in it survives a power failure. Does nothing if the file system doesn't support
+/// this.
 ///
 /// # Errors
 /// If the directory can't be opened, or the device fails.
@@ -90,7 +111,7 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Does nothing: a directory can't be synced here.
+/// Does nothing: this platform can't sync directories.
 ///
 /// # Errors
 /// None.
@@ -99,7 +120,7 @@ pub fn sync_directory(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file system refuses an operation that it doesn't support.
+/// Whether an error means that the file system doesn't support the operation.
 #[cfg(unix)]
 fn is_unsupported(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -110,12 +131,12 @@ fn is_unsupported(error: &io::Error) -> bool {
 /// Reads a text file that another program may have written, without its byte order mark.
 ///
 /// # Errors
-/// If it can't be read ([`ErrorKind::InvalidInput`]: it is a pipe, a device or a directory), or is
-/// longer than the limit ([`ErrorKind::FileTooLarge`]).
+/// If the file can't be read, is a pipe, a device or a directory ([`ErrorKind::InvalidInput`]), or is longer than the
+/// limit ([`ErrorKind::FileTooLarge`]).
 pub fn read_text(file: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
     let mut options = File::options();
     options.read(true);
-    // Opening a pipe would wait for a writer.
+    // Without this, opening a pipe waits for a writer.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, non_blocking());
     let opened = options.open(file)?;
@@ -138,78 +159,19 @@ fn non_blocking() -> i32 {
     i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("the flag is one of the low bits")
 }
 
-/// A directory in which other users can replace files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExposedDirectory {
-    directory: PathBuf,
-    mode: u32,
-    is_own: bool,
-}
-
-impl ExposedDirectory {
-    /// Checks a directory: `None` if it doesn't exist, or only its owner can replace files in it.
-    ///
-    /// With a sticky bit, other users can add files, and can't replace those that are there.
-    #[cfg(unix)]
-    #[must_use]
-    pub fn find(directory: &Path) -> Option<Self> {
-        const WRITABLE_BY_OTHERS: u32 = 0o022;
-        const STICKY: u32 = 0o1000;
-        let metadata = fs::metadata(directory).ok()?;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
-        let is_exposed = metadata.is_dir() && mode & WRITABLE_BY_OTHERS != 0 && mode & STICKY == 0;
-        is_exposed.then(|| Self { directory: directory.to_owned(), mode, is_own: is_own(&metadata) })
-    }
-
-    /// Finds nothing: permissions are not modes here.
-    #[cfg(not(unix))]
-    #[must_use]
-    pub fn find(_directory: &Path) -> Option<Self> {
-        None
-    }
-
-    /// Returns the command that takes the permission away.
-    #[must_use]
-    pub fn command(&self) -> String {
-        let sudo = if self.is_own { "" } else { "sudo " };
-        format!("{sudo}chmod go-w {}", quoted(&self.directory))
-    }
-}
-
-impl fmt::Display for ExposedDirectory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "other users can replace files in {} (mode {:04o})", self.directory.display(), self.mode)
-    }
-}
-
-/// Whether this process's user owns a file.
-#[cfg(unix)]
-#[must_use]
-pub fn is_own(metadata: &Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::uid(metadata) == rustix::process::geteuid().as_raw()
-}
-
-/// Whether this process's user owns a file: not known here, and taken for granted.
-#[cfg(not(unix))]
-#[must_use]
-pub fn is_own(_metadata: &Metadata) -> bool {
-    true
-}
-
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::io;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::fs::symlink;
     use std::path::{Path, PathBuf};
 
     use rustix::io::Errno;
 
-    use super::{ExposedDirectory, is_unsupported, read_text, resolve, sync_directory};
+    use super::{read_text, resolve, sync_directory};
 
-    /// A directory whose own path has no links.
+    /// A temporary directory and its path without links.
     fn directory() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = fs::canonicalize(directory.path()).unwrap();
@@ -243,26 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_of_links_is_left_to_the_system() {
+    fn a_loop_of_links_is_only_made_absolute() {
         let (_guard, root) = directory();
         symlink("b", root.join("a")).unwrap();
         symlink("a", root.join("b")).unwrap();
         assert_eq!(resolve(&root.join("a")), root.join("a"));
-    }
-
-    #[test]
-    fn a_directory_is_exposed_when_others_can_write_to_it_and_it_is_not_sticky() {
-        let (_guard, root) = directory();
-        for (mode, is_exposed) in
-            [(0o700, false), (0o755, false), (0o1777, false), (0o770, true), (0o702, true), (0o2775, true)]
-        {
-            fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(ExposedDirectory::find(&root).is_some(), is_exposed, "{mode:o}");
-        }
-        let exposed = ExposedDirectory::find(&root).unwrap();
-        assert_eq!(exposed.command(), format!("chmod go-w {}", root.display()));
-        assert!(exposed.to_string().ends_with("(mode 2775)"), "{exposed}");
-        assert_eq!(ExposedDirectory::find(&root.join("none")), None);
     }
 
     #[test]
@@ -283,16 +230,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refused_sync_of_a_directory_is_no_error() {
-        let is_refused = |errno: Errno| is_unsupported(&io::Error::from(errno));
+    fn an_unsupported_sync_of_a_directory_is_not_an_error() {
+        let is_unsupported = |errno: Errno| super::is_unsupported(&io::Error::from(errno));
         for errno in [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS] {
-            assert!(is_refused(errno), "{errno:?}");
+            assert!(is_unsupported(errno), "{errno:?}");
         }
         for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS, Errno::BADF] {
-            assert!(!is_refused(errno), "{errno:?}");
+            assert!(!is_unsupported(errno), "{errno:?}");
         }
         assert_eq!(sync_directory(Path::new("/no-such-directory")).unwrap_err().kind(), io::ErrorKind::NotFound);
-        // Its directories can't be synced.
+        // procfs doesn't support syncing.
         #[cfg(target_os = "linux")]
         sync_directory(Path::new("/proc")).unwrap();
     }

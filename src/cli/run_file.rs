@@ -4,14 +4,14 @@
 //! its file behind, so readers ask `/health` at the address and compare the instance id.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::fs::{create_private_directory, directory_of, read_text};
+use crate::fs::{read_text, write_private};
 use crate::net::{Endpoint, HttpClient, Trust};
 use crate::upstream::{Omitted, Strange};
 
@@ -84,13 +84,9 @@ impl RunFile {
     /// # Errors
     /// When the directory or the file can't be written.
     pub fn write(path: &Path, running: Running) -> io::Result<Self> {
-        let directory = directory_of(path);
-        create_private_directory(directory)?;
-        // A temporary file is its owner's alone from the start.
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, &running)?;
-        file.write_all(b"\n")?;
-        file.persist(path)?;
+        let mut text = serde_json::to_vec_pretty(&running)?;
+        text.push(b'\n');
+        write_private(path, &text)?;
         Ok(Self { path: path.to_owned(), running })
     }
 }

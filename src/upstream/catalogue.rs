@@ -5,7 +5,6 @@
 //! is replaced in one step, and belongs to one account and client version; it is a cache, so that
 //! a file that can't be read is simply not used.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -162,22 +161,7 @@ fn bare(etag: &str) -> &str {
 fn save(path: &Path, label: Label, heard_at: SystemTime, json: &[u8]) -> std::io::Result<()> {
     let fetched_at = heard_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let file = serde_json::to_vec(&File { asked: label, fetched_at, catalogue: serde_json::from_slice(json)? })?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_private(folder)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(&file)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    Ok(())
-}
-
-/// The folder may hold credentials one day: nobody else looks into it.
-fn create_private(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    crate::fs::write_private(path, &file)
 }
 
 fn load(path: &Path) -> Option<Held> {

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::keyring::{Vault, VaultError};
 use super::{file, keyring_chunks, off_runtime};
 use crate::command_hint::{command, quoted};
-use crate::fs::{ExposedDirectory, directory_of, resolve};
+use crate::fs::{ExposedDirectory, beside, directory_of, make_private, resolve};
 use crate::token_source::AuthError;
 
 /// How long what the keyring said is believed without asking again, if its marker stays as it was.
@@ -107,7 +107,7 @@ impl Kept {
 
     /// The file that says that the credentials lie in the keyring.
     pub(super) fn marker(&self) -> PathBuf {
-        file::beside(&self.path(), ".keyring")
+        beside(&self.path(), ".keyring")
     }
 
     /// What the copy of what was last written is filed under.
@@ -250,12 +250,13 @@ impl Kept {
         let kept = Arc::clone(self);
         let read = off_runtime(move || {
             let file = kept.path();
-            let tightened = file::is_exposed(&file).then(|| file::tighten(&file));
-            Ok((file::read(&file)?, tightened))
+            let was_exposed = make_private(&file);
+            Ok((file::read(&file)?, was_exposed))
         });
-        let (bytes, tightened) = read.await.map_err(|error| self.fault("can't be read", &error))?;
-        if let Some(tightened) = tightened.filter(|_| !self.has_warned_of_exposure.swap(true, Ordering::Relaxed)) {
-            warn_of_exposure(&self.path(), &tightened);
+        let (bytes, was_exposed) = read.await.map_err(|error| self.fault("can't be read", &error))?;
+        let is_new = || !self.has_warned_of_exposure.swap(true, Ordering::Relaxed);
+        if bytes.is_some() && !matches!(was_exposed, Ok(false)) && is_new() {
+            warn_of_exposure(&self.path(), was_exposed);
         }
         Ok(bytes.map(Arc::from))
     }
@@ -384,10 +385,10 @@ fn name_of(path: &Path) -> String {
     format!("credentials|{}", URL_SAFE_NO_PAD.encode(digest.first_chunk::<12>().expect("a digest has 32 bytes")))
 }
 
-fn warn_of_exposure(path: &Path, tightened: &io::Result<()>) {
+fn warn_of_exposure(path: &Path, made_private: io::Result<bool>) {
     let path = path.display();
-    match tightened {
-        Ok(()) => tracing::warn!(%path, "other users could read the credential file; its rights are 0600 now"),
+    match made_private {
+        Ok(_) => tracing::warn!(%path, "other users could read the credential file; its mode is 0600 now"),
         Err(error) => tracing::warn!(%path, %error, "other users may read the credential file: chmod 600 it"),
     }
 }

@@ -28,6 +28,7 @@ pub use self::keyring::Vault;
 pub use self::migration::Moved;
 pub use self::recovery::Restored;
 use crate::auth::credential::Credential;
+use crate::fs::FileLock;
 use crate::token_source::AuthError;
 
 /// Longer than the holder of the lock may wait for the issuer.
@@ -72,7 +73,7 @@ pub struct Held {
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for what their drop releases")]
 enum Turn {
-    File(file::FileLock),
+    File(FileLock),
     Memory(OwnedMutexGuard<()>),
 }
 
@@ -159,14 +160,14 @@ impl Store {
         Ok(Held { store: self.clone(), turn: Arc::new(turn) })
     }
 
-    async fn lock_file(&self, kept: &Arc<Kept>) -> Result<file::FileLock, AuthError> {
+    async fn lock_file(&self, kept: &Arc<Kept>) -> Result<FileLock, AuthError> {
         kept.ensure_protected().await?;
         let until = tokio::time::Instant::now() + LOCK_PATIENCE;
         loop {
             let store = Arc::clone(kept);
             let tried = off_runtime(move || {
                 let path = store.path();
-                let lock = file::try_lock(&path)?;
+                let lock = FileLock::try_acquire(&path)?;
                 // If a link was changed meanwhile, the lock is beside the file that it led to before.
                 Ok(lock.filter(|_| store.path() == path))
             });
@@ -174,7 +175,7 @@ impl Store {
                 return Ok(lock);
             }
             if tokio::time::Instant::now() >= until {
-                let lock = file::lock_path(&kept.path());
+                let lock = FileLock::path(&kept.path());
                 let message = format!("{}: another process has held this lock for too long; end it", lock.display());
                 return Err(AuthError::Store { message });
             }

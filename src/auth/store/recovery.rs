@@ -9,6 +9,7 @@ use super::backend::{Kept, Location, Place};
 use super::keyring::VaultError;
 use super::{Document, Kind, Store, Unreadable, file, off_runtime};
 use crate::command_hint::{command, quoted};
+use crate::fs::beside;
 use crate::token_source::AuthError;
 
 /// A store that was put back.
@@ -140,7 +141,7 @@ fn unreadable_entry(name: &str, why: &Unreadable) -> AuthError {
 
 /// Keeps the file under another name, and signs in.
 fn anew(path: &Path, suffix: &str) -> String {
-    format!("mv {} {} && {}", quoted(path), quoted(&file::beside(path, suffix)), command("login"))
+    format!("mv {} {} && {}", quoted(path), quoted(&beside(path, suffix)), command("login"))
 }
 
 fn has_copy(path: &Path) -> bool {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::edit::{self, Format, Refusal};
+use crate::fs::{AtomicFile, Existing, directory_of, is_readable_by_others};
 
 /// Suffix of the saved original.
 const COPY: &str = "before-codex-proxy";
@@ -257,17 +258,6 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, ChangeError> {
     }
 }
 
-#[cfg(unix)]
-fn is_readable_by_others(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_readable_by_others(_file: &Path) -> bool {
-    false
-}
-
 /// Saves a copy under a free name, with the permissions of the file.
 fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, ChangeError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -289,24 +279,23 @@ fn replace(file: &Path, bytes: &[u8], expected: Option<&[u8]>, like: Option<&Pat
     if read(file)?.as_deref() != expected {
         return Err(ChangeError::Concurrent(file.to_owned()));
     }
-    ready.persist(file).map(drop).map_err(|error| io_error(error.error))
+    ready.commit().map_err(io_error)
 }
 
 /// Writes a file atomically.
 fn put(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<()> {
-    Ok(prepare(file, bytes, like)?.persist(file).map(drop)?)
+    prepare(file, bytes, like)?.commit()
 }
 
 /// A synced temporary file next to `file`, with the permissions of `like`, or else private.
-fn prepare(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<tempfile::NamedTempFile> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+fn prepare(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<AtomicFile> {
+    fs::create_dir_all(directory_of(file))?;
+    let mut temporary = AtomicFile::create(file, Existing::Replace)?;
     temporary.write_all(bytes)?;
     if let Some(Ok(present)) = like.map(File::open) {
-        temporary.as_file().set_permissions(present.metadata()?.permissions())?;
+        temporary.set_permissions(present.metadata()?.permissions())?;
     }
-    temporary.as_file().sync_all()?;
+    temporary.sync()?;
     Ok(temporary)
 }
 

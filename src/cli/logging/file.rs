@@ -4,11 +4,12 @@
 //! process at a time writes it: two would take each other's file away. What is no regular file, such
 //! as a pipe, is written to and never moved. Everything here blocks.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::LogFile;
+use crate::fs::{FileLock, beside, make_private, private_options};
 
 /// The file that is open.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(super) struct RotatingFile {
     open: Open,
     /// Whether the last line was written in part.
     is_torn: bool,
-    _turn: File,
+    _lock: FileLock,
 }
 
 /// What happens to the permissions of a log file that exists.
@@ -43,11 +44,11 @@ impl RotatingFile {
         let is_link = settings.path.is_symlink();
         // The lock and the rotated files are next to the real file.
         settings.path = crate::fs::resolve(&settings.path);
-        create_directory(settings.path.parent().unwrap_or(Path::new(".")))?;
-        let turn = take_turn(&settings.path)?;
+        let lock =
+            FileLock::try_acquire(&settings.path)?.ok_or_else(|| io::Error::other("another daemon writes it"))?;
         let rights = if is_link && settings.path.exists() { Rights::Keep } else { Rights::MakePrivate };
         let open = open(&settings.path, rights)?;
-        Ok(Self { settings, rights, open, is_torn: false, _turn: turn })
+        Ok(Self { settings, rights, open, is_torn: false, _lock: lock })
     }
 
     /// Adds a line. What is wrong with beginning the next file is told as well, and the line is written all the same.
@@ -102,58 +103,13 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     beside(path, &format!(".{number}"))
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-#[cfg_attr(not(unix), expect(unused_variables, reason = "used on Unix only"))]
 fn open(path: &Path, rights: Rights) -> io::Result<Open> {
-    let file = private().append(true).open(path)?;
+    let file = private_options().append(true).open(path)?;
     let metadata = file.metadata()?;
-    let is_regular = metadata.is_file();
-    #[cfg(unix)]
-    if is_regular && rights == Rights::MakePrivate {
-        use std::os::unix::fs::PermissionsExt;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        }
+    if rights == Rights::MakePrivate {
+        make_private(path)?;
     }
-    Ok(Open { file, size_bytes: metadata.len(), is_regular })
-}
-
-/// The right to write the file. The lock is a file of its own, since the log is renamed; it is never
-/// deleted, since a lock on a deleted file excludes nobody.
-fn take_turn(path: &Path) -> io::Result<File> {
-    let file = private().write(true).open(beside(path, ".lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(io::Error::other("another daemon writes it")),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.create(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options
-}
-
-fn create_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(directory)
+    Ok(Open { file, size_bytes: metadata.len(), is_regular: metadata.is_file() })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::output::{answer, talk};
 use super::run_file::{Health, Running};
 use crate::auth::{self, State};
 use crate::config::{Config, Environment, Shown, Source};
+use crate::fs::{AtomicFile, Existing};
 use crate::upstream::cassette;
 
 /// How many lines of the log are taken.
@@ -269,10 +270,8 @@ fn latest(folder: &Path) -> Vec<Box<RawValue>> {
 
 /// Writes the report, its owner's alone, over nothing that is there.
 fn write(path: &Path, report: &Report) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer_pretty(&mut file, report)?;
+    let mut file = AtomicFile::create(path, Existing::Keep)?;
+    file.write_all(&serde_json::to_vec_pretty(report)?)?;
     file.write_all(b"\n")?;
-    file.persist_noclobber(path)?;
-    Ok(())
+    file.commit()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::exit::Failure;
 use crate::config::{Config, Environment, Flags, Source};
+use crate::fs::create_private_directory;
 use crate::server::Listen;
 
 /// Where our files are follows from these, so that the service gets them as well.
@@ -86,14 +87,7 @@ impl Definition {
 
     /// Makes the directories, since a manager shuts the daemon off from what is not there.
     pub(super) fn make_directories(&self) -> io::Result<()> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::DirBuilderExt;
-            builder.mode(0o700);
-        }
-        self.directories.iter().try_for_each(|directory| builder.create(directory))
+        self.directories.iter().try_for_each(|directory| create_private_directory(Path::new(directory)))
     }
 }
 

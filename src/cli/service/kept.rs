@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::super::exit::Failure;
+use crate::fs::{AtomicFile, Existing, directory_of};
 
 /// Stands in whatever is ours.
 pub(super) const MARK: &str = "Written by `codex-proxy service install`";
@@ -45,13 +46,11 @@ pub(super) fn write(file: &Path, text: &str) -> Result<Change, Failure> {
         Found::Ours(_) => Change::Replaced,
         Found::Nothing => Change::Made,
     };
-    let directory = file.parent().unwrap_or(Path::new("."));
     let put = || -> io::Result<()> {
-        fs::create_dir_all(directory)?;
-        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        fs::create_dir_all(directory_of(file))?;
+        let mut new = AtomicFile::create(file, Existing::Replace)?;
         new.write_all(text.as_bytes())?;
-        new.persist(file)?;
-        Ok(())
+        new.commit()
     };
     put().map_err(|error| Failure::Other(format!("{} can't be written: {error}", file.display())))?;
     Ok(change)

@@ -1,53 +1,46 @@
-//! The files of a store: its owner's alone, opened by one process at a time, set aside whole.
+//! The files of a SQLite database: created private, locked while one process opens them, renamed if damaged.
 //!
-//! Everything here blocks.
+//! Every function blocks.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::fs::{create_private_directory, directory_of};
+use crate::fs::{FileLock, beside, private_options};
 
-/// How long another process may take to open the store.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// How long another process may take to open the database.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Beside the database itself, what SQLite keeps of it.
+/// Suffixes of the database file and of those that SQLite keeps next to it.
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// The right to open, migrate or set aside the store; dropped, another process has it.
-#[derive(Debug)]
-pub(super) struct Turn {
-    _file: File,
-}
-
-/// Waits for the turn. The lock file is never deleted, since a lock on a deleted file excludes nobody.
-pub(super) fn take_turn(path: &Path) -> io::Result<Turn> {
-    create_private_directory(directory_of(path))?;
-    let file = private().open(beside(path, ".lock"))?;
-    let mut left = LOCK_PATIENCE;
+/// Waits for the lock under which the database is opened, migrated or renamed.
+pub(super) fn lock(path: &Path) -> io::Result<FileLock> {
+    let mut remaining = LOCK_TIMEOUT;
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Turn { _file: file }),
-            Err(TryLockError::WouldBlock) if !left.is_zero() => {
-                std::thread::sleep(LOCK_PAUSE);
-                left = left.saturating_sub(LOCK_PAUSE);
-            }
-            Err(TryLockError::WouldBlock) => return Err(io::Error::other("another process is opening it")),
-            Err(TryLockError::Error(error)) => return Err(error),
+        if let Some(lock) = FileLock::try_acquire(path)? {
+            return Ok(lock);
         }
+        if remaining.is_zero() {
+            return Err(io::Error::other("another process is opening it"));
+        }
+        std::thread::sleep(LOCK_INTERVAL);
+        remaining = remaining.saturating_sub(LOCK_INTERVAL);
     }
 }
 
-/// Makes the file where there is none, and takes the rights of others away. SQLite gives its further
-/// files the same rights.
+/// Creates the file if it doesn't exist, and sets its mode to 0600. SQLite gives the files next to it the same mode.
 pub(super) fn make_private(path: &Path, noun: &str) -> io::Result<()> {
-    let file = private().open(path)?;
-    tighten(&file, noun)
+    private_options().truncate(false).write(true).open(path)?;
+    if crate::fs::make_private(path)? {
+        tracing::warn!("other users could read the {noun}; its mode is 0600 now");
+    }
+    Ok(())
 }
 
-/// Moves a file that can't be used out of the way, with what belongs to it.
+/// Renames a damaged database and its companions, and returns the new path.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = beside(path, ".damaged");
     for companion in COMPANIONS {
@@ -57,36 +50,4 @@ pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Ok(aside)
-}
-
-/// The file of this name with something behind it.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-#[cfg(unix)]
-fn tighten(file: &File, noun: &str) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    const OF_OTHERS: u32 = 0o077;
-    let is_private = file.metadata()?.permissions().mode() & OF_OTHERS == 0;
-    if is_private {
-        return Ok(());
-    }
-    tracing::warn!("other users could read the {noun}; its rights are 0600 now");
-    file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
-#[cfg(not(unix))]
-fn tighten(_file: &File, _noun: &str) -> io::Result<()> {
-    Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::fs::resolve;
+use crate::fs::{beside, resolve};
 
 /// What makes a file that of a store.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Form {
         // SQLite keeps its own files beside the real one, and so do we.
         let path = &resolve(path);
         let broken = |error: io::Error| Unusable::Broken { path: path.clone(), cause: error.to_string() };
-        let _turn = db_file::take_turn(path).map_err(broken)?;
+        let _lock = db_file::lock(path).map_err(broken)?;
         self.drop_old_copies(path, now);
         let fault = match self.bring_up(path) {
             Ok(()) => return Ok(None),
@@ -200,7 +200,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn copy_of(path: &Path, version: usize) -> PathBuf {
-    db_file::beside(path, &format!(".v{version}.bak"))
+    beside(path, &format!(".v{version}.bak"))
 }
 
 /// A whole copy, private as the file itself.

@@ -4,10 +4,11 @@
 //! of the names is the order of the exchanges. Files of other names are left alone.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::{Cassette, Line, SCHEMA};
+use crate::fs::{AtomicFile, Existing};
 
 /// How many files are kept, and how large they may be together.
 const MAX_FILES: usize = 500;
@@ -36,25 +37,11 @@ pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Makes the directory, its owner's alone.
-pub(super) fn create(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
-}
-
 /// Writes a cassette whole or not at all, and makes room for it.
 pub(super) fn put(directory: &Path, name: &str, cassette: Cassette) -> io::Result<()> {
-    // A temporary file is its owner's alone from the start.
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    {
-        let mut out = io::BufWriter::new(file.as_file_mut());
-        cassette.write(&mut out)?;
-        out.flush()?;
-    }
-    file.persist(directory.join(name))?;
+    let mut out = io::BufWriter::new(AtomicFile::create(&directory.join(name), Existing::Replace)?);
+    cassette.write(&mut out)?;
+    out.into_inner()?.commit()?;
     make_room(directory)
 }
 

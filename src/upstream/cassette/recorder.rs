@@ -78,7 +78,7 @@ impl Recorder {
     /// # Errors
     /// When the directory or the thread can't be made.
     pub fn start(directory: PathBuf, now: SystemTime) -> io::Result<Self> {
-        directory::create(&directory)?;
+        crate::fs::create_private_directory(&directory)?;
         let queue = Arc::new(Queue::default());
         let writer =
             Writer { began: humantime::format_rfc3339_seconds(now).to_string(), directory, exchanges: HashMap::new() };
