@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::logging::LogHandle;
 use crate::config::{Config, Environment, Flags, load, unapplied};
-use crate::server::{Doors, Live};
+use crate::server::{AccessSettings, LiveSettings};
 
 /// Where the settings of a daemon come from, and its log.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Settings {
     sources: Sources,
     /// As they were when it started.
     started: Config,
-    live: watch::Sender<Arc<Live>>,
+    live: watch::Sender<Arc<LiveSettings>>,
 }
 
 impl Settings {
@@ -51,7 +51,7 @@ impl Settings {
     }
 
     /// What holds at any moment.
-    pub(super) fn live(&self) -> watch::Receiver<Arc<Live>> {
+    pub(super) fn live(&self) -> watch::Receiver<Arc<LiveSettings>> {
         self.live.subscribe()
     }
 
@@ -70,7 +70,7 @@ impl Settings {
             }
         };
         // The file may name another address than the one that this daemon is bound to.
-        if reach == Reach::Remote && (config.doors.keys.is_empty() || !config.short_keys.is_empty()) {
+        if reach == Reach::Remote && (config.access.keys.is_empty() || !config.short_keys.is_empty()) {
             tracing::error!(
                 "the settings were read again and can't be used: other machines reach this daemon, \
                  and it would ask for no client key, or for one that is too short; nothing changes"
@@ -85,7 +85,7 @@ impl Settings {
             log.set_level(config.log.level);
         }
         self.live.send_replace(Arc::new(live(config)));
-        let Doors { keys, .. } = &config.doors;
+        let AccessSettings { keys, .. } = &config.access;
         tracing::info!(keys = keys.len(), "the settings were read again");
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -97,6 +97,6 @@ impl Settings {
     }
 }
 
-fn live(config: &Config) -> Live {
-    Live { doors: config.doors.clone(), rules: Arc::new(config.rules.clone()) }
+fn live(config: &Config) -> LiveSettings {
+    LiveSettings { access: config.access.clone(), rules: Arc::new(config.rules.clone()) }
 }

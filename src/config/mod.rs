@@ -63,7 +63,7 @@ pub struct Config {
     /// The daemon.
     pub server: server::Settings,
     /// Who is let in.
-    pub doors: server::Doors,
+    pub access: server::AccessSettings,
     /// Names of the client keys that are too short where other machines reach the daemon.
     pub short_keys: Vec<String>,
     /// The Chat dialect.
@@ -154,7 +154,7 @@ pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Opt
         }
         Source::Flag(_) | Source::Default => return None,
     };
-    let is_admin = |name: &str| config.doors.keys.iter().any(|key| key.name == name && key.is_admin);
+    let is_admin = |name: &str| config.access.keys.iter().any(|key| key.name == name && key.is_admin);
     let named = keys.iter().position(|(key, _)| key == name);
     let usual = || keys.iter().position(|(key, _)| !is_admin(key));
     let index = named.or_else(usual).unwrap_or(0);

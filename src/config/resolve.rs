@@ -43,7 +43,7 @@ pub(super) fn resolve(
     Some(Config {
         shown: values.show(),
         server: server(&values),
-        doors: doors(&values),
+        access: access(&values),
         short_keys: values.keys.value.short.clone(),
         history: history(&values),
         rules: rules(&values),
@@ -119,8 +119,8 @@ fn server(values: &Values) -> server::Settings {
 }
 
 /// Who may come in.
-fn doors(values: &Values) -> server::Doors {
-    server::Doors {
+fn access(values: &Values) -> server::AccessSettings {
+    server::AccessSettings {
         keys: values.keys.value.keys.clone(),
         allowed_hosts: values.allowed_hosts.value.0.clone(),
         allowed_origins: values.allowed_origins.value.0.clone(),

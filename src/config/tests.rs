@@ -64,7 +64,7 @@ fn nothing_set_gives_the_defaults() {
     assert!(!config.history.replays_reasoning);
     assert_eq!(config.chat, crate::protocol::chat::Options::default());
     assert_eq!(config.net.ca_file, None);
-    assert!(config.doors.keys.is_empty() && config.warnings.is_empty());
+    assert!(config.access.keys.is_empty() && config.warnings.is_empty());
     assert!(config.shown.iter().all(|shown| shown.source == Source::Default));
 }
 
@@ -166,7 +166,7 @@ fn names_of_other_programs_are_taken_and_ours_win() {
     assert_eq!(config.net.ca_file.as_deref(), Some(Path::new("/bundle.pem")));
     assert_eq!(config.auth.credentials, Path::new("/tokens").join("their.json"));
     assert_eq!(config.paths.credentials, config.auth.credentials);
-    assert_eq!(config.doors.keys.len(), 2);
+    assert_eq!(config.access.keys.len(), 2);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_key_that_can_be_guessed_is_refused_where_other_machines_reach_the_daemon() 
     // On this machine alone, any key will do.
     assert_eq!(Home::new(&short).config().short_keys, ["laptop"]);
     let hashed = keys(&format!("key_sha256 = '{}'", "0".repeat(64)));
-    assert_eq!(Home::new(&format!("listen = '0.0.0.0:1'\n{hashed}")).config().doors.keys.len(), 2);
+    assert_eq!(Home::new(&format!("listen = '0.0.0.0:1'\n{hashed}")).config().access.keys.len(), 2);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_variable_without_a_key_does_not_turn_off_the_keys_of_the_file() {
             assert!(faults.contains("unset it") && faults.lines().count() == 1, "{faults}");
         }
     }
-    assert!(Home::new("keys = []").config().doors.keys.is_empty(), "the file may say that there are none");
+    assert!(Home::new("keys = []").config().access.keys.is_empty(), "the file may say that there are none");
 }
 
 #[test]
@@ -273,9 +273,9 @@ fn doors_are_checked_and_normalised() {
          allowed_origins = ['https://Chat.example:443/', 'http://localhost:3000', 'chrome-extension://abc']",
     )
     .config();
-    assert_eq!(config.doors.allowed_hosts, ["box.local"]);
+    assert_eq!(config.access.allowed_hosts, ["box.local"]);
     let origins = ["https://chat.example", "http://localhost:3000", "chrome-extension://abc"];
-    assert_eq!(config.doors.allowed_origins, origins);
+    assert_eq!(config.access.allowed_origins, origins);
     for bad in ["['*']", "['null']", "['https://a/b']", "['a.example']", "'https://a'"] {
         assert!(Home::new(&format!("allowed_origins = {bad}")).load(&Flags::default()).is_err(), "{bad}");
     }

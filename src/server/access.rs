@@ -23,7 +23,7 @@ use subtle::{Choice, ConstantTimeEq};
 use url::{Host, Url};
 
 use super::refusals::Refusals;
-use super::{Backend, Live};
+use super::{Backend, LiveSettings};
 use crate::error::{ProxyError, Refusal};
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::net::is_local;
@@ -81,7 +81,7 @@ pub(super) struct OwnUsage {
 
 /// Who is let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Doors {
+pub struct AccessSettings {
     /// Client keys; none: no key is asked for.
     pub keys: Vec<ClientKey>,
     /// Host names to answer to, beside loopback and the addresses listened on; in lower case.
@@ -94,7 +94,7 @@ pub struct Doors {
 
 /// What a request came through.
 #[derive(Clone, Debug)]
-pub(super) enum Door {
+pub(super) enum ConnectionSource {
     /// A TCP port, which any program and any web page on the machine can reach.
     Tcp(Peer),
     /// A Unix socket, which no web page can reach under any name.
@@ -104,10 +104,10 @@ pub(super) enum Door {
 
 /// The rules in force when a request came.
 #[derive(Clone, Debug)]
-pub(super) struct Gate {
-    pub(super) live: Arc<Live>,
+pub(super) struct AccessPolicy {
+    pub(super) live: Arc<LiveSettings>,
     pub(super) own_addresses: Arc<[IpAddr]>,
-    pub(super) door: Door,
+    pub(super) source: ConnectionSource,
     pub(super) backend: Backend,
     pub(super) refusals: Arc<Refusals>,
 }
@@ -121,7 +121,7 @@ pub(super) enum Admission<'g> {
     Preflight,
 }
 
-impl Gate {
+impl AccessPolicy {
     /// Admits a request by what it says and by the user that sends it.
     pub(super) async fn authorize(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
         let admission = self.admit(request)?;
@@ -133,15 +133,15 @@ impl Gate {
 
     /// Refuses a request of another user of this machine where nothing else decides who may spend the subscription.
     async fn check_user(&self, request: &Parts) -> Result<(), ProxyError> {
-        let decided = self.asks_for_key() || self.doors().allow_other_users || self.backend != Backend::ChatGpt;
+        let decided = self.requires_key() || self.access().allow_other_users || self.backend != Backend::ChatGpt;
         if decided || is_probe(request.uri.path()) {
             return Ok(());
         }
-        let user = match &self.door {
-            Door::Tcp(peer) => peer.user().await,
+        let user = match &self.source {
+            ConnectionSource::Tcp(peer) => peer.user().await,
             // Only its owner can open its file.
             #[cfg(unix)]
-            Door::Unix => PeerUser::Trusted,
+            ConnectionSource::Unix => PeerUser::Trusted,
         };
         match user {
             PeerUser::Trusted => Ok(()),
@@ -157,7 +157,8 @@ impl Gate {
         let authority = authority(request);
         let asks = is_preflight(request) && self.page(&request.headers).is_some();
         // Where keys are set, the request that follows has to show one, which excuses any name.
-        let may_have_any_name = key.is_some() || !matches!(self.door, Door::Tcp(_)) || (asks && self.asks_for_key());
+        let may_have_any_name =
+            key.is_some() || !matches!(self.source, ConnectionSource::Tcp(_)) || (asks && self.requires_key());
         if !may_have_any_name && !self.is_ours(authority) {
             return Err(ProxyError::ForeignHost { host: excerpt(authority, NAME_CHARACTERS).to_owned() });
         }
@@ -166,8 +167,8 @@ impl Gate {
         if asks {
             return Ok(Admission::Preflight);
         }
-        let key = key.or_else(|| self.key_of_browser(request));
-        if self.asks_for_key() && key.is_none() && !is_probe(request.uri.path()) {
+        let key = key.or_else(|| self.basic_auth_key(request));
+        if self.requires_key() && key.is_none() && !is_probe(request.uri.path()) {
             return Err(ProxyError::KeyRequired);
         }
         if request.method == Method::POST && !has_json_body(&request.headers) {
@@ -180,26 +181,26 @@ impl Gate {
     pub(super) fn page<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
         let sent = headers.get(ORIGIN)?;
         let origin = origin_text(sent);
-        self.doors().allowed_origins.contains(&origin).then_some(sent)
+        self.access().allowed_origins.contains(&origin).then_some(sent)
     }
 
     /// Whether any page is let in beside our own.
-    pub(super) fn admits_pages(&self) -> bool {
-        !self.doors().allowed_origins.is_empty()
+    pub(super) fn allows_origins(&self) -> bool {
+        !self.access().allowed_origins.is_empty()
     }
 
-    fn doors(&self) -> &Doors {
-        &self.live.doors
+    fn access(&self) -> &AccessSettings {
+        &self.live.access
     }
 
     /// Whether clients have to show a key.
-    pub(super) fn asks_for_key(&self) -> bool {
-        !self.doors().keys.is_empty()
+    pub(super) fn requires_key(&self) -> bool {
+        !self.access().keys.is_empty()
     }
 
     /// What a key sees of the usage; `None`: all of it.
     pub(super) fn own_usage(&self, key: &ClientKey) -> Option<OwnUsage> {
-        let has_admin = self.doors().keys.iter().any(|key| key.is_admin);
+        let has_admin = self.access().keys.iter().any(|key| key.is_admin);
         (has_admin && !key.is_admin).then(|| OwnUsage { key: key.name.clone(), account: key.account.clone() })
     }
 
@@ -208,7 +209,7 @@ impl Gate {
     }
 
     /// The key that a person gave as the password for our page.
-    fn key_of_browser(&self, request: &Parts) -> Option<&ClientKey> {
+    fn basic_auth_key(&self, request: &Parts) -> Option<&ClientKey> {
         let is_ours = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
         self.find(&password(&request.headers).filter(|_| is_ours)?)
     }
@@ -217,7 +218,7 @@ impl Gate {
         let sent: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
         // Every key is looked at, so that the time tells nothing about which one matched.
         let mut found = None;
-        for key in &self.doors().keys {
+        for key in &self.access().keys {
             let is_equal: Choice = key.sha256.ct_eq(&sent);
             if bool::from(is_equal) {
                 found = Some(key);
@@ -240,7 +241,7 @@ impl Gate {
         };
         is_own_address
             || is_local(&host)
-            || self.doors().allowed_hosts.iter().any(|allowed| *allowed == host.to_string())
+            || self.access().allowed_hosts.iter().any(|allowed| *allowed == host.to_string())
     }
 
     /// Our own page names the host that it was loaded from; any other page has to be allowed.

@@ -30,13 +30,13 @@ fn of_key(key: &ClientKey) -> Option<KeyAccount> {
 struct KeyShare(u8);
 
 /// Notes what a request's key says about the account that it uses.
-pub(super) fn introduce(key: &ClientKey, request: &mut Parts) {
+pub(super) fn attach_key(key: &ClientKey, request: &mut Parts) {
     of_key(key).map(|account| request.extensions.insert(account));
     key.window_percent.map(|percent| request.extensions.insert(KeyShare(percent)));
 }
 
 /// Forgets what a request's key says about the account.
-pub(super) fn forget(request: &mut Parts) {
+pub(super) fn detach_key(request: &mut Parts) {
     request.extensions.remove::<KeyAccount>();
     request.extensions.remove::<KeyShare>();
 }

@@ -40,7 +40,7 @@ pub enum Stage {
 
 /// A request as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Visit {
+pub struct RequestStatus {
     /// Its id, as in the log and in `x-request-id`.
     pub id: String,
     /// When it came.
@@ -70,7 +70,7 @@ pub struct Visit {
 
 /// How a request ended.
 #[derive(Debug)]
-pub(super) struct Ending<'r> {
+pub(super) struct RequestEnd<'r> {
     pub(super) outcome: &'r str,
     pub(super) error: Option<&'static str>,
     pub(super) tokens: Option<Tokens>,
@@ -78,7 +78,7 @@ pub(super) struct Ending<'r> {
 
 /// Who a request comes from.
 #[derive(Debug)]
-pub(super) struct Caller<'r> {
+pub(super) struct NewRequest<'r> {
     pub(super) id: &'r str,
     pub(super) dialect: &'static str,
     pub(super) key: Option<&'r str>,
@@ -89,25 +89,25 @@ pub(super) struct Caller<'r> {
 
 /// The place of a request on the list; none for one that nobody has introduced, or in a crowd.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ticket(Option<u64>);
+pub(super) struct ActiveRequestId(Option<u64>);
 
 /// The list.
 #[derive(Debug, Default)]
-pub(super) struct Roster(Mutex<Lists>);
+pub(super) struct ActiveRequests(Mutex<Lists>);
 
 #[derive(Debug, Default)]
 struct Lists {
     next: u64,
     /// Those under way, and since when they are.
-    active: BTreeMap<u64, (Visit, Instant)>,
-    ended: VecDeque<Visit>,
+    active: BTreeMap<u64, (RequestStatus, Instant)>,
+    ended: VecDeque<RequestStatus>,
 }
 
-impl Roster {
+impl ActiveRequests {
     /// A request has come.
-    pub(super) fn came(&self, caller: &Caller<'_>) -> Ticket {
+    pub(super) fn came(&self, caller: &NewRequest<'_>) -> ActiveRequestId {
         let agent = caller.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-        let visit = Visit {
+        let visit = RequestStatus {
             id: caller.id.to_owned(),
             started_at: caller.at,
             dialect: caller.dialect,
@@ -123,28 +123,28 @@ impl Roster {
         };
         let mut lists = self.lock();
         if lists.active.len() >= MAX_ACTIVE {
-            return Ticket(None);
+            return ActiveRequestId(None);
         }
         let number = lists.next;
         lists.next += 1;
         lists.active.insert(number, (visit, caller.began));
-        Ticket(Some(number))
+        ActiveRequestId(Some(number))
     }
 
     /// It has got a place.
-    pub(super) fn entered(&self, ticket: Ticket) {
+    pub(super) fn entered(&self, ticket: ActiveRequestId) {
         self.change(ticket, |visit| visit.state = Stage::Waiting);
     }
 
     /// It is sent.
-    pub(super) fn planned(&self, ticket: Ticket, model: &str) {
+    pub(super) fn planned(&self, ticket: ActiveRequestId, model: &str) {
         self.change(ticket, |visit| {
             visit.model = Some(excerpt(model, NAME_CHARACTERS).to_owned());
         });
     }
 
     /// Its answer has begun, so long after it came.
-    pub(super) fn answers(&self, ticket: Ticket, after: Duration) {
+    pub(super) fn answers(&self, ticket: ActiveRequestId, after: Duration) {
         self.change(ticket, |visit| {
             visit.state = Stage::Answering;
             visit.first_content_ms = Some(milliseconds(after));
@@ -152,7 +152,7 @@ impl Roster {
     }
 
     /// It is over.
-    pub(super) fn ended(&self, ticket: Ticket, ending: &Ending<'_>) {
+    pub(super) fn ended(&self, ticket: ActiveRequestId, ending: &RequestEnd<'_>) {
         let Some(number) = ticket.0 else { return };
         let mut lists = self.lock();
         let Some((mut visit, began)) = lists.active.remove(&number) else { return };
@@ -166,16 +166,16 @@ impl Roster {
     }
 
     /// All of them: those under way first, the latest first in each.
-    pub(super) fn visits(&self) -> Vec<Visit> {
+    pub(super) fn list(&self) -> Vec<RequestStatus> {
         let lists = self.lock();
         let active = lists.active.values().rev().map(|(visit, began)| {
             let duration_ms = milliseconds(began.elapsed());
-            Visit { duration_ms, ..visit.clone() }
+            RequestStatus { duration_ms, ..visit.clone() }
         });
         active.chain(lists.ended.iter().cloned()).collect()
     }
 
-    fn change(&self, ticket: Ticket, change: impl FnOnce(&mut Visit)) {
+    fn change(&self, ticket: ActiveRequestId, change: impl FnOnce(&mut RequestStatus)) {
         let Some(number) = ticket.0 else { return };
         if let Some((visit, _)) = self.lock().active.get_mut(&number) {
             change(visit);

@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use axum::response::Response;
 
-use super::http_response::faced;
+use super::http_response::with_headers;
 use super::request_log::RequestId;
 use super::{body, paths};
 use crate::error::ProxyError;
@@ -14,13 +14,13 @@ use crate::protocol::ollama;
 
 /// Whose API a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Vendor {
+pub(super) enum ApiFlavor {
     OpenAi,
     Anthropic,
     Ollama,
 }
 
-impl Vendor {
+impl ApiFlavor {
     /// Paths that two of them have are told apart by a header that Anthropic's clients always send.
     pub(super) fn of(request: &Request) -> Self {
         let path = paths::canonical(request.uri().path()).path;
@@ -34,7 +34,7 @@ impl Vendor {
 }
 
 /// Refuses a request whose body nobody has read.
-pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response {
+pub(super) async fn refuse_unread(error: &ProxyError, request: Request) -> Response {
     let response = refuse(error, &request);
     let (parts, body) = request.into_parts();
     body::discard(&parts.headers, body).await;
@@ -44,15 +44,15 @@ pub(super) async fn turn_away(error: &ProxyError, request: Request) -> Response 
 /// An error of a path that no dialect has answered, in the words of the client's own service.
 pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
     let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str()).unwrap_or_default();
-    worded(Vendor::of(request), error, id)
+    error_response(ApiFlavor::of(request), error, id)
 }
 
 /// The same for a request that is gone.
-pub(super) fn worded(vendor: Vendor, error: &ProxyError, id: &str) -> Response {
-    let (status, headers, body) = match vendor {
-        Vendor::OpenAi => Chat::face(error, id),
-        Vendor::Anthropic => Messages::face(error, id),
-        Vendor::Ollama => ollama::face(error),
+pub(super) fn error_response(flavor: ApiFlavor, error: &ProxyError, id: &str) -> Response {
+    let (status, headers, body) = match flavor {
+        ApiFlavor::OpenAi => Chat::face(error, id),
+        ApiFlavor::Anthropic => Messages::face(error, id),
+        ApiFlavor::Ollama => ollama::face(error),
     };
-    faced(status, headers, body)
+    with_headers(status, headers, body)
 }

@@ -22,7 +22,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::io::{StreamReader, poll_read_buf};
 
 use super::budget::{ByteBudget, Reservation};
-use super::handler::{Exchange, Limits};
+use super::handler::{Handler, Limits};
 use super::pace::Pace;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
@@ -44,7 +44,7 @@ const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
 /// The limits that a body is read within.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(super) struct BodyLimits {
     /// Largest decoded body.
     pub(super) limit_bytes: u64,
     /// Longest silence between two bytes.
@@ -54,13 +54,13 @@ pub(super) struct Intake {
 
 /// A whole decoded body, and its memory.
 #[derive(Debug)]
-pub(super) struct Buffered {
+pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     pub(super) memory: Reservation,
 }
 
 /// A buffer that reserves memory before it grows.
-struct Growing {
+struct GrowingBuffer {
     bytes: Vec<u8>,
     memory: Reservation,
     /// Its largest size.
@@ -70,13 +70,15 @@ struct Growing {
 }
 
 /// The whole decoded body.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body, intake: &Intake) -> Result<Buffered, ProxyError> {
+pub(super) async fn read(headers: &HeaderMap, mut body: Body, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let whole = match encoding(headers).as_str() {
         "" | "identity" => read_plain(headers, &mut body, intake).await,
         encoding => read_encoded(encoding, &mut body, intake).await,
     };
     match whole {
-        Ok(Buffered { bytes, memory }) => Ok(Buffered { bytes: off_thread(bytes.len(), || readable(bytes)), memory }),
+        Ok(BufferedBody { bytes, memory }) => {
+            Ok(BufferedBody { bytes: off_thread(bytes.len(), || readable(bytes)), memory })
+        }
         // It sends nothing that could be dropped.
         Err(error @ ProxyError::BodyTooSlow { .. }) => Err(error),
         Err(error) => {
@@ -118,17 +120,17 @@ fn encoding(headers: &HeaderMap) -> String {
     texts.collect::<Vec<_>>().join(",").trim().to_ascii_lowercase()
 }
 
-async fn read_plain(headers: &HeaderMap, body: &mut Body, intake: &Intake) -> Result<Buffered, ProxyError> {
+async fn read_plain(headers: &HeaderMap, body: &mut Body, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > intake.limit_bytes) {
         return Err(intake.too_large());
     }
-    let mut gathered = Growing::new(intake, announced.unwrap_or(intake.limit_bytes));
+    let mut gathered = GrowingBuffer::new(intake, announced.unwrap_or(intake.limit_bytes));
     let mut pace = Pace::new(intake.silence);
     while let Some(data) = next_data(body, &mut pace).await? {
         if gathered.bytes.is_empty() && announced == Some(data.len() as u64) {
             gathered.memory.buffer(data.len()).await?;
-            return Ok(Buffered { bytes: data, memory: gathered.memory });
+            return Ok(BufferedBody { bytes: data, memory: gathered.memory });
         }
         if (gathered.bytes.len() + data.len()) as u64 > intake.limit_bytes {
             return Err(intake.too_large());
@@ -141,7 +143,7 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, intake: &Intake) -> Re
     Ok(gathered.finish())
 }
 
-async fn read_encoded(encoding: &str, body: &mut Body, intake: &Intake) -> Result<Buffered, ProxyError> {
+async fn read_encoded(encoding: &str, body: &mut Body, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let mut reader = StreamReader::new(Box::pin(stream(body, intake.silence)));
     match encoding {
         "gzip" | "x-gzip" => {
@@ -186,9 +188,9 @@ async fn is_zlib(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<bool, Proxy
     Ok(start.first().is_some_and(|first| first & 0x0f == 8))
 }
 
-async fn read_decoded(mut decoder: impl AsyncRead + Unpin, intake: &Intake) -> Result<Buffered, ProxyError> {
+async fn read_decoded(mut decoder: impl AsyncRead + Unpin, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     // One byte more distinguishes a body that is too large from one of the largest size.
-    let mut gathered = Growing::new(intake, intake.limit_bytes.saturating_add(1));
+    let mut gathered = GrowingBuffer::new(intake, intake.limit_bytes.saturating_add(1));
     gathered.window_bytes = WINDOW_BYTES;
     loop {
         gathered.grow(1).await?;
@@ -209,22 +211,22 @@ async fn read_decoded(mut decoder: impl AsyncRead + Unpin, intake: &Intake) -> R
     }
 }
 
-impl<D: Dialect> Exchange<D> {
+impl<D: Dialect> Handler<D> {
     /// The limits that its bodies are read within.
-    pub(super) fn intake(&self) -> Intake {
+    pub(super) fn intake(&self) -> BodyLimits {
         let Limits { body_bytes, body_read, .. } = self.limits;
-        Intake { limit_bytes: body_bytes, silence: body_read, memory: Arc::clone(&self.traffic.memory) }
+        BodyLimits { limit_bytes: body_bytes, silence: body_read, memory: Arc::clone(&self.state.memory) }
     }
 }
 
-impl Intake {
+impl BodyLimits {
     fn too_large(&self) -> ProxyError {
         ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }
     }
 }
 
-impl Growing {
-    fn new(intake: &Intake, limit_bytes: u64) -> Self {
+impl GrowingBuffer {
+    fn new(intake: &BodyLimits, limit_bytes: u64) -> Self {
         let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
         Self { bytes: Vec::new(), memory: intake.memory.reserve(), limit_bytes, window_bytes: 0 }
     }
@@ -242,9 +244,9 @@ impl Growing {
     }
 
     /// The room that was not needed was never touched, and takes no memory.
-    fn finish(mut self) -> Buffered {
+    fn finish(mut self) -> BufferedBody {
         self.memory.shrink(self.bytes.len());
-        Buffered { bytes: Bytes::from(self.bytes), memory: self.memory }
+        BufferedBody { bytes: Bytes::from(self.bytes), memory: self.memory }
     }
 }
 

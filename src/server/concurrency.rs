@@ -22,9 +22,9 @@ use crate::error::ProxyError;
 /// When somebody who was turned away may come back.
 const COME_BACK: Duration = Duration::from_secs(5);
 
-/// The places, and the queue for them.
+/// The concurrency, and the queue for them.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConcurrencyLimit {
     free: Arc<Semaphore>,
     limit: usize,
     queue: Semaphore,
@@ -34,24 +34,24 @@ pub(super) struct Places {
 
 /// A place; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
 }
 
 /// A whole answer that keeps its place until it has been sent.
 #[derive(Debug)]
-pub(super) struct Placed {
+pub(super) struct PermitBody {
     answer: Full<Bytes>,
-    _place: Option<Place>,
+    _place: Option<Permit>,
 }
 
-impl Placed {
-    pub(super) fn new(answer: Bytes, place: Option<Place>) -> Self {
+impl PermitBody {
+    pub(super) fn new(answer: Bytes, place: Option<Permit>) -> Self {
         Self { answer: Full::new(answer), _place: place }
     }
 }
 
-impl Body for Placed {
+impl Body for PermitBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -68,7 +68,7 @@ impl Body for Placed {
     }
 }
 
-impl Places {
+impl ConcurrencyLimit {
     pub(super) fn new(limit: usize, queue_limit: usize, wait: Duration) -> Self {
         let (limit, queue_limit) = (limit.min(Semaphore::MAX_PERMITS), queue_limit.min(Semaphore::MAX_PERMITS));
         let (free, queue) = (Arc::new(Semaphore::new(limit)), Semaphore::new(queue_limit));
@@ -76,14 +76,14 @@ impl Places {
     }
 
     /// A place, as soon as it is this caller's turn.
-    pub(super) async fn enter(&self) -> Result<Place, ProxyError> {
+    pub(super) async fn enter(&self) -> Result<Permit, ProxyError> {
         // A place that becomes free goes to who waits for it: none is free while anybody does.
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Ok(Place { _permit: permit });
+            return Ok(Permit { _permit: permit });
         }
         let Ok(_queued) = self.queue.try_acquire() else { return Err(self.busy()) };
         match timeout(self.wait, Arc::clone(&self.free).acquire_owned()).await {
-            Ok(permit) => Ok(Place { _permit: permit.expect("the semaphore is never closed") }),
+            Ok(permit) => Ok(Permit { _permit: permit.expect("the semaphore is never closed") }),
             Err(_) => Err(self.busy()),
         }
     }
@@ -110,46 +110,46 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::time::Instant;
 
-    use super::Places;
+    use super::ConcurrencyLimit;
     use crate::error::ProxyError;
 
     const WAIT: Duration = Duration::from_secs(20);
 
     #[tokio::test(start_paused = true)]
     async fn places_go_to_who_came_first() {
-        let places = Places::new(1, 2, WAIT);
-        let place = places.enter().await.unwrap();
-        let (mut first, mut second) = (Box::pin(places.enter()), Box::pin(places.enter()));
+        let concurrency = ConcurrencyLimit::new(1, 2, WAIT);
+        let place = concurrency.enter().await.unwrap();
+        let (mut first, mut second) = (Box::pin(concurrency.enter()), Box::pin(concurrency.enter()));
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-        assert_eq!((places.taken(), places.queued()), (1, 2));
-        assert!(matches!(places.enter().await, Err(ProxyError::Busy { running: 1, .. })), "the queue is full");
+        assert_eq!((concurrency.taken(), concurrency.queued()), (1, 2));
+        assert!(matches!(concurrency.enter().await, Err(ProxyError::Busy { running: 1, .. })), "the queue is full");
         drop(place);
         assert!(second.as_mut().now_or_never().is_none());
         let place = first.await.unwrap();
-        assert_eq!(places.queued(), 1);
+        assert_eq!(concurrency.queued(), 1);
         drop(place);
         drop(second.await.unwrap());
-        assert_eq!((places.taken(), places.queued()), (0, 0));
+        assert_eq!((concurrency.taken(), concurrency.queued()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_longer_than_the_limit_and_who_leaves_is_not_waited_for() {
-        let places = Places::new(1, 1, WAIT);
-        let place = places.enter().await.unwrap();
-        let mut left = Box::pin(places.enter());
+        let concurrency = ConcurrencyLimit::new(1, 1, WAIT);
+        let place = concurrency.enter().await.unwrap();
+        let mut left = Box::pin(concurrency.enter());
         assert!(left.as_mut().now_or_never().is_none());
         drop(left);
         let began = Instant::now();
-        assert!(places.enter().await.is_err());
+        assert!(concurrency.enter().await.is_err());
         assert_eq!(began.elapsed(), WAIT);
         drop(place);
-        assert!(places.enter().now_or_never().is_some_and(|entered| entered.is_ok()));
+        assert!(concurrency.enter().now_or_never().is_some_and(|entered| entered.is_ok()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_queue_the_answer_comes_at_once() {
-        let places = Places::new(1, 0, WAIT);
-        let _place = places.enter().await.unwrap();
-        assert!(places.enter().now_or_never().is_some_and(|entered| entered.is_err()));
+        let concurrency = ConcurrencyLimit::new(1, 0, WAIT);
+        let _place = concurrency.enter().await.unwrap();
+        assert!(concurrency.enter().now_or_never().is_some_and(|entered| entered.is_err()));
     }
 }

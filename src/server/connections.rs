@@ -32,7 +32,7 @@ pub(super) struct Connections {
 
 /// An open connection; it counts until it is dropped.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct ConnectionSlot {
     connections: Arc<Connections>,
     _permit: OwnedSemaphorePermit,
     /// Asks the connection's task to close it.
@@ -45,16 +45,16 @@ pub(super) struct Member {
 /// A request under way. The connection waits again when the last clone is dropped: the response body
 /// has one, and a WebSocket keeps the one of the request that opened it.
 #[derive(Clone, Debug)]
-pub(super) struct UnderWay(#[expect(dead_code, reason = "it acts when it is dropped")] Arc<Busy>);
+pub(super) struct RequestGuard(#[expect(dead_code, reason = "it acts when it is dropped")] Arc<BusyGuard>);
 
 #[derive(Debug)]
-struct Busy(Arc<Member>);
+struct BusyGuard(Arc<ConnectionSlot>);
 
 /// A response body during which its request is under way.
 #[derive(Debug)]
-pub(super) struct Tracked<B> {
+pub(super) struct TrackedBody<B> {
     body: B,
-    _request: UnderWay,
+    _request: RequestGuard,
 }
 
 impl Connections {
@@ -64,7 +64,7 @@ impl Connections {
     }
 
     /// Admits a new connection, closing waiting ones while the limit is reached.
-    pub(super) async fn admit(self: &Arc<Self>) -> Arc<Member> {
+    pub(super) async fn admit(self: &Arc<Self>) -> Arc<ConnectionSlot> {
         let mut permit = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
         let permit = loop {
             tokio::select! {
@@ -73,15 +73,15 @@ impl Connections {
                 () = self.make_room() => {}
             }
         };
-        let member = Arc::new(Member {
+        let slot = Arc::new(ConnectionSlot {
             connections: Arc::clone(self),
             _permit: permit,
             close: Arc::default(),
             waits_as: Mutex::default(),
             has_served: AtomicBool::new(false),
         });
-        member.wait();
-        member
+        slot.wait();
+        slot
     }
 
     /// Asks the connection that has waited longest to close, and gives it time to.
@@ -94,7 +94,7 @@ impl Connections {
     }
 }
 
-impl Member {
+impl ConnectionSlot {
     /// Waits until the connection is to be closed for another.
     pub(super) async fn asked_to_close(&self) {
         self.close.notified().await;
@@ -106,10 +106,10 @@ impl Member {
     }
 
     /// A request has been received.
-    pub(super) fn request(self: &Arc<Self>) -> UnderWay {
+    pub(super) fn request(self: &Arc<Self>) -> RequestGuard {
         self.has_served.store(true, Ordering::Relaxed);
         self.stop_waiting();
-        UnderWay(Arc::new(Busy(Arc::clone(self))))
+        RequestGuard(Arc::new(BusyGuard(Arc::clone(self))))
     }
 
     fn wait(&self) {
@@ -125,25 +125,25 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.stop_waiting();
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.0.wait();
     }
 }
 
-impl<B> Tracked<B> {
-    pub(super) fn new(body: B, request: UnderWay) -> Self {
+impl<B> TrackedBody<B> {
+    pub(super) fn new(body: B, request: RequestGuard) -> Self {
         Self { body, _request: request }
     }
 }
 
-impl<B: Body + Unpin> Body for Tracked<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -172,10 +172,10 @@ mod tests {
     use futures_util::FutureExt as _;
     use tokio::time::timeout;
 
-    use super::{Connections, Member};
+    use super::{ConnectionSlot, Connections};
 
-    fn is_asked_to_close(member: &Member) -> bool {
-        member.asked_to_close().now_or_never().is_some()
+    fn is_asked_to_close(slot: &ConnectionSlot) -> bool {
+        slot.asked_to_close().now_or_never().is_some()
     }
 
     #[tokio::test(start_paused = true)]

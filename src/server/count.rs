@@ -11,13 +11,13 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
 
-use super::body::{self, Buffered};
+use super::body::{self, BufferedBody};
 use super::depth_limit;
-use super::handler::{Exchange, Planned, key_name, refuse};
+use super::handler::{Handler, PlannedRequest, key_name, refuse};
 use super::http_response::json_response;
 use super::paths::PathModel;
 use super::request_log::RequestId;
-use super::response_store::Keeper;
+use super::response_store::ResponseStore;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::protocol::messages::{self, Messages};
@@ -31,7 +31,7 @@ struct InputTokens {
     input_tokens: u64,
 }
 
-impl Exchange<Responses> {
+impl Handler<Responses> {
     /// `POST /v1/responses/input_tokens`.
     pub(super) async fn count(self, request: Request) -> Response {
         let (parts, body, id) = opened(request);
@@ -39,10 +39,11 @@ impl Exchange<Responses> {
     }
 
     async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
-        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
-        let _place = self.traffic.places.enter().await?;
-        let keeper = Keeper::new(&self.services.history, &parts.extensions);
-        let Planned { plan, .. } = self.plan(parts, &body, &self.services.models(), &keeper, &mut memory).await?;
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        let _place = self.state.concurrency.enter().await?;
+        let keeper = ResponseStore::new(&self.services.history, &parts.extensions);
+        let PlannedRequest { plan, .. } =
+            self.plan(parts, &body, &self.services.models(), &keeper, &mut memory).await?;
         let measured = off_thread(body.len(), || responses::tokens::measure(&plan.upstream));
         let tokens = tokio::task::spawn_blocking(move || measured.tokens()).await;
         let input_tokens = tokens.map_err(|_| ProxyError::Internal)?.try_into().unwrap_or(u64::MAX);
@@ -50,7 +51,7 @@ impl Exchange<Responses> {
     }
 }
 
-impl Exchange<Messages> {
+impl Handler<Messages> {
     /// `POST /v1/messages/count_tokens`.
     pub(super) async fn count(self, request: Request) -> Response {
         let (parts, body, id) = opened(request);
@@ -58,8 +59,8 @@ impl Exchange<Messages> {
     }
 
     async fn counted(self, parts: Parts, body: Body) -> Result<Response, ProxyError> {
-        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
-        let place = self.traffic.places.enter().await?;
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        let place = self.state.concurrency.enter().await?;
         memory.begin_work(&body).await?;
         // Both are held until the work is done, even if the client leaves.
         let counted = tokio::task::spawn_blocking(move || {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tracing::Instrument as _;
 
-use super::request_log::Record;
-use super::response_stream::Passage;
+use super::request_log::RequestRecord;
+use super::response_stream::ReplyProcessor;
 use crate::error::ProxyError;
 use crate::protocol::Reply;
 use crate::upstream::{Answer, Pending};
@@ -26,8 +26,8 @@ pub(super) struct Document {
 pub(super) async fn read<R: Reply>(
     mut pending: Pending<'_>,
     mut answer: Answer,
-    mut passage: Passage<R>,
-    record: &mut Record,
+    mut passage: ReplyProcessor<R>,
+    record: &mut RequestRecord,
 ) -> Result<Document, ProxyError> {
     loop {
         let Answer { events, headers, request_id, warnings } = answer;

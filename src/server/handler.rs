@@ -20,17 +20,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::access::KeyName;
-use super::body::Buffered;
+use super::body::BufferedBody;
 use super::budget::Reservation;
-use super::concurrency::Placed;
+use super::concurrency::PermitBody;
 use super::document::{self, Document};
-use super::http_response::{faced, json_response, stream_response, warned};
-use super::metrics::Traffic;
+use super::http_response::{json_response, stream_response, with_headers, with_warnings};
+use super::metrics::ServerState;
 use super::paths::PathModel;
-use super::reasoning_replay::Recall;
-use super::request_log::{Record, RequestId, Served};
-use super::response_store::Keeper;
-use super::response_stream::{Blocks, Cut, Drive, Framing, Passage};
+use super::reasoning_replay::ReasoningReplay;
+use super::request_log::{RequestId, RequestRecord, ServedRequest};
+use super::response_store::ResponseStore;
+use super::response_stream::{AbortSignal, Framing, HttpFraming, ReplyProcessor, ResponseStream};
 use super::{Services, account, body, depth_limit, models, usage};
 use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
@@ -42,18 +42,18 @@ use crate::upstream::{Answer, Hints, Pending};
 
 /// What one dialect's path is served with.
 #[derive(Debug)]
-pub(super) struct Exchange<D: Dialect> {
+pub(super) struct Handler<D: Dialect> {
     pub(super) services: Arc<Services>,
     pub(super) options: Arc<D::Options>,
     /// Reasoning to give back, for a dialect whose clients can't carry it.
     pub(super) reasoning: Option<Arc<Reasoning>>,
     pub(super) limits: Limits,
     pub(super) cut: CancellationToken,
-    pub(super) traffic: Arc<Traffic>,
+    pub(super) state: Arc<ServerState>,
 }
 
 /// A request in the upstream's form.
-pub(super) struct Planned<'b, D: Dialect> {
+pub(super) struct PlannedRequest<'b, D: Dialect> {
     pub(super) plan: Plan<'b, D::Reply>,
     /// What has to be said about it.
     warnings: Warnings,
@@ -71,47 +71,51 @@ pub(super) struct Limits {
 
 /// An answer that has begun.
 #[derive(Debug)]
-pub(super) struct Opened<'r, R> {
+pub(super) struct OpenedReply<'r, R> {
     pub(super) mode: Mode,
-    pub(super) passage: Passage<R>,
+    pub(super) passage: ReplyProcessor<R>,
     pub(super) answer: Answer,
     pub(super) warnings: Warnings,
     /// Opens another attempt, as long as the client has received nothing.
     pending: Pending<'r>,
 }
 
-impl<D: Dialect> Clone for Exchange<D> {
+impl<D: Dialect> Clone for Handler<D> {
     fn clone(&self) -> Self {
-        self.alike(Arc::clone(&self.options), self.reasoning.clone())
+        self.for_dialect(Arc::clone(&self.options), self.reasoning.clone())
     }
 }
 
-impl<D: Dialect> Exchange<D> {
+impl<D: Dialect> Handler<D> {
     /// The path of another dialect, in the same surroundings.
-    pub(super) fn alike<E: Dialect>(&self, options: Arc<E::Options>, reasoning: Option<Arc<Reasoning>>) -> Exchange<E> {
-        Exchange {
+    pub(super) fn for_dialect<E: Dialect>(
+        &self,
+        options: Arc<E::Options>,
+        reasoning: Option<Arc<Reasoning>>,
+    ) -> Handler<E> {
+        Handler {
             services: Arc::clone(&self.services),
             options,
             reasoning,
             limits: self.limits,
             cut: self.cut.clone(),
-            traffic: Arc::clone(&self.traffic),
+            state: Arc::clone(&self.state),
         }
     }
 }
 
-impl<D: Dialect> Exchange<D>
+impl<D: Dialect> Handler<D>
 where
     D::Reply: Unpin + Sync,
 {
     /// Answers a request; every failure comes out with the dialect's own face.
-    pub(super) async fn answer(self, request: Request) -> Response {
+    pub(super) async fn handle(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
-        let mut record = Record::new(D::NAME, &id, &self.traffic);
+        let mut record = RequestRecord::new(D::NAME, &id, &self.state);
         record.introduce(&id, &parts);
         let mut record = Some(record);
-        let span = record.as_ref().map_or_else(tracing::Span::none, Record::span);
+        let span = record.as_ref().map_or_else(tracing::Span::none, RequestRecord::span);
         // It is large: in its own place, it is not moved with each of the layers around it.
         let running = Box::pin(self.run(&parts, body, &mut record));
         let answered = tokio::select! {
@@ -122,12 +126,12 @@ where
         answered.unwrap_or_else(|error| refuse::<D>(&error, &id, record))
     }
 
-    async fn run(&self, parts: &Parts, body: Body, record: &mut Option<Record>) -> Result<Response, ProxyError> {
+    async fn run(&self, parts: &Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
-        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
         // A client that sends slowly must not keep others from a place.
         enter(record).await?;
-        let keeper = Keeper::new(&self.services.history, &parts.extensions);
+        let keeper = ResponseStore::new(&self.services.history, &parts.extensions);
         let models = self.services.models();
         let planned = self.plan(parts, &body, &models, &keeper, &mut memory).await?;
         if let Some(record) = record {
@@ -151,9 +155,9 @@ where
         body: &'r [u8],
         mut memory: Reservation,
         chosen: Option<Arc<dyn TokenSource>>,
-        keeper: Keeper,
-        mut record: Option<&mut Record>,
-    ) -> Result<Opened<'r, D::Reply>, ProxyError> {
+        keeper: ResponseStore,
+        mut record: Option<&mut RequestRecord>,
+    ) -> Result<OpenedReply<'r, D::Reply>, ProxyError> {
         let models = self.services.models();
         let planned = self.plan(parts, body, &models, &keeper, &mut memory).await?;
         if let Some(record) = record.as_deref_mut() {
@@ -167,12 +171,12 @@ where
     async fn send<'r>(
         &'r self,
         parts: &Parts,
-        planned: Planned<'r, D>,
+        planned: PlannedRequest<'r, D>,
         chosen: Option<Arc<dyn TokenSource>>,
-        keeper: Keeper,
-        record: Option<&mut Record>,
-    ) -> Result<Opened<'r, D::Reply>, ProxyError> {
-        let Planned { mut plan, warnings, account } = planned;
+        keeper: ResponseStore,
+        record: Option<&mut RequestRecord>,
+    ) -> Result<OpenedReply<'r, D::Reply>, ProxyError> {
+        let PlannedRequest { mut plan, warnings, account } = planned;
         let chosen = match (chosen, &account) {
             // Only the account that answered can read the reasoning that it goes on from.
             (None, Some(account)) => self.services.tokens.prefer(account).await,
@@ -191,7 +195,7 @@ where
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let hints = Hints { originator, forwarded: D::forwarded(&parts.headers) };
-        let served = Served {
+        let served = ServedRequest {
             subject: Subject {
                 key: key_name(parts).map(str::to_owned),
                 account: account.id,
@@ -200,7 +204,7 @@ where
             model: plan.upstream.model.to_string(),
             fingerprint: usage::fingerprint(&plan.upstream),
         };
-        let span = record.as_deref().map_or_else(tracing::Span::none, Record::span);
+        let span = record.as_deref().map_or_else(tracing::Span::none, RequestRecord::span);
         let opening = async {
             let mut pending = self.services.upstream.begin(plan.upstream, token, hints)?;
             let answer = pending.open().await?;
@@ -213,8 +217,8 @@ where
         if let Some(recall) = &recall {
             recall.heed(&answer.warnings);
         }
-        let passage = Passage { reply: plan.reply, recall, keeper, billed: None };
-        Ok(Opened { mode: plan.mode, passage, answer, warnings, pending })
+        let passage = ReplyProcessor { reply: plan.reply, recall, keeper, billed: None };
+        Ok(OpenedReply { mode: plan.mode, passage, answer, warnings, pending })
     }
 
     /// The request in the upstream's form, once what it refers to is looked up.
@@ -223,9 +227,9 @@ where
         parts: &Parts,
         body: &'b [u8],
         models: &Models,
-        keeper: &Keeper,
+        keeper: &ResponseStore,
         memory: &mut Reservation,
-    ) -> Result<Planned<'b, D>, ProxyError> {
+    ) -> Result<PlannedRequest<'b, D>, ProxyError> {
         memory.begin_work(body).await?;
         let mut request = off_thread(body.len(), || depth_limit::check(body).and_then(|()| D::decode(body)))?;
         let references = D::references(&request);
@@ -243,20 +247,20 @@ where
             warnings: Warnings::default(),
         };
         let plan = off_thread(memory.buffered_bytes(), || D::translate(request, &mut context, &self.options))?;
-        Ok(Planned { plan, warnings: context.warnings, account })
+        Ok(PlannedRequest { plan, warnings: context.warnings, account })
     }
 
     /// The memory for this request, where there is one.
-    fn recall(&self, key: Option<&str>, model: &str, account: &str) -> Option<Recall> {
+    fn recall(&self, key: Option<&str>, model: &str, account: &str) -> Option<ReasoningReplay> {
         let memory = self.reasoning.as_ref()?;
         let scope = Scope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
-        Some(Recall::new(Arc::clone(memory), scope))
+        Some(ReasoningReplay::new(Arc::clone(memory), scope))
     }
 
     async fn deliver(
         &self,
-        mut opened: Opened<'_, D::Reply>,
-        record: &mut Option<Record>,
+        mut opened: OpenedReply<'_, D::Reply>,
+        record: &mut Option<RequestRecord>,
     ) -> Result<Response, ProxyError> {
         let mut warnings = std::mem::take(&mut opened.warnings);
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
@@ -264,17 +268,17 @@ where
             Mode::Stream => {
                 let Answer { headers, warnings, .. } = &mut opened.answer;
                 let (headers, told) = (std::mem::take(headers), std::mem::take(warnings));
-                let drive = self.drive(opened, Blocks::default(), self.cut(), open).primed().await;
+                let drive = self.drive(opened, HttpFraming::default(), self.cut(), open).primed().await;
                 let body = Body::from_stream(drive.map(Ok::<_, Infallible>));
                 (stream_response(body, D::STREAM_TYPE), headers, told)
             }
             Mode::Document => {
-                let Opened { pending, answer, passage, .. } = opened;
+                let OpenedReply { pending, answer, passage, .. } = opened;
                 let read = document::read(pending, answer, passage, record.insert(open)).await;
                 let Document { body, headers, warnings: told } = read?;
-                let place = record.take().and_then(|mut record| record.take_place());
+                let place = record.take().and_then(|mut record| record.take_permit());
                 let mut response = json_response(StatusCode::OK, Bytes::new());
-                *response.body_mut() = Body::new(Placed::new(body, place));
+                *response.body_mut() = Body::new(PermitBody::new(body, place));
                 (response, headers, told)
             }
         };
@@ -282,34 +286,37 @@ where
             warnings.note(token);
         }
         response.headers_mut().extend(headers);
-        Ok(warned(response, &warnings))
+        Ok(with_warnings(response, &warnings))
     }
 
     /// The way of a streaming answer to its client.
     pub(super) fn drive<F: Framing<D::Reply>>(
         &self,
-        opened: Opened<'_, D::Reply>,
+        opened: OpenedReply<'_, D::Reply>,
         framing: F,
-        cut: Cut,
-        mut record: Record,
-    ) -> Drive<D::Reply, F> {
-        let Opened { passage, answer: Answer { events, request_id, .. }, pending, .. } = opened;
+        cut: AbortSignal,
+        mut record: RequestRecord,
+    ) -> ResponseStream<D::Reply, F> {
+        let OpenedReply { passage, answer: Answer { events, request_id, .. }, pending, .. } = opened;
         record.opened(request_id.as_deref());
         // A stream that has begun is not requested again. A document keeps this memory until its record is dropped.
         drop(pending);
         record.sent();
-        Drive::new(events, passage, framing, self.limits.keepalive, cut, record)
+        ResponseStream::new(events, passage, framing, self.limits.keepalive, cut, record)
     }
 
     /// Comes when the time to drain has passed.
-    pub(super) fn cut(&self) -> Cut {
+    pub(super) fn cut(&self) -> AbortSignal {
         self.cut.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
     }
 }
 
 /// An answer that is known without the backend.
-fn tell<D: Dialect>(planned: Planned<'_, D>, record: &mut Option<Record>) -> Result<Response, ProxyError> {
-    let Planned { plan: Plan { upstream, mode, mut reply }, warnings, .. } = planned;
+fn tell<D: Dialect>(
+    planned: PlannedRequest<'_, D>,
+    record: &mut Option<RequestRecord>,
+) -> Result<Response, ProxyError> {
+    let PlannedRequest { plan: Plan { upstream, mode, mut reply }, warnings, .. } = planned;
     let mut wire = BytesMut::new();
     match mode {
         Mode::Stream => reply.on_commit(&mut Wire(&mut wire)),
@@ -323,10 +330,10 @@ fn tell<D: Dialect>(planned: Planned<'_, D>, record: &mut Option<Record>) -> Res
         Mode::Stream => stream_response(Body::from(wire.freeze()), D::STREAM_TYPE),
         Mode::Document => json_response(StatusCode::OK, reply.document()?),
     };
-    Ok(warned(response, &warnings))
+    Ok(with_warnings(response, &warnings))
 }
 
-async fn enter(record: &mut Option<Record>) -> Result<(), ProxyError> {
+async fn enter(record: &mut Option<RequestRecord>) -> Result<(), ProxyError> {
     match record {
         Some(record) => record.enter().await,
         None => Ok(()),
@@ -357,7 +364,7 @@ pub(super) fn key_name(parts: &Parts) -> Option<&str> {
 }
 
 /// An error in the dialect's own words.
-pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<Record>) -> Response {
+pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<RequestRecord>) -> Response {
     let (status, mut headers, body) = D::face(error, &id.0);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
@@ -367,11 +374,11 @@ pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Opt
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     note_refusal(error, status, record);
-    faced(status, headers, body)
+    with_headers(status, headers, body)
 }
 
 /// Leaves in the log that a request got no answer.
-pub(super) fn note_refusal(error: &ProxyError, status: StatusCode, record: Option<Record>) {
+pub(super) fn note_refusal(error: &ProxyError, status: StatusCode, record: Option<RequestRecord>) {
     if let Some(mut record) = record {
         record.refused(status, error);
     }

@@ -50,7 +50,7 @@ pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
     let (drift, omitted) = (services.upstream.drift(), services.upstream.omitted());
     let (instance, version) = (services.instance.clone(), env!("CARGO_PKG_VERSION"));
-    let requires_key = !services.live.borrow().doors.keys.is_empty();
+    let requires_key = !services.live.borrow().access.keys.is_empty();
     json(StatusCode::OK, &Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
 }
 

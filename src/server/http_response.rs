@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use crate::protocol::Warnings;
 
 /// Adds `x-proxy-warnings`, if there are any.
-pub(super) fn warned(mut response: Response, warnings: &Warnings) -> Response {
+pub(super) fn with_warnings(mut response: Response, warnings: &Warnings) -> Response {
     if let Some(tokens) = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok()) {
         response.headers_mut().insert("x-proxy-warnings", tokens);
     }
@@ -17,7 +17,7 @@ pub(super) fn warned(mut response: Response, warnings: &Warnings) -> Response {
 }
 
 /// A JSON response with more headers.
-pub(super) fn faced(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) fn with_headers(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
     let mut response = json_response(status, body);
     response.headers_mut().extend(headers);
     response

@@ -1,4 +1,4 @@
-//! Sockets: binding, accepting, and stopping without cutting anybody off too early.
+//! WebSocketHandler: binding, accepting, and stopping without cutting anybody off too early.
 //!
 //! Responses on connections that are kept say how long (`keep-alive: timeout=`), so that a client
 //! doesn't send its next request on one that is being closed.
@@ -28,12 +28,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::access::Door;
-use super::connections::{Connections, Member, Tracked};
+use super::access::ConnectionSource;
+use super::connections::{ConnectionSlot, Connections, TrackedBody};
 use super::descriptors;
 #[cfg(unix)]
 use super::unix_socket::{self, Socket};
-use super::write_timeout::Stalling;
+use super::write_timeout::WriteTimeout;
 use super::{Services, Settings, routes};
 use crate::net::peer::Peers;
 
@@ -73,9 +73,9 @@ enum Listener {
 }
 
 /// What is behind every listener.
-struct Front {
+struct Acceptor {
     router: Router,
-    closing: Closing,
+    shutdown: Shutdown,
     connections: Arc<Connections>,
     peers: Peers,
     header_timeout: Duration,
@@ -85,7 +85,7 @@ struct Front {
 
 /// How connections are told to end, and known to have ended. A WebSocket counts as one of its own.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Closing {
+pub(super) struct Shutdown {
     /// No new request is taken.
     pub(super) stop: CancellationToken,
     /// What is open.
@@ -158,10 +158,10 @@ impl Server {
     pub async fn run(self, services: Services, stop: CancellationToken) {
         let cut = CancellationToken::new();
         let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
-        let closing = Closing { stop, ..Closing::default() };
-        let front = Front {
-            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut, closing.clone()),
-            closing: closing.clone(),
+        let shutdown = Shutdown { stop, ..Shutdown::default() };
+        let acceptor = Acceptor {
+            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut, shutdown.clone()),
+            shutdown: shutdown.clone(),
             connections: Connections::new(self.settings.connections),
             peers: Peers::default(),
             header_timeout: self.settings.header_timeout,
@@ -169,15 +169,15 @@ impl Server {
             reader_stall: self.settings.reader_stall,
         };
         tokio::select! {
-            _ = futures_util::future::join_all(self.listeners.iter().map(|listener| front.welcome(listener))) => {}
-            () = closing.stop.cancelled() => {}
+            _ = futures_util::future::join_all(self.listeners.iter().map(|listener| acceptor.accept_from(listener))) => {}
+            () = shutdown.stop.cancelled() => {}
         }
         drop(self.listeners);
-        closing.open.close();
-        if timeout(self.settings.drain, closing.open.wait()).await.is_err() {
+        shutdown.open.close();
+        if timeout(self.settings.drain, shutdown.open.wait()).await.is_err() {
             tracing::warn!("answers are cut: they were still open when the time to drain had passed");
             cut.cancel();
-            let _ = timeout(FLUSH, closing.open.wait()).await;
+            let _ = timeout(FLUSH, shutdown.open.wait()).await;
         }
     }
 }
@@ -192,9 +192,9 @@ impl Listener {
     }
 }
 
-impl Front {
+impl Acceptor {
     /// Serves whoever comes. Never ends.
-    async fn welcome(&self, listener: &Listener) {
+    async fn accept_from(&self, listener: &Listener) {
         match listener {
             Listener::Tcp(listener) => {
                 let next = async || {
@@ -202,26 +202,26 @@ impl Front {
                     // Small chunks have to leave at once; a socket that refuses the option only makes them later.
                     let _ = stream.set_nodelay(true);
                     let peer = self.peers.peer(remote, stream.local_addr().ok());
-                    Ok((stream, Door::Tcp(peer)))
+                    Ok((stream, ConnectionSource::Tcp(peer)))
                 };
                 self.accept(next).await;
             }
             #[cfg(unix)]
-            Listener::Unix(socket) => self.accept(async || Ok((socket.accept().await?, Door::Unix))).await,
+            Listener::Unix(socket) => self.accept(async || Ok((socket.accept().await?, ConnectionSource::Unix))).await,
         }
     }
 
-    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<(S, Door)>)
+    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<(S, ConnectionSource)>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut fails = false;
         loop {
             match next().await {
-                Ok((stream, door)) => {
+                Ok((stream, source)) => {
                     fails = false;
-                    let member = self.connections.admit().await;
-                    self.serve(stream, door, member);
+                    let slot = self.connections.admit().await;
+                    self.serve(stream, source, slot);
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut fails, true) {
@@ -234,24 +234,24 @@ impl Front {
     }
 
     /// Serves a connection in a task of its own; its requests end with it.
-    fn serve<S>(&self, stream: S, door: Door, member: Arc<Member>)
+    fn serve<S>(&self, stream: S, source: ConnectionSource, slot: Arc<ConnectionSlot>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (router, keep_alive, requests) = (self.router.clone(), self.keep_alive.clone(), Arc::clone(&member));
+        let (router, keep_alive, requests) = (self.router.clone(), self.keep_alive.clone(), Arc::clone(&slot));
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(door.clone());
-            answer(router.clone(), request, &requests, keep_alive.clone())
+            request.extensions_mut().insert(source.clone());
+            respond(router.clone(), request, &requests, keep_alive.clone())
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // Holds for the time between two requests as well.
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_LIMIT_BYTES)
-            .serve_connection(TokioIo::new(Stalling::new(stream, self.reader_stall)), service)
+            .serve_connection(TokioIo::new(WriteTimeout::new(stream, self.reader_stall)), service)
             .with_upgrades();
-        let stop = self.closing.stop.clone();
-        self.closing.open.spawn(async move {
+        let stop = self.shutdown.stop.clone();
+        self.shutdown.open.spawn(async move {
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -259,10 +259,10 @@ impl Front {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
-                () = member.asked_to_close() => {
+                () = slot.asked_to_close() => {
                     tracing::debug!("a waiting connection is closed for a new one");
                     // hyper would wait for the rest of a first head.
-                    if !member.has_served() {
+                    if !slot.has_served() {
                         return;
                     }
                     connection.as_mut().graceful_shutdown();
@@ -277,21 +277,21 @@ impl Front {
 }
 
 /// Answers a request; it is under way until its response has been written or its WebSocket has ended.
-fn answer(
+fn respond(
     router: Router,
     mut request: Request<Incoming>,
-    member: &Arc<Member>,
+    slot: &Arc<ConnectionSlot>,
     keep_alive: Option<HeaderValue>,
-) -> impl Future<Output = Result<Response<Tracked<Body>>, Infallible>> + use<> {
-    let under_way = member.request();
-    request.extensions_mut().insert(under_way.clone());
+) -> impl Future<Output = Result<Response<TrackedBody<Body>>, Infallible>> + use<> {
+    let guard = slot.request();
+    request.extensions_mut().insert(guard.clone());
     let keep_alive = keep_alive.filter(|_| is_kept(&request));
     async move {
         let mut response = router.oneshot(request).await?;
         if let Some(value) = keep_alive.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
             response.headers_mut().insert(KEEP_ALIVE, value);
         }
-        Ok(response.map(|body| Tracked::new(body, under_way)))
+        Ok(response.map(|body| TrackedBody::new(body, guard)))
     }
 }
 

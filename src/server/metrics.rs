@@ -5,8 +5,8 @@
 //! only the names of models, of quota limits and the ids of accounts come from elsewhere: they are
 //! escaped, and the number of models is bounded.
 
+mod exposition;
 mod histogram;
-mod page;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,18 +19,19 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
+pub(super) use self::exposition::Exposition;
 use self::histogram::Histograms;
-pub(super) use self::page::Page;
 use super::Services;
 use super::access::OwnUsage;
-use super::active_requests::Roster;
+use super::active_requests::ActiveRequests;
 use super::api_flavor::refuse;
 use super::budget::ByteBudget;
-use super::concurrency::Places;
+use super::concurrency::ConcurrencyLimit;
 use super::otlp::Telemetry;
 use super::refusals::Refusals;
 use crate::error::Refusal;
 use crate::history::{Conversations, Tokens, Totals};
+use crate::protocol::Mode;
 use crate::upstream::{Quota, QuotaWindow};
 
 /// Models that are counted apart; the rest is `other`.
@@ -55,22 +56,15 @@ pub(super) struct Metrics {
 
 /// What goes on in the server: who is let in, and what is counted.
 #[derive(Debug)]
-pub(super) struct Traffic {
-    pub(super) places: Places,
+pub(super) struct ServerState {
+    pub(super) concurrency: ConcurrencyLimit,
     pub(super) memory: Arc<ByteBudget>,
     pub(super) metrics: Metrics,
     pub(super) totals: Arc<Totals>,
     pub(super) conversations: Arc<Conversations>,
-    pub(super) roster: Roster,
+    pub(super) active_requests: ActiveRequests,
     pub(super) refusals: Arc<Refusals>,
     pub(super) telemetry: Option<Arc<Telemetry>>,
-}
-
-/// Whether an answer is streaming.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
-    Document,
-    Stream,
 }
 
 impl Metrics {
@@ -82,9 +76,9 @@ impl Metrics {
         self.streams.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn ended(&self, dialect: &'static str, status: StatusCode, error: Option<&'static str>, shape: Shape) {
+    pub(super) fn ended(&self, dialect: &'static str, status: StatusCode, error: Option<&'static str>, mode: Mode) {
         self.active.fetch_sub(1, Ordering::Relaxed);
-        if shape == Shape::Stream {
+        if mode == Mode::Stream {
             self.streams.fetch_sub(1, Ordering::Relaxed);
         }
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,11 +91,11 @@ impl Metrics {
 
 impl Metrics {
     /// Takes note of how long an answer took.
-    pub(super) fn took(&self, dialect: &'static str, shape: Shape, first_content: Option<Duration>, whole: Duration) {
+    pub(super) fn took(&self, dialect: &'static str, mode: Mode, first_content: Option<Duration>, whole: Duration) {
         if let Some(span) = first_content {
             self.first_content.add(dialect, span);
         }
-        if shape == Shape::Stream {
+        if mode == Mode::Stream {
             self.streamed.add(dialect, whole);
         }
     }
@@ -115,21 +109,21 @@ impl Metrics {
 }
 
 /// `GET /metrics`. Its numbers are those of all keys together.
-pub(super) async fn page(services: Arc<Services>, traffic: Arc<Traffic>, request: Request) -> Response {
+pub(super) async fn page(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
     if request.extensions().get::<OwnUsage>().is_some() {
         let message = "the metrics are those of all keys, which a key with admin = true may see (setting keys.admin)";
         return refuse(&Refusal::forbidden("admin_key_required", None, message), &request);
     }
     let files = tokio::task::spawn_blocking(open_files).await.ok().flatten();
-    let mut response = Response::new(Body::from(text(&services, &traffic, files)));
+    let mut response = Response::new(Body::from(text(&services, &state, files)));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 
-fn text(services: &Services, traffic: &Traffic, files: Option<usize>) -> String {
-    let mut page = Page(String::with_capacity(8192));
-    traffic.write(&mut page);
+fn text(services: &Services, state: &ServerState, files: Option<usize>) -> String {
+    let mut page = Exposition(String::with_capacity(8192));
+    state.write(&mut page);
     write_quotas(&mut page, &services.upstream.quotas());
     let upstream = services.upstream.tally();
     page.counter("codex_proxy_retries_total", "Attempts after the first one of a request.", upstream.retries);
@@ -163,9 +157,9 @@ fn text(services: &Services, traffic: &Traffic, files: Option<usize>) -> String 
     page.0
 }
 
-impl Traffic {
-    fn write(&self, page: &mut Page) {
-        let Self { metrics, places, memory, refusals, .. } = self;
+impl ServerState {
+    fn write(&self, page: &mut Exposition) {
+        let Self { metrics, concurrency, memory, refusals, .. } = self;
         page.family("codex_proxy_requests_total", "counter", "Requests for an answer that have ended.");
         for (&(dialect, status), &count) in &*metrics.requests.lock().unwrap_or_else(PoisonError::into_inner) {
             let labels = [("dialect", dialect), ("status", &status.to_string())];
@@ -181,7 +175,7 @@ impl Traffic {
         page.gauge("codex_proxy_requests_active", "Requests for an answer that are under way or queued.", active);
         let streams = metrics.streams.load(Ordering::Relaxed);
         page.gauge("codex_proxy_streams_active", "Answers that are being streamed.", streams);
-        let (taken, queued) = (places.taken() as u64, places.queued() as u64);
+        let (taken, queued) = (concurrency.taken() as u64, concurrency.queued() as u64);
         page.gauge("codex_proxy_places_taken", "Places out of limits.concurrency that are taken.", taken);
         page.gauge("codex_proxy_queue_length", "Requests that wait for a place.", queued);
         let help = "Bytes out of limits.memory that are reserved.";
@@ -190,7 +184,7 @@ impl Traffic {
 }
 
 impl Metrics {
-    fn write(&self, page: &mut Page) {
+    fn write(&self, page: &mut Exposition) {
         let help = "Tokens of answers, as the backend told them; cached ones are part of the input, reasoning of the \
                     output.";
         page.family("codex_proxy_tokens_total", "counter", help);
@@ -208,7 +202,7 @@ impl Metrics {
 }
 
 /// The windows as they were told last; nobody is asked for this page.
-fn write_quotas(page: &mut Page, quotas: &[Quota]) {
+fn write_quotas(page: &mut Exposition, quotas: &[Quota]) {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let windows = || quotas.iter().flat_map(|quota| quota.windows.iter().map(|window| (&*quota.account_id, window)));
     let name = "codex_proxy_quota_used_ratio";

@@ -1,9 +1,9 @@
 //! What every request passes on its way in, and every answer on its way out.
 //!
-//! From the outside in: [`share`] takes the rules that hold at this moment, once for the whole
+//! From the outside in: [`share`] takes the config that hold at this moment, once for the whole
 //! request, and lets allowed pages read the answer; [`contain`] keeps a defect from doing more harm
-//! than spoiling its own request; [`admit`] asks the gate. Nothing behind them is reached by a
-//! request that the gate refuses.
+//! than spoiling its own request; [`admit`] asks the policy. Nothing behind them is reached by a
+//! request that the policy refuses.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -19,37 +19,37 @@ use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use tokio::sync::watch;
 
-use super::access::{Admission, ClientKey, Door, Gate, KeyName, OwnUsage};
-use super::api_flavor::{Vendor, turn_away, worded};
+use super::access::{AccessPolicy, Admission, ClientKey, ConnectionSource, KeyName, OwnUsage};
+use super::api_flavor::{ApiFlavor, error_response, refuse_unread};
 use super::refusals::Refusals;
 use super::request_log::RequestId;
-use super::{Backend, Live, account, cors, page, unsupported};
+use super::{Backend, LiveSettings, account, cors, page, unsupported};
 use crate::error::ProxyError;
 use crate::history::Owner;
 
-/// Where the rules of the moment are found.
+/// Where the config of the moment are found.
 #[derive(Clone, Debug)]
-pub(super) struct InForce {
-    pub(super) live: watch::Receiver<Arc<Live>>,
+pub(super) struct PolicySource {
+    pub(super) live: watch::Receiver<Arc<LiveSettings>>,
     pub(super) own_addresses: Arc<[IpAddr]>,
     pub(super) backend: Backend,
     pub(super) refusals: Arc<Refusals>,
 }
 
-/// Takes the rules in force, and opens the answer to allowed pages.
-pub(super) async fn share(
-    State(rules): State<InForce>,
-    Extension(door): Extension<Door>,
+/// Takes the config in force, and opens the answer to allowed pages.
+pub(super) async fn attach_policy(
+    State(config): State<PolicySource>,
+    Extension(source): Extension<ConnectionSource>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let live = Arc::clone(&rules.live.borrow());
-    let InForce { own_addresses, backend, refusals, .. } = rules;
-    let gate = Arc::new(Gate { live, own_addresses, door, backend, refusals });
-    let page = gate.page(request.headers()).cloned();
-    request.extensions_mut().insert(Arc::clone(&gate));
+    let live = Arc::clone(&config.live.borrow());
+    let PolicySource { own_addresses, backend, refusals, .. } = config;
+    let policy = Arc::new(AccessPolicy { live, own_addresses, source, backend, refusals });
+    let page = policy.page(request.headers()).cloned();
+    request.extensions_mut().insert(Arc::clone(&policy));
     let mut response = next.run(request).await;
-    if gate.admits_pages() {
+    if policy.allows_origins() {
         cors::vary(response.headers_mut());
     }
     if let Some(origin) = page {
@@ -60,23 +60,27 @@ pub(super) async fn share(
 
 /// Turns a panic into an error of this one request. What a panic says may repeat a request's
 /// content, so that it is not told; the log says where it was.
-pub(super) async fn contain(request: Request, next: Next) -> Response {
-    let vendor = Vendor::of(&request);
+pub(super) async fn catch_panics(request: Request, next: Next) -> Response {
+    let flavor = ApiFlavor::of(&request);
     let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(request.id = %id, "a request ended in a defect of this program");
-        worded(vendor, &ProxyError::Internal, &id)
+        error_response(flavor, &ProxyError::Internal, &id)
     })
 }
 
-/// Asks the gate.
-pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Request, next: Next) -> Response {
+/// Asks the policy.
+pub(super) async fn authorize(
+    Extension(policy): Extension<Arc<AccessPolicy>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut parts, body) = request.into_parts();
-    match gate.authorize(&parts).await {
+    match policy.authorize(&parts).await {
         Ok(Admission::Preflight) => cors::preflight(&parts),
         Ok(Admission::Request(key)) => {
             if let Some(key) = key {
-                introduce(&gate, key, &mut parts);
+                attach_key(&policy, key, &mut parts);
             }
             next.run(Request::from_parts(parts, body)).await
         }
@@ -85,13 +89,13 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {
-            gate.refusals.note(&error);
-            let asks_for_key = matches!(error, ProxyError::KeyRequired);
-            if asks_for_key && page::is_for_person(&parts) {
+            policy.refusals.note(&error);
+            let requires_key = matches!(error, ProxyError::KeyRequired);
+            if requires_key && page::is_for_person(&parts) {
                 return page::locked();
             }
-            let mut response = turn_away(&error, Request::from_parts(parts, body)).await;
-            if asks_for_key {
+            let mut response = refuse_unread(&error, Request::from_parts(parts, body)).await;
+            if requires_key {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             response
@@ -99,26 +103,26 @@ pub(super) async fn admit(Extension(gate): Extension<Arc<Gate>>, request: Reques
     }
 }
 
-/// Asks the gate again, by the rules that hold now: for one more turn of a WebSocket.
-pub(super) async fn readmit(live: &Arc<Live>, parts: &mut Parts) -> Result<(), ProxyError> {
-    let Some(gate) = parts.extensions.get::<Arc<Gate>>() else { return Ok(()) };
-    let gate = Gate { live: Arc::clone(live), ..Gate::clone(gate) };
+/// Asks the policy again, by the config that hold now: for one more turn of a WebSocket.
+pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> Result<(), ProxyError> {
+    let Some(policy) = parts.extensions.get::<Arc<AccessPolicy>>() else { return Ok(()) };
+    let policy = AccessPolicy { live: Arc::clone(live), ..AccessPolicy::clone(policy) };
     parts.extensions.remove::<KeyName>();
     parts.extensions.remove::<Owner>();
     parts.extensions.remove::<OwnUsage>();
-    account::forget(parts);
-    if let Admission::Request(Some(key)) = gate.authorize(parts).await? {
-        introduce(&gate, key, parts);
+    account::detach_key(parts);
+    if let Admission::Request(Some(key)) = policy.authorize(parts).await? {
+        attach_key(&policy, key, parts);
     }
     Ok(())
 }
 
 /// Notes whose request it is.
-fn introduce(gate: &Gate, key: &ClientKey, parts: &mut Parts) {
-    gate.own_usage(key).map(|usage| parts.extensions.insert(usage));
+fn attach_key(policy: &AccessPolicy, key: &ClientKey, parts: &mut Parts) {
+    policy.own_usage(key).map(|usage| parts.extensions.insert(usage));
     parts.extensions.insert(KeyName(key.name.clone()));
     parts.extensions.insert(Owner::of_key(&key.name, &key.sha256));
-    account::introduce(key, parts);
+    account::attach_key(key, parts);
 }
 
 #[cfg(test)]
@@ -175,7 +179,7 @@ mod tests {
             .route("/v1/chat/completions", get(defect))
             .route("/v1/messages", get(defect))
             .route("/health", get(async || "well"))
-            .layer(from_fn(contain));
+            .layer(from_fn(catch_panics));
         let (status, body) = ask(&router, "/v1/chat/completions").await;
         assert_eq!((status, &body["error"]["message"]), (StatusCode::INTERNAL_SERVER_ERROR, &"internal error".into()));
         let (status, body) = ask(&router, "/v1/messages").await;

@@ -1,4 +1,4 @@
-//! The daemon: sockets, doors, routes, and the one exchange that serves every dialect.
+//! The daemon: sockets, access, routes, and the one exchange that serves every dialect.
 //!
 //! This is the only module that knows the leaves: it introduces the upstream, the token source and
 //! the dialects to each other. A request passes the gate (`gate`), finds its path (`routes`), is
@@ -56,8 +56,8 @@ use crate::protocol::{chat, responses};
 use crate::token_source::TokenSource;
 use crate::upstream::Upstream;
 
-pub use access::{ClientKey, Doors};
-pub use active_requests::{Stage, Visit};
+pub use access::{AccessSettings, ClientKey};
+pub use active_requests::{RequestStatus, Stage};
 pub use descriptors::raise as raise_open_file_limit;
 pub use listen::{BindError, Listen, Server};
 pub use otlp::Telemetry;
@@ -96,9 +96,9 @@ pub struct Settings {
 
 /// What may change while the daemon runs, as one value: a request goes by what holds when it comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Live {
+pub struct LiveSettings {
     /// Who is let in.
-    pub doors: Doors,
+    pub access: AccessSettings,
     /// The owner's model names.
     pub rules: Arc<Rules>,
 }
@@ -119,7 +119,7 @@ pub struct Services {
     /// How much of the latest conversations came from the cache.
     pub conversations: Arc<Conversations>,
     /// What holds at the moment.
-    pub live: watch::Receiver<Arc<Live>>,
+    pub live: watch::Receiver<Arc<LiveSettings>>,
     /// Settings of the Chat dialect.
     pub chat: Arc<chat::Options>,
     /// Settings of the Responses dialect.

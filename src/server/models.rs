@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Services;
-use super::api_flavor::{Vendor, refuse};
+use super::api_flavor::{ApiFlavor, refuse};
 use super::http_response::json_response;
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::models::{Effort, Model, Models};
@@ -24,12 +24,12 @@ pub(super) const NO_DATE: &str = "1970-01-01T00:00:00Z";
 #[derive(Serialize)]
 struct List<'m> {
     object: &'static str,
-    data: Vec<Entry<'m>>,
+    data: Vec<ModelObject<'m>>,
 }
 
 /// OpenAI's members, and behind them what a client needs to know about the model's limits.
 #[derive(Serialize)]
-struct Entry<'m> {
+struct ModelObject<'m> {
     id: &'m str,
     object: &'static str,
     /// The catalogue knows no dates.
@@ -44,7 +44,7 @@ struct Entry<'m> {
     input_modalities: &'m [String],
 }
 
-impl<'m> Entry<'m> {
+impl<'m> ModelObject<'m> {
     fn new(id: &'m str, model: &'m Model) -> Self {
         Self {
             id,
@@ -68,11 +68,11 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
     }
     let models = services.models();
     let named = named(&models);
-    match Vendor::of(&request) {
-        Vendor::OpenAi | Vendor::Ollama => {
-            json(&List { object: "list", data: named.iter().map(|(id, model)| Entry::new(id, model)).collect() })
+    match ApiFlavor::of(&request) {
+        ApiFlavor::OpenAi | ApiFlavor::Ollama => {
+            json(&List { object: "list", data: named.iter().map(|(id, model)| ModelObject::new(id, model)).collect() })
         }
-        Vendor::Anthropic => {
+        ApiFlavor::Anthropic => {
             anthropic::page(&named, query).map_or_else(|error| refuse(&error, &request), |page| json(&page))
         }
     }
@@ -87,9 +87,9 @@ pub(super) async fn retrieve(
     // Bytes that are no text are the name of no model either.
     let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
     let models = services.models();
-    match (find(&models, &id), Vendor::of(&request)) {
-        (Some(model), Vendor::OpenAi | Vendor::Ollama) => json(&Entry::new(&id, model)),
-        (Some(model), Vendor::Anthropic) => json(&anthropic::Entry::new(&id, model)),
+    match (find(&models, &id), ApiFlavor::of(&request)) {
+        (Some(model), ApiFlavor::OpenAi | ApiFlavor::Ollama) => json(&ModelObject::new(&id, model)),
+        (Some(model), ApiFlavor::Anthropic) => json(&anthropic::ModelObject::new(&id, model)),
         (None, _) => refuse(&unknown_model(&models, &id), &request),
     }
 }

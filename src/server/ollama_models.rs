@@ -13,8 +13,8 @@ use http::request::Parts;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::body::{self, Buffered};
-use super::handler::{Exchange, refuse};
+use super::body::{self, BufferedBody};
+use super::handler::{Handler, refuse};
 use super::models::{NO_DATE, find, json, named, unknown_model};
 use super::request_log::RequestId;
 use super::{Services, depth_limit};
@@ -41,11 +41,11 @@ struct Version {
 
 #[derive(Serialize)]
 struct List<'m> {
-    models: Vec<Entry<'m>>,
+    models: Vec<ModelEntry<'m>>,
 }
 
 #[derive(Serialize)]
-struct Entry<'m> {
+struct ModelEntry<'m> {
     name: &'m str,
     model: &'m str,
     modified_at: &'static str,
@@ -72,13 +72,13 @@ struct Description<'m> {
     parameters: String,
     template: &'static str,
     details: Details,
-    model_info: Information<'m>,
+    model_info: ModelMetadata<'m>,
     capabilities: Vec<&'static str>,
     modified_at: &'static str,
 }
 
 #[derive(Serialize)]
-struct Information<'m> {
+struct ModelMetadata<'m> {
     #[serde(rename = "general.architecture")]
     architecture: &'static str,
     /// Clients show it as the model's name.
@@ -96,7 +96,7 @@ pub(super) async fn version() -> Response {
 /// `GET /api/tags`.
 pub(super) async fn tags(State(services): State<Arc<Services>>) -> Response {
     let models = services.models();
-    json(&List { models: named(&models).iter().map(|(name, _)| Entry::new(name)).collect() })
+    json(&List { models: named(&models).iter().map(|(name, _)| ModelEntry::new(name)).collect() })
 }
 
 /// `GET /api/ps`: nothing runs on this machine.
@@ -104,7 +104,7 @@ pub(super) async fn running() -> Response {
     json(&List { models: Vec::new() })
 }
 
-impl Exchange<Chat> {
+impl Handler<Chat> {
     /// `POST /api/show`.
     pub(super) async fn show(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
@@ -113,7 +113,7 @@ impl Exchange<Chat> {
     }
 
     async fn shown(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
-        let Buffered { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
         memory.begin_work(&body).await?;
         let asked = off_thread(body.len(), || {
             depth_limit::check(&body)?;
@@ -133,7 +133,7 @@ fn asked(members: &Envelope<'_>) -> Result<String, ProxyError> {
     named.filter(|name| !name.trim().is_empty()).map(String::from).ok_or_else(|| Refusal::missing("model"))
 }
 
-impl<'m> Entry<'m> {
+impl<'m> ModelEntry<'m> {
     fn new(name: &'m str) -> Self {
         let digest = Sha256::digest(name.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
@@ -163,7 +163,7 @@ impl<'m> Description<'m> {
             parameters: window.map(|tokens| format!("num_ctx {tokens}")).unwrap_or_default(),
             template: TEMPLATE,
             details: Details::USUAL,
-            model_info: Information { architecture: ARCHITECTURE, name: &model.display_name, context_length: window },
+            model_info: ModelMetadata { architecture: ARCHITECTURE, name: &model.display_name, context_length: window },
             capabilities: capabilities(model),
             modified_at: NO_DATE,
         }

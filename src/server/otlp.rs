@@ -39,7 +39,7 @@ pub struct Telemetry {
 
 /// A request that has ended.
 #[derive(Debug)]
-pub(super) struct Trace<'t> {
+pub(super) struct RequestSpan<'t> {
     /// As in the log: `req_` and 32 hexadecimal digits.
     pub(super) request_id: &'t str,
     pub(super) dialect: &'static str,
@@ -61,7 +61,7 @@ impl Telemetry {
         Self { endpoint, http, waiting: Mutex::default(), has_come: Notify::new() }
     }
 
-    pub(super) fn ended(&self, trace: &Trace<'_>) {
+    pub(super) fn ended(&self, trace: &RequestSpan<'_>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < MAX_WAITING {
             waiting.push(trace.span());
@@ -116,7 +116,7 @@ fn batch(spans: &[Value]) -> String {
     json!({"resourceSpans": [{"resource": {"attributes": service}, "scopeSpans": spans}]}).to_string()
 }
 
-impl Trace<'_> {
+impl RequestSpan<'_> {
     fn span(&self) -> Value {
         let trace_id = self.request_id.trim_start_matches("req_");
         let started_at = self.ended_at.checked_sub(self.whole).unwrap_or(self.ended_at);

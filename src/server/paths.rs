@@ -14,7 +14,7 @@ pub(super) struct PathModel(pub(super) String);
 
 /// A path that the client's base URL and the client have both put a prefix before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Doubled {
+pub(super) struct DoubledPrefix {
     /// The path as the client wrote it.
     pub(super) path: String,
     /// The prefix that the client adds itself.
@@ -23,11 +23,11 @@ pub(super) struct Doubled {
 
 /// What a path comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Canonical {
+pub(super) struct CanonicalPath {
     /// The one spelling that `routes` knows.
     pub(super) path: String,
     pub(super) model: Option<PathModel>,
-    pub(super) doubled: Option<Doubled>,
+    pub(super) doubled: Option<DoubledPrefix>,
 }
 
 /// First segments that belong to the versioned API.
@@ -35,7 +35,7 @@ const VERSIONED: [&str; 9] =
     ["audio", "chat", "completions", "embeddings", "images", "messages", "models", "moderations", "responses"];
 
 /// The canonical path of a request, and what its spelling says.
-pub(super) fn canonical(path: &str) -> Canonical {
+pub(super) fn canonical(path: &str) -> CanonicalPath {
     let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let (mut model, mut prefixes) = (None, 0);
     loop {
@@ -61,8 +61,8 @@ pub(super) fn canonical(path: &str) -> Canonical {
         _ => Some("/v1"),
     };
     let start = if is_versioned { "/v1/" } else { "/" };
-    let doubled = repeated.map(|prefix| Doubled { path: path.to_owned(), prefix });
-    Canonical { path: format!("{start}{}", segments.join("/")), model, doubled }
+    let doubled = repeated.map(|prefix| DoubledPrefix { path: path.to_owned(), prefix });
+    CanonicalPath { path: format!("{start}{}", segments.join("/")), model, doubled }
 }
 
 /// The address with its path replaced and its query kept.

@@ -22,18 +22,18 @@ const DROPPED: &str = "repaired:dropped_reasoning";
 
 /// The memory as one exchange sees it.
 #[derive(Debug)]
-pub(super) struct Recall {
+pub(super) struct ReasoningReplay {
     memory: Arc<Reasoning>,
     scope: Scope,
     /// The calls that something was recalled for.
     recalled: Vec<String>,
     /// What of the answer matters here, with its position in it.
-    noted: Vec<(u64, Noted)>,
+    noted: Vec<(u64, NotedItem)>,
 }
 
 /// An item of an answer.
 #[derive(Debug)]
-enum Noted {
+enum NotedItem {
     Reasoning(Box<RawValue>),
     Message,
     Call(String),
@@ -45,7 +45,7 @@ struct Event<'a> {
     item: &'a RawValue,
 }
 
-impl Recall {
+impl ReasoningReplay {
     pub(super) fn new(memory: Arc<Reasoning>, scope: Scope) -> Self {
         Self { memory, scope, recalled: Vec::new(), noted: Vec::new() }
     }
@@ -103,25 +103,25 @@ impl Recall {
         let mut lead = Lead::default();
         for (_, item) in noted {
             match item {
-                Noted::Reasoning(json) => lead.before_call.push(json),
-                Noted::Message => lead.before_message.append(&mut lead.before_call),
-                Noted::Call(call_id) => self.memory.keep(&self.scope, &call_id, std::mem::take(&mut lead)),
+                NotedItem::Reasoning(json) => lead.before_call.push(json),
+                NotedItem::Message => lead.before_message.append(&mut lead.before_call),
+                NotedItem::Call(call_id) => self.memory.keep(&self.scope, &call_id, std::mem::take(&mut lead)),
             }
         }
     }
 }
 
 /// What an item of an answer is to the memory. A call is known by the id it will come back with.
-fn noted(item: &OutputItem<'_>, data: &str) -> Option<Noted> {
+fn noted(item: &OutputItem<'_>, data: &str) -> Option<NotedItem> {
     match item.kind.as_str() {
         "reasoning" if item.encrypted_content.is_some_and(|content| !content.is_empty()) => {
             let event: Event<'_> = serde_json::from_str(data).ok()?;
-            Some(Noted::Reasoning(event.item.to_owned()))
+            Some(NotedItem::Reasoning(event.item.to_owned()))
         }
-        "message" => Some(Noted::Message),
+        "message" => Some(NotedItem::Message),
         "function_call" | "custom_tool_call" => {
             let id = item.call_id.as_ref().map(Str::as_str).filter(|id| !id.is_empty())?;
-            Some(Noted::Call(names::call_id(id.into()).into_owned()))
+            Some(NotedItem::Call(names::call_id(id.into()).into_owned()))
         }
         _ => None,
     }

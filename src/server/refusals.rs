@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::metrics::Page;
+use super::metrics::Exposition;
 use crate::error::ProxyError;
 
 /// At most one line for a reason within this time.
@@ -47,7 +47,7 @@ impl Refusals {
         Some(std::mem::take(&mut count.unlogged))
     }
 
-    pub(super) fn write(&self, page: &mut Page) {
+    pub(super) fn write(&self, page: &mut Exposition) {
         let name = "codex_proxy_refusals_total";
         page.family(name, "counter", "Requests that were refused before they were read, by class.");
         for (class, count) in &*self.counts() {

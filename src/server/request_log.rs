@@ -1,6 +1,6 @@
 //! What a request leaves behind: one span and one line in the log, and what is counted of it.
 //!
-//! All of it is done when the [`Record`] is dropped, so that it comes whether the answer was finished,
+//! All of it is done when the [`RequestRecord`] is dropped, so that it comes whether the answer was finished,
 //! refused, or left by its client. It holds ids, counts and times; never headers, bodies, tokens or
 //! names of people.
 
@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use tracing::Span;
 use uuid::Uuid;
 
-use super::active_requests::{Caller, Ending, Ticket};
+use super::active_requests::{ActiveRequestId, NewRequest, RequestEnd};
 use super::budget::Reservation;
-use super::concurrency::Place;
+use super::concurrency::Permit;
 use super::handler::key_name;
-use super::metrics::{Shape, Traffic};
-use super::otlp::Trace;
+use super::metrics::ServerState;
+use super::otlp::RequestSpan;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
@@ -37,7 +37,7 @@ impl RequestId {
 
 /// What the backend has begun to answer.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServedRequest {
     pub(super) subject: Subject,
     /// The backend's name of the model.
     pub(super) model: String,
@@ -46,24 +46,24 @@ pub(super) struct Served {
 
 /// One request on its way; writes its line when dropped.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct RequestRecord {
     id: RequestId,
     dialect: &'static str,
     /// The model that is asked for, once that is known.
     model: OnceLock<String>,
-    traffic: Arc<Traffic>,
-    ticket: Ticket,
+    state: Arc<ServerState>,
+    ticket: ActiveRequestId,
     /// Held for as long as the request is.
-    place: Option<Place>,
+    place: Option<Permit>,
     /// Likewise.
     memory: Option<Reservation>,
-    shape: Shape,
+    mode: Mode,
     error: Option<&'static str>,
     span: Span,
     started: Instant,
     first_event: Option<Instant>,
     first_content: Option<Instant>,
-    served: Option<Served>,
+    served: Option<ServedRequest>,
     status: StatusCode,
     events: u64,
     summary: Summary,
@@ -71,9 +71,9 @@ pub(super) struct Record {
     given_up: Option<Usage>,
 }
 
-impl Record {
-    pub(super) fn new(dialect: &'static str, id: &RequestId, traffic: &Arc<Traffic>) -> Self {
-        traffic.metrics.began();
+impl RequestRecord {
+    pub(super) fn new(dialect: &'static str, id: &RequestId, state: &Arc<ServerState>) -> Self {
+        state.metrics.began();
         let span = tracing::info_span!(
             "request",
             request.id = %id.0,
@@ -86,11 +86,11 @@ impl Record {
             id: id.clone(),
             dialect,
             model: OnceLock::new(),
-            traffic: Arc::clone(traffic),
-            ticket: Ticket::default(),
+            state: Arc::clone(state),
+            ticket: ActiveRequestId::default(),
             place: None,
             memory: None,
-            shape: Shape::Document,
+            mode: Mode::Document,
             error: None,
             span,
             started: Instant::now(),
@@ -111,7 +111,7 @@ impl Record {
 
     /// Puts it on the list of requests that people can look at.
     pub(super) fn introduce(&mut self, id: &RequestId, parts: &Parts) {
-        self.ticket = self.traffic.roster.came(&Caller {
+        self.ticket = self.state.active_requests.came(&NewRequest {
             id: &id.0,
             dialect: self.dialect,
             key: key_name(parts),
@@ -123,13 +123,13 @@ impl Record {
 
     /// Waits for a place among those that are answered at a time.
     pub(super) async fn enter(&mut self) -> Result<(), ProxyError> {
-        self.place = Some(self.traffic.places.enter().await?);
-        self.traffic.roster.entered(self.ticket);
+        self.place = Some(self.state.concurrency.enter().await?);
+        self.state.active_requests.entered(self.ticket);
         Ok(())
     }
 
     /// The place, for an answer that outlives its record.
-    pub(super) fn take_place(&mut self) -> Option<Place> {
+    pub(super) fn take_permit(&mut self) -> Option<Permit> {
         self.place.take()
     }
 
@@ -137,7 +137,7 @@ impl Record {
     pub(super) fn planned(&self, model: &str, mode: Mode) {
         let model = excerpt(model, NAME_CHARACTERS);
         self.span.record("model", model);
-        self.traffic.roster.planned(self.ticket, model);
+        self.state.active_requests.planned(self.ticket, model);
         // A request is planned once.
         let _ = self.model.set(model.to_owned());
         self.span.record("stream", mode == Mode::Stream);
@@ -155,7 +155,7 @@ impl Record {
     }
 
     /// The backend has begun to answer.
-    pub(super) fn served(&mut self, served: Served) {
+    pub(super) fn served(&mut self, served: ServedRequest) {
         self.served = Some(served);
     }
 
@@ -166,8 +166,8 @@ impl Record {
 
     /// The answer is sent as it comes.
     pub(super) fn streams(&mut self) {
-        self.shape = Shape::Stream;
-        self.traffic.metrics.streams();
+        self.mode = Mode::Stream;
+        self.state.metrics.streams();
     }
 
     /// An event has come; `first_content` is when the first one with content did.
@@ -175,7 +175,7 @@ impl Record {
         self.events += 1;
         if let (None, Some(first)) = (self.first_content, first_content) {
             self.first_content = first_content;
-            self.traffic.roster.answers(self.ticket, first.saturating_duration_since(self.started));
+            self.state.active_requests.answers(self.ticket, first.saturating_duration_since(self.started));
         }
         if self.first_event.is_none() {
             self.first_event = Some(Instant::now());
@@ -206,7 +206,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let _inside = self.span.enter();
         let billed = sum(self.given_up, self.summary.usage);
@@ -227,18 +227,18 @@ impl Drop for Record {
             "client_left" => Some("client_left"),
             _ => Some("answer_failed"),
         });
-        let metrics = &self.traffic.metrics;
-        metrics.ended(self.dialect, self.status, error, self.shape);
+        let metrics = &self.state.metrics;
+        metrics.ended(self.dialect, self.status, error, self.mode);
         let tokens = billed.map(tokens_of);
-        self.traffic.roster.ended(self.ticket, &Ending { outcome, error, tokens });
+        self.state.active_requests.ended(self.ticket, &RequestEnd { outcome, error, tokens });
         let first_content = self.first_content.map(|first| first.saturating_duration_since(self.started));
-        metrics.took(self.dialect, self.shape, first_content, self.started.elapsed());
-        if let Some(telemetry) = &self.traffic.telemetry {
-            telemetry.ended(&Trace {
+        metrics.took(self.dialect, self.mode, first_content, self.started.elapsed());
+        if let Some(telemetry) = &self.state.telemetry {
+            telemetry.ended(&RequestSpan {
                 request_id: &self.id.0,
                 dialect: self.dialect,
                 model: self.model.get().map(String::as_str),
-                is_stream: self.shape == Shape::Stream,
+                is_stream: self.mode == Mode::Stream,
                 status: self.status.as_u16(),
                 outcome,
                 error,
@@ -254,14 +254,14 @@ impl Drop for Record {
     }
 }
 
-impl Record {
+impl RequestRecord {
     /// Adds what was used to the totals. Where the client has left, the backend did not say.
-    fn count(&self, Served { subject, model, fingerprint }: Served, billed: Usage) {
+    fn count(&self, ServedRequest { subject, model, fingerprint }: ServedRequest, billed: Usage) {
         let (model, billed) = (excerpt(&model, NAME_CHARACTERS), tokens_of(billed));
-        self.traffic.totals.add(subject.key.as_deref(), model, billed);
-        self.traffic.metrics.spent(model, billed);
+        self.state.totals.add(subject.key.as_deref(), model, billed);
+        self.state.metrics.spent(model, billed);
         if let Some(usage) = self.summary.usage {
-            self.traffic.conversations.ended(subject, model, fingerprint, tokens_of(usage), SystemClock.now());
+            self.state.conversations.ended(subject, model, fingerprint, tokens_of(usage), SystemClock.now());
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::budget::Reservation;
-use super::websocket::Nearby;
+use super::websocket::ConnectionCache;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::history::{Owner, Responses, Stored, Undeleted};
@@ -18,13 +18,13 @@ use crate::protocol::stored_refs::{Audience, Earlier, Memory, Recalled, Referenc
 
 /// The history as one client sees it.
 #[derive(Clone, Debug)]
-pub(super) struct Keeper {
+pub(super) struct ResponseStore {
     history: Arc<Responses>,
     owner: Owner,
     /// The account that answers, once it is known.
     account: Option<String>,
     /// What only the connection remembers, where there is one that lasts.
-    nearby: Option<Arc<Nearby>>,
+    cache: Option<Arc<ConnectionCache>>,
 }
 
 #[derive(Deserialize)]
@@ -33,11 +33,11 @@ struct Identified<'a> {
     id: Option<Str<'a>>,
 }
 
-impl Keeper {
+impl ResponseStore {
     /// The history of whoever sent a request with these extensions.
     pub(super) fn new(history: &Arc<Responses>, extensions: &Extensions) -> Self {
         let owner = extensions.get::<Owner>().cloned().unwrap_or_default();
-        Self { history: Arc::clone(history), owner, account: None, nearby: None }
+        Self { history: Arc::clone(history), owner, account: None, cache: None }
     }
 
     /// The same, for an answer of this account.
@@ -46,8 +46,8 @@ impl Keeper {
     }
 
     /// The same, with the memory of a connection.
-    pub(super) fn with_nearby(self, nearby: Arc<Nearby>) -> Self {
-        Self { nearby: Some(nearby), ..self }
+    pub(super) fn with_cache(self, cache: Arc<ConnectionCache>) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
     /// What is known of what a request refers to, and the account that gave the answer it goes on from.
@@ -75,7 +75,7 @@ impl Keeper {
                 continue;
             }
             // One answer holds many of the items that are asked for together.
-            let holder = match self.nearby.as_ref().and_then(|nearby| nearby.find_holder(id)) {
+            let holder = match self.cache.as_ref().and_then(|cache| cache.find_holder(id)) {
                 Some(holder) => Some(holder),
                 None => self.history.find_holder(&self.owner, id).await,
             };
@@ -96,8 +96,8 @@ impl Keeper {
         let (input, output) = off_thread(bytes, || (identified(input), identified(output)));
         let account = self.account.clone();
         let stored = Stored { id, input, output, response, cache_key, account };
-        match (audience, &self.nearby) {
-            (Audience::Connection, Some(nearby)) => nearby.keep(stored),
+        match (audience, &self.cache) {
+            (Audience::Connection, Some(cache)) => cache.keep(stored),
             (Audience::Connection, None) => {}
             (Audience::Key, _) => self.history.keep(&self.owner, stored),
         }
@@ -105,7 +105,7 @@ impl Keeper {
 
     /// The answer of that id, wherever it is remembered.
     async fn latest(&self, id: &str) -> Option<Arc<Stored>> {
-        match self.nearby.as_ref().and_then(|nearby| nearby.find(id)) {
+        match self.cache.as_ref().and_then(|cache| cache.find(id)) {
             Some(stored) => Some(stored),
             None => self.find(id).await,
         }

@@ -20,14 +20,14 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::reasoning_replay::Recall;
-use super::request_log::Record;
-use super::response_store::Keeper;
+use super::reasoning_replay::ReasoningReplay;
+use super::request_log::RequestRecord;
+use super::response_store::ResponseStore;
 use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
 use crate::protocol::{Fold, Reply, Sink, Summary, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
-use write_batching::Turn;
+use write_batching::BatchWindow;
 
 /// A block is handed to the connection when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -58,56 +58,56 @@ pub(super) trait Framing<R: Reply>: Sink<R> {
 
 /// The framing of an HTTP body: the dialect's own, in blocks.
 #[derive(Debug, Default)]
-pub(super) struct Blocks {
+pub(super) struct HttpFraming {
     wire: BytesMut,
     /// How much of `wire` holds whole client events.
     whole_bytes: usize,
 }
 
 /// A streaming answer on its way.
-pub(super) struct Drive<R, F> {
+pub(super) struct ResponseStream<R, F> {
     /// `None` once nothing more is wanted from upstream.
     events: Option<EventStream>,
-    passage: Passage<R>,
+    passage: ReplyProcessor<R>,
     framing: F,
     /// Whether the machine has been told that its answer is committed to.
     is_committed: bool,
     /// Whether what came first is to be sent at once, along with the head of the answer.
     is_primed: bool,
-    turn: Turn,
-    keepalive: Option<Keepalive>,
-    cut: Cut,
-    record: Record,
+    turn: BatchWindow,
+    keepalive: Option<KeepaliveTimer>,
+    cut: AbortSignal,
+    record: RequestRecord,
 }
 
 /// Comes when an answer has to end before its time; says why.
-pub(super) type Cut = BoxFuture<'static, ProxyError>;
+pub(super) type AbortSignal = BoxFuture<'static, ProxyError>;
 
 /// What an event passes through on its way to the client.
 #[derive(Debug)]
-pub(super) struct Passage<R> {
+pub(super) struct ReplyProcessor<R> {
     pub(super) reply: R,
     /// Takes note of what has to be remembered, where anything has.
-    pub(super) recall: Option<Recall>,
+    pub(super) recall: Option<ReasoningReplay>,
     /// Where the answer is kept for later requests.
-    pub(super) keeper: Keeper,
+    pub(super) keeper: ResponseStore,
     /// What the backend billed for an answer that failed.
     pub(super) billed: Option<Usage>,
 }
 
 #[derive(Debug)]
-struct Keepalive {
+struct KeepaliveTimer {
     every: Duration,
     next: Pin<Box<Sleep>>,
 }
 
-impl<R: Reply> Sink<R> for Blocks {
+impl<R: Reply> Sink<R> for HttpFraming {
     fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
         Wire(&mut self.wire).put(reply, event);
     }
 }
 
-impl<R: Reply> Framing<R> for Blocks {
+impl<R: Reply> Framing<R> for HttpFraming {
     type Unit = Bytes;
 
     fn is_full(&self) -> bool {
@@ -132,24 +132,24 @@ impl<R: Reply> Framing<R> for Blocks {
     }
 }
 
-impl<R: Reply, F: Framing<R>> Drive<R, F> {
+impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
     pub(super) fn new(
         events: EventStream,
-        passage: Passage<R>,
+        passage: ReplyProcessor<R>,
         framing: F,
         keepalive: Option<Duration>,
-        cut: Cut,
-        mut record: Record,
+        cut: AbortSignal,
+        mut record: RequestRecord,
     ) -> Self {
         record.streams();
-        let keepalive = keepalive.map(|every| Keepalive { every, next: Box::pin(sleep(every)) });
+        let keepalive = keepalive.map(|every| KeepaliveTimer { every, next: Box::pin(sleep(every)) });
         Self {
             events: Some(events),
             passage,
             framing,
             is_committed: false,
             is_primed: false,
-            turn: Turn::default(),
+            turn: BatchWindow::default(),
             keepalive,
             cut,
             record,
@@ -220,13 +220,13 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     }
 }
 
-impl Keepalive {
+impl KeepaliveTimer {
     fn restart(&mut self) {
         self.next.as_mut().reset(Instant::now() + self.every);
     }
 }
 
-impl<R: Reply, F: Framing<R>> Drive<R, F> {
+impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
         if std::mem::take(&mut self.is_primed)
             && let Some(unit) = self.take_unit()
@@ -274,7 +274,7 @@ impl<R: Reply, F: Framing<R>> Drive<R, F> {
     }
 }
 
-impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for Drive<R, F> {
+impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for ResponseStream<R, F> {
     type Item = F::Unit;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
@@ -284,9 +284,9 @@ impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for Drive<R, F> {
     }
 }
 
-impl<R: Reply> Passage<R> {
+impl<R: Reply> ReplyProcessor<R> {
     /// Feeds the machine a whole answer, folded from the events that a stream would have sent.
-    pub(super) async fn fold(&mut self, mut events: EventStream, record: &mut Record) {
+    pub(super) async fn fold(&mut self, mut events: EventStream, record: &mut RequestRecord) {
         loop {
             let next = events.next().await;
             record.event(events.first_content());
@@ -338,7 +338,7 @@ impl<R: Reply> Passage<R> {
     }
 
     /// Keeps what later requests may refer to, and tells what the answer came to.
-    pub(super) fn end(&mut self, record: &mut Record) {
+    pub(super) fn end(&mut self, record: &mut RequestRecord) {
         if let Some(memory) = self.reply.memory() {
             self.keeper.keep(memory);
         }

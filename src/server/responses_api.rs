@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::Services;
-use super::api_flavor::{refuse, turn_away};
+use super::api_flavor::{refuse, refuse_unread};
 use super::http_response::json_response;
-use super::response_store::Keeper;
+use super::response_store::ResponseStore;
 use crate::error::{ProxyError, Refusal};
 use crate::history::Stored;
 use crate::protocol::json::raw_object::Envelope;
@@ -72,7 +72,7 @@ pub(super) async fn cancel(
         Ok(_) => Refusal::body("Cannot cancel a synchronous response."),
         Err(error) => error,
     };
-    turn_away(&error, request).await
+    refuse_unread(&error, request).await
 }
 
 #[derive(Serialize)]
@@ -145,8 +145,8 @@ fn named(stored: &Stored, (place, (id, item)): (usize, &(Option<String>, Box<Raw
     (id, named.unwrap_or_else(|_| item.clone()))
 }
 
-fn keeper(services: &Services, extensions: &Extensions) -> Keeper {
-    Keeper::new(&services.history, extensions)
+fn keeper(services: &Services, extensions: &Extensions) -> ResponseStore {
+    ResponseStore::new(&services.history, extensions)
 }
 
 async fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<Stored>, ProxyError> {

@@ -13,17 +13,17 @@ use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::active_requests::Roster;
-use super::api_flavor::{Vendor, turn_away};
+use super::active_requests::ActiveRequests;
+use super::api_flavor::{ApiFlavor, refuse_unread};
 use super::budget::ByteBudget;
-use super::concurrency::Places;
-use super::handler::{Exchange, Limits};
-use super::listen::Closing;
-use super::metrics::{Metrics, Traffic};
-use super::middleware::{self, InForce};
-use super::paths::{Canonical, Doubled};
+use super::concurrency::ConcurrencyLimit;
+use super::handler::{Handler, Limits};
+use super::listen::Shutdown;
+use super::metrics::{Metrics, ServerState};
+use super::middleware::{self, PolicySource};
+use super::paths::{CanonicalPath, DoubledPrefix};
 use super::request_log::RequestId;
-use super::websocket::Sockets;
+use super::websocket::WebSocketHandler;
 use super::{
     Backend, Services, Settings, health, metrics, models, ollama_models, page, paths, responses_api, unsupported, usage,
 };
@@ -40,10 +40,10 @@ pub(super) fn service(
     services: &Arc<Services>,
     own_addresses: Arc<[IpAddr]>,
     cut: &CancellationToken,
-    closing: Closing,
+    shutdown: Shutdown,
 ) -> Router {
-    let traffic = traffic(settings, services);
-    let chat = Exchange::<Chat> {
+    let state = state(settings, services);
+    let chat = Handler::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
         reasoning: services.reasoning.clone(),
@@ -53,19 +53,19 @@ pub(super) fn service(
             keepalive: settings.keepalive,
         },
         cut: cut.clone(),
-        traffic: Arc::clone(&traffic),
+        state: Arc::clone(&state),
     };
     // Its clients carry reasoning themselves.
-    let responses = chat.alike::<Responses>(Arc::clone(&services.responses), None);
-    let sockets = Sockets::new(&responses, settings.socket_lifetime, closing);
-    let counted = Arc::clone(&traffic);
+    let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), None);
+    let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
+    let counted = Arc::clone(&state);
     let metrics = move |State(services), request| metrics::page(services, counted, request);
     let routes = Router::new()
         .merge(messages_routes(&chat))
         .merge(ollama_routes(&chat))
         .merge(chat_routes(chat))
         .merge(responses_routes(sockets, responses))
-        .merge(page_routes(&traffic))
+        .merge(page_routes(&state))
         .merge(unsupported::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -79,58 +79,58 @@ pub(super) fn service(
         let routes = routes.clone();
         async move { routes.oneshot(with_canonical_path(request)).await.unwrap_or_else(|never| match never {}) }
     };
-    let in_force = InForce {
+    let in_force = PolicySource {
         live: services.live.clone(),
         own_addresses,
         backend: services.backend,
-        refusals: Arc::clone(&traffic.refusals),
+        refusals: Arc::clone(&state.refusals),
     };
     Router::new()
         .fallback(canonical)
-        .layer(from_fn(middleware::admit))
+        .layer(from_fn(middleware::authorize))
         .layer(from_fn_with_state(services.backend, stamp))
-        .layer(from_fn(middleware::contain))
+        .layer(from_fn(middleware::catch_panics))
         .layer(from_fn(name_request))
-        .layer(from_fn_with_state(in_force, middleware::share))
+        .layer(from_fn_with_state(in_force, middleware::attach_policy))
 }
 
 /// What all requests share.
-fn traffic(settings: &Settings, services: &Services) -> Arc<Traffic> {
-    Arc::new(Traffic {
-        places: Places::new(settings.concurrency, settings.queue, settings.queue_wait),
+fn state(settings: &Settings, services: &Services) -> Arc<ServerState> {
+    Arc::new(ServerState {
+        concurrency: ConcurrencyLimit::new(settings.concurrency, settings.queue, settings.queue_wait),
         memory: Arc::new(ByteBudget::new(settings.memory_limit_bytes)),
         metrics: Metrics::default(),
         totals: Arc::clone(&services.totals),
         conversations: Arc::clone(&services.conversations),
-        roster: Roster::default(),
+        active_requests: ActiveRequests::default(),
         refusals: Arc::default(),
         telemetry: services.telemetry.clone(),
     })
 }
 
 /// Chat Completions, and the completions of old.
-fn chat_routes(chat: Exchange<Chat>) -> Router<Arc<Services>> {
+fn chat_routes(chat: Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(completions::Options {
         default_instructions: chat.options.default_instructions.clone(),
         token_limit: chat.options.token_limit,
     });
     // There are no calls that reasoning could lead to.
-    let completions = chat.alike::<Completions>(options, None);
+    let completions = chat.for_dialect::<Completions>(options, None);
     Router::new()
-        .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().answer(request))))
-        .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().answer(request))))
+        .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().handle(request))))
+        .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().handle(request))))
 }
 
 /// The Responses API.
-fn responses_routes(sockets: Sockets, exchange: Exchange<Responses>) -> Router<Arc<Services>> {
+fn responses_routes(sockets: WebSocketHandler, exchange: Handler<Responses>) -> Router<Arc<Services>> {
     let counter = exchange.clone();
-    let compactor = exchange.alike::<Compaction>(Arc::clone(&exchange.options), None);
-    let create = post(move |request: Request| exchange.clone().answer(request));
+    let compactor = exchange.for_dialect::<Compaction>(Arc::clone(&exchange.options), None);
+    let create = post(move |request: Request| exchange.clone().handle(request));
     let create = create.get(move |request: Request| sockets.clone().open(request));
     Router::new()
         .route("/v1/responses", only("GET, POST", create))
         .route("/v1/responses/input_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
-        .route("/v1/responses/compact", only("POST", post(move |request: Request| compactor.clone().answer(request))))
+        .route("/v1/responses/compact", only("POST", post(move |request: Request| compactor.clone().handle(request))))
         .route(
             "/v1/responses/{id}",
             only("GET, HEAD, DELETE", get(responses_api::retrieve).delete(responses_api::delete)),
@@ -140,22 +140,22 @@ fn responses_routes(sockets: Sockets, exchange: Exchange<Responses>) -> Router<A
 }
 
 /// The Messages API, in the same surroundings as Chat.
-fn messages_routes(like: &Exchange<Chat>) -> Router<Arc<Services>> {
+fn messages_routes(like: &Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(messages::Options {
         default_instructions: like.options.default_instructions.clone(),
         token_limit: like.options.token_limit,
     });
     // Its clients carry reasoning themselves.
-    let exchange = like.alike::<Messages>(options, None);
+    let exchange = like.for_dialect::<Messages>(options, None);
     let counter = exchange.clone();
     Router::new()
-        .route("/v1/messages", only("POST", post(move |request: Request| exchange.clone().answer(request))))
+        .route("/v1/messages", only("POST", post(move |request: Request| exchange.clone().handle(request))))
         .route("/v1/messages/count_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
 }
 
 /// What people look at, and what it is made of.
-fn page_routes(traffic: &Arc<Traffic>) -> Router<Arc<Services>> {
-    let (told, shown) = (Arc::clone(traffic), Arc::clone(traffic));
+fn page_routes(state: &Arc<ServerState>) -> Router<Arc<Services>> {
+    let (told, shown) = (Arc::clone(state), Arc::clone(state));
     let page = get(move |State(services), request: Request| page::show(services, shown, request));
     Router::new()
         .route("/usage", only("GET, HEAD", get(move |State(services), request| usage::show(services, told, request))))
@@ -164,18 +164,18 @@ fn page_routes(traffic: &Arc<Traffic>) -> Router<Arc<Services>> {
 }
 
 /// Ollama's API, in the same surroundings as Chat.
-fn ollama_routes(like: &Exchange<Chat>) -> Router<Arc<Services>> {
+fn ollama_routes(like: &Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(ollama::Options {
         default_instructions: like.options.default_instructions.clone(),
         token_limit: like.options.token_limit,
     });
-    let chat = like.alike::<ollama::Chat>(Arc::clone(&options), like.reasoning.clone());
+    let chat = like.for_dialect::<ollama::Chat>(Arc::clone(&options), like.reasoning.clone());
     // There are no calls that reasoning could lead to.
-    let generate = like.alike::<ollama::Generate>(options, None);
+    let generate = like.for_dialect::<ollama::Generate>(options, None);
     let informer = chat.clone();
     Router::new()
-        .route("/api/chat", only("POST", post(move |request: Request| chat.clone().answer(request))))
-        .route("/api/generate", only("POST", post(move |request: Request| generate.clone().answer(request))))
+        .route("/api/chat", only("POST", post(move |request: Request| chat.clone().handle(request))))
+        .route("/api/generate", only("POST", post(move |request: Request| generate.clone().handle(request))))
         .route("/api/show", only("POST", post(move |request: Request| informer.clone().show(request))))
         .route("/api/tags", only("GET, HEAD", get(ollama_models::tags)))
         .route("/api/ps", only("GET, HEAD", get(ollama_models::running)))
@@ -186,25 +186,25 @@ fn ollama_routes(like: &Exchange<Chat>) -> Router<Arc<Services>> {
 fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRouter<Arc<Services>> {
     route.fallback(move |request: Request| async move {
         let method = request.method().to_string();
-        turn_away(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, request).await
+        refuse_unread(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, request).await
     })
 }
 
 async fn unknown_path(request: Request) -> Response {
     let method = request.method().to_string();
-    let error = match request.extensions().get::<Doubled>() {
-        Some(Doubled { path, prefix }) => {
+    let error = match request.extensions().get::<DoubledPrefix>() {
+        Some(DoubledPrefix { path, prefix }) => {
             let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
             let base = host.map_or_else(|| "its address alone".to_owned(), |host| format!("http://{host}"));
             ProxyError::DoubledPath { path: path.clone(), prefix, base }
         }
         None => ProxyError::UnknownPath { method, path: request.uri().path().to_owned() },
     };
-    turn_away(&error, request).await
+    refuse_unread(&error, request).await
 }
 
 fn with_canonical_path(mut request: Request) -> Request {
-    let Canonical { path, model, doubled } = paths::canonical(request.uri().path());
+    let CanonicalPath { path, model, doubled } = paths::canonical(request.uri().path());
     if let Some(uri) = paths::with_path(request.uri(), &path) {
         *request.uri_mut() = uri;
     }
@@ -234,10 +234,10 @@ async fn stamp(State(backend): State<Backend>, request: Request, next: Next) -> 
 async fn name_request(mut request: Request, next: Next) -> Response {
     let id = RequestId::fresh();
     request.extensions_mut().insert(id.clone());
-    let vendor = Vendor::of(&request);
+    let flavor = ApiFlavor::of(&request);
     let mut response = next.run(request).await;
     if let Ok(value) = HeaderValue::try_from(id.0) {
-        if vendor == Vendor::Anthropic {
+        if flavor == ApiFlavor::Anthropic {
             response.headers_mut().insert("request-id", value.clone());
         }
         response.headers_mut().insert("x-request-id", value);

@@ -10,39 +10,39 @@ use axum::routing::any;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
-use super::api_flavor::turn_away;
+use super::api_flavor::refuse_unread;
 use super::paths;
 use crate::error::ProxyError;
 
 /// A service that is not there.
-struct Absent {
+struct UnsupportedApi {
     paths: &'static [&'static str],
     service: &'static str,
     instead: &'static str,
 }
 
-const ABSENT: [Absent; 5] = [
-    Absent {
+const ABSENT: [UnsupportedApi; 5] = [
+    UnsupportedApi {
         paths: &["/v1/embeddings", "/api/embed", "/api/embeddings"],
         service: "embeddings",
         instead: "set a local embedder (Ollama, for one) or another provider as the embedding model of your client",
     },
-    Absent {
+    UnsupportedApi {
         paths: &["/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/{*rest}"],
         service: "models to load, change or delete",
         instead: "all that it has can be used at once, and GET /api/tags lists them",
     },
-    Absent {
+    UnsupportedApi {
         paths: &["/v1/audio", "/v1/audio/{*rest}"],
         service: "speech or transcription",
         instead: "set a local speech program or another provider for voice in your client",
     },
-    Absent {
+    UnsupportedApi {
         paths: &["/v1/images", "/v1/images/{*rest}"],
         service: "image endpoint",
         instead: "ask for pictures in a chat completion with the tool {\"type\": \"image_generation\"}",
     },
-    Absent {
+    UnsupportedApi {
         paths: &["/v1/moderations"],
         service: "moderation endpoint",
         instead: "switch moderation off in your client, or set another provider for it",
@@ -54,7 +54,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let paths = ABSENT.iter().flat_map(|absent| absent.paths.iter().map(move |path| (path, absent)));
     paths.fold(Router::new(), |router, (path, absent)| {
         let answer = move |request: Request| async move {
-            turn_away(&ProxyError::NotOffered { service: absent.service, instead: absent.instead }, request).await
+            refuse_unread(&ProxyError::NotOffered { service: absent.service, instead: absent.instead }, request).await
         };
         router.route(path, any(answer))
     })

@@ -16,10 +16,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::access::OwnUsage;
-use super::active_requests::Visit;
+use super::active_requests::RequestStatus;
 use super::api_flavor::refuse;
 use super::http_response::json_response;
-use super::metrics::Traffic;
+use super::metrics::ServerState;
 use super::{Backend, Services};
 use crate::blocking::off_thread;
 use crate::clock::{Clock as _, SystemClock};
@@ -49,12 +49,12 @@ pub struct Snapshot {
     /// The latest conversations, the latest one first.
     pub conversations: Vec<Conversation>,
     /// The requests under way, then those that ended last; the latest first in each.
-    pub requests: Vec<Visit>,
+    pub requests: Vec<RequestStatus>,
 }
 
 /// What can be asked for.
 #[derive(Deserialize)]
-struct Wanted {
+struct UsageQuery {
     since: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Snapshot {
     /// Takes one of what a request may see; `since`: the first day of the totals, else the last thirty days.
     pub(super) async fn take(
         services: &Services,
-        traffic: &Traffic,
+        state: &ServerState,
         since: Option<Day>,
         own: Option<&OwnUsage>,
     ) -> Self {
@@ -75,7 +75,7 @@ impl Snapshot {
             quota: services.upstream.quotas(),
             totals: services.totals.report(since).await,
             conversations: services.conversations.latest(),
-            requests: traffic.roster.visits(),
+            requests: state.active_requests.list(),
         };
         match own {
             Some(own) => all.of_key(own),
@@ -99,8 +99,8 @@ pub(super) fn timestamp(time: SystemTime) -> String {
 }
 
 /// Answers with a snapshot.
-pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request: Request) -> Response {
-    let since = match Query::<Wanted>::try_from_uri(request.uri()).map(|Query(wanted)| wanted.since) {
+pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
+    let since = match Query::<UsageQuery>::try_from_uri(request.uri()).map(|Query(wanted)| wanted.since) {
         Ok(None) => None,
         Ok(Some(text)) => match Day::parse(&text, services.totals.today()) {
             Ok(day) => Some(day),
@@ -108,7 +108,7 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
         },
         Err(_) => return refuse(&Refusal::invalid("since", "the query can't be read"), &request),
     };
-    let snapshot = Snapshot::take(&services, &traffic, since, request.extensions().get()).await;
+    let snapshot = Snapshot::take(&services, &state, since, request.extensions().get()).await;
     let body = serde_json::to_vec(&snapshot).expect("texts and numbers always serialise");
     json_response(StatusCode::OK, Bytes::from(body))
 }
@@ -116,7 +116,7 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
 /// What a request says, as hashes: enough to see where two of them begin to differ.
 pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
     off_thread(request.written_bytes(), || {
-        let mut head = Head::default();
+        let mut head = PrefixHasher::default();
         Fingerprint {
             model: head.hash(&request.model),
             instructions: head.hash(&request.instructions),
@@ -130,12 +130,12 @@ pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
 /// neither, but for rare cases. The pieces are gathered, since a hash takes one long text faster than
 /// many short ones.
 #[derive(Default)]
-struct Head {
+struct PrefixHasher {
     start: Vec<u8>,
     bytes: usize,
 }
 
-impl Head {
+impl PrefixHasher {
     fn hash<T: Serialize>(&mut self, part: &T) -> u64 {
         self.start.clear();
         self.bytes = 0;
@@ -147,7 +147,7 @@ impl Head {
     }
 }
 
-impl io::Write for Head {
+impl io::Write for PrefixHasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = HASHED_BYTES.saturating_sub(self.bytes);
         self.start.extend_from_slice(bytes.get(..room).unwrap_or(bytes));

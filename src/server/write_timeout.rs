@@ -14,14 +14,14 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream whose writes don't wait for ever.
 #[derive(Debug)]
-pub(super) struct Stalling<S> {
+pub(super) struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
     /// Runs while a write waits.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Stalling<S> {
+impl<S> WriteTimeout<S> {
     pub(super) fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, timer: None }
     }
@@ -43,13 +43,13 @@ impl<S> Stalling<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, written)
@@ -86,14 +86,14 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::time::{Instant, sleep};
 
-    use super::Stalling;
+    use super::WriteTimeout;
 
     const LIMIT: Duration = Duration::from_secs(300);
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_cut_after_the_limit() {
         let (near, _far) = duplex(4);
-        let (mut near, began) = (Stalling::new(near, LIMIT), Instant::now());
+        let (mut near, began) = (WriteTimeout::new(near, LIMIT), Instant::now());
         let error = near.write_all(b"more than fits").await.unwrap_err();
         assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, LIMIT));
     }
@@ -101,7 +101,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_is_waited_for() {
         let (near, mut far) = duplex(1);
-        let mut near = Stalling::new(near, LIMIT);
+        let mut near = WriteTimeout::new(near, LIMIT);
         let slow = async {
             let mut taken = [0; 4];
             for byte in &mut taken {

@@ -114,7 +114,7 @@ fn what_is_spoilt_was_good_before() {
     fs::write(home.path().join("config.toml"), settings()).unwrap();
     let environment = [("CODEX_PROXY_HOME", home.path().to_str().unwrap())].into_iter().collect();
     let config = load(&Flags::default(), &environment).unwrap();
-    assert_eq!(config.doors.keys.len(), 1);
+    assert_eq!(config.access.keys.len(), 1);
     assert!(!format!("{config:?}").contains("canary-key"));
     assert_eq!(Document::parse(store().as_bytes()).unwrap().ids().count(), 2);
 }

@@ -124,8 +124,8 @@ impl Values {
         let upstream = Upstream::new(upstream_settings(config), parts.http.clone(), Arc::new(tokens));
         recall(&upstream, parts, config, given.as_ref()).await;
         let key = match client_key(config, environment, client) {
-            _ if config.doors.keys.is_empty() && address.requires_key => Key::Hidden(Hidden::KnownToTheDaemon),
-            _ if config.doors.keys.is_empty() => Key::NotAsked,
+            _ if config.access.keys.is_empty() && address.requires_key => Key::Hidden(Hidden::KnownToTheDaemon),
+            _ if config.access.keys.is_empty() => Key::NotAsked,
             Some(key) => Key::Known(key),
             None => Key::Hidden(Hidden::Hashed),
         };

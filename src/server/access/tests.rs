@@ -6,18 +6,24 @@ use proptest::prelude::*;
 use super::*;
 use crate::net::peer::Peers;
 
-fn gate(keys: &[&str], hosts: &[&str], origins: &[&str]) -> Gate {
-    let doors = Doors {
+fn policy(keys: &[&str], hosts: &[&str], origins: &[&str]) -> AccessPolicy {
+    let access = AccessSettings {
         keys: keys.iter().map(|key| ClientKey::from_text("k", key)).collect(),
         allowed_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
         allow_other_users: false,
     };
-    let live = Arc::new(Live { doors, rules: Arc::default() });
+    let live = Arc::new(LiveSettings { access, rules: Arc::default() });
     let own_addresses = Arc::new(["192.168.7.7".parse().unwrap()]);
     // There is no such connection.
     let peer = Peers::default().peer("127.0.0.1:1".parse().unwrap(), None);
-    Gate { live, own_addresses, door: Door::Tcp(peer), backend: Backend::ChatGpt, refusals: Arc::default() }
+    AccessPolicy {
+        live,
+        own_addresses,
+        source: ConnectionSource::Tcp(peer),
+        backend: Backend::ChatGpt,
+        refusals: Arc::default(),
+    }
 }
 
 fn request(headers: &[(&str, &str)]) -> Parts {
@@ -30,17 +36,17 @@ fn request(headers: &[(&str, &str)]) -> Parts {
 
 #[test]
 fn loopback_and_own_names_are_served() {
-    let gate = gate(&[], &["proxy.home.arpa"], &[]);
+    let policy = policy(&[], &["proxy.home.arpa"], &[]);
     for host in
         ["localhost", "127.0.0.1:8787", "[::1]:9", "LOCALHOST:1", "192.168.7.7:8787", "proxy.home.arpa:80", "127.9.9.9"]
     {
-        assert!(gate.admit(&request(&[("host", host)])).is_ok(), "{host}");
+        assert!(policy.admit(&request(&[("host", host)])).is_ok(), "{host}");
     }
 }
 
 #[test]
 fn foreign_and_rebinding_names_are_refused() {
-    let gate = gate(&[], &[], &[]);
+    let policy = policy(&[], &[], &[]);
     for host in [
         "evil.invalid",
         "localhost.evil.invalid",
@@ -51,24 +57,24 @@ fn foreign_and_rebinding_names_are_refused() {
         "10.0.0.1",
         "0.0.0.0",
     ] {
-        let refused = gate.admit(&request(&[("host", host)]));
+        let refused = policy.admit(&request(&[("host", host)]));
         assert!(matches!(refused, Err(ProxyError::ForeignHost { .. })), "{host}");
     }
 }
 
 #[test]
 fn a_valid_key_opens_any_host_name() {
-    let gate = gate(&["sk-1"], &[], &[]);
-    assert!(gate.admit(&request(&[("host", "host.docker.internal"), ("x-api-key", "sk-1")])).is_ok());
-    assert!(gate.admit(&request(&[("host", "localhost"), ("authorization", "bearer sk-1")])).is_ok());
-    let wrong = gate.admit(&request(&[("host", "localhost"), ("api-key", "sk-2")]));
+    let policy = policy(&["sk-1"], &[], &[]);
+    assert!(policy.admit(&request(&[("host", "host.docker.internal"), ("x-api-key", "sk-1")])).is_ok());
+    assert!(policy.admit(&request(&[("host", "localhost"), ("authorization", "bearer sk-1")])).is_ok());
+    let wrong = policy.admit(&request(&[("host", "localhost"), ("api-key", "sk-2")]));
     assert!(matches!(wrong, Err(ProxyError::KeyRequired)));
 }
 
 #[test]
 fn only_our_own_page_and_allowed_origins_may_call() {
-    let gate = gate(&[], &[], &["app://obsidian.md"]);
-    let from = |origin| gate.admit(&request(&[("host", "localhost:8787"), ("origin", origin)]));
+    let policy = policy(&[], &[], &["app://obsidian.md"]);
+    let from = |origin| policy.admit(&request(&[("host", "localhost:8787"), ("origin", origin)]));
     assert!(from("http://localhost:8787").is_ok());
     assert!(from("app://obsidian.md").is_ok());
     for origin in ["http://localhost:3000", "null", "https://evil.invalid", "http://localhost:8787.evil.invalid", ""] {
@@ -78,7 +84,7 @@ fn only_our_own_page_and_allowed_origins_may_call() {
 
 #[test]
 fn a_post_that_a_page_could_send_unasked_is_refused() {
-    let gate = gate(&[], &[], &[]);
+    let policy = policy(&[], &[], &[]);
     for kind in [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -97,7 +103,7 @@ fn a_post_that_a_page_could_send_unasked_is_refused() {
             .unwrap()
             .into_parts()
             .0;
-        assert!(matches!(gate.admit(&parts), Err(ProxyError::UnsupportedMediaType)), "{kind}");
+        assert!(matches!(policy.admit(&parts), Err(ProxyError::UnsupportedMediaType)), "{kind}");
     }
 }
 
@@ -129,9 +135,9 @@ fn ask(host: &str, origin: Option<&str>) -> Option<Parts> {
 proptest! {
     #[test]
     fn only_names_of_this_machine_are_let_in(host in hosts()) {
-        let gate = gate(&[], &["box.local"], &[]);
+        let policy = policy(&[], &["box.local"], &[]);
         let Some(request) = ask(&host, None) else { return Ok(()) };
-        if gate.admit(&request).is_ok() {
+        if policy.admit(&request).is_ok() {
             // Whatever was written, it has to be what a resolver or a browser takes for this machine.
             let name = plain_host(&host).trim().to_ascii_lowercase();
             let parsed = Host::parse(&name).ok();
@@ -147,21 +153,21 @@ proptest! {
 
     #[test]
     fn only_the_very_origin_is_let_in(origin in hosts(), scheme in "(http|https|app|HTTP|null)(://|:|)", host in hosts()) {
-        let gate = gate(&[], &["box.local"], &["https://chat.example.com", "app://notes"]);
+        let policy = policy(&[], &["box.local"], &["https://chat.example.com", "app://notes"]);
         let origin = format!("{scheme}{origin}");
         let Some(request) = ask(&host, Some(&origin)) else { return Ok(()) };
-        if gate.admit(&request).is_ok() {
+        if policy.admit(&request).is_ok() {
             prop_assert_eq!(origin.to_ascii_lowercase(), format!("http://{}", host.to_ascii_lowercase()));
         }
     }
 
     #[test]
     fn an_allowed_origin_with_anything_around_it_is_another_one(before in "\\PC{0,8}", after in "\\PC{0,8}") {
-        let gate = gate(&[], &[], &["https://chat.example.com"]);
+        let policy = policy(&[], &[], &["https://chat.example.com"]);
         let origin = format!("{before}https://chat.example.com{after}");
         let Some(request) = ask("localhost", Some(&origin)) else { return Ok(()) };
         // White space never gets here from a connection: a header's value has none around it.
-        prop_assert_eq!(gate.admit(&request).is_ok(), origin == "https://chat.example.com");
+        prop_assert_eq!(policy.admit(&request).is_ok(), origin == "https://chat.example.com");
     }
 }
 
@@ -174,8 +180,8 @@ fn by_browser(method: &str, path: &str, host: &str, pair: &str) -> Parts {
 
 #[test]
 fn the_password_of_a_browser_opens_our_page_and_nothing_else() {
-    let gate = gate(&["sk-1:2"], &[], &[]);
-    let opens = |method, path, pair| gate.admit(&by_browser(method, path, "localhost", pair)).is_ok();
+    let policy = policy(&["sk-1:2"], &[], &[]);
+    let opens = |method, path, pair| policy.admit(&by_browser(method, path, "localhost", pair)).is_ok();
     assert!(opens("GET", "/", "me:sk-1:2") && opens("GET", "/?x", ":sk-1:2") && opens("HEAD", "/", ":sk-1:2"));
     for (method, path, pair) in [
         ("GET", "/", "sk-1:2"),
@@ -189,22 +195,22 @@ fn the_password_of_a_browser_opens_our_page_and_nothing_else() {
     ] {
         assert!(!opens(method, path, pair), "{method} {path} {pair}");
     }
-    let elsewhere = gate.admit(&by_browser("GET", "/", "rebound.invalid", ":sk-1:2"));
+    let elsewhere = policy.admit(&by_browser("GET", "/", "rebound.invalid", ":sk-1:2"));
     assert!(matches!(elsewhere, Err(ProxyError::ForeignHost { .. })), "it excuses no host");
 }
 
 /// Whether the user of a connection that can't be found is refused under these rules.
-async fn refuses_unknown_user(change: impl FnOnce(&mut Gate), path: &str) -> bool {
-    let mut gate = gate(&[], &[], &[]);
-    change(&mut gate);
+async fn refuses_unknown_user(change: impl FnOnce(&mut AccessPolicy), path: &str) -> bool {
+    let mut policy = policy(&[], &[], &[]);
+    change(&mut policy);
     let request = Request::get(path).header("host", "localhost").header("x-api-key", "sk-1").body(()).unwrap();
-    matches!(gate.authorize(&request.into_parts().0).await, Err(ProxyError::ForeignUser { uid: None }))
+    matches!(policy.authorize(&request.into_parts().0).await, Err(ProxyError::ForeignUser { uid: None }))
 }
 
-fn with_doors(gate: &mut Gate, change: impl FnOnce(&mut Doors)) {
-    let mut live = Live::clone(&gate.live);
-    change(&mut live.doors);
-    gate.live = Arc::new(live);
+fn with_access(policy: &mut AccessPolicy, change: impl FnOnce(&mut AccessSettings)) {
+    let mut live = LiveSettings::clone(&policy.live);
+    change(&mut live.access);
+    policy.live = Arc::new(live);
 }
 
 #[cfg(target_os = "linux")]
@@ -215,29 +221,31 @@ async fn a_user_who_can_not_be_determined_is_refused_unless_keys_or_a_setting_de
     }
     assert!(!refuses_unknown_user(|_| {}, "/health").await && !refuses_unknown_user(|_| {}, "/ready").await);
     let keys = vec![ClientKey::from_text("k", "sk-1")];
-    assert!(!refuses_unknown_user(|gate| with_doors(gate, |doors| doors.keys = keys), "/usage").await);
-    assert!(!refuses_unknown_user(|gate| with_doors(gate, |doors| doors.allow_other_users = true), "/usage").await);
-    assert!(!refuses_unknown_user(|gate| gate.backend = Backend::Demo, "/usage").await);
-    assert!(!refuses_unknown_user(|gate| gate.door = Door::Unix, "/usage").await);
+    assert!(!refuses_unknown_user(|policy| with_access(policy, |access| access.keys = keys), "/usage").await);
+    assert!(
+        !refuses_unknown_user(|policy| with_access(policy, |access| access.allow_other_users = true), "/usage").await
+    );
+    assert!(!refuses_unknown_user(|policy| policy.backend = Backend::Demo, "/usage").await);
+    assert!(!refuses_unknown_user(|policy| policy.source = ConnectionSource::Unix, "/usage").await);
 }
 
 #[test]
 fn a_header_that_decides_must_stand_once() {
-    let gate = gate(&["sk-1"], &[], &[]);
+    let policy = policy(&["sk-1"], &[], &[]);
     for (name, value) in [("host", "localhost"), ("origin", "http://localhost"), ("content-type", "application/json")] {
         let headers = [("host", "localhost"), ("origin", "http://localhost"), ("x-api-key", "sk-1"), (name, value)];
-        let refused = gate.admit(&request(&headers));
+        let refused = policy.admit(&request(&headers));
         assert!(matches!(refused, Err(ProxyError::Refused(_))), "{name}");
     }
 }
 
 #[test]
 fn what_another_site_causes_is_refused_unless_it_is_harmless() {
-    let gate = gate(&["sk-1"], &[], &["https://chat.example"]);
+    let policy = policy(&["sk-1"], &[], &["https://chat.example"]);
     let admits = |method: &str, path: &str, headers: &[(&str, &str)]| {
         let builder = Request::builder().method(method).uri(path).header("host", "localhost");
         let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
-        !matches!(gate.admit(&builder.body(()).unwrap().into_parts().0), Err(ProxyError::CrossSite))
+        !matches!(policy.admit(&builder.body(()).unwrap().into_parts().0), Err(ProxyError::CrossSite))
     };
     let opened = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     assert!(admits("GET", "/", &opened) && admits("HEAD", "/", &opened) && admits("GET", "/health", &opened[..1]));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::page::Page;
+use super::exposition::Exposition;
 
 /// Upper ends of the buckets, in seconds; the last one has none.
 const ENDS: [f64; 12] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
@@ -33,7 +33,7 @@ impl Histograms {
         histogram.sum_seconds += seconds;
     }
 
-    pub(super) fn write(&self, page: &mut Page, name: &str, help: &str) {
+    pub(super) fn write(&self, page: &mut Exposition, name: &str, help: &str) {
         page.family(name, "histogram", help);
         for (dialect, histogram) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             let (bucket, mut so_far) = (format!("{name}_bucket"), 0);

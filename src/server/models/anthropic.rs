@@ -13,7 +13,7 @@ const USUAL_COUNT: usize = 20;
 const MAX_COUNT: usize = 1000;
 
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Entry<'m> {
+pub(super) struct ModelObject<'m> {
     r#type: &'static str,
     id: &'m str,
     display_name: &'m str,
@@ -25,14 +25,14 @@ pub(super) struct Entry<'m> {
 }
 
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Page<'m> {
-    data: Vec<Entry<'m>>,
+pub(super) struct ModelPage<'m> {
+    data: Vec<ModelObject<'m>>,
     has_more: bool,
     first_id: Option<&'m str>,
     last_id: Option<&'m str>,
 }
 
-impl<'m> Entry<'m> {
+impl<'m> ModelObject<'m> {
     pub(super) fn new(id: &'m str, model: &'m Model) -> Self {
         Self {
             r#type: "model",
@@ -47,7 +47,7 @@ impl<'m> Entry<'m> {
 }
 
 /// The page that a query asks for by `limit`, and `after_id` or `before_id`.
-pub(super) fn page<'m>(named: &[(&'m str, &'m Model)], query: &[u8]) -> Result<Page<'m>, ProxyError> {
+pub(super) fn page<'m>(named: &[(&'m str, &'m Model)], query: &[u8]) -> Result<ModelPage<'m>, ProxyError> {
     let query: HashMap<Cow<'_, str>, Cow<'_, str>> = url::form_urlencoded::parse(query).collect();
     let count = query.get("limit").map_or(Ok(USUAL_COUNT), |limit| {
         let count = limit.parse().ok().filter(|count| (1..=MAX_COUNT).contains(count));
@@ -64,8 +64,8 @@ pub(super) fn page<'m>(named: &[(&'m str, &'m Model)], query: &[u8]) -> Result<P
     // Backward, the page is the one that ends at the id.
     let from = if before.is_some() { within.len().saturating_sub(count) } else { 0 };
     let shown = within.get(from..within.len().min(from + count)).unwrap_or_default();
-    Ok(Page {
-        data: shown.iter().map(|(id, model)| Entry::new(id, model)).collect(),
+    Ok(ModelPage {
+        data: shown.iter().map(|(id, model)| ModelObject::new(id, model)).collect(),
         has_more: shown.len() < within.len(),
         first_id: shown.first().map(|(id, _)| *id),
         last_id: shown.last().map(|(id, _)| *id),

@@ -31,8 +31,8 @@ use http::{HeaderValue, Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::view::{Access, View};
-use super::access::{Gate, PAGE, authority};
-use super::metrics::Traffic;
+use super::access::{AccessPolicy, PAGE, authority};
+use super::metrics::ServerState;
 use super::usage::Snapshot;
 use super::{Backend, Services};
 use crate::clock::{Clock as _, SystemClock};
@@ -60,7 +60,7 @@ pub(super) fn is_for_person(request: &Parts) -> bool {
 }
 
 /// Answers with the page; a program that looks whether anybody is there gets a line of text.
-pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request: Request) -> Response {
+pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     if !is_for_person(&parts) {
         let text = match services.backend {
@@ -70,8 +70,8 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
         };
         return guarded(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned());
     }
-    let asks_for_key = parts.extensions.get::<Arc<Gate>>().is_some_and(|gate| gate.asks_for_key());
-    let snapshot = Snapshot::take(&services, &traffic, None, parts.extensions.get()).await;
+    let requires_key = parts.extensions.get::<Arc<AccessPolicy>>().is_some_and(|policy| policy.requires_key());
+    let snapshot = Snapshot::take(&services, &state, None, parts.extensions.get()).await;
     // What was found out on the way there counts.
     let sign_in = services.tokens.check().await;
     let view = View {
@@ -79,7 +79,7 @@ pub(super) async fn show(services: Arc<Services>, traffic: Arc<Traffic>, request
         sign_in: &sign_in,
         models: &services.models(),
         address: authority(&parts),
-        access: if asks_for_key { Access::Keyed } else { Access::Open },
+        access: if requires_key { Access::Keyed } else { Access::Open },
         now: SystemClock.now(),
     };
     guarded(StatusCode::OK, "text/html; charset=utf-8", view.document())

@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use super::format::{ago, count, seconds};
 use super::html::Html;
-use crate::server::active_requests::{Stage, Visit};
+use crate::server::active_requests::{RequestStatus, Stage};
 
-pub(super) fn write(html: &mut Html, visits: &[Visit], now: SystemTime) {
+pub(super) fn write(html: &mut Html, visits: &[RequestStatus], now: SystemTime) {
     html.raw("<section id=\"requests\" aria-labelledby=\"requests-title\" data-refresh>");
     html.raw("<h2 id=\"requests-title\">Requests</h2>");
     if visits.is_empty() {
@@ -27,7 +27,7 @@ pub(super) fn write(html: &mut Html, visits: &[Visit], now: SystemTime) {
     html.raw("</tbody></table></section>");
 }
 
-fn write_row(html: &mut Html, visit: &Visit, now: SystemTime) {
+fn write_row(html: &mut Html, visit: &RequestStatus, now: SystemTime) {
     html.raw(if visit.state == Stage::Ended { "<tr>" } else { "<tr class=\"active\">" });
     html.raw("<th scope=\"row\">");
     match &visit.model {
@@ -59,7 +59,7 @@ fn write_row(html: &mut Html, visit: &Visit, now: SystemTime) {
     html.raw("</td></tr>");
 }
 
-fn write_state(html: &mut Html, visit: &Visit) {
+fn write_state(html: &mut Html, visit: &RequestStatus) {
     let span = seconds(visit.duration_ms);
     match visit.state {
         Stage::Queued => html.raw("<span class=\"state\">◌ in the queue</span> for ").text(span),
@@ -78,7 +78,7 @@ fn write_state(html: &mut Html, visit: &Visit) {
     };
 }
 
-fn write_tokens(html: &mut Html, visit: &Visit) {
+fn write_tokens(html: &mut Html, visit: &RequestStatus) {
     match visit.tokens {
         None => html.raw("–"),
         Some(tokens) => {

@@ -1,4 +1,4 @@
-//! The page in each of its states, and what comes from outside in all of its places.
+//! The page in each of its states, and what comes from outside in all of its concurrency.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use super::view::{Access, View};
 use crate::history::{Day, Report, Row, Sum, Tokens};
 use crate::protocol::models::{Catalogue, Models, Rules};
 use crate::server::active_requests::tests::visit;
-use crate::server::active_requests::{Stage, Visit};
+use crate::server::active_requests::{RequestStatus, Stage};
 use crate::server::usage::Snapshot;
 use crate::token_source::{AuthError, SignIn};
 use crate::upstream::{Quota, QuotaPace, QuotaWindow};
@@ -167,13 +167,19 @@ fn two_accounts_and_other_limits_are_told_apart() {
 async fn requests_are_shown_as_far_as_they_are() {
     let mut state = State::new();
     let tokens = Some(Tokens { input: 12_345, cached: 2_000, output: 70, reasoning: 0 });
-    let ended = Visit { state: Stage::Ended, duration_ms: 4_200, tokens, outcome: Some("completed".into()), ..visit() };
+    let ended =
+        RequestStatus { state: Stage::Ended, duration_ms: 4_200, tokens, outcome: Some("completed".into()), ..visit() };
     state.snapshot.requests = vec![
         visit(),
-        Visit { state: Stage::Waiting, model: Some("gpt-5.5".into()), duration_ms: 61_000, ..visit() },
-        Visit { state: Stage::Answering, client: Some("curl".into()), first_content_ms: Some(1_234), ..visit() },
+        RequestStatus { state: Stage::Waiting, model: Some("gpt-5.5".into()), duration_ms: 61_000, ..visit() },
+        RequestStatus {
+            state: Stage::Answering,
+            client: Some("curl".into()),
+            first_content_ms: Some(1_234),
+            ..visit()
+        },
         ended.clone(),
-        Visit { error: Some("client_left"), outcome: Some("client_left".into()), tokens: None, ..ended },
+        RequestStatus { error: Some("client_left"), outcome: Some("client_left".into()), tokens: None, ..ended },
     ];
     let document = state.document();
     assert_eq!(document.matches("class=\"active\"").count(), 3);
@@ -252,7 +258,7 @@ async fn nothing_from_outside_becomes_markup() {
     const HOSTILE: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&lt;\u{0}\u{202e}";
     let mut state = State::new();
     let hostile = || HOSTILE.to_owned();
-    state.snapshot.requests = vec![Visit {
+    state.snapshot.requests = vec![RequestStatus {
         model: Some(hostile()),
         key: Some(hostile()),
         client: Some(hostile()),

@@ -4,17 +4,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::{Blocks, Drive, Passage};
+use super::{HttpFraming, ReplyProcessor, ResponseStream};
 use crate::clock::SystemClock;
 use crate::error::ProxyError;
 use crate::history::{Responses, Totals, UsageStore};
 use crate::protocol::{Reply, Sink, Summary};
-use crate::server::active_requests::Roster;
+use crate::server::active_requests::ActiveRequests;
 use crate::server::budget::ByteBudget;
-use crate::server::concurrency::Places;
-use crate::server::metrics::{Metrics, Traffic};
-use crate::server::request_log::{Record, RequestId};
-use crate::server::response_store::Keeper;
+use crate::server::concurrency::ConcurrencyLimit;
+use crate::server::metrics::{Metrics, ServerState};
+use crate::server::request_log::{RequestId, RequestRecord};
+use crate::server::response_store::ResponseStore;
 use crate::upstream::EventStream;
 
 /// A machine with a defect: it repeats each event, and panics in the middle of some.
@@ -87,30 +87,30 @@ impl Reply for Defective {
     }
 }
 
-fn passage() -> Passage<Defective> {
-    let keeper = Keeper::new(&Arc::new(Responses::default()), &http::Extensions::new());
-    Passage { reply: Defective::default(), recall: None, keeper, billed: None }
+fn passage() -> ReplyProcessor<Defective> {
+    let keeper = ResponseStore::new(&Arc::new(Responses::default()), &http::Extensions::new());
+    ReplyProcessor { reply: Defective::default(), recall: None, keeper, billed: None }
 }
 
-fn record() -> Record {
+fn record() -> RequestRecord {
     let off = Totals::in_memory(UsageStore::Off, 1, Arc::new(SystemClock));
-    let traffic = Traffic {
+    let state = ServerState {
         memory: Arc::new(ByteBudget::new(1 << 20)),
-        places: Places::new(1, 0, Duration::ZERO),
+        concurrency: ConcurrencyLimit::new(1, 0, Duration::ZERO),
         metrics: Metrics::default(),
         totals: Arc::new(off),
         conversations: Arc::default(),
-        roster: Roster::default(),
+        active_requests: ActiveRequests::default(),
         refusals: Arc::default(),
         telemetry: None,
     };
-    Record::new("test", &RequestId::fresh(), &Arc::new(traffic))
+    RequestRecord::new("test", &RequestId::fresh(), &Arc::new(state))
 }
 
 /// Everything that a client gets.
 async fn told(events: &[&'static str]) -> String {
     let never = std::future::pending().boxed();
-    let drive = Drive::new(EventStream::of(events), passage(), Blocks::default(), None, never, record());
+    let drive = ResponseStream::new(EventStream::of(events), passage(), HttpFraming::default(), None, never, record());
     String::from_utf8(drive.collect::<Vec<_>>().await.concat()).unwrap()
 }
 

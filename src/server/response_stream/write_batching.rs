@@ -13,7 +13,7 @@ use futures_util::task::AtomicWaker;
 
 /// The turns of one answer, one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Turn(Arc<State>);
+pub(super) struct BatchWindow(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -21,7 +21,7 @@ struct State {
     task: AtomicWaker,
 }
 
-impl Turn {
+impl BatchWindow {
     /// Begins a turn; its end wakes the task.
     pub(super) fn begin(&self, cx: &mut Context<'_>) {
         self.0.task.register(cx.waker());

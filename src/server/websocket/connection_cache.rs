@@ -16,44 +16,44 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The answers of all connections.
 #[derive(Debug)]
-pub(super) struct AllNearby {
-    connections: Mutex<Connections>,
+pub(super) struct ConnectionCaches {
+    connections: Mutex<CacheEntries>,
     memory: Arc<ByteBudget>,
 }
 
 #[derive(Debug, Default)]
-struct Connections {
+struct CacheEntries {
     next_id: u64,
     /// The answers of each connection, oldest first.
-    answers: BTreeMap<u64, VecDeque<Kept>>,
+    answers: BTreeMap<u64, VecDeque<CachedResponse>>,
 }
 
 /// The answers of one connection.
 #[derive(Debug)]
-pub(in crate::server) struct Nearby {
+pub(in crate::server) struct ConnectionCache {
     id: u64,
-    all: Arc<AllNearby>,
+    all: Arc<ConnectionCaches>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CachedResponse {
     stored: Arc<Stored>,
     bytes: usize,
     _memory: Reservation,
 }
 
-impl AllNearby {
+impl ConnectionCaches {
     pub(super) fn new(memory: ByteBudget) -> Self {
         Self { connections: Mutex::default(), memory: Arc::new(memory) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connections> {
+    fn lock(&self) -> MutexGuard<'_, CacheEntries> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connections {
-    fn of(&mut self, id: u64) -> &mut VecDeque<Kept> {
+impl CacheEntries {
+    fn of(&mut self, id: u64) -> &mut VecDeque<CachedResponse> {
         self.answers.entry(id).or_default()
     }
 
@@ -64,8 +64,8 @@ impl Connections {
     }
 }
 
-impl Nearby {
-    pub(super) fn new(all: &Arc<AllNearby>) -> Self {
+impl ConnectionCache {
+    pub(super) fn new(all: &Arc<ConnectionCaches>) -> Self {
         let mut connections = all.lock();
         let id = connections.next_id;
         connections.next_id += 1;
@@ -92,29 +92,29 @@ impl Nearby {
                 return;
             }
         }
-        connections.of(self.id).push_back(Kept { stored: Arc::new(stored), bytes, _memory: memory });
+        connections.of(self.id).push_back(CachedResponse { stored: Arc::new(stored), bytes, _memory: memory });
     }
 
     /// The answer of that id.
     pub(in crate::server) fn find(&self, id: &str) -> Option<Arc<Stored>> {
-        let is_it = |kept: &&Kept| kept.stored.id == id;
+        let is_it = |kept: &&CachedResponse| kept.stored.id == id;
         self.all.lock().of(self.id).iter().find(is_it).map(|kept| Arc::clone(&kept.stored))
     }
 
     /// The latest answer that holds the item of that id.
     pub(in crate::server) fn find_holder(&self, id: &str) -> Option<Arc<Stored>> {
-        let holds = |kept: &&Kept| kept.stored.items().any(|(own, _)| own.as_deref() == Some(id));
+        let holds = |kept: &&CachedResponse| kept.stored.items().any(|(own, _)| own.as_deref() == Some(id));
         self.all.lock().of(self.id).iter().rev().find(holds).map(|kept| Arc::clone(&kept.stored))
     }
 }
 
-impl Drop for Nearby {
+impl Drop for ConnectionCache {
     fn drop(&mut self) {
         self.all.lock().answers.remove(&self.id);
     }
 }
 
-fn total_bytes(kept: &VecDeque<Kept>) -> usize {
+fn total_bytes(kept: &VecDeque<CachedResponse>) -> usize {
     kept.iter().map(|kept| kept.bytes).sum()
 }
 
@@ -124,16 +124,16 @@ mod tests {
 
     use std::sync::Arc;
 
-    use super::{AllNearby, MAX_BYTES, MAX_RESPONSES, Nearby};
+    use super::{ConnectionCache, ConnectionCaches, MAX_BYTES, MAX_RESPONSES};
     use crate::history::Stored;
     use crate::server::budget::ByteBudget;
 
-    fn all(limit_bytes: usize) -> Arc<AllNearby> {
-        Arc::new(AllNearby::new(ByteBudget::new(limit_bytes)))
+    fn all(limit_bytes: usize) -> Arc<ConnectionCaches> {
+        Arc::new(ConnectionCaches::new(ByteBudget::new(limit_bytes)))
     }
 
-    fn nearby() -> Nearby {
-        Nearby::new(&all(2 * MAX_BYTES))
+    fn cache() -> ConnectionCache {
+        ConnectionCache::new(&all(2 * MAX_BYTES))
     }
 
     fn stored(id: &str, bytes: usize) -> Stored {
@@ -150,29 +150,29 @@ mod tests {
 
     #[test]
     fn the_latest_answers_are_remembered() {
-        let nearby = nearby();
+        let cache = cache();
         for number in 0..=MAX_RESPONSES {
-            nearby.keep(stored(&number.to_string(), 1));
+            cache.keep(stored(&number.to_string(), 1));
         }
-        assert!(nearby.find("0").is_none() && nearby.find_holder("msg_0").is_none());
-        assert!(nearby.find("1").is_some());
-        assert_eq!(nearby.find_holder("msg_1").unwrap().id, "1");
+        assert!(cache.find("0").is_none() && cache.find_holder("msg_0").is_none());
+        assert!(cache.find("1").is_some());
+        assert_eq!(cache.find_holder("msg_1").unwrap().id, "1");
     }
 
     #[test]
     fn their_size_is_bounded() {
-        let nearby = nearby();
-        nearby.keep(stored("a", MAX_BYTES - 1000));
-        nearby.keep(stored("b", 2000));
-        assert!(nearby.find("a").is_none() && nearby.find("b").is_some());
-        nearby.keep(stored("c", MAX_BYTES + 1));
-        assert!(nearby.find("b").is_none() && nearby.find("c").is_none(), "what is too large alone is not kept");
+        let cache = cache();
+        cache.keep(stored("a", MAX_BYTES - 1000));
+        cache.keep(stored("b", 2000));
+        assert!(cache.find("a").is_none() && cache.find("b").is_some());
+        cache.keep(stored("c", MAX_BYTES + 1));
+        assert!(cache.find("b").is_none() && cache.find("c").is_none(), "what is too large alone is not kept");
     }
 
     #[test]
     fn all_sockets_share_one_budget() {
         let all = all(10_000);
-        let (first, second) = (Nearby::new(&all), Nearby::new(&all));
+        let (first, second) = (ConnectionCache::new(&all), ConnectionCache::new(&all));
         first.keep(stored("a", 3000));
         second.keep(stored("b", 4000));
         second.keep(stored("c", 4000));
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn the_latest_answer_takes_the_memory_of_earlier_ones_of_other_sockets() {
         let all = all(20_000);
-        let [small, large, new] = [(); 3].map(|()| Nearby::new(&all));
+        let [small, large, new] = [(); 3].map(|()| ConnectionCache::new(&all));
         for id in ["a", "b"] {
             small.keep(stored(id, 2000));
         }

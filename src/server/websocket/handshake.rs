@@ -17,13 +17,13 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// What a request for a WebSocket gives.
-pub(super) struct Wish {
+pub(super) struct UpgradeRequest {
     /// Becomes the connection when the answer has been sent.
     upgrade: OnUpgrade,
     accept_key: HeaderValue,
 }
 
-impl Wish {
+impl UpgradeRequest {
     /// Reads the request; `None`: it doesn't ask for a WebSocket, or not for one of ours.
     pub(super) fn of(request: &mut Request) -> Option<Self> {
         let headers = request.headers();

@@ -1,7 +1,7 @@
 //! Bounds the memory and the pace of a WebSocket's incoming messages, below the protocol.
 //!
 //! The protocol implementation hands over a message only when all of it has arrived, and reserves the whole length
-//! that a frame announces. [`Metered`] reads the frame headers as they pass: it cuts long frames into fragments, so
+//! that a frame announces. [`MeteredStream`] reads the frame headers as they pass: it cuts long frames into fragments, so
 //! that buffers grow with what has arrived, reserves memory for that, and fails a read if a message under way stops,
 //! or comes too slowly. The read error is then a [`ProxyError`].
 
@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::frame_header::FrameHeader;
 use crate::error::ProxyError;
-use crate::server::body::Intake;
+use crate::server::body::BodyLimits;
 use crate::server::budget::Reservation;
 use crate::server::pace::Pace;
 
@@ -29,25 +29,25 @@ pub(super) const FRAGMENT_BYTES: usize = 64 * 1024;
 const COPIES: usize = 2;
 
 /// The connection of a WebSocket, metered as it is read.
-pub(super) struct Metered<S> {
+pub(super) struct MeteredStream<S> {
     stream: S,
-    intake: Intake,
+    intake: BodyLimits,
     /// Longest silence between messages; `None`: no limit.
     idle: Option<Duration>,
     state: State,
     /// The header of a fragment that is still to be passed on.
-    header: Pending,
-    message: Option<Message>,
+    header: PendingHeader,
+    message: Option<IncomingMessage>,
     /// Waits for memory.
     growing: Option<BoxFuture<'static, (Reservation, Result<(), ProxyError>)>>,
-    arrived: Arrived,
+    arrived: MessageReservations,
     last_byte: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 /// The reservations of the messages that have arrived, oldest first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Arrived(Arc<Mutex<VecDeque<Reservation>>>);
+pub(super) struct MessageReservations(Arc<Mutex<VecDeque<Reservation>>>);
 
 /// Where in a frame the next byte is.
 enum State {
@@ -62,7 +62,7 @@ enum State {
 }
 
 /// A message under way.
-struct Message {
+struct IncomingMessage {
     memory: Reservation,
     bytes: usize,
     pace: Pace,
@@ -70,12 +70,12 @@ struct Message {
 
 /// Bytes to be passed on.
 #[derive(Default)]
-struct Pending {
+struct PendingHeader {
     bytes: Vec<u8>,
     passed: usize,
 }
 
-impl Arrived {
+impl MessageReservations {
     /// The reservation of the oldest message, which its reader takes over.
     pub(super) fn take(&self) -> Option<Reservation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
@@ -86,25 +86,25 @@ impl Arrived {
     }
 }
 
-impl<S> Metered<S> {
+impl<S> MeteredStream<S> {
     /// `idle` is the longest silence between two messages.
-    pub(super) fn new(stream: S, intake: Intake, idle: Option<Duration>) -> Self {
+    pub(super) fn new(stream: S, intake: BodyLimits, idle: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
             stream,
             intake,
             idle,
             state: State::Header(FrameHeader::default()),
-            header: Pending::default(),
+            header: PendingHeader::default(),
             message: None,
             growing: None,
-            arrived: Arrived::default(),
+            arrived: MessageReservations::default(),
             last_byte: now,
             timer: Box::pin(sleep_until(now)),
         }
     }
 
-    pub(super) fn arrived(&self) -> Arrived {
+    pub(super) fn arrived(&self) -> MessageReservations {
         self.arrived.clone()
     }
 
@@ -158,13 +158,13 @@ impl<S> Metered<S> {
             self.pass_header(frame, left, left);
             return;
         }
-        let message = self.message.get_or_insert_with(|| Message {
+        let message = self.message.get_or_insert_with(|| IncomingMessage {
             memory: self.intake.memory.reserve(),
             bytes: 0,
             pace: Pace::new(self.intake.silence),
         });
         if (message.bytes as u64).saturating_add(left) > self.intake.limit_bytes {
-            self.header = Pending { bytes: frame.as_bytes().to_vec(), passed: 0 };
+            self.header = PendingHeader { bytes: frame.as_bytes().to_vec(), passed: 0 };
             self.state = State::Refused;
             return;
         }
@@ -173,7 +173,7 @@ impl<S> Metered<S> {
 
     /// Passes on the header of a frame's next fragment.
     fn pass_header(&mut self, mut frame: FrameHeader, left: u64, fragment: u64) {
-        self.header = Pending { bytes: frame.fragment(left, fragment), passed: 0 };
+        self.header = PendingHeader { bytes: frame.fragment(left, fragment), passed: 0 };
         let fragment_left = usize::try_from(fragment).unwrap_or(usize::MAX);
         if fragment_left == 0 {
             // It ends with its header.
@@ -204,7 +204,7 @@ impl<S> Metered<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Metered<S> {
+impl<S: AsyncRead + Unpin> MeteredStream<S> {
     /// Reads at most so many bytes from the connection.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut part = ReadBuf::new(into);
@@ -222,7 +222,7 @@ impl<S: AsyncRead + Unpin> Metered<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if into.remaining() == 0 {
@@ -268,7 +268,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl Pending {
+impl PendingHeader {
     /// Passes on what fits; says whether there was anything.
     fn pass(&mut self, into: &mut ReadBuf<'_>) -> bool {
         let rest = self.bytes.get(self.passed..).unwrap_or_default();
@@ -279,7 +279,7 @@ impl Pending {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -4,7 +4,7 @@
 //! the one exchange. A socket has an ear, which hears what the client says (`ear`), and a voice, which
 //! answers one request after the other (`voice`); when either ends, so does the other, and with it the
 //! call upstream. What a client may go on from without having it stored is remembered with the
-//! socket (`nearby`).
+//! socket (`cache`).
 
 mod connection_cache;
 mod frame_header;
@@ -29,26 +29,26 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::account;
-use super::handler::{Exchange, refuse};
-use super::listen::Closing;
+use super::handler::{Handler, refuse};
+use super::listen::Shutdown;
 use super::request_log::RequestId;
 use crate::protocol::responses::{Options, Purpose, Responses};
-use connection_cache::AllNearby;
-pub(super) use connection_cache::Nearby;
-use handshake::Wish;
-use intake::{Arrived, FRAGMENT_BYTES, Metered};
-use reader::Ear;
-use writer::Voice;
+pub(super) use connection_cache::ConnectionCache;
+use connection_cache::ConnectionCaches;
+use handshake::UpgradeRequest;
+use intake::{FRAGMENT_BYTES, MessageReservations, MeteredStream};
+use reader::Reader;
+use writer::Writer;
 
 /// A WebSocket of ours.
-type Socket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
+type Socket = WebSocketStream<MeteredStream<TokioIo<Upgraded>>>;
 
 /// The text of a frame.
 type Text = Bytes;
 
 /// Requests that may be heard before the voice has taken note of them.
 const HEARD: usize = 1;
-/// Sockets may take so much less than requests (`limits.memory`) for the answers that they remember.
+/// WebSocketHandler may take so much less than requests (`limits.memory`) for the answers that they remember.
 const REMEMBERED_SHARE: usize = 4;
 /// What is read at once. Each socket keeps a buffer of this size.
 const READ_BYTES: usize = 32 * 1024;
@@ -57,38 +57,38 @@ const UNANSWERED: u32 = 20;
 
 /// What sockets are opened with.
 #[derive(Clone, Debug)]
-pub(super) struct Sockets {
+pub(super) struct WebSocketHandler {
     /// Answers turns.
-    pub(super) turns: Exchange<Responses>,
+    pub(super) turns: Handler<Responses>,
     /// Reads what only prepares a turn.
-    pub(super) warmups: Exchange<Responses>,
+    pub(super) warmups: Handler<Responses>,
     /// How long a socket may live (`timing.socket_lifetime`).
     pub(super) lifetime: Duration,
-    pub(super) closing: Closing,
+    pub(super) shutdown: Shutdown,
     /// The answers that the sockets remember.
-    remembered: Arc<AllNearby>,
+    remembered: Arc<ConnectionCaches>,
 }
 
-impl Sockets {
-    pub(super) fn new(exchange: &Exchange<Responses>, lifetime: Duration, closing: Closing) -> Self {
+impl WebSocketHandler {
+    pub(super) fn new(exchange: &Handler<Responses>, lifetime: Duration, shutdown: Shutdown) -> Self {
         let of = |purpose| {
             let options = Options { purpose, ..Options::clone(&exchange.options) };
-            Exchange { options: Arc::new(options), ..exchange.clone() }
+            Handler { options: Arc::new(options), ..exchange.clone() }
         };
-        let remembered = Arc::new(AllNearby::new(exchange.traffic.memory.share(REMEMBERED_SHARE)));
-        Self { turns: of(Purpose::Turn), warmups: of(Purpose::Warmup), lifetime, closing, remembered }
+        let remembered = Arc::new(ConnectionCaches::new(exchange.state.memory.share(REMEMBERED_SHARE)));
+        Self { turns: of(Purpose::Turn), warmups: of(Purpose::Warmup), lifetime, shutdown, remembered }
     }
 
     /// Opens a socket where one is asked for.
     pub(super) async fn open(self, mut request: Request) -> Response {
-        let Some(wish) = Wish::of(&mut request) else { return handshake::upgrade_required(&request) };
+        let Some(wish) = UpgradeRequest::of(&mut request) else { return handshake::upgrade_required(&request) };
         let (parts, _) = request.into_parts();
         if let Err(error) = account::tokens(&parts, self.turns.services.tokens.as_ref()).await {
             let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
             return refuse::<Responses>(&error, &id, None);
         }
         let (upgrade, response) = wish.granted();
-        let open = self.closing.open.clone();
+        let open = self.shutdown.open.clone();
         // A socket outlives the request that opened it; its turns live and die with it.
         open.spawn(async move {
             match upgrade.await {
@@ -106,7 +106,7 @@ impl Sockets {
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit.min(FRAGMENT_BYTES)));
         let idle = self.turns.limits.keepalive.map(|every| every * UNANSWERED);
-        let connection = Metered::new(TokioIo::new(connection), self.turns.intake(), idle);
+        let connection = MeteredStream::new(TokioIo::new(connection), self.turns.intake(), idle);
         let arrived = connection.arrived();
         let socket = WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await;
         let opened = Instant::now();
@@ -115,11 +115,11 @@ impl Sockets {
         tracing::debug!(duration_ms = u64::try_from(opened.elapsed().as_millis()).ok(), "a socket was closed");
     }
 
-    async fn converse(self, parts: Parts, socket: Socket, arrived: Arrived) {
+    async fn converse(self, parts: Parts, socket: Socket, arrived: MessageReservations) {
         let (out, incoming) = futures_util::StreamExt::split(socket);
         let (say, heard) = mpsc::channel(HEARD);
-        let mut ear = Ear::new(incoming, arrived, self.turns.limits.body_bytes);
-        let voice = Voice::new(out, heard, Arc::new(self), parts);
+        let mut ear = Reader::new(incoming, arrived, self.turns.limits.body_bytes);
+        let voice = Writer::new(out, heard, Arc::new(self), parts);
         let out = tokio::select! {
             () = ear.listen(&say) => None,
             out = voice.speak() => out,

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::Socket;
-use super::intake::Arrived;
+use super::intake::MessageReservations;
 use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::responses::socket::{Frame, FrameError};
@@ -24,7 +24,7 @@ const PARTING: Duration = Duration::from_secs(2);
 
 /// What the voice has to know.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum ReaderEvent {
     /// A frame, and its memory.
     Frame(Frame, Reservation),
     /// A frame that is refused.
@@ -34,34 +34,36 @@ pub(super) enum Heard {
 }
 
 /// The hearing half of a socket.
-pub(super) struct Ear {
+pub(super) struct Reader {
     incoming: SplitStream<Socket>,
     /// The memory of the messages.
-    arrived: Arrived,
+    arrived: MessageReservations,
     limit_bytes: u64,
-    state: Hearing,
+    state: ReadState,
 }
 
 /// What can still be read.
 #[derive(Debug, PartialEq, Eq)]
-enum Hearing {
+enum ReadState {
     Frames,
     /// The bytes that come are no whole frames any more.
     Noise,
     Nothing,
 }
 
-impl Ear {
-    pub(super) fn new(incoming: SplitStream<Socket>, arrived: Arrived, limit_bytes: u64) -> Self {
-        Self { incoming, arrived, limit_bytes, state: Hearing::Frames }
+impl Reader {
+    pub(super) fn new(incoming: SplitStream<Socket>, arrived: MessageReservations, limit_bytes: u64) -> Self {
+        Self { incoming, arrived, limit_bytes, state: ReadState::Frames }
     }
 
     /// Tells what is heard; ends when the client is gone.
-    pub(super) async fn listen(&mut self, say: &Sender<Heard>) {
+    pub(super) async fn listen(&mut self, say: &Sender<ReaderEvent>) {
         while let Some(message) = self.incoming.next().await {
             let heard = match message {
                 Ok(Message::Text(text)) => self.read(text).await,
-                Ok(Message::Binary(_)) => Heard::Over(Refusal::body("frames must be text"), CloseCode::Unsupported),
+                Ok(Message::Binary(_)) => {
+                    ReaderEvent::Over(Refusal::body("frames must be text"), CloseCode::Unsupported)
+                }
                 Ok(Message::Close(_)) => return,
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Err(error) => match self.broken(error) {
@@ -69,7 +71,7 @@ impl Ear {
                     None => return,
                 },
             };
-            let is_over = matches!(heard, Heard::Over(..));
+            let is_over = matches!(heard, ReaderEvent::Over(..));
             if say.send(heard).await.is_err() {
                 return;
             }
@@ -81,27 +83,27 @@ impl Ear {
     }
 
     /// Reads a message.
-    async fn read(&mut self, text: Utf8Bytes) -> Heard {
-        let Some(mut memory) = self.arrived.take() else { return Heard::Refused(ProxyError::Internal) };
+    async fn read(&mut self, text: Utf8Bytes) -> ReaderEvent {
+        let Some(mut memory) = self.arrived.take() else { return ReaderEvent::Refused(ProxyError::Internal) };
         let reserved = async {
             memory.buffer(text.len()).await?;
             memory.begin_work(text.as_bytes()).await
         };
         if let Err(error) = reserved.await {
-            return Heard::Refused(error);
+            return ReaderEvent::Refused(error);
         }
         match off_thread(text.len(), || Frame::read(&text)) {
             Ok(frame) => {
                 memory.end_work();
-                Heard::Frame(frame, memory)
+                ReaderEvent::Frame(frame, memory)
             }
-            Err(FrameError::Refused(error)) => Heard::Refused(error),
-            Err(FrameError::Broken(error)) => Heard::Over(error, CloseCode::Invalid),
+            Err(FrameError::Refused(error)) => ReaderEvent::Refused(error),
+            Err(FrameError::Broken(error)) => ReaderEvent::Over(error, CloseCode::Invalid),
         }
     }
 
     /// What an error means; `None`: the connection is gone.
-    fn broken(&mut self, error: Error) -> Option<Heard> {
+    fn broken(&mut self, error: Error) -> Option<ReaderEvent> {
         let (why, code) = match error {
             Error::Capacity(_) => (ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }, CloseCode::Size),
             Error::Utf8(_) => (Refusal::body("the frame is not UTF-8"), CloseCode::Invalid),
@@ -115,27 +117,27 @@ impl Ear {
                     if error.kind() == io::ErrorKind::TimedOut {
                         tracing::debug!("a socket is given up: its client has sent nothing for too long");
                     }
-                    self.state = Hearing::Nothing;
+                    self.state = ReadState::Nothing;
                     return None;
                 }
             },
             _ => {
-                self.state = Hearing::Nothing;
+                self.state = ReadState::Nothing;
                 return None;
             }
         };
-        self.state = Hearing::Noise;
-        Some(Heard::Over(why, code))
+        self.state = ReadState::Noise;
+        Some(ReaderEvent::Over(why, code))
     }
 
     /// Hears the client out after our last words, so that it gets to read them.
     pub(super) async fn part(self, out: Option<SplitSink<Socket, Message>>) {
         let Self { mut incoming, state, .. } = self;
         let parted = async {
-            if state == Hearing::Frames {
+            if state == ReadState::Frames {
                 while let Some(Ok(_)) = incoming.next().await {}
             }
-            if let (Hearing::Noise, Some(Ok(mut socket))) = (state, out.map(|out| incoming.reunite(out))) {
+            if let (ReadState::Noise, Some(Ok(mut socket))) = (state, out.map(|out| incoming.reunite(out))) {
                 let mut noise = [0; 8192];
                 while matches!(socket.get_mut().raw().read(&mut noise).await, Ok(1..)) {}
             }

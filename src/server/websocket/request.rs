@@ -10,31 +10,31 @@ use futures_util::{FutureExt, StreamExt};
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
-use super::{Nearby, Sockets, Text};
+use super::{ConnectionCache, Text, WebSocketHandler};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frames, notices, refused, warmup};
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
 use crate::server::budget::Reservation;
-use crate::server::handler::{Opened, Planned, note_refusal};
-use crate::server::request_log::{Record, RequestId};
-use crate::server::response_store::Keeper;
-use crate::server::response_stream::{Cut, Drive, Framing, Passage};
+use crate::server::handler::{OpenedReply, PlannedRequest, note_refusal};
+use crate::server::request_log::{RequestId, RequestRecord};
+use crate::server::response_store::ResponseStore;
+use crate::server::response_stream::{AbortSignal, Framing, ReplyProcessor, ResponseStream};
 use crate::server::{account, middleware};
 
 /// A block is sent when it has grown to this size, though more has arrived.
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// The frames of an answer: as they come, or all there are.
-type Answering = Either<Drive<ResponsesReply, Frames>, Iter<std::vec::IntoIter<Bytes>>>;
+type FrameStream = Either<ResponseStream<ResponsesReply, Frames>, Iter<std::vec::IntoIter<Bytes>>>;
 
 /// A turn that has been asked for.
-pub(super) struct Turn {
-    pub(super) sockets: Arc<Sockets>,
+pub(super) struct SocketRequest {
+    pub(super) sockets: Arc<WebSocketHandler>,
     /// The request that the socket was opened with.
     pub(super) parts: Parts,
-    pub(super) nearby: Arc<Nearby>,
+    pub(super) cache: Arc<ConnectionCache>,
     /// Stops it.
     pub(super) cancel: CancellationToken,
 }
@@ -62,21 +62,21 @@ impl Framing<ResponsesReply> for Frames {
     }
 }
 
-impl Turn {
+impl SocketRequest {
     /// The frames of its answer.
     pub(super) fn frames(self, create: Create, memory: Reservation) -> BoxStream<'static, Text> {
         self.answer(create, memory).flatten_stream().boxed()
     }
 
-    async fn answer(mut self, create: Create, memory: Reservation) -> Answering {
+    async fn answer(mut self, create: Create, memory: Reservation) -> FrameStream {
         let id = RequestId::fresh();
         self.parts.headers.extend(create.headers.clone());
         self.parts.extensions.insert(id.clone());
-        let mut record = Record::new(Responses::NAME, &id, &self.sockets.turns.traffic);
+        let mut record = RequestRecord::new(Responses::NAME, &id, &self.sockets.turns.state);
         let span = record.span();
         let mut frames = Frames::new(create.lane.clone());
         let live = Arc::clone(&self.sockets.turns.services.live.borrow());
-        let admitted = middleware::readmit(&live, &mut self.parts).await;
+        let admitted = middleware::reauthorize(&live, &mut self.parts).await;
         record.introduce(&id, &self.parts);
         let answered = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
@@ -99,17 +99,17 @@ impl Turn {
         Either::Right(futures_util::stream::iter(all))
     }
 
-    fn keeper(&self) -> Keeper {
+    fn keeper(&self) -> ResponseStore {
         let history = &self.sockets.turns.services.history;
-        Keeper::new(history, &self.parts.extensions).with_nearby(Arc::clone(&self.nearby))
+        ResponseStore::new(history, &self.parts.extensions).with_cache(Arc::clone(&self.cache))
     }
 
     async fn open<'r>(
         &'r self,
         create: &'r Create,
         memory: Reservation,
-        record: &mut Record,
-    ) -> Result<Opened<'r, ResponsesReply>, ProxyError> {
+        record: &mut RequestRecord,
+    ) -> Result<OpenedReply<'r, ResponsesReply>, ProxyError> {
         let turns = &self.sockets.turns;
         record.enter().await?;
         let chosen = account::tokens(&self.parts, turns.services.tokens.as_ref()).await?;
@@ -118,10 +118,10 @@ impl Turn {
 
     fn drive(
         &self,
-        opened: Opened<'_, ResponsesReply>,
+        opened: OpenedReply<'_, ResponsesReply>,
         mut frames: Frames,
-        record: Record,
-    ) -> Drive<ResponsesReply, Frames> {
+        record: RequestRecord,
+    ) -> ResponseStream<ResponsesReply, Frames> {
         if Responses::forwarded(&self.parts.headers).is_some() {
             frames = frames.with_notices(notices(&opened.answer.headers));
         }
@@ -134,18 +134,18 @@ impl Turn {
         create: &Create,
         mut memory: Reservation,
         id: &RequestId,
-        record: &mut Record,
+        record: &mut RequestRecord,
         frames: &mut Frames,
     ) -> Result<(), ProxyError> {
         let warmups = &self.sockets.warmups;
         record.enter().await?;
         let (models, keeper) = (warmups.services.models(), self.keeper());
         let body = create.body.as_bytes();
-        let Planned { plan, .. } = warmups.plan(&self.parts, body, &models, &keeper, &mut memory).await?;
+        let PlannedRequest { plan, .. } = warmups.plan(&self.parts, body, &models, &keeper, &mut memory).await?;
         record.planned(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let events = warmup(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
-        let mut passage = Passage { reply: plan.reply, recall: None, keeper, billed: None };
+        let mut passage = ReplyProcessor { reply: plan.reply, recall: None, keeper, billed: None };
         for event in &events {
             passage.feed(event, frames);
         }
@@ -154,7 +154,7 @@ impl Turn {
     }
 
     /// Comes when the proxy has to stop, or the client wants no more of the answer.
-    fn cut(&self) -> Cut {
+    fn cut(&self) -> AbortSignal {
         let (stopped, cancel) = (self.sockets.turns.cut(), self.cancel.clone());
         async move {
             tokio::select! {

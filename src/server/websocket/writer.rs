@@ -18,9 +18,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
-use super::reader::Heard;
-use super::request::Turn;
-use super::{Nearby, Socket, Sockets, Text};
+use super::reader::ReaderEvent;
+use super::request::SocketRequest;
+use super::{ConnectionCache, Socket, Text, WebSocketHandler};
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{Create, Frame, Frames, refused};
 use crate::server::budget::Reservation;
@@ -31,26 +31,26 @@ const MAX_WAITING: usize = 16;
 const MAX_LANES: usize = 32;
 
 /// The speaking half of a socket.
-pub(super) struct Voice {
+pub(super) struct Writer {
     out: SplitSink<Socket, Message>,
-    heard: Receiver<Heard>,
-    sockets: Arc<Sockets>,
+    heard: Receiver<ReaderEvent>,
+    sockets: Arc<WebSocketHandler>,
     parts: Parts,
-    nearby: Arc<Nearby>,
+    cache: Arc<ConnectionCache>,
     waiting: VecDeque<(Create, Reservation)>,
     lanes: HashSet<String>,
-    running: Option<Running>,
+    running: Option<RunningReply>,
 }
 
 /// The answer under way.
-struct Running {
+struct RunningReply {
     frames: BoxStream<'static, Text>,
     cancel: CancellationToken,
 }
 
 /// Why no further turn begins.
 #[derive(Debug)]
-enum Ending {
+enum CloseReason {
     /// The socket has lived as long as one may.
     Old,
     /// The daemon was told to stop.
@@ -59,16 +59,16 @@ enum Ending {
     Unreadable(ProxyError, CloseCode),
 }
 
-impl Voice {
+impl Writer {
     pub(super) fn new(
         out: SplitSink<Socket, Message>,
-        heard: Receiver<Heard>,
-        sockets: Arc<Sockets>,
+        heard: Receiver<ReaderEvent>,
+        sockets: Arc<WebSocketHandler>,
         parts: Parts,
     ) -> Self {
-        let nearby = Arc::new(Nearby::new(&sockets.remembered));
+        let cache = Arc::new(ConnectionCache::new(&sockets.remembered));
         let (waiting, lanes) = (VecDeque::new(), HashSet::new());
-        Self { out, heard, sockets, parts, nearby, waiting, lanes, running: None }
+        Self { out, heard, sockets, parts, cache, waiting, lanes, running: None }
     }
 
     /// Answers until one of the two sides wants no more. Gives the socket back where the client can
@@ -90,13 +90,13 @@ impl Voice {
             ping
         });
         let mut age = std::pin::pin!(sleep(self.sockets.lifetime));
-        let stop = self.sockets.closing.stop.clone();
+        let stop = self.sockets.shutdown.stop.clone();
         let mut ending = None;
         loop {
             match ending {
                 _ if self.running.is_some() => {}
                 // The end of an answer may come together with the word to stop.
-                _ if stop.is_cancelled() => return self.end(Ending::Stopped).await,
+                _ if stop.is_cancelled() => return self.end(CloseReason::Stopped).await,
                 None => self.begin_next(),
                 Some(ending) => return self.end(ending).await,
             }
@@ -107,33 +107,33 @@ impl Voice {
                 }
                 text = next(self.running.as_mut()) => self.pass(text).await?,
                 () = tick(ping.as_mut()) => self.out.send(Message::Ping(Bytes::new())).await?,
-                () = &mut age, if ending.is_none() => ending = Some(Ending::Old),
-                () = stop.cancelled(), if !matches!(ending, Some(Ending::Stopped)) => ending = Some(Ending::Stopped),
+                () = &mut age, if ending.is_none() => ending = Some(CloseReason::Old),
+                () = stop.cancelled(), if !matches!(ending, Some(CloseReason::Stopped)) => ending = Some(CloseReason::Stopped),
             }
         }
     }
 
     fn begin_next(&mut self) {
         let Some((create, memory)) = self.waiting.pop_front() else { return };
-        let (sockets, parts, nearby) = (Arc::clone(&self.sockets), self.parts.clone(), Arc::clone(&self.nearby));
+        let (sockets, parts, cache) = (Arc::clone(&self.sockets), self.parts.clone(), Arc::clone(&self.cache));
         let cancel = CancellationToken::new();
-        let turn = Turn { sockets, parts, nearby, cancel: cancel.clone() };
-        self.running = Some(Running { frames: turn.frames(create, memory), cancel });
+        let turn = SocketRequest { sockets, parts, cache, cancel: cancel.clone() };
+        self.running = Some(RunningReply { frames: turn.frames(create, memory), cancel });
     }
 
     /// Handles what the reader received. Returns why the socket has to be closed once the running answer is complete.
-    async fn heed(&mut self, heard: Heard) -> Result<Option<Ending>, Error> {
+    async fn heed(&mut self, heard: ReaderEvent) -> Result<Option<CloseReason>, Error> {
         match heard {
-            Heard::Frame(Frame::Create(create), memory) => {
+            ReaderEvent::Frame(Frame::Create(create), memory) => {
                 let lane = create.lane.clone();
                 if let Err(error) = self.admit(*create, memory) {
                     self.refuse(&error, lane).await?;
                 }
             }
-            Heard::Frame(Frame::Cancel, _) => self.running.iter().for_each(|running| running.cancel.cancel()),
-            Heard::Frame(Frame::Nothing, _) => {}
-            Heard::Refused(error) => self.refuse(&error, None).await?,
-            Heard::Over(error, code) => return Ok(Some(Ending::Unreadable(error, code))),
+            ReaderEvent::Frame(Frame::Cancel, _) => self.running.iter().for_each(|running| running.cancel.cancel()),
+            ReaderEvent::Frame(Frame::Nothing, _) => {}
+            ReaderEvent::Refused(error) => self.refuse(&error, None).await?,
+            ReaderEvent::Over(error, code) => return Ok(Some(CloseReason::Unreadable(error, code))),
         }
         Ok(None)
     }
@@ -178,15 +178,15 @@ impl Voice {
     }
 
     /// Tells whoever waits, and the client as such, that nothing more comes.
-    async fn end(&mut self, ending: Ending) -> Result<CloseCode, Error> {
-        let is_old = matches!(ending, Ending::Old);
+    async fn end(&mut self, ending: CloseReason) -> Result<CloseCode, Error> {
+        let is_old = matches!(ending, CloseReason::Old);
         let (error, code) = match ending {
-            Ending::Unreadable(error, code) => {
+            CloseReason::Unreadable(error, code) => {
                 self.refuse(&error, None).await?;
                 return Ok(code);
             }
-            Ending::Stopped => (ProxyError::ShuttingDown, CloseCode::Away),
-            Ending::Old => {
+            CloseReason::Stopped => (ProxyError::ShuttingDown, CloseCode::Away),
+            CloseReason::Old => {
                 let minutes = self.sockets.lifetime.as_secs() / 60;
                 let message = format!("this socket has been open for its {minutes} minutes; open another one to go on");
                 (of_socket("websocket_connection_limit_reached", message), CloseCode::Normal)
@@ -221,7 +221,7 @@ fn message(text: Text) -> Message {
     Message::Text(Utf8Bytes::try_from(text).expect("frames are put together from text"))
 }
 
-async fn next(running: Option<&mut Running>) -> Option<Text> {
+async fn next(running: Option<&mut RunningReply>) -> Option<Text> {
     match running {
         Some(running) => running.frames.next().await,
         None => std::future::pending().await,

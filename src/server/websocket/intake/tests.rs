@@ -8,20 +8,20 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::{COPIES, FRAGMENT_BYTES, Metered};
+use super::{COPIES, FRAGMENT_BYTES, MeteredStream};
 use crate::error::ProxyError;
-use crate::server::body::Intake;
+use crate::server::body::BodyLimits;
 use crate::server::budget::ByteBudget;
 
 const SILENCE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(300);
 const MEMORY_BYTES: usize = 1 << 21;
 
-fn metered() -> (Metered<DuplexStream>, DuplexStream, Arc<ByteBudget>) {
+fn metered() -> (MeteredStream<DuplexStream>, DuplexStream, Arc<ByteBudget>) {
     let (near, far) = duplex(1 << 20);
     let memory = Arc::new(ByteBudget::new(MEMORY_BYTES));
-    let intake = Intake { limit_bytes: 1 << 20, silence: SILENCE, memory: Arc::clone(&memory) };
-    (Metered::new(near, intake, Some(IDLE)), far, memory)
+    let intake = BodyLimits { limit_bytes: 1 << 20, silence: SILENCE, memory: Arc::clone(&memory) };
+    (MeteredStream::new(near, intake, Some(IDLE)), far, memory)
 }
 
 /// A masked frame with this first byte.

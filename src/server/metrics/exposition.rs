@@ -3,9 +3,9 @@
 use std::fmt::{Display, Write as _};
 
 /// The page as it grows.
-pub(in crate::server) struct Page(pub(super) String);
+pub(in crate::server) struct Exposition(pub(super) String);
 
-impl Page {
+impl Exposition {
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "counter", help);
         self.sample(name, &[], value);
@@ -35,11 +35,11 @@ fn escaped(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Page;
+    use super::Exposition;
 
     #[test]
     fn no_label_can_break_out() {
-        let mut page = Page(String::new());
+        let mut page = Exposition(String::new());
         page.sample("x", &[("model", "a\"} 1\nb\\")], 2);
         assert_eq!(page.0, "x{model=\"a\\\"} 1\\nb\\\\\"} 2\n");
     }
