@@ -34,7 +34,7 @@ const SETTINGS: &[&str] = &[
     "protocol::chat::Options",
     "protocol::models::Effort",
     "protocol::models::Route",
-    "protocol::models::When",
+    "protocol::models::RouteCondition",
     "protocol::chat::ReasoningField",
     "protocol::responses::Options",
     "protocol::responses::Store",

@@ -92,14 +92,14 @@ fn show(route: &Route) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Routes, Setting};
-    use crate::protocol::models::{Effort, Route, When};
+    use crate::protocol::models::{Effort, Route, RouteCondition};
 
     fn from_file(text: &str) -> Result<Routes, String> {
         let table = toml::de::DeTable::parse(text).unwrap();
         Routes::from_toml(table.get_ref().get("routes").unwrap().get_ref())
     }
 
-    fn route(pattern: &str, model: &str, effort: Option<Effort>, when: When) -> Route {
+    fn route(pattern: &str, model: &str, effort: Option<Effort>, when: RouteCondition) -> Route {
         Route { pattern: pattern.to_owned(), model: model.to_owned(), effort, when }
     }
 
@@ -112,9 +112,9 @@ mod tests {
         )
         .unwrap();
         let expected = [
-            route("claude-*", "small", None, When::WebSearch),
-            route("claude-*", "main", Some(Effort::Xhigh), When::Think),
-            route("*", "main-fast", None, When::Always),
+            route("claude-*", "small", None, RouteCondition::WebSearch),
+            route("claude-*", "main", Some(Effort::Xhigh), RouteCondition::Think),
+            route("*", "main-fast", None, RouteCondition::Always),
         ];
         assert_eq!(routes, expected);
     }
@@ -130,8 +130,10 @@ mod tests {
     #[test]
     fn a_variable_holds_patterns_and_models() {
         let Routes(routes) = Routes::from_text("*haiku* = gpt-6-mini, claude-*=gpt-6-high,").unwrap();
-        let expected =
-            [route("*haiku*", "gpt-6-mini", None, When::Always), route("claude-*", "gpt-6-high", None, When::Always)];
+        let expected = [
+            route("*haiku*", "gpt-6-mini", None, RouteCondition::Always),
+            route("claude-*", "gpt-6-high", None, RouteCondition::Always),
+        ];
         assert_eq!(routes, expected);
         assert!(Routes::from_text("claude-*").is_err() && Routes::from_text("=x").is_err());
     }

@@ -14,7 +14,7 @@ use crate::auth::Place;
 use crate::history::UsageStore;
 use crate::net::without_userinfo;
 use crate::protocol::chat::ReasoningField;
-use crate::protocol::models::{Effort, When};
+use crate::protocol::models::{Effort, RouteCondition};
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
 use crate::upstream::{BodyForm, Compression, Transport};
@@ -156,7 +156,7 @@ impl Choice for Effort {
     ];
 }
 
-impl Choice for When {
+impl Choice for RouteCondition {
     const EXPECTED: &'static str = "one of always, think, web_search";
     const NAMES: &'static [(&'static str, Self)] =
         &[("always", Self::Always), ("think", Self::Think), ("web_search", Self::WebSearch)];

@@ -35,7 +35,7 @@ use http::{HeaderMap, StatusCode};
 use crate::error::{ProxyError, Refusal};
 pub use codex::UpstreamEvent;
 pub use ignored::Ignored;
-use stored_refs::{Memory, Recalled, References};
+use stored_refs::{References, ResolvedReferences, StoredResponse};
 
 /// One client API: how its requests are read, translated and answered.
 pub trait Dialect: Send + Sync + 'static {
@@ -74,17 +74,17 @@ pub trait Dialect: Send + Sync + 'static {
     }
 
     /// Hands the request what was found of that.
-    fn recall(_request: &mut Self::Request<'_>, _recalled: Recalled) {}
+    fn resolve_references(_request: &mut Self::Request<'_>, _recalled: ResolvedReferences) {}
 
     /// Headers of the client that go upstream in the place of ours. `Some` only for a client that speaks
     /// the backend's own language, which is also shown all that the backend says in headers.
     #[must_use]
-    fn forwarded(_headers: &HeaderMap) -> Option<HeaderMap> {
+    fn forwarded_headers(_headers: &HeaderMap) -> Option<HeaderMap> {
         None
     }
 
     /// How this dialect words an error: status, its own headers, body.
-    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes);
+    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes);
 }
 
 /// What a translation sees beside the body, and what it has to say beside the answer.
@@ -235,7 +235,7 @@ pub trait Reply: Send + 'static {
     }
 
     /// What later requests may refer to, once the answer is over. Told once.
-    fn memory(&mut self) -> Option<Memory> {
+    fn memory(&mut self) -> Option<StoredResponse> {
         None
     }
 }

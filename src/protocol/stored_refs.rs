@@ -18,16 +18,16 @@ pub struct References {
 
 /// What was found of it.
 #[derive(Clone, Debug, Default)]
-pub struct Recalled {
+pub struct ResolvedReferences {
     /// The answer that it goes on from.
-    pub response: Option<Earlier>,
+    pub response: Option<PreviousResponse>,
     /// Items by their id.
     pub items: BTreeMap<String, Box<RawValue>>,
 }
 
 /// An earlier answer, as far as a request goes on from it.
 #[derive(Clone, Debug, Default)]
-pub struct Earlier {
+pub struct PreviousResponse {
     /// The conversation, the answer's own items last.
     pub items: Vec<Box<RawValue>>,
     /// The prompt cache key of the conversation.
@@ -36,18 +36,18 @@ pub struct Earlier {
 
 /// What is kept with an answer beside itself.
 #[derive(Clone, Debug, Default)]
-pub struct Draft {
+pub struct ConversationContext {
     /// The conversation before it.
     pub input: Vec<Box<RawValue>>,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
     /// Who may go on from it.
-    pub audience: Audience,
+    pub audience: StoreScope,
 }
 
 /// An answer that later requests may refer to.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct StoredResponse {
     /// Its id.
     pub id: String,
     /// The conversation before it.
@@ -59,12 +59,12 @@ pub struct Memory {
     /// The prompt cache key of the conversation.
     pub cache_key: String,
     /// Which requests those are.
-    pub audience: Audience,
+    pub audience: StoreScope,
 }
 
 /// Who may refer to an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Audience {
+pub enum StoreScope {
     /// Every later request of the same client key.
     #[default]
     Key,

@@ -50,9 +50,9 @@ pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
 /// The same for a request that is gone.
 pub(super) fn error_response(flavor: ApiFlavor, error: &ProxyError, id: &str) -> Response {
     let (status, headers, body) = match flavor {
-        ApiFlavor::OpenAi => Chat::face(error, id),
-        ApiFlavor::Anthropic => Messages::face(error, id),
-        ApiFlavor::Ollama => ollama::face(error),
+        ApiFlavor::OpenAi => Chat::to_error_response(error, id),
+        ApiFlavor::Anthropic => Messages::to_error_response(error, id),
+        ApiFlavor::Ollama => ollama::to_error_response(error),
     };
     with_headers(status, headers, body)
 }

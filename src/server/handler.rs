@@ -194,7 +194,7 @@ where
             recall.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let hints = Hints { originator, forwarded: D::forwarded(&parts.headers) };
+        let hints = Hints { originator, forwarded: D::forwarded_headers(&parts.headers) };
         let served = ServedRequest {
             subject: Subject {
                 key: key_name(parts).map(str::to_owned),
@@ -237,7 +237,7 @@ where
         if !references.is_empty() {
             let (recalled, answered_by) = keeper.recall(&references, memory).await?;
             account = answered_by;
-            D::recall(&mut request, recalled);
+            D::resolve_references(&mut request, recalled);
         }
         let mut context = Context {
             headers: &parts.headers,
@@ -365,7 +365,7 @@ pub(super) fn key_name(parts: &Parts) -> Option<&str> {
 
 /// An error in the dialect's own words.
 pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<RequestRecord>) -> Response {
-    let (status, mut headers, body) = D::face(error, &id.0);
+    let (status, mut headers, body) = D::to_error_response(error, &id.0);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }

@@ -21,7 +21,7 @@ use super::{Services, depth_limit};
 use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::{Effort, Model};
 use crate::protocol::ollama::{Chat, untagged};
 
@@ -117,7 +117,7 @@ impl Handler<Chat> {
         memory.begin_work(&body).await?;
         let asked = off_thread(body.len(), || {
             depth_limit::check(&body)?;
-            asked(&Envelope::of_body(&body)?)
+            asked(&RawObject::from_body(&body)?)
         })?;
         let models = self.services.models();
         let name = untagged(&asked, &models);
@@ -127,7 +127,7 @@ impl Handler<Chat> {
 }
 
 /// The model that is asked about; `name` is what the member was called before.
-fn asked(members: &Envelope<'_>) -> Result<String, ProxyError> {
+fn asked(members: &RawObject<'_>) -> Result<String, ProxyError> {
     let text = |name| members.get(name).filter(|raw| raw.get() != "null").map(|raw| Field::root(name, raw).text());
     let named = text("model").or_else(|| text("name")).transpose()?;
     named.filter(|name| !name.trim().is_empty()).map(String::from).ok_or_else(|| Refusal::missing("model"))

@@ -14,7 +14,7 @@ use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::history::{Owner, Responses, Stored, Undeleted};
 use crate::protocol::json::string::Str;
-use crate::protocol::stored_refs::{Audience, Earlier, Memory, Recalled, References};
+use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences, StoreScope, StoredResponse};
 
 /// The history as one client sees it.
 #[derive(Clone, Debug)]
@@ -59,8 +59,8 @@ impl ResponseStore {
         &self,
         references: &References,
         memory: &mut Reservation,
-    ) -> Result<(Recalled, Option<String>), ProxyError> {
-        let mut recalled = Recalled::default();
+    ) -> Result<(ResolvedReferences, Option<String>), ProxyError> {
+        let mut recalled = ResolvedReferences::default();
         let mut account = None;
         if let Some(id) = &references.response
             && let Some(stored) = self.latest(id).await
@@ -90,16 +90,16 @@ impl ResponseStore {
     }
 
     /// Never waits, since an answer passes while this is called.
-    pub(super) fn keep(&self, memory: Memory) {
-        let Memory { id, input, output, response, cache_key, audience } = memory;
+    pub(super) fn keep(&self, memory: StoredResponse) {
+        let StoredResponse { id, input, output, response, cache_key, audience } = memory;
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
         let (input, output) = off_thread(bytes, || (identified(input), identified(output)));
         let account = self.account.clone();
         let stored = Stored { id, input, output, response, cache_key, account };
         match (audience, &self.cache) {
-            (Audience::Connection, Some(cache)) => cache.keep(stored),
-            (Audience::Connection, None) => {}
-            (Audience::Key, _) => self.history.keep(&self.owner, stored),
+            (StoreScope::Connection, Some(cache)) => cache.keep(stored),
+            (StoreScope::Connection, None) => {}
+            (StoreScope::Key, _) => self.history.keep(&self.owner, stored),
         }
     }
 
@@ -121,9 +121,9 @@ impl ResponseStore {
     }
 }
 
-fn earlier(stored: &Stored) -> Earlier {
+fn earlier(stored: &Stored) -> PreviousResponse {
     let items = stored.input.iter().chain(&stored.output).map(|(_, item)| item.clone());
-    Earlier { items: items.collect(), cache_key: stored.cache_key.clone() }
+    PreviousResponse { items: items.collect(), cache_key: stored.cache_key.clone() }
 }
 
 fn identified(items: Vec<Box<RawValue>>) -> Vec<(Option<String>, Box<RawValue>)> {

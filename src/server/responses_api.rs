@@ -18,7 +18,7 @@ use super::http_response::json_response;
 use super::response_store::ResponseStore;
 use crate::error::{ProxyError, Refusal};
 use crate::history::Stored;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 const USUAL_COUNT: usize = 20;
@@ -126,7 +126,7 @@ fn named(stored: &Stored, (place, (id, item)): (usize, &(Option<String>, Box<Raw
     if let Some(id) = id {
         return (id.clone(), item.clone());
     }
-    let members = Envelope::parse(item.get()).unwrap_or_default();
+    let members = RawObject::parse(item.get()).unwrap_or_default();
     let prefix = match members.get("type").map(RawValue::get).unwrap_or_default() {
         r#""message""# => "msg",
         r#""function_call""# => "fc",

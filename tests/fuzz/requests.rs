@@ -33,7 +33,7 @@ fn assert_translates<D: Dialect>(body: &[u8], options: &D::Options) {
             assert!(bytes.len() <= TIMES * body.len() + MORE_BYTES, "{} of {}", bytes.len(), body.len());
         }
         Err(error @ ProxyError::Refused(_)) => {
-            let (status, _, face) = D::face(&error, "req_1");
+            let (status, _, face) = D::to_error_response(&error, "req_1");
             assert!(status.is_client_error(), "{error}");
             serde_json::from_slice::<Value>(&face).expect("an error is JSON");
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::responses::compact::CompactionReply;
-use codex_proxy::protocol::responses::{Compaction, Options, face};
+use codex_proxy::protocol::responses::{Compaction, Options, to_error_response};
 use codex_proxy::protocol::{Context, Dialect, Mode, Warnings};
 use http::HeaderMap;
 use serde_json::json;
@@ -19,7 +19,7 @@ fn reply(case: &Case) -> CompactionReply {
         Context { headers: &headers, key: None, path_model: None, models: &models, warnings: Warnings::default() };
     let mut request = Compaction::decode(body.as_bytes()).unwrap();
     let references = Compaction::references(&request);
-    Compaction::recall(&mut request, recalled(case.store.as_ref().unwrap_or(&json!({})), &references));
+    Compaction::resolve_references(&mut request, recalled(case.store.as_ref().unwrap_or(&json!({})), &references));
     let plan = Compaction::translate(request, &mut context, &Options::default()).unwrap();
     assert_eq!(plan.mode, Mode::Document, "whatever the client asks for");
     plan.reply
@@ -33,7 +33,7 @@ fn cases() -> Vec<Case> {
 fn each_case_gives_its_document() {
     for case in cases() {
         let words = |error: &ProxyError| {
-            let (status, _, body) = face(error, "req_test");
+            let (status, _, body) = to_error_response(error, "req_test");
             (status, body)
         };
         let (status, got) = answer_of(reply(&case), &split([case.upstream_sse.as_slice()]), words);

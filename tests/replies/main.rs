@@ -200,7 +200,7 @@ fn each_case_streams_as_written() {
 fn gives_its_document<D: Told>() {
     for case in D::cases() {
         let words = |error: &ProxyError| {
-            let (status, _, body) = D::face(error, "req_test");
+            let (status, _, body) = D::to_error_response(error, "req_test");
             (status, body)
         };
         let (status, got) = answer_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()]), words);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::models::Models;
-use codex_proxy::protocol::responses::{Options, Responses, ResponsesReply, face};
+use codex_proxy::protocol::responses::{Options, Responses, ResponsesReply, to_error_response};
 use codex_proxy::protocol::{Context, Dialect, Warnings};
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub(crate) fn reply_with(request: &Value, headers: &HeaderMap, store: &Value, op
     let mut context = Context { headers, key: None, path_model: None, models: &models, warnings: Warnings::default() };
     let mut request = Responses::decode(body.as_bytes()).unwrap();
     let references = Responses::references(&request);
-    Responses::recall(&mut request, recalled(store, &references));
+    Responses::resolve_references(&mut request, recalled(store, &references));
     Responses::translate(request, &mut context, options).unwrap().reply
 }
 
@@ -95,7 +95,7 @@ fn each_case_streams_as_written() {
 fn each_case_gives_its_document() {
     for case in cases() {
         let words = |error: &ProxyError| {
-            let (status, _, body) = face(error, "req_test");
+            let (status, _, body) = to_error_response(error, "req_test");
             (status, body)
         };
         let (status, got) = answer_of(reply(&case), &split([case.upstream_sse.as_slice()]), words);

@@ -121,12 +121,12 @@ pub(crate) fn assert_silent_after_the_end<R: Reply>(case: &Case, mut reply: R) {
 pub(crate) fn answer_of<R: Reply>(
     reply: R,
     events: &[Bytes],
-    face: impl Fn(&ProxyError) -> (http::StatusCode, Bytes),
+    to_error_response: impl Fn(&ProxyError) -> (http::StatusCode, Bytes),
 ) -> (u64, Value) {
     match document_of(reply, events) {
         Ok(document) => (200, document),
         Err(error) => {
-            let (status, body) = face(&error);
+            let (status, body) = to_error_response(&error);
             (u64::from(status.as_u16()), serde_json::from_slice(&body).unwrap())
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use codex_proxy::protocol::json::raw_object::Envelope;
+use codex_proxy::protocol::json::raw_object::RawObject;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -64,8 +64,8 @@ async fn replay_codex() -> Vec<(Headers, String, Recorded, Answer)> {
 #[tokio::test]
 async fn bodies_of_the_codex_cli_leave_byte_for_byte_in_either_form() {
     for (headers, body, left, answer) in replay_codex().await {
-        let left: Envelope<'_> = serde_json::from_slice(&left.body).unwrap();
-        let sent = Envelope::parse(&body).unwrap();
+        let left: RawObject<'_> = serde_json::from_slice(&left.body).unwrap();
+        let sent = RawObject::parse(&body).unwrap();
         assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, ""));
         for (name, raw) in sent.members() {
             assert_eq!(left.get(name).map(RawValue::get), Some(raw.text()), "{name}");

@@ -1,11 +1,11 @@
 //! A case's `store.json` as the memory that its request is translated with.
 
-use codex_proxy::protocol::stored_refs::{Earlier, Recalled, References};
+use codex_proxy::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// What the store of a case has of what a request refers to.
-pub(crate) fn recalled(store: &Value, references: &References) -> Recalled {
+pub(crate) fn recalled(store: &Value, references: &References) -> ResolvedReferences {
     let list = |response: &Value, name: &str| -> Vec<Value> { response[name].as_array().unwrap().clone() };
     let whole = |response: &Value| [list(response, "input"), list(response, "output")].concat();
     let raw =
@@ -13,8 +13,9 @@ pub(crate) fn recalled(store: &Value, references: &References) -> Recalled {
     let response = references.response.as_ref().and_then(|id| store.get(id));
     let all: Vec<Value> = store.as_object().unwrap().values().flat_map(whole).collect();
     let item = |id: &String| Some((id.clone(), to_raw_value(all.iter().find(|item| item["id"] == **id)?).unwrap()));
-    Recalled {
-        response: response.map(|response| Earlier { items: raw(whole(response)), cache_key: "earlier-key".to_owned() }),
+    ResolvedReferences {
+        response: response
+            .map(|response| PreviousResponse { items: raw(whole(response)), cache_key: "earlier-key".to_owned() }),
         items: references.items.iter().filter_map(item).collect(),
     }
 }

@@ -7,7 +7,7 @@
 use std::io;
 
 use bytes::Bytes;
-use codex_proxy::protocol::json::raw_object::Envelope;
+use codex_proxy::protocol::json::raw_object::RawObject;
 use codex_proxy::protocol::sse::Splitter;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::value::RawValue;
@@ -87,7 +87,7 @@ async fn answer(
     remembered: &mut Remembered,
     shared: &Shared,
 ) -> Result<Then, tokio_tungstenite::tungstenite::Error> {
-    let members = Envelope::parse(frame).unwrap();
+    let members = RawObject::parse(frame).unwrap();
     let text = |name: &str| members.get(name).map(|value| serde_json::from_str::<String>(value.get()).unwrap());
     assert_eq!(text("type").as_deref(), Some("response.create"));
     let previous = text("previous_response_id");
@@ -111,12 +111,12 @@ async fn answer(
     play(socket, shared.take(request), remembered, shared).await
 }
 
-fn text_members(members: &Envelope<'_>) -> Map<String, Value> {
+fn text_members(members: &RawObject<'_>) -> Map<String, Value> {
     members.get("client_metadata").map(|own| serde_json::from_str(own.get()).unwrap()).unwrap_or_default()
 }
 
 /// The body as it would have been posted.
-fn whole(members: &Envelope<'_>, items: &[Box<RawValue>], metadata: &Map<String, Value>) -> Vec<u8> {
+fn whole(members: &RawObject<'_>, items: &[Box<RawValue>], metadata: &Map<String, Value>) -> Vec<u8> {
     let mut parts = Vec::new();
     for (name, value) in members.members() {
         match &**name {

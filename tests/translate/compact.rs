@@ -10,7 +10,7 @@ use super::{Outcome, Scene, assert_refusal, leaves_as_written, read, refused};
 fn compacted(body: &[u8], store: &Value) -> Result<Outcome, codex_proxy::error::ProxyError> {
     let mut request = Compaction::decode(body)?;
     let references = Compaction::references(&request);
-    Compaction::recall(&mut request, recalled(store, &references));
+    Compaction::resolve_references(&mut request, recalled(store, &references));
     Scene::default().try_translate_request::<Compaction>(request, &Options::default())
 }
 

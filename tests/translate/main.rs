@@ -30,7 +30,7 @@ use codex_proxy::protocol::chat::{Chat, Options};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::completions::{self as text, Completions};
 use codex_proxy::protocol::messages::{self as anthropic, Messages};
-use codex_proxy::protocol::models::{Models, Route, Rules, When};
+use codex_proxy::protocol::models::{Models, Route, RouteCondition, Rules};
 use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -135,7 +135,7 @@ fn refused(outcome: Result<Outcome, ProxyError>) -> Refusal {
 /// What the cases take for the main and the small model.
 fn claude_models() -> Models {
     let pattern = "claude-*haiku*".to_owned();
-    let small = Route { pattern, model: "gpt-5.4-mini".to_owned(), effort: None, when: When::Always };
+    let small = Route { pattern, model: "gpt-5.4-mini".to_owned(), effort: None, when: RouteCondition::Always };
     let rules = Rules { default_model: Some("gpt-5.4".to_owned()), routes: vec![small], ..Rules::default() };
     Models { rules: rules.into(), ..Models::default() }
 }

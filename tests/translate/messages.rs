@@ -53,7 +53,7 @@ fn every_written_refusal_is_answered_as_written() {
     for case in read(&cases.join("cases.json")).as_array().unwrap() {
         let body = case["request"].to_string();
         let error = Scene::default().try_message(body.as_bytes()).unwrap_err();
-        let (status, _, answer) = Messages::face(&error, "req_1");
+        let (status, _, answer) = Messages::to_error_response(&error, "req_1");
         let mut answer: Value = serde_json::from_slice(&answer).unwrap();
         answer["request_id"] = json!("<REQUEST_ID>");
         assert_eq!((json!(status.as_u16()), &answer), (case["status"].clone(), &case["response"]), "{}", case["case"]);

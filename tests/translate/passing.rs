@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use codex_proxy::protocol::json::raw_object::Envelope;
+use codex_proxy::protocol::json::raw_object::RawObject;
 use codex_proxy::protocol::responses::{Options, Responses};
 use http::HeaderValue;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn captured() -> Vec<String> {
     std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
 }
 
-fn member<'b>(body: &Envelope<'b>, name: &str) -> Option<&'b str> {
+fn member<'b>(body: &RawObject<'b>, name: &str) -> Option<&'b str> {
     body.get(name).map(RawValue::get)
 }
 
@@ -28,11 +28,11 @@ fn what_the_codex_cli_sent_leaves_byte_for_byte() {
     let bodies = captured();
     assert_eq!(bodies.len(), 12);
     for body in &bodies {
-        let sent = Envelope::parse(body).unwrap();
+        let sent = RawObject::parse(body).unwrap();
         for scene in [&as_codex, &Scene::default()] {
             let outcome = scene.try_translate_as::<Responses>(body.as_bytes(), &Options::default()).unwrap();
             let text = String::from_utf8(outcome.bytes).unwrap();
-            let left = Envelope::parse(&text).unwrap();
+            let left = RawObject::parse(&text).unwrap();
             assert!(outcome.warnings.is_empty(), "{:?}", outcome.warnings);
             for name in ["tools", "tool_choice", "client_metadata", "prompt_cache_key", "parallel_tool_calls"] {
                 if let Some(sent) = member(&sent, name) {
@@ -41,7 +41,7 @@ fn what_the_codex_cli_sent_leaves_byte_for_byte() {
             }
         }
         let left = as_codex.try_translate_as::<Responses>(body.as_bytes(), &Options::default()).unwrap().bytes;
-        let left: Envelope<'_> = serde_json::from_slice(&left).unwrap();
+        let left: RawObject<'_> = serde_json::from_slice(&left).unwrap();
         assert_eq!(member(&left, "input"), member(&sent, "input"));
     }
 }

@@ -1,7 +1,7 @@
 //! Responses requests: worked cases, refusals, and what is mended on the way.
 
 use codex_proxy::protocol::Dialect as _;
-use codex_proxy::protocol::responses::{Options, Responses, face};
+use codex_proxy::protocol::responses::{Options, Responses, to_error_response};
 use http::HeaderValue;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ fn input(items: Value) -> Value {
 fn continued(body: &[u8], store: &Value) -> Outcome {
     let mut request = Responses::decode(body).unwrap();
     let references = Responses::references(&request);
-    Responses::recall(&mut request, recalled(store, &references));
+    Responses::resolve_references(&mut request, recalled(store, &references));
     Scene::default().try_translate_request::<Responses>(request, &Options::default()).unwrap()
 }
 
@@ -80,7 +80,7 @@ fn every_refusal_names_its_field() {
     for case in refused_cases("responses") {
         let body = case["request"].to_string();
         let error = Scene::default().try_translate_as::<Responses>(body.as_bytes(), &Options::default()).unwrap_err();
-        let (status, _, body) = face(&error, "req_test");
+        let (status, _, body) = to_error_response(&error, "req_test");
         let mut body: Value = serde_json::from_slice(&body).unwrap();
         assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
         body["error"]["message"] = case["response"]["error"]["message"].clone();

@@ -36,14 +36,14 @@ pub enum Chunk<'e> {
         /// The tool, as the client named it.
         name: &'e str,
         /// How the call is told.
-        envelope: Envelope,
+        envelope: RawObject,
     },
     /// A piece of a call's arguments or input.
     CallText {
         /// Position among the calls of the answer.
         index: usize,
         /// How the call is told.
-        envelope: Envelope,
+        envelope: RawObject,
         /// The piece.
         text: &'e str,
     },
@@ -61,7 +61,7 @@ pub enum Chunk<'e> {
 
 /// The forms in which a call is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Envelope {
+pub enum RawObject {
     /// `tool_calls` with `function`.
     Function,
     /// `tool_calls` with `custom`.
@@ -99,7 +99,7 @@ impl FinishReason {
     }
 }
 
-impl Envelope {
+impl RawObject {
     /// The member that holds the call, and the one in it that holds the text.
     pub(super) fn members(self) -> (&'static str, &'static str) {
         match self {
@@ -180,22 +180,22 @@ impl Template {
         }
     }
 
-    fn call_opened(&self, index: usize, id: &str, name: &str, envelope: Envelope, wire: &mut BytesMut) {
+    fn call_opened(&self, index: usize, id: &str, name: &str, envelope: RawObject, wire: &mut BytesMut) {
         let (member, text) = envelope.members();
         let call = format!(r#""{member}":{{"name":{},"{text}":""}}"#, quoted(name));
         let delta = match envelope {
-            Envelope::Legacy => format!("{{{call}}}"),
-            Envelope::Function | Envelope::Custom => {
+            RawObject::Legacy => format!("{{{call}}}"),
+            RawObject::Function | RawObject::Custom => {
                 format!(r#"{{"tool_calls":[{{"index":{index},"id":{},"type":"{member}",{call}}}]}}"#, quoted(id))
             }
         };
         self.delta(&[&delta], wire);
     }
 
-    fn call_text(&self, index: usize, envelope: Envelope, text: &str, wire: &mut BytesMut) {
+    fn call_text(&self, index: usize, envelope: RawObject, text: &str, wire: &mut BytesMut) {
         match envelope {
-            Envelope::Legacy => self.delta(&[r#"{"function_call":{"arguments":""#, text, r#""}}"#], wire),
-            Envelope::Function | Envelope::Custom => {
+            RawObject::Legacy => self.delta(&[r#"{"function_call":{"arguments":""#, text, r#""}}"#], wire),
+            RawObject::Function | RawObject::Custom => {
                 let (member, inner) = envelope.members();
                 wire.put_slice(self.prefix.as_bytes());
                 write!(wire, r#"{{"tool_calls":[{{"index":{index},"{member}":{{"{inner}":""#).expect(GROWS);

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part};
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::base64::unwrapped;
 
 const DEFAULT_FILE_NAME: &str = "file.pdf";
@@ -50,7 +50,7 @@ pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, P
 fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
     let mut parts = user_parts(content)?;
     Ok(match parts.pop() {
-        None => Output::Text(Words::default()),
+        None => Output::Text(JsonText::default()),
         Some(Part::InputText(text)) if parts.is_empty() => Output::Text(text),
         Some(last) => {
             parts.push(last);
@@ -61,7 +61,7 @@ fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
 
 /// What a tool returned, if anything.
 pub(super) fn output_or_empty<'a>(content: Option<&Field<'a, '_>>) -> Result<Output<'a>, ProxyError> {
-    content.map_or(Ok(Output::Text(Words::default())), output)
+    content.map_or(Ok(Output::Text(JsonText::default())), output)
 }
 
 /// What the assistant said, refusals included. Pictures, visible reasoning and the like can't be
@@ -80,19 +80,19 @@ pub(super) fn assistant_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a
             "refusal" => "refusal",
             _ => continue,
         };
-        let text = part.member(&members, name).ok_or_else(|| part.lacks(name))?.words()?;
+        let text = part.member(&members, name).ok_or_else(|| part.lacks(name))?.json_text()?;
         parts.extend(spoken(text));
     }
     Ok(parts)
 }
 
 /// A text of the assistant; `None` for an empty one.
-pub(super) fn spoken(text: Words<'_>) -> Option<Part<'_>> {
+pub(super) fn spoken(text: JsonText<'_>) -> Option<Part<'_>> {
     (!text.is_empty()).then_some(Part::OutputText(text))
 }
 
-fn words_of<'a>(content: &Field<'a, '_>) -> Result<Words<'a>, ProxyError> {
-    if content.is_text() { content.words() } else { Err(content.must_be("a string or an array of parts")) }
+fn words_of<'a>(content: &Field<'a, '_>) -> Result<JsonText<'a>, ProxyError> {
+    if content.is_text() { content.json_text() } else { Err(content.must_be("a string or an array of parts")) }
 }
 
 fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
@@ -101,7 +101,7 @@ fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     match &*kind.text()? {
         "text" | "input_text" => {
             let text = part.member(&members, "text").ok_or_else(|| part.lacks("text"))?;
-            Ok(Part::InputText(text.words()?))
+            Ok(Part::InputText(text.json_text()?))
         }
         "image_url" | "input_image" => image(part, &members),
         "file" => {
@@ -116,7 +116,7 @@ fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     }
 }
 
-fn image<'a>(part: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, ProxyError> {
+fn image<'a>(part: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a>, ProxyError> {
     let address = part.member(members, "image_url").ok_or_else(|| part.lacks("image_url"))?;
     if address.is_text() {
         let detail = part.member(members, "detail");
@@ -131,7 +131,7 @@ fn image<'a>(part: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, P
 }
 
 fn picture<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<Part<'a>, ProxyError> {
-    let image_url = unwrapped(url.words()?);
+    let image_url = unwrapped(url.json_text()?);
     if !["https://", "http://", "data:image/"].iter().any(|scheme| image_url.starts_with(scheme)) {
         return Err(url.invalid("must be an http(s) or a data:image/ URL"));
     }
@@ -139,7 +139,7 @@ fn picture<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<Pa
     Ok(Part::InputImage { image_url, detail })
 }
 
-fn document<'a>(file: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, ProxyError> {
+fn document<'a>(file: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a>, ProxyError> {
     let Some(content) = file.member(members, "file_data") else {
         let Some(id) = file.member(members, "file_id") else { return Err(file.lacks("file_data")) };
         let message = "uploaded files are not available on this backend; send file_data instead of file_id";
@@ -149,7 +149,7 @@ fn document<'a>(file: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>
         Some(name) => name.text()?,
         None => Cow::Borrowed(DEFAULT_FILE_NAME),
     };
-    let content = unwrapped(content.words()?);
+    let content = unwrapped(content.json_text()?);
     let file_data = if content.starts_with("data:") {
         content
     } else {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::chunk::{Chunk, Envelope, FinishReason};
+use super::chunk::{Chunk, FinishReason, RawObject};
 use super::reply::ReasoningField;
 use crate::protocol::codex::Usage;
 use crate::protocol::reply::response_meta::{Identity, quoted};
@@ -30,7 +30,7 @@ pub(super) struct Draft {
 struct Call {
     id: String,
     name: String,
-    envelope: Envelope,
+    envelope: RawObject,
     text: String,
 }
 
@@ -107,7 +107,7 @@ impl Draft {
     fn push_calls(&self, message: &mut String) {
         match self.calls.first() {
             None => {}
-            Some(call) if call.envelope == Envelope::Legacy => {
+            Some(call) if call.envelope == RawObject::Legacy => {
                 message.push(',');
                 message.push_str(&call.inner());
             }

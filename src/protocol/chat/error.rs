@@ -10,6 +10,6 @@ use crate::protocol::openai;
 
 /// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
 #[must_use]
-pub fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-    openai::error::face(error, "messages")
+pub fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+    openai::error::to_error_response(error, "messages")
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::schema::raw;
 
 /// A format other than plain text.
@@ -50,7 +50,7 @@ impl Format {
 
     fn read_with<'a>(
         format: &Field<'a, '_>,
-        schema: impl FnOnce(&Envelope<'a>) -> Result<Box<RawValue>, ProxyError>,
+        schema: impl FnOnce(&RawObject<'a>) -> Result<Box<RawValue>, ProxyError>,
     ) -> Result<Option<Self>, ProxyError> {
         let members = format.object()?;
         let kind = format.member(&members, "type").ok_or_else(|| format.lacks("type"))?;

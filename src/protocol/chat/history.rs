@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::message::{Message, Origin, ToolCall};
 use crate::protocol::codex::request::{Part, Role};
-use crate::protocol::upstream_input::call_matching::Unnamed;
-use crate::protocol::upstream_input::{Call, CallKind, Entry, cache, instructions};
+use crate::protocol::upstream_input::call_matching::CallMatcher;
+use crate::protocol::upstream_input::{CallKind, HistoryCall, HistoryEntry, cache, instructions};
 
 /// A request's messages in the conversation's own form.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct History<'a> {
     /// The leading system text; `None` where there is none.
     pub(super) instructions: Option<Cow<'a, str>>,
     /// Everything after it.
-    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<HistoryEntry<'a>>,
     /// Text of the first user message, for the cache key.
     pub(super) first_user_text: String,
 }
@@ -34,7 +34,7 @@ pub(super) fn lay_out<'a>(
     });
     let instructions = instructions.or(instructions::join(system));
     let mut layout =
-        Layout { is_custom, legacy: Unnamed::new("call_legacy_"), entries: Vec::new(), first_user_text: None };
+        Layout { is_custom, legacy: CallMatcher::new("call_legacy_"), entries: Vec::new(), first_user_text: None };
     for (index, message) in messages.enumerate() {
         layout.add(lead + index, message);
     }
@@ -43,8 +43,8 @@ pub(super) fn lay_out<'a>(
 
 struct Layout<'a, 'c> {
     is_custom: &'c dyn Fn(&str) -> bool,
-    legacy: Unnamed<'a>,
-    entries: Vec<Entry<'a>>,
+    legacy: CallMatcher<'a>,
+    entries: Vec<HistoryEntry<'a>>,
     first_user_text: Option<String>,
 }
 
@@ -68,23 +68,23 @@ impl<'a> Layout<'a, '_> {
                 }
             }
             Message::Call(call) => self.call((index, 0), call),
-            Message::Carried(kind, json) => self.entries.push(Entry::Carried(kind, json)),
-            Message::Tool(id, output) => self.entries.push(Entry::Output(id, output)),
+            Message::Carried(kind, json) => self.entries.push(HistoryEntry::Carried(kind, json)),
+            Message::Tool(id, output) => self.entries.push(HistoryEntry::Output(id, output)),
             Message::Function(name, output) => {
                 let id = self.legacy.answer(Cow::Borrowed(""), &name);
-                self.entries.push(Entry::Output(id, output));
+                self.entries.push(HistoryEntry::Output(id, output));
             }
         }
     }
 
     fn begin_turn(&mut self) {
         self.legacy.forget();
-        self.entries.push(Entry::Turn);
+        self.entries.push(HistoryEntry::Turn);
     }
 
     fn say(&mut self, role: Role, parts: Vec<Part<'a>>) {
         if !parts.is_empty() {
-            self.entries.push(Entry::Message(role, parts));
+            self.entries.push(HistoryEntry::Message(role, parts));
         }
     }
 
@@ -95,6 +95,6 @@ impl<'a> Layout<'a, '_> {
             Origin::FunctionCall => self.legacy.call(Cow::Borrowed(""), name.clone()),
         };
         let kind = if (self.is_custom)(&name) { CallKind::Custom } else { kind };
-        self.entries.push(Entry::Call(Call { id, place, kind, name, payload }));
+        self.entries.push(HistoryEntry::Call(HistoryCall { id, place, kind, name, payload }));
     }
 }

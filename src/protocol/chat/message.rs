@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 use super::content;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Output, Part};
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::CallKind;
 use crate::protocol::upstream_input::json::compact;
 
@@ -41,7 +41,7 @@ pub(super) struct ToolCall<'a> {
     pub(super) kind: CallKind,
     pub(super) name: Cow<'a, str>,
     /// Arguments or input; empty where the client has none.
-    pub(super) payload: Words<'a>,
+    pub(super) payload: JsonText<'a>,
 }
 
 /// Where a call stood.
@@ -90,12 +90,12 @@ impl<'a> Message<'a> {
 
 fn assistant<'a>(
     message: &Field<'a, '_>,
-    members: &Envelope<'a>,
+    members: &RawObject<'a>,
     content: Option<&Field<'a, '_>>,
 ) -> Result<Message<'a>, ProxyError> {
     let mut parts = content.map(content::assistant_parts).transpose()?.unwrap_or_default();
     if let Some(refusal) = message.member(members, "refusal") {
-        parts.extend(content::spoken(refusal.words()?));
+        parts.extend(content::spoken(refusal.json_text()?));
     }
     let mut calls = Vec::new();
     if let Some(list) = message.member(members, "tool_calls") {
@@ -139,9 +139,9 @@ impl<'a> ToolCall<'a> {
             CallKind::Custom => call.member(&members, "input"),
         };
         let payload = match payload {
-            None => Words::default(),
+            None => JsonText::default(),
             Some(object) if object.is_object() => compact(object.json()).into(),
-            Some(text) => text.words()?,
+            Some(text) => text.json_text()?,
         };
         Ok(Self { origin, kind, name, payload })
     }

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 pub use chunk::Chunk;
-pub use error::face;
+pub use error::to_error_response;
 pub use options::Options;
 pub use reply::{CallStyle, ChatReply, ReasoningField, Shape};
 pub use request::ChatRequest;
@@ -59,7 +59,7 @@ impl Dialect for Chat {
         Ok(Plan { upstream, mode, reply: ChatReply::new(shape) })
     }
 
-    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        face(error, request_id)
+    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, request_id)
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::chunk::{Chunk, Envelope, FinishReason};
+use super::chunk::{Chunk, FinishReason, RawObject};
 use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::queue::{Gate, Queued};
@@ -47,7 +47,7 @@ pub(super) struct Shown {
 #[derive(Clone, Copy, Debug)]
 struct OpenCall {
     index: usize,
-    envelope: Envelope,
+    envelope: RawObject,
     /// Its arguments have to be JSON, and nothing of them has been sent but white space.
     lacks_arguments: bool,
 }
@@ -269,16 +269,16 @@ impl ChatReply {
         let told = shape.names.get(name).map_or(name, String::as_str);
         let is_flat = shape.flat_custom_tools.contains(told) || shape.flat_custom_tools.contains(name);
         let envelope = match (shape.calls, kind) {
-            (CallStyle::Legacy, _) => Envelope::Legacy,
-            (CallStyle::Tools, CallKind::Custom) if !is_flat => Envelope::Custom,
-            (CallStyle::Tools, _) => Envelope::Function,
+            (CallStyle::Legacy, _) => RawObject::Legacy,
+            (CallStyle::Tools, CallKind::Custom) if !is_flat => RawObject::Custom,
+            (CallStyle::Tools, _) => RawObject::Function,
         };
         self.open(sink);
         if self.flush(sink).is_break() {
             return;
         }
         self.end_thinking("</think>", sink);
-        if envelope == Envelope::Legacy && self.shown.calls > 0 {
+        if envelope == RawObject::Legacy && self.shown.calls > 0 {
             // The old form has room for one call, which is why parallel calls are switched off for it.
             return;
         }

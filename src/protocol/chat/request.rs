@@ -15,7 +15,7 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::Effort;
 use crate::protocol::reply::stop;
 use crate::protocol::upstream_input::limit::AskedLimits;
@@ -73,13 +73,13 @@ pub(super) enum Tier {
 /// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
-    let envelope = Envelope::of_body(body)?;
+    let envelope = RawObject::from_body(body)?;
     let mut request = ChatRequest::empty();
     let is_sent = |name| envelope.get(name).is_some_and(|raw| raw.get() != "null");
     request.input = (is_sent("input") && !is_sent("messages")).then(Input::default);
     for (name, value) in envelope.members() {
         if !value.is_null() {
-            request.take(name, &Field::of_body(name, value))?;
+            request.take(name, &Field::from_body(name, value))?;
         }
     }
     request.check()

@@ -15,7 +15,7 @@ use super::message::{Message, Origin, ToolCall};
 use super::request::verbosity;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::CallKind;
 use crate::protocol::upstream_input::replayed::is_output_only;
 use crate::protocol::upstream_input::schema::raw;
@@ -85,16 +85,16 @@ impl<'a> Input<'a> {
     }
 }
 
-fn call<'a>(item: &Field<'a, '_>, members: &Envelope<'a>, kind: CallKind) -> Result<ToolCall<'a>, ProxyError> {
+fn call<'a>(item: &Field<'a, '_>, members: &RawObject<'a>, kind: CallKind) -> Result<ToolCall<'a>, ProxyError> {
     ToolCall::read(Origin::ToolCalls(call_id(item, members)?), kind, item)
 }
 
-fn call_id<'a>(item: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Cow<'a, str>, ProxyError> {
+fn call_id<'a>(item: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
     item.member(members, "call_id").map_or(Ok(Cow::Borrowed("")), |id| id.text())
 }
 
 /// Reasoning without its id and what only answers have; `None` where the id is all there is to it.
-fn reasoning<'a>(item: &Field<'a, '_>, mut members: Envelope<'a>) -> Option<Cow<'a, RawValue>> {
+fn reasoning<'a>(item: &Field<'a, '_>, mut members: RawObject<'a>) -> Option<Cow<'a, RawValue>> {
     item.member(&members, "encrypted_content")?;
     let is_changed = members.remove_where(|name, value| name == "id" || is_output_only("reasoning", name, value));
     Some(if is_changed { Cow::Owned(raw(&members)) } else { Cow::Borrowed(item.raw()) })

@@ -9,7 +9,7 @@ use super::tools::{Toolbox, is_web_search};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::schema::raw;
 use crate::protocol::upstream_input::{CallKind, names};
 
@@ -104,7 +104,7 @@ struct Typed {
 }
 
 impl<'a> Selected<'a> {
-    fn read(tool: &Field<'a, '_>, members: &Envelope<'a>, kind: &str) -> Result<Self, ProxyError> {
+    fn read(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str) -> Result<Self, ProxyError> {
         if is_web_search(kind) {
             return Ok(Self::WebSearch);
         }
@@ -145,7 +145,7 @@ fn object<'a>(choice: &Field<'a, '_>) -> Result<Wish<'a>, ProxyError> {
     }
 }
 
-fn allowed<'a>(choice: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Wish<'a>, ProxyError> {
+fn allowed<'a>(choice: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Wish<'a>, ProxyError> {
     let mode = match choice.member(members, "mode") {
         None => Cow::Borrowed("auto"),
         Some(field) => {

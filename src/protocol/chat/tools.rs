@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::schema::{self, constant, raw};
 use crate::protocol::upstream_input::{CallKind, names};
 
@@ -90,7 +90,7 @@ struct WebSearch<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     filters: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_location: Option<Envelope<'a>>,
+    user_location: Option<RawObject<'a>>,
 }
 
 #[derive(Serialize)]
@@ -110,11 +110,11 @@ struct Grammar<'a> {
     definition: &'a RawValue,
 }
 
-fn function<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared<'a>, ProxyError> {
+fn function<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'a>, ProxyError> {
     let name = name(tool, members)?;
     let parameters = match tool.member(members, "parameters") {
         Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?.into_owned()),
-        None => schema::parameters(constant("{}"), Envelope::default()),
+        None => schema::parameters(constant("{}"), RawObject::default()),
     };
     let tool = Tool::Function {
         name: names::tool_name(name.clone()),
@@ -125,7 +125,7 @@ fn function<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared
     Ok(Declared { tool, identity: Identity::Function(name) })
 }
 
-fn custom<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>, form: Form) -> Result<Declared<'a>, ProxyError> {
+fn custom<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, form: Form) -> Result<Declared<'a>, ProxyError> {
     let name = name(tool, members)?;
     let wire = Custom {
         r#type: "custom",
@@ -136,13 +136,13 @@ fn custom<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>, form: Form) -> Resul
     Ok(Declared { tool: Tool::Raw(Cow::Owned(raw(&wire))), identity: Identity::Custom(name, form) })
 }
 
-fn name<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Cow<'a, str>, ProxyError> {
+fn name<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
     let field = tool.member(members, "name").ok_or_else(|| tool.lacks("name"))?;
     let name = field.text()?;
     if name.is_empty() { Err(field.invalid("must not be empty")) } else { Ok(name) }
 }
 
-fn description<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Option<Cow<'a, str>>, ProxyError> {
+fn description<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Option<Cow<'a, str>>, ProxyError> {
     tool.member(members, "description").map(|description| description.text()).transpose()
 }
 
@@ -157,7 +157,7 @@ fn input_format<'a>(format: &Field<'a, '_>) -> Result<Cow<'a, RawValue>, ProxyEr
 }
 
 /// Chat wraps a location once more than the backend.
-fn location<'a>(place: &Field<'a, '_>) -> Result<Envelope<'a>, ProxyError> {
+fn location<'a>(place: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
     let members = place.object()?;
     let inner = place.member(&members, "approximate").map(|inner| inner.object().map(Cow::into_owned)).transpose()?;
     let mut members = members.into_owned();

@@ -11,11 +11,11 @@ use super::tools::Toolbox;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
-use crate::protocol::models::{Choice, Effort, Occasion};
+use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::history::items;
 use crate::protocol::upstream_input::limit::AskedLimits;
-use crate::protocol::upstream_input::pairing::Reach;
+use crate::protocol::upstream_input::pairing::OutputScope;
 use crate::protocol::upstream_input::{cache, format, instructions, schema, text_size};
 use crate::protocol::{Context, Mode};
 
@@ -49,12 +49,12 @@ pub fn translate<'a>(
     let (calls, toolbox) = tools(&mut request);
     let tool_choice = tool_choice(&mut request, &toolbox)?;
     let asked = request.effort.or(request.reasoning.effort);
-    let occasion = Occasion::asking(asked, toolbox.has_web_search);
+    let occasion = RequestTraits::asking(asked, toolbox.has_web_search);
     let choice = context.models.resolve_for(&name, occasion);
     let effort = effort(asked, &choice, occasion, context);
 
     let History { instructions: system, entries, first_user_text } = lay_out(&mut request, &toolbox, context);
-    let reach = if request.input.is_some() { Reach::Conversation } else { Reach::Turn };
+    let reach = if request.input.is_some() { OutputScope::Conversation } else { OutputScope::Turn };
     let mut input = items(entries, reach, &mut context.warnings);
     let instructions = instructions::open(system, &mut input, request.prompt_name(), &options.default_instructions)?;
     if matches!(request.format, Some(Format::JsonObject)) {
@@ -122,7 +122,12 @@ fn tool_choice<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>) -> Resu
 
 /// The client's member wins over the object, both over a suffix of the model's name, and a route of
 /// the owner's over them all.
-fn effort(asked: Option<Effort>, choice: &Choice, occasion: Occasion, context: &mut Context<'_>) -> Option<Effort> {
+fn effort(
+    asked: Option<Effort>,
+    choice: &ResolvedModel,
+    occasion: RequestTraits,
+    context: &mut Context<'_>,
+) -> Option<Effort> {
     let wanted = choice.effort(asked)?;
     let given = context.models.fit(&choice.slug, wanted, occasion);
     if given != wanted {

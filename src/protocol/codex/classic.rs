@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use super::request::{Form, Omissions, Reasoning, Request, Text};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 
 const ENCRYPTED_REASONING: &str = "reasoning.encrypted_content";
 
@@ -85,7 +85,7 @@ impl<'r, M: SerializeMap> Members<'r, M> {
     }
 }
 
-struct ReasoningMembers<'r>(&'r Reasoning<'r>, &'r Envelope<'r>);
+struct ReasoningMembers<'r>(&'r Reasoning<'r>, &'r RawObject<'r>);
 
 impl Serialize for ReasoningMembers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -97,7 +97,7 @@ impl Serialize for ReasoningMembers<'_> {
     }
 }
 
-struct TextMembers<'r>(Option<&'r Text<'r>>, &'r Envelope<'r>);
+struct TextMembers<'r>(Option<&'r Text<'r>>, &'r RawObject<'r>);
 
 impl Serialize for TextMembers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -130,6 +130,6 @@ pub(super) fn put_some<M: SerializeMap>(
     value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
 
-fn put_all<M: SerializeMap>(map: &mut M, members: &Envelope<'_>) -> Result<(), M::Error> {
+fn put_all<M: SerializeMap>(map: &mut M, members: &RawObject<'_>) -> Result<(), M::Error> {
     members.members().iter().try_for_each(|(name, value)| map.serialize_entry(name, value))
 }

@@ -11,7 +11,7 @@ use super::failure;
 use super::item::{ContentPart, OutputItem};
 use super::usage::Usage;
 use crate::error::UpstreamFailure;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::{RawText, Str};
 
 /// One event of the backend's stream.
@@ -211,7 +211,7 @@ impl<'a> UpstreamEvent<'a> {
 
     /// The same for an event whose members are known already. Never fails.
     #[must_use]
-    pub fn of_members(members: &Envelope<'a>, data: &'a str) -> Self {
+    pub fn of_members(members: &RawObject<'a>, data: &'a str) -> Self {
         Wire::of_members(members).and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
     }
 
@@ -223,7 +223,7 @@ impl<'a> UpstreamEvent<'a> {
 }
 
 impl<'a> Wire<'a> {
-    fn of_members(members: &Envelope<'a>) -> Option<Self> {
+    fn of_members(members: &RawObject<'a>) -> Option<Self> {
         let mut wire = Self::default();
         for (name, value) in members.members().iter().filter(|(_, value)| !value.is_null()) {
             let raw = value.raw();

@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 
 use super::classic::Classic;
 use super::lite::Lite;
-use crate::protocol::json::input_text::Words;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::input_text::JsonText;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::Effort;
 
 /// Everything that goes upstream for one response.
@@ -68,11 +68,11 @@ pub struct Beyond<'a> {
     /// Further values of `include`, beside the forced one.
     pub include: Vec<&'a RawValue>,
     /// Further members of `reasoning`.
-    pub reasoning: Envelope<'a>,
+    pub reasoning: RawObject<'a>,
     /// Further members of `text`.
-    pub text: Envelope<'a>,
+    pub text: RawObject<'a>,
     /// `stream_options`.
-    pub stream_options: Envelope<'a>,
+    pub stream_options: RawObject<'a>,
     /// `client_metadata`.
     pub client_metadata: Option<&'a RawValue>,
 }
@@ -94,7 +94,7 @@ pub enum Item<'a> {
         /// Name of the function.
         name: Cow<'a, str>,
         /// JSON text.
-        arguments: Words<'a>,
+        arguments: JsonText<'a>,
     },
     /// What a function returned.
     FunctionCallOutput {
@@ -110,7 +110,7 @@ pub enum Item<'a> {
         /// Name of the tool.
         name: Cow<'a, str>,
         /// Its input.
-        input: Words<'a>,
+        input: JsonText<'a>,
     },
     /// What a freeform tool returned.
     CustomToolCallOutput {
@@ -144,13 +144,13 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
     /// Text that goes in.
-    InputText(Words<'a>),
+    InputText(JsonText<'a>),
     /// Text that came out.
-    OutputText(Words<'a>),
+    OutputText(JsonText<'a>),
     /// A picture: an http(s) or data URL, and the detail to look at it with.
     InputImage {
         /// The address or the data itself.
-        image_url: Words<'a>,
+        image_url: JsonText<'a>,
         /// `auto`, `low`, `high`, `original`.
         detail: Cow<'a, str>,
     },
@@ -159,7 +159,7 @@ pub enum Part<'a> {
         /// Name with its extension.
         filename: Cow<'a, str>,
         /// A data URL.
-        file_data: Words<'a>,
+        file_data: JsonText<'a>,
     },
     /// A file that the backend fetches itself.
     RemoteFile {
@@ -172,7 +172,7 @@ pub enum Part<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<'a> {
     /// One text.
-    Text(Words<'a>),
+    Text(JsonText<'a>),
     /// Several parts, or pictures.
     Parts(Vec<Part<'a>>),
 }
@@ -291,7 +291,7 @@ impl Request<'_> {
 impl<'a> Part<'a> {
     /// The text that goes in, where it is one.
     #[must_use]
-    pub fn said(&self) -> Option<&Words<'a>> {
+    pub fn said(&self) -> Option<&JsonText<'a>> {
         if let Self::InputText(text) = self { Some(text) } else { None }
     }
 }

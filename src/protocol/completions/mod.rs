@@ -55,7 +55,7 @@ impl Dialect for Completions {
         Ok(Plan { upstream, mode, reply: CompletionReply::new(shape) })
     }
 
-    fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        openai::error::face(error, "prompt")
+    fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        openai::error::to_error_response(error, "prompt")
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::reply::stop;
 use crate::protocol::upstream_input::limit::AskedLimits;
 
@@ -34,7 +34,7 @@ pub struct CompletionRequest<'a> {
 /// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
-    let envelope = Envelope::of_body(body)?;
+    let envelope = RawObject::from_body(body)?;
     let mut request = CompletionRequest {
         model: None,
         prompt: Cow::Borrowed(""),
@@ -48,7 +48,7 @@ pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
     };
     let sent = || envelope.members().iter().filter(|(_, value)| !value.is_null());
     for (name, value) in sent() {
-        request.take(name, &Field::of_body(name, value))?;
+        request.take(name, &Field::from_body(name, value))?;
     }
     if !sent().any(|(name, _)| name == "prompt") {
         return Err(Refusal::missing("prompt"));

@@ -8,7 +8,7 @@ use super::request::CompletionRequest;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
-use crate::protocol::models::Choice;
+use crate::protocol::models::ResolvedModel;
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::limit::AskedLimits;
 use crate::protocol::upstream_input::{cache, text_size};
@@ -71,7 +71,7 @@ pub fn translate<'a>(
 }
 
 /// The effort of the model's name: a completion has no member for it.
-fn reasoning(choice: &Choice, context: &mut Context<'_>) -> Reasoning<'static> {
+fn reasoning(choice: &ResolvedModel, context: &mut Context<'_>) -> Reasoning<'static> {
     let effort = choice.effort.map(|asked| {
         let given = context.models.clamp(&choice.slug, asked);
         if given != asked {

@@ -14,17 +14,17 @@ use super::string::RawText;
 
 /// A text to pass on.
 #[derive(Clone, Debug)]
-pub enum Words<'a> {
+pub enum JsonText<'a> {
     /// Made or changed on the way.
     Plain(Cow<'a, str>),
     /// A literal of the client's, with its quotes.
     Literal(Cow<'a, RawValue>),
 }
 
-impl<'a> Words<'a> {
+impl<'a> JsonText<'a> {
     /// The text of a literal; `None` when the value is no string.
     #[must_use]
-    pub fn of_literal(raw: &'a RawValue) -> Option<Self> {
+    pub fn from_literal(raw: &'a RawValue) -> Option<Self> {
         let text = RawText::from_raw(raw)?;
         Some(if may_have_half_a_pair(raw.get()) {
             Self::Plain(text.decode())
@@ -121,39 +121,39 @@ fn inside(raw: &RawValue) -> RawText<'_> {
     RawText::from_raw(raw).unwrap_or(RawText::from_escaped(""))
 }
 
-impl Default for Words<'_> {
+impl Default for JsonText<'_> {
     fn default() -> Self {
         Self::Plain(Cow::Borrowed(""))
     }
 }
 
-impl PartialEq for Words<'_> {
+impl PartialEq for JsonText<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.read() == other.read()
     }
 }
 
-impl Eq for Words<'_> {}
+impl Eq for JsonText<'_> {}
 
-impl<'a> From<&'a str> for Words<'a> {
+impl<'a> From<&'a str> for JsonText<'a> {
     fn from(text: &'a str) -> Self {
         Self::Plain(Cow::Borrowed(text))
     }
 }
 
-impl From<String> for Words<'_> {
+impl From<String> for JsonText<'_> {
     fn from(text: String) -> Self {
         Self::Plain(Cow::Owned(text))
     }
 }
 
-impl<'a> From<Cow<'a, str>> for Words<'a> {
+impl<'a> From<Cow<'a, str>> for JsonText<'a> {
     fn from(text: Cow<'a, str>) -> Self {
         Self::Plain(text)
     }
 }
 
-impl Serialize for Words<'_> {
+impl Serialize for JsonText<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Plain(text) => serializer.serialize_str(text),
@@ -167,7 +167,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
-    use super::Words;
+    use super::JsonText;
 
     fn raw(literal: &str) -> &RawValue {
         serde_json::from_str(literal).unwrap()
@@ -176,10 +176,10 @@ mod tests {
     #[test]
     fn a_literal_keeps_its_escapes() {
         let literal = r#""a\/\u00e9\n\"""#;
-        let words = Words::of_literal(raw(literal)).unwrap();
+        let words = JsonText::from_literal(raw(literal)).unwrap();
         assert_eq!(serde_json::to_string(&words).unwrap(), literal);
         assert_eq!(words.read(), "a/é\n\"");
-        assert!(Words::of_literal(raw("1")).is_none());
+        assert!(JsonText::from_literal(raw("1")).is_none());
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
         for (literal, written) in
             [(r#""a\ud83d""#, "a\u{fffd}"), (r#""\uD83D\uDE00""#, "\u{1f600}"), (r#""\\ud83d""#, r"\ud83d")]
         {
-            let left = serde_json::to_string(&Words::of_literal(raw(literal)).unwrap()).unwrap();
+            let left = serde_json::to_string(&JsonText::from_literal(raw(literal)).unwrap()).unwrap();
             assert_eq!(serde_json::from_str::<String>(&left).unwrap(), written);
         }
     }
@@ -195,13 +195,13 @@ mod tests {
     #[test]
     fn white_space_may_be_escaped() {
         for (literal, is_blank) in [(r#""""#, true), (r#"" \n\u0020\t""#, true), (r#""\n.""#, false)] {
-            assert_eq!(Words::of_literal(raw(literal)).unwrap().is_blank(), is_blank, "{literal}");
+            assert_eq!(JsonText::from_literal(raw(literal)).unwrap().is_blank(), is_blank, "{literal}");
         }
     }
 
     #[test]
     fn a_text_may_come_after_another() {
-        for words in [Words::of_literal(raw(r#""\u003cb\n""#)).unwrap(), Words::from("<b\n")] {
+        for words in [JsonText::from_literal(raw(r#""\u003cb\n""#)).unwrap(), JsonText::from("<b\n")] {
             assert!(words.starts_with("<B") && words.starts_with("") && !words.starts_with("<b\n "));
             assert_eq!(words.after("a \"").read(), "a \"<b\n");
         }
@@ -211,8 +211,8 @@ mod tests {
         #[test]
         fn what_is_passed_on_says_the_same(text in any::<String>()) {
             let literal = serde_json::to_string(&text).unwrap();
-            let words = Words::of_literal(raw(&literal)).unwrap();
-            prop_assert_eq!(&words, &Words::from(text.as_str()));
+            let words = JsonText::from_literal(raw(&literal)).unwrap();
+            prop_assert_eq!(&words, &JsonText::from(text.as_str()));
             prop_assert_eq!(words.is_empty(), text.is_empty());
             prop_assert_eq!(serde_json::to_string(&words).unwrap(), literal.clone());
         }

@@ -11,8 +11,8 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::json::input_text::Words;
-use crate::protocol::json::raw_object::{Envelope, Open, Value};
+use crate::protocol::json::input_text::JsonText;
+use crate::protocol::json::raw_object::{Open, RawObject, Value};
 use crate::protocol::json::string::{RawText, Str};
 
 /// A value and the way to it.
@@ -45,13 +45,13 @@ impl<'a, 'p> Field<'a, 'p> {
 
     /// The same, with what was opened of it.
     #[must_use]
-    pub fn of_body(name: &'p str, value: &'p Value<'a>) -> Self {
+    pub fn from_body(name: &'p str, value: &'p Value<'a>) -> Self {
         Self { value: Looked::at(value), parent: None, step: Step::Name(name) }
     }
 
     /// A member of `envelope`, which was read from this field; `None` where it is missing or null.
     #[must_use]
-    pub fn member<'c>(&'c self, envelope: &'c Envelope<'a>, name: &'c str) -> Option<Field<'a, 'c>> {
+    pub fn member<'c>(&'c self, envelope: &'c RawObject<'a>, name: &'c str) -> Option<Field<'a, 'c>> {
         let value = envelope.value(name).filter(|value| !value.is_null())?;
         Some(Field { value: Looked::at(value), parent: Some(self), step: Step::Name(name) })
     }
@@ -114,8 +114,8 @@ impl<'a, 'p> Field<'a, 'p> {
     ///
     /// # Errors
     /// When it is no string.
-    pub fn words(&self) -> Result<Words<'a>, ProxyError> {
-        self.literal().and_then(Words::of_literal).ok_or_else(|| self.must_be("a string"))
+    pub fn json_text(&self) -> Result<JsonText<'a>, ProxyError> {
+        self.literal().and_then(JsonText::from_literal).ok_or_else(|| self.must_be("a string"))
     }
 
     /// What is neither a list nor an object, and may be a string.
@@ -193,9 +193,9 @@ impl<'a, 'p> Field<'a, 'p> {
     ///
     /// # Errors
     /// When it is none.
-    pub fn object(&self) -> Result<Cow<'p, Envelope<'a>>, ProxyError> {
+    pub fn object(&self) -> Result<Cow<'p, RawObject<'a>>, ProxyError> {
         let members = match self.value {
-            Looked::Raw(raw) => Envelope::parse(raw.get()).ok().map(Cow::Owned),
+            Looked::Raw(raw) => RawObject::parse(raw.get()).ok().map(Cow::Owned),
             Looked::Open(open) => open.object().map(Cow::Borrowed),
         };
         members.ok_or_else(|| self.must_be("an object"))

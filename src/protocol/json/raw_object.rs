@@ -21,9 +21,9 @@ pub use value::{Open, Value};
 
 /// The members of an object: name and unread value.
 #[derive(Clone, Debug, Default)]
-pub struct Envelope<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+pub struct RawObject<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
-impl<'a> Envelope<'a> {
+impl<'a> RawObject<'a> {
     /// An object of these members.
     #[must_use]
     pub fn of(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Self {
@@ -43,7 +43,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// When it is not a JSON object. The refusal never repeats the body: an error may be logged, a
     /// prompt may not.
-    pub fn of_body(body: &'a [u8]) -> Result<Self, ProxyError> {
+    pub fn from_body(body: &'a [u8]) -> Result<Self, ProxyError> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
         if let Some(members) = value::open(text, opened) {
             return Ok(members);
@@ -114,22 +114,22 @@ fn opened(name: &str) -> usize {
     }
 }
 
-impl Serialize for Envelope<'_> {
+impl Serialize for RawObject<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EnvelopeVisitor)
+        deserializer.deserialize_map(RawObjectVisitor)
     }
 }
 
-struct EnvelopeVisitor;
+struct RawObjectVisitor;
 
-impl<'de> Visitor<'de> for EnvelopeVisitor {
-    type Value = Envelope<'de>;
+impl<'de> Visitor<'de> for RawObjectVisitor {
+    type Value = RawObject<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -140,26 +140,26 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
         while let Some((name, value)) = map.next_entry::<Str<'de>, &'de RawValue>()? {
             members.push((name.into_cow(), Value::Raw(value)));
         }
-        Ok(Envelope(members))
+        Ok(RawObject(members))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Envelope;
+    use super::RawObject;
 
     #[test]
     fn order_and_bytes_survive() {
         let text = r#"{"b":1.0e2,"a":{"x" : 1},"b":2}"#;
-        let envelope = Envelope::parse(text).unwrap();
+        let envelope = RawObject::parse(text).unwrap();
         assert_eq!(serde_json::to_string(&envelope).unwrap(), text);
         assert_eq!(envelope.get("b").unwrap().get(), "2");
-        assert!(Envelope::parse("[]").is_err());
+        assert!(RawObject::parse("[]").is_err());
     }
 
     #[test]
     fn members_come_and_go() {
-        let mut envelope = Envelope::parse(r#"{"a":1,"b":2,"a":3}"#).unwrap();
+        let mut envelope = RawObject::parse(r#"{"a":1,"b":2,"a":3}"#).unwrap();
         assert!(envelope.remove("a"));
         assert!(!envelope.remove("a"));
         envelope.push("c", envelope.get("b").unwrap());

@@ -12,7 +12,7 @@ use std::ops::Range;
 use bytes::BytesMut;
 use serde_json::value::RawValue;
 
-use super::raw_object::{Envelope, Value};
+use super::raw_object::{RawObject, Value};
 
 /// A text and what is changed about it.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl<'t> Splice<'t> {
     }
 
     /// Takes every member of that name out of an object, which `members` was read from.
-    pub fn remove(&mut self, object: &str, members: &Envelope<'_>, name: &str) {
+    pub fn remove(&mut self, object: &str, members: &RawObject<'_>, name: &str) {
         self.remove_where(object, members, |key, _| key == name);
     }
 
@@ -69,7 +69,7 @@ impl<'t> Splice<'t> {
     pub fn remove_where(
         &mut self,
         object: &str,
-        members: &Envelope<'_>,
+        members: &RawObject<'_>,
         is_removed: impl Fn(&str, &Value<'_>) -> bool,
     ) {
         let whole = self.range(object);
@@ -163,10 +163,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::Splice;
-    use crate::protocol::json::raw_object::Envelope;
+    use crate::protocol::json::raw_object::RawObject;
 
-    fn edited(text: &str, edit: impl for<'t> Fn(&mut Splice<'t>, &'t str, &Envelope<'t>)) -> String {
-        let members = Envelope::parse(text).unwrap();
+    fn edited(text: &str, edit: impl for<'t> Fn(&mut Splice<'t>, &'t str, &RawObject<'t>)) -> String {
+        let members = RawObject::parse(text).unwrap();
         let mut splice = Splice::new(text);
         edit(&mut splice, text, &members);
         splice.text().into_owned()
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_part_comes_with_its_own_edits_only() {
         let text = r#"{"item":{"a":1},"n":5}"#;
-        let members = Envelope::parse(text).unwrap();
+        let members = RawObject::parse(text).unwrap();
         let item = members.get("item").unwrap().get();
         let mut splice = Splice::new(text);
         splice.replace(members.get("n").unwrap(), "6");
@@ -233,7 +233,7 @@ mod tests {
             let members: Vec<_> = names.iter().enumerate().map(|(n, name)| format!("{space}\"{name}\"{space}:{space}[{n},\"}},\"]{space}")).collect();
             let text = format!("{{{}}}", members.join(","));
             let got = edited(&text, |splice, text, members| splice.remove(text, members, "x"));
-            let left = Envelope::parse(&got).unwrap();
+            let left = RawObject::parse(&got).unwrap();
             let kept: Vec<_> = left.members().iter().map(|(name, _)| name.to_string()).collect();
             prop_assert_eq!(kept, names.into_iter().filter(|name| name != "x").collect::<Vec<_>>());
         }

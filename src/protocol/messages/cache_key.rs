@@ -10,7 +10,7 @@ use http::HeaderMap;
 use crate::protocol::Context;
 use crate::protocol::codex::Request;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::cache;
 
 const SESSION_HEADER: &str = "x-claude-code-session-id";
@@ -42,7 +42,7 @@ fn named<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// The session that a user id names; the whole of it, where it names none.
 fn of_user(id: &str) -> Cow<'_, str> {
     let in_json = || {
-        let members = Envelope::parse(id).ok()?;
+        let members = RawObject::parse(id).ok()?;
         let session = Field::root("session_id", members.get("session_id")?).text().ok()?;
         (!session.is_empty()).then_some(session)
     };

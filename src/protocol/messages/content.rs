@@ -10,9 +10,9 @@ use super::SIGNATURE;
 use super::media;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part, Role};
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::json::compact;
 
 const TOOL_ERROR: &str = "<tool_use_error>";
@@ -56,12 +56,12 @@ pub(super) fn blocks<'a>(content: &Field<'a, '_>, role: Role) -> Result<Vec<Bloc
     Ok(blocks)
 }
 
-fn words_of<'a>(content: &Field<'a, '_>) -> Result<Words<'a>, ProxyError> {
-    if content.is_text() { content.words() } else { Err(content.must_be("a string or an array of blocks")) }
+fn words_of<'a>(content: &Field<'a, '_>) -> Result<JsonText<'a>, ProxyError> {
+    if content.is_text() { content.json_text() } else { Err(content.must_be("a string or an array of blocks")) }
 }
 
 /// A text in the words of its speaker; none where it is empty.
-fn said(role: Role, text: Words<'_>) -> Option<Block<'_>> {
+fn said(role: Role, text: JsonText<'_>) -> Option<Block<'_>> {
     let part = if role == Role::Assistant { Part::OutputText(text) } else { Part::InputText(text) };
     let is_empty = matches!(&part, Part::OutputText(text) | Part::InputText(text) if text.is_empty());
     (!is_empty).then_some(Block::Part(part))
@@ -69,7 +69,7 @@ fn said(role: Role, text: Words<'_>) -> Option<Block<'_>> {
 
 fn read<'a>(
     block: &Field<'a, '_>,
-    members: &Envelope<'a>,
+    members: &RawObject<'a>,
     role: Role,
     blocks: &mut Vec<Block<'a>>,
 ) -> Result<(), ProxyError> {
@@ -95,22 +95,26 @@ fn read<'a>(
     Ok(())
 }
 
-fn kind<'a, 'c>(block: &'c Field<'a, '_>, members: &'c Envelope<'a>) -> Result<Field<'a, 'c>, ProxyError> {
+fn kind<'a, 'c>(block: &'c Field<'a, '_>, members: &'c RawObject<'a>) -> Result<Field<'a, 'c>, ProxyError> {
     block.member(members, "type").ok_or_else(|| block.lacks("type"))
 }
 
 /// A text member that a block has to have.
 pub(super) fn required<'a>(
     block: &Field<'a, '_>,
-    members: &Envelope<'a>,
+    members: &RawObject<'a>,
     name: &str,
 ) -> Result<Cow<'a, str>, ProxyError> {
     block.member(members, name).ok_or_else(|| block.lacks(name))?.text()
 }
 
 /// The same to pass on.
-pub(super) fn words<'a>(block: &Field<'a, '_>, members: &Envelope<'a>, name: &str) -> Result<Words<'a>, ProxyError> {
-    block.member(members, name).ok_or_else(|| block.lacks(name))?.words()
+pub(super) fn words<'a>(
+    block: &Field<'a, '_>,
+    members: &RawObject<'a>,
+    name: &str,
+) -> Result<JsonText<'a>, ProxyError> {
+    block.member(members, name).ok_or_else(|| block.lacks(name))?.json_text()
 }
 
 /// The refusal of a kind of block that can't be served.
@@ -121,7 +125,7 @@ pub(super) fn unsupported(kind: &Field<'_, '_>, name: &str) -> ProxyError {
 
 fn reasoning<'a>(
     block: &Field<'a, '_>,
-    members: &Envelope<'a>,
+    members: &RawObject<'a>,
     role: Role,
     member: &str,
 ) -> Result<Option<Block<'a>>, ProxyError> {
@@ -133,12 +137,12 @@ fn reasoning<'a>(
     Ok(ours.filter(|encrypted| !encrypted.is_empty()).map(Block::Reasoning))
 }
 
-fn call<'a>(block: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Block<'a>, ProxyError> {
+fn call<'a>(block: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Block<'a>, ProxyError> {
     let arguments = block.member(members, "input").map_or(Cow::Borrowed("{}"), |input| compact(input.json()));
     Ok(Block::Call { id: required(block, members, "id")?, name: required(block, members, "name")?, arguments })
 }
 
-fn output<'a>(result: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Output<'a>, ProxyError> {
+fn output<'a>(result: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Output<'a>, ProxyError> {
     let is_error = result.member(members, "is_error").map_or(Ok(false), |flag| flag.flag())?;
     let mut parts = match result.member(members, "content") {
         None => Vec::new(),
@@ -146,7 +150,7 @@ fn output<'a>(result: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Output<'
         Some(content) => vec![Part::InputText(words_of(&content)?)],
     };
     Ok(match parts.pop() {
-        None => Output::Text(marked(Words::default(), is_error)),
+        None => Output::Text(marked(JsonText::default(), is_error)),
         Some(Part::InputText(text)) if parts.is_empty() => Output::Text(marked(text, is_error)),
         Some(last) => {
             parts.push(last);
@@ -159,7 +163,7 @@ fn output<'a>(result: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Output<'
 }
 
 /// The backend has no mark for a failure but its words.
-fn marked(text: Words<'_>, is_error: bool) -> Words<'_> {
+fn marked(text: JsonText<'_>, is_error: bool) -> JsonText<'_> {
     if !is_error || text.starts_with("error") || text.starts_with(TOOL_ERROR) { text } else { text.after("Error: ") }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::event::{Block, Delta, Event, StopReason};
 use super::{SIGNATURE, usage};
 use crate::protocol::codex::Usage;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::response_meta::quoted;
 
@@ -114,7 +114,7 @@ impl DraftBlock {
             Self::Call { members, input } => {
                 let input = RawText::from_escaped(input).decode();
                 // What a model calls a tool with is not always JSON; a document has to be.
-                let input = if Envelope::parse(&input).is_ok() { &*input } else { "{}" };
+                let input = if RawObject::parse(&input).is_ok() { &*input } else { "{}" };
                 format!(r#"{members},"input":{input}}}"#)
             }
             Self::Whole(json) => json.clone(),

@@ -33,7 +33,7 @@ enum Kind {
 
 /// Status, headers and body of an error.
 #[must_use]
-pub fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+pub fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
     let (status, _, retry) = verdict(error);
     let body = format!(r#"{{"type":"error","error":{},"request_id":{}}}"#, members(error), quoted(request_id));
     (status, headers(error, retry), Bytes::from(body))
@@ -186,7 +186,7 @@ mod tests {
     use http::HeaderMap;
     use serde_json::{Value, json};
 
-    use super::{face, members};
+    use super::{members, to_error_response};
     use crate::error::{Fault, Phase, ProxyError, Refusal, UpstreamFailure};
     use crate::token_source::AuthError;
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn told(error: &ProxyError) -> (u16, String) {
-        let (status, _, body) = face(error, "req_1");
+        let (status, _, body) = to_error_response(error, "req_1");
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["type"], &body["request_id"]), (&json!("error"), &json!("req_1")));
         assert_eq!(body["error"].to_string(), serde_json::from_str::<Value>(&members(error)).unwrap().to_string());
@@ -271,7 +271,7 @@ mod tests {
     fn a_spent_quota_keeps_clients_from_trying_again() {
         let retry_after = Some(Duration::from_millis(90_500));
         let failure = UpstreamFailure { retry_after, resets_at: Some(1_777_936_568), ..failure(Fault::UsageLimit) };
-        let (status, headers, _) = face(&ProxyError::Upstream(Box::new(failure)), "req_1");
+        let (status, headers, _) = to_error_response(&ProxyError::Upstream(Box::new(failure)), "req_1");
         assert_eq!(
             (status.as_u16(), &headers["retry-after"], &headers["x-should-retry"]),
             (429, &"91".parse().unwrap(), &"false".parse().unwrap())
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_wrong_method_names_the_right_one() {
         let error = ProxyError::MethodNotAllowed { method: "PUT".to_owned(), allowed: "POST".to_owned() };
-        let (status, headers, _) = face(&error, "req_1");
+        let (status, headers, _) = to_error_response(&error, "req_1");
         assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "POST"));
     }
 }

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use super::content::{required, texts, words};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::Part;
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::base64::unwrapped;
 
 const DEFAULT_FILE_NAME: &str = "document.pdf";
@@ -18,7 +18,7 @@ const DEFAULT_FILE_NAME: &str = "document.pdf";
 /// Reads an `image`, `document` or `search_result`; a document may hold several parts.
 pub(super) fn read<'a>(
     block: &Field<'a, '_>,
-    members: &Envelope<'a>,
+    members: &RawObject<'a>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), ProxyError> {
     let kind = required(block, members, "type")?;
@@ -69,7 +69,7 @@ fn document<'a>(
 }
 
 /// The blocks that a document is made of: texts and pictures.
-fn inner<'a>(source: &Field<'a, '_>, members: &Envelope<'a>, parts: &mut Vec<Part<'a>>) -> Result<(), ProxyError> {
+fn inner<'a>(source: &Field<'a, '_>, members: &RawObject<'a>, parts: &mut Vec<Part<'a>>) -> Result<(), ProxyError> {
     let content = source.member(members, "content").ok_or_else(|| source.lacks("content"))?;
     if !content.is_list() {
         parts.extend(
@@ -92,7 +92,7 @@ fn inner<'a>(source: &Field<'a, '_>, members: &Envelope<'a>, parts: &mut Vec<Par
     Ok(())
 }
 
-fn search_result<'a>(block: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Part<'a>, ProxyError> {
+fn search_result<'a>(block: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a>, ProxyError> {
     let mut lines = vec![required(block, members, "title")?, required(block, members, "source")?];
     if let Some(content) = block.member(members, "content") {
         lines.extend(texts(&content)?);
@@ -100,7 +100,7 @@ fn search_result<'a>(block: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Pa
     Ok(Part::InputText(lines.join("\n").into()))
 }
 
-fn data_url<'a>(source: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Words<'a>, ProxyError> {
+fn data_url<'a>(source: &Field<'a, '_>, members: &RawObject<'a>) -> Result<JsonText<'a>, ProxyError> {
     let media_type = required(source, members, "media_type")?;
     Ok(unwrapped(words(source, members, "data")?).after(&format!("data:{media_type};base64,")))
 }

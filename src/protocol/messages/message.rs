@@ -9,7 +9,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex::request::{Part, Role};
 use crate::protocol::json::path::Field;
 use crate::protocol::upstream_input::schema::raw;
-use crate::protocol::upstream_input::{Call, CallKind, Entry, cache, instructions};
+use crate::protocol::upstream_input::{CallKind, HistoryCall, HistoryEntry, cache, instructions};
 
 /// One message.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(super) enum Message<'a> {
 /// A request's messages in the conversation's own form.
 #[derive(Debug, Default)]
 pub(super) struct History<'a> {
-    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<HistoryEntry<'a>>,
     /// Text of the first user message, for the cache key.
     pub(super) first_user_text: String,
 }
@@ -58,13 +58,13 @@ pub(super) fn lay_out(messages: Vec<Message<'_>>) -> History<'_> {
         match message {
             Message::System(text) if text.is_empty() => {}
             Message::System(text) => {
-                history.entries.push(Entry::Message(Role::Developer, vec![Part::InputText(text.into())]));
+                history.entries.push(HistoryEntry::Message(Role::Developer, vec![Part::InputText(text.into())]));
             }
             Message::Said(role, blocks) => {
                 if role == Role::User && !std::mem::replace(&mut has_user, true) {
                     history.first_user_text = beginning(&blocks);
                 }
-                history.entries.push(Entry::Turn);
+                history.entries.push(HistoryEntry::Turn);
                 history.add(index, role, blocks);
             }
         }
@@ -83,12 +83,12 @@ impl<'a> History<'a> {
                 }
                 Block::Call { id, name, arguments } => {
                     let (place, kind) = ((index, number), CallKind::Function);
-                    Entry::Call(Call { id, place, kind, name, payload: arguments.into() })
+                    HistoryEntry::Call(HistoryCall { id, place, kind, name, payload: arguments.into() })
                 }
-                Block::Output(id, output) => Entry::Output(id, output),
+                Block::Output(id, output) => HistoryEntry::Output(id, output),
                 Block::Reasoning(encrypted_content) => {
                     let item = Reasoning { r#type: "reasoning", summary: [], encrypted_content: &encrypted_content };
-                    Entry::Carried(Cow::Borrowed("reasoning"), Cow::Owned(raw(&item)))
+                    HistoryEntry::Carried(Cow::Borrowed("reasoning"), Cow::Owned(raw(&item)))
                 }
             };
             self.say(role, std::mem::take(&mut parts));
@@ -99,7 +99,7 @@ impl<'a> History<'a> {
 
     fn say(&mut self, role: Role, parts: Vec<Part<'a>>) {
         if !parts.is_empty() {
-            self.entries.push(Entry::Message(role, parts));
+            self.entries.push(HistoryEntry::Message(role, parts));
         }
     }
 }

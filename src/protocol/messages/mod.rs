@@ -27,7 +27,7 @@ mod web_search;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-pub use error::face;
+pub use error::to_error_response;
 pub use event::Event;
 pub use reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
 pub use request::MessagesRequest;
@@ -73,8 +73,8 @@ impl Dialect for Messages {
         Ok(Plan { upstream, mode, reply: MessagesReply::new(shape) })
     }
 
-    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        face(error, request_id)
+    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, request_id)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::Effort;
 use crate::protocol::tokens::TokenLimit;
 
@@ -66,11 +66,11 @@ pub fn decode(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
 /// # Errors
 /// As for [`decode`].
 pub fn decode_prompt(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
-    let envelope = Envelope::of_body(body)?;
+    let envelope = RawObject::from_body(body)?;
     let mut request = MessagesRequest::empty();
     for (name, value) in envelope.members() {
         if !value.is_null() {
-            request.take(name, &Field::of_body(name, value))?;
+            request.take(name, &Field::from_body(name, value))?;
         }
     }
     if request.messages.is_empty() {

@@ -5,7 +5,7 @@ use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
 use crate::protocol::messages::reply::ThinkingForm;
-use crate::protocol::models::{Choice, Effort, Occasion};
+use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
 
 /// `thinking`, as the client wants it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +71,8 @@ impl Thinking {
 pub(super) fn effort(
     request: &MessagesRequest<'_>,
     tools: Tools,
-    choice: &Choice,
-    occasion: Occasion,
+    choice: &ResolvedModel,
+    occasion: RequestTraits,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
     let wanted = choice.effort(asked(request, tools))?;

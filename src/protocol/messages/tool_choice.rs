@@ -7,7 +7,7 @@ use super::tools::Toolbox;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::names;
 use crate::protocol::upstream_input::schema::constant;
 
@@ -23,7 +23,7 @@ pub(super) enum Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn read(choice: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Self, ProxyError> {
+    pub(super) fn read(choice: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Self, ProxyError> {
         let kind = choice.member(members, "type").ok_or_else(|| choice.lacks("type"))?;
         match &*kind.text()? {
             "auto" => Ok(Self::Auto),

@@ -15,7 +15,7 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::names;
 use crate::protocol::upstream_input::schema::{self, constant, raw};
 
@@ -92,15 +92,15 @@ fn unsupported(tool: &Field<'_, '_>, kind: &str) -> ProxyError {
     Refusal::unsupported_value(format!("{tool}.type"), message)
 }
 
-fn name<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Cow<'a, str>, ProxyError> {
+fn name<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
     let name = required(tool, members, "name")?;
     if name.is_empty() { Err(Refusal::invalid(format!("{tool}.name"), "a tool needs a name")) } else { Ok(name) }
 }
 
-fn plain<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared<'a>, ProxyError> {
+fn plain<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'a>, ProxyError> {
     let parameters = match tool.member(members, "input_schema") {
         Some(input) => schema::parameters(input.raw(), input.object()?.into_owned()),
-        None => schema::parameters(constant("{}"), Envelope::default()),
+        None => schema::parameters(constant("{}"), RawObject::default()),
     };
     let description = tool.member(members, "description").map(|description| description.text()).transpose()?;
     let strict = tool.member(members, "strict").map_or(Ok(false), |strict| strict.flag())?;
@@ -117,7 +117,7 @@ fn function<'a>(
     Declared::Function(name, Tool::Function { name: upstream, description, parameters, strict })
 }
 
-fn web_search<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Declared<'a>, ProxyError> {
+fn web_search<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'a>, ProxyError> {
     let allowed = tool.member(members, "allowed_domains").filter(|list| list.json() != "[]");
     let wire = WebSearch {
         r#type: "web_search",

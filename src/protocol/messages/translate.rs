@@ -12,9 +12,9 @@ use super::tools::Toolbox;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
-use crate::protocol::models::Occasion;
+use crate::protocol::models::RequestTraits;
 use crate::protocol::upstream_input::history::items;
-use crate::protocol::upstream_input::pairing::Reach;
+use crate::protocol::upstream_input::pairing::OutputScope;
 use crate::protocol::upstream_input::{instructions, schema, text_size};
 use crate::protocol::{Context, Mode};
 
@@ -43,14 +43,14 @@ pub fn translate<'a>(
     request.ignored.names().for_each(|member| context.warnings.ignored(member));
     let toolbox = Toolbox::new(std::mem::take(&mut request.tools), &mut context.warnings);
     let tool_choice = request.tool_choice.take().map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(&toolbox))?;
-    let occasion = Occasion { thinks: request.thinking.is_wanted(), searches: toolbox.has_web_search() };
+    let occasion = RequestTraits { thinks: request.thinking.is_wanted(), searches: toolbox.has_web_search() };
     let choice = context.models.resolve_for(without_window(&name), occasion);
     let tools = if toolbox.tools.is_empty() { Tools::None } else { Tools::Some };
     let effort = thinking::effort(&request, tools, &choice, occasion, context);
     let search = search_form(&toolbox);
 
     let history = message::lay_out(std::mem::take(&mut request.messages));
-    let mut input = items(history.entries, Reach::Conversation, &mut context.warnings);
+    let mut input = items(history.entries, OutputScope::Conversation, &mut context.warnings);
     let system = instructions::join(std::mem::take(&mut request.system));
     let instructions = instructions::open(system, &mut input, "messages", &options.default_instructions)?;
     let mut upstream = codex::Request {

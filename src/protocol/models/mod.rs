@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use catalogue::{Catalogue, CatalogueError, Model};
-pub use route::{Occasion, Route, When};
+pub use route::{RequestTraits, Route, RouteCondition};
 
 /// How hard the model thinks, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub struct Models {
 
 /// What a model name came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct ResolvedModel {
     /// The backend's name.
     pub slug: String,
     /// The effort in the name or of its route, if there was one.
@@ -68,7 +68,7 @@ pub struct Choice {
     pub is_fast: bool,
 }
 
-impl Choice {
+impl ResolvedModel {
     /// The effort to ask for: the route's, else the client's, else that of the name.
     #[must_use]
     pub fn effort(&self, asked: Option<Effort>) -> Option<Effort> {
@@ -117,8 +117,8 @@ enum Suffix {
 impl Models {
     /// What `name` means in a request that is about nothing in particular.
     #[must_use]
-    pub fn resolve(&self, name: &str) -> Choice {
-        self.resolve_for(name, Occasion::default())
+    pub fn resolve(&self, name: &str) -> ResolvedModel {
+        self.resolve_for(name, RequestTraits::default())
     }
 
     /// What `name` means: aliases and routes, `openai/` and `codex/` prefixes, `-fast`, `-<effort>`
@@ -127,9 +127,9 @@ impl Models {
     /// What the client wrote wins over what an alias adds. Each alias counts once, and one route at the start,
     /// so that rules that lead in a circle still end.
     #[must_use]
-    pub fn resolve_for(&self, name: &str, occasion: Occasion) -> Choice {
+    pub fn resolve_for(&self, name: &str, occasion: RequestTraits) -> ResolvedModel {
         let slug = name.trim().to_owned();
-        let mut choice = Choice { slug, effort: None, is_effort_ruled: false, is_fast: false };
+        let mut choice = ResolvedModel { slug, effort: None, is_effort_ruled: false, is_fast: false };
         let mut followed = BTreeSet::new();
         let mut is_routed = false;
         loop {
@@ -169,7 +169,7 @@ impl Models {
 
     /// The effort that a request can have of the model in the place of the one that it wants.
     #[must_use]
-    pub fn fit(&self, slug: &str, wanted: Effort, occasion: Occasion) -> Effort {
+    pub fn fit(&self, slug: &str, wanted: Effort, occasion: RequestTraits) -> Effort {
         // The backend refuses minimal thought together with a web search.
         let is_too_little = wanted == Effort::Minimal && occasion.searches;
         self.clamp(slug, if is_too_little { Effort::Low } else { wanted })
@@ -196,7 +196,7 @@ impl Models {
 
     /// Takes prefixes and suffixes off, up to a name that has a meaning as it stands. A word that
     /// has been set before is not overwritten, but still taken off once for each name.
-    fn strip(&self, choice: &mut Choice, followed: &BTreeSet<String>) -> String {
+    fn strip(&self, choice: &mut ResolvedModel, followed: &BTreeSet<String>) -> String {
         let mut rest = choice.slug.as_str();
         let (mut effort, mut fast) = (None, None);
         while !self.stands(rest, followed) {

@@ -12,12 +12,12 @@ pub struct Route {
     /// The effort to think with, whatever the client asks for.
     pub effort: Option<Effort>,
     /// The requests that it holds for.
-    pub when: When,
+    pub when: RouteCondition,
 }
 
 /// The requests that a route holds for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum When {
+pub enum RouteCondition {
     /// All of them.
     #[default]
     Always,
@@ -29,14 +29,14 @@ pub enum When {
 
 /// What a request is about, as far as routes care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Occasion {
+pub struct RequestTraits {
     /// It asks for thinking: in Messages by `thinking`, elsewhere by an effort.
     pub thinks: bool,
     /// It offers the web search.
     pub searches: bool,
 }
 
-impl Occasion {
+impl RequestTraits {
     /// The occasion of a request whose thinking is asked for by an effort.
     #[must_use]
     pub fn asking(effort: Option<Effort>, searches: bool) -> Self {
@@ -45,11 +45,11 @@ impl Occasion {
 }
 
 impl Route {
-    pub(super) fn matches(&self, name: &str, occasion: Occasion) -> bool {
+    pub(super) fn matches(&self, name: &str, occasion: RequestTraits) -> bool {
         let is_occasion = match self.when {
-            When::Always => true,
-            When::Think => occasion.thinks,
-            When::WebSearch => occasion.searches,
+            RouteCondition::Always => true,
+            RouteCondition::Think => occasion.thinks,
+            RouteCondition::WebSearch => occasion.searches,
         };
         is_occasion && fits(&self.pattern, name)
     }
@@ -70,7 +70,7 @@ fn fits(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Occasion, Route, When, fits};
+    use super::{RequestTraits, Route, RouteCondition, fits};
 
     #[test]
     fn a_star_stands_for_any_characters() {
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn an_occasion_has_to_be_there() {
         let route = |when| Route { pattern: "*".to_owned(), model: "m".to_owned(), effort: None, when };
-        let thinks = Occasion { thinks: true, searches: false };
-        assert!(route(When::Think).matches("a", thinks));
-        assert!(!route(When::WebSearch).matches("a", thinks));
-        assert!(!route(When::Think).matches("a", Occasion::default()));
-        assert!(route(When::Always).matches("a", Occasion::default()));
+        let thinks = RequestTraits { thinks: true, searches: false };
+        assert!(route(RouteCondition::Think).matches("a", thinks));
+        assert!(!route(RouteCondition::WebSearch).matches("a", thinks));
+        assert!(!route(RouteCondition::Think).matches("a", RequestTraits::default()));
+        assert!(route(RouteCondition::Always).matches("a", RequestTraits::default()));
     }
 }

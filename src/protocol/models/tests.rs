@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Catalogue, Choice, Effort, Models, Occasion, Route, Rules, When};
+use super::{Catalogue, Effort, Models, RequestTraits, ResolvedModel, Route, RouteCondition, Rules};
 
 fn models(aliases: &[(&str, &str)], default_model: Option<&str>) -> Models {
     let catalogue = br#"{"models":[
@@ -15,8 +15,8 @@ fn models(aliases: &[(&str, &str)], default_model: Option<&str>) -> Models {
     }
 }
 
-fn choice(slug: &str, effort: Option<Effort>, is_fast: bool) -> Choice {
-    Choice { slug: slug.to_owned(), effort, is_effort_ruled: false, is_fast }
+fn choice(slug: &str, effort: Option<Effort>, is_fast: bool) -> ResolvedModel {
+    ResolvedModel { slug: slug.to_owned(), effort, is_effort_ruled: false, is_fast }
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn aliases_in_a_circle_end() {
     assert_eq!(models.resolve("claude-x"), choice("default", None, false));
 }
 
-fn routed(aliases: &[(&str, &str)], routes: &[(&str, &str, Option<Effort>, When)]) -> Models {
+fn routed(aliases: &[(&str, &str)], routes: &[(&str, &str, Option<Effort>, RouteCondition)]) -> Models {
     let mut models = models(aliases, None);
-    let route = |(pattern, model, effort, when): &(&str, &str, Option<Effort>, When)| Route {
+    let route = |(pattern, model, effort, when): &(&str, &str, Option<Effort>, RouteCondition)| Route {
         pattern: (*pattern).to_owned(),
         model: (*model).to_owned(),
         effort: *effort,
@@ -101,15 +101,15 @@ fn the_first_route_that_fits_counts_once() {
     let models = routed(
         &[("claude-named", "gpt-6-luna")],
         &[
-            ("claude-*", "gpt-6-luna(low)", None, When::WebSearch),
-            ("claude-*", "gpt-9", Some(Effort::High), When::Think),
-            ("claude-*haiku*", "claude-haiku", None, When::Always),
-            ("gpt-*", "gpt-8", None, When::Always),
+            ("claude-*", "gpt-6-luna(low)", None, RouteCondition::WebSearch),
+            ("claude-*", "gpt-9", Some(Effort::High), RouteCondition::Think),
+            ("claude-*haiku*", "claude-haiku", None, RouteCondition::Always),
+            ("gpt-*", "gpt-8", None, RouteCondition::Always),
         ],
     );
-    let (plain, thinks) = (Occasion::default(), Occasion { thinks: true, searches: false });
-    let both = Occasion { thinks: true, searches: true };
-    let ruled = |slug| Choice { is_effort_ruled: true, ..choice(slug, Some(Effort::High), false) };
+    let (plain, thinks) = (RequestTraits::default(), RequestTraits { thinks: true, searches: false });
+    let both = RequestTraits { thinks: true, searches: true };
+    let ruled = |slug| ResolvedModel { is_effort_ruled: true, ..choice(slug, Some(Effort::High), false) };
     assert_eq!(models.resolve_for("claude-opus-low", both), choice("gpt-6-luna", Some(Effort::Low), false));
     assert_eq!(models.resolve_for("claude-opus-low", thinks), ruled("gpt-9"));
     assert_eq!(models.resolve_for("claude-haiku-4", plain), choice("gpt-6-sol", None, false), "the default, then");

@@ -11,7 +11,7 @@ use crate::protocol::{error_response as faces, openai};
 
 /// Status, headers and body of an error.
 #[must_use]
-pub fn face(error: &ProxyError) -> (StatusCode, HeaderMap, Bytes) {
+pub fn to_error_response(error: &ProxyError) -> (StatusCode, HeaderMap, Bytes) {
     let (status, headers) = openai::error::head(error);
     (status, headers, Bytes::from(body(error)))
 }
@@ -41,7 +41,7 @@ fn body(error: &ProxyError) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{face, line};
+    use super::{line, to_error_response};
     use crate::error::{ProxyError, Refusal};
 
     #[test]
@@ -51,7 +51,7 @@ mod tests {
             (Refusal::invalid("stop", "'stop' is odd"), "'stop' is odd"),
             (ProxyError::ShuttingDown, "the proxy is shutting down"),
         ] {
-            let (_, headers, body) = face(&error);
+            let (_, headers, body) = to_error_response(&error);
             assert_eq!(headers["content-type"], "application/json");
             assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), json!({"error": expected}));
             assert_eq!(line(&error), [&*body, b"\n"].concat());

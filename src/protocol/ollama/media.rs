@@ -16,7 +16,7 @@ const USUAL_KIND: &str = "image/png";
 
 /// Reads an element of `images`. Some clients send a whole data URL.
 pub(super) fn read<'a>(image: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
-    let data = unwrapped(image.words()?);
+    let data = unwrapped(image.json_text()?);
     if data.is_empty() {
         return Err(image.invalid("must be a picture in base64"));
     }

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use super::media;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Output, Part, Role};
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
-use crate::protocol::upstream_input::call_matching::Unnamed;
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::upstream_input::call_matching::CallMatcher;
 use crate::protocol::upstream_input::json::compact;
-use crate::protocol::upstream_input::{Call, CallKind, Entry, cache, instructions};
+use crate::protocol::upstream_input::{CallKind, HistoryCall, HistoryEntry, cache, instructions};
 
 /// What ids begin with that are made up for calls without one.
 const MADE_UP_ID: &str = "call_ollama_";
@@ -24,7 +24,7 @@ pub(super) enum Message<'a> {
     System(Cow<'a, str>),
     User(Vec<Part<'a>>),
     /// What it said, and what it called.
-    Assistant(Words<'a>, Vec<ToolCall<'a>>),
+    Assistant(JsonText<'a>, Vec<ToolCall<'a>>),
     Tool(Answer<'a>),
 }
 
@@ -34,7 +34,7 @@ pub(super) struct ToolCall<'a> {
     id: Cow<'a, str>,
     name: Cow<'a, str>,
     /// Compact JSON.
-    arguments: Words<'a>,
+    arguments: JsonText<'a>,
 }
 
 /// What a tool returned, and what is said of the call; empty for nothing.
@@ -51,7 +51,7 @@ pub(super) struct History<'a> {
     /// The leading system text; `None` where there is none.
     pub(super) instructions: Option<Cow<'a, str>>,
     /// Everything after it.
-    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<HistoryEntry<'a>>,
     /// Text of the first user message, for the cache key.
     pub(super) first_user_text: String,
 }
@@ -73,30 +73,34 @@ impl<'a> Message<'a> {
 }
 
 /// A text and pictures, as a user says them.
-pub(super) fn said<'a>(text: Words<'a>, images: Vec<Part<'a>>) -> Vec<Part<'a>> {
+pub(super) fn said<'a>(text: JsonText<'a>, images: Vec<Part<'a>>) -> Vec<Part<'a>> {
     let text = (!text.is_empty() || images.is_empty()).then_some(Part::InputText(text));
     text.into_iter().chain(images).collect()
 }
 
 /// A text member, empty where it is missing.
-fn text<'a>(object: &Field<'a, '_>, members: &Envelope<'a>, name: &str) -> Result<Cow<'a, str>, ProxyError> {
+fn text<'a>(object: &Field<'a, '_>, members: &RawObject<'a>, name: &str) -> Result<Cow<'a, str>, ProxyError> {
     object.member(members, name).map_or(Ok(Cow::Borrowed("")), |text| text.text())
 }
 
 /// The same to pass on.
-fn words<'a>(object: &Field<'a, '_>, members: &Envelope<'a>, name: &str) -> Result<Words<'a>, ProxyError> {
-    object.member(members, name).map_or(Ok(Words::default()), |text| text.words())
+fn words<'a>(object: &Field<'a, '_>, members: &RawObject<'a>, name: &str) -> Result<JsonText<'a>, ProxyError> {
+    object.member(members, name).map_or(Ok(JsonText::default()), |text| text.json_text())
 }
 
-fn images<'a>(message: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Vec<Part<'a>>, ProxyError> {
+fn images<'a>(message: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Vec<Part<'a>>, ProxyError> {
     message.member(members, "images").map_or(Ok(Vec::new()), |images| images.each(media::read))
 }
 
-fn calls<'a>(message: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Vec<ToolCall<'a>>, ProxyError> {
+fn calls<'a>(message: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Vec<ToolCall<'a>>, ProxyError> {
     message.member(members, "tool_calls").map_or(Ok(Vec::new()), |calls| calls.each(ToolCall::read))
 }
 
-fn answer<'a>(message: &Field<'a, '_>, members: &Envelope<'a>, returned: Words<'a>) -> Result<Answer<'a>, ProxyError> {
+fn answer<'a>(
+    message: &Field<'a, '_>,
+    members: &RawObject<'a>,
+    returned: JsonText<'a>,
+) -> Result<Answer<'a>, ProxyError> {
     let id = text(message, members, "tool_call_id")?;
     let name = text(message, members, "tool_name")?;
     // What the member was called before.
@@ -116,7 +120,7 @@ impl<'a> ToolCall<'a> {
         let arguments = match function.member(&members, "arguments") {
             None => "{}".into(),
             Some(object) if object.is_object() => compact(object.json()).into(),
-            Some(text) => text.words().map_err(|_| text.must_be("an object"))?,
+            Some(text) => text.json_text().map_err(|_| text.must_be("an object"))?,
         };
         Ok(Self { id, name, arguments })
     }
@@ -131,7 +135,7 @@ pub(super) fn lay_out(messages: Vec<Message<'_>>) -> History<'_> {
         _ => Cow::Borrowed(""),
     });
     let instructions = instructions::join(system);
-    let mut layout = Layout { calls: Unnamed::new(MADE_UP_ID), entries: Vec::new(), first_user_text: None };
+    let mut layout = Layout { calls: CallMatcher::new(MADE_UP_ID), entries: Vec::new(), first_user_text: None };
     for (index, message) in messages.enumerate() {
         layout.add(lead + index, message);
     }
@@ -139,8 +143,8 @@ pub(super) fn lay_out(messages: Vec<Message<'_>>) -> History<'_> {
 }
 
 struct Layout<'a> {
-    calls: Unnamed<'a>,
-    entries: Vec<Entry<'a>>,
+    calls: CallMatcher<'a>,
+    entries: Vec<HistoryEntry<'a>>,
     first_user_text: Option<String>,
 }
 
@@ -151,7 +155,7 @@ impl<'a> Layout<'a> {
             Message::User(parts) => {
                 self.begin_turn();
                 self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::said)));
-                self.entries.push(Entry::Message(Role::User, parts));
+                self.entries.push(HistoryEntry::Message(Role::User, parts));
             }
             Message::Assistant(text, calls) => {
                 self.begin_turn();
@@ -159,26 +163,26 @@ impl<'a> Layout<'a> {
                 for (number, ToolCall { id, name, arguments: payload }) in calls.into_iter().enumerate() {
                     let id = self.calls.call(id, name.clone());
                     let (place, kind) = ((index, number), CallKind::Function);
-                    self.entries.push(Entry::Call(Call { id, place, kind, name, payload }));
+                    self.entries.push(HistoryEntry::Call(HistoryCall { id, place, kind, name, payload }));
                 }
             }
             Message::Tool(Answer { id, name, output }) => {
                 let id = self.calls.answer(id, &name);
-                self.entries.push(Entry::Output(id, output));
+                self.entries.push(HistoryEntry::Output(id, output));
             }
         }
     }
 
     fn begin_turn(&mut self) {
         self.calls.forget();
-        self.entries.push(Entry::Turn);
+        self.entries.push(HistoryEntry::Turn);
     }
 
     /// Empty texts are left out: an empty item breaks the pairing of calls.
     fn say(&mut self, role: Role, part: Part<'a>) {
         let is_blank = matches!(&part, Part::InputText(text) | Part::OutputText(text) if text.is_blank());
         if !is_blank {
-            self.entries.push(Entry::Message(role, vec![part]));
+            self.entries.push(HistoryEntry::Message(role, vec![part]));
         }
     }
 }

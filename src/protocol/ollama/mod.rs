@@ -23,7 +23,7 @@ pub mod translate;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-pub use error::face;
+pub use error::to_error_response;
 pub use event::Line;
 pub use reply::{OllamaReply, Shape};
 pub use request::OllamaRequest;
@@ -96,8 +96,8 @@ impl Dialect for Chat {
         plan(request, context, options)
     }
 
-    fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        face(error)
+    fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error)
     }
 }
 
@@ -121,8 +121,8 @@ impl Dialect for Generate {
         plan(request, context, options)
     }
 
-    fn face(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        face(error)
+    fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error)
     }
 }
 

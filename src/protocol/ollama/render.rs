@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::event::{Call, DoneReason, Line};
 use super::reply::{OllamaReply, Shape};
 use crate::protocol::codex::ResponseObject;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::queue::{Gate, Queued};
 use crate::protocol::reply::reply_item::Step;
@@ -190,7 +190,7 @@ impl OllamaReply {
         let Some(OpenCall { id, name, arguments }) = self.shown.open_call.take() else { return };
         let arguments = RawText::from_escaped(&arguments).decode();
         // What a model calls a tool with is not always JSON; a line has to be.
-        let arguments = match Envelope::parse(&arguments) {
+        let arguments = match RawObject::parse(&arguments) {
             Ok(_) => compact(&arguments),
             Err(_) if self.shown.is_cut => return,
             Err(_) => "{}".into(),

@@ -20,7 +20,7 @@ use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::codex::request::Part;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(super) enum Format<'a> {
 /// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> {
-    let envelope = Envelope::of_body(body)?;
+    let envelope = RawObject::from_body(body)?;
     let mut request = OllamaRequest {
         form,
         model: None,
@@ -75,7 +75,7 @@ pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> 
     };
     for (name, value) in envelope.members() {
         if !value.is_null() {
-            request.take(name, &Field::of_body(name, value))?;
+            request.take(name, &Field::from_body(name, value))?;
         }
     }
     request.lay_out_prompt();

@@ -3,7 +3,7 @@
 use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
-use crate::protocol::models::{Choice, Effort, Occasion};
+use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
 
 /// What a client says of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,13 +39,13 @@ impl Think {
     }
 
     /// What a request is about that says so.
-    pub(super) fn occasion(self) -> Occasion {
-        Occasion { thinks: matches!(self, Self::On | Self::Level(_)), searches: false }
+    pub(super) fn occasion(self) -> RequestTraits {
+        RequestTraits { thinks: matches!(self, Self::On | Self::Level(_)), searches: false }
     }
 
     /// The effort for the backend; `None`: the model's own. Clients switch thinking off by default, so
     /// that only a level that was named is said to be another one.
-    pub(super) fn effort(self, choice: &Choice, context: &mut Context<'_>) -> Option<Effort> {
+    pub(super) fn effort(self, choice: &ResolvedModel, context: &mut Context<'_>) -> Option<Effort> {
         let asked = match self {
             Self::Unsaid | Self::On => None,
             Self::Off => Some(Effort::None),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::names;
 use crate::protocol::upstream_input::schema::{self, constant};
 
@@ -33,7 +33,7 @@ impl<'a> Declared<'a> {
         }
         let parameters = match function.member(&members, "parameters") {
             Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?.into_owned()),
-            None => schema::parameters(constant("{}"), Envelope::default()),
+            None => schema::parameters(constant("{}"), RawObject::default()),
         };
         let description = function.member(&members, "description").map(|description| description.text()).transpose()?;
         let upstream = names::tool_name(name.clone());

@@ -12,7 +12,7 @@ use crate::protocol::codex;
 use crate::protocol::codex::request::{Beyond, Item, Reasoning, ServiceTier, Text, ToolChoice};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::history::items;
-use crate::protocol::upstream_input::pairing::Reach;
+use crate::protocol::upstream_input::pairing::OutputScope;
 use crate::protocol::upstream_input::{cache, format, instructions, schema, text_size};
 use crate::protocol::{Context, Mode};
 
@@ -48,7 +48,7 @@ pub fn translate<'a>(
     let (tools, names) = tools::gather(std::mem::take(&mut request.tools));
     let History { instructions: system, entries, first_user_text } =
         message::lay_out(std::mem::take(&mut request.messages));
-    let mut input = items(entries, Reach::Turn, &mut context.warnings);
+    let mut input = items(entries, OutputScope::Turn, &mut context.warnings);
     let instructions = match unasked {
         Some(_) => Cow::Borrowed(""),
         None => instructions::open(system, &mut input, request.prompt_name(), &options.default_instructions)?,

@@ -15,7 +15,7 @@ use crate::token_source::AuthError;
 /// Status, headers and body of an error. `prompt` is the parameter that is at fault when the
 /// conversation is too long: `messages` or `input`.
 #[must_use]
-pub fn face(error: &ProxyError, prompt: &'static str) -> (StatusCode, HeaderMap, Bytes) {
+pub fn to_error_response(error: &ProxyError, prompt: &'static str) -> (StatusCode, HeaderMap, Bytes) {
     let verdict = Verdict::of(error);
     let param = if verdict.is_prompt { Some(prompt) } else { verdict.param };
     (verdict.status, error_response::headers(error, verdict.retry), verdict.body(error, param).into())
@@ -210,7 +210,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::face;
+    use super::to_error_response;
     use crate::error::{Fault, ProxyError, Refusal, UpstreamFailure};
     use crate::token_source::AuthError;
 
@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn told(error: &ProxyError) -> (u16, String, Value) {
-        let (status, _, body) = face(error, "messages");
+        let (status, _, body) = to_error_response(error, "messages");
         let body: Value = serde_json::from_slice(&body).unwrap();
         let members: Vec<_> = body["error"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(members, ["code", "message", "param", "type"]);
@@ -277,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_refusal_names_its_field() {
-        let (status, headers, body) = face(&Refusal::invalid("messages[0].role", "no such role"), "messages");
+        let (status, headers, body) =
+            to_error_response(&Refusal::invalid("messages[0].role", "no such role"), "messages");
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(status, 400);
         assert!(!headers.contains_key("x-should-retry"));
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_prompt_that_is_too_long_blames_the_dialect_s_own_member() {
-        let (_, _, body) = face(&failed(Fault::ContextLength, None), "input");
+        let (_, _, body) = to_error_response(&failed(Fault::ContextLength, None), "input");
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["error"]["param"], "input");
     }
@@ -298,30 +299,30 @@ mod tests {
     fn waiting_time_is_rounded_up_and_our_spent_tries_are_told() {
         let ProxyError::Upstream(mut failure) = failed(Fault::RateLimited, None) else { panic!("upstream") };
         failure.retry_after = Some(Duration::from_millis(1200));
-        let (_, headers, _) = face(&ProxyError::Upstream(failure), "messages");
+        let (_, headers, _) = to_error_response(&ProxyError::Upstream(failure), "messages");
         assert_eq!(headers["retry-after"], "2");
         assert_eq!(headers["x-should-retry"], "false");
         let ProxyError::Upstream(mut failure) = failed(Fault::Server, None) else { panic!("upstream") };
         failure.retry_after = Some(Duration::from_secs(21));
-        let (status, headers, _) = face(&ProxyError::Upstream(failure), "messages");
+        let (status, headers, _) = to_error_response(&ProxyError::Upstream(failure), "messages");
         assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &http::HeaderValue::from_static("21")));
         assert!(!headers.contains_key("x-should-retry"), "the wait is the client's to keep");
         let unavailable =
             AuthError::Unavailable { message: "down".to_owned(), retry_after: Some(Duration::from_secs(3)) };
-        let (status, headers, _) = face(&ProxyError::Auth(unavailable), "messages");
+        let (status, headers, _) = to_error_response(&ProxyError::Auth(unavailable), "messages");
         assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &http::HeaderValue::from_static("3")));
     }
 
     #[test]
     fn a_wrong_method_names_the_right_one() {
         let error = ProxyError::MethodNotAllowed { method: "PUT".to_owned(), allowed: "POST".to_owned() };
-        let (status, headers, _) = face(&error, "messages");
+        let (status, headers, _) = to_error_response(&error, "messages");
         assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "POST"));
     }
 
     #[test]
     fn an_old_client_version_names_the_setting() {
-        let (_, _, body) = face(&failed(Fault::ClientVersion, None), "messages");
+        let (_, _, body) = to_error_response(&failed(Fault::ClientVersion, None), "messages");
         assert!(String::from_utf8_lossy(&body).contains("upstream.client_version"));
     }
 }

@@ -16,8 +16,8 @@ use super::translate::{self, Translation};
 use super::{Options, Responses, ResponsesReply, Store};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Item, TRIGGER};
-use crate::protocol::json::raw_object::Envelope;
-use crate::protocol::stored_refs::{Recalled, References};
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::stored_refs::{References, ResolvedReferences};
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Sink, Summary};
 
 /// The dialect of compaction.
@@ -73,22 +73,22 @@ impl Dialect for Compaction {
         Responses::references(request)
     }
 
-    fn recall(request: &mut Self::Request<'_>, recalled: Recalled) {
-        Responses::recall(request, recalled);
+    fn resolve_references(request: &mut Self::Request<'_>, recalled: ResolvedReferences) {
+        Responses::resolve_references(request, recalled);
     }
 
-    fn forwarded(headers: &HeaderMap) -> Option<HeaderMap> {
-        Responses::forwarded(headers)
+    fn forwarded_headers(headers: &HeaderMap) -> Option<HeaderMap> {
+        Responses::forwarded_headers(headers)
     }
 
-    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        super::face(error, request_id)
+    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        super::to_error_response(error, request_id)
     }
 }
 
 /// Whether an item is a message of the person's.
 fn is_said(item: &RawValue) -> bool {
-    let is = |members: &Envelope<'_>, name, value| text(members, name).as_deref() == Some(value);
+    let is = |members: &RawObject<'_>, name, value| text(members, name).as_deref() == Some(value);
     object(item).is_some_and(|(_, members)| is(&members, "type", "message") && is(&members, "role", "user"))
 }
 
@@ -134,7 +134,7 @@ impl Reply for CompactionReply {
     fn document(self) -> Result<Bytes, ProxyError> {
         let damaged = |reason: &str| ProxyError::Damaged { reason: reason.to_owned() };
         let answer = self.answer.document()?;
-        let response: Envelope<'_> = serde_json::from_slice(&answer).map_err(|_| ProxyError::Internal)?;
+        let response: RawObject<'_> = serde_json::from_slice(&answer).map_err(|_| ProxyError::Internal)?;
         let compaction: Vec<&RawValue> =
             list(&response, "output").into_iter().filter(|item| is_compaction(item)).collect();
         if compaction.is_empty() {

@@ -10,12 +10,12 @@ use super::reply::{Event, NAMELESS, ResponsesReply, State};
 use super::response_echo::Manner;
 use crate::error::ProxyError;
 use crate::protocol::codex::{OutputItem, UpstreamEvent, failure};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::reply::assembler::Arrival;
 use crate::protocol::reply::item::Kind;
 use crate::protocol::reply::{self, Terminal};
-use crate::protocol::stored_refs::{Draft, Memory};
+use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
 use crate::protocol::{Sink, openai};
 
 impl ResponsesReply {
@@ -71,12 +71,12 @@ impl ResponsesReply {
     }
 
     /// Keeps the answer for requests that go on from it.
-    fn keep(&mut self, response: &Envelope<'_>, output: &str, restored: &str) {
-        let Some(Draft { input, cache_key, audience }) = self.draft.take() else { return };
+    fn keep(&mut self, response: &RawObject<'_>, output: &str, restored: &str) {
+        let Some(ConversationContext { input, cache_key, audience }) = self.draft.take() else { return };
         let Some(id) = text(response, "id") else { return };
         let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
         let (id, response) = (id.into_owned(), restored.to_owned());
-        self.memory = Some(Memory { id, input, output, response, cache_key, audience });
+        self.memory = Some(StoredResponse { id, input, output, response, cache_key, audience });
     }
 
     /// Sends the terminal event with the response as the client gets it.
@@ -129,7 +129,7 @@ impl ResponsesReply {
         self.open(None, sink);
         let last = self.response.take();
         let last = last.as_deref().map_or(NAMELESS, RawValue::get);
-        let members = Envelope::parse(last).unwrap_or_default();
+        let members = RawObject::parse(last).unwrap_or_default();
         let (why, output) = (error::of_cut(&cause), self.output(&[]));
         let set = [("status", r#""failed""#), ("error", why.as_str()), ("output", output.as_str())];
         let restored = self.shape.restore(&members, &set);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::raw_event::{Members, list, object, text};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 const ANNOTATIONS: (&str, &str) = ("annotations", "[]");
@@ -33,7 +33,7 @@ pub(super) fn mended<'a>(event: &Members<'a>, names: &BTreeMap<u64, String>) -> 
 }
 
 /// Mends an item of an event, or of a list of them.
-fn mend_item<'a>(item: Option<(&'a RawValue, Envelope<'a>)>, status: &str, splice: &mut Splice<'a>) {
+fn mend_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, splice: &mut Splice<'a>) {
     let Some((item, members)) = item else { return };
     match text(&members, "type").as_deref() {
         Some("message") => {
@@ -49,7 +49,7 @@ fn mend_item<'a>(item: Option<(&'a RawValue, Envelope<'a>)>, status: &str, splic
     }
 }
 
-fn mend_part<'a>(part: Option<(&'a RawValue, Envelope<'a>)>, splice: &mut Splice<'a>) {
+fn mend_part<'a>(part: Option<(&'a RawValue, RawObject<'a>)>, splice: &mut Splice<'a>) {
     if let Some((part, members)) = part
         && text(&members, "type").as_deref() == Some("output_text")
     {
@@ -58,7 +58,7 @@ fn mend_part<'a>(part: Option<(&'a RawValue, Envelope<'a>)>, splice: &mut Splice
 }
 
 /// Sets what is missing or null.
-fn fill(object: &str, members: &Envelope<'_>, wanted: &[(&str, &str)], splice: &mut Splice<'_>) {
+fn fill(object: &str, members: &RawObject<'_>, wanted: &[(&str, &str)], splice: &mut Splice<'_>) {
     let mut missing = Vec::new();
     for (name, value) in wanted {
         match members.get(name) {

@@ -13,10 +13,10 @@ use super::item::{self, Changes, Entry, Listed, Part, literal, orphan};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, TRIGGER};
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::upstream_input::history::{interrupted, orphan_lead};
-use crate::protocol::upstream_input::pairing::{self, Answered, Mark, Reach, Verdict};
+use crate::protocol::upstream_input::pairing::{self, OutputScope, OutputStatus, Pairing, PairingItem};
 use crate::protocol::upstream_input::replayed::SeenIds;
 use crate::protocol::upstream_input::{CallKind, cache, instructions, json};
 
@@ -85,7 +85,8 @@ fn whole_texts(entry: &Entry<'_>) -> Option<Vec<String>> {
 /// Asks for JSON where no message does.
 pub(super) fn ask_for_json(entries: &mut Vec<Entry<'_>>) {
     let is_asked = |entry: &Entry<'_>| {
-        let says_so = |texts: &[Option<Words<'_>>]| texts.iter().flatten().any(|text| json::is_asked_for(&text.read()));
+        let says_so =
+            |texts: &[Option<JsonText<'_>>]| texts.iter().flatten().any(|text| json::is_asked_for(&text.read()));
         entry.part() == Part::Message && entry.look_at_texts(says_so)
     };
     if !entries.iter().any(is_asked) {
@@ -118,42 +119,42 @@ pub(super) fn mended<'a>(mut entries: Vec<Entry<'a>>, warnings: &mut Warnings) -
     }
     let ids = entries.iter().map(call_id).collect::<Result<Vec<_>, _>>()?;
     let marks = entries.iter().zip(&ids).map(|(entry, id)| match entry.part() {
-        Part::Message => Mark::Turn,
-        Part::Call(_) => Mark::Call(id, (entry.index, 0)),
-        Part::Output => Mark::Output(id),
-        Part::Reasoning | Part::Other => Mark::Other,
+        Part::Message => PairingItem::Turn,
+        Part::Call(_) => PairingItem::Call(id, (entry.index, 0)),
+        Part::Output => PairingItem::Output(id),
+        Part::Reasoning | Part::Other => PairingItem::Other,
     });
-    let verdicts = pairing::pair(marks, Reach::Conversation, warnings);
+    let pairings = pairing::pair(marks, OutputScope::Conversation, warnings);
     let kinds: Vec<Part> = entries.iter().map(Entry::part).collect();
     let (mut seen, mut unanswered) = (SeenIds::default(), Vec::new());
     let mut input = Vec::with_capacity(entries.len());
-    for ((entry, id), (verdict, kind)) in entries.into_iter().zip(&ids).zip(verdicts.iter().zip(&kinds)) {
+    for ((entry, id), (pairing, kind)) in entries.into_iter().zip(&ids).zip(pairings.iter().zip(&kinds)) {
         if !matches!(kind, Part::Call(_)) {
             input.append(&mut unanswered);
         }
         // An id that isn't sent repeats none.
-        let is_sent = !matches!((verdict, kind), (Verdict::Orphan | Verdict::Repeated, _) | (_, Part::Reasoning));
+        let is_sent = !matches!((pairing, kind), (Pairing::Orphan | Pairing::Repeated, _) | (_, Part::Reasoning));
         let drops_id = entry.has_foreign_id() || (is_sent && entry.look(|members| seen.has_seen(members)));
-        match (verdict, kind) {
-            (Verdict::Call(call_id, answered), Part::Call(kind)) => {
-                if *answered == Answered::No {
+        match (pairing, kind) {
+            (Pairing::Call(call_id, answered), Part::Call(kind)) => {
+                if *answered == OutputStatus::Missing {
                     warnings.note("repaired:missing_tool_output");
                     unanswered.push(interrupted(*kind, call_id.clone()));
                 }
                 input.push(Item::from(entry.with(&Changes { call_id: Some(call_id), drops_id, ..Changes::default() })));
             }
-            (Verdict::Answers(call), _) => {
-                if let (Verdict::Call(call_id, _), Part::Call(kind)) = (&verdicts[*call], &kinds[*call]) {
+            (Pairing::Answers(call), _) => {
+                if let (Pairing::Call(call_id, _), Part::Call(kind)) = (&pairings[*call], &kinds[*call]) {
                     let kind = Some(output_of(*kind));
                     let changes = Changes { kind, call_id: Some(call_id), drops_id, ..Changes::default() };
                     input.push(Item::from(entry.with(&changes)));
                 }
             }
-            (Verdict::Orphan, _) => {
+            (Pairing::Orphan, _) => {
                 let lead = orphan_lead(id);
                 input.push(Item::from(entry.look(|members| orphan(&lead, members.get("output"), entry.index))));
             }
-            (Verdict::Repeated, _) => {}
+            (Pairing::Repeated, _) => {}
             (_, Part::Message) => input.push(Item::from(message(entry, drops_id))),
             (_, Part::Reasoning) => {
                 input.push(Item::from(entry.with(&Changes { drops_id: true, ..Changes::default() })));

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{self as codex, Item, Role};
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::json::string::Str;
 use crate::protocol::upstream_input::replayed::{self, is_output_only, mend_parts};
@@ -34,9 +34,9 @@ pub(super) struct Entry<'a> {
 #[derive(Clone, Debug)]
 enum Source<'a> {
     /// In the request: read once, edited when it leaves.
-    Request { text: &'a str, members: Envelope<'a>, edits: Splice<'a> },
+    Request { text: &'a str, members: RawObject<'a>, edits: Splice<'a> },
     /// In the request: a message that is one text and nothing else, however long.
-    Said { role: Role, text: Words<'a>, members: Envelope<'a> },
+    Said { role: Role, text: JsonText<'a>, members: RawObject<'a> },
     /// Made or kept here.
     Own(Box<RawValue>),
 }
@@ -85,7 +85,7 @@ pub(super) fn read<'a>(item: &Field<'a, '_>, index: usize) -> Result<Listed<'a>,
 }
 
 /// Who says what, in a message that holds nothing else.
-fn said<'a>(kind: &str, members: &Envelope<'a>) -> Option<(Role, Words<'a>)> {
+fn said<'a>(kind: &str, members: &RawObject<'a>) -> Option<(Role, JsonText<'a>)> {
     let is_plain = |name: &str| matches!(name, "type" | "role" | "content");
     if kind != "message" || !members.members().iter().all(|(name, _)| is_plain(name)) {
         return None;
@@ -98,13 +98,13 @@ fn said<'a>(kind: &str, members: &Envelope<'a>) -> Option<(Role, Words<'a>)> {
         _ => return None,
     };
     let text = members.get("content").filter(|content| content.get().starts_with('"'))?;
-    Some((role, Words::Literal(Cow::Borrowed(text))))
+    Some((role, JsonText::Literal(Cow::Borrowed(text))))
 }
 
 /// Gives a message its type, and a text its part.
 fn complete_message<'a>(
     item: &Field<'a, '_>,
-    members: &Envelope<'a>,
+    members: &RawObject<'a>,
     splice: &mut Splice<'a>,
 ) -> Result<(), ProxyError> {
     if item.member(members, "type").is_none() {
@@ -144,10 +144,10 @@ impl<'a> Entry<'a> {
     }
 
     /// Looks at its members, as they came.
-    pub(super) fn look<T>(&self, at: impl FnOnce(&Envelope<'_>) -> T) -> T {
+    pub(super) fn look<T>(&self, at: impl FnOnce(&RawObject<'_>) -> T) -> T {
         match &self.source {
             Source::Request { members, .. } | Source::Said { members, .. } => at(members),
-            Source::Own(json) => at(&Envelope::parse(json.get()).unwrap_or_default()),
+            Source::Own(json) => at(&RawObject::parse(json.get()).unwrap_or_default()),
         }
     }
 
@@ -168,7 +168,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Looks at the texts of a message's parts; a part without one has `None`.
-    pub(super) fn look_at_texts<T>(&self, at: impl FnOnce(&[Option<Words<'_>>]) -> T) -> T {
+    pub(super) fn look_at_texts<T>(&self, at: impl FnOnce(&[Option<JsonText<'_>>]) -> T) -> T {
         self.look(|members| at(&members.get("content").map(texts).unwrap_or_default()))
     }
 
@@ -191,7 +191,7 @@ pub(super) struct Changes<'c> {
 
 impl Changes<'_> {
     /// Notes the edits that they come to, and those that every item needs of a type that is known.
-    fn note(&self, kind: &str, is_kept: bool, text: &str, members: &Envelope<'_>, edits: &mut Splice<'_>) {
+    fn note(&self, kind: &str, is_kept: bool, text: &str, members: &RawObject<'_>, edits: &mut Splice<'_>) {
         let mut added = Vec::new();
         let wanted = [("role", self.role), ("type", self.kind), ("call_id", self.call_id)];
         for (name, value) in wanted.into_iter().filter_map(|(name, value)| Some((name, value?))) {
@@ -220,7 +220,7 @@ impl Entry<'_> {
             Source::Said { .. } => {}
             Source::Own(json) => {
                 let mut edits = Splice::new(json.get());
-                let members = Envelope::parse(json.get()).unwrap_or_default();
+                let members = RawObject::parse(json.get()).unwrap_or_default();
                 changes.note(&self.kind, true, json.get(), &members, &mut edits);
                 if let Some(edited) = edits.raw() {
                     *json = edited;
@@ -270,7 +270,7 @@ impl<'a> From<Entry<'a>> for Item<'a> {
 }
 
 /// A message that is one text.
-fn message(role: Role, text: Words<'_>) -> Item<'_> {
+fn message(role: Role, text: JsonText<'_>) -> Item<'_> {
     let part = if role == Role::Assistant { codex::Part::OutputText(text) } else { codex::Part::InputText(text) };
     Item::Message { role, content: vec![part] }
 }
@@ -281,12 +281,12 @@ fn whole(text: &str) -> Cow<'_, RawValue> {
 }
 
 /// The texts of a message's content: of the one that it is, or of each of its parts.
-fn texts(content: &RawValue) -> Vec<Option<Words<'_>>> {
-    if let Some(whole) = Words::of_literal(content) {
+fn texts(content: &RawValue) -> Vec<Option<JsonText<'_>>> {
+    if let Some(whole) = JsonText::from_literal(content) {
         return vec![Some(whole)];
     }
-    let parts: Vec<Envelope<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
-    parts.iter().map(|part| Words::of_literal(part.get("text")?)).collect()
+    let parts: Vec<RawObject<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
+    parts.iter().map(|part| JsonText::from_literal(part.get("text")?)).collect()
 }
 
 /// An output without its call, as a user would tell it.
@@ -305,7 +305,7 @@ pub(super) fn orphan<'a>(lead: &str, output: Option<&RawValue>, index: usize) ->
 
 /// An item that was kept, at a place of the conversation.
 pub(super) fn kept(json: Box<RawValue>, index: usize) -> Entry<'static> {
-    let kind = Envelope::parse(json.get())
+    let kind = RawObject::parse(json.get())
         .ok()
         .and_then(|members| Field::root("type", members.get("type")?).text().ok().map(Cow::into_owned));
     Entry { kind: Cow::Owned(kind.unwrap_or_default()), index, source: Source::Own(json) }

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 pub use compact::Compaction;
-pub use error::face;
+pub use error::to_error_response;
 pub use options::{Options, Purpose, Store};
 pub use raw_event::Incoming;
 pub use reply::{Event, ResponsesReply};
@@ -39,7 +39,7 @@ pub use request::ResponsesRequest;
 pub use response_echo::{Manner, Shape};
 pub use translate::Translation;
 
-use super::stored_refs::{Recalled, References};
+use super::stored_refs::{References, ResolvedReferences};
 use super::{Context, Dialect, Plan};
 use crate::error::ProxyError;
 
@@ -71,15 +71,15 @@ impl Dialect for Responses {
         request.references()
     }
 
-    fn recall(request: &mut Self::Request<'_>, recalled: Recalled) {
+    fn resolve_references(request: &mut Self::Request<'_>, recalled: ResolvedReferences) {
         request.recalled = recalled;
     }
 
-    fn forwarded(headers: &HeaderMap) -> Option<HeaderMap> {
+    fn forwarded_headers(headers: &HeaderMap) -> Option<HeaderMap> {
         codex_client::is_codex(headers).then(|| codex_client::forwarded(headers))
     }
 
-    fn face(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        face(error, request_id)
+    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, request_id)
     }
 }

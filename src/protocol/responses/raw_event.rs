@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::protocol::codex::Usage;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
 
 /// What came.
@@ -26,7 +26,7 @@ pub struct Members<'a> {
     pub(super) text: &'a str,
     /// Its type.
     pub(super) kind: Cow<'a, str>,
-    all: Envelope<'a>,
+    all: RawObject<'a>,
 }
 
 impl<'a> From<&'a str> for Incoming<'a> {
@@ -35,7 +35,7 @@ impl<'a> From<&'a str> for Incoming<'a> {
         if matches!(text, "" | "[DONE]") {
             return Self::Nothing;
         }
-        let event = Envelope::parse(text).ok().and_then(|members| {
+        let event = RawObject::parse(text).ok().and_then(|members| {
             let kind = serde_json::from_str::<Str<'a>>(members.get("type")?.get()).ok()?;
             let kind = match kind.into_cow() {
                 // An old name for the same.
@@ -56,7 +56,7 @@ impl<'a> Members<'a> {
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> &Envelope<'a> {
+    pub(super) fn all(&self) -> &RawObject<'a> {
         &self.all
     }
 
@@ -66,27 +66,27 @@ impl<'a> Members<'a> {
     }
 
     /// A member that is an object, and its members.
-    pub(super) fn object(&self, name: &str) -> Option<(&'a RawValue, Envelope<'a>)> {
+    pub(super) fn object(&self, name: &str) -> Option<(&'a RawValue, RawObject<'a>)> {
         object(self.get(name)?)
     }
 }
 
 /// An object and its members.
-pub(super) fn object(raw: &RawValue) -> Option<(&RawValue, Envelope<'_>)> {
-    Some((raw, Envelope::parse(raw.get()).ok()?))
+pub(super) fn object(raw: &RawValue) -> Option<(&RawValue, RawObject<'_>)> {
+    Some((raw, RawObject::parse(raw.get()).ok()?))
 }
 
 /// A member that is a text.
-pub(super) fn text<'a>(members: &Envelope<'a>, name: &str) -> Option<Cow<'a, str>> {
+pub(super) fn text<'a>(members: &RawObject<'a>, name: &str) -> Option<Cow<'a, str>> {
     serde_json::from_str::<Str<'a>>(members.get(name)?.get()).ok().map(Str::into_cow)
 }
 
 /// The token counts of a response.
-pub(super) fn usage(response: &Envelope<'_>) -> Option<Usage> {
+pub(super) fn usage(response: &RawObject<'_>) -> Option<Usage> {
     serde_json::from_str(response.get("usage")?.get()).ok()
 }
 
 /// The elements of a list.
-pub(super) fn list<'a>(members: &Envelope<'a>, name: &str) -> Vec<&'a RawValue> {
+pub(super) fn list<'a>(members: &RawObject<'a>, name: &str) -> Vec<&'a RawValue> {
     members.get(name).and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Output items that no event ended, made of what arrived of them.
 
 use super::item::literal;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::reply::item::{Item, Kind};
 use crate::protocol::reply::progress::{Part, Slot};
@@ -77,7 +77,7 @@ fn bare(item: &Item) -> Option<String> {
 
 /// An object with members replaced or added.
 fn with_members(object: &str, set: &[(&str, String)]) -> String {
-    let members = Envelope::parse(object).unwrap_or_default();
+    let members = RawObject::parse(object).unwrap_or_default();
     let mut splice = Splice::new(object);
     let mut added = Vec::new();
     for (name, value) in set {

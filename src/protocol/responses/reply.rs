@@ -16,12 +16,12 @@ use super::raw_event::{Incoming, Members, object};
 use super::response_echo::{Manner, Shape};
 use crate::error::ProxyError;
 use crate::protocol::codex::{UpstreamEvent, Usage};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::reply::assembler::Arrival;
 use crate::protocol::reply::items::Items;
 use crate::protocol::reply::reply_item::Step;
-use crate::protocol::stored_refs::{Draft, Memory};
+use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
 use crate::protocol::upstream_input::json::compact;
 use crate::protocol::{Reply, Sink, Summary, openai};
 
@@ -53,8 +53,8 @@ pub struct ResponsesReply {
     /// Names of the tools that are called, as JSON.
     pub(super) names: BTreeMap<u64, String>,
     is_created: bool,
-    pub(super) draft: Option<Draft>,
-    pub(super) memory: Option<Memory>,
+    pub(super) draft: Option<ConversationContext>,
+    pub(super) memory: Option<StoredResponse>,
     document: Option<String>,
     pub(super) usage: Option<Usage>,
     pub(super) state: State,
@@ -77,7 +77,7 @@ impl Event<'_> {
 impl ResponsesReply {
     /// A machine for an answer of this shape; with a draft, the answer is to be kept.
     #[must_use]
-    pub fn new(shape: Shape, draft: Option<Draft>) -> Self {
+    pub fn new(shape: Shape, draft: Option<ConversationContext>) -> Self {
         Self {
             shape,
             sequence_number: 0,
@@ -148,7 +148,7 @@ impl ResponsesReply {
             return;
         }
         let members = response.and_then(object).map(|(_, members)| members).unwrap_or_default();
-        let nameless = Envelope::parse(NAMELESS).expect("it is JSON");
+        let nameless = RawObject::parse(NAMELESS).expect("it is JSON");
         let named = if members.get("id").is_some() { &members } else { &nameless };
         let nothing = [("status", r#""in_progress""#), ("completed_at", "null"), ("output", "[]"), ("usage", "null")];
         let restored = self.shape.restore(named, &nothing);
@@ -315,7 +315,7 @@ impl Reply for ResponsesReply {
         Summary { usage: self.usage, outcome }
     }
 
-    fn memory(&mut self) -> Option<Memory> {
+    fn memory(&mut self) -> Option<StoredResponse> {
         self.memory.take()
     }
 }

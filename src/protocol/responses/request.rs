@@ -14,9 +14,9 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::Effort;
-use crate::protocol::stored_refs::{Recalled, References};
+use crate::protocol::stored_refs::{References, ResolvedReferences};
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug, Default)]
@@ -35,12 +35,12 @@ pub struct ResponsesRequest<'a> {
     pub(super) service_tier: Option<Tier>,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
-    pub(super) stream_options: Envelope<'a>,
+    pub(super) stream_options: RawObject<'a>,
     pub(super) client_metadata: Option<&'a RawValue>,
     /// `store: false`.
     pub(super) keeps_nothing: bool,
     /// What was found of what it refers to.
-    pub(super) recalled: Recalled,
+    pub(super) recalled: ResolvedReferences,
     /// Members that the response repeats, as the client wrote them.
     pub(super) echoed: Vec<(&'static str, &'a RawValue)>,
     /// Members that are ignored and could have mattered, in order.
@@ -52,7 +52,7 @@ pub struct ResponsesRequest<'a> {
 pub(super) struct Reasoning<'a> {
     pub(super) effort: Option<Effort>,
     pub(super) summary: Summary<'a>,
-    pub(super) rest: Envelope<'a>,
+    pub(super) rest: RawObject<'a>,
 }
 
 /// How much of the reasoning is to be shown.
@@ -71,7 +71,7 @@ pub(super) enum Summary<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Text<'a> {
     pub(super) is_json_object: bool,
-    pub(super) members: Envelope<'a>,
+    pub(super) members: RawObject<'a>,
 }
 
 /// What `service_tier` came to.
@@ -101,10 +101,10 @@ pub(super) const ECHOED: [&str; 10] = [
 /// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
 /// or the request asks for what can't be had.
 pub fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
-    let envelope = Envelope::of_body(body)?;
+    let envelope = RawObject::from_body(body)?;
     let mut request = ResponsesRequest::default();
     for (name, value) in envelope.members().iter().filter(|(_, value)| !value.is_null()) {
-        request.take(name, &Field::of_body(name, value))?;
+        request.take(name, &Field::from_body(name, value))?;
     }
     Ok(request)
 }
@@ -230,9 +230,9 @@ fn include<'a>(list: &Field<'a, '_>) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>
 }
 
 /// The one option that the backend knows.
-fn stream_options<'a>(options: &Field<'a, '_>) -> Result<Envelope<'a>, ProxyError> {
+fn stream_options<'a>(options: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
     const KEPT: &str = "reasoning_summary_delivery";
-    let mut kept = Envelope::default();
+    let mut kept = RawObject::default();
     if let Some(delivery) = options.object()?.get(KEPT) {
         kept.push(KEPT, delivery);
     }

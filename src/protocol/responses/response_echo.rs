@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::item::literal;
 use super::request::ECHOED;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 /// What the request decides about the form of the answer.
@@ -79,7 +79,7 @@ impl Shape {
     }
 
     /// A response object in the client's terms. `set` are members that this event decides.
-    pub(super) fn restore(&self, response: &Envelope<'_>, set: &[(&str, &str)]) -> String {
+    pub(super) fn restore(&self, response: &RawObject<'_>, set: &[(&str, &str)]) -> String {
         // Grown by doubling, it would be copied again and again.
         let room: usize = response.members().iter().map(|(name, value)| name.len() + value.text().len() + 4).sum();
         let mut object = String::with_capacity(room + ROOM_FOR_OWN_BYTES);
@@ -135,7 +135,7 @@ fn whole_usage(usage: &str) -> Cow<'_, str> {
         ("input_tokens_details", &["cached_tokens", "cache_write_tokens"]),
         ("output_tokens_details", &["reasoning_tokens"]),
     ];
-    let Ok(members) = Envelope::parse(usage) else { return Cow::Borrowed("null") };
+    let Ok(members) = RawObject::parse(usage) else { return Cow::Borrowed("null") };
     let mut splice = Splice::new(usage);
     let mut missing = Vec::new();
     for (name, counts) in DETAILS {
@@ -143,7 +143,7 @@ fn whole_usage(usage: &str) -> Cow<'_, str> {
             counts.map(|count| format!(r#""{count}":0"#)).collect::<Vec<_>>().join(",")
         };
         let details = members.get(name);
-        match details.map(|details| (details, Envelope::parse(details.get()))) {
+        match details.map(|details| (details, RawObject::parse(details.get()))) {
             Some((details, Ok(inside))) => {
                 let zeros = zeros(&mut counts.iter().filter(|count| inside.get(count).is_none()));
                 if !zeros.is_empty() {

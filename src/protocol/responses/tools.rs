@@ -9,7 +9,7 @@ use super::item::raw;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Tool, ToolChoice};
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 const WEB_SEARCH: &str = r#""web_search""#;
@@ -53,7 +53,7 @@ pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
     let allowed = choice.member(&members, "tools");
     let allowed = allowed.as_ref().map(Field::list).transpose()?;
     for tool in allowed.iter().flat_map(|tools| tools.iter()) {
-        let field = Field::of_body("tool_choice.tools", tool);
+        let field = Field::from_body("tool_choice.tools", tool);
         let Ok(members) = field.object() else { continue };
         if is_web_search(&self::kind(&field, &members)?)
             && let Some(old) = members.get("type")
@@ -64,7 +64,7 @@ pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
     Ok(ToolChoice::Raw(Cow::Owned(raw(splice.text().into_owned()))))
 }
 
-fn kind<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>) -> Result<Cow<'a, str>, ProxyError> {
+fn kind<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
     tool.member(members, "type").map_or(Ok(Cow::Borrowed("")), |kind| kind.text())
 }
 
@@ -73,7 +73,7 @@ fn is_web_search(kind: &str) -> bool {
 }
 
 /// A tool or the choice of one in the backend's form; `usual` is what the nested form leaves out.
-fn adapted<'a>(tool: &Field<'a, '_>, members: &Envelope<'a>, kind: &str, usual: &'static str) -> Cow<'a, RawValue> {
+fn adapted<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str, usual: &'static str) -> Cow<'a, RawValue> {
     if is_web_search(kind)
         && kind != "web_search"
         && let Some(old) = members.get("type")

@@ -13,8 +13,8 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
-use crate::protocol::models::{Choice, Effort, Occasion};
-use crate::protocol::stored_refs::{Audience, Draft};
+use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
+use crate::protocol::stored_refs::{ConversationContext, StoreScope};
 use crate::protocol::upstream_input::{cache, schema};
 use crate::protocol::{Context, Mode};
 
@@ -28,7 +28,7 @@ pub struct Translation<'a> {
     /// What the way back has to know.
     pub shape: Shape,
     /// What of it is kept with the answer, if that is to be kept.
-    pub draft: Option<Draft>,
+    pub draft: Option<ConversationContext>,
 }
 
 /// Turns a request into the upstream's form.
@@ -50,7 +50,7 @@ pub fn translate<'a>(
     let first_user_text = input::first_user_text(&entries);
     let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
-    let occasion = Occasion::asking(request.reasoning.effort, searches);
+    let occasion = RequestTraits::asking(request.reasoning.effort, searches);
     let choice = context.models.resolve_for(&name, occasion);
     let effort = effort(&mut request, &choice, occasion, context);
     if !context.models.takes_verbosity(&choice.slug) && request.text.members.remove("verbosity") {
@@ -89,7 +89,8 @@ pub fn translate<'a>(
     let done_marker = options.done_marker && manner == Manner::Restored;
     let shape = Shape::new(&name, &request.echoed, manner, done_marker);
     let cache_key = || upstream.prompt_cache_key.clone().into_owned();
-    let draft = kept.zip(audience).map(|(input, audience)| Draft { input, cache_key: cache_key(), audience });
+    let draft =
+        kept.zip(audience).map(|(input, audience)| ConversationContext { input, cache_key: cache_key(), audience });
     Ok(Translation { upstream, mode, shape, draft })
 }
 
@@ -101,12 +102,12 @@ fn model_name(request: &ResponsesRequest<'_>, context: &Context<'_>) -> Result<S
 }
 
 /// Who may go on from the answer; `None`: nobody, and it need not be kept.
-fn audience(request: &ResponsesRequest<'_>, options: &Options) -> Option<Audience> {
+fn audience(request: &ResponsesRequest<'_>, options: &Options) -> Option<StoreScope> {
     let is_stored = options.store != Store::Off && !request.keeps_nothing;
     match options.purpose {
-        _ if is_stored => Some(Audience::Key),
+        _ if is_stored => Some(StoreScope::Key),
         Purpose::Answer => None,
-        Purpose::Turn | Purpose::Warmup => Some(Audience::Connection),
+        Purpose::Turn | Purpose::Warmup => Some(StoreScope::Connection),
     }
 }
 
@@ -153,8 +154,8 @@ fn conversation<'a>(
 /// route of the owner's over both.
 fn effort(
     request: &mut ResponsesRequest<'_>,
-    choice: &Choice,
-    occasion: Occasion,
+    choice: &ResolvedModel,
+    occasion: RequestTraits,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
     if choice.is_effort_ruled {

@@ -2,16 +2,16 @@
 //!
 //! Other services skip the white space; the backend refuses it.
 
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 
 /// How a data URL ends before its content.
 const MARK: &str = "base64";
 
 /// Base64, or a data URL that holds it, without white space. Any other address stays as it is.
 #[must_use]
-pub fn unwrapped(data: Words<'_>) -> Words<'_> {
+pub fn unwrapped(data: JsonText<'_>) -> JsonText<'_> {
     let text = if is_plain(&data) { None } else { without_white_space(&data.read()) };
-    text.map_or(data, Words::from)
+    text.map_or(data, JsonText::from)
 }
 
 /// Whether JSON text may hold a data URL with white space in it.
@@ -26,7 +26,7 @@ pub fn may_be_wrapped(json: &str) -> bool {
 }
 
 /// Whether there is neither a space nor an escape, which other white space is in JSON.
-fn is_plain(data: &Words<'_>) -> bool {
+fn is_plain(data: &JsonText<'_>) -> bool {
     let is_plain = |text: &str| memchr::memchr2(b' ', b'\\', text.as_bytes()).is_none();
     data.escaped().is_some_and(is_plain)
 }
@@ -59,7 +59,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::{may_be_wrapped, unwrapped};
-    use crate::protocol::json::input_text::Words;
+    use crate::protocol::json::input_text::JsonText;
 
     #[test]
     fn white_space_goes_and_everything_else_stays() {
@@ -73,16 +73,16 @@ mod tests {
             (r#""https://example.org/a b,base64, c""#, "https://example.org/a b,base64, c"),
         ] {
             let raw: &RawValue = serde_json::from_str(literal).unwrap();
-            assert_eq!(unwrapped(Words::of_literal(raw).unwrap()).read(), expected);
+            assert_eq!(unwrapped(JsonText::from_literal(raw).unwrap()).read(), expected);
         }
-        assert_eq!(unwrapped(Words::from("QU\nJD")).read(), "QUJD");
+        assert_eq!(unwrapped(JsonText::from("QU\nJD")).read(), "QUJD");
     }
 
     #[test]
     fn what_is_not_wrapped_keeps_its_literal() {
         for literal in [r#""QUJD""#, r#""QUJD\/w==""#, r#""data:image\/png;base64,QUJD""#] {
             let raw: &RawValue = serde_json::from_str(literal).unwrap();
-            let words = unwrapped(Words::of_literal(raw).unwrap());
+            let words = unwrapped(JsonText::from_literal(raw).unwrap());
             assert_eq!(serde_json::to_string(&words).unwrap(), literal);
         }
     }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::protocol::Context;
 use crate::protocol::codex::Request;
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 
 /// How much of a long text is looked at.
 const BEGINNING_BYTES: usize = 64 * 1024;
@@ -83,7 +83,7 @@ pub fn derive(parts: &[&[u8]]) -> String {
 /// What the first message of the user begins with, for its key: as much as tells conversations apart.
 /// A longer text is not read; where its escapes begin and end does not matter then.
 #[must_use]
-pub fn beginning<'w>(texts: impl IntoIterator<Item = &'w Words<'w>>) -> String {
+pub fn beginning<'w>(texts: impl IntoIterator<Item = &'w JsonText<'w>>) -> String {
     let mut whole = String::new();
     for words in texts {
         let is_long = words.written_bytes() > BEGINNING_BYTES && !words.starts_with(REMINDER_OPEN);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// The calls of a turn, by what an output may say of them.
 #[derive(Debug)]
-pub struct Unnamed<'a> {
+pub struct CallMatcher<'a> {
     prefix: &'static str,
     /// Ids made up so far.
     made_up: usize,
@@ -25,7 +25,7 @@ struct Open<'a> {
     is_answered: bool,
 }
 
-impl<'a> Unnamed<'a> {
+impl<'a> CallMatcher<'a> {
     /// No calls yet; `prefix` is what made-up ids begin with.
     #[must_use]
     pub fn new(prefix: &'static str) -> Self {
@@ -84,11 +84,11 @@ impl<'a> Unnamed<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Unnamed;
+    use super::CallMatcher;
 
     #[test]
     fn an_output_answers_by_id_by_name_or_by_place() {
-        let mut calls = Unnamed::new("call_");
+        let mut calls = CallMatcher::new("call_");
         assert_eq!(calls.call("".into(), "f".into()), "call_1");
         assert_eq!(calls.call("own".into(), "g".into()), "own");
         assert_eq!(calls.call("".into(), "f".into()), "call_2");
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_call_of_an_earlier_turn_is_not_answered() {
-        let mut calls = Unnamed::new("call_");
+        let mut calls = CallMatcher::new("call_");
         calls.call("".into(), "f".into());
         calls.forget();
         assert_eq!(calls.call("".into(), "f".into()), "call_2");

@@ -1,6 +1,6 @@
 //! A history in no dialect, and its way into the backend's input, mended where it is damaged.
 //!
-//! A dialect lays out its messages as [`Entry`]s; [`items`] pairs calls with outputs and adds,
+//! A dialect lays out its messages as [`HistoryEntry`]s; [`items`] pairs calls with outputs and adds,
 //! rewords or drops what the backend would refuse. Nothing here refuses a history.
 
 use std::borrow::Cow;
@@ -8,24 +8,24 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::names;
-use super::pairing::{self, Answered, Mark, Reach, Verdict};
+use super::pairing::{self, OutputScope, OutputStatus, Pairing, PairingItem};
 use super::replayed::{self, SeenIds};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, Output, Part, Role};
-use crate::protocol::json::input_text::Words;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::input_text::JsonText;
+use crate::protocol::json::raw_object::RawObject;
 
 const INTERRUPTED: &str = "[no output: the tool call was interrupted]";
 
 /// A piece of a conversation.
 #[derive(Clone, Debug)]
-pub enum Entry<'a> {
+pub enum HistoryEntry<'a> {
     /// A message of the user or the assistant begins; it may turn out to hold only calls.
     Turn,
     /// What somebody said.
     Message(Role, Vec<Part<'a>>),
     /// A call of the assistant.
-    Call(Call<'a>),
+    Call(HistoryCall<'a>),
     /// What a tool returned: the id of the call as the client sent it, empty for none.
     Output(Cow<'a, str>, Output<'a>),
     /// An item that is carried as it came: its type, and the whole of it.
@@ -34,7 +34,7 @@ pub enum Entry<'a> {
 
 /// A tool call of the history.
 #[derive(Clone, Debug)]
-pub struct Call<'a> {
+pub struct HistoryCall<'a> {
     /// The id as the client sent it; empty: none.
     pub id: Cow<'a, str>,
     /// Number of its message, and its number within: names a call that has no id.
@@ -44,7 +44,7 @@ pub struct Call<'a> {
     /// Name of the tool, as the client knows it.
     pub name: Cow<'a, str>,
     /// JSON arguments of a function, or input of a custom tool.
-    pub payload: Words<'a>,
+    pub payload: JsonText<'a>,
 }
 
 /// The two kinds of tool that a client runs.
@@ -57,36 +57,36 @@ pub enum CallKind {
 }
 
 /// The backend's input for a history. What was mended is noted.
-pub fn items<'a>(entries: Vec<Entry<'a>>, reach: Reach, warnings: &mut Warnings) -> Vec<Item<'a>> {
-    let verdicts = pairing::pair(entries.iter().map(mark), reach, warnings);
+pub fn items<'a>(entries: Vec<HistoryEntry<'a>>, reach: OutputScope, warnings: &mut Warnings) -> Vec<Item<'a>> {
+    let pairings = pairing::pair(entries.iter().map(mark), reach, warnings);
     let kinds: Vec<Option<CallKind>> = entries.iter().map(kind).collect();
     let mut input = Vec::with_capacity(entries.len());
     let mut unanswered = Vec::new();
     let mut seen = SeenIds::default();
-    for (entry, verdict) in entries.into_iter().zip(&verdicts) {
-        if !matches!(entry, Entry::Call(_)) {
+    for (entry, pairing) in entries.into_iter().zip(&pairings) {
+        if !matches!(entry, HistoryEntry::Call(_)) {
             input.append(&mut unanswered);
         }
-        match (entry, verdict) {
-            (Entry::Message(role, content), _) => input.push(Item::Message { role, content }),
-            (Entry::Call(call), Verdict::Call(id, answered)) => {
-                if *answered == Answered::No {
+        match (entry, pairing) {
+            (HistoryEntry::Message(role, content), _) => input.push(Item::Message { role, content }),
+            (HistoryEntry::Call(call), Pairing::Call(id, answered)) => {
+                if *answered == OutputStatus::Missing {
                     warnings.note("repaired:missing_tool_output");
                     unanswered.push(interrupted(call.kind, id.clone()));
                 }
                 input.push(call_item(call, id.clone()));
             }
-            (Entry::Output(_, output), Verdict::Answers(call)) => {
-                if let (Some(kind), Verdict::Call(id, _)) = (kinds[*call], &verdicts[*call]) {
+            (HistoryEntry::Output(_, output), Pairing::Answers(call)) => {
+                if let (Some(kind), Pairing::Call(id, _)) = (kinds[*call], &pairings[*call]) {
                     input.push(output_item(kind, id.clone(), output));
                 }
             }
-            (Entry::Carried(kind, json), _) => {
-                let is_repeated = Envelope::parse(json.get()).is_ok_and(|members| seen.has_seen(&members));
+            (HistoryEntry::Carried(kind, json), _) => {
+                let is_repeated = RawObject::parse(json.get()).is_ok_and(|members| seen.has_seen(&members));
                 let json = if is_repeated { replayed::without_id(json) } else { json };
                 input.push(Item::Raw { kind, json });
             }
-            (Entry::Output(id, output), Verdict::Orphan) => input.push(orphan(&id, output)),
+            (HistoryEntry::Output(id, output), Pairing::Orphan) => input.push(orphan(&id, output)),
             _ => {}
         }
     }
@@ -94,20 +94,20 @@ pub fn items<'a>(entries: Vec<Entry<'a>>, reach: Reach, warnings: &mut Warnings)
     input
 }
 
-fn mark<'m>(entry: &'m Entry<'_>) -> Mark<'m> {
+fn mark<'m>(entry: &'m HistoryEntry<'_>) -> PairingItem<'m> {
     match entry {
-        Entry::Turn => Mark::Turn,
-        Entry::Message(..) | Entry::Carried(..) => Mark::Other,
-        Entry::Call(call) => Mark::Call(&call.id, call.place),
-        Entry::Output(id, _) => Mark::Output(id),
+        HistoryEntry::Turn => PairingItem::Turn,
+        HistoryEntry::Message(..) | HistoryEntry::Carried(..) => PairingItem::Other,
+        HistoryEntry::Call(call) => PairingItem::Call(&call.id, call.place),
+        HistoryEntry::Output(id, _) => PairingItem::Output(id),
     }
 }
 
-fn kind(entry: &Entry<'_>) -> Option<CallKind> {
-    if let Entry::Call(call) = entry { Some(call.kind) } else { None }
+fn kind(entry: &HistoryEntry<'_>) -> Option<CallKind> {
+    if let HistoryEntry::Call(call) = entry { Some(call.kind) } else { None }
 }
 
-fn call_item(call: Call<'_>, id: String) -> Item<'_> {
+fn call_item(call: HistoryCall<'_>, id: String) -> Item<'_> {
     let (call_id, name) = (Cow::Owned(id), names::tool_name(call.name));
     match call.kind {
         // Some clients send nothing for the arguments of a call that has none, and JSON is expected.
@@ -150,18 +150,18 @@ fn orphan<'a>(id: &str, output: Output<'a>) -> Item<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Call, CallKind, Entry, items};
+    use super::{CallKind, HistoryCall, HistoryEntry, items};
     use crate::protocol::Warnings;
     use crate::protocol::codex::request::{Item, Output, Part, Role};
-    use crate::protocol::upstream_input::pairing::Reach;
+    use crate::protocol::upstream_input::pairing::OutputScope;
 
-    fn call(id: &'static str, kind: CallKind) -> Entry<'static> {
-        Entry::Call(Call { id: id.into(), place: (1, 0), kind, name: "t".into(), payload: "{}".into() })
+    fn call(id: &'static str, kind: CallKind) -> HistoryEntry<'static> {
+        HistoryEntry::Call(HistoryCall { id: id.into(), place: (1, 0), kind, name: "t".into(), payload: "{}".into() })
     }
 
-    fn told(entries: Vec<Entry<'static>>) -> Vec<String> {
+    fn told(entries: Vec<HistoryEntry<'static>>) -> Vec<String> {
         let mut warnings = Warnings::default();
-        items(entries, Reach::Turn, &mut warnings)
+        items(entries, OutputScope::Turn, &mut warnings)
             .iter()
             .map(|item| match item {
                 Item::Message { role, .. } => format!("{role:?}"),
@@ -179,13 +179,13 @@ mod tests {
     #[test]
     fn missing_outputs_stand_right_after_their_group() {
         let entries = vec![
-            Entry::Turn,
+            HistoryEntry::Turn,
             call("a", CallKind::Function),
             call("b", CallKind::Custom),
             call("c", CallKind::Function),
-            Entry::Output("c".into(), Output::Text("done".into())),
-            Entry::Turn,
-            Entry::Message(Role::User, vec![Part::InputText("hi".into())]),
+            HistoryEntry::Output("c".into(), Output::Text("done".into())),
+            HistoryEntry::Turn,
+            HistoryEntry::Message(Role::User, vec![Part::InputText("hi".into())]),
             call("d", CallKind::Function),
         ];
         let expected = [
@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn the_groups_of_two_messages_stay_apart() {
-        let entries = vec![Entry::Turn, call("a", CallKind::Function), Entry::Turn, call("b", CallKind::Function)];
+        let entries =
+            vec![HistoryEntry::Turn, call("a", CallKind::Function), HistoryEntry::Turn, call("b", CallKind::Function)];
         assert_eq!(told(entries), ["call a", "out a [no ", "call b", "out b [no "]);
     }
 
@@ -212,8 +213,8 @@ mod tests {
     fn an_orphan_becomes_what_a_user_says() {
         let mut warnings = Warnings::default();
         let picture = Part::InputImage { image_url: "data:image/png;base64,".into(), detail: "auto".into() };
-        let entries = vec![Entry::Output("".into(), Output::Parts(vec![picture.clone()]))];
-        let input = items(entries, Reach::Turn, &mut warnings);
+        let entries = vec![HistoryEntry::Output("".into(), Output::Parts(vec![picture.clone()]))];
+        let input = items(entries, OutputScope::Turn, &mut warnings);
         let [Item::Message { role: Role::User, content }] = input.as_slice() else { panic!("{input:?}") };
         let lead = "[Output of tool call unknown, whose call is not in this conversation]\n";
         assert_eq!(*content, [Part::InputText(lead.into()), picture]);

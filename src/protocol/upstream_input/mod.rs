@@ -19,4 +19,4 @@ pub mod replayed;
 pub mod schema;
 pub mod text_size;
 
-pub use history::{Call, CallKind, Entry};
+pub use history::{CallKind, HistoryCall, HistoryEntry};

@@ -12,7 +12,7 @@ use crate::protocol::Warnings;
 
 /// What pairing sees of an item.
 #[derive(Clone, Debug)]
-pub enum Mark<'m> {
+pub enum PairingItem<'m> {
     /// A message of the user or the assistant begins.
     Turn,
     /// A call: its id as the client sent it (empty: none), and where it stands in the request.
@@ -25,7 +25,7 @@ pub enum Mark<'m> {
 
 /// How far from its call an output may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum OutputScope {
     /// Before the next message of the user or the assistant.
     Turn,
     /// Anywhere after it.
@@ -34,9 +34,9 @@ pub enum Reach {
 
 /// What became of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Pairing {
     /// A call: its id upstream, and whether an output answers it.
-    Call(String, Answered),
+    Call(String, OutputStatus),
     /// An output: the position of the call that it answers.
     Answers(usize),
     /// An output whose call is not there.
@@ -49,46 +49,50 @@ pub enum Verdict {
 
 /// Whether a call has an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
+pub enum OutputStatus {
     /// It has.
-    Yes,
+    Present,
     /// It has none.
-    No,
+    Missing,
 }
 
-/// Decides over all items, one verdict for each mark. Notes orphans, repeated outputs and reused ids.
-pub fn pair<'m>(marks: impl IntoIterator<Item = Mark<'m>>, reach: Reach, warnings: &mut Warnings) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
+/// Decides over all items, one pairing for each mark. Notes orphans, repeated outputs and reused ids.
+pub fn pair<'m>(
+    marks: impl IntoIterator<Item = PairingItem<'m>>,
+    reach: OutputScope,
+    warnings: &mut Warnings,
+) -> Vec<Pairing> {
+    let mut pairings = Vec::new();
     let mut ids = CallIds::default();
     let mut open = OpenCalls::default();
     for mark in marks {
-        let position = verdicts.len();
-        let verdict = match mark {
-            Mark::Turn if reach == Reach::Turn => {
+        let position = pairings.len();
+        let pairing = match mark {
+            PairingItem::Turn if reach == OutputScope::Turn => {
                 open = OpenCalls::default();
-                Verdict::Other
+                Pairing::Other
             }
-            Mark::Turn | Mark::Other => {
+            PairingItem::Turn | PairingItem::Other => {
                 open.end_group();
-                Verdict::Other
+                Pairing::Other
             }
-            Mark::Call(id, place) => {
+            PairingItem::Call(id, place) => {
                 open.add(id, position);
-                Verdict::Call(ids.assign(id, place, warnings), Answered::No)
+                Pairing::Call(ids.assign(id, place, warnings), OutputStatus::Missing)
             }
-            Mark::Output(id) => {
+            PairingItem::Output(id) => {
                 open.end_group();
                 open.answer(id, warnings)
             }
         };
-        if let Verdict::Answers(call) = verdict
-            && let Some(Verdict::Call(_, answered)) = verdicts.get_mut(call)
+        if let Pairing::Answers(call) = pairing
+            && let Some(Pairing::Call(_, answered)) = pairings.get_mut(call)
         {
-            *answered = Answered::Yes;
+            *answered = OutputStatus::Present;
         }
-        verdicts.push(verdict);
+        pairings.push(pairing);
     }
-    verdicts
+    pairings
 }
 
 /// The ids given out so far.
@@ -141,53 +145,56 @@ impl<'m> OpenCalls<'m> {
         }
     }
 
-    fn answer(&mut self, id: &str, warnings: &mut Warnings) -> Verdict {
+    fn answer(&mut self, id: &str, warnings: &mut Warnings) -> Pairing {
         let Some(groups) = self.groups.get_mut(id) else {
             warnings.note("repaired:orphan_tool_output");
-            return Verdict::Orphan;
+            return Pairing::Orphan;
         };
         let call = groups.last_mut().and_then(|(_, calls)| calls.pop_front());
         groups.pop_if(|(_, calls)| calls.is_empty());
         call.map_or_else(
             || {
                 warnings.note("repaired:duplicate_tool_output");
-                Verdict::Repeated
+                Pairing::Repeated
             },
-            Verdict::Answers,
+            Pairing::Answers,
         )
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Answered, Mark, Reach, Verdict, pair};
+    use super::{OutputScope, OutputStatus, Pairing, PairingItem, pair};
     use crate::protocol::Warnings;
 
-    fn judge(marks: &[Mark<'static>], reach: Reach) -> (Vec<Verdict>, Vec<String>) {
+    fn judge(marks: &[PairingItem<'static>], reach: OutputScope) -> (Vec<Pairing>, Vec<String>) {
         let mut warnings = Warnings::default();
-        let verdicts = pair(marks.iter().cloned(), reach, &mut warnings);
-        (verdicts, warnings.tokens().to_vec())
+        let pairings = pair(marks.iter().cloned(), reach, &mut warnings);
+        (pairings, warnings.tokens().to_vec())
     }
 
-    fn call(id: &str, answered: Answered) -> Verdict {
-        Verdict::Call(id.to_owned(), answered)
+    fn call(id: &str, answered: OutputStatus) -> Pairing {
+        Pairing::Call(id.to_owned(), answered)
     }
 
     const AT: (usize, usize) = (0, 0);
 
     #[test]
     fn an_output_answers_the_call_of_its_turn() {
-        use Mark::{Call, Output, Turn};
-        let (verdicts, tokens) =
-            judge(&[Turn, Call("a", AT), Call("b", AT), Output("b"), Turn, Output("a")], Reach::Turn);
-        assert_eq!(verdicts[1..4], [call("a", Answered::No), call("b", Answered::Yes), Verdict::Answers(2)]);
-        assert_eq!(verdicts[5], Verdict::Orphan);
+        use PairingItem::{Call, Output, Turn};
+        let (pairings, tokens) =
+            judge(&[Turn, Call("a", AT), Call("b", AT), Output("b"), Turn, Output("a")], OutputScope::Turn);
+        assert_eq!(
+            pairings[1..4],
+            [call("a", OutputStatus::Missing), call("b", OutputStatus::Present), Pairing::Answers(2)]
+        );
+        assert_eq!(pairings[5], Pairing::Orphan);
         assert_eq!(tokens, ["repaired:orphan_tool_output"]);
     }
 
     #[test]
     fn with_a_longer_reach_the_latest_group_is_answered_first() {
-        use Mark::{Call, Other, Output, Turn};
+        use PairingItem::{Call, Other, Output, Turn};
         let marks = [
             Call("a", AT),
             Turn,
@@ -199,14 +206,14 @@ mod tests {
             Output("a"),
             Output("a"),
         ];
-        let (verdicts, tokens) = judge(&marks, Reach::Conversation);
-        assert_eq!(verdicts[5..], [Verdict::Answers(2), Verdict::Answers(3), Verdict::Answers(0), Verdict::Repeated]);
+        let (pairings, tokens) = judge(&marks, OutputScope::Conversation);
+        assert_eq!(pairings[5..], [Pairing::Answers(2), Pairing::Answers(3), Pairing::Answers(0), Pairing::Repeated]);
         assert_eq!(tokens, ["repaired:duplicate_tool_call_id", "repaired:duplicate_tool_output"]);
     }
 
     #[test]
     fn every_id_upstream_is_unique() {
-        use Mark::{Call, Turn};
+        use PairingItem::{Call, Turn};
         let marks = [
             Call("a", AT),
             Call("a", AT),
@@ -218,11 +225,11 @@ mod tests {
             Call("call_m9_9", AT),
             Call("", (9, 9)),
         ];
-        let (verdicts, _) = judge(&marks, Reach::Turn);
-        let mut ids: Vec<_> = verdicts
+        let (pairings, _) = judge(&marks, OutputScope::Turn);
+        let mut ids: Vec<_> = pairings
             .iter()
-            .filter_map(|verdict| match verdict {
-                Verdict::Call(id, _) => Some(id.as_str()),
+            .filter_map(|pairing| match pairing {
+                Pairing::Call(id, _) => Some(id.as_str()),
                 _ => None,
             })
             .collect();
@@ -234,10 +241,10 @@ mod tests {
 
     #[test]
     fn outputs_answer_calls_of_one_id_in_order() {
-        use Mark::{Call, Output};
-        let (verdicts, tokens) =
-            judge(&[Call("a", AT), Call("a", AT), Output("a"), Output("a"), Output("a")], Reach::Turn);
-        assert_eq!(verdicts[2..], [Verdict::Answers(0), Verdict::Answers(1), Verdict::Repeated]);
+        use PairingItem::{Call, Output};
+        let (pairings, tokens) =
+            judge(&[Call("a", AT), Call("a", AT), Output("a"), Output("a"), Output("a")], OutputScope::Turn);
+        assert_eq!(pairings[2..], [Pairing::Answers(0), Pairing::Answers(1), Pairing::Repeated]);
         assert_eq!(tokens, ["repaired:duplicate_tool_call_id", "repaired:duplicate_tool_output"]);
     }
 }

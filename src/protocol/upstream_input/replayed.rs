@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 
 use super::base64;
 use super::schema::raw;
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::{Envelope, Value};
+use crate::protocol::json::raw_object::{RawObject, Value};
 use crate::protocol::json::splice::Splice;
 
 /// Members of content parts that the backend does not accept: cache hints, and what SDKs add to an answer.
@@ -32,7 +32,7 @@ pub fn is_output_only(kind: &str, name: &str, value: &Value<'_>) -> bool {
 
 /// Mends the parts of an item's content or output: takes out what the backend refuses, and white space from base64.
 /// `is_kept` items are those that the backend gave itself, whose empty lists it also accepts.
-pub fn mend_parts(members: &Envelope<'_>, is_kept: bool, edits: &mut Splice<'_>) {
+pub fn mend_parts(members: &RawObject<'_>, is_kept: bool, edits: &mut Splice<'_>) {
     for list in ["content", "output"].into_iter().filter_map(|name| members.get(name)) {
         if needs_mending(list.get()) {
             let parts: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
@@ -50,13 +50,13 @@ fn needs_mending(list: &str) -> bool {
 }
 
 fn mend_part(part: &RawValue, is_kept: bool, edits: &mut Splice<'_>) {
-    let Ok(inside) = Envelope::parse(part.get()) else { return };
+    let Ok(inside) = RawObject::parse(part.get()) else { return };
     edits.remove_where(part.get(), &inside, |name, value| {
         REFUSED_IN_PARTS.contains(&name) && !(is_kept && name == "logprobs" && value.text() == "[]")
     });
     for data in ["image_url", "file_data"].into_iter().filter_map(|name| inside.get(name)) {
-        if let Some(words) = Words::of_literal(data)
-            && let Words::Plain(text) = base64::unwrapped(words)
+        if let Some(words) = JsonText::from_literal(data)
+            && let JsonText::Plain(text) = base64::unwrapped(words)
         {
             edits.replace(data, raw(&text).get().to_owned());
         }
@@ -69,7 +69,7 @@ pub struct SeenIds(BTreeSet<String>);
 
 impl SeenIds {
     /// Whether an item has the id of one before it. Remembers its id.
-    pub fn has_seen(&mut self, members: &Envelope<'_>) -> bool {
+    pub fn has_seen(&mut self, members: &RawObject<'_>) -> bool {
         let id = members.get("id").and_then(|id| Field::root("id", id).text().ok());
         id.is_some_and(|id| !self.0.insert(id.into_owned()))
     }
@@ -78,7 +78,7 @@ impl SeenIds {
 /// An item without its id.
 #[must_use]
 pub fn without_id(item: Cow<'_, RawValue>) -> Cow<'_, RawValue> {
-    let Ok(members) = Envelope::parse(item.get()) else { return item };
+    let Ok(members) = RawObject::parse(item.get()) else { return item };
     let mut edits = Splice::new(item.get());
     edits.remove(item.get(), &members, "id");
     edits.raw().map_or_else(|| item.clone(), Cow::Owned)

@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, Request, Tool};
-use crate::protocol::json::raw_object::{Envelope, Value};
+use crate::protocol::json::raw_object::{RawObject, Value};
 use crate::protocol::json::splice::Splice;
 
 /// Keywords whose value is a schema or a list of schemas.
@@ -45,7 +45,7 @@ pub fn raw(value: &impl Serialize) -> Box<RawValue> {
 
 /// A schema that the backend takes: with a type, and with properties where it is an object's.
 #[must_use]
-pub fn parameters<'a>(untouched: &'a RawValue, mut members: Envelope<'a>) -> Cow<'a, RawValue> {
+pub fn parameters<'a>(untouched: &'a RawValue, mut members: RawObject<'a>) -> Cow<'a, RawValue> {
     const TYPED_BY: [&str; 5] = ["type", "anyOf", "oneOf", "allOf", "$ref"];
     let mut is_changed = members.remove("$schema");
     if !TYPED_BY.iter().any(|member| members.get(member).is_some()) {
@@ -126,7 +126,7 @@ fn in_schema(schema: &Value<'_>, edits: &mut Splice<'_>) {
         if APPLIED.contains(&&**name) {
             in_schema(value, edits);
         } else if NAMED.contains(&&**name) {
-            let named = value.object().map(Envelope::members).unwrap_or_default();
+            let named = value.object().map(RawObject::members).unwrap_or_default();
             for (_, schema) in named {
                 in_schema(schema, edits);
             }

@@ -1,7 +1,7 @@
 //! How much text a request holds, for an estimate of what it costs. Pictures and files don't count.
 
 use crate::protocol::codex::request::{Item, Output, Part, Request};
-use crate::protocol::json::input_text::Words;
+use crate::protocol::json::input_text::JsonText;
 
 /// The longest text that is read to be counted.
 const READ_BYTES: usize = 64 * 1024;
@@ -36,7 +36,7 @@ fn part(part: &Part<'_>) -> usize {
 }
 
 /// A long text is not read for an estimate: its escapes count as they are written.
-fn count_of(words: &Words<'_>) -> usize {
+fn count_of(words: &JsonText<'_>) -> usize {
     match words.escaped() {
         Some(escaped) if escaped.len() > READ_BYTES => count(escaped),
         _ => count(&words.read()),

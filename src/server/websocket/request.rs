@@ -91,7 +91,7 @@ impl SocketRequest {
         };
         let _inside = span.enter();
         if let Err(error) = answered {
-            let (status, ..) = Responses::face(&error, &id.0);
+            let (status, ..) = Responses::to_error_response(&error, &id.0);
             note_refusal(&error, status, Some(record));
             frames.push(&refused(&error, &id.0));
         }
@@ -122,7 +122,7 @@ impl SocketRequest {
         mut frames: Frames,
         record: RequestRecord,
     ) -> ResponseStream<ResponsesReply, Frames> {
-        if Responses::forwarded(&self.parts.headers).is_some() {
+        if Responses::forwarded_headers(&self.parts.headers).is_some() {
             frames = frames.with_notices(notices(&opened.answer.headers));
         }
         self.sockets.turns.drive(opened, frames, self.cut(), record)

@@ -13,7 +13,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use item_fingerprint::Likeness;
 
 pub use thread::{Continuation, Memory, Thread};
@@ -24,7 +24,7 @@ type Digest = [u8; 16];
 /// A body on its way into a frame.
 #[derive(Debug)]
 pub struct Outgoing<'b> {
-    members: Envelope<'b>,
+    members: RawObject<'b>,
     items: Vec<&'b RawValue>,
     likenesses: Vec<Likeness>,
     shape: Digest,
@@ -44,7 +44,7 @@ impl<'b> Outgoing<'b> {
     /// Reads an encoded body; `None` when it is not an object with a list as `input`.
     #[must_use]
     pub fn read(body: &'b [u8]) -> Option<Self> {
-        let members = Envelope::parse(std::str::from_utf8(body).ok()?).ok()?;
+        let members = RawObject::parse(std::str::from_utf8(body).ok()?).ok()?;
         let items: Vec<&RawValue> = serde_json::from_str(members.get("input")?.get()).ok()?;
         let likenesses = items.iter().map(|item| Likeness::of(item.get())).collect();
         let shape = shape(&members);
@@ -90,16 +90,16 @@ impl Serialize for Frame<'_> {
             frame.serialize_entry("generate", &false)?;
         }
         let own = self.outgoing.members.get("client_metadata");
-        match own.map(|own| Envelope::parse(own.get())) {
+        match own.map(|own| RawObject::parse(own.get())) {
             _ if self.metadata.is_empty() => own.map_or(Ok(()), |own| frame.serialize_entry("client_metadata", own))?,
             Some(Ok(own)) => frame.serialize_entry("client_metadata", &Metadata(&own, self.metadata))?,
-            _ => frame.serialize_entry("client_metadata", &Metadata(&Envelope::default(), self.metadata))?,
+            _ => frame.serialize_entry("client_metadata", &Metadata(&RawObject::default(), self.metadata))?,
         }
         frame.end()
     }
 }
 
-struct Metadata<'m>(&'m Envelope<'m>, &'m [(&'m str, &'m str)]);
+struct Metadata<'m>(&'m RawObject<'m>, &'m [(&'m str, &'m str)]);
 
 impl Serialize for Metadata<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -116,7 +116,7 @@ impl Serialize for Metadata<'_> {
 }
 
 /// All members but the conversation, and the metadata, which tells one request from the next.
-fn shape(members: &Envelope<'_>) -> Digest {
+fn shape(members: &RawObject<'_>) -> Digest {
     let mut hash = Sha256::new();
     for (name, value) in members.members() {
         if !matches!(&**name, "input" | "client_metadata") {

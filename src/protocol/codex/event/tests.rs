@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::{PartList, UpstreamEvent};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
 
 #[test]
@@ -88,7 +88,7 @@ fn members_make_the_same_event_as_the_text() {
         r#"{"type":"response.output_text.delta","delta":7}"#,
         r#"{"type":"response.tomorrow"}"#,
     ] {
-        let members = Envelope::parse(data).unwrap();
+        let members = RawObject::parse(data).unwrap();
         let (own, read) = (UpstreamEvent::of_members(&members, data), UpstreamEvent::decode(data));
         assert_eq!(format!("{own:?}"), format!("{read:?}"));
     }

@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{list, text};
 use crate::protocol::codex::request::{Item, Output, Part};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 /// An item as it is sent.
@@ -41,8 +41,8 @@ pub(super) fn loses_detail(item: &Item<'_>) -> bool {
     let asks = |part: &Part<'_>| matches!(part, Part::InputImage { detail, .. } if detail != "auto");
     match item {
         Item::Raw { json, .. } if has_picture(item) => {
-            let members = Envelope::parse(json.get()).unwrap_or_default();
-            let detail = |inside: &Envelope<'_>| text(inside, "detail").is_some_and(|detail| detail != "auto");
+            let members = RawObject::parse(json.get()).unwrap_or_default();
+            let detail = |inside: &RawObject<'_>| text(inside, "detail").is_some_and(|detail| detail != "auto");
             is_edited(&members) && pictures(&members).iter().any(|(_, inside)| detail(inside))
         }
         item => parts(item).is_some_and(|parts| parts.iter().any(asks)),
@@ -76,7 +76,7 @@ fn parts<'i, 'a>(item: &'i Item<'a>) -> Option<&'i [Part<'a>]> {
 
 /// The text of an item with its edits; `None` where there are none.
 fn edited(item: &str, wrapper: &str) -> Option<String> {
-    let members = Envelope::parse(item).ok()?;
+    let members = RawObject::parse(item).ok()?;
     let mut splice = Splice::new(item);
     if matches!(text(&members, "type").as_deref(), Some("function_call" | "custom_tool_call")) {
         match members.get("namespace") {
@@ -93,14 +93,14 @@ fn edited(item: &str, wrapper: &str) -> Option<String> {
 }
 
 /// Whether an item is one of those whose parts we know.
-fn is_edited(members: &Envelope<'_>) -> bool {
+fn is_edited(members: &RawObject<'_>) -> bool {
     let kind = text(members, "type");
     matches!(kind.as_deref(), Some("message" | "function_call_output" | "custom_tool_call_output"))
 }
 
 /// The pictures among the parts of an item: text and members.
-fn pictures<'i>(members: &Envelope<'i>) -> Vec<(&'i str, Envelope<'i>)> {
+fn pictures<'i>(members: &RawObject<'i>) -> Vec<(&'i str, RawObject<'i>)> {
     let parts = ["content", "output"].into_iter().flat_map(|name| list(members, name));
-    let read = parts.filter_map(|part| Some((part.get(), Envelope::parse(part.get()).ok()?)));
+    let read = parts.filter_map(|part| Some((part.get(), RawObject::parse(part.get()).ok()?)));
     read.filter(|(_, inside)| text(inside, "type").as_deref() == Some("input_image")).collect()
 }

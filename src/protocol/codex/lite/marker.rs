@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 
 use super::text;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 /// The header of a lite request over HTTP; its value is `true`.
@@ -18,7 +18,7 @@ const YES: &str = "true";
 pub fn is_marked(headers: &HeaderMap, client_metadata: Option<&RawValue>) -> bool {
     let says_yes = |value: &str| value.trim().eq_ignore_ascii_case(YES);
     let in_headers = headers.get(HEADER).and_then(|value| value.to_str().ok());
-    let metadata = client_metadata.and_then(|metadata| Envelope::parse(metadata.get()).ok()).unwrap_or_default();
+    let metadata = client_metadata.and_then(|metadata| RawObject::parse(metadata.get()).ok()).unwrap_or_default();
     in_headers.is_some_and(says_yes) || text(&metadata, METADATA).is_some_and(|value| says_yes(&value))
 }
 
@@ -27,14 +27,14 @@ pub fn is_marked(headers: &HeaderMap, client_metadata: Option<&RawValue>) -> boo
 #[must_use]
 pub fn marked(body: &str) -> String {
     let body = body.trim();
-    let Ok(members) = Envelope::parse(body) else { return body.to_owned() };
+    let Ok(members) = RawObject::parse(body) else { return body.to_owned() };
     let mark = format!(r#""{METADATA}":"{YES}""#);
     let mut splice = Splice::new(body);
     let Some(metadata) = members.get("client_metadata") else {
         splice.add(body, format!(r#""client_metadata":{{{mark}}}"#));
         return splice.text().into_owned();
     };
-    match Envelope::parse(metadata.get()).map(|inside| inside.get(METADATA)) {
+    match RawObject::parse(metadata.get()).map(|inside| inside.get(METADATA)) {
         Ok(Some(old)) => splice.replace(old, format!(r#""{YES}""#)),
         Ok(None) => splice.add(metadata.get(), mark),
         Err(_) => splice.replace(metadata, format!("{{{mark}}}")),

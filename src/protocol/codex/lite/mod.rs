@@ -32,7 +32,7 @@ use serde_json::value::RawValue;
 
 use super::classic::{Members, put_some};
 use super::request::{Form, Omissions, Part, Reasoning, Request, Role};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
 use crate::protocol::upstream_input::cache;
 pub use marker::{HEADER, is_marked, marked};
@@ -141,7 +141,7 @@ struct Prompt<'r> {
 }
 
 /// The reasoning member, with the one context that the form can have.
-struct AllTurns<'r>(&'r Reasoning<'r>, &'r Envelope<'r>);
+struct AllTurns<'r>(&'r Reasoning<'r>, &'r RawObject<'r>);
 
 impl Serialize for AllTurns<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -157,11 +157,11 @@ impl Serialize for AllTurns<'_> {
 }
 
 /// A member that is a text.
-fn text<'a>(members: &Envelope<'a>, name: &str) -> Option<Cow<'a, str>> {
+fn text<'a>(members: &RawObject<'a>, name: &str) -> Option<Cow<'a, str>> {
     serde_json::from_str::<Str<'a>>(members.get(name)?.get()).ok().map(Str::into_cow)
 }
 
 /// The elements of a member that is a list.
-fn list<'a>(members: &Envelope<'a>, name: &str) -> Vec<&'a RawValue> {
+fn list<'a>(members: &RawObject<'a>, name: &str) -> Vec<&'a RawValue> {
     members.get(name).and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }

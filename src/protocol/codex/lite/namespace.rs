@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::{list, text};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 const MEMBER: &str = "namespace";
@@ -27,20 +27,20 @@ impl Wrapping {
         // Most events are pieces of text, and need not be read.
         memchr::memmem::find(data.as_bytes(), MEMBER.as_bytes())?;
         let event = data.trim();
-        let members = Envelope::parse(event).ok()?;
+        let members = RawObject::parse(event).ok()?;
         let mut splice = Splice::new(event);
         self.clear(event, &members, &mut splice);
-        let response = members.get("response").and_then(|response| Envelope::parse(response.get()).ok());
+        let response = members.get("response").and_then(|response| RawObject::parse(response.get()).ok());
         let output = response.map(|response| list(&response, "output")).unwrap_or_default();
         for item in members.get("item").into_iter().chain(output) {
-            if let Ok(members) = Envelope::parse(item.get()) {
+            if let Ok(members) = RawObject::parse(item.get()) {
                 self.clear(item.get(), &members, &mut splice);
             }
         }
         (!splice.is_unchanged()).then(|| splice.text().into_owned())
     }
 
-    fn clear<'d>(&self, object: &'d str, members: &Envelope<'d>, splice: &mut Splice<'d>) {
+    fn clear<'d>(&self, object: &'d str, members: &RawObject<'d>, splice: &mut Splice<'d>) {
         if text(members, MEMBER).is_some_and(|name| name == self.0) {
             splice.remove(object, members, MEMBER);
         }

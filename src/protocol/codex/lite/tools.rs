@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{list, text};
 use crate::protocol::codex::request::{Item, Request, Tool, ToolChoice};
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 
 /// What the official client calls the namespace of its plain tools.
 const WRAPPER: &str = "functions";
@@ -105,7 +105,7 @@ impl<'r> Label<'r> {
     }
 
     fn read(json: &'r RawValue) -> Self {
-        let members = Envelope::parse(json.get()).unwrap_or_default();
+        let members = RawObject::parse(json.get()).unwrap_or_default();
         let kind = text(&members, "type").unwrap_or_default();
         let inner = if kind == "namespace" { list(&members, "tools") } else { Vec::new() };
         Self { kind, name: text(&members, "name"), inner: inner.into_iter().map(Self::read).collect() }
@@ -130,7 +130,7 @@ fn free_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l Label<'r>>, input: &[It
         if let Item::Raw { kind, json } = item
             && kind == "additional_tools"
         {
-            let members = Envelope::parse(json.get()).unwrap_or_default();
+            let members = RawObject::parse(json.get()).unwrap_or_default();
             taken.extend(list(&members, "tools").into_iter().map(Label::read).filter_map(|label| {
                 let name = label.name.filter(|_| label.kind == "namespace");
                 name.map(Cow::into_owned)
@@ -155,7 +155,7 @@ fn narrow(choice: &ToolChoice<'_>, tools: &mut Vec<(&Tool<'_>, Label<'_>)>, loss
         ToolChoice::Required => return losses.push(CHOICE_CLAMPED.to_owned()),
         ToolChoice::Raw(json) => json,
     };
-    let members = Envelope::parse(json.get()).unwrap_or_default();
+    let members = RawObject::parse(json.get()).unwrap_or_default();
     let is_list = text(&members, "type").as_deref() == Some("allowed_tools");
     let mentions =
         if is_list { list(&members, "tools").into_iter().map(Label::read).collect() } else { vec![Label::read(json)] };

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::Envelope;
+use super::RawObject;
 use crate::protocol::json::string::Str;
 
 /// What is opened in one body at the most, so that a hostile one can't grow into many times its size.
@@ -34,7 +34,7 @@ pub struct Open<'a> {
 #[derive(Clone, Debug)]
 enum Inside<'a> {
     List(Vec<Value<'a>>),
-    Object(Envelope<'a>),
+    Object(RawObject<'a>),
 }
 
 impl<'a> Value<'a> {
@@ -55,7 +55,7 @@ impl<'a> Value<'a> {
 
     /// The members of an object that was opened.
     #[must_use]
-    pub fn object(&self) -> Option<&Envelope<'a>> {
+    pub fn object(&self) -> Option<&RawObject<'a>> {
         if let Self::Open(open) = self { open.object() } else { None }
     }
 
@@ -105,7 +105,7 @@ impl<'a> Open<'a> {
 
     /// The members of an object.
     #[must_use]
-    pub fn object(&self) -> Option<&Envelope<'a>> {
+    pub fn object(&self) -> Option<&RawObject<'a>> {
         if let Inside::Object(members) = &self.inside { Some(members) } else { None }
     }
 }
@@ -119,7 +119,7 @@ impl Serialize for Value<'_> {
 /// Reads an object. `depth` says how many levels of a member's value are opened.
 ///
 /// `None` when it can't be read; what is wrong with it is for a parser to tell.
-pub(super) fn open(text: &str, depth: impl Fn(&str) -> usize) -> Option<Envelope<'_>> {
+pub(super) fn open(text: &str, depth: impl Fn(&str) -> usize) -> Option<RawObject<'_>> {
     let mut reader = Reader { text, at: 0, left: MAX_OPENED };
     let members = reader.object(&depth)?;
     reader.peek().is_none().then_some(members)
@@ -162,11 +162,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn object(&mut self, depth: &dyn Fn(&str) -> usize) -> Option<Envelope<'a>> {
+    fn object(&mut self, depth: &dyn Fn(&str) -> usize) -> Option<RawObject<'a>> {
         let mut members = Vec::new();
         self.take(b'{')?;
         if self.take(b'}').is_some() {
-            return Some(Envelope::of(members));
+            return Some(RawObject::of(members));
         }
         loop {
             let name = self.leaf::<Str<'a>>()?.into_cow();
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
             let value = self.value(depth(&name))?;
             members.push((name, value));
             if self.is_last(b'}')? {
-                return Some(Envelope::of(members));
+                return Some(RawObject::of(members));
             }
         }
     }
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Envelope;
+    use super::super::RawObject;
     use super::{MAX_OPENED, Value, open};
 
     /// The text of everything that was opened, deepest last.
@@ -217,7 +217,7 @@ mod tests {
         let Value::Open(open) = value else { return };
         found.push(open.text().to_owned());
         open.list().into_iter().flatten().for_each(|element| texts(element, found));
-        let members = open.object().map(Envelope::members).unwrap_or_default();
+        let members = open.object().map(RawObject::members).unwrap_or_default();
         for (_, member) in members {
             texts(member, found);
         }

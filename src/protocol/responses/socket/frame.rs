@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::json::path::Field;
-use crate::protocol::json::raw_object::Envelope;
+use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
 use crate::protocol::json::surrogates;
 use crate::protocol::responses::options::Purpose;
@@ -64,7 +64,7 @@ impl Frame {
     /// When it is not a JSON object, or of no known type.
     pub fn read(text: &str) -> Result<Self, FrameError> {
         let text = surrogates::replaced(text.as_bytes());
-        let members = Envelope::of_body(&text).map_err(FrameError::Broken)?;
+        let members = RawObject::from_body(&text).map_err(FrameError::Broken)?;
         let kind = members.get("type").and_then(|kind| serde_json::from_str::<Str<'_>>(kind.get()).ok());
         match kind.as_ref().map(Str::as_str) {
             Some("response.create") => {
@@ -83,7 +83,7 @@ impl Frame {
 }
 
 impl Create {
-    fn read(mut members: Envelope<'_>) -> Result<Self, ProxyError> {
+    fn read(mut members: RawObject<'_>) -> Result<Self, ProxyError> {
         let generates = present(&members, "generate").map(|generate| Field::root("generate", generate).flag());
         let purpose = if generates.transpose()? == Some(false) { Purpose::Warmup } else { Purpose::Turn };
         let lane = present(&members, "stream_id").map(lane).transpose()?;
@@ -97,7 +97,7 @@ impl Create {
     }
 }
 
-fn present<'a>(members: &Envelope<'a>, name: &str) -> Option<&'a RawValue> {
+fn present<'a>(members: &RawObject<'a>, name: &str) -> Option<&'a RawValue> {
     members.get(name).filter(|value| value.get() != "null")
 }
 
@@ -113,7 +113,7 @@ fn lane(raw: &RawValue) -> Result<String, ProxyError> {
 
 /// What of the metadata HTTP has as headers.
 fn headers(metadata: &RawValue) -> HeaderMap {
-    let members = Envelope::parse(metadata.get()).unwrap_or_default();
+    let members = RawObject::parse(metadata.get()).unwrap_or_default();
     members.members().iter().filter_map(|(name, value)| header(name, value.raw())).collect()
 }
 

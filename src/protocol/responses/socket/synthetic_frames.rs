@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::frames::Notice;
 use crate::error::ProxyError;
-use crate::protocol::json::raw_object::Envelope;
-use crate::protocol::responses::error::{face, to_json};
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::responses::error::{to_error_response, to_json};
 use crate::protocol::responses::item::literal;
 
 type Headers<'h> = BTreeMap<&'h str, &'h str>;
@@ -26,7 +26,7 @@ struct Refused<'e> {
 /// A request that HTTP would have answered with an error: its status, its body's error, its headers.
 #[must_use]
 pub fn refused(error: &ProxyError, request_id: &str) -> String {
-    let (status, mut headers, body) = face(error, request_id);
+    let (status, mut headers, body) = to_error_response(error, request_id);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }
@@ -35,7 +35,7 @@ pub fn refused(error: &ProxyError, request_id: &str) -> String {
     if !request_id.is_empty() {
         headers.insert("x-request-id", request_id);
     }
-    let members = Envelope::of_body(&body).unwrap_or_default();
+    let members = RawObject::from_body(&body).unwrap_or_default();
     let error = members.get("error").unwrap_or(RawValue::NULL);
     to_json(&Refused { r#type: "error", status: status.as_u16(), error, headers })
 }
