@@ -2,13 +2,15 @@
 //!
 //! The JSON form is the list `accounts` of `status --json`.
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::arguments::AccountsAction;
-use super::context::Parts;
+use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::logout::sign_out;
-use super::output::{answer, answer_json, talk};
+use super::output::{eprint, print, print_json};
 use super::progress;
-use super::table::{WIDTH, fitting};
+use super::table::{WIDTH, padded, truncate};
 use crate::auth::{self, Place, Profile, State, Which, activate};
 use crate::command_hint::command;
 use crate::config::Config;
@@ -17,58 +19,58 @@ use crate::config::Config;
 const SHORTEST_NAME: usize = 10;
 
 pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit, Failure> {
-    let parts = Parts::of(&config);
+    let context = Context::of(&config);
     match action {
-        AccountsAction::List { json } => list(*json, &parts, &config).await,
+        AccountsAction::List { json } => list(*json, &context, &config).await,
         AccountsAction::Use { id } => {
-            activate(&parts.store, id).await.map_err(Failure::Auth)?;
-            talk(&format!("{id} is the active account now; a running daemon takes it up by itself"));
+            activate(&context.store, id).await.map_err(Failure::Auth)?;
+            eprint(&format!("{id} is the active account now; a running daemon takes it up by itself"));
             if config.auth.account.as_ref().is_some_and(|choice| choice.account_id != *id) {
-                talk("warning: the setting account names another one, and outweighs the active one");
+                eprint("warning: the setting account names another one, and outweighs the active one");
             }
             Ok(Exit::Done)
         }
-        AccountsAction::Restore => restore(&parts).await,
-        AccountsAction::Move { to } => move_to((*to).into(), &parts, &config).await,
-        AccountsAction::Remove { id } => sign_out(Which::Account(id), &parts).await,
+        AccountsAction::Restore => restore(&context).await,
+        AccountsAction::Move { to } => move_to((*to).into(), &context, &config).await,
+        AccountsAction::Remove { id } => sign_out(Which::Account(id), &context).await,
     }
 }
 
-async fn list(json: bool, parts: &Parts, config: &Config) -> Result<Exit, Failure> {
+async fn list(json: bool, context: &Context, config: &Config) -> Result<Exit, Failure> {
     let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
-    let status = auth::status(&parts.store, parts.clock.as_ref(), chosen).await.map_err(Failure::Auth)?;
+    let status = auth::status(&context.store, context.clock.as_ref(), chosen).await.map_err(Failure::Auth)?;
     if json {
-        answer_json(&status.accounts)?;
+        print_json(&status.accounts)?;
     } else if status.accounts.is_empty() {
-        talk(&format!("nobody is signed in: run `{}`", command("login")));
+        eprint(&format!("nobody is signed in: run `{}`", command("login")));
     } else {
-        answer(&told(&status.accounts))?;
+        print(&told(&status.accounts))?;
     }
     Ok(Exit::Done)
 }
 
-async fn move_to(to: Place, parts: &Parts, config: &Config) -> Result<Exit, Failure> {
-    let moved = progress::told("waiting for the keyring", parts.store.move_to(to)).await.map_err(Failure::Auth)?;
+async fn move_to(to: Place, context: &Context, config: &Config) -> Result<Exit, Failure> {
+    let moved = progress::during("waiting for the keyring", context.store.move_to(to)).await.map_err(Failure::Auth)?;
     if moved.from == moved.to {
-        talk(&format!("{} account(s) already lie in {}", moved.accounts, moved.to));
+        eprint(&format!("{} account(s) already lie in {}", moved.accounts, moved.to));
     } else {
-        talk(&format!("moved: {} account(s) from {} to {}", moved.accounts, moved.from, moved.to));
+        eprint(&format!("moved: {} account(s) from {} to {}", moved.accounts, moved.from, moved.to));
     }
     if let Some(left_over) = &moved.left_over {
-        talk(&format!("warning: {left_over}"));
+        eprint(&format!("warning: {left_over}"));
     }
     if config.auth.store != to {
         let file = config.paths.config.display();
-        talk(&format!("set auth.store = \"{}\" in {file}, so that the next sign-in goes there too", to.name()));
+        eprint(&format!("set auth.store = \"{}\" in {file}, so that the next sign-in goes there too", to.name()));
     }
     Ok(if moved.left_over.is_none() { Exit::Done } else { Exit::Failed })
 }
 
-async fn restore(parts: &Parts) -> Result<Exit, Failure> {
-    let restored = parts.store.restore().await.map_err(Failure::Auth)?;
-    talk(&format!("put back: {} account(s) in {}", restored.accounts, parts.store.location().await));
+async fn restore(context: &Context) -> Result<Exit, Failure> {
+    let restored = context.store.restore().await.map_err(Failure::Auth)?;
+    eprint(&format!("put back: {} account(s) in {}", restored.accounts, context.store.location().await));
     if let Some(aside) = restored.aside {
-        talk(&format!(
+        eprint(&format!(
             "the damaged file is {} now; it may hold tokens, so delete it when you are done",
             aside.display()
         ));
@@ -79,15 +81,15 @@ async fn restore(parts: &Parts) -> Result<Exit, Failure> {
 /// One line for each account, and one more where there is something to do.
 fn told(accounts: &[Profile]) -> String {
     let texts = |profile: &Profile| (profile.account_id.clone(), profile.plan.clone().unwrap_or("unknown".to_owned()));
-    let longest = accounts.iter().map(|profile| profile.account_id.chars().count()).max().unwrap_or_default();
+    let longest = accounts.iter().map(|profile| profile.account_id.width()).max().unwrap_or_default();
     let mut lines = Vec::new();
     for profile in accounts {
         let (id, plan) = texts(profile);
         let mark = if profile.is_active { '*' } else { ' ' };
         let plan = format!("(plan {plan})");
         let name = profile.email.as_deref().unwrap_or("(no address)");
-        let room = WIDTH.saturating_sub(longest + plan.chars().count() + "*   ".len() + 1);
-        lines.push(format!("{mark} {id:<longest$}  {} {plan}", fitting(name, room.max(SHORTEST_NAME))));
+        let room = WIDTH.saturating_sub(longest + plan.width() + "*   ".len() + 1);
+        lines.push(format!("{mark} {}  {} {plan}", padded(&id, longest), truncate(name, room.max(SHORTEST_NAME))));
         if profile.state == State::Ended {
             lines.push(format!("    ended: run `{}`", command("login")));
         }

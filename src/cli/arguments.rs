@@ -137,7 +137,7 @@ pub(super) enum Command {
     /// Show the settings and where they come from.
     Config {
         #[command(subcommand)]
-        question: ConfigQuestion,
+        action: ConfigAction,
     },
     /// Print the completions for a shell.
     Completions {
@@ -280,7 +280,7 @@ pub(super) enum ServiceAction {
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub(super) enum ConfigQuestion {
+pub(super) enum ConfigAction {
     /// Print every setting with its value and source; secrets are hidden.
     Show,
     /// Print the path of the config file.

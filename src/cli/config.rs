@@ -1,21 +1,21 @@
 //! `codex-proxy config show | path | check`: what holds, and where it comes from.
 
-use super::arguments::ConfigQuestion;
+use super::arguments::ConfigAction;
 use super::exit::{Exit, Failure};
-use super::output::{answer, talk};
+use super::output::{eprint, print};
 use super::table::WIDTH;
 use crate::config::{Config, Environment, Faults, Flags, Shown, Source, file};
 
 pub(super) fn run(
-    question: ConfigQuestion,
+    action: ConfigAction,
     flags: &Flags,
     config: Result<Config, Faults>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    match question {
-        ConfigQuestion::Path => path(flags, environment)?,
-        ConfigQuestion::Show => show(&config.map_err(Failure::Settings)?)?,
-        ConfigQuestion::Check => check(&config.map_err(Failure::Settings)?)?,
+    match action {
+        ConfigAction::Path => path(flags, environment)?,
+        ConfigAction::Show => show(&config.map_err(Failure::Settings)?)?,
+        ConfigAction::Check => check(&config.map_err(Failure::Settings)?)?,
     }
     Ok(Exit::Done)
 }
@@ -23,14 +23,14 @@ pub(super) fn run(
 fn path(flags: &Flags, environment: &Environment) -> Result<(), Failure> {
     let file = file(flags, environment).map_err(Failure::Settings)?;
     if !file.exists() {
-        talk("(this file does not exist yet)");
+        eprint("(this file does not exist yet)");
     }
-    answer(&file.display().to_string())
+    print(&file.display().to_string())
 }
 
 /// Every setting as a line of TOML, with its source: behind it, or above it where there is no room.
 fn show(config: &Config) -> Result<(), Failure> {
-    answer(&config.shown.iter().map(line).collect::<Vec<_>>().join("\n"))
+    print(&config.shown.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 fn line(shown: &Shown) -> String {
@@ -44,9 +44,9 @@ fn line(shown: &Shown) -> String {
 
 fn check(config: &Config) -> Result<(), Failure> {
     for warning in &config.warnings {
-        talk(&format!("warning: {warning}"));
+        eprint(&format!("warning: {warning}"));
     }
     let file = config.paths.config.display();
     let state = if config.paths.config.exists() { "is used" } else { "does not exist; nothing is missing" };
-    answer(&format!("the settings are good ({file} {state})"))
+    print(&format!("the settings are good ({file} {state})"))
 }

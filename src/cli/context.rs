@@ -1,9 +1,9 @@
-//! What several commands need: the parts that the settings describe, and times for people.
+//! What several commands need: the context that the settings describe, and times for people.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::output::talk;
+use super::output::eprint;
 use crate::auth::{self, AccessToken, Accounts, Authority, Given, Store, Vault};
 use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Environment};
@@ -14,14 +14,14 @@ use crate::upstream::{self, Upstream};
 const DAEMON_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The leaves that every command about a sign-in is made of.
-pub(super) struct Parts {
+pub(super) struct Context {
     pub(super) http: HttpClient,
     pub(super) store: Store,
     pub(super) authority: Authority,
     pub(super) clock: Arc<dyn Clock>,
 }
 
-impl Parts {
+impl Context {
     pub(super) fn of(config: &Config) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(Arc::new(SystemClock)));
         let http = HttpClient::new(config.net.clone()).telling(Arc::clone(&clock));
@@ -39,7 +39,7 @@ impl Parts {
 
 /// The access token that the environment gives, from the first variable that has one. One that
 /// can't be used is ignored with a warning where it may be meant for another program.
-pub(super) fn given(environment: &Environment) -> Option<Given> {
+pub(super) fn env_token(environment: &Environment) -> Option<Given> {
     let read = |variable: &'static str| {
         let text = environment.get(variable)?.to_str().unwrap_or("\u{fffd}").to_owned();
         (!text.trim().is_empty()).then(|| Given { variable, token: AccessToken::parse(&text) })
@@ -50,7 +50,7 @@ pub(super) fn given(environment: &Environment) -> Option<Given> {
     let other = read("CODEX_ACCESS_TOKEN")?;
     match other.fault() {
         Some(fault) => {
-            talk(&format!("warning: {fault}; it is ignored"));
+            eprint(&format!("warning: {fault}; it is ignored"));
             None
         }
         None => Some(other),
@@ -58,8 +58,8 @@ pub(super) fn given(environment: &Environment) -> Option<Given> {
 }
 
 /// Where the tokens of a command come from.
-pub(super) fn accounts(parts: &Parts, config: &Config, given: Option<Given>) -> Accounts {
-    let (store, authority, clock) = (parts.store.clone(), parts.authority.clone(), Arc::clone(&parts.clock));
+pub(super) fn accounts(context: &Context, config: &Config, given: Option<Given>) -> Accounts {
+    let (store, authority, clock) = (context.store.clone(), context.authority.clone(), Arc::clone(&context.clock));
     match given {
         Some(given) => Accounts::given(given, store, authority, clock),
         None => Accounts::new(store, authority, clock, config.auth.account.clone()),
@@ -74,7 +74,12 @@ pub(super) fn upstream_settings(config: &Config) -> upstream::Settings {
 }
 
 /// Takes the catalogue that was kept for the account in use, if any. Asks nobody.
-pub(super) async fn recall(upstream: &Upstream, parts: &Parts, config: &Config, given: Option<&Given>) {
+pub(super) async fn load_saved_catalogue(
+    upstream: &Upstream,
+    context: &Context,
+    config: &Config,
+    given: Option<&Given>,
+) {
     if !config.paths.catalogue.exists() {
         return;
     }
@@ -82,7 +87,7 @@ pub(super) async fn recall(upstream: &Upstream, parts: &Parts, config: &Config, 
         given.token.as_ref().ok().and_then(AccessToken::told).map(|told| told.account_id)
     } else {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
-        let status = auth::status(&parts.store, parts.clock.as_ref(), chosen).await.ok();
+        let status = auth::status(&context.store, context.clock.as_ref(), chosen).await.ok();
         status.and_then(|status| Some(status.active()?.account_id.clone()))
     };
     upstream.recall_catalogue(account_id.as_deref()).await;

@@ -1,8 +1,8 @@
 //! `codex-proxy logout`: the issuer is told if it can be reached; the login goes in any case.
 
-use super::context::Parts;
+use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::output::talk;
+use super::output::eprint;
 use super::progress;
 use crate::auth::{Departure, Revocation, Which, logout};
 use crate::command_hint::command;
@@ -15,30 +15,30 @@ pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
         Some(choice) => Which::Account(&choice.account_id),
         None => Which::Active,
     };
-    sign_out(which, &Parts::of(&config)).await
+    sign_out(which, &Context::of(&config)).await
 }
 
 /// Signs accounts out, and tells what became of each.
-pub(super) async fn sign_out(which: Which<'_>, parts: &Parts) -> Result<Exit, Failure> {
-    let gone = progress::told("telling the issuer", logout(&parts.store, &parts.authority, which)).await;
+pub(super) async fn sign_out(which: Which<'_>, context: &Context) -> Result<Exit, Failure> {
+    let gone = progress::during("telling the issuer", logout(&context.store, &context.authority, which)).await;
     let departures = gone.map_err(Failure::Auth)?;
-    let left = parts.store.read().await.map_err(Failure::Auth)?;
+    let left = context.store.read().await.map_err(Failure::Auth)?;
     match (which, departures.is_empty(), left.ids().next()) {
         (Which::Account(id), true, _) => {
-            talk(&format!(
+            eprint(&format!(
                 "no account with the id {id} is signed in: `{}` shows those that are",
                 command("accounts list")
             ));
         }
-        (_, true, None) => talk("nobody is signed in"),
-        (_, true, Some(_)) => talk(&AuthError::NoActiveAccount.to_string()),
+        (_, true, None) => eprint("nobody is signed in"),
+        (_, true, Some(_)) => eprint(&AuthError::NoActiveAccount.to_string()),
         _ => {}
     }
     for departure in &departures {
-        talk(&format!("{}: {}", departure.account_id, told(departure)));
+        eprint(&format!("{}: {}", departure.account_id, told(departure)));
     }
     if !departures.is_empty() && left.active().is_none() && left.ids().next().is_some() {
-        talk(&format!(
+        eprint(&format!(
             "other accounts are still signed in, and none is active: `{}` chooses one",
             command("accounts use ID")
         ));

@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use super::arguments::Arguments;
 use super::exit::{Exit, Failure};
-use super::output::answer_bytes;
+use super::output::print_bytes;
 
 const NAME: &str = "codex-proxy";
 
@@ -17,7 +17,7 @@ const NAME: &str = "codex-proxy";
 pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
-    answer_bytes(&script)?;
+    print_bytes(&script)?;
     Ok(Exit::Done)
 }
 
@@ -25,7 +25,7 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
 pub(super) fn page() -> Result<Exit, Failure> {
     let mut page = Vec::new();
     write(&Arguments::command(), &mut page).map_err(Failure::Output)?;
-    answer_bytes(&page)?;
+    print_bytes(&page)?;
     Ok(Exit::Done)
 }
 

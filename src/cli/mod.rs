@@ -8,6 +8,7 @@ mod accounts;
 mod arguments;
 mod charts;
 mod child;
+mod color;
 mod config;
 mod connect;
 mod context;
@@ -87,11 +88,11 @@ impl Call {
     #[must_use]
     pub fn run(self) -> Exit {
         let log = self.log.clone();
-        let exit = match self.answer() {
+        let exit = match self.execute() {
             Ok(exit) => exit,
             Err(failure) if failure.is_closed_pipe() => Exit::Done,
             Err(failure) => {
-                output::talk(&failure.to_string());
+                output::eprint(&failure.to_string());
                 failure.exit()
             }
         };
@@ -101,26 +102,26 @@ impl Call {
         exit
     }
 
-    fn answer(self) -> Result<Exit, Failure> {
+    fn execute(self) -> Result<Exit, Failure> {
         let Self { arguments, environment, config, log } = self;
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
-            Command::Config { question } => config::run(*question, &arguments.flags(), config, &environment),
+            Command::Config { action } => config::run(*action, &arguments.flags(), config, &environment),
             Command::Service { action } => wait(service::run(action, &arguments.flags(), config, &environment)),
             Command::Completions { shell } => manual::completions(*shell),
             Command::Connect { client, write, undo } => {
-                let wish = match (write, undo) {
-                    (true, _) => connect::Wish::Write,
-                    (_, true) => connect::Wish::Undo,
-                    _ => connect::Wish::Show,
+                let action = match (write, undo) {
+                    (true, _) => connect::Action::Write,
+                    (_, true) => connect::Action::Undo,
+                    _ => connect::Action::Show,
                 };
-                wait(connect::run(client.as_deref(), wish, &settings(config)?, &environment))
+                wait(connect::run(client.as_deref(), action, &settings(config)?, &environment))
             }
             Command::Doctor { json } => wait(doctor::run(*json, config, &environment)),
             Command::Man => manual::page(),
             Command::Models { json, refresh } => {
-                let wish = models::Wish { json: *json, refresh: *refresh };
-                wait(models::run(wish, settings(config)?, &environment))
+                let options = models::Options { json: *json, refresh: *refresh };
+                wait(models::run(options, settings(config)?, &environment))
             }
             Command::Serve(serve) => {
                 let sources = Sources { flags: arguments.flags(), environment, log };
@@ -130,18 +131,18 @@ impl Call {
             Command::Logout { all } => wait(logout::run(*all, settings(config)?)),
             Command::Accounts { action } => wait(accounts::run(action, settings(config)?)),
             Command::Usage { json, since } => {
-                let form = if *json { usage::Form::Json } else { usage::Form::Table };
-                usage::run(form, *since, &settings(config)?, &environment)
+                let format = if *json { usage::OutputFormat::Json } else { usage::OutputFormat::Table };
+                usage::run(format, *since, &settings(config)?, &environment)
             }
             Command::Report { out, log, cassettes } => {
-                let wish = report::Wish { out: out.clone(), log: log.clone(), cassettes: cassettes.clone() };
-                wait(report::run(wish, settings(config)?, &environment))
+                let options = report::Options { out: out.clone(), log: log.clone(), cassettes: cassettes.clone() };
+                wait(report::run(options, settings(config)?, &environment))
             }
             Command::Token => wait(token::run(settings(config)?, &environment)),
             Command::Status { daemon: true, .. } => wait(status::find_daemon(settings(config)?)),
             Command::Status { json, offline, daemon: _ } => {
-                let wish = status::Wish { json: *json, offline: *offline };
-                wait(status::run(wish, settings(config)?, &environment))
+                let options = status::Options { json: *json, offline: *offline };
+                wait(status::run(options, settings(config)?, &environment))
             }
         }
     }

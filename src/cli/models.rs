@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::charts::Paint;
-use super::context::{Parts, accounts, given, recall, timestamp, upstream_settings};
+use super::color::Coloring;
+use super::context::{Context, accounts, env_token, load_saved_catalogue, timestamp, upstream_settings};
 use super::exit::{Exit, Failure};
-use super::output::{answer, answer_json, talk};
+use super::output::{eprint, print, print_json};
 use super::progress;
-use super::table::{Side, table};
+use super::table::{Align, table};
 use crate::command_hint::command;
 use crate::config::{Config, Environment};
 use crate::error::ProxyError;
@@ -21,7 +21,7 @@ use crate::upstream::Upstream;
 
 /// How much of an answer is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(super) struct Options {
     /// Print JSON.
     pub(super) json: bool,
     /// Ask the backend first.
@@ -29,14 +29,14 @@ pub(super) struct Wish {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct ModelList {
     source: &'static str,
     heard_at: Option<String>,
-    models: Vec<Row>,
+    models: Vec<ModelEntry>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct ModelEntry {
     id: String,
     display_name: String,
     context_window: Option<u64>,
@@ -47,26 +47,26 @@ struct Row {
     visibility: &'static str,
 }
 
-pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -> Result<Exit, Failure> {
-    let parts = Parts::of_daemon(&config);
-    let given = given(environment);
-    let tokens = accounts(&parts, &config, given.clone());
-    let upstream = Upstream::new(upstream_settings(&config), parts.http.clone(), Arc::new(tokens.clone()));
-    recall(&upstream, &parts, &config, given.as_ref()).await;
-    if wish.refresh {
-        let refreshed = progress::told("asking the backend for its models", upstream.refresh_catalogue()).await;
+pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
+    let context = Context::of_daemon(&config);
+    let given = env_token(environment);
+    let tokens = accounts(&context, &config, given.clone());
+    let upstream = Upstream::new(upstream_settings(&config), context.http.clone(), Arc::new(tokens.clone()));
+    load_saved_catalogue(&upstream, &context, &config, given.as_ref()).await;
+    if options.refresh {
+        let refreshed = progress::during("asking the backend for its models", upstream.refresh_catalogue()).await;
         tokens.settle().await;
         refreshed.map_err(failed)?;
     }
-    let report = Report::of(&upstream);
-    if wish.json {
-        answer_json(&report)?;
+    let report = ModelList::of(&upstream);
+    if options.json {
+        print_json(&report)?;
     } else {
-        talk(&match &report.heard_at {
+        eprint(&match &report.heard_at {
             Some(time) => format!("as the backend told at {time}; `{}` asks again", command("models --refresh")),
             None => format!("as known when this was built; `{}` asks the backend", command("models --refresh")),
         });
-        answer(&report.table(Paint::of(environment)))?;
+        print(&report.table(Coloring::of_stdout(environment)))?;
     }
     Ok(Exit::Done)
 }
@@ -79,30 +79,30 @@ fn failed(error: ProxyError) -> Failure {
     }
 }
 
-impl Report {
+impl ModelList {
     fn of(upstream: &Upstream) -> Self {
         let heard_at = upstream.catalogue_heard_at();
         Self {
             source: if heard_at.is_some() { "backend" } else { "built_in" },
             heard_at: heard_at.map(timestamp),
-            models: upstream.catalogue().models().iter().map(Row::of).collect(),
+            models: upstream.catalogue().models().iter().map(ModelEntry::of).collect(),
         }
     }
 
-    fn table(&self, paint: Paint) -> String {
+    fn table(&self, coloring: Coloring) -> String {
         let columns = [
-            ("model", Side::Left),
-            ("window", Side::Right),
-            ("efforts (* by default)", Side::Broken),
-            ("speed", Side::Left),
-            ("visibility", Side::Left),
+            ("model", Align::Left),
+            ("window", Align::Right),
+            ("efforts (* by default)", Align::Wrap),
+            ("speed", Align::Left),
+            ("visibility", Align::Left),
         ];
-        let rows: Vec<_> = self.models.iter().map(Row::cells).collect();
-        table(columns, &rows, paint)
+        let rows: Vec<_> = self.models.iter().map(ModelEntry::cells).collect();
+        table(columns, &rows, coloring)
     }
 }
 
-impl Row {
+impl ModelEntry {
     fn of(model: &Model) -> Self {
         Self {
             id: model.slug.clone(),

@@ -12,13 +12,13 @@ use serde::Serialize;
 use super::exit::Failure;
 
 /// Writes a part of the result, and a line end.
-pub(super) fn answer(text: &str) -> Result<(), Failure> {
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", printable(text)).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
 /// Writes the result as JSON. Characters that a terminal would execute and that JSON allows are written as `\u` escapes.
-pub(super) fn answer_json(value: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value).expect("texts and numbers are valid JSON");
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -28,17 +28,17 @@ pub(super) fn answer_json(value: &impl Serialize) -> Result<(), Failure> {
             out.push(c);
         }
     }
-    answer(&out)
+    print(&out)
 }
 
 /// Writes a part of the result as it is. Only for text that this program generates.
-pub(super) fn answer_bytes(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
 /// Writes a diagnostic line. If stderr is closed, the line is dropped.
-pub(super) fn talk(text: &str) {
+pub(super) fn eprint(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }
 

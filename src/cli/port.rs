@@ -13,11 +13,11 @@ const TRIES: u16 = 100;
 const RESERVED: u16 = 1023;
 
 /// Who holds a port that is wanted.
-pub(super) enum Holder {
+pub(super) enum PortOwner {
     /// The daemon that our run file tells of.
-    Ours(Running),
+    ThisDaemon(Running),
     /// Another daemon, or ours when it could write no run file.
-    Daemon {
+    OtherDaemon {
         /// Where it answers.
         base_url: String,
     },
@@ -25,16 +25,16 @@ pub(super) enum Holder {
     Program(String),
 }
 
-impl Holder {
+impl PortOwner {
     pub(super) async fn of(address: SocketAddr, config: &Config, http: &HttpClient) -> Self {
         let base_url = base_url(&[address]);
         if let Some(running) = Running::find(&config.paths.run_file, http).await
             && port_of(&running.base_url) == port_of(&base_url)
         {
-            return Self::Ours(running);
+            return Self::ThisDaemon(running);
         }
         if Health::at(&base_url, http).await.is_some() {
-            return Self::Daemon { base_url };
+            return Self::OtherDaemon { base_url };
         }
         let port = address.port();
         let holder = tokio::task::spawn_blocking(move || port_owner::of_port(port)).await.ok().flatten();

@@ -9,12 +9,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const WIPE: &str = "\r\u{1b}[2K";
 
 /// Does the work, and tells what it is when that takes a while.
-pub(super) async fn told<T>(what: &str, work: impl Future<Output = T>) -> T {
-    if io::stderr().is_terminal() { told_to(&mut io::stderr(), what, work).await } else { work.await }
+pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
+    if io::stderr().is_terminal() { during_on(&mut io::stderr(), what, work).await } else { work.await }
 }
 
 /// What can't be shown is no reason not to do the work.
-async fn told_to<T>(terminal: &mut impl Write, what: &str, work: impl Future<Output = T>) -> T {
+async fn during_on<T>(terminal: &mut impl Write, what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
         return done;
@@ -29,11 +29,11 @@ async fn told_to<T>(terminal: &mut impl Write, what: &str, work: impl Future<Out
 mod tests {
     use std::time::Duration;
 
-    use super::{WIPE, told_to};
+    use super::{WIPE, during_on};
 
     async fn shown(milliseconds: u64) -> String {
         let mut terminal = Vec::new();
-        told_to(&mut terminal, "asking", tokio::time::sleep(Duration::from_millis(milliseconds))).await;
+        during_on(&mut terminal, "asking", tokio::time::sleep(Duration::from_millis(milliseconds))).await;
         String::from_utf8(terminal).unwrap()
     }
 

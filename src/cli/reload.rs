@@ -21,11 +21,11 @@ pub(super) struct Sources {
     pub(super) log: Option<LogHandle>,
 }
 
-/// Who can reach a running daemon.
+/// Who can exposure a running daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum Exposure {
     /// Programs of this machine.
-    Local,
+    LocalOnly,
     /// Other machines, which have to show a key.
     Remote,
 }
@@ -56,7 +56,7 @@ impl Settings {
     }
 
     /// Takes over what the sources say now.
-    pub(super) fn read_again(&self, reach: Reach) {
+    pub(super) fn reload(&self, exposure: Exposure) {
         if let Some(log) = &self.sources.log {
             log.reopen();
         }
@@ -70,17 +70,17 @@ impl Settings {
             }
         };
         // The file may name another address than the one that this daemon is bound to.
-        if reach == Reach::Remote && (config.access.keys.is_empty() || !config.short_keys.is_empty()) {
+        if exposure == Exposure::Remote && (config.access.keys.is_empty() || !config.short_keys.is_empty()) {
             tracing::error!(
                 "the settings were read again and can't be used: other machines reach this daemon, \
                  and it would ask for no client key, or for one that is too short; nothing changes"
             );
             return;
         }
-        self.take_over(&config);
+        self.apply(&config);
     }
 
-    fn take_over(&self, config: &Config) {
+    fn apply(&self, config: &Config) {
         if let Some(log) = &self.sources.log {
             log.set_level(config.log.level);
         }

@@ -14,15 +14,15 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::ServeArguments;
-use super::context::{Parts, accounts, given, timestamp, upstream_settings};
+use super::context::{Context, accounts, env_token, timestamp, upstream_settings};
 use super::directories;
 use super::exit::{Exit, Failure};
 use super::notify::Manager;
-use super::output::talk;
-use super::port::{Holder, free_above};
-use super::reload::{self, Reach, Sources};
+use super::output::eprint;
+use super::port::{PortOwner, free_above};
+use super::reload::{self, Exposure, Sources};
 use super::run_file::{RunFile, Running};
-use super::signals::{Asked, Signals};
+use super::signals::{SignalAction, Signals};
 use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::clock::{Clock, SystemClock};
 use crate::command_hint::command;
@@ -44,39 +44,39 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let manager = Manager::of(&sources.environment);
     let given_settings = config.clone();
     for warning in &config.warnings {
-        talk(&format!("warning: {warning}"));
+        eprint(&format!("warning: {warning}"));
     }
     for exposed in directories::exposed(&config) {
-        talk(&format!("warning: {exposed}: `{}`", exposed.command()));
+        eprint(&format!("warning: {exposed}: `{}`", exposed.command()));
     }
-    let mut parts = Parts::of_daemon(&config);
+    let mut context = Context::of_daemon(&config);
     let backend = backend(arguments);
     // Signing in is simulated for a replay, too: nobody else is asked for anything.
-    let simulated = if backend == Backend::ChatGpt { None } else { Some(simulate(&mut config, &mut parts).await?) };
-    let tape_deck = TapeDeck::of(arguments, parts.clock.now())?;
+    let simulated = if backend == Backend::ChatGpt { None } else { Some(simulate(&mut config, &mut context).await?) };
+    let cassettes = Cassettes::of(arguments, context.clock.now())?;
     // Before anybody is told that we run: a signal in between would kill us with the run file in place.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
-    let server = bind(arguments, &config, &parts.http).await?;
+    let server = bind(arguments, &config, &context.http).await?;
     let address = Address::of(&config.server.listen, server.addresses());
-    let started_at = timestamp(parts.clock.now());
+    let started_at = timestamp(context.clock.now());
     // The demo is nobody's account, whatever the environment holds.
-    let given = if simulated.is_some() { None } else { given(&sources.environment) };
+    let given = if simulated.is_some() { None } else { env_token(&sources.environment) };
     let settings = reload::Settings::new(sources, given_settings);
-    let tokens = accounts(&parts, &config, given);
-    let telemetry = config.telemetry.clone().map(|endpoint| Arc::new(Telemetry::new(endpoint, parts.http.clone())));
-    let upstream = Upstream::new(upstream_settings(&config), parts.http, Arc::new(tokens.clone()));
-    let upstream = Arc::new(tape_deck.with(upstream));
+    let tokens = accounts(&context, &config, given);
+    let telemetry = config.telemetry.clone().map(|endpoint| Arc::new(Telemetry::new(endpoint, context.http.clone())));
+    let upstream = Upstream::new(upstream_settings(&config), context.http, Arc::new(tokens.clone()));
+    let upstream = Arc::new(cassettes.with(upstream));
     let instance = uuid::Uuid::new_v4().to_string();
     let _run_file = announce(&config, &address, started_at, arguments, settings.log_file(), &instance);
     let history = history(&config, backend).await;
-    let totals = totals(&config, backend, &parts.clock).await;
+    let totals = totals(&config, backend, &context.clock).await;
     introduce(&address, arguments, &tokens).await;
     if let Some(file) = settings.log_file() {
-        talk(&format!("the log goes to {}", file.display()));
+        eprint(&format!("the log goes to {}", file.display()));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
     }
-    let reach = reach(server.addresses());
-    let attendance = Attendance { manager: &manager, settings: &settings, reach, address: &address };
+    let exposure = exposure(server.addresses());
+    let control = Control { manager: &manager, settings: &settings, exposure, address: &address };
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
@@ -92,7 +92,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         instance,
     };
     let stop = CancellationToken::new();
-    attendance.ready();
+    control.ready();
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
@@ -100,7 +100,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
         () = manager.keep_fed() => {}
         () = trace(telemetry.as_deref()) => {}
-        () = obey(&mut signals, &attendance, &stop) => {}
+        () = obey(&mut signals, &control, &stop) => {}
     }
     drop(upstream);
     settle(&tokens, &history, &totals, telemetry.as_deref()).await;
@@ -131,14 +131,14 @@ async fn unbound(error: &BindError, arguments: &ServeArguments, config: &Config,
         return Failure::other(error);
     };
     let port = address.port();
-    let holder = match Holder::of(*address, config, http).await {
-        Holder::Ours(daemon) => {
+    let holder = match PortOwner::of(*address, config, http).await {
+        PortOwner::ThisDaemon(daemon) => {
             let status = command("status");
             let (base_url, pid) = (daemon.base_url, daemon.pid);
             return Failure::Other(format!("the daemon runs already, at {base_url} (process {pid}): `{status}`"));
         }
-        Holder::Daemon { base_url } => format!("another daemon of this program, at {base_url}"),
-        Holder::Program(name) => name,
+        PortOwner::OtherDaemon { base_url } => format!("another daemon of this program, at {base_url}"),
+        PortOwner::Program(name) => name,
     };
     let kind = if arguments.demo { "serve --demo" } else { "serve" };
     let other = command(&format!("{kind} --port {}", free_above(wanted, port)));
@@ -162,12 +162,12 @@ async fn history(config: &Config, backend: Backend) -> Arc<Responses> {
     match Responses::on_disk(config.paths.responses.clone(), Arc::new(SystemClock)).await {
         Ok((history, notice)) => {
             if let Some(notice) = notice {
-                talk(&format!("warning: {notice}"));
+                eprint(&format!("warning: {notice}"));
             }
             Arc::new(history)
         }
         Err(error) => {
-            talk(&format!("warning: {error}; answers are kept in memory"));
+            eprint(&format!("warning: {error}; answers are kept in memory"));
             Arc::default()
         }
     }
@@ -181,19 +181,19 @@ async fn totals(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Ar
         match Totals::on_disk(config.paths.usage.clone(), keep_days, Arc::clone(clock)).await {
             Ok((totals, notice)) => {
                 if let Some(notice) = notice {
-                    talk(&format!("warning: {notice}"));
+                    eprint(&format!("warning: {notice}"));
                 }
                 return Arc::new(totals);
             }
-            Err(error) => talk(&format!("warning: {error}; usage is counted in memory")),
+            Err(error) => eprint(&format!("warning: {error}; usage is counted in memory")),
         }
     }
     Arc::new(Totals::in_memory(store, keep_days, Arc::clone(clock)))
 }
 
 /// Puts the simulated services in the place of the real ones.
-async fn simulate(config: &mut Config, parts: &mut Parts) -> Result<Demo, Failure> {
-    let demo = Demo::start(Arc::clone(&parts.clock)).await.map_err(|error| Failure::other(&error))?;
+async fn simulate(config: &mut Config, context: &mut Context) -> Result<Demo, Failure> {
+    let demo = Demo::start(Arc::clone(&context.clock)).await.map_err(|error| Failure::other(&error))?;
     let endpoint = |url: String| Endpoint::parse(&url, Trust::KnownHosts).map_err(|error| Failure::other(&error));
     config.upstream.url = endpoint(demo.backend_url())?;
     config.upstream.catalogue_file = None;
@@ -202,10 +202,10 @@ async fn simulate(config: &mut Config, parts: &mut Parts) -> Result<Demo, Failur
     config.auth.authority = endpoint(demo.issuer_url())?;
     let login = demo.signed_in();
     let tokens = (login.id_token, login.access_token, login.refresh_token);
-    let now = parts.clock.now();
+    let now = context.clock.now();
     let credential = Credential::of_tokens(Some(login.account_id), Some(tokens.0), tokens.1, Some(tokens.2), Some(now));
-    parts.store = Store::memory(&credential.map_err(|error| Failure::other(&error))?);
-    parts.authority = Authority::new(parts.http.clone(), &config.auth);
+    context.store = Store::memory(&credential.map_err(|error| Failure::other(&error))?);
+    context.authority = Authority::new(context.http.clone(), &config.auth);
     Ok(demo)
 }
 
@@ -233,7 +233,7 @@ fn announce(
     match RunFile::write(path, running) {
         Ok(file) => Some(file),
         Err(error) => {
-            talk(&format!(
+            eprint(&format!(
                 "warning: {} can't be written ({}); `status` will not find this daemon: `{}`",
                 path.display(),
                 error.kind(),
@@ -253,13 +253,13 @@ fn backend(arguments: &ServeArguments) -> Backend {
 }
 
 /// What exchanges are written to, or read from.
-enum TapeDeck {
+enum Cassettes {
     Off,
     Recording(Recorder),
     Playing(Player),
 }
 
-impl TapeDeck {
+impl Cassettes {
     fn of(arguments: &ServeArguments, now: SystemTime) -> Result<Self, Failure> {
         if let Some(directory) = &arguments.replay {
             return Player::load(directory).map(Self::Playing).map_err(|error| Failure::other(&error));
@@ -280,15 +280,18 @@ impl TapeDeck {
 
 async fn introduce(address: &Address, arguments: &ServeArguments, tokens: &Accounts) {
     if let Some(directory) = &arguments.record {
-        talk(&format!("recording: exchanges are written to {}, without what is private in them", directory.display()));
+        eprint(&format!(
+            "recording: exchanges are written to {}, without what is private in them",
+            directory.display()
+        ));
     }
     match backend(arguments) {
-        Backend::Replay => talk("replay: what was recorded answers; no model is asked, no account is used"),
-        Backend::Demo => talk("demo: a simulated backend answers; no model is asked, no account is used"),
+        Backend::Replay => eprint("replay: what was recorded answers; no model is asked, no account is used"),
+        Backend::Demo => eprint("demo: a simulated backend answers; no model is asked, no account is used"),
         Backend::ChatGpt => {
             let warning = tokens.check().await.map_or_else(|error| Some(error.to_string()), |state| state.warning());
             if let Some(warning) = warning {
-                talk(&format!("warning: {warning}"));
+                eprint(&format!("warning: {warning}"));
             }
         }
     }
@@ -298,7 +301,7 @@ async fn introduce(address: &Address, arguments: &ServeArguments, tokens: &Accou
         None => "the base URL for clients".to_owned(),
     };
     let replays = if arguments.replay.is_some() { "; it replays what was recorded" } else { "" };
-    talk(&format!("codex-proxy {version} is ready: {address} ({hint}{replays}; Ctrl-C stops)"));
+    eprint(&format!("codex-proxy {version} is ready: {address} ({hint}{replays}; Ctrl-C stops)"));
 }
 
 /// Where clients find the daemon.
@@ -334,20 +337,20 @@ pub(super) fn base_url(addresses: &[SocketAddr]) -> String {
     addresses.first().map(|address| format!("http://{}/v1", reachable(*address))).unwrap_or_default()
 }
 
-fn reach(addresses: &[SocketAddr]) -> Reach {
+fn exposure(addresses: &[SocketAddr]) -> Exposure {
     let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
-    if is_local { Reach::Local } else { Reach::Remote }
+    if is_local { Exposure::LocalOnly } else { Exposure::Remote }
 }
 
 /// What answers to signals while the daemon serves.
-struct Attendance<'a> {
+struct Control<'a> {
     manager: &'a Manager,
     settings: &'a reload::Settings,
-    reach: Reach,
+    exposure: Exposure,
     address: &'a Address,
 }
 
-impl Attendance<'_> {
+impl Control<'_> {
     fn ready(&self) {
         self.manager.ready(&format!("serving at {}", self.address));
     }
@@ -355,25 +358,25 @@ impl Attendance<'_> {
     #[cfg(unix)]
     fn reload(&self) {
         self.manager.reloading();
-        self.settings.read_again(self.reach);
+        self.settings.reload(self.exposure);
         self.ready();
     }
 }
 
 /// Passes the first signal to stop on, and ends with the second.
-async fn obey(signals: &mut Signals, attendance: &Attendance<'_>, stop: &CancellationToken) {
+async fn obey(signals: &mut Signals, control: &Control<'_>, stop: &CancellationToken) {
     let mut has_stopped = false;
     loop {
         match signals.next().await {
             #[cfg(unix)]
-            Asked::Reload if !has_stopped => attendance.reload(),
+            SignalAction::Reload if !has_stopped => control.reload(),
             #[cfg(unix)]
-            Asked::Reload => {}
-            Asked::Stop if has_stopped => return,
-            Asked::Stop => {
+            SignalAction::Reload => {}
+            SignalAction::Stop if has_stopped => return,
+            SignalAction::Stop => {
                 has_stopped = true;
-                talk("stopping: open answers may finish; a second signal cuts them");
-                attendance.manager.stopping("open answers may finish");
+                eprint("stopping: open answers may finish; a second signal cuts them");
+                control.manager.stopping("open answers may finish");
                 stop.cancel();
             }
         }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SignalAction {
     /// To stop.
     Stop,
     /// To read the settings again.
@@ -56,24 +56,24 @@ impl Signals {
 
     /// Waits for the next one.
     #[cfg(unix)]
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => SignalAction::Stop,
+            _ = self.terminate.recv() => SignalAction::Stop,
             // A terminal that has been closed is none any more.
             _ = self.hangup.recv() => {
-                if self.was_at_terminal && !io::stderr().is_terminal() { Asked::Stop } else { Asked::Reload }
+                if self.was_at_terminal && !io::stderr().is_terminal() { SignalAction::Stop } else { SignalAction::Reload }
             }
         }
     }
 
     /// Waits for the next one.
     #[cfg(windows)]
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.close.recv() => {}
         }
-        Asked::Stop
+        SignalAction::Stop
     }
 }

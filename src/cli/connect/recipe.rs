@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::edit::Format;
-use super::fill::{Language, fill};
-use super::places::Places;
+use super::path_resolver::PathResolver;
+use super::template::{Language, render};
 use super::values::Values;
 use crate::command_hint::command;
 
@@ -32,7 +32,7 @@ pub(super) struct Recipe {
     /// What it leaves on a machine.
     #[serde(default)]
     traces: Vec<String>,
-    pub(super) file: Option<OwnFile>,
+    pub(super) file: Option<ClientFile>,
     steps: Vec<Step>,
     /// What is good to know.
     #[serde(default)]
@@ -42,7 +42,7 @@ pub(super) struct Recipe {
 /// The client's own file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OwnFile {
+pub(super) struct ClientFile {
     pub(super) format: Format,
     /// Its folder: the first of these that there is a place for.
     folders: Vec<String>,
@@ -112,27 +112,27 @@ impl Recipe {
     }
 
     /// Whether the client is on this machine.
-    pub(super) fn is_found(&self, places: &Places) -> bool {
-        self.programs.iter().any(|program| places.finds_program(program))
-            || self.traces.iter().any(|trace| places.has(trace))
+    pub(super) fn is_found(&self, paths: &PathResolver) -> bool {
+        self.programs.iter().any(|program| paths.finds_program(program))
+            || self.traces.iter().any(|trace| paths.has(trace))
     }
 
     /// What goes into the client's own file.
     pub(super) fn settings(&self, values: &Values) -> String {
-        self.steps.first().map(|step| fill(&step.text, step.language, values)).unwrap_or_default()
+        self.steps.first().map(|step| render(&step.text, step.language, values)).unwrap_or_default()
     }
 
     /// Everything that a person has to do.
-    pub(super) fn told(&self, values: &Values, places: &Places) -> String {
-        let file = self.file.as_ref().and_then(|file| file.path(places)).map(|path| places.shown(&path));
+    pub(super) fn told(&self, values: &Values, paths: &PathResolver) -> String {
+        let file = self.file.as_ref().and_then(|file| file.path(paths)).map(|path| paths.shown(&path));
         let plain = |text: &str| {
-            let text = fill(text, Language::Text, values);
+            let text = render(text, Language::Text, values);
             text.trim_end().replace("{{file}}", file.as_deref().unwrap_or_default())
         };
         let mut parts = vec![format!("{}: {}", self.name, self.about)];
         for step in &self.steps {
             parts.push(plain(&step.say));
-            parts.push(fill(&step.text, step.language, values).trim_end().to_owned());
+            parts.push(render(&step.text, step.language, values).trim_end().to_owned());
         }
         if self.file.is_some() {
             parts.push(format!(
@@ -145,10 +145,10 @@ impl Recipe {
     }
 }
 
-impl OwnFile {
+impl ClientFile {
     /// The file that the client reads.
-    pub(super) fn path(&self, places: &Places) -> Option<PathBuf> {
-        let folder = self.folders.iter().find_map(|folder| places.path(folder))?;
+    pub(super) fn path(&self, paths: &PathResolver) -> Option<PathBuf> {
+        let folder = self.folders.iter().find_map(|folder| paths.path(folder))?;
         let mut names = self.names.iter().map(|name| folder.join(name));
         names.clone().find(|path| path.exists()).or_else(|| names.next())
     }
@@ -161,9 +161,9 @@ mod tests {
 
     use saphyr::{LoadableYamlNode as _, Yaml};
 
-    use super::{FILES, Language, Recipe, fill};
+    use super::{FILES, Language, Recipe, render};
     use crate::cli::connect::edit::{Format, merge};
-    use crate::cli::connect::places::Places;
+    use crate::cli::connect::path_resolver::PathResolver;
     use crate::cli::connect::values::{Hidden, Key, Values};
     use crate::config::Environment;
     use crate::secret::Secret;
@@ -193,10 +193,10 @@ mod tests {
 
     #[test]
     fn every_recipe_is_filled_to_the_last_place() {
-        let places = Places::of(&Environment::default());
+        let paths = PathResolver::of(&Environment::default());
         for values in every_key() {
             for recipe in Recipe::all() {
-                let told = recipe.told(&values, &places);
+                let told = recipe.told(&values, &paths);
                 assert!(!told.contains("{{") && !told.contains("}}"), "{}: {told}", recipe.id);
                 let has_address = ["http://127.0.0.1:8787", "host.docker.internal:8787"];
                 assert!(has_address.iter().any(|address| told.contains(address)), "{}: {told}", recipe.id);
@@ -209,7 +209,7 @@ mod tests {
         for values in every_key() {
             for recipe in Recipe::all() {
                 for step in &recipe.steps {
-                    let text = fill(&step.text, step.language, &values);
+                    let text = render(&step.text, step.language, &values);
                     let is_read = match step.language {
                         Language::Toml => toml::from_str::<toml::Table>(&text).is_ok(),
                         Language::Json => serde_json::from_str::<serde_json::Value>(&text).is_ok(),

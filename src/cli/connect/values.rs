@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cli::context::{Parts, accounts, given, recall, upstream_settings};
+use crate::cli::context::{Context, accounts, env_token, load_saved_catalogue, upstream_settings};
 use crate::cli::exit::Failure;
 use crate::cli::run_file::Running;
 use crate::cli::serve::base_url;
@@ -83,8 +83,8 @@ pub(super) struct Address {
 
 impl Address {
     /// The address of the daemon that runs, else the one that the settings give.
-    pub(super) async fn find(config: &Config, parts: &Parts) -> Result<Self, Failure> {
-        if let Some((running, health)) = Running::look(&config.paths.run_file, &parts.http).await {
+    pub(super) async fn find(config: &Config, context: &Context) -> Result<Self, Failure> {
+        if let Some((running, health)) = Running::look(&config.paths.run_file, &context.http).await {
             return match running.socket {
                 Some(socket) => Err(on_socket(&socket)),
                 None => Ok(Self { base_url: running.base_url, warning: None, requires_key: health.requires_key }),
@@ -114,15 +114,15 @@ impl Values {
     /// The values for a client of that name. Asks nobody but the daemon on this machine.
     pub(super) async fn gather(
         config: &Config,
-        parts: &Parts,
+        context: &Context,
         environment: &Environment,
         client: &str,
         address: Address,
     ) -> Self {
-        let given = given(environment);
-        let tokens = accounts(parts, config, given.clone());
-        let upstream = Upstream::new(upstream_settings(config), parts.http.clone(), Arc::new(tokens));
-        recall(&upstream, parts, config, given.as_ref()).await;
+        let given = env_token(environment);
+        let tokens = accounts(context, config, given.clone());
+        let upstream = Upstream::new(upstream_settings(config), context.http.clone(), Arc::new(tokens));
+        load_saved_catalogue(&upstream, context, config, given.as_ref()).await;
         let key = match client_key(config, environment, client) {
             _ if config.access.keys.is_empty() && address.requires_key => Key::Hidden(Hidden::KnownToTheDaemon),
             _ if config.access.keys.is_empty() => Key::NotAsked,

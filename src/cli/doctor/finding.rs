@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 
 use serde::Serialize;
 
-use super::super::charts::{Colour, Paint};
-use super::super::table::{WIDTH, broken};
+use super::super::color::{Coloring, GREEN, RED, YELLOW};
+use super::super::table::{WIDTH, wrap};
 
 /// Where the message of a line begins.
 const MARGIN: usize = 20;
@@ -80,24 +80,24 @@ impl Finding {
     }
 
     /// The finding as a line; below it what is too much for `width` characters.
-    pub(super) fn told(&self, width: Option<usize>, paint: Paint) -> String {
-        let (mark, name) = (self.severity.mark(paint), format!("{:?}", self.check).to_lowercase());
+    pub(super) fn told(&self, width: Option<usize>, coloring: Coloring) -> String {
+        let (mark, name) = (self.severity.mark(coloring), format!("{:?}", self.check).to_lowercase());
         let text = match &self.command {
             Some(command) => format!("{}: `{command}`", self.message),
             None => self.message.clone(),
         };
-        let lines = width.map_or_else(|| vec![text.clone()], |width| broken(&text, width.saturating_sub(MARGIN)));
+        let lines = width.map_or_else(|| vec![text.clone()], |width| wrap(&text, width.saturating_sub(MARGIN)));
         let text = lines.join(&format!("\n{}", " ".repeat(MARGIN)));
         format!("{mark} {name:<11}{text}")
     }
 }
 
 impl Severity {
-    fn mark(self, paint: Paint) -> String {
+    fn mark(self, coloring: Coloring) -> String {
         match self {
-            Self::Ok => paint.painted(Colour::Green, "ok      "),
-            Self::Warning => paint.painted(Colour::Yellow, "warning "),
-            Self::Error => paint.painted(Colour::Red, "wrong   "),
+            Self::Ok => coloring.paint(GREEN, "ok      "),
+            Self::Warning => coloring.paint(YELLOW, "warning "),
+            Self::Error => coloring.paint(RED, "wrong   "),
             Self::Unknown => "unknown ".to_owned(),
         }
     }
@@ -110,13 +110,13 @@ pub(super) fn width_of_answer() -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::charts::Paint;
+    use super::super::super::color::Coloring;
     use super::{Check, Finding};
 
     #[test]
     fn a_command_that_is_told_already_is_not_told_twice() {
         let usual = || "codex-proxy status".to_owned();
-        let line = |text: &str| Finding::telling(Check::Store, text, usual).told(None, Paint::Plain);
+        let line = |text: &str| Finding::telling(Check::Store, text, usual).told(None, Coloring::Off);
         assert_eq!(line("it is damaged: `mv a b`"), "wrong    store      it is damaged: `mv a b`");
         assert_eq!(line("it is locked"), "wrong    store      it is locked: `codex-proxy status`");
     }
@@ -125,11 +125,11 @@ mod tests {
     fn a_finding_is_one_line_or_fits_a_terminal_with_its_command_whole() {
         let many = "word ".repeat(20);
         let finding = Finding::error(Check::Catalogue, many.trim(), "codex-proxy models --refresh");
-        let line = finding.told(None, Paint::Plain);
+        let line = finding.told(None, Coloring::Off);
         assert_eq!(line.lines().count(), 1);
         assert!(line.starts_with("wrong    catalogue  word"), "{line}");
         assert!(line.ends_with("word: `codex-proxy models --refresh`"), "{line}");
-        let lines = finding.told(Some(80), Paint::Plain);
+        let lines = finding.told(Some(80), Coloring::Off);
         assert!(lines.lines().all(|line| line.chars().count() <= 80), "{lines}");
         assert!(lines.lines().any(|line| line.trim() == "`codex-proxy models --refresh`"), "{lines}");
     }

@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use super::super::directories;
-use super::super::port::{Holder, free_above};
+use super::super::port::{PortOwner, free_above};
 use super::super::run_file::{Health, Running};
 use super::finding::{Check, Finding};
-use super::rights;
+use super::permissions;
 use crate::command_hint::command;
 use crate::config::{Config, Environment, Fault, Faults, Source, client_key};
 use crate::fs::{ExposedDirectory, directory_of};
@@ -43,13 +43,13 @@ pub(super) fn files(config: &Config, environment: &Environment) -> Vec<Finding> 
     if keys.is_some() && client_key(config, environment, "").is_some() {
         private.push(&config.paths.config);
     }
-    let mut findings: Vec<_> = private.into_iter().filter_map(rights::of_file).collect();
+    let mut findings: Vec<_> = private.into_iter().filter_map(permissions::of_file).collect();
     let of_credentials = directories::of_credentials(config);
     let files = [&config.paths.run_file, &config.paths.catalogue];
     let mut folders = vec![of_credentials.as_path()];
     folders.extend(files.into_iter().map(|file| directory_of(file)));
     folders.dedup();
-    findings.extend(folders.into_iter().filter_map(rights::of_folder));
+    findings.extend(folders.into_iter().filter_map(permissions::of_folder));
     // Nothing can be stored or read there; in other directories this is a risk, but not an error.
     let refused = ExposedDirectory::find(&of_credentials);
     let others = directories::exposed(config).into_iter().filter(|exposed| Some(exposed) != refused.as_ref());
@@ -123,9 +123,9 @@ async fn ports(addresses: &[SocketAddr], config: &Config, http: &HttpClient) -> 
         let message = match TcpListener::bind(address).map_err(|error| error.kind()) {
             // A machine need not have every loopback address.
             Ok(_) | Err(ErrorKind::AddrNotAvailable | ErrorKind::Unsupported) => continue,
-            Err(ErrorKind::AddrInUse) => match Holder::of(*address, config, http).await {
-                Holder::Program(name) => format!("is held by {name}: choose another"),
-                Holder::Ours(Running { base_url, .. }) | Holder::Daemon { base_url } => {
+            Err(ErrorKind::AddrInUse) => match PortOwner::of(*address, config, http).await {
+                PortOwner::Program(name) => format!("is held by {name}: choose another"),
+                PortOwner::ThisDaemon(Running { base_url, .. }) | PortOwner::OtherDaemon { base_url } => {
                     return unknown_daemon(&base_url);
                 }
             },

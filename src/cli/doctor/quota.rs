@@ -40,7 +40,7 @@ fn reset(window: &QuotaWindow, now: SystemTime) -> String {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::super::super::charts::Paint;
+    use super::super::super::color::Coloring;
     use super::finding;
     use crate::upstream::{Quota, QuotaPace, QuotaWindow};
 
@@ -64,7 +64,7 @@ mod tests {
 
     fn told(windows: Vec<QuotaWindow>) -> String {
         let quota = Quota { account_id: "a".to_owned(), plan: None, observed_at: now(), windows };
-        finding(Some(&quota), now()).map(|finding| finding.told(None, Paint::Plain)).unwrap_or_default()
+        finding(Some(&quota), now()).map(|finding| finding.told(None, Coloring::Off)).unwrap_or_default()
     }
 
     #[test]

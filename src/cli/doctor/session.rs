@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::super::context::Parts;
-use super::super::status::{Check as Asked, Found, Verdict, ask, told_of_token};
+use super::super::context::Context;
+use super::super::status::{AccountCheck, CheckResult, Verdict, check_account, describe_token};
 use super::finding::{Check, Finding};
-use super::{LIMIT, in_time, rights};
+use super::{LIMIT, in_time, permissions};
 use crate::auth::{self, AccessToken, Accounts, Given, Location, Profile, State, Status};
 use crate::command_hint::{command, unset};
 use crate::config::Config;
@@ -28,23 +28,23 @@ pub(super) struct Session<'g> {
 }
 
 impl<'g> Session<'g> {
-    pub(super) async fn look(parts: &Parts, config: &Config, given: Option<&'g Given>) -> Self {
+    pub(super) async fn look(context: &Context, config: &Config, given: Option<&'g Given>) -> Self {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
-        let status = in_time(auth::status(&parts.store, parts.clock.as_ref(), chosen)).await;
-        Self { status, given, credentials: resolve(&config.auth.credentials), now: parts.clock.now() }
+        let status = in_time(auth::status(&context.store, context.clock.as_ref(), chosen)).await;
+        Self { status, given, credentials: resolve(&config.auth.credentials), now: context.clock.now() }
     }
 
     /// The same after the services were asked, which may have renewed it, or said that nobody can.
-    pub(super) async fn again(self, parts: &Parts, config: &Config) -> Self {
+    pub(super) async fn again(self, context: &Context, config: &Config) -> Self {
         match self.status {
-            Some(Ok(_)) => Self::look(parts, config, self.given).await,
+            Some(Ok(_)) => Self::look(context, config, self.given).await,
             _ => self,
         }
     }
 
     /// What the backend says of it and of its quota; `None` where there is nothing to ask about.
-    pub(super) async fn ask(&self, parts: &Parts, config: &Config, tokens: &Accounts) -> Option<Found> {
-        if self.is_there() { Some(ask(parts, config, tokens).await) } else { None }
+    pub(super) async fn ask(&self, context: &Context, config: &Config, tokens: &Accounts) -> Option<CheckResult> {
+        if self.is_there() { Some(check_account(context, config, tokens).await) } else { None }
     }
 
     /// What comes of asking for the models.
@@ -57,7 +57,7 @@ impl<'g> Session<'g> {
     }
 
     /// Whether somebody is signed in; `None` where that can't be known.
-    pub(super) fn is_signed_in(&self, check: Option<&Asked>) -> Option<bool> {
+    pub(super) fn is_signed_in(&self, check: Option<&AccountCheck>) -> Option<bool> {
         let is_refused = check.is_some_and(|check| check.state == Verdict::Refused);
         let is_good = match (self.given, &self.status) {
             (Some(given), _) => given.fault().is_none() && self.told().is_none_or(|told| told.state != State::Ended),
@@ -67,7 +67,7 @@ impl<'g> Session<'g> {
         Some(is_good && !is_refused)
     }
 
-    pub(super) fn findings(&self, check: Option<&Asked>) -> Vec<Finding> {
+    pub(super) fn findings(&self, check: Option<&AccountCheck>) -> Vec<Finding> {
         vec![self.store(), self.token(check)]
     }
 
@@ -105,14 +105,14 @@ impl<'g> Session<'g> {
         let this = format!(": `{}`", command("doctor"));
         match text.strip_suffix(&this) {
             Some(text) if text.contains("can't be read") => {
-                Finding::error(Check::Store, text, rights::regain_file(&self.credentials))
+                Finding::error(Check::Store, text, permissions::regain_file(&self.credentials))
             }
-            Some(text) => Finding::error(Check::Store, text, rights::regain(directory_of(&self.credentials))),
+            Some(text) => Finding::error(Check::Store, text, permissions::regain(directory_of(&self.credentials))),
             None => Finding::telling(Check::Store, text, || command("status")),
         }
     }
 
-    fn token(&self, check: Option<&Asked>) -> Finding {
+    fn token(&self, check: Option<&AccountCheck>) -> Finding {
         let verdict = check.map(|check| check.state);
         if let Some(given) = self.given {
             return self.given_token(given, verdict);
@@ -127,7 +127,7 @@ impl<'g> Session<'g> {
                 Finding::error(Check::Token, "none of the accounts is in use", command("accounts list"))
             };
         };
-        let told = told_of_token(profile, verdict, self.now);
+        let told = describe_token(profile, verdict, self.now);
         if verdict == Some(Verdict::Refused) || profile.state == State::Ended {
             Finding::error(Check::Token, told, command("login"))
         } else if profile.refusal.is_some() {
@@ -154,7 +154,7 @@ impl<'g> Session<'g> {
 }
 
 /// Whether the backend takes the account.
-pub(super) fn workspace(check: Option<&Asked>) -> Option<Finding> {
+pub(super) fn workspace(check: Option<&AccountCheck>) -> Option<Finding> {
     let check = check?;
     let message = check.message.as_deref().unwrap_or_default().replace('\n', " ");
     Some(match check.state {

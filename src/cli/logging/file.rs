@@ -15,8 +15,8 @@ use crate::fs::{FileLock, beside, make_private, private_options};
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     settings: LogFile,
-    rights: Rights,
-    open: Open,
+    permissions: Permissions,
+    open: OpenFile,
     /// Whether the last line was written in part.
     is_torn: bool,
     _lock: FileLock,
@@ -24,7 +24,7 @@ pub(super) struct RotatingFile {
 
 /// What happens to the permissions of a log file that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rights {
+enum Permissions {
     /// Others can't read it from now on.
     MakePrivate,
     /// They stay: the user linked to a file of their own.
@@ -32,7 +32,7 @@ enum Rights {
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     file: File,
     size_bytes: u64,
     is_regular: bool,
@@ -46,9 +46,9 @@ impl RotatingFile {
         settings.path = crate::fs::resolve(&settings.path);
         let lock =
             FileLock::try_acquire(&settings.path)?.ok_or_else(|| io::Error::other("another daemon writes it"))?;
-        let rights = if is_link && settings.path.exists() { Rights::Keep } else { Rights::MakePrivate };
-        let open = open(&settings.path, rights)?;
-        Ok(Self { settings, rights, open, is_torn: false, _lock: lock })
+        let permissions = if is_link && settings.path.exists() { Permissions::Keep } else { Permissions::MakePrivate };
+        let open = open(&settings.path, permissions)?;
+        Ok(Self { settings, permissions, open, is_torn: false, _lock: lock })
     }
 
     /// Adds a line. What is wrong with beginning the next file is told as well, and the line is written all the same.
@@ -65,7 +65,7 @@ impl RotatingFile {
 
     /// Goes on in the file that has the name now: somebody else has moved ours.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        self.open = open(&self.settings.path, self.rights)?;
+        self.open = open(&self.settings.path, self.permissions)?;
         self.is_torn = false;
         Ok(())
     }
@@ -103,13 +103,13 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     beside(path, &format!(".{number}"))
 }
 
-fn open(path: &Path, rights: Rights) -> io::Result<Open> {
+fn open(path: &Path, permissions: Permissions) -> io::Result<OpenFile> {
     let file = private_options().append(true).open(path)?;
     let metadata = file.metadata()?;
-    if rights == Rights::MakePrivate {
+    if permissions == Permissions::MakePrivate {
         make_private(path)?;
     }
-    Ok(Open { file, size_bytes: metadata.len(), is_regular: metadata.is_file() })
+    Ok(OpenFile { file, size_bytes: metadata.len(), is_regular: metadata.is_file() })
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use self::file::RotatingFile;
 use self::writer::Writer;
-use super::output::talk;
+use super::color;
+use super::output::eprint;
 use crate::config::{Environment, Format, Level, Log, LogFile};
 
 /// The only crate whose lines are written.
@@ -29,12 +30,12 @@ const OURS: &str = "codex_proxy";
 #[derive(Clone, Debug)]
 pub(super) struct LogHandle {
     filter: reload::Handle<Targets, Registry>,
-    kept: Option<Kept>,
+    file: Option<LogFileWriter>,
 }
 
 /// A log that goes to a file.
 #[derive(Clone, Debug)]
-struct Kept {
+struct LogFileWriter {
     path: PathBuf,
     writer: Writer,
 }
@@ -48,20 +49,20 @@ impl LogHandle {
 
     /// The file that it goes to.
     pub(super) fn file(&self) -> Option<&Path> {
-        self.kept.as_ref().map(|kept| kept.path.as_path())
+        self.file.as_ref().map(|file| file.path.as_path())
     }
 
     /// Goes on in the file that has the name now.
     pub(super) fn reopen(&self) {
-        if let Some(kept) = &self.kept {
-            kept.writer.reopen();
+        if let Some(file) = &self.file {
+            file.writer.reopen();
         }
     }
 
     /// Waits until everything that was said is written.
     pub(super) fn finish(&self) {
-        if let Some(kept) = &self.kept {
-            kept.writer.finish();
+        if let Some(file) = &self.file {
+            file.writer.finish();
         }
     }
 }
@@ -70,13 +71,13 @@ impl LogHandle {
 pub(super) fn start(log: Option<Log>, environment: &Environment) -> LogHandle {
     let log = log.unwrap_or(Log { level: Level::Info, format: Format::Text, file: None });
     let (filter, handle) = reload::Layer::new(filter(log.level));
-    let kept = log.file.and_then(keep);
-    let lines = if let Some(kept) = &kept {
-        let writer = kept.writer.clone();
+    let file = log.file.and_then(keep);
+    let lines = if let Some(file) = &file {
+        let writer = file.writer.clone();
         layer(log.format, move || writer.clone(), false)
     } else {
-        let colour = io::stderr().is_terminal() && environment.path("NO_COLOR").is_none();
-        layer(log.format, io::stderr, colour)
+        let is_colored = io::stderr().is_terminal() && !color::is_disabled(environment);
+        layer(log.format, io::stderr, is_colored)
     };
     // Fails only where a log has begun already, which then goes on.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
@@ -84,26 +85,26 @@ pub(super) fn start(log: Option<Log>, environment: &Environment) -> LogHandle {
         let place = panic.location().map(Location::to_string).unwrap_or_default();
         tracing::error!(place, "a defect of this program (it panicked); please report it");
     }));
-    LogHandle { filter: handle, kept }
+    LogHandle { filter: handle, file }
 }
 
-/// A log that can't be kept is no reason not to serve.
-fn keep(settings: LogFile) -> Option<Kept> {
+/// A log that can't be file is no reason not to serve.
+fn keep(settings: LogFile) -> Option<LogFileWriter> {
     let path = settings.path.clone();
     match RotatingFile::open(settings) {
-        Ok(file) => Some(Kept { path, writer: Writer::start(file) }),
+        Ok(file) => Some(LogFileWriter { path, writer: Writer::start(file) }),
         Err(error) => {
-            talk(&format!("warning: log.file: {} can't be written ({error}); the log stays here", path.display()));
+            eprint(&format!("warning: log.file: {} can't be written ({error}); the log stays here", path.display()));
             None
         }
     }
 }
 
-fn layer<W>(format: Format, writer: W, colour: bool) -> Box<dyn Layer<Registry> + Send + Sync>
+fn layer<W>(format: Format, writer: W, is_colored: bool) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_colored);
     match format {
         Format::Text => lines.with_target(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::output::talk;
+use super::super::output::eprint;
 use super::file::RotatingFile;
 
 /// Of lines that wait for the disk.
@@ -118,13 +118,13 @@ impl Queue {
 
 /// Until the process ends.
 fn write_all(queue: &Queue, mut file: RotatingFile) {
-    let mut trouble = Trouble::default();
+    let mut trouble = FailureNotice::default();
     loop {
         let work = queue.next();
         if work.is_moved
             && let Err(error) = file.reopen()
         {
-            talk(&format!("warning: the log file can't be opened again ({error}); it goes on where it was"));
+            eprint(&format!("warning: the log file can't be opened again ({error}); it goes on where it was"));
         }
         for line in &work.lines {
             trouble.mind(file.write(line), line);
@@ -138,22 +138,22 @@ fn write_all(queue: &Queue, mut file: RotatingFile) {
 
 /// What is wrong is told once, not with every line.
 #[derive(Default)]
-struct Trouble {
+struct FailureNotice {
     is_told: bool,
 }
 
-impl Trouble {
+impl FailureNotice {
     fn mind(&mut self, (written, rotation): (io::Result<()>, Option<io::Error>), line: &[u8]) {
         if let Some(error) = rotation {
-            talk(&format!("warning: the next log file can't be begun ({error}); the last one goes on"));
+            eprint(&format!("warning: the next log file can't be begun ({error}); the last one goes on"));
         }
         match written {
             Ok(()) => self.is_told = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.is_told, true) {
-                    talk(&format!("warning: the log file can't be written ({error}); what it misses stands here"));
+                    eprint(&format!("warning: the log file can't be written ({error}); what it misses stands here"));
                 }
-                talk(String::from_utf8_lossy(line).trim_end());
+                eprint(String::from_utf8_lossy(line).trim_end());
             }
         }
     }

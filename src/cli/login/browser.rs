@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::environment::Surroundings;
-use super::{LoginArguments, Parts, talk};
+use super::environment::BrowserAccess;
+use super::{Context, LoginArguments, eprint};
 use crate::auth::{Credential, Login, LoginError, Pasted, Ports, Reader};
 use crate::cli::child::without_secrets;
 use crate::config::Config;
@@ -21,44 +21,44 @@ const LAUNCH_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) async fn sign_in(
     arguments: &LoginArguments,
-    parts: &Parts,
+    context: &Context,
     config: &Config,
-    surroundings: Surroundings,
+    access: BrowserAccess,
 ) -> Result<Credential, LoginError> {
     let can_paste = std::io::stdin().is_terminal();
-    let login = start(arguments, parts, config, can_paste).await?;
+    let login = start(arguments, context, config, can_paste).await?;
     if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
-        talk("warning: the issuer knows only the ports 1455 and 1457, and may refuse to come back to another");
+        eprint("warning: the issuer knows only the ports 1455 and 1457, and may refuse to come back to another");
     }
     if let Some(obstacle) = login.passed_over() {
-        talk(&format!("{obstacle}, so that the browser will come back to port {}", login.port()));
+        eprint(&format!("{obstacle}, so that the browser will come back to port {}", login.port()));
     }
-    talk("open this address in a browser, and sign in:");
-    talk(&format!("\n  {}\n", login.url()));
+    eprint("open this address in a browser, and sign in:");
+    eprint(&format!("\n  {}\n", login.url()));
     if !arguments.no_browser {
-        open_browser(&login, surroundings);
+        open_browser(&login, access);
     }
     let (sender, pasted) = mpsc::channel(1);
     if can_paste {
-        talk("if the browser ends at a page that can't be reached, paste that page's address here");
+        eprint("if the browser ends at a page that can't be reached, paste that page's address here");
         listen(login.reader(), sender);
     }
-    talk("waiting for the browser (Ctrl-C gives up) …");
+    eprint("waiting for the browser (Ctrl-C gives up) …");
     login.wait(pasted).await
 }
 
 async fn start(
     arguments: &LoginArguments,
-    parts: &Parts,
+    context: &Context,
     config: &Config,
     can_paste: bool,
 ) -> Result<Login, LoginError> {
-    let Parts { store, authority, clock, .. } = parts;
+    let Context { store, authority, clock, .. } = context;
     let candidates = arguments.port.map_or_else(Ports::registered, Ports::only);
     let started = Login::start(&config.auth, authority.clone(), store.clone(), Arc::clone(clock), candidates).await;
     match started {
         Err(error @ LoginError::Held(_)) if can_paste => {
-            talk(&format!("{error}; or go on, and paste the address that the browser ends at"));
+            eprint(&format!("{error}; or go on, and paste the address that the browser ends at"));
             let (authority, store) = (authority.clone(), store.clone());
             Login::start_without_port(&config.auth, authority, store, Arc::clone(clock), candidates).await
         }
@@ -67,18 +67,18 @@ async fn start(
 }
 
 /// Opens the address where a person can see it; else says why not.
-fn open_browser(login: &Login, surroundings: Surroundings) {
-    match surroundings {
-        Surroundings::Remote => talk(&format!(
+fn open_browser(login: &Login, access: BrowserAccess) {
+    match access {
+        BrowserAccess::Remote => eprint(&format!(
             "this session is remote: open the address on a machine that forwards port {0} to this one \
              (ssh -L {0}:localhost:{0})",
             login.port()
         )),
-        Surroundings::NoDisplay => talk("there is no display here, so no browser was opened"),
-        Surroundings::Display if launch(open::commands(login.url())).is_none() => {
-            talk("no browser could be opened");
+        BrowserAccess::NoDisplay => eprint("there is no display here, so no browser was opened"),
+        BrowserAccess::Display if launch(open::commands(login.url())).is_none() => {
+            eprint("no browser could be opened");
         }
-        Surroundings::Display => {}
+        BrowserAccess::Display => {}
     }
 }
 
@@ -110,7 +110,7 @@ fn listen(reader: Reader, answers: mpsc::Sender<Pasted>) {
             match reader.read(&line) {
                 Ok(Some(pasted)) => drop(answers.blocking_send(pasted)),
                 Ok(None) => {}
-                Err(error) => talk(&format!("{error}; still waiting …")),
+                Err(error) => eprint(&format!("{error}; still waiting …")),
             }
         }
     });

@@ -4,7 +4,7 @@ use crate::config::Environment;
 
 /// What a browser would find here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Surroundings {
+pub(super) enum BrowserAccess {
     /// A display.
     Display,
     /// No display.
@@ -13,7 +13,7 @@ pub(super) enum Surroundings {
     Remote,
 }
 
-impl Surroundings {
+impl BrowserAccess {
     pub(super) fn of(environment: &Environment) -> Self {
         let has = |name: &str| environment.get(name).is_some_and(|value| !value.is_empty());
         let needs_display = cfg!(all(unix, not(target_os = "macos")));
@@ -38,23 +38,23 @@ impl Surroundings {
 
 #[cfg(test)]
 mod tests {
-    use super::Surroundings;
+    use super::BrowserAccess;
 
-    fn of(variables: &[(&str, &str)]) -> Surroundings {
-        Surroundings::of(&variables.iter().copied().collect())
+    fn of(variables: &[(&str, &str)]) -> BrowserAccess {
+        BrowserAccess::of(&variables.iter().copied().collect())
     }
 
     #[test]
     fn a_remote_shell_is_remote_even_with_a_display() {
-        assert_eq!(of(&[("SSH_CONNECTION", "10.0.0.1 1 10.0.0.2 22"), ("DISPLAY", ":10")]), Surroundings::Remote);
-        assert_eq!(of(&[("SSH_TTY", "/dev/pts/1")]), Surroundings::Remote);
+        assert_eq!(of(&[("SSH_CONNECTION", "10.0.0.1 1 10.0.0.2 22"), ("DISPLAY", ":10")]), BrowserAccess::Remote);
+        assert_eq!(of(&[("SSH_TTY", "/dev/pts/1")]), BrowserAccess::Remote);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn a_display_of_either_kind_will_do() {
-        assert_eq!(of(&[("DISPLAY", ":0")]), Surroundings::Display);
-        assert_eq!(of(&[("WAYLAND_DISPLAY", "wayland-0")]), Surroundings::Display);
-        assert_eq!(of(&[("DISPLAY", "")]), Surroundings::NoDisplay);
+        assert_eq!(of(&[("DISPLAY", ":0")]), BrowserAccess::Display);
+        assert_eq!(of(&[("WAYLAND_DISPLAY", "wayland-0")]), BrowserAccess::Display);
+        assert_eq!(of(&[("DISPLAY", "")]), BrowserAccess::NoDisplay);
     }
 }

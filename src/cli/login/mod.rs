@@ -11,15 +11,15 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use super::arguments::LoginArguments;
-use super::context::{Parts, timestamp};
+use super::context::{Context, timestamp};
 use super::exit::{Exit, Failure};
-use super::output::talk;
+use super::output::eprint;
 use super::run_file::Running;
 use crate::auth::{self, AccessToken, AccessTokenError, AuthorityError, Credential, ImportError, LoginError, Rights};
 use crate::command_hint::command;
 use crate::config::{Config, Environment, codex_login_file};
 use crate::fs::read_text;
-use environment::Surroundings;
+use environment::BrowserAccess;
 
 /// No token is as long as that.
 const LONGEST_TOKEN_BYTES: u64 = 64 * 1024;
@@ -35,36 +35,36 @@ pub(super) async fn run(
     config: Config,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let parts = Parts::of(&config);
+    let context = Context::of(&config);
     let credential = match &arguments.import {
         Some(file) => {
             let rights = if arguments.take_over { Rights::TakeOver } else { Rights::Borrow };
             let usual = || codex_login_file(environment);
             let file =
                 file.clone().or_else(usual).ok_or_else(|| Failure::Other("name the file to import".to_owned()))?;
-            import(&parts, &config, &file, rights).await?
+            import(&context, &config, &file, rights).await?
         }
-        None if arguments.with_access_token => adopt(&parts).await?,
-        None => sign_in(arguments, &parts, &config, environment).await?,
+        None if arguments.with_access_token => adopt(&context).await?,
+        None => sign_in(arguments, &context, &config, environment).await?,
     };
-    talk(&format!("signed in{}", described(&credential)));
-    talk(&format!("stored in {}", parts.store.location().await));
-    if Running::find(&config.paths.run_file, &parts.http).await.is_none() {
-        talk(&format!("no daemon runs yet; to start it: `{}`", command("serve")));
+    eprint(&format!("signed in{}", described(&credential)));
+    eprint(&format!("stored in {}", context.store.location().await));
+    if Running::find(&config.paths.run_file, &context.http).await.is_none() {
+        eprint(&format!("no daemon runs yet; to start it: `{}`", command("serve")));
     }
     Ok(Exit::Done)
 }
 
 /// With the access token on standard input.
-async fn adopt(parts: &Parts) -> Result<Credential, Failure> {
+async fn adopt(context: &Context) -> Result<Credential, Failure> {
     let text = read_token().map_err(|error| Failure::Other(format!("no access token was read: {error}")))?;
     let token = AccessToken::parse(&text).map_err(|why| Failure::Other(format!("standard input: {why}")))?;
-    let adopted = auth::adopt(&parts.store, &parts.authority, parts.clock.as_ref(), &token).await;
+    let adopted = auth::adopt(&context.store, &context.authority, context.clock.as_ref(), &token).await;
     let credential = adopted.map_err(|error| match error {
         AccessTokenError::Store(error) => Failure::Auth(error),
         other => Failure::other(&other),
     })?;
-    talk(&match credential.expires_at {
+    eprint(&match credential.expires_at {
         Some(end) => format!("this token can't be renewed: it ends at {}", timestamp(end)),
         None => "this token can't be renewed, and does not say when it ends".to_owned(),
     });
@@ -83,42 +83,42 @@ fn read_token() -> io::Result<String> {
 
 #[cfg(unix)]
 fn type_token() -> io::Result<String> {
-    let prompt = || talk("paste the access token (it is not shown), and press Enter:");
+    let prompt = || eprint("paste the access token (it is not shown), and press Enter:");
     terminal::read_line(LONGEST_TOKEN_BYTES, prompt)
 }
 
 #[cfg(not(unix))]
 fn type_token() -> io::Result<String> {
-    talk("paste the access token, and press Enter:");
+    eprint("paste the access token, and press Enter:");
     let mut text = String::new();
     io::stdin().read_line(&mut text)?;
     Ok(text)
 }
 
-/// In the browser or by a code: as asked for, else as the surroundings allow.
+/// In the browser or by a code: as asked for, else as the access allow.
 async fn sign_in(
     arguments: &LoginArguments,
-    parts: &Parts,
+    context: &Context,
     config: &Config,
     environment: &Environment,
 ) -> Result<Credential, Failure> {
-    let surroundings = Surroundings::of(environment);
+    let access = BrowserAccess::of(environment);
     if arguments.device {
-        return device::sign_in(parts, environment).await.map_err(|error| failure(&error));
+        return device::sign_in(context, environment).await.map_err(|error| failure(&error));
     }
     let is_choice_open = !arguments.no_browser && arguments.port.is_none();
-    if let Some(obstacle) = surroundings.obstacle().filter(|_| is_choice_open) {
-        talk(&format!(
+    if let Some(obstacle) = access.obstacle().filter(|_| is_choice_open) {
+        eprint(&format!(
             "{obstacle}, so you sign in with a code, on any device (with a browser that comes back to this machine: \
              `{}`)",
             command("login --no-browser")
         ));
-        match device::sign_in(parts, environment).await {
-            Err(LoginError::DeviceNotEnabled) => talk("codes are not enabled here; the browser it is, then"),
+        match device::sign_in(context, environment).await {
+            Err(LoginError::DeviceNotEnabled) => eprint("codes are not enabled here; the browser it is, then"),
             outcome => return outcome.map_err(|error| failure(&error)),
         }
     }
-    browser::sign_in(arguments, parts, config, surroundings).await.map_err(|error| failure(&error))
+    browser::sign_in(arguments, context, config, access).await.map_err(|error| failure(&error))
 }
 
 fn failure(error: &LoginError) -> Failure {
@@ -130,8 +130,8 @@ fn failure(error: &LoginError) -> Failure {
     }
 }
 
-async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> Result<Credential, Failure> {
-    let imported = auth::import(&parts.store, &config.auth, file, rights).await;
+async fn import(context: &Context, config: &Config, file: &Path, rights: Rights) -> Result<Credential, Failure> {
+    let imported = auth::import(&context.store, &config.auth, file, rights).await;
     let imported = imported.map_err(|error| match error {
         ImportError::NoFile { .. } if is_in_keychain(file) => {
             Failure::Other(format!("{IN_KEYCHAIN} `{}`", command("login")))
@@ -139,7 +139,7 @@ async fn import(parts: &Parts, config: &Config, file: &Path, rights: Rights) -> 
         ImportError::Store(error) => Failure::Auth(error),
         ImportError::NoFile { .. } | ImportError::Unsuitable { .. } => Failure::other(&error),
     })?;
-    talk(match rights {
+    eprint(match rights {
         Rights::Borrow => "this login is borrowed: its owner renews it, and we only read its file",
         Rights::TakeOver => {
             "this login is ours now: the program it came from will be signed out by that sooner or later"

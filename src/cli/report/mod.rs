@@ -5,7 +5,7 @@
 //! cassette. Everything is taken over by allow-lists, and what was written without secrets before is
 //! redacted again. Nobody is asked but the daemon on this machine, and nothing is sent anywhere.
 
-mod words;
+mod redaction;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::context::{Parts, timestamp};
+use super::context::{Context, timestamp};
 use super::exit::{Exit, Failure};
-use super::output::{answer, talk};
+use super::output::{eprint, print};
 use super::run_file::{Health, Running};
 use crate::auth::{self, State};
 use crate::config::{Config, Environment, Shown, Source};
@@ -45,14 +45,14 @@ const VARIABLES: &[&str] = &[
 
 /// Where to take things from, and where to put them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wish {
+pub(super) struct Options {
     pub(super) out: Option<PathBuf>,
     pub(super) log: Option<PathBuf>,
     pub(super) cassettes: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
-struct Report {
+struct BugReport {
     schema: u32,
     at: String,
     version: &'static str,
@@ -61,7 +61,7 @@ struct Report {
     settings: Vec<Setting>,
     warnings: usize,
     variables: Vec<&'static str>,
-    files: Vec<File>,
+    files: Vec<FileState>,
     sign_in: SignIn,
     daemon: Option<Daemon>,
     log: Vec<String>,
@@ -77,7 +77,7 @@ struct Setting {
 
 /// One of our files.
 #[derive(Serialize)]
-struct File {
+struct FileState {
     what: &'static str,
     exists: bool,
     size_bytes: Option<u64>,
@@ -121,12 +121,12 @@ struct Daemon {
     health: Health,
 }
 
-pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -> Result<Exit, Failure> {
-    let parts = Parts::of_daemon(&config);
-    let found = Running::look(&config.paths.run_file, &parts.http).await;
+pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
+    let context = Context::of_daemon(&config);
+    let found = Running::look(&config.paths.run_file, &context.http).await;
     let recording = found.as_ref().and_then(|(running, _)| running.recording.clone());
-    let at = timestamp(parts.clock.now());
-    let report = Report {
+    let at = timestamp(context.clock.now());
+    let report = BugReport {
         schema: 1,
         at: at.clone(),
         version: env!("CARGO_PKG_VERSION"),
@@ -136,20 +136,21 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
         warnings: config.warnings.len(),
         variables: VARIABLES.iter().copied().filter(|name| environment.get(name).is_some()).collect(),
         files: files(&config),
-        sign_in: sign_in(&parts).await,
+        sign_in: sign_in(&context).await,
         daemon: found.map(|(running, health)| daemon(&running, health)),
-        log: wish.log.or_else(|| log_file(&config)).map(|path| troubles(&path)).unwrap_or_default(),
-        cassette: wish.cassettes.or(recording).map(|folder| latest(&folder)).unwrap_or_default(),
+        log: options.log.or_else(|| log_file(&config)).map(|path| troubles(&path)).unwrap_or_default(),
+        cassette: options.cassettes.or(recording).map(|folder| latest(&folder)).unwrap_or_default(),
     };
-    let path = wish.out.unwrap_or_else(|| PathBuf::from(format!("codex-proxy-report-{}.json", at.replace(':', "-"))));
+    let path =
+        options.out.unwrap_or_else(|| PathBuf::from(format!("codex-proxy-report-{}.json", at.replace(':', "-"))));
     write(&path, &report).map_err(|error| Failure::other(&format!("{}: {error}", path.display())))?;
-    answer(&path.display().to_string())?;
+    print(&path.display().to_string())?;
     tell(&report);
     Ok(Exit::Done)
 }
 
 /// What is inside, so that a person can decide whether to send it.
-fn tell(report: &Report) {
+fn tell(report: &BugReport) {
     let (settings, accounts) = (report.settings.len(), report.sign_in.accounts.len());
     let counted = |count: usize, what: &str| if count == 0 { format!("no {what}") } else { format!("{count} {what}") };
     let daemon = if report.daemon.is_some() { "what the running daemon counted" } else { "no running daemon" };
@@ -157,7 +158,7 @@ fn tell(report: &Report) {
         0 => "no cassette (`codex-proxy serve --record DIR` makes some)".to_owned(),
         lines => format!("the latest cassette in {lines} lines"),
     };
-    talk(&format!(
+    eprint(&format!(
         "inside: versions, {settings} settings (only harmless values), files and rights, the state of {} without \
          names, {daemon}, {}, {cassette}; no token, key, address, id or text of yours. It was sent to nobody.",
         counted(accounts, "sign-ins"),
@@ -172,10 +173,10 @@ fn setting(shown: &Shown) -> Setting {
         Source::File { .. } => "file",
         Source::Default => "default",
     };
-    Setting { key: shown.key.to_string(), value: words::setting(shown.key, &shown.value), source }
+    Setting { key: shown.key.to_string(), value: redaction::setting(shown.key, &shown.value), source }
 }
 
-fn files(config: &Config) -> Vec<File> {
+fn files(config: &Config) -> Vec<FileState> {
     let paths = &config.paths;
     let all = [
         ("config", &paths.config),
@@ -187,10 +188,10 @@ fn files(config: &Config) -> Vec<File> {
     all.into_iter().map(|(what, path)| file(what, path)).collect()
 }
 
-fn file(what: &'static str, path: &Path) -> File {
+fn file(what: &'static str, path: &Path) -> FileState {
     let metadata = fs::metadata(path).ok();
     let size_bytes = metadata.as_ref().map(fs::Metadata::len);
-    File { what, exists: metadata.is_some(), size_bytes, rights: metadata.as_ref().and_then(rights) }
+    FileState { what, exists: metadata.is_some(), size_bytes, rights: metadata.as_ref().and_then(rights) }
 }
 
 #[cfg(unix)]
@@ -205,13 +206,13 @@ fn rights(_metadata: &fs::Metadata) -> Option<String> {
     None
 }
 
-async fn sign_in(parts: &Parts) -> SignIn {
-    let Ok(status) = auth::status(&parts.store, parts.clock.as_ref(), None).await else {
+async fn sign_in(context: &Context) -> SignIn {
+    let Ok(status) = auth::status(&context.store, context.clock.as_ref(), None).await else {
         return SignIn { fault: Some("the store can't be read"), accounts: Vec::new() };
     };
     let account = |profile: auth::Profile| Account {
         is_active: profile.is_active,
-        plan: profile.plan.map(|plan| words::word(&plan)),
+        plan: profile.plan.map(|plan| redaction::word(&plan)),
         state: profile.state,
         renewal: match (profile.refusal, profile.borrowed_from, profile.is_renewable) {
             (Some(_), ..) => Renewal::Refused,
@@ -226,13 +227,13 @@ async fn sign_in(parts: &Parts) -> SignIn {
 
 fn daemon(running: &Running, health: Health) -> Daemon {
     Daemon {
-        version: words::line(&health.version),
-        started_at: words::line(&running.started_at),
+        version: redaction::line(&health.version),
+        started_at: redaction::line(&running.started_at),
         has_socket: running.socket.is_some(),
         health: Health {
-            version: words::line(&health.version),
-            drift: words::drift(health.drift),
-            omitted: words::omitted(health.omitted),
+            version: redaction::line(&health.version),
+            drift: redaction::drift(health.drift),
+            omitted: redaction::omitted(health.omitted),
             ..health
         },
     }
@@ -256,20 +257,20 @@ fn troubles(path: &Path) -> Vec<String> {
     let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
     let troubles: Vec<_> = lines.filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
     let skipped = troubles.len().saturating_sub(LOG_LINES);
-    troubles.iter().skip(skipped).map(|line| words::line(line)).collect()
+    troubles.iter().skip(skipped).map(|line| redaction::line(line)).collect()
 }
 
 /// The lines of the newest cassette, redacted again.
 fn latest(folder: &Path) -> Vec<Box<RawValue>> {
     let Some(path) = cassette::latest(folder) else { return Vec::new() };
     cassette::copy(&path).unwrap_or_else(|reason| {
-        talk(&format!("warning: {}: {reason}; it is left out", path.display()));
+        eprint(&format!("warning: {}: {reason}; it is left out", path.display()));
         Vec::new()
     })
 }
 
 /// Writes the report, its owner's alone, over nothing that is there.
-fn write(path: &Path, report: &Report) -> std::io::Result<()> {
+fn write(path: &Path, report: &BugReport) -> std::io::Result<()> {
     let mut file = AtomicFile::create(path, Existing::Keep)?;
     file.write_all(&serde_json::to_vec_pretty(report)?)?;
     file.write_all(b"\n")?;

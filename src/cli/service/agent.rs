@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::definition::Definition;
-use super::kept::MARK;
+use super::service_file::MARK;
 
 /// The name of the agent.
 pub(super) const LABEL: &str = "codex-proxy";

@@ -12,7 +12,7 @@ use directories::BaseDirs;
 use super::super::child;
 use super::super::exit::Failure;
 use super::definition::Definition;
-use super::kept::Change;
+use super::service_file::WriteOutcome;
 use super::{Sandbox, agent, unit};
 use crate::config::Environment;
 
@@ -125,8 +125,8 @@ impl Kind {
     }
 
     /// Enables it and has it run, with the file as it is now.
-    pub(super) fn to_install(self, file: &Path, change: Change) -> Vec<Step> {
-        let changed = change == Change::Replaced;
+    pub(super) fn to_install(self, file: &Path, change: WriteOutcome) -> Vec<Step> {
+        let changed = change == WriteOutcome::Replaced;
         match self {
             Self::Systemd if changed => {
                 vec![user(&["daemon-reload"]), user(&["enable", unit::NAME]), user(&["restart", unit::NAME])]
@@ -136,7 +136,7 @@ impl Kind {
                 let bootstrap = must(&["bootstrap", &domain(), &file.display().to_string()]);
                 let kickstart = must(&["kickstart", &target()]);
                 let mut steps = vec![must(&["enable", &target()])];
-                if change == Change::Nothing {
+                if change == WriteOutcome::Unchanged {
                     steps.push(Step { need: Need::May, ..bootstrap });
                 } else {
                     steps.extend([may(&["bootout", &target()]), bootstrap]);
@@ -253,7 +253,7 @@ fn target() -> String {
 mod tests {
     use std::path::Path;
 
-    use super::super::kept::Change;
+    use super::super::service_file::WriteOutcome;
     use super::{Kind, Step, domain};
 
     fn calls(steps: &[Step]) -> Vec<String> {
@@ -265,8 +265,8 @@ mod tests {
         let install = |change| calls(&Kind::Launchd.to_install(Path::new("/x.plist"), change));
         let (enable, kick) = ("enable gui/1/codex-proxy", "kickstart gui/1/codex-proxy");
         let bootstrap = "bootstrap gui/1 /x.plist";
-        assert_eq!(install(Change::Replaced), [enable, "bootout gui/1/codex-proxy", bootstrap, kick]);
-        assert_eq!(install(Change::Nothing), [enable, bootstrap, kick]);
+        assert_eq!(install(WriteOutcome::Replaced), [enable, "bootout gui/1/codex-proxy", bootstrap, kick]);
+        assert_eq!(install(WriteOutcome::Unchanged), [enable, bootstrap, kick]);
         assert_eq!(calls(&Kind::Launchd.to_stop()), ["bootout gui/1/codex-proxy"]);
     }
 }

@@ -7,22 +7,22 @@
 
 mod agent;
 mod definition;
-mod kept;
 mod manager;
-mod report;
+mod service_file;
+mod status;
 mod unit;
 
 use super::arguments::ServiceAction;
 use super::exit::{Exit, Failure};
-use super::output::{answer, talk};
+use super::output::{eprint, print};
 use super::progress;
 use crate::command_hint::command;
 use crate::config::{Config, Environment, Faults, Flags};
 use definition::Definition;
-use kept::{Change, Found};
 use manager::{Kind, Manager, Step};
+use service_file::{Installed, WriteOutcome};
 
-pub(super) use report::where_the_log_is;
+pub(super) use status::where_the_log_is;
 
 /// How much of the system is kept from the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,20 +41,20 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     let kind = Kind::here().ok_or_else(|| Failure::Other(NOWHERE.to_owned()))?;
     match action {
-        ServiceAction::Install { print, no_sandbox } => {
+        ServiceAction::Install { print: is_dry_run, no_sandbox } => {
             let sandbox = if *no_sandbox { Sandbox::NoNamespaces } else { Sandbox::Full };
             let config = config.map_err(Failure::Settings)?;
             let definition = Definition::of(&config, flags, environment)?;
             let text = kind.text(&definition, sandbox)?;
-            if *print {
-                answer(text.trim_end())?;
+            if *is_dry_run {
+                print(text.trim_end())?;
             } else {
                 install(kind, &text, &definition, &config, environment).await?;
             }
             Ok(Exit::Done)
         }
         ServiceAction::Uninstall => uninstall(kind, environment).await,
-        ServiceAction::Status { json } => report::run(*json, kind, config.ok().as_ref(), environment),
+        ServiceAction::Status { json } => status::run(*json, kind, config.ok().as_ref(), environment),
     }
 }
 
@@ -71,16 +71,16 @@ async fn install(
     let file = kind.file()?;
     let manager = Manager::find(kind, environment)?;
     definition.make_directories().map_err(|error| Failure::other(&error))?;
-    let change = kept::write(&file, text)?;
-    answer(text.trim_end())?;
-    talk(&match change {
-        Change::Made => format!("written to {}", file.display()),
-        Change::Replaced => format!("brought up to date in {}", file.display()),
-        Change::Nothing => format!("this stands in {} already", file.display()),
+    let change = service_file::write(&file, text)?;
+    print(text.trim_end())?;
+    eprint(&match change {
+        WriteOutcome::Created => format!("written to {}", file.display()),
+        WriteOutcome::Replaced => format!("brought up to date in {}", file.display()),
+        WriteOutcome::Unchanged => format!("this stands in {} already", file.display()),
     });
     let unseen = definition::unseen(config, environment);
     if !unseen.is_empty() {
-        talk(&format!(
+        eprint(&format!(
             "set here, and the service will not see it: {}; settings belong into {}, an access token is kept by \
              `{}`",
             unseen.join(", "),
@@ -91,29 +91,29 @@ async fn install(
     take(&manager, kind.to_install(&file, change))
         .await
         .map_err(|told| Failure::Other(format!("the file is written, and {told}{}", kind.when_it_does_not_start())))?;
-    talk("the service is enabled, and runs");
-    if let Some(hint) = kind.lingering(environment).and_then(report::linger_hint) {
-        talk(&hint);
+    eprint("the service is enabled, and runs");
+    if let Some(hint) = kind.lingering(environment).and_then(status::linger_hint) {
+        eprint(&hint);
     }
     Ok(())
 }
 
 async fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failure> {
     let file = kind.file()?;
-    match kept::find(&file)? {
-        Found::Nothing => {
-            talk(&format!("nothing is installed: there is no {}", file.display()));
+    match service_file::find(&file)? {
+        Installed::Missing => {
+            eprint(&format!("nothing is installed: there is no {}", file.display()));
             return Ok(Exit::Done);
         }
-        Found::Foreign => return Err(kept::foreign(&file)),
-        Found::Ours(_) => {}
+        Installed::Foreign => return Err(service_file::foreign(&file)),
+        Installed::Ours(_) => {}
     }
     let manager = Manager::find(kind, environment)?;
     let failure = |told: String| Failure::Other(format!("the service is still installed, since {told}"));
     take(&manager, kind.to_stop()).await.map_err(failure)?;
     std::fs::remove_file(&file)
         .map_err(|error| Failure::Other(format!("{} can't be removed: {error}", file.display())))?;
-    talk(&format!("stopped and disabled; {} is removed", file.display()));
+    eprint(&format!("stopped and disabled; {} is removed", file.display()));
     take(&manager, kind.to_forget()).await.map_err(Failure::Other)?;
     Ok(Exit::Done)
 }
@@ -122,5 +122,5 @@ async fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failur
 async fn take(manager: &Manager, steps: Vec<Step>) -> Result<(), String> {
     let manager = manager.clone();
     let taken = tokio::task::spawn_blocking(move || manager.run_all(&steps));
-    progress::told("waiting for the service manager", taken).await.map_err(|error| error.to_string())?
+    progress::during("waiting for the service manager", taken).await.map_err(|error| error.to_string())?
 }

@@ -6,7 +6,7 @@
 
 use super::Sandbox;
 use super::definition::Definition;
-use super::kept::MARK;
+use super::service_file::MARK;
 
 /// The name of the unit.
 pub(super) const NAME: &str = "codex-proxy.service";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::context::Parts;
+use super::super::context::Context;
 use crate::auth::Accounts;
 use crate::config::Config;
 use crate::error::{Fault, ProxyError};
@@ -18,15 +18,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// What came of the question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(in crate::cli) struct Check {
+pub(in crate::cli) struct AccountCheck {
     pub(in crate::cli) state: Verdict,
     /// In one sentence, where there is more to say.
     pub(in crate::cli) message: Option<String>,
 }
 
 /// What the asking brought.
-pub(in crate::cli) struct Found {
-    pub(in crate::cli) check: Check,
+pub(in crate::cli) struct CheckResult {
+    pub(in crate::cli) check: AccountCheck,
     /// `None`: nobody said.
     pub(in crate::cli) quota: Option<Quota>,
 }
@@ -49,28 +49,28 @@ pub(in crate::cli) enum Verdict {
 
 /// Renews the token if it is about to end, and asks the backend whether it takes the account, and how
 /// much of its quota is used.
-pub(in crate::cli) async fn make(parts: &Parts, config: &Config, tokens: &Accounts) -> Found {
+pub(in crate::cli) async fn check_account(context: &Context, config: &Config, tokens: &Accounts) -> CheckResult {
     let settings = upstream::Settings { catalogue_file: None, ..config.upstream.clone() };
-    let upstream = Upstream::new(settings, parts.http.clone(), Arc::new(tokens.clone()));
+    let upstream = Upstream::new(settings, context.http.clone(), Arc::new(tokens.clone()));
     let asked = async {
         tokens.fresh().await.map_err(ProxyError::Auth)?;
         upstream.standing().await
     };
     let end = Instant::now() + LIMIT;
     let check = match timeout_at(end, asked).await {
-        Ok(Ok(Standing::Active)) => Check { state: Verdict::Good, message: None },
-        Ok(Ok(Standing::Disabled)) => Check::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
-        Ok(Err(error)) => Check::failed(&error),
-        Err(_) => Check::of(Verdict::Unreachable, format!("no answer within {} s", LIMIT.as_secs())),
+        Ok(Ok(Standing::Active)) => AccountCheck { state: Verdict::Good, message: None },
+        Ok(Ok(Standing::Disabled)) => AccountCheck::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
+        Ok(Err(error)) => AccountCheck::failed(&error),
+        Err(_) => AccountCheck::of(Verdict::Unreachable, format!("no answer within {} s", LIMIT.as_secs())),
     };
     let quota = match check.state {
         Verdict::Good | Verdict::Unclear => timeout_at(end, upstream.quota()).await.ok().and_then(Result::ok),
         Verdict::Refused | Verdict::Disabled | Verdict::Unreachable => None,
     };
-    Found { check, quota }
+    CheckResult { check, quota }
 }
 
-impl Check {
+impl AccountCheck {
     fn of(state: Verdict, message: String) -> Self {
         Self { state, message: Some(message) }
     }

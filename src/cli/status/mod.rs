@@ -14,12 +14,12 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-pub(super) use self::check::{Check, Found, Verdict, make as ask};
-pub(super) use self::text::token as told_of_token;
-use super::charts::Paint;
-use super::context::{Parts, accounts, given};
+pub(super) use self::check::{AccountCheck, CheckResult, Verdict, check_account};
+pub(super) use self::text::token as describe_token;
+use super::color::Coloring;
+use super::context::{Context, accounts, env_token};
 use super::exit::{Exit, Failure};
-use super::output::{answer, answer_json};
+use super::output::{print, print_json};
 use super::progress;
 use super::run_file::Running;
 use crate::auth::{self, AccessToken, Given, Location, Place, Profile, State};
@@ -29,7 +29,7 @@ use crate::upstream::Quota;
 
 /// How much of an answer is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
+pub(super) struct Options {
     /// Print JSON.
     pub(super) json: bool,
     /// Ask nobody.
@@ -37,21 +37,21 @@ pub(super) struct Wish {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct StatusReport {
     version: &'static str,
     signed_in: bool,
-    access_token: Option<FromEnvironment>,
+    access_token: Option<EnvironmentToken>,
     accounts: Vec<Profile>,
-    check: Option<Check>,
+    check: Option<AccountCheck>,
     quota: Option<Quota>,
-    store: Kept,
+    store: CredentialStore,
     files: Files,
     daemon: Option<Running>,
 }
 
 /// The access token that the environment gives, which is used instead of the accounts.
 #[derive(Serialize)]
-struct FromEnvironment {
+struct EnvironmentToken {
     variable: &'static str,
     /// Why it can't be used.
     fault: Option<String>,
@@ -61,7 +61,7 @@ struct FromEnvironment {
 
 /// Where the accounts are kept.
 #[derive(Serialize)]
-struct Kept {
+struct CredentialStore {
     place: &'static str,
     setting: &'static str,
     /// The name of the entry, in a keyring.
@@ -79,19 +79,19 @@ struct Files {
     log: Option<PathBuf>,
 }
 
-pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -> Result<Exit, Failure> {
-    let parts = Parts::of_daemon(&config);
-    let given = given(environment);
+pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
+    let context = Context::of_daemon(&config);
+    let given = env_token(environment);
     let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.clone());
-    let look = async || auth::status(&parts.store, parts.clock.as_ref(), chosen.as_deref()).await;
-    let tokens = accounts(&parts, &config, given.clone());
+    let look = async || auth::status(&context.store, context.clock.as_ref(), chosen.as_deref()).await;
+    let tokens = accounts(&context, &config, given.clone());
     let is_there = look().await.map_err(Failure::Auth)?.active().is_some() || given.is_some();
-    let asked = async || progress::told("asking the backend", check::make(&parts, &config, &tokens)).await;
-    let found = if wish.offline || !is_there { None } else { Some(asked().await) };
-    let (check, quota) = found.map_or((None, None), |Found { check, quota }| (Some(check), quota));
+    let asked = async || progress::during("asking the backend", check_account(&context, &config, &tokens)).await;
+    let found = if options.offline || !is_there { None } else { Some(asked().await) };
+    let (check, quota) = found.map_or((None, None), |CheckResult { check, quota }| (Some(check), quota));
     // The check may have renewed it, or heard that nobody can.
     let status = look().await.map_err(Failure::Auth)?;
-    let access_token = given.map(|given| FromEnvironment::of(&given, parts.clock.now()));
+    let access_token = given.map(|given| EnvironmentToken::of(&given, context.clock.now()));
     let is_good = match &access_token {
         Some(token) => token.is_good(),
         None => status.active().is_some_and(|profile| profile.state != State::Ended),
@@ -106,15 +106,15 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
         run_file: config.paths.run_file,
         log: config.log.file.map(|log| log.path),
     };
-    let daemon = Running::find(&files.run_file, &parts.http).await;
-    let store = Kept::of(&status.location, config.auth.store);
+    let daemon = Running::find(&files.run_file, &context.http).await;
+    let store = CredentialStore::of(&status.location, config.auth.store);
     let version = env!("CARGO_PKG_VERSION");
     let accounts = status.accounts;
-    let report = Report { version, signed_in, access_token, accounts, check, quota, store, files, daemon };
-    let printed = if wish.json {
-        answer_json(&report)
+    let report = StatusReport { version, signed_in, access_token, accounts, check, quota, store, files, daemon };
+    let printed = if options.json {
+        print_json(&report)
     } else {
-        answer(&text::told(&report, parts.clock.now(), Paint::of(environment)))
+        print(&text::told(&report, context.clock.now(), Coloring::of_stdout(environment)))
     };
     // A renewal that takes longer than the check may have spent the old token already.
     tokens.settle().await;
@@ -130,12 +130,12 @@ pub(super) async fn run(wish: Wish, config: Config, environment: &Environment) -
 pub(super) async fn find_daemon(config: Config) -> Result<Exit, Failure> {
     let http = HttpClient::new(config.net);
     match Running::find(&config.paths.run_file, &http).await {
-        Some(daemon) => answer(&daemon.base_url).map(|()| Exit::Done),
+        Some(daemon) => print(&daemon.base_url).map(|()| Exit::Done),
         None => Ok(Exit::Failed),
     }
 }
 
-impl FromEnvironment {
+impl EnvironmentToken {
     fn of(given: &Given, now: SystemTime) -> Self {
         let credential = given.token.as_ref().ok().and_then(AccessToken::told);
         let account = credential.map(|credential| Profile::of(&credential, true, now));
@@ -148,7 +148,7 @@ impl FromEnvironment {
     }
 }
 
-impl Kept {
+impl CredentialStore {
     fn of(location: &Location, setting: Place) -> Self {
         let (place, entry) = match location {
             Location::File(_) => ("file", None),

@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use super::super::charts::{Colour, Paint, bar};
+use super::super::charts::bar;
+use super::super::color::{Coloring, GREEN, RED, YELLOW};
 use super::super::context::{span, timestamp};
 use crate::upstream::{Quota, QuotaWindow};
 
@@ -12,18 +13,18 @@ const MUCH: f64 = 75.0;
 const NEARLY_ALL: f64 = 90.0;
 
 /// A line or two for each window.
-pub(super) fn lines(quota: &Quota, now: SystemTime, paint: Paint) -> Vec<String> {
-    quota.windows.iter().flat_map(|window| window_lines(window, now, paint)).collect()
+pub(super) fn lines(quota: &Quota, now: SystemTime, coloring: Coloring) -> Vec<String> {
+    quota.windows.iter().flat_map(|window| window_lines(window, now, coloring)).collect()
 }
 
-fn window_lines(window: &QuotaWindow, now: SystemTime, paint: Paint) -> Vec<String> {
+fn window_lines(window: &QuotaWindow, now: SystemTime, coloring: Coloring) -> Vec<String> {
     let used = window.used_percent;
-    let colour = match used {
-        _ if used >= NEARLY_ALL => Colour::Red,
-        _ if used >= MUCH => Colour::Yellow,
-        _ => Colour::Green,
+    let color = match used {
+        _ if used >= NEARLY_ALL => RED,
+        _ if used >= MUCH => YELLOW,
+        _ => GREEN,
     };
-    let bar = paint.painted(colour, &bar(used / 100.0, BAR_WIDTH));
+    let bar = coloring.paint(color, &bar(used / 100.0, BAR_WIDTH));
     let left = window.resets_at.map(|reset| reset.duration_since(now).unwrap_or_default());
     let reset = match (left, window.resets_at) {
         (Some(left), Some(reset)) => format!("; resets in {}, {}", span(left), timestamp(reset)),
@@ -56,7 +57,7 @@ fn course(window: &QuotaWindow, now: SystemTime) -> Option<String> {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::super::super::charts::Paint;
+    use super::super::super::color::Coloring;
     use super::lines;
     use crate::upstream::{Quota, QuotaPace, QuotaWindow};
 
@@ -93,7 +94,7 @@ mod tests {
             "weekly quota ████████████████ 100 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
             "             used up",
         ];
-        let told = lines(&quota, now(), Paint::Plain);
+        let told = lines(&quota, now(), Coloring::Off);
         assert_eq!(told, expected);
         assert!(told.iter().all(|line| line.chars().count() <= 80), "{told:?}");
     }

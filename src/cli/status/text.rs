@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::super::charts::Paint;
+use super::super::color::Coloring;
 use super::super::context::{span, timestamp};
 use super::super::service::where_the_log_is;
-use super::super::table::{WIDTH, broken};
-use super::check::{Check, Verdict};
-use super::{FromEnvironment, Report, quota};
+use super::super::table::{WIDTH, wrap};
+use super::check::{AccountCheck, Verdict};
+use super::{EnvironmentToken, StatusReport, quota};
 use crate::auth::{Profile, State};
 use crate::command_hint::{command, unset};
 
@@ -16,7 +16,7 @@ use crate::command_hint::{command, unset};
 const NAME: usize = 13;
 
 /// The report as a person reads it.
-pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
+pub(super) fn told(report: &StatusReport, now: SystemTime, coloring: Coloring) -> String {
     let mut lines = Vec::new();
     if let Some(token) = &report.access_token {
         lines.extend(token.told(now));
@@ -32,7 +32,7 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
         lines.extend(account(profile, verdict.filter(|_| is_checked), &command("login"), now));
     }
     lines.extend(report.check.as_ref().map(|check| row("check", &checked(check))));
-    lines.extend(report.quota.iter().flat_map(|told| quota::lines(told, now, paint)));
+    lines.extend(report.quota.iter().flat_map(|told| quota::lines(told, now, coloring)));
     let files = &report.files;
     lines.push(file("config", &files.config));
     lines.push(match &report.store.entry {
@@ -67,7 +67,7 @@ pub(super) fn told(report: &Report, now: SystemTime, paint: Paint) -> String {
     lines.join("\n")
 }
 
-impl FromEnvironment {
+impl EnvironmentToken {
     fn told(&self, now: SystemTime) -> Vec<String> {
         let outranks = format!("the access token in {} is used, and no account of the store", self.variable);
         let mut lines = vec![row("sign-in", &outranks)];
@@ -83,7 +83,7 @@ impl FromEnvironment {
 /// A line, and further ones below where it is too long.
 fn row(name: &str, text: &str) -> String {
     let below = format!("\n{:NAME$}", "");
-    format!("{name:<NAME$}{}", broken(text, WIDTH - NAME).join(&below))
+    format!("{name:<NAME$}{}", wrap(text, WIDTH - NAME).join(&below))
 }
 
 fn file(name: &str, path: &Path) -> String {
@@ -92,7 +92,7 @@ fn file(name: &str, path: &Path) -> String {
 }
 
 /// Where the log of the running daemon is, or of the next one.
-fn log(report: &Report) -> String {
+fn log(report: &StatusReport) -> String {
     let file = match &report.daemon {
         Some(daemon) => daemon.log_file.as_deref(),
         None => report.files.log.as_deref(),
@@ -103,7 +103,7 @@ fn log(report: &Report) -> String {
     }
 }
 
-fn checked(check: &Check) -> String {
+fn checked(check: &AccountCheck) -> String {
     let message = check.message.as_deref().unwrap_or_default();
     match check.state {
         Verdict::Good => "the backend takes it".to_owned(),

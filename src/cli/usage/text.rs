@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::charts::{Colour, Paint, filled};
-use super::super::table::fitting;
+use super::super::charts::filled;
+use super::super::color::{BLUE, Coloring, DIM};
+use super::super::table::{padded, truncate};
 use crate::history::{Day, Report, Sum};
 
 /// More days than that are put together to weeks.
@@ -14,19 +15,19 @@ const MODEL_WIDTH: usize = 20;
 const KEY_WIDTH: usize = 11;
 
 /// The report as a person reads it.
-pub(super) fn told(report: &Report, paint: Paint) -> String {
+pub(super) fn told(report: &Report, coloring: Coloring) -> String {
     let days = report.since.until(report.until);
     let span = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
     let heading = format!("usage from {} to {} ({span}, in UTC)", report.since, report.until);
     if report.rows.is_empty() {
         return format!("{heading}\n\nnothing was used, or nothing is known of it");
     }
-    let parts = [heading, String::new(), bars(report, days, paint), String::new(), table(report, paint)];
+    let parts = [heading, String::new(), bars(report, days, coloring), String::new(), table(report, coloring)];
     parts.join("\n")
 }
 
 /// A line for each day, or for each week where there are many, with a bar of its tokens.
-fn bars(report: &Report, days: u32, paint: Paint) -> String {
+fn bars(report: &Report, days: u32, coloring: Coloring) -> String {
     let (step, unit) = if days > MAX_BARS { (7, "week from") } else { (1, "day") };
     let mut spans: Vec<(Day, Sum)> = Vec::new();
     let mut day = report.since;
@@ -42,11 +43,11 @@ fn bars(report: &Report, days: u32, paint: Paint) -> String {
     }
     let most = spans.iter().map(|(_, sum)| tokens(sum)).max().unwrap_or_default().max(1);
     let heading = format!("{unit:<10}  {:>8}  {:>8}", "requests", "tokens");
-    let mut lines = vec![paint.painted(Colour::Faint, &heading)];
+    let mut lines = vec![coloring.paint(DIM, &heading)];
     lines.extend(spans.iter().map(|(day, sum)| {
         #[expect(clippy::cast_precision_loss, reason = "a bar is some pixels long")]
         let share = tokens(sum) as f64 / most as f64;
-        let bar = paint.painted(Colour::Blue, &filled(share, BAR_WIDTH));
+        let bar = coloring.paint(BLUE, &filled(share, BAR_WIDTH));
         let line = format!("{day:<10}  {:>8}  {:>8}  {bar}", short(sum.requests), short(tokens(sum)));
         line.trim_end().to_owned()
     }));
@@ -54,7 +55,7 @@ fn bars(report: &Report, days: u32, paint: Paint) -> String {
 }
 
 /// A line for each model and key, those that used most first, and one for all.
-fn table(report: &Report, paint: Paint) -> String {
+fn table(report: &Report, coloring: Coloring) -> String {
     let mut sums: BTreeMap<(&str, Option<&str>), Sum> = BTreeMap::new();
     for row in &report.rows {
         sums.entry((&row.model, row.key.as_deref())).or_default().add(row.sum);
@@ -62,7 +63,7 @@ fn table(report: &Report, paint: Paint) -> String {
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(tokens(sum)));
     let heading = line("model", "key", ["requests", "input", "cached", "output", "reasoning"]);
-    let mut lines = vec![paint.painted(Colour::Faint, &heading)];
+    let mut lines = vec![coloring.paint(DIM, &heading)];
     lines.extend(sums.iter().map(|((model, key), sum)| counts(model, key.unwrap_or("-"), sum)));
     lines.push(counts("all", "", &report.sum));
     lines.join("\n")
@@ -77,10 +78,9 @@ fn counts(model: &str, key: &str, sum: &Sum) -> String {
 }
 
 fn line(model: &str, key: &str, [requests, input, cached, output, reasoning]: [&str; 5]) -> String {
-    let (model, key) = (fitting(model, MODEL_WIDTH), fitting(key, KEY_WIDTH));
-    format!(
-        "{model:<MODEL_WIDTH$}  {key:<KEY_WIDTH$}  {requests:>8}  {input:>7}  {cached:>6}  {output:>7}  {reasoning:>9}"
-    )
+    let model = padded(&truncate(model, MODEL_WIDTH), MODEL_WIDTH);
+    let key = padded(&truncate(key, KEY_WIDTH), KEY_WIDTH);
+    format!("{model}  {key}  {requests:>8}  {input:>7}  {cached:>6}  {output:>7}  {reasoning:>9}")
 }
 
 fn tokens(sum: &Sum) -> u64 {
@@ -104,7 +104,7 @@ fn short(count: u64) -> String {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::super::charts::Paint;
+    use super::super::super::color::Coloring;
     use super::{short, told};
     use crate::history::{Day, Report, Row, Sum, Tokens};
 
@@ -145,14 +145,14 @@ mod tests {
              gpt-6.1-sol           desk                2      490    50 %       10          5\n\
              a-model-with-a-name…  -                   2        0       -       10          5\n\
              all                                       6    1.48k    50 %       30         15";
-        assert_eq!(told(&report(3, rows), Paint::Plain), expected);
+        assert_eq!(told(&report(3, rows), Coloring::Off), expected);
     }
 
     #[test]
     fn many_days_are_put_together_and_no_line_is_too_long() {
         let rows =
             (0..90).map(|back| row(89 - back, Some("a key with a long name"), "gpt-6.1-sol", u64::MAX / 999)).collect();
-        let told = told(&report(90, rows), Paint::Plain);
+        let told = told(&report(90, rows), Coloring::Off);
         assert!(told.contains("week from") && told.lines().count() < 24, "{told}");
         for line in told.lines() {
             assert!(line.chars().count() <= 80, "{line}");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn nothing_is_told_as_such() {
-        assert!(told(&report(1, Vec::new()), Paint::Plain).contains("nothing was used"));
+        assert!(told(&report(1, Vec::new()), Coloring::Off).contains("nothing was used"));
     }
 
     #[test]

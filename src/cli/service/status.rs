@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::exit::{Exit, Failure};
-use super::super::output::{answer, answer_json};
-use super::kept::{Found, find};
+use super::super::output::{print, print_json};
 use super::manager::{Kind, Manager};
+use super::service_file::{Installed, find};
 use crate::command_hint::command;
 use crate::config::{Config, Environment};
 
 /// What the manager says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct ServiceState {
     is_enabled: Option<bool>,
     is_running: Option<bool>,
     pid: Option<u32>,
@@ -22,7 +22,7 @@ struct Told {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct ServiceStatus {
     manager: &'static str,
     name: &'static str,
     file: PathBuf,
@@ -41,12 +41,12 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
     let found = find(&file)?;
     let told = Manager::find(kind, environment).ok().and_then(|manager| ask(kind, &manager)).unwrap_or_default();
     let log_file = config.and_then(|config| config.log.file.as_ref());
-    let report = Report {
+    let report = ServiceStatus {
         manager: kind.name(),
         name: kind.service(),
         file,
-        installed: matches!(found, Found::Ours(_)),
-        foreign: found == Found::Foreign,
+        installed: matches!(found, Installed::Ours(_)),
+        foreign: found == Installed::Foreign,
         enabled: told.is_enabled,
         running: told.is_running,
         pid: told.pid,
@@ -55,9 +55,9 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
         log: log_file.map_or_else(|| kind.log(), |log| Ok(log.path.display().to_string()))?,
     };
     if json {
-        answer_json(&report)?;
+        print_json(&report)?;
     } else {
-        answer(&text(&report))?;
+        print(&text(&report))?;
     }
     Ok(if report.installed && report.running == Some(true) { Exit::Done } else { Exit::Failed })
 }
@@ -66,7 +66,7 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
 pub(in crate::cli) fn where_the_log_is() -> Option<String> {
     let kind = Kind::here()?;
     let found = find(&kind.file().ok()?).ok()?;
-    if matches!(found, Found::Ours(_)) { kind.log().ok() } else { None }
+    if matches!(found, Installed::Ours(_)) { kind.log().ok() } else { None }
 }
 
 /// What to say of a service that ends with the session.
@@ -74,20 +74,20 @@ pub(super) fn linger_hint(is_lingering: bool) -> Option<String> {
     (!is_lingering).then(|| "it ends when you log out, unless `loginctl enable-linger` was run once".to_owned())
 }
 
-fn ask(kind: Kind, manager: &Manager) -> Option<Told> {
+fn ask(kind: Kind, manager: &Manager) -> Option<ServiceState> {
     let output = manager.run(&kind.to_ask()).ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     match kind {
         Kind::Systemd => output.status.success().then(|| of_systemd(&text)),
         // It fails where the agent is not loaded.
-        Kind::Launchd => Some(if output.status.success() { of_launchd(&text) } else { Told::absent() }),
+        Kind::Launchd => Some(if output.status.success() { of_launchd(&text) } else { ServiceState::absent() }),
     }
 }
 
-fn of_systemd(text: &str) -> Told {
+fn of_systemd(text: &str) -> ServiceState {
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let active = value("ActiveState").unwrap_or_default();
-    Told {
+    ServiceState {
         is_enabled: Some(value("UnitFileState") == Some("enabled")),
         is_running: Some(["active", "reloading"].contains(&active)),
         pid: value("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0),
@@ -95,10 +95,10 @@ fn of_systemd(text: &str) -> Told {
     }
 }
 
-fn of_launchd(text: &str) -> Told {
+fn of_launchd(text: &str) -> ServiceState {
     let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(" = "));
     let state = value("state").unwrap_or_default();
-    Told {
+    ServiceState {
         is_enabled: Some(true),
         is_running: Some(state == "running"),
         pid: value("pid").and_then(|pid| pid.parse().ok()),
@@ -106,13 +106,13 @@ fn of_launchd(text: &str) -> Told {
     }
 }
 
-impl Told {
+impl ServiceState {
     fn absent() -> Self {
         Self { is_enabled: Some(false), is_running: Some(false), ..Self::default() }
     }
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &ServiceStatus) -> String {
     let mut lines = vec![format!("service      {}, for {}", report.name, report.manager)];
     let file = report.file.display();
     lines.push(match (report.installed, report.foreign) {
@@ -142,23 +142,32 @@ fn text(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Told, of_launchd, of_systemd};
+    use super::{ServiceState, of_launchd, of_systemd};
 
     #[test]
     fn what_systemd_says_is_understood() {
         let text = "MainPID=12\nActiveState=active\nSubState=running\nUnitFileState=enabled\n";
         let state = Some("active (running)".to_owned());
-        assert_eq!(of_systemd(text), Told { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state });
+        assert_eq!(
+            of_systemd(text),
+            ServiceState { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state }
+        );
         let state = Some("failed (failed)".to_owned());
         let text = "MainPID=0\nActiveState=failed\nSubState=failed\nUnitFileState=\n";
-        assert_eq!(of_systemd(text), Told { is_enabled: Some(false), is_running: Some(false), pid: None, state });
+        assert_eq!(
+            of_systemd(text),
+            ServiceState { is_enabled: Some(false), is_running: Some(false), pid: None, state }
+        );
     }
 
     #[test]
     fn what_launchd_says_is_understood() {
         let text = "gui/501/codex-proxy = {\n\tactive count = 1\n\tstate = running\n\n\tpid = 12\n}\n";
         let state = Some("running".to_owned());
-        assert_eq!(of_launchd(text), Told { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state });
+        assert_eq!(
+            of_launchd(text),
+            ServiceState { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state }
+        );
         assert_eq!(of_launchd("x = {\n\tstate = not running\n}").is_running, Some(false));
     }
 }

@@ -13,16 +13,16 @@ use directories::BaseDirs;
 
 use crate::config::Environment;
 
-/// Looks places up.
+/// Looks paths up.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(super) struct PathResolver {
     home: Option<PathBuf>,
     settings: Option<PathBuf>,
     xdg: Option<PathBuf>,
     environment: Environment,
 }
 
-impl Places {
+impl PathResolver {
     pub(super) fn of(environment: &Environment) -> Self {
         let dirs = BaseDirs::new();
         let home = dirs.as_ref().map(|dirs| dirs.home_dir().to_owned());
@@ -78,18 +78,18 @@ impl Places {
 mod tests {
     use std::path::Path;
 
-    use super::Places;
+    use super::PathResolver;
     use crate::config::Environment;
 
-    fn places(home: &Path, environment: &[(&str, &str)]) -> Places {
+    fn paths(home: &Path, environment: &[(&str, &str)]) -> PathResolver {
         let environment: Environment = environment.iter().copied().collect();
         let xdg = Some(home.join(".config"));
-        Places { home: Some(home.to_owned()), settings: Some(home.join("settings")), xdg, environment }
+        PathResolver { home: Some(home.to_owned()), settings: Some(home.join("settings")), xdg, environment }
     }
 
     #[test]
     fn places_are_found_where_this_machine_has_them() {
-        let places = places(Path::new("/h"), &[("TOOL_HOME", "/t")]);
+        let paths = paths(Path::new("/h"), &[("TOOL_HOME", "/t")]);
         for (place, path) in [
             ("~/.tool", Some("/h/.tool")),
             ("~", Some("/h")),
@@ -98,10 +98,10 @@ mod tests {
             ("$TOOL_HOME", Some("/t")),
             ("$OTHER_HOME/x", None),
         ] {
-            assert_eq!(places.path(place).as_deref(), path.map(Path::new), "{place}");
+            assert_eq!(paths.path(place).as_deref(), path.map(Path::new), "{place}");
         }
-        assert_eq!(places.shown(Path::new("/h/a/b")), "~/a/b");
-        assert_eq!(places.shown(Path::new("/other")), "/other");
+        assert_eq!(paths.shown(Path::new("/h/a/b")), "~/a/b");
+        assert_eq!(paths.shown(Path::new("/other")), "/other");
     }
 
     #[test]
@@ -109,9 +109,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(home.path().join("extensions/maker.tool-1.2")).unwrap();
         std::fs::write(home.path().join("tool"), "").unwrap();
-        let places = places(home.path(), &[("PATH", home.path().to_str().unwrap())]);
-        assert!(places.has("~/extensions/maker.tool-*") && places.has("~/tool"));
-        assert!(!places.has("~/extensions/other-*") && !places.has("~/none"));
-        assert!(places.finds_program("tool") && !places.finds_program("extensions"));
+        let paths = paths(home.path(), &[("PATH", home.path().to_str().unwrap())]);
+        assert!(paths.has("~/extensions/maker.tool-*") && paths.has("~/tool"));
+        assert!(!paths.has("~/extensions/other-*") && !paths.has("~/none"));
+        assert!(paths.finds_program("tool") && !paths.finds_program("extensions"));
     }
 }

@@ -21,19 +21,19 @@ pub(super) const BACKEND_PATH: &str = "/models";
 const TOLERANCE: Duration = Duration::from_secs(60);
 
 /// What became of a question.
-pub(super) enum Reach {
-    Answered { status: u16, clock: Option<Difference> },
+pub(super) enum Probe {
+    Answered { status: u16, clock: Option<ClockSkew> },
     Silent { cause: String },
 }
 
 /// How far this machine's clock is from another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Difference {
+pub(super) enum ClockSkew {
     Behind(Duration),
     Ahead(Duration),
 }
 
-impl Reach {
+impl Probe {
     pub(super) async fn of(http: &HttpClient, endpoint: &Endpoint, path: &str, user_agent: &str) -> Self {
         let asked = async {
             let client = http.to(endpoint).await.map_err(|error| error.to_string())?;
@@ -44,7 +44,7 @@ impl Reach {
             Some(Ok(response)) => {
                 let told = response.headers().get(DATE).and_then(|date| date.to_str().ok());
                 let told = told.and_then(|date| httpdate::parse_http_date(date).ok());
-                let clock = told.map(|told| Difference::between(SystemClock.now(), told));
+                let clock = told.map(|told| ClockSkew::between(SystemClock.now(), told));
                 Self::Answered { status: response.status().as_u16(), clock }
             }
             Some(Err(cause)) => Self::Silent { cause },
@@ -66,7 +66,7 @@ impl Reach {
         }
     }
 
-    fn clock(&self) -> Option<Difference> {
+    fn clock(&self) -> Option<ClockSkew> {
         match self {
             Self::Answered { clock, .. } => *clock,
             Self::Silent { .. } => None,
@@ -74,7 +74,7 @@ impl Reach {
     }
 }
 
-impl Difference {
+impl ClockSkew {
     fn between(here: SystemTime, there: SystemTime) -> Self {
         match there.duration_since(here) {
             Ok(behind) => Self::Behind(behind),
@@ -90,8 +90,8 @@ impl Difference {
 }
 
 /// Holds this machine's clock against those of the services.
-pub(super) fn clock(services: [&Reach; 2]) -> Finding {
-    let told = services.into_iter().filter_map(Reach::clock).min_by_key(|difference| difference.size());
+pub(super) fn clock(services: [&Probe; 2]) -> Finding {
+    let told = services.into_iter().filter_map(Probe::clock).min_by_key(|difference| difference.size());
     let Some(difference) = told else {
         return Finding::unknown(Check::Clock, "no service told its time");
     };
@@ -102,8 +102,8 @@ pub(super) fn clock(services: [&Reach; 2]) -> Finding {
     };
     match difference {
         _ if difference.size() < TOLERANCE => Finding::ok(Check::Clock, "agrees with the services'"),
-        Difference::Behind(_) => wrong("behind"),
-        Difference::Ahead(_) => wrong("ahead"),
+        ClockSkew::Behind(_) => wrong("behind"),
+        ClockSkew::Ahead(_) => wrong("ahead"),
     }
 }
 
@@ -177,20 +177,20 @@ fn proxy_in_use(config: &Config, environment: &Environment) -> Option<(String, S
 mod tests {
     use std::time::Duration;
 
-    use super::super::super::charts::Paint;
-    use super::{Difference, Reach, clock};
+    use super::super::super::color::Coloring;
+    use super::{ClockSkew, Probe, clock};
 
-    fn told(difference: Option<Difference>) -> String {
-        let reach = Reach::Answered { status: 200, clock: difference };
-        clock([&reach, &Reach::Silent { cause: String::new() }]).told(None, Paint::Plain)
+    fn told(difference: Option<ClockSkew>) -> String {
+        let reach = Probe::Answered { status: 200, clock: difference };
+        clock([&reach, &Probe::Silent { cause: String::new() }]).told(None, Coloring::Off)
     }
 
     #[test]
     fn a_clock_is_off_by_minutes_or_not_at_all() {
-        assert!(told(Some(Difference::Ahead(Duration::from_secs(59)))).starts_with("ok"));
-        let behind = told(Some(Difference::Behind(Duration::from_secs(3600))));
+        assert!(told(Some(ClockSkew::Ahead(Duration::from_secs(59)))).starts_with("ok"));
+        let behind = told(Some(ClockSkew::Behind(Duration::from_secs(3600))));
         assert!(behind.starts_with("warning") && behind.contains("60 min behind"), "{behind}");
-        assert!(told(Some(Difference::Ahead(Duration::from_secs(120)))).contains("2 min ahead"));
+        assert!(told(Some(ClockSkew::Ahead(Duration::from_secs(120)))).contains("2 min ahead"));
         assert!(told(None).starts_with("unknown"));
     }
 }

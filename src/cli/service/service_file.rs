@@ -12,8 +12,8 @@ pub(super) const MARK: &str = "Written by `codex-proxy service install`";
 
 /// What is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    Nothing,
+pub(super) enum Installed {
+    Missing,
     /// With this text.
     Ours(String),
     Foreign,
@@ -21,30 +21,30 @@ pub(super) enum Found {
 
 /// What came of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Made,
+pub(super) enum WriteOutcome {
+    Created,
     Replaced,
-    Nothing,
+    Unchanged,
 }
 
-pub(super) fn find(file: &Path) -> Result<Found, Failure> {
+pub(super) fn find(file: &Path) -> Result<Installed, Failure> {
     match fs::read(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Installed::Missing),
         Err(error) => Err(Failure::Other(format!("{} can't be read: {error}", file.display()))),
         Ok(bytes) => Ok(match String::from_utf8(bytes) {
-            Ok(text) if text.contains(MARK) => Found::Ours(text),
-            _ => Found::Foreign,
+            Ok(text) if text.contains(MARK) => Installed::Ours(text),
+            _ => Installed::Foreign,
         }),
     }
 }
 
 /// Puts the text there, unless it is there already.
-pub(super) fn write(file: &Path, text: &str) -> Result<Change, Failure> {
+pub(super) fn write(file: &Path, text: &str) -> Result<WriteOutcome, Failure> {
     let change = match find(file)? {
-        Found::Foreign => return Err(foreign(file)),
-        Found::Ours(old) if old == text => return Ok(Change::Nothing),
-        Found::Ours(_) => Change::Replaced,
-        Found::Nothing => Change::Made,
+        Installed::Foreign => return Err(foreign(file)),
+        Installed::Ours(old) if old == text => return Ok(WriteOutcome::Unchanged),
+        Installed::Ours(_) => WriteOutcome::Replaced,
+        Installed::Missing => WriteOutcome::Created,
     };
     let put = || -> io::Result<()> {
         fs::create_dir_all(directory_of(file))?;

@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::{ChangeError, Rights, Settings, Undone, Written, replace, undo, write};
+use super::{Error, Permissions, Settings, UndoOutcome, WriteOutcome, replace, undo, write};
 use crate::cli::connect::edit::Format;
 
 const THEIRS: &str = "# mine\nother = 1";
@@ -23,16 +23,16 @@ impl Directory {
         self.0.path().join(name)
     }
 
-    fn write(&self, model: &str) -> Result<Written, ChangeError> {
-        self.write_with(model, Rights::Keep)
+    fn write(&self, model: &str) -> Result<WriteOutcome, Error> {
+        self.write_with(model, Permissions::Keep)
     }
 
-    fn write_with(&self, model: &str, rights: Rights) -> Result<Written, ChangeError> {
-        let settings = Settings { format: Format::Toml, text: format!("model = \"{model}\"\n"), rights };
+    fn write_with(&self, model: &str, permissions: Permissions) -> Result<WriteOutcome, Error> {
+        let settings = Settings { format: Format::Toml, text: format!("model = \"{model}\"\n"), permissions };
         write(&self.path("state/record.json"), &self.path("tool/file"), &settings)
     }
 
-    fn undo(&self) -> Result<Undone, ChangeError> {
+    fn undo(&self) -> Result<UndoOutcome, Error> {
         undo(&self.path("state/record.json"), Format::Toml)
     }
 
@@ -48,22 +48,22 @@ impl Directory {
 #[test]
 fn a_new_file_is_removed_by_undo() {
     let directory = Directory::new();
-    assert_eq!(directory.write("m").unwrap(), Written::Created);
+    assert_eq!(directory.write("m").unwrap(), WriteOutcome::Created);
     assert_eq!(directory.text(), "model = \"m\"\n");
-    assert_eq!(directory.write("m").unwrap(), Written::Nothing);
-    assert!(matches!(directory.undo(), Ok(Undone::Removed(_))));
+    assert_eq!(directory.write("m").unwrap(), WriteOutcome::Nothing);
+    assert!(matches!(directory.undo(), Ok(UndoOutcome::Removed(_))));
     assert!(!directory.path("tool/file").exists());
-    assert!(matches!(directory.undo(), Err(ChangeError::NothingToUndo)));
+    assert!(matches!(directory.undo(), Err(Error::NothingToUndo)));
 }
 
 #[test]
 fn undo_restores_the_original_byte_for_byte_even_after_other_values() {
     let directory = Directory::with(THEIRS);
     let copy = directory.path("tool/file.before-codex-proxy");
-    assert_eq!(directory.write("one").unwrap(), Written::Changed { copy: Some(copy.clone()) });
-    assert_eq!(directory.write("two").unwrap(), Written::Changed { copy: Some(copy.clone()) });
+    assert_eq!(directory.write("one").unwrap(), WriteOutcome::Changed { copy: Some(copy.clone()) });
+    assert_eq!(directory.write("two").unwrap(), WriteOutcome::Changed { copy: Some(copy.clone()) });
     assert!(directory.text().contains("two") && !directory.text().contains("one"));
-    assert!(matches!(directory.undo(), Ok(Undone::Restored(_))));
+    assert!(matches!(directory.undo(), Ok(UndoOutcome::Restored(_))));
     assert_eq!((directory.text().as_str(), copy.exists()), (THEIRS, false));
 }
 
@@ -72,10 +72,10 @@ fn undo_after_an_edit_removes_our_settings_and_keeps_the_edit() {
     let directory = Directory::with(THEIRS);
     directory.write("m").unwrap();
     directory.append("later = 2\n");
-    let Ok(Undone::Stripped { copy: Some(copy), .. }) = directory.undo() else { panic!("not stripped") };
+    let Ok(UndoOutcome::Stripped { copy: Some(copy), .. }) = directory.undo() else { panic!("not stripped") };
     assert_eq!(directory.text(), "# mine\nother = 1\nlater = 2\n");
     assert_eq!(fs::read_to_string(copy).unwrap(), THEIRS, "the saved original stays");
-    assert!(matches!(directory.undo(), Err(ChangeError::NothingToUndo)));
+    assert!(matches!(directory.undo(), Err(Error::NothingToUndo)));
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn undo_after_an_edit_and_a_second_write_leaves_nothing_of_ours() {
     directory.write("one").unwrap();
     directory.append("later = 2\n");
     let copy = directory.path("tool/file.before-codex-proxy-2");
-    assert_eq!(directory.write("two").unwrap(), Written::Changed { copy: Some(copy) });
+    assert_eq!(directory.write("two").unwrap(), WriteOutcome::Changed { copy: Some(copy) });
     assert!(directory.text().contains("two") && directory.text().contains("later"));
-    assert!(matches!(directory.undo(), Ok(Undone::Restored(_))));
+    assert!(matches!(directory.undo(), Ok(UndoOutcome::Restored(_))));
     assert_eq!(directory.text(), "# mine\nother = 1\nlater = 2\n");
 }
 
@@ -105,7 +105,7 @@ fn undo_without_the_saved_copy_removes_only_our_settings() {
     let directory = Directory::with(THEIRS);
     directory.write("one").unwrap();
     fs::remove_file(directory.path("tool/file.before-codex-proxy")).unwrap();
-    assert!(matches!(directory.undo(), Ok(Undone::Stripped { copy: None, .. })));
+    assert!(matches!(directory.undo(), Ok(UndoOutcome::Stripped { copy: None, .. })));
     assert_eq!(directory.text(), "# mine\nother = 1\n");
 }
 
@@ -114,7 +114,7 @@ fn a_file_that_is_new_and_was_edited_keeps_the_edit() {
     let directory = Directory::new();
     directory.write("m").unwrap();
     directory.append("later = 2\n");
-    assert!(matches!(directory.undo(), Ok(Undone::Stripped { copy: None, .. })));
+    assert!(matches!(directory.undo(), Ok(UndoOutcome::Stripped { copy: None, .. })));
     assert_eq!(directory.text(), "later = 2\n");
 }
 
@@ -140,15 +140,15 @@ fn a_record_of_the_first_release_restores_only_a_file_that_was_not_changed_since
     let error = directory.undo().unwrap_err().to_string();
     assert!(error.contains("changed since") && error.contains("file.before-codex-proxy"), "{error}");
     fs::write(directory.path("tool/file"), written).unwrap();
-    assert!(matches!(directory.undo(), Ok(Undone::Restored(_))));
+    assert!(matches!(directory.undo(), Ok(UndoOutcome::Restored(_))));
 }
 
 #[test]
 fn a_change_of_another_program_is_not_overwritten() {
     let directory = Directory::with("now\n");
     let file = directory.path("tool/file");
-    assert!(matches!(replace(&file, b"ours", Some(b"before\n"), None), Err(ChangeError::Concurrent(_))));
-    assert!(matches!(replace(&file, b"ours", None, None), Err(ChangeError::Concurrent(_))));
+    assert!(matches!(replace(&file, b"ours", Some(b"before\n"), None), Err(Error::Concurrent(_))));
+    assert!(matches!(replace(&file, b"ours", None, None), Err(Error::Concurrent(_))));
     assert_eq!(directory.text(), "now\n");
     assert_eq!(fs::read_dir(directory.path("tool")).unwrap().count(), 1, "no temporary file stays");
     replace(&file, b"ours", Some(b"now\n"), None).unwrap();
@@ -159,18 +159,18 @@ fn a_change_of_another_program_is_not_overwritten() {
 fn a_file_that_can_not_be_edited_is_not_changed() {
     let directory = Directory::with(THEIRS);
     fs::write(directory.path("tool/file"), [0xff]).unwrap();
-    assert!(matches!(directory.write("m"), Err(ChangeError::NotText(_))));
+    assert!(matches!(directory.write("m"), Err(Error::NotText(_))));
     assert_eq!(fs::read(directory.path("tool/file")).unwrap(), [0xff]);
     assert!(!directory.path("state/record.json").exists());
 }
 
 #[cfg(unix)]
-mod rights {
+mod permissions {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::{Directory, Rights, THEIRS, Written};
+    use super::{Directory, Permissions, THEIRS, WriteOutcome};
 
     fn mode(path: impl AsRef<Path>) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -198,11 +198,11 @@ mod rights {
         let directory = Directory::with(THEIRS);
         let file = directory.path("tool/file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        directory.write_with("m", Rights::Private).unwrap();
+        directory.write_with("m", Permissions::Private).unwrap();
         assert_eq!(mode(&file), 0o600);
-        assert_eq!(directory.write_with("m", Rights::Private).unwrap(), Written::Nothing);
+        assert_eq!(directory.write_with("m", Permissions::Private).unwrap(), WriteOutcome::Nothing);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(directory.write_with("m", Rights::Private).unwrap(), Written::Nothing);
+        assert_eq!(directory.write_with("m", Permissions::Private).unwrap(), WriteOutcome::Nothing);
         assert_eq!(mode(&file), 0o600);
         directory.undo().unwrap();
         assert_eq!((directory.text().as_str(), mode(&file)), (THEIRS, 0o644));

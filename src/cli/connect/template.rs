@@ -23,7 +23,7 @@ pub(super) enum Language {
 }
 
 /// The text with its values.
-pub(super) fn fill(template: &str, language: Language, values: &Values) -> String {
+pub(super) fn render(template: &str, language: Language, values: &Values) -> String {
     let mut filled = String::new();
     let mut lines = template.trim_matches('\n').lines();
     while let Some(line) = lines.next() {
@@ -109,7 +109,7 @@ impl ModelValues {
 
 #[cfg(test)]
 mod tests {
-    use super::{Language, fill};
+    use super::{Language, render};
     use crate::cli::connect::values::{Key, Values};
     use crate::secret::Secret;
 
@@ -117,16 +117,16 @@ mod tests {
     fn parts_are_there_as_often_as_they_are_meant() {
         let template = "a\n{{each model}}\n{{id}} {{window}}{{comma}}\n{{end}}\n{{if key}}\n  {{key}}\n{{end}}\nz";
         let mut values = Values::sample();
-        assert_eq!(fill(template, Language::Text, &values), "a\ngpt-a 272000,\ngpt-b-mini 128000\nz\n");
+        assert_eq!(render(template, Language::Text, &values), "a\ngpt-a 272000,\ngpt-b-mini 128000\nz\n");
         values.key = Key::Known(Secret::new("sk-1"));
-        assert!(fill(template, Language::Text, &values).ends_with("  sk-1\nz\n"));
+        assert!(render(template, Language::Text, &values).ends_with("  sk-1\nz\n"));
     }
 
     #[test]
     fn a_key_with_quotes_is_written_as_the_language_needs_it() {
         let mut values = Values::sample();
         values.key = Key::Known(Secret::new(r#"a"b\c'd"#));
-        let written = |language| fill("{{key}}", language, &values);
+        let written = |language| render("{{key}}", language, &values);
         assert_eq!(written(Language::Json), "a\\\"b\\\\c'd\n");
         assert_eq!(written(Language::Shell), "'a\"b\\c'\\''d'\n");
         assert_eq!(written(Language::Text), "a\"b\\c'd\n");
@@ -134,6 +134,6 @@ mod tests {
 
     #[test]
     fn an_unknown_name_stays_visible() {
-        assert_eq!(fill("{{nothing}}", Language::Text, &Values::sample()), "{{nothing}}\n");
+        assert_eq!(render("{{nothing}}", Language::Text, &Values::sample()), "{{nothing}}\n");
     }
 }

@@ -26,12 +26,12 @@ const TRIES: u32 = 3;
 pub(super) struct Settings {
     pub(super) format: Format,
     pub(super) text: String,
-    pub(super) rights: Rights,
+    pub(super) permissions: Permissions,
 }
 
 /// The permissions of the file after the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rights {
+pub(super) enum Permissions {
     /// Those that it has; a new file is private.
     Keep,
     /// Readable and writable by its owner only, because the settings contain a client key.
@@ -40,7 +40,7 @@ pub(super) enum Rights {
 
 /// The result of [`write`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteOutcome {
     /// The file has these settings already.
     Nothing,
     /// The file is new.
@@ -51,7 +51,7 @@ pub(super) enum Written {
 
 /// The result of [`undo`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Undone {
+pub(super) enum UndoOutcome {
     /// The file is byte for byte as it was before.
     Restored(PathBuf),
     /// The file didn't exist before, and was removed.
@@ -62,7 +62,7 @@ pub(super) enum Undone {
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ChangeError {
+pub(super) enum Error {
     #[error("{} can't be changed: {refusal}", .file.display())]
     Refused { file: PathBuf, refusal: Refusal },
     #[error("{} can't be changed: it isn't UTF-8", .0.display())]
@@ -101,7 +101,7 @@ struct Record {
 ///
 /// # Errors
 /// If the file can't be edited safely, read or written. Nothing is changed then.
-pub(super) fn write(record: &Path, file: &Path, settings: &Settings) -> Result<Written, ChangeError> {
+pub(super) fn write(record: &Path, file: &Path, settings: &Settings) -> Result<WriteOutcome, Error> {
     // The file itself, if the path is a symbolic link.
     let file = crate::fs::resolve(file);
     retried(|| write_once(record, &file, settings))
@@ -111,23 +111,23 @@ pub(super) fn write(record: &Path, file: &Path, settings: &Settings) -> Result<W
 ///
 /// # Errors
 /// If there is no record, or the file can't be edited safely, read or written. Nothing is changed then.
-pub(super) fn undo(record: &Path, format: Format) -> Result<Undone, ChangeError> {
+pub(super) fn undo(record: &Path, format: Format) -> Result<UndoOutcome, Error> {
     let undone = retried(|| undo_once(record, format))?;
-    fs::remove_file(record).map_err(|error| ChangeError::Io { path: record.to_owned(), error })?;
+    fs::remove_file(record).map_err(|error| Error::Io { path: record.to_owned(), error })?;
     Ok(undone)
 }
 
-fn retried<T>(mut change: impl FnMut() -> Result<T, ChangeError>) -> Result<T, ChangeError> {
+fn retried<T>(mut change: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     for _ in 1..TRIES {
         match change() {
-            Err(ChangeError::Concurrent(_)) => {}
+            Err(Error::Concurrent(_)) => {}
             done => return done,
         }
     }
     change()
 }
 
-fn write_once(record_path: &Path, file: &Path, settings: &Settings) -> Result<Written, ChangeError> {
+fn write_once(record_path: &Path, file: &Path, settings: &Settings) -> Result<WriteOutcome, Error> {
     let present = read(file)?;
     let earlier = Record::load(record_path)?.filter(|record| record.file == file && present.is_some());
     // Settings that we wrote earlier are removed first, so that values that are no longer wanted don't stay.
@@ -136,12 +136,12 @@ fn write_once(record_path: &Path, file: &Path, settings: &Settings) -> Result<Wr
         _ => (present.clone(), None),
     };
     let text = edit::merge(settings.format, text(file, base.as_deref().unwrap_or_default())?, &settings.text)
-        .map_err(|refusal| ChangeError::Refused { file: file.to_owned(), refusal })?;
+        .map_err(|refusal| Error::Refused { file: file.to_owned(), refusal })?;
     if present.as_deref() == Some(text.as_bytes()) {
-        if settings.rights == Rights::Private && is_readable_by_others(file) {
+        if settings.permissions == Permissions::Private && is_readable_by_others(file) {
             replace(file, text.as_bytes(), present.as_deref(), None)?;
         }
-        return Ok(Written::Nothing);
+        return Ok(WriteOutcome::Nothing);
     }
     let copy = match (saved, &base) {
         (Some(copy), _) => copy,
@@ -156,49 +156,49 @@ fn write_once(record_path: &Path, file: &Path, settings: &Settings) -> Result<Wr
     };
     let record = serde_json::to_vec_pretty(&record).expect("a record of texts is valid JSON");
     let previous = read(record_path)?;
-    put(record_path, &record, None).map_err(|error| ChangeError::Io { path: record_path.to_owned(), error })?;
-    let like = (settings.rights == Rights::Keep).then_some(file);
+    put(record_path, &record, None).map_err(|error| Error::Io { path: record_path.to_owned(), error })?;
+    let like = (settings.permissions == Permissions::Keep).then_some(file);
     if let Err(error) = replace(file, text.as_bytes(), present.as_deref(), like) {
         // The file wasn't changed, so the previous record still describes it.
         let _ = previous.map_or_else(|| fs::remove_file(record_path), |previous| put(record_path, &previous, None));
         return Err(error);
     }
-    Ok(if present.is_none() { Written::Created } else { Written::Changed { copy } })
+    Ok(if present.is_none() { WriteOutcome::Created } else { WriteOutcome::Changed { copy } })
 }
 
-fn undo_once(record_path: &Path, format: Format) -> Result<Undone, ChangeError> {
-    let record = Record::load(record_path)?.ok_or(ChangeError::NothingToUndo)?;
+fn undo_once(record_path: &Path, format: Format) -> Result<UndoOutcome, Error> {
+    let record = Record::load(record_path)?.ok_or(Error::NothingToUndo)?;
     let Record { file, copy, .. } = record.clone();
     let Some(present) = read(&file)? else {
-        return if copy.is_none() { Ok(Undone::Removed(file)) } else { Err(ChangeError::ChangedSince { file, copy }) };
+        return if copy.is_none() { Ok(UndoOutcome::Removed(file)) } else { Err(Error::ChangedSince { file, copy }) };
     };
     let original = record.original()?;
     let restored = if hash(&present) == record.sha256 && record.has_original() {
         original.clone()
     } else {
         let settings = record.settings.clone();
-        let settings = settings.ok_or_else(|| ChangeError::ChangedSince { file: file.clone(), copy: copy.clone() })?;
+        let settings = settings.ok_or_else(|| Error::ChangedSince { file: file.clone(), copy: copy.clone() })?;
         record.without_settings(&present, original.as_deref(), format, &settings)?
     };
     let is_original = restored == original;
     match restored {
-        None if read(&file)?.as_ref() != Some(&present) => return Err(ChangeError::Concurrent(file)),
-        None => fs::remove_file(&file).map_err(|error| ChangeError::Io { path: file.clone(), error })?,
+        None if read(&file)?.as_ref() != Some(&present) => return Err(Error::Concurrent(file)),
+        None => fs::remove_file(&file).map_err(|error| Error::Io { path: file.clone(), error })?,
         Some(text) => replace(&file, &text, Some(&present), Some(copy.as_deref().unwrap_or(&file)))?,
     }
     match copy {
-        None if is_original => Ok(Undone::Removed(file)),
+        None if is_original => Ok(UndoOutcome::Removed(file)),
         Some(copy) if is_original => {
             // If the copy stays, it does no harm.
             let _ = fs::remove_file(copy);
-            Ok(Undone::Restored(file))
+            Ok(UndoOutcome::Restored(file))
         }
-        copy => Ok(Undone::Stripped { file, copy: copy.filter(|copy| copy.exists()) }),
+        copy => Ok(UndoOutcome::Stripped { file, copy: copy.filter(|copy| copy.exists()) }),
     }
 }
 
 impl Record {
-    fn load(path: &Path) -> Result<Option<Self>, ChangeError> {
+    fn load(path: &Path) -> Result<Option<Self>, Error> {
         Ok(read(path)?.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
@@ -208,17 +208,13 @@ impl Record {
     }
 
     /// The text before our change.
-    fn original(&self) -> Result<Option<Vec<u8>>, ChangeError> {
+    fn original(&self) -> Result<Option<Vec<u8>>, Error> {
         self.copy.as_deref().map_or(Ok(None), read)
     }
 
     /// The text to add new settings to, and the copy of it, if it was saved already.
     #[expect(clippy::type_complexity, reason = "two optional values, each used once")]
-    fn base(
-        &self,
-        present: &[u8],
-        settings: &Settings,
-    ) -> Result<(Option<Vec<u8>>, Option<Option<PathBuf>>), ChangeError> {
+    fn base(&self, present: &[u8], settings: &Settings) -> Result<(Option<Vec<u8>>, Option<Option<PathBuf>>), Error> {
         let original = self.original()?;
         if hash(present) == self.sha256 && self.has_original() {
             return Ok((original, Some(self.copy.clone())));
@@ -237,29 +233,29 @@ impl Record {
         original: Option<&[u8]>,
         format: Format,
         settings: &str,
-    ) -> Result<Option<Vec<u8>>, ChangeError> {
+    ) -> Result<Option<Vec<u8>>, Error> {
         let original = text(&self.file, original.unwrap_or_default())?;
         let left = edit::remove(format, text(&self.file, present)?, settings, original)
-            .map_err(|refusal| ChangeError::Refused { file: self.file.clone(), refusal })?;
+            .map_err(|refusal| Error::Refused { file: self.file.clone(), refusal })?;
         let is_empty = left.trim().is_empty() || (format == Format::Json && left.split_whitespace().eq(["{", "}"]));
         Ok((self.copy.is_some() || !is_empty).then(|| left.into_bytes()))
     }
 }
 
-fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, ChangeError> {
-    std::str::from_utf8(bytes).map_err(|_| ChangeError::NotText(file.to_owned()))
+fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, Error> {
+    std::str::from_utf8(bytes).map_err(|_| Error::NotText(file.to_owned()))
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, ChangeError> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ChangeError::Io { path: path.to_owned(), error }),
+        Err(error) => Err(Error::Io { path: path.to_owned(), error }),
     }
 }
 
 /// Saves a copy under a free name, with the permissions of the file.
-fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, ChangeError> {
+fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let names = (1..).map(|count| match count {
         1 => format!("{name}.{COPY}"),
@@ -267,17 +263,17 @@ fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, ChangeError> {
     });
     let mut free = names.map(|name| file.with_file_name(name)).filter(|path| !path.exists());
     let copy = free.next().expect("names do not run out");
-    put(&copy, bytes, Some(file)).map_err(|error| ChangeError::Io { path: copy.clone(), error })?;
+    put(&copy, bytes, Some(file)).map_err(|error| Error::Io { path: copy.clone(), error })?;
     Ok(copy)
 }
 
 /// Replaces a file if it still is what was read.
-fn replace(file: &Path, bytes: &[u8], expected: Option<&[u8]>, like: Option<&Path>) -> Result<(), ChangeError> {
-    let io_error = |error| ChangeError::Io { path: file.to_owned(), error };
+fn replace(file: &Path, bytes: &[u8], expected: Option<&[u8]>, like: Option<&Path>) -> Result<(), Error> {
+    let io_error = |error| Error::Io { path: file.to_owned(), error };
     let ready = prepare(file, bytes, like).map_err(io_error)?;
     // The time between this check and the rename is the only one in which a change of another program is lost.
     if read(file)?.as_deref() != expected {
-        return Err(ChangeError::Concurrent(file.to_owned()));
+        return Err(Error::Concurrent(file.to_owned()));
     }
     ready.commit().map_err(io_error)
 }
