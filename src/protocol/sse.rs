@@ -1,10 +1,9 @@
-//! Server-sent events: bytes to event data, and data to a frame.
+//! Server-sent events: splits bytes into event data, and writes data as a frame.
 //!
-//! [`Splitter`] cuts the backend's bytes into whole events in time linear in their number, with a
-//! cap on the size of one. It follows the WHATWG event-stream rules as far as this backend uses
-//! them: CR, LF or CRLF line ends, `data` lines joined by LF, comments and other fields passed
-//! over, a leading byte order mark ignored, an event that has no end dropped. A line that arrives
-//! in one piece is handed on as a slice of the bytes it came in. UTF-8 is for the reader to check.
+//! [`Splitter`] takes time linear in the number of bytes and limits the size of an event. It implements the parts of
+//! the WHATWG event stream format that the backend uses: CR, LF or CRLF line ends, `data` lines joined by LF, comments
+//! and other fields ignored, a byte order mark skipped, an unfinished last event dropped. A line within one chunk is
+//! returned as a slice of that chunk. UTF-8 is not validated.
 
 use std::collections::VecDeque;
 
@@ -12,21 +11,21 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Cuts a byte stream into events.
+/// Splits a byte stream into events.
 #[derive(Debug)]
 pub struct Splitter {
     limit_bytes: usize,
-    /// Bytes that have not been looked at yet.
+    /// Bytes that have not been parsed.
     chunks: VecDeque<Bytes>,
-    /// The beginning of a line whose end has not come yet; holds no line end.
+    /// The start of an incomplete line.
     line: BytesMut,
     data: EventData,
-    /// A line ended with CR: an LF that comes next belongs to that line end.
+    /// The last line ended with CR, so an LF that follows belongs to its line end.
     is_after_cr: bool,
     is_first_line: bool,
 }
 
-/// The `data` lines of the event that is being read.
+/// The `data` lines of an incomplete event.
 #[derive(Debug, Default)]
 enum EventData {
     #[default]
@@ -35,12 +34,12 @@ enum EventData {
     Many(BytesMut),
 }
 
-/// An event longer than the limit.
+/// An event exceeds the size limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
 impl Splitter {
-    /// A splitter that refuses events of more than `limit_bytes`.
+    /// A splitter that rejects events longer than `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Self {
         Self {
@@ -53,21 +52,21 @@ impl Splitter {
         }
     }
 
-    /// Takes the next bytes of the stream, cut anywhere.
+    /// Adds the next bytes of the stream. Chunks may end anywhere.
     pub fn push(&mut self, bytes: &Bytes) {
         if !bytes.is_empty() {
             self.chunks.push_back(bytes.clone());
         }
     }
 
-    /// The `data` of the next whole event; `None` until more bytes have come.
+    /// Returns the `data` of the next complete event; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// When an event grows past the limit, whole or not. The stream can't be read on after that.
+    /// [`TooLarge`] if an event, complete or not, exceeds the limit. The splitter can't be used after that.
     pub fn next_event(&mut self) -> Result<Option<Bytes>, TooLarge> {
         while let Some(line) = self.next_line()? {
             if !line.is_empty() {
-                self.take_line(&line);
+                self.add_line(&line);
             } else if let Some(data) = std::mem::take(&mut self.data).finish() {
                 return Ok(Some(data));
             }
@@ -75,7 +74,7 @@ impl Splitter {
         Ok(None)
     }
 
-    /// The next whole line, without its end.
+    /// The next complete line, without its end.
     fn next_line(&mut self) -> Result<Option<Bytes>, TooLarge> {
         while let Some(chunk) = self.chunks.front_mut() {
             if std::mem::take(&mut self.is_after_cr) && chunk.first() == Some(&b'\n') {
@@ -114,7 +113,7 @@ impl Splitter {
         line
     }
 
-    fn take_line(&mut self, line: &Bytes) {
+    fn add_line(&mut self, line: &Bytes) {
         let Some(rest) = line.strip_prefix(b"data") else { return };
         let value = match rest {
             [] => rest,
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_past_the_limit_is_refused_before_its_end() {
+    fn an_event_over_the_limit_is_rejected_before_its_end() {
         assert_eq!(split([b"data: 12345".as_slice()], 10), Err(TooLarge));
         assert_eq!(split([b"data: 1234\n\n".as_slice()], 10).unwrap(), ["1234"]);
         let many = "data: 1\n".repeat(100);
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_for_one_event_not_for_the_stream() {
+    fn the_limit_applies_to_each_event() {
         let many = "data: 1234\n\n".repeat(1000);
         assert_eq!(split([many.as_bytes()], 10).unwrap().len(), 1000);
     }
@@ -270,8 +269,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_cut_gives_what_the_oracle_gives(text in stream_text(), cut in any::<prop::sample::Index>(), size in 1_usize..9) {
-            // The oracle waits after a CR for what follows it: the comment settles that.
+        fn any_chunks_give_the_events_of_the_oracle(text in stream_text(), cut in any::<prop::sample::Index>(), size in 1_usize..9) {
+            // The oracle waits for the byte after a CR, so the text ends with a comment.
             let text = format!("{text}\n: end\n");
             let expected = oracle(&text);
             let bytes = text.as_bytes();
@@ -281,7 +280,7 @@ mod tests {
         }
 
         #[test]
-        fn the_limit_holds_wherever_the_stream_is_cut(text in stream_text(), size in 1_usize..9, limit in 0_usize..30) {
+        fn the_limit_does_not_depend_on_chunks(text in stream_text(), size in 1_usize..9, limit in 0_usize..30) {
             let whole = split([text.as_bytes()], limit);
             prop_assert_eq!(split(text.as_bytes().chunks(size), limit), whole);
         }

@@ -18,10 +18,10 @@ use super::http_response::json_response;
 use super::paths::PathModel;
 use super::request_log::RequestId;
 use super::response_store::ResponseStore;
-use crate::blocking::off_thread;
+use crate::blocking::{LONG_BYTES, off_thread};
 use crate::error::ProxyError;
 use crate::protocol::messages::{self, Messages};
-use crate::protocol::responses::{self, Responses};
+use crate::protocol::responses::Responses;
 use crate::protocol::{Context, Warnings, tokens};
 
 #[derive(Serialize)]
@@ -44,9 +44,8 @@ impl Handler<Responses> {
         let keeper = ResponseStore::new(&self.services.history, &parts.extensions);
         let PlannedRequest { plan, .. } =
             self.plan(parts, &body, &self.services.models(), &keeper, &mut memory).await?;
-        let measured = off_thread(body.len(), || responses::tokens::measure(&plan.upstream));
-        let tokens = tokio::task::spawn_blocking(move || measured.tokens()).await;
-        let input_tokens = tokens.map_err(|_| ProxyError::Internal)?.try_into().unwrap_or(u64::MAX);
+        // Even for a short body, the first count loads the vocabulary, which takes some 70 ms.
+        let input_tokens = off_thread(body.len().max(LONG_BYTES), || tokens::of_request(&plan.upstream));
         Ok(answer(&InputTokens { object: Some("response.input_tokens"), input_tokens }))
     }
 }

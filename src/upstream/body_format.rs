@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
-use crate::protocol::codex::{Form, Request};
+use crate::protocol::codex::{Request, WireFormat};
 use crate::protocol::models::Catalogue;
 
 /// The setting `upstream.body`.
@@ -69,9 +69,9 @@ impl Forms {
 
 /// Says whether this changed anything.
 fn write_lite(request: &mut Request<'_>) -> bool {
-    let is_classic = request.form == Form::Classic;
+    let is_classic = request.format == WireFormat::Classic;
     if is_classic {
-        request.form = Form::Lite;
+        request.format = WireFormat::Lite;
     }
     is_classic
 }

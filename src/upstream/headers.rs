@@ -9,7 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, H
 use super::{Hints, Settings};
 use crate::error::ProxyError;
 use crate::protocol::codex::lite;
-use crate::protocol::codex::request::{Form, Omissions, Request, ServiceTier};
+use crate::protocol::codex::request::{Omissions, Request, ServiceTier, WireFormat};
 use crate::token_source::{AuthError, Bearer};
 
 const ACCOUNT: HeaderName = HeaderName::from_static("chatgpt-account-id");
@@ -53,7 +53,7 @@ impl Caller<'_> {
         if request.is_compaction() {
             headers.insert(FEATURES, HeaderValue::from_static("remote_compaction_v2"));
         }
-        if request.form != Form::Classic {
+        if request.format != WireFormat::Classic {
             headers.insert(lite::HEADER, HeaderValue::from_static("true"));
         }
         for (name, value) in hints.forwarded.iter().flatten() {

@@ -15,7 +15,7 @@ use super::retry_policy::{Change, chance};
 use super::{Answer, Hints, RequestToken, Upstream};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Omissions;
-use crate::protocol::codex::{self, Form};
+use crate::protocol::codex::{self, WireFormat};
 
 /// A request that may still be sent again.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl<'r> Pending<'r> {
     ) -> Self {
         let catalogue = upstream.catalogue();
         let is_lite = catalogue.find(&request.model).and_then(|model| model.is_lite) == Some(true);
-        token.attempts.set_usual_form(if is_lite { Form::Lite } else { Form::Classic });
+        token.attempts.set_usual_form(if is_lite { WireFormat::Lite } else { WireFormat::Classic });
         upstream.forms.choose(&mut request, &catalogue);
         let omitted = upstream.omitted.of(&request.model);
         Self { upstream, request, token, hints, omitted, refused: None, repairs: Vec::new() }
@@ -72,10 +72,10 @@ impl<'r> Pending<'r> {
         }
         answer.warnings = left_out(request, &self.omitted);
         answer.warnings.extend_from_slice(&self.repairs);
-        if let Some(terms) = request.lite_terms() {
+        if let Some(effects) = request.lite_effects() {
             upstream.forms.served(&request.model);
-            answer.warnings.extend(terms.losses);
-            answer.events.unwrap_names(terms.wrapping);
+            answer.warnings.extend(effects.warnings);
+            answer.events.strip_namespace(effects.namespace);
         }
         Ok(answer)
     }

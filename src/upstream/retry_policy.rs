@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::{Fault, Phase, ProxyError, UpstreamFailure};
 use crate::protocol::codex::failure::{unsupported_parameter, wants_lite};
-use crate::protocol::codex::{Form, Request, lite};
+use crate::protocol::codex::{Request, WireFormat, lite};
 use crate::token_source::AuthError;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ pub(super) struct Attempts {
     reasoning: Repair,
     form: Repair,
     /// The form that the official client uses for the model, as far as the catalogue says.
-    usual_form: Form,
+    usual_form: WireFormat,
 }
 
 /// Another attempt.
@@ -63,12 +63,12 @@ impl Attempts {
             member: Repair::Open,
             reasoning: Repair::Open,
             form: Repair::Open,
-            usual_form: Form::Classic,
+            usual_form: WireFormat::Classic,
         }
     }
 
     /// Sets the form that the official client uses for the request's model.
-    pub(super) fn set_usual_form(&mut self, form: Form) {
+    pub(super) fn set_usual_form(&mut self, form: WireFormat) {
         self.usual_form = form;
     }
 
@@ -113,8 +113,9 @@ impl Attempts {
     /// Whether the lite form may help: the refusal names the form, or a member that only the classic form
     /// has, of a model that the official client calls in the lite form.
     fn wants_lite(&self, failure: &UpstreamFailure) -> bool {
-        let is_classic_only = || unsupported_parameter(failure).is_some_and(|member| lite::LACKS.contains(&member));
-        wants_lite(failure) || (self.usual_form == Form::Lite && is_classic_only())
+        let is_classic_only =
+            || unsupported_parameter(failure).is_some_and(|member| lite::MOVED_MEMBERS.contains(&member));
+        wants_lite(failure) || (self.usual_form == WireFormat::Lite && is_classic_only())
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
 
     use super::{Attempts, Change, FIRST_BACKOFF, Retry};
     use crate::error::{Phase, ProxyError};
-    use crate::protocol::codex::{Form, failure};
+    use crate::protocol::codex::{WireFormat, failure};
     use crate::token_source::AuthError;
 
     const BUDGET: Duration = Duration::from_secs(30);
@@ -279,14 +280,14 @@ mod tests {
         for member in ["instructions", "tools"] {
             let refusal = answer(400, &format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#));
             let mut attempts = Attempts::new(0, BUDGET);
-            attempts.set_usual_form(Form::Lite);
+            attempts.set_usual_form(WireFormat::Lite);
             let retry = Retry { after: Duration::ZERO, change: Change::Lite };
             assert_eq!(attempts.judge(&refusal, MIDDLE), Some(retry), "{member}");
             assert_eq!(attempts.judge(&refusal, MIDDLE), None, "once");
         }
         let refusal = answer(400, r#"{"detail":"Unsupported parameter: tool_choice"}"#);
         let mut attempts = Attempts::new(0, BUDGET);
-        attempts.set_usual_form(Form::Lite);
+        attempts.set_usual_form(WireFormat::Lite);
         assert_eq!(attempts.judge(&refusal, MIDDLE), None, "both forms have it");
     }
 

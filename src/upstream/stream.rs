@@ -27,7 +27,7 @@ use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
 use crate::net::{InUse, error_chain};
 use crate::protocol::codex::failure;
-use crate::protocol::codex::lite::Wrapping;
+use crate::protocol::codex::lite::ToolNamespace;
 use crate::protocol::codex::rate_limits;
 use crate::protocol::sse::Splitter;
 
@@ -59,7 +59,7 @@ pub struct EventStream {
     /// What events said that a response's head says elsewhere.
     told: HeaderMap,
     /// What the names of the client's tools are wrapped into, where they are.
-    wrapping: Option<Wrapping>,
+    namespace: Option<ToolNamespace>,
     /// Counts the answer as open.
     ticket: Option<Ticket>,
     /// Learns what the events tell of the quota.
@@ -124,7 +124,7 @@ impl EventStream {
                 timer: Box::pin(sleep_until(sent + limits.first_event)),
             },
             told: HeaderMap::new(),
-            wrapping: None,
+            namespace: None,
             ticket: None,
             dial: None,
             drift: None,
@@ -144,7 +144,7 @@ impl EventStream {
             source: None,
             patience: Patience { phase: Phase::Streaming, limit, idle: limit, since, timer },
             told: HeaderMap::new(),
-            wrapping: None,
+            namespace: None,
             ticket: None,
             dial: None,
             drift: None,
@@ -164,8 +164,8 @@ impl EventStream {
     }
 
     /// Gives the events with names as the client knows them.
-    pub(super) fn unwrap_names(&mut self, wrapping: Wrapping) {
-        self.wrapping = Some(wrapping);
+    pub(super) fn strip_namespace(&mut self, namespace: ToolNamespace) {
+        self.namespace = Some(namespace);
     }
 
     /// Lets the answer count as open until it is dropped.
@@ -198,8 +198,8 @@ impl EventStream {
     }
 
     fn unwrapped(&self, data: Bytes) -> Bytes {
-        let Some(wrapping) = &self.wrapping else { return data };
-        let plain = std::str::from_utf8(&data).ok().and_then(|data| wrapping.taken_off(data));
+        let Some(namespace) = &self.namespace else { return data };
+        let plain = std::str::from_utf8(&data).ok().and_then(|data| namespace.strip_from(data));
         plain.map_or(data, Bytes::from)
     }
 

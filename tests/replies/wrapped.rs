@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use codex_proxy::protocol::chat::Chat;
-use codex_proxy::protocol::codex::Form;
-use codex_proxy::protocol::codex::lite::Wrapping;
+use codex_proxy::protocol::codex::WireFormat;
+use codex_proxy::protocol::codex::lite::ToolNamespace;
 use codex_proxy::protocol::completions::Completions;
 use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::models::Models;
@@ -17,14 +17,14 @@ use crate::runner::{document_of, split, stream_of};
 use crate::{Told, ollama, reply, responses};
 
 /// What a request in the lite form wraps its tools into.
-fn wrapping() -> Wrapping {
+fn namespace() -> ToolNamespace {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
     let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
     let body = json!({"model": "m", "input": "x"}).to_string();
     let request = Responses::decode(body.as_bytes()).unwrap();
     let mut request = Responses::translate(request, &mut context, &Options::default()).unwrap().upstream;
-    request.form = Form::Lite;
-    request.lite_terms().unwrap().wrapping
+    request.format = WireFormat::Lite;
+    request.lite_effects().unwrap().namespace
 }
 
 /// The events as a lite model sends them: every call of a plain tool is one of our namespace.
@@ -42,9 +42,9 @@ fn wrapped(case: &Case) -> Vec<Bytes> {
 
 /// The events as they leave the upstream client; how many of them named the namespace is added up.
 fn unwrapped(case: &Case, count: &mut usize) -> Vec<Bytes> {
-    let wrapping = wrapping();
+    let namespace = namespace();
     let told = wrapped(case).into_iter().map(|data| {
-        let plain = wrapping.taken_off(std::str::from_utf8(&data).unwrap());
+        let plain = namespace.strip_from(std::str::from_utf8(&data).unwrap());
         *count += usize::from(plain.is_some());
         plain.map_or(data, Bytes::from)
     });

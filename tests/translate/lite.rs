@@ -4,7 +4,7 @@ use std::fs;
 
 use codex_proxy::protocol::chat::Chat;
 use codex_proxy::protocol::codex::request::Omissions;
-use codex_proxy::protocol::codex::{Form, Request};
+use codex_proxy::protocol::codex::{Request, WireFormat};
 use codex_proxy::protocol::messages::{self as anthropic, Messages};
 use codex_proxy::protocol::responses::{Options, Responses};
 use codex_proxy::protocol::{Dialect, Plan};
@@ -32,10 +32,10 @@ fn sent<D: Dialect>(request: &[u8], headers: http::HeaderMap, options: &D::Optio
 
 /// Gives a request the form, unless it has it from its client.
 fn into_lite(request: &mut Request<'_>) -> Vec<String> {
-    if request.form == Form::Classic {
-        request.form = Form::Lite;
+    if request.format == WireFormat::Classic {
+        request.format = WireFormat::Lite;
     }
-    request.lite_terms().map(|terms| terms.losses).unwrap_or_default()
+    request.lite_effects().map(|effects| effects.warnings).unwrap_or_default()
 }
 
 fn responses(request: &[u8]) -> Vec<u8> {

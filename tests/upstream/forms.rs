@@ -1,7 +1,7 @@
 //! The form of a body: learnt from a refusal, within one request and for those after it.
 
 use codex_proxy::error::Fault;
-use codex_proxy::protocol::codex::request::{Form, Request};
+use codex_proxy::protocol::codex::request::{Request, WireFormat};
 use codex_proxy::upstream::{BodyForm, Hints};
 
 use crate::fake::Script;
@@ -37,7 +37,7 @@ async fn each_repair_is_still_made_in_the_new_form() {
 
 #[tokio::test]
 async fn a_body_that_is_lite_already_is_not_changed() {
-    let own = || Request { form: Form::OwnLite, ..request() };
+    let own = || Request { format: WireFormat::ClientLite, ..request() };
     for body in [BodyForm::Auto, BodyForm::Classic, BodyForm::Lite] {
         let bench = Bench::with(|settings| settings.body = body).await;
         bench.fake.on("/responses", Script::json(400, REFUSAL));

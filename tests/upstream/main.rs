@@ -27,7 +27,9 @@ use std::time::Duration;
 
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
-use codex_proxy::protocol::codex::request::{Beyond, Form, Item, Part, Reasoning, Request, Role, ToolChoice};
+use codex_proxy::protocol::codex::request::{
+    ExtraMembers, Item, Part, Reasoning, Request, Role, ToolChoice, WireFormat,
+};
 use codex_proxy::secret::Secret;
 use codex_proxy::token_source::{Account, AuthError, Bearer, BoxFuture, SignIn, TokenSource};
 use codex_proxy::upstream::{Answer, BodyForm, Compression, Hints, Settings, Transport, Upstream};
@@ -153,7 +155,7 @@ fn http() -> HttpClient {
 
 fn request() -> Request<'static> {
     Request {
-        form: Form::Classic,
+        format: WireFormat::Classic,
         model: "gpt-5.5".into(),
         instructions: "Be brief.".into(),
         input: vec![Item::Message { role: Role::User, content: vec![Part::InputText("hi".into())] }],
@@ -164,7 +166,7 @@ fn request() -> Request<'static> {
         text: None,
         service_tier: None,
         prompt_cache_key: "key-1".into(),
-        beyond: Beyond::default(),
+        extra: ExtraMembers::default(),
     }
 }
 

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::issuer::{ACCOUNT_ID, PLAN, Sessions, Standing};
 use super::reply::{Refusal, answer};
-use crate::protocol::codex::{Form, lite};
+use crate::protocol::codex::{WireFormat, lite};
 pub use fault::FAULT_WORDS;
 use responses::Responses;
 use socket::converse;
@@ -114,9 +114,9 @@ async fn upgrade(
 }
 
 /// The form that a request says it has.
-pub(super) fn form_of(headers: &HeaderMap, body: &Value) -> Form {
+pub(super) fn form_of(headers: &HeaderMap, body: &Value) -> WireFormat {
     let metadata = body.get("client_metadata").and_then(|metadata| to_raw_value(metadata).ok());
-    if lite::is_marked(headers, metadata.as_deref()) { Form::Lite } else { Form::Classic }
+    if lite::is_marked(headers, metadata.as_deref()) { WireFormat::Lite } else { WireFormat::Classic }
 }
 
 /// Lets in whoever has a current token and names its account.

@@ -26,7 +26,7 @@ use super::events::{Frame, Head, Writer};
 use super::fault::Fault;
 use super::prompt::Prompt;
 use super::{quota, validate};
-use crate::protocol::codex::Form;
+use crate::protocol::codex::WireFormat;
 
 const WORD_PAUSE: Duration = Duration::from_millis(4);
 const SLOW_PAUSE: Duration = Duration::from_millis(333);
@@ -72,11 +72,11 @@ impl Responses {
     }
 
     /// The answer to a body, or what is wrong with it.
-    pub(super) fn answer(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
-        let request = validate::check(body, form)?;
+    pub(super) fn answer(&self, body: &Value, format: WireFormat) -> Result<Answered, Refusal> {
+        let request = validate::check(body, format)?;
         let prompt = Prompt::read(request);
         let fault = Fault::find(&prompt);
-        if fault == Some(Fault::Lite) && form == Form::Classic {
+        if fault == Some(Fault::Lite) && format == WireFormat::Classic {
             let model = text(request, "model");
             let message = format!("The '{model}' model requires the responses-lite form of requests.");
             return Err(Refusal::invalid(Some("unsupported_value"), "model", message));
@@ -97,7 +97,7 @@ impl Responses {
     }
 
     /// The same on a connection that has served before, and may have reached its limit.
-    pub(super) fn answer_again(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
+    pub(super) fn answer_again(&self, body: &Value, format: WireFormat) -> Result<Answered, Refusal> {
         let prompt = body.as_object().filter(|members| members.contains_key("input")).map(Prompt::read);
         if prompt.and_then(|prompt| Fault::find(&prompt)) == Some(Fault::ConnectionLimit) {
             return Err(Refusal::invalid(
@@ -106,13 +106,13 @@ impl Responses {
                 "Responses websocket connection limit reached (60 minutes). Create a new websocket connection to continue.",
             ));
         }
-        self.answer(body, form)
+        self.answer(body, format)
     }
 
     /// What says that a request was read that is not to be answered yet.
-    pub(super) fn prewarmed(&self, body: &Value, form: Form) -> Result<Answered, Refusal> {
+    pub(super) fn prewarmed(&self, body: &Value, format: WireFormat) -> Result<Answered, Refusal> {
         let is_empty = body["input"].as_array().is_some_and(Vec::is_empty);
-        let request = if is_empty { body.as_object() } else { Some(validate::check(body, form)?) };
+        let request = if is_empty { body.as_object() } else { Some(validate::check(body, format)?) };
         let request = request.ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
         let key = self.key(body);
         let created_at = unix(self.sessions.now());

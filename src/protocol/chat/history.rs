@@ -57,7 +57,7 @@ impl<'a> Layout<'a, '_> {
             }
             Message::User(parts) => {
                 self.begin_turn();
-                self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::said)));
+                self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::input_text)));
                 self.say(Role::User, parts);
             }
             Message::Assistant(parts, calls) => {

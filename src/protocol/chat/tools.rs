@@ -55,7 +55,7 @@ impl<'a> Declared<'a> {
                 None => custom(tool, &members, Form::Flat),
             },
             name if is_web_search(name) => Self::web_search(tool),
-            _ => Ok(Self { tool: Tool::Raw(Cow::Borrowed(tool.raw())), identity: Identity::Hosted }),
+            _ => Ok(Self { tool: Tool::raw(Cow::Borrowed(tool.raw())), identity: Identity::Hosted }),
         }
     }
 
@@ -73,7 +73,7 @@ impl<'a> Declared<'a> {
             filters: options.member(&members, "filters").map(|filters| filters.raw()),
             user_location: options.member(&members, "user_location").map(|place| location(&place)).transpose()?,
         };
-        Ok(Self { tool: Tool::Raw(Cow::Owned(raw(&wire))), identity: Identity::WebSearch })
+        Ok(Self { tool: Tool::raw(Cow::Owned(raw(&wire))), identity: Identity::WebSearch })
     }
 }
 
@@ -116,12 +116,9 @@ fn function<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declare
         Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?.into_owned()),
         None => schema::parameters(constant("{}"), RawObject::default()),
     };
-    let tool = Tool::Function {
-        name: names::tool_name(name.clone()),
-        description: description(tool, members)?,
-        parameters,
-        strict: tool.member(members, "strict").map_or(Ok(false), |strict| strict.flag())?,
-    };
+    let description = description(tool, members)?;
+    let strict = tool.member(members, "strict").map_or(Ok(false), |strict| strict.flag())?;
+    let tool = Tool::function(&names::tool_name(name.clone()), description.as_deref(), &parameters, strict);
     Ok(Declared { tool, identity: Identity::Function(name) })
 }
 
@@ -133,7 +130,7 @@ fn custom<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, form: Form) -> Resu
         description: description(tool, members)?,
         format: tool.member(members, "format").map(|format| input_format(&format)).transpose()?,
     };
-    Ok(Declared { tool: Tool::Raw(Cow::Owned(raw(&wire))), identity: Identity::Custom(name, form) })
+    Ok(Declared { tool: Tool::raw(Cow::Owned(raw(&wire))), identity: Identity::Custom(name, form) })
 }
 
 fn name<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {

@@ -10,13 +10,13 @@ use super::request::{ChatRequest, Tier};
 use super::tools::Toolbox;
 use crate::error::ProxyError;
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
+use crate::protocol::codex::request::{ExtraMembers, Reasoning, ServiceTier, Text, ToolChoice};
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::history::items;
 use crate::protocol::upstream_input::limit::AskedLimits;
 use crate::protocol::upstream_input::pairing::OutputScope;
-use crate::protocol::upstream_input::{cache, format, instructions, schema, text_size};
+use crate::protocol::upstream_input::{cache, format, instructions, schema};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -63,7 +63,7 @@ pub fn translate<'a>(
 
     let verbosity = request.verbosity.take().filter(|_| takes_verbosity(&choice.slug, context));
     let mut upstream = codex::Request {
-        form: codex::Form::Classic,
+        format: codex::WireFormat::Classic,
         model: Cow::Owned(choice.slug),
         instructions,
         input,
@@ -74,7 +74,7 @@ pub fn translate<'a>(
         text: text(verbosity, request.format.take()),
         service_tier: service_tier(request.service_tier, choice.is_fast),
         prompt_cache_key: Cow::Borrowed(""),
-        beyond: Beyond::default(),
+        extra: ExtraMembers::default(),
     };
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key =
@@ -89,7 +89,7 @@ pub fn translate<'a>(
         flat_custom_tools: toolbox.flat_custom_tools,
         reasoning: options.reasoning,
         // Where nothing is cut here, nobody asks.
-        prompt_characters: if is_cut { text_size::characters(&upstream) } else { 0 },
+        prompt_characters: if is_cut { upstream.characters() } else { 0 },
         stop: request.stop,
         token_limit,
     };

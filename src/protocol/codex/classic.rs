@@ -1,40 +1,39 @@
-//! The classic body: every member where the public Responses API has it.
+//! The classic body format: every member where the public Responses API has it.
 //!
-//! The members and their order are those that the official client sends to models that are not
-//! "lite". Nothing is decided here but the form.
+//! The members and their order are those of the official client. Values are decided elsewhere.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::request::{Form, Omissions, Reasoning, Request, Text};
+use super::request::{Omissions, Reasoning, Request, Text, WireFormat};
 use crate::protocol::json::raw_object::RawObject;
 
 const ENCRYPTED_REASONING: &str = "reasoning.encrypted_content";
 
-/// A request in its classic form, without the members in `omitted`.
-pub(super) struct Classic<'r> {
+/// Serializes a request in the classic format, without the members in `omitted`.
+pub(super) struct ClassicBody<'r> {
     pub(super) request: &'r Request<'r>,
     pub(super) omitted: &'r Omissions,
 }
 
-impl Serialize for Classic<'_> {
+impl Serialize for ClassicBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let request = self.request;
-        let beyond = &request.beyond;
-        let is_own = request.form == Form::OwnLite;
+        let extra = &request.extra;
+        let is_client_lite = request.format == WireFormat::ClientLite;
         let mut body = Members::new(serializer.serialize_map(None)?, self.omitted);
         body.put("model", &request.model)?;
-        if !(is_own && request.instructions.is_empty()) {
+        if !(is_client_lite && request.instructions.is_empty()) {
             body.put("instructions", &request.instructions)?;
         }
         body.put("input", &request.input)?;
-        if !(is_own && request.tools.is_empty()) {
+        if !(is_client_lite && request.tools.is_empty()) {
             body.put("tools", &request.tools)?;
         }
         body.put("tool_choice", &request.tool_choice)?;
         body.put("parallel_tool_calls", &request.parallel_tool_calls)?;
-        body.put("reasoning", &ReasoningMembers(&request.reasoning, &beyond.reasoning))?;
+        body.put("reasoning", &ReasoningMembers(&request.reasoning, &extra.reasoning))?;
         body.put("store", &false)?;
         body.put("stream", &true)?;
         body.put_rest(request)?;
@@ -42,7 +41,7 @@ impl Serialize for Classic<'_> {
     }
 }
 
-/// The members of a body, less those that are left out.
+/// Writes the members of a body, except the omitted ones.
 pub(super) struct Members<'r, M> {
     map: M,
     omitted: &'r Omissions,
@@ -57,21 +56,21 @@ impl<'r, M: SerializeMap> Members<'r, M> {
         self.map.end()
     }
 
-    /// What is the same in every form.
+    /// Writes the members that are the same in every format.
     pub(super) fn put_rest(&mut self, request: &Request<'_>) -> Result<(), M::Error> {
-        let beyond = &request.beyond;
-        self.put("include", &Include(&beyond.include))?;
+        let extra = &request.extra;
+        self.put("include", &Include(&extra.include))?;
         self.put("prompt_cache_key", &request.prompt_cache_key)?;
-        if request.text.is_some() || !beyond.text.is_empty() {
-            self.put("text", &TextMembers(request.text.as_ref(), &beyond.text))?;
+        if request.text.is_some() || !extra.text.is_empty() {
+            self.put("text", &TextMembers(request.text.as_ref(), &extra.text))?;
         }
         if let Some(tier) = &request.service_tier {
             self.put("service_tier", tier)?;
         }
-        if !beyond.stream_options.is_empty() {
-            self.put("stream_options", &beyond.stream_options)?;
+        if !extra.stream_options.is_empty() {
+            self.put("stream_options", &extra.stream_options)?;
         }
-        if let Some(metadata) = beyond.client_metadata {
+        if let Some(metadata) = extra.client_metadata {
             self.put("client_metadata", metadata)?;
         }
         Ok(())
@@ -109,7 +108,7 @@ impl Serialize for TextMembers<'_> {
     }
 }
 
-/// The forced value first, and each other one once.
+/// `include`: the forced value, then the others.
 struct Include<'r>(&'r [&'r RawValue]);
 
 impl Serialize for Include<'_> {

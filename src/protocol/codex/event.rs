@@ -1,8 +1,8 @@
-//! Stream events, decoded in one pass, borrowing from the event's text.
+//! Stream events, decoded in one pass and borrowing from the event's JSON.
 //!
-//! Decoding is total: the JSON's own `type` decides (the `event:` line may be missing or differ),
-//! what we don't know is [`UpstreamEvent::Other`], what can't be read is
-//! [`UpstreamEvent::Malformed`] for the reply machine to make good or to report.
+//! Decoding never fails. The `type` member decides; the `event:` line may be missing or differ. Unknown types become
+//! [`UpstreamEvent::Other`], unreadable events [`UpstreamEvent::Malformed`], so that the reply can repair or report
+//! them.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,69 +14,69 @@ use crate::error::UpstreamFailure;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::{RawText, Str};
 
-/// One event of the backend's stream.
+/// An event of the backend's stream.
 #[derive(Clone, Debug)]
 pub enum UpstreamEvent<'a> {
-    /// The response has begun.
+    /// The response started.
     Created(ResponseObject<'a>),
-    /// An item has begun.
+    /// An item started.
     ItemAdded(Place<'a>, OutputItem<'a>),
-    /// An item is complete: the source of truth for it.
+    /// An item is complete. Its content replaces what the deltas said.
     ItemDone(Place<'a>, OutputItem<'a>),
-    /// A content part has begun.
+    /// A content part started.
     PartAdded(Place<'a>, ContentPart<'a>),
     /// A content part is complete.
     PartDone(Place<'a>, ContentPart<'a>),
-    /// A piece of visible text.
+    /// A delta of visible text.
     Text(Place<'a>, RawText<'a>),
-    /// The whole visible text of a part.
+    /// The complete visible text of a part.
     TextDone(Place<'a>, RawText<'a>),
     /// A citation.
     Annotation(Place<'a>, &'a RawValue),
-    /// A piece of a refusal.
+    /// A delta of a refusal.
     Refusal(Place<'a>, RawText<'a>),
-    /// The whole refusal.
+    /// The complete refusal.
     RefusalDone(Place<'a>, RawText<'a>),
-    /// A piece of a reasoning summary or of reasoning text.
+    /// A delta of a reasoning summary or of reasoning text.
     Reasoning(Place<'a>, RawText<'a>),
-    /// The whole text of a reasoning part.
+    /// The complete text of a reasoning part.
     ReasoningDone(Place<'a>, RawText<'a>),
-    /// A piece of a function call's arguments.
+    /// A delta of a function call's arguments.
     Arguments(Place<'a>, RawText<'a>),
-    /// The whole arguments.
+    /// The complete arguments.
     ArgumentsDone(Place<'a>, RawText<'a>),
-    /// A piece of a custom tool call's input.
+    /// A delta of a custom tool call's input.
     Input(Place<'a>, RawText<'a>),
-    /// The whole input.
+    /// The complete input.
     InputDone(Place<'a>, RawText<'a>),
-    /// The answer is whole.
+    /// The response is complete.
     Completed(ResponseObject<'a>),
-    /// The answer was ended early, for a reason in `incomplete_reason`.
+    /// The response ended early, for the reason in `incomplete_reason`.
     Incomplete(ResponseObject<'a>),
-    /// The answer failed (`response.failed`, or an `error` event).
+    /// The response failed (`response.failed`, or an `error` event).
     Failed(Box<UpstreamFailure>),
-    /// Known and without meaning for a translator, or not known at all.
+    /// Of an unknown type, or of one that no translation needs.
     Other {
         /// The event's type.
         kind: Str<'a>,
         /// The whole event.
         data: &'a str,
     },
-    /// Not JSON, or a known type without the members it must have.
+    /// Not JSON, or of a known type without its required members.
     Malformed {
         /// The whole event.
         data: &'a str,
     },
 }
 
-/// Where in the answer an event belongs. The backend leaves members out now and then.
+/// The item and the part that an event belongs to. The backend sometimes leaves members out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place<'a> {
-    /// Position of the item in the answer.
+    /// Position of the item in the response.
     pub output_index: Option<u64>,
     /// Id of the item.
     pub item_id: Option<Str<'a>>,
-    /// Call id of the item, where the event names it.
+    /// Call id of the item.
     pub call_id: Option<Str<'a>>,
     /// Position of the part in its list: `content_index` or `summary_index`.
     pub part_index: Option<u64>,
@@ -84,45 +84,45 @@ pub struct Place<'a> {
     pub list: PartList,
 }
 
-/// The lists of parts that an item can have; each counts from 0.
+/// The lists of parts in an item. Each has its own indexes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PartList {
     /// `content`.
     #[default]
     Content,
-    /// `summary`, of reasoning.
+    /// `summary` of reasoning.
     Summary,
 }
 
-/// The response object of `created` and of the terminal events.
+/// The response object of `response.created` and of the terminal events.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseObject<'a> {
     /// `resp_…`
     pub id: Option<Str<'a>>,
     /// Unix seconds.
     pub created_at: Option<u64>,
-    /// Unix seconds; known at the end.
+    /// Unix seconds; in terminal events only.
     pub completed_at: Option<u64>,
-    /// The model, as the backend calls it.
+    /// The backend's name of the model.
     pub model: Option<Str<'a>>,
-    /// The tier that was used.
+    /// The service tier that was used.
     pub service_tier: Option<Str<'a>>,
-    /// Tokens spent; null before the end, and sometimes at the end.
+    /// Token usage; in terminal events only, and not in all of them.
     pub usage: Option<Usage>,
-    /// Why the answer was ended early: `max_output_tokens`, `content_filter`, …
+    /// Why the response ended early: `max_output_tokens`, `content_filter`, …
     pub incomplete_reason: Option<Str<'a>>,
-    /// The list of the answer's items; in terminal events only, and often empty there.
+    /// The output items; in terminal events only, and often empty there.
     pub output: Option<&'a RawValue>,
 }
 
 impl ResponseObject<'_> {
-    /// Whether the answer was ended early because it was filtered.
+    /// Whether the content filter ended the response.
     #[must_use]
     pub fn is_filtered(&self) -> bool {
         self.incomplete_reason.as_ref().is_some_and(|reason| reason.as_str() == "content_filter")
     }
 
-    /// The items that the event lists; without those that can't be read.
+    /// The listed output items, without unreadable ones.
     #[must_use]
     pub fn output_items(&self) -> Vec<OutputItem<'_>> {
         let listed: Vec<&RawValue> =
@@ -131,7 +131,7 @@ impl ResponseObject<'_> {
     }
 }
 
-/// Every member that some event has; one pass reads whichever are there.
+/// The members of all events, read in one pass.
 #[derive(Default, Deserialize)]
 struct Wire<'a> {
     #[serde(rename = "type", borrow)]
@@ -209,13 +209,13 @@ impl<'a> UpstreamEvent<'a> {
         wire.and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
     }
 
-    /// The same for an event whose members are known already. Never fails.
+    /// Decodes an event whose members have been read already. Never fails.
     #[must_use]
     pub fn of_members(members: &RawObject<'a>, data: &'a str) -> Self {
         Wire::of_members(members).and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
     }
 
-    /// Whether nothing follows this event.
+    /// Whether the response ends with this event.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Completed(_) | Self::Incomplete(_) | Self::Failed(_))
@@ -293,7 +293,7 @@ impl<'a> Wire<'a> {
 }
 
 impl<'a> ResponseObject<'a> {
-    /// Reads what can be read: the event's type alone says that the response began or ended.
+    /// Reads a response object. Unreadable members are absent: the event's type alone starts or ends a response.
     fn read(raw: Option<&'a RawValue>) -> Self {
         let wire: ResponseWire<'a> = raw.and_then(|raw| object(raw.get())).unwrap_or_default();
         Self {
@@ -309,7 +309,7 @@ impl<'a> ResponseObject<'a> {
     }
 }
 
-/// Some releases send times with a fraction.
+/// Truncates a time to seconds. The backend sometimes sends a fraction.
 fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time in seconds; `as` saturates")]
     number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64))
@@ -319,7 +319,7 @@ fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     object(raw?.get())
 }
 
-/// Reads an object and nothing else: a derived struct would also take an array of its members.
+/// Parses a JSON object. (A derived struct would also accept an array.)
 fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     if json.starts_with('{') { serde_json::from_str(json).ok() } else { None }
 }

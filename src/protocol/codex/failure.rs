@@ -1,10 +1,9 @@
-//! Reads the many shapes of an upstream error into one [`UpstreamFailure`].
+//! Parses the many forms of a backend error into one [`UpstreamFailure`].
 //!
-//! A failure comes as an HTTP answer or as an event of the stream; its code, message and parameter
-//! stand in a different place in each of a dozen shapes. They are kept as the backend wrote them.
-//! Where it sent nothing that a client may see (a web page, an empty body), the message is ours,
-//! and so is the one about a spent quota, which has to name plan and time. Reading is total: no
-//! bytes make it fail, and no web page becomes a message.
+//! A failure is an HTTP response or an event of the stream. Its code, message and parameter are in different places in
+//! a dozen forms, and are kept as the backend wrote them. If the backend sent no message that a client may see (a web
+//! page, an empty body), or the quota is used up, the message is written here. Parsing never fails, and a web page
+//! never becomes a message.
 
 mod fault;
 mod html_error;
@@ -20,30 +19,42 @@ use serde_json::Value;
 
 use super::usage::Usage;
 use crate::error::{Fault, UpstreamFailure};
-use html_error::{Guard, is_web_page};
+use html_error::{CloudflareBlock, is_web_page};
 
 pub use html_error::has_markup;
 
 pub use retry_after::{limit_family, retold, shows_room};
 
-/// A failure that came as an HTTP answer.
+/// Parses the failure in an HTTP response.
 #[must_use]
 pub fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> UpstreamFailure {
     let document = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let form = if !document.is_null() {
-        Form::Json
+    let body_kind = if !document.is_null() {
+        BodyKind::Json
     } else if is_web_page(headers, body) {
-        Form::WebPage
+        BodyKind::WebPage
     } else if body.iter().all(u8::is_ascii_whitespace) {
-        Form::Empty
+        BodyKind::Empty
     } else {
-        Form::Text
+        BodyKind::Text
     };
-    let guard = if form == Form::Json { Guard::of(headers, b"") } else { Guard::of(headers, body) };
-    Report { status: Some(status), headers, document: &document, form, guard, text: plain_text(form, body) }.failure()
+    let block = if body_kind == BodyKind::Json {
+        CloudflareBlock::of(headers, b"")
+    } else {
+        CloudflareBlock::of(headers, body)
+    };
+    RawFailure {
+        status: Some(status),
+        headers,
+        document: &document,
+        body_kind,
+        block,
+        text: plain_text(body_kind, body),
+    }
+    .parse()
 }
 
-/// A failure inside the stream: `response.failed`, or an `error` event of either shape.
+/// Parses the failure in a `response.failed` event, or an `error` event of either shape.
 #[must_use]
 pub fn from_event(data: &str) -> UpstreamFailure {
     let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
@@ -51,24 +62,32 @@ pub fn from_event(data: &str) -> UpstreamFailure {
     let status = event.get("status").or_else(|| event.get("status_code")).and_then(Value::as_u64);
     let status = status.and_then(|status| u16::try_from(status).ok());
     let headers = event.get("headers").map(event_headers).unwrap_or_default();
-    Report { status, headers: &headers, document, form: Form::Json, guard: Guard::Silent, text: None }.failure()
+    RawFailure {
+        status,
+        headers: &headers,
+        document,
+        body_kind: BodyKind::Json,
+        block: CloudflareBlock::None,
+        text: None,
+    }
+    .parse()
 }
 
-/// The tokens that the backend billed for an answer which ends in this event, where it says so.
+/// The billed tokens in the terminal event of a response, if the event has them.
 #[must_use]
 pub fn usage_of_event(data: &str) -> Option<Usage> {
     let event: Value = serde_json::from_str(data).ok()?;
     Usage::deserialize(event.get("response")?.get("usage")?).ok()
 }
 
-/// The headers that an event carries: an `error`, or the metadata of a response.
+/// The headers in an `error` event or in the metadata of a response.
 #[must_use]
 pub fn headers_of_event(data: &str) -> HeaderMap {
     let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
     event.get("headers").map(event_headers).unwrap_or_default()
 }
 
-/// The request member that the backend refuses as unknown, where that is what it says.
+/// The request member that the backend rejected as unknown, if the failure is about one.
 #[must_use]
 pub fn unsupported_parameter(failure: &UpstreamFailure) -> Option<&str> {
     if failure.fault != Fault::InvalidRequest {
@@ -81,55 +100,55 @@ pub fn unsupported_parameter(failure: &UpstreamFailure) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Whether the backend refuses a request because its model wants the lite form.
+/// Whether the backend rejected a request because the model requires the lite format.
 ///
-/// It has no code for that which we know of, so that its words decide: the form's name, or that of the
-/// item which only this form has.
+/// There is no known code for this, so the message decides: it has to name the format, or the item that only this
+/// format has.
 #[must_use]
 pub fn wants_lite(failure: &UpstreamFailure) -> bool {
     if failure.fault != Fault::InvalidRequest || failure.status.is_some_and(|status| status != 400) {
         return false;
     }
-    let said = [Some(failure.message.as_str()), failure.code.as_deref(), failure.param.as_deref()];
-    let said = said.into_iter().flatten().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
-    let words: Vec<&str> = said.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let texts = [Some(failure.message.as_str()), failure.code.as_deref(), failure.param.as_deref()];
+    let text = texts.into_iter().flatten().collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+    let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     words.windows(2).any(|pair| match pair {
         ["responses", "lite"] => true,
         ["lite", noun] => ["body", "form", "format", "mode", "payload", "request", "requests"].contains(noun),
         _ => false,
-    }) || said.contains("additional_tools")
+    }) || text.contains("additional_tools")
 }
 
-/// What a failure came as.
+/// The kind of a failure's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum BodyKind {
     Json,
     WebPage,
     Text,
     Empty,
 }
 
-/// A failure before it is understood.
-struct Report<'r> {
+/// A failure before it is classified.
+struct RawFailure<'r> {
     status: Option<u16>,
     headers: &'r HeaderMap,
     document: &'r Value,
-    form: Form,
-    guard: Guard,
+    body_kind: BodyKind,
+    block: CloudflareBlock,
     text: Option<String>,
 }
 
-impl Report<'_> {
-    fn failure(&self) -> UpstreamFailure {
-        let hidden = self.hidden_document();
+impl RawFailure<'_> {
+    fn parse(&self) -> UpstreamFailure {
+        let header_json = self.header_document();
         let error = self.document.get("error").unwrap_or(&Value::Null);
         let kind = text_of(&error["type"]);
-        let code = self.code(&hidden).or_else(|| kind.filter(|kind| is_code(kind)).map(str::to_owned));
-        let (param, message) = (self.param(error), self.message(error, &hidden));
-        let fault = fault::classify(&fault::Evidence {
+        let code = self.code(&header_json).or_else(|| kind.filter(|kind| is_specific_type(kind)).map(str::to_owned));
+        let (param, message) = (self.param(error), self.message(error, &header_json));
+        let fault = fault::classify(&fault::Details {
             status: self.status,
-            form: self.form,
-            guard: self.guard,
+            body_kind: self.body_kind,
+            block: self.block,
             code: code.as_deref(),
             kind,
             param: param.as_deref(),
@@ -139,7 +158,7 @@ impl Report<'_> {
         let failure = UpstreamFailure {
             fault,
             status: self.status,
-            message: self.wording(fault, message, code.as_deref(), error, &times),
+            message: self.final_message(fault, message, code.as_deref(), error, &times),
             code,
             param,
             request_id: self.header("x-oai-request-id").or_else(|| self.header("x-request-id")).map(str::to_owned),
@@ -147,15 +166,15 @@ impl Report<'_> {
             resets_at: times.reset.at.filter(|_| is_exhausted(fault)),
             headers: HeaderMap::new(),
         };
-        with_refused_member(failure)
+        with_rejected_member(failure)
     }
 
-    fn code(&self, hidden: &Value) -> Option<String> {
+    fn code(&self, header_json: &Value) -> Option<String> {
         let document = self.document;
-        [&document["error"]["code"], &document["detail"]["code"], &document["code"], &hidden["error"]["code"]]
+        [&document["error"]["code"], &document["detail"]["code"], &document["code"], &header_json["error"]["code"]]
             .into_iter()
             .find_map(|value| {
-                let text = text_of(value).filter(|text| is_word(text)).map(str::to_owned);
+                let text = text_of(value).filter(|text| is_code(text)).map(str::to_owned);
                 text.or_else(|| value.as_u64().map(|code| code.to_string()))
             })
     }
@@ -165,18 +184,25 @@ impl Report<'_> {
         named.map(str::to_owned).or_else(|| location(self.document["detail"].get(0)?))
     }
 
-    fn message(&self, error: &Value, hidden: &Value) -> Option<String> {
+    fn message(&self, error: &Value, header_json: &Value) -> Option<String> {
         let detail = &self.document["detail"];
-        [&error["message"], error, detail, &detail["message"], &self.document["message"], &hidden["error"]["message"]]
-            .into_iter()
-            .find_map(text_of)
-            .map(str::to_owned)
-            .or_else(|| complaints(detail))
-            .or_else(|| self.text.clone())
-            .filter(|message| !has_markup(message))
+        [
+            &error["message"],
+            error,
+            detail,
+            &detail["message"],
+            &self.document["message"],
+            &header_json["error"]["message"],
+        ]
+        .into_iter()
+        .find_map(text_of)
+        .map(str::to_owned)
+        .or_else(|| validation_errors(detail))
+        .or_else(|| self.text.clone())
+        .filter(|message| !has_markup(message))
     }
 
-    fn wording(
+    fn final_message(
         &self,
         fault: Fault,
         message: Option<String>,
@@ -184,7 +210,9 @@ impl Report<'_> {
         error: &Value,
         times: &retry_after::Times,
     ) -> String {
-        let message = message.filter(|_| self.guard == Guard::Silent).unwrap_or_else(|| self.own_words(fault, code));
+        let message = message
+            .filter(|_| self.block == CloudflareBlock::None)
+            .unwrap_or_else(|| self.default_message(fault, code));
         match fault {
             Fault::UsageLimit => {
                 let plan = text_of(&error["plan_type"]).or_else(|| self.header("x-codex-plan-type"));
@@ -194,34 +222,36 @@ impl Report<'_> {
         }
     }
 
-    /// What we say where the backend said nothing that a client may see.
-    fn own_words(&self, fault: Fault, code: Option<&str>) -> String {
+    /// The message for a failure without one that a client may see.
+    fn default_message(&self, fault: Fault, code: Option<&str>) -> String {
         let status = self.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
-        match (fault, self.form, code) {
+        match (fault, self.body_kind, code) {
             (Fault::Challenge, ..) => {
-                let does = match self.guard {
-                    Guard::BotCheck => "takes this program for a bot",
-                    Guard::Block => "blocks this network or its region",
-                    Guard::Silent => "turns this network away",
+                let reason = match self.block {
+                    CloudflareBlock::BotCheck => "classified this program as a bot",
+                    CloudflareBlock::Network => "blocks this network or its region",
+                    CloudflareBlock::None => "refused the request",
                 };
                 format!(
-                    "Cloudflare, which guards the ChatGPT backend, {does}{status}; \
+                    "Cloudflare, which protects the ChatGPT backend, {reason}{status}; \
                      try another network, or set upstream.proxy"
                 )
             }
             (Fault::WrongPlace, ..) if self.status.is_some_and(|status| (300..400).contains(&status)) => {
-                format!("the ChatGPT backend answered with a redirect{status}, which is not followed with a token")
+                format!(
+                    "the ChatGPT backend answered with a redirect{status}, which is not followed because the request contains a token"
+                )
             }
-            (Fault::WrongPlace, ..) => format!("what answers at upstream.url is not the ChatGPT backend{status}"),
+            (Fault::WrongPlace, ..) => format!("the server at upstream.url is not the ChatGPT backend{status}"),
             (.., Some(code)) => format!("the ChatGPT backend refused the request: {code}{status}"),
-            (_, Form::WebPage, None) => format!("the ChatGPT backend answered with a web page{status}"),
+            (_, BodyKind::WebPage, None) => format!("the ChatGPT backend answered with a web page{status}"),
             (Fault::Unauthorized, ..) => format!("the ChatGPT backend refused the access token{status}"),
-            _ => format!("the ChatGPT backend gave no reason for its failure{status}"),
+            _ => format!("the ChatGPT backend gave no reason for the error{status}"),
         }
     }
 
-    /// Some refusals carry their JSON in a header.
-    fn hidden_document(&self) -> Value {
+    /// Some failures have their JSON in a header.
+    fn header_document(&self) -> Value {
         let decoded = self.header("x-error-json").and_then(|text| BASE64.decode(text.trim()).ok());
         decoded.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(Value::Null)
     }
@@ -231,8 +261,8 @@ impl Report<'_> {
     }
 }
 
-/// A complaint about a member that has no code gets OpenAI's, and names the member.
-fn with_refused_member(mut failure: UpstreamFailure) -> UpstreamFailure {
+/// Adds OpenAI's code and the parameter to a failure that is about an unknown member.
+fn with_rejected_member(mut failure: UpstreamFailure) -> UpstreamFailure {
     if let Some(member) = unsupported_parameter(&failure).map(str::to_owned) {
         failure.code.get_or_insert_with(|| "unsupported_parameter".to_owned());
         failure.param.get_or_insert(member);
@@ -240,21 +270,21 @@ fn with_refused_member(mut failure: UpstreamFailure) -> UpstreamFailure {
     failure
 }
 
-/// Whether a class means that something is used up which comes back at a known time.
+/// Whether a quota is used up that is refilled at a known time.
 fn is_exhausted(fault: Fault) -> bool {
     matches!(fault, Fault::UsageLimit | Fault::InsufficientQuota)
 }
 
-/// `error.type` is a code only where it says more than its class (`usage_limit_reached`).
-fn is_code(kind: &str) -> bool {
-    !kind.ends_with("_error") && kind != "error" && is_word(kind)
+/// `error.type` is a code only if it's more specific than a class (`usage_limit_reached`).
+fn is_specific_type(kind: &str) -> bool {
+    !kind.ends_with("_error") && kind != "error" && is_code(kind)
 }
 
-/// A code goes into the log, so that it has to be one: a sentence may repeat the prompt.
-fn is_word(text: &str) -> bool {
-    const LONGEST_BYTES: usize = 100;
+/// Whether a text has the form of a code. Codes are logged; a sentence could contain parts of the prompt.
+fn is_code(text: &str) -> bool {
+    const MAX_BYTES: usize = 100;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
-    text.len() <= LONGEST_BYTES && text.bytes().all(is_plain)
+    text.len() <= MAX_BYTES && text.bytes().all(is_plain)
 }
 
 fn text_of(value: &Value) -> Option<&str> {
@@ -265,8 +295,8 @@ fn text_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// The entries of a schema complaint, as `loc: msg; loc: msg`.
-fn complaints(detail: &Value) -> Option<String> {
+/// The entries of a validation error, as `loc: msg; loc: msg`.
+fn validation_errors(detail: &Value) -> Option<String> {
     let entries = detail.as_array()?.iter().filter_map(|entry| {
         let message = text_of(&entry["msg"])?;
         Some(location(entry).map_or_else(|| message.to_owned(), |at| format!("{at}: {message}")))
@@ -275,27 +305,27 @@ fn complaints(detail: &Value) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-/// The place of a schema complaint, without the leading `body`.
-fn location(complaint: &Value) -> Option<String> {
-    let steps = complaint["loc"].as_array()?.iter().map(|step| match step {
+/// The location in a validation error, without the leading `body`.
+fn location(entry: &Value) -> Option<String> {
+    let path = entry["loc"].as_array()?.iter().map(|step| match step {
         Value::String(name) => Cow::Borrowed(name.as_str()),
         other => Cow::Owned(other.to_string()),
     });
-    let steps: Vec<_> = steps.skip_while(|step| step == "body").collect();
-    (!steps.is_empty()).then(|| steps.join("."))
+    let path: Vec<_> = path.skip_while(|step| step == "body").collect();
+    (!path.is_empty()).then(|| path.join("."))
 }
 
-/// A short text that is no web page is a message (`upstream connect error …`).
-fn plain_text(form: Form, body: &[u8]) -> Option<String> {
-    const LONGEST_BYTES: usize = 500;
-    // White space that only Unicode counts as such may be all there is.
-    let text = std::str::from_utf8(body).ok().filter(|_| form == Form::Text)?.trim();
+/// Short plain text is a message (`upstream connect error …`).
+fn plain_text(body_kind: BodyKind, body: &[u8]) -> Option<String> {
+    const MAX_BYTES: usize = 500;
+    // The body may consist of white space outside ASCII.
+    let text = std::str::from_utf8(body).ok().filter(|_| body_kind == BodyKind::Text)?.trim();
     let text = Some(text).filter(|text| !text.is_empty())?;
-    let is_message = text.len() <= LONGEST_BYTES && !text.starts_with(['{', '[']) && !text.contains(char::is_control);
+    let is_message = text.len() <= MAX_BYTES && !text.starts_with(['{', '[']) && !text.contains(char::is_control);
     is_message.then(|| text.to_owned())
 }
 
-/// Headers inside an event: string, number, bool, or an array of one.
+/// Headers in an event. A value is a string, number, boolean, or an array of one.
 fn event_headers(headers: &Value) -> HeaderMap {
     let pairs = headers.as_object().into_iter().flatten().filter_map(|(name, value)| {
         let value = value.get(0).unwrap_or(value);

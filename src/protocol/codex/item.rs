@@ -1,23 +1,23 @@
-//! Output items: the units of an answer (a message, a call, a piece of reasoning).
+//! Output items: the messages, calls and reasoning that a response consists of.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::protocol::json::string::{RawText, Str};
 
-/// An output item with the members that some dialect reads; everything else is skipped.
+/// An output item, with the members that a translation needs.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct OutputItem<'a> {
     /// `message`, `reasoning`, `function_call`, `custom_tool_call`, `image_generation_call`, …
     #[serde(rename = "type", borrow, default)]
     pub kind: Str<'a>,
-    /// The item's own id (`msg_…`, `rs_…`, `fc_…`).
+    /// `msg_…`, `rs_…`, `fc_…`
     #[serde(borrow, default)]
     pub id: Option<Str<'a>>,
-    /// Pairs a call with its output.
+    /// Links a call to its output.
     #[serde(borrow, default)]
     pub call_id: Option<Str<'a>>,
-    /// Name of the tool called.
+    /// Name of the called tool.
     #[serde(borrow, default)]
     pub name: Option<Str<'a>>,
     /// Arguments of a function call: JSON text inside a JSON string.
@@ -32,21 +32,21 @@ pub struct OutputItem<'a> {
     /// Summary parts of reasoning.
     #[serde(borrow, default)]
     pub summary: Option<&'a RawValue>,
-    /// Reasoning that can be replayed.
+    /// Encrypted reasoning, which later requests can replay.
     #[serde(borrow, default)]
     pub encrypted_content: Option<RawText<'a>>,
-    /// A finished image, base64.
+    /// A generated image in base64.
     #[serde(borrow, default)]
     pub result: Option<RawText<'a>>,
-    /// Format of a finished image: `png`, `webp`, `jpeg`.
+    /// Format of a generated image: `png`, `webp`, `jpeg`.
     #[serde(borrow, default)]
     pub output_format: Option<Str<'a>>,
-    /// What a web search did.
+    /// The action of a web search.
     #[serde(borrow, default)]
     pub action: Option<&'a RawValue>,
 }
 
-/// One part of a message's content or of a reasoning summary.
+/// A part of a message's content or of a reasoning summary.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ContentPart<'a> {
     /// `output_text`, `refusal`, `summary_text`, `reasoning_text`.
@@ -64,19 +64,19 @@ pub struct ContentPart<'a> {
 }
 
 impl<'a> OutputItem<'a> {
-    /// Reads an item; `None` if it is not an object, or a member has another type.
+    /// Parses an item; `None` unless it's an object whose members have the expected types.
     #[must_use]
     pub fn read(raw: &'a RawValue) -> Option<Self> {
         raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
     }
 
-    /// The content parts; none where the member is missing, null or of another shape.
+    /// The content parts; empty if the member is missing, null or malformed.
     #[must_use]
     pub fn content_parts(&self) -> Vec<ContentPart<'a>> {
         parts(self.content)
     }
 
-    /// The summary parts, likewise.
+    /// The summary parts; empty if the member is missing, null or malformed.
     #[must_use]
     pub fn summary_parts(&self) -> Vec<ContentPart<'a>> {
         parts(self.summary)

@@ -1,9 +1,8 @@
-//! The upstream's vocabulary, which is also our intermediate form.
+//! The backend's API, which every other API is translated to and from.
 //!
-//! [`request`] is what we send (its body written by `classic` or [`lite`]; [`continuation`] makes a frame of a WebSocket of it),
-//! [`event`] what comes back, [`item`] and [`usage`] the parts that both name, [`failure`] the many shapes of an error
-//! read into one, [`rate_limits`] how much of the quota is used. Facts about the wire come from
-//! recordings of the official client and from the Responses API reference.
+//! [`request`] is what is sent; `classic` and [`lite`] write its body, [`continuation`] its WebSocket frame. [`event`]
+//! is what is received, made of [`item`]s and [`usage`]. [`failure`] parses errors, [`rate_limits`] the used share of
+//! the quota. The wire format is known from recordings of the official client and from the Responses API reference.
 
 mod classic;
 pub mod continuation;
@@ -17,5 +16,5 @@ pub mod usage;
 
 pub use event::{PartList, Place, ResponseObject, UpstreamEvent};
 pub use item::OutputItem;
-pub use request::{Form, Item, Part, Request, Tool};
+pub use request::{Item, Part, Request, Tool, WireFormat};
 pub use usage::Usage;

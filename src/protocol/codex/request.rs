@@ -1,10 +1,11 @@
-//! The request as every dialect builds it, and the body that leaves.
+//! The request that every API is translated into, and its body.
 //!
-//! A [`Request`] borrows its texts from the client's body. It is written from an allow-list: the
-//! backend refuses a request with any member that it does not know (`400 Unsupported parameter`),
-//! so nothing of the client's body gets here unless a dialect put it here. The forced members
-//! (`store`, `stream`, `include`) can't be set at all. How it is written is its [`Form`].
+//! A [`Request`] borrows its texts from the client's body. Members are written from an allow-list, because the backend
+//! rejects unknown ones (`400 Unsupported parameter`): nothing of the client's body is sent unless a translation put
+//! it here. The forced members (`store`, `stream`, `include`) can't be set. [`WireFormat`] decides how the body is
+//! written.
 
+mod size;
 mod write;
 
 use std::borrow::Cow;
@@ -12,60 +13,61 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::classic::Classic;
-use super::lite::Lite;
+use super::classic::ClassicBody;
+use super::lite::LiteBody;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::Effort;
+pub use size::Content;
 
-/// Everything that goes upstream for one response.
+/// A request to the backend for one response.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// How the body is written.
-    pub form: Form,
+    pub format: WireFormat,
     /// The backend's name of the model.
     pub model: Cow<'a, str>,
-    /// The system prompt; never empty in the classic form, since the backend insists on it.
+    /// The system prompt. The backend requires a non-empty one in the classic format.
     pub instructions: Cow<'a, str>,
     /// The conversation; never empty.
     pub input: Vec<Item<'a>>,
-    /// Tools on offer.
+    /// The tools that the model may call.
     pub tools: Vec<Tool<'a>>,
-    /// Which of them may, must or must not be called.
+    /// Which of the tools may or must be called.
     pub tool_choice: ToolChoice<'a>,
-    /// Whether several calls may come in one answer.
+    /// Whether one response may contain several calls.
     pub parallel_tool_calls: bool,
-    /// How hard to think, and how much of it to show.
+    /// Reasoning effort and summary.
     pub reasoning: Reasoning<'a>,
     /// Verbosity and output format.
     pub text: Option<Text<'a>>,
-    /// The only tier the backend takes.
+    /// `None` for the standard tier.
     pub service_tier: Option<ServiceTier>,
-    /// At most 64 characters, the same for every turn of a conversation.
+    /// At most 64 characters, equal for every request of a conversation.
     pub prompt_cache_key: Cow<'a, str>,
-    /// What only a client can ask for that speaks the backend's own language.
-    pub beyond: Beyond<'a>,
+    /// Members that only Responses clients can set.
+    pub extra: ExtraMembers<'a>,
 }
 
-/// The forms of a body. What it says is the same in each, as far as the form has words for it.
+/// The formats of a body. They have the same meaning, as far as a format can express it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum WireFormat {
     /// Every member where the public API has it.
     #[default]
     Classic,
-    /// Tools and system prompt in the input, under the marker of the lite form ([`super::lite`]).
+    /// Tools and system prompt are part of the input ([`super::lite`]).
     Lite,
-    /// As the client wrote it, which marked it as lite itself: nothing is moved, and no member is added
-    /// that the lite form does not have.
-    OwnLite,
+    /// The client wrote a lite body itself: nothing is moved, and members that the lite format doesn't have are not
+    /// added.
+    ClientLite,
 }
 
-/// Members that no translation needs, in the backend's form. Empty, they leave no trace in the body.
+/// Members in the backend's form that no translation sets. Empty ones are not sent.
 #[derive(Clone, Debug, Default)]
-pub struct Beyond<'a> {
-    /// Further values of `include`, beside the forced one.
+pub struct ExtraMembers<'a> {
+    /// Values of `include` besides the forced one.
     pub include: Vec<&'a RawValue>,
     /// Further members of `reasoning`.
     pub reasoning: RawObject<'a>,
@@ -82,44 +84,44 @@ pub struct Beyond<'a> {
 pub enum Item<'a> {
     /// A message of role `user`, `assistant` or `developer`.
     Message {
-        /// Who speaks.
+        /// The author.
         role: Role,
-        /// Its parts, in order.
+        /// The parts, in order.
         content: Vec<Part<'a>>,
     },
-    /// A function call of an earlier answer.
+    /// A function call of an earlier response.
     FunctionCall {
-        /// Pairs it with its output.
+        /// Links the call to its output.
         call_id: Cow<'a, str>,
         /// Name of the function.
         name: Cow<'a, str>,
         /// JSON text.
         arguments: JsonText<'a>,
     },
-    /// What a function returned.
+    /// The output of a function.
     FunctionCallOutput {
-        /// The call it answers.
+        /// The id of the call.
         call_id: Cow<'a, str>,
-        /// What it returned.
+        /// The result.
         output: Output<'a>,
     },
-    /// A freeform tool call of an earlier answer.
+    /// A custom tool call of an earlier response.
     CustomToolCall {
-        /// Pairs it with its output.
+        /// Links the call to its output.
         call_id: Cow<'a, str>,
         /// Name of the tool.
         name: Cow<'a, str>,
-        /// Its input.
+        /// Plain text.
         input: JsonText<'a>,
     },
-    /// What a freeform tool returned.
+    /// The output of a custom tool.
     CustomToolCallOutput {
-        /// The call it answers.
+        /// The id of the call.
         call_id: Cow<'a, str>,
-        /// What it returned.
+        /// The result.
         output: Output<'a>,
     },
-    /// An item that is carried as it came, byte for byte.
+    /// An item that is sent byte for byte.
     Raw {
         /// Its `type`.
         kind: Cow<'a, str>,
@@ -128,92 +130,78 @@ pub enum Item<'a> {
     },
 }
 
-/// Who speaks in a message. (`system` is refused upstream.)
+/// The author of a message. The backend rejects `system`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The person.
+    /// `user`
     User,
-    /// The model.
+    /// `assistant`
     Assistant,
-    /// The program around them.
+    /// `developer`
     Developer,
 }
 
 /// A part of a message or of a tool's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// Text that goes in.
+    /// Text from the user, the developer or a tool.
     InputText(JsonText<'a>),
-    /// Text that came out.
+    /// Text from the model.
     OutputText(JsonText<'a>),
-    /// A picture: an http(s) or data URL, and the detail to look at it with.
+    /// An image.
     InputImage {
-        /// The address or the data itself.
+        /// An http(s) or data URL.
         image_url: JsonText<'a>,
         /// `auto`, `low`, `high`, `original`.
         detail: Cow<'a, str>,
     },
     /// A file with its content.
     InputFile {
-        /// Name with its extension.
+        /// Name with extension.
         filename: Cow<'a, str>,
         /// A data URL.
         file_data: JsonText<'a>,
     },
-    /// A file that the backend fetches itself.
+    /// A file that the backend downloads.
     RemoteFile {
         /// An http(s) URL.
         file_url: Cow<'a, str>,
     },
 }
 
-/// What a tool returned.
+/// The result of a tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<'a> {
-    /// One text.
+    /// A single text.
     Text(JsonText<'a>),
-    /// Several parts, or pictures.
+    /// Several parts, such as images.
     Parts(Vec<Part<'a>>),
 }
 
-/// A tool on offer.
+/// A tool that the model may call: JSON in the backend's form, serialized once.
 #[derive(Clone, Debug)]
-pub enum Tool<'a> {
-    /// A function with a JSON schema.
-    Function {
-        /// Valid upstream: `[A-Za-z0-9_-]{1,64}`.
-        name: Cow<'a, str>,
-        /// What it is for.
-        description: Option<Cow<'a, str>>,
-        /// The schema of its arguments.
-        parameters: Cow<'a, RawValue>,
-        /// Always sent: the backend's own default differs from Chat's.
-        strict: bool,
-    },
-    /// Any other tool, in the backend's form.
-    Raw(Cow<'a, RawValue>),
-}
+pub struct Tool<'a>(Cow<'a, RawValue>);
 
-/// Which tools may be called.
+/// Which tools may or must be called.
 #[derive(Clone, Debug)]
 pub enum ToolChoice<'a> {
-    /// As the model likes.
+    /// Any or none.
     Auto,
-    /// No tool.
+    /// None.
     None,
-    /// Some tool.
+    /// At least one.
     Required,
-    /// A choice object in the backend's form.
+    /// An object in the backend's form.
     Raw(Cow<'a, RawValue>),
 }
 
-/// How hard to think, and how much of it to show.
+/// Reasoning effort and summary.
 #[derive(Clone, Debug)]
 pub struct Reasoning<'a> {
-    /// Absent: the model's default.
+    /// `None` for the model's default.
     pub effort: Option<Effort>,
-    /// `auto`, `concise`, `detailed`; absent: no summary.
+    /// `auto`, `concise`, `detailed`; `None` for no summary.
     pub summary: Option<Cow<'a, str>>,
 }
 
@@ -222,65 +210,57 @@ pub struct Reasoning<'a> {
 pub struct Text<'a> {
     /// `low`, `medium`, `high`.
     pub verbosity: Option<Cow<'a, str>>,
-    /// The format object in the backend's form.
+    /// An object in the backend's form.
     pub format: Option<Cow<'a, RawValue>>,
 }
 
-/// The tiers that the backend takes by name.
+/// The tiers that the backend accepts by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceTier {
-    /// Faster, at a higher price in quota.
+    /// Faster, and uses more of the quota.
     Priority,
 }
 
-/// Names of top-level members to leave out, since the backend has refused them.
+/// Names of top-level members to leave out because the backend rejected them.
 pub type Omissions = BTreeSet<String>;
 
-/// Members without which the answer would be another one, or reasoning could not be replayed. The rest may
-/// be left out when the backend refuses them.
-const INDISPENSABLE: [&str; 10] =
+/// Members that are never left out: without them the response would differ, or reasoning couldn't be replayed.
+const REQUIRED_MEMBERS: [&str; 10] =
     ["model", "instructions", "input", "tools", "tool_choice", "text", "store", "stream", "reasoning", "include"];
 
-/// The type of the item that asks for a compaction of the conversation before it.
-pub const TRIGGER: &str = "compaction_trigger";
+/// The type of the item that requests a compaction of the conversation before it.
+pub const COMPACTION_TRIGGER: &str = "compaction_trigger";
 
 impl Request<'_> {
-    /// Whether the conversation is to be compacted, and not answered.
+    /// Whether the request is for a compaction of the conversation instead of a reply.
     #[must_use]
     pub fn is_compaction(&self) -> bool {
-        matches!(self.input.last(), Some(Item::Raw { kind, .. }) if kind == TRIGGER)
+        matches!(self.input.last(), Some(Item::Raw { kind, .. }) if kind == COMPACTION_TRIGGER)
     }
 
-    /// The body in the request's form, without the members in `omitted`.
+    /// Encodes the body in the request's format, without the members in `omitted`.
     #[must_use]
     pub fn encode(&self, omitted: &Omissions) -> Bytes {
-        // Grown by doubling, a long body would take twice its room, and be copied as often.
+        // Sized up front: growing by doubling would copy a long body repeatedly and could take twice its memory.
         let mut body = Vec::with_capacity(self.written_bytes());
-        let written = match self.form {
-            Form::Classic | Form::OwnLite => serde_json::to_writer(&mut body, &Classic { request: self, omitted }),
-            Form::Lite => serde_json::to_writer(&mut body, &Lite::new(self, omitted)),
+        let written = match self.format {
+            WireFormat::Classic | WireFormat::ClientLite => {
+                serde_json::to_writer(&mut body, &ClassicBody { request: self, omitted })
+            }
+            WireFormat::Lite => serde_json::to_writer(&mut body, &LiteBody::new(self, omitted)),
         };
-        written.expect("strings, numbers and raw JSON always serialise");
+        written.expect("strings, numbers and raw JSON always serialize");
         Bytes::from(body)
     }
 
-    /// About how many bytes the body has.
-    #[must_use]
-    pub fn written_bytes(&self) -> usize {
-        const FRAME_BYTES: usize = 512;
-        let tools: usize = self.tools.iter().map(Tool::written_bytes).sum();
-        let input: usize = self.input.iter().map(Item::written_bytes).sum();
-        FRAME_BYTES + self.instructions.len() * 17 / 16 + tools + input
-    }
-
-    /// Whether a member can be left out at all.
+    /// Whether a top-level member may be left out.
     #[must_use]
     pub fn can_omit(member: &str) -> bool {
-        !INDISPENSABLE.contains(&member)
+        !REQUIRED_MEMBERS.contains(&member)
     }
 
-    /// Removes replayed reasoning; says whether there was any.
+    /// Removes replayed reasoning. Returns whether there was any.
     pub fn drop_reasoning(&mut self) -> bool {
         let before = self.input.len();
         self.input.retain(|item| !matches!(item, Item::Raw { kind, .. } if kind == "reasoning"));
@@ -288,10 +268,47 @@ impl Request<'_> {
     }
 }
 
-impl<'a> Part<'a> {
-    /// The text that goes in, where it is one.
+impl<'a> Tool<'a> {
+    /// A function with a JSON schema. `name` must match `[A-Za-z0-9_-]{1,64}`. `strict` is always sent, because the
+    /// backend's default differs from the one of Chat Completions.
     #[must_use]
-    pub fn said(&self) -> Option<&JsonText<'a>> {
+    pub fn function(name: &str, description: Option<&str>, parameters: &RawValue, strict: bool) -> Self {
+        let json = to_raw_value(&Function { r#type: "function", name, description, parameters, strict });
+        Self(Cow::Owned(json.expect("strings and raw JSON always serialize")))
+    }
+
+    /// A tool in the backend's form.
+    #[must_use]
+    pub fn raw(json: Cow<'a, RawValue>) -> Self {
+        Self(json)
+    }
+
+    /// The tool's JSON.
+    #[must_use]
+    pub fn json(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// The tool's JSON, to be replaced.
+    pub fn json_mut(&mut self) -> &mut Cow<'a, RawValue> {
+        &mut self.0
+    }
+}
+
+#[derive(Serialize)]
+struct Function<'f> {
+    r#type: &'static str,
+    name: &'f str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'f str>,
+    parameters: &'f RawValue,
+    strict: bool,
+}
+
+impl<'a> Part<'a> {
+    /// The text of an input text part.
+    #[must_use]
+    pub fn input_text(&self) -> Option<&JsonText<'a>> {
         if let Self::InputText(text) = self { Some(text) } else { None }
     }
 }

@@ -1,27 +1,27 @@
-//! Token counts as the backend reports them. Cached tokens are part of the input, reasoning
-//! tokens part of the output.
+//! Token usage as the backend reports it. Cached tokens are part of the input tokens, reasoning tokens part of the
+//! output tokens.
 
 use serde::Deserialize;
 
-/// Tokens spent on one response. Members that the backend leaves out, or sends as null, are 0.
+/// Token usage of a response. Missing and null members are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// All prompt tokens, cached ones included.
+    /// All input tokens, including cached ones.
     pub input_tokens: u64,
-    /// Prompt tokens read from the cache.
+    /// Input tokens read from the cache.
     pub cached_tokens: u64,
-    /// Prompt tokens written to the cache, where the model reports them.
+    /// Input tokens written to the cache; not reported by all models.
     pub cache_write_tokens: Option<u64>,
-    /// All answer tokens, reasoning included.
+    /// All output tokens, including reasoning.
     pub output_tokens: u64,
-    /// Answer tokens spent on reasoning.
+    /// Output tokens used for reasoning.
     pub reasoning_tokens: u64,
-    /// The sum.
+    /// The backend's total, or the sum of input and output tokens.
     pub total_tokens: u64,
 }
 
 impl Usage {
-    /// The tokens of two attempts together.
+    /// Adds the usage of another attempt.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let written = [self.cache_write_tokens, other.cache_write_tokens].into_iter().flatten();

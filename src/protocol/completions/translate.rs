@@ -7,11 +7,11 @@ use super::reply::Shape;
 use super::request::CompletionRequest;
 use crate::error::ProxyError;
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Beyond, Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
+use crate::protocol::codex::request::{ExtraMembers, Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
 use crate::protocol::models::ResolvedModel;
 use crate::protocol::tokens::TokenLimit;
+use crate::protocol::upstream_input::cache;
 use crate::protocol::upstream_input::limit::AskedLimits;
-use crate::protocol::upstream_input::{cache, text_size};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -44,7 +44,7 @@ pub fn translate<'a>(
     let reasoning = reasoning(&choice, context);
     let said = vec![Part::InputText(request.prompt.clone().into())];
     let mut upstream = codex::Request {
-        form: codex::Form::Classic,
+        format: codex::WireFormat::Classic,
         model: Cow::Owned(choice.slug),
         instructions: Cow::Owned(options.default_instructions.clone()),
         input: vec![Item::Message { role: Role::User, content: said }],
@@ -55,7 +55,7 @@ pub fn translate<'a>(
         text: None,
         service_tier: choice.is_fast.then_some(ServiceTier::Priority),
         prompt_cache_key: Cow::Borrowed(""),
-        beyond: Beyond::default(),
+        extra: ExtraMembers::default(),
     };
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &request.prompt);
@@ -63,7 +63,7 @@ pub fn translate<'a>(
     let shape = Shape {
         model: name,
         includes_usage: request.includes_usage,
-        prompt_characters: if may_be_cut { text_size::characters(&upstream) } else { 0 },
+        prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.stop,
         token_limit,
     };

@@ -106,7 +106,7 @@ impl<'a> History<'a> {
 
 fn beginning(blocks: &[Block<'_>]) -> String {
     let texts = blocks.iter().filter_map(|block| match block {
-        Block::Part(part) => part.said(),
+        Block::Part(part) => part.input_text(),
         _ => None,
     });
     cache::beginning(texts)

@@ -82,8 +82,7 @@ impl<'a> Declared<'a> {
         let known = KNOWN.iter().find(|(beginning, ..)| kind.starts_with(beginning));
         let Some((_, description, schema)) = known else { return Err(unsupported(tool, &kind)) };
         let name = name(tool, &members)?;
-        let description = Some(Cow::Borrowed(*description));
-        Ok(function(name, description, Cow::Borrowed(constant(schema)), false))
+        Ok(function(name, Some(description), constant(schema), false))
     }
 }
 
@@ -104,17 +103,12 @@ fn plain<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'
     };
     let description = tool.member(members, "description").map(|description| description.text()).transpose()?;
     let strict = tool.member(members, "strict").map_or(Ok(false), |strict| strict.flag())?;
-    Ok(function(name(tool, members)?, description, parameters, strict))
+    Ok(function(name(tool, members)?, description.as_deref(), &parameters, strict))
 }
 
-fn function<'a>(
-    name: Cow<'a, str>,
-    description: Option<Cow<'a, str>>,
-    parameters: Cow<'a, RawValue>,
-    strict: bool,
-) -> Declared<'a> {
+fn function<'a>(name: Cow<'a, str>, description: Option<&str>, parameters: &RawValue, strict: bool) -> Declared<'a> {
     let upstream = names::tool_name(name.clone());
-    Declared::Function(name, Tool::Function { name: upstream, description, parameters, strict })
+    Declared::Function(name, Tool::function(&upstream, description, parameters, strict))
 }
 
 fn web_search<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'a>, ProxyError> {
@@ -125,7 +119,7 @@ fn web_search<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Decla
         user_location: tool.member(members, "user_location").map(|place| place.raw()),
     };
     let lost = ["max_uses", "blocked_domains"].into_iter().filter(|name| tool.member(members, name).is_some());
-    Ok(Declared::WebSearch(name(tool, members)?, Tool::Raw(Cow::Owned(raw(&wire))), lost.collect()))
+    Ok(Declared::WebSearch(name(tool, members)?, Tool::raw(Cow::Owned(raw(&wire))), lost.collect()))
 }
 
 /// All tools of a request, and what has to be known about them.

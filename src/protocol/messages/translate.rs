@@ -11,11 +11,11 @@ use super::thinking::{self, Tools};
 use super::tools::Toolbox;
 use crate::error::ProxyError;
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Beyond, Reasoning, ServiceTier, Text, ToolChoice};
+use crate::protocol::codex::request::{ExtraMembers, Reasoning, ServiceTier, Text, ToolChoice};
 use crate::protocol::models::RequestTraits;
 use crate::protocol::upstream_input::history::items;
 use crate::protocol::upstream_input::pairing::OutputScope;
-use crate::protocol::upstream_input::{instructions, schema, text_size};
+use crate::protocol::upstream_input::{instructions, schema};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -54,7 +54,7 @@ pub fn translate<'a>(
     let system = instructions::join(std::mem::take(&mut request.system));
     let instructions = instructions::open(system, &mut input, "messages", &options.default_instructions)?;
     let mut upstream = codex::Request {
-        form: codex::Form::Classic,
+        format: codex::WireFormat::Classic,
         model: Cow::Owned(choice.slug),
         instructions,
         input,
@@ -65,7 +65,7 @@ pub fn translate<'a>(
         text: request.format.map(|format| Text { verbosity: None, format: Some(Cow::Owned(format)) }),
         service_tier: (request.is_fast || choice.is_fast).then_some(ServiceTier::Priority),
         prompt_cache_key: Cow::Borrowed(""),
-        beyond: Beyond::default(),
+        extra: ExtraMembers::default(),
     };
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key =
@@ -77,7 +77,7 @@ pub fn translate<'a>(
         search,
         stop: request.stop,
         token_limit,
-        prompt_characters: text_size::characters(&upstream),
+        prompt_characters: upstream.characters(),
     };
     Ok(Translation { upstream, mode: request.mode, shape })
 }

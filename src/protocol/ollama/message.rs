@@ -154,7 +154,7 @@ impl<'a> Layout<'a> {
             Message::System(text) => self.say(Role::Developer, Part::InputText(text.into())),
             Message::User(parts) => {
                 self.begin_turn();
-                self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::said)));
+                self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::input_text)));
                 self.entries.push(HistoryEntry::Message(Role::User, parts));
             }
             Message::Assistant(text, calls) => {

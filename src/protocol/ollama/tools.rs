@@ -37,7 +37,8 @@ impl<'a> Declared<'a> {
         };
         let description = function.member(&members, "description").map(|description| description.text()).transpose()?;
         let upstream = names::tool_name(name.clone());
-        Ok(Self { name, tool: Tool::Function { name: upstream, description, parameters, strict: false } })
+        let tool = Tool::function(&upstream, description.as_deref(), &parameters, false);
+        Ok(Self { name, tool })
     }
 }
 

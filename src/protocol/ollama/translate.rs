@@ -9,11 +9,11 @@ use super::request::{Format, OllamaRequest};
 use super::{Options, tools, untagged};
 use crate::error::ProxyError;
 use crate::protocol::codex;
-use crate::protocol::codex::request::{Beyond, Item, Reasoning, ServiceTier, Text, ToolChoice};
+use crate::protocol::codex::request::{ExtraMembers, Item, Reasoning, ServiceTier, Text, ToolChoice};
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::history::items;
 use crate::protocol::upstream_input::pairing::OutputScope;
-use crate::protocol::upstream_input::{cache, format, instructions, schema, text_size};
+use crate::protocol::upstream_input::{cache, format, instructions, schema};
 use crate::protocol::{Context, Mode};
 
 /// What a request came to.
@@ -55,7 +55,7 @@ pub fn translate<'a>(
     };
     let text = text(request.format, &mut input);
     let mut upstream = codex::Request {
-        form: codex::Form::Classic,
+        format: codex::WireFormat::Classic,
         model: Cow::Owned(choice.slug),
         instructions,
         input,
@@ -66,7 +66,7 @@ pub fn translate<'a>(
         text,
         service_tier: choice.is_fast.then_some(ServiceTier::Priority),
         prompt_cache_key: Cow::Borrowed(""),
-        beyond: Beyond::default(),
+        extra: ExtraMembers::default(),
     };
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key = cache::choose(None, None, context, &upstream, &first_user_text);
@@ -76,7 +76,7 @@ pub fn translate<'a>(
         model: name,
         names,
         shows_thinking: request.think.is_shown(),
-        prompt_characters: if may_be_cut { text_size::characters(&upstream) } else { 0 },
+        prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.sampling.stop,
         token_limit,
         unasked,

@@ -1,14 +1,14 @@
-//! The Codex CLI as a client: it speaks to the backend through us, and nothing shall be lost.
+//! Requests of the Codex CLI, which already uses the backend's API: nothing of them may be lost.
 
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::upstream_input::cache;
 
-/// Headers for the backend that are not named after the CLI.
-const ALSO_MEANT: [&str; 4] = ["session-id", "thread-id", "x-client-request-id", "x-openai-subagent"];
+/// Forwarded headers without the `x-codex-` prefix.
+const OTHER_FORWARDED: [&str; 4] = ["session-id", "thread-id", "x-client-request-id", "x-openai-subagent"];
 
-/// Whether the client is the Codex CLI or one of its kin, which speak exactly what the backend does.
+/// Whether the client is the Codex CLI or another official Codex client.
 pub(super) fn is_codex(headers: &HeaderMap) -> bool {
     let names = [HeaderName::from_static("originator"), USER_AGENT];
     names.into_iter().filter_map(|name| headers.get(name)).any(|value| {
@@ -17,18 +17,22 @@ pub(super) fn is_codex(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Its headers that are meant for the backend. Ids that are too long for it are hashed as a cache key would be; other
-/// values, such as the metadata and the state of a turn, are long by nature.
+/// The headers to forward to the backend. Ids that exceed its maximum length are hashed like cache keys. Other values,
+/// such as turn metadata, have no maximum.
 pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
-    let is_meant = |name: &HeaderName| {
+    let is_forwarded = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with("x-codex-") || ALSO_MEANT.contains(&name)
+        name.starts_with("x-codex-") || OTHER_FORWARDED.contains(&name)
     };
-    headers.iter().filter(|(name, _)| is_meant(name)).map(|(name, value)| (name.clone(), fitted(name, value))).collect()
+    headers
+        .iter()
+        .filter(|(name, _)| is_forwarded(name))
+        .map(|(name, value)| (name.clone(), shortened(name, value)))
+        .collect()
 }
 
-fn fitted(name: &HeaderName, value: &HeaderValue) -> HeaderValue {
-    let is_id = ALSO_MEANT.contains(&name.as_str()) || name.as_str().ends_with("-id");
+fn shortened(name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+    let is_id = OTHER_FORWARDED.contains(&name.as_str()) || name.as_str().ends_with("-id");
     if !is_id || value.len() <= cache::MAX_CHARS {
         return value.clone();
     }
@@ -43,7 +47,7 @@ mod tests {
     use crate::protocol::upstream_input::cache;
 
     #[test]
-    fn ids_that_are_too_long_are_hashed_like_a_cache_key() {
+    fn long_ids_are_hashed_like_cache_keys() {
         let (longest, long) = ("x".repeat(64), "x".repeat(65));
         let ids = ["session-id", "thread-id", "x-client-request-id", "x-codex-window-id", "x-openai-subagent"];
         let others = ["x-codex-turn-state", "x-codex-turn-metadata", "x-codex-beta-features"];

@@ -1,8 +1,8 @@
-//! `POST /v1/responses/compact`: a long conversation in exchange for a short one that means the same.
+//! `POST /v1/responses/compact`: replaces a long conversation with a short equivalent.
 //!
-//! The backend compacts in an ordinary answer, when the last item of the input asks for it: the
-//! answer is one item that only the backend can read. What the client gets is the form of the
-//! official API: what the person said, as it was sent, and that item. Nothing of it is kept here.
+//! The backend compacts in an ordinary response if the last input item requests it; the output is one item that only
+//! the backend can read. The client receives the form of the official API: the user's messages as sent, and that item.
+//! Nothing is stored.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -15,12 +15,12 @@ use super::request::{self, ResponsesRequest};
 use super::translate::{self, Translation};
 use super::{Options, Responses, ResponsesReply, Store};
 use crate::error::ProxyError;
-use crate::protocol::codex::request::{Item, TRIGGER};
+use crate::protocol::codex::request::{COMPACTION_TRIGGER, Item};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::stored_refs::{References, ResolvedReferences};
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Sink, Summary};
 
-/// The dialect of compaction.
+/// The compaction endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Compaction;
 
@@ -28,8 +28,8 @@ pub struct Compaction;
 #[derive(Debug)]
 pub struct CompactionReply {
     answer: ResponsesReply,
-    /// What the person said.
-    said: Vec<Box<RawValue>>,
+    /// The user's messages.
+    user_messages: Vec<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -57,15 +57,16 @@ impl Dialect for Compaction {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, CompactionReply>, ProxyError> {
-        // What was said is needed for the answer, wherever answers are kept.
+        // The draft contains the messages to return; it's created only if responses are stored.
         let options = Options { store: Store::Memory, ..options.clone() };
         let Translation { mut upstream, shape, draft, .. } = translate::translate(request, context, &options)?;
         if !upstream.is_compaction() {
-            let json = raw(format!(r#"{{"type":"{TRIGGER}"}}"#));
-            upstream.input.push(Item::Raw { kind: TRIGGER.into(), json: std::borrow::Cow::Owned(json) });
+            let json = raw(format!(r#"{{"type":"{COMPACTION_TRIGGER}"}}"#));
+            upstream.input.push(Item::Raw { kind: COMPACTION_TRIGGER.into(), json: std::borrow::Cow::Owned(json) });
         }
-        let said = draft.map(|draft| draft.input).unwrap_or_default().into_iter().filter(|item| is_said(item));
-        let reply = CompactionReply { answer: ResponsesReply::new(shape, None), said: said.collect() };
+        let input = draft.map(|draft| draft.input).unwrap_or_default().into_iter();
+        let user_messages = input.filter(|item| is_user_message(item)).collect();
+        let reply = CompactionReply { answer: ResponsesReply::new(shape, None), user_messages };
         Ok(Plan { upstream, mode: Mode::Document, reply })
     }
 
@@ -86,8 +87,7 @@ impl Dialect for Compaction {
     }
 }
 
-/// Whether an item is a message of the person's.
-fn is_said(item: &RawValue) -> bool {
+fn is_user_message(item: &RawValue) -> bool {
     let is = |members: &RawObject<'_>, name, value| text(members, name).as_deref() == Some(value);
     object(item).is_some_and(|(_, members)| is(&members, "type", "message") && is(&members, "role", "user"))
 }
@@ -138,17 +138,17 @@ impl Reply for CompactionReply {
         let compaction: Vec<&RawValue> =
             list(&response, "output").into_iter().filter(|item| is_compaction(item)).collect();
         if compaction.is_empty() {
-            return Err(damaged("it was asked to compact the conversation and did not"));
+            return Err(damaged("the response contains no compaction"));
         }
         let member = |name: &str| response.get(name).ok_or(ProxyError::Internal);
         let compacted = Compacted {
             id: member("id")?,
             object: "response.compaction",
             created_at: member("created_at")?,
-            output: self.said.iter().map(|item| &**item).chain(compaction).collect(),
+            output: self.user_messages.iter().map(|item| &**item).chain(compaction).collect(),
             usage: member("usage")?,
         };
-        Ok(Bytes::from(serde_json::to_vec(&compacted).expect("raw JSON always serialises")))
+        Ok(Bytes::from(serde_json::to_vec(&compacted).expect("raw JSON always serializes")))
     }
 
     fn summary(&self) -> Summary {

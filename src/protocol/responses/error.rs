@@ -1,5 +1,4 @@
-//! How Responses words an error: OpenAI's envelope, with `input` as the name of the prompt; inside
-//! a stream, the flat `error` event.
+//! Errors of the Responses API: OpenAI's error body, and inside a stream the flat `error` event.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -8,7 +7,7 @@ use serde::Serialize;
 use crate::error::{ProxyError, UpstreamFailure};
 use crate::protocol::openai;
 
-/// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
+/// Status, headers and body. The server sends the request id as a header; OpenAI's body doesn't contain it.
 #[must_use]
 pub fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
     openai::error::to_error_response(error, "input")
@@ -23,7 +22,7 @@ struct Flat<'e> {
     sequence_number: u64,
 }
 
-/// The `error` event. A nested `error` member would make the SDKs throw (case `09-error-event`).
+/// The `error` event. A nested `error` member makes the SDKs throw (case `09-error-event`).
 pub(super) fn flat(failure: &UpstreamFailure, code: &str, sequence_number: u64) -> String {
     let (message, param) = (failure.message.as_str(), failure.param.as_deref());
     to_json(&Flat { r#type: "error", code, message, param, sequence_number })
@@ -35,21 +34,21 @@ struct InResponse<'e> {
     message: &'e str,
 }
 
-/// The `error` member of a response in the place of one that holds a web page.
+/// The `error` member of a response whose own error contains a web page.
 pub(super) fn of_failure(failure: &UpstreamFailure, code: &str) -> String {
     to_json(&InResponse { code, message: &failure.message })
 }
 
-/// The `error` member of a response that we end ourselves.
+/// The `error` member of a response that this program ends.
 pub(super) fn of_cut(error: &ProxyError) -> String {
-    let words = error.to_string();
+    let text = error.to_string();
     let message = match error {
         ProxyError::Truncated { cause: None } => "The upstream stream ended before the response was complete.",
-        _ => &words,
+        _ => &text,
     };
     to_json(&InResponse { code: "server_error", message })
 }
 
 pub(super) fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("strings and numbers always serialise")
+    serde_json::to_string(value).expect("strings and numbers always serialize")
 }

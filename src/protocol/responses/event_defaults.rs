@@ -1,4 +1,4 @@
-//! Members that the public API always has and the backend leaves out now and then, put back in place.
+//! Adds members that the public API always has and the backend sometimes leaves out.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::protocol::json::splice::Splice;
 const ANNOTATIONS: (&str, &str) = ("annotations", "[]");
 const LOGPROBS: (&str, &str) = ("logprobs", "[]");
 
-/// The edits of one event. `names` are the tools that open calls name, by output index.
+/// The edits of an event. `names` are the tool names of open calls as JSON, by output index.
 pub(super) fn mended<'a>(event: &Members<'a>, names: &BTreeMap<u64, String>) -> Splice<'a> {
     let mut splice = Splice::new(event.text);
     let mut own: Vec<(&str, &str)> = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn mended<'a>(event: &Members<'a>, names: &BTreeMap<u64, String>) -> 
     splice
 }
 
-/// Mends an item of an event, or of a list of them.
+/// Completes an output item.
 fn mend_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, splice: &mut Splice<'a>) {
     let Some((item, members)) = item else { return };
     match text(&members, "type").as_deref() {
@@ -57,7 +57,7 @@ fn mend_part<'a>(part: Option<(&'a RawValue, RawObject<'a>)>, splice: &mut Splic
     }
 }
 
-/// Sets what is missing or null.
+/// Sets members that are missing or null.
 fn fill(object: &str, members: &RawObject<'_>, wanted: &[(&str, &str)], splice: &mut Splice<'_>) {
     let mut missing = Vec::new();
     for (name, value) in wanted {
@@ -72,7 +72,7 @@ fn fill(object: &str, members: &RawObject<'_>, wanted: &[(&str, &str)], splice: 
     }
 }
 
-/// An item of the backend's own list, mended.
+/// Completes an item of the `output` list.
 pub(super) fn whole(item: &RawValue) -> String {
     let mut splice = Splice::new(item.get());
     mend_item(object(item), r#""completed""#, &mut splice);

@@ -1,18 +1,17 @@
-//! The conversation: from the client's items to those that the backend takes.
+//! Translates the input items.
 //!
-//! First every item is made whole (typed, references replaced), then the history is mended as for
-//! the other dialects. The items of a Codex client are only made whole: it keeps its history well,
-//! and nothing of it shall be lost.
+//! Items are completed first (typed, references resolved), then the history is repaired as for the other APIs. Items of
+//! a Codex client are only completed: it keeps a valid history, and nothing of it may be lost.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::item::{self, Changes, Entry, Listed, Part, literal, orphan};
+use super::item::{self, InputElement, InputItem, ItemEdits, ItemKind, literal, orphan};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
-use crate::protocol::codex::request::{Item, TRIGGER};
+use crate::protocol::codex::request::{COMPACTION_TRIGGER, Item};
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::upstream_input::history::{interrupted, orphan_lead};
@@ -20,13 +19,13 @@ use crate::protocol::upstream_input::pairing::{self, OutputScope, OutputStatus, 
 use crate::protocol::upstream_input::replayed::SeenIds;
 use crate::protocol::upstream_input::{CallKind, cache, instructions, json};
 
-/// The elements of `input`, made whole where they are items.
+/// Reads the elements of `input`, and completes the items.
 ///
 /// # Errors
-/// When it is neither a text nor a list, or an element is no object.
-pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<Listed<'a>>, ProxyError> {
+/// If it's neither a string nor an array, or an element isn't an object.
+pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<InputElement<'a>>, ProxyError> {
     if input.is_text() {
-        return Ok(vec![Listed::Whole(item::of_text(input.json()))]);
+        return Ok(vec![InputElement::Item(item::of_text(input.json()))]);
     }
     if !input.is_list() {
         return Err(input.must_be("a string or an array of items"));
@@ -35,146 +34,153 @@ pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<Listed<'a>>, ProxyEr
     items.iter().enumerate().map(|(index, item)| item::read(&input.element(index, item), index)).collect()
 }
 
-/// The items, with those in the place of references that they refer to, after an earlier conversation.
+/// Returns the items after those of an `earlier` conversation, with references replaced by the items.
 ///
 /// # Errors
-/// When one refers to what is not known.
+/// If a referenced item is unknown.
 pub(super) fn resolved<'a>(
-    listed: Vec<Listed<'a>>,
+    elements: Vec<InputElement<'a>>,
     earlier: Vec<Box<RawValue>>,
     known: &BTreeMap<String, Box<RawValue>>,
-) -> Result<Vec<Entry<'a>>, ProxyError> {
-    let earlier = earlier.into_iter().enumerate().map(|(index, json)| item::kept(json, index));
-    // What asked for a compaction has been answered.
-    let earlier = earlier.filter(|entry| entry.kind != TRIGGER).map(Ok);
-    let new = listed.into_iter().enumerate().map(|(index, listed)| match listed {
-        Listed::Whole(entry) => Ok(entry),
-        Listed::Reference(id) => match known.get(&*id) {
-            Some(json) => Ok(item::kept(json.clone(), index)),
+) -> Result<Vec<InputItem<'a>>, ProxyError> {
+    let earlier = earlier.into_iter().enumerate().map(|(index, json)| item::stored(json, index));
+    // The compaction has already happened.
+    let earlier = earlier.filter(|item| item.kind != COMPACTION_TRIGGER).map(Ok);
+    let new = elements.into_iter().enumerate().map(|(index, element)| match element {
+        InputElement::Item(item) => Ok(item),
+        InputElement::Reference(id) => match known.get(&*id) {
+            Some(json) => Ok(item::stored(json.clone(), index)),
             None => Err(item::unknown(&id)),
         },
     });
     earlier.chain(new).collect()
 }
 
-/// Takes the system text that opens the conversation out of it. Left where it stands when nothing
-/// else is there, or it holds more than text.
-pub(super) fn hoist(entries: &mut Vec<Entry<'_>>) -> Option<String> {
-    let is_system = |entry: &Entry<'_>| entry.part() == Part::Message && entry.says("role", "system");
-    let leading: Vec<_> = entries.iter().take_while(|entry| is_system(entry)).map_while(whole_texts).collect();
+/// Removes the leading system messages and returns their text. `None` if there is nothing else in the conversation;
+/// messages with other parts than text stay.
+pub(super) fn take_instructions(items: &mut Vec<InputItem<'_>>) -> Option<String> {
+    let is_system = |item: &InputItem<'_>| item.item_kind() == ItemKind::Message && item.has("role", "system");
+    let leading: Vec<_> = items.iter().take_while(|item| is_system(item)).map_while(all_texts).collect();
     let count = leading.len();
-    if count == 0 || count == entries.len() {
+    if count == 0 || count == items.len() {
         return None;
     }
     let joined = instructions::join(leading.into_iter().flatten().map(Cow::Owned)).map(Cow::into_owned);
-    entries.drain(..count);
+    items.drain(..count);
     joined
 }
 
 /// The text that the prompt cache key is derived from.
-pub(super) fn first_user_text(entries: &[Entry<'_>]) -> String {
-    let first = entries.iter().find(|entry| entry.says("role", "user"));
-    first.map(|entry| entry.look_at_texts(|texts| cache::beginning(texts.iter().flatten()))).unwrap_or_default()
+pub(super) fn first_user_text(items: &[InputItem<'_>]) -> String {
+    let first = items.iter().find(|item| item.has("role", "user"));
+    first.map(|item| item.with_texts(|texts| cache::beginning(texts.iter().flatten()))).unwrap_or_default()
 }
 
-/// The texts of a message; `None` where it holds anything else.
-fn whole_texts(entry: &Entry<'_>) -> Option<Vec<String>> {
-    entry.look_at_texts(|texts| texts.iter().map(|text| Some(text.as_ref()?.read().into_owned())).collect())
+/// The texts of a message; `None` if it has other parts.
+fn all_texts(item: &InputItem<'_>) -> Option<Vec<String>> {
+    item.with_texts(|texts| texts.iter().map(|text| Some(text.as_ref()?.read().into_owned())).collect())
 }
 
-/// Asks for JSON where no message does.
-pub(super) fn ask_for_json(entries: &mut Vec<Entry<'_>>) {
-    let is_asked = |entry: &Entry<'_>| {
-        let says_so =
+/// Adds a message that requests JSON, unless a message does. The backend requires one for the format `json_object`.
+pub(super) fn request_json(items: &mut Vec<InputItem<'_>>) {
+    let requests_json = |item: &InputItem<'_>| {
+        let mentions_json =
             |texts: &[Option<JsonText<'_>>]| texts.iter().flatten().any(|text| json::is_asked_for(&text.read()));
-        entry.part() == Part::Message && entry.look_at_texts(says_so)
+        item.item_kind() == ItemKind::Message && item.with_texts(mentions_json)
     };
-    if !entries.iter().any(is_asked) {
-        let plea = literal(json::PLEA);
+    if !items.iter().any(requests_json) {
+        let text = literal(json::PLEA);
         let message =
-            format!(r#"{{"type":"message","role":"developer","content":[{{"type":"input_text","text":{plea}}}]}}"#);
-        entries.insert(0, Entry::made(message, 0));
+            format!(r#"{{"type":"message","role":"developer","content":[{{"type":"input_text","text":{text}}}]}}"#);
+        items.insert(0, InputItem::message(message, 0));
     }
 }
 
-/// The items as they are, but for ids that are repeated.
-pub(super) fn untouched(entries: Vec<Entry<'_>>) -> Vec<Item<'_>> {
+/// The items as they are, without repeated ids.
+pub(super) fn verbatim(items: Vec<InputItem<'_>>) -> Vec<Item<'_>> {
     let mut seen = SeenIds::default();
-    let kept = entries.into_iter().map(|entry| {
-        let is_repeated = entry.look(|members| seen.has_seen(members));
-        Item::from(if is_repeated { entry.without_id() } else { entry })
+    let items = items.into_iter().map(|item| {
+        let is_repeated = item.with_members(|members| seen.has_seen(members));
+        Item::from(if is_repeated { item.without_id() } else { item })
     });
-    kept.collect()
+    items.collect()
 }
 
-/// The items as the backend takes them. What was mended is noted.
+/// Repairs the history as the backend requires, with a warning for each kind of repair.
 ///
 /// # Errors
-/// When a call or an output has an id that is no text.
-pub(super) fn mended<'a>(mut entries: Vec<Entry<'a>>, warnings: &mut Warnings) -> Result<Vec<Item<'a>>, ProxyError> {
-    let count = entries.len();
-    entries.retain(|entry| entry.part() != Part::Reasoning || entry.is_replayable());
-    if entries.len() < count {
+/// If the `call_id` of a call or an output isn't a string.
+pub(super) fn repaired<'a>(
+    mut items: Vec<InputItem<'a>>,
+    warnings: &mut Warnings,
+) -> Result<Vec<Item<'a>>, ProxyError> {
+    let count = items.len();
+    items.retain(|item| item.item_kind() != ItemKind::Reasoning || item.is_replayable());
+    if items.len() < count {
         warnings.note("repaired:dropped_reasoning");
     }
-    let ids = entries.iter().map(call_id).collect::<Result<Vec<_>, _>>()?;
-    let marks = entries.iter().zip(&ids).map(|(entry, id)| match entry.part() {
-        Part::Message => PairingItem::Turn,
-        Part::Call(_) => PairingItem::Call(id, (entry.index, 0)),
-        Part::Output => PairingItem::Output(id),
-        Part::Reasoning | Part::Other => PairingItem::Other,
+    let ids = items.iter().map(call_id).collect::<Result<Vec<_>, _>>()?;
+    let marks = items.iter().zip(&ids).map(|(item, id)| match item.item_kind() {
+        ItemKind::Message => PairingItem::Turn,
+        ItemKind::Call(_) => PairingItem::Call(id, (item.index, 0)),
+        ItemKind::Output => PairingItem::Output(id),
+        ItemKind::Reasoning | ItemKind::Other => PairingItem::Other,
     });
     let pairings = pairing::pair(marks, OutputScope::Conversation, warnings);
-    let kinds: Vec<Part> = entries.iter().map(Entry::part).collect();
+    let kinds: Vec<ItemKind> = items.iter().map(InputItem::item_kind).collect();
     let (mut seen, mut unanswered) = (SeenIds::default(), Vec::new());
-    let mut input = Vec::with_capacity(entries.len());
-    for ((entry, id), (pairing, kind)) in entries.into_iter().zip(&ids).zip(pairings.iter().zip(&kinds)) {
-        if !matches!(kind, Part::Call(_)) {
+    let mut input = Vec::with_capacity(items.len());
+    for ((item, id), (pairing, kind)) in items.into_iter().zip(&ids).zip(pairings.iter().zip(&kinds)) {
+        if !matches!(kind, ItemKind::Call(_)) {
             input.append(&mut unanswered);
         }
-        // An id that isn't sent repeats none.
-        let is_sent = !matches!((pairing, kind), (Pairing::Orphan | Pairing::Repeated, _) | (_, Part::Reasoning));
-        let drops_id = entry.has_foreign_id() || (is_sent && entry.look(|members| seen.has_seen(members)));
+        // An id that isn't sent doesn't count as seen.
+        let is_sent = !matches!((pairing, kind), (Pairing::Orphan | Pairing::Repeated, _) | (_, ItemKind::Reasoning));
+        let drops_id = item.has_foreign_id() || (is_sent && item.with_members(|members| seen.has_seen(members)));
         match (pairing, kind) {
-            (Pairing::Call(call_id, answered), Part::Call(kind)) => {
+            (Pairing::Call(call_id, answered), ItemKind::Call(kind)) => {
                 if *answered == OutputStatus::Missing {
                     warnings.note("repaired:missing_tool_output");
                     unanswered.push(interrupted(*kind, call_id.clone()));
                 }
-                input.push(Item::from(entry.with(&Changes { call_id: Some(call_id), drops_id, ..Changes::default() })));
+                input.push(Item::from(item.with(&ItemEdits {
+                    call_id: Some(call_id),
+                    drops_id,
+                    ..ItemEdits::default()
+                })));
             }
             (Pairing::Answers(call), _) => {
-                if let (Pairing::Call(call_id, _), Part::Call(kind)) = (&pairings[*call], &kinds[*call]) {
+                if let (Pairing::Call(call_id, _), ItemKind::Call(kind)) = (&pairings[*call], &kinds[*call]) {
                     let kind = Some(output_of(*kind));
-                    let changes = Changes { kind, call_id: Some(call_id), drops_id, ..Changes::default() };
-                    input.push(Item::from(entry.with(&changes)));
+                    let changes = ItemEdits { kind, call_id: Some(call_id), drops_id, ..ItemEdits::default() };
+                    input.push(Item::from(item.with(&changes)));
                 }
             }
             (Pairing::Orphan, _) => {
                 let lead = orphan_lead(id);
-                input.push(Item::from(entry.look(|members| orphan(&lead, members.get("output"), entry.index))));
+                input.push(Item::from(item.with_members(|members| orphan(&lead, members.get("output"), item.index))));
             }
             (Pairing::Repeated, _) => {}
-            (_, Part::Message) => input.push(Item::from(message(entry, drops_id))),
-            (_, Part::Reasoning) => {
-                input.push(Item::from(entry.with(&Changes { drops_id: true, ..Changes::default() })));
+            (_, ItemKind::Message) => input.push(Item::from(message(item, drops_id))),
+            (_, ItemKind::Reasoning) => {
+                input.push(Item::from(item.with(&ItemEdits { drops_id: true, ..ItemEdits::default() })));
             }
-            _ => input.push(Item::from(if drops_id { entry.without_id() } else { entry })),
+            _ => input.push(Item::from(if drops_id { item.without_id() } else { item })),
         }
     }
     input.append(&mut unanswered);
     Ok(input)
 }
 
-/// The id that pairs a call with its output; empty where there is none.
-fn call_id(entry: &Entry<'_>) -> Result<String, ProxyError> {
-    if !matches!(entry.part(), Part::Call(_) | Part::Output) {
+/// The id that links a call to its output; empty for other items.
+fn call_id(item: &InputItem<'_>) -> Result<String, ProxyError> {
+    if !matches!(item.item_kind(), ItemKind::Call(_) | ItemKind::Output) {
         return Ok(String::new());
     }
-    entry.look(|members| {
+    item.with_members(|members| {
         let Some(id) = members.get("call_id").filter(|id| id.get() != "null") else { return Ok(String::new()) };
         Field::root("call_id", id).text().map(Cow::into_owned).map_err(|_| {
-            let at = format!("input[{}].call_id", entry.index);
+            let at = format!("input[{}].call_id", item.index);
             Refusal::wrong_type(&at, format!("'{at}' must be a string"))
         })
     })
@@ -187,8 +193,8 @@ fn output_of(kind: CallKind) -> &'static str {
     }
 }
 
-/// The backend refuses messages of the system, wherever they stand.
-fn message(entry: Entry<'_>, drops_id: bool) -> Entry<'_> {
-    let role = entry.says("role", "system").then_some("developer");
-    entry.with(&Changes { role, drops_id, ..Changes::default() })
+/// ItemEdits the role `system`, which the backend rejects, to `developer`.
+fn message(item: InputItem<'_>, drops_id: bool) -> InputItem<'_> {
+    let role = item.has("role", "system").then_some("developer");
+    item.with(&ItemEdits { role, drops_id, ..ItemEdits::default() })
 }

@@ -1,13 +1,11 @@
-//! OpenAI Responses: the backend's own language, passed on both ways.
+//! The OpenAI Responses API. It is the backend's own API, so requests and events pass through.
 //!
-//! The work is to force, filter, repair and restore; all else is carried byte for byte, since items,
-//! tools and events of tomorrow have to pass. The way there: [`request`] reads the top level, which is
-//! an allow-list, `input` and `tools` mend what the backend would refuse, [`translate`] puts it
-//! together. The way back: `incoming` reads an event no deeper than needed, `repair` mends it in
-//! place, `restore` gives the response object its client's own values, `rebuild` makes items of their deltas, [`reply`]
-//! decides, and `ending` finishes the answer. The Codex CLI
-//! (`client`) is handed everything untouched. [`compact`] has a conversation shortened. [`error`] words a failure.
-//! [`socket`] is the same without HTTP.
+//! Some members are forced, filtered, completed or restored; everything else keeps its bytes, so that unknown items,
+//! tools and events survive. Requests: [`request`] reads the top level from an allow-list, `input` and `tools` repair
+//! what the backend would reject, [`translate`] builds the request. Responses: `raw_event` reads an event's members,
+//! `event_defaults` completes them, `response_echo` restores the client's values, `rebuild` builds items from deltas,
+//! [`reply`] and `ending` forward or end the response. Events for the Codex CLI (`codex_client`) stay as they are.
+//! [`compact`] is the compaction endpoint, [`socket`] the WebSocket transport.
 
 mod codex_client;
 pub mod compact;
@@ -23,7 +21,6 @@ pub mod reply;
 pub mod request;
 mod response_echo;
 pub mod socket;
-pub mod tokens;
 mod tools;
 pub mod translate;
 
@@ -43,7 +40,7 @@ use super::stored_refs::{References, ResolvedReferences};
 use super::{Context, Dialect, Plan};
 use crate::error::ProxyError;
 
-/// The Responses dialect.
+/// The Responses API.
 #[derive(Clone, Copy, Debug)]
 pub struct Responses;
 

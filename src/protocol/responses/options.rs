@@ -1,34 +1,34 @@
-//! The settings of Responses.
+//! Settings of the Responses API.
 
 /// How Responses requests are translated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The system prompt of a request that brings none (`default_instructions`).
+    /// The system prompt of requests without one (`default_instructions`).
     pub default_instructions: String,
-    /// Whether answers are kept for requests that go on from them (`responses.store`).
+    /// Where responses are stored for later requests (`responses.store`).
     pub store: Store,
-    /// Whether a stream that ended whole is closed by `[DONE]` (`responses.done_marker`).
+    /// Whether a complete stream ends with `[DONE]` (`responses.done_marker`).
     pub done_marker: bool,
-    /// What the requests are for. Not a setting: each door has its own.
+    /// What the requests are for. Set by the endpoint, not by the user.
     pub purpose: Purpose,
 }
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// An answer, which is remembered where its client wants that.
+    /// A response over HTTP, stored unless the client or the settings disable it.
     #[default]
-    Answer,
-    /// An answer on a connection, which remembers it for its own later turns in any case.
-    Turn,
-    /// The beginning of a conversation on a connection: remembered, and not to be answered yet.
+    Http,
+    /// A response on a WebSocket connection, which always keeps it for later requests on the same connection.
+    WebSocket,
+    /// The start of a conversation on a WebSocket connection: kept like a response, without generating output.
     Warmup,
 }
 
-/// Where answers are kept.
+/// Where responses are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Store {
-    /// In memory, until the process ends.
+    /// In memory; lost when the process ends.
     #[default]
     Memory,
     /// In a file.

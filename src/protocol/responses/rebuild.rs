@@ -1,4 +1,4 @@
-//! Output items that no event ended, made of what arrived of them.
+//! Builds the output items that no event completed from what was received of them.
 
 use super::item::literal;
 use crate::protocol::json::raw_object::RawObject;
@@ -7,8 +7,8 @@ use crate::protocol::reply::item::{Item, Kind};
 use crate::protocol::reply::progress::{Part, Slot};
 use crate::protocol::reply::reply_item::Citation;
 
-/// The item as it would have been done. `begun` is the item as it began. `None` if it is done already, or if nothing
-/// arrived of it; a function call of a completed answer may have no arguments.
+/// Builds the completed item. `begun` is the item of its `added` event. `None` if the item is done, or if nothing of it
+/// was received. In a completed response, a function call may have no arguments.
 pub(super) fn rebuilt(item: &Item, begun: Option<&str>, status: &str) -> Option<String> {
     if item.is_done() {
         return None;
@@ -35,12 +35,12 @@ pub(super) fn rebuilt(item: &Item, begun: Option<&str>, status: &str) -> Option<
     }
     set.push(("status", literal(status)));
     let bare = bare(item);
-    // A call can't be made without its name.
+    // Without an `added` event, the name of a call is unknown.
     let begun = begun.or(bare.as_deref())?;
     Some(with_members(begun, &set))
 }
 
-/// A part with its text and citations. `None` if there is no text.
+/// The JSON of a part with its text and citations; `None` without text.
 fn written(part: &Part) -> Option<String> {
     let text = part.held();
     if text.is_empty() {
@@ -64,7 +64,7 @@ fn call_text(item: &Item) -> Option<String> {
     (!text.is_empty()).then(|| format!(r#""{text}""#))
 }
 
-/// The beginning of an item that nothing but deltas arrived of.
+/// The start of an item of which only deltas were received.
 fn bare(item: &Item) -> Option<String> {
     let kind = match item.kind {
         Kind::Message => r#""type":"message","role":"assistant","content":[]"#,
@@ -75,7 +75,7 @@ fn bare(item: &Item) -> Option<String> {
     Some(format!("{{{id}{kind}}}"))
 }
 
-/// An object with members replaced or added.
+/// Replaces or adds members of an object.
 fn with_members(object: &str, set: &[(&str, String)]) -> String {
     let members = RawObject::parse(object).unwrap_or_default();
     let mut splice = Splice::new(object);

@@ -1,15 +1,15 @@
-//! A Responses request as it comes in: the top level known by name, what is below it unread.
+//! A decoded Responses request: top-level members by name, nested values unparsed.
 //!
-//! The backend refuses a member that it does not know, so the top level is an allow-list: what is
-//! not on it, and could have mattered, is named in the warnings. A member that is null is a member
-//! not sent. What would change the meaning of the answer and can't be had is refused here.
+//! The backend rejects unknown members, so only known ones are sent. Members that are left out and could have made a
+//! difference are named in the warnings. A `null` member counts as absent. Requests whose meaning would change without
+//! a member are rejected.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 use super::input;
-use super::item::Listed;
+use super::item::InputElement;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::Mode;
@@ -22,10 +22,10 @@ use crate::protocol::stored_refs::{References, ResolvedReferences};
 #[derive(Clone, Debug, Default)]
 pub struct ResponsesRequest<'a> {
     pub(super) model: Option<Cow<'a, str>>,
-    pub(super) input: Option<Vec<Listed<'a>>>,
+    pub(super) input: Option<Vec<InputElement<'a>>>,
     pub(super) instructions: Option<Cow<'a, str>>,
     pub(super) previous_response_id: Option<Cow<'a, str>>,
-    pub(super) streams: bool,
+    pub(super) stream: bool,
     pub(super) tools: Option<&'a RawValue>,
     pub(super) tool_choice: Option<&'a RawValue>,
     pub(super) parallel_tool_calls: Option<bool>,
@@ -38,50 +38,50 @@ pub struct ResponsesRequest<'a> {
     pub(super) stream_options: RawObject<'a>,
     pub(super) client_metadata: Option<&'a RawValue>,
     /// `store: false`.
-    pub(super) keeps_nothing: bool,
-    /// What was found of what it refers to.
+    pub(super) is_unstored: bool,
+    /// The stored responses and items that it references.
     pub(super) recalled: ResolvedReferences,
-    /// Members that the response repeats, as the client wrote them.
+    /// Members that the response echoes, as the client wrote them.
     pub(super) echoed: Vec<(&'static str, &'a RawValue)>,
-    /// Members that are ignored and could have mattered, in order.
+    /// Members to name in the warnings, in order.
     pub(super) ignored: Ignored,
 }
 
-/// `reasoning`: what we look at, and the rest of it.
+/// `reasoning`: the interpreted members, and the rest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reasoning<'a> {
     pub(super) effort: Option<Effort>,
-    pub(super) summary: Summary<'a>,
+    pub(super) summary: SummaryOption<'a>,
     pub(super) rest: RawObject<'a>,
 }
 
-/// How much of the reasoning is to be shown.
+/// `reasoning.summary`.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Summary<'a> {
-    /// The client doesn't say.
+pub(super) enum SummaryOption<'a> {
+    /// Absent.
     #[default]
-    Usual,
-    /// Nothing: an explicit null.
-    None,
-    /// In this form.
-    Form(Cow<'a, str>),
+    Default,
+    /// `null`.
+    Off,
+    /// A string, such as `detailed`.
+    Value(Cow<'a, str>),
 }
 
-/// `text`: what we look at, and the rest of it.
+/// `text`: all members, and what one of them says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Text<'a> {
     pub(super) is_json_object: bool,
     pub(super) members: RawObject<'a>,
 }
 
-/// What `service_tier` came to.
+/// `service_tier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tier {
     Priority,
     Standard,
 }
 
-/// Members that are repeated in the response.
+/// Members that the response echoes.
 pub(super) const ECHOED: [&str; 10] = [
     "instructions",
     "metadata",
@@ -95,51 +95,51 @@ pub(super) const ECHOED: [&str; 10] = [
     "user",
 ];
 
-/// Reads a body.
+/// Decodes a body.
 ///
 /// # Errors
-/// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
-/// or the request asks for what can't be had.
+/// If it isn't a JSON object, a known member has an invalid type or value, or the request needs an unavailable
+/// feature.
 pub fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
     let envelope = RawObject::from_body(body)?;
     let mut request = ResponsesRequest::default();
     for (name, value) in envelope.members().iter().filter(|(_, value)| !value.is_null()) {
-        request.take(name, &Field::from_body(name, value))?;
+        request.set(name, &Field::from_body(name, value))?;
     }
     Ok(request)
 }
 
 impl<'a> ResponsesRequest<'a> {
-    /// What it refers to by id.
+    /// The ids that it references.
     pub(super) fn references(&self) -> References {
-        let listed = self.input.iter().flatten();
-        let items = listed.filter_map(|listed| match listed {
-            Listed::Reference(id) => Some(id.clone().into_owned()),
-            Listed::Whole(_) => None,
+        let elements = self.input.iter().flatten();
+        let items = elements.filter_map(|element| match element {
+            InputElement::Reference(id) => Some(id.clone().into_owned()),
+            InputElement::Item(_) => None,
         });
         let response = self.previous_response_id.as_deref().map(str::to_owned);
         References { response, items: items.collect() }
     }
 
-    /// The same request, with all left out that is about an answer's form.
+    /// The same request, without the members that shape a reply.
     pub(super) fn for_compaction(mut self) -> Self {
         if self.previous_response_id.is_some() {
-            // The conversation itself is enough.
+            // The stored conversation alone can be compacted.
             self.input.get_or_insert_default();
         }
         self.text.is_json_object = false;
         self.text.members.remove("format");
         self.tool_choice = None;
-        (self.streams, self.keeps_nothing) = (false, false);
+        (self.stream, self.is_unstored) = (false, false);
         self
     }
 
-    /// What the client wants back.
+    /// The form of the response.
     pub(super) fn mode(&self) -> Mode {
-        if self.streams { Mode::Stream } else { Mode::Document }
+        if self.stream { Mode::Stream } else { Mode::Document }
     }
 
-    fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+    fn set(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
         if let Some(name) = ECHOED.into_iter().find(|echoed| *echoed == name) {
             self.echoed.retain(|(own, _)| *own != name);
             self.echoed.push((name, field.raw()));
@@ -149,7 +149,7 @@ impl<'a> ResponsesRequest<'a> {
             "input" => self.input = Some(input::read(field)?),
             "instructions" => self.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
             "previous_response_id" => self.previous_response_id = Some(field.text()?),
-            "stream" => self.streams = field.flag()?,
+            "stream" => self.stream = field.flag()?,
             "tools" => self.tools = Some(field.raw()),
             "tool_choice" => self.tool_choice = Some(field.raw()),
             "parallel_tool_calls" => self.parallel_tool_calls = Some(field.flag()?),
@@ -158,10 +158,10 @@ impl<'a> ResponsesRequest<'a> {
             "include" => self.include = include(field)?,
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
-            "store" => self.keeps_nothing = !field.flag()?,
+            "store" => self.is_unstored = !field.flag()?,
             "stream_options" => self.stream_options = stream_options(field)?,
             "client_metadata" => self.client_metadata = Some(field.raw()),
-            "service_tier" => self.take_tier(name, field)?,
+            "service_tier" => self.set_tier(name, field)?,
             _ => {
                 if is_ignored(name, field)? {
                     self.ignored.note(name);
@@ -171,7 +171,7 @@ impl<'a> ResponsesRequest<'a> {
         Ok(())
     }
 
-    fn take_tier(&mut self, name: &str, field: &Field<'_, '_>) -> Result<(), ProxyError> {
+    fn set_tier(&mut self, name: &str, field: &Field<'_, '_>) -> Result<(), ProxyError> {
         self.service_tier = Some(match &*field.text()? {
             "priority" | "fast" => Tier::Priority,
             "auto" | "default" => Tier::Standard,
@@ -187,22 +187,22 @@ impl<'a> ResponsesRequest<'a> {
 impl<'a> Reasoning<'a> {
     fn read(reasoning: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = reasoning.object()?;
-        let word = reasoning.member(&members, "effort");
-        // A number is a level of its own that the backend knows.
-        let is_level = word.is_some_and(|word| word.number().is_ok());
-        let effort = word.filter(|_| !is_level).map(|word| read_effort(&word)).transpose()?;
+        let effort = reasoning.member(&members, "effort");
+        // The backend accepts numbers too: they are sent as they are.
+        let is_number = effort.is_some_and(|effort| effort.number().is_ok());
+        let effort = effort.filter(|_| !is_number).map(|effort| read_effort(&effort)).transpose()?;
         let summary = match members.get("summary").map(RawValue::get) {
-            Some("null") => Summary::None,
+            Some("null") => SummaryOption::Off,
             _ => ["summary", "generate_summary"]
                 .iter()
                 .find_map(|name| reasoning.member(&members, name))
-                .map_or(Ok(Summary::Usual), |summary| summary.text().map(Summary::Form))?,
+                .map_or(Ok(SummaryOption::Default), |summary| summary.text().map(SummaryOption::Value))?,
         };
         let mut rest = members.into_owned();
         for read in ["summary", "generate_summary"] {
             rest.remove(read);
         }
-        if !is_level {
+        if !is_number {
             rest.remove("effort");
         }
         Ok(Self { effort, summary, rest })
@@ -220,26 +220,29 @@ impl<'a> Text<'a> {
     }
 }
 
-fn read_effort(word: &Field<'_, '_>) -> Result<Effort, ProxyError> {
-    let complaint = || word.invalid("must be one of 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' and 'max'");
-    Effort::asked(&word.text()?).ok_or_else(complaint)
+fn read_effort(effort: &Field<'_, '_>) -> Result<Effort, ProxyError> {
+    let invalid = || effort.invalid("must be one of 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'");
+    Effort::asked(&effort.text()?).ok_or_else(invalid)
 }
 
 fn include<'a>(list: &Field<'a, '_>) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>, ProxyError> {
     list.each(|name| Ok((name.text()?, name.raw())))
 }
 
-/// The one option that the backend knows.
-fn stream_options<'a>(options: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
-    const KEPT: &str = "reasoning_summary_delivery";
-    let mut kept = RawObject::default();
-    if let Some(delivery) = options.object()?.get(KEPT) {
-        kept.push(KEPT, delivery);
+/// The only option that the backend accepts.
+fn stream_options<'a>(field: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
+    const DELIVERY: &str = "reasoning_summary_delivery";
+    let mut options = RawObject::default();
+    if let Some(delivery) = field.object()?.get(DELIVERY) {
+        options.push(DELIVERY, delivery);
     }
-    Ok(kept)
+    Ok(options)
 }
 
-/// Whether a member without a meaning here has to be named. Refuses what can't be had.
+/// Whether the warnings name a member that is left out.
+///
+/// # Errors
+/// If the request needs an unavailable feature.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     let unsupported = |what: &str| Refusal::unsupported_parameter(name, format!("{what} on this backend"));
     match name {
@@ -260,8 +263,8 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     }
 }
 
-fn differs(number: f64, usual: f64) -> bool {
-    (number - usual).abs() > f64::EPSILON
+fn differs(number: f64, default: f64) -> bool {
+    (number - default).abs() > f64::EPSILON
 }
 
 #[cfg(test)]
@@ -269,7 +272,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn duplicate_members_grow_no_list() {
+    fn duplicate_members_are_listed_once() {
         let member = r#","service_tier":"odd","user":"u","top_k":1"#;
         let body = format!(r#"{{"model":"m","input":"hi"{}}}"#, member.repeat(1000));
         let request = decode(body.as_bytes()).unwrap();

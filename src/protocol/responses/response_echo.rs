@@ -1,8 +1,8 @@
-//! The response object with its client's own values in it.
+//! The response object with the client's values.
 //!
-//! The backend fills the object with what we sent it: the upstream's model, our instructions,
-//! `store: false`. A client gets back what it said itself. All members that the public API always has
-//! are there, since clients are generated from its schema.
+//! The backend fills in what it was sent: its name of the model, the translated instructions, `store: false`. The
+//! client receives its own values instead, and every member that the public API always has, because clients are
+//! generated from its schema.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ pub enum Manner {
     Untouched,
 }
 
-/// What we can't do, and therefore say of every answer.
+/// Members with the same value in every response, because the feature is unavailable.
 const CONSTANT: [(&str, &str); 7] = [
     ("background", "false"),
     ("frequency_penalty", "0.0"),
@@ -45,7 +45,7 @@ const CONSTANT: [(&str, &str); 7] = [
     ("truncation", r#""disabled""#),
 ];
 
-/// Members that are the backend's, and have to be there.
+/// Members with the backend's value that are required.
 const UPSTREAM: [&str; 13] = [
     "id",
     "object",
@@ -62,8 +62,8 @@ const UPSTREAM: [&str; 13] = [
     "top_p",
 ];
 
-/// About what the members take that the backend leaves out.
-const ROOM_FOR_OWN_BYTES: usize = 1024;
+/// Approximate size of the members that the backend leaves out.
+const ADDED_BYTES: usize = 1024;
 
 impl Shape {
     /// The shape of an answer to a client that calls the model so and sent these members.
@@ -71,18 +71,18 @@ impl Shape {
     pub fn new(model: &str, sent: &[(&'static str, &RawValue)], manner: Manner, done_marker: bool) -> Self {
         let echoed = ECHOED.into_iter().map(|name| {
             let own = sent.iter().rev().find(|(sent, _)| *sent == name);
-            (name, own.map_or(Cow::Borrowed(usual(name)), |(_, raw)| Cow::Owned(raw.get().to_owned())))
+            (name, own.map_or(Cow::Borrowed(default_value(name)), |(_, raw)| Cow::Owned(raw.get().to_owned())))
         });
         let constant = CONSTANT.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
         let model = std::iter::once(("model", Cow::Owned(literal(model))));
         Self { own: model.chain(echoed).chain(constant).collect(), manner, done_marker }
     }
 
-    /// A response object in the client's terms. `set` are members that this event decides.
+    /// Rewrites a response object for the client. The members in `set` take precedence.
     pub(super) fn restore(&self, response: &RawObject<'_>, set: &[(&str, &str)]) -> String {
-        // Grown by doubling, it would be copied again and again.
-        let room: usize = response.members().iter().map(|(name, value)| name.len() + value.text().len() + 4).sum();
-        let mut object = String::with_capacity(room + ROOM_FOR_OWN_BYTES);
+        // Sized up front, to avoid copies while growing.
+        let bytes: usize = response.members().iter().map(|(name, value)| name.len() + value.text().len() + 4).sum();
+        let mut object = String::with_capacity(bytes + ADDED_BYTES);
         object.push('{');
         for (name, value) in response.members() {
             put(&mut object, name, &self.value(name, Some(value.text()), set));
@@ -107,7 +107,7 @@ impl Shape {
         let upstream = upstream.filter(|value| *value != "null");
         let is_number = |value: &&str| value.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         match name {
-            "usage" => upstream.map_or(Cow::Borrowed("null"), whole_usage),
+            "usage" => upstream.map_or(Cow::Borrowed("null"), complete_usage),
             "temperature" | "top_p" => Cow::Borrowed(upstream.filter(is_number).unwrap_or("1.0")),
             "service_tier" => Cow::Borrowed(upstream.filter(|tier| *tier != r#""auto""#).unwrap_or(r#""default""#)),
             "text" => Cow::Borrowed(upstream.unwrap_or(r#"{"format":{"type":"text"}}"#)),
@@ -118,8 +118,8 @@ impl Shape {
     }
 }
 
-/// What an echoed member is where the client doesn't send it.
-fn usual(name: &str) -> &'static str {
+/// The default of an echoed member.
+fn default_value(name: &str) -> &'static str {
     match name {
         "metadata" => "{}",
         "tools" => "[]",
@@ -129,8 +129,8 @@ fn usual(name: &str) -> &'static str {
     }
 }
 
-/// The token counts with every detail that clients look for.
-fn whole_usage(usage: &str) -> Cow<'_, str> {
+/// Adds the details that clients expect to the token counts.
+fn complete_usage(usage: &str) -> Cow<'_, str> {
     const DETAILS: [(&str, &[&str]); 2] = [
         ("input_tokens_details", &["cached_tokens", "cache_write_tokens"]),
         ("output_tokens_details", &["reasoning_tokens"]),
@@ -160,7 +160,7 @@ fn whole_usage(usage: &str) -> Cow<'_, str> {
     splice.text()
 }
 
-/// Adds a member. Pieces are put together by hand: that is done some thirty times for each response.
+/// Appends a member. Concatenates by hand, because it runs about 30 times per response object.
 fn put(object: &mut String, name: &str, value: &str) {
     if object.len() > 1 {
         object.push(',');

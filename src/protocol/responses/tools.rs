@@ -1,5 +1,5 @@
-//! Tools and the choice of one: passed on as they are, but for names that the backend spells
-//! otherwise and for the nested form of Chat, which some clients send here too.
+//! `tools` and `tool_choice`. They are sent as they are, except for tool types that the backend spells differently and
+//! the nested form of Chat Completions, which some clients use here too.
 
 use std::borrow::Cow;
 
@@ -14,23 +14,23 @@ use crate::protocol::json::splice::Splice;
 
 const WEB_SEARCH: &str = r#""web_search""#;
 
-/// The tools, and whether one of them searches the web.
+/// Reads the tools, and whether one of them is the web search.
 pub(super) fn read(list: &RawValue) -> Result<(Vec<Tool<'_>>, bool), ProxyError> {
     let list = Field::root("tools", list);
-    let mut searches = false;
+    let mut has_web_search = false;
     let tools = list.list()?;
     let tools = tools.iter().enumerate().map(|(index, tool)| {
         let tool = list.element(index, tool);
         let members = tool.object()?;
         let kind = kind(&tool, &members)?;
-        searches |= is_web_search(&kind);
-        Ok(Tool::Raw(adapted(&tool, &members, &kind, r#","strict":false"#)))
+        has_web_search |= is_web_search(&kind);
+        Ok(Tool::raw(adapted(&tool, &members, &kind, r#","strict":false"#)))
     });
     let tools = tools.collect::<Result<_, ProxyError>>()?;
-    Ok((tools, searches))
+    Ok((tools, has_web_search))
 }
 
-/// The choice among them.
+/// Reads `tool_choice`.
 pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
     let choice = Field::root("tool_choice", choice);
     if choice.is_text() {
@@ -72,8 +72,8 @@ fn is_web_search(kind: &str) -> bool {
     kind.starts_with("web_search")
 }
 
-/// A tool or the choice of one in the backend's form; `usual` is what the nested form leaves out.
-fn adapted<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str, usual: &'static str) -> Cow<'a, RawValue> {
+/// Converts a tool or a choice to the backend's form. `default` are members that the nested form may leave out.
+fn adapted<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str, default: &'static str) -> Cow<'a, RawValue> {
     if is_web_search(kind)
         && kind != "web_search"
         && let Some(old) = members.get("type")
@@ -83,12 +83,12 @@ fn adapted<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str, usual:
         return Cow::Owned(raw(splice.text().into_owned()));
     }
     let nested = tool.member(members, kind).filter(|_| matches!(kind, "function" | "custom"));
-    let inner = nested.as_ref().and_then(|nested| nested.object().ok().map(|inside| (nested.json(), inside)));
-    let Some((text, inside)) = inner.filter(|_| members.get("name").is_none()) else {
+    let inner = nested.as_ref().and_then(|nested| nested.object().ok().map(|inner| (nested.json(), inner)));
+    let Some((text, inner)) = inner.filter(|_| members.get("name").is_none()) else {
         return Cow::Borrowed(tool.raw());
     };
     let mut splice = Splice::new(text);
-    let usual = if kind == "custom" || inside.get("strict").is_some() { "" } else { usual };
-    splice.add(text, format!(r#""type":"{kind}"{usual}"#));
+    let default = if kind == "custom" || inner.get("strict").is_some() { "" } else { default };
+    splice.add(text, format!(r#""type":"{kind}"{default}"#));
     Cow::Owned(raw(splice.text().into_owned()))
 }

@@ -1,76 +1,77 @@
-//! From a Responses request to the backend's: a pure function, or the prompt cache is lost.
+//! Translates a Responses request into the backend's request. A pure function, because any variation would miss the
+//! prompt cache.
 
 use std::borrow::Cow;
 
 use super::codex_client;
 use super::input;
-use super::item::Entry;
+use super::item::InputItem;
 use super::options::{Options, Purpose, Store};
-use super::request::{ResponsesRequest, Summary, Text, Tier};
+use super::request::{ResponsesRequest, SummaryOption, Text, Tier};
 use super::response_echo::{Manner, Shape};
 use super::tools;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
 use crate::protocol::codex::lite;
-use crate::protocol::codex::request::{Beyond, Form, Reasoning, ServiceTier, ToolChoice};
+use crate::protocol::codex::request::{ExtraMembers, Reasoning, ServiceTier, ToolChoice, WireFormat};
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
 use crate::protocol::stored_refs::{ConversationContext, StoreScope};
 use crate::protocol::upstream_input::{cache, schema};
 use crate::protocol::{Context, Mode};
 
-/// What a request came to.
+/// A translated request.
 #[derive(Debug)]
 pub struct Translation<'a> {
-    /// What goes upstream.
+    /// The request to the backend.
     pub upstream: codex::Request<'a>,
-    /// What the client wants back.
+    /// The form of the response.
     pub mode: Mode,
-    /// What the way back has to know.
+    /// The client's values for the response.
     pub shape: Shape,
-    /// What of it is kept with the answer, if that is to be kept.
+    /// The part of the request to store with the response; `None` if it's not to be stored.
     pub draft: Option<ConversationContext>,
 }
 
-/// Turns a request into the upstream's form.
+/// Translates a request.
 ///
 /// # Errors
-/// When it names no model, holds nothing to answer, or refers to what is not known.
+/// If it names no model, has no input, or references an unknown response or item.
 pub fn translate<'a>(
     mut request: ResponsesRequest<'a>,
     context: &mut Context<'_>,
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
     let is_codex = codex_client::is_codex(context.headers);
-    let name = model_name(&request, context)?;
+    let name = context.model_name(request.model.as_deref())?;
     request.ignored.names().for_each(|member| context.warnings.ignored(member));
 
-    let entries = entries(&mut request, options.purpose)?;
+    let items = conversation(&mut request, options.purpose)?;
     let audience = audience(&request, options);
-    let kept = audience.map(|_| entries.iter().map(|entry| entry.json().into_owned()).collect());
-    let first_user_text = input::first_user_text(&entries);
-    let (tools, searches) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
+    let stored_input = audience.map(|_| items.iter().map(|item| item.json().into_owned()).collect());
+    let first_user_text = input::first_user_text(&items);
+    let (tools, has_web_search) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
-    let occasion = RequestTraits::asking(request.reasoning.effort, searches);
+    let occasion = RequestTraits::asking(request.reasoning.effort, has_web_search);
     let choice = context.models.resolve_for(&name, occasion);
     let effort = effort(&mut request, &choice, occasion, context);
     if !context.models.takes_verbosity(&choice.slug) && request.text.members.remove("verbosity") {
         context.warnings.ignored("verbosity");
     }
     let is_lite = lite::is_marked(context.headers, request.client_metadata);
-    let form = if is_lite { Form::OwnLite } else { Form::Classic };
-    let (instructions, input) = conversation(&mut request, entries, is_codex, context)?;
+    let format = if is_lite { WireFormat::ClientLite } else { WireFormat::Classic };
+    let (instructions, input) = instructions_and_input(&mut request, items, is_codex, context)?;
     if input.is_empty() && options.purpose != Purpose::Warmup {
-        return Err(nothing_to_answer());
+        return Err(empty_input());
     }
-    let instructions = instructions.unwrap_or_else(|| match form {
-        // It has its system prompt in the input.
-        Form::OwnLite => Cow::Borrowed(""),
-        Form::Classic | Form::Lite => Cow::Owned(options.default_instructions.clone()),
+    let instructions = instructions.unwrap_or_else(|| match format {
+        // The client put the system prompt into the input.
+        WireFormat::ClientLite => Cow::Borrowed(""),
+        WireFormat::Classic | WireFormat::Lite => Cow::Owned(options.default_instructions.clone()),
     });
 
     let mode = request.mode();
     let mut upstream = codex::Request {
-        form,
+        format,
         model: Cow::Owned(choice.slug),
         instructions,
         input,
@@ -81,7 +82,7 @@ pub fn translate<'a>(
         text: None,
         service_tier: service_tier(request.service_tier, choice.is_fast),
         prompt_cache_key: Cow::Borrowed(""),
-        beyond: beyond(&mut request, is_codex),
+        extra: extra_members(&mut request, is_codex),
     };
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key = cache_key(&mut request, context, &upstream, &first_user_text);
@@ -89,32 +90,28 @@ pub fn translate<'a>(
     let done_marker = options.done_marker && manner == Manner::Restored;
     let shape = Shape::new(&name, &request.echoed, manner, done_marker);
     let cache_key = || upstream.prompt_cache_key.clone().into_owned();
-    let draft =
-        kept.zip(audience).map(|(input, audience)| ConversationContext { input, cache_key: cache_key(), audience });
+    let draft = stored_input.zip(audience).map(|(input, audience)| ConversationContext {
+        input,
+        cache_key: cache_key(),
+        audience,
+    });
     Ok(Translation { upstream, mode, shape, draft })
 }
 
-/// The model as the client named it, in the body or in the path.
-fn model_name(request: &ResponsesRequest<'_>, context: &Context<'_>) -> Result<String, ProxyError> {
-    let in_body = request.model.as_deref();
-    let name = [in_body, context.path_model].into_iter().flatten().find(|name| !name.trim().is_empty());
-    name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
-}
-
-/// Who may go on from the answer; `None`: nobody, and it need not be kept.
+/// Which requests may continue the response; `None` if it's not to be stored.
 fn audience(request: &ResponsesRequest<'_>, options: &Options) -> Option<StoreScope> {
-    let is_stored = options.store != Store::Off && !request.keeps_nothing;
+    let is_stored = options.store != Store::Off && !request.is_unstored;
     match options.purpose {
         _ if is_stored => Some(StoreScope::Key),
-        Purpose::Answer => None,
-        Purpose::Turn | Purpose::Warmup => Some(StoreScope::Connection),
+        Purpose::Http => None,
+        Purpose::WebSocket | Purpose::Warmup => Some(StoreScope::Connection),
     }
 }
 
-/// The whole conversation: what was kept of it, and the items of the request.
-fn entries<'a>(request: &mut ResponsesRequest<'a>, purpose: Purpose) -> Result<Vec<Entry<'a>>, ProxyError> {
-    let nothing = (purpose == Purpose::Warmup).then(Vec::new);
-    let new = request.input.take().or(nothing).ok_or_else(|| Refusal::missing("input"))?;
+/// The whole conversation: the stored part, then the items of the request.
+fn conversation<'a>(request: &mut ResponsesRequest<'a>, purpose: Purpose) -> Result<Vec<InputItem<'a>>, ProxyError> {
+    let empty = (purpose == Purpose::Warmup).then(Vec::new);
+    let new = request.input.take().or(empty).ok_or_else(|| Refusal::missing("input"))?;
     let earlier = match (&request.previous_response_id, &mut request.recalled.response) {
         (None, _) => Vec::new(),
         (Some(_), Some(earlier)) => std::mem::take(&mut earlier.items),
@@ -123,35 +120,35 @@ fn entries<'a>(request: &mut ResponsesRequest<'a>, purpose: Purpose) -> Result<V
             return Err(Refusal::coded("previous_response_not_found", "previous_response_id", message));
         }
     };
-    let entries = input::resolved(new, earlier, &request.recalled.items)?;
-    if entries.is_empty() && purpose != Purpose::Warmup { Err(nothing_to_answer()) } else { Ok(entries) }
+    let items = input::resolved(new, earlier, &request.recalled.items)?;
+    if items.is_empty() && purpose != Purpose::Warmup { Err(empty_input()) } else { Ok(items) }
 }
 
-fn nothing_to_answer() -> ProxyError {
-    Refusal::invalid("input", "'input' must hold something to answer")
+fn empty_input() -> ProxyError {
+    Refusal::invalid("input", "'input' must not be empty")
 }
 
-/// Instructions, where there are any, and input. System text that opens the conversation becomes the instructions where
-/// the client sends none.
-fn conversation<'a>(
+/// The instructions, if any, and the repaired input. If the client sends no instructions, leading system messages
+/// become the instructions.
+fn instructions_and_input<'a>(
     request: &mut ResponsesRequest<'a>,
-    mut entries: Vec<Entry<'a>>,
+    mut items: Vec<InputItem<'a>>,
     is_codex: bool,
     context: &mut Context<'_>,
 ) -> Result<(Option<Cow<'a, str>>, Vec<codex::Item<'a>>), ProxyError> {
     let mut instructions = request.instructions.take();
     if instructions.is_none() && request.previous_response_id.is_none() && !is_codex {
-        instructions = input::hoist(&mut entries).map(Cow::Owned);
+        instructions = input::take_instructions(&mut items).map(Cow::Owned);
     }
     if request.text.is_json_object {
-        input::ask_for_json(&mut entries);
+        input::request_json(&mut items);
     }
-    let input = if is_codex { input::untouched(entries) } else { input::mended(entries, &mut context.warnings)? };
+    let input = if is_codex { input::verbatim(items) } else { input::repaired(items, &mut context.warnings)? };
     Ok((instructions, input))
 }
 
-/// The client's member wins over a suffix of the model's name, also where we can't read it, and a
-/// route of the owner's over both.
+/// The reasoning effort. A configured route takes precedence over the client's member, and that over a suffix of the
+/// model's name. A number as the member is sent unchanged.
 fn effort(
     request: &mut ResponsesRequest<'_>,
     choice: &ResolvedModel,
@@ -161,22 +158,22 @@ fn effort(
     if choice.is_effort_ruled {
         request.reasoning.rest.remove("effort");
     }
-    let is_unread = request.reasoning.rest.get("effort").is_some();
-    let wanted = choice.effort(request.reasoning.effort).filter(|_| !is_unread)?;
-    let given = context.models.fit(&choice.slug, wanted, occasion);
-    if given != wanted {
+    let is_number = request.reasoning.rest.get("effort").is_some();
+    let wanted = choice.effort(request.reasoning.effort).filter(|_| !is_number)?;
+    let effort = context.models.fit(&choice.slug, wanted, occasion);
+    if effort != wanted {
         context.warnings.note("clamped:reasoning_effort");
     }
-    Some(given)
+    Some(effort)
 }
 
-fn summary(summary: Summary<'_>, is_codex: bool) -> Option<Cow<'_, str>> {
+fn summary(summary: SummaryOption<'_>, is_codex: bool) -> Option<Cow<'_, str>> {
     match summary {
-        // It asks for one where its user wants one.
-        Summary::Usual if is_codex => None,
-        Summary::Usual => Some(Cow::Borrowed("auto")),
-        Summary::None => None,
-        Summary::Form(form) => Some(form),
+        // The Codex CLI requests a summary only if its user enabled it.
+        SummaryOption::Default if is_codex => None,
+        SummaryOption::Default => Some(Cow::Borrowed("auto")),
+        SummaryOption::Off => None,
+        SummaryOption::Value(value) => Some(value),
     }
 }
 
@@ -188,17 +185,17 @@ fn service_tier(tier: Option<Tier>, is_fast: bool) -> Option<ServiceTier> {
     }
 }
 
-fn beyond<'a>(request: &mut ResponsesRequest<'a>, is_codex: bool) -> Beyond<'a> {
+fn extra_members<'a>(request: &mut ResponsesRequest<'a>, is_codex: bool) -> ExtraMembers<'a> {
     let Text { members, .. } = std::mem::take(&mut request.text);
     let include = std::mem::take(&mut request.include);
-    let is_wanted = |name: &str| match name {
-        // Always there.
+    let is_sent = |name: &str| match name {
+        // The body always includes it.
         "reasoning.encrypted_content" => false,
         "message.output_text.logprobs" => is_codex,
         _ => true,
     };
-    Beyond {
-        include: include.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, raw)| raw).collect(),
+    ExtraMembers {
+        include: include.into_iter().filter(|(name, _)| is_sent(name)).map(|(_, raw)| raw).collect(),
         reasoning: std::mem::take(&mut request.reasoning.rest),
         text: members,
         stream_options: std::mem::take(&mut request.stream_options),

@@ -1,114 +1,156 @@
-//! How many tokens a request is, before anybody answers it.
+//! Estimates the input tokens of a request.
 //!
-//! Texts are counted exactly up to [`EXACT_BYTES`]; whoever asks for more waits for no answer, and
-//! the rest is guessed from its length. Pictures cost what a middling one does, files go by their
-//! size, and so does reasoning, which can't be read. What the backend puts around them is a guess.
+//! The first [`EXACT_BYTES`] of text are tokenized, so that a count takes bounded time; the rest is estimated from its
+//! length. An image counts as a medium-sized one, files and encrypted reasoning count by size. What the backend adds
+//! around the texts is not public: a constant per item stands for it.
 
 use super::count;
-use crate::protocol::codex::request::{Item, Output, Part, Request};
+use crate::protocol::codex::request::{Content, Request};
+use crate::protocol::json::raw_object::Value;
+use crate::protocol::json::string::RawText;
 
-/// How much text is counted exactly.
+/// How much text is tokenized.
 const EXACT_BYTES: usize = 512 * 1024;
-const BYTES_A_TOKEN: usize = 4;
-/// What a message costs beside its content.
-const ITEM_TOKENS: usize = 4;
-const PICTURE_TOKENS: usize = 1000;
-/// A page of a PDF has some thirty thousand bytes and fifteen hundred tokens.
-const FILE_BYTES_A_TOKEN: usize = 20;
-/// The longest word of a body that is read as text; a longer one is a picture or a file.
-const WORD_BYTES: usize = 4096;
+const BYTES_PER_TOKEN: usize = 4;
+const TOKENS_PER_ITEM: usize = 4;
+const TOKENS_PER_IMAGE: usize = 1000;
+/// A PDF page has about 30,000 bytes and 1,500 tokens.
+const FILE_BYTES_PER_TOKEN: usize = 20;
+/// In a body that can't be parsed, longer text without white space is an image or a file.
+const MAX_WORD_BYTES: usize = 4096;
+/// Members of an item that the model doesn't read.
+const METADATA: [&str; 6] = ["type", "id", "call_id", "role", "status", "phase"];
+/// Deeper values count as text.
+const MAX_DEPTH: usize = 256;
 
-/// An estimate of a request's input tokens.
+/// Estimates the input tokens of a request. Loads the vocabulary on first use.
 #[must_use]
 pub fn of_request(request: &Request<'_>) -> u64 {
-    let mut tally = Tally::default();
-    tally.text(&request.instructions);
-    request.input.iter().for_each(|item| tally.item(item));
-    for tool in &request.tools {
-        tally.text(&serde_json::to_string(tool).expect("strings and raw JSON always serialise"));
-    }
-    if let Some(format) = request.text.as_ref().and_then(|text| text.format.as_ref()) {
-        tally.text(format.get());
-    }
-    tally.total()
+    let mut estimate = Estimate::default();
+    request.visit(&mut |content| estimate.add(content));
+    estimate.total()
 }
 
-/// The same for a body of which no request can be made.
+/// Estimates the input tokens of a body that can't be translated.
 #[must_use]
 pub fn of_json(text: &str) -> u64 {
-    let mut tally = Tally::default();
+    let mut estimate = Estimate::default();
     for piece in text.split('"') {
-        let is_data = piece.len() > WORD_BYTES && !piece.contains([' ', '\n']);
-        if is_data { tally.tokens += PICTURE_TOKENS } else { tally.text(piece) }
+        let is_data = piece.len() > MAX_WORD_BYTES && !piece.contains([' ', '\n']);
+        if is_data { estimate.tokens += TOKENS_PER_IMAGE } else { estimate.text(piece) }
     }
-    tally.total()
+    estimate.total()
 }
 
 #[derive(Default)]
-struct Tally {
+struct Estimate {
     tokens: usize,
-    counted_bytes: usize,
+    /// How much text was tokenized.
+    exact_bytes: usize,
 }
 
-impl Tally {
+impl Estimate {
     fn total(&self) -> u64 {
         u64::try_from(self.tokens).unwrap_or(u64::MAX)
     }
 
-    fn text(&mut self, text: &str) {
-        let room = EXACT_BYTES.saturating_sub(self.counted_bytes);
-        let (exact, rest) = text.split_at(super::boundary_before(text, room));
-        self.counted_bytes += exact.len();
-        self.tokens += count(exact) + rest.len().div_ceil(BYTES_A_TOKEN);
-    }
-
-    fn item(&mut self, item: &Item<'_>) {
-        self.tokens += ITEM_TOKENS;
-        match item {
-            Item::Message { content, .. } => content.iter().for_each(|part| self.part(part)),
-            Item::FunctionCall { name, arguments: payload, .. } | Item::CustomToolCall { name, input: payload, .. } => {
-                self.text(name);
-                self.text(&payload.read());
-            }
-            Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. } => match output {
-                Output::Text(text) => self.text(&text.read()),
-                Output::Parts(parts) => parts.iter().for_each(|part| self.part(part)),
+    fn add(&mut self, content: Content<'_>) {
+        match content {
+            Content::Item => self.tokens += TOKENS_PER_ITEM,
+            Content::Instructions(text) | Content::CallName(text) => self.text(text),
+            Content::Text(text) => self.text(&text.read()),
+            Content::Image(_) | Content::FileUrl(_) => self.tokens += TOKENS_PER_IMAGE,
+            Content::File(data) => self.file(data.written_bytes()),
+            Content::RawItem(json) => match Value::opened(json.get(), MAX_DEPTH) {
+                Some(item) => self.value("", &item),
+                None => self.text(json.get()),
             },
-            Item::Raw { json, .. } => self.tokens += json.get().len() / BYTES_A_TOKEN,
+            // The model reads a schema with its member names.
+            Content::Tool(json) | Content::Format(json) => self.text(json.get()),
         }
     }
 
-    fn part(&mut self, part: &Part<'_>) {
-        match part {
-            Part::InputText(text) | Part::OutputText(text) => self.text(&text.read()),
-            Part::InputImage { .. } | Part::RemoteFile { .. } => self.tokens += PICTURE_TOKENS,
-            // Four characters of a data URL are three bytes.
-            Part::InputFile { file_data, .. } => {
-                self.tokens += (file_data.written_bytes() / 4 * 3).div_ceil(FILE_BYTES_A_TOKEN);
+    fn text(&mut self, text: &str) {
+        let left = EXACT_BYTES.saturating_sub(self.exact_bytes);
+        let (exact, rest) = text.split_at(super::boundary_before(text, left));
+        self.exact_bytes += exact.len();
+        self.tokens += count(exact) + rest.len().div_ceil(BYTES_PER_TOKEN);
+    }
+
+    /// Adds the value of a member called `name`.
+    fn value(&mut self, name: &str, value: &Value<'_>) {
+        match value {
+            Value::Open(open) => {
+                let members = open.object().map(|object| object.members()).unwrap_or_default();
+                for (name, value) in members.iter().filter(|(name, _)| !METADATA.contains(&&**name)) {
+                    self.value(name, value);
+                }
+                open.list().unwrap_or_default().iter().for_each(|element| self.value(name, element));
             }
+            Value::Raw(raw) => match RawText::from_raw(raw) {
+                Some(text) => self.member(name, text),
+                None if raw.get().starts_with(['[', '{']) => self.text(raw.get()),
+                None => self.tokens += usize::from(!value.is_null()),
+            },
         }
     }
+
+    fn member(&mut self, name: &str, text: RawText<'_>) {
+        match name {
+            "image_url" => self.tokens += TOKENS_PER_IMAGE,
+            "file_data" => self.file(text.escaped().len()),
+            "encrypted_content" => self.tokens += decoded_bytes(text.escaped().len()).div_ceil(BYTES_PER_TOKEN),
+            _ => self.text(&text.decode()),
+        }
+    }
+
+    fn file(&mut self, base64_bytes: usize) {
+        self.tokens += decoded_bytes(base64_bytes).div_ceil(FILE_BYTES_PER_TOKEN);
+    }
+}
+
+/// Size of base64 data when decoded.
+fn decoded_bytes(base64_bytes: usize) -> usize {
+    base64_bytes / 4 * 3
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EXACT_BYTES, PICTURE_TOKENS, Tally, of_json};
+    use serde_json::json;
+    use serde_json::value::RawValue;
+
+    use super::{EXACT_BYTES, Estimate, TOKENS_PER_IMAGE, of_json};
+    use crate::protocol::codex::request::Content;
 
     #[test]
-    fn a_text_beyond_what_is_counted_exactly_goes_by_its_length() {
-        let mut tally = Tally::default();
-        tally.text("hello world");
-        assert_eq!(tally.total(), 2);
-        tally.counted_bytes = EXACT_BYTES - 1;
-        tally.text(&"é".repeat(1000));
-        assert_eq!((tally.total(), tally.counted_bytes), (502, EXACT_BYTES - 1), "no character is cut");
+    fn text_after_the_exact_bytes_counts_by_length() {
+        let mut estimate = Estimate::default();
+        estimate.text("hello world");
+        assert_eq!(estimate.total(), 2);
+        estimate.exact_bytes = EXACT_BYTES - 1;
+        estimate.text(&"é".repeat(1000));
+        assert_eq!((estimate.total(), estimate.exact_bytes), (502, EXACT_BYTES - 1), "characters stay whole");
     }
 
     #[test]
-    fn a_body_that_is_no_request_is_counted_as_text_without_its_pictures() {
+    fn a_body_that_is_no_request_counts_as_text_without_its_images() {
         assert_eq!(of_json(""), 0);
-        let picture = format!("{{\"data\":\"{}\"}}", "A".repeat(500_000));
-        assert!(of_json(&picture).abs_diff(PICTURE_TOKENS as u64) < 10, "{}", of_json(&picture));
+        let image = format!("{{\"data\":\"{}\"}}", "A".repeat(500_000));
+        assert!(of_json(&image).abs_diff(TOKENS_PER_IMAGE as u64) < 10, "{}", of_json(&image));
         assert!(of_json("{\"messages\":\"what is this") > 3);
+    }
+
+    #[test]
+    fn raw_items_count_their_texts_images_and_files() {
+        let tokens = |part: serde_json::Value| {
+            let item = json!({"type": "message", "role": "user", "id": "msg_1", "content": [part]}).to_string();
+            let mut estimate = Estimate::default();
+            estimate.add(Content::RawItem(&RawValue::from_string(item).unwrap()));
+            estimate.tokens
+        };
+        assert_eq!(tokens(json!({"type": "input_text", "text": "hello world"})), 2);
+        assert_eq!(tokens(json!({"type": "input_image", "image_url": "data:,".repeat(9000)})), TOKENS_PER_IMAGE);
+        assert_eq!(tokens(json!({"type": "input_file", "file_data": "A".repeat(40_000)})), 1500);
+        assert_eq!(tokens(json!({"encrypted_content": "A".repeat(400), "x": [true, 1, null, [], {}]})), 75 + 2);
     }
 }

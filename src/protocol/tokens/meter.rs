@@ -1,73 +1,71 @@
-//! Counts a text as it comes and cuts it at a limit.
+//! Counts text as it arrives and cuts it at a token limit.
 //!
-//! Only the end of a text can still change its tokens: the last word, and the one before it (`they`
-//! and `'r` become one word with an `e`). Everything before is settled and forgotten, so that a
-//! delta costs its own length and that of two words. What was let through never has more tokens
-//! than the limit, as far as [`super::count`] goes on each segment.
+//! Only the end of a text can still change its tokens: the last word and the one before it (`they` and `'r` become one
+//! word when an `e` follows). Everything before is final and dropped, so a delta costs its own length plus two words.
+//! Accepted text never has more tokens than the limit, as [`super::count`] counts each segment.
 //!
-//! Texts are in the escaped form in which they came, and are passed on in it; they are cut between
-//! characters only. A surrogate pair that is split between two deltas is counted with its first
-//! half, at the most that a character can cost, so that the second half always fits.
+//! Texts stay escaped, as in the backend's JSON, and are cut between characters. If a delta ends with the first half of
+//! a surrogate pair, the maximum cost of a character is charged for it, so that the second half always fits.
 
 use std::ops::ControlFlow;
 
-use super::{beginnings, pieces, tokens_of};
+use super::{pieces, prefixes, tokens_of};
 use crate::protocol::json::string::RawText;
 
-/// Stands for a character of which the first half is there: nothing costs more.
-const DEAREST: char = '\u{10FFFF}';
-/// Length of one half of a surrogate pair as an escape.
+/// Counted in place of a character whose second half is missing: no character has more tokens.
+const MOST_EXPENSIVE: char = '\u{10FFFF}';
+/// Length of an escaped surrogate (`\ud83d`).
 const HALF_BYTES: usize = 6;
 
-/// A text that is counted apart from the others of its answer.
+/// A text of a response that is counted separately from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// Visible text of the item at this position.
+    /// Visible text of the item with this index.
     Text(usize),
-    /// A refusal of the item at this position.
+    /// Refusal of the item with this index.
     Refusal(usize),
-    /// Arguments or input of the call at this position.
+    /// Arguments or input of the call with this index.
     Call(usize),
 }
 
-/// Counts the tokens of an answer up to a limit.
+/// Counts the tokens of a response up to a limit.
 #[derive(Debug)]
 pub struct Meter {
     limit: usize,
-    /// Tokens that can't change any more.
+    /// Tokens of text that is final.
     settled: usize,
     /// The end of the current segment, whose tokens may change.
     tail: String,
     tail_tokens: usize,
     segment: Option<Segment>,
-    /// The first half of a surrogate pair that the text ended in; the tail has [`DEAREST`] for it.
+    /// The first half of a surrogate pair at the end of the text. The tail has [`MOST_EXPENSIVE`] in its place.
     half: Option<String>,
 }
 
-/// A text to be added, with the half that came before it.
+/// Text to add, with the half of a surrogate pair before it.
 struct Addition {
     decoded: String,
-    /// Where each character begins: in the decoded text, in the escaped one.
+    /// Start of each character: in the decoded text, in the escaped text.
     starts: Vec<(usize, usize)>,
-    /// How much of the decoded and of the escaped text has been let through already.
-    floor: (usize, usize),
+    /// How much of the decoded and of the escaped text has been accepted before.
+    accepted: (usize, usize),
 }
 
 impl Meter {
-    /// A meter that lets that many tokens through.
+    /// A meter that accepts up to `limit` tokens.
     #[must_use]
     pub fn new(limit: u64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Self { limit, settled: 0, tail: String::new(), tail_tokens: 0, segment: None, half: None }
     }
 
-    /// Tokens of what was let through.
+    /// Number of accepted tokens.
     #[must_use]
     pub fn tokens(&self) -> u64 {
         u64::try_from(self.settled + self.tail_tokens).unwrap_or(u64::MAX)
     }
 
-    /// Takes the next text and gives what of it fits; breaks when that is not all of it.
+    /// Adds a text and returns the part within the limit; `Break` if that isn't all of it.
     pub fn push<'t>(&mut self, segment: Segment, escaped: &'t str) -> ControlFlow<&'t str, &'t str> {
         if escaped.is_empty() {
             return ControlFlow::Continue(escaped);
@@ -84,28 +82,28 @@ impl Meter {
         self.half = addition.take_half(escaped);
         let before = self.tail.len();
         self.tail.push_str(&addition.decoded);
-        let Some(end) = self.first_excess(before + addition.floor.0) else {
+        let Some(end) = self.first_excess(before + addition.accepted.0) else {
             self.settle();
             return ControlFlow::Continue(escaped);
         };
         self.half = None;
         self.tail.truncate(end);
         self.tail_tokens = pieces(&self.tail).map(tokens_of).sum();
-        let shown = addition.escaped_end(end - before) - half.len();
-        ControlFlow::Break(escaped.get(..shown).unwrap_or_default())
+        let accepted = addition.escaped_end(end - before) - half.len();
+        ControlFlow::Break(escaped.get(..accepted).unwrap_or_default())
     }
 
-    /// Where the tail has to end, if it does not fit: not before `floor`.
-    fn first_excess(&self, floor: usize) -> Option<usize> {
-        let room = self.limit.saturating_sub(self.settled);
+    /// Where to cut the tail if it exceeds the limit; at `min_end` or later.
+    fn first_excess(&self, min_end: usize) -> Option<usize> {
+        let left = self.limit.saturating_sub(self.settled);
         let (mut begin, mut tokens) = (0, 0);
         for piece in pieces(&self.tail) {
             let in_piece = tokens_of(piece);
-            if tokens + in_piece > room {
-                let ends = beginnings(piece, room - tokens).map(|end| begin + end);
-                // A text that was cut may fall into other words than it did as a part of a longer one.
-                let fits = |end: &usize| self.tail.get(..*end).is_some_and(|text| super::count(text) <= room);
-                return Some(ends.filter(|end| *end > floor).find(fits).unwrap_or(floor));
+            if tokens + in_piece > left {
+                let ends = prefixes(piece, left - tokens).map(|end| begin + end);
+                // The cut can change how the text is split into words.
+                let fits = |end: &usize| self.tail.get(..*end).is_some_and(|text| super::count(text) <= left);
+                return Some(ends.filter(|end| *end > min_end).find(fits).unwrap_or(min_end));
             }
             begin += piece.len();
             tokens += in_piece;
@@ -113,14 +111,14 @@ impl Meter {
         None
     }
 
-    /// Forgets all words but the last two.
+    /// Drops all words except the last two.
     fn settle(&mut self) {
         let words: Vec<(usize, usize)> = pieces(&self.tail).map(|piece| (piece.len(), tokens_of(piece))).collect();
-        let (done, open) = words.split_at(words.len().saturating_sub(2));
-        self.settled += done.iter().map(|(_, tokens)| tokens).sum::<usize>();
+        let (settled, open) = words.split_at(words.len().saturating_sub(2));
+        self.settled += settled.iter().map(|(_, tokens)| tokens).sum::<usize>();
         self.tail_tokens = open.iter().map(|(_, tokens)| tokens).sum();
-        let done_bytes: usize = done.iter().map(|(bytes, _)| bytes).sum();
-        self.tail.drain(..done_bytes);
+        let settled_bytes: usize = settled.iter().map(|(bytes, _)| bytes).sum();
+        self.tail.drain(..settled_bytes);
     }
 
     fn settle_all(&mut self) {
@@ -142,25 +140,25 @@ impl Addition {
             at += piece.len();
         }
         starts.push((decoded.len(), at));
-        let floor = if half.is_empty() { None } else { starts.get(1).copied() };
-        Self { decoded, starts, floor: floor.unwrap_or_default() }
+        let accepted = if half.is_empty() { None } else { starts.get(1).copied() };
+        Self { decoded, starts, accepted: accepted.unwrap_or_default() }
     }
 
-    /// The half of a pair at the end, with the dearest character in its place.
+    /// Removes half a surrogate pair from the end and returns it. [`MOST_EXPENSIVE`] takes its place.
     fn take_half(&mut self, escaped: &str) -> Option<String> {
         if !RawText::from_escaped(escaped).ends_in_half_a_pair() {
             return None;
         }
         self.decoded.pop();
-        self.decoded.push(DEAREST);
+        self.decoded.push(MOST_EXPENSIVE);
         let start = escaped.len().checked_sub(HALF_BYTES)?;
         escaped.get(start..).map(str::to_owned)
     }
 
-    /// The place in the escaped text for a place between two characters of the decoded one.
+    /// Maps a character boundary in the decoded text to the escaped text.
     fn escaped_end(&self, decoded_end: usize) -> usize {
         let found = self.starts.binary_search_by_key(&decoded_end, |(decoded, _)| *decoded);
-        found.ok().and_then(|at| self.starts.get(at)).map_or(self.floor.1, |(_, escaped)| *escaped)
+        found.ok().and_then(|at| self.starts.get(at)).map_or(self.accepted.1, |(_, escaped)| *escaped)
     }
 }
 
@@ -176,17 +174,17 @@ mod tests {
 
     const TEXT: Segment = Segment::Text(0);
 
-    /// What is let through of a text in pieces, the tokens counted, and whether it was cut.
+    /// The accepted part of a text in pieces, its tokens, and whether it was cut.
     fn run<'a>(limit: u64, pieces: impl IntoIterator<Item = &'a str>) -> (String, u64, bool) {
         let mut meter = Meter::new(limit);
-        let mut shown = String::new();
+        let mut accepted = String::new();
         for piece in pieces {
             match meter.push(TEXT, piece) {
-                ControlFlow::Continue(text) => shown.push_str(text),
-                ControlFlow::Break(text) => return (shown + text, meter.tokens(), true),
+                ControlFlow::Continue(text) => accepted.push_str(text),
+                ControlFlow::Break(text) => return (accepted + text, meter.tokens(), true),
             }
         }
-        (shown, meter.tokens(), false)
+        (accepted, meter.tokens(), false)
     }
 
     #[test]
@@ -194,12 +192,12 @@ mod tests {
         let text = "The quick brown fox jumps over the lazy dog.";
         assert_eq!(run(4, [text]), ("The quick brown fox".to_owned(), 4, true));
         assert_eq!(run(4, ["The quick", " brown fox", " jumps"]), ("The quick brown fox".to_owned(), 4, true));
-        assert_eq!(run(10, [text]), (text.to_owned(), 10, false), "a text of just the limit is whole");
+        assert_eq!(run(10, [text]), (text.to_owned(), 10, false), "a text with exactly the limit is not cut");
         assert_eq!(run(9, [text]).0, text.trim_end_matches('.'));
     }
 
     #[test]
-    fn segments_are_counted_apart_and_together() {
+    fn segments_are_counted_separately_and_share_the_limit() {
         let mut meter = Meter::new(3);
         assert_eq!(meter.push(TEXT, "hello"), ControlFlow::Continue("hello"));
         assert_eq!(meter.push(Segment::Call(0), " world"), ControlFlow::Continue(" world"));
@@ -211,12 +209,12 @@ mod tests {
     fn escapes_and_surrogate_pairs_stay_whole() {
         let pieces = [r"a\n\u00e9\ud83d", r"\ude00\ud83d", r"\ude00"];
         for limit in 1..12 {
-            let (shown, tokens, _) = run(limit, pieces);
-            assert!(!RawText::from_escaped(&shown).ends_in_half_a_pair(), "{shown}");
-            assert!(pieces.concat().starts_with(&shown) && tokens <= limit);
-            serde_json::from_str::<String>(&format!("\"{shown}\"")).unwrap();
+            let (accepted, tokens, _) = run(limit, pieces);
+            assert!(!RawText::from_escaped(&accepted).ends_in_half_a_pair(), "{accepted}");
+            assert!(pieces.concat().starts_with(&accepted) && tokens <= limit);
+            serde_json::from_str::<String>(&format!("\"{accepted}\"")).unwrap();
         }
-        // The second half always fits, and the dearest character was not too dear.
+        // The second half always fits, and the reserved tokens are released.
         assert_eq!(run(9, [r"a\ud83d", r"\ude00"]), (r"a\ud83d\ude00".to_owned(), 2, false));
         assert_eq!(run(3, [r"a\ud83d", r"\ude00"]), ("a".to_owned(), 1, true));
         assert_eq!(run(20, [r"\ud83d", r"\ud83d", "b"]).0, r"\ud83d\ud83db");
@@ -263,7 +261,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
         #[test]
-        fn counting_as_it_comes_is_counting_the_whole(texts in prop::collection::vec(any_piece(), 0..12)) {
+        fn counting_pieces_equals_counting_the_whole(texts in prop::collection::vec(any_piece(), 0..12)) {
             let mut meter = Meter::new(u64::MAX);
             let mut whole = String::new();
             for text in &texts {
@@ -274,7 +272,7 @@ mod tests {
         }
 
         #[test]
-        fn no_more_than_the_limit_is_let_through(
+        fn no_more_than_the_limit_is_accepted(
             texts in prop::collection::vec(any_piece(), 0..12),
             limit in 1_u64..20,
             splits in prop::collection::vec(any::<prop::sample::Index>(), 3),
@@ -286,10 +284,10 @@ mod tests {
             ends.extend([0, whole.len()]);
             ends.sort_unstable();
             let pieces: Vec<&str> = ends.windows(2).map(|pair| whole.get(pair[0]..pair[1]).unwrap()).collect();
-            let (shown, tokens, is_cut) = run(limit, pieces);
-            prop_assert!(whole.starts_with(&shown));
-            prop_assert_eq!(is_cut, shown != whole);
-            let text: String = serde_json::from_str(&format!("\"{shown}\"")).unwrap();
+            let (accepted, tokens, is_cut) = run(limit, pieces);
+            prop_assert!(whole.starts_with(&accepted));
+            prop_assert_eq!(is_cut, accepted != whole);
+            let text: String = serde_json::from_str(&format!("\"{accepted}\"")).unwrap();
             prop_assert_eq!(tokens, count(&text) as u64);
             prop_assert!(tokens <= limit);
             let is_too_long = count(&texts.concat()) as u64 > limit;

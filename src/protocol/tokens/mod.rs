@@ -1,12 +1,11 @@
-//! Tokens as the models count them (the vocabulary `o200k`), and the limit that a client sets.
+//! Counts tokens with the models' vocabulary (`o200k`), and enforces a client's token limit.
 //!
-//! The vocabulary is part of the program: no file, no network. Unpacking it takes some 70 ms and
-//! 40 MB of memory, and is put off until somebody counts. Whoever must not wait that long calls
-//! [`load`] where waiting is allowed, before the first count. Counting is a pure function of the text.
+//! The vocabulary is part of the program. Unpacking it takes about 70 ms and 40 MB of memory, so it happens on first
+//! use; call [`load`] beforehand where that delay isn't acceptable. Counting is a pure function of the text.
 //!
-//! A word of more than [`STRETCH_BYTES`] (base64, a text without any spaces) is counted in
-//! stretches of that length, so that a growing text never costs more than its end. The count is
-//! then off by a token or so for each border between two stretches; it is exact otherwise.
+//! A word longer than [`STRETCH_BYTES`] (base64, text without spaces) is counted in stretches of that length, so the
+//! cost of a growing text depends on its end only. Each border between stretches can change the count by about one
+//! token; otherwise it's exact.
 
 mod estimate;
 mod meter;
@@ -18,35 +17,35 @@ use bpe_openai::Tokenizer;
 pub use estimate::{of_json, of_request};
 pub use meter::{Meter, Segment};
 
-/// The longest word that is counted in one piece.
+/// The maximum length of a word that is counted as a whole.
 pub const STRETCH_BYTES: usize = 512;
 
 static TOKENIZER: OnceLock<&'static Tokenizer> = OnceLock::new();
 
-/// What is done about a limit that the client sets, which the backend refuses to hear of.
+/// What to do with a client's token limit, which the backend doesn't accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenLimit {
-    /// The answer is as long as it gets, and the client is told so.
+    /// Ignore it, and warn the client.
     #[default]
     Ignore,
-    /// The answer is cut at the limit.
+    /// Cut the output at the limit.
     Enforce,
-    /// The request is refused.
+    /// Reject the request.
     Reject,
 }
 
-/// Unpacks the vocabulary, once; later calls return at once.
+/// Unpacks the vocabulary, unless that has been done.
 pub fn load() {
     tokenizer();
 }
 
-/// Whether [`load`] would return at once.
+/// Whether the vocabulary has been unpacked.
 #[must_use]
 pub fn is_loaded() -> bool {
     TOKENIZER.get().is_some()
 }
 
-/// Tokens of a text.
+/// Counts the tokens of a text.
 #[must_use]
 pub fn count(text: &str) -> usize {
     pieces(text).map(tokens_of).sum()
@@ -56,7 +55,7 @@ fn tokenizer() -> &'static Tokenizer {
     TOKENIZER.get_or_init(bpe_openai::o200k_base)
 }
 
-/// The words of a text in the tokenizer's sense, long ones in stretches.
+/// Splits a text into the tokenizer's words, and long words into stretches.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     tokenizer().split(text).flat_map(stretches)
 }
@@ -75,9 +74,9 @@ fn tokens_of(piece: &str) -> usize {
     tokenizer().bpe.count(piece.as_bytes())
 }
 
-/// The longest beginnings of a piece that have at most `tokens` tokens, longest first, each ending
-/// between two characters.
-fn beginnings(piece: &str, tokens: usize) -> impl Iterator<Item = usize> {
+/// The lengths of the prefixes of a piece that have at most `tokens` tokens, longest first, each at a character
+/// boundary.
+fn prefixes(piece: &str, tokens: usize) -> impl Iterator<Item = usize> {
     let bpe = &tokenizer().bpe;
     let mut ends = vec![0];
     for token in bpe.encode_via_backtracking(piece.as_bytes()).into_iter().take(tokens) {
@@ -86,7 +85,7 @@ fn beginnings(piece: &str, tokens: usize) -> impl Iterator<Item = usize> {
     ends.into_iter().rev().map(|end| boundary_before(piece, end))
 }
 
-/// The last place between two characters that is not after `at`.
+/// The last character boundary at or before `at`.
 fn boundary_before(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
@@ -98,7 +97,7 @@ mod tests {
     use super::{STRETCH_BYTES, count, is_loaded, load};
 
     #[test]
-    fn known_texts_have_their_known_counts() {
+    fn published_examples_have_their_counts() {
         load();
         assert!(is_loaded());
         // From the published examples of the vocabulary.

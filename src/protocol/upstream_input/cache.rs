@@ -38,15 +38,13 @@ pub fn choose<'a>(
     if let Some(session) = session(context.headers) {
         return Cow::Owned(session);
     }
-    let tools = serde_json::to_vec(&upstream.tools).expect("strings and raw JSON always serialise");
-    Cow::Owned(derive(&[
-        context.key.unwrap_or_default().as_bytes(),
-        user.unwrap_or_default().as_bytes(),
-        upstream.model.as_bytes(),
-        upstream.instructions.as_bytes(),
-        &tools,
-        without_reminders(first_user_text).as_bytes(),
-    ]))
+    let mut hash = KeyHash::default();
+    for part in [context.key.unwrap_or_default(), user.unwrap_or_default(), &upstream.model, &upstream.instructions] {
+        hash.part(part.as_bytes());
+    }
+    hash.array(upstream.tools.iter().map(|tool| tool.json().get()));
+    hash.part(without_reminders(first_user_text).as_bytes());
+    Cow::Owned(hash.finish())
 }
 
 /// A key as the client wrote it, or its hash where it is too long.
@@ -68,16 +66,45 @@ pub fn session(headers: &HeaderMap) -> Option<String> {
 /// A key, in the form of a UUID, from parts that stay the same over the turns of a conversation.
 #[must_use]
 pub fn derive(parts: &[&[u8]]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        // The length keeps ("a", "bc") and ("ab", "c") apart.
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
+    let mut hash = KeyHash::default();
+    parts.iter().for_each(|part| hash.part(part));
+    hash.finish()
+}
+
+#[derive(Default)]
+struct KeyHash(Sha256);
+
+impl KeyHash {
+    fn part(&mut self, part: &[u8]) {
+        self.length(part.len());
+        self.0.update(part);
     }
-    let digest = hash.finalize();
-    let mut bytes = [0; 16];
-    bytes.iter_mut().zip(digest).for_each(|(byte, hashed)| *byte = hashed);
-    uuid::Uuid::from_bytes(bytes).to_string()
+
+    /// Adds a JSON array as one part, without building it.
+    fn array<'e>(&mut self, elements: impl Iterator<Item = &'e str> + Clone) {
+        let (count, bytes) =
+            elements.clone().fold((0, 0), |(count, bytes), element| (count + 1, bytes + element.len()));
+        self.length("[]".len() + usize::saturating_sub(count, 1) + bytes);
+        self.0.update("[");
+        for (index, element) in elements.enumerate() {
+            if index > 0 {
+                self.0.update(",");
+            }
+            self.0.update(element);
+        }
+        self.0.update("]");
+    }
+
+    /// The length keeps ("a", "bc") and ("ab", "c") apart.
+    fn length(&mut self, bytes: usize) {
+        self.0.update((bytes as u64).to_be_bytes());
+    }
+
+    fn finish(self) -> String {
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(self.0.finalize()).for_each(|(byte, hashed)| *byte = hashed);
+        uuid::Uuid::from_bytes(bytes).to_string()
+    }
 }
 
 /// What the first message of the user begins with, for its key: as much as tells conversations apart.
@@ -114,7 +141,16 @@ pub fn without_reminders(text: &str) -> &str {
 mod tests {
     use http::{HeaderMap, HeaderValue};
 
-    use super::{derive, fit, session, without_reminders};
+    use super::{KeyHash, derive, fit, session, without_reminders};
+
+    #[test]
+    fn an_array_hashes_like_its_json() {
+        for elements in [&[][..], &["{}"], &["{}", "[1]"]] {
+            let mut hash = KeyHash::default();
+            hash.array(elements.iter().copied());
+            assert_eq!(hash.finish(), derive(&[format!("[{}]", elements.join(",")).as_bytes()]));
+        }
+    }
 
     #[test]
     fn a_short_key_is_kept_and_a_long_one_hashed() {

@@ -17,6 +17,5 @@ pub mod names;
 pub mod pairing;
 pub mod replayed;
 pub mod schema;
-pub mod text_size;
 
 pub use history::{CallKind, HistoryCall, HistoryEntry};

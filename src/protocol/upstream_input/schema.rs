@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::protocol::Warnings;
-use crate::protocol::codex::request::{Item, Request, Tool};
+use crate::protocol::codex::request::{Item, Request};
 use crate::protocol::json::raw_object::{RawObject, Value};
 use crate::protocol::json::splice::Splice;
 
@@ -65,10 +65,7 @@ pub fn parameters<'a>(untouched: &'a RawValue, mut members: RawObject<'a>) -> Co
 pub fn complete_arrays(request: &mut Request<'_>, warnings: &mut Warnings) {
     let mut is_changed = false;
     for tool in &mut request.tools {
-        is_changed |= match tool {
-            Tool::Function { parameters, .. } => edit(parameters, in_schema),
-            Tool::Raw(json) => edit(json, in_tool),
-        };
+        is_changed |= edit(tool.json_mut(), in_tool);
     }
     for item in &mut request.input {
         if let Item::Raw { kind, json } = item

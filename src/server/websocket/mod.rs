@@ -76,7 +76,7 @@ impl WebSocketHandler {
             Handler { options: Arc::new(options), ..exchange.clone() }
         };
         let remembered = Arc::new(ConnectionCaches::new(exchange.state.memory.share(REMEMBERED_SHARE)));
-        Self { turns: of(Purpose::Turn), warmups: of(Purpose::Warmup), lifetime, shutdown, remembered }
+        Self { turns: of(Purpose::WebSocket), warmups: of(Purpose::Warmup), lifetime, shutdown, remembered }
     }
 
     /// Opens a socket where one is asked for.

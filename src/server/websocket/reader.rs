@@ -16,7 +16,7 @@ use super::Socket;
 use super::intake::MessageReservations;
 use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::responses::socket::{Frame, FrameError};
+use crate::protocol::responses::socket::{ClientFrame, FrameError};
 use crate::server::budget::Reservation;
 
 /// How long a client may take to read our last words and to go.
@@ -26,7 +26,7 @@ const PARTING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum ReaderEvent {
     /// A frame, and its memory.
-    Frame(Frame, Reservation),
+    Frame(ClientFrame, Reservation),
     /// A frame that is refused.
     Refused(ProxyError),
     /// The socket can't go on.
@@ -92,13 +92,13 @@ impl Reader {
         if let Err(error) = reserved.await {
             return ReaderEvent::Refused(error);
         }
-        match off_thread(text.len(), || Frame::read(&text)) {
+        match off_thread(text.len(), || ClientFrame::read(&text)) {
             Ok(frame) => {
                 memory.end_work();
                 ReaderEvent::Frame(frame, memory)
             }
-            Err(FrameError::Refused(error)) => ReaderEvent::Refused(error),
-            Err(FrameError::Broken(error)) => ReaderEvent::Over(error, CloseCode::Invalid),
+            Err(FrameError::Rejected(error)) => ReaderEvent::Refused(error),
+            Err(FrameError::Malformed(error)) => ReaderEvent::Over(error, CloseCode::Invalid),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ConnectionCache, Text, WebSocketHandler};
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{ProxyError, Reason, Refusal};
-use crate::protocol::responses::socket::{Create, Frames, notices, refused, warmup};
+use crate::protocol::responses::socket::{CreateRequest, FrameQueue, error_frame, header_events, warmup_events};
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
 use crate::server::budget::Reservation;
@@ -27,7 +27,7 @@ use crate::server::{account, middleware};
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// The frames of an answer: as they come, or all there are.
-type FrameStream = Either<ResponseStream<ResponsesReply, Frames>, Iter<std::vec::IntoIter<Bytes>>>;
+type FrameStream = Either<ResponseStream<ResponsesReply, FrameQueue>, Iter<std::vec::IntoIter<Bytes>>>;
 
 /// A turn that has been asked for.
 pub(super) struct SocketRequest {
@@ -39,7 +39,7 @@ pub(super) struct SocketRequest {
     pub(super) cancel: CancellationToken,
 }
 
-impl Framing<ResponsesReply> for Frames {
+impl Framing<ResponsesReply> for FrameQueue {
     type Unit = Text;
 
     fn is_full(&self) -> bool {
@@ -50,11 +50,11 @@ impl Framing<ResponsesReply> for Frames {
     fn mark_whole(&mut self) {}
 
     fn drop_partial(&mut self) {
-        Frames::drop_partial(self);
+        FrameQueue::discard_partial(self);
     }
 
     fn take(&mut self) -> Option<Text> {
-        Frames::take(self)
+        FrameQueue::pop(self)
     }
 
     fn keepalive(reply: &ResponsesReply) -> Option<Text> {
@@ -64,24 +64,24 @@ impl Framing<ResponsesReply> for Frames {
 
 impl SocketRequest {
     /// The frames of its answer.
-    pub(super) fn frames(self, create: Create, memory: Reservation) -> BoxStream<'static, Text> {
+    pub(super) fn frames(self, create: CreateRequest, memory: Reservation) -> BoxStream<'static, Text> {
         self.answer(create, memory).flatten_stream().boxed()
     }
 
-    async fn answer(mut self, create: Create, memory: Reservation) -> FrameStream {
+    async fn answer(mut self, create: CreateRequest, memory: Reservation) -> FrameStream {
         let id = RequestId::fresh();
         self.parts.headers.extend(create.headers.clone());
         self.parts.extensions.insert(id.clone());
         let mut record = RequestRecord::new(Responses::NAME, &id, &self.sockets.turns.state);
         let span = record.span();
-        let mut frames = Frames::new(create.lane.clone());
+        let mut frames = FrameQueue::new(create.stream_id.clone());
         let live = Arc::clone(&self.sockets.turns.services.live.borrow());
         let admitted = middleware::reauthorize(&live, &mut self.parts).await;
         record.introduce(&id, &self.parts);
         let answered = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
             Ok(Purpose::Warmup) => self.warm(&create, memory, &id, &mut record, &mut frames).await,
-            Ok(Purpose::Answer | Purpose::Turn) => tokio::select! {
+            Ok(Purpose::Http | Purpose::WebSocket) => tokio::select! {
                 opened = self.open(&create, memory, &mut record) => match opened {
                     Ok(opened) => return Either::Left(self.drive(opened, frames, record)),
                     Err(error) => Err(error),
@@ -93,9 +93,9 @@ impl SocketRequest {
         if let Err(error) = answered {
             let (status, ..) = Responses::to_error_response(&error, &id.0);
             note_refusal(&error, status, Some(record));
-            frames.push(&refused(&error, &id.0));
+            frames.push(&error_frame(&error, &id.0));
         }
-        let all: Vec<Bytes> = std::iter::from_fn(|| frames.take()).collect();
+        let all: Vec<Bytes> = std::iter::from_fn(|| frames.pop()).collect();
         Either::Right(futures_util::stream::iter(all))
     }
 
@@ -106,7 +106,7 @@ impl SocketRequest {
 
     async fn open<'r>(
         &'r self,
-        create: &'r Create,
+        create: &'r CreateRequest,
         memory: Reservation,
         record: &mut RequestRecord,
     ) -> Result<OpenedReply<'r, ResponsesReply>, ProxyError> {
@@ -119,11 +119,11 @@ impl SocketRequest {
     fn drive(
         &self,
         opened: OpenedReply<'_, ResponsesReply>,
-        mut frames: Frames,
+        mut frames: FrameQueue,
         record: RequestRecord,
-    ) -> ResponseStream<ResponsesReply, Frames> {
+    ) -> ResponseStream<ResponsesReply, FrameQueue> {
         if Responses::forwarded_headers(&self.parts.headers).is_some() {
-            frames = frames.with_notices(notices(&opened.answer.headers));
+            frames = frames.with_header_events(header_events(&opened.answer.headers));
         }
         self.sockets.turns.drive(opened, frames, self.cut(), record)
     }
@@ -131,11 +131,11 @@ impl SocketRequest {
     /// Answers a request that only prepares the next one: read as any other, and not sent upstream.
     async fn warm(
         &self,
-        create: &Create,
+        create: &CreateRequest,
         mut memory: Reservation,
         id: &RequestId,
         record: &mut RequestRecord,
-        frames: &mut Frames,
+        frames: &mut FrameQueue,
     ) -> Result<(), ProxyError> {
         let warmups = &self.sockets.warmups;
         record.enter().await?;
@@ -144,7 +144,7 @@ impl SocketRequest {
         let PlannedRequest { plan, .. } = warmups.plan(&self.parts, body, &models, &keeper, &mut memory).await?;
         record.planned(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let events = warmup(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
+        let events = warmup_events(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
         let mut passage = ReplyProcessor { reply: plan.reply, recall: None, keeper, billed: None };
         for event in &events {
             passage.feed(event, frames);

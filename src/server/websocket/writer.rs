@@ -22,7 +22,7 @@ use super::reader::ReaderEvent;
 use super::request::SocketRequest;
 use super::{ConnectionCache, Socket, Text, WebSocketHandler};
 use crate::error::{ProxyError, Reason, Refusal};
-use crate::protocol::responses::socket::{Create, Frame, Frames, refused};
+use crate::protocol::responses::socket::{ClientFrame, CreateRequest, FrameQueue, error_frame};
 use crate::server::budget::Reservation;
 
 /// Requests that may wait for their turn.
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     sockets: Arc<WebSocketHandler>,
     parts: Parts,
     cache: Arc<ConnectionCache>,
-    waiting: VecDeque<(Create, Reservation)>,
+    waiting: VecDeque<(CreateRequest, Reservation)>,
     lanes: HashSet<String>,
     running: Option<RunningReply>,
 }
@@ -124,14 +124,16 @@ impl Writer {
     /// Handles what the reader received. Returns why the socket has to be closed once the running answer is complete.
     async fn heed(&mut self, heard: ReaderEvent) -> Result<Option<CloseReason>, Error> {
         match heard {
-            ReaderEvent::Frame(Frame::Create(create), memory) => {
-                let lane = create.lane.clone();
+            ReaderEvent::Frame(ClientFrame::Create(create), memory) => {
+                let lane = create.stream_id.clone();
                 if let Err(error) = self.admit(*create, memory) {
                     self.refuse(&error, lane).await?;
                 }
             }
-            ReaderEvent::Frame(Frame::Cancel, _) => self.running.iter().for_each(|running| running.cancel.cancel()),
-            ReaderEvent::Frame(Frame::Nothing, _) => {}
+            ReaderEvent::Frame(ClientFrame::Cancel, _) => {
+                self.running.iter().for_each(|running| running.cancel.cancel())
+            }
+            ReaderEvent::Frame(ClientFrame::Ignored, _) => {}
             ReaderEvent::Refused(error) => self.refuse(&error, None).await?,
             ReaderEvent::Over(error, code) => return Ok(Some(CloseReason::Unreadable(error, code))),
         }
@@ -139,8 +141,8 @@ impl Writer {
     }
 
     /// Lets a request wait for its turn.
-    fn admit(&mut self, create: Create, memory: Reservation) -> Result<(), ProxyError> {
-        if let Some(lane) = create.lane.as_ref().filter(|lane| !self.lanes.contains(*lane)) {
+    fn admit(&mut self, create: CreateRequest, memory: Reservation) -> Result<(), ProxyError> {
+        if let Some(lane) = create.stream_id.as_ref().filter(|lane| !self.lanes.contains(*lane)) {
             if self.lanes.len() >= MAX_LANES {
                 let message = format!(
                     "a socket takes {MAX_LANES} different stream ids; use one of them again, or open another socket"
@@ -196,16 +198,16 @@ impl Writer {
             self.refuse(&error, None).await?;
         }
         while let Some((create, _)) = self.waiting.pop_front() {
-            self.refuse(&error, create.lane).await?;
+            self.refuse(&error, create.stream_id).await?;
         }
         Ok(code)
     }
 
     async fn refuse(&mut self, error: &ProxyError, lane: Option<String>) -> Result<(), Error> {
         tracing::debug!(error = error.loggable(), "a frame was refused");
-        let mut frames = Frames::new(lane);
-        frames.push(&refused(error, ""));
-        while let Some(frame) = frames.take() {
+        let mut frames = FrameQueue::new(lane);
+        frames.push(&error_frame(error, ""));
+        while let Some(frame) = frames.pop() {
             self.out.feed(message(frame)).await?;
         }
         self.out.flush().await

@@ -24,7 +24,7 @@ use super::pool::{Pool, Socket};
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::error_chain;
-use crate::protocol::codex::continuation::{Memory, Outgoing, Purpose};
+use crate::protocol::codex::continuation::{OutgoingBody, Purpose, ResponseTracker};
 use crate::protocol::codex::failure::has_markup;
 
 /// Headers of the handshake that hold for as long as the connection does.
@@ -35,7 +35,7 @@ const LASTING: [&str; 2] = ["x-models-etag", "x-reasoning-included"];
 pub(in super::super) struct Exchange {
     socket: Socket,
     pool: Arc<Pool>,
-    memory: Option<Memory>,
+    tracker: Option<ResponseTracker>,
     event_limit_bytes: usize,
     /// Size of the request.
     sent_bytes: usize,
@@ -46,7 +46,14 @@ pub(in super::super) struct Exchange {
 impl Exchange {
     pub(super) fn new(socket: Socket, pool: &Arc<Pool>) -> Self {
         let event_limit_bytes = socket.stream.get_config().max_message_size.unwrap_or(usize::MAX);
-        Self { socket, pool: Arc::clone(pool), memory: None, event_limit_bytes, sent_bytes: 0, early: Early::default() }
+        Self {
+            socket,
+            pool: Arc::clone(pool),
+            tracker: None,
+            event_limit_bytes,
+            sent_bytes: 0,
+            early: Early::default(),
+        }
     }
 
     /// What the handshake says about this answer. What is true for its time only is told once.
@@ -60,14 +67,14 @@ impl Exchange {
     /// Sends the request, without what the backend has.
     pub(super) async fn send(
         &mut self,
-        request: &Outgoing<'_>,
+        request: &OutgoingBody<'_>,
         purpose: Purpose,
         metadata: Vec<(&str, &str)>,
         limit: Duration,
     ) -> Result<(), ProxyError> {
-        let goes_on = self.socket.thread.take().and_then(|thread| thread.continued_by(request));
-        let frame = off_thread(request.bytes(), || request.frame(purpose, &metadata, goes_on.as_ref()));
-        self.memory = Some(Memory::new(request, goes_on));
+        let continuation = self.socket.conversation.take().and_then(|conversation| conversation.continuation(request));
+        let frame = off_thread(request.body_bytes(), || request.frame(purpose, &metadata, continuation.as_ref()));
+        self.tracker = Some(ResponseTracker::new(request, continuation));
         let bytes = frame.len();
         self.sent_bytes = bytes;
         let stream = &mut self.socket.stream;
@@ -112,14 +119,14 @@ impl Exchange {
         let Some(kind) = event_class::kind(data) else { return };
         let Ok(text) = std::str::from_utf8(data) else { return };
         headers.extend(told(&kind, text));
-        if let Some(memory) = &mut self.memory {
-            memory.note(&kind, text);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.observe(&kind, text);
         }
     }
 
     /// Lets the next request have the connection.
     pub(in super::super) fn release(mut self) {
-        self.socket.thread = self.memory.take().and_then(Memory::thread);
+        self.socket.conversation = self.tracker.take().and_then(ResponseTracker::finish);
         self.pool.put(self.socket);
     }
 

@@ -26,7 +26,7 @@ use super::stream::Limits;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::net::{Endpoint, HttpClient, STALE_AFTER};
-use crate::protocol::codex::continuation::{Outgoing, Purpose};
+use crate::protocol::codex::continuation::{OutgoingBody, Purpose};
 use handshake::Greeting;
 use pool::Pool;
 
@@ -147,7 +147,7 @@ impl Sockets {
         limits: Limits,
         commit_after: Duration,
     ) -> Result<Opened, Trouble> {
-        let outgoing = off_thread(posting.body.len(), || Outgoing::read(posting.body));
+        let outgoing = off_thread(posting.body.len(), || OutgoingBody::read(posting.body));
         let outgoing = outgoing.ok_or_else(|| Trouble::failed(ProxyError::Internal, HeaderMap::new()))?;
         let greeting = Greeting::of(posting.endpoint, posting.headers);
         if let Some((socket, idle)) = self.pool.take(greeting.key(), &outgoing) {
@@ -182,7 +182,7 @@ impl Sockets {
         &self,
         mut exchange: Exchange,
         posting: &Posting<'_>,
-        outgoing: &Outgoing<'_>,
+        outgoing: &OutgoingBody<'_>,
         greeting: &Greeting,
         limits: Limits,
         commit_after: Duration,

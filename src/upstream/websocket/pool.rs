@@ -16,7 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::super::event_class;
-use crate::protocol::codex::continuation::{Outgoing, Thread};
+use crate::protocol::codex::continuation::{KnownConversation, OutgoingBody};
 
 const MOST_IDLE: usize = 32;
 const LONGEST_IDLE: Duration = Duration::from_secs(5 * 60);
@@ -27,7 +27,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(55 * 60);
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) stream: WebSocketStream<reqwest::Upgraded>,
-    pub(super) thread: Option<Thread>,
+    pub(super) conversation: Option<KnownConversation>,
     /// Headers of the handshake that still hold.
     pub(super) head: HeaderMap,
     key: String,
@@ -56,7 +56,7 @@ struct Idle {
 
 impl Socket {
     pub(super) fn new(stream: WebSocketStream<reqwest::Upgraded>, key: String, head: HeaderMap) -> Self {
-        Self { stream, thread: None, head, key, opened: Instant::now(), ping: Ping::Answered }
+        Self { stream, conversation: None, head, key, opened: Instant::now(), ping: Ping::Answered }
     }
 
     /// Whether the other side is still there and has said nothing that this side has missed.
@@ -91,15 +91,16 @@ fn is_aside(data: &[u8]) -> bool {
 impl Pool {
     /// A connection for a request, and how long it has been idle: the one whose conversation it goes on
     /// with, if there is one.
-    pub(super) fn take(&self, key: &str, request: &Outgoing<'_>) -> Option<(Socket, Duration)> {
+    pub(super) fn take(&self, key: &str, request: &OutgoingBody<'_>) -> Option<(Socket, Duration)> {
         let now = Instant::now();
         let mut idle = self.lock();
         idle.retain(|idle| is_usable(idle.socket.opened, idle.since, now));
         loop {
-            let goes_on =
-                |socket: &Socket| socket.thread.as_ref().is_some_and(|thread| thread.continued_by(request).is_some());
+            let is_continued = |socket: &Socket| {
+                socket.conversation.as_ref().is_some_and(|conversation| conversation.continuation(request).is_some())
+            };
             let mut own = idle.iter().enumerate().filter(|(_, idle)| idle.socket.key == key);
-            let best = own.clone().find(|(_, idle)| goes_on(&idle.socket)).or_else(|| own.next_back());
+            let best = own.clone().find(|(_, idle)| is_continued(&idle.socket)).or_else(|| own.next_back());
             let place = best.map(|(place, _)| place)?;
             let Idle { mut socket, since } = idle.remove(place)?;
             if socket.is_quiet() {

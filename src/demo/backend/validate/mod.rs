@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::catalogue;
 use crate::demo::reply::Refusal;
-use crate::protocol::codex::Form;
+use crate::protocol::codex::WireFormat;
 
 const MEMBERS: [&str; 15] = [
     "model",
@@ -36,27 +36,27 @@ const VERBOSITIES: [&str; 3] = ["low", "medium", "high"];
 const KEY_LIMIT_CHARACTERS: usize = 64;
 
 /// Passes a body that the real backend would take in this form.
-pub(super) fn check(body: &Value, form: Form) -> Result<&Map<String, Value>, Refusal> {
+pub(super) fn check(body: &Value, format: WireFormat) -> Result<&Map<String, Value>, Refusal> {
     let body = body.as_object().ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
     if let Some(name) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
         return Err(Refusal::rule(format!("Unsupported parameter: {name}")));
     }
-    check_forced(body, form)?;
+    check_forced(body, format)?;
     let effort = check_reasoning(body)?;
     check_model(body, effort)?;
     check_options(body)?;
     tools::check(body)?;
     let input = body.get("input").and_then(Value::as_array).ok_or_else(|| Refusal::rule("Input must be a list"))?;
     input::check(input)?;
-    if form != Form::Classic {
+    if format != WireFormat::Classic {
         lite::check(body, input)?;
     }
     check_text(body, input)?;
     Ok(body)
 }
 
-fn check_forced(body: &Map<String, Value>, form: Form) -> Result<(), Refusal> {
-    if form == Form::Classic && !body.get("instructions").is_some_and(Value::is_string) {
+fn check_forced(body: &Map<String, Value>, format: WireFormat) -> Result<(), Refusal> {
+    if format == WireFormat::Classic && !body.get("instructions").is_some_and(Value::is_string) {
         return Err(Refusal::rule("Instructions are required"));
     }
     if body.get("store") != Some(&Value::Bool(false)) {

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 
 fn check(body: &Value) -> Result<&Map<String, Value>, Refusal> {
-    super::check(body, Form::Classic)
+    super::check(body, WireFormat::Classic)
 }
 
 fn request() -> Value {
@@ -185,7 +185,7 @@ fn lite() -> Value {
 
 #[test]
 fn the_lite_form_has_rules_of_its_own() {
-    assert!(super::check(&lite(), Form::Lite).is_ok());
+    assert!(super::check(&lite(), WireFormat::Lite).is_ok());
     assert_eq!(detail(&lite()), "Instructions are required");
     let search = json!([{ "type": "web_search" }]);
     for (path, value, param) in [
@@ -195,12 +195,12 @@ fn the_lite_form_has_rules_of_its_own() {
     ] {
         let mut body = lite();
         *body.pointer_mut(path).expect("it is there") = value;
-        let refusal = super::check(&body, Form::Lite).expect_err("the body is refused");
+        let refusal = super::check(&body, WireFormat::Lite).expect_err("the body is refused");
         let error = &refusal.body["error"];
         assert_eq!((&error["code"], &error["param"]), (&json!("unsupported_value"), &json!(param)));
     }
     let mut body = lite();
     body["tools"] = json!([]);
-    let refusal = super::check(&body, Form::Lite).expect_err("the body is refused");
+    let refusal = super::check(&body, WireFormat::Lite).expect_err("the body is refused");
     assert_eq!(refusal.body["detail"], "Unsupported parameter: tools");
 }

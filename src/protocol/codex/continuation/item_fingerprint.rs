@@ -1,8 +1,8 @@
-//! What makes two items of a conversation the same one.
+//! Fingerprints that identify an item of a conversation across requests.
 //!
-//! A client gives back an answer's items in its own dialect's words: without ids, with the parts of
-//! a message joined, with the arguments of a call written anew. A likeness is a fingerprint of what
-//! an item means, so that it survives that. What only a client writes is compared byte for byte.
+//! Clients send output items back in the form of their own API: without ids, with the parts of a message joined, with
+//! the arguments of a call reformatted. The fingerprint of an output item covers its meaning only, so it survives these
+//! changes. Items that only clients write are compared byte for byte.
 
 use std::borrow::Cow;
 
@@ -10,30 +10,29 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Digest, add, short};
+use super::{Digest, finish, update};
 use crate::protocol::codex::OutputItem;
 use crate::protocol::json::string::{RawText, Str};
 
-/// Members that say nothing about what an item means.
+/// Members that are not part of an item's meaning.
 const INCIDENTAL: [&str; 4] = ["id", "status", "phase", "internal_chat_message_metadata_passthrough"];
-/// The longest JSON text that is parsed into values to compare it.
+/// Longer JSON is compared as text: parsed values take many times its memory.
 const MAX_PARSED_BYTES: usize = 256 * 1024;
-/// The wrapping that the lite body puts around plain functions.
+/// The namespace of plain functions in the lite format.
 const PLAIN_NAMESPACE: &str = "functions";
 
-/// The fingerprint of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Likeness {
+pub(super) struct ItemFingerprint {
     digest: Digest,
-    weight: Weight,
+    replay: Replay,
 }
 
-/// Whether a client that goes on from an answer gives an item back.
+/// Whether a request that continues a response has to contain an item of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weight {
-    Needed,
-    /// Reasoning, which most dialects can't carry, or a message without a word.
-    Silent,
+pub(super) enum Replay {
+    Required,
+    /// Reasoning, which most APIs can't represent, or an empty message.
+    Optional,
 }
 
 #[derive(Deserialize)]
@@ -46,8 +45,8 @@ struct Head<'a> {
     namespace: Option<Str<'a>>,
 }
 
-impl Likeness {
-    /// Reads an item; what can't be read is like nothing but itself.
+impl ItemFingerprint {
+    /// Fingerprints an item. One that can't be parsed matches only the same bytes.
     pub(super) fn of(item: &str) -> Self {
         let Ok(head) = serde_json::from_str::<Head<'_>>(item) else { return Self::verbatim(item) };
         let kind = head.kind.as_ref().map_or("message", Str::as_str);
@@ -63,39 +62,39 @@ impl Likeness {
         }
     }
 
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub(super) fn matches(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
 
-    pub(super) fn weight(&self) -> Weight {
-        self.weight
+    pub(super) fn replay(&self) -> Replay {
+        self.replay
     }
 
     fn of_output(kind: &str, item: &OutputItem<'_>, namespace: Option<&Str<'_>>) -> Self {
         let mut hash = Sha256::new();
-        add(&mut hash, kind);
-        let mut weight = Weight::Needed;
+        update(&mut hash, kind);
+        let mut replay = Replay::Required;
         match kind {
-            "message" if add_message(&mut hash, item) == 0 => weight = Weight::Silent,
+            "message" if update_message(&mut hash, item) == 0 => replay = Replay::Optional,
             "message" => {}
             "reasoning" => {
-                weight = Weight::Silent;
-                let thought = item.encrypted_content.map_or_else(
+                replay = Replay::Optional;
+                let reasoning = item.encrypted_content.map_or_else(
                     || Cow::Borrowed(item.summary.map_or("", serde_json::value::RawValue::get)),
                     RawText::decode,
                 );
-                add(&mut hash, &thought);
+                update(&mut hash, &reasoning);
             }
             _ => {
                 let namespace = namespace.map(Str::as_str).filter(|namespace| *namespace != PLAIN_NAMESPACE);
-                add(&mut hash, namespace.unwrap_or_default());
-                add(&mut hash, item.call_id.as_ref().map_or("", Str::as_str));
-                add(&mut hash, item.name.as_ref().map_or("", Str::as_str));
-                add(&mut hash, &item.arguments.map(|text| rewritten(text.decode())).unwrap_or_default());
-                add(&mut hash, &item.input.map(RawText::decode).unwrap_or_default());
+                update(&mut hash, namespace.unwrap_or_default());
+                update(&mut hash, item.call_id.as_ref().map_or("", Str::as_str));
+                update(&mut hash, item.name.as_ref().map_or("", Str::as_str));
+                update(&mut hash, &item.arguments.map(|text| normalized(text.decode())).unwrap_or_default());
+                update(&mut hash, &item.input.map(RawText::decode).unwrap_or_default());
             }
         }
-        Self { digest: short(hash), weight }
+        Self { digest: finish(hash), replay }
     }
 
     fn of_other(item: &str) -> Self {
@@ -109,26 +108,26 @@ impl Likeness {
 
     fn verbatim(item: &str) -> Self {
         let mut hash = Sha256::new();
-        add(&mut hash, item);
-        Self { digest: short(hash), weight: Weight::Needed }
+        update(&mut hash, item);
+        Self { digest: finish(hash), replay: Replay::Required }
     }
 }
 
-/// Adds what a message says, however it is cut into parts; gives how much that is.
-fn add_message(hash: &mut Sha256, item: &OutputItem<'_>) -> usize {
-    let (mut said, mut refused) = (String::new(), String::new());
+/// Hashes the joined text of a message, and returns its length in bytes.
+fn update_message(hash: &mut Sha256, item: &OutputItem<'_>) -> usize {
+    let (mut text, mut refusal) = (String::new(), String::new());
     for part in item.content_parts() {
-        said.extend(part.text.map(RawText::decode));
-        refused.extend(part.refusal.map(RawText::decode));
+        text.extend(part.text.map(RawText::decode));
+        refusal.extend(part.refusal.map(RawText::decode));
     }
-    add(hash, &said);
-    add(hash, &refused);
-    said.len() + refused.len()
+    update(hash, &text);
+    update(hash, &refusal);
+    text.len() + refusal.len()
 }
 
-/// JSON in one spelling; any other text as it is, and one too long to be parsed into values, which take many times
-/// the room of their text. A client is given an empty object for no arguments.
-fn rewritten(arguments: Cow<'_, str>) -> Cow<'_, str> {
+/// Normalizes the spelling of JSON arguments; other or longer text stays as it is. Empty arguments become an empty
+/// object, because that is what clients receive for them.
+fn normalized(arguments: Cow<'_, str>) -> Cow<'_, str> {
     if arguments.trim().is_empty() {
         return Cow::Borrowed("{}");
     }

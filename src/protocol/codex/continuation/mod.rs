@@ -1,12 +1,12 @@
-//! A request as a frame of a WebSocket, and what of it the backend has already.
+//! WebSocket request frames, and which part of a conversation the backend already has.
 //!
-//! The backend remembers, for as long as a connection lives, the conversation of its last response.
-//! A request that goes on from there is sent without what is known: [`Outgoing::frame`] leaves it
-//! out and names the response instead. Everything else of the body leaves byte for byte. Pure;
-//! whether two requests belong to one connection is for the upstream client to say.
+//! For the lifetime of a connection, the backend keeps the conversation of its last response. A request that
+//! continues that conversation is sent without the known items: [`OutgoingBody::frame`] leaves them out and names the
+//! response instead. The other members of the body are sent byte for byte. The upstream client decides which requests
+//! share a connection.
 
 mod item_fingerprint;
-mod thread;
+mod known_conversation;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -14,73 +14,73 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::protocol::json::raw_object::RawObject;
-use item_fingerprint::Likeness;
+use item_fingerprint::ItemFingerprint;
 
-pub use thread::{Continuation, Memory, Thread};
+pub use known_conversation::{Continuation, KnownConversation, ResponseTracker};
 
-/// A fingerprint.
+/// The first 16 bytes of a SHA-256 hash.
 type Digest = [u8; 16];
 
-/// A body on its way into a frame.
+/// An encoded request body, parsed for sending it as a WebSocket frame.
 #[derive(Debug)]
-pub struct Outgoing<'b> {
+pub struct OutgoingBody<'b> {
     members: RawObject<'b>,
     items: Vec<&'b RawValue>,
-    likenesses: Vec<Likeness>,
-    shape: Digest,
+    fingerprints: Vec<ItemFingerprint>,
+    settings: Digest,
     bytes: usize,
 }
 
-/// What a frame asks for.
+/// What a frame requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// An answer.
+    /// A response.
     Answer,
-    /// That the backend reads the request and waits for the next one, which goes on from it.
+    /// That the backend processes the input for the next request to continue, without generating output.
     Prewarm,
 }
 
-impl<'b> Outgoing<'b> {
-    /// Reads an encoded body; `None` when it is not an object with a list as `input`.
+impl<'b> OutgoingBody<'b> {
+    /// Parses an encoded body; `None` unless it is a JSON object whose `input` is an array.
     #[must_use]
     pub fn read(body: &'b [u8]) -> Option<Self> {
         let members = RawObject::parse(std::str::from_utf8(body).ok()?).ok()?;
         let items: Vec<&RawValue> = serde_json::from_str(members.get("input")?.get()).ok()?;
-        let likenesses = items.iter().map(|item| Likeness::of(item.get())).collect();
-        let shape = shape(&members);
-        Some(Self { members, items, likenesses, shape, bytes: body.len() })
+        let fingerprints = items.iter().map(|item| ItemFingerprint::of(item.get())).collect();
+        let settings = settings_digest(&members);
+        Some(Self { members, items, fingerprints, settings, bytes: body.len() })
     }
 
-    /// Length of the body.
+    /// Length of the encoded body in bytes.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub fn body_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The text of the frame. `metadata` is added to `client_metadata`.
+    /// Returns the text of the frame. The pairs in `metadata` are added to `client_metadata`.
     #[must_use]
-    pub fn frame(&self, purpose: Purpose, metadata: &[(&str, &str)], goes_on: Option<&Continuation>) -> String {
-        let frame = Frame { outgoing: self, purpose, metadata, goes_on };
-        serde_json::to_string(&frame).expect("strings and raw JSON always serialise")
+    pub fn frame(&self, purpose: Purpose, metadata: &[(&str, &str)], continuation: Option<&Continuation>) -> String {
+        let frame = Frame { body: self, purpose, metadata, continuation };
+        serde_json::to_string(&frame).expect("strings and raw JSON always serialize")
     }
 }
 
 struct Frame<'f> {
-    outgoing: &'f Outgoing<'f>,
+    body: &'f OutgoingBody<'f>,
     purpose: Purpose,
     metadata: &'f [(&'f str, &'f str)],
-    goes_on: Option<&'f Continuation>,
+    continuation: Option<&'f Continuation>,
 }
 
 impl Serialize for Frame<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut frame = serializer.serialize_map(None)?;
         frame.serialize_entry("type", "response.create")?;
-        for (name, value) in self.outgoing.members.members() {
-            match (&**name, self.goes_on) {
+        for (name, value) in self.body.members.members() {
+            match (&**name, self.continuation) {
                 ("input", Some(from)) => {
                     frame.serialize_entry("previous_response_id", from.response_id())?;
-                    frame.serialize_entry("input", &self.outgoing.items[from.known()..])?;
+                    frame.serialize_entry("input", &self.body.items[from.known_count()..])?;
                 }
                 ("client_metadata", _) => {}
                 _ => frame.serialize_entry(name, value)?,
@@ -89,51 +89,57 @@ impl Serialize for Frame<'_> {
         if self.purpose == Purpose::Prewarm {
             frame.serialize_entry("generate", &false)?;
         }
-        let own = self.outgoing.members.get("client_metadata");
+        let own = self.body.members.get("client_metadata");
         match own.map(|own| RawObject::parse(own.get())) {
             _ if self.metadata.is_empty() => own.map_or(Ok(()), |own| frame.serialize_entry("client_metadata", own))?,
-            Some(Ok(own)) => frame.serialize_entry("client_metadata", &Metadata(&own, self.metadata))?,
-            _ => frame.serialize_entry("client_metadata", &Metadata(&RawObject::default(), self.metadata))?,
+            Some(Ok(own)) => frame.serialize_entry("client_metadata", &Metadata { own: &own, added: self.metadata })?,
+            _ => {
+                let own = RawObject::default();
+                frame.serialize_entry("client_metadata", &Metadata { own: &own, added: self.metadata })?;
+            }
         }
         frame.end()
     }
 }
 
-struct Metadata<'m>(&'m RawObject<'m>, &'m [(&'m str, &'m str)]);
+/// `client_metadata` with pairs added; an added pair replaces the client's.
+struct Metadata<'m> {
+    own: &'m RawObject<'m>,
+    added: &'m [(&'m str, &'m str)],
+}
 
 impl Serialize for Metadata<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(own, added) = self;
         let mut members = serializer.serialize_map(None)?;
-        for (name, value) in own.members() {
-            if !added.iter().any(|(added, _)| added == name) {
+        for (name, value) in self.own.members() {
+            if !self.added.iter().any(|(added, _)| added == name) {
                 members.serialize_entry(name, value)?;
             }
         }
-        added.iter().try_for_each(|(name, value)| members.serialize_entry(name, value))?;
+        self.added.iter().try_for_each(|(name, value)| members.serialize_entry(name, value))?;
         members.end()
     }
 }
 
-/// All members but the conversation, and the metadata, which tells one request from the next.
-fn shape(members: &RawObject<'_>) -> Digest {
+/// Hashes every member except the conversation, and the metadata, which differs between requests.
+fn settings_digest(members: &RawObject<'_>) -> Digest {
     let mut hash = Sha256::new();
     for (name, value) in members.members() {
         if !matches!(&**name, "input" | "client_metadata") {
-            add(&mut hash, name);
-            add(&mut hash, value.text());
+            update(&mut hash, name);
+            update(&mut hash, value.text());
         }
     }
-    short(hash)
+    finish(hash)
 }
 
-/// Adds a text so that it can't run into the next one.
-fn add(hash: &mut Sha256, text: &str) {
+/// Hashes a text with its length, so that adjacent texts can't run into each other.
+fn update(hash: &mut Sha256, text: &str) {
     hash.update(text.len().to_be_bytes());
     hash.update(text);
 }
 
-fn short(hash: Sha256) -> Digest {
+fn finish(hash: Sha256) -> Digest {
     let mut digest = Digest::default();
     let length = digest.len();
     digest.copy_from_slice(&hash.finalize()[..length]);

@@ -7,7 +7,7 @@ use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
 
 #[test]
-fn a_delta_is_borrowed_and_unread() {
+fn a_delta_is_borrowed_and_not_decoded() {
     let data = r#"{"type":"response.output_text.delta","item_id":"msg_1","output_index":3,"content_index":0,"delta":"a\n\ud83d"}"#;
     let UpstreamEvent::Text(place, text) = UpstreamEvent::decode(data) else { panic!("no text") };
     assert_eq!(text.escaped(), r"a\n\ud83d");
@@ -23,14 +23,14 @@ fn the_type_may_come_last_and_may_be_escaped() {
 }
 
 #[test]
-fn an_unknown_type_is_carried_whole() {
+fn an_unknown_type_keeps_the_whole_event() {
     let data = r#"{"type":"codex.rate_limits","delta":{"a":1},"part":7}"#;
     let UpstreamEvent::Other { kind, data: carried } = UpstreamEvent::decode(data) else { panic!("not other") };
     assert_eq!((kind.as_str(), carried), ("codex.rate_limits", data));
 }
 
 #[test]
-fn what_a_known_type_must_have_is_asked_for() {
+fn known_types_have_required_members() {
     for data in [
         "{",
         "7",
@@ -49,7 +49,7 @@ fn what_a_known_type_must_have_is_asked_for() {
 }
 
 #[test]
-fn a_terminal_event_is_known_by_its_type_alone() {
+fn the_type_alone_makes_an_event_terminal() {
     for response in ["", r#","response":null"#, r#","response":{"usage":{"input_tokens":-1}}"#] {
         let data = format!(r#"{{"type":"response.completed"{response}}}"#);
         assert!(UpstreamEvent::decode(&data).is_terminal(), "{data}");
@@ -65,21 +65,21 @@ fn null_members_of_a_response_are_absent() {
 }
 
 #[test]
-fn the_summary_counts_its_own_parts() {
+fn summary_parts_have_their_own_index() {
     let data = r#"{"type":"response.reasoning_summary_text.delta","summary_index":2,"delta":"x"}"#;
     let UpstreamEvent::Reasoning(place, _) = UpstreamEvent::decode(data) else { panic!("no reasoning") };
     assert_eq!((place.part_index, place.list), (Some(2), PartList::Summary));
 }
 
 #[test]
-fn lines_without_meaning_are_no_damage() {
+fn empty_data_and_done_markers_are_not_malformed() {
     for data in ["", "[DONE]"] {
         assert!(matches!(UpstreamEvent::decode(data), UpstreamEvent::Other { .. }));
     }
 }
 
 #[test]
-fn members_make_the_same_event_as_the_text() {
+fn decoding_members_equals_decoding_the_text() {
     for data in [
         r#"{"type":"response.output_text.delta","item_id":"msg_1","output_index":3,"content_index":null,"delta":"a"}"#,
         r#"{"type":"response.output_text.delta","output_index":"3","delta":"a"}"#,
@@ -96,7 +96,7 @@ fn members_make_the_same_event_as_the_text() {
 
 proptest! {
     #[test]
-    fn decoding_is_total(text in any::<String>(), cut in any::<prop::sample::Index>(), value in "[0-9\"{}\\[\\],:a\\\\un-]{0,12}") {
+    fn decoding_never_fails(text in any::<String>(), cut in any::<prop::sample::Index>(), value in "[0-9\"{}\\[\\],:a\\\\un-]{0,12}") {
         let _ = UpstreamEvent::decode(&text);
         let known = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text"}]}}"#;
         let at = cut.index(known.len());

@@ -1,39 +1,40 @@
-//! Which class a failure belongs to.
+//! Classifies a failure.
 //!
-//! The order is: what the status alone settles, then the code, then words where the backend has no
-//! code, then the class in `error.type`, then the status. What nothing explains is the server's
-//! trouble, so that it may be tried again.
+//! The first that applies decides: a status that is unambiguous, the code, known messages without a code, the class in
+//! `error.type`, the status. A failure that nothing explains counts as a server error, so that it may be retried.
 
-use super::Form;
-use super::html_error::Guard;
+use super::BodyKind;
+use super::html_error::CloudflareBlock;
 use crate::error::Fault;
 
-/// What is known about a failure when it is classified.
-pub(super) struct Evidence<'e> {
+/// The parts of a failure that decide its class.
+pub(super) struct Details<'e> {
     pub(super) status: Option<u16>,
-    pub(super) form: Form,
-    pub(super) guard: Guard,
+    pub(super) body_kind: BodyKind,
+    pub(super) block: CloudflareBlock,
     pub(super) code: Option<&'e str>,
     pub(super) kind: Option<&'e str>,
     pub(super) param: Option<&'e str>,
     pub(super) message: &'e str,
 }
 
-pub(super) fn classify(evidence: &Evidence<'_>) -> Fault {
-    settled(evidence)
-        .or_else(|| evidence.code.and_then(|code| by_code(code, evidence.param)))
-        .or_else(|| by_words(evidence))
-        .or_else(|| evidence.kind.and_then(by_kind))
-        .unwrap_or_else(|| by_status(evidence))
+pub(super) fn classify(details: &Details<'_>) -> Fault {
+    by_unambiguous_status(details)
+        .or_else(|| details.code.and_then(|code| by_code(code, details.param)))
+        .or_else(|| by_message(details))
+        .or_else(|| details.kind.and_then(by_kind))
+        .unwrap_or_else(|| by_status(details))
 }
 
-fn settled(evidence: &Evidence<'_>) -> Option<Fault> {
-    match evidence.status {
-        _ if evidence.guard == Guard::BotCheck => Some(Fault::Challenge),
-        Some(403) if evidence.form == Form::WebPage || evidence.guard == Guard::Block => Some(Fault::Challenge),
+fn by_unambiguous_status(details: &Details<'_>) -> Option<Fault> {
+    match details.status {
+        _ if details.block == CloudflareBlock::BotCheck => Some(Fault::Challenge),
+        Some(403) if details.body_kind == BodyKind::WebPage || details.block == CloudflareBlock::Network => {
+            Some(Fault::Challenge)
+        }
         Some(401) => Some(Fault::Unauthorized),
         Some(413) => Some(Fault::TooLarge),
-        Some(100..=399) if evidence.form != Form::Json => Some(Fault::WrongPlace),
+        Some(100..=399) if details.body_kind != BodyKind::Json => Some(Fault::WrongPlace),
         _ => None,
     }
 }
@@ -69,31 +70,33 @@ fn by_code(code: &str, param: Option<&str>) -> Option<Fault> {
     })
 }
 
-fn by_words(evidence: &Evidence<'_>) -> Option<Fault> {
-    let says = |words: &str| evidence.message.contains(words);
-    let is_request = matches!(evidence.status, None | Some(400..500));
-    let is_server = matches!(evidence.status, None | Some(500..));
-    if is_request && says("requires a newer version of Codex") {
+fn by_message(details: &Details<'_>) -> Option<Fault> {
+    let contains = |phrase: &str| details.message.contains(phrase);
+    let is_request = matches!(details.status, None | Some(400..500));
+    let is_server = matches!(details.status, None | Some(500..));
+    if is_request && contains("requires a newer version of Codex") {
         Some(Fault::ClientVersion)
-    } else if is_request && (says("not supported when using Codex with a ChatGPT account") || says("Model not found")) {
+    } else if is_request
+        && (contains("not supported when using Codex with a ChatGPT account") || contains("Model not found"))
+    {
         Some(Fault::ModelNotFound)
-    } else if is_request && evidence.message.to_ascii_lowercase().contains("invalid image") {
+    } else if is_request && details.message.to_ascii_lowercase().contains("invalid image") {
         Some(Fault::InvalidImage)
-    } else if is_request && is_unreadable_reasoning(evidence.message) {
+    } else if is_request && is_unreadable_reasoning(details.message) {
         Some(Fault::EncryptedContent)
-    } else if is_server && evidence.code.is_none() && (says("at capacity") || says("overloaded")) {
+    } else if is_server && details.code.is_none() && (contains("at capacity") || contains("overloaded")) {
         Some(Fault::Overloaded)
     } else {
         None
     }
 }
 
-/// Whether the backend can't use reasoning that was replayed to it: made for another account or model.
+/// Whether the backend rejected replayed reasoning that belongs to another account or model.
 fn is_unreadable_reasoning(message: &str) -> bool {
-    const WHY: [&str; 4] = ["could not be", "can not be", "cannot be", "did not match"];
+    const REASONS: [&str; 4] = ["could not be", "can not be", "cannot be", "did not match"];
     let message = message.to_ascii_lowercase();
     let is_named = message.contains("encrypted content") || message.contains("encrypted_content");
-    message.contains("not issued to this caller") || (is_named && WHY.iter().any(|why| message.contains(why)))
+    message.contains("not issued to this caller") || (is_named && REASONS.iter().any(|reason| message.contains(reason)))
 }
 
 fn by_kind(kind: &str) -> Option<Fault> {
@@ -107,13 +110,13 @@ fn by_kind(kind: &str) -> Option<Fault> {
     })
 }
 
-fn by_status(evidence: &Evidence<'_>) -> Fault {
-    match evidence.status {
+fn by_status(details: &Details<'_>) -> Fault {
+    match details.status {
         None | Some(408 | 500..) => Fault::Server,
         Some(402 | 403) => Fault::Permission,
         Some(404 | 405 | 0..400) => Fault::WrongPlace,
         Some(429) => Fault::RateLimited,
-        Some(400..500) if evidence.form == Form::WebPage => Fault::WrongPlace,
+        Some(400..500) if details.body_kind == BodyKind::WebPage => Fault::WrongPlace,
         Some(400..500) => Fault::InvalidRequest,
     }
 }

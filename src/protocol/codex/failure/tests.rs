@@ -104,8 +104,8 @@ const ANSWERS: &[Row] = &[
         "not you",
     ),
     (404, r#"{"detail":"Model not found gpt-0"}"#, Fault::ModelNotFound, None, "Model not found gpt-0"),
-    (404, "", Fault::WrongPlace, None, "what answers at upstream.url is not the ChatGPT backend (HTTP 404)"),
-    (413, "", Fault::TooLarge, None, "the ChatGPT backend gave no reason for its failure (HTTP 413)"),
+    (404, "", Fault::WrongPlace, None, "the server at upstream.url is not the ChatGPT backend (HTTP 404)"),
+    (413, "", Fault::TooLarge, None, "the ChatGPT backend gave no reason for the error (HTTP 413)"),
     (
         422,
         r#"{"detail":[{"loc":["body","input",0,"role"],"msg":"field required"}]}"#,
@@ -150,19 +150,19 @@ const ANSWERS: &[Row] = &[
         "",
         Fault::WrongPlace,
         None,
-        "the ChatGPT backend answered with a redirect (HTTP 302), which is not followed with a token",
+        "the ChatGPT backend answered with a redirect (HTTP 302), which is not followed because the request contains a token",
     ),
     (
         200,
         "<!doctype html>",
         Fault::WrongPlace,
         None,
-        "what answers at upstream.url is not the ChatGPT backend (HTTP 200)",
+        "the server at upstream.url is not the ChatGPT backend (HTTP 200)",
     ),
 ];
 
 #[test]
-fn only_words_about_the_lite_form_ask_for_it() {
+fn only_messages_about_the_lite_format_request_it() {
     let refused = |status, body: &str| wants_lite(&from_response(status, &HeaderMap::new(), body.as_bytes()));
     for body in [
         r#"{"detail":"The 'gpt-9' model requires responses-lite."}"#,
@@ -187,7 +187,7 @@ fn only_words_about_the_lite_form_ask_for_it() {
 }
 
 #[test]
-fn every_status_and_shape_has_its_class() {
+fn every_status_and_form_has_its_class() {
     for (status, body, fault, code, message) in ANSWERS {
         let failure = response(*status, body);
         let got = (failure.fault, failure.code.as_deref(), failure.message.as_str());
@@ -238,14 +238,14 @@ fn every_code_of_an_event_has_its_class() {
 }
 
 #[test]
-fn a_class_without_a_code_is_believed() {
+fn a_type_without_a_code_decides_the_class() {
     let failure =
         from_event(r#"{"type":"error","error":{"type":"invalid_request_error","message":"bad","param":"input"}}"#);
     assert_eq!((failure.fault, failure.code, failure.param.as_deref()), (Fault::InvalidRequest, None, Some("input")));
 }
 
 #[test]
-fn cloudflare_is_recognised_and_its_page_is_not_passed_on() {
+fn cloudflare_pages_are_recognized_and_not_forwarded() {
     let page = b"<!DOCTYPE html><title>Just a moment...</title>";
     let plain = from_response(403, &headers(&[("content-type", "text/html; charset=UTF-8")]), page);
     let marked = from_response(503, &headers(&[("cf-mitigated", "challenge")]), page);
@@ -256,24 +256,24 @@ fn cloudflare_is_recognised_and_its_page_is_not_passed_on() {
 }
 
 #[test]
-fn what_cloudflare_wants_is_told_and_nothing_else_is_taken_for_it() {
-    let said = |status: u16, body: &str| {
+fn the_message_says_how_cloudflare_blocks() {
+    let parsed = |status: u16, body: &str| {
         let failure = response(status, body);
         (failure.fault, failure.message)
     };
-    let (fault, message) = said(503, "<html><title>Just a moment...</title></html>");
-    assert!(fault == Fault::Challenge && message.contains("takes this program for a bot (HTTP 503)"), "{message}");
+    let (fault, message) = parsed(503, "<html><title>Just a moment...</title></html>");
+    assert!(fault == Fault::Challenge && message.contains("classified this program as a bot (HTTP 503)"), "{message}");
     for body in ["<html><h1>Sorry, you have been blocked</h1></html>", "error code: 1020"] {
-        let (fault, message) = said(403, body);
+        let (fault, message) = parsed(403, body);
         assert!(fault == Fault::Challenge && message.contains("blocks this network"), "{message}");
     }
-    assert_eq!(said(520, "<html>error code: 520</html>").0, Fault::Server);
-    // Words in JSON are the backend's own.
-    assert_eq!(said(500, r#"{"detail":"Just a moment, cf-chl"}"#).0, Fault::Server);
+    assert_eq!(parsed(520, "<html>error code: 520</html>").0, Fault::Server);
+    // JSON is from the backend, not from Cloudflare.
+    assert_eq!(parsed(500, r#"{"detail":"Just a moment, cf-chl"}"#).0, Fault::Server);
 }
 
 #[test]
-fn no_web_page_hides_in_a_message() {
+fn messages_contain_no_markup() {
     for body in [
         r#"{"detail":"<!DOCTYPE html><html>oops</html>"}"#,
         r#"{"error":{"message":"upstream: <HTML><body>oops","code":"server_error"}}"#,
@@ -286,7 +286,7 @@ fn no_web_page_hides_in_a_message() {
 }
 
 #[test]
-fn a_refused_member_without_a_code_gets_one_and_is_the_parameter() {
+fn an_unknown_member_gets_code_and_parameter() {
     let failure = response(400, r#"{"detail":"Unsupported parameter: seed"}"#);
     assert_eq!((failure.code.as_deref(), failure.param.as_deref()), (Some("unsupported_parameter"), Some("seed")));
     let failure = response(400, r#"{"error":{"message":"Unsupported parameter: a.b","code":"x","param":"a"}}"#);
@@ -294,7 +294,7 @@ fn a_refused_member_without_a_code_gets_one_and_is_the_parameter() {
 }
 
 #[test]
-fn a_sentence_is_no_code() {
+fn a_sentence_is_not_a_code() {
     for body in [
         r#"{"error":{"code":"what the user wrote","message":"m"}}"#,
         r#"{"error":{"type":"what the user wrote","message":"m"}}"#,
@@ -305,7 +305,7 @@ fn a_sentence_is_no_code() {
 }
 
 #[test]
-fn reasoning_that_cannot_be_read_is_known_without_its_code() {
+fn unreadable_reasoning_is_recognized_without_a_code() {
     for message in [
         "The encrypted content gAAA could not be verified. Reason: it could not be decrypted or parsed.",
         "encrypted_content was not issued to this caller",
@@ -325,16 +325,16 @@ fn reasoning_that_cannot_be_read_is_known_without_its_code() {
 }
 
 #[test]
-fn a_code_hidden_in_a_header_is_found() {
-    let hidden = BASE64.encode(r#"{"error":{"code":"token_expired","message":"It has expired"}}"#);
-    let failure = from_response(401, &headers(&[("x-error-json", &hidden), ("x-request-id", "req_1")]), b"");
+fn a_code_in_a_header_is_read() {
+    let json = BASE64.encode(r#"{"error":{"code":"token_expired","message":"It has expired"}}"#);
+    let failure = from_response(401, &headers(&[("x-error-json", &json), ("x-request-id", "req_1")]), b"");
     assert_eq!(failure.code.as_deref(), Some("token_expired"));
     assert!(failure.message.starts_with("It has expired"));
     assert_eq!(failure.request_id.as_deref(), Some("req_1"));
 }
 
 #[test]
-fn the_refused_parameter_is_named() {
+fn the_rejected_parameter_is_named() {
     let name = |body: &str| unsupported_parameter(&response(400, body)).map(str::to_owned);
     assert_eq!(name(r#"{"detail":"Unsupported parameter: text"}"#).as_deref(), Some("text"));
     let quoted = r#"{"error":{"message":"Unsupported parameter: 'top_p' is not supported with this model."}}"#;
@@ -344,13 +344,13 @@ fn the_refused_parameter_is_named() {
 }
 
 #[test]
-fn white_space_of_any_kind_is_no_message() {
+fn white_space_is_not_a_message() {
     assert!(!from_response(502, &HeaderMap::new(), b"\x0b").message.is_empty());
 }
 
 proptest! {
     #[test]
-    fn no_bytes_make_reading_fail(
+    fn parsing_any_bytes_succeeds(
         status: u16,
         body: Vec<u8>,
         retry_after in "[0-9a-zA-Z .:-]{0,30}",
@@ -369,7 +369,7 @@ proptest! {
     }
 
     #[test]
-    fn no_event_makes_reading_fail(message in "\\PC{0,60}", seconds: u64, code in "[a-z_]{0,20}") {
+    fn parsing_any_event_succeeds(message in "\\PC{0,60}", seconds: u64, code in "[a-z_]{0,20}") {
         let data = serde_json::json!({
             "type": "error", "status": 429, "headers": {"retry-after": seconds, "date": message},
             "error": {"type": "usage_limit_reached", "code": code, "resets_in_seconds": seconds, "message": message},

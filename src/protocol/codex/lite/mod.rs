@@ -1,21 +1,19 @@
-//! The lite body: tools and system prompt are items of the input.
+//! The lite body format: tools and system prompt are items of the input.
 //!
-//! Newer models are called so by the official client, and one day may take nothing else. Nothing of
-//! an item or a tool is written anew: they are spliced in as they came, but for the namespace of a
-//! call and the detail of a picture. What the form has no words for is named in [`Terms::losses`]:
+//! The official client uses it for newer models. Items and tools keep their bytes, except for the namespace of a call
+//! and the detail of an image. [`LiteEffects::warnings`] names everything the format can't express:
 //!
 //! | classic | lite |
 //! | --- | --- |
 //! | `instructions` | a developer message before the conversation |
-//! | `tools` | the item `additional_tools` before it: functions and custom tools in one namespace |
-//! | tools that the backend runs itself | not there |
-//! | `tool_choice` | no tool: none on offer; some: only those on offer. Nothing can be forced |
+//! | `tools` | an `additional_tools` item before it, with functions and custom tools in one namespace |
+//! | tools that the backend runs | left out |
+//! | `tool_choice` | reduces the list of tools (`none`: to nothing); a call can't be forced |
 //! | `parallel_tool_calls` | `false` |
-//! | `detail` of a picture | not there |
+//! | `detail` of an image | left out |
 //! | `reasoning.context` | `all_turns` |
 //!
-//! The namespace is ours alone: [`Wrapping`] takes it out of what comes back. `marker` knows how such a
-//! body is announced.
+//! The client never sees the added namespace: [`ToolNamespace`] removes it from the response.
 
 mod item;
 mod marker;
@@ -31,63 +29,63 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
 use super::classic::{Members, put_some};
-use super::request::{Form, Omissions, Part, Reasoning, Request, Role};
+use super::request::{Omissions, Part, Reasoning, Request, Role, WireFormat};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
 use crate::protocol::upstream_input::cache;
-pub use marker::{HEADER, is_marked, marked};
-pub use namespace::Wrapping;
-use tools::Offer;
+pub use marker::{HEADER, is_marked};
+pub use namespace::ToolNamespace;
+use tools::LiteTools;
 
-/// Members that the classic form has and this one has not.
-pub const LACKS: [&str; 2] = ["instructions", "tools"];
-/// How much reasoning is taken into account. The backend refuses the form with any other value.
+/// Members of the classic format that the lite format moves into the input.
+pub const MOVED_MEMBERS: [&str; 2] = ["instructions", "tools"];
+/// The only value of `reasoning.context` that the backend accepts in this format.
 const ALL_TURNS: &str = "all_turns";
 
-/// What a request in the lite form comes to beside its body.
+/// What the lite format changes about a request and its response.
 #[derive(Clone, Debug)]
-pub struct Terms {
-    /// How names of the answer become the client's own again.
-    pub wrapping: Wrapping,
-    /// What was asked for and can't be said, as warnings.
-    pub losses: Vec<String>,
+pub struct LiteEffects {
+    /// The namespace to remove from the response.
+    pub namespace: ToolNamespace,
+    /// Warnings about parts of the request that the format can't express.
+    pub warnings: Vec<String>,
 }
 
 impl Request<'_> {
-    /// The terms of this request; `None` unless it is written in the lite form by us.
+    /// The effects of the lite format on this request; `None` unless this program writes it in that format.
     #[must_use]
-    pub fn lite_terms(&self) -> Option<Terms> {
-        if self.form != Form::Lite {
+    pub fn lite_effects(&self) -> Option<LiteEffects> {
+        if self.format != WireFormat::Lite {
             return None;
         }
-        let Offer { wrapper, mut losses, .. } = Offer::of(self);
+        let LiteTools { namespace, mut warnings, .. } = LiteTools::of(self);
         if self.input.iter().any(item::loses_detail) {
-            losses.push("ignored:detail".to_owned());
+            warnings.push("ignored:detail".to_owned());
         }
-        if text(&self.beyond.reasoning, "context").is_some_and(|context| context != ALL_TURNS) {
-            losses.push("clamped:reasoning.context".to_owned());
+        if text(&self.extra.reasoning, "context").is_some_and(|context| context != ALL_TURNS) {
+            warnings.push("clamped:reasoning.context".to_owned());
         }
-        Some(Terms { wrapping: Wrapping::new(wrapper), losses })
+        Some(LiteEffects { namespace: ToolNamespace::new(namespace), warnings })
     }
 }
 
-/// A request in its lite form, without the members in `omitted`.
-pub(super) struct Lite<'r> {
+/// Serializes a request in the lite format, without the members in `omitted`.
+pub(super) struct LiteBody<'r> {
     request: &'r Request<'r>,
     omitted: &'r Omissions,
-    wrapper: Cow<'static, str>,
-    /// The list of tools, where any is on offer.
+    namespace: Cow<'static, str>,
+    /// `None` if the request offers no tools.
     tools: Option<Box<RawValue>>,
 }
 
-impl<'r> Lite<'r> {
+impl<'r> LiteBody<'r> {
     pub(super) fn new(request: &'r Request<'r>, omitted: &'r Omissions) -> Self {
-        let offer = Offer::of(request);
-        Self { request, omitted, tools: offer.list(), wrapper: offer.wrapper }
+        let tools = LiteTools::of(request);
+        Self { request, omitted, tools: tools.list(), namespace: tools.namespace }
     }
 }
 
-impl Serialize for Lite<'_> {
+impl Serialize for LiteBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let request = self.request;
         let mut body = Members::new(serializer.serialize_map(None)?, self.omitted);
@@ -96,7 +94,7 @@ impl Serialize for Lite<'_> {
         body.put("input", &Input(self))?;
         body.put("tool_choice", "auto")?;
         body.put("parallel_tool_calls", &false)?;
-        body.put("reasoning", &AllTurns(&request.reasoning, &request.beyond.reasoning))?;
+        body.put("reasoning", &LiteReasoning(&request.reasoning, &request.extra.reasoning))?;
         body.put("store", &false)?;
         body.put_rest(request)?;
         body.end()
@@ -104,22 +102,22 @@ impl Serialize for Lite<'_> {
 }
 
 /// Tools, system prompt, conversation.
-struct Input<'l>(&'l Lite<'l>);
+struct Input<'l>(&'l LiteBody<'l>);
 
 impl Serialize for Input<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Lite { request, wrapper, tools, .. } = self.0;
+        let LiteBody { request, namespace, tools, .. } = self.0;
         let mut input = serializer.serialize_seq(None)?;
         if let Some(tools) = tools {
-            // Derived, since the beginning of a conversation has to stay the same for its cache.
+            // Derived, not random: the prompt cache needs an unchanged start of the conversation.
             let id = cache::derive(&[request.prompt_cache_key.as_bytes(), tools.get().as_bytes()]);
             let id = format!("at_{id}");
             input.serialize_element(&AdditionalTools { r#type: "additional_tools", id, role: "developer", tools })?;
         }
         let content = [Part::InputText(request.instructions.as_ref().into())];
-        input.serialize_element(&Prompt { r#type: "message", role: Role::Developer, content })?;
+        input.serialize_element(&SystemPrompt { r#type: "message", role: Role::Developer, content })?;
         for item in &request.input {
-            input.serialize_element(&item::Sent { item, wrapper })?;
+            input.serialize_element(&item::LiteItem { item, namespace })?;
         }
         input.end()
     }
@@ -134,16 +132,16 @@ struct AdditionalTools<'r> {
 }
 
 #[derive(Serialize)]
-struct Prompt<'r> {
+struct SystemPrompt<'r> {
     r#type: &'static str,
     role: Role,
     content: [Part<'r>; 1],
 }
 
-/// The reasoning member, with the one context that the form can have.
-struct AllTurns<'r>(&'r Reasoning<'r>, &'r RawObject<'r>);
+/// The `reasoning` member with the format's only `context`.
+struct LiteReasoning<'r>(&'r Reasoning<'r>, &'r RawObject<'r>);
 
-impl Serialize for AllTurns<'_> {
+impl Serialize for LiteReasoning<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         put_some(&mut map, "effort", self.0.effort.as_ref())?;
@@ -156,12 +154,12 @@ impl Serialize for AllTurns<'_> {
     }
 }
 
-/// A member that is a text.
+/// A string member.
 fn text<'a>(members: &RawObject<'a>, name: &str) -> Option<Cow<'a, str>> {
     serde_json::from_str::<Str<'a>>(members.get(name)?.get()).ok().map(Str::into_cow)
 }
 
-/// The elements of a member that is a list.
+/// The elements of an array member; empty for any other value.
 fn list<'a>(members: &RawObject<'a>, name: &str) -> Vec<&'a RawValue> {
     members.get(name).and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! The way back: our namespace leaves the answer again.
+//! Removes the namespace that the lite format adds from the response.
 //!
-//! Items of calls name the namespace of their tool. Where that is ours, the member goes, and the
-//! rest of the event keeps its bytes; a client's own namespaces stay. Done before anybody reads the
-//! event, so that no dialect and no memory ever sees the name.
+//! Call items name the namespace of their tool. If it's the one added by this program, the member is removed and the
+//! other bytes of the event stay; namespaces of the client stay too. This happens before an event is decoded, so no
+//! API and no stored response contains the name.
 
 use std::borrow::Cow;
 
@@ -12,35 +12,35 @@ use crate::protocol::json::splice::Splice;
 
 const MEMBER: &str = "namespace";
 
-/// The namespace that a request put its plain tools into.
+/// The namespace that contains a request's plain tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrapping(Cow<'static, str>);
+pub struct ToolNamespace(Cow<'static, str>);
 
-impl Wrapping {
+impl ToolNamespace {
     pub(super) fn new(name: Cow<'static, str>) -> Self {
         Self(name)
     }
 
-    /// The `data` of an event without our namespace; `None` where it does not name it.
+    /// Returns the `data` of an event without the namespace; `None` if it doesn't contain it.
     #[must_use]
-    pub fn taken_off(&self, data: &str) -> Option<String> {
-        // Most events are pieces of text, and need not be read.
+    pub fn strip_from(&self, data: &str) -> Option<String> {
+        // Most events are text deltas: don't parse them.
         memchr::memmem::find(data.as_bytes(), MEMBER.as_bytes())?;
         let event = data.trim();
         let members = RawObject::parse(event).ok()?;
         let mut splice = Splice::new(event);
-        self.clear(event, &members, &mut splice);
+        self.remove_from(event, &members, &mut splice);
         let response = members.get("response").and_then(|response| RawObject::parse(response.get()).ok());
         let output = response.map(|response| list(&response, "output")).unwrap_or_default();
         for item in members.get("item").into_iter().chain(output) {
             if let Ok(members) = RawObject::parse(item.get()) {
-                self.clear(item.get(), &members, &mut splice);
+                self.remove_from(item.get(), &members, &mut splice);
             }
         }
         (!splice.is_unchanged()).then(|| splice.text().into_owned())
     }
 
-    fn clear<'d>(&self, object: &'d str, members: &RawObject<'d>, splice: &mut Splice<'d>) {
+    fn remove_from<'d>(&self, object: &'d str, members: &RawObject<'d>, splice: &mut Splice<'d>) {
         if text(members, MEMBER).is_some_and(|name| name == self.0) {
             splice.remove(object, members, MEMBER);
         }

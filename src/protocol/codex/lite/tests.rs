@@ -1,17 +1,15 @@
 use http::{HeaderMap, HeaderValue};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use super::{HEADER, Wrapping, is_marked, marked};
+use super::{HEADER, ToolNamespace, is_marked};
 
-const MARK: &str = r#""ws_request_header_x_openai_internal_codex_responses_lite":"true""#;
-
-fn unwrapped(data: &str) -> Option<String> {
-    Wrapping::new("functions".into()).taken_off(data)
+fn stripped(data: &str) -> Option<String> {
+    ToolNamespace::new("functions".into()).strip_from(data)
 }
 
 #[test]
-fn our_namespace_goes_wherever_an_item_names_it_and_nothing_else_changes() {
+fn the_added_namespace_is_removed_from_items_and_nothing_else_changes() {
     let table = [
         (
             r#"{"type":"response.output_item.added","item":{ "namespace" : "functions" , "n":1.0e2}}"#,
@@ -26,13 +24,13 @@ fn our_namespace_goes_wherever_an_item_names_it_and_nothing_else_changes() {
             r#"{"response":{"output":[{"namespace":"disk"},{"name":"f"},{}]}}"#,
         ),
     ];
-    for (wrapped, plain) in table {
-        assert_eq!(unwrapped(wrapped).as_deref(), Some(plain));
+    for (data, expected) in table {
+        assert_eq!(stripped(data).as_deref(), Some(expected));
     }
 }
 
 #[test]
-fn other_namespaces_and_mere_mentions_stay() {
+fn other_namespaces_and_text_that_mentions_them_stay() {
     for data in [
         r#"{"item":{"namespace":"disk","name":"f"}}"#,
         r#"{"item":{"namespace":"functions_2"}}"#,
@@ -44,44 +42,19 @@ fn other_namespaces_and_mere_mentions_stay() {
         "namespace",
         "",
     ] {
-        assert_eq!(unwrapped(data), None, "{data}");
+        assert_eq!(stripped(data), None, "{data}");
     }
 }
 
 #[test]
-fn a_frame_is_marked_among_its_client_metadata() {
-    let set = format!("{{{MARK}}}");
-    let table = [
-        ("{}".to_owned(), format!(r#"{{"client_metadata":{set}}}"#)),
-        (r#"{"a": 1.0 }"#.to_owned(), format!(r#"{{"a": 1.0 ,"client_metadata":{set}}}"#)),
-        (
-            r#"{"client_metadata":{"b":"c"},"d":2}"#.to_owned(),
-            format!(r#"{{"client_metadata":{{"b":"c",{MARK}}},"d":2}}"#),
-        ),
-        (r#"{"client_metadata":null}"#.to_owned(), format!(r#"{{"client_metadata":{set}}}"#)),
-        (
-            format!(r#"{{"client_metadata":{{{}}}}}"#, MARK.replace("true", "no")),
-            format!(r#"{{"client_metadata":{set}}}"#),
-        ),
-        ("[]".to_owned(), "[]".to_owned()),
-    ];
-    for (body, want) in table {
-        let got = marked(&body);
-        assert_eq!(got, want);
-        assert_eq!(marked(&got), got, "once is enough");
-        let metadata = serde_json::from_str::<Value>(&got).unwrap()["client_metadata"].to_string();
-        let metadata = RawValue::from_string(metadata).unwrap();
-        assert_eq!(is_marked(&HeaderMap::new(), Some(&metadata)), got.starts_with('{'));
-    }
-}
-
-#[test]
-fn only_a_clear_yes_marks_a_body() {
-    for (value, is_yes) in [("true", true), ("True", true), ("false", false), ("", false), ("1", false)] {
+fn only_the_string_true_marks_a_body() {
+    for (value, expected) in [("true", true), ("True", true), ("false", false), ("", false), ("1", false)] {
         let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static(value))]);
-        assert_eq!(is_marked(&headers, None), is_yes, "{value}");
+        assert_eq!(is_marked(&headers, None), expected, "{value}");
     }
-    let odd =
-        RawValue::from_string(json!({"ws_request_header_x_openai_internal_codex_responses_lite": true}).to_string());
-    assert!(!is_marked(&HeaderMap::new(), Some(&odd.unwrap())));
+    for (value, expected) in [(json!("true"), true), (json!("no"), false), (json!(true), false)] {
+        let metadata = json!({"ws_request_header_x_openai_internal_codex_responses_lite": value}).to_string();
+        let metadata = RawValue::from_string(metadata).unwrap();
+        assert_eq!(is_marked(&HeaderMap::new(), Some(&metadata)), expected, "{value}");
+    }
 }

@@ -1,8 +1,8 @@
-//! The tools of a request in the lite form, and what becomes of the choice among them.
+//! The tools of a request in the lite format, and the effect of `tool_choice` on them.
 //!
-//! Plain tools stand in one namespace of ours, those that the client put into namespaces beside it,
-//! as does whatever we don't know. Tools that the backend runs itself don't exist here, and no call
-//! can be forced: a choice can only narrow what is on offer.
+//! Functions and custom tools are put into one namespace. Namespaces of the client and unknown tools stay beside it.
+//! The format has no tools that the backend runs itself, and no call can be forced: `tool_choice` can only reduce the
+//! list.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,9 +14,9 @@ use super::{list, text};
 use crate::protocol::codex::request::{Item, Request, Tool, ToolChoice};
 use crate::protocol::json::raw_object::RawObject;
 
-/// What the official client calls the namespace of its plain tools.
-const WRAPPER: &str = "functions";
-/// Tools that the backend runs itself, or that belong to the classic form.
+/// The official client's name for the namespace of plain tools.
+const NAMESPACE: &str = "functions";
+/// Tools that the backend runs itself, or that exist in the classic format only.
 const HOSTED: [&str; 8] = [
     "web_search",
     "image_generation",
@@ -30,14 +30,14 @@ const HOSTED: [&str; 8] = [
 const CHOICE_CLAMPED: &str = "clamped:tool_choice";
 const CHOICE_IGNORED: &str = "ignored:tool_choice";
 
-/// What is on offer.
-pub(super) struct Offer<'r> {
-    /// The name of our namespace: one that the client does not use.
-    pub(super) wrapper: Cow<'static, str>,
-    /// What can't be said, as warnings.
-    pub(super) losses: Vec<String>,
+/// The tools that a lite request offers.
+pub(super) struct LiteTools<'r> {
+    /// The name of the added namespace, which the client doesn't use.
+    pub(super) namespace: Cow<'static, str>,
+    /// Warnings about parts of the request that the format can't express.
+    pub(super) warnings: Vec<String>,
     plain: Vec<&'r Tool<'r>>,
-    beside: Vec<&'r Tool<'r>>,
+    others: Vec<&'r Tool<'r>>,
 }
 
 #[derive(Serialize)]
@@ -51,120 +51,114 @@ struct Namespace<'o> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Offered<'o> {
-    Wrapped(Namespace<'o>),
-    Own(&'o Tool<'o>),
+    Namespace(Namespace<'o>),
+    Tool(&'o Tool<'o>),
 }
 
-/// A tool, or the mention of one in a choice.
-struct Label<'r> {
+/// What identifies a tool, in `tools` and in `tool_choice`.
+struct ToolId<'r> {
     kind: Cow<'r, str>,
     name: Option<Cow<'r, str>>,
-    /// The tools inside a namespace.
-    inner: Vec<Label<'r>>,
+    /// The tools in a namespace.
+    members: Vec<ToolId<'r>>,
 }
 
-impl<'r> Offer<'r> {
+impl<'r> LiteTools<'r> {
     pub(super) fn of(request: &'r Request<'r>) -> Self {
-        let mut losses = Vec::new();
-        let mut tools: Vec<_> = request.tools.iter().map(|tool| (tool, Label::of(tool))).collect();
-        let wrapper = free_name(tools.iter().map(|(_, label)| label), &request.input);
-        tools.retain(|(_, label)| {
-            let is_hosted = HOSTED.contains(&&*label.kind);
+        let mut warnings = Vec::new();
+        let mut tools: Vec<_> = request.tools.iter().map(|tool| (tool, ToolId::read(tool.json()))).collect();
+        let namespace = unused_name(tools.iter().map(|(_, id)| id), &request.input);
+        tools.retain(|(_, id)| {
+            let is_hosted = HOSTED.contains(&&*id.kind);
             if is_hosted {
-                let loss = format!("ignored:tools.{}", label.kind);
-                if !losses.contains(&loss) {
-                    losses.push(loss);
+                let warning = format!("ignored:tools.{}", id.kind);
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
                 }
             }
             !is_hosted
         });
-        narrow(&request.tool_choice, &mut tools, &mut losses);
-        let (plain, beside): (Vec<_>, Vec<_>) = tools.into_iter().partition(|(_, label)| label.is_plain());
-        let bare = |tools: Vec<(&'r Tool<'r>, Label<'r>)>| tools.into_iter().map(|(tool, _)| tool).collect();
-        Self { wrapper, losses, plain: bare(plain), beside: bare(beside) }
+        apply_choice(&request.tool_choice, &mut tools, &mut warnings);
+        let (plain, others): (Vec<_>, Vec<_>) = tools.into_iter().partition(|(_, id)| id.is_plain());
+        let without_ids = |tools: Vec<(&'r Tool<'r>, ToolId<'r>)>| tools.into_iter().map(|(tool, _)| tool).collect();
+        Self { namespace, warnings, plain: without_ids(plain), others: without_ids(others) }
     }
 
-    /// The list of tools; `None` where there are none.
+    /// The JSON list of tools; `None` if it's empty.
     pub(super) fn list(&self) -> Option<Box<RawValue>> {
-        let wrapped = Namespace { r#type: "namespace", name: &self.wrapper, description: "", tools: &self.plain };
-        let wrapped = (!self.plain.is_empty()).then_some(Offered::Wrapped(wrapped));
-        let own = self.beside.iter().map(|tool| Offered::Own(tool));
-        let tools: Vec<_> = wrapped.into_iter().chain(own).collect();
-        (!tools.is_empty()).then(|| to_raw_value(&tools).expect("strings and raw JSON always serialise"))
+        let namespace = Namespace { r#type: "namespace", name: &self.namespace, description: "", tools: &self.plain };
+        let namespace = (!self.plain.is_empty()).then_some(Offered::Namespace(namespace));
+        let others = self.others.iter().map(|tool| Offered::Tool(tool));
+        let tools: Vec<_> = namespace.into_iter().chain(others).collect();
+        (!tools.is_empty()).then(|| to_raw_value(&tools).expect("strings and raw JSON always serialize"))
     }
 }
 
-impl<'r> Label<'r> {
-    fn of(tool: &'r Tool<'r>) -> Self {
-        match tool {
-            Tool::Function { name, .. } => {
-                Self { kind: Cow::Borrowed("function"), name: Some(Cow::Borrowed(name)), inner: Vec::new() }
-            }
-            Tool::Raw(json) => Self::read(json),
-        }
-    }
-
+impl<'r> ToolId<'r> {
     fn read(json: &'r RawValue) -> Self {
         let members = RawObject::parse(json.get()).unwrap_or_default();
         let kind = text(&members, "type").unwrap_or_default();
-        let inner = if kind == "namespace" { list(&members, "tools") } else { Vec::new() };
-        Self { kind, name: text(&members, "name"), inner: inner.into_iter().map(Self::read).collect() }
+        let tools = if kind == "namespace" { list(&members, "tools") } else { Vec::new() };
+        Self { kind, name: text(&members, "name"), members: tools.into_iter().map(Self::read).collect() }
     }
 
     fn is_plain(&self) -> bool {
         matches!(&*self.kind, "function" | "custom")
     }
 
-    /// Whether a mention is one of this tool, or of one inside it.
-    fn is_meant_by(&self, mention: &Label<'_>) -> bool {
-        let is_same = self.kind == mention.kind && (mention.name.is_none() || self.name == mention.name);
-        is_same || self.inner.iter().any(|inner| inner.is_meant_by(mention))
+    /// Whether an entry of `tool_choice` selects this tool or one in it.
+    fn is_selected_by(&self, entry: &ToolId<'_>) -> bool {
+        let is_same = self.kind == entry.kind && (entry.name.is_none() || self.name == entry.name);
+        is_same || self.members.iter().any(|member| member.is_selected_by(entry))
     }
 }
 
-/// A name for our namespace that no namespace of the client's has.
-fn free_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l Label<'r>>, input: &[Item<'_>]) -> Cow<'static, str> {
-    let named = tools.filter(|label| label.kind == "namespace").filter_map(|label| label.name.as_deref());
-    let mut taken: BTreeSet<String> = named.map(str::to_owned).collect();
+/// A name that no namespace of the client has.
+fn unused_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l ToolId<'r>>, input: &[Item<'_>]) -> Cow<'static, str> {
+    let named = tools.filter(|id| id.kind == "namespace").filter_map(|id| id.name.as_deref());
+    let mut used: BTreeSet<String> = named.map(str::to_owned).collect();
     for item in input {
         if let Item::Raw { kind, json } = item
             && kind == "additional_tools"
         {
             let members = RawObject::parse(json.get()).unwrap_or_default();
-            taken.extend(list(&members, "tools").into_iter().map(Label::read).filter_map(|label| {
-                let name = label.name.filter(|_| label.kind == "namespace");
+            used.extend(list(&members, "tools").into_iter().map(ToolId::read).filter_map(|id| {
+                let name = id.name.filter(|_| id.kind == "namespace");
                 name.map(Cow::into_owned)
             }));
         }
     }
-    let mut name = Cow::Borrowed(WRAPPER);
+    let mut name = Cow::Borrowed(NAMESPACE);
     for number in 2.. {
-        if !taken.contains(&*name) {
+        if !used.contains(&*name) {
             break;
         }
-        name = Cow::Owned(format!("{WRAPPER}_{number}"));
+        name = Cow::Owned(format!("{NAMESPACE}_{number}"));
     }
     name
 }
 
-/// Leaves what may be called, as far as that can be said.
-fn narrow(choice: &ToolChoice<'_>, tools: &mut Vec<(&Tool<'_>, Label<'_>)>, losses: &mut Vec<String>) {
+/// Removes the tools that `tool_choice` excludes, and warns about what can't be expressed.
+fn apply_choice(choice: &ToolChoice<'_>, tools: &mut Vec<(&Tool<'_>, ToolId<'_>)>, warnings: &mut Vec<String>) {
     let json = match choice {
         ToolChoice::Auto => return,
         ToolChoice::None => return tools.clear(),
-        ToolChoice::Required => return losses.push(CHOICE_CLAMPED.to_owned()),
+        ToolChoice::Required => return warnings.push(CHOICE_CLAMPED.to_owned()),
         ToolChoice::Raw(json) => json,
     };
     let members = RawObject::parse(json.get()).unwrap_or_default();
     let is_list = text(&members, "type").as_deref() == Some("allowed_tools");
-    let mentions =
-        if is_list { list(&members, "tools").into_iter().map(Label::read).collect() } else { vec![Label::read(json)] };
-    let is_meant = |label: &Label<'_>| mentions.iter().any(|mention| label.is_meant_by(mention));
-    if !is_list && !tools.iter().any(|(_, label)| is_meant(label)) {
-        return losses.push(CHOICE_IGNORED.to_owned());
+    let entries = if is_list {
+        list(&members, "tools").into_iter().map(ToolId::read).collect()
+    } else {
+        vec![ToolId::read(json)]
+    };
+    let is_selected = |id: &ToolId<'_>| entries.iter().any(|entry| id.is_selected_by(entry));
+    if !is_list && !tools.iter().any(|(_, id)| is_selected(id)) {
+        return warnings.push(CHOICE_IGNORED.to_owned());
     }
-    tools.retain(|(_, label)| is_meant(label));
+    tools.retain(|(_, id)| is_selected(id));
     if !is_list || text(&members, "mode").as_deref() == Some("required") {
-        losses.push(CHOICE_CLAMPED.to_owned());
+        warnings.push(CHOICE_CLAMPED.to_owned());
     }
 }

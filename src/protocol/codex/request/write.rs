@@ -1,54 +1,10 @@
-//! How the parts of a request are written, and about how long they get.
+//! JSON of the parts of a request.
 
 use std::borrow::Cow;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{Item, Output, Part, Tool, ToolChoice};
-
-impl Item<'_> {
-    pub(super) fn written_bytes(&self) -> usize {
-        const FRAME_BYTES: usize = 160;
-        FRAME_BYTES
-            + match self {
-                Self::Message { content, .. } => content.iter().map(Part::written_bytes).sum(),
-                Self::FunctionCall { arguments: text, .. } | Self::CustomToolCall { input: text, .. } => {
-                    text.written_bytes()
-                }
-                Self::FunctionCallOutput { output, .. } | Self::CustomToolCallOutput { output, .. } => match output {
-                    Output::Text(text) => text.written_bytes(),
-                    Output::Parts(parts) => parts.iter().map(Part::written_bytes).sum(),
-                },
-                Self::Raw { json, .. } => json.get().len(),
-            }
-    }
-}
-
-impl Tool<'_> {
-    pub(super) fn written_bytes(&self) -> usize {
-        const FRAME_BYTES: usize = 160;
-        match self {
-            Self::Function { description, parameters, .. } => {
-                FRAME_BYTES + description.as_ref().map_or(0, |text| text.len() * 17 / 16) + parameters.get().len()
-            }
-            Self::Raw(json) => json.get().len(),
-        }
-    }
-}
-
-impl Part<'_> {
-    fn written_bytes(&self) -> usize {
-        const FRAME_BYTES: usize = 64;
-        FRAME_BYTES
-            + match self {
-                Self::InputText(text) | Self::OutputText(text) => text.written_bytes(),
-                Self::InputImage { image_url: data, .. } | Self::InputFile { file_data: data, .. } => {
-                    data.written_bytes()
-                }
-                Self::RemoteFile { file_url } => file_url.len(),
-            }
-    }
-}
 
 impl Serialize for Item<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -127,18 +83,7 @@ impl Serialize for Output<'_> {
 
 impl Serialize for Tool<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (name, description, parameters, strict) = match self {
-            Self::Raw(json) => return json.serialize(serializer),
-            Self::Function { name, description, parameters, strict } => (name, description, parameters, strict),
-        };
-        let mut map = serializer.serialize_map(None)?;
-        entries(&mut map, "function", &[("name", name)])?;
-        if let Some(description) = description {
-            map.serialize_entry("description", description)?;
-        }
-        map.serialize_entry("parameters", parameters)?;
-        map.serialize_entry("strict", strict)?;
-        map.end()
+        self.0.serialize(serializer)
     }
 }
 

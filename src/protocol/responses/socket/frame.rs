@@ -1,8 +1,7 @@
-//! What a client says on a socket: objects with a type, most of them a request for a response.
+//! Parses a client's WebSocket frame: a JSON object with a `type`, usually a request for a response.
 //!
-//! A request is taken apart into what HTTP has in its place: the body, without the members that only
-//! a frame has, and the headers of this turn, which a client of the backend puts into
-//! `client_metadata` since a socket has only those it was opened with.
+//! A request is converted to the body and the headers of the equivalent HTTP request. Codex clients put the headers of
+//! a request into `client_metadata`, because a connection has only the headers of its handshake.
 
 use std::borrow::Cow;
 
@@ -16,84 +15,84 @@ use crate::protocol::json::string::Str;
 use crate::protocol::json::surrogates;
 use crate::protocol::responses::options::Purpose;
 
-/// Longest name of a lane.
-const LANE_LENGTH: usize = 256;
+/// Maximum length of a `stream_id`.
+const MAX_STREAM_ID_BYTES: usize = 256;
 
-/// Metadata that HTTP has as headers of the same name.
-const OWN_HEADERS: [&str; 3] = ["x-codex-turn-metadata", "x-codex-turn-state", "x-codex-window-id"];
-/// Metadata that stands for a header says so, with the header's hyphens as underscores.
+/// Metadata that corresponds to a header of the same name.
+const SAME_NAME_HEADERS: [&str; 3] = ["x-codex-turn-metadata", "x-codex-turn-state", "x-codex-window-id"];
+/// Prefix of other metadata that corresponds to a header, with underscores in place of its hyphens.
 const HEADER_PREFIX: &str = "ws_request_header_";
 
-/// A frame that can be read.
+/// A valid frame.
 #[derive(Debug)]
-pub enum Frame {
-    /// A response is asked for.
-    Create(Box<Create>),
-    /// The response under way is to be stopped.
+pub enum ClientFrame {
+    /// Requests a response.
+    Create(Box<CreateRequest>),
+    /// Cancels the current response.
     Cancel,
-    /// There is nothing to do.
-    Nothing,
+    /// Needs no action.
+    Ignored,
 }
 
 /// A request for a response.
 #[derive(Debug)]
-pub struct Create {
-    /// The body that HTTP would have brought.
+pub struct CreateRequest {
+    /// The body of the equivalent HTTP request.
     pub body: String,
-    /// Headers that belong to this request alone.
+    /// Headers of this request.
     pub headers: HeaderMap,
-    /// What it is for.
+    /// What the request is for.
     pub purpose: Purpose,
-    /// The lane that its events name, where it is in one.
-    pub lane: Option<String>,
+    /// The `stream_id` to add to its events.
+    pub stream_id: Option<String>,
 }
 
-/// A frame that can't be used.
+/// An invalid frame.
 #[derive(Debug)]
 pub enum FrameError {
-    /// It is no JSON object: the two sides don't understand each other.
-    Broken(ProxyError),
-    /// It asks for what is not there.
-    Refused(ProxyError),
+    /// It isn't a JSON object; the connection can't continue.
+    Malformed(ProxyError),
+    /// It's of an unknown type or has an invalid member.
+    Rejected(ProxyError),
 }
 
-impl Frame {
-    /// Reads a frame.
+impl ClientFrame {
+    /// Parses a frame.
     ///
     /// # Errors
-    /// When it is not a JSON object, or of no known type.
+    /// If it isn't a JSON object, is of an unknown type, or has an invalid member.
     pub fn read(text: &str) -> Result<Self, FrameError> {
         let text = surrogates::replaced(text.as_bytes());
-        let members = RawObject::from_body(&text).map_err(FrameError::Broken)?;
+        let members = RawObject::from_body(&text).map_err(FrameError::Malformed)?;
         let kind = members.get("type").and_then(|kind| serde_json::from_str::<Str<'_>>(kind.get()).ok());
         match kind.as_ref().map(Str::as_str) {
             Some("response.create") => {
-                Create::read(members).map(|create| Self::Create(Box::new(create))).map_err(FrameError::Refused)
+                CreateRequest::read(members).map(|create| Self::Create(Box::new(create))).map_err(FrameError::Rejected)
             }
             Some("response.cancel" | "response.interrupt") => Ok(Self::Cancel),
-            // Older clients tell so that they have dealt with an answer.
-            Some("response.processed") => Ok(Self::Nothing),
+            // Older clients confirm that they processed a response.
+            Some("response.processed") => Ok(Self::Ignored),
             _ => {
                 let message =
                     "the type of a frame must be 'response.create', 'response.cancel' or 'response.interrupt'";
-                Err(FrameError::Refused(Refusal::invalid("type", message)))
+                Err(FrameError::Rejected(Refusal::invalid("type", message)))
             }
         }
     }
 }
 
-impl Create {
+impl CreateRequest {
     fn read(mut members: RawObject<'_>) -> Result<Self, ProxyError> {
         let generates = present(&members, "generate").map(|generate| Field::root("generate", generate).flag());
-        let purpose = if generates.transpose()? == Some(false) { Purpose::Warmup } else { Purpose::Turn };
-        let lane = present(&members, "stream_id").map(lane).transpose()?;
+        let purpose = if generates.transpose()? == Some(false) { Purpose::Warmup } else { Purpose::WebSocket };
+        let stream_id = present(&members, "stream_id").map(stream_id).transpose()?;
         let headers = present(&members, "client_metadata").map(headers).unwrap_or_default();
         for name in ["type", "generate", "stream", "stream_id"] {
             members.remove(name);
         }
-        members.push("stream", serde_json::from_str("true").expect("it is JSON"));
-        let body = serde_json::to_string(&members).expect("raw JSON always serialises");
-        Ok(Self { body, headers, purpose, lane })
+        members.push("stream", serde_json::from_str("true").expect("a valid literal"));
+        let body = serde_json::to_string(&members).expect("raw JSON always serializes");
+        Ok(Self { body, headers, purpose, stream_id })
     }
 }
 
@@ -101,17 +100,17 @@ fn present<'a>(members: &RawObject<'a>, name: &str) -> Option<&'a RawValue> {
     members.get(name).filter(|value| value.get() != "null")
 }
 
-fn lane(raw: &RawValue) -> Result<String, ProxyError> {
+fn stream_id(raw: &RawValue) -> Result<String, ProxyError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let name = Field::root("stream_id", raw).text().ok();
-    let name = name.filter(|name| (1..=LANE_LENGTH).contains(&name.len()) && name.chars().all(is_plain));
+    let name = name.filter(|name| (1..=MAX_STREAM_ID_BYTES).contains(&name.len()) && name.chars().all(is_plain));
     name.map(Cow::into_owned).ok_or_else(|| {
-        let message = format!("'stream_id' must be 1 to {LANE_LENGTH} letters, digits, '_', '-' or '.'");
+        let message = format!("'stream_id' must be 1 to {MAX_STREAM_ID_BYTES} letters, digits, '_', '-' or '.'");
         Refusal::coded("invalid_stream_id", "stream_id", message)
     })
 }
 
-/// What of the metadata HTTP has as headers.
+/// The metadata that corresponds to headers.
 fn headers(metadata: &RawValue) -> HeaderMap {
     let members = RawObject::parse(metadata.get()).unwrap_or_default();
     members.members().iter().filter_map(|(name, value)| header(name, value.raw())).collect()
@@ -120,9 +119,9 @@ fn headers(metadata: &RawValue) -> HeaderMap {
 fn header(name: &str, value: &RawValue) -> Option<(HeaderName, HeaderValue)> {
     let name = match name.strip_prefix(HEADER_PREFIX) {
         Some(name) => name.replace('_', "-"),
-        None => OWN_HEADERS.contains(&name).then(|| name.to_owned())?,
+        None => SAME_NAME_HEADERS.contains(&name).then(|| name.to_owned())?,
     };
-    // Who is asking, and as whom, was settled when the socket was opened.
+    // Credentials and account are fixed by the handshake: metadata can't change them.
     if !["x-codex-", "x-openai-internal-codex-"].iter().any(|prefix| name.starts_with(prefix)) {
         return None;
     }
@@ -132,32 +131,32 @@ fn header(name: &str, value: &RawValue) -> Option<(HeaderName, HeaderValue)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Create, Frame, FrameError};
+    use super::{ClientFrame, CreateRequest, FrameError};
     use crate::protocol::responses::options::Purpose;
 
-    fn create(text: &str) -> Create {
-        match Frame::read(text) {
-            Ok(Frame::Create(create)) => *create,
+    fn create(text: &str) -> CreateRequest {
+        match ClientFrame::read(text) {
+            Ok(ClientFrame::Create(create)) => *create,
             other => panic!("not a request: {other:?}"),
         }
     }
 
     #[test]
-    fn a_request_keeps_what_http_would_have_brought_byte_for_byte() {
+    fn the_body_keeps_its_bytes() {
         let text = r#"{"type":"response.create","generate":true,"model":"m","input":[{"x" : 1.0e2}],"stream_id":"a","stream":false,"store":false}"#;
         let create = create(text);
         assert_eq!(create.body, r#"{"model":"m","input":[{"x" : 1.0e2}],"store":false,"stream":true}"#);
-        assert_eq!((create.purpose, create.lane.as_deref()), (Purpose::Turn, Some("a")));
+        assert_eq!((create.purpose, create.stream_id.as_deref()), (Purpose::WebSocket, Some("a")));
     }
 
     #[test]
-    fn a_request_that_generates_nothing_is_a_warmup() {
+    fn a_request_without_generation_is_a_warmup() {
         assert_eq!(create(r#"{"type":"response.create","generate":false}"#).purpose, Purpose::Warmup);
-        assert_eq!(create(r#"{"type":"response.create","generate":null}"#).purpose, Purpose::Turn);
+        assert_eq!(create(r#"{"type":"response.create","generate":null}"#).purpose, Purpose::WebSocket);
     }
 
     #[test]
-    fn metadata_that_stands_for_headers_becomes_headers() {
+    fn metadata_becomes_headers() {
         let text = r#"{"type":"response.create","client_metadata":{
             "x-codex-turn-state":"ts-1","turn_id":"t","x-codex-installation-id":"i","x-codex-window-id":7,
             "ws_request_header_x_openai_internal_codex_responses_lite":"true",
@@ -169,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_broken_and_what_is_unknown_is_refused() {
+    fn non_objects_are_malformed_and_unknown_types_rejected() {
         for text in ["", "[]", "{\"type\":", "\"response.create\""] {
-            assert!(matches!(Frame::read(text), Err(FrameError::Broken(_))), "{text}");
+            assert!(matches!(ClientFrame::read(text), Err(FrameError::Malformed(_))), "{text}");
         }
         for text in [
             "{}",
@@ -182,14 +181,14 @@ mod tests {
             r#"{"type":"response.create","stream_id":"a b"}"#,
             r#"{"type":"response.create","stream_id":7}"#,
         ] {
-            assert!(matches!(Frame::read(text), Err(FrameError::Refused(_))), "{text}");
+            assert!(matches!(ClientFrame::read(text), Err(FrameError::Rejected(_))), "{text}");
         }
     }
 
     #[test]
-    fn a_running_response_can_be_stopped() {
+    fn a_response_can_be_canceled() {
         for kind in ["response.cancel", "response.interrupt"] {
-            assert!(matches!(Frame::read(&format!(r#"{{"type":"{kind}"}}"#)), Ok(Frame::Cancel)));
+            assert!(matches!(ClientFrame::read(&format!(r#"{{"type":"{kind}"}}"#)), Ok(ClientFrame::Cancel)));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The sink of a socket: each event a frame of its own.
+//! The sink of a WebSocket response: each event becomes a frame.
 //!
-//! Frames are slices of one growing buffer, so that a piece of text costs no allocation of its own.
+//! Frames are slices of one growing buffer, so a text delta needs no allocation of its own.
 
 use std::collections::VecDeque;
 
@@ -9,81 +9,81 @@ use bytes::{Bytes, BytesMut};
 use crate::protocol::Sink;
 use crate::protocol::responses::reply::{Event, ResponsesReply};
 
-/// Frames that are ready to be sent.
+/// A queue of frames to send.
 #[derive(Debug, Default)]
-pub struct Frames {
+pub struct FrameQueue {
     buffer: BytesMut,
     ready: VecDeque<Bytes>,
     ready_bytes: usize,
-    lane: Option<String>,
-    /// What is told before the answer begins, unless the backend tells it: type and event.
-    notices: Vec<Notice>,
+    stream_id: Option<String>,
+    /// Sent before the response starts, unless the backend sends events of the same types.
+    header_events: Vec<HeaderEvent>,
 }
 
-/// An event of our own that stands for headers.
+/// An event with the content of response headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// Its type.
+pub struct HeaderEvent {
+    /// The `type`.
     pub kind: &'static str,
-    /// The whole event.
-    pub event: String,
+    /// The JSON.
+    pub json: String,
 }
 
-impl Frames {
-    /// Frames whose events name this lane.
+impl FrameQueue {
+    /// Creates a queue that adds `stream_id` to every event.
     #[must_use]
-    pub fn new(lane: Option<String>) -> Self {
-        Self { lane, ..Self::default() }
+    pub fn new(stream_id: Option<String>) -> Self {
+        Self { stream_id, ..Self::default() }
     }
 
-    /// How much is ready.
+    /// Total size of the queued frames.
     #[must_use]
     pub fn ready_bytes(&self) -> usize {
         self.ready_bytes
     }
 
-    /// Forgets a frame that has no end.
-    pub fn drop_partial(&mut self) {
+    /// Discards an incomplete frame.
+    pub fn discard_partial(&mut self) {
         self.buffer.clear();
     }
 
-    /// The next frame.
-    pub fn take(&mut self) -> Option<Bytes> {
+    /// Removes the next frame.
+    pub fn pop(&mut self) -> Option<Bytes> {
         let frame = self.ready.pop_front()?;
         self.ready_bytes -= frame.len();
         Some(frame)
     }
 
-    /// Adds a frame of our own, a JSON object.
+    /// Adds a frame with a JSON object.
     pub fn push(&mut self, object: &str) {
         self.buffer.extend_from_slice(object.as_bytes());
         self.end();
     }
 
-    /// Tells what the headers of the answer said, where its events don't.
+    /// Sets events to send before the response starts, unless the backend sends events of the same types.
     #[must_use]
-    pub fn with_notices(self, notices: Vec<Notice>) -> Self {
-        Self { notices, ..self }
+    pub fn with_header_events(self, header_events: Vec<HeaderEvent>) -> Self {
+        Self { header_events, ..self }
     }
 
-    /// Tells what is left to tell, as soon as the answer itself begins.
-    fn tell(&mut self, next: &str) {
-        if self.notices.iter().any(|notice| notice.kind == next) {
-            self.notices.retain(|notice| notice.kind != next);
+    /// Sends the remaining header events as soon as `next` starts the response.
+    fn push_header_events(&mut self, next: &str) {
+        if self.header_events.iter().any(|event| event.kind == next) {
+            self.header_events.retain(|event| event.kind != next);
         } else if next.starts_with("response.") || next == "error" {
-            for notice in std::mem::take(&mut self.notices) {
-                self.push(&notice.event);
+            for event in std::mem::take(&mut self.header_events) {
+                self.push(&event.json);
             }
         }
     }
 
-    /// Ends the frame that is being written.
+    /// Ends the current frame.
     fn end(&mut self) {
-        if let (Some(lane), Some(end)) = (&self.lane, memchr::memrchr(b'}', &self.buffer)) {
-            // An event always has a type, and so a member that stands before.
+        if let (Some(stream_id), Some(end)) = (&self.stream_id, memchr::memrchr(b'}', &self.buffer)) {
+            // The comma is valid, because an event always has a type.
             self.buffer.truncate(end);
             self.buffer.extend_from_slice(br#","stream_id":""#);
-            self.buffer.extend_from_slice(lane.as_bytes());
+            self.buffer.extend_from_slice(stream_id.as_bytes());
             self.buffer.extend_from_slice(b"\"}");
         }
         let frame = self.buffer.split().freeze();
@@ -92,9 +92,9 @@ impl Frames {
     }
 }
 
-impl Sink<ResponsesReply> for Frames {
+impl Sink<ResponsesReply> for FrameQueue {
     fn put(&mut self, _reply: &mut ResponsesReply, event: &Event<'_>) {
-        self.tell(event.kind);
+        self.push_header_events(event.kind);
         event.write(&mut self.buffer);
         self.end();
     }
@@ -102,36 +102,37 @@ impl Sink<ResponsesReply> for Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frames, Notice};
+    use super::{FrameQueue, HeaderEvent};
 
     #[test]
-    fn frames_come_out_as_they_went_in() {
-        let mut frames = Frames::default();
+    fn frames_keep_their_order() {
+        let mut frames = FrameQueue::default();
         frames.push(r#"{"type":"a"}"#);
         frames.push(r#"{"type":"b"}"#);
         assert_eq!(frames.ready_bytes(), 24);
-        assert_eq!(frames.take().unwrap(), r#"{"type":"a"}"#);
-        assert_eq!(frames.take().unwrap(), r#"{"type":"b"}"#);
-        assert_eq!((frames.take(), frames.ready_bytes()), (None, 0));
+        assert_eq!(frames.pop().unwrap(), r#"{"type":"a"}"#);
+        assert_eq!(frames.pop().unwrap(), r#"{"type":"b"}"#);
+        assert_eq!((frames.pop(), frames.ready_bytes()), (None, 0));
     }
 
     #[test]
-    fn a_notice_comes_before_the_answer_unless_the_backend_brings_it() {
-        let notice = |kind| Notice { kind, event: format!(r#"{{"type":"{kind}","own":true}}"#) };
-        let mut frames = Frames::default().with_notices(vec![notice("codex.rate_limits"), notice("response.metadata")]);
+    fn header_events_precede_the_response_unless_the_backend_sends_them() {
+        let event = |kind| HeaderEvent { kind, json: format!(r#"{{"type":"{kind}","own":true}}"#) };
+        let mut frames =
+            FrameQueue::default().with_header_events(vec![event("codex.rate_limits"), event("response.metadata")]);
         for kind in ["response.metadata", "keepalive", "response.created", "response.completed"] {
-            frames.tell(kind);
+            frames.push_header_events(kind);
             frames.push(kind);
         }
-        let told: Vec<_> = std::iter::from_fn(|| frames.take()).collect();
+        let sent: Vec<_> = std::iter::from_fn(|| frames.pop()).collect();
         let own = r#"{"type":"codex.rate_limits","own":true}"#;
-        assert_eq!(told, ["response.metadata", "keepalive", own, "response.created", "response.completed"]);
+        assert_eq!(sent, ["response.metadata", "keepalive", own, "response.created", "response.completed"]);
     }
 
     #[test]
-    fn a_frame_names_its_lane() {
-        let mut frames = Frames::new(Some("main".to_owned()));
+    fn frames_contain_the_stream_id() {
+        let mut frames = FrameQueue::new(Some("main".to_owned()));
         frames.push("{\"type\":\"a\",\"x\":{}}\n");
-        assert_eq!(frames.take().unwrap(), r#"{"type":"a","x":{},"stream_id":"main"}"#);
+        assert_eq!(frames.pop().unwrap(), r#"{"type":"a","x":{},"stream_id":"main"}"#);
     }
 }

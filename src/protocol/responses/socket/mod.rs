@@ -1,14 +1,13 @@
-//! Responses over a WebSocket: the same requests and events, in frames of JSON text.
+//! The WebSocket transport of the Responses API: the same requests and events as JSON text frames.
 //!
-//! [`frame`] reads what a client says and makes of it what HTTP would have brought: a body and headers.
-//! [`Frames`] is the sink of its events. What HTTP says outside of the events is said by frames of
-//! our own: a refusal is [`refused`], the backend's headers are [`notices`], and a request that only
-//! prepares the next one is answered by [`warmup`].
+//! [`frame`] converts a client's frame to the body and headers of an HTTP request. [`FrameQueue`] is the sink of the
+//! response. Frames replace what HTTP expresses outside of events: [`error_frame`] an error response,
+//! [`header_events`] the backend's headers, [`warmup_events`] the response to a request that only prepares the next.
 
 pub mod frame;
 mod frames;
 mod synthetic_frames;
 
-pub use frame::{Create, Frame, FrameError};
-pub use frames::{Frames, Notice};
-pub use synthetic_frames::{notices, refused, warmup};
+pub use frame::{ClientFrame, CreateRequest, FrameError};
+pub use frames::{FrameQueue, HeaderEvent};
+pub use synthetic_frames::{error_frame, header_events, warmup_events};

@@ -1,4 +1,4 @@
-//! Frames that no event of the backend stands behind: what HTTP says by a status and headers.
+//! Frames that this program creates, in the place of an HTTP status and headers.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::frames::Notice;
+use super::frames::HeaderEvent;
 use crate::error::ProxyError;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::responses::error::{to_error_response, to_json};
@@ -16,16 +16,16 @@ use crate::protocol::responses::item::literal;
 type Headers<'h> = BTreeMap<&'h str, &'h str>;
 
 #[derive(Serialize)]
-struct Refused<'e> {
+struct ErrorFrame<'e> {
     r#type: &'static str,
     status: u16,
     error: &'e RawValue,
     headers: Headers<'e>,
 }
 
-/// A request that HTTP would have answered with an error: its status, its body's error, its headers.
+/// The frame for an error: the status, headers and body of the HTTP error response.
 #[must_use]
-pub fn refused(error: &ProxyError, request_id: &str) -> String {
+pub fn error_frame(error: &ProxyError, request_id: &str) -> String {
     let (status, mut headers, body) = to_error_response(error, request_id);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
@@ -37,7 +37,7 @@ pub fn refused(error: &ProxyError, request_id: &str) -> String {
     }
     let members = RawObject::from_body(&body).unwrap_or_default();
     let error = members.get("error").unwrap_or(RawValue::NULL);
-    to_json(&Refused { r#type: "error", status: status.as_u16(), error, headers })
+    to_json(&ErrorFrame { r#type: "error", status: status.as_u16(), error, headers })
 }
 
 #[derive(Serialize)]
@@ -76,10 +76,9 @@ struct Credit<'h> {
     balance: Option<&'h str>,
 }
 
-/// What the backend said in the headers of an answer, as the events that a socket has for it: for a
-/// client of the backend's own, which looks for quota and turn state nowhere else.
+/// The backend's response headers as events. Codex clients on a WebSocket read quota and turn state only from these.
 #[must_use]
-pub fn notices(headers: &HeaderMap) -> Vec<Notice> {
+pub fn header_events(headers: &HeaderMap) -> Vec<HeaderEvent> {
     const QUOTA: &str = "codex.rate_limits";
     const METADATA: &str = "response.metadata";
     const TURN: [&str; 4] = ["openai-model", "x-codex-turn-state", "x-models-etag", "x-reasoning-included"];
@@ -89,12 +88,12 @@ pub fn notices(headers: &HeaderMap) -> Vec<Notice> {
     let limits = has_windows.then(|| {
         let plan_type = text(headers, "x-codex-plan-type");
         let credits = credits(headers);
-        let event = to_json(&Quota { r#type: QUOTA, plan_type, rate_limits: windows, credits });
-        Notice { kind: QUOTA, event }
+        let json = to_json(&Quota { r#type: QUOTA, plan_type, rate_limits: windows, credits });
+        HeaderEvent { kind: QUOTA, json }
     });
-    let told = texts(headers, |name| TURN.contains(&name));
-    let metadata = (!told.is_empty())
-        .then(|| Notice { kind: METADATA, event: to_json(&Metadata { r#type: METADATA, headers: told }) });
+    let turn = texts(headers, |name| TURN.contains(&name));
+    let metadata = (!turn.is_empty())
+        .then(|| HeaderEvent { kind: METADATA, json: to_json(&Metadata { r#type: METADATA, headers: turn }) });
     limits.into_iter().chain(metadata).collect()
 }
 
@@ -103,7 +102,7 @@ fn window(headers: &HeaderMap, prefix: &str) -> Option<Limit> {
     let number = |suffix: &str| named(suffix)?.parse().ok();
     Some(Limit {
         used_percent: named("used-percent")?.parse().ok().filter(|percent: &f64| percent.is_finite())?,
-        // A window of no length is none.
+        // The backend reports a missing window with length 0.
         window_minutes: number("window-minutes").filter(|minutes| *minutes != 0)?,
         reset_after_seconds: number("reset-after-seconds"),
         reset_at: number("reset-at"),
@@ -119,18 +118,18 @@ fn credits(headers: &HeaderMap) -> Option<Credit<'_>> {
     })
 }
 
-fn texts(headers: &HeaderMap, is_told: impl Fn(&str) -> bool) -> Headers<'_> {
-    let told = headers.iter().filter(|(name, _)| is_told(name.as_str()));
-    told.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
+fn texts(headers: &HeaderMap, is_included: impl Fn(&str) -> bool) -> Headers<'_> {
+    let included = headers.iter().filter(|(name, _)| is_included(name.as_str()));
+    included.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// What the backend would say to a request that only prepares the next one.
+/// The events of a response to a request that only prepares the next one.
 #[must_use]
-pub fn warmup(id: &str, created_at: u64, model: &str) -> [String; 2] {
+pub fn warmup_events(id: &str, created_at: u64, model: &str) -> [String; 2] {
     const USAGE: &str = r#"{"input_tokens":0,"input_tokens_details":{"cached_tokens":0},"output_tokens":0,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":0}"#;
     let (id, model) = (literal(id), literal(model));
     [("created", "in_progress", "null", 0), ("completed", "completed", USAGE, 1)].map(|(event, status, usage, number)| {
@@ -145,18 +144,18 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
     use serde_json::{Value, json};
 
-    use super::{notices, refused, warmup};
+    use super::{error_frame, header_events, warmup_events};
     use crate::error::Refusal;
 
-    fn told(pairs: &[(&'static str, &'static str)]) -> Vec<Value> {
+    fn events(pairs: &[(&'static str, &'static str)]) -> Vec<Value> {
         let headers: HeaderMap =
             pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
-        notices(&headers).iter().map(|notice| serde_json::from_str(&notice.event).unwrap()).collect()
+        header_events(&headers).iter().map(|event| serde_json::from_str(&event.json).unwrap()).collect()
     }
 
     #[test]
-    fn quota_and_turn_state_are_events() {
-        let told = told(&[
+    fn headers_with_quota_and_turn_state_become_events() {
+        let events = events(&[
             ("x-codex-plan-type", "pro"),
             ("x-codex-primary-used-percent", "42.5"),
             ("x-codex-primary-window-minutes", "300"),
@@ -171,18 +170,18 @@ mod tests {
         let credits = json!({"has_credits": false, "unlimited": false, "balance": null});
         let limits = json!({"type": "codex.rate_limits", "plan_type": "pro", "rate_limits": {"primary": primary, "secondary": null}, "credits": credits});
         let headers = json!({"openai-model": "gpt-5.5", "x-codex-turn-state": "ts-1"});
-        assert_eq!(told, [limits, json!({"type": "response.metadata", "headers": headers})]);
+        assert_eq!(events, [limits, json!({"type": "response.metadata", "headers": headers})]);
     }
 
     #[test]
-    fn where_nothing_was_said_nothing_is_told() {
-        assert!(told(&[("x-codex-primary-used-percent", ""), ("x-codex-active-limit", "premium")]).is_empty());
+    fn no_events_without_values() {
+        assert!(events(&[("x-codex-primary-used-percent", ""), ("x-codex-active-limit", "premium")]).is_empty());
     }
 
     #[test]
-    fn a_refusal_has_what_http_has() {
+    fn an_error_frame_has_status_error_and_headers() {
         let error = Refusal::coded("previous_response_not_found", "previous_response_id", "gone");
-        let frame: Value = serde_json::from_str(&refused(&error, "req_1")).unwrap();
+        let frame: Value = serde_json::from_str(&error_frame(&error, "req_1")).unwrap();
         let inner = json!({"message": "gone", "type": "invalid_request_error", "param": "previous_response_id", "code": "previous_response_not_found"});
         assert_eq!(
             frame,
@@ -191,9 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_warmup_is_an_answer_without_items() {
+    fn a_warmup_is_a_response_without_items() {
         let [created, completed] =
-            warmup("resp_1", 7, "m\"x").map(|event| serde_json::from_str::<Value>(&event).unwrap());
+            warmup_events("resp_1", 7, "m\"x").map(|event| serde_json::from_str::<Value>(&event).unwrap());
         assert_eq!((&created["type"], &created["response"]["id"]), (&json!("response.created"), &json!("resp_1")));
         assert_eq!(completed["response"]["status"], "completed");
         assert_eq!((&completed["response"]["output"], &completed["response"]["model"]), (&json!([]), &json!("m\"x")));

@@ -6,7 +6,7 @@ use super::super::{from_event, from_response};
 use super::headers;
 
 #[test]
-fn delays_come_from_the_header_then_from_the_words() {
+fn delays_come_from_the_header_or_else_the_message() {
     let worded = |text: &str| from_event(&format!(r#"{{"type":"error","message":"{text}"}}"#)).retry_after;
     assert_eq!(worded("Please try again in 11.054s."), Some(Duration::from_secs_f64(11.054)));
     assert_eq!(worded("Try Again In 250ms"), Some(Duration::from_millis(250)));

@@ -7,7 +7,7 @@ use super::{headers, response};
 use crate::error::Fault;
 
 #[test]
-fn the_usage_limit_is_told_with_plan_and_time() {
+fn the_usage_limit_message_names_plan_and_reset_time() {
     let body = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","plan_type":"plus",
         "resets_at":1777936568,"eligible_promo":null,"resets_in_seconds":13872}}"#;
     let failure = response(429, body);
@@ -20,7 +20,7 @@ fn the_usage_limit_is_told_with_plan_and_time() {
 }
 
 #[test]
-fn the_exhausted_windows_headers_fill_in_for_the_body() {
+fn headers_of_the_exhausted_window_complete_the_body() {
     let from = headers(&[
         ("x-codex-plan-type", "pro"),
         ("x-codex-primary-used-percent", "100"),
@@ -36,7 +36,7 @@ fn the_exhausted_windows_headers_fill_in_for_the_body() {
 }
 
 #[test]
-fn the_window_that_is_used_up_is_named_and_the_body_cannot_outlast_it() {
+fn the_exhausted_window_is_named_and_limits_the_reset_time() {
     let from = headers(&[
         ("date", "Mon, 04 May 2026 19:24:56 GMT"),
         ("x-codex-primary-used-percent", "100"),
@@ -63,7 +63,7 @@ fn the_window_that_is_used_up_is_named_and_the_body_cannot_outlast_it() {
 }
 
 #[test]
-fn a_spent_quota_is_told_again_with_what_is_left_of_it() {
+fn a_repeated_usage_limit_has_the_remaining_time() {
     let from = headers(&[
         ("x-codex-primary-used-percent", "100"),
         ("x-codex-primary-reset-at", "1777936568"),
@@ -85,7 +85,7 @@ fn a_spent_quota_is_told_again_with_what_is_left_of_it() {
 }
 
 #[test]
-fn windows_with_room_are_no_spent_quota() {
+fn windows_with_quota_left_are_not_exhausted() {
     assert!(!shows_room(&headers(&[])));
     assert!(shows_room(&headers(&[("x-codex-primary-used-percent", "12"), ("x-codex-secondary-used-percent", "3")])));
     assert!(!shows_room(&headers(&[
@@ -100,7 +100,7 @@ fn windows_with_room_are_no_spent_quota() {
 }
 
 #[test]
-fn an_event_with_a_status_reads_like_that_answer() {
+fn an_event_with_a_status_parses_like_a_response() {
     let failure = from_event(
         r#"{"type":"error","status_code":429,"error":{"type":"usage_limit_reached"},
             "headers":{"X-Codex-Plan-Type":["team"],"X-Codex-Primary-Used-Percent":100,"X-Codex-Primary-Reset-At":"1777936568"}}"#,
@@ -110,7 +110,7 @@ fn an_event_with_a_status_reads_like_that_answer() {
 }
 
 #[test]
-fn times_beyond_the_calendar_are_not_told() {
+fn times_after_year_9999_are_left_out() {
     let failure = response(429, r#"{"error":{"type":"usage_limit_reached","resets_at":18446744073709551615}}"#);
     assert_eq!((failure.resets_at, failure.message.as_str()), (None, "ChatGPT usage limit reached."));
 }

@@ -1,0 +1,116 @@
+//! Sizes of a request. One walk over its content serves the character count, the token estimate
+//! ([`tokens::of_request`](crate::protocol::tokens::of_request)) and the size of the body buffer.
+
+use serde_json::value::RawValue;
+
+use super::{Item, Output, Part, Request};
+use crate::protocol::json::input_text::JsonText;
+
+/// Longer literals are counted as they are written, without decoding their escapes.
+const MAX_DECODED_BYTES: usize = 64 * 1024;
+
+/// A piece of a request's content.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'r> {
+    /// The system prompt.
+    Instructions(&'r str),
+    /// The start of an input item. Its content follows.
+    Item,
+    /// The name of a called tool.
+    CallName(&'r str),
+    /// Text of a message, or the arguments, input or output of a tool call.
+    Text(&'r JsonText<'r>),
+    /// The URL of an image, which may contain its data.
+    Image(&'r JsonText<'r>),
+    /// A data URL of a file.
+    File(&'r JsonText<'r>),
+    /// The URL of a file.
+    FileUrl(&'r str),
+    /// An item that is sent byte for byte.
+    RawItem(&'r RawValue),
+    /// A tool.
+    Tool(&'r RawValue),
+    /// The output format.
+    Format(&'r RawValue),
+}
+
+impl Request<'_> {
+    /// Calls `visitor` with each piece of content, in this order: instructions, input, tools, output format.
+    pub fn visit<'r>(&'r self, visitor: &mut impl FnMut(Content<'r>)) {
+        visitor(Content::Instructions(&self.instructions));
+        self.input.iter().for_each(|item| visit_item(item, visitor));
+        self.tools.iter().for_each(|tool| visitor(Content::Tool(tool.json())));
+        let format = self.text.as_ref().and_then(|text| text.format.as_deref());
+        if let Some(format) = format.or_else(|| self.extra.text.get("format")) {
+            visitor(Content::Format(format));
+        }
+    }
+
+    /// Number of characters that the model reads as text, for a rough estimate. Images, files and raw items don't
+    /// count.
+    #[must_use]
+    pub fn characters(&self) -> usize {
+        // The tools count as a JSON array: two brackets, and a comma between elements.
+        let mut characters = self.tools.len().saturating_sub(1) + 2;
+        self.visit(&mut |content| {
+            characters += match content {
+                Content::Instructions(text) | Content::CallName(text) => text.chars().count(),
+                Content::Text(text) => match text.escaped() {
+                    Some(escaped) if escaped.len() > MAX_DECODED_BYTES => escaped.chars().count(),
+                    _ => text.read().chars().count(),
+                },
+                Content::Tool(json) => json.get().chars().count(),
+                _ => 0,
+            }
+        });
+        characters
+    }
+
+    /// Approximate length of the encoded body in bytes.
+    #[must_use]
+    pub fn written_bytes(&self) -> usize {
+        const BODY_FRAME: usize = 512;
+        const ITEM_FRAME: usize = 160;
+        const PART_FRAME: usize = 64;
+        let mut bytes = BODY_FRAME;
+        self.visit(&mut |content| {
+            bytes += match content {
+                // Some characters are escaped.
+                Content::Instructions(text) => text.len() * 17 / 16,
+                Content::Item => ITEM_FRAME,
+                Content::CallName(text) => text.len(),
+                Content::FileUrl(url) => PART_FRAME + url.len(),
+                Content::Text(text) | Content::Image(text) | Content::File(text) => PART_FRAME + text.written_bytes(),
+                Content::RawItem(json) | Content::Tool(json) | Content::Format(json) => 1 + json.get().len(),
+            }
+        });
+        bytes
+    }
+}
+
+fn visit_item<'r>(item: &'r Item<'_>, visitor: &mut impl FnMut(Content<'r>)) {
+    visitor(Content::Item);
+    match item {
+        Item::Message { content, .. } => visit_parts(content, visitor),
+        Item::FunctionCall { name, arguments: text, .. } | Item::CustomToolCall { name, input: text, .. } => {
+            visitor(Content::CallName(name));
+            visitor(Content::Text(text));
+        }
+        Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. } => match output {
+            Output::Text(text) => visitor(Content::Text(text)),
+            Output::Parts(parts) => visit_parts(parts, visitor),
+        },
+        Item::Raw { json, .. } => visitor(Content::RawItem(json)),
+    }
+}
+
+fn visit_parts<'r>(parts: &'r [Part<'_>], visitor: &mut impl FnMut(Content<'r>)) {
+    for part in parts {
+        visitor(match part {
+            Part::InputText(text) | Part::OutputText(text) => Content::Text(text),
+            Part::InputImage { image_url, .. } => Content::Image(image_url),
+            Part::InputFile { file_data, .. } => Content::File(file_data),
+            Part::RemoteFile { file_url } => Content::FileUrl(file_url),
+        });
+    }
+}
