@@ -6,7 +6,7 @@
 //!
 //! | floor | modules | what they are |
 //! | --- | --- | --- |
-//! | 0 | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`fs`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | the words everybody uses |
+//! | 0 | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`fs`], [`endpoint`], [`proxy`], [`socket_owner`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | the words everybody uses |
 //! | 1 | [`protocol`] | the pure core: dialects, the upstream's vocabulary, server-sent events |
 //! | 2 | [`auth`], [`upstream`], [`history`], [`demo`] | leaves that do I/O or remember, and don't know each other |
 //! | 3 | [`server`] | introduces them: doors, routes, the exchange, the drive |
@@ -24,14 +24,17 @@ pub mod clock;
 pub mod command_hint;
 pub mod config;
 pub mod demo;
+pub mod endpoint;
 pub mod error;
 pub mod excerpt;
 pub mod fs;
 pub mod history;
 pub mod net;
 pub mod protocol;
+pub mod proxy;
 pub mod retry_after;
 pub mod secret;
 pub mod server;
+pub mod socket_owner;
 pub mod token_source;
 pub mod upstream;

@@ -1,30 +1,22 @@
-//! The one HTTP client, and the addresses a bearer token may be sent to.
+//! The HTTP client for all outgoing requests.
 //!
-//! [`HttpClient`] is built on first use, off the path to the ready line, since loading the
-//! system's trust store takes tens of milliseconds. [`Endpoint`] is a base address that passed the
-//! rule for tokens: `chatgpt.com` and its subdomains, `auth.openai.com`, loopback, or an https host
-//! that the owner trusts by setting. Redirects are never followed.
+//! [`HttpClient`] is built on first use, because loading the system's trust store takes tens of milliseconds
+//! and would delay the start. It sends to [`Endpoint`]s only, and never follows redirects.
 
 mod build;
 mod error_chain;
-pub mod peer;
 mod pool;
-pub mod port_owner;
-pub mod proxy;
 mod stale_retry;
-#[cfg(target_os = "linux")]
-mod tcp_table;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{DATE, HeaderMap};
-use url::{Host, Url};
 
 use crate::clock::{Clock, SystemClock};
+use crate::endpoint::Endpoint;
 use build::{Protocol, Route, build};
 pub use error_chain::error_chain;
 pub(crate) use pool::InUse;
@@ -32,21 +24,21 @@ use pool::{Clients, Pool, Routes};
 pub(crate) use stale_retry::STALE_AFTER;
 pub use stale_retry::SendError;
 
-/// How connections to the outside are made. Debug output shows no password of the proxy.
+/// How to open outgoing connections. `Debug` hides the credentials in the proxy address.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Limit for name look-up, TCP and TLS together (`upstream.connect_timeout`).
+    /// Limit for DNS, TCP and TLS together (`upstream.connect_timeout`).
     pub connect_timeout: Duration,
-    /// A PEM bundle to trust beside the system's store (`upstream.ca_file`).
+    /// PEM bundle to trust in addition to the system's store (`upstream.ca_file`).
     pub ca_file: Option<PathBuf>,
-    /// A proxy for every host but loopback (`upstream.proxy`); `None`: the proxy variables of the environment.
+    /// Proxy for every host except loopback (`upstream.proxy`). If `None`, the proxy environment variables apply.
     pub proxy: Option<String>,
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proxy = self.proxy.as_deref().map(|address| match address.rsplit_once('@') {
-            Some((_, place)) => format!("(hidden)@{place}"),
+            Some((_, host)) => format!("(hidden)@{host}"),
             None => address.to_owned(),
         });
         f.debug_struct("Settings")
@@ -57,237 +49,87 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// A base address that a bearer token may be sent to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint(Url);
-
-/// Whether the owner vouches for hosts that are not known (`upstream.trust_host`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Only the known hosts and loopback.
-    KnownHosts,
-    /// Any https host.
-    AnyHttpsHost,
-}
-
-/// Why an address was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
-    /// Not an absolute http or https address with a host and without credentials.
-    #[error("'{0}' is not an http(s) address")]
-    NotAnAddress(String),
-    /// A host that tokens don't go to without the owner's word.
-    #[error("tokens are not sent to '{0}'; set upstream.trust_host = true if that host is yours")]
-    UnknownHost(String),
-    /// An origin that the backend named for an account and tokens don't go to.
-    #[error("the backend names the origin '{0}', and tokens go to chatgpt.com and its subdomains only")]
-    ForeignOrigin(String),
-    /// Plain http to another machine.
-    #[error("'{0}' must be https")]
-    NotEncrypted(String),
-}
-
-impl Endpoint {
-    /// Checks an address against the rule for tokens; a trailing slash is removed.
-    ///
-    /// # Errors
-    /// When the text is no address, or a token must not go there.
-    pub fn parse(text: &str, trust: Trust) -> Result<Self, EndpointError> {
-        let url =
-            Url::parse(text.trim_end_matches('/')).map_err(|_| EndpointError::NotAnAddress(without_userinfo(text)))?;
-        let is_web = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
-        if !is_web || !url.username().is_empty() || url.password().is_some() {
-            return Err(EndpointError::NotAnAddress(url.host_str().unwrap_or("(hidden)").to_owned()));
-        }
-        let Some(host) = url.host() else { return Err(EndpointError::NotAnAddress(without_userinfo(text))) };
-        if is_loopback(&host) {
-            return Ok(Self(url));
-        }
-        if url.scheme() != "https" {
-            return Err(EndpointError::NotEncrypted(host.to_string()));
-        }
-        if trust == Trust::AnyHttpsHost || is_known(&host) {
-            return Ok(Self(url));
-        }
-        Err(EndpointError::UnknownHost(host.to_string()))
-    }
-
-    /// The address of a path below this base, such as `/responses`.
-    #[must_use]
-    pub fn join(&self, path: &str) -> Url {
-        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        // The base has been parsed; parsing it anew would cost each request a share of its time.
-        let mut url = self.0.clone();
-        url.set_path(&[self.0.path().trim_end_matches('/'), path].concat());
-        url.set_query(query);
-        url
-    }
-
-    /// The base without a trailing slash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str().trim_end_matches('/')
-    }
-
-    /// Host name, for messages.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        self.0.host_str().unwrap_or_default()
-    }
-
-    /// Whether the host is one that tokens go to without a setting.
-    #[must_use]
-    pub fn is_known_host(&self) -> bool {
-        self.0.host().is_some_and(|host| is_loopback(&host) || is_known(&host))
-    }
-
-    /// Whether the host is this machine.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        self.0.host().is_some_and(|host| is_loopback(&host))
-    }
-
-    /// The same base with an origin that the backend names, for workspaces that are bound to a region.
-    ///
-    /// Tokens follow the backend's word to `chatgpt.com` and its subdomains, and to no port of this machine
-    /// unless this base is on it already.
-    ///
-    /// # Errors
-    /// When a token must not go to the origin.
-    pub fn with_origin(&self, origin: &str) -> Result<Self, EndpointError> {
-        let origin = Self::parse(origin, Trust::AnyHttpsHost)?;
-        if origin.0.path() != "/" {
-            return Err(EndpointError::NotAnAddress(origin.as_str().to_owned()));
-        }
-        let is_allowed = origin.0.host().is_some_and(|host| is_chatgpt(&host))
-            || (origin.is_loopback() && self.is_loopback())
-            || origin.0.origin() == self.0.origin();
-        if !is_allowed {
-            return Err(EndpointError::ForeignOrigin(origin.host().to_owned()));
-        }
-        Self::parse(&format!("{}{}", origin.as_str(), self.0.path()), Trust::AnyHttpsHost)
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The text with everything before its last `@` hidden, which may be a user name and a password.
-#[must_use]
-pub fn without_userinfo(text: &str) -> String {
-    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("(hidden)@{rest}"))
-}
-
-/// Whether a host is this machine wherever its name is looked up: `localhost`, 127.0.0.0/8 or `::1`.
-#[must_use]
-pub fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => IpAddr::V6(*address).to_canonical().is_loopback(),
-    }
-}
-
-/// Whether a host is this machine to a browser: loopback, or a subdomain of `localhost`. Resolvers may
-/// answer otherwise for the latter, so no token goes there.
-#[must_use]
-pub fn is_local(host: &Host<&str>) -> bool {
-    let is_below = |name: &str| name.trim_end_matches('.').to_ascii_lowercase().ends_with(".localhost");
-    is_loopback(host) || matches!(host, Host::Domain(name) if is_below(name))
-}
-
-fn is_known(host: &Host<&str>) -> bool {
-    is_chatgpt(host) || matches!(host, Host::Domain("auth.openai.com"))
-}
-
-fn is_chatgpt(host: &Host<&str>) -> bool {
-    matches!(host, Host::Domain(name) if *name == "chatgpt.com" || name.ends_with(".chatgpt.com"))
-}
-
-/// A pooled HTTP client that comes into being when it is first asked for. Clones share it.
+/// A pooled HTTP client, built on first use. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     settings: Arc<Settings>,
     pool: Arc<Pool>,
-    /// Hears the time that answers tell.
+    /// Receives the `Date` of each response.
     clock: Option<Arc<dyn Clock>>,
 }
 
-/// Why no client could be made: the CA file or the proxy setting.
+/// Why the client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The CA bundle can't be read or holds no certificate.
-    #[error("ca_file {path}: {reason}")]
+    #[error("can't use upstream.ca_file {path}: {reason}")]
     CaFile {
-        /// The file.
+        /// Path of the bundle.
         path: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The proxy address is none.
+    /// `upstream.proxy` can't be parsed.
     #[error("upstream.proxy is not a proxy address")]
     Proxy,
     /// TLS could not be set up.
-    #[error("TLS can't be set up: {0}")]
+    #[error("can't set up TLS: {0}")]
     Tls(String),
 }
 
 impl HttpClient {
-    /// A client that will be built with these settings.
+    /// Returns a client without building it yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self { settings: Arc::new(settings), pool: Arc::default(), clock: None }
     }
 
-    /// The clock that it tells; else the system's.
+    /// The clock set by [`Self::with_clock`], or the system's clock.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock))
     }
 
-    /// The same client, which tells a clock what time it is elsewhere.
+    /// Returns the same client, which reports the `Date` of responses to this clock.
     #[must_use]
-    pub fn telling(self, clock: Arc<dyn Clock>) -> Self {
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
-    /// To be called with the headers of an answer as soon as they are there.
-    pub fn heard(&self, headers: &HeaderMap) {
+    /// Reports a response's `Date` to the clock. Call it as soon as the headers have arrived.
+    pub fn observe_date(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let told = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        if let (Some(clock), Some(told)) = (&self.clock, told) {
-            clock.learn(told);
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        if let (Some(clock), Some(date)) = (&self.clock, date) {
+            clock.learn(date);
         }
     }
 
-    /// Limit for name look-up, TCP and TLS together.
+    /// Limit for DNS, TCP and TLS together.
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {
         self.settings.connect_timeout
     }
 
-    /// How many connections have been opened since the process began.
+    /// Number of connections opened since the process started.
     #[must_use]
     pub fn connections_opened(&self) -> u64 {
         self.pool.opened()
     }
 
-    /// The client for an address. Loopback is always reached directly, whatever the proxy settings.
+    /// Returns the client for an endpoint. Connections to loopback bypass any proxy.
     ///
     /// # Errors
-    /// When the CA file or the proxy setting is unusable.
-    pub async fn to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
+    /// If the CA file or the proxy setting is unusable.
+    pub async fn client_for(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
         self.client(&self.clients().streaming, Protocol::Any, endpoint).await
     }
 
-    /// The same for a connection that is to become another protocol's, which only HTTP/1.1 can.
+    /// Returns an HTTP/1.1 client, for connections that upgrade to WebSocket.
     ///
     /// # Errors
-    /// When the CA file or the proxy setting is unusable.
-    pub async fn upgrading_to(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
+    /// If the CA file or the proxy setting is unusable.
+    pub async fn upgrading_client_for(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
         self.client(&self.clients().upgrading, Protocol::Http1, endpoint).await
     }
 
@@ -306,11 +148,25 @@ impl HttpClient {
         let (settings, count) = (Arc::clone(&self.settings), self.pool.count());
         let client = cell.get_or_try_init(|| async move {
             let built = tokio::task::spawn_blocking(move || build(&settings, route, protocol, count)).await;
-            built.unwrap_or_else(|_| Err(ClientError::Tls("the set-up was interrupted".to_owned())))
+            built.unwrap_or_else(|_| Err(ClientError::Tls("the setup was interrupted".to_owned())))
         });
         client.await.cloned()
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::time::Duration;
+
+    use super::{HttpClient, Settings};
+
+    #[test]
+    fn debug_output_hides_the_proxy_credentials() {
+        for address in ["http://me:pri@vate@127.0.0.1:1", "me:private@127.0.0.1:1", "socks5://private@127.0.0.1:1"] {
+            let proxy = Some(address.to_owned());
+            let settings = Settings { connect_timeout: Duration::ZERO, ca_file: None, proxy };
+            let text = format!("{settings:?} {:?}", HttpClient::new(settings.clone()));
+            assert!(text.contains("127.0.0.1:1") && !text.contains("me:") && !text.contains("vate"), "{text}");
+        }
+    }
+}

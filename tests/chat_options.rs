@@ -11,7 +11,8 @@ mod proxy;
 
 use std::time::Duration;
 
-use codex_proxy::net::{Endpoint, HttpClient, Settings, Trust};
+use codex_proxy::endpoint::{Endpoint, Trust};
+use codex_proxy::net::{HttpClient, Settings};
 use fake::{FakeUpstream, Script};
 use proxy::{Launch, TestProxy};
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ impl Bench {
         let proxy = launch.start();
         let endpoint = Endpoint::parse(&format!("http://{}/v1", proxy.authority()), Trust::KnownHosts).unwrap();
         let settings = Settings { connect_timeout: 5 * SECOND, ca_file: None, proxy: None };
-        let http = HttpClient::new(settings).to(&endpoint).await.unwrap().clone();
+        let http = HttpClient::new(settings).client_for(&endpoint).await.unwrap().clone();
         Self { fake, proxy, http }
     }
 

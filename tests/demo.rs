@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use codex_proxy::clock::SystemClock;
 use codex_proxy::demo::{Demo, DemoLogin, FAULT_WORDS};
-use codex_proxy::net::{Endpoint, HttpClient, Settings, Trust};
+use codex_proxy::endpoint::{Endpoint, Trust};
+use codex_proxy::net::{HttpClient, Settings};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -32,7 +33,7 @@ impl Client {
         let demo = Demo::start(Arc::new(SystemClock)).await.unwrap();
         let settings = Settings { connect_timeout: Duration::from_secs(5), ca_file: None, proxy: None };
         let endpoint = Endpoint::parse(&demo.backend_url(), Trust::KnownHosts).unwrap();
-        let http = HttpClient::new(settings).to(&endpoint).await.unwrap().clone();
+        let http = HttpClient::new(settings).client_for(&endpoint).await.unwrap().clone();
         Self { login: demo.signed_in(), demo, http }
     }
 

@@ -9,8 +9,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const FLOOR_0: &[&str] =
-    &["secret", "token_source", "blocking", "error", "clock", "fs", "net", "retry_after", "command_hint", "excerpt"];
+const FLOOR_0: &[&str] = &[
+    "secret",
+    "token_source",
+    "blocking",
+    "error",
+    "clock",
+    "fs",
+    "net",
+    "endpoint",
+    "proxy",
+    "socket_owner",
+    "retry_after",
+    "command_hint",
+    "excerpt",
+];
 /// The client dialects: none of them knows another. The rest of the pure core is shared.
 const DIALECTS: &[&str] =
     &["protocol::chat", "protocol::completions", "protocol::messages", "protocol::ollama", "protocol::responses"];

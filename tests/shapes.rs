@@ -9,7 +9,8 @@ mod proxy;
 
 use std::time::Duration;
 
-use codex_proxy::net::{Endpoint, HttpClient, Settings, Trust};
+use codex_proxy::endpoint::{Endpoint, Trust};
+use codex_proxy::net::{HttpClient, Settings};
 use http::{HeaderMap, Method};
 use proxy::{Launch, TestProxy};
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ impl Bench {
         let proxy = launch.start();
         let settings = Settings { connect_timeout: Duration::from_secs(5), ca_file: None, proxy: None };
         let endpoint = Endpoint::parse(&format!("http://{}", proxy.authority()), Trust::KnownHosts).unwrap();
-        let http = HttpClient::new(settings).to(&endpoint).await.unwrap().clone();
+        let http = HttpClient::new(settings).client_for(&endpoint).await.unwrap().clone();
         Self { proxy, http }
     }
 

@@ -32,7 +32,7 @@ pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Past
 pub use self::logout::{Departure, Revocation, Which, logout};
 pub use self::status::{Profile, Refused, State, Status, status};
 pub use self::store::{Document, Held, Location, Moved, Place, Restored, Stamp, Store, Unreadable, Vault};
-use crate::net::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::token_source::Choice;
 
 /// How signing in works.

@@ -24,7 +24,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn of(config: &Config) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(Arc::new(SystemClock)));
-        let http = HttpClient::new(config.net.clone()).telling(Arc::clone(&clock));
+        let http = HttpClient::new(config.net.clone()).with_clock(Arc::clone(&clock));
         let authority = Authority::new(http.clone(), &config.auth);
         let store = Store::kept(&config.auth.credentials, config.auth.store, Vault::platform());
         Self { http, store, authority, clock }

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use super::run_file::{Health, Running};
 use super::serve::base_url;
 use crate::config::Config;
-use crate::net::{HttpClient, port_owner};
+use crate::net::HttpClient;
+use crate::socket_owner;
 
 /// How many ports above the wanted one are looked at.
 const TRIES: u16 = 100;
@@ -37,7 +38,7 @@ impl PortOwner {
             return Self::OtherDaemon { base_url };
         }
         let port = address.port();
-        let holder = tokio::task::spawn_blocking(move || port_owner::of_port(port)).await.ok().flatten();
+        let holder = tokio::task::spawn_blocking(move || socket_owner::listener_on(port)).await.ok().flatten();
         Self::Program(holder.unwrap_or_else(|| "another program".to_owned()))
     }
 }

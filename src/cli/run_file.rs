@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::{Endpoint, Trust};
 use crate::fs::{read_text, write_private};
-use crate::net::{Endpoint, HttpClient, Trust};
+use crate::net::HttpClient;
 use crate::upstream::{Omitted, Strange};
 
 /// A daemon on this machine answers within this time, or isn't there.
@@ -135,7 +136,7 @@ async fn over_port(base_url: &str, http: &HttpClient) -> Option<Bytes> {
     // Anybody who can write the file could name another host; only this machine is asked.
     let origin = base_url.strip_suffix("/v1").unwrap_or(base_url);
     let endpoint = Endpoint::parse(origin, Trust::KnownHosts).ok().filter(Endpoint::is_loopback)?;
-    let request = http.to(&endpoint).await.ok()?.get(endpoint.join("/health")).timeout(PATIENCE);
+    let request = http.client_for(&endpoint).await.ok()?.get(endpoint.join("/health")).timeout(PATIENCE);
     request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()
 }
 

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use url::{Host, Url};
 
 use super::value::{Setting, not_expected, wrong_type};
-use crate::net::without_userinfo;
+use crate::endpoint::without_userinfo;
 
 /// Names and what they stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]

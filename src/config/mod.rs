@@ -29,7 +29,7 @@ pub use reload::unapplied;
 pub use source::{Environment, Fault, Faults, SECRET_VARIABLES, Source};
 pub use value::{Format, Level};
 
-use crate::net::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::protocol::{chat, models, responses};
 use crate::secret::Secret;
 use crate::{auth, history, net, server, upstream};

@@ -12,7 +12,7 @@ use super::source::{Environment, Faults, Source, malformed_proxies, mistyped_var
 use super::text::{File, Optional, Text};
 use super::value::Setting as _;
 use super::{Config, Log, LogFile};
-use crate::net::{Endpoint, EndpointError, Trust};
+use crate::endpoint::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, models, responses};
 use crate::token_source::Choice;
 use crate::{auth, history, net, server, upstream};

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::layer::{KEYS, Layer, Raw};
 use super::nearest::{nearest, suggestion};
-use crate::net::proxy;
+use crate::proxy;
 
 /// Variables that hold a client key or a token. No child process gets them.
 pub const SECRET_VARIABLES: [&str; 5] =
@@ -219,7 +219,7 @@ pub(super) fn mistyped_variables(environment: &Environment) -> Vec<String> {
 pub(super) fn malformed_proxies(environment: &Environment) -> Vec<String> {
     let is_wrong = |name: &&str| {
         let value = environment.get(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
-        !value.is_empty() && proxy::place(&value).is_none()
+        !value.is_empty() && proxy::host_and_port(&value).is_none()
     };
     let remark = |name| format!("environment variable {name} is not a proxy address such as http://127.0.0.1:3128");
     proxy::VARIABLES.into_iter().filter(is_wrong).map(remark).collect()

@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use super::list::quoted;
 use super::value::{Setting, not_expected};
-use crate::net::{self, Endpoint, Trust};
+use crate::endpoint::{self, Endpoint, Trust};
 
 /// Text that goes into a header: printable ASCII, possibly empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,9 +161,9 @@ impl Setting for LoopbackHost {
 
     fn from_text(text: &str) -> Result<Self, String> {
         let is_loopback = Host::parse(text).is_ok_and(|host| match &host {
-            Host::Domain(name) => net::is_loopback(&Host::Domain(name)),
-            Host::Ipv4(address) => net::is_loopback(&Host::Ipv4(*address)),
-            Host::Ipv6(address) => net::is_loopback(&Host::Ipv6(*address)),
+            Host::Domain(name) => endpoint::is_loopback(&Host::Domain(name)),
+            Host::Ipv4(address) => endpoint::is_loopback(&Host::Ipv4(*address)),
+            Host::Ipv6(address) => endpoint::is_loopback(&Host::Ipv6(*address)),
         });
         if is_loopback { Ok(Self(text.to_owned())) } else { Err(not_expected::<Self>(text)) }
     }

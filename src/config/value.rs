@@ -11,8 +11,8 @@ use toml::de::DeValue;
 
 use super::list::quoted;
 use crate::auth::Place;
+use crate::endpoint::without_userinfo;
 use crate::history::UsageStore;
-use crate::net::without_userinfo;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::models::{Effort, RouteCondition};
 use crate::protocol::responses::Store;

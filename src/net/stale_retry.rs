@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{ClientError, Endpoint, HttpClient, InUse, Protocol, error_chain};
+use super::{ClientError, HttpClient, InUse, Protocol, error_chain};
 
 /// A connection that breaks after having been idle for longer than this was closed while it was idle.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);

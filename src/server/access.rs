@@ -24,10 +24,10 @@ use url::{Host, Url};
 
 use super::refusals::Refusals;
 use super::{Backend, LiveSettings};
+use crate::endpoint::is_local;
 use crate::error::{ProxyError, Refusal};
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
-use crate::net::is_local;
-use crate::net::peer::{Peer, PeerUser};
+use crate::socket_owner::{Peer, PeerUser};
 
 /// Where our own page is.
 pub(super) const PAGE: &str = "/";

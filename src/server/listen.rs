@@ -35,7 +35,7 @@ use super::descriptors;
 use super::unix_socket::{self, Socket};
 use super::write_timeout::WriteTimeout;
 use super::{Services, Settings, routes};
-use crate::net::peer::Peers;
+use crate::socket_owner::Peers;
 
 /// A head that has grown to this length without an end is refused; one that ends in the next read is not.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;

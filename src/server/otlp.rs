@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::net::{Endpoint, HttpClient, error_chain};
+use crate::endpoint::Endpoint;
+use crate::net::{HttpClient, error_chain};
 use crate::protocol::codex::Usage;
 
 /// Spans that may wait.
@@ -100,7 +101,7 @@ impl Telemetry {
         }
         let path = if self.endpoint.as_str().ends_with(PATH) { "" } else { PATH };
         let sending = async {
-            let client = self.http.to(&self.endpoint).await.map_err(|error| error.to_string())?;
+            let client = self.http.client_for(&self.endpoint).await.map_err(|error| error.to_string())?;
             let request = client.post(self.endpoint.join(path)).header(CONTENT_TYPE, "application/json");
             let response = request.body(batch(&spans)).send().await.map_err(|error| error_chain(&error))?;
             response.error_for_status().map(drop).map_err(|error| error_chain(&error.without_url()))

@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cassette::Tape;
 use super::headers::{note_failed, passed_on, request_id, text};
+use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError, UpstreamFailure};
-use crate::net::{ClientError, Endpoint, HttpClient, InUse, SendError, error_chain};
+use crate::net::{ClientError, HttpClient, InUse, SendError, error_chain};
 use crate::protocol::codex::failure;
 
 /// An error body is read up to here; what a client needs stands in its first lines.
@@ -83,7 +84,7 @@ async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, Pr
     };
     match timeout_at(Instant::now() + limit, http.send(endpoint, prepare)).await {
         Ok(Ok(response)) => {
-            http.heard(response.headers());
+            http.observe_date(response.headers());
             Ok(response)
         }
         Ok(Err(SendError::Client(error))) => Err(unusable(&error)),

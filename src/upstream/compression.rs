@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use crate::blocking::LONG_BYTES;
+use crate::endpoint::Endpoint;
 use crate::error::{ProxyError, UpstreamFailure};
-use crate::net::Endpoint;
 
 /// A body below this goes as it is.
 const SMALLEST_BYTES: usize = 12 * 1024;

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::client::{self, Call};
 use super::headers::Caller;
+use crate::endpoint::{Endpoint, Trust};
 use crate::error::{Fault, ProxyError};
-use crate::net::{Endpoint, HttpClient, Trust};
+use crate::net::HttpClient;
 use crate::token_source::Account;
 
 /// How long the question may take.
@@ -159,7 +160,7 @@ fn read(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String>
 #[cfg(test)]
 mod tests {
     use super::{address, read};
-    use crate::net::{Endpoint, Trust};
+    use crate::endpoint::{Endpoint, Trust};
 
     fn base() -> Endpoint {
         Endpoint::parse("https://chatgpt.com/backend-api/codex", Trust::KnownHosts).unwrap()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{BodyForm, Compression, Transport};
-use crate::net::Endpoint;
+use crate::endpoint::Endpoint;
 
 /// How the backend is called.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use codex_proxy::auth::{Accounts, Authority, Settings, Store};
 use codex_proxy::clock::{Clock, CorrectedClock, SystemClock};
-use codex_proxy::net::{Endpoint, Trust};
+use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::token_source::{AuthError, RECOVERY_REST, SignIn, TokenSource};
 use serde_json::{Value, json};
 
@@ -347,7 +347,7 @@ async fn a_clock_that_is_hours_fast_is_set_right_by_the_issuers_answers() {
     let token = crate::authority::jwt("acct-1", end, 7);
     home.issuer.script([Scripted::Grant(json!({"access_token": token, "refresh_token": "rt_x"}))]);
     let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(home.clock()));
-    let http = crate::authority::http_client().telling(Arc::clone(&clock));
+    let http = crate::authority::http_client().with_clock(Arc::clone(&clock));
     let authority = Authority::new(http, &home.issuer.settings());
     home.clock.advance(11 * FRESH);
     let tokens = Accounts::new(home.store(), authority, clock, None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use codex_proxy::auth::{Accounts, Authority, Store};
-use codex_proxy::net::{Endpoint, Trust};
+use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::json;
 

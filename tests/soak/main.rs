@@ -40,7 +40,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use codex_proxy::auth::{Accounts, Authority, Place, Settings, Store};
 use codex_proxy::clock::{Clock, SystemClock};
-use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
+use codex_proxy::endpoint::{Endpoint, Trust};
+use codex_proxy::net::{self, HttpClient};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use issuer::Issuer;
 use room::Room;

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::error::ProxyError;
-use codex_proxy::net::{Endpoint, HttpClient, SendError, Trust};
+use codex_proxy::net::{HttpClient, SendError};
 use codex_proxy::upstream::Upstream;
 use reqwest::Response;
 
@@ -182,7 +183,7 @@ async fn http2_sends_a_refused_stream_again_at_once() {
 async fn connections_are_made_anew_after_a_sleep() {
     let (fake, clock) = (FakeUpstream::start().await, Arc::new(ManualClock::new()));
     fake.on("/models", Script::json(200, MODELS));
-    let http = http().telling(Arc::clone(&clock) as _);
+    let http = http().with_clock(Arc::clone(&clock) as _);
     let upstream = Upstream::new(settings(&fake.url()), http, Arc::new(Tokens::default()));
     for opened in [1, 1] {
         upstream.refresh_catalogue().await.unwrap();

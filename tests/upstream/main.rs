@@ -25,8 +25,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::error::{Fault, ProxyError};
-use codex_proxy::net::{self, Endpoint, HttpClient, Trust};
+use codex_proxy::net::{self, HttpClient};
 use codex_proxy::protocol::codex::request::{
     ExtraMembers, Item, Part, Reasoning, Request, Role, ToolChoice, WireFormat,
 };
@@ -112,9 +113,9 @@ impl Bench {
         let tokens = Arc::new(Tokens::default());
         let http = http();
         // A client takes its time to build, which would count against a test's short limits.
-        http.to(&settings.url).await.unwrap();
+        http.client_for(&settings.url).await.unwrap();
         if settings.transport != Transport::Sse {
-            http.upgrading_to(&settings.url).await.unwrap();
+            http.upgrading_client_for(&settings.url).await.unwrap();
         }
         let upstream = Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>);
         Self { fake, upstream, tokens }

@@ -162,7 +162,7 @@ pub(crate) async fn over_http2() -> Bench {
     let ca_file = Some(bundle.path().to_owned());
     let http = HttpClient::new(net::Settings { connect_timeout: 5 * SECOND, ca_file, proxy: None });
     let settings = settings(&fake.url());
-    http.to(&settings.url).await.unwrap();
+    http.client_for(&settings.url).await.unwrap();
     let tokens = Arc::new(Tokens::default());
     let upstream = Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>);
     Bench { fake, upstream, tokens }

@@ -1,8 +1,8 @@
 //! What only a WebSocket has: connections that outlive an answer, requests without what is known, and
 //! the ways around one that can't be had. That its answers are those of the other transport.
 
+use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::error::{Fault, ProxyError};
-use codex_proxy::net::{Endpoint, Trust};
 use codex_proxy::protocol::codex::request::{Item, Output, Part, Request, Role};
 use codex_proxy::token_source::TokenSource as _;
 use codex_proxy::upstream::{Answer, Hints, Transport};

@@ -23,7 +23,8 @@ use self::count::Count;
 pub(in crate::auth) use self::device::{DeviceCode, Poll};
 use crate::auth::Settings;
 use crate::auth::credential::{Credential, Grant};
-use crate::net::{Endpoint, HttpClient, error_chain};
+use crate::endpoint::Endpoint;
+use crate::net::{HttpClient, error_chain};
 use crate::secret::Secret;
 use crate::token_source::Refreshes;
 
@@ -194,7 +195,7 @@ impl Authority {
     }
 
     async fn send(&self, call: Call) -> Result<Answer, AuthorityError> {
-        let client = self.http.to(&self.url).await.map_err(|error| self.unreachable(&error.to_string()))?;
+        let client = self.http.client_for(&self.url).await.map_err(|error| self.unreachable(&error.to_string()))?;
         let mut request = call.content.request(&client, self.url.join(call.path));
         if matches!(call.introduction, Introduction::Named) {
             if !self.originator.is_empty() {
@@ -203,7 +204,7 @@ impl Authority {
             request = request.header(USER_AGENT, &self.user_agent);
         }
         let mut response = request.send().await.map_err(|error| self.unreachable(&error_chain(&error)))?;
-        self.http.heard(response.headers());
+        self.http.observe_date(response.headers());
         let mut answer =
             Answer { status: response.status().as_u16(), headers: response.headers().clone(), body: Vec::new() };
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error_chain(&error)))? {

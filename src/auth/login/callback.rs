@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{LoginError, page};
-use crate::net::is_local;
+use crate::endpoint::is_local;
 use crate::secret::Secret;
 
 type Reply = Response<Full<Bytes>>;

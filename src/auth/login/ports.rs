@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::LoginError;
-use crate::net::{Endpoint, HttpClient, Trust, port_owner};
+use crate::endpoint::{Endpoint, Trust};
+use crate::net::HttpClient;
+use crate::socket_owner;
 
 const PAUSE: Duration = Duration::from_millis(200);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -87,7 +89,7 @@ impl Ports {
 
 impl Obstacle {
     async fn on(port: u16) -> Self {
-        let holder = tokio::task::spawn_blocking(move || port_owner::of_port(port)).await.ok().flatten();
+        let holder = tokio::task::spawn_blocking(move || socket_owner::listener_on(port)).await.ok().flatten();
         Self { port, holder }
     }
 
@@ -118,7 +120,7 @@ async fn bind(port: u16) -> io::Result<Listeners> {
 /// Asks an earlier login on the port to end. Whatever comes of it shows at the next try.
 async fn ask_to_cancel(http: &HttpClient, port: u16) {
     let Ok(endpoint) = Endpoint::parse(&format!("http://127.0.0.1:{port}"), Trust::KnownHosts) else { return };
-    let Ok(client) = http.to(&endpoint).await else { return };
+    let Ok(client) = http.client_for(&endpoint).await else { return };
     let request = client.get(endpoint.join("/cancel")).send();
     if tokio::time::timeout(CANCEL_TIMEOUT, request).await.is_err() {
         tracing::debug!(port, "whoever holds the port does not answer");

@@ -13,7 +13,9 @@ use super::{LIMIT, in_time};
 use crate::clock::{Clock as _, SystemClock};
 use crate::command_hint::{command, unset};
 use crate::config::{Config, Environment, Source};
-use crate::net::{ClientError, Endpoint, HttpClient, error_chain, proxy};
+use crate::endpoint::Endpoint;
+use crate::net::{ClientError, HttpClient, error_chain};
+use crate::proxy;
 
 pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const BACKEND_PATH: &str = "/models";
@@ -117,7 +119,7 @@ fn set_clock() -> &'static str {
 
 /// The proxy and the certificates, which everything to the outside depends on.
 pub(super) async fn network(config: &Config, http: &HttpClient, environment: &Environment) -> Finding {
-    if let Err(error) = http.to(&config.upstream.url).await {
+    if let Err(error) = http.client_for(&config.upstream.url).await {
         let key = if matches!(error, ClientError::CaFile { .. }) { "upstream.ca_file" } else { "upstream.proxy" };
         let message = format!("{error}{}: mend it, or do without it, and start the daemon anew", set_in(config, key));
         return Finding::error(Check::Network, message, without(config, key));
@@ -131,7 +133,7 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
     };
     let without = if source == "upstream.proxy" { without(config, &source) } else { unset(&source) };
     let source = format!("{source}{}", set_in(config, &source));
-    let Some(place) = proxy::place(&address) else {
+    let Some(place) = proxy::host_and_port(&address) else {
         return Finding::error(Check::Network, format!("{source} is not a proxy address"), without);
     };
     let cause = match in_time(TcpStream::connect(&place)).await {

@@ -4,7 +4,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::peer::Peers;
+use crate::socket_owner::Peers;
 
 fn policy(keys: &[&str], hosts: &[&str], origins: &[&str]) -> AccessPolicy {
     let access = AccessSettings {

@@ -20,8 +20,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::super::cassette::Tape;
 use super::super::client::{refusal, unusable};
 use super::pool::Socket;
+use crate::endpoint::Endpoint;
 use crate::error::{Fault, Phase, ProxyError};
-use crate::net::{Endpoint, HttpClient, error_chain};
+use crate::net::{HttpClient, error_chain};
 
 const BETA: (HeaderName, HeaderValue) =
     (HeaderName::from_static("openai-beta"), HeaderValue::from_static("responses_websockets=2026-02-06"));
@@ -119,7 +120,7 @@ async fn upgraded(
     greeting: &Greeting,
     tape: Option<&Tape>,
 ) -> Result<(reqwest::Upgraded, HeaderMap), ProxyError> {
-    let client = http.upgrading_to(endpoint).await.map_err(|error| unusable(&error))?;
+    let client = http.upgrading_client_for(endpoint).await.map_err(|error| unusable(&error))?;
     let unreachable = |error: reqwest::Error| ProxyError::Unreachable { cause: error_chain(&error) };
     let key = generate_key();
     let request = client
@@ -131,7 +132,7 @@ async fn upgraded(
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, &key);
     let response = request.send().await.map_err(unreachable)?;
-    http.heard(response.headers());
+    http.observe_date(response.headers());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(unaccepted(refusal(response, tape).await));
     }
@@ -161,7 +162,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::Greeting;
-    use crate::net::{Endpoint, Trust};
+    use crate::endpoint::{Endpoint, Trust};
 
     fn greeting(changes: &[(&str, &str)]) -> Greeting {
         let mut posted = HeaderMap::new();

@@ -1,7 +1,7 @@
-//! The lookup in the kernel's table of sockets.
+//! Looks up peers in the kernel's table of sockets.
 //!
-//! The table is as long as the machine has connections, so it is read on a blocking thread, and one
-//! reading serves every lookup that was waiting when it began.
+//! The table has a row per connection of the machine, so it is read on a blocking thread, and one pass over it
+//! answers every lookup that was waiting when the pass started.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,22 +13,22 @@ use rustix::process::geteuid;
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
 
+use super::super::tcp_table::{Row, rows};
 use super::PeerUser;
-use crate::net::tcp_table::{Row, rows};
 
 /// Longest wait for a lookup.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How often the table is read for one lookup. The kernel may skip a row while others come and go.
-const READINGS: u32 = 3;
+/// Passes over the table per lookup. The kernel may skip a row while other sockets are opened or closed.
+const PASSES: u32 = 3;
 
-/// Reads the whole table.
+/// Reads the table.
 type Table = dyn Fn() -> Box<dyn Iterator<Item = Row>> + Send + Sync;
 
-/// The peers of a server. Clones share their readings of the table.
+/// Looks up the peers of a server. Clones share passes over the table.
 #[derive(Clone)]
 pub struct Peers(Arc<Lookups>);
 
-/// The other end of a connection. Clones share what is known of it.
+/// The other end of a connection. Clones share the result of the lookup.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<Connection>);
 
@@ -39,7 +39,7 @@ struct Connection {
     peers: Peers,
 }
 
-/// A connection as the peer sees it: its own address, then ours.
+/// A connection from the peer's side: the peer's address, then ours.
 type Ends = (SocketAddr, SocketAddr);
 
 struct Lookups {
@@ -49,20 +49,20 @@ struct Lookups {
 
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Wanted>,
+    waiting: Vec<PendingLookup>,
     is_reading: bool,
 }
 
-/// A lookup that waits. There is at most one per open connection.
-struct Wanted {
+/// A lookup that waits for a pass. There is at most one per open connection.
+struct PendingLookup {
     ends: Ends,
-    readings_left: u32,
-    answer: oneshot::Sender<Option<u32>>,
+    passes_left: u32,
+    result: oneshot::Sender<Option<u32>>,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        Self::reading(|| Box::new(rows()))
+        Self::with_table(|| Box::new(rows()))
     }
 }
 
@@ -73,30 +73,30 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    fn reading(table: impl Fn() -> Box<dyn Iterator<Item = Row>> + Send + Sync + 'static) -> Self {
+    fn with_table(table: impl Fn() -> Box<dyn Iterator<Item = Row>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(Lookups { table: Box::new(table), queue: Mutex::default() }))
     }
 
-    /// The other end of a connection; `local` is `None` if the connection has broken already.
+    /// Returns the other end of a connection. `local` is `None` if the connection is already broken.
     #[must_use]
     pub fn peer(&self, remote: SocketAddr, local: Option<SocketAddr>) -> Peer {
         let ends = local.map(|local| (canonical(remote), canonical(local)));
         Peer(Arc::new(Connection { ends, uid: OnceCell::new(), peers: self.clone() }))
     }
 
-    /// The owner of the socket at one end of a connection.
+    /// Returns the user that owns the peer's socket.
     async fn uid(&self, ends: Ends) -> Option<u32> {
-        let (answer, answered) = oneshot::channel();
-        if self.0.add(Wanted { ends, readings_left: READINGS, answer }) {
+        let (result, received) = oneshot::channel();
+        if self.0.add(PendingLookup { ends, passes_left: PASSES, result }) {
             let lookups = Arc::clone(&self.0);
             tokio::task::spawn_blocking(move || lookups.read());
         }
-        timeout(LIMIT, answered).await.ok()?.ok()?
+        timeout(LIMIT, received).await.ok()?.ok()?
     }
 }
 
 impl Peer {
-    /// Returns the user at the other end, looked up at the first call. A failed lookup is repeated by the next call.
+    /// Returns the user at the other end. Caches a successful lookup; a failed one is repeated by the next call.
     pub async fn user(&self) -> PeerUser {
         let Connection { ends, uid, peers } = &*self.0;
         let lookup = async || peers.uid((*ends).ok_or(())?).await.ok_or(());
@@ -109,42 +109,42 @@ impl Peer {
 }
 
 impl Lookups {
-    /// Queues a lookup. Returns whether a reading has to be started for it.
-    fn add(&self, wanted: Wanted) -> bool {
+    /// Queues a lookup. Returns whether the caller has to start [`Self::read`].
+    fn add(&self, lookup: PendingLookup) -> bool {
         let mut queue = self.queue();
-        queue.waiting.push(wanted);
+        queue.waiting.push(lookup);
         !std::mem::replace(&mut queue.is_reading, true)
     }
 
-    /// Answers lookups until none waits.
+    /// Runs passes over the table until no lookup is waiting.
     fn read(&self) {
-        while let Some(mut wanted) = self.take() {
+        while let Some(mut lookups) = self.take() {
             for row in (self.table)() {
-                // A socket that no process holds has lost its owner, and reads as root's.
+                // Without a process the row says uid 0 for any owner.
                 if row.inode == 0 {
                     continue;
                 }
-                if let Some(wanted) = wanted.remove(&(row.local, row.remote)) {
-                    // A caller that has given up needs no answer.
-                    let _ = wanted.answer.send(Some(row.uid));
+                if let Some(lookup) = lookups.remove(&(row.local, row.remote)) {
+                    // Fails if the caller has given up.
+                    let _ = lookup.result.send(Some(row.uid));
                 }
-                if wanted.is_empty() {
+                if lookups.is_empty() {
                     break;
                 }
             }
-            // One that was given up must not take the place of a newer one for its connection.
-            let again = |wanted: &Wanted| wanted.readings_left > 0 && !wanted.answer.is_closed();
-            self.queue().waiting.extend(wanted.into_values().filter(again));
+            // A lookup that was given up must not replace a newer one for the same connection.
+            let again = |lookup: &PendingLookup| lookup.passes_left > 0 && !lookup.result.is_closed();
+            self.queue().waiting.extend(lookups.into_values().filter(again));
         }
     }
 
-    /// What waits, by connection. `None` ends the reading.
-    fn take(&self) -> Option<HashMap<Ends, Wanted>> {
+    /// Takes the waiting lookups, by connection. `None` if there are none, which ends [`Self::read`].
+    fn take(&self) -> Option<HashMap<Ends, PendingLookup>> {
         let mut queue = self.queue();
         let waiting = std::mem::take(&mut queue.waiting);
         queue.is_reading = !waiting.is_empty();
-        let counted = |wanted: Wanted| Wanted { readings_left: wanted.readings_left - 1, ..wanted };
-        queue.is_reading.then(|| waiting.into_iter().map(|wanted| (wanted.ends, counted(wanted))).collect())
+        let counted = |lookup: PendingLookup| PendingLookup { passes_left: lookup.passes_left - 1, ..lookup };
+        queue.is_reading.then(|| waiting.into_iter().map(|lookup| (lookup.ends, counted(lookup))).collect())
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -152,7 +152,7 @@ impl Lookups {
     }
 }
 
-/// An address as the table's rows have it: IPv4 as such, and no scope.
+/// Converts an address to the form of the table's rows: IPv4-mapped to IPv4, no scope id.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -178,15 +178,15 @@ mod tests {
         Row { local: address(port), remote: address(8787), is_listening: false, uid, inode }
     }
 
-    /// Peers by these rows, and how often they were read.
+    /// Peers with these table rows, and the number of passes.
     fn peers(rows: &[Row]) -> (Peers, Arc<AtomicUsize>) {
-        let (rows, readings) = (rows.to_vec(), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&readings);
+        let (rows, passes) = (rows.to_vec(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&passes);
         let table = move || -> Box<dyn Iterator<Item = Row>> {
             counted.fetch_add(1, Ordering::SeqCst);
             Box::new(rows.clone().into_iter())
         };
-        (Peers::reading(table), readings)
+        (Peers::with_table(table), passes)
     }
 
     async fn user(peers: &Peers, port: u16) -> PeerUser {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn root_and_the_own_user_are_trusted_and_others_are_not() {
+    async fn root_and_the_same_user_are_trusted_and_others_are_not() {
         let own = geteuid().as_raw();
         let (peers, _) = peers(&[row(1, own, 7), row(2, 0, 8), row(3, OTHER, 9)]);
         assert_eq!(user(&peers, 1).await, PeerUser::Trusted);
@@ -203,42 +203,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_can_not_be_found_is_unknown_and_looked_up_again() {
-        // The row of a socket that its process has closed, and a row of our own end.
+    async fn a_failed_lookup_is_repeated() {
+        // The row of a socket that its process has closed, and the row of our end.
         let ours = Row { local: address(8787), remote: address(2), is_listening: false, uid: 0, inode: 3 };
-        let (peers, readings) = peers(&[row(1, 0, 0), ours]);
+        let (peers, passes) = peers(&[row(1, 0, 0), ours]);
         assert_eq!(user(&peers, 1).await, PeerUser::Unknown);
         let peer = peers.peer(address(2), Some(address(8787)));
         assert_eq!((peer.user().await, peer.user().await), (PeerUser::Unknown, PeerUser::Unknown));
-        assert_eq!(readings.load(Ordering::SeqCst), 3 * READINGS as usize);
+        assert_eq!(passes.load(Ordering::SeqCst), 3 * PASSES as usize);
         assert_eq!(peers.peer(address(1), None).user().await, PeerUser::Unknown);
     }
 
     #[tokio::test]
     async fn a_connection_is_looked_up_once() {
-        let (peers, readings) = peers(&[row(1, OTHER, 9)]);
+        let (peers, passes) = peers(&[row(1, OTHER, 9)]);
         let peer = peers.peer(address(1), Some(address(8787)));
         for peer in [&peer, &peer.clone(), &peer] {
             assert_eq!(peer.user().await, PeerUser::Other(OTHER));
         }
-        assert_eq!(readings.load(Ordering::SeqCst), 1);
+        assert_eq!(passes.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_reading_serves_every_lookup_that_waits() {
+    async fn one_pass_answers_every_waiting_lookup() {
         let (go, may_go) = mpsc::channel::<()>();
         let may_go = Mutex::new(may_go);
-        let readings = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&readings);
-        let peers = Peers::reading(move || {
+        let passes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&passes);
+        let peers = Peers::with_table(move || {
             if counted.fetch_add(1, Ordering::SeqCst) == 0 {
                 may_go.lock().unwrap().recv().unwrap();
             }
             Box::new((1..=5000).map(|port| row(port, OTHER, u64::from(port))))
         });
         let others = async {
-            // The first reading has begun, for the first lookup alone.
-            until(|| readings.load(Ordering::SeqCst) == 1).await;
+            // The first pass has started, for the first lookup alone.
+            until(|| passes.load(Ordering::SeqCst) == 1).await;
             let start = async {
                 until(|| peers.0.queue().waiting.len() == 4999).await;
                 go.send(()).unwrap();
@@ -247,16 +247,20 @@ mod tests {
         };
         let (first, others) = tokio::join!(user(&peers, 1), others);
         assert!(others.iter().chain([&first]).all(|user| *user == PeerUser::Other(OTHER)));
-        assert_eq!(readings.load(Ordering::SeqCst), 2, "the second reading serves all that waited during the first");
+        assert_eq!(
+            passes.load(Ordering::SeqCst),
+            2,
+            "the second pass answers all lookups that waited during the first"
+        );
     }
 
-    async fn until(happens: impl Fn() -> bool) {
-        while !happens() {
+    async fn until(condition: impl Fn() -> bool) {
+        while !condition() {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Connects to a listener; the peer as the listener sees it.
+    /// Connects to a listener and returns both streams and the peer.
     fn accepted(listener: &TcpListener, to: SocketAddr) -> io::Result<(TcpStream, TcpStream, Peer)> {
         let client = TcpStream::connect(to)?;
         let (server, remote) = listener.accept()?;
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_real_connection_of_this_process_is_trusted_in_every_family() {
+    async fn a_real_connection_of_this_process_is_trusted_for_ipv4_and_ipv6() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (client, _server, peer) = accepted(&listener, listener.local_addr().unwrap()).unwrap();
         assert_eq!(peer.user().await, PeerUser::Trusted);

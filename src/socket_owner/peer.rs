@@ -1,7 +1,4 @@
-//! Which user runs the program at the other end of a TCP connection within this machine.
-//!
-//! Linux tells it in its table of sockets. Other systems offer no way without unsafe code, and
-//! every peer counts as trusted there.
+//! Finds the user at the other end of a TCP connection within this machine.
 
 #[cfg(target_os = "linux")]
 mod lookup;
@@ -14,11 +11,11 @@ pub use unchecked::{Peer, Peers};
 /// The user at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerUser {
-    /// The user of this process, or root, or a user who can't be told here.
+    /// The user of this process, or root. On systems other than Linux, any user.
     Trusted,
     /// Another user of this machine, by uid.
     Other(u32),
-    /// The lookup failed: the peer is on another machine, has closed its socket, or the table can't be read.
+    /// The lookup failed: the peer is on another machine or has closed its socket, or the table can't be read.
     Unknown,
 }
 
@@ -28,7 +25,7 @@ mod unchecked {
 
     use super::PeerUser;
 
-    /// The peers of a server.
+    /// Looks up the peers of a server.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct Peers;
 
@@ -37,7 +34,7 @@ mod unchecked {
     pub struct Peer;
 
     impl Peers {
-        /// The other end of a connection.
+        /// Returns the other end of a connection.
         #[must_use]
         pub fn peer(&self, _remote: SocketAddr, _local: Option<SocketAddr>) -> Peer {
             Peer
@@ -46,7 +43,7 @@ mod unchecked {
 
     impl Peer {
         /// Returns [`PeerUser::Trusted`].
-        #[expect(clippy::unused_async, reason = "the lookup waits where there is one")]
+        #[expect(clippy::unused_async, reason = "same signature as on Linux")]
         pub async fn user(&self) -> PeerUser {
             PeerUser::Trusted
         }

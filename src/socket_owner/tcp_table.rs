@@ -1,4 +1,4 @@
-//! The kernel's tables of TCP sockets (`/proc/self/net/tcp` and `tcp6`). Linux only; reading blocks.
+//! Reads the kernel's tables of TCP sockets (`/proc/self/net/tcp` and `tcp6`). Linux only. Blocks.
 //!
 //! A table that can't be read counts as empty.
 
@@ -6,23 +6,23 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
-/// IPv4 and IPv6. An IPv6 socket that talks IPv4 stands in the second one.
+/// IPv4 and IPv6. IPv6 sockets with an IPv4 peer are listed in the second table.
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 const LISTENING: &str = "0A";
 
-/// One socket. Addresses are canonical: IPv4 in IPv6 reads as IPv4.
+/// One socket. IPv4-mapped addresses are converted to IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) is_listening: bool,
-    /// The user that opened the socket. Root where no process holds it anymore.
+    /// User that opened the socket. Zero if no process has it open anymore.
     pub(super) uid: u32,
-    /// Zero where no process holds the socket anymore.
+    /// Zero if no process has the socket open anymore.
     pub(super) inode: u64,
 }
 
-/// Every socket of this network namespace.
+/// Lists the TCP sockets of this network namespace.
 pub(super) fn rows() -> impl Iterator<Item = Row> {
     let files = TABLES.iter().filter_map(|table| File::open(table).ok());
     let lines = files.flat_map(|file| BufReader::new(file).lines().map_while(Result::ok));
@@ -30,7 +30,7 @@ pub(super) fn rows() -> impl Iterator<Item = Row> {
 }
 
 impl Row {
-    /// Reads a line; `None` for the heading.
+    /// Parses a line. `None` for the heading and for lines that can't be parsed.
     fn parse(line: &str) -> Option<Self> {
         // Slot, local and remote address, state, queues, timer, retransmits, uid, timeout, inode.
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -42,7 +42,7 @@ impl Row {
     }
 }
 
-/// Reads an address: 32-bit words of the host's byte order, and the port, in hexadecimal.
+/// Parses an address: 32-bit words in host byte order, and the port, all in hexadecimal.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -65,14 +65,14 @@ fn address(text: &str) -> Option<SocketAddr> {
 mod tests {
     use super::Row;
 
-    /// The words of an address as this machine's kernel writes them.
+    /// Formats an address as the kernel does.
     fn words(octets: &[u8]) -> String {
         let words = octets.as_chunks::<4>().0.iter();
         words.map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect::<Vec<_>>().concat()
     }
 
     #[test]
-    fn a_row_is_read_in_both_families() {
+    fn rows_of_both_families_are_parsed() {
         let line = format!(
             "  12: {}:C350 {}:2253 01 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0000000000000000 20 4 30 10 -1",
             words(&[127, 0, 0, 1]),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_passed_over() {
+    fn other_lines_are_skipped() {
         for line in [
             "",
             "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
