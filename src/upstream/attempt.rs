@@ -4,7 +4,6 @@
 //! see, the request id. Whether a failure is worth another attempt is not decided here.
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http::Method;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout};
@@ -16,55 +15,15 @@ use super::headers::{note_failed, passed_on, passed_to_codex, request_id};
 use super::region::OnRefusedToken;
 use super::stream::Limits;
 use super::websocket::{Opened, Posting, Trouble};
-use super::{Answer, EventStream, Hints, RequestToken, Upstream};
+use super::{Answer, EventStream, Hints, Upstream};
 use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
 use crate::protocol::codex;
-use crate::protocol::codex::continuation::Purpose;
 use crate::protocol::codex::request::Omissions;
 use crate::token_source::Bearer;
 
 impl Upstream {
-    /// Lets the backend read a request ahead of the one that goes on from it, where answers come over
-    /// a WebSocket: that one is answered sooner, and sends only what is new. Elsewhere nothing happens.
-    ///
-    /// # Errors
-    /// When the backend did not take it; the next request can do without.
-    pub async fn prewarm(
-        &self,
-        mut request: codex::Request<'_>,
-        token: &RequestToken,
-        hints: &Hints,
-    ) -> Result<(), ProxyError> {
-        if !self.sockets.are_wanted() {
-            return Ok(());
-        }
-        self.forms.choose(&mut request, &self.catalogue());
-        let (omitted, caller) = (self.omitted.of(&request.model), self.caller(token.bearer()));
-        let route = self.routing.find(&self.http, &caller, OnRefusedToken::FallBack).await?;
-        let headers = caller.responses(&request, &omitted, hints, route.region)?;
-        let body = encoded(&request, &omitted);
-        let posting = Posting {
-            endpoint: &route.endpoint,
-            headers: &headers,
-            body: &body,
-            purpose: Purpose::Prewarm,
-            tape: None,
-        };
-        match self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await {
-            Ok(Opened { mut events, .. }) => {
-                // Its connection is free for the next request only after the last event.
-                while let Some(event) = events.next().await {
-                    event?;
-                }
-                Ok(())
-            }
-            Err(Trouble::Failed(failure)) => Err(failure.error),
-            Err(Trouble::Avoided) => Ok(()),
-        }
-    }
-
     pub(super) async fn attempt(
         &self,
         request: &codex::Request<'_>,
@@ -103,7 +62,7 @@ impl Upstream {
         hints: &Hints,
     ) -> Result<Opened, ProxyError> {
         if self.sockets.are_wanted() {
-            let posting = Posting { endpoint, headers: &headers, body: &body, purpose: Purpose::Answer, tape };
+            let posting = Posting { endpoint, headers: &headers, body: &body, tape };
             match self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await {
                 Ok(opened) => return Ok(opened),
                 Err(Trouble::Failed(failure)) => return Err(self.identified(failure.error, &failure.headers, hints)),

@@ -104,26 +104,6 @@ async fn a_conversation_that_goes_on_sends_only_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_request_may_be_read_ahead_of_the_one_that_goes_on_from_it() {
-    let bench = bench(Transport::WebSocket).await;
-    bench.fake.on("/responses", Script::events(&[CREATED, COMPLETED]));
-    let token = bench.upstream.token(None).await.unwrap();
-    bench.upstream.prewarm(request(), &token, &Hints::default()).await.unwrap();
-    let mut next = request();
-    next.input.push(message(Role::User, "go on"));
-    ask(&bench, next).await;
-    let sent = bench.fake.requests("/responses");
-    assert_eq!((&sent[0].json()["generate"], sent[1].json().get("generate")), (&json!(false), None));
-    assert_eq!(sent[1].json()["input"].as_array().unwrap().len(), 2);
-    assert!(sent[1].wire_bytes < sent[1].body.len() && bench.fake.handshakes().len() == 1);
-
-    let bench = Bench::with(|settings| settings.transport = Transport::Sse).await;
-    let token = bench.upstream.token(None).await.unwrap();
-    bench.upstream.prewarm(request(), &token, &Hints::default()).await.unwrap();
-    assert_eq!(bench.calls(), 0, "there is nothing to read ahead for");
-}
-
-#[tokio::test]
 async fn another_conversation_or_login_gets_another_connection() {
     let bench = bench(Transport::WebSocket).await;
     bench.fake.on("/responses", Script::events(&SPOKEN));

@@ -24,7 +24,7 @@ use super::pool::{Pool, Socket};
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::error_chain;
-use crate::protocol::codex::continuation::{OutgoingBody, Purpose, ResponseTracker};
+use crate::protocol::codex::continuation::{OutgoingBody, ResponseTracker};
 use crate::protocol::codex::failure::has_markup;
 
 /// Headers of the handshake that hold for as long as the connection does.
@@ -68,12 +68,11 @@ impl Exchange {
     pub(super) async fn send(
         &mut self,
         request: &OutgoingBody<'_>,
-        purpose: Purpose,
         metadata: Vec<(&str, &str)>,
         limit: Duration,
     ) -> Result<(), ProxyError> {
         let continuation = self.socket.conversation.take().and_then(|conversation| conversation.continuation(request));
-        let frame = off_thread(request.body_bytes(), || request.frame(purpose, &metadata, continuation.as_ref()));
+        let frame = off_thread(request.body_bytes(), || request.frame(&metadata, continuation.as_ref()));
         self.tracker = Some(ResponseTracker::new(request, continuation));
         let bytes = frame.len();
         self.sent_bytes = bytes;

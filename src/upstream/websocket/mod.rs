@@ -27,7 +27,7 @@ use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::ProxyError;
 use crate::net::{HttpClient, STALE_AFTER};
-use crate::protocol::codex::continuation::{OutgoingBody, Purpose};
+use crate::protocol::codex::continuation::OutgoingBody;
 use handshake::Greeting;
 use pool::Pool;
 
@@ -66,7 +66,6 @@ pub(super) struct Posting<'p> {
     pub(super) endpoint: &'p Endpoint,
     pub(super) headers: &'p HeaderMap,
     pub(super) body: &'p [u8],
-    pub(super) purpose: Purpose,
     pub(super) tape: Option<&'p Tape>,
 }
 
@@ -190,7 +189,7 @@ impl Sockets {
     ) -> Result<Opened, Trouble> {
         let sent = Instant::now();
         let head = exchange.take_head();
-        if let Err(error) = exchange.send(outgoing, posting.purpose, greeting.metadata(), limits.first_event).await {
+        if let Err(error) = exchange.send(outgoing, greeting.metadata(), limits.first_event).await {
             return Err(Trouble::failed(error, head));
         }
         let mut events = EventStream::over_socket(exchange, limits, sent);

@@ -31,15 +31,6 @@ pub struct OutgoingBody<'b> {
     bytes: usize,
 }
 
-/// What a frame requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A response.
-    Answer,
-    /// That the backend processes the input for the next request to continue, without generating output.
-    Prewarm,
-}
-
 impl<'b> OutgoingBody<'b> {
     /// Parses an encoded body; `None` unless it is a JSON object whose `input` is an array.
     #[must_use]
@@ -59,15 +50,14 @@ impl<'b> OutgoingBody<'b> {
 
     /// Returns the text of the frame. The pairs in `metadata` are added to `client_metadata`.
     #[must_use]
-    pub fn frame(&self, purpose: Purpose, metadata: &[(&str, &str)], continuation: Option<&Continuation>) -> String {
-        let frame = Frame { body: self, purpose, metadata, continuation };
+    pub fn frame(&self, metadata: &[(&str, &str)], continuation: Option<&Continuation>) -> String {
+        let frame = Frame { body: self, metadata, continuation };
         serde_json::to_string(&frame).expect("strings and raw JSON always serialize")
     }
 }
 
 struct Frame<'f> {
     body: &'f OutgoingBody<'f>,
-    purpose: Purpose,
     metadata: &'f [(&'f str, &'f str)],
     continuation: Option<&'f Continuation>,
 }
@@ -85,9 +75,6 @@ impl Serialize for Frame<'_> {
                 ("client_metadata", _) => {}
                 _ => frame.serialize_entry(name, value)?,
             }
-        }
-        if self.purpose == Purpose::Prewarm {
-            frame.serialize_entry("generate", &false)?;
         }
         let own = self.body.members.get("client_metadata");
         match own.map(|own| RawObject::parse(own.get())) {

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::{KnownConversation, OutgoingBody, Purpose, ResponseTracker};
+use super::{KnownConversation, OutgoingBody, ResponseTracker};
 
 fn body(input: &Value) -> String {
     json!({"model": "gpt-5.5", "instructions": "Be brief.", "input": input, "store": false}).to_string()
@@ -109,16 +109,16 @@ fn only_a_completed_response_can_be_continued() {
 fn a_frame_contains_the_body_without_known_items() {
     let spelled = r#"{"model":"m","input":[{"type":"message","role":"user","content":"\u0041","n":1.0e2},{"b":1,"a":2}],"store":false,"client_metadata":{"a":"1","b":"2"}}"#;
     let outgoing = OutgoingBody::read(spelled.as_bytes()).unwrap();
-    let whole = outgoing.frame(Purpose::Answer, &[], None);
+    let whole = outgoing.frame(&[], None);
     assert_eq!(whole, spelled.replacen('{', r#"{"type":"response.create","#, 1));
-    let added = outgoing.frame(Purpose::Prewarm, &[("b", "3")], None);
-    assert!(added.ends_with(r#""store":false,"generate":false,"client_metadata":{"a":"1","b":"3"}}"#), "{added}");
+    let added = outgoing.frame(&[("b", "3")], None);
+    assert!(added.ends_with(r#""store":false,"client_metadata":{"a":"1","b":"3"}}"#), "{added}");
 
     let shorter = spelled.replace(r#",{"b":1,"a":2}"#, "");
     let mut tracker = ResponseTracker::new(&OutgoingBody::read(shorter.as_bytes()).unwrap(), None);
     tracker.observe("response.completed", r#"{"response":{"id":"resp_1"}}"#);
     let continuation = tracker.finish().unwrap().continuation(&outgoing);
-    let rest = outgoing.frame(Purpose::Answer, &[], continuation.as_ref());
+    let rest = outgoing.frame(&[], continuation.as_ref());
     let want = r#"{"type":"response.create","model":"m","previous_response_id":"resp_1","input":[{"b":1,"a":2}],"#;
     assert!(rest.starts_with(want), "{rest}");
 }
