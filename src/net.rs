@@ -145,9 +145,9 @@ impl HttpClient {
     ) -> Result<reqwest::Client, ClientError> {
         let (cell, route) =
             if endpoint.is_loopback() { (&routes.direct, Route::Direct) } else { (&routes.proxied, Route::Proxied) };
-        let (settings, count) = (Arc::clone(&self.settings), self.pool.count());
+        let (settings, counter) = (Arc::clone(&self.settings), self.pool.counter());
         let client = cell.get_or_try_init(|| async move {
-            let built = tokio::task::spawn_blocking(move || build(&settings, route, protocol, count)).await;
+            let built = tokio::task::spawn_blocking(move || build(&settings, route, protocol, counter)).await;
             built.unwrap_or_else(|_| Err(ClientError::Tls("the setup was interrupted".to_owned())))
         });
         client.await.cloned()

@@ -1,18 +1,17 @@
-//! How a client of the pool is made: trust, proxies, limits, and windows under HTTP/2.
+//! Builds the HTTP clients: trusted certificates, proxies, timeouts, and HTTP/2 flow control.
 
 use std::time::Duration;
 
-use super::pool::Count;
+use super::pool::ConnectionCounter;
 use super::{ClientError, Settings, error_chain};
 
-/// Flow-control windows under HTTP/2: a stream may run this far ahead of its reader, and the
-/// connection has room for a thousand stalled readers, so that they can't starve the others.
+/// HTTP/2 flow control: the bytes that the backend may send ahead of a stream's reader. The connection window
+/// allows for about a thousand stalled readers before they block the other streams.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a client speaks.
 #[derive(Clone, Copy)]
 pub(super) enum Protocol {
     Any,
@@ -25,20 +24,20 @@ pub(super) enum Route {
     Proxied,
 }
 
-/// Makes a client; takes tens of milliseconds.
+/// Builds a client. Takes tens of milliseconds.
 pub(super) fn build(
     settings: &Settings,
     route: Route,
     protocol: Protocol,
-    count: Count,
+    counter: ConnectionCounter,
 ) -> Result<reqwest::Client, ClientError> {
-    // A second call finds the provider in place, which is as good.
+    // Fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(settings.connect_timeout)
-        .connector_layer(count)
+        .connector_layer(counter)
         .tcp_nodelay(true)
         .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -63,11 +62,12 @@ pub(super) fn build(
 }
 
 fn read_bundle(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
-    let fault = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
-    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| fault(error_chain(&error)))?;
+    let ca_file_error = |reason: String| ClientError::CaFile { path: path.display().to_string(), reason };
+    let pem = std::fs::read(path).map_err(|error| ca_file_error(error.to_string()))?;
+    let certificates =
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| ca_file_error(error_chain(&error)))?;
     if certificates.is_empty() {
-        return Err(fault("it holds no PEM certificate".to_owned()));
+        return Err(ca_file_error("it contains no PEM certificate".to_owned()));
     }
     Ok(certificates)
 }

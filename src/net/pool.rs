@@ -1,10 +1,9 @@
-//! The connections of the moment, and when to let go of them.
+//! Replaces the HTTP clients, and with them all pooled connections, when the connections may be dead.
 //!
-//! A pool holds on to connections that may have died unseen: the other side closed them, the network
-//! changed, the machine slept. What one stale connection says goes for its neighbours, so that the
-//! whole pool is dropped; answers that are still being read keep their own connection to their end.
-//! Nothing is sent twice here: that is for the caller, who knows what may be. It learns here how long
-//! the connections have been idle.
+//! Pooled connections break unnoticed if the other side closes them, the network changes or the machine sleeps.
+//! If one is stale, the others probably are, so the whole pool is dropped; responses in progress keep their
+//! connections. This module never sends a request again: it reports how long the connections have been idle, and
+//! the caller decides.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,98 +20,98 @@ use super::stale_retry;
 use crate::clock::Clock;
 use crate::clock::sleep_detector::Watch;
 
-/// The clients in use; a whole set is replaced at a time.
+/// The current clients. They are replaced together.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     clients: Mutex<Arc<Clients>>,
-    watch: Mutex<Option<Watch>>,
+    sleep_watch: Mutex<Option<Watch>>,
     opened: Arc<AtomicU64>,
 }
 
-/// The clients for each use, each with connections of its own.
+/// One client per use, each with its own connections.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     pub(super) streaming: Routes,
     pub(super) upgrading: Routes,
-    /// How the streaming clients are used.
+    /// Requests on the streaming clients.
     activity: Arc<Mutex<Activity>>,
 }
 
-/// How many requests are under way, and when the last one ended.
+/// The number of requests in progress, and when the last one ended.
 #[derive(Debug, Default)]
 struct Activity {
-    under_way: usize,
+    in_progress: usize,
     ended: Option<Instant>,
 }
 
-/// A request under way, to the end of its response's body.
+/// Guard that counts a request as in progress, until the end of its response body.
 #[derive(Clone, Debug)]
-pub(crate) struct InUse(#[expect(dead_code, reason = "it acts when it is dropped")] Arc<Share>);
+pub(crate) struct InUse(#[expect(dead_code, reason = "acts on drop")] Arc<RequestGuard>);
 
 #[derive(Debug)]
-struct Share(Arc<Mutex<Activity>>);
+struct RequestGuard(Arc<Mutex<Activity>>);
 
-/// A client for each way out.
+/// One client per route.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     pub(super) direct: OnceCell<reqwest::Client>,
     pub(super) proxied: OnceCell<reqwest::Client>,
 }
 
-/// Counts the connections that a client opens.
+/// A connector layer that counts the connections opened.
 #[derive(Clone, Debug)]
-pub(super) struct Count(Arc<AtomicU64>);
+pub(super) struct ConnectionCounter(Arc<AtomicU64>);
 
-/// A connector that is counted.
+/// A connector whose connections are counted.
 #[derive(Clone, Debug)]
-pub(super) struct Counted<S> {
+pub(super) struct CountedConnector<S> {
     connector: S,
     opened: Arc<AtomicU64>,
 }
 
 impl Clients {
-    /// Begins a request on a streaming client. Also gives how long every open connection has been idle;
-    /// `None` if one of them may have been in use until now.
-    pub(super) fn use_now(&self) -> (InUse, Option<Duration>) {
+    /// Starts a request on a streaming client. Also returns how long all open connections have been idle, or
+    /// `None` if there were none or one may still be in use.
+    pub(super) fn start_request(&self) -> (InUse, Option<Duration>) {
         let mut activity = self.activity.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = activity.ended.filter(|_| activity.under_way == 0).map(|ended| ended.elapsed());
-        activity.under_way += 1;
-        (InUse(Arc::new(Share(Arc::clone(&self.activity)))), idle)
+        let idle = activity.ended.filter(|_| activity.in_progress == 0).map(|ended| ended.elapsed());
+        activity.in_progress += 1;
+        (InUse(Arc::new(RequestGuard(Arc::clone(&self.activity)))), idle)
     }
 }
 
 impl InUse {
-    /// Counts the request as under way while its response exists. Reading the body as a stream discards the
-    /// guard, unless it was taken out with [`Self::of`].
+    /// Counts the request as in progress while its response exists. Reading the body as a stream discards the
+    /// guard, unless it was taken out with [`Self::take`].
     pub(super) fn attach(self, response: &mut reqwest::Response) {
         response.extensions_mut().insert(self);
     }
 
-    /// The guard of a response, to be kept as long as its body is read.
-    pub(crate) fn of(response: &mut reqwest::Response) -> Option<Self> {
+    /// Takes the guard out of a response, to be kept while its body is read.
+    pub(crate) fn take(response: &mut reqwest::Response) -> Option<Self> {
         response.extensions_mut().remove()
     }
 }
 
-impl Drop for Share {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        activity.under_way -= 1;
+        activity.in_progress -= 1;
         activity.ended = Some(Instant::now());
     }
 }
 
 impl Pool {
-    /// The clients of now: new ones after a sleep, whose connections are as good as gone.
+    /// Returns the current clients, replacing them first if the machine has slept.
     pub(super) fn clients(&self, clock: Option<&dyn Clock>) -> Arc<Clients> {
         if clock.is_some_and(|clock| self.has_slept(clock)) {
-            tracing::debug!("connections are made anew: the machine has slept");
+            tracing::debug!("the machine has slept: opening new connections");
             *self.lock() = Arc::default();
         }
         Arc::clone(&self.lock())
     }
 
-    /// Lets go of these connections, unless that has happened already.
+    /// Replaces these clients, unless they have been replaced already.
     pub(super) fn abandon(&self, stale: &Arc<Clients>) {
         let mut clients = self.lock();
         if Arc::ptr_eq(&clients, stale) {
@@ -120,20 +119,20 @@ impl Pool {
         }
     }
 
-    /// How many connections have been opened since the process began.
+    /// Number of connections opened since the process started.
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// What a client has to be built with to be counted.
-    pub(super) fn count(&self) -> Count {
-        Count(Arc::clone(&self.opened))
+    /// The layer that counts a client's connections.
+    pub(super) fn counter(&self) -> ConnectionCounter {
+        ConnectionCounter(Arc::clone(&self.opened))
     }
 
     fn has_slept(&self, clock: &dyn Clock) -> bool {
         let (wall, steady) = (clock.now(), Instant::now());
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.get_or_insert_with(|| Watch::new(wall, steady)).has_slept(wall, steady)
+        let mut sleep_watch = self.sleep_watch.lock().unwrap_or_else(PoisonError::into_inner);
+        sleep_watch.get_or_insert_with(|| Watch::new(wall, steady)).has_slept(wall, steady)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Clients>> {
@@ -141,15 +140,15 @@ impl Pool {
     }
 }
 
-impl<S> Layer<S> for Count {
-    type Service = Counted<S>;
+impl<S> Layer<S> for ConnectionCounter {
+    type Service = CountedConnector<S>;
 
-    fn layer(&self, connector: S) -> Counted<S> {
-        Counted { connector, opened: Arc::clone(&self.0) }
+    fn layer(&self, connector: S) -> CountedConnector<S> {
+        CountedConnector { connector, opened: Arc::clone(&self.0) }
     }
 }
 
-impl<S, T> Service<T> for Counted<S>
+impl<S, T> Service<T> for CountedConnector<S>
 where
     S: Service<T>,
     S::Future: Send + 'static,
@@ -183,17 +182,17 @@ mod tests {
     use crate::clock::Clock;
 
     #[derive(Debug)]
-    struct Hands(AtomicU64);
+    struct TestClock(AtomicU64);
 
-    impl Clock for Hands {
+    impl Clock for TestClock {
         fn now(&self) -> SystemTime {
             UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connections_are_given_up_after_a_sleep_and_kept_otherwise() {
-        let (pool, clock) = (Pool::default(), Hands(AtomicU64::new(1_000_000)));
+    async fn connections_are_dropped_after_a_sleep_only() {
+        let (pool, clock) = (Pool::default(), TestClock(AtomicU64::new(1_000_000)));
         let first = pool.clients(Some(&clock));
         clock.0.fetch_add(600, Ordering::Relaxed);
         tokio::time::advance(Duration::from_secs(600)).await;
@@ -208,27 +207,27 @@ mod tests {
     async fn connections_are_idle_since_the_last_request_ended() {
         let pool = Pool::default();
         let (clients, second) = (pool.clients(None), Duration::from_secs(1));
-        let (first, idle) = clients.use_now();
+        let (first, idle) = clients.start_request();
         assert_eq!(idle, None, "nothing is open");
         tokio::time::advance(second).await;
-        let (other, idle) = clients.use_now();
+        let (other, idle) = clients.start_request();
         assert_eq!(idle, None, "one is in use");
         drop(other);
         tokio::time::advance(second).await;
-        assert_eq!(clients.use_now().1, None, "one is still in use");
+        assert_eq!(clients.start_request().1, None, "one is still in use");
         drop(first);
         tokio::time::advance(second).await;
-        assert_eq!(clients.use_now().1, Some(second));
+        assert_eq!(clients.start_request().1, Some(second));
     }
 
     #[test]
-    fn only_the_connections_of_now_are_abandoned() {
+    fn clients_are_abandoned_once() {
         let pool = Pool::default();
         let first = pool.clients(None);
         pool.abandon(&first);
         let second = pool.clients(None);
         assert!(!Arc::ptr_eq(&first, &second));
         pool.abandon(&first);
-        assert!(Arc::ptr_eq(&second, &pool.clients(None)), "another request has seen to it");
+        assert!(Arc::ptr_eq(&second, &pool.clients(None)), "already replaced");
     }
 }

@@ -130,7 +130,7 @@ enum Body {
 }
 
 async fn read(mut response: reqwest::Response, limit_bytes: usize, deadline: Instant) -> Body {
-    let _in_use = InUse::of(&mut response);
+    let _in_use = InUse::take(&mut response);
     let mut chunks = response.bytes_stream();
     let mut body = Vec::new();
     loop {

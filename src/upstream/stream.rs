@@ -93,7 +93,7 @@ impl EventStream {
     /// The events of a response to a request that was sent at `sent`.
     pub(super) fn new(mut response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
         let lines = Lines {
-            _in_use: InUse::of(&mut response),
+            _in_use: InUse::take(&mut response),
             body: Box::pin(response.bytes_stream()),
             splitter: Splitter::new(limits.event_bytes),
             event_limit_bytes: limits.event_bytes,

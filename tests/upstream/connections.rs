@@ -154,7 +154,7 @@ async fn an_idle_connection_that_was_closed_is_not_used() {
     assert_eq!(bench.calls(), 1);
 }
 
-/// Fails if `net::sending` no longer recognizes the errors of the `h2` that the client uses.
+/// Fails if `net::stale_retry` no longer recognizes the errors of the `h2` that the client uses.
 #[tokio::test]
 async fn http2_keeps_its_connection_when_one_stream_is_reset() {
     let bench = over_http2().await;

@@ -38,7 +38,7 @@ pub(super) enum ClockSkew {
 impl Probe {
     pub(super) async fn of(http: &HttpClient, endpoint: &Endpoint, path: &str, user_agent: &str) -> Self {
         let asked = async {
-            let client = http.to(endpoint).await.map_err(|error| error.to_string())?;
+            let client = http.client_for(endpoint).await.map_err(|error| error.to_string())?;
             let request = client.get(endpoint.join(path)).header(USER_AGENT, user_agent);
             request.send().await.map_err(|error| error_chain(&error))
         };
