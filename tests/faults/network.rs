@@ -60,7 +60,7 @@ async fn nobody_listens() {
 #[tokio::test]
 async fn the_certificate_is_nobody_s() {
     let (upstream, _) = FakeUpstream::start_http2().await;
-    assert_told("TLS", || launch(&upstream.url(), &accounts()), UNREACHABLE, "name their bundle in upstream.ca_file")
+    assert_told("TLS", || launch(&upstream.url(), &accounts()), UNREACHABLE, "set upstream.ca_file to its CA bundle")
         .await;
     assert_eq!(upstream.requests("").len(), 0, "no request leaves before the certificate is known");
 }
