@@ -1,36 +1,50 @@
-//! Who may import whom: each floor knows only those below it, and leaves do not know each other.
+//! Checks which modules import which: each layer uses only those below it, and modules of the same layer don't use each
+//! other. `src/lib.rs` shows the layers.
 //!
-//! Every path of the sources that begins with `crate`, `super` or `self` is resolved to the module
-//! it leads to and held against the table below. Unit tests (from `#[cfg(test)]` on) are free.
+//! Every path in the sources that begins with `crate`, `super` or `self` is resolved to a module and compared with the
+//! tables below. A second check lists every place that spawns a task or thread. Unit tests (from `#[cfg(test)]` on) are
+//! exempt.
 
-#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a panic fails the test")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const FLOOR_0: &[&str] = &[
-    "secret",
-    "token_source",
+/// The base layer, without `net`.
+const BASE: &[&str] = &[
     "blocking",
-    "error",
     "clock",
-    "fs",
-    "net",
-    "endpoint",
-    "proxy",
-    "socket_owner",
-    "retry_after",
     "command_hint",
+    "endpoint",
+    "error",
     "excerpt",
+    "fs",
+    "proxy",
+    "retry_after",
+    "secret",
+    "socket_owner",
+    "token_source",
 ];
-/// The client dialects: none of them knows another. The rest of the pure core is shared.
+/// The modules of the base layer that `protocol` may use: no I/O, no clock, no process state.
+const PURE_BASE: &[&str] = &["secret", "token_source", "error", "retry_after", "excerpt", "command_hint"];
+/// The modules that may use `net`; `config` may use the types in [`SETTINGS`].
+const NET_USERS: &[&str] = &[
+    "auth",
+    "upstream",
+    "cli",
+    "server::access", // looks up the user of a connection
+    "server::listen", // likewise
+    "server::otlp",   // sends traces over HTTP
+];
+/// The client APIs, which don't use each other. The rest of `protocol` is shared.
 const DIALECTS: &[&str] =
     &["protocol::chat", "protocol::completions", "protocol::messages", "protocol::ollama", "protocol::responses"];
-/// What the client of the backend may know of the pure core.
-const UPSTREAM_WORDS: &[&str] = &["protocol::codex", "protocol::sse", "protocol::models", "protocol::json"];
+/// The parts of `protocol` that the upstream client may use.
+const UPSTREAM_PROTOCOL: &[&str] = &["protocol::codex", "protocol::sse", "protocol::models", "protocol::json"];
+/// The modules that do I/O or keep state, and don't use each other.
 const LEAVES: &[&str] = &["auth", "upstream", "demo", "history"];
-/// What the settings may name: the types that each concern defines for them.
+/// The items that `config` may use: the settings types that each module defines.
 const SETTINGS: &[&str] = &[
     "auth::Place",
     "auth::Settings",
@@ -40,51 +54,77 @@ const SETTINGS: &[&str] = &[
     "upstream::Compression",
     "history::Settings",
     "history::UsageStore",
-    "server::Settings",
+    "net::Endpoint",
+    "net::EndpointError",
+    "net::Settings",
+    "net::Trust",
+    "net::is_loopback",
+    "net::proxy",
+    "net::without_userinfo",
+    "server::AccessSettings",
     "server::ClientKey",
-    "server::Doors",
     "server::Listen",
+    "server::Settings",
     "protocol::chat::Options",
+    "protocol::chat::ReasoningField",
     "protocol::models::Effort",
     "protocol::models::Route",
+    "protocol::models::Rules",
     "protocol::models::RouteCondition",
-    "protocol::chat::ReasoningField",
     "protocol::responses::Options",
     "protocol::responses::Store",
-    "protocol::models::Rules",
     "protocol::tokens::TokenLimit",
 ];
-/// Words that have no place in the pure core.
+/// Identifiers that `protocol` must not contain, and modules of `std`.
 const IMPURE: &[&str] = &["async", "await", "axum", "hyper", "reqwest", "tokio", "tracing", "new_v4"];
 const IMPURE_STD: &[&str] = &["env", "fs", "io", "net", "process", "thread"];
+/// The modules that may spawn tasks, threads or processes. Everything else is polled by its caller, so that dropping a
+/// future ends its work.
+const SPAWNERS: &[(&str, &str)] = &[
+    ("auth::store::keyring", "a keyring call that hangs must not block the runtime or its end"),
+    ("auth::tokens", "a refresh that was sent must be completed and stored, even if its caller is dropped"),
+    ("cli::login::browser", "starts the browser, and reads the terminal, which can't be dropped like a future"),
+    ("cli::logging::writer", "log lines are written by a thread, since writing blocks"),
+    ("cli::notify", "a task that ends immediately shows that the runtime's workers run"),
+    ("demo", "the simulated backend is a server of its own"),
+    ("history::responses::disk", "one thread writes the database"),
+    ("history::usage::write_queue", "one thread writes the database"),
+    ("server::listen", "one task for each connection, tracked until shutdown"),
+    ("server::websocket", "a WebSocket outlives the request that opened it; tracked until shutdown"),
+    ("upstream::cassette::recorder", "one thread writes the recording"),
+];
 
-/// Whether `module` may name `target`; both are paths inside the crate.
+/// Whether `module` may use `target`; both are paths inside the crate.
 fn is_allowed(module: &[String], target: &[String]) -> bool {
     let (from, to) = (area(module), area(target));
-    if from == to {
-        return true;
-    }
-    let is_floor_0 = FLOOR_0.contains(&&*to);
+    let is_base = BASE.contains(&&*to);
     match from.as_str() {
+        same if same == to => true,
         "" | "main" | "cli" => true,
-        "config" => is_floor_0 || names_whole_module(target) || SETTINGS.contains(&&*target.join("::")),
-        "server" => is_floor_0 || LEAVES.contains(&&*to) || to.starts_with("protocol"),
-        "auth" | "history" => is_floor_0,
-        "upstream" => is_floor_0 || UPSTREAM_WORDS.contains(&&*to),
-        "demo" => is_floor_0 || to == "protocol::codex",
+        "config" => is_base || names_whole_module(target) || is_below(&target.join("::"), SETTINGS.iter().copied()),
+        _ if to == "net" => is_below(&module.join("::"), NET_USERS.iter().copied()),
+        "server" => is_base || LEAVES.contains(&&*to) || to.starts_with("protocol"),
+        "auth" | "history" => is_base,
+        "upstream" => is_base || UPSTREAM_PROTOCOL.contains(&&*to),
+        "demo" => is_base || to == "protocol::codex",
         protocol if protocol.starts_with("protocol") => {
-            is_floor_0 || (to.starts_with("protocol") && !DIALECTS.contains(&&*to))
+            PURE_BASE.contains(&&*to) || (to.starts_with("protocol") && !DIALECTS.contains(&&*to))
         }
-        _ => FLOOR_0.contains(&&*from) && is_floor_0,
+        base => is_base && (base == "net" || BASE.contains(&base)),
     }
 }
 
-/// `use crate::{auth, net}` in the settings: what is then named through it is checked by its type's name.
+/// Whether `module` is one of `roots`, or inside one.
+fn is_below<'r>(module: &str, mut roots: impl Iterator<Item = &'r str>) -> bool {
+    roots.any(|root| module.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")))
+}
+
+/// `use crate::{auth, net}` in `config`: what is used through the module is checked by its own path.
 fn names_whole_module(target: &[String]) -> bool {
     SETTINGS.iter().any(|name| name.rsplit_once("::").is_some_and(|(module, _)| module == target.join("::")))
 }
 
-/// The part of the house that a path is in: `auth`, `protocol::chat`, … or nothing for the root.
+/// The area of a path, such as `auth` or `protocol::chat`; empty for the root.
 fn area(path: &[String]) -> String {
     match path {
         [first, second, ..] if first == "protocol" && second.starts_with(char::is_lowercase) => {
@@ -95,7 +135,7 @@ fn area(path: &[String]) -> String {
     }
 }
 
-/// The words and signs of a source, without comments and literals, up to its unit tests.
+/// The tokens of a source file, without comments and literals, up to its unit tests.
 fn tokens(source: &str) -> Vec<String> {
     let source = source.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
     let (mut tokens, mut rest) = (Vec::new(), source);
@@ -140,7 +180,7 @@ fn literal(text: &str) -> Option<usize> {
         match c {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            // A quote that is not closed after one character begins a lifetime.
+            // A quote that isn't closed after one character begins a lifetime.
             _ if c == quote => return Some(prefix + index + 1),
             _ if quote == '\'' && body[1..index].chars().count() >= 1 && !body.starts_with("'\\") => return None,
             _ => {}
@@ -149,7 +189,7 @@ fn literal(text: &str) -> Option<usize> {
     None
 }
 
-/// Every path inside the crate that the tokens of `module` name.
+/// Every path inside the crate in the tokens of `module`.
 fn paths(module: &[String], tokens: &[String]) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
     for (index, token) in tokens.iter().enumerate() {
@@ -169,7 +209,7 @@ fn paths(module: &[String], tokens: &[String]) -> BTreeSet<Vec<String>> {
     found
 }
 
-/// What is named through an imported module: `auth::Store` after `use crate::auth`.
+/// Paths through an imported module: `auth::Store` after `use crate::auth`.
 fn through_imports(imported: &BTreeSet<Vec<String>>, tokens: &[String]) -> Vec<Vec<String>> {
     let named = tokens.windows(4).filter(|four| four[0] != "::" && four[2] == "::");
     let through = named.filter_map(|four| {
@@ -179,7 +219,7 @@ fn through_imports(imported: &BTreeSet<Vec<String>>, tokens: &[String]) -> Vec<V
     through.collect()
 }
 
-/// Follows a path, and each branch of a list in braces; returns how many tokens it took.
+/// Follows a path, and each branch of a list in braces. Returns the number of tokens.
 fn follow(base: &[String], tokens: &[String], found: &mut BTreeSet<Vec<String>>) -> usize {
     let mut path = base.to_vec();
     let mut index = 0;
@@ -204,28 +244,40 @@ fn follow(base: &[String], tokens: &[String], found: &mut BTreeSet<Vec<String>>)
         index += 1;
     }
     found.insert(path);
-    // `as` and the new name belong to the branch.
+    // `as` and the new name are part of the branch.
     if tokens.get(index).is_some_and(|token| token == "as") { index + 2 } else { index }
 }
 
-/// What is wrong with one source file.
+/// The violations of one source file.
 fn violations(module: &[String], source: &str) -> Vec<String> {
     let tokens = tokens(source);
-    let mut faults: Vec<String> = paths(module, &tokens)
+    let mut violations: Vec<String> = paths(module, &tokens)
         .iter()
         .filter(|target| !is_allowed(module, target))
-        .map(|target| format!("{} must not name {}", module.join("::"), target.join("::")))
+        .map(|target| format!("{} must not use {}", module.join("::"), target.join("::")))
         .collect();
     if module.first().is_some_and(|first| first == "protocol") {
         let impure = tokens.iter().filter(|token| IMPURE.contains(&token.as_str())).cloned();
         let standard = tokens.windows(3).filter(|three| three[0] == "std" && IMPURE_STD.contains(&&*three[2]));
-        let words: BTreeSet<String> = impure.chain(standard.map(<[String]>::concat)).collect();
-        faults.extend(words.iter().map(|word| format!("{} is pure and must not use {word}", module.join("::"))));
+        let names: BTreeSet<String> = impure.chain(standard.map(<[String]>::concat)).collect();
+        violations.extend(names.iter().map(|name| format!("{} is pure and must not use {name}", module.join("::"))));
     }
-    faults
+    if spawns(&tokens) && !SPAWNERS.iter().any(|(spawner, _)| *spawner == module.join("::")) {
+        violations.push(format!("{} must not spawn: poll the work instead", module.join("::")));
+    }
+    violations
 }
 
-fn check_directory(directory: &Path, above: &[String], faults: &mut Vec<String>) {
+/// Whether a source spawns tasks, threads or processes: `tokio::spawn`, `TaskTracker::spawn`, `thread::spawn`, a
+/// `thread::Builder` or a `JoinSet`. `spawn_blocking` is allowed: its caller awaits it.
+fn spawns(tokens: &[String]) -> bool {
+    let is_call = |three: &[String]| [".", "::"].contains(&&*three[0]) && three[1] == "spawn" && three[2] == "(";
+    let is_builder = |three: &[String]| three[0] == "thread" && three[1] == "::" && three[2] == "Builder";
+    tokens.windows(3).any(|three| is_call(three) || is_builder(three)) || tokens.iter().any(|token| token == "JoinSet")
+}
+
+/// Calls `check` with the path and text of every source file below `directory`.
+fn for_each_source(directory: &Path, above: &[String], check: &mut impl FnMut(&[String], &str)) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -234,37 +286,56 @@ fn check_directory(directory: &Path, above: &[String], faults: &mut Vec<String>)
             module.push(name.clone());
         }
         if path.is_dir() {
-            check_directory(&path, &module, faults);
+            for_each_source(&path, &module, check);
         } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests" {
-            faults.extend(violations(&module, &fs::read_to_string(&path).unwrap()));
+            check(&module, &fs::read_to_string(&path).unwrap());
         }
     }
 }
 
-#[test]
-fn every_module_names_only_what_its_floor_allows() {
-    let mut faults = Vec::new();
-    check_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &[], &mut faults);
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+fn sources() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-fn faults(module: &str, source: &str) -> usize {
+#[test]
+fn every_module_uses_only_what_its_layer_allows() {
+    let mut found = Vec::new();
+    for_each_source(&sources(), &[], &mut |module, source| found.extend(violations(module, source)));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_listed_spawner_spawns() {
+    let mut unused: BTreeSet<&str> = SPAWNERS.iter().map(|(module, _)| *module).collect();
+    for_each_source(&sources(), &[], &mut |module, source| {
+        if spawns(&tokens(source)) {
+            unused.remove(&*module.join("::"));
+        }
+    });
+    assert!(unused.is_empty(), "remove from SPAWNERS: {unused:?}");
+}
+
+fn violation_count(module: &str, source: &str) -> usize {
     let module: Vec<String> = module.split("::").map(str::to_owned).collect();
     violations(&module, source).len()
 }
 
 #[test]
-fn the_checker_catches_what_is_not_allowed() {
+fn violations_are_found() {
     for (module, source) in [
         ("secret", "use crate::auth::Store;"),
+        ("secret", "use crate::net::HttpClient;"),
         ("net", "fn f() { crate::config::load() }"),
         ("auth::store", "use crate::{clock::Clock, upstream::{self, Upstream}};"),
         ("auth::store", "use super::super::upstream::Upstream;"),
         ("upstream", "use crate::protocol::{codex, chat::ChatReply};"),
         ("upstream", "use crate::protocol::Plan;"),
         ("demo", "use crate::protocol::sse as blocks;"),
+        ("demo", "use crate::net::HttpClient;"),
         ("server", "use crate::config::Config;"),
+        ("server::models", "use crate::net::HttpClient;"),
         ("config", "use crate::auth::Store;"),
+        ("config", "use crate::net::HttpClient;"),
         ("config", "use crate::{auth, net}; fn f() { auth::login() }"),
         ("config", "use crate::cli::Exit;"),
         ("protocol::chat", "use crate::protocol::messages::Reply;"),
@@ -272,26 +343,33 @@ fn the_checker_catches_what_is_not_allowed() {
         ("protocol::upstream_input", "use crate::protocol::chat;"),
         ("protocol::chat", "async fn f() {}"),
         ("protocol::codex", "use std::fs;"),
+        ("protocol::chat", "use crate::clock::Clock;"),
+        ("server", "fn f() { tokio::spawn(async {}); }"),
+        ("server", "fn f(tasks: &TaskTracker) { tasks.spawn(async {}); }"),
+        ("server", "use tokio::task::JoinSet;"),
+        ("history", "fn f() { std::thread::Builder::new(); }"),
     ] {
-        assert!(faults(module, source) > 0, "{module}: {source}");
+        assert!(violation_count(module, source) > 0, "{module}: {source}");
     }
 }
 
 #[test]
-fn the_checker_lets_pass_what_is_allowed() {
+fn allowed_uses_are_accepted() {
     for (module, source) in [
         ("token_source", "use crate::secret::Secret;"),
         (
             "auth::store",
             "use super::credential::Credential; pub(in crate::auth) fn f<'a>(c: char) -> bool { c == '\"' }",
         ),
+        ("auth::issuer", "use crate::net::HttpClient;"),
         ("upstream", "use crate::protocol::{codex, models::Catalogue}; // crate::auth"),
         ("server", "use crate::{auth, demo::Demo, protocol::chat};"),
+        ("server", "fn f() { tokio::task::spawn_blocking(|| {}); } // tokio::spawn("),
         ("config::resolve", "use crate::{auth, net}; fn f() -> auth::Settings { \"crate::cli\"; r#\"crate::cli\"# }"),
         ("protocol::chat", "use crate::protocol::{Context, upstream_input::lift}; use std::time::Duration;"),
         ("cli", "use crate::{auth::Store, config::Config, server::Server};"),
         ("auth", "fn f() {}\n#[cfg(test)]\nmod tests { use crate::demo::Demo; }"),
     ] {
-        assert_eq!(faults(module, source), 0, "{module}: {source}");
+        assert_eq!(violation_count(module, source), 0, "{module}: {source}");
     }
 }
