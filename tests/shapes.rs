@@ -159,7 +159,7 @@ async fn a_responses_body_on_the_chat_path_is_answered_in_chat_s_shape() {
 }
 
 const ABSENT: [(&str, &str); 7] = [
-    ("embeddings", "local embedder"),
+    ("embeddings", "local embedding model"),
     ("audio/speech", "speech program"),
     ("audio/transcriptions", "speech program"),
     ("images/generations", "image_generation"),

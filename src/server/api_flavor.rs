@@ -1,18 +1,19 @@
-//! Whose API a client speaks, and how what no dialect has answered is refused in that service's words.
+//! Detects which vendor's API a client uses, and writes errors in its format.
 
 use axum::extract::Request;
 use axum::response::Response;
+use http::HeaderMap;
 
+use super::body;
 use super::http_response::with_headers;
 use super::request_log::RequestId;
-use super::{body, paths};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
 use crate::protocol::messages::Messages;
 use crate::protocol::ollama;
 
-/// Whose API a client speaks.
+/// The vendor whose API a client uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApiFlavor {
     OpenAi,
@@ -21,19 +22,27 @@ pub(super) enum ApiFlavor {
 }
 
 impl ApiFlavor {
-    /// Paths that two of them have are told apart by a header that Anthropic's clients always send.
-    pub(super) fn of(request: &Request) -> Self {
-        let path = paths::canonical(request.uri().path()).path;
-        let is_messages =
-            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if path == "/api" || path.starts_with("/api/") {
-            return Self::Ollama;
+    /// Detects the API by the canonical path. Two APIs have some paths in common: Anthropic clients always send a
+    /// version header.
+    pub(super) fn detect(path: &str, headers: &HeaderMap) -> Self {
+        let is_below =
+            |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_below("/api") {
+            Self::Ollama
+        } else if is_below("/v1/messages") || headers.contains_key("anthropic-version") {
+            Self::Anthropic
+        } else {
+            Self::OpenAi
         }
-        if is_messages || request.headers().contains_key("anthropic-version") { Self::Anthropic } else { Self::OpenAi }
+    }
+
+    /// The API that was detected for a request.
+    pub(super) fn of(request: &Request) -> Self {
+        request.extensions().get().copied().unwrap_or(Self::OpenAi)
     }
 }
 
-/// Refuses a request whose body nobody has read.
+/// Responds with an error, and discards the body.
 pub(super) async fn refuse_unread(error: &ProxyError, request: Request) -> Response {
     let response = refuse(error, &request);
     let (parts, body) = request.into_parts();
@@ -41,13 +50,13 @@ pub(super) async fn refuse_unread(error: &ProxyError, request: Request) -> Respo
     response
 }
 
-/// An error of a path that no dialect has answered, in the words of the client's own service.
+/// An error response in the format of the client's API.
 pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
     let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str()).unwrap_or_default();
     error_response(ApiFlavor::of(request), error, id)
 }
 
-/// The same for a request that is gone.
+/// An error response in the format of an API.
 pub(super) fn error_response(flavor: ApiFlavor, error: &ProxyError, id: &str) -> Response {
     let (status, headers, body) = match flavor {
         ApiFlavor::OpenAi => Chat::to_error_response(error, id),

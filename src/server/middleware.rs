@@ -1,9 +1,8 @@
-//! What every request passes on its way in, and every answer on its way out.
+//! The middleware around all routes, outermost first.
 //!
-//! From the outside in: [`share`] takes the config that hold at this moment, once for the whole
-//! request, and lets allowed pages read the answer; [`contain`] keeps a defect from doing more harm
-//! than spoiling its own request; [`admit`] asks the policy. Nothing behind them is reached by a
-//! request that the policy refuses.
+//! [`attach_policy`] takes the access rules in force, once for the whole request, and adds CORS headers to the
+//! response. [`catch_panics`] turns a panic into an error response. [`authorize`] checks the request against the
+//! policy; a refused request doesn't reach any route.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -27,7 +26,7 @@ use super::{Backend, LiveSettings, account, cors, page, unsupported};
 use crate::error::ProxyError;
 use crate::history::Owner;
 
-/// Where the config of the moment are found.
+/// What an [`AccessPolicy`] is made from.
 #[derive(Clone, Debug)]
 pub(super) struct PolicySource {
     pub(super) live: watch::Receiver<Arc<LiveSettings>>,
@@ -36,7 +35,7 @@ pub(super) struct PolicySource {
     pub(super) refusals: Arc<Refusals>,
 }
 
-/// Takes the config in force, and opens the answer to allowed pages.
+/// Attaches the access policy in force, and lets pages of allowed origins read the response.
 pub(super) async fn attach_policy(
     State(config): State<PolicySource>,
     Extension(source): Extension<ConnectionSource>,
@@ -46,30 +45,30 @@ pub(super) async fn attach_policy(
     let live = Arc::clone(&config.live.borrow());
     let PolicySource { own_addresses, backend, refusals, .. } = config;
     let policy = Arc::new(AccessPolicy { live, own_addresses, source, backend, refusals });
-    let page = policy.page(request.headers()).cloned();
+    let origin = policy.allowed_origin(request.headers()).cloned();
     request.extensions_mut().insert(Arc::clone(&policy));
     let mut response = next.run(request).await;
     if policy.allows_origins() {
         cors::vary(response.headers_mut());
     }
-    if let Some(origin) = page {
+    if let Some(origin) = origin {
         cors::open(response.headers_mut(), origin);
     }
     response
 }
 
-/// Turns a panic into an error of this one request. What a panic says may repeat a request's
-/// content, so that it is not told; the log says where it was.
+/// Responds to a panic with an internal error. The panic message isn't reported, since it can repeat request content;
+/// the panic hook logs where it happened.
 pub(super) async fn catch_panics(request: Request, next: Next) -> Response {
     let flavor = ApiFlavor::of(&request);
     let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(request.id = %id, "a request ended in a defect of this program");
+        tracing::error!(request.id = %id, "a request handler panicked");
         error_response(flavor, &ProxyError::Internal, &id)
     })
 }
 
-/// Asks the policy.
+/// Checks the request against the access policy.
 pub(super) async fn authorize(
     Extension(policy): Extension<Arc<AccessPolicy>>,
     request: Request,
@@ -84,15 +83,15 @@ pub(super) async fn authorize(
             }
             next.run(Request::from_parts(parts, body)).await
         }
-        // What it asks for is not there; a hint about its content type would lead nowhere.
+        // The endpoint doesn't exist, so an error about the content type would be misleading.
         Err(ProxyError::UnsupportedMediaType) if unsupported::is_upload(&parts) => {
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {
             policy.refusals.note(&error);
             let requires_key = matches!(error, ProxyError::KeyRequired);
-            if requires_key && page::is_for_person(&parts) {
-                return page::locked();
+            if requires_key && page::is_page_request(&parts) {
+                return page::key_required();
             }
             let mut response = refuse_unread(&error, Request::from_parts(parts, body)).await;
             if requires_key {
@@ -103,7 +102,7 @@ pub(super) async fn authorize(
     }
 }
 
-/// Asks the policy again, by the config that hold now: for one more turn of a WebSocket.
+/// Checks the opening request of a WebSocket again, by the rules in force now.
 pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> Result<(), ProxyError> {
     let Some(policy) = parts.extensions.get::<Arc<AccessPolicy>>() else { return Ok(()) };
     let policy = AccessPolicy { live: Arc::clone(live), ..AccessPolicy::clone(policy) };
@@ -117,7 +116,7 @@ pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> 
     Ok(())
 }
 
-/// Notes whose request it is.
+/// Attaches what the key determines: name, owner, visible usage and account.
 fn attach_key(policy: &AccessPolicy, key: &ClientKey, parts: &mut Parts) {
     policy.own_usage(key).map(|usage| parts.extensions.insert(usage));
     parts.extensions.insert(KeyName(key.name.clone()));
@@ -134,27 +133,28 @@ mod tests {
     use axum::body::Body;
     use axum::middleware::from_fn;
     use axum::routing::get;
-    use http::StatusCode;
+    use http::{HeaderMap, StatusCode};
     use http_body_util::BodyExt;
     use tower::ServiceExt;
 
     use super::*;
 
-    async fn defect() -> Response {
+    async fn panicking() -> Response {
         let prompt = String::from("private words");
         panic!("it was {prompt}")
     }
 
-    async fn ask(router: &Router, path: &str) -> (StatusCode, serde_json::Value) {
+    async fn get_json(router: &Router, path: &str) -> (StatusCode, serde_json::Value) {
         let mut request = Request::get(path).body(Body::empty()).unwrap();
         request.extensions_mut().insert(RequestId("req_1".to_owned()));
+        request.extensions_mut().insert(ApiFlavor::detect(path, &HeaderMap::new()));
         let response = router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    /// What is logged, as text.
+    /// The log as text.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -170,23 +170,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_spoils_its_own_request_alone() {
+    async fn a_panic_becomes_an_error_of_its_own_request() {
         let written = Written::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
         let _log = tracing::subscriber::set_default(subscriber);
         let router = Router::new()
-            .route("/v1/chat/completions", get(defect))
-            .route("/v1/messages", get(defect))
-            .route("/health", get(async || "well"))
+            .route("/v1/chat/completions", get(panicking))
+            .route("/v1/messages", get(panicking))
+            .route("/health", get(async || "ok"))
             .layer(from_fn(catch_panics));
-        let (status, body) = ask(&router, "/v1/chat/completions").await;
+        let (status, body) = get_json(&router, "/v1/chat/completions").await;
         assert_eq!((status, &body["error"]["message"]), (StatusCode::INTERNAL_SERVER_ERROR, &"internal error".into()));
-        let (status, body) = ask(&router, "/v1/messages").await;
+        let (status, body) = get_json(&router, "/v1/messages").await;
         assert_eq!((status, &body["type"]), (StatusCode::INTERNAL_SERVER_ERROR, &"error".into()));
         assert_eq!(body["error"]["type"], "api_error");
-        assert_eq!(ask(&router, "/health").await.0, StatusCode::OK);
+        assert_eq!(get_json(&router, "/health").await.0, StatusCode::OK);
         let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        assert!(log.contains("req_1") && log.contains("defect") && !log.contains("private"), "{log}");
+        assert!(log.contains("req_1") && log.contains("panicked") && !log.contains("private"), "{log}");
     }
 }

@@ -1,6 +1,7 @@
-//! One path, many spellings: clients put `/v1` in, leave it out or put it in twice, write double slashes,
-//! and some can only be given an Azure-style address. Everything is brought to the one spelling that
-//! `routes` knows, before routing.
+//! Brings the path of a request to the one spelling that `routes` knows.
+//!
+//! Clients add `/v1`, leave it out or add it twice, write double slashes, or can only be given an Azure-style address.
+//! Access rules don't use the result: they compare the path as sent.
 
 use std::borrow::Cow;
 
@@ -12,60 +13,62 @@ use percent_encoding::percent_decode_str;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathModel(pub(super) String);
 
-/// A path that the client's base URL and the client have both put a prefix before.
+/// A path with a prefix that both the base URL and the client add.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DoubledPrefix {
-    /// The path as the client wrote it.
+    /// The path as sent.
     pub(super) path: String,
-    /// The prefix that the client adds itself.
+    /// The prefix that the client adds.
     pub(super) prefix: &'static str,
 }
 
-/// What a path comes to.
+/// A path in its canonical spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CanonicalPath {
-    /// The one spelling that `routes` knows.
+    /// For example `/v1/chat/completions`.
     pub(super) path: String,
     pub(super) model: Option<PathModel>,
     pub(super) doubled: Option<DoubledPrefix>,
 }
 
-/// First segments that belong to the versioned API.
+/// First segments of paths under `/v1`.
 const VERSIONED: [&str; 9] =
     ["audio", "chat", "completions", "embeddings", "images", "messages", "models", "moderations", "responses"];
 
-/// The canonical path of a request, and what its spelling says.
-pub(super) fn canonical(path: &str) -> CanonicalPath {
-    let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let (mut model, mut prefixes) = (None, 0);
-    loop {
-        let length = match segments.as_slice() {
-            ["openai", "deployments", name, ..] => {
-                model = Some(PathModel(percent_decode_str(name).decode_utf8_lossy().into_owned()));
-                3
-            }
-            ["backend-api", "codex", ..] | ["openai", "v1", ..] => 2,
-            ["v1" | "openai", ..] => 1,
-            _ => break,
+impl CanonicalPath {
+    /// Parses a path as sent.
+    pub(super) fn of(path: &str) -> Self {
+        let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let (mut model, mut prefixes) = (None, 0);
+        loop {
+            let length = match segments.as_slice() {
+                ["openai", "deployments", name, ..] => {
+                    model = Some(PathModel(percent_decode_str(name).decode_utf8_lossy().into_owned()));
+                    3
+                }
+                ["backend-api", "codex", ..] | ["openai", "v1", ..] => 2,
+                ["v1" | "openai", ..] => 1,
+                _ => break,
+            };
+            segments.drain(..length);
+            prefixes += 1;
+        }
+        let first = segments.first().copied().unwrap_or_default();
+        // Ollama clients add `/api`.
+        let is_api = prefixes > 0 && first == "api";
+        let is_versioned = !is_api && (prefixes > 0 || VERSIONED.contains(&first));
+        let repeated = match prefixes {
+            _ if is_api => Some("/api"),
+            0 | 1 => None,
+            _ => Some("/v1"),
         };
-        segments.drain(..length);
-        prefixes += 1;
+        let start = if is_versioned { "/v1/" } else { "/" };
+        let doubled = repeated.map(|prefix| DoubledPrefix { path: path.to_owned(), prefix });
+        Self { path: format!("{start}{}", segments.join("/")), model, doubled }
     }
-    let first = segments.first().copied().unwrap_or_default();
-    // Ollama's clients add `/api` themselves.
-    let is_api = prefixes > 0 && first == "api";
-    let is_versioned = !is_api && (prefixes > 0 || VERSIONED.contains(&first));
-    let repeated = match prefixes {
-        _ if is_api => Some("/api"),
-        0 | 1 => None,
-        _ => Some("/v1"),
-    };
-    let start = if is_versioned { "/v1/" } else { "/" };
-    let doubled = repeated.map(|prefix| DoubledPrefix { path: path.to_owned(), prefix });
-    CanonicalPath { path: format!("{start}{}", segments.join("/")), model, doubled }
 }
 
-/// The address with its path replaced and its query kept.
+/// Replaces the path of a URI and keeps its query.
 pub(super) fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     let text = uri.query().map_or(Cow::Borrowed(path), |query| Cow::Owned(format!("{path}?{query}")));
     let mut parts = uri.clone().into_parts();
@@ -75,10 +78,10 @@ pub(super) fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PathModel, canonical};
+    use super::{CanonicalPath, PathModel};
 
     #[test]
-    fn every_spelling_comes_to_the_same_path() {
+    fn all_spellings_have_one_canonical_path() {
         for spelling in [
             "/v1/chat/completions",
             "/chat/completions",
@@ -87,14 +90,14 @@ mod tests {
             "/openai/chat/completions",
             "/backend-api/codex/chat/completions",
         ] {
-            let canonical = canonical(spelling);
+            let canonical = CanonicalPath::of(spelling);
             assert_eq!((canonical.path.as_str(), canonical.model), ("/v1/chat/completions", None), "{spelling}");
             assert_eq!(canonical.doubled, None, "{spelling}");
         }
     }
 
     #[test]
-    fn a_prefix_may_stand_there_twice() {
+    fn a_doubled_prefix_is_removed_and_reported() {
         for (spelling, path, prefix) in [
             ("/v1/v1/messages", "/v1/messages", "/v1"),
             ("/v1/v1/messages/count_tokens", "/v1/messages/count_tokens", "/v1"),
@@ -106,7 +109,7 @@ mod tests {
             ("/v1/api/chat", "/api/chat", "/api"),
             ("/v1/v1/api/tags", "/api/tags", "/api"),
         ] {
-            let canonical = canonical(spelling);
+            let canonical = CanonicalPath::of(spelling);
             let doubled = canonical.doubled.unwrap();
             assert_eq!((canonical.path.as_str(), doubled.prefix), (path, prefix), "{spelling}");
             assert_eq!(doubled.path, spelling);
@@ -117,26 +120,26 @@ mod tests {
     fn an_azure_path_names_its_model() {
         for path in ["/openai/deployments/gpt%2D6/chat/completions", "/openai/deployments/gpt%2D6/v1/chat/completions"]
         {
-            let canonical = canonical(path);
+            let canonical = CanonicalPath::of(path);
             assert_eq!(canonical.path, "/v1/chat/completions");
             assert_eq!(canonical.model, Some(PathModel("gpt-6".to_owned())));
         }
     }
 
     #[test]
-    fn what_is_not_served_has_its_spellings_too() {
+    fn unsupported_apis_have_canonical_paths_too() {
         for name in ["completions", "embeddings", "audio/speech", "images/generations", "moderations"] {
             let expected = format!("/v1/{name}");
             for prefix in ["", "/v1", "/openai/v1", "/openai", "/openai/deployments/d"] {
-                assert_eq!(canonical(&format!("{prefix}/{name}")).path, expected, "{prefix}");
+                assert_eq!(CanonicalPath::of(&format!("{prefix}/{name}")).path, expected, "{prefix}");
             }
         }
     }
 
     #[test]
-    fn our_own_paths_stay() {
+    fn other_paths_stay_as_they_are() {
         for path in ["/", "/health", "/api/tags", "/metrics"] {
-            let canonical = canonical(path);
+            let canonical = CanonicalPath::of(path);
             assert_eq!((canonical.path.as_str(), canonical.model, canonical.doubled), (path, None, None));
         }
     }

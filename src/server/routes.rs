@@ -1,4 +1,4 @@
-//! Which path is served by what, and what every answer carries.
+//! Maps paths to handlers, and builds the middleware around them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ use crate::protocol::messages::{self, Messages};
 use crate::protocol::ollama;
 use crate::protocol::responses::{Compaction, Responses};
 
-/// The whole service: what every request passes, then the routes on canonical paths.
+/// Builds the service: middleware around the routes, which match canonical paths.
 pub(super) fn service(
     settings: &Settings,
     services: &Arc<Services>,
     own_addresses: Arc<[IpAddr]>,
-    cut: &CancellationToken,
+    abort: &CancellationToken,
     shutdown: Shutdown,
 ) -> Router {
     let state = state(settings, services);
@@ -52,10 +52,10 @@ pub(super) fn service(
             body_read: settings.body_read,
             keepalive: settings.keepalive,
         },
-        cut: cut.clone(),
+        abort: abort.clone(),
         state: Arc::clone(&state),
     };
-    // Its clients carry reasoning themselves.
+    // Clients of this API send reasoning back themselves.
     let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), None);
     let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
     let counted = Arc::clone(&state);
@@ -74,12 +74,12 @@ pub(super) fn service(
         .route("/metrics", only("GET, HEAD", get(metrics)))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));
-    // Paths are rewritten before the router looks at them, so the router is a service of its own here.
+    // The router is nested as a service, so that the path is rewritten before it is matched.
     let canonical = move |request: Request| {
         let routes = routes.clone();
         async move { routes.oneshot(with_canonical_path(request)).await.unwrap_or_else(|never| match never {}) }
     };
-    let in_force = PolicySource {
+    let policy_source = PolicySource {
         live: services.live.clone(),
         own_addresses,
         backend: services.backend,
@@ -88,13 +88,13 @@ pub(super) fn service(
     Router::new()
         .fallback(canonical)
         .layer(from_fn(middleware::authorize))
-        .layer(from_fn_with_state(services.backend, stamp))
+        .layer(from_fn_with_state(services.backend, mark_simulated))
         .layer(from_fn(middleware::catch_panics))
-        .layer(from_fn(name_request))
-        .layer(from_fn_with_state(in_force, middleware::attach_policy))
+        .layer(from_fn(identify))
+        .layer(from_fn_with_state(policy_source, middleware::attach_policy))
 }
 
-/// What all requests share.
+/// The state that all requests share.
 fn state(settings: &Settings, services: &Services) -> Arc<ServerState> {
     Arc::new(ServerState {
         concurrency: ConcurrencyLimit::new(settings.concurrency, settings.queue, settings.queue_wait),
@@ -108,13 +108,13 @@ fn state(settings: &Settings, services: &Services) -> Arc<ServerState> {
     })
 }
 
-/// Chat Completions, and the completions of old.
+/// Chat Completions, and the legacy Completions API.
 fn chat_routes(chat: Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(completions::Options {
         default_instructions: chat.options.default_instructions.clone(),
         token_limit: chat.options.token_limit,
     });
-    // There are no calls that reasoning could lead to.
+    // Requests have no tool calls, which reasoning is stored under.
     let completions = chat.for_dialect::<Completions>(options, None);
     Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().handle(request))))
@@ -139,50 +139,53 @@ fn responses_routes(sockets: WebSocketHandler, exchange: Handler<Responses>) -> 
         .route("/v1/responses/{id}/cancel", only("POST", post(responses_api::cancel)))
 }
 
-/// The Messages API, in the same surroundings as Chat.
-fn messages_routes(like: &Handler<Chat>) -> Router<Arc<Services>> {
+/// The Messages API.
+fn messages_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(messages::Options {
-        default_instructions: like.options.default_instructions.clone(),
-        token_limit: like.options.token_limit,
+        default_instructions: base.options.default_instructions.clone(),
+        token_limit: base.options.token_limit,
     });
-    // Its clients carry reasoning themselves.
-    let exchange = like.for_dialect::<Messages>(options, None);
+    // Clients of this API send reasoning back themselves.
+    let exchange = base.for_dialect::<Messages>(options, None);
     let counter = exchange.clone();
     Router::new()
         .route("/v1/messages", only("POST", post(move |request: Request| exchange.clone().handle(request))))
         .route("/v1/messages/count_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
 }
 
-/// What people look at, and what it is made of.
+/// The page and its data.
 fn page_routes(state: &Arc<ServerState>) -> Router<Arc<Services>> {
-    let (told, shown) = (Arc::clone(state), Arc::clone(state));
-    let page = get(move |State(services), request: Request| page::show(services, shown, request));
+    let (usage_state, page_state) = (Arc::clone(state), Arc::clone(state));
+    let page = get(move |State(services), request: Request| page::show(services, page_state, request));
     Router::new()
-        .route("/usage", only("GET, HEAD", get(move |State(services), request| usage::show(services, told, request))))
-        // Claude Code opens its connection with a HEAD, and so do clients of Ollama.
+        .route(
+            "/usage",
+            only("GET, HEAD", get(move |State(services), request| usage::show(services, usage_state, request))),
+        )
+        // Claude Code and Ollama clients send a HEAD request first.
         .route("/", only("GET, HEAD", page.head(async || StatusCode::OK)))
 }
 
-/// Ollama's API, in the same surroundings as Chat.
-fn ollama_routes(like: &Handler<Chat>) -> Router<Arc<Services>> {
+/// Ollama's API.
+fn ollama_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(ollama::Options {
-        default_instructions: like.options.default_instructions.clone(),
-        token_limit: like.options.token_limit,
+        default_instructions: base.options.default_instructions.clone(),
+        token_limit: base.options.token_limit,
     });
-    let chat = like.for_dialect::<ollama::Chat>(Arc::clone(&options), like.reasoning.clone());
-    // There are no calls that reasoning could lead to.
-    let generate = like.for_dialect::<ollama::Generate>(options, None);
-    let informer = chat.clone();
+    let chat = base.for_dialect::<ollama::Chat>(Arc::clone(&options), base.reasoning.clone());
+    // Requests have no tool calls, which reasoning is stored under.
+    let generate = base.for_dialect::<ollama::Generate>(options, None);
+    let describer = chat.clone();
     Router::new()
         .route("/api/chat", only("POST", post(move |request: Request| chat.clone().handle(request))))
         .route("/api/generate", only("POST", post(move |request: Request| generate.clone().handle(request))))
-        .route("/api/show", only("POST", post(move |request: Request| informer.clone().show(request))))
+        .route("/api/show", only("POST", post(move |request: Request| describer.clone().show(request))))
         .route("/api/tags", only("GET, HEAD", get(ollama_models::tags)))
         .route("/api/ps", only("GET, HEAD", get(ollama_models::running)))
         .route("/api/version", only("GET, HEAD", get(ollama_models::version)))
 }
 
-/// A route that answers any other method with the list of those it has.
+/// Responds to other methods with 405 and the list of allowed ones.
 fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRouter<Arc<Services>> {
     route.fallback(move |request: Request| async move {
         let method = request.method().to_string();
@@ -195,7 +198,7 @@ async fn unknown_path(request: Request) -> Response {
     let error = match request.extensions().get::<DoubledPrefix>() {
         Some(DoubledPrefix { path, prefix }) => {
             let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-            let base = host.map_or_else(|| "its address alone".to_owned(), |host| format!("http://{host}"));
+            let base = host.map_or_else(|| "the address without a path".to_owned(), |host| format!("http://{host}"));
             ProxyError::DoubledPath { path: path.clone(), prefix, base }
         }
         None => ProxyError::UnknownPath { method, path: request.uri().path().to_owned() },
@@ -203,8 +206,9 @@ async fn unknown_path(request: Request) -> Response {
     refuse_unread(&error, request).await
 }
 
+/// Replaces the path by its canonical form.
 fn with_canonical_path(mut request: Request) -> Request {
-    let CanonicalPath { path, model, doubled } = paths::canonical(request.uri().path());
+    let Some(CanonicalPath { path, model, doubled }) = request.extensions_mut().remove() else { return request };
     if let Some(uri) = paths::with_path(request.uri(), &path) {
         *request.uri_mut() = uri;
     }
@@ -217,24 +221,29 @@ fn with_canonical_path(mut request: Request) -> Request {
     request
 }
 
-/// Nobody shall take the demo for a model, or what was recorded.
-async fn stamp(State(backend): State<Backend>, request: Request, next: Next) -> Response {
+/// Marks every response of the demo or a replay.
+async fn mark_simulated(State(backend): State<Backend>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let mark = match backend {
+    let header = match backend {
         Backend::ChatGpt => None,
         Backend::Demo => Some("x-proxy-demo"),
         Backend::Replay => Some("x-proxy-replay"),
     };
-    if let Some(mark) = mark {
-        response.headers_mut().insert(mark, HeaderValue::from_static("true"));
+    if let Some(header) = header {
+        response.headers_mut().insert(header, HeaderValue::from_static("true"));
     }
     response
 }
 
-async fn name_request(mut request: Request, next: Next) -> Response {
+/// Adds what later layers need to know: the request id, the canonical path and the API. Names the id in the response.
+async fn identify(mut request: Request, next: Next) -> Response {
     let id = RequestId::fresh();
-    request.extensions_mut().insert(id.clone());
-    let flavor = ApiFlavor::of(&request);
+    let path = CanonicalPath::of(request.uri().path());
+    let flavor = ApiFlavor::detect(&path.path, request.headers());
+    let extensions = request.extensions_mut();
+    extensions.insert(id.clone());
+    extensions.insert(path);
+    extensions.insert(flavor);
     let mut response = next.run(request).await;
     if let Ok(value) = HeaderValue::try_from(id.0) {
         if flavor == ApiFlavor::Anthropic {
