@@ -135,8 +135,12 @@ async fn nobody_signed_in_and_the_demo_are_told() {
     let proxy = Launch::demo().start();
     let answer = page().send(&proxy).await;
     assert_eq!((answer.status, answer.header("x-proxy-demo")), (200, "true"));
-    assert!(answer.text().contains("no model is asked") && answer.text().contains("<meter "), "{}", answer.text());
-    assert_eq!(Ask::get("/").send(&proxy).await.text(), "codex-proxy is running (a demo: no model answers)\n");
+    assert!(
+        answer.text().contains("Responses are simulated") && answer.text().contains("<meter "),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(Ask::get("/").send(&proxy).await.text(), "codex-proxy is running (demo: responses are simulated)\n");
 }
 
 #[tokio::test]

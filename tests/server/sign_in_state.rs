@@ -120,7 +120,7 @@ async fn a_token_that_works_and_can_not_be_renewed_is_ready_with_a_warning() {
     let says = |text: &str| text.contains(&end) && text.contains("revoked") && text.contains("codex-proxy login");
     assert!(says(answer["warning"].as_str().unwrap()), "{answer}");
     let page = page(&proxy).await;
-    assert!(says(&page) && page.contains("Signed in, but not for long"), "{page}");
+    assert!(says(&page) && page.contains("Signed in, but the session can’t be renewed"), "{page}");
     let (code, answer, talk) = run(&launch, &["token"]).await;
     assert!(code == 0 && answer.starts_with("e30.") && says(&talk), "{talk}");
     let next = launch.start();

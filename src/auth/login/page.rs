@@ -1,64 +1,54 @@
-//! What the person sees in the browser at the end of a login.
+//! The page that a browser shows at the end of a login.
 //!
-//! One self-contained page in light and dark, without scripts, images or anything from elsewhere,
-//! and without a word about the account. Texts that are not ours are escaped. Pure.
+//! One self-contained document in light and dark: no scripts, no images, nothing from other hosts and nothing about the
+//! account. Pure.
 
-const TEMPLATE: &str = include_str!("page.html");
-const TICK: &str = r#"<path d="M5 12.5l4.5 4.5L19 7.5"/>"#;
-const CROSS: &str = r#"<path d="M7 7l10 10M17 7L7 17"/>"#;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+const STYLE: &str = include_str!("page.css");
+const CHECK_MARK: &str = "M5 12.5l4.5 4.5L19 7.5";
+const CROSS: &str = "M7 7l10 10M17 7L7 17";
 
 /// The page after a login that worked.
 pub(super) fn success() -> String {
-    fill(&[
-        ("tone", "good"),
-        ("mark", TICK),
-        ("title", "You are signed in"),
-        ("text", "codex-proxy can now use your ChatGPT plan."),
-        ("next", "You can close this tab and go back to the terminal."),
-    ])
+    page(
+        "good",
+        CHECK_MARK,
+        "You are signed in",
+        "codex-proxy can now use your ChatGPT plan.",
+        &html! { "You can close this tab and go back to the terminal." },
+    )
 }
 
 /// The page after a login that failed, with the reason.
 pub(super) fn failure(reason: &str) -> String {
-    fill(&[
-        ("tone", "bad"),
-        ("mark", CROSS),
-        ("title", "The sign-in did not work"),
-        ("text", &escape(reason)),
-        ("next", "Nothing was changed. Run <code>codex-proxy login</code> to try again."),
-    ])
+    let next = html! { "Nothing was changed. Run " code { "codex-proxy login" } " to try again." };
+    page("bad", CROSS, "The sign-in did not work", reason, &next)
 }
 
-fn fill(values: &[(&str, &str)]) -> String {
-    // One pass, so that a value that looks like a place is left alone.
-    let mut page = String::with_capacity(TEMPLATE.len() + 256);
-    let mut rest = TEMPLATE;
-    while let Some((before, after)) = rest.split_once('{') {
-        page.push_str(before);
-        let value = after.split_once('}').and_then(|(name, behind)| {
-            values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value, behind))
-        });
-        let (value, behind) = value.unwrap_or(("{", after));
-        page.push_str(value);
-        rest = behind;
-    }
-    page.push_str(rest);
-    page
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
+fn page(tone: &str, mark: &str, title: &str, text: &str, next: &Markup) -> String {
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · codex-proxy" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    div.mark.(tone) aria-hidden="true" { svg viewBox="0 0 24 24" { path d=(mark) {} } }
+                    h1 { (title) }
+                    p.reason.(tone) { (text) }
+                    p { (next) }
+                    footer { "codex-proxy, on your own machine" }
+                }
+            }
         }
-    }
-    escaped
+    };
+    document.into_string()
 }
 
 #[cfg(test)]
@@ -66,17 +56,17 @@ mod tests {
     use super::{failure, success};
 
     #[test]
-    fn every_place_is_filled_and_nothing_comes_from_elsewhere() {
+    fn the_page_loads_nothing_from_other_hosts() {
         for page in [success(), failure("no")] {
-            for absent in ["{title}", "{text}", "{next}", "{mark}", "{tone}", "http", "<script", "url("] {
+            for absent in ["http", "<script", "url("] {
                 assert!(!page.contains(absent), "{absent}");
             }
         }
     }
 
     #[test]
-    fn a_reason_can_bring_no_markup() {
-        let page = failure("<script>alert('{title}')</script>");
-        assert!(page.contains("&lt;script&gt;alert(&#39;{title}&#39;)"), "{page}");
+    fn markup_in_a_reason_is_escaped() {
+        let page = failure("<script>alert(\"{title}\")</script>");
+        assert!(page.contains("&lt;script&gt;alert(&quot;{title}&quot;)"), "{page}");
     }
 }

@@ -1,91 +1,106 @@
-//! What to type into a client, for each of the three APIs that it may speak.
+//! The settings to enter in a client, for each of the three APIs, and a command that tests the proxy.
 //!
-//! These lines are copied into a terminal. A word from outside gets into them only where it can mean
-//! nothing to a shell; else a placeholder stands there.
+//! These lines are copied into a terminal. Text from outside is inserted only if it has no special meaning to a shell
+//! or in JSON; otherwise the line has a placeholder.
 
-use super::html::Html;
+use maud::{Markup, html};
+
 use super::view::{Access, View};
 use crate::protocol::models::Models;
 
-/// What stands in the place of a key that the reader has.
-const OWN_KEY: &str = "YOUR-KEY";
+const KEY_PLACEHOLDER: &str = "YOUR-KEY";
 
-/// The words that the lines are made of.
-struct Words<'w> {
-    address: &'w str,
-    model: &'w str,
+/// The values that are inserted.
+struct Values<'v> {
+    address: &'v str,
+    model: &'v str,
     key: &'static str,
 }
 
-pub(super) fn write(html: &mut Html, view: &View<'_>) {
-    let words = Words {
+pub(super) fn section(view: &View<'_>) -> Markup {
+    let values = Values {
         address: plain(view.address).unwrap_or("localhost:8787"),
         model: first_model(view.models).and_then(plain).unwrap_or("MODEL"),
         key: match view.access {
             Access::Open => "anything",
-            Access::Keyed => OWN_KEY,
+            Access::Keyed => KEY_PLACEHOLDER,
         },
     };
-    html.raw("<section id=\"clients\" aria-labelledby=\"clients-title\"><h2 id=\"clients-title\">Clients</h2>");
-    html.raw(
-        "<p><code>codex-proxy connect</code> prints the settings of many clients, and can write them. In general:",
-    );
-    html.raw("</p><p>").raw(match view.access {
-        Access::Open => "No key is asked for: any text will do where a client insists on one.",
-        Access::Keyed => {
-            "A client has to show one of the keys that are set; put it in the place of <code>YOUR-KEY</code>."
+    html! {
+        section #clients aria-labelledby="clients-title" {
+            h2 #clients-title { "Clients" }
+            p { code { "codex-proxy connect" } " prints the settings of many clients and can write them. In general:" }
+            p {
+                @match view.access {
+                    Access::Open => { "No client key is set. If a client requires a key, enter any text." }
+                    Access::Keyed => { "Replace " code { (KEY_PLACEHOLDER) } " with one of the client keys." }
+                }
+            }
+            div.recipes { (open_ai(&values)) (anthropic(&values)) (ollama(&values, view.access)) (trial(&values, view.access)) }
         }
-    });
-    html.raw("</p><div class=\"recipes\">");
-    open_ai(html, &words);
-    anthropic(html, &words);
-    ollama(html, &words, view.access);
-    trial(html, &words, view.access);
-    html.raw("</div></section>");
-}
-
-fn open_ai(html: &mut Html, words: &Words<'_>) {
-    html.raw("<div><h3>OpenAI’s API</h3><pre><code>OPENAI_BASE_URL=http://").text(words.address);
-    html.raw("/v1\nOPENAI_API_KEY=").text(words.key).raw("</code></pre>");
-    html.raw("<p>Model <code>").text(words.model).raw("</code>, or another of the list.</p></div>");
-}
-
-fn anthropic(html: &mut Html, words: &Words<'_>) {
-    html.raw("<div><h3>Anthropic’s API</h3><pre><code>ANTHROPIC_BASE_URL=http://").text(words.address);
-    html.raw("\nANTHROPIC_AUTH_TOKEN=").text(words.key).raw("</code></pre>");
-    html.raw("<p>Names such as <code>claude-opus-4-8</code> mean a model of the list.</p></div>");
-}
-
-fn ollama(html: &mut Html, words: &Words<'_>, access: Access) {
-    html.raw("<div><h3>Ollama’s API</h3><pre><code>OLLAMA_HOST=http://").text(words.address).raw("</code></pre><p>");
-    html.raw(match access {
-        Access::Open => "The address without <code>/v1</code>.",
-        Access::Keyed => {
-            "The address without <code>/v1</code>, and the header <code>Authorization: Bearer YOUR-KEY</code>."
-        }
-    });
-    html.raw("</p></div>");
-}
-
-/// Something that shows at once whether it works.
-fn trial(html: &mut Html, words: &Words<'_>, access: Access) {
-    html.raw("<div><h3>A trial</h3><pre><code>curl http://").text(words.address).raw("/v1/chat/completions \\\n");
-    if access == Access::Keyed {
-        html.raw("  -H &#39;authorization: Bearer ").text(OWN_KEY).raw("&#39; \\\n");
     }
-    html.raw("  -H &#39;content-type: application/json&#39; \\\n  -d &#39;{&quot;model&quot;: &quot;")
-        .text(words.model);
-    html.raw("&quot;, &quot;messages&quot;: [{&quot;role&quot;: &quot;user&quot;, &quot;content&quot;: &quot;Hello&quot;}]}&#39;");
-    html.raw("</code></pre></div>");
+}
+
+fn open_ai(Values { address, model, key }: &Values<'_>) -> Markup {
+    html! {
+        div {
+            h3 { "OpenAI’s API" }
+            pre { code { "OPENAI_BASE_URL=http://" (address) "/v1\nOPENAI_API_KEY=" (key) } }
+            p { "Model " code { (model) } ", or another model from the list." }
+        }
+    }
+}
+
+fn anthropic(Values { address, key, .. }: &Values<'_>) -> Markup {
+    html! {
+        div {
+            h3 { "Anthropic’s API" }
+            pre { code { "ANTHROPIC_BASE_URL=http://" (address) "\nANTHROPIC_AUTH_TOKEN=" (key) } }
+            p { "Names such as " code { "claude-opus-4-8" } " are mapped to a model from the list." }
+        }
+    }
+}
+
+fn ollama(Values { address, .. }: &Values<'_>, access: Access) -> Markup {
+    html! {
+        div {
+            h3 { "Ollama’s API" }
+            pre { code { "OLLAMA_HOST=http://" (address) } }
+            p {
+                "The address without " code { "/v1" }
+                @if access == Access::Keyed {
+                    ", and the header " code { "Authorization: Bearer " (KEY_PLACEHOLDER) }
+                }
+                "."
+            }
+        }
+    }
+}
+
+/// A request that shows whether the proxy works.
+fn trial(Values { address, model, .. }: &Values<'_>, access: Access) -> Markup {
+    html! {
+        div {
+            h3 { "Test request" }
+            pre {
+                code {
+                    "curl http://" (address) "/v1/chat/completions \\\n"
+                    @if access == Access::Keyed { "  -H 'authorization: Bearer " (KEY_PLACEHOLDER) "' \\\n" }
+                    "  -H 'content-type: application/json' \\\n  -d '{\"model\": \"" (model)
+                    "\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
+                }
+            }
+        }
+    }
 }
 
 fn first_model(models: &Models) -> Option<&str> {
-    let own = models.rules.default_model.as_deref();
-    own.or_else(|| models.catalogue.first_listed().map(|model| model.slug.as_str()))
+    let default = models.rules.default_model.as_deref();
+    default.or_else(|| models.catalogue.first_listed().map(|model| model.slug.as_str()))
 }
 
-/// A word that no shell and no JSON takes for anything else.
-fn plain(word: &str) -> Option<&str> {
+/// The text, if it has no character that is special to a shell or in JSON.
+fn plain(text: &str) -> Option<&str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:_-[]".contains(&byte);
-    (!word.is_empty() && word.bytes().all(is_plain)).then_some(word)
+    (!text.is_empty() && text.bytes().all(is_plain)).then_some(text)
 }

@@ -1,10 +1,10 @@
-//! Numbers, spans and times in words for people.
+//! Formats numbers, durations and times for people.
 
 use std::time::{Duration, SystemTime};
 
-use super::html::Html;
+use maud::{Markup, html};
 
-/// A number in as few digits as are of use: `950`, `12.3k`, `4.56M`.
+/// A number with three significant digits: `950`, `12.3k`, `4.56M`.
 pub(super) fn count(number: u64) -> String {
     let (unit, sign) = match number {
         0..1_000 => return number.to_string(),
@@ -20,13 +20,13 @@ pub(super) fn count(number: u64) -> String {
     }
 }
 
-/// How much of something, in percent.
+/// A fraction in percent.
 pub(super) fn share(part: u64, whole: u64) -> String {
     let percent = u128::from(part) * 100 / u128::from(whole.max(1));
     format!("{percent} %")
 }
 
-/// A span in its two largest units: `9 days 3 h`.
+/// A duration in its two largest units: `9 days 3 h`.
 pub(super) fn span(span: Duration) -> String {
     let minutes = span.as_secs() / 60;
     let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
@@ -38,7 +38,7 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// How long a request takes.
+/// The duration of a request.
 pub(super) fn seconds(milliseconds: u64) -> String {
     match milliseconds {
         0..1_000 => format!("{milliseconds} ms"),
@@ -48,23 +48,22 @@ pub(super) fn seconds(milliseconds: u64) -> String {
     }
 }
 
-/// A moment, which the page's script puts into the time of its reader.
-pub(super) fn moment(html: &mut Html, time: SystemTime) {
+/// A time in UTC, which the page's script converts to the reader's time zone.
+pub(super) fn moment(time: SystemTime) -> Markup {
     let exact = humantime::format_rfc3339_seconds(time).to_string();
     let minute = exact.get(..16).unwrap_or_default().replace('T', " ");
-    html.raw("<time datetime=\"").text(&exact).raw("\">").text(minute).raw(" UTC</time>");
+    html! { time datetime=(exact) { (minute) " UTC" } }
 }
 
-/// How long ago something was.
-pub(super) fn ago(html: &mut Html, time: SystemTime, now: SystemTime) {
-    let exact = humantime::format_rfc3339_seconds(time);
+/// The time since a moment.
+pub(super) fn ago(time: SystemTime, now: SystemTime) -> Markup {
+    let exact = humantime::format_rfc3339_seconds(time).to_string();
     let elapsed = now.duration_since(time).unwrap_or_default();
-    html.raw("<time class=\"ago\" datetime=\"").text(exact).raw("\">");
-    match elapsed.as_secs() {
-        0..60 => html.text("just now"),
-        _ => html.text(span(elapsed)).text(" ago"),
-    };
-    html.raw("</time>");
+    html! {
+        time.ago datetime=(exact) {
+            @if elapsed.as_secs() < 60 { "just now" } @else { (span(elapsed)) " ago" }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +73,7 @@ mod tests {
     use super::{count, seconds, share, span};
 
     #[test]
-    fn numbers_are_short() {
+    fn numbers_have_three_digits() {
         let of = |numbers: [u64; 7]| numbers.map(count).join(" ");
         assert_eq!(
             of([0, 999, 1_000, 12_345, 999_999, 4_567_890, u64::MAX]),
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_in_their_largest_units() {
+    fn durations_have_two_units() {
         let of = |minutes: u64| span(Duration::from_secs(minutes * 60));
         assert_eq!([of(0), of(61), of(1500), of(14_581)], ["0 min", "1 h 1 min", "1 day 1 h", "10 days 3 h"]);
         assert_eq!(

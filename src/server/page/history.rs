@@ -1,48 +1,50 @@
-//! What was used: a bar for each day, and where it went.
+//! Usage: totals, a bar for each day, and tables by day, model and client key.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use maud::{Markup, html};
 
 use super::format::{count, share};
-use super::html::Html;
+use super::html::name;
 use crate::history::{Day, Report, Sum};
 
-/// The height of the chart, and the room of a day in it.
+/// Height of the chart, and width of one day in it, in SVG units.
 const HEIGHT: u64 = 100;
 const WIDTH: u64 = 10;
 
-pub(super) fn write(html: &mut Html, totals: Option<&Report>) {
-    html.raw("<section id=\"history\" aria-labelledby=\"history-title\" data-refresh>");
-    html.raw("<h2 id=\"history-title\">Usage</h2>");
-    match totals {
-        None => html.raw("<p class=\"empty\">The file can’t be read right now; the log says why.</p>"),
-        Some(report) if report.store == "off" => {
-            html.raw("<p class=\"empty\">Not counted: <code>usage.store</code> is <code>off</code>.</p>")
+pub(super) fn section(totals: Option<&Report>) -> Markup {
+    html! {
+        section #history aria-labelledby="history-title" data-refresh {
+            h2 #history-title { "Usage" }
+            @match totals {
+                None => { p.empty { "The usage database can’t be read right now. The log has the reason." } }
+                Some(report) if report.store == "off" => {
+                    p.empty { "Usage isn’t recorded: " code { "usage.store" } " is " code { "off" } "." }
+                }
+                Some(report) if report.sum.requests == 0 => {
+                    p.empty { "No usage in the last " (report.since.until(report.until)) " days." }
+                }
+                Some(report) => { (report_tables(report)) }
+            }
         }
-        Some(report) if report.sum.requests == 0 => {
-            let days = report.since.until(report.until);
-            html.raw("<p class=\"empty\">Nothing was used in the last ").text(days).raw(" days.</p>")
-        }
-        Some(report) => write_report(html, report),
-    };
-    html.raw("</section>");
+    }
 }
 
-fn write_report<'h>(html: &'h mut Html, report: &Report) -> &'h mut Html {
-    let span = report.since.until(report.until);
-    html.raw("<p class=\"aside\">The last ").text(span).raw(" days, in UTC.</p>");
+fn report_tables(report: &Report) -> Markup {
     let days = sums(report, |day, _, _| Some(day));
-    write_sum(html, report, &days);
-    write_chart(html, report, &days);
-    html.raw("<details id=\"days\"><summary>Day by day</summary>");
-    write_table(html, "Usage by day, in UTC", "Day", days.iter().rev());
-    html.raw("</details><div class=\"tables\">");
     let models = sums(report, |_, model, _| Some(model.to_owned()));
-    write_table(html, "Usage by model", "Model", largest_first(&models));
     let keys = sums(report, |_, _, key| key.map(str::to_owned));
-    if !keys.is_empty() {
-        write_table(html, "Usage by client key", "Client key", largest_first(&keys));
+    html! {
+        p.aside { "The last " (report.since.until(report.until)) " days, in UTC." }
+        (totals_list(report, &days))
+        (chart(report, &days))
+        details #days { summary { "Day by day" } (table("Usage by day, in UTC", "Day", days.iter().rev())) }
+        div.tables {
+            (table("Usage by model", "Model", largest_first(&models)))
+            @if !keys.is_empty() { (table("Usage by client key", "Client key", largest_first(&keys))) }
+        }
     }
-    html.raw("</div>")
 }
 
 fn sums<K: Ord>(report: &Report, heading: impl Fn(Day, &str, Option<&str>) -> Option<K>) -> BTreeMap<K, Sum> {
@@ -65,64 +67,81 @@ fn tokens(sum: &Sum) -> u64 {
     sum.tokens.input.saturating_add(sum.tokens.output)
 }
 
-fn write_sum(html: &mut Html, report: &Report, days: &BTreeMap<Day, Sum>) {
-    let Sum { requests, tokens } = report.sum;
-    html.raw("<dl class=\"sums\"><div><dt>Requests</dt><dd>").text(count(requests));
-    html.raw("</dd></div><div><dt>Input tokens</dt><dd>").text(count(tokens.input));
-    html.raw("</dd><dd class=\"aside\">").text(share(tokens.cached, tokens.input)).raw(" from the cache</dd></div>");
-    html.raw("<div><dt>Output tokens</dt><dd>").text(count(tokens.output)).raw("</dd><dd class=\"aside\">");
-    html.text(share(tokens.reasoning, tokens.output)).raw(" reasoning</dd></div>");
-    if let Some((day, sum)) = days.iter().max_by_key(|(_, sum)| self::tokens(sum)) {
-        html.raw("<div><dt>Most on one day</dt><dd>").text(count(self::tokens(sum))).raw("</dd><dd class=\"aside\">");
-        html.text(day).raw("</dd></div>");
+fn totals_list(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
+    let Sum { requests, tokens: used } = report.sum;
+    html! {
+        dl.sums {
+            div { dt { "Requests" } dd { (count(requests)) } }
+            div {
+                dt { "Input tokens" } dd { (count(used.input)) }
+                dd.aside { (share(used.cached, used.input)) " from the cache" }
+            }
+            div {
+                dt { "Output tokens" } dd { (count(used.output)) }
+                dd.aside { (share(used.reasoning, used.output)) " reasoning" }
+            }
+            @if let Some((day, sum)) = days.iter().max_by_key(|(_, sum)| tokens(sum)) {
+                div { dt { "Busiest day" } dd { (count(tokens(sum))) } dd.aside { (day) } }
+            }
+        }
     }
-    html.raw("</dl>");
 }
 
-/// A bar for each day. Whoever can't see it finds the numbers in the table below.
-fn write_chart(html: &mut Html, report: &Report, days: &BTreeMap<Day, Sum>) {
+/// A bar for each day. The table below has the same numbers as text.
+fn chart(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
     let top = days.values().map(tokens).max().unwrap_or_default().max(1);
     let width = u64::from(report.since.until(report.until)) * WIDTH;
-    html.raw("<figure><svg role=\"img\" aria-labelledby=\"chart-title\" preserveAspectRatio=\"none\" viewBox=\"0 0 ");
-    html.text(width).raw(" ").text(HEIGHT).raw("\"><title id=\"chart-title\">Tokens of each day since ");
-    html.text(report.since).raw("</title>");
-    let mut day = report.since;
-    for x in (0..width).step_by(usize::try_from(WIDTH).unwrap_or(1)) {
-        if let Some(sum) = days.get(&day) {
-            write_bar(html, x, day, sum, top);
+    let all_days = std::iter::successors(Some(report.since), |day| Some(day.next()));
+    let bars = (0..width).step_by(usize::try_from(WIDTH).unwrap_or(1)).zip(all_days);
+    html! {
+        figure {
+            svg role="img" aria-labelledby="chart-title" preserveAspectRatio="none" viewBox=(format!("0 0 {width} {HEIGHT}")) {
+                title #chart-title { "Tokens of each day since " (report.since) }
+                @for (x, day) in bars {
+                    @if let Some(sum) = days.get(&day) { (bar(x, day, sum, top)) }
+                }
+            }
+            figcaption { span { (report.since) } span { "today" } }
         }
-        day = day.next();
     }
-    html.raw("</svg><figcaption><span>").text(report.since).raw("</span><span>today</span></figcaption></figure>");
 }
 
-fn write_bar(html: &mut Html, x: u64, day: Day, sum: &Sum, top: u64) {
+fn bar(x: u64, day: Day, sum: &Sum, top: u64) -> Markup {
     let scaled = u128::from(tokens(sum)) * u128::from(HEIGHT) / u128::from(top);
-    // What is not nothing is seen.
+    // At least one unit, so that a day with any usage is visible.
     let height = u64::try_from(scaled).unwrap_or(HEIGHT).clamp(1, HEIGHT);
-    html.raw("<rect x=\"").text(x + 1).raw("\" y=\"").text(HEIGHT - height).raw("\" width=\"").text(WIDTH - 2);
-    html.raw("\" height=\"").text(height).raw("\"><title>").text(day).raw(": ").text(count(tokens(sum)));
-    html.raw(" tokens, ").text(count(sum.requests)).raw(" requests</title></rect>");
+    html! {
+        rect x=(x + 1) y=(HEIGHT - height) width=(WIDTH - 2) height=(height) {
+            title { (day) ": " (count(tokens(sum))) " tokens, " (count(sum.requests)) " requests" }
+        }
+    }
 }
 
-fn write_table<'s, K: std::fmt::Display + 's>(
-    html: &mut Html,
+fn table<'s, K: Display + 's>(
     caption: &'static str,
     heading: &'static str,
     sums: impl Iterator<Item = (&'s K, &'s Sum)>,
-) {
-    html.raw("<table><caption>").raw(caption).raw("</caption><thead><tr><th scope=\"col\">").raw(heading);
-    html.raw(
-        "</th><th scope=\"col\" class=\"number\">Requests</th><th scope=\"col\" class=\"number\">Input</th>\
-         <th scope=\"col\" class=\"number\">Cached</th><th scope=\"col\" class=\"number\">Output</th></tr></thead><tbody>",
-    );
-    for (name, Sum { requests, tokens }) in sums {
-        html.raw("<tr><th scope=\"row\">").name(name).raw("</th>");
-        let cached = share(tokens.cached, tokens.input);
-        for cell in [count(*requests), count(tokens.input), cached, count(tokens.output)] {
-            html.raw("<td class=\"number\">").text(cell).raw("</td>");
+) -> Markup {
+    html! {
+        table {
+            caption { (caption) }
+            thead {
+                tr {
+                    th scope="col" { (heading) }
+                    @for column in ["Requests", "Input", "Cached", "Output"] { th.number scope="col" { (column) } }
+                }
+            }
+            tbody {
+                @for (key, Sum { requests, tokens }) in sums {
+                    tr {
+                        th scope="row" { (name(key)) }
+                        td.number { (count(*requests)) }
+                        td.number { (count(tokens.input)) }
+                        td.number { (share(tokens.cached, tokens.input)) }
+                        td.number { (count(tokens.output)) }
+                    }
+                }
+            }
         }
-        html.raw("</tr>");
     }
-    html.raw("</tbody></table>");
 }

@@ -1,9 +1,8 @@
-//! `GET /`: a page for a person, made here, whole, and working without its script.
+//! `GET /`: a page that shows the state of the proxy. It works without its script.
 //!
-//! It shows what `/usage` tells, whether somebody is signed in, the models, and what to type into a
-//! client; never what was asked or answered. What is shown is a pure function of a [`View`]. The style
-//! and the script are part of the document, and by its policy nothing else can be loaded or run. The
-//! script asks for the document again every few seconds and takes over what has changed in it.
+//! Shows the data of `/usage`, the sign-in state, the models, and the settings for clients; never prompts or responses.
+//! The document is a pure function of a [`View`]. Style and script are part of it, and the content security policy
+//! forbids everything else. The script fetches the document every few seconds and updates what has changed.
 
 mod clients;
 mod format;
@@ -40,7 +39,7 @@ use crate::clock::{Clock as _, SystemClock};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Nothing but the style and the script that are in the document, and the document itself.
+/// Allows the style and script in the document, and fetching the document itself.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
     let policy = format!(
@@ -49,30 +48,30 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         hash(STYLE),
         hash(SCRIPT),
     );
-    HeaderValue::try_from(policy).expect("base64 and words fit into a header")
+    HeaderValue::try_from(policy).expect("the policy is ASCII")
 });
 
-/// Whether a request comes from a browser that wants to show our page.
-pub(super) fn is_for_person(request: &Parts) -> bool {
+/// Whether a browser requests the page.
+pub(super) fn is_page_request(request: &Parts) -> bool {
     let mut accepted = request.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let is_read = matches!(request.method, Method::GET | Method::HEAD) && request.uri.path() == PAGE;
     is_read && accepted.any(|kinds| kinds.to_ascii_lowercase().contains("text/html"))
 }
 
-/// Answers with the page; a program that looks whether anybody is there gets a line of text.
+/// Responds with the page. Programs that check whether the server runs get a line of text.
 pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    if !is_for_person(&parts) {
+    if !is_page_request(&parts) {
         let text = match services.backend {
             Backend::ChatGpt => "codex-proxy is running\n",
-            Backend::Demo => "codex-proxy is running (a demo: no model answers)\n",
-            Backend::Replay => "codex-proxy is running (a replay: no model answers)\n",
+            Backend::Demo => "codex-proxy is running (demo: responses are simulated)\n",
+            Backend::Replay => "codex-proxy is running (replay: responses are recorded)\n",
         };
-        return guarded(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned());
+        return protected(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned());
     }
     let requires_key = parts.extensions.get::<Arc<AccessPolicy>>().is_some_and(|policy| policy.requires_key());
     let snapshot = Snapshot::take(&services, &state, None, parts.extensions.get()).await;
-    // What was found out on the way there counts.
+    // After the snapshot, whose quota request may have changed the state.
     let sign_in = services.tokens.check().await;
     let view = View {
         snapshot: &snapshot,
@@ -82,19 +81,19 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
         access: if requires_key { Access::Keyed } else { Access::Open },
         now: SystemClock.now(),
     };
-    guarded(StatusCode::OK, "text/html; charset=utf-8", view.document())
+    protected(StatusCode::OK, "text/html; charset=utf-8", view.document())
 }
 
-/// Asks a browser for a key.
-pub(super) fn locked() -> Response {
-    let mut response = guarded(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", view::locked());
-    let challenge = HeaderValue::from_static("Basic realm=\"codex-proxy: a client key as the password\"");
+/// Requests a client key from a browser.
+pub(super) fn key_required() -> Response {
+    let mut response = protected(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", view::key_required());
+    let challenge = HeaderValue::from_static("Basic realm=\"codex-proxy: enter a client key as the password\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
 }
 
-/// An answer that no other page can frame, and nobody keeps.
-fn guarded(status: StatusCode, kind: &'static str, text: String) -> Response {
+/// A response that can't be framed or cached.
+fn protected(status: StatusCode, kind: &'static str, text: String) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

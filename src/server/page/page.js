@@ -1,11 +1,11 @@
 "use strict";
-// Asks for the page again every few seconds while somebody sees it, and takes over what has changed.
+// Fetches the page every few seconds while it is visible, and updates what has changed.
 const INTERVAL = 3000;
-const told = document.getElementById("told");
-let waiting;
+const statusLine = document.getElementById("told");
+let timer;
 
-// Puts times into the clock of whoever reads them.
-function localise(root) {
+// Shows times in the reader's time zone.
+function localize(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     if (Number.isNaN(moment.valueOf())) continue;
@@ -15,8 +15,8 @@ function localise(root) {
   }
 }
 
-// Changes nothing but what differs, so that the focus, a selection and a reader's place stay.
-function adopt(old, fresh) {
+// Changes only what differs, so that focus, selection and scroll position stay.
+function patch(old, fresh) {
   if (old.isEqualNode(fresh)) return;
   if (old.nodeName !== fresh.nodeName || old.nodeType !== fresh.nodeType) {
     old.replaceWith(document.importNode(fresh, true));
@@ -27,7 +27,7 @@ function adopt(old, fresh) {
     return;
   }
   for (const { name } of [...old.attributes]) {
-    // What the reader has opened stays open.
+    // Keeps opened details open.
     if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
@@ -35,41 +35,41 @@ function adopt(old, fresh) {
   }
   const [before, after] = [[...old.childNodes], [...fresh.childNodes]];
   after.forEach((child, index) => {
-    if (index < before.length) adopt(before[index], child);
+    if (index < before.length) patch(before[index], child);
     else old.append(document.importNode(child, true));
   });
   before.slice(after.length).forEach((child) => child.remove());
 }
 
-function say(text) {
-  if (told.textContent !== text) told.textContent = text;
+function showStatus(text) {
+  if (statusLine.textContent !== text) statusLine.textContent = text;
 }
 
 async function refresh() {
-  const answer = await fetch("/", { headers: { accept: "text/html" }, cache: "no-store" });
-  if (!answer.ok) throw new Error(String(answer.status));
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  localise(fresh);
+  const response = await fetch("/", { headers: { accept: "text/html" }, cache: "no-store" });
+  if (!response.ok) throw new Error(String(response.status));
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  localize(fresh);
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const found = fresh.getElementById(part.id);
-    if (found) adopt(part, found);
+    if (found) patch(part, found);
   }
 }
 
-async function turn() {
-  clearTimeout(waiting);
+async function poll() {
+  clearTimeout(timer);
   if (document.hidden) return;
   try {
     await refresh();
-    say("");
+    showStatus("");
   } catch {
-    say("The proxy does not answer. What is shown may be old.");
+    showStatus("The proxy does not answer. This page may be out of date.");
   }
-  clearTimeout(waiting);
-  waiting = setTimeout(turn, INTERVAL);
+  clearTimeout(timer);
+  timer = setTimeout(poll, INTERVAL);
 }
 
-function offerCopies() {
+function addCopyButtons() {
   if (!navigator.clipboard) return;
   for (const recipe of document.querySelectorAll("#clients pre")) {
     const button = document.createElement("button");
@@ -90,7 +90,7 @@ function offerCopies() {
   }
 }
 
-localise(document);
-offerCopies();
-document.addEventListener("visibilitychange", turn);
-waiting = setTimeout(turn, INTERVAL);
+localize(document);
+addCopyButtons();
+document.addEventListener("visibilitychange", poll);
+timer = setTimeout(poll, INTERVAL);

@@ -1,90 +1,85 @@
-//! The requests under way, and the last ones that have ended.
+//! The requests under way, and the latest that have ended.
 
 use std::time::SystemTime;
 
+use maud::{Markup, html};
+
 use super::format::{ago, count, seconds};
-use super::html::Html;
+use super::html::{name, text};
 use crate::server::active_requests::{RequestStatus, Stage};
 
-pub(super) fn write(html: &mut Html, visits: &[RequestStatus], now: SystemTime) {
-    html.raw("<section id=\"requests\" aria-labelledby=\"requests-title\" data-refresh>");
-    html.raw("<h2 id=\"requests-title\">Requests</h2>");
-    if visits.is_empty() {
-        html.raw("<p class=\"empty\">None has come since the proxy was started.</p></section>");
-        return;
-    }
-    let active = visits.iter().filter(|visit| visit.state != Stage::Ended).count();
-    html.raw("<p class=\"aside\">").text(active).raw(" under way, ").text(visits.len() - active);
-    html.raw(" that ended last.</p><table class=\"requests\"><caption class=\"unseen\">Requests, the latest first");
-    html.raw(
-        "</caption><thead><tr><th scope=\"col\">Model and client</th><th scope=\"col\">State</th>\
-         <th scope=\"col\" class=\"number wide\">First content</th><th scope=\"col\" class=\"number\">Tokens</th></tr>\
-         </thead><tbody>",
-    );
-    for visit in visits {
-        write_row(html, visit, now);
-    }
-    html.raw("</tbody></table></section>");
-}
-
-fn write_row(html: &mut Html, visit: &RequestStatus, now: SystemTime) {
-    html.raw(if visit.state == Stage::Ended { "<tr>" } else { "<tr class=\"active\">" });
-    html.raw("<th scope=\"row\">");
-    match &visit.model {
-        Some(model) => html.name(model),
-        None => html.raw("<span class=\"unknown\">no model yet</span>"),
-    };
-    html.raw("<small>");
-    match &visit.client {
-        Some(client) => html.name(client),
-        None => html.raw("a nameless client"),
-    };
-    if let Some(key) = &visit.key {
-        html.raw(", key ").name(key);
-    }
-    html.raw(", ").text(visit.dialect).raw("</small></th><td>");
-    write_state(html, visit);
-    if visit.state == Stage::Ended {
-        html.raw("<small>");
-        ago(html, visit.started_at, now);
-        html.raw("</small>");
-    }
-    let first = visit.first_content_ms.map(seconds);
-    if let Some(first) = &first {
-        html.raw("<small class=\"slim\">first content after ").text(first).raw("</small>");
-    }
-    html.raw("</td><td class=\"number wide\">").text(first.as_deref().unwrap_or("–"));
-    html.raw("</td><td class=\"number\">");
-    write_tokens(html, visit);
-    html.raw("</td></tr>");
-}
-
-fn write_state(html: &mut Html, visit: &RequestStatus) {
-    let span = seconds(visit.duration_ms);
-    match visit.state {
-        Stage::Queued => html.raw("<span class=\"state\">◌ in the queue</span> for ").text(span),
-        Stage::Waiting => html.raw("<span class=\"state\">◔ waiting</span> for ").text(span),
-        Stage::Answering => html.raw("<span class=\"state busy\">● answering</span> for ").text(span),
-        Stage::Ended => match visit.error {
-            None => {
-                let outcome = visit.outcome.as_deref().unwrap_or_default().replace('_', " ");
-                html.raw("<span class=\"state\">✓ ").text(outcome).raw("</span> in ").text(span)
+pub(super) fn section(requests: &[RequestStatus], now: SystemTime) -> Markup {
+    let active = requests.iter().filter(|request| request.state != Stage::Ended).count();
+    html! {
+        section #requests aria-labelledby="requests-title" data-refresh {
+            h2 #requests-title { "Requests" }
+            @if requests.is_empty() {
+                p.empty { "No requests since the proxy was started." }
+            } @else {
+                p.aside { (active) " under way, " (requests.len() - active) " ended recently." }
+                table.requests {
+                    caption.unseen { "Requests, latest first" }
+                    thead {
+                        tr {
+                            th scope="col" { "Model and client" }
+                            th scope="col" { "State" }
+                            th.number.wide scope="col" { "First content" }
+                            th.number scope="col" { "Tokens" }
+                        }
+                    }
+                    tbody { @for request in requests { (row(request, now)) } }
+                }
             }
-            Some(error) => {
-                let error = error.replace('_', " ");
-                html.raw("<span class=\"state bad\">✕ ").text(error).raw("</span> after ").text(span)
-            }
-        },
-    };
-}
-
-fn write_tokens(html: &mut Html, visit: &RequestStatus) {
-    match visit.tokens {
-        None => html.raw("–"),
-        Some(tokens) => {
-            html.raw("<span class=\"piece\">").text(count(tokens.input)).raw(" in,</span> <span class=\"piece\">");
-            html.text(count(tokens.output)).raw(" out</span><small>");
-            html.text(count(tokens.cached)).raw(" cached</small>")
         }
-    };
+    }
+}
+
+fn row(request: &RequestStatus, now: SystemTime) -> Markup {
+    let is_ended = request.state == Stage::Ended;
+    let first_content = request.first_content_ms.map(seconds);
+    html! {
+        tr.active[!is_ended] {
+            th scope="row" {
+                @if let Some(model) = &request.model { (name(model)) } @else { span.unknown { "no model yet" } }
+                small {
+                    @if let Some(client) = &request.client { (name(client)) } @else { "unknown client" }
+                    @if let Some(key) = &request.key { ", key " (name(key)) }
+                    ", " (request.dialect)
+                }
+            }
+            td {
+                (state(request))
+                @if is_ended { small { (ago(request.started_at, now)) } }
+                @if let Some(first) = &first_content { small.slim { "first content after " (first) } }
+            }
+            td.number.wide { (first_content.as_deref().unwrap_or("–")) }
+            td.number { (tokens(request)) }
+        }
+    }
+}
+
+fn state(request: &RequestStatus) -> Markup {
+    let span = seconds(request.duration_ms);
+    html! {
+        @match (request.state, request.error) {
+            (Stage::Queued, _) => { span.state { "◌ queued" } " for " (span) }
+            (Stage::Waiting, _) => { span.state { "◔ waiting" } " for " (span) }
+            (Stage::Answering, _) => { span.state.busy { "● answering" } " for " (span) }
+            (Stage::Ended, None) => {
+                span.state { "✓ " (text(request.outcome.as_deref().unwrap_or_default().replace('_', " "))) } " in " (span)
+            }
+            (Stage::Ended, Some(error)) => { span.state.bad { "✕ " (error.replace('_', " ")) } " after " (span) }
+        }
+    }
+}
+
+fn tokens(request: &RequestStatus) -> Markup {
+    html! {
+        @if let Some(tokens) = request.tokens {
+            span.piece { (count(tokens.input)) " in," } " " span.piece { (count(tokens.output)) " out" }
+            small { (count(tokens.cached)) " cached" }
+        } @else {
+            "–"
+        }
+    }
 }

@@ -1,60 +1,66 @@
-//! Whether somebody is signed in, and what to do if not.
+//! Whether the user is signed in, and how to sign in if not.
 
-use super::html::Html;
+use maud::{Markup, html};
+
+use super::html::{message, name, text};
 use super::view::View;
 use crate::command_hint::command;
 use crate::token_source::{AuthError, SignIn};
 
-pub(super) fn write(html: &mut Html, view: &View<'_>) {
-    html.raw("<section id=\"standing\" aria-labelledby=\"standing-title\" data-refresh>");
-    html.raw("<h2 id=\"standing-title\">Sign-in</h2>");
-    match view.sign_in {
-        Ok(state) => signed_in(html, view, state),
-        Err(error) => trouble(html, error),
-    }
-    html.raw("</section>");
-}
-
-fn signed_in(html: &mut Html, view: &View<'_>, state: &SignIn) {
-    match state.warning() {
-        None => html.raw("<p class=\"verdict good\"><span aria-hidden=\"true\">✓</span> Signed in</p>"),
-        Some(warning) => html
-            .raw("<p class=\"verdict\"><span aria-hidden=\"true\">!</span> Signed in, but not for long</p>")
-            .raw("<p class=\"reason\">")
-            .sentence(&warning)
-            .raw("</p>"),
-    };
-    html.raw("<dl><div><dt>Base URL for clients</dt><dd>http://").text(view.address).raw("/v1</dd></div>");
-    for quota in &view.snapshot.quota {
-        html.raw("<div><dt>Account</dt><dd>").name(&quota.account_id).raw("</dd></div>");
-        if let Some(plan) = &quota.plan {
-            html.raw("<div><dt>Plan</dt><dd>").name(plan).raw("</dd></div>");
+pub(super) fn section(view: &View<'_>) -> Markup {
+    html! {
+        section #standing aria-labelledby="standing-title" data-refresh {
+            h2 #standing-title { "Sign-in" }
+            @match view.sign_in {
+                Ok(state) => { (signed_in(view, state)) }
+                Err(error) => { (failure(error)) }
+            }
         }
     }
-    html.raw("</dl>");
 }
 
-fn trouble(html: &mut Html, error: &AuthError) {
-    let verdict = match error {
+fn signed_in(view: &View<'_>, state: &SignIn) -> Markup {
+    html! {
+        @if let Some(warning) = state.warning() {
+            p.verdict { span aria-hidden="true" { "!" } " Signed in, but the session can’t be renewed" }
+            p.reason { (message(&warning)) }
+        } @else {
+            p.verdict.good { span aria-hidden="true" { "✓" } " Signed in" }
+        }
+        dl {
+            div { dt { "Base URL for clients" } dd { "http://" (text(view.address)) "/v1" } }
+            @for quota in &view.snapshot.quota {
+                div { dt { "Account" } dd { (name(&quota.account_id)) } }
+                @if let Some(plan) = &quota.plan { div { dt { "Plan" } dd { (name(plan)) } } }
+            }
+        }
+    }
+}
+
+fn failure(error: &AuthError) -> Markup {
+    html! {
+        p.verdict.bad { span aria-hidden="true" { "✕" } " " (verdict(error)) }
+        @if matches!(error, AuthError::SignedOut | AuthError::Ended { .. }) {
+            p { "Run this command in a terminal on the machine that runs codex-proxy:" }
+            pre { code { (command("login")) } }
+            p {
+                "With " code { "--device" } " you can confirm the sign-in in a browser on another machine. You don’t \
+                 have to restart the proxy."
+            }
+        }
+        @if *error != AuthError::SignedOut { p.reason { (message(&error.to_string())) } }
+    }
+}
+
+fn verdict(error: &AuthError) -> &'static str {
+    match error {
         AuthError::SignedOut => "Not signed in",
         AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::GivenEnded { .. } => {
             "Your session has expired"
         }
         AuthError::NoActiveAccount | AuthError::UnknownAccount { .. } => "No account to use",
         AuthError::AccountChanged => "The account has changed",
-        AuthError::Store { .. } => "The sign-in can’t be read",
-        AuthError::Unavailable { .. } | AuthError::TokenRefused { .. } => "The sign-in can’t be used right now",
-    };
-    html.raw("<p class=\"verdict bad\"><span aria-hidden=\"true\">✕</span> ").text(verdict).raw("</p>");
-    if matches!(error, AuthError::SignedOut | AuthError::Ended { .. }) {
-        html.raw("<p>Run this in a terminal on the machine that codex-proxy runs on:</p>");
-        html.raw("<pre><code>").text(command("login")).raw("</code></pre>");
-        html.raw(
-            "<p>With <code>--device</code> you can confirm it in a browser on any other machine. The proxy need not be \
-             started again.</p>",
-        );
-    }
-    if *error != AuthError::SignedOut {
-        html.raw("<p class=\"reason\">").sentence(&error.to_string()).raw("</p>");
+        AuthError::Store { .. } => "The stored session can’t be read",
+        AuthError::Unavailable { .. } | AuthError::TokenRefused { .. } => "The session can’t be used right now",
     }
 }

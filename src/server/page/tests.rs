@@ -1,4 +1,4 @@
-//! The page in each of its states, and what comes from outside in all of its concurrency.
+//! The page in each of its states, and hostile text in all of its places.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::view::{Access, View};
 use crate::history::{Day, Report, Row, Sum, Tokens};
 use crate::protocol::models::{Catalogue, Models, Rules};
-use crate::server::active_requests::tests::visit;
+use crate::server::active_requests::tests::status;
 use crate::server::active_requests::{RequestStatus, Stage};
 use crate::server::usage::Snapshot;
 use crate::token_source::{AuthError, SignIn};
@@ -18,7 +18,7 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_254_031)
 }
 
-/// All that a page is made of; nothing is known.
+/// Everything that the page shows; initially empty.
 struct State {
     snapshot: Snapshot,
     sign_in: Result<SignIn, AuthError>,
@@ -83,7 +83,7 @@ fn models(json: &str) -> Models {
     Models { catalogue: Arc::new(Catalogue::parse(json.as_bytes()).unwrap()), rules: Arc::new(Rules::default()) }
 }
 
-/// What a reader reads: no markup, no style, no script.
+/// The visible text: no markup, style or script.
 fn text(document: &str) -> String {
     let body = document.split("</head>").nth(1).unwrap().split("<script>").next().unwrap();
     let mut text = String::new();
@@ -95,20 +95,24 @@ fn text(document: &str) -> String {
 }
 
 #[test]
-fn an_empty_page_says_what_is_not_known() {
+fn an_empty_page_says_what_is_missing() {
     let read = text(&State::new().document());
-    for part in
-        ["Signed in", "told nothing of the quota yet", "None has come", "can’t be read right now", "listed none"]
-    {
+    for part in [
+        "Signed in",
+        "hasn’t reported the quota yet",
+        "No requests since",
+        "can’t be read right now",
+        "listed any models",
+    ] {
         assert!(read.contains(part), "{part}: {read}");
     }
     assert!(!read.contains("Demo"));
     let demo = State { snapshot: Snapshot { demo: true, ..State::new().snapshot }, ..State::new() };
-    assert!(text(&demo.document()).contains("no model is asked"));
+    assert!(text(&demo.document()).contains("Responses are simulated"));
 }
 
 #[test]
-fn whoever_is_not_signed_in_is_told_what_to_do() {
+fn a_signed_out_page_shows_the_command_to_run() {
     for (error, verdict, command) in [
         (AuthError::SignedOut, "Not signed in", "codex-proxy login"),
         (AuthError::Ended { reason: "<revoked>".to_owned() }, "Your session has expired", "codex-proxy login"),
@@ -118,12 +122,12 @@ fn whoever_is_not_signed_in_is_told_what_to_do() {
         let read = text(&document);
         assert!(read.contains(verdict), "{verdict}: {read}");
         assert!(document.contains(&format!("<code>{command}</code>")), "{command}: {document}");
-        assert!(!read.contains("Signed in") && read.contains("Known when somebody is signed in"), "{read}");
+        assert!(!read.contains("Signed in") && read.contains("Sign in to see the quota"), "{read}");
     }
 }
 
 #[test]
-fn each_window_has_a_labelled_meter_and_its_degree_in_words() {
+fn each_window_has_a_labelled_meter_and_its_degree_as_text() {
     let mut state = State::new();
     let windows =
         vec![window(20.0, None), window(80.0, None), window(93.4, Some(now() + HOUR * 3)), window(100.0, None)];
@@ -138,7 +142,7 @@ fn each_window_has_a_labelled_meter_and_its_degree_in_words() {
     let read = text(&document);
     for part in [
         "weekly window20 % used",
-        "much used",
+        "mostly used",
         "93 % used nearly used up",
         "100 % used used up",
         "Resets in 3 days 4 h, 2026-11-24 13:40 UTC.",
@@ -150,7 +154,7 @@ fn each_window_has_a_labelled_meter_and_its_degree_in_words() {
 }
 
 #[test]
-fn two_accounts_and_other_limits_are_told_apart() {
+fn accounts_and_limits_are_distinguished() {
     let mut state = State::new();
     let other = QuotaWindow { limit: Some("review".to_owned()), counts: false, ..window(5.0, None) };
     state.snapshot.quota =
@@ -158,25 +162,30 @@ fn two_accounts_and_other_limits_are_told_apart() {
     let document = state.document();
     assert!(document.contains("id=\"window-0-0\"") && document.contains("id=\"window-1-0\""));
     let read = text(&document);
-    for part in ["Account acct-1", "Account acct-2", "of the limit review", "do not count against it"] {
+    for part in ["Account acct-1", "Account acct-2", "of the limit review", "don’t count against this window"] {
         assert!(read.contains(part), "{part}: {read}");
     }
 }
 
 #[tokio::test]
-async fn requests_are_shown_as_far_as_they_are() {
+async fn requests_are_shown_in_each_state() {
     let mut state = State::new();
     let tokens = Some(Tokens { input: 12_345, cached: 2_000, output: 70, reasoning: 0 });
-    let ended =
-        RequestStatus { state: Stage::Ended, duration_ms: 4_200, tokens, outcome: Some("completed".into()), ..visit() };
+    let ended = RequestStatus {
+        state: Stage::Ended,
+        duration_ms: 4_200,
+        tokens,
+        outcome: Some("completed".into()),
+        ..status()
+    };
     state.snapshot.requests = vec![
-        visit(),
-        RequestStatus { state: Stage::Waiting, model: Some("gpt-5.5".into()), duration_ms: 61_000, ..visit() },
+        status(),
+        RequestStatus { state: Stage::Waiting, model: Some("gpt-5.5".into()), duration_ms: 61_000, ..status() },
         RequestStatus {
             state: Stage::Answering,
             client: Some("curl".into()),
             first_content_ms: Some(1_234),
-            ..visit()
+            ..status()
         },
         ended.clone(),
         RequestStatus { error: Some("client_left"), outcome: Some("client_left".into()), tokens: None, ..ended },
@@ -185,10 +194,10 @@ async fn requests_are_shown_as_far_as_they_are() {
     assert_eq!(document.matches("class=\"active\"").count(), 3);
     let read = text(&document);
     for part in [
-        "3 under way, 2 that ended last",
-        "in the queue for 0 ms",
+        "3 under way, 2 ended recently",
+        "queued for 0 ms",
         "no model yet",
-        "a nameless client, key desk, chat",
+        "unknown client, key desk, chat",
         "waiting for 1 min 1 s",
         "answering for",
         "1.2 s",
@@ -201,16 +210,16 @@ async fn requests_are_shown_as_far_as_they_are() {
 }
 
 #[test]
-fn usage_is_a_bar_for_each_day_and_tables() {
+fn usage_has_a_bar_for_each_day_and_tables() {
     let mut state = State::new();
     let rows =
         vec![row(29, "small", None, 10), row(1, "large", Some("desk"), 1_000_000), row(0, "large", None, 500_000)];
     state.snapshot.totals = Some(report(rows));
     let document = state.document();
     assert_eq!(document.matches("<rect ").count(), 3, "one for each day with use");
-    assert!(document.contains("height=\"100\"") && document.contains("height=\"1\""), "what is not nothing is seen");
+    assert!(document.contains("height=\"100\"") && document.contains("height=\"1\""), "any usage is visible");
     let read = text(&document);
-    for part in ["1.50M", "50 % from the cache", "Most on one day1.10M2026-11-20", "Usage by client key", "desk"] {
+    for part in ["1.50M", "50 % from the cache", "Busiest day1.10M2026-11-20", "Usage by client key", "desk"] {
         assert!(read.contains(part), "{part}: {read}");
     }
     let by_model = read.split("Usage by model").nth(1).unwrap();
@@ -218,7 +227,7 @@ fn usage_is_a_bar_for_each_day_and_tables() {
     state.snapshot.totals = Some(Report { store: "off", ..report(Vec::new()) });
     assert!(text(&state.document()).contains("usage.store"));
     state.snapshot.totals = Some(report(Vec::new()));
-    assert!(text(&state.document()).contains("Nothing was used in the last 30 days"));
+    assert!(text(&state.document()).contains("No usage in the last 30 days"));
 }
 
 #[test]
@@ -242,7 +251,7 @@ fn recipes_fit_the_address_the_model_and_the_keys() {
 }
 
 #[test]
-fn a_word_that_a_shell_would_take_for_more_gets_into_no_recipe() {
+fn recipes_contain_no_text_that_is_special_to_a_shell() {
     for slug in ["x$(touch y)", "x'; rm y", "x`y`", "x y", "x\\\"", "--x|y"] {
         let json = serde_json::json!({"models": [{"slug": slug}]}).to_string();
         let state = State { models: models(&json), address: "$(touch y):1", ..State::new() };
@@ -254,7 +263,7 @@ fn a_word_that_a_shell_would_take_for_more_gets_into_no_recipe() {
 }
 
 #[tokio::test]
-async fn nothing_from_outside_becomes_markup() {
+async fn text_from_outside_is_escaped() {
     const HOSTILE: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&lt;\u{0}\u{202e}";
     let mut state = State::new();
     let hostile = || HOSTILE.to_owned();
@@ -264,7 +273,7 @@ async fn nothing_from_outside_becomes_markup() {
         client: Some(hostile()),
         state: Stage::Ended,
         outcome: Some(hostile()),
-        ..visit()
+        ..status()
     }];
     let window = QuotaWindow { limit: Some(hostile()), window: hostile(), ..window(1.0, None) };
     let quota = Quota { account_id: hostile(), plan: Some(hostile()), ..quota(vec![window]) };
@@ -283,14 +292,14 @@ async fn nothing_from_outside_becomes_markup() {
             State { sign_in, snapshot: state.snapshot.clone(), models: state.models.clone(), ..state }.document();
         assert_eq!(document.matches("<script").count(), 1, "{document}");
         assert!(!document.contains("<img") && !document.contains('\0'));
-        assert!(document.matches("&lt;script&gt;").count() >= 14, "each place was reached: {document}");
+        assert!(document.matches("&lt;script&gt;").count() >= 14, "hostile text is in each place: {document}");
     }
 }
 
 #[test]
-fn parts_have_headings_and_tables_have_headers() {
+fn sections_have_headings_and_links_have_targets() {
     let document = State::new().document();
-    assert!(document.starts_with("<!doctype html><html lang=\"en\">") && document.contains("<main id=\"main\""));
+    assert!(document.starts_with("<!DOCTYPE html><html lang=\"en\">") && document.contains("<main id=\"main\""));
     let sections = document.matches("<section ").count();
     assert_eq!((sections, document.matches("<h2 id=").count(), document.matches("<h1>").count()), (6, 6, 1));
     for part in document.split("<section ").skip(1) {
@@ -301,6 +310,6 @@ fn parts_have_headings_and_tables_have_headers() {
         let id = link.split('"').next().unwrap();
         assert!(document.contains(&format!("id=\"{id}\"")), "{id}");
     }
-    assert!(!document.contains(" style=") && !document.contains(" onclick="), "which the policy forbids");
-    assert!(!document.contains("src=\"http") && !document.contains("href=\"http"), "no asset from elsewhere");
+    assert!(!document.contains(" style=") && !document.contains(" onclick="), "the policy forbids both");
+    assert!(!document.contains("src=\"http") && !document.contains("href=\"http"), "no external resources");
 }
