@@ -1,21 +1,42 @@
-//! codex-proxy: your own ChatGPT subscription, as an API on your own machine.
+//! codex-proxy: a local server that gives OpenAI, Anthropic and Ollama clients access to your own ChatGPT subscription.
 //!
-//! A client speaks one of its own dialects to the server; the server makes one streaming call to
-//! the ChatGPT Codex backend and translates the stream back exactly. Data flows one way, and each
-//! floor of modules knows only those below it:
+//! A client sends a request in the API it already speaks. The server translates it to the Responses API of the ChatGPT
+//! Codex backend, makes one streaming call, and translates the events back into the client's API. A client that wants a
+//! single document gets the fold of the events that a stream would have sent.
 //!
-//! | floor | modules | what they are |
+//! # Layers
+//!
+//! A module uses only modules of the layers below it; `tests/layering.rs` enforces that.
+//!
+//! | layer | modules | purpose |
 //! | --- | --- | --- |
-//! | 0 | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`fs`], [`endpoint`], [`proxy`], [`socket_owner`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | the words everybody uses |
-//! | 1 | [`protocol`] | the pure core: dialects, the upstream's vocabulary, server-sent events |
-//! | 2 | [`auth`], [`upstream`], [`history`], [`demo`] | leaves that do I/O or remember, and don't know each other |
-//! | 3 | [`server`] | introduces them: doors, routes, the exchange, the drive |
-//! | 4 | [`config`], [`cli`] | settings and the command line |
+//! | base | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`fs`], [`endpoint`], [`proxy`], [`socket_owner`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | shared types, private files, HTTP client |
+//! | core | [`protocol`] | the client APIs, the backend's API and server-sent events; pure: no I/O, clock or randomness |
+//! | leaves | [`auth`], [`upstream`], [`history`], [`demo`] | I/O and state; they don't use each other |
+//! | server | [`server`] | connects the leaves: routes, request handling, streaming |
+//! | program | [`config`], [`cli`] | settings and commands |
 //!
-//! Where to look: the path of a request is [`server`]; the translation of a dialect is its folder
-//! in [`protocol`]; second tries are in [`upstream`]; everything about tokens is in [`auth`]. Three
-//! rules hold throughout: what we do not understand is carried unread, a cut answer never looks
-//! like a whole one, and a token is a [`secret::Secret`] from the file to the header.
+//! # The path of a request
+//!
+//! ```text
+//! server::listen      accepts the connection
+//! server::middleware  checks host, origin, client key and user (server::access)
+//! server::handler     reads the body, waits for a concurrency permit
+//! protocol::<api>     decodes and translates the request into a codex::Request
+//! auth                supplies the access token, refreshing it if needed
+//! upstream            calls the backend; retries while the client has received nothing
+//! protocol::<api>     turns backend events into the client's events or document
+//! server::response_stream  writes them to the connection
+//! ```
+//!
+//! The client's connection pulls the response, so dropping it drops the call to the backend. A failure before the first
+//! byte of the response becomes an HTTP status; after it, an error in the stream.
+//!
+//! # Rules
+//!
+//! - Unknown data passes through: events, items, tools and members that this release doesn't know are kept.
+//! - A response that was cut never looks complete.
+//! - A token is a [`secret::Secret`] from the file to the header, and is never logged.
 
 pub mod auth;
 pub mod blocking;

@@ -1,11 +1,11 @@
-//! The command line: flags, log, command, exit code.
+//! The executable: parses the command line, starts the log and runs the command.
 
 use std::process::ExitCode;
 
 use codex_proxy::cli::Call;
 use codex_proxy::config::Environment;
 
-/// Long bodies come and go, on whatever thread has time for them.
+/// Faster than the system allocator for long request bodies, which are often freed by another thread.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
