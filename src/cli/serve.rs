@@ -115,7 +115,7 @@ async fn settle(tokens: &Accounts, history: &Responses, totals: &Totals, telemet
     history.settle().await;
     totals.settle().await;
     if let Some(telemetry) = telemetry {
-        telemetry.settle().await;
+        telemetry.flush().await;
     }
 }
 
@@ -149,7 +149,7 @@ async fn unbound(error: &BindError, arguments: &ServeArguments, config: &Config,
 /// Sends traces to whom the owner has named; runs until dropped.
 async fn trace(telemetry: Option<&Telemetry>) {
     match telemetry {
-        Some(telemetry) => telemetry.keep_telling().await,
+        Some(telemetry) => telemetry.run().await,
         None => std::future::pending().await,
     }
 }

@@ -1,14 +1,13 @@
-//! The doors that every request passes before anything else looks at it.
+//! Decides which requests are served, before anything else reads them.
 //!
-//! A web page must not be able to spend the subscription: a foreign `Host` (a rebinding name), a
-//! foreign `Origin` or site and a POST that a page could send without asking (any content type but
-//! JSON) are refused here, whether keys are set or not. Where keys are set, one is required for every
-//! path but the probes; where none are, requests of other users of this machine are refused. Keys are
-//! compared as hashes, in constant time. A page of an allowed origin may ask beforehand (a preflight)
-//! without a key: it has none to show at that point.
+//! A web page must not be able to use the subscription. Requests with a `Host` that isn't this machine (DNS rebinding),
+//! an `Origin` or site that isn't allowed, or a POST that a page could send without a preflight (any content type but
+//! JSON) are refused, whether or not client keys are set. With keys set, every path but `/health` and `/ready` requires
+//! one; without keys, requests of other users of this machine are refused. Keys are compared as hashes, in constant
+//! time. A CORS preflight from an allowed origin needs no key, since it can't carry one.
 //!
-//! A browser shows its key by HTTP Basic, and from then on with every request to this origin, whichever
-//! page made it do so: that key counts for reading our own page, for nothing else, and excuses no host.
+//! A browser sends a key by HTTP Basic, and then with every request to this origin, including those that other pages
+//! cause. Such a key is accepted only for reading the page at `/`, and doesn't allow other hosts.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,25 +28,25 @@ use crate::error::{ProxyError, Refusal};
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::socket_owner::{Peer, PeerUser};
 
-/// Where our own page is.
+/// The path of the page.
 pub(super) const PAGE: &str = "/";
 const HEALTH: &str = "/health";
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A key that clients may use.
+/// A key for clients.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientKey {
-    /// Its name, for logs and for keeping conversations apart.
+    /// Its name, for logs and usage.
     pub name: String,
     /// SHA-256 of the key.
     pub sha256: [u8; 32],
-    /// The account that its requests use; `None`: the one that they name, or the one in use.
+    /// The account that its requests use; `None`: the one named by the request, or the active one.
     pub account: Option<String>,
-    /// It is refused while more than this of a quota window is used, of 100; `None`: never for that.
+    /// Requests are refused while more than this percentage of a quota window is used; `None`: no such limit.
     pub window_percent: Option<u8>,
-    /// Whether it sees what every key uses, once there is a key that does.
+    /// Whether it may read the usage of all keys. If no key may, all keys can.
     pub is_admin: bool,
 }
 
@@ -58,7 +57,7 @@ impl std::fmt::Debug for ClientKey {
 }
 
 impl ClientKey {
-    /// A key given as text.
+    /// A key from its text.
     #[must_use]
     pub fn from_text(name: impl Into<String>, key: &str) -> Self {
         let sha256 = Sha256::digest(key.as_bytes()).into();
@@ -66,11 +65,11 @@ impl ClientKey {
     }
 }
 
-/// Name of the key that a request came with, where keys are set.
+/// Name of the client key of a request, if keys are set.
 #[derive(Clone, Debug)]
 pub(super) struct KeyName(pub(super) String);
 
-/// The usage that a request may see, where that is not everything: what its own key used.
+/// Limits the usage that a request may read to that of its own key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OwnUsage {
     /// Name of the client key.
@@ -79,30 +78,30 @@ pub(super) struct OwnUsage {
     pub(super) account: Option<String>,
 }
 
-/// Who is let in.
+/// Who may use the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessSettings {
-    /// Client keys; none: no key is asked for.
+    /// Client keys. If empty, no key is required.
     pub keys: Vec<ClientKey>,
-    /// Host names to answer to, beside loopback and the addresses listened on; in lower case.
+    /// Host names to accept beside loopback and the listening addresses, in lower case.
     pub allowed_hosts: Vec<String>,
-    /// Origins of web pages that may call, beside our own page; as a browser writes them.
+    /// Origins of web pages that may send requests, as a browser writes them.
     pub allowed_origins: Vec<String>,
-    /// Whether programs of other users of this machine may call when no keys are set.
+    /// Whether other users of this machine may send requests when no keys are set.
     pub allow_other_users: bool,
 }
 
-/// What a request came through.
+/// How a connection reached the server.
 #[derive(Clone, Debug)]
 pub(super) enum ConnectionSource {
     /// A TCP port, which any program and any web page on the machine can reach.
     Tcp(Peer),
-    /// A Unix socket, which no web page can reach under any name.
+    /// A Unix socket, which no web page can reach.
     #[cfg(unix)]
     Unix,
 }
 
-/// The rules in force when a request came.
+/// The access rules that apply to one request.
 #[derive(Clone, Debug)]
 pub(super) struct AccessPolicy {
     pub(super) live: Arc<LiveSettings>,
@@ -112,17 +111,17 @@ pub(super) struct AccessPolicy {
     pub(super) refusals: Arc<Refusals>,
 }
 
-/// What to do with a request that is let in.
+/// How to respond to an accepted request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission<'g> {
-    /// Serve it.
+    /// Handle it; the client key, if one was sent.
     Request(Option<&'g ClientKey>),
-    /// Tell the page what it may send.
+    /// Respond to a CORS preflight.
     Preflight,
 }
 
 impl AccessPolicy {
-    /// Admits a request by what it says and by the user that sends it.
+    /// Checks a request, and the user that sent it.
     pub(super) async fn authorize(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
         let admission = self.admit(request)?;
         if matches!(admission, Admission::Request(_)) {
@@ -131,15 +130,16 @@ impl AccessPolicy {
         Ok(admission)
     }
 
-    /// Refuses a request of another user of this machine where nothing else decides who may spend the subscription.
+    /// Refuses a request of another user of this machine, unless a key, a setting or a simulated backend makes that
+    /// safe.
     async fn check_user(&self, request: &Parts) -> Result<(), ProxyError> {
         let decided = self.requires_key() || self.access().allow_other_users || self.backend != Backend::ChatGpt;
-        if decided || is_probe(request.uri.path()) {
+        if decided || is_health_check(request.uri.path()) {
             return Ok(());
         }
         let user = match &self.source {
             ConnectionSource::Tcp(peer) => peer.user().await,
-            // Only its owner can open its file.
+            // Only its owner can open the socket.
             #[cfg(unix)]
             ConnectionSource::Unix => PeerUser::Trusted,
         };
@@ -150,25 +150,26 @@ impl AccessPolicy {
         }
     }
 
-    /// Admits a request by what it says.
+    /// Checks the headers of a request.
     fn admit(&self, request: &Parts) -> Result<Admission<'_>, ProxyError> {
         check_repeated(&request.headers)?;
-        let key = self.key(&request.headers);
+        let key = self.header_key(&request.headers);
         let authority = authority(request);
-        let asks = is_preflight(request) && self.page(&request.headers).is_some();
-        // Where keys are set, the request that follows has to show one, which excuses any name.
-        let may_have_any_name =
-            key.is_some() || !matches!(self.source, ConnectionSource::Tcp(_)) || (asks && self.requires_key());
+        let is_allowed_preflight = is_preflight(request) && self.allowed_origin(&request.headers).is_some();
+        // With keys set, the request after the preflight needs a key, which allows any host name.
+        let may_have_any_name = key.is_some()
+            || !matches!(self.source, ConnectionSource::Tcp(_))
+            || (is_allowed_preflight && self.requires_key());
         if !may_have_any_name && !self.is_ours(authority) {
             return Err(ProxyError::ForeignHost { host: excerpt(authority, NAME_CHARACTERS).to_owned() });
         }
         self.check_origin(&request.headers, authority)?;
         self.check_site(request, key)?;
-        if asks {
+        if is_allowed_preflight {
             return Ok(Admission::Preflight);
         }
         let key = key.or_else(|| self.basic_auth_key(request));
-        if self.requires_key() && key.is_none() && !is_probe(request.uri.path()) {
+        if self.requires_key() && key.is_none() && !is_health_check(request.uri.path()) {
             return Err(ProxyError::KeyRequired);
         }
         if request.method == Method::POST && !has_json_body(&request.headers) {
@@ -177,14 +178,14 @@ impl AccessPolicy {
         Ok(Admission::Request(key))
     }
 
-    /// The allowed origin that a request comes from, as it was sent; `None`: it comes from no page, or from another one.
-    pub(super) fn page<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
+    /// The allowed origin of a request, as sent; `None`: no origin, or one that isn't allowed.
+    pub(super) fn allowed_origin<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
         let sent = headers.get(ORIGIN)?;
         let origin = origin_text(sent);
         self.access().allowed_origins.contains(&origin).then_some(sent)
     }
 
-    /// Whether any page is let in beside our own.
+    /// Whether any origin is allowed.
     pub(super) fn allows_origins(&self) -> bool {
         !self.access().allowed_origins.is_empty()
     }
@@ -193,30 +194,30 @@ impl AccessPolicy {
         &self.live.access
     }
 
-    /// Whether clients have to show a key.
+    /// Whether clients have to send a key.
     pub(super) fn requires_key(&self) -> bool {
         !self.access().keys.is_empty()
     }
 
-    /// What a key sees of the usage; `None`: all of it.
+    /// The usage that a key may read; `None`: all of it.
     pub(super) fn own_usage(&self, key: &ClientKey) -> Option<OwnUsage> {
         let has_admin = self.access().keys.iter().any(|key| key.is_admin);
         (has_admin && !key.is_admin).then(|| OwnUsage { key: key.name.clone(), account: key.account.clone() })
     }
 
-    fn key(&self, headers: &HeaderMap) -> Option<&ClientKey> {
+    fn header_key(&self, headers: &HeaderMap) -> Option<&ClientKey> {
         self.find(presented_key(headers)?)
     }
 
-    /// The key that a person gave as the password for our page.
+    /// The key that a browser sent as the password for the page.
     fn basic_auth_key(&self, request: &Parts) -> Option<&ClientKey> {
-        let is_ours = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
-        self.find(&password(&request.headers).filter(|_| is_ours)?)
+        let is_page = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
+        self.find(&password(&request.headers).filter(|_| is_page)?)
     }
 
     fn find(&self, presented: &str) -> Option<&ClientKey> {
         let sent: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
-        // Every key is looked at, so that the time tells nothing about which one matched.
+        // Compares all keys, so that the time doesn't depend on which one matches.
         let mut found = None;
         for key in &self.access().keys {
             let is_equal: Choice = key.sha256.ct_eq(&sent);
@@ -228,7 +229,7 @@ impl AccessPolicy {
     }
 
     fn is_ours(&self, authority: &str) -> bool {
-        // What a URL has beside its host, or takes away without a word, has no place in this header.
+        // Rejects what a URL parser would read as something else than a host, or silently remove.
         if !authority.bytes().all(|byte| byte.is_ascii_graphic() && !br"/?#@\".contains(&byte)) {
             return false;
         }
@@ -244,45 +245,44 @@ impl AccessPolicy {
             || self.access().allowed_hosts.iter().any(|allowed| *allowed == host.to_string())
     }
 
-    /// Our own page names the host that it was loaded from; any other page has to be allowed.
+    /// Accepts the origin of the page served here, and allowed origins.
     fn check_origin(&self, headers: &HeaderMap, authority: &str) -> Result<(), ProxyError> {
         let Some(origin) = headers.get(ORIGIN).map(origin_text) else { return Ok(()) };
         let is_own = origin.strip_prefix("http://").is_some_and(|host| host == authority.to_ascii_lowercase())
             && self.is_ours(authority);
-        if is_own || self.page(headers).is_some() {
+        if is_own || self.allowed_origin(headers).is_some() {
             return Ok(());
         }
         Err(ProxyError::ForeignOrigin { origin: excerpt(&origin, NAME_CHARACTERS).to_owned() })
     }
 
-    /// Refuses what a page of another site can make a browser send without an `Origin`: images, frames, links.
-    /// A page on another port of this machine counts as another site. Not checked: other methods than GET and HEAD,
-    /// with which browsers send an `Origin`, and requests with a key header, which a page can't set without a
-    /// preflight. Desktop apps that remove `Origin` still send `Sec-Fetch-Site`.
+    /// Refuses requests that a page of another site makes a browser send without an `Origin`: images, frames, links. A
+    /// page on another port of this machine counts as another site. Not checked: methods other than GET and HEAD, with
+    /// which browsers send an `Origin`, and requests with a key header, which a page can't set without a preflight.
+    /// Desktop apps that remove `Origin` still send `Sec-Fetch-Site`.
     fn check_site(&self, request: &Parts, key: Option<&ClientKey>) -> Result<(), ProxyError> {
         if key.is_some() || !matches!(request.method, Method::GET | Method::HEAD | Method::CONNECT) {
             return Ok(());
         }
         let site = request.headers.get(SEC_FETCH_SITE);
         let is_foreign = site.is_some_and(|site| site == "cross-site" || site == "same-site");
-        if is_foreign && self.page(&request.headers).is_none() && !is_harmless(request) {
+        if is_foreign && self.allowed_origin(&request.headers).is_none() && !is_harmless(request) {
             return Err(ProxyError::CrossSite);
         }
         Ok(())
     }
 }
 
-/// Refuses a request with two of a header that decides whether it is admitted: a proxy in front may have
-/// gone by the other one.
+/// Refuses a request that repeats a header that this check depends on: a reverse proxy may have used the other one.
 fn check_repeated(headers: &HeaderMap) -> Result<(), ProxyError> {
     match [HOST, ORIGIN, CONTENT_TYPE].iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
-        Some(name) => Err(Refusal::body(format!("the request has more than one '{name}' header"))),
+        Some(name) => Err(Refusal::body(format!("the request has more than one '{name}' header; send it once"))),
         None => Ok(()),
     }
 }
 
-/// Whether a page of any site may make a browser send a request: to look whether the daemon runs, or to open
-/// our page in a tab.
+/// Whether any site may make a browser send this request: to check whether the server runs, or to open the page in a
+/// tab.
 fn is_harmless(request: &Parts) -> bool {
     let is = |name: HeaderName, value: &str| request.headers.get(name).is_some_and(|sent| sent == value);
     let is_read = matches!(request.method, Method::GET | Method::HEAD);
@@ -294,12 +294,12 @@ fn origin_text(origin: &HeaderValue) -> String {
     String::from_utf8_lossy(origin.as_bytes()).to_ascii_lowercase()
 }
 
-/// Whether a browser asks what a page may send.
+/// Whether this is a CORS preflight.
 fn is_preflight(request: &Parts) -> bool {
     request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The host the request is for: of an absolute request line, else of the header.
+/// The requested host: of an absolute request line, else of the `Host` header.
 pub(super) fn authority(request: &Parts) -> &str {
     let header = || request.headers.get(HOST).and_then(|host| host.to_str().ok());
     request.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default()
@@ -313,19 +313,18 @@ fn presented_key(headers: &HeaderMap) -> Option<&str> {
     from_authorization.or_else(other)
 }
 
-/// The password of HTTP Basic, whoever the user is.
+/// The password of HTTP Basic authentication; the user name is ignored.
 fn password(headers: &HeaderMap) -> Option<String> {
     let (scheme, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(credentials.trim()))?.ok()?;
     String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
-fn is_probe(path: &str) -> bool {
+fn is_health_check(path: &str) -> bool {
     matches!(path, HEALTH | "/ready")
 }
 
-/// Whether the body is declared as JSON. A page can declare plain text, a form or a multipart body without
-/// asking; the APIs take no other type than this one.
+/// Whether the body is declared as JSON. A page can send plain text, a form or a multipart body without a preflight.
 fn has_json_body(headers: &HeaderMap) -> bool {
     let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")

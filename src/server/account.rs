@@ -1,7 +1,8 @@
-//! Which account a request is for: the one its key is bound to, else the one its header names, else none.
+//! Selects the account of a request: the one its key is bound to, else the one named by the `x-proxy-account` header,
+//! else the active one.
 //!
-//! There is no rotation and no failover: a request that names an account which is not signed in is
-//! refused, and never served by another. A key may leave a share of the account's quota to others.
+//! There is no rotation and no failover: a request for an account that isn't signed in is refused. A key may be limited
+//! to a share of the account's quota.
 
 use std::sync::Arc;
 
@@ -15,48 +16,47 @@ use crate::upstream::Upstream;
 
 const HEADER: &str = "x-proxy-account";
 
-/// The account that a request's key is bound to.
+/// The account that the key of a request is bound to.
 #[derive(Clone, Debug)]
 struct KeyAccount(Choice);
 
-/// The account of a key, if it is bound to one.
-fn of_key(key: &ClientKey) -> Option<KeyAccount> {
+fn bound_account(key: &ClientKey) -> Option<KeyAccount> {
     let account_id = key.account.clone()?;
     Some(KeyAccount(Choice { account_id, by: format!("the client key '{}' (setting keys.account)", key.name) }))
 }
 
-/// How much of a quota window the request's key may see used.
+/// The percentage of a quota window above which requests with this key are refused.
 #[derive(Clone, Copy, Debug)]
 struct KeyShare(u8);
 
-/// Notes what a request's key says about the account that it uses.
+/// Attaches the account and quota share of a key.
 pub(super) fn attach_key(key: &ClientKey, request: &mut Parts) {
-    of_key(key).map(|account| request.extensions.insert(account));
+    bound_account(key).map(|account| request.extensions.insert(account));
     key.window_percent.map(|percent| request.extensions.insert(KeyShare(percent)));
 }
 
-/// Forgets what a request's key says about the account.
+/// Removes what [`attach_key`] attached.
 pub(super) fn detach_key(request: &mut Parts) {
     request.extensions.remove::<KeyAccount>();
     request.extensions.remove::<KeyShare>();
 }
 
-/// Refuses a request whose key leaves to others what is left of a quota window.
+/// Refuses a request whose key may not use the rest of a quota window.
 pub(super) async fn check_share(request: &Parts, upstream: &Upstream, bearer: &Bearer) -> Result<(), ProxyError> {
     let Some(KeyShare(percent)) = request.extensions.get() else { return Ok(()) };
     upstream.check_reserve(bearer, key_name(request).unwrap_or_default(), *percent).await
 }
 
-/// The tokens of the account that a request names; `None`: it names none.
+/// The tokens of the account that a request selects; `None`: it selects none.
 pub(super) async fn tokens(
     request: &Parts,
     tokens: &dyn TokenSource,
 ) -> Result<Option<Arc<dyn TokenSource>>, ProxyError> {
     let bound = request.extensions.get::<KeyAccount>();
-    if let Some(choice) = of_header(request)? {
+    if let Some(choice) = header_choice(request)? {
         if bound.is_some_and(|KeyAccount(bound)| bound.account_id != choice.account_id) {
             let message = format!(
-                "this client key is bound to another account (setting keys.account); leave out the header {HEADER}"
+                "this client key is bound to another account (setting keys.account); send the request without the header {HEADER}"
             );
             return Err(Refusal::forbidden("account_bound", Some(HEADER), message));
         }
@@ -73,9 +73,9 @@ pub(super) async fn tokens(
     }
 }
 
-fn of_header(request: &Parts) -> Result<Option<Choice>, ProxyError> {
+fn header_choice(request: &Parts) -> Result<Option<Choice>, ProxyError> {
     let Some(value) = request.headers.get(HEADER) else { return Ok(None) };
-    let id = value.to_str().map_err(|_| Refusal::invalid(HEADER, format!("{HEADER} has to be an account's id")))?;
+    let id = value.to_str().map_err(|_| Refusal::invalid(HEADER, format!("{HEADER} must be an account id")))?;
     let account_id = id.trim().to_owned();
     Ok((!account_id.is_empty()).then(|| Choice { account_id, by: format!("the header {HEADER}") }))
 }

@@ -1,9 +1,8 @@
-//! The requests that are under way, and the last ones that have ended, for whoever looks.
+//! The requests under way, and the latest that have ended, for the page and `/usage`.
 //!
-//! A request is noted when it comes, when it gets a place, when it is sent, when its answer begins and
-//! when it ends: never for a piece of an answer. It lives in memory, and as much as it may hold is
-//! fixed: of a crowd beyond that only the number is known. There is no content in it, no header and no
-//! address; of a client no more than the kind of program it says to be.
+//! A request is updated when it arrives, gets a permit, is sent, starts to respond and ends; never for a part of a
+//! response. The list is in memory and bounded. It has no content, headers or addresses; of the client, only the kind
+//! of program from its `User-Agent`.
 
 mod user_agent;
 
@@ -19,52 +18,52 @@ use tokio::time::Instant;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::history::Tokens;
 
-/// Requests under way that are listed.
+/// Requests under way that are listed; more are not.
 const MAX_ACTIVE: usize = 256;
-/// Requests that have ended and are remembered.
+/// Ended requests that are listed.
 const MAX_ENDED: usize = 20;
 
-/// How far a request is.
+/// The progress of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// It waits for its turn.
+    /// Waiting for a permit.
     Queued,
-    /// It is read and sent, and nothing of its answer has come.
+    /// Sent, without output yet.
     Waiting,
-    /// Its answer comes.
+    /// The response has started.
     Answering,
-    /// It is over.
+    /// The request has ended.
     Ended,
 }
 
-/// A request as it stands.
+/// The state of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequestStatus {
-    /// Its id, as in the log and in `x-request-id`.
+    /// The id, as in the log and in `x-request-id`.
     pub id: String,
-    /// When it came.
+    /// When it arrived.
     #[serde(serialize_with = "rfc3339")]
     pub started_at: SystemTime,
-    /// Whose API it speaks: `chat`, `messages`, …
+    /// The API: `chat`, `messages`, …
     pub dialect: &'static str,
-    /// The backend's name of the model, once that is known.
+    /// The backend's name of the model, once known.
     pub model: Option<String>,
-    /// Name of the client key; `None`: none was asked for.
+    /// Name of the client key, if keys are set.
     pub key: Option<String>,
-    /// The program that it comes from, as far as it says so.
+    /// The client program, from its `User-Agent`.
     pub client: Option<String>,
-    /// How far it is.
+    /// The progress.
     pub state: Stage,
-    /// From its coming to the first content of its answer.
+    /// Milliseconds from arrival to the first content.
     pub first_content_ms: Option<u64>,
-    /// From its coming to its end, or to now.
+    /// Milliseconds from arrival to the end, or until now.
     pub duration_ms: u64,
-    /// What it took, once the backend has said so.
+    /// Token usage, if the backend reported it.
     pub tokens: Option<Tokens>,
-    /// How it ended: `completed`, `incomplete`, `refused`, `client_left`, …
+    /// The outcome: `completed`, `incomplete`, `refused`, `client_left`, …
     pub outcome: Option<String>,
-    /// The class of the error that it ended in.
+    /// The class of the error, if it failed.
     pub error: Option<&'static str>,
 }
 
@@ -76,7 +75,7 @@ pub(super) struct RequestEnd<'r> {
     pub(super) tokens: Option<Tokens>,
 }
 
-/// Who a request comes from.
+/// A request that has arrived.
 #[derive(Debug)]
 pub(super) struct NewRequest<'r> {
     pub(super) id: &'r str,
@@ -87,32 +86,32 @@ pub(super) struct NewRequest<'r> {
     pub(super) began: Instant,
 }
 
-/// The place of a request on the list; none for one that nobody has introduced, or in a crowd.
+/// Identifies a request in the list; `None` for one that isn't listed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ActiveRequestId(Option<u64>);
 
-/// The list.
+/// The list of requests.
 #[derive(Debug, Default)]
 pub(super) struct ActiveRequests(Mutex<Lists>);
 
 #[derive(Debug, Default)]
 struct Lists {
     next: u64,
-    /// Those under way, and since when they are.
+    /// Requests under way, and when they arrived.
     active: BTreeMap<u64, (RequestStatus, Instant)>,
     ended: VecDeque<RequestStatus>,
 }
 
 impl ActiveRequests {
-    /// A request has come.
-    pub(super) fn came(&self, caller: &NewRequest<'_>) -> ActiveRequestId {
-        let agent = caller.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-        let visit = RequestStatus {
-            id: caller.id.to_owned(),
-            started_at: caller.at,
-            dialect: caller.dialect,
+    /// Adds a request, unless the list is full.
+    pub(super) fn add(&self, request: &NewRequest<'_>) -> ActiveRequestId {
+        let agent = request.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let status = RequestStatus {
+            id: request.id.to_owned(),
+            started_at: request.at,
+            dialect: request.dialect,
             model: None,
-            key: caller.key.map(str::to_owned),
+            key: request.key.map(str::to_owned),
             client: agent.and_then(user_agent::of),
             state: Stage::Queued,
             first_content_ms: None,
@@ -127,58 +126,56 @@ impl ActiveRequests {
         }
         let number = lists.next;
         lists.next += 1;
-        lists.active.insert(number, (visit, caller.began));
+        lists.active.insert(number, (status, request.began));
         ActiveRequestId(Some(number))
     }
 
-    /// It has got a place.
-    pub(super) fn entered(&self, ticket: ActiveRequestId) {
-        self.change(ticket, |visit| visit.state = Stage::Waiting);
+    pub(super) fn mark_waiting(&self, id: ActiveRequestId) {
+        self.update(id, |status| status.state = Stage::Waiting);
     }
 
-    /// It is sent.
-    pub(super) fn planned(&self, ticket: ActiveRequestId, model: &str) {
-        self.change(ticket, |visit| {
-            visit.model = Some(excerpt(model, NAME_CHARACTERS).to_owned());
+    pub(super) fn set_model(&self, id: ActiveRequestId, model: &str) {
+        self.update(id, |status| {
+            status.model = Some(excerpt(model, NAME_CHARACTERS).to_owned());
         });
     }
 
-    /// Its answer has begun, so long after it came.
-    pub(super) fn answers(&self, ticket: ActiveRequestId, after: Duration) {
-        self.change(ticket, |visit| {
-            visit.state = Stage::Answering;
-            visit.first_content_ms = Some(milliseconds(after));
+    /// The response has started, this long after the request arrived.
+    pub(super) fn mark_answering(&self, id: ActiveRequestId, after: Duration) {
+        self.update(id, |status| {
+            status.state = Stage::Answering;
+            status.first_content_ms = Some(milliseconds(after));
         });
     }
 
-    /// It is over.
-    pub(super) fn ended(&self, ticket: ActiveRequestId, ending: &RequestEnd<'_>) {
-        let Some(number) = ticket.0 else { return };
+    /// Moves a request to the ended ones.
+    pub(super) fn finish(&self, id: ActiveRequestId, end: &RequestEnd<'_>) {
+        let Some(number) = id.0 else { return };
         let mut lists = self.lock();
-        let Some((mut visit, began)) = lists.active.remove(&number) else { return };
-        visit.state = Stage::Ended;
-        visit.duration_ms = milliseconds(began.elapsed());
-        visit.outcome = Some(ending.outcome.to_owned());
-        visit.error = ending.error;
-        visit.tokens = ending.tokens;
+        let Some((mut status, began)) = lists.active.remove(&number) else { return };
+        status.state = Stage::Ended;
+        status.duration_ms = milliseconds(began.elapsed());
+        status.outcome = Some(end.outcome.to_owned());
+        status.error = end.error;
+        status.tokens = end.tokens;
         lists.ended.truncate(MAX_ENDED - 1);
-        lists.ended.push_front(visit);
+        lists.ended.push_front(status);
     }
 
-    /// All of them: those under way first, the latest first in each.
+    /// All listed requests: those under way, then ended ones; the latest first in each.
     pub(super) fn list(&self) -> Vec<RequestStatus> {
         let lists = self.lock();
-        let active = lists.active.values().rev().map(|(visit, began)| {
+        let active = lists.active.values().rev().map(|(status, began)| {
             let duration_ms = milliseconds(began.elapsed());
-            RequestStatus { duration_ms, ..visit.clone() }
+            RequestStatus { duration_ms, ..status.clone() }
         });
         active.chain(lists.ended.iter().cloned()).collect()
     }
 
-    fn change(&self, ticket: ActiveRequestId, change: impl FnOnce(&mut RequestStatus)) {
-        let Some(number) = ticket.0 else { return };
-        if let Some((visit, _)) = self.lock().active.get_mut(&number) {
-            change(visit);
+    fn update(&self, id: ActiveRequestId, update: impl FnOnce(&mut RequestStatus)) {
+        let Some(number) = id.0 else { return };
+        if let Some((status, _)) = self.lock().active.get_mut(&number) {
+            update(status);
         }
     }
 

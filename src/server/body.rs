@@ -1,7 +1,8 @@
-//! Reads request bodies within the limits: undoes the content encoding, and holds the limit on the decoded size, the
-//! memory of all requests ([`super::budget`]) and the slowest pace ([`super::pace`]). The rest of a refused body is
-//! read and dropped for a while, so that the client reads why. A byte order mark is
-//! skipped, and escapes that stand for half a character are replaced, so that every API reads the same text.
+//! Reads request bodies within the limits: decoded size, memory of all requests ([`super::budget`]) and rate
+//! ([`super::pace`]).
+//!
+//! Removes the content encoding and a byte order mark, and replaces escaped lone surrogates, so that every API reads
+//! the same text. The rest of a refused body is read and discarded for a while, so that the client reads the error.
 
 use std::future::poll_fn;
 use std::io;
@@ -30,29 +31,29 @@ use crate::protocol::Dialect;
 use crate::protocol::json::surrogates;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// How long, and how much, is taken from a client that has been refused.
+/// Limits for discarding the rest of a refused body.
 const DISCARD_LIMIT: Duration = Duration::from_secs(2);
 const DISCARD_LIMIT_BYTES: usize = 256 * 1024 * 1024;
-/// The buffer of a body that is not announced as shorter. It doubles as the body arrives.
+/// Initial buffer size of a body of unknown length. It doubles as the body arrives.
 const FIRST_BYTES: usize = 64 * 1024;
-/// How much is decoded at once.
+/// Most bytes that are decoded at once.
 const STEP_BYTES: usize = 256 * 1024;
 /// The largest window of a zstd body: RFC 9659 allows none above 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// The largest window of a decoder: Brotli's.
+/// The largest window of any decoder (Brotli's).
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
-/// The limits that a body is read within.
+/// The limits for reading a body.
 #[derive(Debug)]
 pub(super) struct BodyLimits {
     /// Largest decoded body.
     pub(super) limit_bytes: u64,
-    /// Longest silence between two bytes.
+    /// Longest pause between two bytes.
     pub(super) silence: Duration,
     pub(super) memory: Arc<ByteBudget>,
 }
 
-/// A whole decoded body, and its memory.
+/// A decoded body, and its memory reservation.
 #[derive(Debug)]
 pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
@@ -63,23 +64,23 @@ pub(super) struct BufferedBody {
 struct GrowingBuffer {
     bytes: Vec<u8>,
     memory: Reservation,
-    /// Its largest size.
+    /// Largest size of the buffer.
     limit_bytes: usize,
-    /// The largest window that a decoder keeps of it.
+    /// Memory that a decoder uses for its window, at most.
     window_bytes: usize,
 }
 
-/// The whole decoded body.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
+/// Reads a whole body.
+pub(super) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let whole = match encoding(headers).as_str() {
-        "" | "identity" => read_plain(headers, &mut body, intake).await,
-        encoding => read_encoded(encoding, &mut body, intake).await,
+        "" | "identity" => read_plain(headers, &mut body, limits).await,
+        encoding => read_encoded(encoding, &mut body, limits).await,
     };
     match whole {
         Ok(BufferedBody { bytes, memory }) => {
-            Ok(BufferedBody { bytes: off_thread(bytes.len(), || readable(bytes)), memory })
+            Ok(BufferedBody { bytes: off_thread(bytes.len(), || normalized(bytes)), memory })
         }
-        // It sends nothing that could be dropped.
+        // A client that is too slow sends nothing to discard.
         Err(error @ ProxyError::BodyTooSlow { .. }) => Err(error),
         Err(error) => {
             discard(headers, body).await;
@@ -88,31 +89,31 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, intake: &BodyLimit
     }
 }
 
-/// The JSON text of a body, as every reader accepts it.
-fn readable(mut body: Bytes) -> Bytes {
+/// Removes a byte order mark, and replaces escaped lone surrogates.
+fn normalized(mut body: Bytes) -> Bytes {
     if body.starts_with(BYTE_ORDER_MARK) {
-        // Some editors and shells write one; RFC 8259 lets a parser ignore it.
+        // Some editors and shells write one; RFC 8259 allows parsers to ignore it.
         body.advance(BYTE_ORDER_MARK.len());
     }
     surrogates::replaced_in_place(body)
 }
 
-/// Throws away what is still to come. Most clients look for the answer when they have sent
-/// everything; a connection that is closed before that is reset, and the answer is lost with it.
+/// Reads and discards the rest of a body. Most clients read the response after they have sent everything; closing the
+/// connection earlier resets it, and the response is lost.
 pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
     if headers.contains_key(EXPECT) {
-        // The client waits for leave to send, and gets its answer instead.
+        // The client waits for `100 Continue`, and gets the response instead.
         return;
     }
-    let taken = async {
+    let drained = async {
         let mut left = DISCARD_LIMIT_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
-            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
-            left = rest;
+            let Some(remaining) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = remaining;
         }
     };
-    // A client that takes longer has to do without the answer.
-    let _ = timeout(DISCARD_LIMIT, taken).await;
+    // A slower client loses the response.
+    let _ = timeout(DISCARD_LIMIT, drained).await;
 }
 
 fn encoding(headers: &HeaderMap) -> String {
@@ -120,49 +121,49 @@ fn encoding(headers: &HeaderMap) -> String {
     texts.collect::<Vec<_>>().join(",").trim().to_ascii_lowercase()
 }
 
-async fn read_plain(headers: &HeaderMap, body: &mut Body, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
+async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|announced| announced > intake.limit_bytes) {
-        return Err(intake.too_large());
+    if announced.is_some_and(|announced| announced > limits.limit_bytes) {
+        return Err(limits.too_large());
     }
-    let mut gathered = GrowingBuffer::new(intake, announced.unwrap_or(intake.limit_bytes));
-    let mut pace = Pace::new(intake.silence);
+    let mut buffer = GrowingBuffer::new(limits, announced.unwrap_or(limits.limit_bytes));
+    let mut pace = Pace::new(limits.silence);
     while let Some(data) = next_data(body, &mut pace).await? {
-        if gathered.bytes.is_empty() && announced == Some(data.len() as u64) {
-            gathered.memory.buffer(data.len()).await?;
-            return Ok(BufferedBody { bytes: data, memory: gathered.memory });
+        if buffer.bytes.is_empty() && announced == Some(data.len() as u64) {
+            buffer.memory.buffer(data.len()).await?;
+            return Ok(BufferedBody { bytes: data, memory: buffer.memory });
         }
-        if (gathered.bytes.len() + data.len()) as u64 > intake.limit_bytes {
-            return Err(intake.too_large());
+        if (buffer.bytes.len() + data.len()) as u64 > limits.limit_bytes {
+            return Err(limits.too_large());
         }
-        if gathered.grow(data.len()).await? {
+        if buffer.grow(data.len()).await? {
             pace.restart();
         }
-        gathered.bytes.extend_from_slice(&data);
+        buffer.bytes.extend_from_slice(&data);
     }
-    Ok(gathered.finish())
+    Ok(buffer.finish())
 }
 
-async fn read_encoded(encoding: &str, body: &mut Body, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
-    let mut reader = StreamReader::new(Box::pin(stream(body, intake.silence)));
+async fn read_encoded(encoding: &str, body: &mut Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
+    let mut reader = StreamReader::new(Box::pin(stream(body, limits.silence)));
     match encoding {
         "gzip" | "x-gzip" => {
             let mut decoder = GzipDecoder::new(reader);
             decoder.multiple_members(true);
-            read_decoded(decoder, intake).await
+            read_decoded(decoder, limits).await
         }
-        "deflate" if is_zlib(&mut reader).await? => read_decoded(ZlibDecoder::new(reader), intake).await,
-        "deflate" => read_decoded(DeflateDecoder::new(reader), intake).await,
-        "br" => read_decoded(BrotliDecoder::new(reader), intake).await,
+        "deflate" if is_zlib(&mut reader).await? => read_decoded(ZlibDecoder::new(reader), limits).await,
+        "deflate" => read_decoded(DeflateDecoder::new(reader), limits).await,
+        "br" => read_decoded(BrotliDecoder::new(reader), limits).await,
         "zstd" => {
             let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
-            read_decoded(ZstdDecoder::with_params(reader, &[window]), intake).await
+            read_decoded(ZstdDecoder::with_params(reader, &[window]), limits).await
         }
         other => Err(ProxyError::UnsupportedEncoding { encoding: other.to_owned() }),
     }
 }
 
-/// The body's data as it arrives.
+/// The body as a stream.
 fn stream(body: &mut Body, silence: Duration) -> impl Stream<Item = io::Result<Bytes>> {
     futures_util::stream::try_unfold((body, Pace::new(silence)), |(body, mut pace)| async {
         let data = next_data(body, &mut pace).await.map_err(io::Error::other)?;
@@ -170,7 +171,7 @@ fn stream(body: &mut Body, silence: Duration) -> impl Stream<Item = io::Result<B
     })
 }
 
-/// The next piece of data; `None` at the end of the body.
+/// The next data frame; `None` at the end of the body.
 async fn next_data(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, ProxyError> {
     loop {
         let Ok(frame) = timeout_at(pace.deadline(), body.frame()).await else { return Err(pace.too_slow()) };
@@ -182,38 +183,38 @@ async fn next_data(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, Pr
     }
 }
 
-/// `deflate` means zlib, yet some clients send the bare format: the first byte tells.
+/// `deflate` means zlib, but some clients send raw deflate. The first byte distinguishes them.
 async fn is_zlib(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<bool, ProxyError> {
-    let start = reader.fill_buf().await.map_err(cause)?;
+    let start = reader.fill_buf().await.map_err(read_error)?;
     Ok(start.first().is_some_and(|first| first & 0x0f == 8))
 }
 
-async fn read_decoded(mut decoder: impl AsyncRead + Unpin, intake: &BodyLimits) -> Result<BufferedBody, ProxyError> {
-    // One byte more distinguishes a body that is too large from one of the largest size.
-    let mut gathered = GrowingBuffer::new(intake, intake.limit_bytes.saturating_add(1));
-    gathered.window_bytes = WINDOW_BYTES;
+async fn read_decoded(mut decoder: impl AsyncRead + Unpin, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
+    // The extra byte distinguishes a body that is too large from one of exactly the limit.
+    let mut buffer = GrowingBuffer::new(limits, limits.limit_bytes.saturating_add(1));
+    buffer.window_bytes = WINDOW_BYTES;
     loop {
-        gathered.grow(1).await?;
-        let bytes = &mut gathered.bytes;
+        buffer.grow(1).await?;
+        let bytes = &mut buffer.bytes;
         let room = (bytes.capacity() - bytes.len()).min(STEP_BYTES);
         let read = poll_fn(|cx| {
             let mut step = (&mut *bytes).limit(room);
             off_thread(room, || poll_read_buf(Pin::new(&mut decoder), cx, &mut step))
         });
-        let is_over = read.await.map_err(cause)? == 0;
-        if gathered.bytes.len() as u64 > intake.limit_bytes {
-            return Err(intake.too_large());
+        let is_over = read.await.map_err(read_error)? == 0;
+        if buffer.bytes.len() as u64 > limits.limit_bytes {
+            return Err(limits.too_large());
         }
         if is_over {
-            gathered.window_bytes = 0;
-            return Ok(gathered.finish());
+            buffer.window_bytes = 0;
+            return Ok(buffer.finish());
         }
     }
 }
 
 impl<D: Dialect> Handler<D> {
-    /// The limits that its bodies are read within.
-    pub(super) fn intake(&self) -> BodyLimits {
+    /// The limits for bodies of this handler's requests.
+    pub(super) fn body_limits(&self) -> BodyLimits {
         let Limits { body_bytes, body_read, .. } = self.limits;
         BodyLimits { limit_bytes: body_bytes, silence: body_read, memory: Arc::clone(&self.state.memory) }
     }
@@ -226,12 +227,12 @@ impl BodyLimits {
 }
 
 impl GrowingBuffer {
-    fn new(intake: &BodyLimits, limit_bytes: u64) -> Self {
+    fn new(limits: &BodyLimits, limit_bytes: u64) -> Self {
         let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        Self { bytes: Vec::new(), memory: intake.memory.reserve(), limit_bytes, window_bytes: 0 }
+        Self { bytes: Vec::new(), memory: limits.memory.reserve(), limit_bytes, window_bytes: 0 }
     }
 
-    /// Makes room for so many bytes more; says whether it had to grow.
+    /// Grows the buffer for more bytes. Returns whether it had to be reallocated.
     async fn grow(&mut self, more_bytes: usize) -> Result<bool, ProxyError> {
         let wanted = self.bytes.len() + more_bytes;
         if wanted <= self.bytes.capacity() {
@@ -243,15 +244,15 @@ impl GrowingBuffer {
         Ok(true)
     }
 
-    /// The room that was not needed was never touched, and takes no memory.
+    /// Ends the buffer. Spare capacity was never touched, so it takes no memory.
     fn finish(mut self) -> BufferedBody {
         self.memory.shrink(self.bytes.len());
         BufferedBody { bytes: Bytes::from(self.bytes), memory: self.memory }
     }
 }
 
-/// What a failed read means: the limits that are held below the decoder arrive as its errors.
-fn cause(error: io::Error) -> ProxyError {
+/// The cause of a read error: limits below the decoder are wrapped in I/O errors.
+fn read_error(error: io::Error) -> ProxyError {
     match error.downcast::<ProxyError>() {
         Ok(error) => error,
         Err(error) => unreadable(&error),

@@ -21,16 +21,15 @@ use crate::error::ProxyError;
 const WAIT: Duration = Duration::from_secs(1);
 /// When a refused client should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// What the program makes from a body while it translates and sends it, in copies: decoded strings, the encoded
-/// upstream body, and its compressed form or its WebSocket frame.
+/// Copies of a body that exist while it is translated and sent: decoded strings, the encoded upstream body, and its
+/// compressed form or WebSocket frame.
 const COPIES: usize = 3;
-/// What a parsed JSON value takes beside its text, measured with bodies of the smallest messages. A value needs a comma,
-/// or opens a container.
+/// Memory of a parsed JSON value beside its text, measured with bodies of the smallest messages.
 const VALUE_BYTES: usize = 256;
-/// The values of a longer body are counted exactly; of a shorter one, characters in strings count too.
+/// The values of longer bodies are counted exactly; in shorter ones, characters in strings count too.
 const SHORT_BYTES: usize = 64 * 1024;
 
-/// The bytes that all requests share.
+/// The memory that all requests share.
 #[derive(Debug)]
 pub(super) struct ByteBudget {
     limit_bytes: usize,
@@ -38,16 +37,16 @@ pub(super) struct ByteBudget {
     released: Notify,
 }
 
-/// The bytes that one request holds; released when dropped.
+/// The memory of one request; released when dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     budget: Arc<ByteBudget>,
-    /// What is buffered until the request ends.
+    /// Held until the request ends.
     buffered_bytes: usize,
-    /// What is needed only as long as the request may still be sent upstream.
+    /// Needed only while the request may still be sent upstream.
     work_bytes: usize,
-    /// What is taken from the budget: the sum of both, at most the whole budget, so that a body of the largest size
-    /// always fits.
+    /// Taken from the budget: the sum of both, but at most the whole budget, so that a body of the largest size always
+    /// fits.
     taken_bytes: usize,
 }
 
@@ -56,7 +55,7 @@ impl ByteBudget {
         Self { limit_bytes, used_bytes: AtomicUsize::new(0), released: Notify::new() }
     }
 
-    /// A budget of its own, of this fraction.
+    /// A separate budget of this fraction of the size.
     pub(super) fn share(&self, divisor: usize) -> Self {
         Self::new(self.limit_bytes / divisor)
     }
@@ -66,7 +65,7 @@ impl ByteBudget {
         Reservation { budget: Arc::clone(self), buffered_bytes: 0, work_bytes: 0, taken_bytes: 0 }
     }
 
-    /// How many bytes are reserved.
+    /// The number of reserved bytes.
     pub(super) fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
     }
@@ -91,7 +90,7 @@ impl ByteBudget {
         }
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         if bytes > 0 {
             self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
             self.released.notify_waiters();
@@ -100,12 +99,12 @@ impl ByteBudget {
 }
 
 impl Reservation {
-    /// The size of what is buffered: the body, and what was recalled for it.
+    /// The buffered size: the body, and what was loaded for it.
     pub(super) fn buffered_bytes(&self) -> usize {
         self.buffered_bytes
     }
 
-    /// Sets the size of what is buffered. Waits for memory if it grows.
+    /// Sets the buffered size. Waits for memory if it grows.
     ///
     /// # Errors
     /// [`ProxyError::MemoryFull`] if other requests don't release enough in time; the reservation keeps its size.
@@ -113,17 +112,17 @@ impl Reservation {
         self.resize(bytes, self.work_bytes).await
     }
 
-    /// The same without a wait; says whether there was enough.
+    /// Like [`Self::buffer`], without waiting. Returns whether there was enough memory.
     pub(super) fn try_buffer(&mut self, bytes: usize) -> bool {
         self.try_resize(bytes, self.work_bytes)
     }
 
-    /// Releases all of what is buffered but so many bytes.
+    /// Reduces the buffered size to at most this.
     pub(super) fn shrink(&mut self, bytes: usize) {
         self.try_resize(self.buffered_bytes.min(bytes), self.work_bytes);
     }
 
-    /// Reserves what it takes to translate and send this body.
+    /// Reserves the memory for translating and sending this body.
     ///
     /// # Errors
     /// As [`Self::buffer`]; [`ProxyError::TooManyValues`] if it could never fit.
@@ -136,7 +135,7 @@ impl Reservation {
         self.resize(self.buffered_bytes, self.work_bytes.saturating_add(work)).await
     }
 
-    /// Reserves what it takes to translate and send a part of the request that comes from elsewhere.
+    /// Reserves the memory for a part of the request that isn't in its body.
     ///
     /// # Errors
     /// As [`Self::buffer`].
@@ -144,7 +143,7 @@ impl Reservation {
         self.resize(self.buffered_bytes + bytes, self.work_bytes + COPIES * bytes).await
     }
 
-    /// Releases what was needed to translate and send. To be called when the request can't be sent again.
+    /// Releases the memory for translating and sending. Call it when the request won't be sent again.
     pub(super) fn end_work(&mut self) {
         self.try_resize(self.buffered_bytes, 0);
     }
@@ -164,7 +163,7 @@ impl Reservation {
         match wanted.checked_sub(self.taken_bytes) {
             Some(more) if more > 0 && !self.budget.try_take(more) => return false,
             Some(_) => {}
-            None => self.budget.give_back(self.taken_bytes - wanted),
+            None => self.budget.release(self.taken_bytes - wanted),
         }
         self.taken_bytes = wanted;
         (self.buffered_bytes, self.work_bytes) = (buffered_bytes, work_bytes);
@@ -178,11 +177,11 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.give_back(self.taken_bytes);
+        self.budget.release(self.taken_bytes);
     }
 }
 
-/// How many JSON values a body has, at most.
+/// An upper bound for the number of JSON values in a body.
 fn values(body: &[u8]) -> usize {
     if body.len() < SHORT_BYTES {
         memchr::memchr3_iter(b',', b'[', b'{', body).count()

@@ -1,9 +1,8 @@
-//! How many requests are answered at a time.
+//! Limits how many requests are handled at the same time (`limits.concurrency`).
 //!
-//! Whoever comes when all places are taken waits in a short queue, first come first served, for a
-//! while; whoever finds the queue full, or has waited long enough, is told to come back. A place is
-//! held until the answer has ended or was dropped. A request enters when its body has arrived: a client
-//! that sends slowly occupies no place. Memory has its own bound ([`super::budget`]).
+//! Requests over the limit wait in a FIFO queue; if it is full, or the wait takes too long, they are refused. A permit
+//! is held until the response has ended. It is acquired after the request body has arrived, so slow senders don't
+//! occupy permits. Memory has its own limit ([`super::budget`]).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,10 +18,10 @@ use tokio::time::timeout;
 
 use crate::error::ProxyError;
 
-/// When somebody who was turned away may come back.
-const COME_BACK: Duration = Duration::from_secs(5);
+/// When a refused client should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The concurrency, and the queue for them.
+/// The permits, and the queue for them.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimit {
     free: Arc<Semaphore>,
@@ -32,22 +31,22 @@ pub(super) struct ConcurrencyLimit {
     wait: Duration,
 }
 
-/// A place; given back when dropped.
+/// A permit to handle a request; released when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
 }
 
-/// A whole answer that keeps its place until it has been sent.
+/// A complete response body that holds its permit until it is sent.
 #[derive(Debug)]
 pub(super) struct PermitBody {
     answer: Full<Bytes>,
-    _place: Option<Permit>,
+    _permit: Option<Permit>,
 }
 
 impl PermitBody {
-    pub(super) fn new(answer: Bytes, place: Option<Permit>) -> Self {
-        Self { answer: Full::new(answer), _place: place }
+    pub(super) fn new(answer: Bytes, permit: Option<Permit>) -> Self {
+        Self { answer: Full::new(answer), _permit: permit }
     }
 }
 
@@ -75,9 +74,14 @@ impl ConcurrencyLimit {
         Self { free, limit, queue, queue_limit, wait }
     }
 
-    /// A place, as soon as it is this caller's turn.
-    pub(super) async fn enter(&self) -> Result<Permit, ProxyError> {
-        // A place that becomes free goes to who waits for it: none is free while anybody does.
+    /// Acquires a permit, in arrival order.
+    ///
+    /// Cancel safe: dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    /// [`ProxyError::Busy`] if the queue is full, or no permit becomes free in time.
+    pub(super) async fn acquire(&self) -> Result<Permit, ProxyError> {
+        // The semaphore is fair: this fails while others wait.
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             return Ok(Permit { _permit: permit });
         }
@@ -88,18 +92,18 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// How many are waiting.
+    /// The number of waiting requests.
     pub(super) fn queued(&self) -> usize {
         self.queue_limit - self.queue.available_permits()
     }
 
-    /// How many places are taken.
-    pub(super) fn taken(&self) -> usize {
+    /// The number of permits in use.
+    pub(super) fn in_use(&self) -> usize {
         self.limit - self.free.available_permits()
     }
 
     fn busy(&self) -> ProxyError {
-        ProxyError::Busy { running: self.limit, retry_after: COME_BACK }
+        ProxyError::Busy { running: self.limit, retry_after: RETRY_AFTER }
     }
 }
 
@@ -116,40 +120,40 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(20);
 
     #[tokio::test(start_paused = true)]
-    async fn places_go_to_who_came_first() {
+    async fn permits_are_granted_in_arrival_order() {
         let concurrency = ConcurrencyLimit::new(1, 2, WAIT);
-        let place = concurrency.enter().await.unwrap();
-        let (mut first, mut second) = (Box::pin(concurrency.enter()), Box::pin(concurrency.enter()));
+        let permit = concurrency.acquire().await.unwrap();
+        let (mut first, mut second) = (Box::pin(concurrency.acquire()), Box::pin(concurrency.acquire()));
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-        assert_eq!((concurrency.taken(), concurrency.queued()), (1, 2));
-        assert!(matches!(concurrency.enter().await, Err(ProxyError::Busy { running: 1, .. })), "the queue is full");
-        drop(place);
+        assert_eq!((concurrency.in_use(), concurrency.queued()), (1, 2));
+        assert!(matches!(concurrency.acquire().await, Err(ProxyError::Busy { running: 1, .. })), "the queue is full");
+        drop(permit);
         assert!(second.as_mut().now_or_never().is_none());
-        let place = first.await.unwrap();
+        let permit = first.await.unwrap();
         assert_eq!(concurrency.queued(), 1);
-        drop(place);
+        drop(permit);
         drop(second.await.unwrap());
-        assert_eq!((concurrency.taken(), concurrency.queued()), (0, 0));
+        assert_eq!((concurrency.in_use(), concurrency.queued()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_longer_than_the_limit_and_who_leaves_is_not_waited_for() {
+    async fn a_wait_ends_at_the_limit_and_a_cancelled_one_leaves_the_queue() {
         let concurrency = ConcurrencyLimit::new(1, 1, WAIT);
-        let place = concurrency.enter().await.unwrap();
-        let mut left = Box::pin(concurrency.enter());
+        let permit = concurrency.acquire().await.unwrap();
+        let mut left = Box::pin(concurrency.acquire());
         assert!(left.as_mut().now_or_never().is_none());
         drop(left);
         let began = Instant::now();
-        assert!(concurrency.enter().await.is_err());
+        assert!(concurrency.acquire().await.is_err());
         assert_eq!(began.elapsed(), WAIT);
-        drop(place);
-        assert!(concurrency.enter().now_or_never().is_some_and(|entered| entered.is_ok()));
+        drop(permit);
+        assert!(concurrency.acquire().now_or_never().is_some_and(|entered| entered.is_ok()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_queue_the_answer_comes_at_once() {
+    async fn without_a_queue_a_request_is_refused_immediately() {
         let concurrency = ConcurrencyLimit::new(1, 0, WAIT);
-        let _place = concurrency.enter().await.unwrap();
-        assert!(concurrency.enter().now_or_never().is_some_and(|entered| entered.is_err()));
+        let _permit = concurrency.acquire().await.unwrap();
+        assert!(concurrency.acquire().now_or_never().is_some_and(|entered| entered.is_err()));
     }
 }

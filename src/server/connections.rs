@@ -1,10 +1,9 @@
-//! Limits open client connections, and makes room for new ones.
+//! Limits open client connections, and closes idle ones for new ones.
 //!
-//! A connection *waits* while no request is under way on it: it is idle between two requests, or the
-//! head of its first request is not complete. When the limit is reached, each new connection closes
-//! the one that has waited longest, so that idle or half-open connections can't keep a client out. A
-//! connection with a request under way, or a WebSocket, is never closed here; if there are no others,
-//! the new connection waits for one of them to end.
+//! A connection is *idle* while no request is under way on it: between two requests, or before the head of its first
+//! request is complete. At the limit, each new connection closes the one that has been idle longest, so that idle or
+//! half-open connections can't keep clients out. A busy connection, or one with a WebSocket, is never closed here: if
+//! there are no others, the new connection waits.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -17,40 +16,39 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-/// How long a connection has to close before the next one is closed as well. Some still have the end
-/// of a response to write.
+/// How long a connection has to close before another one is closed too. Some still have to finish a response.
 const CLOSE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     free: Arc<Semaphore>,
-    /// Those that wait for a request, by the order in which they began to.
-    waiting: Mutex<BTreeMap<u64, Arc<Notify>>>,
+    /// Idle connections, longest idle first.
+    idle: Mutex<BTreeMap<u64, Arc<Notify>>>,
     next: AtomicU64,
 }
 
-/// An open connection; it counts until it is dropped.
+/// An open connection. Dropping it frees its slot.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     connections: Arc<Connections>,
     _permit: OwnedSemaphorePermit,
-    /// Asks the connection's task to close it.
+    /// Requests that the task of the connection closes it.
     close: Arc<Notify>,
-    /// Its key in `waiting`, if it waits.
-    waits_as: Mutex<Option<u64>>,
+    /// Its key in [`Connections::idle`], while idle.
+    idle_key: Mutex<Option<u64>>,
     has_served: AtomicBool,
 }
 
-/// A request under way. The connection waits again when the last clone is dropped: the response body
-/// has one, and a WebSocket keeps the one of the request that opened it.
+/// Keeps a connection busy. It is idle again when the last clone is dropped: the response body has one, and a WebSocket
+/// keeps that of its opening request.
 #[derive(Clone, Debug)]
-pub(super) struct RequestGuard(#[expect(dead_code, reason = "it acts when it is dropped")] Arc<BusyGuard>);
+pub(super) struct RequestGuard(#[expect(dead_code, reason = "acts when dropped")] Arc<BusyGuard>);
 
 #[derive(Debug)]
 struct BusyGuard(Arc<ConnectionSlot>);
 
-/// A response body during which its request is under way.
+/// A response body that keeps its connection busy.
 #[derive(Debug)]
 pub(super) struct TrackedBody<B> {
     body: B,
@@ -60,10 +58,10 @@ pub(super) struct TrackedBody<B> {
 impl Connections {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(limit));
-        Arc::new(Self { free, waiting: Mutex::default(), next: AtomicU64::new(0) })
+        Arc::new(Self { free, idle: Mutex::default(), next: AtomicU64::new(0) })
     }
 
-    /// Admits a new connection, closing waiting ones while the limit is reached.
+    /// Waits for a slot, closing idle connections while there is none.
     pub(super) async fn admit(self: &Arc<Self>) -> Arc<ConnectionSlot> {
         let mut permit = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
         let permit = loop {
@@ -77,16 +75,16 @@ impl Connections {
             connections: Arc::clone(self),
             _permit: permit,
             close: Arc::default(),
-            waits_as: Mutex::default(),
+            idle_key: Mutex::default(),
             has_served: AtomicBool::new(false),
         });
-        slot.wait();
+        slot.set_idle();
         slot
     }
 
-    /// Asks the connection that has waited longest to close, and gives it time to.
+    /// Closes the connection that has been idle longest, and gives it some time.
     async fn make_room(&self) {
-        let longest = lock(&self.waiting).pop_first();
+        let longest = lock(&self.idle).pop_first();
         if let Some((_, close)) = longest {
             close.notify_one();
         }
@@ -95,8 +93,8 @@ impl Connections {
 }
 
 impl ConnectionSlot {
-    /// Waits until the connection is to be closed for another.
-    pub(super) async fn asked_to_close(&self) {
+    /// Waits until the connection has to close for another one.
+    pub(super) async fn close_requested(&self) {
         self.close.notified().await;
     }
 
@@ -105,35 +103,35 @@ impl ConnectionSlot {
         self.has_served.load(Ordering::Relaxed)
     }
 
-    /// A request has been received.
-    pub(super) fn request(self: &Arc<Self>) -> RequestGuard {
+    /// Marks the connection as busy.
+    pub(super) fn start_request(self: &Arc<Self>) -> RequestGuard {
         self.has_served.store(true, Ordering::Relaxed);
-        self.stop_waiting();
+        self.set_busy();
         RequestGuard(Arc::new(BusyGuard(Arc::clone(self))))
     }
 
-    fn wait(&self) {
+    fn set_idle(&self) {
         let order = self.connections.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.connections.waiting).insert(order, Arc::clone(&self.close));
-        *lock(&self.waits_as) = Some(order);
+        lock(&self.connections.idle).insert(order, Arc::clone(&self.close));
+        *lock(&self.idle_key) = Some(order);
     }
 
-    fn stop_waiting(&self) {
-        if let Some(order) = lock(&self.waits_as).take() {
-            lock(&self.connections.waiting).remove(&order);
+    fn set_busy(&self) {
+        if let Some(order) = lock(&self.idle_key).take() {
+            lock(&self.connections.idle).remove(&order);
         }
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.stop_waiting();
+        self.set_busy();
     }
 }
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.0.wait();
+        self.0.set_idle();
     }
 }
 
@@ -174,29 +172,29 @@ mod tests {
 
     use super::{ConnectionSlot, Connections};
 
-    fn is_asked_to_close(slot: &ConnectionSlot) -> bool {
-        slot.asked_to_close().now_or_never().is_some()
+    fn must_close(slot: &ConnectionSlot) -> bool {
+        slot.close_requested().now_or_never().is_some()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_waiting_connection_closes_first() {
+    async fn the_longest_idle_connection_closes_first() {
         let connections = Connections::new(3);
         let [first, second, third] = [connections.admit().await, connections.admit().await, connections.admit().await];
-        drop(first.request());
+        drop(first.start_request());
         let mut next = std::pin::pin!(connections.admit());
         assert!(next.as_mut().now_or_never().is_none());
-        assert!(is_asked_to_close(&second) && !is_asked_to_close(&third) && !is_asked_to_close(&first));
+        assert!(must_close(&second) && !must_close(&third) && !must_close(&first));
         drop(second);
         let fourth = next.await;
-        assert!(!is_asked_to_close(&fourth));
+        assert!(!must_close(&fourth));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_slow_to_close_is_followed_by_the_next() {
+    async fn a_connection_that_closes_slowly_is_followed_by_another() {
         let connections = Connections::new(2);
         let (first, second) = (connections.admit().await, connections.admit().await);
         let waits = timeout(Duration::from_secs(1), connections.admit()).await;
-        assert!(waits.is_err() && is_asked_to_close(&first) && is_asked_to_close(&second));
+        assert!(waits.is_err() && must_close(&first) && must_close(&second));
     }
 
     #[tokio::test(start_paused = true)]
@@ -204,15 +202,15 @@ mod tests {
         let connections = Connections::new(1);
         let busy = connections.admit().await;
         let (request, upgraded) = {
-            let request = busy.request();
+            let request = busy.start_request();
             (request.clone(), request)
         };
         drop(request);
         let waits = timeout(Duration::from_secs(1), connections.admit()).await;
-        assert!(waits.is_err() && !is_asked_to_close(&busy), "a clone is left");
+        assert!(waits.is_err() && !must_close(&busy), "a clone is left");
         drop(upgraded);
         let mut next = std::pin::pin!(connections.admit());
-        assert!(next.as_mut().now_or_never().is_none() && is_asked_to_close(&busy));
+        assert!(next.as_mut().now_or_never().is_none() && must_close(&busy));
         drop(busy);
         assert_eq!(Arc::strong_count(&next.await), 1);
     }

@@ -1,7 +1,7 @@
-//! What a browser has to be told before a page of an allowed origin gets to see an answer.
+//! CORS headers, with which a browser lets a page of an allowed origin read responses.
 //!
-//! Only the headers: who is allowed is the gate's to decide, and an origin that it does not know
-//! never gets any of these. Credentials (cookies) are never allowed: there are none here.
+//! The access policy decides which origins are allowed; others never get these headers. Credentials are never allowed:
+//! there are no cookies.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -13,12 +13,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
-/// How long a browser may go on without asking again; an origin that is taken away is refused at once all the same.
+/// How long a browser may cache a preflight. Requests of an origin that is removed from the settings are refused
+/// immediately nevertheless.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("600");
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// The answer to an allowed page that asks what it may send: whatever it has named.
+/// The response to a preflight of an allowed origin: allows the methods and the requested headers.
 pub(super) fn preflight(request: &Parts) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -40,18 +41,17 @@ pub(super) fn preflight(request: &Parts) -> Response {
     response
 }
 
-/// Lets a page of this origin read the answer, and those of its headers that mean something to it.
+/// Lets a page of this origin read the response and its relevant headers.
 pub(super) fn open(headers: &mut HeaderMap, origin: HeaderValue) {
-    let means_something =
-        |name: &&str| *name == RETRY_AFTER.as_str() || *name == "request-id" || name.starts_with("x-");
-    let exposed: Vec<_> = headers.keys().map(HeaderName::as_str).filter(means_something).collect();
+    let is_relevant = |name: &&str| *name == RETRY_AFTER.as_str() || *name == "request-id" || name.starts_with("x-");
+    let exposed: Vec<_> = headers.keys().map(HeaderName::as_str).filter(is_relevant).collect();
     if let Ok(exposed) = HeaderValue::try_from(exposed.join(", ")) {
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
 }
 
-/// Tells caches that the answer is not for everybody who asks the same.
+/// Makes the response depend on the origin for caches.
 pub(super) fn vary(headers: &mut HeaderMap) {
     headers.append(VARY, HeaderValue::from_static("origin"));
 }

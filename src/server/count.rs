@@ -1,7 +1,7 @@
-//! How many tokens a request is, by our own estimate: nothing goes upstream.
+//! Estimates the tokens of a request. Nothing is sent to the backend.
 //!
-//! Messages clients ask in bursts and with fragments of requests, so that any body that arrives
-//! whole gets a number, and the counting is done beside the threads that serve.
+//! Clients of the Messages API send such requests in bursts and with partial requests, so any complete body gets an
+//! estimate, and counting runs off the serving threads.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -34,40 +34,40 @@ struct InputTokens {
 impl Handler<Responses> {
     /// `POST /v1/responses/input_tokens`.
     pub(super) async fn count(self, request: Request) -> Response {
-        let (parts, body, id) = opened(request);
-        self.counted(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
+        let (parts, body, id) = split(request);
+        self.counting(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
     }
 
-    async fn counted(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
-        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
-        let _place = self.state.concurrency.enter().await?;
-        let keeper = ResponseStore::new(&self.services.history, &parts.extensions);
+    async fn counting(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
+        let _permit = self.state.concurrency.acquire().await?;
+        let store = ResponseStore::new(&self.services.history, &parts.extensions);
         let PlannedRequest { plan, .. } =
-            self.plan(parts, &body, &self.services.models(), &keeper, &mut memory).await?;
+            self.plan(parts, &body, &self.services.models(), &store, &mut memory).await?;
         // Even for a short body, the first count loads the vocabulary, which takes some 70 ms.
         let input_tokens = off_thread(body.len().max(LONG_BYTES), || tokens::of_request(&plan.upstream));
-        Ok(answer(&InputTokens { object: Some("response.input_tokens"), input_tokens }))
+        Ok(respond(&InputTokens { object: Some("response.input_tokens"), input_tokens }))
     }
 }
 
 impl Handler<Messages> {
     /// `POST /v1/messages/count_tokens`.
     pub(super) async fn count(self, request: Request) -> Response {
-        let (parts, body, id) = opened(request);
-        self.counted(parts, body).await.unwrap_or_else(|error| refuse::<Messages>(&error, &id, None))
+        let (parts, body, id) = split(request);
+        self.counting(parts, body).await.unwrap_or_else(|error| refuse::<Messages>(&error, &id, None))
     }
 
-    async fn counted(self, parts: Parts, body: Body) -> Result<Response, ProxyError> {
-        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
-        let place = self.state.concurrency.enter().await?;
+    async fn counting(self, parts: Parts, body: Body) -> Result<Response, ProxyError> {
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
+        let permit = self.state.concurrency.acquire().await?;
         memory.begin_work(&body).await?;
-        // Both are held until the work is done, even if the client leaves.
-        let counted = tokio::task::spawn_blocking(move || {
-            let _held = (place, memory);
+        // Held until the work is done, even if the client disconnects.
+        let counting = tokio::task::spawn_blocking(move || {
+            let _held = (permit, memory);
             self.estimate(&parts, &body)
         });
-        let input_tokens = counted.await.map_err(|_| ProxyError::Internal)?;
-        Ok(answer(&InputTokens { object: None, input_tokens }))
+        let input_tokens = counting.await.map_err(|_| ProxyError::Internal)?;
+        Ok(respond(&InputTokens { object: None, input_tokens }))
     }
 
     fn estimate(&self, parts: &Parts, body: &[u8]) -> u64 {
@@ -86,8 +86,8 @@ impl Handler<Messages> {
     }
 }
 
-/// The model doesn't change an estimate, and may be left out.
-fn opened(request: Request) -> (Parts, Body, RequestId) {
+/// Splits a request. The model may be missing, since it doesn't change the estimate.
+fn split(request: Request) -> (Parts, Body, RequestId) {
     let (mut parts, body) = request.into_parts();
     if parts.extensions.get::<PathModel>().is_none() {
         parts.extensions.insert(PathModel("default".to_owned()));
@@ -96,7 +96,7 @@ fn opened(request: Request) -> (Parts, Body, RequestId) {
     (parts, body, id)
 }
 
-fn answer(counted: &InputTokens) -> Response {
-    let bytes = serde_json::to_vec(counted).expect("a number always serialises");
+fn respond(counting: &InputTokens) -> Response {
+    let bytes = serde_json::to_vec(counting).expect("a number always serialises");
     json_response(StatusCode::OK, Bytes::from(bytes))
 }

@@ -1,18 +1,18 @@
-//! How deep a request may nest.
+//! Limits how deeply a request body nests.
 //!
-//! Members that nobody reads are carried or skipped without recursion, whatever their depth; those
-//! that are read go through parsers that recurse. One limit for all of them, held before any
-//! dialect looks at a body, keeps every stack safe: ours, and those of whoever is sent the member.
+//! Members that aren't parsed are passed on or skipped without recursion; parsed ones are read by recursive parsers.
+//! One limit, checked before any API reads the body, protects the stacks of this program and of whatever receives the
+//! members.
 
 use crate::error::{ProxyError, Refusal};
 
-/// Far beyond what schemas and arguments need.
-const DEEPEST: usize = 256;
+/// Far more than schemas and arguments need.
+const MAX_DEPTH: usize = 256;
 
-/// Refuses a body that nests too deep. Says nothing about what is no JSON.
+/// Refuses a body that nests too deeply. Accepts invalid JSON, which the parser rejects later.
 pub(super) fn check(body: &[u8]) -> Result<(), ProxyError> {
-    // Most bodies, long texts and pictures above all, have no more brackets than they may have levels.
-    if memchr::memchr2_iter(b'[', b'{', body).nth(DEEPEST).is_none() {
+    // Most bodies have fewer brackets than allowed levels, which is quick to check.
+    if memchr::memchr2_iter(b'[', b'{', body).nth(MAX_DEPTH).is_none() {
         return Ok(());
     }
     let (mut depth, mut rest) = (0_usize, body);
@@ -24,14 +24,14 @@ pub(super) fn check(body: &[u8]) -> Result<(), ProxyError> {
             b'"' => rest = after_string(after),
             _ => {}
         }
-        if depth > DEEPEST {
-            return Err(Refusal::body(format!("the request body nests deeper than {DEEPEST} levels")));
+        if depth > MAX_DEPTH {
+            return Err(Refusal::body(format!("the request body nests deeper than {MAX_DEPTH} levels")));
         }
     }
     Ok(())
 }
 
-/// How many values a body has at most: each needs a comma before it, or a bracket around it.
+/// An upper bound for the number of JSON values: each follows a comma or an opening bracket.
 pub(super) fn values(body: &[u8]) -> usize {
     let (mut values, mut rest) = (0, body);
     while let Some((first, after)) = rest.split_first() {
@@ -41,7 +41,7 @@ pub(super) fn values(body: &[u8]) -> usize {
     values
 }
 
-/// What follows the closing quote; nothing where there is none.
+/// The text after the closing quote; empty if there is none.
 fn after_string(mut text: &[u8]) -> &[u8] {
     while let Some(end) = memchr::memchr2(b'"', b'\\', text) {
         let is_escape = text.get(end) == Some(&b'\\');
@@ -55,7 +55,7 @@ fn after_string(mut text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEEPEST, check, values};
+    use super::{MAX_DEPTH, check, values};
 
     fn nested(levels: usize) -> String {
         format!("{}{}", "[".repeat(levels), "]".repeat(levels))
@@ -63,9 +63,9 @@ mod tests {
 
     #[test]
     fn the_limit_itself_is_allowed() {
-        assert!(check(nested(DEEPEST).as_bytes()).is_ok());
-        assert!(check(nested(DEEPEST + 1).as_bytes()).is_err());
-        assert!(check("{\"a\":".repeat(DEEPEST + 1).as_bytes()).is_err());
+        assert!(check(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(check(nested(MAX_DEPTH + 1).as_bytes()).is_err());
+        assert!(check("{\"a\":".repeat(MAX_DEPTH + 1).as_bytes()).is_err());
     }
 
     #[test]
@@ -74,21 +74,21 @@ mod tests {
     }
 
     #[test]
-    fn breadth_is_no_depth() {
+    fn wide_bodies_are_accepted() {
         let wide = vec!["{\"a\":[1]}"; 10_000].join(",");
         assert!(check(format!("[{wide}]").as_bytes()).is_ok());
     }
 
     #[test]
     fn brackets_in_strings_do_not_count() {
-        let text = format!(r#"{{"a\"{0}":"{0}\\","b":"{0}"}}"#, "[".repeat(DEEPEST + 1));
+        let text = format!(r#"{{"a\"{0}":"{0}\\","b":"{0}"}}"#, "[".repeat(MAX_DEPTH + 1));
         assert!(check(text.as_bytes()).is_ok());
-        let after = format!(r#"["\\",{}]"#, nested(DEEPEST));
+        let after = format!(r#"["\\",{}]"#, nested(MAX_DEPTH));
         assert!(check(after.as_bytes()).is_err());
     }
 
     #[test]
-    fn what_is_no_json_is_not_judged() {
+    fn invalid_json_is_accepted() {
         for text in ["", "\"", "\"\\", "]]]]", "\"abc\\\""] {
             assert!(check(text.as_bytes()).is_ok(), "{text}");
         }

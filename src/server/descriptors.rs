@@ -1,7 +1,7 @@
-//! Open files: raises the process's limit, and divides it between client connections and the rest.
+//! Raises the limit of open files, and derives the number of client connections from it.
 //!
-//! A process that has reached its limit can't accept a connection, call the backend or open a file.
-//! Client connections therefore get only a part of it.
+//! A process at its limit can't accept connections, call the backend or open files. Client connections therefore get
+//! only a part of the limit.
 
 /// The soft limit is raised to the hard one, but not beyond this.
 #[cfg(unix)]
@@ -9,11 +9,10 @@ const ENOUGH: u64 = 65_536;
 /// macOS refuses a soft limit above this, whatever the hard limit says.
 #[cfg(unix)]
 const OPEN_MAX: u64 = 10_240;
-/// Kept for listeners, databases, logs, the credential file, idle connections to the backend and calls
-/// that belong to no request.
+/// Reserved for listeners, databases, logs, the credential file, idle backend connections and background calls.
 const RESERVE: u64 = 64;
 
-/// Raises the soft limit of open files to the hard one, or to as many as are ever needed.
+/// Raises the soft limit of open files to the hard limit, or to as many as are ever needed.
 #[cfg(unix)]
 pub fn raise() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -28,12 +27,11 @@ pub fn raise() {
     }
 }
 
-/// Raises nothing: this system has no such limit.
+/// Does nothing: this system has no such limit.
 #[cfg(not(unix))]
 pub fn raise() {}
 
-/// How many client connections may be open: as many as the settings say, or fewer if the process may
-/// not open enough files.
+/// The number of client connections: as configured, or fewer if the process may not open enough files.
 pub(super) fn connections(wanted: usize, concurrency: usize) -> usize {
     let Some(open_files) = open_files() else { return wanted };
     let share = usize::try_from(share(open_files, concurrency as u64)).unwrap_or(usize::MAX);
@@ -46,11 +44,11 @@ pub(super) fn connections(wanted: usize, concurrency: usize) -> usize {
     wanted.min(share)
 }
 
-/// The connections' share of this many open files: what is left after the reserve and one connection
-/// to the backend for each of the requests that may run at a time.
+/// The part of the open files for client connections: without the reserve, and one backend connection for each
+/// concurrent request.
 fn share(open_files: u64, concurrency: u64) -> u64 {
     let left = open_files - RESERVE.min(open_files / 2);
-    // No connection has more than one request under way.
+    // Each connection has at most one request under way.
     (left - concurrency.min(left / 2)).max(1)
 }
 

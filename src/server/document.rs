@@ -1,7 +1,7 @@
-//! The answer for a client that wants a document and no stream.
+//! Reads a response that is sent as one document.
 //!
-//! Nothing is sent before the document is whole. A failure in the middle of an answer is therefore
-//! hidden by another attempt, with a new reply machine, as long as the request has attempts left.
+//! Nothing is sent before the document is complete, so a response that fails in the middle is requested again, with a
+//! new reply, while the request has attempts left.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,41 +13,40 @@ use crate::error::ProxyError;
 use crate::protocol::Reply;
 use crate::upstream::{Answer, Pending};
 
-/// A whole answer.
+/// A complete response.
 pub(super) struct Document {
     pub(super) body: Bytes,
-    /// Headers of the answer that became the document.
+    /// Headers of the backend response that became the document.
     pub(super) headers: HeaderMap,
-    /// Its warnings.
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads an answer to its end, and further attempts at it where it fails.
+/// Reads a response to its end, retrying if it fails.
 pub(super) async fn read<R: Reply>(
     mut pending: Pending<'_>,
     mut answer: Answer,
-    mut passage: ReplyProcessor<R>,
+    mut processor: ReplyProcessor<R>,
     record: &mut RequestRecord,
 ) -> Result<Document, ProxyError> {
     loop {
         let Answer { events, headers, request_id, warnings } = answer;
-        record.opened(request_id.as_deref());
-        passage.fold(events, record).await;
-        let Some(error) = passage.reply.failure().cloned() else {
-            return Ok(Document { body: passage.reply.document()?, headers, warnings });
+        record.set_upstream_id(request_id.as_deref());
+        processor.fold(events, record).await;
+        let Some(error) = processor.reply.failure().cloned() else {
+            return Ok(Document { body: processor.reply.document()?, headers, warnings });
         };
-        record.give_up();
+        record.discard_attempt();
         let again = async {
-            pending.retry(identified(error, headers, request_id)).await?;
+            pending.retry(with_response_meta(error, headers, request_id)).await?;
             pending.open().await
         };
         answer = again.instrument(record.span()).await?;
-        passage = passage.restarted(&answer.warnings);
+        processor = processor.restarted(&answer.warnings);
     }
 }
 
-/// A failure in the middle of an answer has the headers and the request id of that answer.
-fn identified(mut error: ProxyError, headers: HeaderMap, request_id: Option<String>) -> ProxyError {
+/// Adds the headers and request id of the response that failed.
+fn with_response_meta(mut error: ProxyError, headers: HeaderMap, request_id: Option<String>) -> ProxyError {
     if let ProxyError::Upstream(failure) = &mut error {
         failure.headers = headers;
         failure.request_id = failure.request_id.take().or(request_id);

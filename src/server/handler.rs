@@ -1,8 +1,7 @@
-//! One client request, from its body to its answer, in any dialect.
+//! Handles one client request, from body to response, for any API.
 //!
-//! Up to the commit point a failure is a status; past it the drive owns the answer, in the framing of
-//! the connection. A client that hangs up drops this future or the drive, and with either the call
-//! upstream.
+//! Until the response is committed, a failure becomes an HTTP status; after that, [`ResponseStream`] reports it in the
+//! stream. If the client disconnects, this future or the stream is dropped, and with it the upstream call.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -40,28 +39,27 @@ use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire,
 use crate::token_source::TokenSource;
 use crate::upstream::{Answer, Hints, Pending};
 
-/// What one dialect's path is served with.
+/// The handler of one endpoint.
 #[derive(Debug)]
 pub(super) struct Handler<D: Dialect> {
     pub(super) services: Arc<Services>,
     pub(super) options: Arc<D::Options>,
-    /// Reasoning to give back, for a dialect whose clients can't carry it.
+    /// Reasoning to replay, for APIs whose clients can't send it back.
     pub(super) reasoning: Option<Arc<Reasoning>>,
     pub(super) limits: Limits,
-    pub(super) cut: CancellationToken,
+    pub(super) abort: CancellationToken,
     pub(super) state: Arc<ServerState>,
 }
 
-/// A request in the upstream's form.
+/// A translated request.
 pub(super) struct PlannedRequest<'b, D: Dialect> {
     pub(super) plan: Plan<'b, D::Reply>,
-    /// What has to be said about it.
     warnings: Warnings,
-    /// The account that gave the answer which it goes on from.
+    /// The account of the stored response that the request continues.
     account: Option<String>,
 }
 
-/// The settings an exchange goes by.
+/// Settings of a handler.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) body_bytes: u64,
@@ -69,14 +67,14 @@ pub(super) struct Limits {
     pub(super) keepalive: Option<Duration>,
 }
 
-/// An answer that has begun.
+/// A response that the backend has started.
 #[derive(Debug)]
 pub(super) struct OpenedReply<'r, R> {
     pub(super) mode: Mode,
-    pub(super) passage: ReplyProcessor<R>,
+    pub(super) processor: ReplyProcessor<R>,
     pub(super) answer: Answer,
     pub(super) warnings: Warnings,
-    /// Opens another attempt, as long as the client has received nothing.
+    /// Opens another attempt, while the client has received nothing.
     pending: Pending<'r>,
 }
 
@@ -87,7 +85,7 @@ impl<D: Dialect> Clone for Handler<D> {
 }
 
 impl<D: Dialect> Handler<D> {
-    /// The path of another dialect, in the same surroundings.
+    /// A handler for another API with the same services.
     pub(super) fn for_dialect<E: Dialect>(
         &self,
         options: Arc<E::Options>,
@@ -98,7 +96,7 @@ impl<D: Dialect> Handler<D> {
             options,
             reasoning,
             limits: self.limits,
-            cut: self.cut.clone(),
+            abort: self.abort.clone(),
             state: Arc::clone(&self.state),
         }
     }
@@ -108,64 +106,64 @@ impl<D: Dialect> Handler<D>
 where
     D::Reply: Unpin + Sync,
 {
-    /// Answers a request; every failure comes out with the dialect's own face.
+    /// Handles a request. Failures become error responses of the API.
     pub(super) async fn handle(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
         let mut record = RequestRecord::new(D::NAME, &id, &self.state);
-        record.introduce(&id, &parts);
+        record.register(&id, &parts);
         let mut record = Some(record);
         let span = record.as_ref().map_or_else(tracing::Span::none, RequestRecord::span);
-        // It is large: in its own place, it is not moved with each of the layers around it.
+        // Boxed so that the layers above don't each copy a large future.
         let running = Box::pin(self.run(&parts, body, &mut record));
         let answered = tokio::select! {
             answered = running => answered,
-            why = self.cut() => Err(why),
+            error = self.aborted() => Err(error),
         };
-        let _inside = span.enter();
+        let _entered = span.enter();
         answered.unwrap_or_else(|error| refuse::<D>(&error, &id, record))
     }
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
-        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
-        // A client that sends slowly must not keep others from a place.
-        enter(record).await?;
-        let keeper = ResponseStore::new(&self.services.history, &parts.extensions);
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
+        // The permit comes after the body, so that a client that sends slowly doesn't occupy one.
+        acquire_permit(record).await?;
+        let store = ResponseStore::new(&self.services.history, &parts.extensions);
         let models = self.services.models();
-        let planned = self.plan(parts, &body, &models, &keeper, &mut memory).await?;
+        let planned = self.plan(parts, &body, &models, &store, &mut memory).await?;
         if let Some(record) = record {
-            record.hold(memory);
+            record.hold_memory(memory);
         }
         if !planned.plan.reply.asks() {
-            return tell(planned, record);
+            return respond_locally(planned, record);
         }
         let slug = planned.plan.upstream.model.to_string();
-        let answered = match self.send(parts, planned, chosen, keeper, record.as_mut()).await {
-            Ok(opened) => self.deliver(opened, record).await,
+        let answered = match self.send(parts, planned, chosen, store, record.as_mut()).await {
+            Ok(opened) => self.respond(opened, record).await,
             Err(error) => Err(error),
         };
-        answered.map_err(|error| explained(error, &models, &slug))
+        answered.map_err(|error| with_model_hint(error, &models, &slug))
     }
 
-    /// Sends a request upstream; comes back when its answer is committed to.
+    /// Sends a request upstream. Returns when the response is committed.
     pub(super) async fn open<'r>(
         &'r self,
         parts: &Parts,
         body: &'r [u8],
         mut memory: Reservation,
         chosen: Option<Arc<dyn TokenSource>>,
-        keeper: ResponseStore,
+        store: ResponseStore,
         mut record: Option<&mut RequestRecord>,
     ) -> Result<OpenedReply<'r, D::Reply>, ProxyError> {
         let models = self.services.models();
-        let planned = self.plan(parts, body, &models, &keeper, &mut memory).await?;
+        let planned = self.plan(parts, body, &models, &store, &mut memory).await?;
         if let Some(record) = record.as_deref_mut() {
-            record.hold(memory);
+            record.hold_memory(memory);
         }
         let slug = planned.plan.upstream.model.to_string();
-        let opened = self.send(parts, planned, chosen, keeper, record).await;
-        opened.map_err(|error| explained(error, &models, &slug))
+        let opened = self.send(parts, planned, chosen, store, record).await;
+        opened.map_err(|error| with_model_hint(error, &models, &slug))
     }
 
     async fn send<'r>(
@@ -173,12 +171,12 @@ where
         parts: &Parts,
         planned: PlannedRequest<'r, D>,
         chosen: Option<Arc<dyn TokenSource>>,
-        keeper: ResponseStore,
+        store: ResponseStore,
         record: Option<&mut RequestRecord>,
     ) -> Result<OpenedReply<'r, D::Reply>, ProxyError> {
         let PlannedRequest { mut plan, warnings, account } = planned;
         let chosen = match (chosen, &account) {
-            // Only the account that answered can read the reasoning that it goes on from.
+            // Only the account that created the reasoning can read it.
             (None, Some(account)) => self.services.tokens.prefer(account).await,
             (chosen, _) => chosen,
         };
@@ -186,10 +184,10 @@ where
         account::check_share(parts, &self.services.upstream, token.bearer()).await?;
         let account = token.bearer().account.clone();
         if let Some(record) = record.as_deref() {
-            record.planned(&plan.upstream.model, plan.mode);
+            record.set_model(&plan.upstream.model, plan.mode);
         }
-        let mut recall = self.recall(key_name(parts), &plan.upstream.model, &account.id);
-        let keeper = keeper.answered_by(&account.id);
+        let mut recall = self.reasoning_replay(key_name(parts), &plan.upstream.model, &account.id);
+        let store = store.with_account(&account.id);
         if let Some(recall) = &mut recall {
             recall.restore(&mut plan.upstream);
         }
@@ -210,24 +208,24 @@ where
             let answer = pending.open().await?;
             Ok((pending, answer))
         };
-        let ((pending, answer), ()) = tokio::try_join!(opening.instrument(span), make_ready(&plan.reply))?;
+        let ((pending, answer), ()) = tokio::try_join!(opening.instrument(span), load_tokenizer(&plan.reply))?;
         if let Some(record) = record {
-            record.served(served);
+            record.set_served(served);
         }
         if let Some(recall) = &recall {
-            recall.heed(&answer.warnings);
+            recall.forget_rejected(&answer.warnings);
         }
-        let passage = ReplyProcessor { reply: plan.reply, recall, keeper, billed: None };
-        Ok(OpenedReply { mode: plan.mode, passage, answer, warnings, pending })
+        let processor = ReplyProcessor { reply: plan.reply, recall, store, billed: None };
+        Ok(OpenedReply { mode: plan.mode, processor, answer, warnings, pending })
     }
 
-    /// The request in the upstream's form, once what it refers to is looked up.
+    /// Decodes and translates a request, after loading the stored responses that it refers to.
     pub(super) async fn plan<'b>(
         &self,
         parts: &Parts,
         body: &'b [u8],
         models: &Models,
-        keeper: &ResponseStore,
+        store: &ResponseStore,
         memory: &mut Reservation,
     ) -> Result<PlannedRequest<'b, D>, ProxyError> {
         memory.begin_work(body).await?;
@@ -235,7 +233,7 @@ where
         let references = D::references(&request);
         let mut account = None;
         if !references.is_empty() {
-            let (recalled, answered_by) = keeper.recall(&references, memory).await?;
+            let (recalled, answered_by) = store.load(&references, memory).await?;
             account = answered_by;
             D::resolve_references(&mut request, recalled);
         }
@@ -250,69 +248,68 @@ where
         Ok(PlannedRequest { plan, warnings: context.warnings, account })
     }
 
-    /// The memory for this request, where there is one.
-    fn recall(&self, key: Option<&str>, model: &str, account: &str) -> Option<ReasoningReplay> {
+    fn reasoning_replay(&self, key: Option<&str>, model: &str, account: &str) -> Option<ReasoningReplay> {
         let memory = self.reasoning.as_ref()?;
         let scope = Scope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
         Some(ReasoningReplay::new(Arc::clone(memory), scope))
     }
 
-    async fn deliver(
+    async fn respond(
         &self,
         mut opened: OpenedReply<'_, D::Reply>,
         record: &mut Option<RequestRecord>,
     ) -> Result<Response, ProxyError> {
         let mut warnings = std::mem::take(&mut opened.warnings);
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
-        let (mut response, headers, told) = match opened.mode {
+        let (mut response, headers, upstream_warnings) = match opened.mode {
             Mode::Stream => {
                 let Answer { headers, warnings, .. } = &mut opened.answer;
-                let (headers, told) = (std::mem::take(headers), std::mem::take(warnings));
-                let drive = self.drive(opened, HttpFraming::default(), self.cut(), open).primed().await;
-                let body = Body::from_stream(drive.map(Ok::<_, Infallible>));
-                (stream_response(body, D::STREAM_TYPE), headers, told)
+                let (headers, upstream_warnings) = (std::mem::take(headers), std::mem::take(warnings));
+                let stream = self.stream(opened, HttpFraming::default(), self.aborted(), open).prefilled().await;
+                let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
+                (stream_response(body, D::STREAM_TYPE), headers, upstream_warnings)
             }
             Mode::Document => {
-                let OpenedReply { pending, answer, passage, .. } = opened;
-                let read = document::read(pending, answer, passage, record.insert(open)).await;
-                let Document { body, headers, warnings: told } = read?;
-                let place = record.take().and_then(|mut record| record.take_permit());
+                let OpenedReply { pending, answer, processor, .. } = opened;
+                let read = document::read(pending, answer, processor, record.insert(open)).await;
+                let Document { body, headers, warnings: upstream_warnings } = read?;
+                let permit = record.take().and_then(|mut record| record.take_permit());
                 let mut response = json_response(StatusCode::OK, Bytes::new());
-                *response.body_mut() = Body::new(PermitBody::new(body, place));
-                (response, headers, told)
+                *response.body_mut() = Body::new(PermitBody::new(body, permit));
+                (response, headers, upstream_warnings)
             }
         };
-        for token in told {
+        for token in upstream_warnings {
             warnings.note(token);
         }
         response.headers_mut().extend(headers);
         Ok(with_warnings(response, &warnings))
     }
 
-    /// The way of a streaming answer to its client.
-    pub(super) fn drive<F: Framing<D::Reply>>(
+    /// Streams a response in a framing.
+    pub(super) fn stream<F: Framing<D::Reply>>(
         &self,
         opened: OpenedReply<'_, D::Reply>,
         framing: F,
-        cut: AbortSignal,
+        abort: AbortSignal,
         mut record: RequestRecord,
     ) -> ResponseStream<D::Reply, F> {
-        let OpenedReply { passage, answer: Answer { events, request_id, .. }, pending, .. } = opened;
-        record.opened(request_id.as_deref());
-        // A stream that has begun is not requested again. A document keeps this memory until its record is dropped.
+        let OpenedReply { processor, answer: Answer { events, request_id, .. }, pending, .. } = opened;
+        record.set_upstream_id(request_id.as_deref());
+        // A started stream isn't retried. A document keeps this memory until its record is dropped.
         drop(pending);
-        record.sent();
-        ResponseStream::new(events, passage, framing, self.limits.keepalive, cut, record)
+        record.release_work_memory();
+        ResponseStream::new(events, processor, framing, self.limits.keepalive, abort, record)
     }
 
-    /// Comes when the time to drain has passed.
-    pub(super) fn cut(&self) -> AbortSignal {
-        self.cut.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
+    /// Resolves when the drain time has passed.
+    pub(super) fn aborted(&self) -> AbortSignal {
+        self.abort.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
     }
 }
 
-/// An answer that is known without the backend.
-fn tell<D: Dialect>(
+/// Responds without the backend, if the reply is known from the request.
+fn respond_locally<D: Dialect>(
     planned: PlannedRequest<'_, D>,
     record: &mut Option<RequestRecord>,
 ) -> Result<Response, ProxyError> {
@@ -323,8 +320,8 @@ fn tell<D: Dialect>(
         Mode::Document => reply.on_commit(&mut Fold),
     }
     if let Some(record) = record {
-        record.planned(&upstream.model, mode);
-        record.ended(reply.summary());
+        record.set_model(&upstream.model, mode);
+        record.set_summary(reply.summary());
     }
     let response = match mode {
         Mode::Stream => stream_response(Body::from(wire.freeze()), D::STREAM_TYPE),
@@ -333,23 +330,23 @@ fn tell<D: Dialect>(
     Ok(with_warnings(response, &warnings))
 }
 
-async fn enter(record: &mut Option<RequestRecord>) -> Result<(), ProxyError> {
+async fn acquire_permit(record: &mut Option<RequestRecord>) -> Result<(), ProxyError> {
     match record {
-        Some(record) => record.enter().await,
+        Some(record) => record.acquire_permit().await,
         None => Ok(()),
     }
 }
 
-/// Loads the tokenizer for a machine that counts, where it may take its time, while the backend is asked.
-async fn make_ready(reply: &impl Reply) -> Result<(), ProxyError> {
+/// Loads the tokenizer off the serving thread while the request is sent, if the reply counts tokens.
+async fn load_tokenizer(reply: &impl Reply) -> Result<(), ProxyError> {
     if !reply.counts_tokens() || tokens::is_loaded() {
         return Ok(());
     }
     tokio::task::spawn_blocking(tokens::load).await.map_err(|_| ProxyError::Internal)
 }
 
-/// Names the model that may have been meant, where the backend does not know the one asked for.
-fn explained(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
+/// Adds the name of a similar model to an unknown-model error.
+fn with_model_hint(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
     if let ProxyError::Upstream(failure) = &mut error
         && failure.fault == Fault::ModelNotFound
     {
@@ -358,29 +355,29 @@ fn explained(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
     error
 }
 
-/// The name of the client key that was used.
+/// The name of the client key of a request.
 pub(super) fn key_name(parts: &Parts) -> Option<&str> {
     parts.extensions.get::<KeyName>().map(|key| key.0.as_str())
 }
 
-/// An error in the dialect's own words.
+/// An error response in the format of the API.
 pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<RequestRecord>) -> Response {
     let (status, mut headers, body) = D::to_error_response(error, &id.0);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }
     if let ProxyError::BodyTooSlow { .. } = error {
-        // The rest of the body would be taken for the next request.
+        // Otherwise, the rest of the body would be read as the next request.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    note_refusal(error, status, record);
+    log_refusal(error, status, record);
     with_headers(status, headers, body)
 }
 
-/// Leaves in the log that a request got no answer.
-pub(super) fn note_refusal(error: &ProxyError, status: StatusCode, record: Option<RequestRecord>) {
+/// Logs a request that ends with an error status.
+pub(super) fn log_refusal(error: &ProxyError, status: StatusCode, record: Option<RequestRecord>) {
     if let Some(mut record) = record {
-        record.refused(status, error);
+        record.set_refused(status, error);
     }
     if status.is_server_error() {
         tracing::warn!(error = error.loggable(), "request failed");

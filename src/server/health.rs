@@ -1,4 +1,4 @@
-//! `/health` and `/ready`, for service managers and for `status`.
+//! `/health` and `/ready`, for service managers and the `status` command.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ struct Health {
     version: &'static str,
     demo: bool,
     replay: bool,
-    /// The id in the run file of this daemon: another program or an earlier daemon at the same address has another.
+    /// The id in the run file of this process, which tells it from other programs at the same address.
     instance: String,
     /// Whether requests need a client key.
     requires_key: bool,
-    /// What the backend has said and this release does not know.
+    /// What the backend sent that this release doesn't know.
     drift: Vec<Strange>,
-    /// What the backend has refused and requests leave out for a while.
+    /// Parameters that the backend rejected, and that requests leave out for a while.
     omitted: Vec<Omitted>,
 }
 
@@ -37,7 +37,7 @@ struct Ready {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Why it won't be for long.
+    /// Why the session is about to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
     /// When an access token that can't be renewed expires.
@@ -45,7 +45,7 @@ struct Ready {
     expires_at: Option<String>,
 }
 
-/// Alive: always 200 while the process answers at all.
+/// Responds 200 whenever the process runs.
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
     let (drift, omitted) = (services.upstream.drift(), services.upstream.omitted());
@@ -54,7 +54,7 @@ pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     json(StatusCode::OK, &Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
 }
 
-/// Able to serve, with a warning if the sign-in can't be renewed; 503 with the reason if no token can be had.
+/// Responds 200 if a token is available, with a warning if the session can't be renewed; otherwise 503 with the reason.
 pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
     match services.tokens.check().await {
         Ok(state) => {
@@ -75,5 +75,5 @@ pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    json_response(status, Bytes::from(serde_json::to_vec(body).expect("a struct of texts always serialises")))
+    json_response(status, Bytes::from(serde_json::to_vec(body).expect("strings always serialize")))
 }

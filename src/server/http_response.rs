@@ -37,7 +37,7 @@ pub(super) fn stream_response(body: Body, kind: &'static str) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // Tells reverse proxies not to buffer the stream.
+    // Keeps reverse proxies from buffering the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

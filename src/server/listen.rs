@@ -1,10 +1,8 @@
-//! WebSocketHandler: binding, accepting, and stopping without cutting anybody off too early.
+//! Binds sockets, accepts connections, and stops gracefully.
 //!
-//! Responses on connections that are kept say how long (`keep-alive: timeout=`), so that a client
-//! doesn't send its next request on one that is being closed.
-//! What hyper refuses before there is a request (a head that is no HTTP: 400, too long: 431) gets
-//! its bare answer. A client that closes its own side of a connection is taken to have gone: to
-//! notice at once matters more than those that only half close.
+//! Responses on persistent connections carry `keep-alive: timeout=`, so that clients don't reuse a connection that is
+//! about to be closed. hyper itself responds to invalid request heads (400, 431). A client that closes its sending side
+//! counts as disconnected: noticing that immediately matters more than half-closed connections.
 
 use std::convert::Infallible;
 use std::io;
@@ -37,27 +35,27 @@ use super::write_timeout::WriteTimeout;
 use super::{Services, Settings, routes};
 use crate::socket_owner::Peers;
 
-/// A head that has grown to this length without an end is refused; one that ends in the next read is not.
+/// A request head of this size without an end is refused; one that ends within the next read isn't.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
-/// After open answers were cut, their last bytes have this long to leave.
+/// How long aborted responses have for their last bytes.
 const FLUSH: Duration = Duration::from_secs(1);
-/// How often a free port is looked for, until there is one that is free on every address.
+/// How often to look for a port that is free on every address.
 const FREE_PORT_TRIES: u32 = 10;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// After a failed accept (out of file descriptors) the next try waits.
+/// Pause after a failed accept, such as with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// Addresses; with port 0, all of them get the port that the first was given.
+    /// TCP addresses. With port 0, all get the port that the first was assigned.
     Tcp(Vec<SocketAddr>),
     /// A Unix socket.
     #[cfg(unix)]
     Unix(PathBuf),
 }
 
-/// A bound server, not yet serving.
+/// A bound server that doesn't serve yet.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
@@ -72,7 +70,7 @@ enum Listener {
     Unix(Socket),
 }
 
-/// What is behind every listener.
+/// Accepts and serves connections of all listeners.
 struct Acceptor {
     router: Router,
     shutdown: Shutdown,
@@ -83,12 +81,12 @@ struct Acceptor {
     reader_stall: Duration,
 }
 
-/// How connections are told to end, and known to have ended. A WebSocket counts as one of its own.
+/// Ends connections, and waits for them. A WebSocket counts as a connection of its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shutdown {
-    /// No new request is taken.
+    /// Cancelled when no more requests are accepted.
     pub(super) stop: CancellationToken,
-    /// What is open.
+    /// The tasks of open connections.
     pub(super) open: TaskTracker,
 }
 
@@ -103,10 +101,10 @@ pub enum BindError {
     SocketInUse {
         /// The socket.
         path: PathBuf,
-        /// The program's process, where the system tells.
+        /// The process id of that program, if known.
         process: Option<i32>,
     },
-    /// A file that we have no business with is in the socket's place.
+    /// The path exists and isn't a socket.
     #[error("{} is there and is no socket; choose another path", .path.display())]
     NotASocket {
         /// The file.
@@ -131,11 +129,11 @@ pub enum BindError {
 }
 
 impl Server {
-    /// Binds every address. Where both loopback addresses are asked for, a machine without IPv6
-    /// gets the IPv4 one alone.
+    /// Binds all addresses. If both loopback addresses are requested on a machine without IPv6, only the IPv4 one is
+    /// bound.
     ///
     /// # Errors
-    /// When an address is in use or can't be bound.
+    /// If an address is in use or can't be bound.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
         let listeners = match &settings.listen {
             Listen::Tcp(wanted) => bind_ports(wanted).await?.into_iter().map(Listener::Tcp).collect(),
@@ -147,20 +145,19 @@ impl Server {
         Ok(Self { listeners, addresses, settings: Settings { connections, ..settings } })
     }
 
-    /// The addresses that were bound; none where there is a Unix socket instead.
+    /// The bound addresses; empty for a Unix socket.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Serves until `stop` is cancelled, then lets open answers finish for `timing.drain`, cuts
-    /// what is left with an error, and returns.
+    /// Serves until `stop` is cancelled. Then open responses have `timing.drain` to finish; the rest end with an error.
     pub async fn run(self, services: Services, stop: CancellationToken) {
-        let cut = CancellationToken::new();
+        let abort = CancellationToken::new();
         let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
         let shutdown = Shutdown { stop, ..Shutdown::default() };
         let acceptor = Acceptor {
-            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &cut, shutdown.clone()),
+            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &abort, shutdown.clone()),
             shutdown: shutdown.clone(),
             connections: Connections::new(self.settings.connections),
             peers: Peers::default(),
@@ -175,8 +172,8 @@ impl Server {
         drop(self.listeners);
         shutdown.open.close();
         if timeout(self.settings.drain, shutdown.open.wait()).await.is_err() {
-            tracing::warn!("answers are cut: they were still open when the time to drain had passed");
-            cut.cancel();
+            tracing::warn!("aborting open responses: the drain time (timing.drain) has passed");
+            abort.cancel();
             let _ = timeout(FLUSH, shutdown.open.wait()).await;
         }
     }
@@ -193,13 +190,13 @@ impl Listener {
 }
 
 impl Acceptor {
-    /// Serves whoever comes. Never ends.
+    /// Accepts connections until the future is dropped.
     async fn accept_from(&self, listener: &Listener) {
         match listener {
             Listener::Tcp(listener) => {
                 let next = async || {
                     let (stream, remote) = listener.accept().await?;
-                    // Small chunks have to leave at once; a socket that refuses the option only makes them later.
+                    // Small writes must not be delayed. Without this option they only arrive later.
                     let _ = stream.set_nodelay(true);
                     let peer = self.peers.peer(remote, stream.local_addr().ok());
                     Ok((stream, ConnectionSource::Tcp(peer)))
@@ -215,17 +212,17 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut fails = false;
+        let mut is_failing = false;
         loop {
             match next().await {
                 Ok((stream, source)) => {
-                    fails = false;
+                    is_failing = false;
                     let slot = self.connections.admit().await;
                     self.serve(stream, source, slot);
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut fails, true) {
-                        tracing::warn!(%error, "connections can't be accepted for now");
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(%error, "can't accept connections; retrying");
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -233,7 +230,7 @@ impl Acceptor {
         }
     }
 
-    /// Serves a connection in a task of its own; its requests end with it.
+    /// Serves a connection in its own task. Its requests end with it.
     fn serve<S>(&self, stream: S, source: ConnectionSource, slot: Arc<ConnectionSlot>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -245,7 +242,7 @@ impl Acceptor {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            // Holds for the time between two requests as well.
+            // Also limits the idle time between two requests.
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_LIMIT_BYTES)
             .serve_connection(TokioIo::new(WriteTimeout::new(stream, self.reader_stall)), service)
@@ -259,9 +256,9 @@ impl Acceptor {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
-                () = slot.asked_to_close() => {
-                    tracing::debug!("a waiting connection is closed for a new one");
-                    // hyper would wait for the rest of a first head.
+                () = slot.close_requested() => {
+                    tracing::debug!("closing an idle connection to accept a new one");
+                    // hyper would wait for the rest of the first request head.
                     if !slot.has_served() {
                         return;
                     }
@@ -270,20 +267,20 @@ impl Acceptor {
                 }
             };
             if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+                tracing::debug!(%error, "a connection ended with an error");
             }
         });
     }
 }
 
-/// Answers a request; it is under way until its response has been written or its WebSocket has ended.
+/// Handles a request. The guard keeps the connection busy until the response is written or the WebSocket has ended.
 fn respond(
     router: Router,
     mut request: Request<Incoming>,
     slot: &Arc<ConnectionSlot>,
     keep_alive: Option<HeaderValue>,
 ) -> impl Future<Output = Result<Response<TrackedBody<Body>>, Infallible>> + use<> {
-    let guard = slot.request();
+    let guard = slot.start_request();
     request.extensions_mut().insert(guard.clone());
     let keep_alive = keep_alive.filter(|_| is_kept(&request));
     async move {
@@ -295,15 +292,14 @@ fn respond(
     }
 }
 
-/// Whether the client keeps the connection after the response.
+/// Whether the client keeps the connection open after the response.
 fn is_kept(request: &Request<Incoming>) -> bool {
     let mut options =
         request.headers().get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     request.version() == Version::HTTP_11 && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Value of the `keep-alive` header for connections that close after this much idle time: a little
-/// less, so that the client gives up first.
+/// Value of the `keep-alive` header: a little less than the idle limit, so that the client closes first.
 fn keep_alive(idle: Duration) -> Option<HeaderValue> {
     let seconds = idle.as_secs().saturating_sub((idle.as_secs() / 10).max(1));
     let value = || HeaderValue::try_from(format!("timeout={seconds}")).ok();
@@ -315,7 +311,7 @@ async fn bind_ports(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError
     loop {
         tries_left -= 1;
         match bind_all(wanted).await {
-            // A port that was free on one address need not be free on the next.
+            // A port that is free on one address may be in use on the next.
             Err(BindError::InUse(_)) if tries_left > 0 && wanted.iter().any(|wanted| wanted.port() == 0) => {}
             bound => return bound,
         }
@@ -342,6 +338,6 @@ async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> 
 
 fn is_missing_family(error: &io::Error, address: IpAddr) -> bool {
     let is_absent = matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported);
-    // The code for "address family not supported" has no kind of its own.
+    // "Address family not supported" has no `ErrorKind`.
     address.is_ipv6() && (is_absent || matches!(error.raw_os_error(), Some(47 | 97 | 10047)))
 }

@@ -1,10 +1,13 @@
-//! The daemon: sockets, access, routes, and the one exchange that serves every dialect.
+//! The HTTP server: connections, access control, routes, and one request handler for all APIs.
 //!
-//! This is the only module that knows the leaves: it introduces the upstream, the token source and
-//! the dialects to each other. A request passes the gate (`gate`), finds its path (`routes`), is
-//! read (`body`), translated and sent (`exchange`), and its answer is driven to the client
-//! (`drive`) by polling alone: when the client hangs up, everything behind it is dropped. A WebSocket
-//! (`websocket`) takes the same way for each of its turns.
+//! Connects the other modules: it is the only one that knows the token source, the upstream client, the history and the
+//! APIs.
+//!
+//! A request passes `middleware`, which checks it against the access policy (`access`), and is routed by its canonical
+//! path (`paths`, `routes`). `handler` reads its body (`body`), translates it and sends it to the backend;
+//! `response_stream` turns the backend's events into the client's. The response is pulled by the client's connection:
+//! if the client disconnects, the upstream call is dropped. `websocket` uses the same handler for each request on a
+//! WebSocket.
 
 mod access;
 mod account;
@@ -63,83 +66,83 @@ pub use listen::{BindError, Listen, Server};
 pub use otlp::Telemetry;
 pub use usage::Snapshot;
 
-/// How clients are served.
+/// Server settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen.
     pub listen: Listen,
-    /// How many connections may be open at a time (`limits.connections`); fewer if the process may not open enough files.
+    /// Most open connections (`limits.connections`). Lower if the process may not open that many files.
     pub connections: usize,
-    /// How long the headers of a request may take, and an idle connection is kept (`timing.header`).
+    /// Longest time for the headers of a request, and for an idle connection (`timing.header`).
     pub header_timeout: Duration,
-    /// How many requests are answered at a time (`limits.concurrency`).
+    /// Most requests handled at the same time (`limits.concurrency`).
     pub concurrency: usize,
-    /// How many may wait for their turn (`limits.queue`), and for how long (`timing.queue_wait`).
+    /// Most requests waiting for one of these slots (`limits.queue`).
     pub queue: usize,
-    /// See [`Self::queue`].
+    /// Longest wait in the queue (`timing.queue_wait`).
     pub queue_wait: Duration,
-    /// How long a client may take nothing of what it is sent (`timing.reader_stall`).
+    /// Longest time that a write may block because the client reads nothing (`timing.reader_stall`).
     pub reader_stall: Duration,
     /// Largest request body after decoding (`limits.body`).
     pub body_limit_bytes: u64,
-    /// Most memory for everything that is buffered for requests (`limits.memory`).
+    /// Most memory for all buffered request data (`limits.memory`).
     pub memory_limit_bytes: usize,
-    /// Longest silence while a request body or a WebSocket message arrives (`timing.body_read`).
+    /// Longest pause between two bytes of a request body or WebSocket message (`timing.body_read`).
     pub body_read: Duration,
-    /// Silence after which a stream gets a sign of life (`timing.keepalive`); `None`: never.
+    /// Idle time after which a stream gets a keepalive (`timing.keepalive`); `None`: no keepalives.
     pub keepalive: Option<Duration>,
-    /// How long a WebSocket may live (`timing.socket_lifetime`).
+    /// Longest lifetime of a WebSocket (`timing.socket_lifetime`).
     pub socket_lifetime: Duration,
-    /// How long open answers may go on after a stop signal (`timing.drain`).
+    /// How long open responses may continue after a stop signal (`timing.drain`).
     pub drain: Duration,
 }
 
-/// What may change while the daemon runs, as one value: a request goes by what holds when it comes.
+/// Settings that are reloaded while the server runs. A request uses the values at its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveSettings {
-    /// Who is let in.
+    /// Who may use the proxy.
     pub access: AccessSettings,
-    /// The owner's model names.
+    /// Model aliases and routes.
     pub rules: Arc<Rules>,
 }
 
-/// What the routes are served with.
+/// Everything that the routes depend on.
 #[derive(Clone, Debug)]
 pub struct Services {
     /// The backend.
     pub upstream: Arc<Upstream>,
-    /// Where its bearer tokens come from; asked only whether there are any, and for which account.
+    /// Source of the bearer tokens.
     pub tokens: Arc<dyn TokenSource>,
-    /// Reasoning to give back to the backend; `None`: it is not kept.
+    /// Reasoning to replay to the backend; `None`: replay is off.
     pub reasoning: Option<Arc<Reasoning>>,
-    /// Answers that clients go on from.
+    /// Stored responses, which clients can continue or retrieve.
     pub history: Arc<Responses>,
-    /// What was used.
+    /// Usage totals.
     pub totals: Arc<Totals>,
-    /// How much of the latest conversations came from the cache.
+    /// Cache statistics of the latest conversations.
     pub conversations: Arc<Conversations>,
-    /// What holds at the moment.
+    /// The current reloadable settings.
     pub live: watch::Receiver<Arc<LiveSettings>>,
-    /// Settings of the Chat dialect.
+    /// Settings of the Chat Completions API.
     pub chat: Arc<chat::Options>,
-    /// Settings of the Responses dialect.
+    /// Settings of the Responses API.
     pub responses: Arc<responses::Options>,
-    /// Where traces go, if anywhere.
+    /// Exports traces, if configured.
     pub telemetry: Option<Arc<Telemetry>>,
-    /// Who answers.
+    /// What answers the requests.
     pub backend: Backend,
     /// A random id of this process, on `/health` and in the run file.
     pub instance: String,
 }
 
-/// Who answers behind the proxy.
+/// What answers the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The real service.
+    /// The ChatGPT backend.
     ChatGpt,
-    /// The embedded simulator; every answer says so.
+    /// The simulated backend. Responses carry `x-proxy-demo`.
     Demo,
-    /// What was recorded; every answer says so.
+    /// Recorded responses. Responses carry `x-proxy-replay`.
     Replay,
 }
 

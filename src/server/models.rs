@@ -1,5 +1,4 @@
-//! `/v1/models`: what the catalogue offers, at once and from memory, in the form of the client's
-//! own service.
+//! `/v1/models`: the models of the catalog, from memory, in the format of the client's API.
 
 mod anthropic;
 
@@ -18,7 +17,7 @@ use super::http_response::json_response;
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::models::{Effort, Model, Models};
 
-/// What services say of a model whose date is not known, as the catalogue knows none.
+/// Placeholder for a model's date, which the catalog doesn't have.
 pub(super) const NO_DATE: &str = "1970-01-01T00:00:00Z";
 
 #[derive(Serialize)]
@@ -27,12 +26,12 @@ struct List<'m> {
     data: Vec<ModelObject<'m>>,
 }
 
-/// OpenAI's members, and behind them what a client needs to know about the model's limits.
+/// A model in OpenAI's format, with extra members for its limits.
 #[derive(Serialize)]
 struct ModelObject<'m> {
     id: &'m str,
     object: &'static str,
-    /// The catalogue knows no dates.
+    /// The catalog has no dates.
     created: u64,
     owned_by: &'static str,
     display_name: &'m str,
@@ -59,8 +58,8 @@ impl<'m> ModelObject<'m> {
     }
 }
 
-/// `GET /v1/models`. With `client_version` asked, as the Codex CLI does, the catalogue in its own form;
-/// for an Anthropic client a page in that service's.
+/// `GET /v1/models`. With the query parameter `client_version`, which the Codex CLI sends: the catalog as the backend
+/// sent it. For Anthropic clients: a page in Anthropic's format.
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default().as_bytes();
     if url::form_urlencoded::parse(query).any(|(name, _)| name == "client_version") {
@@ -78,13 +77,13 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
     }
 }
 
-/// `GET /v1/models/{id}`: any name that a request could use for a model of the catalogue.
+/// `GET /v1/models/{id}`: accepts any name that requests may use for a model of the catalog.
 pub(super) async fn retrieve(
     State(services): State<Arc<Services>>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    // Bytes that are no text are the name of no model either.
+    // Bytes that aren't UTF-8 match no model.
     let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
     let models = services.models();
     match (find(&models, &id), ApiFlavor::of(&request)) {
@@ -94,7 +93,7 @@ pub(super) async fn retrieve(
     }
 }
 
-/// The models that are listed, then the owner's names for models.
+/// The listed models, then the aliases from the settings.
 pub(super) fn named(models: &Models) -> Vec<(&str, &Model)> {
     let listed = models.catalogue.models().iter().filter(|model| model.is_listed);
     let aliases = models.rules.aliases.keys().filter_map(|alias| Some((alias.as_str(), find(models, alias)?)));
@@ -105,7 +104,7 @@ pub(super) fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
     models.catalogue.find(&models.resolve(name).slug)
 }
 
-/// A message about a model that is not known, with the name that may have been meant.
+/// Appends the name of a similar model to a message.
 pub(super) fn with_hint(message: &str, models: &Models, id: &str) -> String {
     match models.suggest(id) {
         None => message.to_owned(),
@@ -119,7 +118,7 @@ pub(super) fn unknown_model(models: &Models, id: &str) -> ProxyError {
         fault: Fault::ModelNotFound,
         status: None,
         code: Some("model_not_found".to_owned()),
-        message: with_hint(&format!("the model '{id}' is not in the catalogue"), models, id),
+        message: with_hint(&format!("the model '{id}' is not in the catalog"), models, id),
         param: Some("model".to_owned()),
         request_id: None,
         retry_after: None,
@@ -129,6 +128,6 @@ pub(super) fn unknown_model(models: &Models, id: &str) -> ProxyError {
 }
 
 pub(super) fn json(body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("names and numbers always serialise");
+    let bytes = serde_json::to_vec(body).expect("names and numbers always serialize");
     json_response(StatusCode::OK, Bytes::from(bytes))
 }

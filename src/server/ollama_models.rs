@@ -1,7 +1,7 @@
-//! What Ollama's clients ask before they ask a model: the version, the models, and what each can do.
+//! Ollama's version and model endpoints.
 //!
-//! Clients pick models by what is said of them here, so that everything comes from the catalogue, and
-//! what it does not say is left out. Models are not files, and nothing has to be loaded.
+//! Clients choose models by this data, so all of it comes from the catalog; what the catalog doesn't have is left out.
+//! Models aren't files, and nothing has to be loaded.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::{Effort, Model};
 use crate::protocol::ollama::{Chat, untagged};
 
-/// The release of Ollama whose API this is; clients refuse one that is older than they need.
+/// The Ollama version that this API corresponds to. Clients reject older ones than they need.
 const VERSION: &str = "0.34.0";
 
-/// What kind of model it is, under which clients look for the window.
+/// The architecture, which prefixes the context length in `model_info`.
 const ARCHITECTURE: &str = "gpt";
 
-/// Clients of an older kind look into the template for what a model takes.
+/// Older clients derive the capabilities from the template.
 const TEMPLATE: &str = "{{ .System }}{{ .Tools }}{{ .Prompt }}";
 
 #[derive(Serialize)]
@@ -49,9 +49,8 @@ struct ModelEntry<'m> {
     name: &'m str,
     model: &'m str,
     modified_at: &'static str,
-    /// It takes no room here.
     size: u64,
-    /// Some clients tell models apart by it.
+    /// Some clients identify models by it.
     digest: String,
     details: Details,
 }
@@ -81,7 +80,7 @@ struct Description<'m> {
 struct ModelMetadata<'m> {
     #[serde(rename = "general.architecture")]
     architecture: &'static str,
-    /// Clients show it as the model's name.
+    /// Clients display it as the model's name.
     #[serde(rename = "general.basename")]
     name: &'m str,
     #[serde(rename = "gpt.context_length", skip_serializing_if = "Option::is_none")]
@@ -99,7 +98,7 @@ pub(super) async fn tags(State(services): State<Arc<Services>>) -> Response {
     json(&List { models: named(&models).iter().map(|(name, _)| ModelEntry::new(name)).collect() })
 }
 
-/// `GET /api/ps`: nothing runs on this machine.
+/// `GET /api/ps`: no model runs on this machine.
 pub(super) async fn running() -> Response {
     json(&List { models: Vec::new() })
 }
@@ -109,25 +108,25 @@ impl Handler<Chat> {
     pub(super) async fn show(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
-        self.shown(&parts, body).await.unwrap_or_else(|error| refuse::<Chat>(&error, &id, None))
+        self.describe(&parts, body).await.unwrap_or_else(|error| refuse::<Chat>(&error, &id, None))
     }
 
-    async fn shown(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
-        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.intake()).await?;
+    async fn describe(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         memory.begin_work(&body).await?;
-        let asked = off_thread(body.len(), || {
+        let requested_model = off_thread(body.len(), || {
             depth_limit::check(&body)?;
-            asked(&RawObject::from_body(&body)?)
+            requested_model(&RawObject::from_body(&body)?)
         })?;
         let models = self.services.models();
-        let name = untagged(&asked, &models);
+        let name = untagged(&requested_model, &models);
         let model = find(&models, name).ok_or_else(|| unknown_model(&models, name))?;
         Ok(json(&Description::new(model)))
     }
 }
 
-/// The model that is asked about; `name` is what the member was called before.
-fn asked(members: &RawObject<'_>) -> Result<String, ProxyError> {
+/// The requested model; `name` is the former name of the member.
+fn requested_model(members: &RawObject<'_>) -> Result<String, ProxyError> {
     let text = |name| members.get(name).filter(|raw| raw.get() != "null").map(|raw| Field::root(name, raw).text());
     let named = text("model").or_else(|| text("name")).transpose()?;
     named.filter(|name| !name.trim().is_empty()).map(String::from).ok_or_else(|| Refusal::missing("model"))
@@ -139,12 +138,12 @@ impl<'m> ModelEntry<'m> {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-        Self { name, model: name, modified_at: NO_DATE, size: 0, digest, details: Details::USUAL }
+        Self { name, model: name, modified_at: NO_DATE, size: 0, digest, details: Details::NEUTRAL }
     }
 }
 
 impl Details {
-    const USUAL: Self = Self {
+    const NEUTRAL: Self = Self {
         parent_model: "",
         format: "",
         family: ARCHITECTURE,
@@ -159,10 +158,10 @@ impl<'m> Description<'m> {
         let window = model.context_window;
         Self {
             modelfile: "",
-            // Where clients look that don't know the window's other place.
+            // For clients that don't read the context length.
             parameters: window.map(|tokens| format!("num_ctx {tokens}")).unwrap_or_default(),
             template: TEMPLATE,
-            details: Details::USUAL,
+            details: Details::NEUTRAL,
             model_info: ModelMetadata { architecture: ARCHITECTURE, name: &model.display_name, context_length: window },
             capabilities: capabilities(model),
             modified_at: NO_DATE,
@@ -183,12 +182,12 @@ mod tests {
     use crate::protocol::models::Catalogue;
 
     #[test]
-    fn capabilities_are_what_the_catalogue_says() {
+    fn capabilities_come_from_the_catalog() {
         let json = br#"{"models":[{"slug":"a"},{"slug":"b","input_modalities":["text","image"],
             "supported_reasoning_levels":["none","high"]},{"slug":"c","supported_reasoning_levels":["none"]}]}"#;
         let catalogue = Catalogue::parse(json).unwrap();
-        let told: Vec<_> = catalogue.models().iter().map(capabilities).collect();
+        let actual: Vec<_> = catalogue.models().iter().map(capabilities).collect();
         let least = vec!["completion", "tools"];
-        assert_eq!(told, [least.clone(), vec!["completion", "tools", "thinking", "vision"], least]);
+        assert_eq!(actual, [least.clone(), vec!["completion", "tools", "thinking", "vision"], least]);
     }
 }

@@ -1,8 +1,8 @@
-//! Traces over OTLP, where the owner has named a collector for them.
+//! Exports traces over OTLP to a collector, if one is configured.
 //!
-//! One span for each request: dialect, model, status, tokens, times, outcome, error class. Never
-//! content, keys, tokens, accounts or addresses. Spans wait in a bounded list and are sent as JSON
-//! over HTTP, a batch at a time; a collector that is away costs its spans and nothing else.
+//! One span per request: API, model, status, tokens, times, outcome and error class. Never content, keys, tokens,
+//! accounts or addresses. Spans wait in a bounded list and are sent as JSON over HTTP in batches. If the collector is
+//! unreachable, spans are dropped.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,15 +16,15 @@ use crate::endpoint::Endpoint;
 use crate::net::{HttpClient, error_chain};
 use crate::protocol::codex::Usage;
 
-/// Spans that may wait.
+/// Most spans that wait to be sent.
 const MAX_WAITING: usize = 2048;
-/// How long spans are gathered before they are sent together.
-const GATHERING: Duration = Duration::from_millis(500);
-const LIMIT: Duration = Duration::from_secs(10);
-/// How long the end of the process waits for the last of them.
-const LAST_LIMIT: Duration = Duration::from_secs(2);
+/// How long spans are collected into a batch.
+const BATCH_DELAY: Duration = Duration::from_millis(500);
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// Limit for the last batch at shutdown.
+const FINAL_LIMIT: Duration = Duration::from_secs(2);
 const PATH: &str = "/v1/traces";
-/// OTLP's numbers for a span that serves, and for how it ended.
+/// OTLP values: span kind SERVER, status codes OK and ERROR.
 const SERVER: u8 = 2;
 const OK: u8 = 1;
 const ERROR: u8 = 2;
@@ -35,13 +35,13 @@ pub struct Telemetry {
     endpoint: Endpoint,
     http: HttpClient,
     waiting: Mutex<Vec<Value>>,
-    has_come: Notify,
+    has_spans: Notify,
 }
 
 /// A request that has ended.
 #[derive(Debug)]
 pub(super) struct RequestSpan<'t> {
-    /// As in the log: `req_` and 32 hexadecimal digits.
+    /// `req_` and 32 hexadecimal digits, as in the log.
     pub(super) request_id: &'t str,
     pub(super) dialect: &'static str,
     pub(super) model: Option<&'t str>,
@@ -56,45 +56,45 @@ pub(super) struct RequestSpan<'t> {
 }
 
 impl Telemetry {
-    /// Spans for the collector at this base address.
+    /// Creates an exporter for the collector at this base URL.
     #[must_use]
     pub fn new(endpoint: Endpoint, http: HttpClient) -> Self {
-        Self { endpoint, http, waiting: Mutex::default(), has_come: Notify::new() }
+        Self { endpoint, http, waiting: Mutex::default(), has_spans: Notify::new() }
     }
 
-    pub(super) fn ended(&self, trace: &RequestSpan<'_>) {
+    pub(super) fn record(&self, span: &RequestSpan<'_>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < MAX_WAITING {
-            waiting.push(trace.span());
-            self.has_come.notify_one();
+            waiting.push(span.span());
+            self.has_spans.notify_one();
         }
     }
 
-    /// Sends what comes; runs until dropped.
-    pub async fn keep_telling(&self) {
+    /// Sends spans as they are recorded; runs until dropped.
+    pub async fn run(&self) {
         let mut has_failed = false;
         loop {
-            self.has_come.notified().await;
-            sleep(GATHERING).await;
-            match self.tell(LIMIT).await {
+            self.has_spans.notified().await;
+            sleep(BATCH_DELAY).await;
+            match self.send(SEND_LIMIT).await {
                 Ok(()) => has_failed = false,
                 Err(cause) if !has_failed => {
-                    tracing::warn!(cause, "the traces can't be sent to telemetry.otlp_endpoint; they are dropped");
+                    tracing::warn!(cause, "can't send traces to telemetry.otlp_endpoint; dropping them");
                     has_failed = true;
                 }
-                Err(cause) => tracing::debug!(cause, "the traces still can't be sent"),
+                Err(cause) => tracing::debug!(cause, "still can't send traces"),
             }
         }
     }
 
-    /// Sends what is left, before the process ends.
-    pub async fn settle(&self) {
-        if let Err(cause) = self.tell(LAST_LIMIT).await {
-            tracing::debug!(cause, "the last traces could not be sent");
+    /// Sends the remaining spans, before the process ends.
+    pub async fn flush(&self) {
+        if let Err(cause) = self.send(FINAL_LIMIT).await {
+            tracing::debug!(cause, "can't send the last traces");
         }
     }
 
-    async fn tell(&self, limit: Duration) -> Result<(), String> {
+    async fn send(&self, limit: Duration) -> Result<(), String> {
         let spans = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         if spans.is_empty() {
             return Ok(());
@@ -106,7 +106,7 @@ impl Telemetry {
             let response = request.body(batch(&spans)).send().await.map_err(|error| error_chain(&error))?;
             response.error_for_status().map(drop).map_err(|error| error_chain(&error.without_url()))
         };
-        timeout(limit, sending).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+        timeout(limit, sending).await.unwrap_or_else(|_| Err("the collector doesn't respond in time".to_owned()))
     }
 }
 
@@ -158,7 +158,7 @@ fn text(key: &str, value: &str) -> Value {
     json!({"key": key, "value": {"stringValue": value}})
 }
 
-/// OTLP writes whole numbers as texts.
+/// OTLP encodes integers as strings.
 fn number(key: &str, value: u64) -> Value {
     json!({"key": key, "value": {"intValue": value.to_string()}})
 }

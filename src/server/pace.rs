@@ -1,7 +1,7 @@
-//! How slowly a client may send a request body or a WebSocket message (`timing.body_read`).
+//! Enforces a minimum rate for request bodies and WebSocket messages (`timing.body_read`).
 //!
-//! Two limits hold while one is under way: the longest silence between two bytes, and an average rate, so that a
-//! client can't stay below the first limit with a byte now and then.
+//! Two limits apply: the longest pause between two bytes, and an average rate, so that a client can't stay within the
+//! first limit by sending single bytes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::error::ProxyError;
 
-/// The lowest average rate, over [`WINDOWS`] times the longest silence.
+/// The lowest average rate, over [`WINDOWS`] times the longest pause.
 const MIN_BYTES_PER_SECOND: u128 = 1024;
 const WINDOWS: u32 = 2;
 
@@ -23,13 +23,13 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Begins now. `silence` is the longest one between two bytes.
+    /// Starts now. `silence` is the longest pause between two bytes.
     pub(super) fn new(silence: Duration) -> Self {
         let now = Instant::now();
         Self { silence, last_byte: now, window_began: now, window_bytes: 0 }
     }
 
-    /// Counts bytes that have just arrived.
+    /// Counts received bytes.
     pub(super) fn received(&mut self, bytes: usize) {
         if bytes == 0 {
             return;
@@ -41,17 +41,17 @@ impl Pace {
         }
     }
 
-    /// Begins anew after a wait that wasn't the client's.
+    /// Restarts after a wait that the client didn't cause.
     pub(super) fn restart(&mut self) {
         *self = Self::new(self.silence);
     }
 
-    /// When the client is too slow, if nothing more arrives.
+    /// When the client counts as too slow, if nothing more arrives.
     pub(super) fn deadline(&self) -> Instant {
         (self.last_byte + self.silence).min(self.window_began + self.window())
     }
 
-    /// What a client that is too slow gets.
+    /// The error for a client that is too slow.
     pub(super) fn too_slow(&self) -> ProxyError {
         ProxyError::BodyTooSlow { limit: self.silence }
     }
@@ -72,7 +72,7 @@ mod tests {
     const SILENCE: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_silence_has_its_limit() {
+    async fn a_pause_is_limited() {
         let mut pace = Pace::new(SILENCE);
         advance(SILENCE / 2).await;
         pace.received(1);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_byte_now_and_then_is_too_slow() {
+    async fn single_bytes_are_too_slow() {
         let (mut pace, began) = (Pace::new(SILENCE), Instant::now());
         pace.received(1 << 20);
         while Instant::now() < pace.deadline() {

@@ -1,9 +1,8 @@
-//! Gives the backend its own reasoning back, which a Chat client can't carry (`chat.reasoning_replay`).
+//! Replays the backend's reasoning, which Chat clients can't send back (`chat.reasoning_replay`).
 //!
-//! Stands beside the translation, which stays a function of the request: before a request leaves,
-//! what is remembered is put before the calls that came back; while the answer passes, its
-//! reasoning is noted, and kept under the calls that follow it when the answer is whole. Off, it
-//! costs nothing.
+//! Works beside the translation, which stays a pure function of the request. Before a request is sent, stored reasoning
+//! is inserted before the tool calls that it led to. While a response passes, its reasoning is noted; when the response
+//! is complete, it is stored under the calls that follow it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,21 +16,21 @@ use crate::protocol::codex::{OutputItem, UpstreamEvent};
 use crate::protocol::json::string::Str;
 use crate::protocol::upstream_input::names;
 
-/// The warning that the backend could not read what it was given back.
+/// The warning that the backend couldn't decrypt replayed reasoning.
 const DROPPED: &str = "repaired:dropped_reasoning";
 
-/// The memory as one exchange sees it.
+/// Stored reasoning in the scope of one request.
 #[derive(Debug)]
 pub(super) struct ReasoningReplay {
     memory: Arc<Reasoning>,
     scope: Scope,
-    /// The calls that something was recalled for.
+    /// The calls that reasoning was replayed for.
     recalled: Vec<String>,
-    /// What of the answer matters here, with its position in it.
+    /// The relevant items of the response, with their output index.
     noted: Vec<(u64, NotedItem)>,
 }
 
-/// An item of an answer.
+/// A relevant item of a response.
 #[derive(Debug)]
 enum NotedItem {
     Reasoning(Box<RawValue>),
@@ -50,11 +49,11 @@ impl ReasoningReplay {
         Self { memory, scope, recalled: Vec::new(), noted: Vec::new() }
     }
 
-    /// Puts what is remembered before the calls it led to.
+    /// Inserts stored reasoning before the calls it led to.
     pub(super) fn restore(&mut self, request: &mut Request<'_>) {
         let mut input = Vec::with_capacity(request.input.len());
         for item in request.input.drain(..) {
-            if let Some(lead) = called(&item).and_then(|call_id| self.lead_of(call_id)) {
+            if let Some(lead) = called(&item).and_then(|call_id| self.recall_lead(call_id)) {
                 let is_message = |item: &Item<'_>| matches!(item, Item::Message { role: Role::Assistant, .. });
                 let message = input.pop_if(|last| is_message(last));
                 input.extend(lead.before_message.into_iter().map(reasoning));
@@ -66,38 +65,38 @@ impl ReasoningReplay {
         request.input = input;
     }
 
-    fn lead_of(&mut self, call_id: &str) -> Option<Lead> {
+    fn recall_lead(&mut self, call_id: &str) -> Option<Lead> {
         let lead = self.memory.recall(&self.scope, call_id)?;
         self.recalled.push(call_id.to_owned());
         Some(lead)
     }
 
-    /// Forgets what the backend could not read, as the warnings of its answer tell.
-    pub(super) fn heed(&self, warnings: &[String]) {
+    /// Deletes the replayed reasoning if the warnings say that the backend couldn't read it.
+    pub(super) fn forget_rejected(&self, warnings: &[String]) {
         if warnings.iter().any(|token| token == DROPPED) {
             self.recalled.iter().for_each(|call_id| self.memory.forget(&self.scope, call_id));
         }
     }
 
-    /// Forgets what was noted of an answer that is given up.
+    /// Discards the items of a failed attempt.
     pub(super) fn restart(&mut self) {
         self.noted.clear();
     }
 
-    /// Takes note of an event on its way to the client.
-    pub(super) fn note(&mut self, event: &UpstreamEvent<'_>, data: &str) {
+    /// Notes an event on its way to the client.
+    pub(super) fn observe(&mut self, event: &UpstreamEvent<'_>, data: &str) {
         match event {
             UpstreamEvent::ItemDone(place, item) => {
                 let position = place.output_index.unwrap_or(u64::MAX);
                 self.noted.extend(noted(item, data).map(|noted| (position, noted)));
             }
-            UpstreamEvent::Completed(_) => self.keep(),
+            UpstreamEvent::Completed(_) => self.save(),
             _ => {}
         }
     }
 
-    /// Keeps the reasoning of a whole answer under the calls that follow it.
-    fn keep(&mut self) {
+    /// Stores the reasoning of a complete response under the calls that follow it.
+    fn save(&mut self) {
         let mut noted = std::mem::take(&mut self.noted);
         noted.sort_by_key(|(position, _)| *position);
         let mut lead = Lead::default();
@@ -111,7 +110,7 @@ impl ReasoningReplay {
     }
 }
 
-/// What an item of an answer is to the memory. A call is known by the id it will come back with.
+/// Classifies an item. A call is stored under the id that the client will send back.
 fn noted(item: &OutputItem<'_>, data: &str) -> Option<NotedItem> {
     match item.kind.as_str() {
         "reasoning" if item.encrypted_content.is_some_and(|content| !content.is_empty()) => {

@@ -1,7 +1,7 @@
-//! Counts the requests that are refused before any handler sees them, and logs them at a bounded rate.
+//! Counts requests that are refused before any handler reads them, and logs them at a bounded rate.
 //!
-//! Anything that reaches the port can cause such a refusal, a web page many in a second. One line is
-//! logged for each reason and interval; the next one names how many were not.
+//! Any program or web page that reaches the port can cause such refusals in large numbers. One line is logged per
+//! reason and interval; the next one has the number of those not logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::metrics::Exposition;
 use crate::error::ProxyError;
 
-/// At most one line for a reason within this time.
+/// At most one line per reason in this time.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The refusals, by the class of their error. There are as many entries as classes.
+/// Refusals by error class, of which there is a fixed number.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<BTreeMap<&'static str, Count>>);
 
@@ -27,14 +27,14 @@ struct Count {
 }
 
 impl Refusals {
-    /// Counts a refusal, and logs it unless one for the same reason was logged a moment ago.
+    /// Counts a refusal, and logs it unless one for the same reason was logged recently.
     pub(super) fn note(&self, error: &ProxyError) {
         if let Some(unlogged) = self.count(error.class()) {
             tracing::info!(error = error.loggable(), unlogged, "request refused before it was read");
         }
     }
 
-    /// Counts a refusal. Returns how many were not logged, if this one is to be.
+    /// Counts a refusal. Returns the number of unlogged ones before, if this one is to be logged.
     fn count(&self, class: &'static str) -> Option<u64> {
         let mut counts = self.counts();
         let count = counts.entry(class).or_default();
@@ -47,11 +47,11 @@ impl Refusals {
         Some(std::mem::take(&mut count.unlogged))
     }
 
-    pub(super) fn write(&self, page: &mut Exposition) {
+    pub(super) fn write(&self, out: &mut Exposition) {
         let name = "codex_proxy_refusals_total";
-        page.family(name, "counter", "Requests that were refused before they were read, by class.");
+        out.family(name, "counter", "Requests refused before they were read, by class.");
         for (class, count) in &*self.counts() {
-            page.sample(name, &[("class", class)], count.all);
+            out.sample(name, &[("class", class)], count.all);
         }
     }
 

@@ -1,8 +1,7 @@
-//! What a request leaves behind: one span and one line in the log, and what is counted of it.
+//! The record of a request: its span and line in the log, metrics, usage totals and trace.
 //!
-//! All of it is done when the [`RequestRecord`] is dropped, so that it comes whether the answer was finished,
-//! refused, or left by its client. It holds ids, counts and times; never headers, bodies, tokens or
-//! names of people.
+//! All are written when the [`RequestRecord`] is dropped, whether the response was finished, refused or abandoned by
+//! the client. They hold ids, counts and times; never headers, bodies, tokens or names of people.
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,7 +24,7 @@ use crate::history::{Fingerprint, Subject, Tokens};
 use crate::protocol::codex::Usage;
 use crate::protocol::{Mode, Summary};
 
-/// The id that names a request in the log and in its answer.
+/// The id of a request in the log and in its response.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
 
@@ -35,7 +34,7 @@ impl RequestId {
     }
 }
 
-/// What the backend has begun to answer.
+/// A request that the backend has started to respond to.
 #[derive(Debug)]
 pub(super) struct ServedRequest {
     pub(super) subject: Subject,
@@ -44,18 +43,17 @@ pub(super) struct ServedRequest {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// One request on its way; writes its line when dropped.
+/// A request under way.
 #[derive(Debug)]
 pub(super) struct RequestRecord {
     id: RequestId,
     dialect: &'static str,
-    /// The model that is asked for, once that is known.
+    /// The requested model, once known.
     model: OnceLock<String>,
     state: Arc<ServerState>,
-    ticket: ActiveRequestId,
-    /// Held for as long as the request is.
-    place: Option<Permit>,
-    /// Likewise.
+    active_id: ActiveRequestId,
+    /// Held until the request ends, like `memory`.
+    permit: Option<Permit>,
     memory: Option<Reservation>,
     mode: Mode,
     error: Option<&'static str>,
@@ -67,13 +65,13 @@ pub(super) struct RequestRecord {
     status: StatusCode,
     events: u64,
     summary: Summary,
-    /// What was billed for attempts that were given up.
-    given_up: Option<Usage>,
+    /// Usage of attempts that were discarded.
+    discarded_usage: Option<Usage>,
 }
 
 impl RequestRecord {
     pub(super) fn new(dialect: &'static str, id: &RequestId, state: &Arc<ServerState>) -> Self {
-        state.metrics.began();
+        state.metrics.request_started();
         let span = tracing::info_span!(
             "request",
             request.id = %id.0,
@@ -87,8 +85,8 @@ impl RequestRecord {
             dialect,
             model: OnceLock::new(),
             state: Arc::clone(state),
-            ticket: ActiveRequestId::default(),
-            place: None,
+            active_id: ActiveRequestId::default(),
+            permit: None,
             memory: None,
             mode: Mode::Document,
             error: None,
@@ -100,18 +98,18 @@ impl RequestRecord {
             status: StatusCode::OK,
             events: 0,
             summary: Summary::default(),
-            given_up: None,
+            discarded_usage: None,
         }
     }
 
-    /// The span that everything done for this request belongs to.
+    /// The span of everything done for this request.
     pub(super) fn span(&self) -> Span {
         self.span.clone()
     }
 
-    /// Puts it on the list of requests that people can look at.
-    pub(super) fn introduce(&mut self, id: &RequestId, parts: &Parts) {
-        self.ticket = self.state.active_requests.came(&NewRequest {
+    /// Adds the request to the list of active ones.
+    pub(super) fn register(&mut self, id: &RequestId, parts: &Parts) {
+        self.active_id = self.state.active_requests.add(&NewRequest {
             id: &id.0,
             dialect: self.dialect,
             key: key_name(parts),
@@ -121,95 +119,94 @@ impl RequestRecord {
         });
     }
 
-    /// Waits for a place among those that are answered at a time.
-    pub(super) async fn enter(&mut self) -> Result<(), ProxyError> {
-        self.place = Some(self.state.concurrency.enter().await?);
-        self.state.active_requests.entered(self.ticket);
+    /// Waits for a concurrency permit.
+    pub(super) async fn acquire_permit(&mut self) -> Result<(), ProxyError> {
+        self.permit = Some(self.state.concurrency.acquire().await?);
+        self.state.active_requests.mark_waiting(self.active_id);
         Ok(())
     }
 
-    /// The place, for an answer that outlives its record.
+    /// Takes the permit, for a response that outlives its record.
     pub(super) fn take_permit(&mut self) -> Option<Permit> {
-        self.place.take()
+        self.permit.take()
     }
 
-    /// The request goes to a model, whose name may be any text of the client's.
-    pub(super) fn planned(&self, model: &str, mode: Mode) {
+    /// Records the model, whose name may be any text from the client, and the response mode.
+    pub(super) fn set_model(&self, model: &str, mode: Mode) {
         let model = excerpt(model, NAME_CHARACTERS);
         self.span.record("model", model);
-        self.state.active_requests.planned(self.ticket, model);
-        // A request is planned once.
+        self.state.active_requests.set_model(self.active_id, model);
+        // Set only once.
         let _ = self.model.set(model.to_owned());
         self.span.record("stream", mode == Mode::Stream);
     }
 
-    pub(super) fn opened(&self, upstream_id: Option<&str>) {
+    pub(super) fn set_upstream_id(&self, upstream_id: Option<&str>) {
         if let Some(id) = upstream_id {
             self.span.record("upstream.id", id);
         }
     }
 
-    /// Holds the memory of the request until the answer has ended.
-    pub(super) fn hold(&mut self, memory: Reservation) {
+    /// Holds the memory of the request until the response has ended.
+    pub(super) fn hold_memory(&mut self, memory: Reservation) {
         self.memory = Some(memory);
     }
 
-    /// The backend has begun to answer.
-    pub(super) fn served(&mut self, served: ServedRequest) {
+    pub(super) fn set_served(&mut self, served: ServedRequest) {
         self.served = Some(served);
     }
 
-    /// Releases the memory that sending needs. To be called when the request is not sent again.
-    pub(super) fn sent(&mut self) {
+    /// Releases the memory for sending. Call it when the request won't be sent again.
+    pub(super) fn release_work_memory(&mut self) {
         self.memory.iter_mut().for_each(Reservation::end_work);
     }
 
-    /// The answer is sent as it comes.
-    pub(super) fn streams(&mut self) {
+    /// Records that the response is streamed.
+    pub(super) fn mark_streaming(&mut self) {
         self.mode = Mode::Stream;
-        self.state.metrics.streams();
+        self.state.metrics.stream_started();
     }
 
-    /// An event has come; `first_content` is when the first one with content did.
-    pub(super) fn event(&mut self, first_content: Option<Instant>) {
+    /// Counts an event. `first_content` is when the first event with content arrived.
+    pub(super) fn count_event(&mut self, first_content: Option<Instant>) {
         self.events += 1;
         if let (None, Some(first)) = (self.first_content, first_content) {
             self.first_content = first_content;
-            self.state.active_requests.answers(self.ticket, first.saturating_duration_since(self.started));
+            self.state.active_requests.mark_answering(self.active_id, first.saturating_duration_since(self.started));
         }
         if self.first_event.is_none() {
             self.first_event = Some(Instant::now());
         }
     }
 
-    /// The request was answered with an error status.
-    pub(super) fn refused(&mut self, status: StatusCode, error: &ProxyError) {
+    /// Records that the request ended with an error status.
+    pub(super) fn set_refused(&mut self, status: StatusCode, error: &ProxyError) {
         self.status = status;
         self.error = Some(error.class());
         "refused".clone_into(&mut self.summary.outcome);
     }
 
-    /// The answer was cut in the middle.
-    pub(super) fn cut(&mut self, error: &ProxyError) {
+    /// Records that the response failed in the middle.
+    pub(super) fn set_error(&mut self, error: &ProxyError) {
         self.error = Some(error.class());
     }
 
-    /// The answer has failed, and its client knows nothing of it. What it cost stays counted.
-    pub(super) fn give_up(&mut self) {
-        self.given_up = sum(self.given_up, self.summary.usage);
+    /// Discards a failed response of which the client received nothing. Its usage still counts.
+    pub(super) fn discard_attempt(&mut self) {
+        self.discarded_usage = sum(self.discarded_usage, self.summary.usage);
         self.summary = Summary::default();
         (self.first_event, self.first_content) = (None, None);
     }
 
-    pub(super) fn ended(&mut self, summary: Summary) {
+    pub(super) fn set_summary(&mut self, summary: Summary) {
         self.summary = summary;
     }
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        let _inside = self.span.enter();
-        let billed = sum(self.given_up, self.summary.usage);
+        let _entered = self.span.enter();
+        let billed = sum(self.discarded_usage, self.summary.usage);
         let usage = billed.unwrap_or_default();
         let outcome = if self.summary.outcome.is_empty() { "client_left" } else { &self.summary.outcome };
         tracing::info!(
@@ -228,13 +225,13 @@ impl Drop for RequestRecord {
             _ => Some("answer_failed"),
         });
         let metrics = &self.state.metrics;
-        metrics.ended(self.dialect, self.status, error, self.mode);
+        metrics.request_ended(self.dialect, self.status, error, self.mode);
         let tokens = billed.map(tokens_of);
-        self.state.active_requests.ended(self.ticket, &RequestEnd { outcome, error, tokens });
+        self.state.active_requests.finish(self.active_id, &RequestEnd { outcome, error, tokens });
         let first_content = self.first_content.map(|first| first.saturating_duration_since(self.started));
-        metrics.took(self.dialect, self.mode, first_content, self.started.elapsed());
+        metrics.add_durations(self.dialect, self.mode, first_content, self.started.elapsed());
         if let Some(telemetry) = &self.state.telemetry {
-            telemetry.ended(&RequestSpan {
+            telemetry.record(&RequestSpan {
                 request_id: &self.id.0,
                 dialect: self.dialect,
                 model: self.model.get().map(String::as_str),
@@ -249,17 +246,18 @@ impl Drop for RequestRecord {
             });
         }
         if let Some(served) = self.served.take() {
-            self.count(served, usage);
+            self.add_usage(served, usage);
         }
     }
 }
 
 impl RequestRecord {
-    /// Adds what was used to the totals. Where the client has left, the backend did not say.
-    fn count(&self, ServedRequest { subject, model, fingerprint }: ServedRequest, billed: Usage) {
+    /// Adds the usage to totals, metrics and cache statistics. If the client disconnected, the backend hasn't reported
+    /// any.
+    fn add_usage(&self, ServedRequest { subject, model, fingerprint }: ServedRequest, billed: Usage) {
         let (model, billed) = (excerpt(&model, NAME_CHARACTERS), tokens_of(billed));
         self.state.totals.add(subject.key.as_deref(), model, billed);
-        self.state.metrics.spent(model, billed);
+        self.state.metrics.add_tokens(model, billed);
         if let Some(usage) = self.summary.usage {
             self.state.conversations.ended(subject, model, fingerprint, tokens_of(usage), SystemClock.now());
         }

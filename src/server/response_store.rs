@@ -1,5 +1,4 @@
-//! Between the dialects, which refer to earlier answers, and the history, which keeps them. A
-//! connection may have a memory of its own beside it.
+//! Stores and loads responses of one client: in the history, and for a WebSocket also in the cache of its connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,14 +15,14 @@ use crate::history::{Owner, Responses, Stored, Undeleted};
 use crate::protocol::json::string::Str;
 use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences, StoreScope, StoredResponse};
 
-/// The history as one client sees it.
+/// The stored responses of one client.
 #[derive(Clone, Debug)]
 pub(super) struct ResponseStore {
     history: Arc<Responses>,
     owner: Owner,
-    /// The account that answers, once it is known.
+    /// The account of the response, once known.
     account: Option<String>,
-    /// What only the connection remembers, where there is one that lasts.
+    /// The cache of the WebSocket connection, if there is one.
     cache: Option<Arc<ConnectionCache>>,
 }
 
@@ -34,28 +33,28 @@ struct Identified<'a> {
 }
 
 impl ResponseStore {
-    /// The history of whoever sent a request with these extensions.
+    /// The store for a request with these extensions.
     pub(super) fn new(history: &Arc<Responses>, extensions: &Extensions) -> Self {
         let owner = extensions.get::<Owner>().cloned().unwrap_or_default();
         Self { history: Arc::clone(history), owner, account: None, cache: None }
     }
 
-    /// The same, for an answer of this account.
-    pub(super) fn answered_by(self, account: &str) -> Self {
+    /// Sets the account that new responses belong to.
+    pub(super) fn with_account(self, account: &str) -> Self {
         Self { account: Some(account.to_owned()), ..self }
     }
 
-    /// The same, with the memory of a connection.
+    /// Adds the cache of a connection.
     pub(super) fn with_cache(self, cache: Arc<ConnectionCache>) -> Self {
         Self { cache: Some(cache), ..self }
     }
 
-    /// What is known of what a request refers to, and the account that gave the answer it goes on from.
-    /// Reserves the memory for the copy.
+    /// Loads the responses and items that a request refers to, and the account of the response that it continues.
+    /// Reserves memory for the copies.
     ///
     /// # Errors
-    /// When there is not enough memory.
-    pub(super) async fn recall(
+    /// If there isn't enough memory.
+    pub(super) async fn load(
         &self,
         references: &References,
         memory: &mut Reservation,
@@ -63,10 +62,10 @@ impl ResponseStore {
         let mut recalled = ResolvedReferences::default();
         let mut account = None;
         if let Some(id) = &references.response
-            && let Some(stored) = self.latest(id).await
+            && let Some(stored) = self.find_anywhere(id).await
         {
             memory.add(stored.bytes()).await?;
-            recalled.response = Some(off_thread(stored.bytes(), || earlier(&stored)));
+            recalled.response = Some(off_thread(stored.bytes(), || to_previous(&stored)));
             account.clone_from(&stored.account);
         }
         let wanted: BTreeSet<&str> = references.items.iter().map(String::as_str).collect();
@@ -74,8 +73,8 @@ impl ResponseStore {
             if recalled.items.contains_key(*id) {
                 continue;
             }
-            // One answer holds many of the items that are asked for together.
-            let holder = match self.cache.as_ref().and_then(|cache| cache.find_holder(id)) {
+            // One response often has several of the requested items.
+            let holder = match self.cache.as_ref().and_then(|cache| cache.find_by_item(id)) {
                 Some(holder) => Some(holder),
                 None => self.history.find_holder(&self.owner, id).await,
             };
@@ -89,22 +88,22 @@ impl ResponseStore {
         Ok((recalled, account))
     }
 
-    /// Never waits, since an answer passes while this is called.
-    pub(super) fn keep(&self, memory: StoredResponse) {
+    /// Stores a response. Doesn't block, since it is called while the response is streamed.
+    pub(super) fn save(&self, memory: StoredResponse) {
         let StoredResponse { id, input, output, response, cache_key, audience } = memory;
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
-        let (input, output) = off_thread(bytes, || (identified(input), identified(output)));
+        let (input, output) = off_thread(bytes, || (with_ids(input), with_ids(output)));
         let account = self.account.clone();
         let stored = Stored { id, input, output, response, cache_key, account };
         match (audience, &self.cache) {
-            (StoreScope::Connection, Some(cache)) => cache.keep(stored),
+            (StoreScope::Connection, Some(cache)) => cache.insert(stored),
             (StoreScope::Connection, None) => {}
             (StoreScope::Key, _) => self.history.keep(&self.owner, stored),
         }
     }
 
-    /// The answer of that id, wherever it is remembered.
-    async fn latest(&self, id: &str) -> Option<Arc<Stored>> {
+    /// Finds a response by id, in the cache or the history.
+    async fn find_anywhere(&self, id: &str) -> Option<Arc<Stored>> {
         match self.cache.as_ref().and_then(|cache| cache.find(id)) {
             Some(stored) => Some(stored),
             None => self.find(id).await,
@@ -115,18 +114,18 @@ impl ResponseStore {
         self.history.find(&self.owner, id).await
     }
 
-    /// Whether there was something to forget.
-    pub(super) async fn forget(&self, id: &str) -> Result<bool, Undeleted> {
+    /// Deletes a response. Returns whether it existed.
+    pub(super) async fn delete(&self, id: &str) -> Result<bool, Undeleted> {
         self.history.remove(&self.owner, id).await
     }
 }
 
-fn earlier(stored: &Stored) -> PreviousResponse {
+fn to_previous(stored: &Stored) -> PreviousResponse {
     let items = stored.input.iter().chain(&stored.output).map(|(_, item)| item.clone());
     PreviousResponse { items: items.collect(), cache_key: stored.cache_key.clone() }
 }
 
-fn identified(items: Vec<Box<RawValue>>) -> Vec<(Option<String>, Box<RawValue>)> {
+fn with_ids(items: Vec<Box<RawValue>>) -> Vec<(Option<String>, Box<RawValue>)> {
     let id = |item: &RawValue| {
         let Identified { id } = serde_json::from_str(item.get()).ok()?;
         id.map(|id| id.into_cow().into_owned())

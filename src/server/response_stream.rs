@@ -1,9 +1,9 @@
-//! Drives an answer: the only place where a reply machine meets the stream.
+//! Streams a response: feeds backend events to the reply of an API, and frames what it writes for the connection.
 //!
-//! Everything is pulled. A poll takes what has arrived, writes it in the client's framing, and
-//! returns; when the client hangs up the drive is dropped, and with it the upstream connection. An
-//! end before the terminal event is handed to the machine as a cut: it knows that the answer is not
-//! whole. A defect that panics here cuts its own answer, and nothing that is half written is sent.
+//! Everything is pulled. A poll reads the events that have arrived, writes them in the client's framing and returns.
+//! Dropping the stream drops the upstream connection. A backend stream that ends before its terminal event is reported
+//! to the reply as cut, so that the response doesn't look complete. A panic ends only its own response, and nothing
+//! half-written is sent.
 
 mod write_batching;
 
@@ -29,69 +29,69 @@ use crate::protocol::{Fold, Reply, Sink, Summary, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
 use write_batching::BatchWindow;
 
-/// A block is handed to the connection when it has grown to this size, though more has arrived.
-const BLOCK_BYTES: usize = 64 * 1024;
+/// A chunk is sent when it has this size, even if more events are available.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What stands for an event that is no text; no JSON, so that every dialect takes it for damage.
+/// Replaces an event that isn't UTF-8. It is no JSON, so every API reports a damaged stream.
 const UNREADABLE: &str = "\u{fffd}";
 
-/// How the events of an answer are written for the connection that carries them.
+/// How events are written for the connection.
 pub(super) trait Framing<R: Reply>: Sink<R> {
-    /// What is handed to the connection at once.
-    type Unit;
+    /// What is sent at once.
+    type Chunk;
 
-    /// Whether so much is ready that it is to be sent before more is taken.
+    /// Whether to send before reading more events.
     fn is_full(&self) -> bool;
 
-    /// What has been put so far is whole.
-    fn mark_whole(&mut self);
+    /// Marks everything written so far as complete.
+    fn mark_complete(&mut self);
 
-    /// Forgets what was half written.
-    fn drop_partial(&mut self);
+    /// Discards what was written since the last mark.
+    fn discard_partial(&mut self);
 
-    /// What is sent next, if anything is ready.
-    fn take(&mut self) -> Option<Self::Unit>;
+    /// The next chunk, if any is ready.
+    fn take(&mut self) -> Option<Self::Chunk>;
 
-    /// What is sent in a silence, where this connection needs it.
-    fn keepalive(reply: &R) -> Option<Self::Unit>;
+    /// The keepalive, if this connection needs one.
+    fn keepalive(reply: &R) -> Option<Self::Chunk>;
 }
 
-/// The framing of an HTTP body: the dialect's own, in blocks.
+/// The framing of an HTTP body: encoded events, in chunks.
 #[derive(Debug, Default)]
 pub(super) struct HttpFraming {
     wire: BytesMut,
-    /// How much of `wire` holds whole client events.
-    whole_bytes: usize,
+    /// Length of the complete events in `wire`.
+    complete_bytes: usize,
 }
 
-/// A streaming answer on its way.
+/// A streaming response.
 pub(super) struct ResponseStream<R, F> {
-    /// `None` once nothing more is wanted from upstream.
+    /// `None` once no more events are needed.
     events: Option<EventStream>,
-    passage: ReplyProcessor<R>,
+    processor: ReplyProcessor<R>,
     framing: F,
-    /// Whether the machine has been told that its answer is committed to.
+    /// Whether the reply has been committed.
     is_committed: bool,
-    /// Whether what came first is to be sent at once, along with the head of the answer.
-    is_primed: bool,
-    turn: BatchWindow,
+    /// Whether the first chunk is ready to be sent along with the response head.
+    is_prefilled: bool,
+    batch: BatchWindow,
     keepalive: Option<KeepaliveTimer>,
-    cut: AbortSignal,
+    abort: AbortSignal,
     record: RequestRecord,
 }
 
-/// Comes when an answer has to end before its time; says why.
+/// Resolves when a response has to end early, with the reason.
 pub(super) type AbortSignal = BoxFuture<'static, ProxyError>;
 
-/// What an event passes through on its way to the client.
+/// What processes the events of a response.
 #[derive(Debug)]
 pub(super) struct ReplyProcessor<R> {
     pub(super) reply: R,
-    /// Takes note of what has to be remembered, where anything has.
+    /// Observes reasoning to store, if replay is on.
     pub(super) recall: Option<ReasoningReplay>,
-    /// Where the answer is kept for later requests.
-    pub(super) keeper: ResponseStore,
-    /// What the backend billed for an answer that failed.
+    /// Where the response is stored.
+    pub(super) store: ResponseStore,
+    /// Usage that the backend reported for a failed response.
     pub(super) billed: Option<Usage>,
 }
 
@@ -108,22 +108,22 @@ impl<R: Reply> Sink<R> for HttpFraming {
 }
 
 impl<R: Reply> Framing<R> for HttpFraming {
-    type Unit = Bytes;
+    type Chunk = Bytes;
 
     fn is_full(&self) -> bool {
-        self.wire.len() >= BLOCK_BYTES
+        self.wire.len() >= CHUNK_BYTES
     }
 
-    fn mark_whole(&mut self) {
-        self.whole_bytes = self.wire.len();
+    fn mark_complete(&mut self) {
+        self.complete_bytes = self.wire.len();
     }
 
-    fn drop_partial(&mut self) {
-        self.wire.truncate(self.whole_bytes);
+    fn discard_partial(&mut self) {
+        self.wire.truncate(self.complete_bytes);
     }
 
     fn take(&mut self) -> Option<Bytes> {
-        self.whole_bytes = 0;
+        self.complete_bytes = 0;
         (!self.wire.is_empty()).then(|| self.wire.split().freeze())
     }
 
@@ -135,88 +135,88 @@ impl<R: Reply> Framing<R> for HttpFraming {
 impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
     pub(super) fn new(
         events: EventStream,
-        passage: ReplyProcessor<R>,
+        processor: ReplyProcessor<R>,
         framing: F,
         keepalive: Option<Duration>,
-        cut: AbortSignal,
+        abort: AbortSignal,
         mut record: RequestRecord,
     ) -> Self {
-        record.streams();
+        record.mark_streaming();
         let keepalive = keepalive.map(|every| KeepaliveTimer { every, next: Box::pin(sleep(every)) });
         Self {
             events: Some(events),
-            passage,
+            processor,
             framing,
             is_committed: false,
-            is_primed: false,
-            turn: BatchWindow::default(),
+            is_prefilled: false,
+            batch: BatchWindow::default(),
             keepalive,
-            cut,
+            abort,
             record,
         }
     }
 
-    /// Takes what arrives in this turn, up to the first content, before the answer's head is sent: it
-    /// then goes out with the head, and not in a write of its own after it.
-    pub(super) async fn primed(mut self) -> Self {
+    /// Reads the first events before the response head is sent, up to the first content, so that both go out in one
+    /// write.
+    pub(super) async fn prefilled(mut self) -> Self {
         poll_fn(|cx| {
-            self.pull(cx);
+            self.read_available(cx);
             let has_content = self.events.as_ref().is_none_or(|events| events.first_content().is_some());
-            if has_content || self.framing.is_full() { Poll::Ready(()) } else { self.turn.poll_end(cx) }
+            if has_content || self.framing.is_full() { Poll::Ready(()) } else { self.batch.poll_ended(cx) }
         })
         .await;
-        self.is_primed = true;
+        self.is_prefilled = true;
         self
     }
 
-    /// Takes what has arrived, up to a block.
-    fn pull(&mut self, cx: &mut Context<'_>) {
-        let mut has_come = false;
+    /// Reads available events, up to a full chunk.
+    fn read_available(&mut self, cx: &mut Context<'_>) {
+        let mut has_new = false;
         while let Some(events) = self.events.as_mut().filter(|_| !self.framing.is_full()) {
             let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
-            has_come = true;
-            self.record.event(events.first_content());
+            has_new = true;
+            self.record.count_event(events.first_content());
             if let Some(Err(error)) = &next {
-                self.record.cut(error);
+                self.record.set_error(error);
             }
-            if self.passage.step(next, &mut self.framing).is_break() {
-                self.close();
+            if self.processor.process_next(next, &mut self.framing).is_break() {
+                self.close_upstream();
             }
-            self.framing.mark_whole();
+            self.framing.mark_complete();
         }
         if !std::mem::replace(&mut self.is_committed, true) {
-            self.passage.reply.on_commit(&mut self.framing);
-            self.framing.mark_whole();
+            self.processor.reply.on_commit(&mut self.framing);
+            self.framing.mark_complete();
         }
-        if has_come {
-            self.turn.begin(cx);
+        if has_new {
+            self.batch.start(cx);
         }
     }
 
-    /// Ends the answer before its time.
-    fn poll_cut(&mut self, cx: &mut Context<'_>) {
+    /// Ends the response early if it is aborted.
+    fn poll_abort(&mut self, cx: &mut Context<'_>) {
         if self.events.is_some()
-            && let Poll::Ready(why) = self.cut.as_mut().poll(cx)
+            && let Poll::Ready(error) = self.abort.as_mut().poll(cx)
         {
-            self.record.cut(&why);
-            self.passage.reply.on_end(Some(why), &mut self.framing);
-            self.close();
+            self.record.set_error(&error);
+            self.processor.reply.on_end(Some(error), &mut self.framing);
+            self.close_upstream();
         }
     }
 
-    /// Lets go of upstream at once: what it would still send costs quota.
-    fn close(&mut self) {
+    /// Closes the upstream call immediately: further output would use up quota.
+    fn close_upstream(&mut self) {
         self.events = None;
-        self.passage.end(&mut self.record);
+        self.processor.finish(&mut self.record);
     }
 
-    fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<F::Unit> {
+    fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<F::Chunk> {
         let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };
         ready!(keepalive.next.as_mut().poll(cx));
         keepalive.restart();
-        // The timer has to be polled again, or nothing wakes us for the next one.
+        // Polls again, to register for the next timeout.
         cx.waker().wake_by_ref();
-        F::keepalive(&self.passage.reply).map_or(Poll::Pending, Poll::Ready)
+        F::keepalive(&self.processor.reply).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -227,19 +227,19 @@ impl KeepaliveTimer {
 }
 
 impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
-    fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
-        if std::mem::take(&mut self.is_primed)
-            && let Some(unit) = self.take_unit()
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Chunk>> {
+        if std::mem::take(&mut self.is_prefilled)
+            && let Some(chunk) = self.take_chunk()
         {
-            return Poll::Ready(Some(unit));
+            return Poll::Ready(Some(chunk));
         }
-        self.pull(cx);
-        self.poll_cut(cx);
+        self.read_available(cx);
+        self.poll_abort(cx);
         if self.events.is_some() && !self.framing.is_full() {
-            ready!(self.turn.poll_end(cx));
+            ready!(self.batch.poll_ended(cx));
         }
-        if let Some(unit) = self.take_unit() {
-            return Poll::Ready(Some(unit));
+        if let Some(chunk) = self.take_chunk() {
+            return Poll::Ready(Some(chunk));
         }
         if self.events.is_none() {
             return Poll::Ready(None);
@@ -247,58 +247,58 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
         self.poll_keepalive(cx).map(Some)
     }
 
-    fn take_unit(&mut self) -> Option<F::Unit> {
-        let unit = self.framing.take()?;
+    fn take_chunk(&mut self) -> Option<F::Chunk> {
+        let chunk = self.framing.take()?;
         if let Some(keepalive) = &mut self.keepalive {
             keepalive.restart();
         }
-        Some(unit)
+        Some(chunk)
     }
 
-    /// Cuts the answer, as far as its machine is still able to say so. What a panic says may repeat
-    /// the answer, so that it is not told.
-    fn break_off(&mut self) -> Option<F::Unit> {
+    /// Ends the response with an error after a panic, if the reply still can. The panic message isn't reported, since
+    /// it can repeat the response.
+    fn abort_after_panic(&mut self) -> Option<F::Chunk> {
         self.events = None;
-        self.record.cut(&ProxyError::Internal);
-        let _inside = self.record.span().entered();
-        tracing::error!("an answer ended in a defect of this program");
-        self.framing.drop_partial();
-        let told = catch_unwind(AssertUnwindSafe(|| {
-            self.passage.reply.on_end(Some(ProxyError::Internal), &mut self.framing);
-            self.record.ended(self.passage.reply.summary());
+        self.record.set_error(&ProxyError::Internal);
+        let _entered = self.record.span().entered();
+        tracing::error!("a response handler panicked");
+        self.framing.discard_partial();
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            self.processor.reply.on_end(Some(ProxyError::Internal), &mut self.framing);
+            self.record.set_summary(self.processor.reply.summary());
         }));
-        if told.is_err() {
-            self.framing.drop_partial();
+        if ended.is_err() {
+            self.framing.discard_partial();
         }
         self.framing.take()
     }
 }
 
 impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for ResponseStream<R, F> {
-    type Item = F::Unit;
+    type Item = F::Chunk;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Unit>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Chunk>> {
         let this = self.get_mut();
-        let polled = catch_unwind(AssertUnwindSafe(|| this.poll_unit(cx)));
-        polled.unwrap_or_else(|_| Poll::Ready(this.break_off()))
+        let polled = catch_unwind(AssertUnwindSafe(|| this.poll_chunk(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(this.abort_after_panic()))
     }
 }
 
 impl<R: Reply> ReplyProcessor<R> {
-    /// Feeds the machine a whole answer, folded from the events that a stream would have sent.
+    /// Processes a whole response into a document.
     pub(super) async fn fold(&mut self, mut events: EventStream, record: &mut RequestRecord) {
         loop {
             let next = events.next().await;
-            record.event(events.first_content());
-            if self.step(next, &mut Fold).is_break() {
+            record.count_event(events.first_content());
+            if self.process_next(next, &mut Fold).is_break() {
                 break;
             }
         }
-        self.end(record);
+        self.finish(record);
     }
 
-    /// Feeds the machine one event or the end; breaks when nothing more is wanted.
-    fn step(&mut self, next: Option<Result<Bytes, ProxyError>>, sink: &mut impl Sink<R>) -> ControlFlow<()> {
+    /// Processes an event or the end of the stream. Breaks when no more events are needed.
+    fn process_next(&mut self, next: Option<Result<Bytes, ProxyError>>, sink: &mut impl Sink<R>) -> ControlFlow<()> {
         let cut = match next {
             Some(Ok(data)) => {
                 let text = std::str::from_utf8(&data).unwrap_or(UNREADABLE);
@@ -318,32 +318,32 @@ impl<R: Reply> ReplyProcessor<R> {
 
     fn pass(&mut self, data: &str, sink: &mut impl Sink<R>) {
         if let Some(recall) = &mut self.recall {
-            recall.note(&UpstreamEvent::decode(data), data);
+            recall.observe(&UpstreamEvent::decode(data), data);
         }
-        self.feed(data, sink);
+        self.process_event(data, sink);
     }
 
-    /// Feeds the machine an event that no backend has sent.
-    pub(super) fn feed(&mut self, data: &str, sink: &mut impl Sink<R>) {
+    /// Processes an event without observing it.
+    pub(super) fn process_event(&mut self, data: &str, sink: &mut impl Sink<R>) {
         self.reply.on_event(R::Upstream::from(data), sink);
     }
 
-    /// The passage for another attempt, which begins with these warnings: nothing of the failed one is left.
+    /// Starts over for another attempt, with the warnings of its response.
     pub(super) fn restarted(mut self, warnings: &[String]) -> Self {
         if let Some(recall) = &mut self.recall {
             recall.restart();
-            recall.heed(warnings);
+            recall.forget_rejected(warnings);
         }
         Self { reply: self.reply.restarted(), billed: None, ..self }
     }
 
-    /// Keeps what later requests may refer to, and tells what the answer came to.
-    pub(super) fn end(&mut self, record: &mut RequestRecord) {
+    /// Stores the response for later requests, and records its summary.
+    pub(super) fn finish(&mut self, record: &mut RequestRecord) {
         if let Some(memory) = self.reply.memory() {
-            self.keeper.keep(memory);
+            self.store.save(memory);
         }
         let summary = self.reply.summary();
-        record.ended(Summary { usage: summary.usage.or(self.billed), ..summary });
+        record.set_summary(Summary { usage: summary.usage.or(self.billed), ..summary });
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/responses/{id}` and what is below it: answers that were kept, looked at and forgotten.
+//! `/v1/responses/{id}` and the paths below: reads and deletes stored responses.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,8 +21,8 @@ use crate::history::Stored;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
-const USUAL_COUNT: usize = 20;
-const MAX_COUNT: usize = 100;
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 100;
 
 /// `GET /v1/responses/{id}`.
 pub(super) async fn retrieve(
@@ -30,13 +30,16 @@ pub(super) async fn retrieve(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let told = find(&services, request.extensions(), &id).await.and_then(|stored| {
+    let response = find(&services, request.extensions(), &id).await.and_then(|stored| {
         if query(&request).get("stream").is_some_and(|stream| stream == "true") {
-            return Err(Refusal::unsupported_value("stream", "an answer that is over can't be streamed again"));
+            return Err(Refusal::unsupported_value(
+                "stream",
+                "a stored response can't be streamed; leave out 'stream'",
+            ));
         }
         Ok(json_response(StatusCode::OK, Bytes::from(stored.response.clone())))
     });
-    told.unwrap_or_else(|error| refuse(&error, &request))
+    response.unwrap_or_else(|error| refuse(&error, &request))
 }
 
 #[derive(Serialize)]
@@ -52,17 +55,17 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    match keeper(&services, request.extensions()).forget(&id).await {
+    match store(&services, request.extensions()).delete(&id).await {
         Ok(true) => json(&Deletion { id: &id, object: "response", deleted: true }),
         Ok(false) => refuse(&unknown(&id), &request),
         Err(error) => {
-            tracing::warn!(%error, "an answer could not be deleted");
+            tracing::warn!(%error, "can't delete a stored response");
             refuse(&ProxyError::Internal, &request)
         }
     }
 }
 
-/// `POST /v1/responses/{id}/cancel`: nothing runs that could be cancelled so.
+/// `POST /v1/responses/{id}/cancel`: always fails, since responses don't run in the background.
 pub(super) async fn cancel(
     State(services): State<Arc<Services>>,
     Path(id): Path<String>,
@@ -90,8 +93,8 @@ pub(super) async fn input_items(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let told = find(&services, request.extensions(), &id).await.and_then(|stored| page(&stored, &query(&request)));
-    told.unwrap_or_else(|error| refuse(&error, &request))
+    let response = find(&services, request.extensions(), &id).await.and_then(|stored| page(&stored, &query(&request)));
+    response.unwrap_or_else(|error| refuse(&error, &request))
 }
 
 fn page(stored: &Stored, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Response, ProxyError> {
@@ -102,13 +105,15 @@ fn page(stored: &Stored, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<
         Some("asc") => {}
         Some(_) => return Err(Refusal::invalid("order", "'order' must be 'asc' or 'desc'")),
     }
-    let count = query.get("limit").map_or(Ok(USUAL_COUNT), |limit| {
-        let count = limit.parse().ok().filter(|count| (1..=MAX_COUNT).contains(count));
+    let count = query.get("limit").map_or(Ok(DEFAULT_LIMIT), |limit| {
+        let count = limit.parse().ok().filter(|count| (1..=MAX_LIMIT).contains(count));
         count.ok_or_else(|| Refusal::invalid("limit", "'limit' must be a number from 1 to 100"))
     })?;
     let start = query.get("after").map_or(Ok(0), |after| {
-        let place = items.iter().position(|(id, _)| id == after);
-        place.map(|place| place + 1).ok_or_else(|| Refusal::invalid("after", "'after' must be the id of an item"))
+        let position = items.iter().position(|(id, _)| id == after);
+        position
+            .map(|position| position + 1)
+            .ok_or_else(|| Refusal::invalid("after", "'after' must be the id of an item"))
     })?;
     let page = items.get(start..).unwrap_or_default();
     let (shown, rest) = page.split_at(count.min(page.len()));
@@ -121,8 +126,8 @@ fn page(stored: &Stored, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<
     }))
 }
 
-/// An item with its id; one that has none gets one, the same each time.
-fn named(stored: &Stored, (place, (id, item)): (usize, &(Option<String>, Box<RawValue>))) -> (String, Box<RawValue>) {
+/// An item with its id. An item without one gets an id that is the same each time.
+fn named(stored: &Stored, (index, (id, item)): (usize, &(Option<String>, Box<RawValue>))) -> (String, Box<RawValue>) {
     if let Some(id) = id {
         return (id.clone(), item.clone());
     }
@@ -136,7 +141,7 @@ fn named(stored: &Stored, (place, (id, item)): (usize, &(Option<String>, Box<Raw
         r#""reasoning""# => "rs",
         _ => "item",
     };
-    let digest = Sha256::digest(format!("{} {place}", stored.id));
+    let digest = Sha256::digest(format!("{} {index}", stored.id));
     let id = digest.iter().take(16).fold(format!("{prefix}_"), |id, byte| format!("{id}{byte:02x}"));
     let mut splice = Splice::new(item.get());
     splice.remove(item.get(), &members, "id");
@@ -145,12 +150,12 @@ fn named(stored: &Stored, (place, (id, item)): (usize, &(Option<String>, Box<Raw
     (id, named.unwrap_or_else(|_| item.clone()))
 }
 
-fn keeper(services: &Services, extensions: &Extensions) -> ResponseStore {
+fn store(services: &Services, extensions: &Extensions) -> ResponseStore {
     ResponseStore::new(&services.history, extensions)
 }
 
 async fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<Stored>, ProxyError> {
-    keeper(services, extensions).find(id).await.ok_or_else(|| unknown(id))
+    store(services, extensions).find(id).await.ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> ProxyError {
@@ -162,6 +167,6 @@ fn query(request: &Request) -> HashMap<Cow<'_, str>, Cow<'_, str>> {
 }
 
 fn json(body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("strings and raw JSON always serialise");
+    let bytes = serde_json::to_vec(body).expect("strings and raw JSON always serialize");
     json_response(StatusCode::OK, Bytes::from(bytes))
 }

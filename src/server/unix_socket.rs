@@ -1,7 +1,7 @@
-//! The Unix socket as a door: for its owner alone, and never in the place of a daemon that lives.
+//! Listens on a Unix socket that only its owner can open.
 //!
-//! A socket that nobody answers at was left behind, and is replaced. The file goes as soon as
-//! nobody is let in any more, unless another daemon has put its own there.
+//! A socket file that no process listens on is replaced. The file is removed when the listener is dropped, unless
+//! another process has replaced it.
 
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -13,10 +13,10 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use super::BindError;
 use crate::fs::{create_private_directory, directory_of};
 
-/// Connections that may wait to be accepted, as many as for a TCP listener.
+/// Size of the accept queue, as for a TCP listener.
 const BACKLOG: u32 = 1024;
 
-/// A socket that is listened on; dropping it removes its file.
+/// A listening socket; dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct Socket {
     listener: UnixListener,
@@ -26,7 +26,7 @@ pub(super) struct Socket {
 
 /// Listens at a path.
 pub(super) async fn bind(path: &Path) -> Result<Socket, BindError> {
-    make_way(path).await?;
+    remove_stale(path).await?;
     let failed = |source: io::Error| match source.kind() {
         ErrorKind::AddrInUse => BindError::SocketInUse { path: path.to_owned(), process: None },
         _ => BindError::Socket { path: path.to_owned(), source },
@@ -36,8 +36,8 @@ pub(super) async fn bind(path: &Path) -> Result<Socket, BindError> {
     Ok(Socket { listener, path: path.to_owned(), identity: identity(path) })
 }
 
-/// Creates the socket, for its owner alone. Connections are refused until it listens, so that nobody
-/// else can connect before its mode is set; the process's umask, which other threads use, stays as it is.
+/// Creates the socket with mode 0600. Connections are refused until it listens, so no other user can connect before the
+/// mode is set. The umask stays as it is, since it affects other threads.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
@@ -45,8 +45,8 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     socket.listen(BACKLOG)
 }
 
-/// Removes the socket of a daemon that is dead.
-async fn make_way(path: &Path) -> Result<(), BindError> {
+/// Removes a socket file that no process listens on.
+async fn remove_stale(path: &Path) -> Result<(), BindError> {
     let failed = |source: io::Error| BindError::Socket { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => {}

@@ -1,8 +1,8 @@
-//! `GET /usage`: the quota, what was used, and how much of it came from the cache.
+//! `GET /usage`: quota, usage totals, cache statistics and recent requests.
 //!
-//! One [`Snapshot`] holds it all, for scripts and for whoever shows it to people. Taking one asks the
-//! backend for the quota where nothing was told of it within a minute, which spends nothing of the
-//! plan; where it does not answer, what is known is told. Described in `docs/usage.md`.
+//! One [`Snapshot`] has all of it, for scripts and for the page. Taking one requests the quota from the backend if it
+//! wasn't reported within the last minute, which uses none of the plan. If the backend doesn't respond, the snapshot
+//! has the last known quota. The format is documented in `docs/usage.md`.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
@@ -28,38 +28,38 @@ use crate::history::{Conversation, Day, Fingerprint, Report};
 use crate::protocol::codex;
 use crate::upstream::Quota;
 
-/// How much of an item is hashed.
+/// Longest prefix of an item that is hashed.
 const HASHED_BYTES: usize = 16 * 1024;
-/// How many days are told when nobody says since when.
-const DAYS: u32 = 30;
+/// Days that are reported by default.
+const DEFAULT_DAYS: u32 = 30;
 
-/// What is known about the usage at one moment.
+/// The usage at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// The release of this program.
+    /// Version of this program.
     pub version: &'static str,
-    /// When it was taken, RFC 3339.
+    /// When the snapshot was taken, RFC 3339.
     pub at: String,
-    /// Whether no model answers, but the simulated backend or a replay.
+    /// Whether responses are simulated or replayed.
     pub demo: bool,
-    /// What is known of each account's quota.
+    /// The quota of each account.
     pub quota: Vec<Quota>,
-    /// What was used; `None`: the file can't be read right now.
+    /// Usage totals; `None` if the database can't be read.
     pub totals: Option<Report>,
-    /// The latest conversations, the latest one first.
+    /// Cache statistics of recent conversations, latest first.
     pub conversations: Vec<Conversation>,
-    /// The requests under way, then those that ended last; the latest first in each.
+    /// Requests under way, then recently ended ones; the latest first in each.
     pub requests: Vec<RequestStatus>,
 }
 
-/// What can be asked for.
+/// The query parameters.
 #[derive(Deserialize)]
 struct UsageQuery {
     since: Option<String>,
 }
 
 impl Snapshot {
-    /// Takes one of what a request may see; `since`: the first day of the totals, else the last thirty days.
+    /// Takes a snapshot of what a request may read. `since` is the first day of the totals; default: thirty days.
     pub(super) async fn take(
         services: &Services,
         state: &ServerState,
@@ -67,7 +67,7 @@ impl Snapshot {
         own: Option<&OwnUsage>,
     ) -> Self {
         services.upstream.look_for(services.tokens.as_ref()).await;
-        let since = since.unwrap_or_else(|| services.totals.today().back(DAYS - 1));
+        let since = since.unwrap_or_else(|| services.totals.today().back(DEFAULT_DAYS - 1));
         let all = Self {
             version: env!("CARGO_PKG_VERSION"),
             at: timestamp(SystemClock.now()),
@@ -78,13 +78,13 @@ impl Snapshot {
             requests: state.active_requests.list(),
         };
         match own {
-            Some(own) => all.of_key(own),
+            Some(own) => all.limited_to(own),
             None => all,
         }
     }
 
-    /// What concerns one key: its own requests, and the quota of the accounts that it can use.
-    fn of_key(mut self, OwnUsage { key, account }: &OwnUsage) -> Self {
+    /// Limits a snapshot to one key: its requests and usage, and the quota of its account.
+    fn limited_to(mut self, OwnUsage { key, account }: &OwnUsage) -> Self {
         if let Some(account) = account {
             self.quota.retain(|quota| quota.account_id == *account);
         }
@@ -98,22 +98,22 @@ pub(super) fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// Answers with a snapshot.
+/// Responds with a snapshot.
 pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
-    let since = match Query::<UsageQuery>::try_from_uri(request.uri()).map(|Query(wanted)| wanted.since) {
+    let since = match Query::<UsageQuery>::try_from_uri(request.uri()).map(|Query(query)| query.since) {
         Ok(None) => None,
         Ok(Some(text)) => match Day::parse(&text, services.totals.today()) {
             Ok(day) => Some(day),
             Err(expected) => return refuse(&Refusal::invalid("since", format!("since: {expected}")), &request),
         },
-        Err(_) => return refuse(&Refusal::invalid("since", "the query can't be read"), &request),
+        Err(_) => return refuse(&Refusal::invalid("since", "the query string is not valid"), &request),
     };
     let snapshot = Snapshot::take(&services, &state, since, request.extensions().get()).await;
-    let body = serde_json::to_vec(&snapshot).expect("texts and numbers always serialise");
+    let body = serde_json::to_vec(&snapshot).expect("strings and numbers always serialize");
     json_response(StatusCode::OK, Bytes::from(body))
 }
 
-/// What a request says, as hashes: enough to see where two of them begin to differ.
+/// Hashes the parts of a request, to find where two requests begin to differ.
 pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
     off_thread(request.written_bytes(), || {
         let mut head = PrefixHasher::default();
@@ -126,9 +126,8 @@ pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
     })
 }
 
-/// The beginning of what is written to it, and how long it gets: a long document that is changed keeps
-/// neither, but for rare cases. The pieces are gathered, since a hash takes one long text faster than
-/// many short ones.
+/// Hashes the prefix and the length of what is written, which detects almost any change of a long document. The prefix
+/// is buffered because hashing one long slice is faster than many short ones.
 #[derive(Default)]
 struct PrefixHasher {
     start: Vec<u8>,
@@ -139,7 +138,7 @@ impl PrefixHasher {
     fn hash<T: Serialize>(&mut self, part: &T) -> u64 {
         self.start.clear();
         self.bytes = 0;
-        serde_json::to_writer(&mut *self, part).expect("strings and raw JSON always serialise");
+        serde_json::to_writer(&mut *self, part).expect("strings and raw JSON always serialize");
         let mut hasher = DefaultHasher::new();
         hasher.write(&self.start);
         hasher.write_usize(self.bytes);

@@ -1,8 +1,8 @@
-//! A connection whose client has to take what it is sent.
+//! Closes connections whose client stops reading (`timing.reader_stall`).
 //!
-//! A body is asked for more only when the last of it has been written, so that a client which takes
-//! nothing would hold its answer, and the call upstream, for ever. A write that waits for longer than
-//! the limit fails, and with it the connection. Any byte that is taken begins the time anew.
+//! A client that stops reading would otherwise keep its response, and the upstream call, open forever. A write that
+//! blocks longer than the limit fails, and with it the connection. Every byte that the client accepts restarts the
+//! limit.
 
 use std::io;
 use std::pin::Pin;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose writes don't wait for ever.
+/// A stream with a limit on blocked writes.
 #[derive(Debug)]
 pub(super) struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
-    /// Runs while a write waits.
+    /// Runs while a write is blocked.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -26,7 +26,7 @@ impl<S> WriteTimeout<S> {
         Self { stream, limit, timer: None }
     }
 
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn limit<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.timer = None;
             return written;
@@ -36,7 +36,7 @@ impl<S> WriteTimeout<S> {
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("the client has taken nothing for {} s (setting timing.reader_stall)", limit.as_secs_f32()),
+                format!("the client has read nothing for {} s (setting timing.reader_stall)", limit.as_secs_f32()),
             ))),
             Poll::Pending => Poll::Pending,
         }
@@ -52,12 +52,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, written)
+        self.limit(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, flushed)
+        self.limit(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -70,7 +70,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-        self.watch(cx, written)
+        self.limit(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -91,7 +91,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(300);
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_cut_after_the_limit() {
+    async fn a_blocked_write_fails_after_the_limit() {
         let (near, _far) = duplex(4);
         let (mut near, began) = (WriteTimeout::new(near, LIMIT), Instant::now());
         let error = near.write_all(b"more than fits").await.unwrap_err();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_client_is_waited_for() {
+    async fn a_slow_client_is_served() {
         let (near, mut far) = duplex(1);
         let mut near = WriteTimeout::new(near, LIMIT);
         let slow = async {

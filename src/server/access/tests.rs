@@ -1,4 +1,4 @@
-//! Who is let in, name by name and at random.
+//! Which hosts, origins, keys and users are accepted: by example and at random.
 
 use http::Request;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn policy(keys: &[&str], hosts: &[&str], origins: &[&str]) -> AccessPolicy {
     };
     let live = Arc::new(LiveSettings { access, rules: Arc::default() });
     let own_addresses = Arc::new(["192.168.7.7".parse().unwrap()]);
-    // There is no such connection.
+    // A connection that doesn't exist.
     let peer = Peers::default().peer("127.0.0.1:1".parse().unwrap(), None);
     AccessPolicy {
         live,
@@ -63,7 +63,7 @@ fn foreign_and_rebinding_names_are_refused() {
 }
 
 #[test]
-fn a_valid_key_opens_any_host_name() {
+fn a_valid_key_allows_any_host_name() {
     let policy = policy(&["sk-1"], &[], &[]);
     assert!(policy.admit(&request(&[("host", "host.docker.internal"), ("x-api-key", "sk-1")])).is_ok());
     assert!(policy.admit(&request(&[("host", "localhost"), ("authorization", "bearer sk-1")])).is_ok());
@@ -72,7 +72,7 @@ fn a_valid_key_opens_any_host_name() {
 }
 
 #[test]
-fn only_our_own_page_and_allowed_origins_may_call() {
+fn only_the_own_page_and_allowed_origins_are_accepted() {
     let policy = policy(&[], &[], &["app://obsidian.md"]);
     let from = |origin| policy.admit(&request(&[("host", "localhost:8787"), ("origin", origin)]));
     assert!(from("http://localhost:8787").is_ok());
@@ -83,7 +83,7 @@ fn only_our_own_page_and_allowed_origins_may_call() {
 }
 
 #[test]
-fn a_post_that_a_page_could_send_unasked_is_refused() {
+fn a_post_that_needs_no_preflight_is_refused() {
     let policy = policy(&[], &[], &[]);
     for kind in [
         "text/plain",
@@ -107,7 +107,7 @@ fn a_post_that_a_page_could_send_unasked_is_refused() {
     }
 }
 
-/// Host names that are near to good ones, and what may stand around them.
+/// Strings that are similar to accepted host names.
 fn hosts() -> impl Strategy<Value = String> {
     let names =
         ["localhost", "127.0.0.1", "[::1]", "evil.invalid", "box.local", "192.168.7.7", "0x7f.1", "[::ffff:7f00:1]"];
@@ -120,13 +120,13 @@ fn hosts() -> impl Strategy<Value = String> {
     proptest::collection::vec(pieces, 0..5).prop_map(|pieces| pieces.concat())
 }
 
-/// The host as a program that takes a header apart by hand would see it.
+/// The host as a program that splits the header by hand would read it.
 fn plain_host(authority: &str) -> &str {
     let end = authority.rfind(':').filter(|end| !authority.ends_with(']') && *end > 0).unwrap_or(authority.len());
     authority.get(..end).unwrap_or_default()
 }
 
-fn ask(host: &str, origin: Option<&str>) -> Option<Parts> {
+fn post(host: &str, origin: Option<&str>) -> Option<Parts> {
     let builder = Request::post("/v1/x").header("content-type", "application/json").header("host", host);
     let builder = origin.into_iter().fold(builder, |builder, origin| builder.header("origin", origin));
     builder.body(()).ok().map(|request| request.into_parts().0)
@@ -134,11 +134,11 @@ fn ask(host: &str, origin: Option<&str>) -> Option<Parts> {
 
 proptest! {
     #[test]
-    fn only_names_of_this_machine_are_let_in(host in hosts()) {
+    fn only_names_of_this_machine_are_accepted(host in hosts()) {
         let policy = policy(&[], &["box.local"], &[]);
-        let Some(request) = ask(&host, None) else { return Ok(()) };
+        let Some(request) = post(&host, None) else { return Ok(()) };
         if policy.admit(&request).is_ok() {
-            // Whatever was written, it has to be what a resolver or a browser takes for this machine.
+            // Any accepted spelling must mean this machine to a resolver or a browser.
             let name = plain_host(&host).trim().to_ascii_lowercase();
             let parsed = Host::parse(&name).ok();
             let is_good = parsed.is_some_and(|host| match &host {
@@ -152,26 +152,26 @@ proptest! {
     }
 
     #[test]
-    fn only_the_very_origin_is_let_in(origin in hosts(), scheme in "(http|https|app|HTTP|null)(://|:|)", host in hosts()) {
+    fn only_the_exact_origin_is_accepted(origin in hosts(), scheme in "(http|https|app|HTTP|null)(://|:|)", host in hosts()) {
         let policy = policy(&[], &["box.local"], &["https://chat.example.com", "app://notes"]);
         let origin = format!("{scheme}{origin}");
-        let Some(request) = ask(&host, Some(&origin)) else { return Ok(()) };
+        let Some(request) = post(&host, Some(&origin)) else { return Ok(()) };
         if policy.admit(&request).is_ok() {
             prop_assert_eq!(origin.to_ascii_lowercase(), format!("http://{}", host.to_ascii_lowercase()));
         }
     }
 
     #[test]
-    fn an_allowed_origin_with_anything_around_it_is_another_one(before in "\\PC{0,8}", after in "\\PC{0,8}") {
+    fn an_allowed_origin_with_additions_is_not_allowed(before in "\\PC{0,8}", after in "\\PC{0,8}") {
         let policy = policy(&[], &[], &["https://chat.example.com"]);
         let origin = format!("{before}https://chat.example.com{after}");
-        let Some(request) = ask("localhost", Some(&origin)) else { return Ok(()) };
-        // White space never gets here from a connection: a header's value has none around it.
+        let Some(request) = post("localhost", Some(&origin)) else { return Ok(()) };
+        // HTTP header values have no surrounding white space.
         prop_assert_eq!(policy.admit(&request).is_ok(), origin == "https://chat.example.com");
     }
 }
 
-/// A request with this user name and password.
+/// A request with HTTP Basic credentials.
 fn by_browser(method: &str, path: &str, host: &str, pair: &str) -> Parts {
     let builder = Request::builder().method(method).uri(path).header("host", host);
     let builder = builder.header("content-type", "application/json");
@@ -179,7 +179,7 @@ fn by_browser(method: &str, path: &str, host: &str, pair: &str) -> Parts {
 }
 
 #[test]
-fn the_password_of_a_browser_opens_our_page_and_nothing_else() {
+fn a_basic_auth_key_is_accepted_for_the_page_only() {
     let policy = policy(&["sk-1:2"], &[], &[]);
     let opens = |method, path, pair| policy.admit(&by_browser(method, path, "localhost", pair)).is_ok();
     assert!(opens("GET", "/", "me:sk-1:2") && opens("GET", "/?x", ":sk-1:2") && opens("HEAD", "/", ":sk-1:2"));
@@ -196,10 +196,10 @@ fn the_password_of_a_browser_opens_our_page_and_nothing_else() {
         assert!(!opens(method, path, pair), "{method} {path} {pair}");
     }
     let elsewhere = policy.admit(&by_browser("GET", "/", "rebound.invalid", ":sk-1:2"));
-    assert!(matches!(elsewhere, Err(ProxyError::ForeignHost { .. })), "it excuses no host");
+    assert!(matches!(elsewhere, Err(ProxyError::ForeignHost { .. })), "the key allows no other host");
 }
 
-/// Whether the user of a connection that can't be found is refused under these rules.
+/// Whether the unknown user of a connection is refused under these rules.
 async fn refuses_unknown_user(change: impl FnOnce(&mut AccessPolicy), path: &str) -> bool {
     let mut policy = policy(&[], &[], &[]);
     change(&mut policy);
@@ -215,7 +215,7 @@ fn with_access(policy: &mut AccessPolicy, change: impl FnOnce(&mut AccessSetting
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_user_who_can_not_be_determined_is_refused_unless_keys_or_a_setting_decide() {
+async fn an_unknown_user_is_refused_unless_keys_or_a_setting_allow_it() {
     for path in ["/v1/models", "/usage", "/metrics", "/", "/v1/responses", "/health/", "/unknown"] {
         assert!(refuses_unknown_user(|_| {}, path).await, "{path}");
     }
@@ -230,7 +230,7 @@ async fn a_user_who_can_not_be_determined_is_refused_unless_keys_or_a_setting_de
 }
 
 #[test]
-fn a_header_that_decides_must_stand_once() {
+fn a_header_that_access_depends_on_must_not_repeat() {
     let policy = policy(&["sk-1"], &[], &[]);
     for (name, value) in [("host", "localhost"), ("origin", "http://localhost"), ("content-type", "application/json")] {
         let headers = [("host", "localhost"), ("origin", "http://localhost"), ("x-api-key", "sk-1"), (name, value)];
@@ -240,7 +240,7 @@ fn a_header_that_decides_must_stand_once() {
 }
 
 #[test]
-fn what_another_site_causes_is_refused_unless_it_is_harmless() {
+fn requests_of_other_sites_are_refused_unless_harmless() {
     let policy = policy(&["sk-1"], &[], &["https://chat.example"]);
     let admits = |method: &str, path: &str, headers: &[(&str, &str)]| {
         let builder = Request::builder().method(method).uri(path).header("host", "localhost");
@@ -250,7 +250,10 @@ fn what_another_site_causes_is_refused_unless_it_is_harmless() {
     let opened = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     assert!(admits("GET", "/", &opened) && admits("HEAD", "/", &opened) && admits("GET", "/health", &opened[..1]));
     assert!(!admits("CONNECT", "/", &opened) && !admits("GET", "/usage", &opened) && !admits("GET", "//", &opened));
-    assert!(!admits("GET", "/", &opened[..2]) && admits("POST", "/v1/x", &opened[..1]), "a page's POST has an Origin");
+    assert!(
+        !admits("GET", "/", &opened[..2]) && admits("POST", "/v1/x", &opened[..1]),
+        "browsers send an Origin with POST"
+    );
     let basic = format!("Basic {}", STANDARD.encode(":sk-1"));
     for (name, value, is_admitted) in [
         ("x-api-key", "sk-1", true),
@@ -260,7 +263,7 @@ fn what_another_site_causes_is_refused_unless_it_is_harmless() {
     ] {
         assert_eq!(admits("GET", "/v1/models", &[opened[0], (name, value)]), is_admitted, "{name}: {value}");
     }
-    assert!(admits("GET", "/usage", &[opened[0], ("origin", "https://chat.example")]), "an allowed page may call");
+    assert!(admits("GET", "/usage", &[opened[0], ("origin", "https://chat.example")]), "allowed origin");
     for site in ["none", "same-origin", "unknown"] {
         assert!(admits("GET", "/usage", &[("sec-fetch-site", site)]), "{site}");
     }

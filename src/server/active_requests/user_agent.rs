@@ -1,13 +1,13 @@
-//! What kind of program a client is, from its `user-agent`.
+//! Names the client program from its `User-Agent`.
 //!
-//! Only the program's name is told, never the system or the version that stand behind it. Names that
-//! nobody would know their program by are put into words.
+//! Uses the program name only, without version and system. Names that users wouldn't recognize are mapped to the
+//! program's own name.
 
-/// No program has a longer name.
-const CHARACTERS: usize = 40;
+/// Longest name.
+const MAX_CHARACTERS: usize = 40;
 
-/// How agents begin, in lower case, and what people call the program.
-const KNOWN: [(&str, &str); 12] = [
+/// Prefixes of `User-Agent` in lower case, and the program's name.
+const PROGRAMS: [(&str, &str); 12] = [
     ("claude-cli/", "Claude Code"),
     ("codex_cli", "Codex CLI"),
     ("codex_exec", "Codex CLI"),
@@ -22,14 +22,14 @@ const KNOWN: [(&str, &str); 12] = [
     ("mozilla/", "a web page"),
 ];
 
-/// The program; `None`: it does not say.
+/// The program's name; `None` if the header names none.
 pub(super) fn of(agent: &str) -> Option<String> {
     let lower = agent.to_ascii_lowercase();
-    if let Some((_, name)) = KNOWN.iter().find(|(start, _)| lower.starts_with(start)) {
+    if let Some((_, name)) = PROGRAMS.iter().find(|(start, _)| lower.starts_with(start)) {
         return Some((*name).to_owned());
     }
     let product = agent.split(['/', ' ', '(', ';', ',']).next().unwrap_or_default();
-    let name: String = product.chars().filter(char::is_ascii_graphic).take(CHARACTERS).collect();
+    let name: String = product.chars().filter(char::is_ascii_graphic).take(MAX_CHARACTERS).collect();
     (!name.is_empty()).then_some(name)
 }
 
@@ -38,7 +38,7 @@ mod tests {
     use super::of;
 
     #[test]
-    fn a_program_is_known_by_its_name_alone() {
+    fn only_the_program_name_is_used() {
         for (agent, family) in [
             ("claude-cli/2.1.0 (external, cli)", Some("Claude Code")),
             ("codex_cli_rs/0.50.0 (Debian 13; x86_64) xterm", Some("Codex CLI")),

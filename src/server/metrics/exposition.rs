@@ -1,8 +1,8 @@
-//! The page in Prometheus' text form, as it is written.
+//! Writes metrics in the Prometheus text format.
 
 use std::fmt::{Display, Write as _};
 
-/// The page as it grows.
+/// The text written so far.
 pub(in crate::server) struct Exposition(pub(super) String);
 
 impl Exposition {
@@ -18,19 +18,20 @@ impl Exposition {
 
     pub(in crate::server) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let written = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        written.expect("a text takes whatever is written");
+        written.expect("writing to a string never fails");
     }
 
     pub(in crate::server) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels.iter().map(|(label, word)| format!("{label}=\"{}\"", escaped(word))).collect();
+        let labels: Vec<String> =
+            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        writeln!(self.0, "{name}{labels} {value}").expect("a text takes whatever is written");
+        writeln!(self.0, "{name}{labels} {value}").expect("writing to a string never fails");
     }
 }
 
-/// A label's value as the form has it.
-fn escaped(word: &str) -> String {
-    word.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// Escapes a label value.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -38,9 +39,9 @@ mod tests {
     use super::Exposition;
 
     #[test]
-    fn no_label_can_break_out() {
-        let mut page = Exposition(String::new());
-        page.sample("x", &[("model", "a\"} 1\nb\\")], 2);
-        assert_eq!(page.0, "x{model=\"a\\\"} 1\\nb\\\\\"} 2\n");
+    fn label_values_are_escaped() {
+        let mut out = Exposition(String::new());
+        out.sample("x", &[("model", "a\"} 1\nb\\")], 2);
+        assert_eq!(out.0, "x{model=\"a\\\"} 1\\nb\\\\\"} 2\n");
     }
 }

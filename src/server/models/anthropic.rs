@@ -1,4 +1,4 @@
-//! The model list as Anthropic's clients read it: in pages, forward or backward from an id.
+//! The model list in Anthropic's format: pages, forward or backward from an id.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,8 +9,8 @@ use super::NO_DATE;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::models::Model;
 
-const USUAL_COUNT: usize = 20;
-const MAX_COUNT: usize = 1000;
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 1000;
 
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct ModelObject<'m> {
@@ -20,7 +20,7 @@ pub(super) struct ModelObject<'m> {
     created_at: &'static str,
     lifecycle: &'static str,
     max_input_tokens: Option<u64>,
-    /// The backend names no limit of its answers.
+    /// The backend doesn't report an output limit.
     max_tokens: Option<u64>,
 }
 
@@ -46,22 +46,22 @@ impl<'m> ModelObject<'m> {
     }
 }
 
-/// The page that a query asks for by `limit`, and `after_id` or `before_id`.
+/// The page selected by `limit`, and `after_id` or `before_id`.
 pub(super) fn page<'m>(named: &[(&'m str, &'m Model)], query: &[u8]) -> Result<ModelPage<'m>, ProxyError> {
     let query: HashMap<Cow<'_, str>, Cow<'_, str>> = url::form_urlencoded::parse(query).collect();
-    let count = query.get("limit").map_or(Ok(USUAL_COUNT), |limit| {
-        let count = limit.parse().ok().filter(|count| (1..=MAX_COUNT).contains(count));
+    let count = query.get("limit").map_or(Ok(DEFAULT_LIMIT), |limit| {
+        let count = limit.parse().ok().filter(|count| (1..=MAX_LIMIT).contains(count));
         count.ok_or_else(|| Refusal::invalid("limit", "limit: must be a number from 1 to 1000"))
     })?;
-    let place = |name: &str| {
+    let position_of = |name: &str| {
         let position = |id: &Cow<'_, str>| named.iter().position(|(known, _)| known == id);
         let unknown = || Refusal::invalid(name, format!("{name}: must be the id of a model in the list"));
         query.get(name).map(|id| position(id).ok_or_else(unknown)).transpose()
     };
-    let (after, before) = (place("after_id")?, place("before_id")?);
+    let (after, before) = (position_of("after_id")?, position_of("before_id")?);
     let start = after.map_or(0, |after| after + 1);
     let within = named.get(start..before.unwrap_or(named.len())).unwrap_or_default();
-    // Backward, the page is the one that ends at the id.
+    // Backward, the page ends at the id.
     let from = if before.is_some() { within.len().saturating_sub(count) } else { 0 };
     let shown = within.get(from..within.len().min(from + count)).unwrap_or_default();
     Ok(ModelPage {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_told_in_pages_both_ways() {
+    fn a_list_has_pages_in_both_directions() {
         for (query, expected, has_more) in [
             ("", "abcd", false),
             ("limit=1000", "abcd", false),

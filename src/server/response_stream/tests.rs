@@ -17,12 +17,12 @@ use crate::server::request_log::{RequestId, RequestRecord};
 use crate::server::response_store::ResponseStore;
 use crate::upstream::EventStream;
 
-/// A machine with a defect: it repeats each event, and panics in the middle of some.
+/// A reply that repeats each event, and panics on some.
 #[derive(Debug, Default)]
-struct Defective {
+struct PanickingReply {
     is_over: bool,
-    /// It can't say how it ended either.
-    is_dumb: bool,
+    /// Panics at the end too.
+    panics_at_end: bool,
 }
 
 struct Text<'u>(&'u str);
@@ -33,7 +33,7 @@ impl<'u> From<&'u str> for Text<'u> {
     }
 }
 
-impl Reply for Defective {
+impl Reply for PanickingReply {
     type Upstream<'u> = Text<'u>;
     type Event<'e> = &'e str;
 
@@ -45,15 +45,15 @@ impl Reply for Defective {
 
     fn on_event(&mut self, event: Text<'_>, sink: &mut impl Sink<Self>) {
         self.is_over = event.0 == "last";
-        self.is_dumb |= event.0 == "dumb";
+        self.panics_at_end |= event.0 == "panic at end";
         sink.put(self, &event.0);
     }
 
     fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>) {
         if !self.is_over {
             self.is_over = true;
-            let told = cut.map(|cut| cut.to_string()).unwrap_or_default();
-            sink.put(self, &told.as_str());
+            let message = cut.map(|cut| cut.to_string()).unwrap_or_default();
+            sink.put(self, &message.as_str());
         }
     }
 
@@ -64,7 +64,7 @@ impl Reply for Defective {
     fn encode(&self, event: &&str, wire: &mut BytesMut) {
         wire.extend_from_slice(b"<");
         wire.extend_from_slice(event.as_bytes());
-        assert!(*event != "defect" && !(self.is_dumb && self.is_over), "private words");
+        assert!(*event != "panic" && !(self.panics_at_end && self.is_over), "private content");
         wire.extend_from_slice(b">");
     }
 
@@ -83,13 +83,13 @@ impl Reply for Defective {
     }
 
     fn summary(&self) -> Summary {
-        Summary { usage: None, outcome: "told".to_owned() }
+        Summary { usage: None, outcome: "completed".to_owned() }
     }
 }
 
-fn passage() -> ReplyProcessor<Defective> {
-    let keeper = ResponseStore::new(&Arc::new(Responses::default()), &http::Extensions::new());
-    ReplyProcessor { reply: Defective::default(), recall: None, keeper, billed: None }
+fn processor() -> ReplyProcessor<PanickingReply> {
+    let store = ResponseStore::new(&Arc::new(Responses::default()), &http::Extensions::new());
+    ReplyProcessor { reply: PanickingReply::default(), recall: None, store, billed: None }
 }
 
 fn record() -> RequestRecord {
@@ -107,21 +107,22 @@ fn record() -> RequestRecord {
     RequestRecord::new("test", &RequestId::fresh(), &Arc::new(state))
 }
 
-/// Everything that a client gets.
-async fn told(events: &[&'static str]) -> String {
+/// Everything that is sent to the client.
+async fn response_to(events: &[&'static str]) -> String {
     let never = std::future::pending().boxed();
-    let drive = ResponseStream::new(EventStream::of(events), passage(), HttpFraming::default(), None, never, record());
-    String::from_utf8(drive.collect::<Vec<_>>().await.concat()).unwrap()
+    let stream =
+        ResponseStream::new(EventStream::of(events), processor(), HttpFraming::default(), None, never, record());
+    String::from_utf8(stream.collect::<Vec<_>>().await.concat()).unwrap()
 }
 
 #[tokio::test]
-async fn a_panic_cuts_its_own_answer_and_says_so_after_what_was_whole() {
-    assert_eq!(told(&["a", "b", "last", "late"]).await, "<a><b><last>");
-    assert_eq!(told(&["a", "b", "defect", "c", "last"]).await, "<a><b><internal error>");
-    assert_eq!(told(&["defect"]).await, "<internal error>");
+async fn a_panic_ends_its_response_with_an_error_after_complete_events() {
+    assert_eq!(response_to(&["a", "b", "last", "late"]).await, "<a><b><last>");
+    assert_eq!(response_to(&["a", "b", "panic", "c", "last"]).await, "<a><b><internal error>");
+    assert_eq!(response_to(&["panic"]).await, "<internal error>");
 }
 
 #[tokio::test]
-async fn a_panic_that_comes_again_ends_the_answer_all_the_same() {
-    assert_eq!(told(&["a", "dumb", "defect", "c"]).await, "<a><dumb>");
+async fn a_second_panic_still_ends_the_response() {
+    assert_eq!(response_to(&["a", "panic at end", "panic", "c"]).await, "<a><panic at end>");
 }

@@ -1,8 +1,8 @@
-//! A moment's patience, so that what arrives together is sent together.
+//! Sends events that arrive together in one write.
 //!
-//! A connection to the backend hands over one frame at a time, and has to be asked for each. A turn is
-//! the time until this thread has done what else there is to do: as long as frames are at hand, they
-//! are part of that. It is no delay: a thread that has nothing to do ends a turn at once.
+//! The backend connection returns one frame per poll. A batch window lasts until the runtime has polled the other tasks
+//! that are ready: frames that arrive until then join the batch. On an idle runtime a window ends immediately, so it
+//! adds no delay.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// The turns of one answer, one at a time.
+/// The batch window of one response.
 #[derive(Debug, Default)]
 pub(super) struct BatchWindow(Arc<State>);
 
@@ -22,21 +22,21 @@ struct State {
 }
 
 impl BatchWindow {
-    /// Begins a turn; its end wakes the task.
-    pub(super) fn begin(&self, cx: &mut Context<'_>) {
+    /// Starts a window, unless one is running. Its end wakes the task.
+    pub(super) fn start(&self, cx: &mut Context<'_>) {
         self.0.task.register(cx.waker());
         if self.0.is_running.swap(true, Ordering::AcqRel) {
             return;
         }
         let waker = Waker::from(Arc::clone(&self.0));
-        // The runtime wakes at the end of its turn whoever gives way. That the task has been polled
-        // meanwhile, for other reasons, does not end ours.
-        let giving_way = std::pin::pin!(tokio::task::yield_now());
-        let _ = giving_way.poll(&mut Context::from_waker(&waker));
+        // The runtime wakes yielded tasks after the others. A separate waker is used, so that other wake-ups of the
+        // task don't end the window.
+        let yielded = std::pin::pin!(tokio::task::yield_now());
+        let _ = yielded.poll(&mut Context::from_waker(&waker));
     }
 
-    /// Comes at the end of the turn, at once where there is none.
-    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready if no window is running.
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.task.register(cx.waker());
         if self.0.is_running.load(Ordering::Acquire) { Poll::Pending } else { Poll::Ready(()) }
     }

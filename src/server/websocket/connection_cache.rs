@@ -1,9 +1,8 @@
-//! The answers that each WebSocket connection remembers, apart from the history.
+//! Responses that each WebSocket connection keeps in memory, apart from the history.
 //!
-//! A client may continue from an answer that isn't stored as long as it uses the same connection. Each connection
-//! remembers its latest answer and, while there is room, a few earlier ones. All connections share one memory budget:
-//! if it is full, earlier answers are dropped before an answer isn't remembered. A connection's answers are dropped
-//! when it closes.
+//! A client may continue a response that isn't stored as long as it uses the same connection. Each connection keeps its
+//! latest response and, while there is room, a few earlier ones. All connections share one memory budget: if it is
+//! full, earlier responses are dropped first. The responses of a connection are dropped when it closes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use crate::server::budget::{ByteBudget, Reservation};
 const MAX_RESPONSES: usize = 8;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The answers of all connections.
+/// The cached responses of all connections.
 #[derive(Debug)]
 pub(super) struct ConnectionCaches {
     connections: Mutex<CacheEntries>,
@@ -24,11 +23,11 @@ pub(super) struct ConnectionCaches {
 #[derive(Debug, Default)]
 struct CacheEntries {
     next_id: u64,
-    /// The answers of each connection, oldest first.
-    answers: BTreeMap<u64, VecDeque<CachedResponse>>,
+    /// The responses of each connection, oldest first.
+    responses: BTreeMap<u64, VecDeque<CachedResponse>>,
 }
 
-/// The answers of one connection.
+/// The cached responses of one connection.
 #[derive(Debug)]
 pub(in crate::server) struct ConnectionCache {
     id: u64,
@@ -54,12 +53,16 @@ impl ConnectionCaches {
 
 impl CacheEntries {
     fn of(&mut self, id: u64) -> &mut VecDeque<CachedResponse> {
-        self.answers.entry(id).or_default()
+        self.responses.entry(id).or_default()
     }
 
-    /// Drops an earlier answer of the connection whose answers take the most memory; says whether there was one.
+    /// Drops an earlier response of the connection that uses the most memory. Returns whether there was one.
     fn drop_earlier(&mut self) -> bool {
-        let largest = self.answers.values_mut().filter(|kept| kept.len() > 1).max_by_key(|kept| total_bytes(kept));
+        let largest = self
+            .responses
+            .values_mut()
+            .filter(|responses| responses.len() > 1)
+            .max_by_key(|responses| total_bytes(responses));
         largest.and_then(VecDeque::pop_front).is_some()
     }
 }
@@ -72,50 +75,52 @@ impl ConnectionCache {
         Self { id, all: Arc::clone(all) }
     }
 
-    /// Remembers an answer as the latest of its connection. If memory is short, drops this connection's earlier
-    /// answers, then those of other connections. The latest answers of other connections stay; if they take all the
-    /// memory, the answer isn't remembered.
-    pub(in crate::server) fn keep(&self, stored: Stored) {
+    /// Adds a response as the latest of its connection. If memory is short, drops earlier responses of this connection,
+    /// then of others. The latest responses of other connections stay; if they use all the memory, the response isn't
+    /// cached.
+    pub(in crate::server) fn insert(&self, stored: Stored) {
         let bytes = stored.bytes();
         let mut connections = self.all.lock();
-        let kept = connections.of(self.id);
-        kept.retain(|other| other.stored.id != stored.id);
-        while kept.len() >= MAX_RESPONSES || total_bytes(kept) + bytes > MAX_BYTES {
-            if kept.pop_front().is_none() {
+        let responses = connections.of(self.id);
+        responses.retain(|other| other.stored.id != stored.id);
+        while responses.len() >= MAX_RESPONSES || total_bytes(responses) + bytes > MAX_BYTES {
+            if responses.pop_front().is_none() {
                 return;
             }
         }
         let mut memory = self.all.memory.reserve();
         while !memory.try_buffer(bytes) {
             if connections.of(self.id).pop_front().is_none() && !connections.drop_earlier() {
-                tracing::debug!("an answer is not remembered: the latest answers of other sockets take all the memory");
+                tracing::debug!(
+                    "a response is not cached: the latest responses of other WebSockets use all the memory"
+                );
                 return;
             }
         }
         connections.of(self.id).push_back(CachedResponse { stored: Arc::new(stored), bytes, _memory: memory });
     }
 
-    /// The answer of that id.
+    /// Finds a response by id.
     pub(in crate::server) fn find(&self, id: &str) -> Option<Arc<Stored>> {
-        let is_it = |kept: &&CachedResponse| kept.stored.id == id;
-        self.all.lock().of(self.id).iter().find(is_it).map(|kept| Arc::clone(&kept.stored))
+        let has_id = |cached: &&CachedResponse| cached.stored.id == id;
+        self.all.lock().of(self.id).iter().find(has_id).map(|cached| Arc::clone(&cached.stored))
     }
 
-    /// The latest answer that holds the item of that id.
-    pub(in crate::server) fn find_holder(&self, id: &str) -> Option<Arc<Stored>> {
-        let holds = |kept: &&CachedResponse| kept.stored.items().any(|(own, _)| own.as_deref() == Some(id));
-        self.all.lock().of(self.id).iter().rev().find(holds).map(|kept| Arc::clone(&kept.stored))
+    /// Finds the latest response that has an item with this id.
+    pub(in crate::server) fn find_by_item(&self, id: &str) -> Option<Arc<Stored>> {
+        let has_item = |cached: &&CachedResponse| cached.stored.items().any(|(own, _)| own.as_deref() == Some(id));
+        self.all.lock().of(self.id).iter().rev().find(has_item).map(|cached| Arc::clone(&cached.stored))
     }
 }
 
 impl Drop for ConnectionCache {
     fn drop(&mut self) {
-        self.all.lock().answers.remove(&self.id);
+        self.all.lock().responses.remove(&self.id);
     }
 }
 
-fn total_bytes(kept: &VecDeque<CachedResponse>) -> usize {
-    kept.iter().map(|kept| kept.bytes).sum()
+fn total_bytes(responses: &VecDeque<CachedResponse>) -> usize {
+    responses.iter().map(|cached| cached.bytes).sum()
 }
 
 #[cfg(test)]
@@ -149,56 +154,59 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_answers_are_remembered() {
+    fn the_latest_responses_are_cached() {
         let cache = cache();
         for number in 0..=MAX_RESPONSES {
-            cache.keep(stored(&number.to_string(), 1));
+            cache.insert(stored(&number.to_string(), 1));
         }
-        assert!(cache.find("0").is_none() && cache.find_holder("msg_0").is_none());
+        assert!(cache.find("0").is_none() && cache.find_by_item("msg_0").is_none());
         assert!(cache.find("1").is_some());
-        assert_eq!(cache.find_holder("msg_1").unwrap().id, "1");
+        assert_eq!(cache.find_by_item("msg_1").unwrap().id, "1");
     }
 
     #[test]
     fn their_size_is_bounded() {
         let cache = cache();
-        cache.keep(stored("a", MAX_BYTES - 1000));
-        cache.keep(stored("b", 2000));
+        cache.insert(stored("a", MAX_BYTES - 1000));
+        cache.insert(stored("b", 2000));
         assert!(cache.find("a").is_none() && cache.find("b").is_some());
-        cache.keep(stored("c", MAX_BYTES + 1));
-        assert!(cache.find("b").is_none() && cache.find("c").is_none(), "what is too large alone is not kept");
+        cache.insert(stored("c", MAX_BYTES + 1));
+        assert!(cache.find("b").is_none() && cache.find("c").is_none(), "a response over the limit isn't cached");
     }
 
     #[test]
-    fn all_sockets_share_one_budget() {
+    fn all_connections_share_one_budget() {
         let all = all(10_000);
         let (first, second) = (ConnectionCache::new(&all), ConnectionCache::new(&all));
-        first.keep(stored("a", 3000));
-        second.keep(stored("b", 4000));
-        second.keep(stored("c", 4000));
-        assert!(second.find("b").is_none() && second.find("c").is_some(), "a socket drops its own answers first");
-        second.keep(stored("d", 9000));
+        first.insert(stored("a", 3000));
+        second.insert(stored("b", 4000));
+        second.insert(stored("c", 4000));
+        assert!(second.find("b").is_none() && second.find("c").is_some(), "a connection drops its own responses first");
+        second.insert(stored("d", 9000));
         assert!(second.find("c").is_none() && second.find("d").is_none() && first.find("a").is_some());
         drop((first, second));
         assert_eq!(all.memory.used_bytes(), 0);
-        assert!(all.lock().answers.is_empty());
+        assert!(all.lock().responses.is_empty());
     }
 
     #[test]
-    fn the_latest_answer_takes_the_memory_of_earlier_ones_of_other_sockets() {
+    fn the_latest_response_displaces_earlier_ones_of_other_connections() {
         let all = all(20_000);
         let [small, large, new] = [(); 3].map(|()| ConnectionCache::new(&all));
         for id in ["a", "b"] {
-            small.keep(stored(id, 2000));
+            small.insert(stored(id, 2000));
         }
         for id in ["c", "d", "e"] {
-            large.keep(stored(id, 4000));
+            large.insert(stored(id, 4000));
         }
-        new.keep(stored("f", 4000));
+        new.insert(stored("f", 4000));
         assert!(new.find("f").is_some());
-        assert!(large.find("c").is_none() && large.find("e").is_some(), "the socket that holds the most drops first");
+        assert!(
+            large.find("c").is_none() && large.find("e").is_some(),
+            "the connection that uses the most drops first"
+        );
         assert!(small.find("a").is_some() && small.find("b").is_some());
-        new.keep(stored("g", 12_000));
+        new.insert(stored("g", 12_000));
         assert!(new.find("g").is_some() && small.find("b").is_some() && large.find("e").is_some());
         assert!(small.find("a").is_none() && large.find("d").is_none() && new.find("f").is_none());
     }

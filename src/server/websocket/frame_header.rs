@@ -1,21 +1,21 @@
-//! The header of a WebSocket frame (RFC 6455, 5.2), as far as it takes to cut a frame into fragments. Pure.
+//! The header of a WebSocket frame (RFC 6455, section 5.2): parses what is needed to split frames into fragments. Pure.
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
-/// Opcodes from here on are control frames, which can't be cut.
+/// Opcodes from here on are control frames, which can't be fragmented.
 const CONTROL: u8 = 0x08;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7f;
-/// In the place of a length: it follows in so many bytes.
+/// Length values that say that the length follows in two or eight bytes.
 const TWO_BYTES: u8 = 0x7e;
 const EIGHT_BYTES: u8 = 0x7f;
 
-/// A header as far as it has arrived.
+/// A header, as far as it has arrived.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FrameHeader {
     bytes: [u8; FrameHeader::MAX_BYTES],
     filled: usize,
-    /// Whether the first fragment has been cut off.
+    /// Whether the first fragment has been split off.
     is_continued: bool,
 }
 
@@ -23,16 +23,16 @@ impl FrameHeader {
     /// Two bytes, a length of eight and a mask of four.
     pub(super) const MAX_BYTES: usize = 14;
 
-    /// How many bytes have to arrive before more is known; zero: it is whole.
+    /// The number of bytes to read before more is known; zero if complete.
     pub(super) fn missing(&self) -> usize {
         (if self.filled < 2 { 2 } else { 2 + self.length_bytes() + self.mask_bytes() }) - self.filled
     }
 
-    /// Adds bytes; not more than are missing.
+    /// Adds bytes, at most as many as are missing.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if let Some(place) = self.bytes.get_mut(self.filled) {
-                *place = *byte;
+            if let Some(slot) = self.bytes.get_mut(self.filled) {
+                *slot = *byte;
                 self.filled += 1;
             }
         }
@@ -46,7 +46,7 @@ impl FrameHeader {
         self.bytes[0] & OPCODE >= CONTROL
     }
 
-    /// Whether a message ends with this frame.
+    /// Whether this frame ends a message.
     pub(super) fn ends_message(&self) -> bool {
         !self.is_control() && self.bytes[0] & FIN != 0
     }
@@ -60,8 +60,8 @@ impl FrameHeader {
         }
     }
 
-    /// The header of the next fragment, of `length` bytes out of the `left` ones of the payload. The mask stays the
-    /// same: the fragments before it have to be multiples of four bytes long.
+    /// The header of the next fragment, `length` bytes of the `left` remaining ones. The mask doesn't change, so
+    /// fragments other than the last must be multiples of four bytes long.
     pub(super) fn fragment(&mut self, left: u64, length: u64) -> Vec<u8> {
         let mut first = self.bytes[0];
         if std::mem::replace(&mut self.is_continued, true) {

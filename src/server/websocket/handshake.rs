@@ -1,7 +1,7 @@
-//! The opening of a socket: from an HTTP request to its upgrade.
+//! The WebSocket handshake: from an HTTP request to its upgrade.
 //!
-//! Whoever comes here has passed the gate already. What is no proper request for a WebSocket gets its
-//! answer at once, so that a client which tries one first loses no time.
+//! The request has passed the access policy already. A request that isn't a valid upgrade is refused immediately, so
+//! that a client that tries WebSocket first loses no time.
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -16,28 +16,28 @@ use crate::server::api_flavor::refuse;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 
-/// What a request for a WebSocket gives.
+/// A valid upgrade request.
 pub(super) struct UpgradeRequest {
-    /// Becomes the connection when the answer has been sent.
+    /// Resolves to the connection when the response has been sent.
     upgrade: OnUpgrade,
     accept_key: HeaderValue,
 }
 
 impl UpgradeRequest {
-    /// Reads the request; `None`: it doesn't ask for a WebSocket, or not for one of ours.
-    pub(super) fn of(request: &mut Request) -> Option<Self> {
+    /// Parses the headers; `None` if this isn't a valid WebSocket request.
+    pub(super) fn parse(request: &mut Request) -> Option<Self> {
         let headers = request.headers();
-        let is_asked = has_token(headers, &CONNECTION, "upgrade")
+        let is_upgrade = has_token(headers, &CONNECTION, "upgrade")
             && has_token(headers, &UPGRADE, "websocket")
             && headers.get(SEC_WEBSOCKET_VERSION) == Some(&VERSION);
-        let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_asked)?;
+        let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade)?;
         let accept_key = HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok()?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
         Some(Self { upgrade, accept_key })
     }
 
-    /// The coming connection, and the answer that brings it about. No extension is agreed to.
-    pub(super) fn granted(self) -> (OnUpgrade, Response) {
+    /// The future connection, and the response that starts it. No extensions are negotiated.
+    pub(super) fn accept(self) -> (OnUpgrade, Response) {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -48,7 +48,7 @@ impl UpgradeRequest {
     }
 }
 
-/// The answer to what asks for no WebSocket, or not properly.
+/// The response to a request that isn't a valid WebSocket upgrade.
 pub(super) fn upgrade_required(request: &Request) -> Response {
     let allowed = "GET (as a WebSocket), POST".to_owned();
     let error = ProxyError::MethodNotAllowed { method: request.method().to_string(), allowed };

@@ -1,9 +1,9 @@
-//! Bounds the memory and the pace of a WebSocket's incoming messages, below the protocol.
+//! Limits the memory and rate of incoming WebSocket messages, below the protocol implementation.
 //!
-//! The protocol implementation hands over a message only when all of it has arrived, and reserves the whole length
-//! that a frame announces. [`MeteredStream`] reads the frame headers as they pass: it cuts long frames into fragments, so
-//! that buffers grow with what has arrived, reserves memory for that, and fails a read if a message under way stops,
-//! or comes too slowly. The read error is then a [`ProxyError`].
+//! The protocol implementation returns a message only when it is complete, and allocates the length that a frame
+//! announces. [`MeteredStream`] reads the frame headers as they pass. It splits long frames into fragments, so that
+//! buffers grow with received data; reserves memory for that data; and fails a read if a message stops or arrives too
+//! slowly. The read error is then a [`ProxyError`].
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,31 +25,31 @@ use crate::server::pace::Pace;
 
 /// The longest frame that is passed on in one piece.
 pub(super) const FRAGMENT_BYTES: usize = 64 * 1024;
-/// A message is copied when its buffer grows.
+/// A growing message buffer exists twice while it is copied.
 const COPIES: usize = 2;
 
-/// The connection of a WebSocket, metered as it is read.
+/// A connection that is metered as it is read.
 pub(super) struct MeteredStream<S> {
     stream: S,
-    intake: BodyLimits,
-    /// Longest silence between messages; `None`: no limit.
+    limits: BodyLimits,
+    /// Longest pause between messages; `None`: no limit.
     idle: Option<Duration>,
     state: State,
-    /// The header of a fragment that is still to be passed on.
+    /// The rest of a header that has to be passed on.
     header: PendingHeader,
     message: Option<IncomingMessage>,
-    /// Waits for memory.
+    /// The pending wait for memory.
     growing: Option<BoxFuture<'static, (Reservation, Result<(), ProxyError>)>>,
     arrived: MessageReservations,
     last_byte: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
-/// The reservations of the messages that have arrived, oldest first.
+/// Memory of complete messages, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MessageReservations(Arc<Mutex<VecDeque<Reservation>>>);
 
-/// Where in a frame the next byte is.
+/// The position in the frame of the next byte.
 enum State {
     Header(FrameHeader),
     Payload {
@@ -57,18 +57,17 @@ enum State {
         left: u64,
         fragment_left: usize,
     },
-    /// Passed on as it comes: the protocol refuses it.
+    /// Passed on unchanged: the protocol implementation rejects it.
     Refused,
 }
 
-/// A message under way.
 struct IncomingMessage {
     memory: Reservation,
     bytes: usize,
     pace: Pace,
 }
 
-/// Bytes to be passed on.
+/// Header bytes to pass on.
 #[derive(Default)]
 struct PendingHeader {
     bytes: Vec<u8>,
@@ -76,7 +75,7 @@ struct PendingHeader {
 }
 
 impl MessageReservations {
-    /// The reservation of the oldest message, which its reader takes over.
+    /// Takes the reservation of the oldest message.
     pub(super) fn take(&self) -> Option<Reservation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
@@ -87,12 +86,12 @@ impl MessageReservations {
 }
 
 impl<S> MeteredStream<S> {
-    /// `idle` is the longest silence between two messages.
-    pub(super) fn new(stream: S, intake: BodyLimits, idle: Option<Duration>) -> Self {
+    /// `idle` is the longest pause between two messages.
+    pub(super) fn new(stream: S, limits: BodyLimits, idle: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
             stream,
-            intake,
+            limits,
             idle,
             state: State::Header(FrameHeader::default()),
             header: PendingHeader::default(),
@@ -108,12 +107,12 @@ impl<S> MeteredStream<S> {
         self.arrived.clone()
     }
 
-    /// The connection itself, for bytes that are no frames any more.
+    /// The underlying connection, for reading bytes that aren't frames.
     pub(super) fn raw(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// Reserves memory for what has arrived of the message.
+    /// Reserves memory for the received part of the message.
     fn poll_grow(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(message) = &mut self.message else { return Poll::Ready(Ok(())) };
         let wanted = COPIES * message.bytes;
@@ -121,7 +120,7 @@ impl<S> MeteredStream<S> {
             if message.memory.try_buffer(wanted) {
                 return Poll::Ready(Ok(()));
             }
-            let mut memory = std::mem::replace(&mut message.memory, self.intake.memory.reserve());
+            let mut memory = std::mem::replace(&mut message.memory, self.limits.memory.reserve());
             self.growing = Some(Box::pin(async move {
                 let grown = memory.buffer(wanted).await;
                 (memory, grown)
@@ -135,7 +134,7 @@ impl<S> MeteredStream<S> {
         Poll::Ready(grown.map_err(io::Error::other))
     }
 
-    /// Fails if nothing has come for too long.
+    /// Fails if nothing has arrived for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let deadline = match (&self.message, self.idle) {
             (Some(message), _) => message.pace.deadline(),
@@ -159,11 +158,11 @@ impl<S> MeteredStream<S> {
             return;
         }
         let message = self.message.get_or_insert_with(|| IncomingMessage {
-            memory: self.intake.memory.reserve(),
+            memory: self.limits.memory.reserve(),
             bytes: 0,
-            pace: Pace::new(self.intake.silence),
+            pace: Pace::new(self.limits.silence),
         });
-        if (message.bytes as u64).saturating_add(left) > self.intake.limit_bytes {
+        if (message.bytes as u64).saturating_add(left) > self.limits.limit_bytes {
             self.header = PendingHeader { bytes: frame.as_bytes().to_vec(), passed: 0 };
             self.state = State::Refused;
             return;
@@ -171,18 +170,18 @@ impl<S> MeteredStream<S> {
         self.pass_header(frame, left, left.min(FRAGMENT_BYTES as u64));
     }
 
-    /// Passes on the header of a frame's next fragment.
+    /// Passes on the header of the next fragment.
     fn pass_header(&mut self, mut frame: FrameHeader, left: u64, fragment: u64) {
         self.header = PendingHeader { bytes: frame.fragment(left, fragment), passed: 0 };
         let fragment_left = usize::try_from(fragment).unwrap_or(usize::MAX);
         if fragment_left == 0 {
-            // It ends with its header.
+            // An empty fragment ends with its header.
             return self.advance(frame, left, 0, 0);
         }
         self.state = State::Payload { frame, left, fragment_left };
     }
 
-    /// What follows so many bytes of a payload.
+    /// Advances by the number of payload bytes read.
     fn advance(&mut self, frame: FrameHeader, left: u64, fragment_left: usize, read: usize) {
         let (left, fragment_left) = (left.saturating_sub(read as u64), fragment_left.saturating_sub(read));
         if let Some(message) = self.message.as_mut().filter(|_| !frame.is_control()) {
@@ -205,7 +204,7 @@ impl<S> MeteredStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> MeteredStream<S> {
-    /// Reads at most so many bytes from the connection.
+    /// Reads from the connection into the slice.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut part = ReadBuf::new(into);
         match Pin::new(&mut self.stream).poll_read(cx, &mut part) {
@@ -269,7 +268,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
 }
 
 impl PendingHeader {
-    /// Passes on what fits; says whether there was anything.
+    /// Passes on as many bytes as fit. Returns whether there were any.
     fn pass(&mut self, into: &mut ReadBuf<'_>) -> bool {
         let rest = self.bytes.get(self.passed..).unwrap_or_default();
         let passed = rest.get(..into.remaining()).unwrap_or(rest);

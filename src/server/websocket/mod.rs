@@ -1,10 +1,8 @@
-//! `GET /v1/responses` as a WebSocket: the Responses API without a request for each turn.
+//! `GET /v1/responses` as a WebSocket: the Responses API with many requests on one connection.
 //!
-//! The door is HTTP's (`handshake`), the requests and events are HTTP's (`turn`), and both go through
-//! the one exchange. A socket has an ear, which hears what the client says (`ear`), and a voice, which
-//! answers one request after the other (`voice`); when either ends, so does the other, and with it the
-//! call upstream. What a client may go on from without having it stored is remembered with the
-//! socket (`cache`).
+//! `handshake` upgrades the request. `reader` receives frames and `writer` responds to one request after the other,
+//! through the same handler as HTTP (`request`); if either ends, so do the other and the upstream call.
+//! `connection_cache` holds responses that the client may continue on the same connection although they aren't stored.
 
 mod connection_cache;
 mod frame_header;
@@ -40,33 +38,33 @@ use intake::{FRAGMENT_BYTES, MessageReservations, MeteredStream};
 use reader::Reader;
 use writer::Writer;
 
-/// A WebSocket of ours.
+/// A WebSocket connection.
 type Socket = WebSocketStream<MeteredStream<TokioIo<Upgraded>>>;
 
 /// The text of a frame.
 type Text = Bytes;
 
-/// Requests that may be heard before the voice has taken note of them.
-const HEARD: usize = 1;
-/// WebSocketHandler may take so much less than requests (`limits.memory`) for the answers that they remember.
-const REMEMBERED_SHARE: usize = 4;
-/// What is read at once. Each socket keeps a buffer of this size.
+/// Events that the reader may queue for the writer.
+const READER_QUEUE: usize = 1;
+/// The part of `limits.memory` for the cached responses of all connections, as a divisor.
+const CACHE_SHARE: usize = 4;
+/// Size of the read buffer of each connection.
 const READ_BYTES: usize = 32 * 1024;
-/// A client that has left so many of our pings unanswered is gone, or will never read on.
-const UNANSWERED: u32 = 20;
+/// A client that hasn't answered this many pings is disconnected.
+const MAX_UNANSWERED_PINGS: u32 = 20;
 
-/// What sockets are opened with.
+/// Upgrades requests to WebSockets and serves them.
 #[derive(Clone, Debug)]
 pub(super) struct WebSocketHandler {
-    /// Answers turns.
+    /// Handles requests for a response.
     pub(super) turns: Handler<Responses>,
-    /// Reads what only prepares a turn.
+    /// Handles warm-up requests.
     pub(super) warmups: Handler<Responses>,
-    /// How long a socket may live (`timing.socket_lifetime`).
+    /// Longest lifetime of a connection (`timing.socket_lifetime`).
     pub(super) lifetime: Duration,
     pub(super) shutdown: Shutdown,
-    /// The answers that the sockets remember.
-    remembered: Arc<ConnectionCaches>,
+    /// The caches of all connections.
+    caches: Arc<ConnectionCaches>,
 }
 
 impl WebSocketHandler {
@@ -75,25 +73,25 @@ impl WebSocketHandler {
             let options = Options { purpose, ..Options::clone(&exchange.options) };
             Handler { options: Arc::new(options), ..exchange.clone() }
         };
-        let remembered = Arc::new(ConnectionCaches::new(exchange.state.memory.share(REMEMBERED_SHARE)));
-        Self { turns: of(Purpose::WebSocket), warmups: of(Purpose::Warmup), lifetime, shutdown, remembered }
+        let caches = Arc::new(ConnectionCaches::new(exchange.state.memory.share(CACHE_SHARE)));
+        Self { turns: of(Purpose::WebSocket), warmups: of(Purpose::Warmup), lifetime, shutdown, caches }
     }
 
-    /// Opens a socket where one is asked for.
+    /// Upgrades a request, or responds with an error.
     pub(super) async fn open(self, mut request: Request) -> Response {
-        let Some(wish) = UpgradeRequest::of(&mut request) else { return handshake::upgrade_required(&request) };
+        let Some(upgrade) = UpgradeRequest::parse(&mut request) else { return handshake::upgrade_required(&request) };
         let (parts, _) = request.into_parts();
         if let Err(error) = account::tokens(&parts, self.turns.services.tokens.as_ref()).await {
             let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
             return refuse::<Responses>(&error, &id, None);
         }
-        let (upgrade, response) = wish.granted();
+        let (upgrade, response) = upgrade.accept();
         let open = self.shutdown.open.clone();
-        // A socket outlives the request that opened it; its turns live and die with it.
+        // The connection outlives the request that opened it. Its requests end with it.
         open.spawn(async move {
             match upgrade.await {
                 Ok(connection) => self.serve(parts, connection).await,
-                Err(error) => tracing::debug!(error = %error, "a socket was not opened"),
+                Err(error) => tracing::debug!(error = %error, "a WebSocket upgrade failed"),
             }
         });
         response
@@ -105,25 +103,25 @@ impl WebSocketHandler {
             .read_buffer_size(READ_BYTES)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit.min(FRAGMENT_BYTES)));
-        let idle = self.turns.limits.keepalive.map(|every| every * UNANSWERED);
-        let connection = MeteredStream::new(TokioIo::new(connection), self.turns.intake(), idle);
+        let idle = self.turns.limits.keepalive.map(|every| every * MAX_UNANSWERED_PINGS);
+        let connection = MeteredStream::new(TokioIo::new(connection), self.turns.body_limits(), idle);
         let arrived = connection.arrived();
         let socket = WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await;
         let opened = Instant::now();
-        tracing::debug!("a socket was opened");
-        self.converse(parts, socket, arrived).await;
-        tracing::debug!(duration_ms = u64::try_from(opened.elapsed().as_millis()).ok(), "a socket was closed");
+        tracing::debug!("a WebSocket was opened");
+        self.run(parts, socket, arrived).await;
+        tracing::debug!(duration_ms = u64::try_from(opened.elapsed().as_millis()).ok(), "a WebSocket was closed");
     }
 
-    async fn converse(self, parts: Parts, socket: Socket, arrived: MessageReservations) {
+    async fn run(self, parts: Parts, socket: Socket, arrived: MessageReservations) {
         let (out, incoming) = futures_util::StreamExt::split(socket);
-        let (say, heard) = mpsc::channel(HEARD);
-        let mut ear = Reader::new(incoming, arrived, self.turns.limits.body_bytes);
-        let voice = Writer::new(out, heard, Arc::new(self), parts);
+        let (events, received) = mpsc::channel(READER_QUEUE);
+        let mut reader = Reader::new(incoming, arrived, self.turns.limits.body_bytes);
+        let writer = Writer::new(out, received, Arc::new(self), parts);
         let out = tokio::select! {
-            () = ear.listen(&say) => None,
-            out = voice.speak() => out,
+            () = reader.run(&events) => None,
+            out = writer.run() => out,
         };
-        ear.part(out).await;
+        reader.drain(out).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a socket hears: frames of the client, and its going.
+//! Reads the frames of a WebSocket client, and notices when it disconnects.
 
 use std::io;
 use std::time::Duration;
@@ -19,24 +19,24 @@ use crate::error::{ProxyError, Refusal};
 use crate::protocol::responses::socket::{ClientFrame, FrameError};
 use crate::server::budget::Reservation;
 
-/// How long a client may take to read our last words and to go.
-const PARTING: Duration = Duration::from_secs(2);
+/// Longest time for the client to read the last frames and close.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// What the voice has to know.
+/// What the reader reports to the writer.
 #[derive(Debug)]
 pub(super) enum ReaderEvent {
     /// A frame, and its memory.
     Frame(ClientFrame, Reservation),
     /// A frame that is refused.
     Refused(ProxyError),
-    /// The socket can't go on.
-    Over(ProxyError, CloseCode),
+    /// An error that closes the connection.
+    Fatal(ProxyError, CloseCode),
 }
 
-/// The hearing half of a socket.
+/// The reading half of a connection.
 pub(super) struct Reader {
     incoming: SplitStream<Socket>,
-    /// The memory of the messages.
+    /// The memory of complete messages.
     arrived: MessageReservations,
     limit_bytes: u64,
     state: ReadState,
@@ -46,9 +46,9 @@ pub(super) struct Reader {
 #[derive(Debug, PartialEq, Eq)]
 enum ReadState {
     Frames,
-    /// The bytes that come are no whole frames any more.
-    Noise,
-    Nothing,
+    /// The frame structure is lost; only raw bytes can be read.
+    RawBytes,
+    Closed,
 }
 
 impl Reader {
@@ -56,33 +56,33 @@ impl Reader {
         Self { incoming, arrived, limit_bytes, state: ReadState::Frames }
     }
 
-    /// Tells what is heard; ends when the client is gone.
-    pub(super) async fn listen(&mut self, say: &Sender<ReaderEvent>) {
+    /// Reports frames and errors. Returns when the client has disconnected.
+    pub(super) async fn run(&mut self, events: &Sender<ReaderEvent>) {
         while let Some(message) = self.incoming.next().await {
-            let heard = match message {
+            let event = match message {
                 Ok(Message::Text(text)) => self.read(text).await,
                 Ok(Message::Binary(_)) => {
-                    ReaderEvent::Over(Refusal::body("frames must be text"), CloseCode::Unsupported)
+                    ReaderEvent::Fatal(Refusal::body("WebSocket frames must be text"), CloseCode::Unsupported)
                 }
                 Ok(Message::Close(_)) => return,
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
-                Err(error) => match self.broken(error) {
+                Err(error) => match self.classify(error) {
                     Some(over) => over,
                     None => return,
                 },
             };
-            let is_over = matches!(heard, ReaderEvent::Over(..));
-            if say.send(heard).await.is_err() {
+            let is_over = matches!(event, ReaderEvent::Fatal(..));
+            if events.send(event).await.is_err() {
                 return;
             }
             if is_over {
-                // The voice ends the conversation.
+                // The writer closes the connection.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Reads a message.
+    /// Parses a message.
     async fn read(&mut self, text: Utf8Bytes) -> ReaderEvent {
         let Some(mut memory) = self.arrived.take() else { return ReaderEvent::Refused(ProxyError::Internal) };
         let reserved = async {
@@ -98,50 +98,50 @@ impl Reader {
                 ReaderEvent::Frame(frame, memory)
             }
             Err(FrameError::Rejected(error)) => ReaderEvent::Refused(error),
-            Err(FrameError::Malformed(error)) => ReaderEvent::Over(error, CloseCode::Invalid),
+            Err(FrameError::Malformed(error)) => ReaderEvent::Fatal(error, CloseCode::Invalid),
         }
     }
 
-    /// What an error means; `None`: the connection is gone.
-    fn broken(&mut self, error: Error) -> Option<ReaderEvent> {
+    /// Maps a read error; `None` if the connection is lost.
+    fn classify(&mut self, error: Error) -> Option<ReaderEvent> {
         let (why, code) = match error {
             Error::Capacity(_) => (ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }, CloseCode::Size),
-            Error::Utf8(_) => (Refusal::body("the frame is not UTF-8"), CloseCode::Invalid),
+            Error::Utf8(_) => (Refusal::body("the WebSocket frame is not UTF-8"), CloseCode::Invalid),
             Error::Protocol(what) if what != ProtocolError::ResetWithoutClosingHandshake => {
-                (Refusal::body(format!("the frame is broken: {what}")), CloseCode::Protocol)
+                (Refusal::body(format!("the WebSocket frame is invalid: {what}")), CloseCode::Protocol)
             }
             Error::Io(error) => match error.downcast::<ProxyError>() {
                 Ok(error @ ProxyError::MemoryFull { .. }) => (error, CloseCode::Again),
                 Ok(error) => (error, CloseCode::Policy),
                 Err(error) => {
                     if error.kind() == io::ErrorKind::TimedOut {
-                        tracing::debug!("a socket is given up: its client has sent nothing for too long");
+                        tracing::debug!("closing a WebSocket: its client has sent nothing for too long");
                     }
-                    self.state = ReadState::Nothing;
+                    self.state = ReadState::Closed;
                     return None;
                 }
             },
             _ => {
-                self.state = ReadState::Nothing;
+                self.state = ReadState::Closed;
                 return None;
             }
         };
-        self.state = ReadState::Noise;
-        Some(ReaderEvent::Over(why, code))
+        self.state = ReadState::RawBytes;
+        Some(ReaderEvent::Fatal(why, code))
     }
 
-    /// Hears the client out after our last words, so that it gets to read them.
-    pub(super) async fn part(self, out: Option<SplitSink<Socket, Message>>) {
+    /// Reads and discards until the client closes, so that it gets the last frames.
+    pub(super) async fn drain(self, out: Option<SplitSink<Socket, Message>>) {
         let Self { mut incoming, state, .. } = self;
-        let parted = async {
+        let drained = async {
             if state == ReadState::Frames {
                 while let Some(Ok(_)) = incoming.next().await {}
             }
-            if let (ReadState::Noise, Some(Ok(mut socket))) = (state, out.map(|out| incoming.reunite(out))) {
-                let mut noise = [0; 8192];
-                while matches!(socket.get_mut().raw().read(&mut noise).await, Ok(1..)) {}
+            if let (ReadState::RawBytes, Some(Ok(mut socket))) = (state, out.map(|out| incoming.reunite(out))) {
+                let mut rest = [0; 8192];
+                while matches!(socket.get_mut().raw().read(&mut rest).await, Ok(1..)) {}
             }
         };
-        let _ = timeout(PARTING, parted).await;
+        let _ = timeout(DRAIN_LIMIT, drained).await;
     }
 }

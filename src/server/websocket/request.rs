@@ -1,4 +1,4 @@
-//! One turn of a socket: from a request to the frames of its answer, through the exchange.
+//! Handles one request of a WebSocket, up to the frames of its response.
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -17,39 +17,39 @@ use crate::protocol::responses::socket::{CreateRequest, FrameQueue, error_frame,
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
 use crate::server::budget::Reservation;
-use crate::server::handler::{OpenedReply, PlannedRequest, note_refusal};
+use crate::server::handler::{OpenedReply, PlannedRequest, log_refusal};
 use crate::server::request_log::{RequestId, RequestRecord};
 use crate::server::response_store::ResponseStore;
 use crate::server::response_stream::{AbortSignal, Framing, ReplyProcessor, ResponseStream};
 use crate::server::{account, middleware};
 
-/// A block is sent when it has grown to this size, though more has arrived.
-const BLOCK_BYTES: usize = 64 * 1024;
+/// A chunk is sent when it has this size, even if more events are available.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The frames of an answer: as they come, or all there are.
+/// The frames of a response: streamed, or all known.
 type FrameStream = Either<ResponseStream<ResponsesReply, FrameQueue>, Iter<std::vec::IntoIter<Bytes>>>;
 
-/// A turn that has been asked for.
+/// A request on a WebSocket.
 pub(super) struct SocketRequest {
     pub(super) sockets: Arc<WebSocketHandler>,
-    /// The request that the socket was opened with.
+    /// The request that opened the connection.
     pub(super) parts: Parts,
     pub(super) cache: Arc<ConnectionCache>,
-    /// Stops it.
+    /// Cancels the response.
     pub(super) cancel: CancellationToken,
 }
 
 impl Framing<ResponsesReply> for FrameQueue {
-    type Unit = Text;
+    type Chunk = Text;
 
     fn is_full(&self) -> bool {
-        self.ready_bytes() >= BLOCK_BYTES
+        self.ready_bytes() >= CHUNK_BYTES
     }
 
-    /// A frame is whole when it is put.
-    fn mark_whole(&mut self) {}
+    /// Frames are complete when they are put.
+    fn mark_complete(&mut self) {}
 
-    fn drop_partial(&mut self) {
+    fn discard_partial(&mut self) {
         FrameQueue::discard_partial(self);
     }
 
@@ -63,12 +63,12 @@ impl Framing<ResponsesReply> for FrameQueue {
 }
 
 impl SocketRequest {
-    /// The frames of its answer.
+    /// The frames of the response.
     pub(super) fn frames(self, create: CreateRequest, memory: Reservation) -> BoxStream<'static, Text> {
-        self.answer(create, memory).flatten_stream().boxed()
+        self.run(create, memory).flatten_stream().boxed()
     }
 
-    async fn answer(mut self, create: CreateRequest, memory: Reservation) -> FrameStream {
+    async fn run(mut self, create: CreateRequest, memory: Reservation) -> FrameStream {
         let id = RequestId::fresh();
         self.parts.headers.extend(create.headers.clone());
         self.parts.extensions.insert(id.clone());
@@ -77,29 +77,29 @@ impl SocketRequest {
         let mut frames = FrameQueue::new(create.stream_id.clone());
         let live = Arc::clone(&self.sockets.turns.services.live.borrow());
         let admitted = middleware::reauthorize(&live, &mut self.parts).await;
-        record.introduce(&id, &self.parts);
-        let answered = match admitted.map(|()| create.purpose) {
+        record.register(&id, &self.parts);
+        let result = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
-            Ok(Purpose::Warmup) => self.warm(&create, memory, &id, &mut record, &mut frames).await,
+            Ok(Purpose::Warmup) => self.warm_up(&create, memory, &id, &mut record, &mut frames).await,
             Ok(Purpose::Http | Purpose::WebSocket) => tokio::select! {
                 opened = self.open(&create, memory, &mut record) => match opened {
-                    Ok(opened) => return Either::Left(self.drive(opened, frames, record)),
+                    Ok(opened) => return Either::Left(self.stream(opened, frames, record)),
                     Err(error) => Err(error),
                 },
-                why = self.cut() => Err(why),
+                error = self.aborted() => Err(error),
             },
         };
-        let _inside = span.enter();
-        if let Err(error) = answered {
+        let _entered = span.enter();
+        if let Err(error) = result {
             let (status, ..) = Responses::to_error_response(&error, &id.0);
-            note_refusal(&error, status, Some(record));
+            log_refusal(&error, status, Some(record));
             frames.push(&error_frame(&error, &id.0));
         }
         let all: Vec<Bytes> = std::iter::from_fn(|| frames.pop()).collect();
         Either::Right(futures_util::stream::iter(all))
     }
 
-    fn keeper(&self) -> ResponseStore {
+    fn store(&self) -> ResponseStore {
         let history = &self.sockets.turns.services.history;
         ResponseStore::new(history, &self.parts.extensions).with_cache(Arc::clone(&self.cache))
     }
@@ -111,12 +111,12 @@ impl SocketRequest {
         record: &mut RequestRecord,
     ) -> Result<OpenedReply<'r, ResponsesReply>, ProxyError> {
         let turns = &self.sockets.turns;
-        record.enter().await?;
+        record.acquire_permit().await?;
         let chosen = account::tokens(&self.parts, turns.services.tokens.as_ref()).await?;
-        turns.open(&self.parts, create.body.as_bytes(), memory, chosen, self.keeper(), Some(record)).await
+        turns.open(&self.parts, create.body.as_bytes(), memory, chosen, self.store(), Some(record)).await
     }
 
-    fn drive(
+    fn stream(
         &self,
         opened: OpenedReply<'_, ResponsesReply>,
         mut frames: FrameQueue,
@@ -125,11 +125,11 @@ impl SocketRequest {
         if Responses::forwarded_headers(&self.parts.headers).is_some() {
             frames = frames.with_header_events(header_events(&opened.answer.headers));
         }
-        self.sockets.turns.drive(opened, frames, self.cut(), record)
+        self.sockets.turns.stream(opened, frames, self.aborted(), record)
     }
 
-    /// Answers a request that only prepares the next one: read as any other, and not sent upstream.
-    async fn warm(
+    /// Responds to a warm-up request: it is read like any other, and not sent upstream.
+    async fn warm_up(
         &self,
         create: &CreateRequest,
         mut memory: Reservation,
@@ -138,27 +138,27 @@ impl SocketRequest {
         frames: &mut FrameQueue,
     ) -> Result<(), ProxyError> {
         let warmups = &self.sockets.warmups;
-        record.enter().await?;
-        let (models, keeper) = (warmups.services.models(), self.keeper());
+        record.acquire_permit().await?;
+        let (models, store) = (warmups.services.models(), self.store());
         let body = create.body.as_bytes();
-        let PlannedRequest { plan, .. } = warmups.plan(&self.parts, body, &models, &keeper, &mut memory).await?;
-        record.planned(&plan.upstream.model, Mode::Stream);
+        let PlannedRequest { plan, .. } = warmups.plan(&self.parts, body, &models, &store, &mut memory).await?;
+        record.set_model(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let events = warmup_events(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
-        let mut passage = ReplyProcessor { reply: plan.reply, recall: None, keeper, billed: None };
+        let mut processor = ReplyProcessor { reply: plan.reply, recall: None, store, billed: None };
         for event in &events {
-            passage.feed(event, frames);
+            processor.process_event(event, frames);
         }
-        passage.end(record);
+        processor.finish(record);
         Ok(())
     }
 
-    /// Comes when the proxy has to stop, or the client wants no more of the answer.
-    fn cut(&self) -> AbortSignal {
-        let (stopped, cancel) = (self.sockets.turns.cut(), self.cancel.clone());
+    /// Resolves when the server has to stop, or the client cancels the response.
+    fn aborted(&self) -> AbortSignal {
+        let (shutdown, cancel) = (self.sockets.turns.aborted(), self.cancel.clone());
         async move {
             tokio::select! {
-                why = stopped => why,
+                error = shutdown => error,
                 () = cancel.cancelled() => cancelled(),
             }
         }

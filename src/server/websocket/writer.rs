@@ -1,8 +1,7 @@
-//! What a socket says: the answers to its requests, one after the other.
+//! Responds to the requests of a WebSocket client, one after the other.
 //!
-//! Requests that come while an answer is under way wait for it, as the public service has it; they
-//! are few and small, or refused. A client that reads slowly holds the backend back through this
-//! loop, and is never sent more than it takes.
+//! Requests that arrive while a response is under way wait, as in the public API; their number and size are limited. A
+//! client that reads slowly slows down the backend stream through this loop.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -25,15 +24,15 @@ use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{ClientFrame, CreateRequest, FrameQueue, error_frame};
 use crate::server::budget::Reservation;
 
-/// Requests that may wait for their turn.
+/// Most waiting requests.
 const MAX_WAITING: usize = 16;
-/// Lanes that a socket may name, as on the public service.
+/// Most lanes (stream ids) per connection, as in the public API.
 const MAX_LANES: usize = 32;
 
-/// The speaking half of a socket.
+/// The writing half of a connection.
 pub(super) struct Writer {
     out: SplitSink<Socket, Message>,
-    heard: Receiver<ReaderEvent>,
+    events: Receiver<ReaderEvent>,
     sockets: Arc<WebSocketHandler>,
     parts: Parts,
     cache: Arc<ConnectionCache>,
@@ -42,19 +41,19 @@ pub(super) struct Writer {
     running: Option<RunningReply>,
 }
 
-/// The answer under way.
+/// The response under way.
 struct RunningReply {
     frames: BoxStream<'static, Text>,
     cancel: CancellationToken,
 }
 
-/// Why no further turn begins.
+/// Why no further request is started.
 #[derive(Debug)]
 enum CloseReason {
-    /// The socket has lived as long as one may.
-    Old,
-    /// The daemon was told to stop.
-    Stopped,
+    /// The connection has reached its longest lifetime.
+    LifetimeReached,
+    /// The server is shutting down.
+    ShuttingDown,
     /// No further message can be read.
     Unreadable(ProxyError, CloseCode),
 }
@@ -62,28 +61,28 @@ enum CloseReason {
 impl Writer {
     pub(super) fn new(
         out: SplitSink<Socket, Message>,
-        heard: Receiver<ReaderEvent>,
+        events: Receiver<ReaderEvent>,
         sockets: Arc<WebSocketHandler>,
         parts: Parts,
     ) -> Self {
-        let cache = Arc::new(ConnectionCache::new(&sockets.remembered));
+        let cache = Arc::new(ConnectionCache::new(&sockets.caches));
         let (waiting, lanes) = (VecDeque::new(), HashSet::new());
-        Self { out, heard, sockets, parts, cache, waiting, lanes, running: None }
+        Self { out, events, sockets, parts, cache, waiting, lanes, running: None }
     }
 
-    /// Answers until one of the two sides wants no more. Gives the socket back where the client can
-    /// still be told something.
-    pub(super) async fn speak(mut self) -> Option<SplitSink<Socket, Message>> {
-        let told = async {
-            let code = self.converse().await?;
+    /// Responds until the client disconnects or the connection has to close. Returns the sink if frames can still be
+    /// sent.
+    pub(super) async fn run(mut self) -> Option<SplitSink<Socket, Message>> {
+        let result = async {
+            let code = self.serve().await?;
             self.running = None;
             self.out.send(Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::default() }))).await
         };
-        told.await.is_ok().then_some(self.out)
+        result.await.is_ok().then_some(self.out)
     }
 
-    /// Answers; ends with the code to close with.
-    async fn converse(&mut self) -> Result<CloseCode, Error> {
+    /// Responds to requests. Returns the code to close with.
+    async fn serve(&mut self) -> Result<CloseCode, Error> {
         let mut ping = self.sockets.turns.limits.keepalive.map(|every| {
             let mut ping = interval_at(Instant::now() + every, every);
             ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,24 +90,24 @@ impl Writer {
         });
         let mut age = std::pin::pin!(sleep(self.sockets.lifetime));
         let stop = self.sockets.shutdown.stop.clone();
-        let mut ending = None;
+        let mut close_reason = None;
         loop {
-            match ending {
+            match close_reason {
                 _ if self.running.is_some() => {}
-                // The end of an answer may come together with the word to stop.
-                _ if stop.is_cancelled() => return self.end(CloseReason::Stopped).await,
+                // A response may end at the same time as the shutdown begins.
+                _ if stop.is_cancelled() => return self.finish(CloseReason::ShuttingDown).await,
                 None => self.begin_next(),
-                Some(ending) => return self.end(ending).await,
+                Some(close_reason) => return self.finish(close_reason).await,
             }
             tokio::select! {
-                heard = self.heard.recv() => {
-                    let Some(heard) = heard else { return Err(Error::ConnectionClosed) };
-                    ending = self.heed(heard).await?.or(ending);
+                event = self.events.recv() => {
+                    let Some(event) = event else { return Err(Error::ConnectionClosed) };
+                    close_reason = self.handle_event(event).await?.or(close_reason);
                 }
-                text = next(self.running.as_mut()) => self.pass(text).await?,
+                text = next(self.running.as_mut()) => self.forward(text).await?,
                 () = tick(ping.as_mut()) => self.out.send(Message::Ping(Bytes::new())).await?,
-                () = &mut age, if ending.is_none() => ending = Some(CloseReason::Old),
-                () = stop.cancelled(), if !matches!(ending, Some(CloseReason::Stopped)) => ending = Some(CloseReason::Stopped),
+                () = &mut age, if close_reason.is_none() => close_reason = Some(CloseReason::LifetimeReached),
+                () = stop.cancelled(), if !matches!(close_reason, Some(CloseReason::ShuttingDown)) => close_reason = Some(CloseReason::ShuttingDown),
             }
         }
     }
@@ -117,16 +116,16 @@ impl Writer {
         let Some((create, memory)) = self.waiting.pop_front() else { return };
         let (sockets, parts, cache) = (Arc::clone(&self.sockets), self.parts.clone(), Arc::clone(&self.cache));
         let cancel = CancellationToken::new();
-        let turn = SocketRequest { sockets, parts, cache, cancel: cancel.clone() };
-        self.running = Some(RunningReply { frames: turn.frames(create, memory), cancel });
+        let request = SocketRequest { sockets, parts, cache, cancel: cancel.clone() };
+        self.running = Some(RunningReply { frames: request.frames(create, memory), cancel });
     }
 
-    /// Handles what the reader received. Returns why the socket has to be closed once the running answer is complete.
-    async fn heed(&mut self, heard: ReaderEvent) -> Result<Option<CloseReason>, Error> {
-        match heard {
+    /// Handles an event of the reader. Returns why the connection has to close after the running response.
+    async fn handle_event(&mut self, event: ReaderEvent) -> Result<Option<CloseReason>, Error> {
+        match event {
             ReaderEvent::Frame(ClientFrame::Create(create), memory) => {
                 let lane = create.stream_id.clone();
-                if let Err(error) = self.admit(*create, memory) {
+                if let Err(error) = self.enqueue(*create, memory) {
                     self.refuse(&error, lane).await?;
                 }
             }
@@ -135,17 +134,17 @@ impl Writer {
             }
             ReaderEvent::Frame(ClientFrame::Ignored, _) => {}
             ReaderEvent::Refused(error) => self.refuse(&error, None).await?,
-            ReaderEvent::Over(error, code) => return Ok(Some(CloseReason::Unreadable(error, code))),
+            ReaderEvent::Fatal(error, code) => return Ok(Some(CloseReason::Unreadable(error, code))),
         }
         Ok(None)
     }
 
-    /// Lets a request wait for its turn.
-    fn admit(&mut self, create: CreateRequest, memory: Reservation) -> Result<(), ProxyError> {
+    /// Queues a request.
+    fn enqueue(&mut self, create: CreateRequest, memory: Reservation) -> Result<(), ProxyError> {
         if let Some(lane) = create.stream_id.as_ref().filter(|lane| !self.lanes.contains(*lane)) {
             if self.lanes.len() >= MAX_LANES {
                 let message = format!(
-                    "a socket takes {MAX_LANES} different stream ids; use one of them again, or open another socket"
+                    "a WebSocket can use {MAX_LANES} different stream ids; reuse one of them, or open another WebSocket"
                 );
                 return Err(Refusal::coded("websocket_stream_limit_reached", "stream_id", message));
             }
@@ -153,19 +152,19 @@ impl Writer {
         }
         let waiting = self.waiting.iter().map(|(create, _)| create);
         let bytes = waiting.chain([&create]).map(|create| create.body.len() as u64).sum::<u64>();
-        let is_too_much = bytes > self.sockets.turns.limits.body_bytes && !self.waiting.is_empty();
-        if self.waiting.len() >= MAX_WAITING || is_too_much {
-            return Err(of_socket(
+        let exceeds_limit = bytes > self.sockets.turns.limits.body_bytes && !self.waiting.is_empty();
+        if self.waiting.len() >= MAX_WAITING || exceeds_limit {
+            return Err(socket_refusal(
                 "websocket_queue_full",
-                "too many requests wait on this socket; wait for a response to end, or open another socket",
+                "too many requests are waiting on this WebSocket; wait for a response to end, or open another WebSocket",
             ));
         }
         self.waiting.push_back((create, memory));
         Ok(())
     }
 
-    /// Sends what is ready of an answer, beginning with this; nothing: the answer is over.
-    async fn pass(&mut self, text: Option<Text>) -> Result<(), Error> {
+    /// Sends available frames of a response, starting with this one. `None`: the response has ended.
+    async fn forward(&mut self, text: Option<Text>) -> Result<(), Error> {
         let mut ready = Some(text);
         while let (Some(text), Some(running)) = (ready, &mut self.running) {
             ready = None;
@@ -179,22 +178,24 @@ impl Writer {
         self.out.flush().await
     }
 
-    /// Tells whoever waits, and the client as such, that nothing more comes.
-    async fn end(&mut self, ending: CloseReason) -> Result<CloseCode, Error> {
-        let is_old = matches!(ending, CloseReason::Old);
-        let (error, code) = match ending {
+    /// Responds to waiting requests with the reason, and to the client if the lifetime is reached.
+    async fn finish(&mut self, close_reason: CloseReason) -> Result<CloseCode, Error> {
+        let is_lifetime = matches!(close_reason, CloseReason::LifetimeReached);
+        let (error, code) = match close_reason {
             CloseReason::Unreadable(error, code) => {
                 self.refuse(&error, None).await?;
                 return Ok(code);
             }
-            CloseReason::Stopped => (ProxyError::ShuttingDown, CloseCode::Away),
-            CloseReason::Old => {
+            CloseReason::ShuttingDown => (ProxyError::ShuttingDown, CloseCode::Away),
+            CloseReason::LifetimeReached => {
                 let minutes = self.sockets.lifetime.as_secs() / 60;
-                let message = format!("this socket has been open for its {minutes} minutes; open another one to go on");
-                (of_socket("websocket_connection_limit_reached", message), CloseCode::Normal)
+                let message = format!(
+                    "this WebSocket has reached its lifetime of {minutes} minutes; open another one to continue"
+                );
+                (socket_refusal("websocket_connection_limit_reached", message), CloseCode::Normal)
             }
         };
-        if self.waiting.is_empty() && is_old {
+        if self.waiting.is_empty() && is_lifetime {
             self.refuse(&error, None).await?;
         }
         while let Some((create, _)) = self.waiting.pop_front() {
@@ -204,7 +205,7 @@ impl Writer {
     }
 
     async fn refuse(&mut self, error: &ProxyError, lane: Option<String>) -> Result<(), Error> {
-        tracing::debug!(error = error.loggable(), "a frame was refused");
+        tracing::debug!(error = error.loggable(), "a WebSocket frame was refused");
         let mut frames = FrameQueue::new(lane);
         frames.push(&error_frame(error, ""));
         while let Some(frame) = frames.pop() {
@@ -214,13 +215,13 @@ impl Writer {
     }
 }
 
-/// A refusal that is about the socket, not about a member.
-fn of_socket(code: &'static str, message: impl Into<String>) -> ProxyError {
+/// A refusal because of the connection, not of a request member.
+fn socket_refusal(code: &'static str, message: impl Into<String>) -> ProxyError {
     ProxyError::Refused(Refusal { reason: Reason::Wrong, message: message.into(), param: None, code: Some(code) })
 }
 
 fn message(text: Text) -> Message {
-    Message::Text(Utf8Bytes::try_from(text).expect("frames are put together from text"))
+    Message::Text(Utf8Bytes::try_from(text).expect("frames are made of text"))
 }
 
 async fn next(running: Option<&mut RunningReply>) -> Option<Text> {

@@ -20,8 +20,8 @@ const MEMORY_BYTES: usize = 1 << 21;
 fn metered() -> (MeteredStream<DuplexStream>, DuplexStream, Arc<ByteBudget>) {
     let (near, far) = duplex(1 << 20);
     let memory = Arc::new(ByteBudget::new(MEMORY_BYTES));
-    let intake = BodyLimits { limit_bytes: 1 << 20, silence: SILENCE, memory: Arc::clone(&memory) };
-    (MeteredStream::new(near, intake, Some(IDLE)), far, memory)
+    let limits = BodyLimits { limit_bytes: 1 << 20, silence: SILENCE, memory: Arc::clone(&memory) };
+    (MeteredStream::new(near, limits, Some(IDLE)), far, memory)
 }
 
 /// A masked frame with this first byte.
@@ -45,7 +45,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn messages_of_every_length_and_cut_arrive_as_they_were_sent() {
+async fn messages_of_any_length_and_fragmentation_arrive_unchanged() {
     for length in [0, 1, 125, 126, 65_535, FRAGMENT_BYTES, FRAGMENT_BYTES + 1, 5 * FRAGMENT_BYTES + 7] {
         let (near, mut far, memory) = metered();
         let arrived = near.arrived();
@@ -73,7 +73,7 @@ async fn messages_of_every_length_and_cut_arrive_as_they_were_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unfinished_frame_holds_what_has_arrived_and_ends_after_a_silence() {
+async fn an_unfinished_frame_holds_received_bytes_and_times_out() {
     let (mut near, mut far, memory) = metered();
     let began = Instant::now();
     let whole = frame(0x81, &vec![b'x'; 900_000]);
@@ -88,9 +88,9 @@ async fn an_unfinished_frame_holds_what_has_arrived_and_ends_after_a_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_beyond_the_memory_fails_after_a_second() {
+async fn a_message_over_the_memory_limit_fails_after_a_second() {
     let (mut near, mut far, _memory) = metered();
-    let (mut other, began) = (near.intake.memory.reserve(), Instant::now());
+    let (mut other, began) = (near.limits.memory.reserve(), Instant::now());
     assert!(other.try_buffer(MEMORY_BYTES - 100_000));
     far.write_all(&frame(0x81, &vec![b'x'; 900_000])).await.unwrap();
     let error = near.read_to_end(&mut Vec::new()).await.unwrap_err().downcast::<ProxyError>().unwrap();
@@ -99,7 +99,7 @@ async fn a_message_beyond_the_memory_fails_after_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silence_between_messages_has_a_limit_of_its_own() {
+async fn idle_time_between_messages_has_its_own_limit() {
     let (mut near, mut far, _memory) = metered();
     let began = Instant::now();
     far.write_all(&frame(0x81, b"hi")).await.unwrap();
