@@ -42,8 +42,7 @@ impl Handler<Responses> {
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         let _permit = self.state.concurrency.acquire().await?;
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
-        let PlannedRequest { plan, .. } =
-            self.plan(parts, &body, &self.services.models(), &store, &mut memory).await?;
+        let PlannedRequest { plan, .. } = self.plan(parts, &body, &self.services.models(), &store, &mut memory).await?;
         // Even for a short body, the first count loads the vocabulary, which takes some 70 ms.
         let input_tokens = off_thread(body.len().max(LONG_BYTES), || tokens::of_request(&plan.upstream));
         Ok(respond(&InputTokens { object: Some("response.input_tokens"), input_tokens }))

@@ -186,10 +186,10 @@ where
         if let Some(record) = record.as_deref() {
             record.set_model(&plan.upstream.model, plan.mode);
         }
-        let mut recall = self.reasoning_replay(key_name(parts), &plan.upstream.model, &account.id);
+        let mut reasoning = self.reasoning_replay(key_name(parts), &plan.upstream.model, &account.id);
         let store = store.with_account(&account.id);
-        if let Some(recall) = &mut recall {
-            recall.restore(&mut plan.upstream);
+        if let Some(reasoning) = &mut reasoning {
+            reasoning.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let hints = Hints { originator, forwarded: D::forwarded_headers(&parts.headers) };
@@ -212,10 +212,10 @@ where
         if let Some(record) = record {
             record.set_served(served);
         }
-        if let Some(recall) = &recall {
-            recall.forget_rejected(&answer.warnings);
+        if let Some(reasoning) = &reasoning {
+            reasoning.forget_rejected(&answer.warnings);
         }
-        let processor = ReplyProcessor { reply: plan.reply, recall, store, billed: None };
+        let processor = ReplyProcessor { reply: plan.reply, reasoning, store, billed: None };
         Ok(OpenedReply { mode: plan.mode, processor, answer, warnings, pending })
     }
 

@@ -105,7 +105,7 @@ pub enum BindError {
         process: Option<i32>,
     },
     /// The path exists and isn't a socket.
-    #[error("{} is there and is no socket; choose another path", .path.display())]
+    #[error("{} exists and is not a socket; choose another path", .path.display())]
     NotASocket {
         /// The file.
         path: PathBuf,

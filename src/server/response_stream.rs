@@ -88,7 +88,7 @@ pub(super) type AbortSignal = BoxFuture<'static, ProxyError>;
 pub(super) struct ReplyProcessor<R> {
     pub(super) reply: R,
     /// Observes reasoning to store, if replay is on.
-    pub(super) recall: Option<ReasoningReplay>,
+    pub(super) reasoning: Option<ReasoningReplay>,
     /// Where the response is stored.
     pub(super) store: ResponseStore,
     /// Usage that the backend reported for a failed response.
@@ -302,7 +302,10 @@ impl<R: Reply> ReplyProcessor<R> {
         let cut = match next {
             Some(Ok(data)) => {
                 let text = std::str::from_utf8(&data).unwrap_or(UNREADABLE);
-                self.pass(text, sink);
+                if let Some(reasoning) = &mut self.reasoning {
+                    reasoning.observe(&UpstreamEvent::decode(text), text);
+                }
+                self.process_event(text, sink);
                 if !self.reply.is_finished() {
                     return ControlFlow::Continue(());
                 }
@@ -316,13 +319,6 @@ impl<R: Reply> ReplyProcessor<R> {
         ControlFlow::Break(())
     }
 
-    fn pass(&mut self, data: &str, sink: &mut impl Sink<R>) {
-        if let Some(recall) = &mut self.recall {
-            recall.observe(&UpstreamEvent::decode(data), data);
-        }
-        self.process_event(data, sink);
-    }
-
     /// Processes an event without observing it.
     pub(super) fn process_event(&mut self, data: &str, sink: &mut impl Sink<R>) {
         self.reply.on_event(R::Upstream::from(data), sink);
@@ -330,9 +326,9 @@ impl<R: Reply> ReplyProcessor<R> {
 
     /// Starts over for another attempt, with the warnings of its response.
     pub(super) fn restarted(mut self, warnings: &[String]) -> Self {
-        if let Some(recall) = &mut self.recall {
-            recall.restart();
-            recall.forget_rejected(warnings);
+        if let Some(reasoning) = &mut self.reasoning {
+            reasoning.restart();
+            reasoning.forget_rejected(warnings);
         }
         Self { reply: self.reply.restarted(), billed: None, ..self }
     }

@@ -122,10 +122,10 @@ fn chat_routes(chat: Handler<Chat>) -> Router<Arc<Services>> {
 }
 
 /// The Responses API.
-fn responses_routes(sockets: WebSocketHandler, exchange: Handler<Responses>) -> Router<Arc<Services>> {
-    let counter = exchange.clone();
-    let compactor = exchange.for_dialect::<Compaction>(Arc::clone(&exchange.options), None);
-    let create = post(move |request: Request| exchange.clone().handle(request));
+fn responses_routes(sockets: WebSocketHandler, handler: Handler<Responses>) -> Router<Arc<Services>> {
+    let counter = handler.clone();
+    let compactor = handler.for_dialect::<Compaction>(Arc::clone(&handler.options), None);
+    let create = post(move |request: Request| handler.clone().handle(request));
     let create = create.get(move |request: Request| sockets.clone().open(request));
     Router::new()
         .route("/v1/responses", only("GET, POST", create))
@@ -146,10 +146,10 @@ fn messages_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
         token_limit: base.options.token_limit,
     });
     // Clients of this API send reasoning back themselves.
-    let exchange = base.for_dialect::<Messages>(options, None);
-    let counter = exchange.clone();
+    let handler = base.for_dialect::<Messages>(options, None);
+    let counter = handler.clone();
     Router::new()
-        .route("/v1/messages", only("POST", post(move |request: Request| exchange.clone().handle(request))))
+        .route("/v1/messages", only("POST", post(move |request: Request| handler.clone().handle(request))))
         .route("/v1/messages/count_tokens", only("POST", post(move |request: Request| counter.clone().count(request))))
 }
 

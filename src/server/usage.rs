@@ -89,7 +89,7 @@ impl Snapshot {
             self.quota.retain(|quota| quota.account_id == *account);
         }
         self.conversations.retain(|conversation| conversation.key.as_ref() == Some(key));
-        self.requests.retain(|visit| visit.key.as_ref() == Some(key));
+        self.requests.retain(|request| request.key.as_ref() == Some(key));
         Self { totals: self.totals.map(|totals| totals.of_key(key)), ..self }
     }
 }

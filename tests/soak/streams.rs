@@ -205,7 +205,7 @@ async fn run(size: Size, seed: u64) {
     book.tell(&memory, resting, rested);
     assert!(book.wrong.is_empty(), "{} wrong answers:\n{}", book.wrong.len(), book.wrong.join("\n"));
     assert_eq!(rested, resting, "not all is as it was before");
-    assert!(!stage.proxy.log().contains("defect"), "{}", stage.proxy.log());
+    assert!(!stage.proxy.log().contains("panicked"), "{}", stage.proxy.log());
     if size.span >= LONG_ENOUGH {
         book.assert_mixed();
         memory.assert_flat();

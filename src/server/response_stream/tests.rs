@@ -89,7 +89,7 @@ impl Reply for PanickingReply {
 
 fn processor() -> ReplyProcessor<PanickingReply> {
     let store = ResponseStore::new(&Arc::new(Responses::default()), &http::Extensions::new());
-    ReplyProcessor { reply: PanickingReply::default(), recall: None, store, billed: None }
+    ReplyProcessor { reply: PanickingReply::default(), reasoning: None, store, billed: None }
 }
 
 fn record() -> RequestRecord {

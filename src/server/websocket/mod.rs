@@ -68,12 +68,12 @@ pub(super) struct WebSocketHandler {
 }
 
 impl WebSocketHandler {
-    pub(super) fn new(exchange: &Handler<Responses>, lifetime: Duration, shutdown: Shutdown) -> Self {
+    pub(super) fn new(handler: &Handler<Responses>, lifetime: Duration, shutdown: Shutdown) -> Self {
         let of = |purpose| {
-            let options = Options { purpose, ..Options::clone(&exchange.options) };
-            Handler { options: Arc::new(options), ..exchange.clone() }
+            let options = Options { purpose, ..Options::clone(&handler.options) };
+            Handler { options: Arc::new(options), ..handler.clone() }
         };
-        let caches = Arc::new(ConnectionCaches::new(exchange.state.memory.share(CACHE_SHARE)));
+        let caches = Arc::new(ConnectionCaches::new(handler.state.memory.share(CACHE_SHARE)));
         Self { turns: of(Purpose::WebSocket), warmups: of(Purpose::Warmup), lifetime, shutdown, caches }
     }
 

@@ -67,15 +67,15 @@ impl Reader {
                 Ok(Message::Close(_)) => return,
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Err(error) => match self.classify(error) {
-                    Some(over) => over,
+                    Some(fatal) => fatal,
                     None => return,
                 },
             };
-            let is_over = matches!(event, ReaderEvent::Fatal(..));
+            let is_fatal = matches!(event, ReaderEvent::Fatal(..));
             if events.send(event).await.is_err() {
                 return;
             }
-            if is_over {
+            if is_fatal {
                 // The writer closes the connection.
                 std::future::pending::<()>().await;
             }
@@ -104,7 +104,7 @@ impl Reader {
 
     /// Maps a read error; `None` if the connection is lost.
     fn classify(&mut self, error: Error) -> Option<ReaderEvent> {
-        let (why, code) = match error {
+        let (error, code) = match error {
             Error::Capacity(_) => (ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }, CloseCode::Size),
             Error::Utf8(_) => (Refusal::body("the WebSocket frame is not UTF-8"), CloseCode::Invalid),
             Error::Protocol(what) if what != ProtocolError::ResetWithoutClosingHandshake => {
@@ -127,7 +127,7 @@ impl Reader {
             }
         };
         self.state = ReadState::RawBytes;
-        Some(ReaderEvent::Fatal(why, code))
+        Some(ReaderEvent::Fatal(error, code))
     }
 
     /// Reads and discards until the client closes, so that it gets the last frames.

@@ -107,7 +107,9 @@ impl Writer {
                 text = next(self.running.as_mut()) => self.forward(text).await?,
                 () = tick(ping.as_mut()) => self.out.send(Message::Ping(Bytes::new())).await?,
                 () = &mut age, if close_reason.is_none() => close_reason = Some(CloseReason::LifetimeReached),
-                () = stop.cancelled(), if !matches!(close_reason, Some(CloseReason::ShuttingDown)) => close_reason = Some(CloseReason::ShuttingDown),
+                () = stop.cancelled(), if !matches!(close_reason, Some(CloseReason::ShuttingDown)) => {
+                    close_reason = Some(CloseReason::ShuttingDown);
+                }
             }
         }
     }

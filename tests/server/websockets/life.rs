@@ -39,7 +39,7 @@ async fn a_client_that_answers_no_ping_is_given_up() {
     socket.create(&hello()).await;
     // Whoever does not read does not answer either.
     assert!(bench.upstream.received("/responses", 1).await.len() == 1 && bench.upstream.hung_up(1, 5 * SECOND).await);
-    bench.proxy.says("a socket is given up", SECOND).await;
+    bench.proxy.says("closing a WebSocket: its client has sent nothing", SECOND).await;
 }
 
 #[tokio::test]
