@@ -28,15 +28,8 @@ const BASE: &[&str] = &[
 ];
 /// The modules of the base layer that `protocol` may use: no I/O, no clock, no process state.
 const PURE_BASE: &[&str] = &["secret", "token_source", "error", "retry_after", "excerpt", "command_hint"];
-/// The modules that may use `net`; `config` may use the types in [`SETTINGS`].
-const NET_USERS: &[&str] = &[
-    "auth",
-    "upstream",
-    "cli",
-    "server::access", // looks up the user of a connection
-    "server::listen", // likewise
-    "server::otlp",   // sends traces over HTTP
-];
+/// The modules that may use `net`, the HTTP client; `config` may use its settings.
+const NET_USERS: &[&str] = &["auth", "upstream", "cli", "server::otlp"];
 /// The client APIs, which don't use each other. The rest of `protocol` is shared.
 const DIALECTS: &[&str] =
     &["protocol::chat", "protocol::completions", "protocol::messages", "protocol::ollama", "protocol::responses"];
@@ -54,13 +47,7 @@ const SETTINGS: &[&str] = &[
     "upstream::Compression",
     "history::Settings",
     "history::UsageStore",
-    "net::Endpoint",
-    "net::EndpointError",
     "net::Settings",
-    "net::Trust",
-    "net::is_loopback",
-    "net::proxy",
-    "net::without_userinfo",
     "server::AccessSettings",
     "server::ClientKey",
     "server::Listen",
