@@ -58,7 +58,7 @@ fn help_says_what_it_is_and_what_it_is_not() {
     let ended = Home::new("").run(&["--help"]);
     assert_eq!(ended.code, 0);
     let help = ended.answer.replace('\n', " ");
-    for part in ["Your own ChatGPT subscription", "not a documented public API", "not for sharing or pooling"] {
+    for part in ["Use your ChatGPT subscription", "not a documented public API", "not for sharing or pooling"] {
         assert!(help.contains(part), "{part}\n{}", ended.answer);
     }
 }
@@ -317,7 +317,7 @@ fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_stays_as_it_is() {
     assert!(imported.talk.contains("me@example.com (plan plus)"), "{}", imported.talk);
     let status = home.run(&["status", "--offline"]);
     assert_eq!(status.code, 0, "{}", status.talk);
-    assert!(status.answer.contains("acc-1") && status.answer.contains("borrowed "), "{}", status.answer);
+    assert!(status.answer.contains("acc-1") && status.answer.contains("imported "), "{}", status.answer);
     for ended in [&imported, &status, &home.run(&["status", "--offline", "--json"])] {
         assert!(!format!("{ended:?}").contains("rt_private") && !format!("{ended:?}").contains(&token), "{ended:?}");
     }

@@ -144,7 +144,7 @@ async fn a_sign_in_lives_in_a_real_secret_service_moves_and_comes_back() {
     assert_eq!(home.place().await, "keyring");
 
     let moved = home.done(&["accounts", "move", "--to", "file"]).await;
-    assert!(moved.talk.contains("moved: 1 account(s)"), "{}", moved.talk);
+    assert!(moved.talk.contains("Moved 1 account(s)"), "{}", moved.talk);
     assert!(moved.talk.contains("auth.store = \"file\""), "{}", moved.talk);
     assert!(home.file("credentials.json").exists() && !home.file("credentials.json.keyring").exists());
     let told = home.done(&["token"]).await;

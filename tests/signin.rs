@@ -84,10 +84,10 @@ fn up_to_code(child: &mut Child) -> String {
 async fn without_a_display_the_code_is_chosen_with_a_word_about_it() {
     let home = Home::new().await;
     let (said, ended) = home.device_login(&["login"]).await;
-    assert!(said.contains("no display") && said.contains("login --no-browser"), "{said}");
+    assert!(said.contains("No display") && said.contains("login --no-browser"), "{said}");
     assert!(said.contains(&format!("{}/codex/device", home.demo.issuer_url())), "{said}");
     assert_eq!((ended.code, &*ended.answer), (0, ""), "{}", ended.talk);
-    assert!(ended.talk.trim_end().ends_with("to start it: `codex-proxy serve`"), "{}", ended.talk);
+    assert!(ended.talk.trim_end().ends_with("Start it with `codex-proxy serve`."), "{}", ended.talk);
     let status = home.run(&["status"]).await;
     assert_eq!(status.code, 0);
     assert!(status.answer.contains("demo@codex-proxy.invalid"), "{}", status.answer);
@@ -97,7 +97,7 @@ async fn without_a_display_the_code_is_chosen_with_a_word_about_it() {
 async fn a_code_that_is_asked_for_needs_no_explanation() {
     let home = Home::new().await;
     let (said, ended) = home.device_login(&["login", "--device"]).await;
-    assert!(said.starts_with("open this address on any device"), "{said}");
+    assert!(said.starts_with("Open this address on any device"), "{said}");
     assert_eq!(ended.code, 0, "{}", ended.talk);
 }
 
@@ -149,7 +149,7 @@ async fn a_token_that_is_longer_than_a_line_of_the_terminal_is_read_whole() {
     let command = home.command(&["login", "--with-access-token"]);
     let typed = format!("{token}\n");
     let (prompt, ended) = tokio::task::spawn_blocking(move || run_at_terminal(command, typed)).await.unwrap();
-    assert!(prompt.contains("paste the access token"), "{prompt}");
+    assert!(prompt.contains("Paste the access token"), "{prompt}");
     assert_eq!(ended.code, 0, "{}", ended.talk);
     assert_eq!(home.run(&["token"]).await.answer.trim_end(), token);
 
@@ -242,7 +242,7 @@ async fn a_token_on_standard_input_signs_in_and_status_tells_its_end() {
     assert!(!good.talk.contains("e30."), "{}", good.talk);
     let status = home.run(&["status", "--offline"]).await;
     let told = status.answer.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("until 2100-01-01") && told.contains("nothing renews it"), "{}", status.answer);
+    assert!(told.contains("until 2100-01-01") && told.contains("it can't be refreshed"), "{}", status.answer);
     let claims = r#"{"agent_runtime_id":"a","https://api.openai.com/auth":{"chatgpt_account_id":"acct-a"}}"#;
     let agent = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
     for (text, word) in [
@@ -358,7 +358,7 @@ fn the_browser_gets_no_secrets() {
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
     let mut talk = BufReader::new(child.stderr.take().unwrap());
-    while !said.contains("waiting for the browser") {
+    while !said.contains("Waiting for the browser") {
         assert!(talk.read_line(&mut said).unwrap() > 0, "{said}");
     }
     child.kill().unwrap();

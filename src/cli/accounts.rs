@@ -1,6 +1,6 @@
-//! `codex-proxy accounts list | use | remove | restore | move`: who is signed in, and whose turn it is.
+//! `codex-proxy accounts list | use | remove | restore | move`: lists and manages accounts.
 //!
-//! The JSON form is the list `accounts` of `status --json`.
+//! `list --json` prints the list `accounts` of `status --json`.
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -15,8 +15,8 @@ use crate::auth::{self, Place, Profile, State, Which, activate};
 use crate::command_hint::command;
 use crate::config::Config;
 
-/// Of a name, however long the rest of its line is.
-const SHORTEST_NAME: usize = 10;
+/// The smallest width of an account name, even if the line gets too long.
+const MIN_NAME_WIDTH: usize = 10;
 
 pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit, Failure> {
     let context = Context::of(&config);
@@ -24,9 +24,9 @@ pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit,
         AccountsAction::List { json } => list(*json, &context, &config).await,
         AccountsAction::Use { id } => {
             activate(&context.store, id).await.map_err(Failure::Auth)?;
-            eprint(&format!("{id} is the active account now; a running daemon takes it up by itself"));
+            eprint(&format!("{id} is the active account now. A running daemon switches to it automatically."));
             if config.auth.account.as_ref().is_some_and(|choice| choice.account_id != *id) {
-                eprint("warning: the setting account names another one, and outweighs the active one");
+                eprint("warning: the setting `account` names another account and takes precedence");
             }
             Ok(Exit::Done)
         }
@@ -42,9 +42,9 @@ async fn list(json: bool, context: &Context, config: &Config) -> Result<Exit, Fa
     if json {
         print_json(&status.accounts)?;
     } else if status.accounts.is_empty() {
-        eprint(&format!("nobody is signed in: run `{}`", command("login")));
+        eprint(&format!("Not signed in. Run `{}`.", command("login")));
     } else {
-        print(&told(&status.accounts))?;
+        print(&account_lines(&status.accounts))?;
     }
     Ok(Exit::Done)
 }
@@ -52,34 +52,34 @@ async fn list(json: bool, context: &Context, config: &Config) -> Result<Exit, Fa
 async fn move_to(to: Place, context: &Context, config: &Config) -> Result<Exit, Failure> {
     let moved = progress::during("waiting for the keyring", context.store.move_to(to)).await.map_err(Failure::Auth)?;
     if moved.from == moved.to {
-        eprint(&format!("{} account(s) already lie in {}", moved.accounts, moved.to));
+        eprint(&format!("{} account(s) are already stored in {}.", moved.accounts, moved.to));
     } else {
-        eprint(&format!("moved: {} account(s) from {} to {}", moved.accounts, moved.from, moved.to));
+        eprint(&format!("Moved {} account(s) from {} to {}.", moved.accounts, moved.from, moved.to));
     }
     if let Some(left_over) = &moved.left_over {
         eprint(&format!("warning: {left_over}"));
     }
     if config.auth.store != to {
         let file = config.paths.config.display();
-        eprint(&format!("set auth.store = \"{}\" in {file}, so that the next sign-in goes there too", to.name()));
+        eprint(&format!("To store new logins there too, set auth.store = \"{}\" in {file}.", to.name()));
     }
     Ok(if moved.left_over.is_none() { Exit::Done } else { Exit::Failed })
 }
 
 async fn restore(context: &Context) -> Result<Exit, Failure> {
     let restored = context.store.restore().await.map_err(Failure::Auth)?;
-    eprint(&format!("put back: {} account(s) in {}", restored.accounts, context.store.location().await));
+    eprint(&format!("Restored {} account(s) in {}.", restored.accounts, context.store.location().await));
     if let Some(aside) = restored.aside {
         eprint(&format!(
-            "the damaged file is {} now; it may hold tokens, so delete it when you are done",
+            "The damaged file was saved as {}. It may contain tokens: delete it when you no longer need it.",
             aside.display()
         ));
     }
     Ok(Exit::Done)
 }
 
-/// One line for each account, and one more where there is something to do.
-fn told(accounts: &[Profile]) -> String {
+/// Returns a line for each account, and a second one if the user has to sign in again.
+fn account_lines(accounts: &[Profile]) -> String {
     let texts = |profile: &Profile| (profile.account_id.clone(), profile.plan.clone().unwrap_or("unknown".to_owned()));
     let longest = accounts.iter().map(|profile| profile.account_id.width()).max().unwrap_or_default();
     let mut lines = Vec::new();
@@ -87,11 +87,11 @@ fn told(accounts: &[Profile]) -> String {
         let (id, plan) = texts(profile);
         let mark = if profile.is_active { '*' } else { ' ' };
         let plan = format!("(plan {plan})");
-        let name = profile.email.as_deref().unwrap_or("(no address)");
+        let name = profile.email.as_deref().unwrap_or("(no e-mail address)");
         let room = WIDTH.saturating_sub(longest + plan.width() + "*   ".len() + 1);
-        lines.push(format!("{mark} {}  {} {plan}", padded(&id, longest), truncate(name, room.max(SHORTEST_NAME))));
+        lines.push(format!("{mark} {}  {} {plan}", padded(&id, longest), truncate(name, room.max(MIN_NAME_WIDTH))));
         if profile.state == State::Ended {
-            lines.push(format!("    ended: run `{}`", command("login")));
+            lines.push(format!("    session expired: run `{}`", command("login")));
         }
     }
     lines.join("\n")
@@ -99,7 +99,7 @@ fn told(accounts: &[Profile]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use super::account_lines;
     use crate::auth::{Profile, State};
 
     fn profile(account_id: &str, email: &str, state: State) -> Profile {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_fit_into_eighty_columns() {
+    fn lines_fit_into_80_columns() {
         let id = "01234567-89ab-cdef-0123-456789abcdef";
         let accounts = [
             profile(id, "a.person.with.a.long.name@department.example.com", State::Fresh),
@@ -129,7 +129,7 @@ mod tests {
         let expected = "\
 * 01234567-89ab-cdef-0123-456789abcdef  a.person.with.a.long.… (plan enterprise)
   short                                 b@example.com (plan enterprise)
-    ended: run `codex-proxy login`";
-        assert_eq!(told(&accounts), expected);
+    session expired: run `codex-proxy login`";
+        assert_eq!(account_lines(&accounts), expected);
     }
 }

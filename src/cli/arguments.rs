@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line definition. Doc comments in this module are the help texts.
 
 use std::path::PathBuf;
 
@@ -10,31 +10,31 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Flags, Level};
 use crate::history::Day;
 
-/// Place in the help of what every command takes: behind what is its own.
+/// Display order of global options in the help: after a command's own options.
 const GLOBAL: usize = 100;
 
-/// Your own ChatGPT subscription, as an OpenAI-compatible API on your own machine.
+/// Use your ChatGPT subscription from any OpenAI, Anthropic or Ollama client.
 ///
-/// It signs in with your account and answers only this machine unless you set a key. The ChatGPT
-/// backend that it calls is not a documented public API: it can change or refuse at any time, and
-/// your plan's limits and OpenAI's terms apply to what you do with it. It is made for one person's
-/// own account, not for sharing or pooling.
+/// codex-proxy is a local server. It signs in with your ChatGPT account and accepts requests from this machine only,
+/// unless you configure client keys. The ChatGPT backend is not a documented public API: OpenAI can change or block it
+/// at any time. Your plan's limits and OpenAI's terms apply. It is meant for one person and one account, not for sharing
+/// or pooling.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "codex-proxy", version, arg_required_else_help = true)]
 pub(super) struct Arguments {
-    /// Read the settings from FILE.
+    /// Read settings from FILE.
     #[arg(long, value_name = "FILE", global = true, display_order = GLOBAL)]
     config: Option<PathBuf>,
 
-    /// Use the account with this id instead of the active one.
+    /// Use the account with this id instead of the active account.
     #[arg(long, value_name = "ID", global = true)]
     account: Option<String>,
 
-    /// Log more (-vv: everything of our own; never tokens or contents).
+    /// Log more (-vv: everything). Tokens, prompts and answers are never logged.
     #[arg(short, action = ArgAction::Count, global = true, conflicts_with = "quiet", display_order = GLOBAL)]
     verbose: u8,
 
-    /// Log failures only.
+    /// Log errors only.
     #[arg(short, global = true, display_order = GLOBAL)]
     quiet: bool,
 
@@ -46,102 +46,103 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the daemon in the foreground.
     Serve(ServeArguments),
-    /// Sign in with your ChatGPT account in the browser or with a code, or import a login.
+    /// Sign in to ChatGPT with a browser, a device code or an access token, or import a login.
     Login(LoginArguments),
-    /// Sign out: tell the issuer if it can be reached, and forget the login in any case.
+    /// Sign out: revoke the login if the sign-in service can be reached, and delete it in any case.
     Logout {
-        /// Sign every account out.
+        /// Sign out all accounts.
         #[arg(long, conflicts_with = "account")]
         all: bool,
     },
-    /// Show the accounts that are signed in, choose the active one, or sign one out.
+    /// List accounts, choose the active one, sign one out, or move or restore the credentials.
     Accounts {
         #[command(subcommand)]
         action: AccountsAction,
     },
-    /// Show who is signed in and whether that works, where the files are, and whether the daemon runs.
+    /// Show the login, the quota, the files and the running daemon.
     Status {
-        /// Print JSON, for scripts.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
 
-        /// Tell only what is known here: ask nobody, and renew nothing.
+        /// Make no request and refresh no token; show only local information.
         #[arg(long)]
         offline: bool,
 
-        /// Print only the base URL of the daemon that runs here; 1: there is none.
+        /// Print only the base URL of the running daemon; exit code 1 if there is none.
         #[arg(long, conflicts_with_all = ["json", "offline"])]
         daemon: bool,
     },
-    /// Show what was used: requests and tokens by day, model and client key.
+    /// Show used requests and tokens by day, model and client key.
     Usage {
-        /// Print JSON, for scripts.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
 
-        /// From then on: today, yesterday, 7d, 2w (today included) or a day such as 2026-11-01, in UTC.
+        /// First day to include: today, yesterday, 7d, 2w (including today) or a date such as 2026-11-01, in UTC.
         #[arg(long, value_name = "WHEN", value_parser = day, default_value = "7d")]
         since: Day,
     },
-    /// Write one file for a bug report: settings, versions, counts, troubles and a cassette, without anything private.
+    /// Write a file for a bug report: versions, settings, counters, log warnings and a cassette, with private data
+    /// removed.
     Report {
-        /// Write it to FILE instead of a new file in this directory.
+        /// Write to FILE instead of a new file in the current directory.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
 
-        /// Take the last troubles from this log.
+        /// Include the last warnings and errors of this log file.
         #[arg(long, value_name = "FILE")]
         log: Option<PathBuf>,
 
-        /// Take the latest cassette from DIR [default: where the running daemon records].
+        /// Include the latest cassette in DIR [default: where the running daemon records].
         #[arg(long, value_name = "DIR")]
         cassettes: Option<PathBuf>,
     },
-    /// Show the models of the account: window, efforts, speed tiers and visibility.
+    /// List the account's models: context window, reasoning efforts, speed tiers and visibility.
     Models {
-        /// Print JSON, for scripts.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
 
-        /// Ask the backend now, instead of showing what was heard last.
+        /// Ask the backend instead of showing the last known list.
         #[arg(long)]
         refresh: bool,
     },
-    /// Look at everything that has to be right; each finding ends in one command to run.
+    /// Find problems, and print the command that fixes each.
     Doctor {
-        /// Print JSON, for scripts.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Print the exact settings for a client, or put them into its file; without CLIENT, list all clients.
+    /// Print the settings for a client, or write them to its config file; without CLIENT, list all clients.
     Connect {
-        /// The client, as the list names it.
+        /// A client from the list.
         #[arg(value_name = "CLIENT")]
         client: Option<String>,
 
-        /// Put the settings into the client's own file, and lay a copy of it beside it.
+        /// Write the settings to the client's config file, and keep a backup next to it.
         #[arg(long, requires = "client")]
         write: bool,
 
-        /// Bring the client's file back as it was before.
+        /// Remove the settings that --write added.
         #[arg(long, requires = "client", conflicts_with = "write")]
         undo: bool,
     },
-    /// Have the daemon started when you log in: as a systemd user unit, or a launchd agent.
+    /// Start the daemon at login, as a systemd user unit or a launchd agent.
     Service {
         #[command(subcommand)]
         action: ServiceAction,
     },
-    /// Print a fresh access token, for another program on this machine; never the refresh token.
+    /// Print a fresh access token for another program on this machine, never the refresh token.
     Token,
-    /// Show the settings and where they come from.
+    /// Show or check the settings.
     Config {
         #[command(subcommand)]
         action: ConfigAction,
     },
-    /// Print the completions for a shell.
+    /// Print a completion script for a shell.
     Completions {
-        /// The shell.
+        /// Shell to print the script for.
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
@@ -155,7 +156,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["host", "port"])]
     listen: Option<String>,
 
-    /// Listen on this host. Other than loopback needs a key in the settings.
+    /// Listen on this host. A host other than loopback requires a client key in the settings.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 
@@ -163,73 +164,73 @@ pub(super) struct ServeArguments {
     #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
 
-    /// Answer from an embedded simulated backend: no account, no network, no model.
+    /// Use a simulated backend: no account, no network, no model.
     #[arg(long)]
     pub(super) demo: bool,
 
-    /// Write every exchange with the backend into DIR, without what is private in it, for a bug report.
+    /// Record all traffic with the backend to DIR, with private data removed, for a bug report.
     #[arg(long, value_name = "DIR", conflicts_with = "replay")]
     pub(super) record: Option<PathBuf>,
 
-    /// Answer from what was recorded in DIR: no account, no network, no model.
+    /// Replay the recordings in DIR: no account, no network, no model.
     #[arg(long, value_name = "DIR", conflicts_with = "demo")]
     pub(super) replay: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands on the command line or not")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct LoginArguments {
-    /// Sign in with a code that is typed on another device. Chosen by itself over SSH and without a display.
+    /// Sign in with a code that you enter on any device. The default over SSH or without a display.
     #[arg(long, conflicts_with_all = ["no_browser", "port", "import"])]
     pub(super) device: bool,
 
-    /// Only print the address to visit; don't open a browser.
+    /// Print the sign-in address without opening a browser.
     #[arg(long)]
     pub(super) no_browser: bool,
 
-    /// Wait for the browser on this port instead of 1455.
+    /// Wait for the browser's redirect on this port instead of 1455.
     #[arg(long, value_name = "PORT", conflicts_with = "import")]
     pub(super) port: Option<u16>,
 
     /// Use the login of another program, read-only [default: the Codex CLI's auth.json].
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
-    #[expect(clippy::option_option, reason = "the flag may stand alone or with a file")]
+    #[expect(clippy::option_option, reason = "the file name of the flag is optional")]
     pub(super) import: Option<Option<PathBuf>>,
 
-    /// Own the imported login from now on; the other program is signed out by that sooner or later.
+    /// Take over the imported login: codex-proxy refreshes it, and the other program is eventually signed out.
     #[arg(long, requires = "import")]
     pub(super) take_over: bool,
 
-    /// Sign in with an access token from standard input: a workspace's (at-…) or ChatGPT's own. Nothing renews it.
+    /// Sign in with an access token from standard input: a workspace's (at-…) or ChatGPT's. It can't be refreshed.
     #[arg(long, conflicts_with_all = ["device", "no_browser", "port", "import"])]
     pub(super) with_access_token: bool,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum AccountsAction {
-    /// List the accounts that are signed in.
+    /// List the accounts.
     List {
-        /// Print JSON, for scripts.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Make an account the active one.
+    /// Make an account the active account.
     Use {
-        /// The account's id, as `accounts list` shows it.
+        /// Account id, as shown by `accounts list`.
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Put the last good copy of a damaged credential file, or keyring entry, back.
+    /// Restore the last good copy of a damaged credential file or keyring entry.
     Restore,
-    /// Move every account to the file or to the keyring, and clear the other place.
+    /// Move all accounts to the credential file or to the keyring.
     Move {
-        /// Where to.
+        /// Where to store the accounts: in the credential file or in the platform's keyring.
         #[arg(long, value_name = "PLACE")]
         to: Destination,
     },
-    /// Sign an account out, as `logout --account ID` does.
+    /// Sign out an account, like `logout --account ID`.
     Remove {
-        /// The account's id, as `accounts list` shows it.
+        /// Account id, as shown by `accounts list`.
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -239,12 +240,9 @@ fn day(text: &str) -> Result<Day, String> {
     Day::parse(text, Day::of(SystemClock.now()))
 }
 
-/// A place for the credentials, as it is typed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Destination {
-    /// The credential file.
     File,
-    /// The keyring of the platform.
     Keyring,
 }
 
@@ -259,21 +257,21 @@ impl From<Destination> for Place {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum ServiceAction {
-    /// Write the service's file, enable it and start it; again: bring it up to date.
+    /// Install, enable and start the service, or update it.
     Install {
-        /// Only print what would be written.
+        /// Print the service file without installing it.
         #[arg(long)]
         print: bool,
 
-        /// Leave out the hardening that needs namespaces, where users may not have any.
+        /// Leave out the hardening that requires unprivileged user namespaces.
         #[arg(long)]
         no_sandbox: bool,
     },
-    /// Stop and disable it, and remove its file.
+    /// Stop, disable and remove the service.
     Uninstall,
-    /// Show whether it is installed, enabled and running; 0: it runs, 1: it does not.
+    /// Show whether the service is installed, enabled and running; exit code 1 if it isn't running.
     Status {
-        /// Print JSON, for scripts.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
@@ -281,16 +279,16 @@ pub(super) enum ServiceAction {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum ConfigAction {
-    /// Print every setting with its value and source; secrets are hidden.
+    /// Print all settings with their sources; secrets are hidden.
     Show,
     /// Print the path of the config file.
     Path,
-    /// Check the settings, and name everything that is wrong.
+    /// Check the settings, and print all errors.
     Check,
 }
 
 impl Arguments {
-    /// The settings among the flags.
+    /// Returns the flags that are settings.
     pub(super) fn flags(&self) -> Flags {
         let level = match (self.quiet, self.verbose) {
             (true, _) => Some(("-q", Level::Error)),

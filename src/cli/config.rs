@@ -1,4 +1,6 @@
-//! `codex-proxy config show | path | check`: what holds, and where it comes from.
+//! `codex-proxy config show | path | check`: the effective settings and their sources.
+
+use unicode_width::UnicodeWidthStr as _;
 
 use super::arguments::ConfigAction;
 use super::exit::{Exit, Failure};
@@ -23,12 +25,12 @@ pub(super) fn run(
 fn path(flags: &Flags, environment: &Environment) -> Result<(), Failure> {
     let file = file(flags, environment).map_err(Failure::Settings)?;
     if !file.exists() {
-        eprint("(this file does not exist yet)");
+        eprint("(this file does not exist)");
     }
     print(&file.display().to_string())
 }
 
-/// Every setting as a line of TOML, with its source: behind it, or above it where there is no room.
+/// Prints every setting as a line of TOML, with its source in a comment: at the end, or above if the line is too long.
 fn show(config: &Config) -> Result<(), Failure> {
     print(&config.shown.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
@@ -38,8 +40,8 @@ fn line(shown: &Shown) -> String {
     if shown.source == Source::Default {
         return setting;
     }
-    let behind = format!("{setting:<48} # {}", shown.source);
-    if behind.chars().count() <= WIDTH { behind } else { format!("# {}\n{setting}", shown.source) }
+    let line = format!("{setting:<48} # {}", shown.source);
+    if line.width() <= WIDTH { line } else { format!("# {}\n{setting}", shown.source) }
 }
 
 fn check(config: &Config) -> Result<(), Failure> {
@@ -47,6 +49,6 @@ fn check(config: &Config) -> Result<(), Failure> {
         eprint(&format!("warning: {warning}"));
     }
     let file = config.paths.config.display();
-    let state = if config.paths.config.exists() { "is used" } else { "does not exist; nothing is missing" };
-    print(&format!("the settings are good ({file} {state})"))
+    let state = if config.paths.config.exists() { "" } else { " (doesn't exist; the defaults apply)" };
+    print(&format!("The settings are valid: {file}{state}"))
 }

@@ -1,4 +1,4 @@
-//! What several commands need: the context that the settings describe, and times for people.
+//! What several commands need: HTTP client, credential store, issuer, clock; and formatting of times.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,9 +11,9 @@ use crate::net::HttpClient;
 use crate::upstream::{self, Upstream};
 
 /// How long the daemon waits for a keyring that is locked or hangs.
-const DAEMON_PATIENCE: Duration = Duration::from_secs(10);
+const DAEMON_KEYRING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The leaves that every command about a sign-in is made of.
+/// The services that a command uses, built from the settings.
 pub(super) struct Context {
     pub(super) http: HttpClient,
     pub(super) store: Store,
@@ -30,15 +30,15 @@ impl Context {
         Self { http, store, authority, clock }
     }
 
-    /// The same for a daemon: where a person at the terminal would be waited for, it goes on without.
+    /// Like [`Self::of`], but doesn't wait for a user to unlock the keyring. For the daemon and for status commands.
     pub(super) fn of_daemon(config: &Config) -> Self {
-        let vault = Vault::platform().with_patience(DAEMON_PATIENCE);
+        let vault = Vault::platform().with_patience(DAEMON_KEYRING_TIMEOUT);
         Self { store: Store::kept(&config.auth.credentials, config.auth.store, vault), ..Self::of(config) }
     }
 }
 
-/// The access token that the environment gives, from the first variable that has one. One that
-/// can't be used is ignored with a warning where it may be meant for another program.
+/// Returns the access token from the environment: `CODEX_PROXY_ACCESS_TOKEN`, else `CODEX_ACCESS_TOKEN`. An unusable
+/// token in the latter is ignored with a warning, because it may be meant for another program.
 pub(super) fn env_token(environment: &Environment) -> Option<Given> {
     let read = |variable: &'static str| {
         let text = environment.get(variable)?.to_str().unwrap_or("\u{fffd}").to_owned();
@@ -50,14 +50,14 @@ pub(super) fn env_token(environment: &Environment) -> Option<Given> {
     let other = read("CODEX_ACCESS_TOKEN")?;
     match other.fault() {
         Some(fault) => {
-            eprint(&format!("warning: {fault}; it is ignored"));
+            eprint(&format!("warning: ignored an access token: {fault}"));
             None
         }
         None => Some(other),
     }
 }
 
-/// Where the tokens of a command come from.
+/// Returns the token source of a command.
 pub(super) fn accounts(context: &Context, config: &Config, given: Option<Given>) -> Accounts {
     let (store, authority, clock) = (context.store.clone(), context.authority.clone(), Arc::clone(&context.clock));
     match given {
@@ -66,14 +66,14 @@ pub(super) fn accounts(context: &Context, config: &Config, given: Option<Given>)
     }
 }
 
-/// How the backend is called: as the Codex CLI that is installed, where nothing else is set.
+/// Returns the upstream settings. Unless configured, the client version is that of the installed Codex CLI.
 pub(super) fn upstream_settings(config: &Config) -> upstream::Settings {
     let installed = || upstream::version::installed(config.search_path.as_deref()?);
     let settings = config.upstream.clone();
     upstream::Settings { client_version: settings.client_version.clone().or_else(installed), ..settings }
 }
 
-/// Takes the catalogue that was kept for the account in use, if any. Asks nobody.
+/// Loads the saved model catalog of the active account, if there is one. Makes no request.
 pub(super) async fn load_saved_catalogue(
     upstream: &Upstream,
     context: &Context,
@@ -93,12 +93,12 @@ pub(super) async fn load_saved_catalogue(
     upstream.recall_catalogue(account_id.as_deref()).await;
 }
 
-/// A time to the second, RFC 3339.
+/// Formats a time as RFC 3339, to the second.
 pub(super) fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// A span in its two largest units: `9 days 3 h`.
+/// Formats a duration in its two largest units: `9 days 3 h`.
 pub(super) fn span(duration: Duration) -> String {
     let minutes = duration.as_secs() / 60;
     let (days, hours) = (minutes / 1440, minutes / 60 % 24);
@@ -117,7 +117,7 @@ mod tests {
     use super::span;
 
     #[test]
-    fn a_span_has_its_two_largest_units() {
+    fn a_duration_is_shown_in_its_two_largest_units() {
         let of = |minutes: u64| span(Duration::from_secs(minutes * 60));
         assert_eq!(
             [of(0), of(59), of(61), of(1500), of(14_581)],

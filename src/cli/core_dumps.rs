@@ -6,7 +6,7 @@
 pub(super) fn disable() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Core).maximum;
-    // Both calls only ever tighten; if the system refuses one, the program works as before.
+    // Best effort: if the system refuses a call, the program still works.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

@@ -1,4 +1,4 @@
-//! The directories of our files, and whether other users can replace files in them.
+//! The program's directories, and whether other users can replace files in them.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! How a command ends.
+//! Exit codes and failures of commands.
 
 use std::io;
 use std::process::ExitCode;
@@ -12,57 +12,57 @@ use crate::token_source::AuthError;
 pub enum Exit {
     /// 0: done.
     Done,
-    /// 1: it was tried and failed.
+    /// 1: failed.
     Failed,
-    /// 2: the command line or the settings make no sense.
-    WrongUse,
-    /// 3: there is no login to do it with.
+    /// 2: wrong usage or invalid settings.
+    WrongUsage,
+    /// 3: not signed in, or the session expired.
     SignedOut,
 }
 
-/// Why a command failed. The texts are for the person at the terminal.
+/// Why a command failed. `Display` is the message for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The settings are at fault.
-    #[error("the settings can't be used:\n{0}")]
+    /// Invalid settings.
+    #[error("Invalid settings:\n{0}")]
     Settings(Faults),
-    /// The command line makes no sense, in one sentence.
+    /// Wrong usage.
     #[error("{0}")]
-    Use(String),
-    /// The login is at fault.
+    Usage(String),
+    /// No usable login, or the credential store failed.
     #[error("{0}")]
     Auth(AuthError),
-    /// A service could not be reached; what is in the way, `doctor` finds.
-    #[error("{}: `{}`", .0, command("doctor"))]
-    Unreached(String),
-    /// Standard output can't be written to.
-    #[error("the answer can't be written: {0}")]
+    /// The issuer or the backend can't be reached.
+    #[error("{} Run `{}`.", sentence(.0), command("doctor"))]
+    Unreachable(String),
+    /// Standard output can't be written.
+    #[error("Can't write to standard output: {0}")]
     Output(io::Error),
-    /// Anything else, in one sentence.
+    /// Any other failure.
     #[error("{0}")]
     Other(String),
 }
 
 impl Failure {
-    /// A login that is at fault, or the way to who renews it.
+    /// Converts an error of the token source.
     #[must_use]
     pub fn auth(error: AuthError) -> Self {
         match error {
-            AuthError::Unavailable { .. } => Self::Unreached(error.to_string()),
+            AuthError::Unavailable { .. } => Self::Unreachable(error.to_string()),
             other => Self::Auth(other),
         }
     }
 
-    /// A failure in its own words.
+    /// Uses the text of any error as the message.
     pub fn other(cause: &impl ToString) -> Self {
         Self::Other(cause.to_string())
     }
 
-    /// The exit code that it means.
+    /// Returns the exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Settings(_) | Self::Use(_) => Exit::WrongUse,
+            Self::Settings(_) | Self::Usage(_) => Exit::WrongUsage,
             Self::Auth(
                 AuthError::SignedOut
                 | AuthError::NoActiveAccount
@@ -78,16 +78,21 @@ impl Failure {
                 | AuthError::Unavailable { .. },
             )
             | Self::Output(_)
-            | Self::Unreached(_)
+            | Self::Unreachable(_)
             | Self::Other(_) => Exit::Failed,
         }
     }
 
-    /// Whether the reader of the answer has just had enough of it.
+    /// Whether the reader of standard output closed the pipe.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// Ends a text with a period, unless it ends with one.
+fn sentence(text: &str) -> String {
+    format!("{}.", text.trim_end_matches('.'))
 }
 
 impl From<Exit> for ExitCode {
@@ -95,7 +100,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
-            Exit::WrongUse => 2,
+            Exit::WrongUsage => 2,
             Exit::SignedOut => 3,
         })
     }

@@ -1,4 +1,4 @@
-//! `codex-proxy logout`: the issuer is told if it can be reached; the login goes in any case.
+//! `codex-proxy logout`: revokes the login if the issuer can be reached, and deletes it in any case.
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -18,40 +18,42 @@ pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
     sign_out(which, &Context::of(&config)).await
 }
 
-/// Signs accounts out, and tells what became of each.
+/// Signs accounts out, and prints the result for each.
 pub(super) async fn sign_out(which: Which<'_>, context: &Context) -> Result<Exit, Failure> {
-    let gone = progress::during("telling the issuer", logout(&context.store, &context.authority, which)).await;
+    let gone = progress::during("revoking the login", logout(&context.store, &context.authority, which)).await;
     let departures = gone.map_err(Failure::Auth)?;
     let left = context.store.read().await.map_err(Failure::Auth)?;
     match (which, departures.is_empty(), left.ids().next()) {
         (Which::Account(id), true, _) => {
             eprint(&format!(
-                "no account with the id {id} is signed in: `{}` shows those that are",
+                "No account \"{id}\" is signed in. List the accounts with `{}`.",
                 command("accounts list")
             ));
         }
-        (_, true, None) => eprint("nobody is signed in"),
+        (_, true, None) => eprint("Not signed in."),
         (_, true, Some(_)) => eprint(&AuthError::NoActiveAccount.to_string()),
         _ => {}
     }
     for departure in &departures {
-        eprint(&format!("{}: {}", departure.account_id, told(departure)));
+        eprint(&format!("{}: {}", departure.account_id, outcome(departure)));
     }
     if !departures.is_empty() && left.active().is_none() && left.ids().next().is_some() {
         eprint(&format!(
-            "other accounts are still signed in, and none is active: `{}` chooses one",
+            "Other accounts are still signed in, but none is active. Choose one with `{}`.",
             command("accounts use ID")
         ));
     }
     Ok(Exit::Done)
 }
 
-fn told(departure: &Departure) -> String {
+fn outcome(departure: &Departure) -> String {
     match &departure.revocation {
-        Revocation::Done => "signed out; the issuer has revoked the login".to_owned(),
-        Revocation::NotOurs => "signed out here; the borrowed login stays with the program that owns it".to_owned(),
-        Revocation::Failed(reason) => format!(
-            "signed out here; the issuer could not be told ({reason}), so that the old tokens stay valid until they end"
-        ),
+        Revocation::Done => "signed out; the login was revoked".to_owned(),
+        Revocation::NotOurs => "signed out here; the program that owns the imported login stays signed in".to_owned(),
+        Revocation::Failed(reason) => {
+            format!(
+                "signed out here; the login could not be revoked ({reason}), its tokens stay valid until they expire"
+            )
+        }
     }
 }

@@ -1,5 +1,4 @@
-//! `codex-proxy completions SHELL` and `codex-proxy man`, made from the command line itself, so that
-//! they can't say anything else than it.
+//! `codex-proxy completions SHELL` and `codex-proxy man`, generated from the command line definition.
 
 use std::io::{self, Write};
 
@@ -13,7 +12,7 @@ use super::output::print_bytes;
 
 const NAME: &str = "codex-proxy";
 
-/// Prints the completions for a shell.
+/// Prints the completion script for a shell.
 pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
@@ -21,7 +20,7 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Prints the manual page: a single one, with every command in it.
+/// Prints one manual page with all commands.
 pub(super) fn page() -> Result<Exit, Failure> {
     let mut page = Vec::new();
     write(&Arguments::command(), &mut page).map_err(Failure::Output)?;
@@ -37,20 +36,20 @@ fn write(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_description_section(page)?;
     man.render_options_section(page)?;
     page.extend(b".SH COMMANDS\n");
-    // Options of the whole program are told of commands only when they have been handed down to them.
+    // Global options are known to subcommands only after this call.
     let mut command = command.clone();
     command.build();
     command.get_subcommands().try_for_each(|command| write_command(command, page))
 }
 
-/// What a command is called with, what it does, and its own options; then the commands below it.
+/// Writes the usage, description and own options of a command, then its subcommands.
 fn write_command(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     if command.get_name() == "help" {
         return Ok(());
     }
-    let is_everybodys = |argument: &Arg| argument.is_global_set() || argument.get_id() == "help";
+    let is_global = |argument: &Arg| argument.is_global_set() || argument.get_id() == "help";
     let own = command.clone().mut_args(|argument| {
-        let hide = is_everybodys(&argument);
+        let hide = is_global(&argument);
         argument.hide(hide)
     });
     let usage = own.clone().render_usage().to_string();
@@ -60,7 +59,7 @@ fn write_command(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     let man = Man::new(own);
     man.render_description_section(&mut body)?;
     man.render_options_section(&mut body)?;
-    // The headings are those of a page.
+    // The section headings are those of a separate page.
     for line in String::from_utf8_lossy(&body).lines().filter(|line| !line.starts_with(".SH ")) {
         writeln!(page, "{line}")?;
     }

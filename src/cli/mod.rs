@@ -1,8 +1,8 @@
-//! The command line: one file a command.
+//! The command line, with one module per command.
 //!
-//! Only this module prints. Standard output is the answer, standard error the talk; a closed pipe
-//! is not an error. A command ends as an [`Exit`]: 0 done, 1 failed, 2 wrong use, 3 not signed in.
-//! Commands hold no logic of their own beyond what a person sees: they ask the modules below.
+//! Only this module prints. Results go to stdout, diagnostics to stderr; a closed pipe is not an error. Exit codes
+//! ([`Exit`]): 0 done, 1 failed, 2 wrong usage or invalid settings, 3 not signed in. Commands format what the other
+//! modules return and contain no logic of their own.
 
 mod accounts;
 mod arguments;
@@ -47,7 +47,7 @@ use reload::Sources;
 pub use exit::{Exit, Failure};
 pub use run_file::{RunFile, Running};
 
-/// One call of the program: what was asked for, and the settings it is asked under.
+/// A parsed command line with the settings that apply to it.
 #[derive(Debug)]
 pub struct Call {
     arguments: Arguments,
@@ -57,8 +57,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Reads the command line and the settings. Help, and a command line that makes no sense, end
-    /// the process here.
+    /// Reads the command line and the settings. Exits the process after `--help`, `--version` or a usage error.
     #[must_use]
     pub fn parse(environment: Environment) -> Self {
         core_dumps::disable();
@@ -71,8 +70,8 @@ impl Call {
         Self { arguments, environment, config, log: None }
     }
 
-    /// Begins the log: the daemon's where the settings want it, any other command's on standard error, and only
-    /// from warnings on where nobody asked for more, since the answer itself says what was done.
+    /// Starts logging. `serve` logs as configured. Other commands log to stderr, and at `info` only warnings and
+    /// errors, because they print their result.
     pub fn start_log(&mut self) {
         let mut log = self.config.as_ref().ok().map(|config| config.log.clone());
         if let (Some(log), false) = (&mut log, matches!(self.arguments.command, Command::Serve(_))) {
@@ -84,7 +83,7 @@ impl Call {
         self.log = Some(logging::start(log, &self.environment));
     }
 
-    /// Runs the command, and tells why it failed.
+    /// Runs the command. If it fails, prints the reason to stderr.
     #[must_use]
     pub fn run(self) -> Exit {
         let log = self.log.clone();
@@ -107,7 +106,7 @@ impl Call {
         let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { action } => config::run(*action, &arguments.flags(), config, &environment),
-            Command::Service { action } => wait(service::run(action, &arguments.flags(), config, &environment)),
+            Command::Service { action } => block_on(service::run(action, &arguments.flags(), config, &environment)),
             Command::Completions { shell } => manual::completions(*shell),
             Command::Connect { client, write, undo } => {
                 let action = match (write, undo) {
@@ -115,46 +114,46 @@ impl Call {
                     (_, true) => connect::Action::Undo,
                     _ => connect::Action::Show,
                 };
-                wait(connect::run(client.as_deref(), action, &settings(config)?, &environment))
+                block_on(connect::run(client.as_deref(), action, &settings(config)?, &environment))
             }
-            Command::Doctor { json } => wait(doctor::run(*json, config, &environment)),
+            Command::Doctor { json } => block_on(doctor::run(*json, config, &environment)),
             Command::Man => manual::page(),
             Command::Models { json, refresh } => {
                 let options = models::Options { json: *json, refresh: *refresh };
-                wait(models::run(options, settings(config)?, &environment))
+                block_on(models::run(options, settings(config)?, &environment))
             }
             Command::Serve(serve) => {
                 let sources = Sources { flags: arguments.flags(), environment, log };
-                wait(serve::run(serve, settings(config)?, sources))
+                block_on(serve::run(serve, settings(config)?, sources))
             }
-            Command::Login(login) => wait(login::run(login, settings(config)?, &environment)),
-            Command::Logout { all } => wait(logout::run(*all, settings(config)?)),
-            Command::Accounts { action } => wait(accounts::run(action, settings(config)?)),
+            Command::Login(login) => block_on(login::run(login, settings(config)?, &environment)),
+            Command::Logout { all } => block_on(logout::run(*all, settings(config)?)),
+            Command::Accounts { action } => block_on(accounts::run(action, settings(config)?)),
             Command::Usage { json, since } => {
                 let format = if *json { usage::OutputFormat::Json } else { usage::OutputFormat::Table };
                 usage::run(format, *since, &settings(config)?, &environment)
             }
             Command::Report { out, log, cassettes } => {
                 let options = report::Options { out: out.clone(), log: log.clone(), cassettes: cassettes.clone() };
-                wait(report::run(options, settings(config)?, &environment))
+                block_on(report::run(options, settings(config)?, &environment))
             }
-            Command::Token => wait(token::run(settings(config)?, &environment)),
-            Command::Status { daemon: true, .. } => wait(status::find_daemon(settings(config)?)),
+            Command::Token => block_on(token::run(settings(config)?, &environment)),
+            Command::Status { daemon: true, .. } => block_on(status::find_daemon(settings(config)?)),
             Command::Status { json, offline, daemon: _ } => {
                 let options = status::Options { json: *json, offline: *offline };
-                wait(status::run(options, settings(config)?, &environment))
+                block_on(status::run(options, settings(config)?, &environment))
             }
         }
     }
 }
 
-/// Threads that serve. An answer goes from task to task, frame by frame: on one thread that costs a
-/// call, between two a wake-up by the system. One carries some hundred thousand events a second, and
-/// what takes long to work out gets out of its way (`block_in_place`).
-const WORKERS: usize = 1;
+/// Number of runtime threads. A reply passes from task to task for every frame; on one thread that is a function call,
+/// between threads a wake-up by the kernel. One thread handles about 100 000 events per second, and long computations
+/// leave it with `block_in_place`.
+const WORKER_THREADS: usize = 1;
 
-/// Runs a command that waits for something.
-fn wait(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+/// Runs an async command to completion.
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     runtime.map_err(|error| Failure::other(&error))?.block_on(command)
 }

@@ -1,7 +1,7 @@
-//! `codex-proxy models`: the models of the account, as a table or as JSON.
+//! `codex-proxy models`: lists the account's models, as a table or as JSON.
 //!
-//! Without `--refresh` nobody is asked: it shows what the daemon heard last, else the list that this
-//! release was built with. The JSON form is stable, and is described in `docs/models.md`.
+//! Without `--refresh`, it makes no request: it shows the last list from the backend, or the built-in one. The JSON form
+//! is stable and documented in `docs/models.md`.
 
 use std::sync::Arc;
 
@@ -19,12 +19,10 @@ use crate::error::ProxyError;
 use crate::protocol::models::{Effort, Model};
 use crate::upstream::Upstream;
 
-/// How much of an answer is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
-    /// Print JSON.
     pub(super) json: bool,
-    /// Ask the backend first.
+    /// Request the list from the backend first.
     pub(super) refresh: bool,
 }
 
@@ -54,7 +52,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let upstream = Upstream::new(upstream_settings(&config), context.http.clone(), Arc::new(tokens.clone()));
     load_saved_catalogue(&upstream, &context, &config, given.as_ref()).await;
     if options.refresh {
-        let refreshed = progress::during("asking the backend for its models", upstream.refresh_catalogue()).await;
+        let refreshed = progress::during("requesting the list of models", upstream.refresh_catalogue()).await;
         tokens.settle().await;
         refreshed.map_err(failed)?;
     }
@@ -63,8 +61,8 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
         print_json(&report)?;
     } else {
         eprint(&match &report.heard_at {
-            Some(time) => format!("as the backend told at {time}; `{}` asks again", command("models --refresh")),
-            None => format!("as known when this was built; `{}` asks the backend", command("models --refresh")),
+            Some(time) => format!("List from the backend, {time}. Update it with `{}`.", command("models --refresh")),
+            None => format!("Built-in list. Request that of your account with `{}`.", command("models --refresh")),
         });
         print(&report.table(Coloring::of_stdout(environment)))?;
     }
@@ -74,7 +72,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
 fn failed(error: ProxyError) -> Failure {
     match error {
         ProxyError::Auth(error) => Failure::auth(error),
-        ProxyError::Unreachable { .. } => Failure::Unreached(error.to_string()),
+        ProxyError::Unreachable { .. } => Failure::Unreachable(error.to_string()),
         error => Failure::other(&error),
     }
 }
@@ -93,7 +91,7 @@ impl ModelList {
         let columns = [
             ("model", Align::Left),
             ("window", Align::Right),
-            ("efforts (* by default)", Align::Wrap),
+            ("efforts (* = default)", Align::Wrap),
             ("speed", Align::Left),
             ("visibility", Align::Left),
         ];
@@ -127,7 +125,7 @@ impl ModelEntry {
     }
 }
 
-/// A number with its thousands apart.
+/// Formats a number with thousands separators.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -145,7 +143,7 @@ mod tests {
     use super::thousands;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         assert_eq!([0, 999, 1000, 272_000, 1_050_000].map(thousands), ["0", "999", "1,000", "272,000", "1,050,000"]);
     }
 }

@@ -1,14 +1,13 @@
-//! What the service manager is told (systemd's protocol: `NOTIFY_SOCKET`, `WATCHDOG_USEC`).
+//! Notifies the service manager of the daemon's state (systemd's protocol: `NOTIFY_SOCKET`, `WATCHDOG_USEC`).
 //!
-//! One datagram a message, to a socket with a name in the file system or an abstract one. Nothing
-//! is said where no manager asks, and a manager that can't be reached changes nothing. The watchdog
-//! is fed by a task on the workers that serve requests: when they are stuck, it starves.
+//! Each message is a datagram to a Unix socket, which can be abstract. Without a manager nothing is sent; errors are
+//! ignored. Watchdog messages come from a task on the threads that serve requests, so they stop if these are blocked.
 
 use std::time::Duration;
 
 use crate::config::Environment;
 
-/// The manager's socket, or nobody.
+/// The connection to the service manager, if there is one.
 #[derive(Debug)]
 pub(super) struct Manager {
     #[cfg(unix)]
@@ -25,28 +24,28 @@ impl Manager {
         }
     }
 
-    /// Requests are served from now on.
+    /// Reports that the daemon serves requests.
     pub(super) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// The settings are about to be read again; [`ready`](Self::ready) says that it is done.
+    /// Reports that a reload begins; [`ready`](Self::ready) reports its end.
     pub(super) fn reloading(&self) {
         self.send(&format!("RELOADING=1{}", monotonic()));
     }
 
-    /// The end has begun.
+    /// Reports that the daemon is stopping.
     pub(super) fn stopping(&self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// Feeds the watchdog twice in each of its periods, for as long as work gets done. Never ends.
-    #[expect(clippy::disallowed_methods, reason = "a task that ends at once shows that the workers work")]
-    pub(super) async fn keep_fed(&self) {
+    /// Sends two watchdog messages per period, as long as the runtime runs tasks. Runs until dropped.
+    #[expect(clippy::disallowed_methods, reason = "a spawned task shows that the worker threads aren't blocked")]
+    pub(super) async fn keep_watchdog_alive(&self) {
         let Some(period) = self.watchdog else { return std::future::pending().await };
-        let mut beat = tokio::time::interval(period / 2);
+        let mut interval = tokio::time::interval(period / 2);
         loop {
-            beat.tick().await;
+            interval.tick().await;
             if tokio::spawn(std::future::ready(())).await.is_ok() {
                 self.send("WATCHDOG=1");
             }
@@ -58,7 +57,7 @@ impl Manager {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(message.as_bytes())
         {
-            tracing::debug!(%error, "the service manager can't be told");
+            tracing::debug!(%error, "can't notify the service manager");
         }
         #[cfg(not(unix))]
         let _ = message;
@@ -71,12 +70,12 @@ fn connect(environment: &Environment) -> Option<std::os::unix::net::UnixDatagram
     let address = address(environment.get("NOTIFY_SOCKET")?)?;
     let socket = UnixDatagram::unbound().ok()?;
     socket.connect_addr(&address).ok()?;
-    // A manager that does not read must not stop us.
+    // A manager that doesn't read must not block the daemon.
     socket.set_nonblocking(true).ok()?;
     Some(socket)
 }
 
-/// A path, or the name of an abstract socket behind an `@`.
+/// Parses a path, or the name of an abstract socket after an `@`.
 #[cfg(unix)]
 fn address(name: &std::ffi::OsStr) -> Option<std::os::unix::net::SocketAddr> {
     use std::os::unix::ffi::OsStrExt;
@@ -92,7 +91,7 @@ fn address(name: &std::ffi::OsStr) -> Option<std::os::unix::net::SocketAddr> {
     }
 }
 
-/// The watchdog's period, where it is meant for this process.
+/// Returns the watchdog's period, if it is meant for this process.
 fn watchdog(environment: &Environment) -> Option<Duration> {
     let number = |name: &str| environment.get(name)?.to_str()?.parse::<u64>().ok();
     let is_ours =
@@ -101,7 +100,7 @@ fn watchdog(environment: &Environment) -> Option<Duration> {
     Some(Duration::from_micros(period))
 }
 
-/// The manager compares this time with its own, and so waits for the right readiness.
+/// The time of a reload message, with which the manager ignores an older `READY=1`.
 #[cfg(target_os = "linux")]
 fn monotonic() -> String {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -120,7 +119,7 @@ mod tests {
     use super::watchdog;
 
     #[test]
-    fn a_watchdog_of_another_process_is_not_fed() {
+    fn a_watchdog_for_another_process_is_ignored() {
         let own = std::process::id().to_string();
         let period = |pairs: &[(&str, &str)]| watchdog(&pairs.iter().copied().collect());
         assert_eq!(period(&[("WATCHDOG_USEC", "2000000")]), Some(Duration::from_secs(2)));

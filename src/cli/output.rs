@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::exit::Failure;
 
-/// Writes a part of the result, and a line end.
+/// Prints a part of the result and a newline to stdout.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", printable(text)).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
-/// Writes the result as JSON. Characters that a terminal would execute and that JSON allows are written as `\u` escapes.
+/// Prints the result as JSON. Characters that a terminal would execute and that JSON allows become `\u` escapes.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value).expect("texts and numbers are valid JSON");
     let mut out = String::with_capacity(json.len());
@@ -31,13 +31,13 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&out)
 }
 
-/// Writes a part of the result as it is. Only for text that this program generates.
+/// Writes a part of the result to stdout without escaping. Only for text that this program generates.
 pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Output)
 }
 
-/// Writes a diagnostic line. If stderr is closed, the line is dropped.
+/// Prints a diagnostic line to stderr. If stderr is closed, the line is dropped.
 pub(super) fn eprint(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }

@@ -1,4 +1,4 @@
-//! A port that is wanted and held: by whom, and which one is free instead.
+//! Finds out which program uses a port, and a free port instead.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -8,21 +8,18 @@ use crate::config::Config;
 use crate::net::HttpClient;
 use crate::socket_owner;
 
-/// How many ports above the wanted one are looked at.
+/// How many ports above the wanted one are tried.
 const TRIES: u16 = 100;
-/// Ports up to here need more rights than a user has.
+/// Ports up to this one require privileges.
 const RESERVED: u16 = 1023;
 
-/// Who holds a port that is wanted.
+/// The program that uses a port.
 pub(super) enum PortOwner {
-    /// The daemon that our run file tells of.
+    /// The daemon of the run file.
     ThisDaemon(Running),
-    /// Another daemon, or ours when it could write no run file.
-    OtherDaemon {
-        /// Where it answers.
-        base_url: String,
-    },
-    /// Another program, as far as the system tells.
+    /// Another daemon, or one that couldn't write its run file.
+    OtherDaemon { base_url: String },
+    /// Another program: its name and process id, if the system reports them.
     Program(String),
 }
 
@@ -38,8 +35,8 @@ impl PortOwner {
             return Self::OtherDaemon { base_url };
         }
         let port = address.port();
-        let holder = tokio::task::spawn_blocking(move || socket_owner::listener_on(port)).await.ok().flatten();
-        Self::Program(holder.unwrap_or_else(|| "another program".to_owned()))
+        let program = tokio::task::spawn_blocking(move || socket_owner::listener_on(port)).await.ok().flatten();
+        Self::Program(program.unwrap_or_else(|| "another program".to_owned()))
     }
 }
 
@@ -47,13 +44,13 @@ fn port_of(base_url: &str) -> Option<&str> {
     base_url.trim_end_matches("/v1").rsplit(':').next()
 }
 
-/// The first port above the wanted one that is free at all these addresses; 0, any, where there is none.
+/// Returns the first port above `wanted` that is free at all addresses; 0 (any port) if there is none.
 pub(super) fn free_above(addresses: &[SocketAddr], wanted: u16) -> u16 {
     let first = wanted.max(RESERVED).saturating_add(1);
     let is_free = |port: &u16| {
         addresses.iter().all(|address| match TcpListener::bind(SocketAddr::new(address.ip(), *port)) {
             Ok(_) => true,
-            // A machine need not have every loopback address.
+            // Not every machine has an IPv6 loopback address.
             Err(error) => error.kind() == std::io::ErrorKind::AddrNotAvailable,
         })
     };
@@ -67,7 +64,7 @@ mod tests {
     use super::free_above;
 
     #[test]
-    fn the_port_that_is_named_instead_is_free_itself() {
+    fn the_suggested_port_is_free() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = held.local_addr().unwrap();
         let before = address.port() - 1;

@@ -1,27 +1,26 @@
-//! A sign of life for what takes more than a second: one line on standard error, on a terminal
-//! only, and gone when the work is done.
+//! A progress line on stderr for work that takes longer than a second. Only on a terminal; erased when the work is done.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(1);
-/// To the start of the line, and clear it.
-const WIPE: &str = "\r\u{1b}[2K";
+const DELAY: Duration = Duration::from_secs(1);
+/// Moves to the start of the line and clears it.
+const CLEAR_LINE: &str = "\r\u{1b}[2K";
 
-/// Does the work, and tells what it is when that takes a while.
-pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
-    if io::stderr().is_terminal() { during_on(&mut io::stderr(), what, work).await } else { work.await }
+/// Awaits `work`, and shows `message` while it takes longer than a second.
+pub(super) async fn during<T>(message: &str, work: impl Future<Output = T>) -> T {
+    if io::stderr().is_terminal() { during_on(&mut io::stderr(), message, work).await } else { work.await }
 }
 
-/// What can't be shown is no reason not to do the work.
-async fn during_on<T>(terminal: &mut impl Write, what: &str, work: impl Future<Output = T>) -> T {
+/// Write errors are ignored: the work matters more than the message.
+async fn during_on<T>(terminal: &mut impl Write, message: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
-    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+    if let Ok(done) = tokio::time::timeout(DELAY, &mut work).await {
         return done;
     }
-    let _ = write!(terminal, "{what} …").and_then(|()| terminal.flush());
+    let _ = write!(terminal, "{message} …").and_then(|()| terminal.flush());
     let done = work.await;
-    let _ = write!(terminal, "{WIPE}").and_then(|()| terminal.flush());
+    let _ = write!(terminal, "{CLEAR_LINE}").and_then(|()| terminal.flush());
     done
 }
 
@@ -29,7 +28,7 @@ async fn during_on<T>(terminal: &mut impl Write, what: &str, work: impl Future<O
 mod tests {
     use std::time::Duration;
 
-    use super::{WIPE, during_on};
+    use super::{CLEAR_LINE, during_on};
 
     async fn shown(milliseconds: u64) -> String {
         let mut terminal = Vec::new();
@@ -38,8 +37,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_takes_more_than_a_second_is_told_and_then_wiped() {
+    async fn only_work_that_takes_more_than_a_second_shows_a_line_which_is_then_erased() {
         assert_eq!(shown(900).await, "");
-        assert_eq!(shown(1100).await, format!("asking …{WIPE}"));
+        assert_eq!(shown(1100).await, format!("asking …{CLEAR_LINE}"));
     }
 }

@@ -1,8 +1,7 @@
-//! Reads the settings again while the daemon runs.
+//! Reloads the settings of a running daemon.
 //!
-//! What can change does so at once and as a whole, for requests that come from then on; open
-//! answers go on as they began, and nothing is bound again. Settings with a fault change nothing:
-//! every fault is logged, and what held before goes on holding.
+//! Settings that can change at run time take effect together, for new requests; open responses keep theirs, and no
+//! address is bound again. If the new settings are invalid, every error is logged and nothing changes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use super::logging::LogHandle;
 use crate::config::{Config, Environment, Flags, load, unapplied};
 use crate::server::{AccessSettings, LiveSettings};
 
-/// Where the settings of a daemon come from, and its log.
+/// The sources of the settings, and the log.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) flags: Flags,
@@ -24,9 +23,9 @@ pub(super) struct Sources {
 /// Who can exposure a running daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exposure {
-    /// Programs of this machine.
+    /// Programs on this machine.
     LocalOnly,
-    /// Other machines, which have to show a key.
+    /// Other machines, which need a client key.
     Remote,
 }
 
@@ -34,7 +33,7 @@ pub(super) enum Exposure {
 #[derive(Debug)]
 pub(super) struct Settings {
     sources: Sources,
-    /// As they were when it started.
+    /// The settings at the start.
     started: Config,
     live: watch::Sender<Arc<LiveSettings>>,
 }
@@ -45,17 +44,17 @@ impl Settings {
         Self { sources, started, live }
     }
 
-    /// The file that the log goes to.
+    /// Returns the path of the log file, if there is one.
     pub(super) fn log_file(&self) -> Option<&Path> {
         self.sources.log.as_ref()?.file()
     }
 
-    /// What holds at any moment.
+    /// Returns a receiver of the settings that can change at run time.
     pub(super) fn live(&self) -> watch::Receiver<Arc<LiveSettings>> {
         self.live.subscribe()
     }
 
-    /// Takes over what the sources say now.
+    /// Reads the settings again and applies them. Also reopens the log file.
     pub(super) fn reload(&self, exposure: Exposure) {
         if let Some(log) = &self.sources.log {
             log.reopen();
@@ -64,16 +63,16 @@ impl Settings {
             Ok(config) => config,
             Err(faults) => {
                 for fault in &faults.0 {
-                    tracing::error!(%fault, "the settings were read again and can't be used: nothing changes");
+                    tracing::error!(%fault, "settings not reloaded: they are invalid");
                 }
                 return;
             }
         };
-        // The file may name another address than the one that this daemon is bound to.
+        // The new settings may name a loopback address, but the daemon stays bound to the old one.
         if exposure == Exposure::Remote && (config.access.keys.is_empty() || !config.short_keys.is_empty()) {
             tracing::error!(
-                "the settings were read again and can't be used: other machines reach this daemon, \
-                 and it would ask for no client key, or for one that is too short; nothing changes"
+                "settings not reloaded: other machines can reach this daemon, so it requires client keys of at least \
+                 16 characters"
             );
             return;
         }
@@ -86,13 +85,13 @@ impl Settings {
         }
         self.live.send_replace(Arc::new(live(config)));
         let AccessSettings { keys, .. } = &config.access;
-        tracing::info!(keys = keys.len(), "the settings were read again");
+        tracing::info!(keys = keys.len(), "settings reloaded");
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let waiting = unapplied(&self.started, config);
-        if !waiting.is_empty() {
-            tracing::warn!(keys = waiting.join(", "), "settings that differ take effect at the next start only");
+        let pending = unapplied(&self.started, config);
+        if !pending.is_empty() {
+            tracing::warn!(keys = pending.join(", "), "some changed settings take effect after a restart");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The run file: where the running daemon tells its address, so that other commands find it.
+//! The run file: holds the address of the running daemon, so that other commands find it.
 //!
-//! Written atomically, readable by its owner only, and removed when the daemon ends. A daemon that was killed leaves
-//! its file behind, so readers ask `/health` at the address and compare the instance id.
+//! Written atomically, readable by its owner only, and removed when the daemon stops. A daemon that was killed leaves
+//! its file behind, so readers request `/health` at the address and compare the instance id.
 
 use std::fs;
 use std::io;
@@ -16,51 +16,51 @@ use crate::fs::{read_text, write_private};
 use crate::net::HttpClient;
 use crate::upstream::{Omitted, Strange};
 
-/// A daemon on this machine answers within this time, or isn't there.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit for a response of `/health`.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// More than a run file takes.
+/// Larger run files are ignored.
 const LIMIT_BYTES: u64 = 64 * 1024;
 
-/// Longer than the answer of any daemon of ours.
+/// Limit for a response of `/health` with its head.
 #[cfg(unix)]
-const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
+const RESPONSE_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// What a running daemon tells about itself.
+/// A running daemon, as the run file describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// The address to give to clients, `/v1` included.
+    /// Base URL for clients, with `/v1`.
     pub base_url: String,
-    /// The Unix socket that it is reached through, where it listens on one.
+    /// Path of the Unix socket, if it listens on one.
     #[serde(default)]
     pub socket: Option<PathBuf>,
-    /// When it started, RFC 3339.
+    /// Start time, RFC 3339.
     pub started_at: String,
-    /// Its version.
+    /// Version of the program.
     pub version: String,
-    /// Whether a simulated backend answers.
+    /// Whether it uses the simulated backend.
     pub demo: bool,
-    /// The file that it logs to; none: standard error.
+    /// Path of the log file; `None`: it logs to stderr.
     #[serde(default)]
     pub log_file: Option<PathBuf>,
-    /// Where it writes cassettes, if it does.
+    /// Directory of the cassettes, if it records.
     #[serde(default)]
     pub recording: Option<PathBuf>,
-    /// A random id of the process, which `/health` reports too; missing for release 0.1.
+    /// Random id of the process, also on `/health`; missing in release 0.1.
     #[serde(default)]
     pub instance: Option<String>,
 }
 
-/// The file of a daemon that runs; dropping it removes the file.
+/// The run file of this process; dropping it removes the file.
 #[derive(Debug)]
 pub struct RunFile {
     path: PathBuf,
     running: Running,
 }
 
-/// What a daemon says of itself when it is asked.
+/// The response of a daemon's `/health`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Health {
     pub(super) version: String,
@@ -71,19 +71,19 @@ pub(super) struct Health {
     pub(super) instance: Option<String>,
     #[serde(default)]
     pub(super) requires_key: bool,
-    /// What it has heard that it does not know.
+    /// Events and items of the backend that it doesn't know.
     #[serde(default)]
     pub(super) drift: Vec<Strange>,
-    /// What it leaves out of requests, since the backend refused it.
+    /// Request members that it leaves out because the backend refused them.
     #[serde(default)]
     pub(super) omitted: Vec<Omitted>,
 }
 
 impl RunFile {
-    /// Writes the file, replacing what an earlier daemon left.
+    /// Writes the file, and replaces that of an earlier daemon.
     ///
     /// # Errors
-    /// When the directory or the file can't be written.
+    /// If the directory or the file can't be written.
     pub fn write(path: &Path, running: Running) -> io::Result<Self> {
         let mut text = serde_json::to_vec_pretty(&running)?;
         text.push(b'\n');
@@ -94,7 +94,7 @@ impl RunFile {
 
 impl Drop for RunFile {
     fn drop(&mut self) {
-        // A daemon that started later has put its own file there.
+        // A daemon that started later may have replaced the file.
         if read(&self.path).as_ref() == Some(&self.running) {
             let _ = fs::remove_file(&self.path);
         }
@@ -106,17 +106,17 @@ fn read(path: &Path) -> Option<Running> {
 }
 
 impl Running {
-    /// The daemon of that run file, if the same process answers at its address.
+    /// Returns the daemon of the run file, if that process responds at its address.
     pub async fn find(path: &Path, http: &HttpClient) -> Option<Self> {
         Self::look(path, http).await.map(|(running, _)| running)
     }
 
-    /// The same, with what it says.
+    /// Like [`Self::find`], with the response of `/health`.
     pub(super) async fn look(path: &Path, http: &HttpClient) -> Option<(Self, Health)> {
         let running = read(path)?;
         let body = match &running.socket {
-            Some(socket) => over_socket(socket).await?,
-            None => over_port(&running.base_url, http).await?,
+            Some(socket) => health_over_socket(socket).await?,
+            None => health_over_tcp(&running.base_url, http).await?,
         };
         let health: Health = serde_json::from_slice(&body).ok()?;
         let is_same =
@@ -126,36 +126,36 @@ impl Running {
 }
 
 impl Health {
-    /// What a daemon at an address of this machine says, whoever started it.
+    /// Requests `/health` from any daemon at a loopback address.
     pub(super) async fn at(base_url: &str, http: &HttpClient) -> Option<Self> {
-        serde_json::from_slice(&over_port(base_url, http).await?).ok()
+        serde_json::from_slice(&health_over_tcp(base_url, http).await?).ok()
     }
 }
 
-async fn over_port(base_url: &str, http: &HttpClient) -> Option<Bytes> {
-    // Anybody who can write the file could name another host; only this machine is asked.
+async fn health_over_tcp(base_url: &str, http: &HttpClient) -> Option<Bytes> {
+    // A manipulated run file could name another host, so only loopback addresses are requested.
     let origin = base_url.strip_suffix("/v1").unwrap_or(base_url);
     let endpoint = Endpoint::parse(origin, Trust::KnownHosts).ok().filter(Endpoint::is_loopback)?;
-    let request = http.client_for(&endpoint).await.ok()?.get(endpoint.join("/health")).timeout(PATIENCE);
+    let request = http.client_for(&endpoint).await.ok()?.get(endpoint.join("/health")).timeout(TIMEOUT);
     request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()
 }
 
 #[cfg(unix)]
-async fn over_socket(path: &Path) -> Option<Bytes> {
+async fn health_over_socket(path: &Path) -> Option<Bytes> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let asked = async {
+    let request = async {
         let mut stream = tokio::net::UnixStream::connect(path).await.ok()?;
         stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.ok()?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_LIMIT_BYTES).read_to_end(&mut answer).await.ok()?;
-        let body = memchr::memmem::find(&answer, b"\r\n\r\n")? + 4;
-        answer.starts_with(b"HTTP/1.1 200 ").then(|| Bytes::from(answer).slice(body..))
+        let mut response = Vec::new();
+        stream.take(RESPONSE_LIMIT_BYTES).read_to_end(&mut response).await.ok()?;
+        let body = memchr::memmem::find(&response, b"\r\n\r\n")? + 4;
+        response.starts_with(b"HTTP/1.1 200 ").then(|| Bytes::from(response).slice(body..))
     };
-    tokio::time::timeout(PATIENCE, asked).await.ok()?
+    tokio::time::timeout(TIMEOUT, request).await.ok()?
 }
 
 #[cfg(not(unix))]
-async fn over_socket(_path: &Path) -> Option<Bytes> {
+async fn health_over_socket(_path: &Path) -> Option<Bytes> {
     None
 }
 
@@ -187,8 +187,8 @@ mod tests {
         Running::find(path, &HttpClient::new(settings)).await
     }
 
-    /// Answers one request with this body.
-    fn answering(body: &'static str) -> u16 {
+    /// Starts a server that answers one request with this body, and returns its port.
+    fn server(body: &'static str) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::task::spawn_blocking(move || {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_private_and_goes_with_its_daemon() {
+    fn the_file_is_private_and_removed_when_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state/run.json");
         let file = RunFile::write(&path, running(1)).unwrap();
@@ -228,28 +228,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_that_answers_is_found() {
+    async fn a_daemon_that_responds_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run.json");
-        let port = answering(r#"{"status":"ok","version":"1.2.3","demo":false,"instance":"one"}"#);
+        let port = server(r#"{"status":"ok","version":"1.2.3","demo":false,"instance":"one"}"#);
         let _file = RunFile::write(&path, running(port)).unwrap();
         assert_eq!(find(&path).await, Some(running(port)));
     }
 
     #[tokio::test]
-    async fn a_file_left_behind_is_not_believed() {
+    async fn a_stale_file_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run.json");
         assert_eq!(find(&path).await, None);
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let _nobody = RunFile::write(&path, running(free)).unwrap();
+        let _stale = RunFile::write(&path, running(free)).unwrap();
         assert_eq!(find(&path).await, None);
         for other in [
             r#"{"hello":"another program"}"#,
             r#"{"status":"ok","version":"1.2.3","demo":false,"instance":"another daemon"}"#,
             r#"{"status":"ok","version":"1.2.3","demo":false}"#,
         ] {
-            let _other = RunFile::write(&path, running(answering(other))).unwrap();
+            let _other = RunFile::write(&path, running(server(other))).unwrap();
             assert_eq!(find(&path).await, None, "{other}");
         }
     }

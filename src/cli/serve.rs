@@ -1,9 +1,9 @@
-//! `codex-proxy serve`: the daemon, in the foreground.
+//! `codex-proxy serve`: runs the daemon in the foreground.
 //!
-//! It always binds: with no login, no network and no catalogue, a request then says what is
-//! missing. It never starts a login by itself. With `--demo` the backend and the issuer are
-//! simulated inside the process, and nothing is read from or written to the store. The first signal
-//! lets open answers finish; a second one does not wait for them.
+//! The daemon starts without a login, network or model catalog; requests then fail with an error that says what is
+//! missing. It never starts a login. With `--demo`, backend and issuer are simulated in the process, and the credential
+//! store is neither read nor written. The first signal stops the daemon once open responses are complete; a second one
+//! stops it at once.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,7 +37,7 @@ use crate::token_source::TokenSource;
 use crate::upstream::Upstream;
 use crate::upstream::cassette::{Player, Recorder};
 
-/// How soon a sleep of the machine is noticed.
+/// How often the daemon checks whether the machine has slept.
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources: Sources) -> Result<Exit, Failure> {
@@ -52,15 +52,15 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     }
     let mut context = Context::of_daemon(&config);
     let backend = backend(arguments);
-    // Signing in is simulated for a replay, too: nobody else is asked for anything.
+    // A replay simulates the issuer too, so that it makes no network request.
     let simulated = if backend == Backend::ChatGpt { None } else { Some(simulate(&mut config, &mut context).await?) };
     let cassettes = Cassettes::of(arguments, context.clock.now())?;
-    // Before anybody is told that we run: a signal in between would kill us with the run file in place.
+    // Before the run file is written: without handlers, a signal would leave the file behind.
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
     let server = bind(arguments, &config, &context.http).await?;
     let address = Address::of(&config.server.listen, server.addresses());
     let started_at = timestamp(context.clock.now());
-    // The demo is nobody's account, whatever the environment holds.
+    // The demo ignores an access token in the environment.
     let given = if simulated.is_some() { None } else { env_token(&sources.environment) };
     let settings = reload::Settings::new(sources, given_settings);
     let tokens = accounts(&context, &config, given);
@@ -68,12 +68,12 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let upstream = Upstream::new(upstream_settings(&config), context.http, Arc::new(tokens.clone()));
     let upstream = Arc::new(cassettes.with(upstream));
     let instance = uuid::Uuid::new_v4().to_string();
-    let _run_file = announce(&config, &address, started_at, arguments, settings.log_file(), &instance);
+    let _run_file = write_run_file(&config, &address, started_at, arguments, settings.log_file(), &instance);
     let history = history(&config, backend).await;
     let totals = totals(&config, backend, &context.clock).await;
-    introduce(&address, arguments, &tokens).await;
+    print_banner(&address, arguments, &tokens).await;
     if let Some(file) = settings.log_file() {
-        eprint(&format!("the log goes to {}", file.display()));
+        eprint(&format!("log file: {}", file.display()));
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
     }
     let exposure = exposure(server.addresses());
@@ -99,18 +99,18 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         () = upstream.keep_catalogue() => {}
         () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
-        () = manager.keep_fed() => {}
-        () = trace(telemetry.as_deref()) => {}
-        () = obey(&mut signals, &control, &stop) => {}
+        () = manager.keep_watchdog_alive() => {}
+        () = export_traces(telemetry.as_deref()) => {}
+        () = handle_signals(&mut signals, &control, &stop) => {}
     }
     drop(upstream);
     settle(&tokens, &history, &totals, telemetry.as_deref()).await;
     Ok(Exit::Done)
 }
 
-/// Waits for what is still to be written.
+/// Waits until all state is written.
 async fn settle(tokens: &Accounts, history: &Responses, totals: &Totals, telemetry: Option<&Telemetry>) {
-    // A refresh under way may have spent the old token already: its outcome has to be stored.
+    // A running refresh may have used the refresh token already, so the new one has to be stored.
     tokens.settle().await;
     history.settle().await;
     totals.settle().await;
@@ -122,41 +122,43 @@ async fn settle(tokens: &Accounts, history: &Responses, totals: &Totals, telemet
 async fn bind(arguments: &ServeArguments, config: &Config, http: &HttpClient) -> Result<Server, Failure> {
     match Server::bind(config.server.clone()).await {
         Ok(server) => Ok(server),
-        Err(error) => Err(unbound(&error, arguments, config, http).await),
+        Err(error) => Err(bind_failure(&error, arguments, config, http).await),
     }
 }
 
-/// Why there is nothing to listen on, and the command that helps.
-async fn unbound(error: &BindError, arguments: &ServeArguments, config: &Config, http: &HttpClient) -> Failure {
+/// Explains why the address can't be bound, and names the command that fixes it.
+async fn bind_failure(error: &BindError, arguments: &ServeArguments, config: &Config, http: &HttpClient) -> Failure {
     let (BindError::InUse(address), Listen::Tcp(wanted)) = (error, &config.server.listen) else {
         return Failure::other(error);
     };
     let port = address.port();
-    let holder = match PortOwner::of(*address, config, http).await {
+    let owner = match PortOwner::of(*address, config, http).await {
         PortOwner::ThisDaemon(daemon) => {
             let status = command("status");
             let (base_url, pid) = (daemon.base_url, daemon.pid);
-            return Failure::Other(format!("the daemon runs already, at {base_url} (process {pid}): `{status}`"));
+            return Failure::Other(format!(
+                "codex-proxy is already running at {base_url} (process {pid}). See `{status}`."
+            ));
         }
-        PortOwner::OtherDaemon { base_url } => format!("another daemon of this program, at {base_url}"),
+        PortOwner::OtherDaemon { base_url } => format!("another codex-proxy at {base_url}"),
         PortOwner::Program(name) => name,
     };
     let kind = if arguments.demo { "serve --demo" } else { "serve" };
     let other = command(&format!("{kind} --port {}", free_above(wanted, port)));
-    Failure::Other(format!("port {port} on {} is held by {holder}; stop it, or run `{other}`", address.ip()))
+    Failure::Other(format!("Port {port} on {} is in use by {owner}. Stop it, or run `{other}`.", address.ip()))
 }
 
-/// Sends traces to whom the owner has named; runs until dropped.
-async fn trace(telemetry: Option<&Telemetry>) {
+/// Exports traces, if an endpoint is configured. Runs until dropped.
+async fn export_traces(telemetry: Option<&Telemetry>) {
     match telemetry {
         Some(telemetry) => telemetry.run().await,
         None => std::future::pending().await,
     }
 }
 
-/// Where answers are kept. Without the file the daemon still serves, and remembers while it runs.
+/// Opens the store of responses. If the file can't be opened, responses are kept in memory.
 async fn history(config: &Config, backend: Backend) -> Arc<Responses> {
-    // What nobody has said is nothing to keep.
+    // Simulated and replayed responses aren't stored.
     if config.responses.store != responses::Store::Disk || backend != Backend::ChatGpt {
         return Arc::default();
     }
@@ -168,16 +170,15 @@ async fn history(config: &Config, backend: Backend) -> Arc<Responses> {
             Arc::new(history)
         }
         Err(error) => {
-            eprint(&format!("warning: {error}; answers are kept in memory"));
+            eprint(&format!("warning: {error}; responses are kept in memory"));
             Arc::default()
         }
     }
 }
 
-/// Where what is used is added up. Without the file the daemon still serves, and counts while it runs.
+/// Opens the usage totals. If the file can't be opened, usage is counted in memory.
 async fn totals(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Arc<Totals> {
     let (store, keep_days) = (config.history.usage_store, config.history.usage_keep_days);
-    // The demo writes nothing.
     if store == UsageStore::Disk && backend == Backend::ChatGpt {
         match Totals::on_disk(config.paths.usage.clone(), keep_days, Arc::clone(clock)).await {
             Ok((totals, notice)) => {
@@ -192,13 +193,13 @@ async fn totals(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Ar
     Arc::new(Totals::in_memory(store, keep_days, Arc::clone(clock)))
 }
 
-/// Puts the simulated services in the place of the real ones.
+/// Starts the simulated backend and issuer, and points the settings at them.
 async fn simulate(config: &mut Config, context: &mut Context) -> Result<Demo, Failure> {
     let demo = Demo::start(Arc::clone(&context.clock)).await.map_err(|error| Failure::other(&error))?;
     let endpoint = |url: String| Endpoint::parse(&url, Trust::KnownHosts).map_err(|error| Failure::other(&error));
     config.upstream.url = endpoint(demo.backend_url())?;
     config.upstream.catalogue_file = None;
-    // A word in a prompt spends the demo's quota, and the next prompt finds it full again.
+    // A prompt can use up the demo's quota for one request; a cached snapshot would refuse the next one too.
     config.upstream.quota_probe = Duration::ZERO;
     config.auth.authority = endpoint(demo.issuer_url())?;
     let login = demo.signed_in();
@@ -210,8 +211,8 @@ async fn simulate(config: &mut Config, context: &mut Context) -> Result<Demo, Fa
     Ok(demo)
 }
 
-/// Without the run file the daemon still serves; other commands just won't find it.
-fn announce(
+/// Writes the run file. If that fails, the daemon still serves, but other commands don't find it.
+fn write_run_file(
     config: &Config,
     address: &Address,
     started_at: String,
@@ -235,7 +236,7 @@ fn announce(
         Ok(file) => Some(file),
         Err(error) => {
             eprint(&format!(
-                "warning: {} can't be written ({}); `status` will not find this daemon: `{}`",
+                "warning: can't write {} ({}), so `status` won't find this daemon; run `{}`",
                 path.display(),
                 error.kind(),
                 command("doctor")
@@ -253,7 +254,7 @@ fn backend(arguments: &ServeArguments) -> Backend {
     }
 }
 
-/// What exchanges are written to, or read from.
+/// Whether traffic with the backend is recorded or replayed.
 enum Cassettes {
     Off,
     Recording(Recorder),
@@ -263,11 +264,12 @@ enum Cassettes {
 impl Cassettes {
     fn of(arguments: &ServeArguments, now: SystemTime) -> Result<Self, Failure> {
         if let Some(directory) = &arguments.replay {
-            return Player::load(directory).map(Self::Playing).map_err(|error| Failure::other(&error));
+            let failure = |error| Failure::Other(format!("Can't replay recordings: {error}"));
+            return Player::load(directory).map(Self::Playing).map_err(failure);
         }
         let Some(directory) = &arguments.record else { return Ok(Self::Off) };
-        let told = |error| Failure::other(&format!("{}: {error}", directory.display()));
-        Recorder::start(directory.clone(), now).map(Self::Recording).map_err(told)
+        let failure = |error| Failure::Other(format!("Can't record to {}: {error}", directory.display()));
+        Recorder::start(directory.clone(), now).map(Self::Recording).map_err(failure)
     }
 
     fn with(self, upstream: Upstream) -> Upstream {
@@ -279,16 +281,17 @@ impl Cassettes {
     }
 }
 
-async fn introduce(address: &Address, arguments: &ServeArguments, tokens: &Accounts) {
+/// Prints the mode, warnings about the login, and the line that says that the daemon is ready.
+async fn print_banner(address: &Address, arguments: &ServeArguments, tokens: &Accounts) {
     if let Some(directory) = &arguments.record {
         eprint(&format!(
-            "recording: exchanges are written to {}, without what is private in them",
+            "recording: traffic with the backend is written to {}, with private data removed",
             directory.display()
         ));
     }
     match backend(arguments) {
-        Backend::Replay => eprint("replay: what was recorded answers; no model is asked, no account is used"),
-        Backend::Demo => eprint("demo: a simulated backend answers; no model is asked, no account is used"),
+        Backend::Replay => eprint("replay: responses are recordings; no model and no account is used"),
+        Backend::Demo => eprint("demo: responses come from a simulated backend; no model and no account is used"),
         Backend::ChatGpt => {
             let warning = tokens.check().await.map_or_else(|error| Some(error.to_string()), |state| state.warning());
             if let Some(warning) = warning {
@@ -301,11 +304,11 @@ async fn introduce(address: &Address, arguments: &ServeArguments, tokens: &Accou
         Some(socket) => format!("curl --unix-socket {} {}/models", socket.display(), address.base_url),
         None => "the base URL for clients".to_owned(),
     };
-    let replays = if arguments.replay.is_some() { "; it replays what was recorded" } else { "" };
+    let replays = if arguments.replay.is_some() { "; it replays recordings" } else { "" };
     eprint(&format!("codex-proxy {version} is ready: {address} ({hint}{replays}; Ctrl-C stops)"));
 }
 
-/// Where clients find the daemon.
+/// The address of the daemon for clients.
 struct Address {
     base_url: String,
     socket: Option<PathBuf>,
@@ -324,11 +327,11 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.base_url)?;
-        self.socket.as_ref().map_or(Ok(()), |socket| write!(f, " on the socket {}", socket.display()))
+        self.socket.as_ref().map_or(Ok(()), |socket| write!(f, " on the Unix socket {}", socket.display()))
     }
 }
 
-/// The address to paste into a client.
+/// Returns the base URL for clients. An unspecified address is replaced by loopback.
 pub(super) fn base_url(addresses: &[SocketAddr]) -> String {
     let reachable = |address: SocketAddr| match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
@@ -343,7 +346,7 @@ fn exposure(addresses: &[SocketAddr]) -> Exposure {
     if is_local { Exposure::LocalOnly } else { Exposure::Remote }
 }
 
-/// What answers to signals while the daemon serves.
+/// What signal handling needs.
 struct Control<'a> {
     manager: &'a Manager,
     settings: &'a reload::Settings,
@@ -364,8 +367,8 @@ impl Control<'_> {
     }
 }
 
-/// Passes the first signal to stop on, and ends with the second.
-async fn obey(signals: &mut Signals, control: &Control<'_>, stop: &CancellationToken) {
+/// Reloads and stops on signals. The first one to stop cancels `stop`; returns at the second one.
+async fn handle_signals(signals: &mut Signals, control: &Control<'_>, stop: &CancellationToken) {
     let mut has_stopped = false;
     loop {
         match signals.next().await {
@@ -376,8 +379,8 @@ async fn obey(signals: &mut Signals, control: &Control<'_>, stop: &CancellationT
             SignalAction::Stop if has_stopped => return,
             SignalAction::Stop => {
                 has_stopped = true;
-                eprint("stopping: open answers may finish; a second signal cuts them");
-                control.manager.stopping("open answers may finish");
+                eprint("stopping once open responses are complete; press Ctrl-C again to stop now");
+                control.manager.stopping("waiting for open responses");
                 stop.cancel();
             }
         }

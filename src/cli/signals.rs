@@ -1,7 +1,7 @@
-//! The signals that ask the daemon to stop, or to read its settings again.
+//! Signals that stop the daemon or reload its settings.
 //!
-//! A hang-up means the latter, as it does for daemons; only when the terminal that the daemon was
-//! started at has gone does it mean what it says.
+//! SIGINT and SIGTERM stop it. SIGHUP reloads the settings, except if the daemon was started from a terminal that has
+//! been closed: then it stops.
 
 use std::io;
 #[cfg(unix)]
@@ -10,17 +10,14 @@ use std::io::IsTerminal;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalAction {
-    /// To stop.
     Stop,
-    /// To read the settings again.
     #[cfg(unix)]
     Reload,
 }
 
-/// All of them, listened for from the moment this is made.
+/// Handlers of these signals, installed by [`Signals::listen`].
 #[derive(Debug)]
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -54,20 +51,20 @@ impl Signals {
         Ok(Self { interrupt: ctrl_c()?, close: ctrl_break()? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     #[cfg(unix)]
     pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {
             _ = self.interrupt.recv() => SignalAction::Stop,
             _ = self.terminate.recv() => SignalAction::Stop,
-            // A terminal that has been closed is none any more.
+            // After a terminal is closed, stderr isn't a terminal any more.
             _ = self.hangup.recv() => {
                 if self.was_at_terminal && !io::stderr().is_terminal() { SignalAction::Stop } else { SignalAction::Reload }
             }
         }
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     #[cfg(windows)]
     pub(super) async fn next(&mut self) -> SignalAction {
         tokio::select! {

@@ -9,7 +9,11 @@ const DEAD_END: &str = "http://127.0.0.1:1";
 
 /// The command that a line ends in.
 fn command_of(line: &str) -> &str {
-    let line = line.trim_end().strip_suffix('`').unwrap_or_else(|| panic!("no command at the end: {line}"));
+    let line = line
+        .trim_end()
+        .trim_end_matches('.')
+        .strip_suffix('`')
+        .unwrap_or_else(|| panic!("no command at the end: {line}"));
     line.rsplit_once('`').unwrap().1
 }
 
@@ -49,7 +53,8 @@ fn a_port_that_is_held_comes_with_a_command_that_works() {
     let port = held.local_addr().unwrap().port().to_string();
     let ended = home.run(&["serve", "--demo", "--host", "127.0.0.1", "--port", &port]);
     assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
-    let by = if cfg!(target_os = "linux") { format!("(process {})", std::process::id()) } else { "held by".to_owned() };
+    let by =
+        if cfg!(target_os = "linux") { format!("(process {})", std::process::id()) } else { "in use by".to_owned() };
     assert!(ended.talk.contains(&port) && ended.talk.contains(&by), "{}", ended.talk);
     let arguments: Vec<_> = command_of(&ended.talk).split(' ').skip(1).collect();
     assert_eq!(&arguments[..3], ["serve", "--demo", "--port"]);
@@ -63,10 +68,10 @@ fn a_daemon_that_runs_already_is_said_to() {
     let again = ["serve", "--demo", "--host", "127.0.0.1", "--port", daemon.port()];
     let ended = home.run(&again);
     assert_eq!((ended.code, command_of(&ended.talk)), (1, "codex-proxy status"));
-    assert!(ended.talk.contains("runs already") && ended.talk.contains(&daemon.base_url), "{}", ended.talk);
+    assert!(ended.talk.contains("already running") && ended.talk.contains(&daemon.base_url), "{}", ended.talk);
     // Under other settings it is another one, which is stopped or left alone.
     let ended = Home::new("").run(&again);
-    assert!(ended.talk.contains("another daemon of this program"), "{}", ended.talk);
+    assert!(ended.talk.contains("another codex-proxy at"), "{}", ended.talk);
 }
 
 #[test]

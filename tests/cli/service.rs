@@ -131,7 +131,7 @@ fn it_is_taken_away_and_nothing_else() {
     let calls = ["disable --now codex-proxy.service", "daemon-reload", "reset-failed codex-proxy.service"];
     assert_eq!(user.calls(), calls);
     let again = user.run(&["service", "uninstall"]);
-    assert!(again.code == 0 && again.talk.contains("nothing is installed"), "{}", again.talk);
+    assert!(again.code == 0 && again.talk.contains("isn't installed"), "{}", again.talk);
     assert_eq!(user.calls().len(), 0);
 }
 
@@ -142,7 +142,7 @@ fn a_file_of_somebody_else_stays_as_it_is() {
     fs::write(user.unit(), "[Service]\n").unwrap();
     for arguments in [["service", "install"], ["service", "uninstall"]] {
         let ended = user.run(&arguments);
-        assert!(ended.code == 1 && ended.talk.contains("not written by this program"), "{}", ended.talk);
+        assert!(ended.code == 1 && ended.talk.contains("not written by codex-proxy"), "{}", ended.talk);
     }
     assert_eq!((&*user.text(), user.calls().len()), ("[Service]\n", 0));
 }
@@ -190,7 +190,7 @@ fn what_only_this_shell_knows_is_named_and_what_says_where_things_are_is_passed_
     command.env("CODEX_PROXY_LOG_LEVEL", "debug").env("HTTPS_PROXY", "http://127.0.0.1:9");
     let home = user.home().join("all of it");
     let ended = Ended::from(command.env("CODEX_PROXY_HOME", &home).output().unwrap());
-    assert!(ended.talk.contains("will not see it: CODEX_PROXY_LOG_LEVEL, HTTPS_PROXY;"), "{}", ended.talk);
+    assert!(ended.talk.contains("environment variables: CODEX_PROXY_LOG_LEVEL, HTTPS_PROXY."), "{}", ended.talk);
     assert!(!user.text().contains("127.0.0.1:9"), "{}", user.text());
     let line = format!("Environment=\"CODEX_PROXY_HOME={}\"", home.display());
     assert!(user.text().contains(&line), "{}", user.text());
@@ -220,7 +220,7 @@ fn status_tells_whether_it_is_installed_enabled_and_running() {
     assert_eq!(json["running"], json!(false));
     user.refuses();
     let (code, text, json) = status(&user);
-    assert!(code == 1 && text.contains("systemd did not say"), "{text}");
+    assert!(code == 1 && text.contains("systemd didn't report it"), "{text}");
     assert_eq!(json["running"], Value::Null);
     let documented = include_str!("../../docs/service.md");
     let rows = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));

@@ -100,7 +100,7 @@ async fn a_replay_says_so_everywhere() {
     assert_eq!((&health["replay"], &health["demo"]), (&json!(true), &json!(false)));
     let log = proxy.log();
     assert!(log.lines().any(|line| line.contains("is ready") && line.contains("replays")), "{log}");
-    assert!(log.contains("no model is asked"), "{log}");
+    assert!(log.contains("no model and no account"), "{log}");
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ fn settings_have_the_address_of_the_settings_and_a_model() {
     assert_eq!(told.code, 0, "{}", told.talk);
     assert!(told.answer.contains(r#""ANTHROPIC_BASE_URL": "http://127.0.0.1:9797""#), "{}", told.answer);
     assert!(told.answer.contains("gpt-6-luna") && told.answer.contains("272000"), "{}", told.answer);
-    assert!(told.talk.contains("no daemon runs") && told.talk.contains("codex-proxy serve"), "{}", told.talk);
+    assert!(told.talk.contains("the daemon isn't running") && told.talk.contains("codex-proxy serve"), "{}", told.talk);
 }
 
 #[test]
@@ -231,7 +231,7 @@ async fn a_daemon_at_the_address_of_a_stale_run_file_is_not_taken_for_ours() {
     running["instance"] = json!("an earlier daemon");
     fs::write(run_file, running.to_string()).unwrap();
     let told = tokio::task::spawn_blocking(move || desk.connect(&["curl"])).await.unwrap();
-    assert!(told.talk.contains("no daemon runs"), "{}", told.talk);
+    assert!(told.talk.contains("the daemon isn't running"), "{}", told.talk);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_client_can_say_where_its_files_are() {
 fn wrong_use_is_told_with_what_may_be_meant() {
     let desk = Desk::new();
     let unknown = desk.connect(&["cloude"]);
-    assert!(unknown.code == 2 && unknown.talk.contains("did you mean 'claude'"), "{}", unknown.talk);
+    assert!(unknown.code == 2 && unknown.talk.contains("Did you mean 'claude'"), "{}", unknown.talk);
     assert_eq!(desk.connect(&["cline", "--write"]).code, 2);
     assert_eq!(desk.connect(&["codex", "--write", "--undo"]).code, 2);
     assert_eq!(desk.connect(&["--write"]).code, 2);

@@ -143,7 +143,7 @@ async fn nobody_is_signed_in() {
     let services = services().await;
     let told = Told::by(&anywhere(services.launch())).await;
     assert_eq!((told.code, &told.json["signed_in"]), (3, &json!(false)), "{}", told.text);
-    assert_eq!(told.found("token"), ("error", "nobody is signed in", "codex-proxy login"));
+    assert_eq!(told.found("token"), ("error", "not signed in", "codex-proxy login"));
     assert_eq!(told.found("backend").0, "ok", "it is reached without a sign-in: {}", told.text);
 }
 
@@ -215,7 +215,7 @@ async fn a_port_that_another_program_holds_is_told() {
     let told = Told::by(&services.fresh().setting("listen", &address)).await;
     assert_eq!(told.code, 1, "{}", told.text);
     let (severity, message, command) = told.found("port");
-    assert!(severity == "error" && message.contains("is held by"), "{message}");
+    assert!(severity == "error" && message.contains("is in use by"), "{message}");
     assert_eq!(message.contains(&format!("(process {})", std::process::id())), cfg!(target_os = "linux"), "{message}");
     let other: u16 = command.strip_prefix("codex-proxy serve --port ").unwrap().parse().unwrap();
     TcpListener::bind(("127.0.0.1", other)).unwrap();

@@ -133,7 +133,7 @@ async fn a_busy_port_gives_one_line_that_names_it() {
         assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(told.lines().count(), 1, "{told}");
-        assert!(told.contains(&format!("port {port}")) && told.contains("--port"), "{told}");
+        assert!(told.contains(&format!("Port {port}")) && told.contains("--port"), "{told}");
     }
 }
 

@@ -54,7 +54,7 @@ async fn readiness_reloads_and_the_end_are_told() {
     }
     assert_eq!(told(&socket).await, ready);
     proxy.signal("TERM");
-    assert_eq!(told(&socket).await, "STOPPING=1\nSTATUS=open answers may finish");
+    assert_eq!(told(&socket).await, "STOPPING=1\nSTATUS=waiting for open responses");
     assert_eq!(proxy.ended().await, Some(0));
 }
 

@@ -7,7 +7,7 @@ use crate::proxy::{Launch, TestProxy};
 use crate::wire::Ask;
 use crate::{BEGUN, Bench, COMPLETED, SECOND, begun, chat, signed_in, streaming, with};
 
-const AGAIN: &str = "the settings were read again";
+const AGAIN: &str = "settings reloaded";
 
 /// Gives the daemon this file, and waits until it has looked at it.
 pub(crate) async fn reload(launch: &Launch, proxy: &TestProxy, file: &str) {
@@ -39,7 +39,7 @@ async fn keys_change_at_once() {
     assert_eq!((status(&bench, "one").await, status(&bench, "two").await), (200, 401));
     reload(&launch, &bench.proxy, &key("two")).await;
     assert_eq!((status(&bench, "one").await, status(&bench, "two").await), (401, 200));
-    assert!(!bench.proxy.log().contains("next start"), "{}", bench.proxy.log());
+    assert!(!bench.proxy.log().contains("after a restart"), "{}", bench.proxy.log());
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn faulty_settings_change_nothing_and_every_fault_is_logged() {
     let faulty = format!("{}[limits]\nbody = 'big'\n[log]\nlevle = 'debug'\n", key("two"));
     std::fs::write(launch.home().join("config.toml"), faulty).unwrap();
     bench.proxy.signal("HUP");
-    bench.proxy.says_times("nothing changes", 2, 5 * SECOND).await;
+    bench.proxy.says_times("settings not reloaded", 2, 5 * SECOND).await;
     let log = bench.proxy.log();
     assert!(log.contains("limits.body: ") && log.contains("did you mean 'log.level'"), "{log}");
     assert_eq!((status(&bench, "one").await, status(&bench, "two").await), (200, 401));
@@ -108,7 +108,7 @@ async fn what_can_not_change_is_named() {
     reload(&launch, &bench.proxy, file).await;
     // The port that it was started with is a flag, which goes on holding.
     bench.proxy.says("upstream.proxy, timing.drain", 5 * SECOND).await;
-    assert!(bench.proxy.log().contains("next start") && !bench.proxy.log().contains("secret"));
+    assert!(bench.proxy.log().contains("after a restart") && !bench.proxy.log().contains("secret"));
     reload(&launch, &bench.proxy, &file.replace("secret", "other")).await;
     assert_eq!(status(&bench, "").await, 200);
 }
@@ -124,7 +124,7 @@ async fn a_daemon_that_others_can_reach_keeps_its_keys() {
     for (index, keys) in [String::new(), key("short")].iter().enumerate() {
         std::fs::write(launch.home().join("config.toml"), format!("listen = 'localhost:0'\n{keys}")).unwrap();
         proxy.signal("HUP");
-        proxy.says_times("nothing changes", index + 1, 5 * SECOND).await;
+        proxy.says_times("settings not reloaded", index + 1, 5 * SECOND).await;
     }
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 401);
     assert_eq!(Ask::chat(&chat()).header("x-api-key", long).send(&proxy).await.status, 200);

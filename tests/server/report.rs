@@ -174,7 +174,7 @@ async fn a_bundle_tells_what_the_daemon_has_seen_and_recorded() {
     let (output, file) = tokio::task::spawn_blocking(move || bundle(&launch, &[])).await.unwrap();
     let (told, talk) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!((output.status.code(), told.trim_end()), (Some(0), file.to_str().unwrap()), "{talk}");
-    assert!(talk.contains("inside: ") && talk.contains("the latest cassette in 8 lines"), "{talk}");
+    assert!(talk.contains("Contents: ") && talk.contains("the latest cassette in 8 lines"), "{talk}");
     let report: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(report["daemon"]["health"]["drift"][0]["name"], "response.dream.started");
     assert_eq!(report["cassette"][0]["cassette"]["request"]["body"]["json"]["model"], "gpt-5.5");

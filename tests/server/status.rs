@@ -52,7 +52,7 @@ impl Told {
         for part in parts {
             assert!(even(&self.text).contains(&even(part)), "{part}\n{}", self.text);
         }
-        let paths = ["config ", "credentials ", "catalogue ", "usage ", "log ", "borrowed "];
+        let paths = ["config ", "credentials ", "catalogue ", "usage ", "log ", "imported "];
         let mut lines = self.text.lines().filter(|line| !paths.iter().any(|name| line.starts_with(name)));
         assert!(lines.all(|line| line.chars().count() <= 80), "{}", self.text);
     }
@@ -75,7 +75,7 @@ async fn nobody_is_signed_in() {
     let services = services().await;
     let told = Told::by(&services.launch(), &[]).await;
     assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "nobody was asked", &json!(false)));
-    told.says(&["nobody is signed in", "codex-proxy login"]);
+    told.says(&["not signed in", "codex-proxy login"]);
     assert_eq!(services.upstream.requests("").len(), 0);
 }
 
@@ -85,7 +85,7 @@ async fn a_good_sign_in_is_taken_by_the_backend() {
     let told = Told::by(&services.fresh(), &[]).await;
     assert_eq!((told.code, told.check(), &told.json["signed_in"]), (0, "good", &json!(true)));
     assert_eq!((&told.json["accounts"][0]["state"], &told.json["store"]["place"]), (&json!("fresh"), &json!("file")));
-    told.says(&["ann@example.com", "good until ", "the backend takes it", "credentials.json"]);
+    told.says(&["ann@example.com", "valid until ", "the backend accepts the account", "credentials.json"]);
     assert_eq!(services.issuer.calls().len(), 0);
 }
 
@@ -98,7 +98,7 @@ async fn a_token_that_is_about_to_end_or_has_ended_is_renewed_once() {
         let launch = services.ending(end);
         let offline = Told::by(&launch, &["--offline"]).await;
         assert_eq!((offline.code, offline.check()), (0, "nobody was asked"));
-        offline.says(&["renewed at its next use"]);
+        offline.says(&["refreshed at its next use"]);
         assert_eq!(services.issuer.calls().len(), 0);
         let told = Told::by(&launch, &[]).await;
         assert_eq!((told.code, told.check(), &told.json["accounts"][0]["state"]), (0, "good", &json!("fresh")));
@@ -118,7 +118,7 @@ async fn a_refused_renewal_is_told_with_its_reason_and_not_asked_for_again() {
         let launch = services.expired();
         let told = Told::by(&launch, &[]).await;
         assert_eq!((told.code, told.check()), (3, "refused"), "{}", told.text);
-        told.says(&["ended at", word, code, "codex-proxy login"]);
+        told.says(&["expired at", word, code, "codex-proxy login"]);
         assert!(told.json["accounts"][0]["refusal"]["reason"].as_str().unwrap().contains(code));
         let offline = Told::by(&launch, &["--offline"]).await;
         assert_eq!((offline.code, offline.check()), (3, "nobody was asked"));
@@ -136,7 +136,7 @@ async fn a_sign_in_that_was_revoked_before_its_end_is_refused() {
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_invalidated"}}))]);
     let told = Told::by(&services.fresh(), &[]).await;
     assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "refused", &json!(false)));
-    told.says(&["no longer good", "revoked", "codex-proxy login"]);
+    told.says(&["no longer accepted", "revoked", "codex-proxy login"]);
     assert!(!told.text.contains("good until"), "{}", told.text);
     assert_eq!(services.issuer.calls().len(), 1);
 }
@@ -147,7 +147,7 @@ async fn a_refused_renewal_leaves_the_token_good_to_its_end() {
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     let told = Told::by(&services.ending(SystemClock.now() + Duration::from_secs(100)), &[]).await;
     assert_eq!((told.code, told.check()), (0, "good"), "{}", told.text);
-    told.says(&["and not after that", "already used", "codex-proxy login"]);
+    told.says(&["but not longer", "already used", "codex-proxy login"]);
 }
 
 #[tokio::test]
@@ -171,11 +171,11 @@ async fn without_a_network_status_tells_what_is_known_here() {
     let nowhere = |launch: Launch| launch.setting("upstream.url", "http://127.0.0.1:9/backend-api/codex");
     let told = Told::by(&nowhere(services.fresh()), &[]).await;
     assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);
-    told.says(&["good until ", "could not be made", "known here", "`codex-proxy doctor`"]);
+    told.says(&["valid until ", "failed (", "local information", "`codex-proxy doctor`"]);
     let ended = nowhere(services.expired()).setting("auth.url", "http://127.0.0.1:9");
     let told = Told::by(&ended, &[]).await;
     assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);
-    told.says(&["renewed at its next use", "sign-in service"]);
+    told.says(&["refreshed at its next use", "sign-in service"]);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ const COPY: &str = "before-codex-proxy";
 /// How often a change is computed anew because another program changed the file in the meantime.
 const TRIES: u32 = 3;
 
-/// What goes into a file.
+/// The settings to add to a file.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) format: Format,
@@ -32,7 +32,7 @@ pub(super) struct Settings {
 /// The permissions of the file after the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Permissions {
-    /// Those that it has; a new file is private.
+    /// Unchanged; a new file is private.
     Keep,
     /// Readable and writable by its owner only, because the settings contain a client key.
     Private,
@@ -42,7 +42,7 @@ pub(super) enum Permissions {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
     /// The file has these settings already.
-    Nothing,
+    Unchanged,
     /// The file is new.
     Created,
     /// The file was changed; the original was saved as `copy`, if there was one.
@@ -67,11 +67,11 @@ pub(super) enum Error {
     Refused { file: PathBuf, refusal: Refusal },
     #[error("{} can't be changed: it isn't UTF-8", .0.display())]
     NotText(PathBuf),
-    #[error("nothing to undo: no file of this client was changed by codex-proxy")]
+    #[error("Nothing to undo: codex-proxy changed no file of this client.")]
     NothingToUndo,
-    #[error("{} was changed since and isn't touched; {}", .file.display(), original_place(.copy.as_deref()))]
+    #[error("{} was changed since and isn't restored; {}", .file.display(), original_place(.copy.as_deref()))]
     ChangedSince { file: PathBuf, copy: Option<PathBuf> },
-    #[error("{} is being changed by another program; nothing was written. Try again", .0.display())]
+    #[error("{} is being changed by another program; nothing was written. Try again.", .0.display())]
     Concurrent(PathBuf),
     #[error("{} can't be read or written: {error}", .path.display())]
     Io { path: PathBuf, error: io::Error },
@@ -141,7 +141,7 @@ fn write_once(record_path: &Path, file: &Path, settings: &Settings) -> Result<Wr
         if settings.permissions == Permissions::Private && is_readable_by_others(file) {
             replace(file, text.as_bytes(), present.as_deref(), None)?;
         }
-        return Ok(WriteOutcome::Nothing);
+        return Ok(WriteOutcome::Unchanged);
     }
     let copy = match (saved, &base) {
         (Some(copy), _) => copy,

@@ -26,17 +26,16 @@ use path_resolver::PathResolver;
 use recipe::{ClientFile, Recipe};
 use values::{Address, Key, PLACEHOLDER, Values};
 
-/// How alike a word has to be to a client's to be taken for a slip.
-const LIKENESS: f64 = 0.7;
+/// Minimum similarity of a client's name to be suggested instead of an unknown one.
+const MIN_SIMILARITY: f64 = 0.7;
 
-/// What is to be done for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Print its settings.
+    /// Print the settings.
     Show,
-    /// Put them into its file.
+    /// Write them to the client's config file.
     Write,
-    /// Take them back.
+    /// Remove them from that file.
     Undo,
 }
 
@@ -65,7 +64,7 @@ pub(super) async fn run(
     }
 }
 
-/// All clients, those that are here first.
+/// Lists all clients, those found on this machine first.
 fn list(paths: &PathResolver, coloring: Coloring) -> Result<Exit, Failure> {
     let mut recipes: Vec<_> = Recipe::all().into_iter().map(|recipe| (!recipe.is_found(paths), recipe)).collect();
     recipes.sort_by_key(|(is_missing, recipe)| (*is_missing, recipe.id));
@@ -76,10 +75,10 @@ fn list(paths: &PathResolver, coloring: Coloring) -> Result<Exit, Failure> {
     };
     let rows: Vec<_> = recipes.iter().map(row).collect();
     let columns =
-        [("client", Align::Left), ("what it is", Align::Wrap), ("here", Align::Left), ("--write", Align::Left)];
+        [("client", Align::Left), ("description", Align::Wrap), ("found", Align::Left), ("--write", Align::Left)];
     print(&table(columns, &rows, coloring))?;
     eprint(&format!(
-        "`{}` prints the settings for one; any other that takes a base URL works as well",
+        "Print the settings for a client with `{}`. Any other client with a configurable base URL works too.",
         command("connect CLIENT")
     ));
     Ok(Exit::Done)
@@ -90,18 +89,18 @@ fn find(client: &str) -> Result<Recipe, Failure> {
     if let Some(index) = recipes.iter().position(|recipe| recipe.is_called(client)) {
         return Ok(recipes.swap_remove(index));
     }
-    let likeness = |recipe: &&Recipe| strsim::jaro_winkler(&client.to_lowercase(), recipe.id);
-    let nearest = recipes.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
-    let hint = nearest.filter(|recipe| likeness(recipe) > LIKENESS);
-    let hint = hint.map(|recipe| format!("; did you mean '{}'?", recipe.id)).unwrap_or_default();
-    Err(Failure::Use(format!("there is no recipe for '{client}'{hint}: `{}` lists all", command("connect"))))
+    let similarity = |recipe: &&Recipe| strsim::jaro_winkler(&client.to_lowercase(), recipe.id);
+    let nearest = recipes.iter().max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
+    let hint = nearest.filter(|recipe| similarity(recipe) > MIN_SIMILARITY);
+    let hint = hint.map(|recipe| format!(" Did you mean '{}'?", recipe.id)).unwrap_or_default();
+    Err(Failure::Usage(format!("Unknown client '{client}'.{hint} List all clients with `{}`.", command("connect"))))
 }
 
 fn show(recipe: &Recipe, paths: &PathResolver, values: &Values) -> Result<Exit, Failure> {
     if let Key::Hidden(hidden) = values.key {
-        eprint(&format!("warning: {hidden}; replace {PLACEHOLDER} with your key"));
+        eprint(&format!("warning: {hidden}; replace {PLACEHOLDER} with a client key"));
     }
-    print(&recipe.told(values, paths))?;
+    print(&recipe.instructions(values, paths))?;
     Ok(Exit::Done)
 }
 
@@ -109,33 +108,33 @@ async fn write(recipe: &Recipe, paths: &PathResolver, values: &Values, record: P
     let own = client_file(recipe)?;
     if let Key::Hidden(hidden) = values.key {
         return Err(Failure::Other(format!(
-            "{hidden}, so no key can be written. `{}` prints the settings with a placeholder",
+            "No key can be written, because {hidden}. Print the settings with a placeholder: `{}`",
             command(&format!("connect {}", recipe.id))
         )));
     }
-    let path = own.path(paths).ok_or_else(|| Failure::other(&"this user has no home directory"))?;
+    let path = own.path(paths).ok_or_else(|| Failure::other(&"This user has no home directory."))?;
     let text = recipe.settings(values);
     let holds_key = matches!(values.key, Key::Known(_)) && text != recipe.settings(&values.without_key());
     let permissions = if holds_key { Permissions::Private } else { Permissions::Keep };
     let (settings, file) = (Settings { format: own.format, text, permissions }, path.clone());
     let written = off_runtime(move || client_file::write(&record, &file, &settings)).await;
-    let shown = paths.shown(&path);
+    let shown = paths.display(&path);
     match written {
-        Ok(WriteOutcome::Nothing) => print(&format!("{shown} already has these settings")),
+        Ok(WriteOutcome::Unchanged) => print(&format!("{shown} already has these settings")),
         Ok(WriteOutcome::Created) => print(&format!("{shown} was written")),
         Ok(WriteOutcome::Changed { copy: None }) => print(&format!("{shown} was changed")),
         Ok(WriteOutcome::Changed { copy: Some(copy) }) => {
-            print(&format!("{shown} was changed; the original was saved as {}", paths.shown(&copy)))
+            print(&format!("{shown} was changed; the original was saved as {}", paths.display(&copy)))
         }
         Err(error @ Error::Refused { .. }) => {
-            eprint("add this to the file yourself:");
+            eprint("Add this to the file yourself:");
             print(recipe.settings(values).trim_end())?;
             Err(Failure::other(&error))
         }
         Err(error) => Err(Failure::other(&error)),
     }?;
     if holds_key && cfg!(unix) {
-        eprint("the file contains a client key, so only you can read it");
+        eprint("The file contains a client key, so only you can read it.");
     }
     Ok(Exit::Done)
 }
@@ -145,11 +144,11 @@ async fn undo(recipe: &Recipe, paths: &PathResolver, record: PathBuf) -> Result<
     let undone =
         off_runtime(move || client_file::undo(&record, format)).await.map_err(|error| Failure::other(&error))?;
     print(&match undone {
-        UndoOutcome::Restored(file) => format!("{} was restored as it was before --write", paths.shown(&file)),
-        UndoOutcome::Removed(file) => format!("{} was removed; it didn't exist before", paths.shown(&file)),
+        UndoOutcome::Restored(file) => format!("{} was restored as it was before --write", paths.display(&file)),
+        UndoOutcome::Removed(file) => format!("{} was removed; it didn't exist before", paths.display(&file)),
         UndoOutcome::Stripped { file, copy } => {
-            let file = paths.shown(&file);
-            let saved = copy.map(|copy| format!("; the original is still saved as {}", paths.shown(&copy)));
+            let file = paths.display(&file);
+            let saved = copy.map(|copy| format!("; the original is still saved as {}", paths.display(&copy)));
             format!("the settings were removed from {file}, your later changes stay{}", saved.unwrap_or_default())
         }
     })?;
@@ -160,11 +159,11 @@ fn client_file(recipe: &Recipe) -> Result<&ClientFile, Failure> {
     recipe.file.as_ref().ok_or_else(|| {
         let (name, id) = (&recipe.name, recipe.id);
         let help = command(&format!("connect {id}"));
-        Failure::Use(format!("{name} has no file that can be written; `{help}` says what to do"))
+        Failure::Usage(format!("{name} has no config file that can be edited. See `{help}` for the steps."))
     })
 }
 
-/// Files are read and written where nothing else waits for it.
+/// Runs blocking file operations on another thread.
 async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("files are changed without a panic")
+    tokio::task::spawn_blocking(work).await.expect("file operations don't panic")
 }

@@ -1,7 +1,7 @@
-//! The recipes: one file for each client, in which everything stands that is known about it.
+//! Recipes: one TOML file per client, embedded in the program.
 //!
-//! A recipe says how to see that the client is here, what a person has to do, and, where the
-//! client's own file is documented, which file that is. The first step is what goes into the file.
+//! A recipe says how to detect the client, which steps configure it and, if the format of its config file is documented,
+//! where that file is. The text of the first step is what `--write` adds to the file.
 
 use std::path::PathBuf;
 
@@ -13,48 +13,47 @@ use super::template::{Language, render};
 use super::values::Values;
 use crate::command_hint::command;
 
-/// What is known about a client.
+/// How to configure a client.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recipe {
-    /// The word for it on the command line: the name of the recipe's file.
+    /// Name on the command line, and of the recipe's file.
     #[serde(skip)]
     pub(super) id: &'static str,
-    /// Other words for it.
+    /// Other names on the command line.
     #[serde(default)]
     pub(super) aliases: Vec<String>,
     pub(super) name: String,
-    /// What it is, in a few words.
+    /// Short description.
     pub(super) about: String,
-    /// Its programs.
+    /// Executables that show that the client is installed.
     #[serde(default)]
     programs: Vec<String>,
-    /// What it leaves on a machine.
+    /// Files and directories that show that the client is installed.
     #[serde(default)]
     traces: Vec<String>,
     pub(super) file: Option<ClientFile>,
     steps: Vec<Step>,
-    /// What is good to know.
     #[serde(default)]
     notes: Vec<String>,
 }
 
-/// The client's own file.
+/// The client's config file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClientFile {
     pub(super) format: Format,
-    /// Its folder: the first of these that there is a place for.
-    folders: Vec<String>,
-    /// Its name: the first of these that exists, else the first.
+    /// Directories; the first that can be resolved is used.
+    directories: Vec<String>,
+    /// File names; the first that exists is used, else the first.
     names: Vec<String>,
 }
 
-/// Something to do.
+/// An instruction with a text to copy.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    say: String,
+    instruction: String,
     language: Language,
     text: String,
 }
@@ -102,9 +101,9 @@ recipes![
 ];
 
 impl Recipe {
-    /// Every recipe, by name.
+    /// Returns all recipes.
     pub(super) fn all() -> Vec<Self> {
-        FILES.iter().map(|(id, text)| Self { id, ..toml::from_str(text).expect("a test reads them all") }).collect()
+        FILES.iter().map(|(id, text)| Self { id, ..toml::from_str(text).expect("tests parse every recipe") }).collect()
     }
 
     pub(super) fn is_called(&self, word: &str) -> bool {
@@ -113,30 +112,30 @@ impl Recipe {
 
     /// Whether the client is on this machine.
     pub(super) fn is_found(&self, paths: &PathResolver) -> bool {
-        self.programs.iter().any(|program| paths.finds_program(program))
-            || self.traces.iter().any(|trace| paths.has(trace))
+        self.programs.iter().any(|program| paths.has_program(program))
+            || self.traces.iter().any(|trace| paths.exists(trace))
     }
 
-    /// What goes into the client's own file.
+    /// Returns the settings for the client's config file.
     pub(super) fn settings(&self, values: &Values) -> String {
         self.steps.first().map(|step| render(&step.text, step.language, values)).unwrap_or_default()
     }
 
-    /// Everything that a person has to do.
-    pub(super) fn told(&self, values: &Values, paths: &PathResolver) -> String {
-        let file = self.file.as_ref().and_then(|file| file.path(paths)).map(|path| paths.shown(&path));
+    /// Returns all steps and notes for the user.
+    pub(super) fn instructions(&self, values: &Values, paths: &PathResolver) -> String {
+        let file = self.file.as_ref().and_then(|file| file.path(paths)).map(|path| paths.display(&path));
         let plain = |text: &str| {
             let text = render(text, Language::Text, values);
             text.trim_end().replace("{{file}}", file.as_deref().unwrap_or_default())
         };
         let mut parts = vec![format!("{}: {}", self.name, self.about)];
         for step in &self.steps {
-            parts.push(plain(&step.say));
+            parts.push(plain(&step.instruction));
             parts.push(render(&step.text, step.language, values).trim_end().to_owned());
         }
         if self.file.is_some() {
             parts.push(format!(
-                "`{}` adds this to the file, and --undo removes it again.",
+                "To add this to the file, run `{}`; to remove it again, use --undo.",
                 command(&format!("connect {} --write", self.id))
             ));
         }
@@ -146,10 +145,10 @@ impl Recipe {
 }
 
 impl ClientFile {
-    /// The file that the client reads.
+    /// Returns the path of the file.
     pub(super) fn path(&self, paths: &PathResolver) -> Option<PathBuf> {
-        let folder = self.folders.iter().find_map(|folder| paths.path(folder))?;
-        let mut names = self.names.iter().map(|name| folder.join(name));
+        let directory = self.directories.iter().find_map(|directory| paths.resolve(directory))?;
+        let mut names = self.names.iter().map(|name| directory.join(name));
         names.clone().find(|path| path.exists()).or_else(|| names.next())
     }
 }
@@ -169,12 +168,12 @@ mod tests {
     use crate::secret::Secret;
 
     fn every_key() -> [Values; 3] {
-        let keys = [Key::NotAsked, Key::Hidden(Hidden::Hashed), Key::Known(Secret::new(r#"sk'"\x"#))];
+        let keys = [Key::NotRequired, Key::Hidden(Hidden::Hashed), Key::Known(Secret::new(r#"sk'"\x"#))];
         keys.map(|key| Values { key, ..Values::sample() })
     }
 
     #[test]
-    fn every_file_of_the_folder_is_a_recipe() {
+    fn every_file_in_the_directory_is_a_recipe() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/connect/recipes");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let listed: BTreeSet<String> = FILES.iter().map(|(id, _)| format!("{id}.toml")).collect();
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_means_one_client() {
+    fn every_name_refers_to_one_client() {
         let mut words = BTreeSet::new();
         for recipe in Recipe::all() {
             assert!(words.insert(recipe.id.to_owned()), "{}", recipe.id);
@@ -192,20 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn every_recipe_is_filled_to_the_last_place() {
+    fn no_placeholder_is_left_in_any_recipe() {
         let paths = PathResolver::of(&Environment::default());
         for values in every_key() {
             for recipe in Recipe::all() {
-                let told = recipe.told(&values, &paths);
-                assert!(!told.contains("{{") && !told.contains("}}"), "{}: {told}", recipe.id);
-                let has_address = ["http://127.0.0.1:8787", "host.docker.internal:8787"];
-                assert!(has_address.iter().any(|address| told.contains(address)), "{}: {told}", recipe.id);
+                let text = recipe.instructions(&values, &paths);
+                assert!(!text.contains("{{") && !text.contains("}}"), "{}: {text}", recipe.id);
+                let addresses = ["http://127.0.0.1:8787", "host.docker.internal:8787"];
+                assert!(addresses.iter().any(|address| text.contains(address)), "{}: {text}", recipe.id);
             }
         }
     }
 
     #[test]
-    fn every_snippet_can_be_read_by_its_language() {
+    fn every_snippet_is_valid_in_its_language() {
         for values in every_key() {
             for recipe in Recipe::all() {
                 for step in &recipe.steps {
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_written_once() {
+    fn writing_settings_twice_changes_nothing() {
         for values in every_key() {
             for recipe in Recipe::all() {
                 let Some(file) = &recipe.file else { continue };

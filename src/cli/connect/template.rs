@@ -1,14 +1,14 @@
-//! Templates of recipes, filled with the values of this machine.
+//! Renders the templates of recipes.
 //!
-//! `{{name}}` is a value. A line that is `{{each model}}`, `{{if key}}` or `{{end}}` begins or ends a
-//! part that is there once for each model of lists, or only where client keys are asked for. Values
-//! are written as the language of the text needs them: a key may hold quotes and backslashes.
+//! `{{name}}` is replaced by a value, escaped for the language of the text. The lines between `{{each model}}` and
+//! `{{end}}` are repeated for each listed model; those between `{{if key}}` and `{{end}}` are included only if a client
+//! key is required.
 
 use serde::Deserialize;
 
 use super::values::{ModelValues, Values};
 
-/// What a text of a recipe is written in.
+/// The language of a recipe's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Language {
@@ -18,11 +18,11 @@ pub(super) enum Language {
     Python,
     JavaScript,
     Shell,
-    /// For people, who type it into a form.
+    /// Text that the user enters in a form.
     Text,
 }
 
-/// The text with its values.
+/// Returns the text with all values.
 pub(super) fn render(template: &str, language: Language, values: &Values) -> String {
     let mut filled = String::new();
     let mut lines = template.trim_matches('\n').lines();
@@ -38,7 +38,7 @@ pub(super) fn render(template: &str, language: Language, values: &Values) -> Str
             }
             "{{if key}}" => {
                 let part = part(&mut lines);
-                if values.key.is_asked() {
+                if values.key.is_required() {
                     put(&mut filled, &part, language, |name| values.get(name));
                 }
             }
@@ -48,7 +48,7 @@ pub(super) fn render(template: &str, language: Language, values: &Values) -> Str
     filled
 }
 
-/// The lines up to the end of a part.
+/// Returns the lines up to `{{end}}`.
 fn part<'t>(lines: &mut impl Iterator<Item = &'t str>) -> Vec<&'t str> {
     lines.take_while(|line| line.trim() != "{{end}}").collect()
 }
@@ -59,8 +59,8 @@ fn put(filled: &mut String, lines: &[&str], language: Language, value: impl Fn(&
         while let Some((before, name, after)) = placeholder(rest) {
             filled.push_str(before);
             match value(name) {
-                Some(value) => filled.push_str(&language.written(&value)),
-                // Left as it stands, where the test of the recipes sees it.
+                Some(value) => filled.push_str(&language.escape(&value)),
+                // Left in the text, so that a test of the recipes fails.
                 None => filled.extend(["{{", name, "}}"]),
             }
             rest = after;
@@ -70,17 +70,17 @@ fn put(filled: &mut String, lines: &[&str], language: Language, value: impl Fn(&
 }
 
 fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, behind) = text.split_once("{{")?;
-    let (name, after) = behind.split_once("}}")?;
+    let (before, rest) = text.split_once("{{")?;
+    let (name, after) = rest.split_once("}}")?;
     Some((before, name, after))
 }
 
 impl Language {
-    /// A value as it stands in a text of this language: between double quotes, where it has them.
-    fn written(self, value: &str) -> String {
+    /// Escapes a value: for use between double quotes, or as a word of a shell command.
+    fn escape(self, value: &str) -> String {
         match self {
             Self::Text => value.to_owned(),
-            Self::Shell => in_shell(value),
+            Self::Shell => shell_word(value),
             Self::Toml | Self::Json | Self::Yaml | Self::Python | Self::JavaScript => {
                 let quoted = serde_json::Value::from(value).to_string();
                 quoted.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned()
@@ -89,8 +89,8 @@ impl Language {
     }
 }
 
-/// A word of a POSIX shell.
-fn in_shell(value: &str) -> String {
+/// Quotes a value for a POSIX shell, if necessary.
+fn shell_word(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     if value.chars().all(is_plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
@@ -101,7 +101,7 @@ impl ModelValues {
             "id" => self.id.clone(),
             "title" => self.title.clone(),
             "window" => self.window.to_string(),
-            "images" => self.takes_images.to_string(),
+            "images" => self.accepts_images.to_string(),
             _ => return None,
         })
     }
@@ -114,7 +114,7 @@ mod tests {
     use crate::secret::Secret;
 
     #[test]
-    fn parts_are_there_as_often_as_they_are_meant() {
+    fn parts_are_repeated_for_models_and_included_for_a_key() {
         let template = "a\n{{each model}}\n{{id}} {{window}}{{comma}}\n{{end}}\n{{if key}}\n  {{key}}\n{{end}}\nz";
         let mut values = Values::sample();
         assert_eq!(render(template, Language::Text, &values), "a\ngpt-a 272000,\ngpt-b-mini 128000\nz\n");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_quotes_is_written_as_the_language_needs_it() {
+    fn a_key_with_quotes_is_escaped_for_the_language() {
         let mut values = Values::sample();
         values.key = Key::Known(Secret::new(r#"a"b\c'd"#));
         let written = |language| render("{{key}}", language, &values);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_stays_visible() {
+    fn an_unknown_name_stays_in_the_text() {
         assert_eq!(render("{{nothing}}", Language::Text, &Values::sample()), "{{nothing}}\n");
     }
 }

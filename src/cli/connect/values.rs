@@ -1,4 +1,4 @@
-//! What the settings of a client are made of: where the daemon is, a key, the models.
+//! The values in client settings: address of the daemon, client key, models.
 
 use std::fmt;
 use std::path::Path;
@@ -15,31 +15,32 @@ use crate::secret::Secret;
 use crate::server::Listen;
 use crate::upstream::Upstream;
 
-/// Stands where only the hash of a key is known.
+/// Printed instead of a key that can't be shown.
 pub(super) const PLACEHOLDER: &str = "YOUR-CODEX-PROXY-KEY";
-/// What a client may be told that answers have room for: as much as most clients ever ask for.
+/// Maximum output tokens for client settings; the backend's limit isn't known, and few clients request more.
 const OUTPUT_TOKENS: u64 = 32_000;
-/// The window of a model whose window is not known; smaller than that of any.
-const SMALLEST_WINDOW: u64 = 128_000;
+/// Context window of a model whose window isn't known: smaller than that of every known model.
+const DEFAULT_WINDOW: u64 = 128_000;
 
-/// Everything that a recipe can ask for.
+/// All values that a recipe can use.
 #[derive(Clone, Debug)]
 pub(super) struct Values {
-    /// Base of the OpenAI APIs, `/v1` included.
+    /// Base URL of the OpenAI APIs, with `/v1`.
     pub(super) base_url: String,
     pub(super) key: Key,
-    /// The models that are shown in lists, best first; never empty.
+    /// Listed models, best first; never empty.
     pub(super) models: Vec<ModelValues>,
-    /// The model for everything, and the one for small things.
+    /// The default model.
     pub(super) model: ModelValues,
+    /// The model for small tasks such as titles.
     pub(super) small: ModelValues,
 }
 
-/// The key that a client has to show.
+/// The client key.
 #[derive(Clone, Debug)]
 pub(super) enum Key {
-    /// None is set, so that any text will do.
-    NotAsked,
+    /// Clients can send any text.
+    NotRequired,
     Known(Secret),
     /// One is required, and can't be shown.
     Hidden(Hidden),
@@ -51,38 +52,38 @@ pub(super) enum Hidden {
     /// The settings hold only hashes.
     Hashed,
     /// The running daemon requires one, and these settings have none.
-    KnownToTheDaemon,
+    OnlyInDaemon,
 }
 
 impl fmt::Display for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hashed => "the settings contain only hashes of the client keys",
-            Self::KnownToTheDaemon => "the running daemon requires a client key that isn't in these settings",
+            Self::OnlyInDaemon => "the running daemon requires a client key that isn't in these settings",
         })
     }
 }
 
-/// One model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ModelValues {
     pub(super) id: String,
     pub(super) title: String,
     pub(super) window: u64,
-    pub(super) takes_images: bool,
+    pub(super) accepts_images: bool,
 }
 
-/// Where the daemon is, and how that is known.
+/// The address of the daemon.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     pub(super) base_url: String,
+    /// For the user, if no daemon is running.
     pub(super) warning: Option<String>,
     /// Whether the running daemon requires a client key; `false` if none runs.
     pub(super) requires_key: bool,
 }
 
 impl Address {
-    /// The address of the daemon that runs, else the one that the settings give.
+    /// Returns the address of the running daemon, or else that of the settings.
     pub(super) async fn find(config: &Config, context: &Context) -> Result<Self, Failure> {
         if let Some((running, health)) = Running::look(&config.paths.run_file, &context.http).await {
             return match running.socket {
@@ -96,22 +97,26 @@ impl Address {
             Listen::Unix(path) => return Err(on_socket(path)),
         };
         if addresses.iter().any(|address| address.port() == 0) {
-            let message = "no daemon runs, and its port is chosen when it starts; start it first";
+            let message = "The daemon isn't running, and its port is chosen when it starts. Start it first";
             return Err(Failure::Other(format!("{message}: `{}`", command("serve"))));
         }
-        let warning =
-            format!("no daemon runs; this is the address of the settings: start it with `{}`", command("serve"));
+        let warning = format!(
+            "the daemon isn't running; the address is that of the settings. Start the daemon with `{}`.",
+            command("serve")
+        );
         Ok(Self { base_url: base_url(addresses), warning: Some(warning), requires_key: false })
     }
 }
 
 fn on_socket(path: &Path) -> Failure {
     let path = path.display();
-    Failure::Other(format!("the daemon is on the Unix socket {path}, and clients need a port: set listen to one"))
+    Failure::Other(format!(
+        "The daemon listens on the Unix socket {path}, but clients need a port. Set listen to host:port."
+    ))
 }
 
 impl Values {
-    /// The values for a client of that name. Asks nobody but the daemon on this machine.
+    /// Collects the values for a client. Makes no request.
     pub(super) async fn gather(
         config: &Config,
         context: &Context,
@@ -124,8 +129,8 @@ impl Values {
         let upstream = Upstream::new(upstream_settings(config), context.http.clone(), Arc::new(tokens));
         load_saved_catalogue(&upstream, context, config, given.as_ref()).await;
         let key = match client_key(config, environment, client) {
-            _ if config.access.keys.is_empty() && address.requires_key => Key::Hidden(Hidden::KnownToTheDaemon),
-            _ if config.access.keys.is_empty() => Key::NotAsked,
+            _ if config.access.keys.is_empty() && address.requires_key => Key::Hidden(Hidden::OnlyInDaemon),
+            _ if config.access.keys.is_empty() => Key::NotRequired,
             Some(key) => Key::Known(key),
             None => Key::Hidden(Hidden::Hashed),
         };
@@ -144,25 +149,25 @@ impl Values {
         Self { base_url, key, models, model, small }
     }
 
-    /// The same values with a placeholder for the key.
+    /// Returns the same values with a placeholder for the key.
     pub(super) fn without_key(&self) -> Self {
         Self { key: Key::Hidden(Hidden::Hashed), ..self.clone() }
     }
 
-    /// The value of a name in a template.
+    /// Returns the value of a name in a template.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let root_url = || self.base_url.strip_suffix("/v1").unwrap_or(&self.base_url).to_owned();
         Some(match name {
             "base_url" => self.base_url.clone(),
             "root_url" => root_url(),
             "host" => root_url().trim_start_matches("http://").to_owned(),
-            // Programs in a container find the machine that they run on under this name.
+            // The name of the host in containers.
             "container_url" => self.base_url.replace("127.0.0.1", "host.docker.internal"),
             "key" => self.key.text().to_owned(),
             "model" => self.model.id.clone(),
             "title" => self.model.title.clone(),
             "window" => self.model.window.to_string(),
-            "images" => self.model.takes_images.to_string(),
+            "images" => self.model.accepts_images.to_string(),
             "small_model" => self.small.id.clone(),
             "output" => OUTPUT_TOKENS.to_string(),
             _ => return None,
@@ -175,19 +180,18 @@ impl Values {
             "input_modalities":["text","image"]},{"slug":"gpt-b-mini","priority":2},
             {"slug":"hidden","visibility":"hide"}]}"#;
         let catalogue = Catalogue::parse(json).expect("a catalogue");
-        Self::new("http://127.0.0.1:8787/v1".to_owned(), Key::NotAsked, &catalogue, None)
+        Self::new("http://127.0.0.1:8787/v1".to_owned(), Key::NotRequired, &catalogue, None)
     }
 }
 
 impl Key {
-    /// Whether the daemon asks for one.
-    pub(super) fn is_asked(&self) -> bool {
-        !matches!(self, Self::NotAsked)
+    pub(super) fn is_required(&self) -> bool {
+        !matches!(self, Self::NotRequired)
     }
 
     fn text(&self) -> &str {
         match self {
-            Self::NotAsked => "anything",
+            Self::NotRequired => "anything",
             Self::Known(key) => key.expose(),
             Self::Hidden(_) => PLACEHOLDER,
         }
@@ -199,13 +203,13 @@ impl ModelValues {
         Self {
             id: model.slug.clone(),
             title: model.display_name.clone(),
-            window: model.context_window.unwrap_or(SMALLEST_WINDOW),
-            takes_images: model.input_modalities.iter().any(|kind| kind == "image"),
+            window: model.context_window.unwrap_or(DEFAULT_WINDOW),
+            accepts_images: model.input_modalities.iter().any(|kind| kind == "image"),
         }
     }
 
     fn named(id: &str) -> Self {
-        Self { id: id.to_owned(), title: id.to_owned(), window: SMALLEST_WINDOW, takes_images: true }
+        Self { id: id.to_owned(), title: id.to_owned(), window: DEFAULT_WINDOW, accepts_images: true }
     }
 }
 
@@ -214,17 +218,17 @@ mod tests {
     use super::{Catalogue, Key, Values};
 
     #[test]
-    fn the_first_model_is_for_everything_and_a_small_one_for_small_things() {
+    fn the_first_model_is_the_default_and_a_mini_model_the_small_one() {
         let values = Values::sample();
         assert_eq!((values.model.id.as_str(), values.small.id.as_str()), ("gpt-a", "gpt-b-mini"));
-        assert_eq!(values.models.len(), 2, "what is hidden is not offered");
+        assert_eq!(values.models.len(), 2, "hidden models aren't listed");
         assert_eq!(values.get("root_url").as_deref(), Some("http://127.0.0.1:8787"));
     }
 
     #[test]
-    fn the_setting_names_the_model_whether_or_not_it_is_known() {
+    fn default_model_is_used_even_if_it_is_unknown() {
         let of = |catalogue: &Catalogue, id| {
-            let values = Values::new(String::new(), Key::NotAsked, catalogue, id);
+            let values = Values::new(String::new(), Key::NotRequired, catalogue, id);
             (values.model.id, values.models.len())
         };
         let known = Catalogue::parse(br#"{"models":[{"slug":"a"},{"slug":"b"}]}"#).unwrap();

@@ -1,7 +1,6 @@
-//! What can be reached from here: the proxy, the issuer, the backend; and what time it is there.
+//! Checks that proxy, issuer and backend can be reached, and compares the local clock with theirs.
 //!
-//! The services are asked without any token, so that this works for nobody's account as well; any
-//! answer at all shows that the way to them is free.
+//! The requests carry no token, so they work without a login; any response shows that the service can be reached.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,16 +18,16 @@ use crate::proxy;
 
 pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const BACKEND_PATH: &str = "/models";
-/// Services tell whole seconds, and requests take time.
+/// A smaller clock skew is ignored: `Date` headers have a resolution of a second, and requests take time.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// What became of a question.
+/// The result of a request to a service.
 pub(super) enum Probe {
     Answered { status: u16, clock: Option<ClockSkew> },
     Silent { cause: String },
 }
 
-/// How far this machine's clock is from another one.
+/// The difference between the local clock and that of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClockSkew {
     Behind(Duration),
@@ -37,33 +36,34 @@ pub(super) enum ClockSkew {
 
 impl Probe {
     pub(super) async fn of(http: &HttpClient, endpoint: &Endpoint, path: &str, user_agent: &str) -> Self {
-        let asked = async {
+        let response = async {
             let client = http.client_for(endpoint).await.map_err(|error| error.to_string())?;
             let request = client.get(endpoint.join(path)).header(USER_AGENT, user_agent);
             request.send().await.map_err(|error| error_chain(&error))
         };
-        match in_time(asked).await {
+        match in_time(response).await {
             Some(Ok(response)) => {
-                let told = response.headers().get(DATE).and_then(|date| date.to_str().ok());
-                let told = told.and_then(|date| httpdate::parse_http_date(date).ok());
-                let clock = told.map(|told| ClockSkew::between(SystemClock.now(), told));
+                let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+                let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+                let clock = date.map(|date| ClockSkew::between(SystemClock.now(), date));
                 Self::Answered { status: response.status().as_u16(), clock }
             }
             Some(Err(cause)) => Self::Silent { cause },
-            None => Self::Silent { cause: format!("no answer within {} s", LIMIT.as_secs()) },
+            None => Self::Silent { cause: format!("no response within {} s", LIMIT.as_secs()) },
         }
     }
 
     pub(super) fn finding(&self, check: Check, endpoint: &Endpoint) -> Finding {
-        let by_hand = || format!("curl -sS -o /dev/null -w '%{{http_code}}\\n' {endpoint}");
+        let curl = || format!("curl -sS -o /dev/null -w '%{{http_code}}\\n' {endpoint}");
         match self {
             Self::Answered { status: 500.., .. } => {
-                Finding::warning(check, format!("{endpoint} has trouble of its own; try again later"), by_hand())
+                Finding::warning(check, format!("{endpoint} reports a server error. Try again later"), curl())
             }
-            Self::Answered { .. } => Finding::ok(check, format!("{endpoint} answers")),
+            Self::Answered { .. } => Finding::ok(check, format!("{endpoint} responds")),
             Self::Silent { cause } => {
                 let cause = cause.replace('\n', " ");
-                Finding::error(check, format!("{endpoint} can't be reached ({cause})"), by_hand())
+                let message = format!("can't reach {endpoint} ({cause}). Check your network and proxy, and try");
+                Finding::error(check, message, curl())
             }
         }
     }
@@ -91,21 +91,20 @@ impl ClockSkew {
     }
 }
 
-/// Holds this machine's clock against those of the services.
+/// Compares the local clock with those of the services.
 pub(super) fn clock(services: [&Probe; 2]) -> Finding {
-    let told = services.into_iter().filter_map(Probe::clock).min_by_key(|difference| difference.size());
-    let Some(difference) = told else {
-        return Finding::unknown(Check::Clock, "no service told its time");
+    let Some(skew) = services.into_iter().filter_map(Probe::clock).min_by_key(|skew| skew.size()) else {
+        return Finding::unknown(Check::Clock, "no service reported its time");
     };
-    let minutes = (difference.size().as_secs() + 30) / 60;
-    let wrong = |direction: &str| {
-        let message = format!("{minutes} min {direction}; tokens are judged by the services' clocks until it is set");
+    let minutes = (skew.size().as_secs() + 30) / 60;
+    let warning = |direction: &str| {
+        let message = format!("{minutes} min {direction}; the services' clocks are used for token expiry. Set it with");
         Finding::warning(Check::Clock, message, set_clock())
     };
-    match difference {
-        _ if difference.size() < TOLERANCE => Finding::ok(Check::Clock, "agrees with the services'"),
-        ClockSkew::Behind(_) => wrong("behind"),
-        ClockSkew::Ahead(_) => wrong("ahead"),
+    match skew {
+        _ if skew.size() < TOLERANCE => Finding::ok(Check::Clock, "in sync with the services"),
+        ClockSkew::Behind(_) => warning("behind"),
+        ClockSkew::Ahead(_) => warning("ahead"),
     }
 }
 
@@ -117,12 +116,12 @@ fn set_clock() -> &'static str {
     }
 }
 
-/// The proxy and the certificates, which everything to the outside depends on.
+/// Checks the proxy and the CA file.
 pub(super) async fn network(config: &Config, http: &HttpClient, environment: &Environment) -> Finding {
     if let Err(error) = http.client_for(&config.upstream.url).await {
         let key = if matches!(error, ClientError::CaFile { .. }) { "upstream.ca_file" } else { "upstream.proxy" };
-        let message = format!("{error}{}: mend it, or do without it, and start the daemon anew", set_in(config, key));
-        return Finding::error(Check::Network, message, without(config, key));
+        let message = format!("{error}{}. Fix or remove it, and restart the daemon", set_in(config, key));
+        return Finding::error(Check::Network, message, unset_command(config, key));
     }
     let trust = match &config.net.ca_file {
         Some(file) => format!("the system's certificates and those of {}", file.display()),
@@ -131,23 +130,23 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
     let Some((source, address)) = proxy_in_use(config, environment) else {
         return Finding::ok(Check::Network, format!("no proxy; {trust}"));
     };
-    let without = if source == "upstream.proxy" { without(config, &source) } else { unset(&source) };
+    let fix = if source == "upstream.proxy" { unset_command(config, &source) } else { unset(&source) };
     let source = format!("{source}{}", set_in(config, &source));
-    let Some(place) = proxy::host_and_port(&address) else {
-        return Finding::error(Check::Network, format!("{source} is not a proxy address"), without);
+    let Some(host) = proxy::host_and_port(&address) else {
+        return Finding::error(Check::Network, format!("{source} is not a proxy address"), fix);
     };
-    let cause = match in_time(TcpStream::connect(&place)).await {
-        Some(Ok(_)) => return Finding::ok(Check::Network, format!("through the proxy {place} ({source}); {trust}")),
+    let cause = match in_time(TcpStream::connect(&host)).await {
+        Some(Ok(_)) => return Finding::ok(Check::Network, format!("through the proxy {host} ({source}); {trust}")),
         Some(Err(error)) => error.to_string(),
-        None => format!("no answer within {} s", LIMIT.as_secs()),
+        None => format!("no response within {} s", LIMIT.as_secs()),
     };
     let message = format!(
-        "the proxy {place} ({source}) can't be reached ({cause}): start it, or do without it and start the daemon anew"
+        "can't reach the proxy {host} ({source}): {cause}. Start it, or unset the proxy and restart the daemon"
     );
-    Finding::error(Check::Network, message, without)
+    Finding::error(Check::Network, message, fix)
 }
 
-/// Where a setting of the outside was made.
+/// `, set in SOURCE`, unless the setting has its default.
 fn set_in(config: &Config, key: &str) -> String {
     match source(config, key) {
         None | Some(Source::Default) => String::new(),
@@ -155,8 +154,8 @@ fn set_in(config: &Config, key: &str) -> String {
     }
 }
 
-/// Takes a setting back, or shows it where it has to be taken out of a file.
-fn without(config: &Config, key: &str) -> String {
+/// Returns the command that unsets a setting, or shows it if it is in a file.
+fn unset_command(config: &Config, key: &str) -> String {
     match source(config, key) {
         Some(Source::Variable(variable)) => unset(variable),
         _ => command("config show"),
@@ -182,17 +181,17 @@ mod tests {
     use super::super::super::color::Coloring;
     use super::{ClockSkew, Probe, clock};
 
-    fn told(difference: Option<ClockSkew>) -> String {
-        let reach = Probe::Answered { status: 200, clock: difference };
-        clock([&reach, &Probe::Silent { cause: String::new() }]).told(None, Coloring::Off)
+    fn line(skew: Option<ClockSkew>) -> String {
+        let probe = Probe::Answered { status: 200, clock: skew };
+        clock([&probe, &Probe::Silent { cause: String::new() }]).format(None, Coloring::Off)
     }
 
     #[test]
-    fn a_clock_is_off_by_minutes_or_not_at_all() {
-        assert!(told(Some(ClockSkew::Ahead(Duration::from_secs(59)))).starts_with("ok"));
-        let behind = told(Some(ClockSkew::Behind(Duration::from_secs(3600))));
+    fn a_skew_of_less_than_a_minute_is_ignored() {
+        assert!(line(Some(ClockSkew::Ahead(Duration::from_secs(59)))).starts_with("ok"));
+        let behind = line(Some(ClockSkew::Behind(Duration::from_secs(3600))));
         assert!(behind.starts_with("warning") && behind.contains("60 min behind"), "{behind}");
-        assert!(told(Some(ClockSkew::Ahead(Duration::from_secs(120)))).contains("2 min ahead"));
-        assert!(told(None).starts_with("unknown"));
+        assert!(line(Some(ClockSkew::Ahead(Duration::from_secs(120)))).contains("2 min ahead"));
+        assert!(line(None).starts_with("unknown"));
     }
 }

@@ -1,4 +1,4 @@
-//! A finding: what was looked at, how bad it is, and what to do.
+//! A finding: the check, its severity, a message, and the command that fixes it.
 
 use std::io::{self, IsTerminal};
 
@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::super::color::{Coloring, GREEN, RED, YELLOW};
 use super::super::table::{WIDTH, wrap};
 
-/// Where the message of a line begins.
+/// Column in which the message begins.
 const MARGIN: usize = 20;
 
-/// What is looked at.
+/// The checks, in the JSON form by these names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Check {
@@ -30,21 +30,20 @@ pub(super) enum Check {
     Members,
 }
 
-/// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Severity {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// It works, and deserves attention.
+    /// It works, but needs attention.
     Warning,
-    /// It does not work.
+    /// It doesn't work.
     Error,
-    /// It could not be looked at.
+    /// It couldn't be checked.
     Unknown,
 }
 
-/// One thing that was found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     check: Check,
@@ -70,17 +69,16 @@ impl Finding {
         Self { check, severity: Severity::Unknown, message: message.into(), command: None }
     }
 
-    /// What is wrong, in a text that ends in the command that helps; else there is a usual one.
-    pub(super) fn telling(check: Check, text: &str, usual: impl FnOnce() -> String) -> Self {
-        let parts = text.strip_suffix('`').and_then(|text| text.rsplit_once('`'));
-        match parts {
-            Some((message, command)) => Self::error(check, message.trim_end_matches([' ', ':']), command),
-            None => Self::error(check, text, usual()),
+    /// Returns an error with the command at the end of `text`, or else with `default_command`.
+    pub(super) fn error_from_text(check: Check, text: &str, default_command: impl FnOnce() -> String) -> Self {
+        match split_command(text) {
+            Some((message, command)) => Self::error(check, message, command),
+            None => Self::error(check, text, default_command()),
         }
     }
 
-    /// The finding as a line; below it what is too much for `width` characters.
-    pub(super) fn told(&self, width: Option<usize>, coloring: Coloring) -> String {
+    /// Formats the finding as one line, or as several if `width` is given.
+    pub(super) fn format(&self, width: Option<usize>, coloring: Coloring) -> String {
         let (mark, name) = (self.severity.mark(coloring), format!("{:?}", self.check).to_lowercase());
         let text = match &self.command {
             Some(command) => format!("{}: `{command}`", self.message),
@@ -103,8 +101,16 @@ impl Severity {
     }
 }
 
-/// Lines are broken for eyes alone: what reads a pipe gets each finding in one.
-pub(super) fn width_of_answer() -> Option<usize> {
+/// Splits a message that ends with a command in backticks, such as "…: `command`" or "…. Run `command`.".
+pub(super) fn split_command(text: &str) -> Option<(&str, &str)> {
+    let (message, command) = text.strip_suffix('.').unwrap_or(text).strip_suffix('`')?.rsplit_once('`')?;
+    let message = message.trim_end();
+    let message = message.strip_suffix("Run").or_else(|| message.strip_suffix(": run")).unwrap_or(message);
+    Some((message.trim_end_matches([' ', ':', '.']), command))
+}
+
+/// Returns the width to wrap lines at. Only on a terminal: programs that read a pipe get one line per finding.
+pub(super) fn output_width() -> Option<usize> {
     io::stdout().is_terminal().then_some(WIDTH)
 }
 
@@ -114,22 +120,24 @@ mod tests {
     use super::{Check, Finding};
 
     #[test]
-    fn a_command_that_is_told_already_is_not_told_twice() {
-        let usual = || "codex-proxy status".to_owned();
-        let line = |text: &str| Finding::telling(Check::Store, text, usual).told(None, Coloring::Off);
-        assert_eq!(line("it is damaged: `mv a b`"), "wrong    store      it is damaged: `mv a b`");
+    fn a_command_at_the_end_of_the_text_is_used() {
+        let default = || "codex-proxy status".to_owned();
+        let line = |text: &str| Finding::error_from_text(Check::Store, text, default).format(None, Coloring::Off);
+        for text in ["it is damaged: `mv a b`", "it is damaged. Run `mv a b`.", "it is damaged: run `mv a b`"] {
+            assert_eq!(line(text), "wrong    store      it is damaged: `mv a b`");
+        }
         assert_eq!(line("it is locked"), "wrong    store      it is locked: `codex-proxy status`");
     }
 
     #[test]
-    fn a_finding_is_one_line_or_fits_a_terminal_with_its_command_whole() {
+    fn a_finding_is_one_line_or_is_wrapped_without_breaking_its_command() {
         let many = "word ".repeat(20);
         let finding = Finding::error(Check::Catalogue, many.trim(), "codex-proxy models --refresh");
-        let line = finding.told(None, Coloring::Off);
+        let line = finding.format(None, Coloring::Off);
         assert_eq!(line.lines().count(), 1);
         assert!(line.starts_with("wrong    catalogue  word"), "{line}");
         assert!(line.ends_with("word: `codex-proxy models --refresh`"), "{line}");
-        let lines = finding.told(Some(80), Coloring::Off);
+        let lines = finding.format(Some(80), Coloring::Off);
         assert!(lines.lines().all(|line| line.chars().count() <= 80), "{lines}");
         assert!(lines.lines().any(|line| line.trim() == "`codex-proxy models --refresh`"), "{lines}");
     }

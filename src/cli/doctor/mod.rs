@@ -1,9 +1,8 @@
-//! `codex-proxy doctor`: everything that has to be right, looked at once.
+//! `codex-proxy doctor`: checks the installation and reports problems.
 //!
-//! Each finding is a line, and what is not right ends in one command to run. What needs the network
-//! is asked at the same time, each within a few seconds, and nothing of it costs quota. It changes
-//! nothing, save that a token which is about to end is renewed, as any use does. The JSON form is
-//! stable, holds no secret, and is described in `docs/doctor.md`.
+//! Each problem ends with the command that fixes it. Network checks run concurrently, five seconds each, and use no
+//! quota. Nothing is changed, except that a token that is about to expire is refreshed. The JSON form is stable, contains
+//! no secret, and is documented in `docs/doctor.md`.
 
 mod connectivity;
 mod finding;
@@ -29,15 +28,15 @@ use connectivity::Probe;
 use finding::{Check, Finding, Severity};
 use session::Session;
 
-/// How long each thing that is asked for may take.
+/// Time limit of each network check.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What was found.
+/// The result of all checks.
 #[derive(Debug, Serialize)]
 struct Diagnosis {
     version: &'static str,
     healthy: bool,
-    /// `None`: that could not be looked at.
+    /// `None`: it couldn't be determined.
     signed_in: Option<bool>,
     findings: Vec<Finding>,
 }
@@ -48,14 +47,14 @@ pub(super) async fn run(
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let report = match config {
-        Ok(config) => progress::during("asking the services", Box::pin(examine(&config, environment))).await,
+        Ok(config) => progress::during("checking", Box::pin(examine(&config, environment))).await,
         Err(faults) => Diagnosis::of(None, machine::faults(&faults)),
     };
     if json {
         print_json(&report)?;
     } else {
-        let (width, coloring) = (finding::width_of_answer(), Coloring::of_stdout(environment));
-        let lines: Vec<_> = report.findings.iter().map(|finding| finding.told(width, coloring)).collect();
+        let (width, coloring) = (finding::output_width(), Coloring::of_stdout(environment));
+        let lines: Vec<_> = report.findings.iter().map(|finding| finding.format(width, coloring)).collect();
         print(&lines.join("\n"))?;
     }
     Ok(match (report.signed_in, report.healthy) {
@@ -67,27 +66,27 @@ pub(super) async fn run(
 
 async fn examine(config: &Config, environment: &Environment) -> Diagnosis {
     let mut findings = machine::settings(config);
-    // Before the store is read, which takes rights away that are too wide.
+    // Before the store is read, because reading makes its file private.
     findings.extend(machine::files(config, environment));
     let context = Context::of_daemon(config);
     let given = env_token(environment);
     let tokens = accounts(&context, config, given.clone());
     let settings = upstream::Settings { catalogue_file: None, ..upstream_settings(config) };
     let upstream = Upstream::new(settings, context.http.clone(), Arc::new(tokens.clone()));
-    let session = Session::look(&context, config, given.as_ref()).await;
-    let (asked, catalogue, issuer, backend, port, noticed, network) = tokio::join!(
-        session.ask(&context, config, &tokens),
+    let session = Session::load(&context, config, given.as_ref()).await;
+    let (checked, catalogue, issuer, backend, port, observations, network) = tokio::join!(
+        session.check(&context, config, &tokens),
         session.catalogue(&upstream),
         Probe::of(&context.http, &config.auth.authority, connectivity::ISSUER_PATH, &config.upstream.user_agent),
         Probe::of(&context.http, &config.upstream.url, connectivity::BACKEND_PATH, &config.upstream.user_agent),
         machine::port(config, &context.http),
-        machine::noticed(config, &context.http),
+        machine::daemon_observations(config, &context.http),
         connectivity::network(config, &context.http, environment),
     );
-    // A renewal that takes longer than the check may have spent the old token already.
+    // A refresh may still be running; the new token has to be stored.
     tokens.settle().await;
-    let session = session.again(&context, config).await;
-    let (check, quota) = asked.map(|asked| (asked.check, asked.quota)).unzip();
+    let session = session.reload(&context, config).await;
+    let (check, quota) = checked.map(|checked| (checked.check, checked.quota)).unzip();
     findings.extend(session.findings(check.as_ref()));
     findings.push(network);
     findings.push(connectivity::clock([&issuer, &backend]));
@@ -97,7 +96,7 @@ async fn examine(config: &Config, environment: &Environment) -> Diagnosis {
     findings.extend(catalogue.map(|outcome| session::catalogue(&outcome, &upstream, &config.rules)));
     findings.push(port);
     findings.extend(quota::finding(quota.flatten().as_ref(), context.clock.now()));
-    findings.extend(noticed);
+    findings.extend(observations);
     Diagnosis::of(session.is_signed_in(check.as_ref()), findings)
 }
 
@@ -108,7 +107,7 @@ impl Diagnosis {
     }
 }
 
-/// Waits for something no longer than anything here may take.
+/// Awaits `work` for at most [`LIMIT`].
 async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
     timeout(LIMIT, work).await.ok()
 }

@@ -1,4 +1,4 @@
-//! Whether our files can be read by us and by nobody else, and their folders be written; and how to get there.
+//! Checks that files with secrets are readable by their owner only and that directories are writable.
 
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
@@ -8,76 +8,75 @@ use super::finding::{Check, Finding};
 use crate::command_hint::{command, quoted};
 use crate::fs::is_own;
 
-/// A file with secrets in it.
+/// Checks a file with secrets.
 pub(super) fn of_file(file: &Path) -> Option<Finding> {
     let metadata = fs::metadata(file).ok()?;
     if !metadata.is_file() {
-        let kind = if metadata.is_dir() { "a folder" } else { "a pipe or device" };
-        let message = format!("{} is {kind}, and has to be a file", file.display());
-        return Some(Finding::error(Check::Files, message, make_room(file)));
+        let kind = if metadata.is_dir() { "a directory" } else { "a pipe or device" };
+        let message = format!("{} is {kind} instead of a file", file.display());
+        return Some(Finding::error(Check::Files, message, move_away(file)));
     }
     if let Err(error) = File::open(file) {
         let message = format!("{} can't be read ({})", file.display(), error.kind());
-        return Some(Finding::error(Check::Files, message, regain(file)));
+        return Some(Finding::error(Check::Files, message, grant_access(file)));
     }
-    open_to_others(file, &metadata)
+    readable_by_others(file, &metadata)
 }
 
-/// A folder, or where it does not exist yet, the one in which it would be made.
-pub(super) fn of_folder(folder: &Path) -> Option<Finding> {
-    let nearest = folder.ancestors().find(|folder| folder.exists())?;
+/// Checks that a directory is writable or can be created.
+pub(super) fn of_directory(directory: &Path) -> Option<Finding> {
+    let nearest = directory.ancestors().find(|directory| directory.exists())?;
     let error = tempfile::NamedTempFile::new_in(nearest).err()?;
-    let what = if nearest == folder { "be written" } else { "be made" };
-    let message = format!("{} can't {what} ({})", folder.display(), error.kind());
+    let problem = if nearest == directory { "isn't writable" } else { "can't be created" };
+    let message = format!("{} {problem} ({})", directory.display(), error.kind());
     let help = match error.kind() {
-        // Nobody's rights help there.
+        // Permissions can't fix that: use another directory.
         ErrorKind::ReadOnlyFilesystem => {
             format!("env CODEX_PROXY_HOME=\"$HOME/.codex-proxy\" {}", command("doctor"))
         }
-        ErrorKind::PermissionDenied if nearest == folder => regain(folder),
-        ErrorKind::PermissionDenied => format!("sudo install -d -o \"$(id -un)\" -m 700 {}", quoted(folder)),
+        ErrorKind::PermissionDenied if nearest == directory => grant_access(directory),
+        ErrorKind::PermissionDenied => format!("sudo install -d -o \"$(id -un)\" -m 700 {}", quoted(directory)),
         _ => format!("ls -ld {}", quoted(nearest)),
     };
     Some(Finding::error(Check::Files, message, help))
 }
 
-/// The command after which a file of ours can be read.
-pub(super) fn regain_file(file: &Path) -> String {
-    if file.exists() && !file.is_file() { make_room(file) } else { regain(file) }
+/// Returns the command that makes a file readable, or moves something else at its path away.
+pub(super) fn fix_file(file: &Path) -> String {
+    if file.exists() && !file.is_file() { move_away(file) } else { grant_access(file) }
 }
 
-/// Moves what is in the way of a file.
-fn make_room(file: &Path) -> String {
+fn move_away(file: &Path) -> String {
     let mut aside = file.as_os_str().to_owned();
     aside.push(".aside");
     format!("mv {} {}", quoted(file), quoted(Path::new(&aside)))
 }
 
-/// The command after which a file or folder of ours is ours to read and write.
-pub(super) fn regain(path: &Path) -> String {
+/// Returns the command that makes a file or directory readable and writable for the user.
+pub(super) fn grant_access(path: &Path) -> String {
     let Ok(metadata) = fs::metadata(path) else {
-        // What does not exist can't be made in its folder.
-        return path.parent().map_or_else(|| command("status"), regain);
+        // It doesn't exist, so its directory isn't writable.
+        return path.parent().map_or_else(|| command("status"), grant_access);
     };
-    let rights = if metadata.is_dir() { "u+rwx" } else { "u+rw" };
+    let mode = if metadata.is_dir() { "u+rwx" } else { "u+rw" };
     let path = quoted(path);
     if is_own(&metadata) {
-        format!("chmod {rights} {path}")
+        format!("chmod {mode} {path}")
     } else {
-        format!("sudo chown \"$(id -un)\" {path} && chmod {rights} {path}")
+        format!("sudo chown \"$(id -un)\" {path} && chmod {mode} {path}")
     }
 }
 
 #[cfg(unix)]
-fn open_to_others(file: &Path, metadata: &Metadata) -> Option<Finding> {
+fn readable_by_others(file: &Path, metadata: &Metadata) -> Option<Finding> {
     use std::os::unix::fs::PermissionsExt;
     let mode = metadata.permissions().mode() & 0o777;
-    let message = format!("{} can be read by others (rights {mode:03o})", file.display());
-    let is_open = metadata.is_file() && mode & 0o077 != 0;
-    is_open.then(|| Finding::warning(Check::Files, message, format!("chmod 600 {}", quoted(file))))
+    let message = format!("{} is readable by other users (mode {mode:03o})", file.display());
+    let is_exposed = metadata.is_file() && mode & 0o077 != 0;
+    is_exposed.then(|| Finding::warning(Check::Files, message, format!("chmod 600 {}", quoted(file))))
 }
 
 #[cfg(not(unix))]
-fn open_to_others(_file: &Path, _metadata: &Metadata) -> Option<Finding> {
+fn readable_by_others(_file: &Path, _metadata: &Metadata) -> Option<Finding> {
     None
 }

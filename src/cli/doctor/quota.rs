@@ -1,4 +1,4 @@
-//! The quota: whether there is room left, and how long things can go on so.
+//! Checks the quota: how much is left, and for how long at the current pace.
 
 use std::time::SystemTime;
 
@@ -7,10 +7,10 @@ use super::finding::{Check, Finding};
 use crate::command_hint::command;
 use crate::upstream::{Quota, QuotaWindow};
 
-/// From here on a window deserves attention.
-const NEARLY_ALL: f64 = 90.0;
+/// Used percentage from which a window is a warning.
+const CRITICAL: f64 = 90.0;
 
-/// What the window says that is nearest to its end. `None`: nobody told.
+/// Reports the fullest window. `None`: the backend reported none.
 pub(super) fn finding(quota: Option<&Quota>, now: SystemTime) -> Option<Finding> {
     let windows = quota?.windows.iter().filter(|window| window.counts);
     let fullest = windows.max_by(|one, other| one.used_percent.total_cmp(&other.used_percent))?;
@@ -19,11 +19,12 @@ pub(super) fn finding(quota: Option<&Quota>, now: SystemTime) -> Option<Finding>
     let spent = fullest.pace.and_then(|pace| pace.spent_at);
     Some(if used >= 100.0 {
         Finding::error(Check::Quota, format!("the {name} window is used up{reset}"), command("status"))
-    } else if used >= NEARLY_ALL {
+    } else if used >= CRITICAL {
         Finding::warning(Check::Quota, format!("{used:.0} % of the {name} window is used{reset}"), command("status"))
     } else if let Some(spent) = spent {
         let left = span(spent.duration_since(now).unwrap_or_default());
-        let message = format!("{used:.0} % of the {name} window is used, and at this pace all of it in {left}{reset}");
+        let message =
+            format!("{used:.0} % of the {name} window is used, and all of it will be in {left} at this pace{reset}");
         Finding::warning(Check::Quota, message, command("status"))
     } else {
         Finding::ok(Check::Quota, format!("{used:.0} % of the {name} window is used{reset}"))
@@ -62,28 +63,28 @@ mod tests {
         }
     }
 
-    fn told(windows: Vec<QuotaWindow>) -> String {
+    fn line(windows: Vec<QuotaWindow>) -> String {
         let quota = Quota { account_id: "a".to_owned(), plan: None, observed_at: now(), windows };
-        finding(Some(&quota), now()).map(|finding| finding.told(None, Coloring::Off)).unwrap_or_default()
+        finding(Some(&quota), now()).map(|finding| finding.format(None, Coloring::Off)).unwrap_or_default()
     }
 
     #[test]
-    fn the_fullest_window_that_counts_is_told() {
-        let weekly = told(vec![window("5-hour", 3.0, None), window("weekly", 40.0, None)]);
+    fn the_fullest_window_that_counts_is_reported() {
+        let weekly = line(vec![window("5-hour", 3.0, None), window("weekly", 40.0, None)]);
         assert!(
             weekly.starts_with("ok       quota      40 % of the weekly window is used; it resets in 5 h"),
             "{weekly}"
         );
         let other = QuotaWindow { counts: false, ..window("other", 100.0, None) };
-        assert!(told(vec![other, window("weekly", 1.0, None)]).starts_with("ok"));
-        assert_eq!(told(Vec::new()), "");
+        assert!(line(vec![other, window("weekly", 1.0, None)]).starts_with("ok"));
+        assert_eq!(line(Vec::new()), "");
     }
 
     #[test]
-    fn what_is_nearly_or_wholly_used_is_told_with_a_command() {
-        assert!(told(vec![window("weekly", 100.0, None)]).starts_with("wrong"));
-        assert!(told(vec![window("weekly", 91.0, None)]).starts_with("warning"));
-        let soon = told(vec![window("weekly", 50.0, Some(2))]);
+    fn a_window_that_is_nearly_used_up_is_reported_with_a_command() {
+        assert!(line(vec![window("weekly", 100.0, None)]).starts_with("wrong"));
+        assert!(line(vec![window("weekly", 91.0, None)]).starts_with("warning"));
+        let soon = line(vec![window("weekly", 50.0, Some(2))]);
         assert!(soon.starts_with("warning") && soon.contains("in 2 h 0 min") && soon.ends_with('`'), "{soon}");
     }
 }

@@ -1,11 +1,11 @@
-//! The sign-in: what the store holds, what its token is worth, and what the backend offers for it.
+//! Checks the login: the store, the token, the workspace and the models.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::super::context::Context;
 use super::super::status::{AccountCheck, CheckResult, Verdict, check_account, describe_token};
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, split_command};
 use super::{LIMIT, in_time, permissions};
 use crate::auth::{self, AccessToken, Accounts, Given, Location, Profile, State, Status};
 use crate::command_hint::{command, unset};
@@ -16,51 +16,53 @@ use crate::protocol::models::{Models, Rules};
 use crate::token_source::AuthError;
 use crate::upstream::Upstream;
 
-/// The sign-in as it is known here.
+/// The login, as stored on this machine.
 pub(super) struct Session<'g> {
-    /// `None`: the store did not answer in time.
+    /// `None`: the store didn't respond in time.
     status: Option<Result<Status, AuthError>>,
-    /// The access token of the environment, which outranks the store.
+    /// The access token from the environment, used instead of the store.
     given: Option<&'g Given>,
-    /// Where a store in a file lies.
+    /// Path of the credential file.
     credentials: PathBuf,
     now: SystemTime,
 }
 
 impl<'g> Session<'g> {
-    pub(super) async fn look(context: &Context, config: &Config, given: Option<&'g Given>) -> Self {
+    pub(super) async fn load(context: &Context, config: &Config, given: Option<&'g Given>) -> Self {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = in_time(auth::status(&context.store, context.clock.as_ref(), chosen)).await;
         Self { status, given, credentials: resolve(&config.auth.credentials), now: context.clock.now() }
     }
 
-    /// The same after the services were asked, which may have renewed it, or said that nobody can.
-    pub(super) async fn again(self, context: &Context, config: &Config) -> Self {
+    /// Reads the store again: the check may have refreshed the token, or stored that the issuer refused.
+    pub(super) async fn reload(self, context: &Context, config: &Config) -> Self {
         match self.status {
-            Some(Ok(_)) => Self::look(context, config, self.given).await,
+            Some(Ok(_)) => Self::load(context, config, self.given).await,
             _ => self,
         }
     }
 
-    /// What the backend says of it and of its quota; `None` where there is nothing to ask about.
-    pub(super) async fn ask(&self, context: &Context, config: &Config, tokens: &Accounts) -> Option<CheckResult> {
-        if self.is_there() { Some(check_account(context, config, tokens).await) } else { None }
+    /// Asks the backend about the account and its quota; `None` if there is no login.
+    pub(super) async fn check(&self, context: &Context, config: &Config, tokens: &Accounts) -> Option<CheckResult> {
+        if self.has_login() { Some(check_account(context, config, tokens).await) } else { None }
     }
 
-    /// What comes of asking for the models.
+    /// Requests the list of models; `None` if there is no login.
     pub(super) async fn catalogue(&self, upstream: &Upstream) -> Option<Result<(), ProxyError>> {
-        if !self.is_there() {
+        if !self.has_login() {
             return None;
         }
-        let late = || ProxyError::Unreachable { cause: format!("no answer within {} s", LIMIT.as_secs()) };
-        Some(in_time(upstream.refresh_catalogue()).await.unwrap_or_else(|| Err(late())))
+        let timeout = || ProxyError::Unreachable { cause: format!("no response within {} s", LIMIT.as_secs()) };
+        Some(in_time(upstream.refresh_catalogue()).await.unwrap_or_else(|| Err(timeout())))
     }
 
-    /// Whether somebody is signed in; `None` where that can't be known.
+    /// Whether there is a usable login; `None` if that can't be determined.
     pub(super) fn is_signed_in(&self, check: Option<&AccountCheck>) -> Option<bool> {
         let is_refused = check.is_some_and(|check| check.state == Verdict::Refused);
         let is_good = match (self.given, &self.status) {
-            (Some(given), _) => given.fault().is_none() && self.told().is_none_or(|told| told.state != State::Ended),
+            (Some(given), _) => {
+                given.fault().is_none() && self.claims().is_none_or(|profile| profile.state != State::Ended)
+            }
             (None, Some(Ok(status))) => status.active().is_some_and(|profile| profile.state != State::Ended),
             (None, _) => return None,
         };
@@ -71,29 +73,29 @@ impl<'g> Session<'g> {
         vec![self.store(), self.token(check)]
     }
 
-    fn is_there(&self) -> bool {
+    fn has_login(&self) -> bool {
         self.given.is_some() || matches!(&self.status, Some(Ok(status)) if status.active().is_some())
     }
 
-    /// What the access token of the environment says of itself.
-    fn told(&self) -> Option<Profile> {
+    /// The account in the claims of the access token from the environment.
+    fn claims(&self) -> Option<Profile> {
         let credential = self.given?.token.as_ref().ok().and_then(AccessToken::told)?;
         Some(Profile::of(&credential, true, self.now))
     }
 
     fn store(&self) -> Finding {
         match &self.status {
-            None => Finding::error(Check::Store, "the keyring does not answer; unlock it", command("status")),
+            None => Finding::error(Check::Store, "the keyring doesn't respond. Unlock it, and run", command("status")),
             Some(Err(error)) => self.unusable(error),
             Some(Ok(status)) => {
-                let place = match &status.location {
+                let location = match &status.location {
                     Location::File(path) => path.display().to_string(),
                     Location::Keyring(name) => format!("the keyring ({name})"),
                     Location::Memory => "memory".to_owned(),
                 };
                 let count = status.accounts.len();
                 let noun = if count == 1 { "account" } else { "accounts" };
-                Finding::ok(Check::Store, format!("{count} {noun} in {place}"))
+                Finding::ok(Check::Store, format!("{count} {noun} in {location}"))
             }
         }
     }
@@ -101,85 +103,88 @@ impl<'g> Session<'g> {
     fn unusable(&self, error: &AuthError) -> Finding {
         let text = error.to_string();
         let text = text.lines().next().unwrap_or_default();
-        // The rights are what sends people here, so that here is said what to do about them.
-        let this = format!(": `{}`", command("doctor"));
-        match text.strip_suffix(&this) {
-            Some(text) if text.contains("can't be read") => {
-                Finding::error(Check::Store, text, permissions::regain_file(&self.credentials))
+        // If the message refers to this command, the cause is a file or a permission, and the fix is named here.
+        match split_command(text).filter(|(_, suggested)| *suggested == command("doctor")) {
+            Some((text, _)) if text.contains("can't be read") || text.contains("Can't read") => {
+                Finding::error(Check::Store, text, permissions::fix_file(&self.credentials))
             }
-            Some(text) => Finding::error(Check::Store, text, permissions::regain(directory_of(&self.credentials))),
-            None => Finding::telling(Check::Store, text, || command("status")),
+            Some((text, _)) => {
+                Finding::error(Check::Store, text, permissions::grant_access(directory_of(&self.credentials)))
+            }
+            None => Finding::error_from_text(Check::Store, text, || command("status")),
         }
     }
 
     fn token(&self, check: Option<&AccountCheck>) -> Finding {
         let verdict = check.map(|check| check.state);
         if let Some(given) = self.given {
-            return self.given_token(given, verdict);
+            return self.env_token(given, verdict);
         }
         let Some(Ok(status)) = &self.status else {
             return Finding::unknown(Check::Token, "the store can't be read");
         };
         let Some(profile) = status.active() else {
             return if status.accounts.is_empty() {
-                Finding::error(Check::Token, "nobody is signed in", command("login"))
+                Finding::error(Check::Token, "not signed in", command("login"))
             } else {
-                Finding::error(Check::Token, "none of the accounts is in use", command("accounts list"))
+                Finding::error(Check::Token, "no account is active", command("accounts list"))
             };
         };
-        let told = describe_token(profile, verdict, self.now);
+        let message = describe_token(profile, verdict, self.now);
         if verdict == Some(Verdict::Refused) || profile.state == State::Ended {
-            Finding::error(Check::Token, told, command("login"))
+            Finding::error(Check::Token, message, command("login"))
         } else if profile.refusal.is_some() {
-            Finding::warning(Check::Token, told, command("login"))
+            Finding::warning(Check::Token, message, command("login"))
         } else {
-            Finding::ok(Check::Token, told)
+            Finding::ok(Check::Token, message)
         }
     }
 
-    fn given_token(&self, given: &Given, verdict: Option<Verdict>) -> Finding {
-        let without = unset(given.variable);
-        let told = self.told();
+    fn env_token(&self, given: &Given, verdict: Option<Verdict>) -> Finding {
+        let unset = unset(given.variable);
+        let claims = self.claims();
         match given.fault() {
-            Some(fault) => Finding::error(Check::Token, fault, without),
+            Some(fault) => Finding::error(Check::Token, fault, unset),
             None if verdict == Some(Verdict::Refused) => {
-                Finding::error(Check::Token, format!("the one in {} is refused", given.variable), without)
+                Finding::error(Check::Token, format!("the access token in {} is refused", given.variable), unset)
             }
-            None if told.is_some_and(|told| told.state == State::Ended) => {
-                Finding::error(Check::Token, format!("the one in {} has ended", given.variable), without)
+            None if claims.is_some_and(|profile| profile.state == State::Ended) => {
+                Finding::error(Check::Token, format!("the access token in {} has expired", given.variable), unset)
             }
-            None => Finding::ok(Check::Token, format!("the one in {} is used", given.variable)),
+            None => Finding::ok(Check::Token, format!("the access token in {} is used", given.variable)),
         }
     }
 }
 
-/// Whether the backend takes the account.
+/// Reports whether the backend accepts the account.
 pub(super) fn workspace(check: Option<&AccountCheck>) -> Option<Finding> {
     let check = check?;
     let message = check.message.as_deref().unwrap_or_default().replace('\n', " ");
     Some(match check.state {
-        Verdict::Good => Finding::ok(Check::Workspace, "the backend takes it"),
-        Verdict::Refused => Finding::unknown(Check::Workspace, "the sign-in is refused"),
+        Verdict::Good => Finding::ok(Check::Workspace, "the backend accepts the account"),
+        Verdict::Refused => Finding::unknown(Check::Workspace, "the login is refused"),
         Verdict::Disabled => {
-            let message = "it is disabled; its administrator can enable it, or choose another account";
+            let message = "the workspace is disabled. Ask its administrator to enable it, or choose another account";
             Finding::error(Check::Workspace, message, command("accounts list"))
         }
         Verdict::Unreachable => Finding::unknown(Check::Workspace, message),
-        // Said by the finding about the files already.
-        Verdict::Unclear if message.ends_with('`') => Finding::unknown(Check::Workspace, "no token can be had"),
+        // A message with a command is part of the finding about the store already.
+        Verdict::Unclear if split_command(&message).is_some() => {
+            Finding::unknown(Check::Workspace, "no token is available")
+        }
         Verdict::Unclear => Finding::warning(Check::Workspace, message, command("status")),
     })
 }
 
-/// Whether the models are known, and the one that was set is among them.
+/// Reports whether the backend lists models, and whether `default_model` is one of them.
 pub(super) fn catalogue(outcome: &Result<(), ProxyError>, upstream: &Upstream, rules: &Rules) -> Finding {
     let again = command("models --refresh");
     match outcome {
-        // Said by the finding about the token already.
-        Err(ProxyError::Auth(_)) => Finding::unknown(Check::Catalogue, "nobody can ask for it"),
-        // Said by the finding about the backend.
+        // The finding about the token has the details.
+        Err(ProxyError::Auth(_)) => Finding::unknown(Check::Catalogue, "it can't be requested without a login"),
+        // The finding about the backend has the details.
         Err(ProxyError::Unreachable { .. } | ProxyError::Silent { .. }) => {
-            Finding::unknown(Check::Catalogue, "the backend can't be asked for it")
+            Finding::unknown(Check::Catalogue, "the backend can't be reached")
         }
         Err(error) => Finding::warning(Check::Catalogue, error.to_string().replace('\n', " "), again),
         Ok(()) => {
@@ -188,7 +193,8 @@ pub(super) fn catalogue(outcome: &Result<(), ProxyError>, upstream: &Upstream, r
             match unknown.filter(|slug| models.catalogue.find(slug).is_none()) {
                 Some(slug) => {
                     let hint = models.suggest(&slug).map(|near| format!("; did you mean '{near}'?"));
-                    let message = format!("default_model is '{slug}', which is not in it{}", hint.unwrap_or_default());
+                    let message =
+                        format!("default_model is '{slug}', which isn't one of the models{}", hint.unwrap_or_default());
                     Finding::warning(Check::Catalogue, message, command("models"))
                 }
                 None => Finding::ok(Check::Catalogue, format!("{} models", models.catalogue.models().len())),

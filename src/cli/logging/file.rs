@@ -1,8 +1,8 @@
-//! A log file that is followed by the next one when it gets long.
+//! A log file that is rotated at a size limit.
 //!
-//! The file is its owner's alone, and so are those before it, `FILE.1` (the latest) and up. One
-//! process at a time writes it: two would take each other's file away. What is no regular file, such
-//! as a pipe, is written to and never moved. Everything here blocks.
+//! The file and the rotated ones, `FILE.1` (the latest) and up, are readable by their owner only. A lock allows one
+//! process at a time to write, because two would rotate each other's file. A file that isn't regular, such as a pipe, is
+//! never rotated. Everything here blocks.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,23 +11,23 @@ use std::path::{Path, PathBuf};
 use crate::config::LogFile;
 use crate::fs::{FileLock, beside, make_private, private_options};
 
-/// The file that is open.
+/// The open log file.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     settings: LogFile,
     permissions: Permissions,
     open: OpenFile,
-    /// Whether the last line was written in part.
+    /// Whether the last line was written only in part.
     is_torn: bool,
     _lock: FileLock,
 }
 
-/// What happens to the permissions of a log file that exists.
+/// What to do with the permissions of an existing log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Permissions {
-    /// Others can't read it from now on.
+    /// Make it readable by its owner only.
     MakePrivate,
-    /// They stay: the user linked to a file of their own.
+    /// Leave them: the path is a symbolic link that the user made.
     Keep,
 }
 
@@ -39,7 +39,7 @@ struct OpenFile {
 }
 
 impl RotatingFile {
-    /// Opens the file, or makes it, with its directory.
+    /// Opens the file. Creates it and its directory if they don't exist.
     pub(super) fn open(mut settings: LogFile) -> io::Result<Self> {
         let is_link = settings.path.is_symlink();
         // The lock and the rotated files are next to the real file.
@@ -51,19 +51,20 @@ impl RotatingFile {
         Ok(Self { settings, permissions, open, is_torn: false, _lock: lock })
     }
 
-    /// Adds a line. What is wrong with beginning the next file is told as well, and the line is written all the same.
+    /// Appends a line, and rotates the file first if it is full. Returns an error of the rotation separately, because the
+    /// line is written in any case.
     pub(super) fn write(&mut self, line: &[u8]) -> (io::Result<()>, Option<io::Error>) {
         let is_full = self.open.size_bytes.saturating_add(line.len() as u64) > self.settings.size_bytes;
-        let trouble =
+        let rotation_error =
             if is_full && self.open.size_bytes > 0 && self.open.is_regular { self.rotate().err() } else { None };
-        if trouble.is_some() {
-            // Not with every line: when as much again has been written.
+        if rotation_error.is_some() {
+            // Try again after another `size_bytes`, not with every line.
             self.open.size_bytes = 0;
         }
-        (self.append(line), trouble)
+        (self.append(line), rotation_error)
     }
 
-    /// Goes on in the file that has the name now: somebody else has moved ours.
+    /// Opens the path again, after another program moved the file.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         self.open = open(&self.settings.path, self.permissions)?;
         self.is_torn = false;
@@ -98,7 +99,7 @@ impl RotatingFile {
     }
 }
 
-/// `FILE.1` is the latest of those that are full.
+/// Returns the path of a rotated file; number 1 is the latest.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     beside(path, &format!(".{number}"))
 }
@@ -127,9 +128,9 @@ mod tests {
     }
 
     fn write(file: &mut RotatingFile, line: &str) {
-        let (written, trouble) = file.write(line.as_bytes());
+        let (written, rotation_error) = file.write(line.as_bytes());
         written.unwrap();
-        assert!(trouble.is_none(), "{trouble:?}");
+        assert!(rotation_error.is_none(), "{rotation_error:?}");
     }
 
     fn read(directory: &Path) -> Vec<(String, String)> {
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_makes_room_and_the_oldest_goes() {
+    fn a_full_file_is_rotated_and_the_oldest_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = RotatingFile::open(settings(directory.path(), 3)).unwrap();
         for line in ["one\n", "two\n", "three\n", "a line that is too long\n", "four\n", "five\n"] {
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_alone_begins_anew() {
+    fn a_single_file_is_replaced_when_it_is_full() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = RotatingFile::open(settings(directory.path(), 1)).unwrap();
         for line in ["one two\n", "three\n"] {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_gone_on_with() {
+    fn an_existing_file_is_appended_to() {
         let directory = tempfile::tempdir().unwrap();
         write(&mut RotatingFile::open(settings(directory.path(), 2)).unwrap(), "one\n");
         let mut file = RotatingFile::open(settings(directory.path(), 2)).unwrap();
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_is_left_where_it_is() {
+    fn after_reopen_a_moved_file_stays_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let settings = settings(directory.path(), 2);
         let mut file = RotatingFile::open(settings.clone()).unwrap();
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_at_a_time_writes_it() {
+    fn a_second_process_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let first = RotatingFile::open(settings(directory.path(), 2)).unwrap();
         let error = RotatingFile::open(settings(directory.path(), 2)).unwrap_err();
@@ -200,21 +201,21 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_even_where_the_next_file_can_not_be_begun() {
+    fn a_line_is_written_even_if_rotation_fails() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = RotatingFile::open(settings(directory.path(), 2)).unwrap();
         write(&mut file, "one two\n");
         fs::create_dir_all(directory.path().join("logs/a.log.1/taken")).unwrap();
-        let (written, trouble) = file.write(b"three\n");
+        let (written, rotation_error) = file.write(b"three\n");
         written.unwrap();
-        assert!(trouble.is_some());
+        assert!(rotation_error.is_some());
         write(&mut file, "4\n");
         assert_eq!(fs::read_to_string(directory.path().join("logs/a.log")).unwrap(), "one two\nthree\n4\n");
     }
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_can_read_any_of_them() {
+    fn all_files_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let settings = settings(directory.path(), 2);

@@ -1,7 +1,7 @@
-//! The log: to standard error, or the daemon's to a file, and of our own crate alone.
+//! Logging to stderr or, for the daemon, to a file.
 //!
-//! The log lines of libraries may hold headers and bodies, so that no level lets them through. What
-//! a panic says may repeat them as well: only its place is written.
+//! Only events of this crate are logged: those of libraries can contain headers and bodies. For the same reason, a panic
+//! is logged with its location but without its message.
 
 mod file;
 mod writer;
@@ -23,17 +23,16 @@ use super::color;
 use super::output::eprint;
 use crate::config::{Environment, Format, Level, Log, LogFile};
 
-/// The only crate whose lines are written.
-const OURS: &str = "codex_proxy";
+/// The only crate whose events are logged.
+const CRATE: &str = "codex_proxy";
 
-/// The log that was begun.
+/// A handle to the running log.
 #[derive(Clone, Debug)]
 pub(super) struct LogHandle {
     filter: reload::Handle<Targets, Registry>,
     file: Option<LogFileWriter>,
 }
 
-/// A log that goes to a file.
 #[derive(Clone, Debug)]
 struct LogFileWriter {
     path: PathBuf,
@@ -41,25 +40,25 @@ struct LogFileWriter {
 }
 
 impl LogHandle {
-    /// Says more or less from now on.
+    /// Changes the level.
     pub(super) fn set_level(&self, level: Level) {
-        // Fails only when the log is gone, and nobody listens then.
+        // Fails only if the subscriber is gone.
         let _ = self.filter.reload(filter(level));
     }
 
-    /// The file that it goes to.
+    /// Returns the path of the log file, if there is one.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_ref().map(|file| file.path.as_path())
     }
 
-    /// Goes on in the file that has the name now.
+    /// Reopens the log file at its path, after another program moved it.
     pub(super) fn reopen(&self) {
         if let Some(file) = &self.file {
             file.writer.reopen();
         }
     }
 
-    /// Waits until everything that was said is written.
+    /// Waits until all events are written.
     pub(super) fn finish(&self) {
         if let Some(file) = &self.file {
             file.writer.finish();
@@ -67,11 +66,11 @@ impl LogHandle {
     }
 }
 
-/// Begins the log. Without settings, because they are at fault, as the defaults have it.
+/// Starts logging. Without settings (they are invalid), the defaults apply.
 pub(super) fn start(log: Option<Log>, environment: &Environment) -> LogHandle {
     let log = log.unwrap_or(Log { level: Level::Info, format: Format::Text, file: None });
     let (filter, handle) = reload::Layer::new(filter(log.level));
-    let file = log.file.and_then(keep);
+    let file = log.file.and_then(open);
     let lines = if let Some(file) = &file {
         let writer = file.writer.clone();
         layer(log.format, move || writer.clone(), false)
@@ -79,22 +78,25 @@ pub(super) fn start(log: Option<Log>, environment: &Environment) -> LogHandle {
         let is_colored = io::stderr().is_terminal() && !color::is_disabled(environment);
         layer(log.format, io::stderr, is_colored)
     };
-    // Fails only where a log has begun already, which then goes on.
+    // Fails only if logging was started already; it stays as it is then.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(Location::to_string).unwrap_or_default();
-        tracing::error!(place, "a defect of this program (it panicked); please report it");
+        tracing::error!(place, "codex-proxy panicked; this is a bug, please report it");
     }));
     LogHandle { filter: handle, file }
 }
 
-/// A log that can't be file is no reason not to serve.
-fn keep(settings: LogFile) -> Option<LogFileWriter> {
+/// Opens the log file. If that fails, the log goes to stderr: the daemon serves nevertheless.
+fn open(settings: LogFile) -> Option<LogFileWriter> {
     let path = settings.path.clone();
     match RotatingFile::open(settings) {
         Ok(file) => Some(LogFileWriter { path, writer: Writer::start(file) }),
         Err(error) => {
-            eprint(&format!("warning: log.file: {} can't be written ({error}); the log stays here", path.display()));
+            eprint(&format!(
+                "warning: log.file: can't write {} ({error}); logging to standard error instead",
+                path.display()
+            ));
             None
         }
     }
@@ -113,7 +115,7 @@ where
 
 fn filter(level: Level) -> Targets {
     Targets::new().with_target(
-        OURS,
+        CRATE,
         match level {
             Level::Off => LevelFilter::OFF,
             Level::Error => LevelFilter::ERROR,
@@ -129,11 +131,11 @@ fn filter(level: Level) -> Targets {
 mod tests {
     use tracing::Level as Line;
 
-    use super::{OURS, filter};
+    use super::{CRATE, filter};
     use crate::config::Level;
 
     #[test]
-    fn no_level_lets_a_library_speak() {
+    fn no_level_enables_events_of_libraries() {
         let filter = filter(Level::Trace);
         assert!(filter.would_enable("codex_proxy::server", &Line::TRACE));
         for library in ["hyper", "reqwest::connect", "h2::codec", "rustls", "oauth2"] {
@@ -142,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn our_lines_are_found_by_the_name_of_this_crate() {
-        assert!(module_path!().starts_with(OURS));
+    fn events_of_this_crate_have_its_name_as_target() {
+        assert!(module_path!().starts_with(CRATE));
         assert!(!filter(Level::Warn).would_enable(module_path!(), &Line::INFO));
     }
 }

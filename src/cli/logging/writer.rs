@@ -1,9 +1,7 @@
-//! Lines on their way to the log file.
+//! Writes log lines to the log file from a separate thread, so that a slow disk never delays a request.
 //!
-//! Whoever logs puts its line into a queue and goes on; a thread of its own writes them, in order, so
-//! that no disk holds up a request. What can't be written to the file goes to standard error. The
-//! queue is bounded: where the disk takes nothing for so long that it is full, further lines are
-//! counted instead, and their number stands in the file.
+//! Lines are queued and written in order. Lines that can't be written to the file go to stderr. The queue is bounded: if
+//! the disk falls behind and the queue is full, new lines are dropped, and their number is written to the file.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,13 +11,13 @@ use std::time::Duration;
 use super::super::output::eprint;
 use super::file::RotatingFile;
 
-/// Of lines that wait for the disk.
+/// Limit of the queue.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long the end waits for the disk.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long [`Writer::finish`] waits for the disk.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where lines are put; clones share the queue.
+/// The queue of lines; clones share it. One call of `write` is one line.
 #[derive(Clone, Debug)]
 pub(super) struct Writer(Arc<Queue>);
 
@@ -34,21 +32,22 @@ struct Queue {
 struct State {
     lines: VecDeque<Vec<u8>>,
     size_bytes: usize,
-    lost: u64,
-    is_moved: bool,
+    /// Number of lines dropped since the last batch.
+    dropped: u64,
+    reopen_requested: bool,
     is_writing: bool,
 }
 
-/// What is to be written next.
-struct Work {
+/// What the thread writes next.
+struct Batch {
     lines: VecDeque<Vec<u8>>,
-    lost: u64,
-    is_moved: bool,
+    dropped: u64,
+    reopen_requested: bool,
 }
 
 impl Writer {
-    /// Begins to write to this file.
-    #[expect(clippy::disallowed_methods, reason = "writing blocks, and goes on until the process ends")]
+    /// Starts the thread that writes to the file.
+    #[expect(clippy::disallowed_methods, reason = "writing blocks, and the thread runs until the process ends")]
     pub(super) fn start(file: RotatingFile) -> Self {
         let queue = Arc::new(Queue::default());
         let writer = Self(Arc::clone(&queue));
@@ -56,22 +55,22 @@ impl Writer {
         writer
     }
 
-    /// The file may have been moved: the next line goes to the one that has its name then.
+    /// Reopens the file at its path before the next line is written.
     pub(super) fn reopen(&self) {
-        self.0.lock().is_moved = true;
+        self.0.lock().reopen_requested = true;
     }
 
-    /// Waits until everything is written, but not forever.
+    /// Waits until all lines are written, for two seconds at most.
     pub(super) fn finish(&self) {
         let is_busy = |state: &mut State| state.is_writing || !state.lines.is_empty();
         let state = self.0.lock();
-        drop(self.0.is_done.wait_timeout_while(state, LAST_WORDS, is_busy));
+        drop(self.0.is_done.wait_timeout_while(state, FINISH_TIMEOUT, is_busy));
     }
 
-    fn put(&self, line: Vec<u8>) {
+    fn push(&self, line: Vec<u8>) {
         let mut state = self.0.lock();
         if state.size_bytes.saturating_add(line.len()) > QUEUE_BYTES {
-            state.lost += 1;
+            state.dropped += 1;
         } else {
             state.size_bytes += line.len();
             state.lines.push_back(line);
@@ -80,10 +79,9 @@ impl Writer {
     }
 }
 
-/// One call is one line.
 impl io::Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put(line.to_vec());
+        self.push(line.to_vec());
         Ok(line.len())
     }
 
@@ -97,8 +95,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for lines.
-    fn next(&self) -> Work {
+    /// Waits for lines, and takes all of them.
+    fn next(&self) -> Batch {
         let mut state = self.lock();
         state.is_writing = false;
         if state.lines.is_empty() {
@@ -108,50 +106,51 @@ impl Queue {
         let mut state = self.has_work.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
         state.is_writing = true;
         state.size_bytes = 0;
-        Work {
+        Batch {
             lines: std::mem::take(&mut state.lines),
-            lost: std::mem::take(&mut state.lost),
-            is_moved: std::mem::take(&mut state.is_moved),
+            dropped: std::mem::take(&mut state.dropped),
+            reopen_requested: std::mem::take(&mut state.reopen_requested),
         }
     }
 }
 
-/// Until the process ends.
+/// Writes batches until the process ends.
 fn write_all(queue: &Queue, mut file: RotatingFile) {
-    let mut trouble = FailureNotice::default();
+    let mut fallback = Fallback::default();
     loop {
-        let work = queue.next();
-        if work.is_moved
+        let batch = queue.next();
+        if batch.reopen_requested
             && let Err(error) = file.reopen()
         {
-            eprint(&format!("warning: the log file can't be opened again ({error}); it goes on where it was"));
+            eprint(&format!("warning: can't reopen the log file ({error}); still writing to the old one"));
         }
-        for line in &work.lines {
-            trouble.mind(file.write(line), line);
+        for line in &batch.lines {
+            fallback.handle(file.write(line), line);
         }
-        if work.lost > 0 {
-            let notice = format!("{} lines are missing here: the disk was too slow for them\n", work.lost);
-            trouble.mind(file.write(notice.as_bytes()), notice.as_bytes());
+        if batch.dropped > 0 {
+            let notice = format!("{} lines were dropped here because the disk was too slow\n", batch.dropped);
+            fallback.handle(file.write(notice.as_bytes()), notice.as_bytes());
         }
     }
 }
 
-/// What is wrong is told once, not with every line.
+/// Prints lines to stderr that can't be written to the file.
 #[derive(Default)]
-struct FailureNotice {
-    is_told: bool,
+struct Fallback {
+    /// Whether the current failure was reported.
+    is_active: bool,
 }
 
-impl FailureNotice {
-    fn mind(&mut self, (written, rotation): (io::Result<()>, Option<io::Error>), line: &[u8]) {
+impl Fallback {
+    fn handle(&mut self, (written, rotation): (io::Result<()>, Option<io::Error>), line: &[u8]) {
         if let Some(error) = rotation {
-            eprint(&format!("warning: the next log file can't be begun ({error}); the last one goes on"));
+            eprint(&format!("warning: can't rotate the log file ({error}); still writing to the current one"));
         }
         match written {
-            Ok(()) => self.is_told = false,
+            Ok(()) => self.is_active = false,
             Err(error) => {
-                if !std::mem::replace(&mut self.is_told, true) {
-                    eprint(&format!("warning: the log file can't be written ({error}); what it misses stands here"));
+                if !std::mem::replace(&mut self.is_active, true) {
+                    eprint(&format!("warning: can't write the log file ({error}); the missing lines follow here"));
                 }
                 eprint(String::from_utf8_lossy(line).trim_end());
             }
@@ -198,12 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_counted() {
+    fn lines_beyond_the_limit_are_dropped_and_counted() {
         let writer = Writer(std::sync::Arc::default());
         for _ in 0..3 {
-            writer.put(vec![b'x'; QUEUE_BYTES / 2]);
+            writer.push(vec![b'x'; QUEUE_BYTES / 2]);
         }
-        let work = writer.0.next();
-        assert_eq!((work.lines.len(), work.lost), (2, 1));
+        let batch = writer.0.next();
+        assert_eq!((batch.lines.len(), batch.dropped), (2, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Signing in with a browser on this machine, or with what it was sent back with.
+//! Signing in with a browser, which is redirected to this machine, or with the redirect address pasted by the user.
 
 use std::io::{BufRead, IsTerminal};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::auth::{Credential, Login, LoginError, Pasted, Ports, Reader};
 use crate::cli::child::without_secrets;
 use crate::config::Config;
 
-/// The ports whose redirect addresses the issuer knows.
+/// The ports that are registered with the issuer for redirects.
 const REGISTERED_PORTS: [u16; 2] = [1455, 1457];
 /// A launcher that still runs after these checks has started a browser.
 const LAUNCH_CHECKS: u32 = 20;
@@ -28,22 +28,22 @@ pub(super) async fn sign_in(
     let can_paste = std::io::stdin().is_terminal();
     let login = start(arguments, context, config, can_paste).await?;
     if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
-        eprint("warning: the issuer knows only the ports 1455 and 1457, and may refuse to come back to another");
+        eprint("warning: the sign-in service may refuse ports other than 1455 and 1457");
     }
     if let Some(obstacle) = login.passed_over() {
-        eprint(&format!("{obstacle}, so that the browser will come back to port {}", login.port()));
+        eprint(&format!("{obstacle}; the browser will be redirected to port {} instead", login.port()));
     }
-    eprint("open this address in a browser, and sign in:");
+    eprint("Open this address in a browser and sign in:");
     eprint(&format!("\n  {}\n", login.url()));
     if !arguments.no_browser {
         open_browser(&login, access);
     }
     let (sender, pasted) = mpsc::channel(1);
     if can_paste {
-        eprint("if the browser ends at a page that can't be reached, paste that page's address here");
-        listen(login.reader(), sender);
+        eprint("If the browser ends on a page that doesn't load, paste the address of that page here.");
+        read_pasted_lines(login.reader(), sender);
     }
-    eprint("waiting for the browser (Ctrl-C gives up) …");
+    eprint("Waiting for the browser (Ctrl-C cancels) …");
     login.wait(pasted).await
 }
 
@@ -58,7 +58,7 @@ async fn start(
     let started = Login::start(&config.auth, authority.clone(), store.clone(), Arc::clone(clock), candidates).await;
     match started {
         Err(error @ LoginError::Held(_)) if can_paste => {
-            eprint(&format!("{error}; or go on, and paste the address that the browser ends at"));
+            eprint(&format!("{error}; or continue, and paste the address of the page that the browser ends on"));
             let (authority, store) = (authority.clone(), store.clone());
             Login::start_without_port(&config.auth, authority, store, Arc::clone(clock), candidates).await
         }
@@ -66,23 +66,23 @@ async fn start(
     }
 }
 
-/// Opens the address where a person can see it; else says why not.
+/// Opens the address in a browser, or prints why that isn't possible.
 fn open_browser(login: &Login, access: BrowserAccess) {
     match access {
         BrowserAccess::Remote => eprint(&format!(
-            "this session is remote: open the address on a machine that forwards port {0} to this one \
-             (ssh -L {0}:localhost:{0})",
+            "This is a remote session. Open the address on a machine that forwards port {0} to this one \
+             (ssh -L {0}:localhost:{0}).",
             login.port()
         )),
-        BrowserAccess::NoDisplay => eprint("there is no display here, so no browser was opened"),
+        BrowserAccess::NoDisplay => eprint("No display is available, so no browser was opened."),
         BrowserAccess::Display if launch(open::commands(login.url())).is_none() => {
-            eprint("no browser could be opened");
+            eprint("No browser could be opened.");
         }
         BrowserAccess::Display => {}
     }
 }
 
-/// Starts the first launcher that doesn't fail within a second. The browser outlives this program.
+/// Runs the first launcher that doesn't fail within a second. The browser keeps running after this program ends.
 fn launch(launchers: Vec<Command>) -> Option<()> {
     launchers.into_iter().find_map(|mut launcher| {
         without_secrets(&mut launcher);
@@ -100,15 +100,14 @@ fn launch(launchers: Vec<Command>) -> Option<()> {
     })
 }
 
-/// Reads lines until one ends the waiting. A read can't be called off, so that it has a thread,
-/// which ends with the process.
-#[expect(clippy::disallowed_methods, reason = "a read of the terminal can't be dropped like a future")]
-fn listen(reader: Reader, answers: mpsc::Sender<Pasted>) {
+/// Reads pasted addresses from the terminal, on a thread that ends with the process.
+#[expect(clippy::disallowed_methods, reason = "a read of the terminal can't be canceled like a future")]
+fn read_pasted_lines(reader: Reader, sender: mpsc::Sender<Pasted>) {
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { return };
             match reader.read(&line) {
-                Ok(Some(pasted)) => drop(answers.blocking_send(pasted)),
+                Ok(Some(pasted)) => drop(sender.blocking_send(pasted)),
                 Ok(None) => {}
                 Err(error) => eprint(&format!("{error}; still waiting …")),
             }

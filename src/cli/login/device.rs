@@ -19,14 +19,14 @@ const QR_STYLE: Style =
 pub(super) async fn sign_in(context: &Context, environment: &Environment) -> Result<Credential, LoginError> {
     let started =
         DeviceLogin::start(context.authority.clone(), context.store.clone(), std::sync::Arc::clone(&context.clock));
-    let login = progress::during("asking the issuer for a code", started).await?;
-    eprint("open this address on any device, sign in, and type the code:");
+    let login = progress::during("requesting a device code", started).await?;
+    eprint("Open this address on any device, sign in, and enter the code:");
     eprint(&format!("\n  {}\n  {}\n", login.url(), login.user_code()));
     let has_colors = !is_disabled(environment) && environment.get("TERM").is_some_and(|term| term != "dumb");
     if has_colors && std::io::stderr().is_terminal() {
         eprint(&qr_code(login.url()).join("\n"));
     }
-    eprint("the code is good for 15 minutes; give it to nobody. Waiting (Ctrl-C gives up) …");
+    eprint("The code is valid for 15 minutes. Don't share it. Waiting (Ctrl-C cancels) …");
     login.wait().await
 }
 

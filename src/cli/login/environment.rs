@@ -1,15 +1,13 @@
-//! Where a login is started: before a display, without one, or from another machine.
+//! Detects whether a browser can be opened for the user.
 
 use crate::config::Environment;
 
-/// What a browser would find here.
+/// Whether a browser can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BrowserAccess {
-    /// A display.
     Display,
-    /// No display.
     NoDisplay,
-    /// A shell that is used from another machine.
+    /// An SSH session.
     Remote,
 }
 
@@ -26,12 +24,12 @@ impl BrowserAccess {
         }
     }
 
-    /// Why no browser can be opened here.
-    pub(super) fn obstacle(self) -> Option<&'static str> {
+    /// Why no browser can be opened, as the beginning of a sentence.
+    pub(super) fn no_browser_reason(self) -> Option<&'static str> {
         match self {
             Self::Display => None,
-            Self::NoDisplay => Some("there is no display here"),
-            Self::Remote => Some("this session is remote"),
+            Self::NoDisplay => Some("No display is available"),
+            Self::Remote => Some("This is a remote session"),
         }
     }
 }
@@ -45,14 +43,14 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_shell_is_remote_even_with_a_display() {
+    fn an_ssh_session_is_remote_even_with_a_display() {
         assert_eq!(of(&[("SSH_CONNECTION", "10.0.0.1 1 10.0.0.2 22"), ("DISPLAY", ":10")]), BrowserAccess::Remote);
         assert_eq!(of(&[("SSH_TTY", "/dev/pts/1")]), BrowserAccess::Remote);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_display_of_either_kind_will_do() {
+    fn x11_and_wayland_displays_are_detected() {
         assert_eq!(of(&[("DISPLAY", ":0")]), BrowserAccess::Display);
         assert_eq!(of(&[("WAYLAND_DISPLAY", "wayland-0")]), BrowserAccess::Display);
         assert_eq!(of(&[("DISPLAY", "")]), BrowserAccess::NoDisplay);

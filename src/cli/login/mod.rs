@@ -1,5 +1,4 @@
-//! `codex-proxy login`: sign in with the browser, a device code or an access token, or use the login
-//! of another program.
+//! `codex-proxy login`: sign in with a browser, a device code or an access token, or import the login of another program.
 
 mod browser;
 mod device;
@@ -21,14 +20,13 @@ use crate::config::{Config, Environment, codex_login_file};
 use crate::fs::read_text;
 use environment::BrowserAccess;
 
-/// No token is as long as that.
-const LONGEST_TOKEN_BYTES: u64 = 64 * 1024;
+const TOKEN_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// More than the settings of the Codex CLI take.
-const LONGEST_SETTINGS_BYTES: u64 = 1024 * 1024;
+/// Limit for the config file of the Codex CLI.
+const CODEX_CONFIG_LIMIT_BYTES: u64 = 1024 * 1024;
 
-const IN_KEYCHAIN: &str = "the Codex CLI keeps its login in the system's keychain, which is not looked into; set \
-                           cli_auth_credentials_store = \"file\" there and sign in again, or run";
+const IN_KEYCHAIN: &str = "The Codex CLI stores its login in the system's keychain, which codex-proxy doesn't read. Set \
+                           cli_auth_credentials_store = \"file\" in its config.toml and sign in there again, or run";
 
 pub(super) async fn run(
     arguments: &LoginArguments,
@@ -39,34 +37,34 @@ pub(super) async fn run(
     let credential = match &arguments.import {
         Some(file) => {
             let rights = if arguments.take_over { Rights::TakeOver } else { Rights::Borrow };
-            let usual = || codex_login_file(environment);
-            let file =
-                file.clone().or_else(usual).ok_or_else(|| Failure::Other("name the file to import".to_owned()))?;
+            let default = || codex_login_file(environment);
+            let missing = || Failure::Other("No Codex CLI login was found. Pass the file: --import FILE".to_owned());
+            let file = file.clone().or_else(default).ok_or_else(missing)?;
             import(&context, &config, &file, rights).await?
         }
         None if arguments.with_access_token => adopt(&context).await?,
         None => sign_in(arguments, &context, &config, environment).await?,
     };
-    eprint(&format!("signed in{}", described(&credential)));
-    eprint(&format!("stored in {}", context.store.location().await));
+    eprint(&format!("Signed in{}.", describe(&credential)));
+    eprint(&format!("The login is stored in {}.", context.store.location().await));
     if Running::find(&config.paths.run_file, &context.http).await.is_none() {
-        eprint(&format!("no daemon runs yet; to start it: `{}`", command("serve")));
+        eprint(&format!("The daemon isn't running. Start it with `{}`.", command("serve")));
     }
     Ok(Exit::Done)
 }
 
-/// With the access token on standard input.
+/// Signs in with the access token on standard input.
 async fn adopt(context: &Context) -> Result<Credential, Failure> {
-    let text = read_token().map_err(|error| Failure::Other(format!("no access token was read: {error}")))?;
-    let token = AccessToken::parse(&text).map_err(|why| Failure::Other(format!("standard input: {why}")))?;
+    let text = read_token().map_err(|error| Failure::Other(format!("Can't read an access token: {error}")))?;
+    let token = AccessToken::parse(&text).map_err(|why| Failure::Other(format!("Standard input: {why}")))?;
     let adopted = auth::adopt(&context.store, &context.authority, context.clock.as_ref(), &token).await;
     let credential = adopted.map_err(|error| match error {
         AccessTokenError::Store(error) => Failure::Auth(error),
         other => Failure::other(&other),
     })?;
     eprint(&match credential.expires_at {
-        Some(end) => format!("this token can't be renewed: it ends at {}", timestamp(end)),
-        None => "this token can't be renewed, and does not say when it ends".to_owned(),
+        Some(end) => format!("This token can't be refreshed. It expires at {}.", timestamp(end)),
+        None => "This token can't be refreshed, and its expiry isn't known.".to_owned(),
     });
     Ok(credential)
 }
@@ -74,28 +72,28 @@ async fn adopt(context: &Context) -> Result<Credential, Failure> {
 fn read_token() -> io::Result<String> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        return type_token();
+        return prompt_for_token();
     }
     let mut text = String::new();
-    stdin.lock().take(LONGEST_TOKEN_BYTES).read_to_string(&mut text)?;
+    stdin.lock().take(TOKEN_LIMIT_BYTES).read_to_string(&mut text)?;
     Ok(text)
 }
 
 #[cfg(unix)]
-fn type_token() -> io::Result<String> {
-    let prompt = || eprint("paste the access token (it is not shown), and press Enter:");
-    terminal::read_line(LONGEST_TOKEN_BYTES, prompt)
+fn prompt_for_token() -> io::Result<String> {
+    let prompt = || eprint("Paste the access token (it isn't shown), then press Enter:");
+    terminal::read_line(TOKEN_LIMIT_BYTES, prompt)
 }
 
 #[cfg(not(unix))]
-fn type_token() -> io::Result<String> {
-    eprint("paste the access token, and press Enter:");
+fn prompt_for_token() -> io::Result<String> {
+    eprint("Paste the access token, then press Enter:");
     let mut text = String::new();
     io::stdin().read_line(&mut text)?;
     Ok(text)
 }
 
-/// In the browser or by a code: as asked for, else as the access allow.
+/// Signs in with a browser or a device code: as the arguments say, else depending on whether a browser can be opened.
 async fn sign_in(
     arguments: &LoginArguments,
     context: &Context,
@@ -106,15 +104,16 @@ async fn sign_in(
     if arguments.device {
         return device::sign_in(context, environment).await.map_err(|error| failure(&error));
     }
-    let is_choice_open = !arguments.no_browser && arguments.port.is_none();
-    if let Some(obstacle) = access.obstacle().filter(|_| is_choice_open) {
+    let is_automatic = !arguments.no_browser && arguments.port.is_none();
+    if let Some(reason) = access.no_browser_reason().filter(|_| is_automatic) {
         eprint(&format!(
-            "{obstacle}, so you sign in with a code, on any device (with a browser that comes back to this machine: \
-             `{}`)",
+            "{reason}, so sign in with a code on any device. (To use a browser that can reach this machine: `{}`)",
             command("login --no-browser")
         ));
         match device::sign_in(context, environment).await {
-            Err(LoginError::DeviceNotEnabled) => eprint("codes are not enabled here; the browser it is, then"),
+            Err(LoginError::DeviceNotEnabled) => {
+                eprint("Device codes aren't enabled. Continuing with the browser.");
+            }
             outcome => return outcome.map_err(|error| failure(&error)),
         }
     }
@@ -125,7 +124,7 @@ fn failure(error: &LoginError) -> Failure {
     match error {
         LoginError::Store(error) => Failure::Auth(error.clone()),
         LoginError::NoDeviceCode(AuthorityError::Unavailable { .. })
-        | LoginError::Exchange(AuthorityError::Unavailable { .. }) => Failure::Unreached(error.to_string()),
+        | LoginError::Exchange(AuthorityError::Unavailable { .. }) => Failure::Unreachable(error.to_string()),
         other => Failure::other(other),
     }
 }
@@ -140,23 +139,22 @@ async fn import(context: &Context, config: &Config, file: &Path, rights: Rights)
         ImportError::NoFile { .. } | ImportError::Unsuitable { .. } => Failure::other(&error),
     })?;
     eprint(match rights {
-        Rights::Borrow => "this login is borrowed: its owner renews it, and we only read its file",
-        Rights::TakeOver => {
-            "this login is ours now: the program it came from will be signed out by that sooner or later"
-        }
+        Rights::Borrow => "The login is used read-only. The program that owns it refreshes it.",
+        Rights::TakeOver => "codex-proxy owns the login now. The other program will eventually be signed out.",
     });
     Ok(imported)
 }
 
-/// Whether the Codex CLI is set to keep its login elsewhere than in this file.
+/// Whether the Codex CLI is configured to store its login in the keychain.
 fn is_in_keychain(file: &Path) -> bool {
-    let text = read_text(&file.with_file_name("config.toml"), LONGEST_SETTINGS_BYTES).unwrap_or_default();
+    let text = read_text(&file.with_file_name("config.toml"), CODEX_CONFIG_LIMIT_BYTES).unwrap_or_default();
     let settings: toml::Table = toml::from_slice(&text).unwrap_or_default();
-    let place = settings.get("cli_auth_credentials_store").and_then(toml::Value::as_str);
-    matches!(place, Some("keyring" | "auto"))
+    let store = settings.get("cli_auth_credentials_store").and_then(toml::Value::as_str);
+    matches!(store, Some("keyring" | "auto"))
 }
 
-fn described(credential: &Credential) -> String {
+/// ` as ann@example.com (plan plus)`, as far as it is known.
+fn describe(credential: &Credential) -> String {
     let email = credential.email.as_ref().map(|email| format!(" as {}", email.expose())).unwrap_or_default();
     let plan = credential.plan.as_deref().map(|plan| format!(" (plan {plan})")).unwrap_or_default();
     format!("{email}{plan}")

@@ -1,14 +1,14 @@
 //! Reads a secret line from the terminal.
 //!
-//! In its usual mode a terminal cuts a line at 4095 bytes (1024 on macOS), and access tokens can be
-//! longer. So the line is read byte by byte, without echo, and the few editing keys that matter are
-//! handled here. The terminal's mode is restored afterwards, also after an error.
+//! In canonical mode, a terminal truncates a line at 4095 bytes (1024 on macOS), and access tokens can be longer. So the
+//! line is read byte by byte, without echo, and the most important editing keys are handled here. The terminal's mode is
+//! restored afterwards, also after an error.
 
 use std::io::{self, BufRead, Read as _, StdinLock};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
-/// What a byte from the keyboard does to the line.
+/// The effect of an input byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Edit,
@@ -16,7 +16,7 @@ enum Key {
     Interrupt,
 }
 
-/// A terminal that passes every byte on at once. Dropping it restores the mode that it had.
+/// A terminal in noncanonical mode. Dropping it restores the previous mode.
 struct Unbuffered<'a> {
     terminal: StdinLock<'a>,
     before: Termios,
@@ -31,7 +31,7 @@ impl Unbuffered<'_> {
         mode.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
         mode.special_codes[SpecialCodeIndex::VMIN] = 1;
         mode.special_codes[SpecialCodeIndex::VTIME] = 0;
-        // What was typed before stays.
+        // `Now` keeps input that was typed before.
         tcsetattr(&terminal, OptionalActions::Now, &mode)?;
         Ok(Self { terminal, before })
     }
@@ -39,7 +39,7 @@ impl Unbuffered<'_> {
 
 impl Drop for Unbuffered<'_> {
     fn drop(&mut self) {
-        // A terminal that is gone has no mode to restore.
+        // Fails if the terminal was closed; there is nothing to restore then.
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }

@@ -1,9 +1,8 @@
-//! `codex-proxy report`: one file for a bug report, with nothing in it that is private.
+//! `codex-proxy report`: writes a file for a bug report, without private data.
 //!
-//! It holds what a maintainer asks for first: versions, settings, files and their rights, the state
-//! of the sign-in, the daemon and what it counted, the last troubles of the log, the latest
-//! cassette. Everything is taken over by allow-lists, and what was written without secrets before is
-//! redacted again. Nobody is asked but the daemon on this machine, and nothing is sent anywhere.
+//! It contains versions, settings, files and their permissions, the state of the login, the counters of the daemon, the
+//! last warnings and errors of the log, and the latest cassette. Only allow-listed values are included, and cassettes are
+//! redacted a second time. The only request is to the daemon on this machine; nothing is uploaded.
 
 mod redaction;
 
@@ -23,11 +22,11 @@ use crate::config::{Config, Environment, Shown, Source};
 use crate::fs::{AtomicFile, Existing};
 use crate::upstream::cassette;
 
-/// How many lines of the log are taken.
+/// Number of log lines to include.
 const LOG_LINES: usize = 200;
-/// How much of its end is looked at.
+/// How much of the end of the log is searched.
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
-/// Variables of which it matters whether they are set.
+/// Variables that are listed if they are set; their values are not.
 const VARIABLES: &[&str] = &[
     "ALL_PROXY",
     "CODEX_ACCESS_TOKEN",
@@ -43,7 +42,6 @@ const VARIABLES: &[&str] = &[
     "SSL_CERT_FILE",
 ];
 
-/// Where to take things from, and where to put them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     pub(super) out: Option<PathBuf>,
@@ -75,7 +73,7 @@ struct Setting {
     source: &'static str,
 }
 
-/// One of our files.
+/// A file of this program.
 #[derive(Serialize)]
 struct FileState {
     what: &'static str,
@@ -86,12 +84,12 @@ struct FileState {
 
 #[derive(Serialize)]
 struct SignIn {
-    /// Why the store can't be read, in a word.
+    /// Why the store can't be read.
     fault: Option<&'static str>,
     accounts: Vec<Account>,
 }
 
-/// An account, without what tells whose it is.
+/// An account, without anything that identifies the user.
 #[derive(Serialize)]
 struct Account {
     is_active: bool,
@@ -101,16 +99,20 @@ struct Account {
     expires_at: Option<String>,
 }
 
-/// Who renews an account's token.
+/// How an account's token is refreshed.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Renewal {
-    Ours,
-    /// The program that the login is borrowed from.
+    /// By this program.
+    #[serde(rename = "ours")]
+    Own,
+    /// By the program that owns the imported login.
     Borrowed,
-    /// The issuer has refused to.
+    /// The issuer refused.
     Refused,
-    Nobody,
+    /// It has no refresh token.
+    #[serde(rename = "nobody")]
+    Impossible,
 }
 
 #[derive(Serialize)]
@@ -138,31 +140,36 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
         files: files(&config),
         sign_in: sign_in(&context).await,
         daemon: found.map(|(running, health)| daemon(&running, health)),
-        log: options.log.or_else(|| log_file(&config)).map(|path| troubles(&path)).unwrap_or_default(),
-        cassette: options.cassettes.or(recording).map(|folder| latest(&folder)).unwrap_or_default(),
+        log: options.log.or_else(|| log_file(&config)).map(|path| warnings_and_errors(&path)).unwrap_or_default(),
+        cassette: options.cassettes.or(recording).map(|directory| latest_cassette(&directory)).unwrap_or_default(),
     };
     let path =
         options.out.unwrap_or_else(|| PathBuf::from(format!("codex-proxy-report-{}.json", at.replace(':', "-"))));
-    write(&path, &report).map_err(|error| Failure::other(&format!("{}: {error}", path.display())))?;
+    write(&path, &report).map_err(|error| Failure::Other(format!("Can't write {}: {error}", path.display())))?;
     print(&path.display().to_string())?;
-    tell(&report);
+    summarize(&report);
     Ok(Exit::Done)
 }
 
-/// What is inside, so that a person can decide whether to send it.
-fn tell(report: &BugReport) {
+/// Prints what the report contains, so that the user can decide whether to send it.
+fn summarize(report: &BugReport) {
     let (settings, accounts) = (report.settings.len(), report.sign_in.accounts.len());
-    let counted = |count: usize, what: &str| if count == 0 { format!("no {what}") } else { format!("{count} {what}") };
-    let daemon = if report.daemon.is_some() { "what the running daemon counted" } else { "no running daemon" };
+    let counted = |count: usize, what: &str| match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let daemon = if report.daemon.is_some() { "counters of the running daemon" } else { "no running daemon" };
     let cassette = match report.cassette.len() {
-        0 => "no cassette (`codex-proxy serve --record DIR` makes some)".to_owned(),
+        0 => "no cassette (record one with `codex-proxy serve --record DIR`)".to_owned(),
         lines => format!("the latest cassette in {lines} lines"),
     };
     eprint(&format!(
-        "inside: versions, {settings} settings (only harmless values), files and rights, the state of {} without \
-         names, {daemon}, {}, {cassette}; no token, key, address, id or text of yours. It was sent to nobody.",
-        counted(accounts, "sign-ins"),
-        counted(report.log.len(), "lines of the log"),
+        "Contents: versions, {settings} settings (private values are hidden), files and their permissions, the state of \
+         {} without names, {daemon}, {}, {cassette}. It contains no tokens, keys, addresses, ids or texts of yours, and \
+         wasn't sent anywhere.",
+        counted(accounts, "login"),
+        counted(report.log.len(), "log line"),
     ));
 }
 
@@ -173,7 +180,7 @@ fn setting(shown: &Shown) -> Setting {
         Source::File { .. } => "file",
         Source::Default => "default",
     };
-    Setting { key: shown.key.to_string(), value: redaction::setting(shown.key, &shown.value), source }
+    Setting { key: shown.key.to_string(), value: redaction::redact_setting(shown.key, &shown.value), source }
 }
 
 fn files(config: &Config) -> Vec<FileState> {
@@ -195,7 +202,7 @@ fn file(what: &'static str, path: &Path) -> FileState {
 }
 
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere there are no such rights")]
+#[expect(clippy::unnecessary_wraps, reason = "other platforms have no such permissions")]
 fn rights(metadata: &fs::Metadata) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     Some(format!("{:03o}", metadata.permissions().mode() & 0o777))
@@ -212,13 +219,13 @@ async fn sign_in(context: &Context) -> SignIn {
     };
     let account = |profile: auth::Profile| Account {
         is_active: profile.is_active,
-        plan: profile.plan.map(|plan| redaction::word(&plan)),
+        plan: profile.plan.map(|plan| redaction::redact_word(&plan)),
         state: profile.state,
         renewal: match (profile.refusal, profile.borrowed_from, profile.is_renewable) {
             (Some(_), ..) => Renewal::Refused,
             (None, Some(_), _) => Renewal::Borrowed,
-            (None, None, true) => Renewal::Ours,
-            (None, None, false) => Renewal::Nobody,
+            (None, None, true) => Renewal::Own,
+            (None, None, false) => Renewal::Impossible,
         },
         expires_at: profile.expires_at.map(timestamp),
     };
@@ -227,27 +234,27 @@ async fn sign_in(context: &Context) -> SignIn {
 
 fn daemon(running: &Running, health: Health) -> Daemon {
     Daemon {
-        version: redaction::line(&health.version),
-        started_at: redaction::line(&running.started_at),
+        version: redaction::redact_line(&health.version),
+        started_at: redaction::redact_line(&running.started_at),
         has_socket: running.socket.is_some(),
         health: Health {
-            version: redaction::line(&health.version),
-            drift: redaction::drift(health.drift),
-            omitted: redaction::omitted(health.omitted),
+            version: redaction::redact_line(&health.version),
+            drift: redaction::redact_drift(health.drift),
+            omitted: redaction::redact_omitted(health.omitted),
             ..health
         },
     }
 }
 
-/// The file that the daemon's log goes to, if it goes to one.
+/// Returns the configured log file.
 fn log_file(config: &Config) -> Option<PathBuf> {
     let shown = config.shown.iter().find(|shown| shown.key == "log.file")?;
     let text: String = serde_json::from_str(&shown.value).ok()?;
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
-/// The last warnings and errors of a log.
-fn troubles(path: &Path) -> Vec<String> {
+/// Returns the last warnings and errors of a log, redacted.
+fn warnings_and_errors(path: &Path) -> Vec<String> {
     let Ok(mut file) = fs::File::open(path) else { return vec!["(the log can't be read)".to_owned()] };
     let start = file.metadata().map_or(0, |metadata| metadata.len()).saturating_sub(LOG_BYTES);
     if file.seek(SeekFrom::Start(start)).is_err() {
@@ -255,21 +262,21 @@ fn troubles(path: &Path) -> Vec<String> {
     }
     let lines = BufReader::new(file.take(LOG_BYTES)).split(b'\n').map_while(Result::ok);
     let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
-    let troubles: Vec<_> = lines.filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
-    let skipped = troubles.len().saturating_sub(LOG_LINES);
-    troubles.iter().skip(skipped).map(|line| redaction::line(line)).collect()
+    let lines: Vec<_> = lines.filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    let skipped = lines.len().saturating_sub(LOG_LINES);
+    lines.iter().skip(skipped).map(|line| redaction::redact_line(line)).collect()
 }
 
-/// The lines of the newest cassette, redacted again.
-fn latest(folder: &Path) -> Vec<Box<RawValue>> {
-    let Some(path) = cassette::latest(folder) else { return Vec::new() };
+/// Returns the lines of the newest cassette, redacted a second time.
+fn latest_cassette(directory: &Path) -> Vec<Box<RawValue>> {
+    let Some(path) = cassette::latest(directory) else { return Vec::new() };
     cassette::copy(&path).unwrap_or_else(|reason| {
-        eprint(&format!("warning: {}: {reason}; it is left out", path.display()));
+        eprint(&format!("warning: {} is left out: {reason}", path.display()));
         Vec::new()
     })
 }
 
-/// Writes the report, its owner's alone, over nothing that is there.
+/// Writes the report to a new private file. Fails if the file exists.
 fn write(path: &Path, report: &BugReport) -> std::io::Result<()> {
     let mut file = AtomicFile::create(path, Existing::Keep)?;
     file.write_all(&serde_json::to_vec_pretty(report)?)?;

@@ -1,13 +1,12 @@
-//! What of settings and log lines may stand in a report: plain words and small numbers.
+//! Redacts settings and log lines for a report.
 //!
-//! A value is taken over only for settings that can't hold anything private, and only if it looks as
-//! such a value does. In a line of the log everything that is not a plain word, the name of a field,
-//! a small number or a time is replaced by its shape.
+//! The value of a setting is kept only if the setting can't contain private data and the value consists of plain words
+//! and small numbers. In a log line, everything except plain words, field names, small numbers and times is masked.
 
 use crate::upstream::{Omitted, Strange, cassette};
 
-/// Settings whose values are words and numbers of ours.
-const TOLD: &[&str] = &[
+/// Settings whose values aren't private; a name that ends with a period stands for all settings below it.
+const ALLOWED_SETTINGS: &[&str] = &[
     "allow_other_users",
     "auth.scopes",
     "auth.store",
@@ -34,36 +33,40 @@ const LONGEST_WORD: usize = 14;
 const HIDDEN: &str = "(hidden)";
 const EMPTY: &[&str] = &["\"\"", "[]", "{}"];
 
-/// A setting's value, where it may be known.
-pub(super) fn setting(key: &str, value: &str) -> String {
-    let is_told = TOLD.iter().any(|told| if told.ends_with('.') { key.starts_with(told) } else { key == *told });
+/// Returns the value of a setting, or `(hidden)`.
+pub(super) fn redact_setting(key: &str, value: &str) -> String {
+    let matches = |name: &&str| if name.ends_with('.') { key.starts_with(*name) } else { key == *name };
+    let is_allowed = ALLOWED_SETTINGS.iter().any(matches);
     let mut parts = value.split(['"', '[', ']', ',', ' ']).filter(|part| !part.is_empty());
     let is_plain = |part: &str| cassette::is_word(part) || is_measure(part);
-    if EMPTY.contains(&value) || (is_told && parts.all(is_plain)) { value.to_owned() } else { HIDDEN.to_owned() }
+    if EMPTY.contains(&value) || (is_allowed && parts.all(is_plain)) { value.to_owned() } else { HIDDEN.to_owned() }
 }
 
-/// A word of somebody else, where it looks like one.
-pub(super) fn word(text: &str) -> String {
+/// Returns a text if it is a plain word, or `(hidden)`.
+pub(super) fn redact_word(text: &str) -> String {
     if cassette::is_word(text) { text.to_owned() } else { HIDDEN.to_owned() }
 }
 
-/// What a daemon has counted, if it is ours.
-pub(super) fn drift(counted: Vec<Strange>) -> Vec<Strange> {
-    counted
-        .into_iter()
-        .map(|strange| Strange { what: word(&strange.what).into(), name: word(&strange.name), ..strange })
-        .collect()
+/// Redacts what `/health` reports as unknown events. Another program could answer there.
+pub(super) fn redact_drift(counted: Vec<Strange>) -> Vec<Strange> {
+    let redact = |strange: Strange| Strange {
+        what: redact_word(&strange.what).into(),
+        name: redact_word(&strange.name),
+        ..strange
+    };
+    counted.into_iter().map(redact).collect()
 }
 
-/// What a daemon leaves out of requests, if it is ours.
-pub(super) fn omitted(members: Vec<Omitted>) -> Vec<Omitted> {
-    let told = |omitted: Omitted| Omitted { model: word(&omitted.model), member: word(&omitted.member) };
-    members.into_iter().map(told).collect()
+/// Redacts what `/health` reports as omitted request members.
+pub(super) fn redact_omitted(members: Vec<Omitted>) -> Vec<Omitted> {
+    let redact =
+        |omitted: Omitted| Omitted { model: redact_word(&omitted.model), member: redact_word(&omitted.member) };
+    members.into_iter().map(redact).collect()
 }
 
-/// A line of the log. What follows a name such as `bearer`, `key` or `password` is always masked, because a secret of
-/// small letters looks like a word.
-pub(super) fn line(text: &str) -> String {
+/// Redacts a log line. The text after a name such as `bearer`, `key` or `password` is always masked, because a secret of
+/// lower-case letters looks like a word.
+pub(super) fn redact_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut follows_secret_name = false;
@@ -81,12 +84,12 @@ pub(super) fn line(text: &str) -> String {
     out
 }
 
-/// Signs that hold together what must be judged as one: an address, a token, a time.
+/// Whether a character can be part of an address, a token or a time, which are masked or kept as a whole.
 fn is_part(c: char) -> bool {
     c.is_alphanumeric() || "_-.:@+/%~$".contains(c) || !c.is_ascii()
 }
 
-/// Whether the word says that a secret follows, in any case.
+/// Whether a secret may follow this word.
 fn names_secret(run: &str) -> bool {
     const PARTS: [&str; 8] = ["authorization", "bearer", "cookie", "credential", "key", "passw", "secret", "token"];
     let run = run.to_ascii_lowercase();
@@ -101,7 +104,7 @@ fn is_plain(run: &str, after: &str) -> bool {
     run.is_empty() || is_level || is_code || is_measure(run) || is_time(run) || (is_named && cassette::is_word(run))
 }
 
-/// A small number, with a unit or without.
+/// Whether a text is a small number, with or without a unit.
 fn is_measure(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let letters = text.bytes().filter(u8::is_ascii_alphabetic).count();
@@ -111,7 +114,7 @@ fn is_measure(text: &str) -> bool {
         && digits + letters == text.len()
 }
 
-/// `2026-11-21T09:45:00.123456Z` and nothing else.
+/// Whether a text is a time such as `2026-11-21T09:45:00.123456Z`.
 fn is_time(text: &str) -> bool {
     let shape = text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
     let shape: Vec<u8> = shape.collect();
@@ -123,10 +126,10 @@ fn is_time(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{line, setting};
+    use super::{redact_line, redact_setting};
 
     #[test]
-    fn settings_that_hold_words_and_numbers_are_told() {
+    fn only_allowed_settings_with_plain_values_are_kept() {
         for (key, value) in [
             ("timing.drain", "\"1h30m\""),
             ("limits.body", "\"64MiB\""),
@@ -136,7 +139,7 @@ mod tests {
             ("account", "\"\""),
             ("chat.reasoning_replay", "true"),
         ] {
-            assert_eq!(setting(key, value), value);
+            assert_eq!(redact_setting(key, value), value);
         }
         for (key, value) in [
             ("account", "\"acct-plain\""),
@@ -145,7 +148,7 @@ mod tests {
             ("default_model", "\"sk-abc\""),
             ("chat.reasoning_field", "\"me@example.com\""),
         ] {
-            assert_eq!(setting(key, value), "(hidden)", "{key}");
+            assert_eq!(redact_setting(key, value), "(hidden)", "{key}");
         }
     }
 
@@ -153,7 +156,7 @@ mod tests {
     fn a_line_keeps_words_times_and_codes() {
         let plain =
             "2026-11-21T09:45:00.123456Z  WARN request ended status=502 outcome=upstream_silent duration_ms=1200";
-        assert_eq!(line(plain), plain);
+        assert_eq!(redact_line(plain), plain);
         for secret in [
             "me@example.com",
             "10.0.0.7",
@@ -164,13 +167,13 @@ mod tests {
             "Bob",
             "canary%40x",
         ] {
-            let told = line(&format!("WARN refused key={secret} for \"{secret}\""));
-            assert!(told.starts_with("WARN refused key=") && !told.contains(secret), "{told}");
+            let line = redact_line(&format!("WARN refused key={secret} for \"{secret}\""));
+            assert!(line.starts_with("WARN refused key=") && !line.contains(secret), "{line}");
         }
     }
 
     #[test]
-    fn a_secret_of_small_letters_is_masked_by_the_name_before_it() {
+    fn a_secret_of_lower_case_letters_is_masked_after_a_secret_name() {
         for text in [
             "authorization: bearer hunter",
             "Authorization: Bearer hunter",
@@ -181,8 +184,8 @@ mod tests {
             "access token hunter",
             "Basic hunter",
         ] {
-            assert!(!line(text).contains("hunter"), "{}", line(text));
+            assert!(!redact_line(text).contains("hunter"), "{}", redact_line(text));
         }
-        assert_eq!(line("WARN refused key=hunter status=401"), "WARN refused key=xxxxxx status=401");
+        assert_eq!(redact_line("WARN refused key=hunter status=401"), "WARN refused key=xxxxxx status=401");
     }
 }

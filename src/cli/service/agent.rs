@@ -1,21 +1,20 @@
 //! The launchd agent, a property list.
 //!
-//! launchd keeps no log of its own and turns no file over, so that the daemon gets a log file where
-//! none is set.
+//! launchd has no log and rotates no files, so the daemon gets a log file if none is configured.
 
 use std::path::Path;
 
 use super::definition::Definition;
 use super::service_file::MARK;
 
-/// The name of the agent.
+/// Name of the agent.
 pub(super) const LABEL: &str = "codex-proxy";
 
-/// Where the log goes when nothing is set.
+/// The default log file, relative to the home directory.
 pub(super) const LOG: &str = "Library/Logs/codex-proxy/codex-proxy.log";
 const START: &str = "Library/Logs/codex-proxy/start.log";
 
-/// The text of the property list.
+/// Returns the text of the property list.
 pub(super) fn text(definition: &Definition, home: &Path) -> String {
     let below = |path: &str| home.join(path).display().to_string();
     let command: Vec<_> = definition.command.iter().map(|word| format!("    {}\n", string(word))).collect();
@@ -27,7 +26,7 @@ pub(super) fn text(definition: &Definition, home: &Path) -> String {
         variables.iter().map(|(name, value)| format!("    <key>{name}</key>{}\n", string(value))).collect();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-         <!-- {MARK}, which brings it up to date. -->\n\
+         <!-- {MARK}; run it again to update this file. -->\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
          <plist version=\"1.0\">\n<dict>\n\
          \x20 <key>Label</key>{}\n\
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn it_starts_with_the_session_and_again_when_it_fails() {
+    fn it_starts_at_login_and_restarts_after_a_failure() {
         let text = text(&definition(None), Path::new("/Users/ann"));
         for part in [
             "<string>/opt/a &amp; b/codex-proxy</string>\n    <string>serve</string>\n  </array>",
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_file_that_is_set_stays() {
+    fn a_configured_log_file_is_kept() {
         let text = text(&definition(Some("/var/log/x")), Path::new("/Users/ann"));
         assert!(!text.contains("CODEX_PROXY_LOG_FILE"), "{text}");
     }

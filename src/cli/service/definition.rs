@@ -1,4 +1,4 @@
-//! What a service manager has to know: the command, and which places it needs.
+//! What a service file needs: the command line, environment variables and directories of the daemon.
 
 use std::io;
 use std::path::Path;
@@ -9,11 +9,12 @@ use crate::config::{Config, Environment, Flags, Source};
 use crate::fs::create_private_directory;
 use crate::server::Listen;
 
-/// Where our files are follows from these, so that the service gets them as well.
-const PLACES: [&str; 5] = ["CODEX_PROXY_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"];
+/// Variables that determine the program's directories; the service gets them too.
+const DIRECTORY_VARIABLES: [&str; 5] =
+    ["CODEX_PROXY_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"];
 
-/// What the daemon is told by its surroundings beside settings.
-const SURROUNDINGS: [&str; 8] = [
+/// Other variables that affect the daemon; the service doesn't get them.
+const OTHER_VARIABLES: [&str; 8] = [
     "CODEX_PROXY_ACCESS_TOKEN",
     "CODEX_ACCESS_TOKEN",
     "HTTPS_PROXY",
@@ -24,10 +25,10 @@ const SURROUNDINGS: [&str; 8] = [
     "all_proxy",
 ];
 
-/// Beyond the time that open answers get, for what is written at the end.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Time for writing state, in addition to the time that open responses get.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 
-/// The daemon, as a manager starts it.
+/// The daemon, as a service manager starts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definition {
     /// The program and its arguments.
@@ -35,9 +36,9 @@ pub(super) struct Definition {
     pub(super) variables: Vec<(&'static str, String)>,
     /// The directories that the daemon writes to.
     pub(super) directories: Vec<String>,
-    /// Of a Unix socket, below the directory that the session has for such things.
+    /// Directory of the Unix socket, relative to `XDG_RUNTIME_DIR`.
     pub(super) runtime_directory: Option<String>,
-    /// The file that is set for the log.
+    /// The configured log file.
     pub(super) log_file: Option<String>,
     /// How long the daemon may take to stop.
     pub(super) stop_timeout: Duration,
@@ -46,7 +47,8 @@ pub(super) struct Definition {
 impl Definition {
     pub(super) fn of(config: &Config, flags: &Flags, environment: &Environment) -> Result<Self, Failure> {
         let program = std::env::current_exe();
-        let program = program.map_err(|error| Failure::Other(format!("this program does not find itself: {error}")))?;
+        let program =
+            program.map_err(|error| Failure::Other(format!("Can't determine the path of this program: {error}")))?;
         let mut command = vec![text(&program)?, "serve".to_owned()];
         if flags.file.is_some() {
             command.extend(["--config".to_owned(), text(&config.paths.config)?]);
@@ -55,9 +57,9 @@ impl Definition {
             command.extend(["--account".to_owned(), account.clone()]);
         }
         let mut variables = Vec::new();
-        for name in PLACES {
-            if let Some(place) = environment.path(name) {
-                variables.push((name, text(&std::path::absolute(&place).unwrap_or(place))?));
+        for name in DIRECTORY_VARIABLES {
+            if let Some(directory) = environment.path(name) {
+                variables.push((name, text(&std::path::absolute(&directory).unwrap_or(directory))?));
             }
         }
         let paths = &config.paths;
@@ -81,12 +83,12 @@ impl Definition {
             directories,
             runtime_directory: runtime_directory.as_deref().map(text).transpose()?,
             log_file: log_file.map(text).transpose()?,
-            stop_timeout: config.server.drain.saturating_add(LAST_WORDS),
+            stop_timeout: config.server.drain.saturating_add(SHUTDOWN_TIME),
         })
     }
 
-    /// Makes the directories, since a manager shuts the daemon off from what is not there.
-    pub(super) fn make_directories(&self) -> io::Result<()> {
+    /// Creates the directories. The sandbox can't give access to directories that don't exist.
+    pub(super) fn create_directories(&self) -> io::Result<()> {
         self.directories.iter().try_for_each(|directory| create_private_directory(Path::new(directory)))
     }
 }
@@ -104,27 +106,27 @@ fn socket_directory(_listen: &Listen) -> Option<&Path> {
     None
 }
 
-/// The variables that hold here and that the service will not have.
-pub(super) fn unseen(config: &Config, environment: &Environment) -> Vec<String> {
+/// Returns variables that are set here and that the service doesn't get.
+pub(super) fn ignored_variables(config: &Config, environment: &Environment) -> Vec<String> {
     let settings = config.shown.iter().filter_map(|shown| match &shown.source {
         Source::Variable(name) => Some(name.clone()),
         Source::Flag(_) | Source::File { .. } | Source::Default => None,
     });
-    let around = SURROUNDINGS.iter().filter(|name| environment.path(name).is_some());
-    let is_proxied = |name: &&&str| config.net.proxy.is_none() || !name.to_ascii_uppercase().ends_with("_PROXY");
-    settings.chain(around.filter(is_proxied).map(|name| (*name).to_owned())).collect()
+    let others = OTHER_VARIABLES.iter().filter(|name| environment.path(name).is_some());
+    let is_relevant = |name: &&&str| config.net.proxy.is_none() || !name.to_ascii_uppercase().ends_with("_PROXY");
+    settings.chain(others.filter(is_relevant).map(|name| (*name).to_owned())).collect()
 }
 
-/// A line break would end a line of the unit, and what follows would be a setting of its own.
+/// Refuses texts with control characters: after a line break, the rest would be another directive of the unit.
 fn refuse_control_characters<'t>(texts: impl Iterator<Item = &'t String>) -> Result<(), Failure> {
     let mut unsafe_texts = texts.filter(|text| text.contains(char::is_control));
     unsafe_texts.next().map_or(Ok(()), |text| {
-        Err(Failure::Use(format!("{text:?} contains a control character, which can't be written to a service file")))
+        Err(Failure::Usage(format!("{text:?} contains a control character, which a service file can't contain.")))
     })
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
     let text = path.to_str().filter(|text| !text.contains(char::is_control));
     text.map(str::to_owned)
-        .ok_or_else(|| Failure::Other(format!("{}: no service manager takes such a path", path.display())))
+        .ok_or_else(|| Failure::Other(format!("Service managers don't support the path {}.", path.display())))
 }

@@ -1,7 +1,6 @@
-//! The manager of this system, and what is asked of it.
+//! Commands for systemd and launchd.
 //!
-//! What is to be done is a list of calls first, so that the ones to run by hand are those that were
-//! tried.
+//! An operation is a list of steps, so that a failure can list the same commands to run by hand.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,40 +15,38 @@ use super::service_file::WriteOutcome;
 use super::{Sandbox, agent, unit};
 use crate::config::Environment;
 
-/// Where systemd notes whose manager goes on without a session.
-const LINGERING: &str = "/var/lib/systemd/linger";
+/// Contains a file for each user whose services keep running after logout.
+const LINGER_DIRECTORY: &str = "/var/lib/systemd/linger";
 
-/// The managers that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Systemd,
     Launchd,
 }
 
-/// The manager's program.
+/// The service manager's command line program.
 #[derive(Clone, Debug)]
 pub(super) struct Manager {
     kind: Kind,
     program: PathBuf,
 }
 
-/// One call of the program.
+/// One call of that program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     arguments: Vec<String>,
-    need: Need,
+    on_failure: OnFailure,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
-    /// Without it, the rest makes no sense.
-    Must,
-    /// It fails where there is nothing to do.
-    May,
+enum OnFailure {
+    Abort,
+    /// For steps that fail if there is nothing to do.
+    Ignore,
 }
 
 impl Kind {
-    /// The one of this system.
+    /// The service manager of this platform.
     pub(super) fn here() -> Option<Self> {
         if cfg!(target_os = "linux") {
             Some(Self::Systemd)
@@ -67,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// What the service is called.
+    /// Name of the service.
     pub(super) fn service(self) -> &'static str {
         match self {
             Self::Systemd => unit::NAME,
@@ -82,49 +79,51 @@ impl Kind {
         }
     }
 
-    /// The file that describes the service.
+    /// Path of the unit or agent file.
     pub(super) fn file(self) -> Result<PathBuf, Failure> {
-        let places = places()?;
+        let directories = base_directories()?;
         Ok(match self {
-            Self::Systemd => places.config_dir().join("systemd/user").join(unit::NAME),
-            Self::Launchd => places.home_dir().join("Library/LaunchAgents").join(format!("{}.plist", agent::LABEL)),
+            Self::Systemd => directories.config_dir().join("systemd/user").join(unit::NAME),
+            Self::Launchd => {
+                directories.home_dir().join("Library/LaunchAgents").join(format!("{}.plist", agent::LABEL))
+            }
         })
     }
 
     pub(super) fn text(self, definition: &Definition, sandbox: Sandbox) -> Result<String, Failure> {
         Ok(match self {
             Self::Systemd => unit::text(definition, sandbox),
-            Self::Launchd => agent::text(definition, places()?.home_dir()),
+            Self::Launchd => agent::text(definition, base_directories()?.home_dir()),
         })
     }
 
-    /// Where the log of the service is, while `log.file` is not set.
+    /// The log of the service if `log.file` isn't set: a file, or the command that shows it.
     pub(super) fn log(self) -> Result<String, Failure> {
         Ok(match self {
             Self::Systemd => format!("`journalctl --user --unit {}`", unit::NAME),
-            Self::Launchd => places()?.home_dir().join(agent::LOG).display().to_string(),
+            Self::Launchd => base_directories()?.home_dir().join(agent::LOG).display().to_string(),
         })
     }
 
-    /// Whether it goes on when its user has logged out; `None`: nobody asks that here.
+    /// Whether the service keeps running after logout; `None` if it can't be determined.
     pub(super) fn lingering(self, environment: &Environment) -> Option<bool> {
         let user = environment.path("USER").filter(|_| self == Self::Systemd)?;
-        Some(Path::new(LINGERING).join(user).exists())
+        Some(Path::new(LINGER_DIRECTORY).join(user).exists())
     }
 
-    /// What to look at when a start fails.
-    pub(super) fn when_it_does_not_start(self) -> String {
+    /// What to try if the service doesn't start.
+    pub(super) fn start_failure_hint(self) -> String {
         match self {
             Self::Systemd => format!(
-                "\nwhat the daemon says: journalctl --user --unit {}\n\
-                 where users have no namespaces: codex-proxy service install --no-sandbox",
+                "\nTo see the log: journalctl --user --unit {}\n\
+                 If unprivileged user namespaces are disabled: codex-proxy service install --no-sandbox",
                 unit::NAME
             ),
             Self::Launchd => String::new(),
         }
     }
 
-    /// Enables it and has it run, with the file as it is now.
+    /// Steps that enable and start the service, or restart it with a changed file.
     pub(super) fn to_install(self, file: &Path, change: WriteOutcome) -> Vec<Step> {
         let changed = change == WriteOutcome::Replaced;
         match self {
@@ -133,13 +132,13 @@ impl Kind {
             }
             Self::Systemd => vec![user(&["daemon-reload"]), user(&["enable", "--now", unit::NAME])],
             Self::Launchd => {
-                let bootstrap = must(&["bootstrap", &domain(), &file.display().to_string()]);
-                let kickstart = must(&["kickstart", &target()]);
-                let mut steps = vec![must(&["enable", &target()])];
+                let bootstrap = required(&["bootstrap", &domain(), &file.display().to_string()]);
+                let kickstart = required(&["kickstart", &target()]);
+                let mut steps = vec![required(&["enable", &target()])];
                 if change == WriteOutcome::Unchanged {
-                    steps.push(Step { need: Need::May, ..bootstrap });
+                    steps.push(Step { on_failure: OnFailure::Ignore, ..bootstrap });
                 } else {
-                    steps.extend([may(&["bootout", &target()]), bootstrap]);
+                    steps.extend([optional(&["bootout", &target()]), bootstrap]);
                 }
                 steps.push(kickstart);
                 steps
@@ -147,42 +146,42 @@ impl Kind {
         }
     }
 
-    /// Stops and disables it.
+    /// Steps that stop and disable the service.
     pub(super) fn to_stop(self) -> Vec<Step> {
         match self {
             Self::Systemd => vec![user(&["disable", "--now", unit::NAME])],
-            Self::Launchd => vec![may(&["bootout", &target()])],
+            Self::Launchd => vec![optional(&["bootout", &target()])],
         }
     }
 
-    /// Has it forgotten, now that its file has gone.
+    /// Steps after the file was removed.
     pub(super) fn to_forget(self) -> Vec<Step> {
         match self {
             Self::Systemd => {
-                let failed = Step { need: Need::May, ..user(&["reset-failed", unit::NAME]) };
-                vec![user(&["daemon-reload"]), failed]
+                let reset = Step { on_failure: OnFailure::Ignore, ..user(&["reset-failed", unit::NAME]) };
+                vec![user(&["daemon-reload"]), reset]
             }
             Self::Launchd => Vec::new(),
         }
     }
 
-    /// Asks for its state.
-    pub(super) fn to_ask(self) -> Step {
+    /// Queries the state of the service.
+    pub(super) fn to_query(self) -> Step {
         match self {
             Self::Systemd => user(&["show", unit::NAME, "--property=UnitFileState,ActiveState,SubState,MainPID"]),
-            Self::Launchd => must(&["print", &target()]),
+            Self::Launchd => required(&["print", &target()]),
         }
     }
 }
 
 impl Manager {
-    /// Finds the program.
+    /// Finds the program in `PATH`.
     pub(super) fn find(kind: Kind, environment: &Environment) -> Result<Self, Failure> {
         let path = environment.get("PATH").unwrap_or_default();
-        let mut places = std::env::split_paths(path).map(|directory| directory.join(kind.program()));
-        let program = places.find(|program| program.is_file()).ok_or_else(|| {
+        let mut paths = std::env::split_paths(path).map(|directory| directory.join(kind.program()));
+        let program = paths.find(|program| program.is_file()).ok_or_else(|| {
             Failure::Other(format!(
-                "there is no {} here ({} is not in PATH); have `codex-proxy serve` started by what starts your programs",
+                "{} isn't available: {} is not in PATH. Use another service manager to run `codex-proxy serve`.",
                 kind.name(),
                 kind.program()
             ))
@@ -190,18 +189,22 @@ impl Manager {
         Ok(Self { kind, program })
     }
 
-    /// Takes the steps one after the other; what went wrong, and all of them to take by hand, if one has to be and can't.
+    /// Runs the steps in order.
+    ///
+    /// # Errors
+    /// If a required step fails: its output, and all required steps to run by hand.
     pub(super) fn run_all(&self, steps: &[Step]) -> Result<(), String> {
         for step in steps {
-            let told = match self.run(step) {
+            let error = match self.run(step) {
                 Ok(output) if output.status.success() => continue,
                 Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
                 Err(error) => error.to_string(),
             };
-            if step.need == Need::Must {
+            if step.on_failure == OnFailure::Abort {
                 let call = |step: &Step| format!("{} {step}", self.kind.program());
-                let by_hand: Vec<_> = steps.iter().filter(|step| step.need == Need::Must).map(call).collect();
-                return Err(format!("`{}` failed: {told}\nto be run by hand:\n  {}", call(step), by_hand.join("\n  ")));
+                let required = steps.iter().filter(|step| step.on_failure == OnFailure::Abort);
+                let by_hand = required.map(call).collect::<Vec<_>>().join("\n  ");
+                return Err(format!("`{}` failed: {error}\nRun these commands by hand:\n  {by_hand}", call(step)));
             }
         }
         Ok(())
@@ -218,21 +221,22 @@ impl fmt::Display for Step {
     }
 }
 
-fn places() -> Result<BaseDirs, Failure> {
-    BaseDirs::new().ok_or_else(|| Failure::Other("this user has no home directory".to_owned()))
+fn base_directories() -> Result<BaseDirs, Failure> {
+    BaseDirs::new().ok_or_else(|| Failure::Other("This user has no home directory.".to_owned()))
 }
 
-fn must(arguments: &[&str]) -> Step {
-    Step { arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(), need: Need::Must }
+fn required(arguments: &[&str]) -> Step {
+    let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    Step { arguments, on_failure: OnFailure::Abort }
 }
 
-fn may(arguments: &[&str]) -> Step {
-    Step { need: Need::May, ..must(arguments) }
+fn optional(arguments: &[&str]) -> Step {
+    Step { on_failure: OnFailure::Ignore, ..required(arguments) }
 }
 
-/// For the manager of the user, not of the system.
+/// A required step for the user's service manager.
 fn user(arguments: &[&str]) -> Step {
-    must(&[&["--user"], arguments].concat())
+    required(&[&["--user"], arguments].concat())
 }
 
 #[cfg(unix)]
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn launchd_gets_the_file_anew_when_it_has_changed() {
+    fn launchd_loads_a_changed_file_again() {
         let install = |change| calls(&Kind::Launchd.to_install(Path::new("/x.plist"), change));
         let (enable, kick) = ("enable gui/1/codex-proxy", "kickstart gui/1/codex-proxy");
         let bootstrap = "bootstrap gui/1 /x.plist";

@@ -1,9 +1,8 @@
-//! `codex-proxy service install | uninstall | status`: the daemon, started with the session.
+//! `codex-proxy service install | uninstall | status`: starts the daemon at login.
 //!
-//! A systemd user unit, or a launchd agent. What is written is marked, and nothing without the mark
-//! is ever replaced or removed. Installing again brings the file up to date, and changes nothing
-//! where it is. What the manager refuses is told with the commands to run by hand. `status` ends
-//! with 0 where the service is installed and runs, else with 1.
+//! Installs a systemd user unit or a launchd agent. The file contains a marker; a file without it is never replaced or
+//! removed. Installing again updates the file, or changes nothing. If the service manager refuses, the message lists the
+//! commands to run by hand. `status` exits with 0 if the service is installed and running, else with 1.
 
 mod agent;
 mod definition;
@@ -22,14 +21,14 @@ use definition::Definition;
 use manager::{Kind, Manager, Step};
 use service_file::{Installed, WriteOutcome};
 
-pub(super) use status::where_the_log_is;
+pub(super) use status::service_log;
 
-/// How much of the system is kept from the daemon.
+/// How far the unit restricts the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sandbox {
-    /// All that can be.
+    /// As far as possible.
     Full,
-    /// What needs no namespaces of its own.
+    /// Without restrictions that require user namespaces.
     NoNamespaces,
 }
 
@@ -39,7 +38,7 @@ pub(super) async fn run(
     config: Result<Config, Faults>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let kind = Kind::here().ok_or_else(|| Failure::Other(NOWHERE.to_owned()))?;
+    let kind = Kind::here().ok_or_else(|| Failure::Other(UNSUPPORTED.to_owned()))?;
     match action {
         ServiceAction::Install { print: is_dry_run, no_sandbox } => {
             let sandbox = if *no_sandbox { Sandbox::NoNamespaces } else { Sandbox::Full };
@@ -58,8 +57,8 @@ pub(super) async fn run(
     }
 }
 
-const NOWHERE: &str = "services are set up with systemd (Linux) and launchd (macOS) only; on this system, have \
-                       `codex-proxy serve` started when you log in, on Windows by the Task Scheduler";
+const UNSUPPORTED: &str = "Services are supported on Linux (systemd) and macOS (launchd) only. On Windows, use the Task \
+                           Scheduler to run `codex-proxy serve` at login.";
 
 async fn install(
     kind: Kind,
@@ -70,28 +69,28 @@ async fn install(
 ) -> Result<(), Failure> {
     let file = kind.file()?;
     let manager = Manager::find(kind, environment)?;
-    definition.make_directories().map_err(|error| Failure::other(&error))?;
+    definition.create_directories().map_err(|error| Failure::other(&error))?;
     let change = service_file::write(&file, text)?;
     print(text.trim_end())?;
     eprint(&match change {
-        WriteOutcome::Created => format!("written to {}", file.display()),
-        WriteOutcome::Replaced => format!("brought up to date in {}", file.display()),
-        WriteOutcome::Unchanged => format!("this stands in {} already", file.display()),
+        WriteOutcome::Created => format!("Wrote {}.", file.display()),
+        WriteOutcome::Replaced => format!("Updated {}.", file.display()),
+        WriteOutcome::Unchanged => format!("{} is up to date already.", file.display()),
     });
-    let unseen = definition::unseen(config, environment);
-    if !unseen.is_empty() {
+    let ignored = definition::ignored_variables(config, environment);
+    if !ignored.is_empty() {
         eprint(&format!(
-            "set here, and the service will not see it: {}; settings belong into {}, an access token is kept by \
-             `{}`",
-            unseen.join(", "),
+            "warning: the service doesn't get these environment variables: {}. Put settings in {}, and store an access \
+             token with `{}`.",
+            ignored.join(", "),
             config.paths.config.display(),
             command("login --with-access-token")
         ));
     }
-    take(&manager, kind.to_install(&file, change))
+    run_steps(&manager, kind.to_install(&file, change))
         .await
-        .map_err(|told| Failure::Other(format!("the file is written, and {told}{}", kind.when_it_does_not_start())))?;
-    eprint("the service is enabled, and runs");
+        .map_err(|error| Failure::Other(format!("The file was written, but {error}{}", kind.start_failure_hint())))?;
+    eprint("The service is enabled and running.");
     if let Some(hint) = kind.lingering(environment).and_then(status::linger_hint) {
         eprint(&hint);
     }
@@ -102,25 +101,24 @@ async fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failur
     let file = kind.file()?;
     match service_file::find(&file)? {
         Installed::Missing => {
-            eprint(&format!("nothing is installed: there is no {}", file.display()));
+            eprint(&format!("The service isn't installed: {} doesn't exist.", file.display()));
             return Ok(Exit::Done);
         }
-        Installed::Foreign => return Err(service_file::foreign(&file)),
+        Installed::Foreign => return Err(service_file::foreign_file(&file)),
         Installed::Ours(_) => {}
     }
     let manager = Manager::find(kind, environment)?;
-    let failure = |told: String| Failure::Other(format!("the service is still installed, since {told}"));
-    take(&manager, kind.to_stop()).await.map_err(failure)?;
-    std::fs::remove_file(&file)
-        .map_err(|error| Failure::Other(format!("{} can't be removed: {error}", file.display())))?;
-    eprint(&format!("stopped and disabled; {} is removed", file.display()));
-    take(&manager, kind.to_forget()).await.map_err(Failure::Other)?;
+    let failure = |error: String| Failure::Other(format!("The service is still installed: {error}"));
+    run_steps(&manager, kind.to_stop()).await.map_err(failure)?;
+    std::fs::remove_file(&file).map_err(|error| Failure::Other(format!("Can't remove {}: {error}", file.display())))?;
+    eprint(&format!("The service was stopped and disabled, and {} was removed.", file.display()));
+    run_steps(&manager, kind.to_forget()).await.map_err(Failure::Other)?;
     Ok(Exit::Done)
 }
 
-/// Takes the steps, however long the manager lets us wait.
-async fn take(manager: &Manager, steps: Vec<Step>) -> Result<(), String> {
+/// Runs the steps on a blocking thread, without a time limit.
+async fn run_steps(manager: &Manager, steps: Vec<Step>) -> Result<(), String> {
     let manager = manager.clone();
-    let taken = tokio::task::spawn_blocking(move || manager.run_all(&steps));
-    progress::during("waiting for the service manager", taken).await.map_err(|error| error.to_string())?
+    let done = tokio::task::spawn_blocking(move || manager.run_all(&steps));
+    progress::during("waiting for the service manager", done).await.map_err(|error| error.to_string())?
 }

@@ -1,4 +1,4 @@
-//! The file of the service: told from those of others by a mark, and replaced whole.
+//! The unit or agent file. A marker distinguishes it from other files; it is written atomically.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -7,19 +7,18 @@ use std::path::Path;
 use super::super::exit::Failure;
 use crate::fs::{AtomicFile, Existing, directory_of};
 
-/// Stands in whatever is ours.
+/// Contained in every file that this program writes.
 pub(super) const MARK: &str = "Written by `codex-proxy service install`";
 
-/// What is there.
+/// What exists at the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Installed {
     Missing,
-    /// With this text.
+    /// A file of this program, with its text.
     Ours(String),
     Foreign,
 }
 
-/// What came of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
     Created,
@@ -30,7 +29,7 @@ pub(super) enum WriteOutcome {
 pub(super) fn find(file: &Path) -> Result<Installed, Failure> {
     match fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Installed::Missing),
-        Err(error) => Err(Failure::Other(format!("{} can't be read: {error}", file.display()))),
+        Err(error) => Err(Failure::Other(format!("Can't read {}: {error}", file.display()))),
         Ok(bytes) => Ok(match String::from_utf8(bytes) {
             Ok(text) if text.contains(MARK) => Installed::Ours(text),
             _ => Installed::Foreign,
@@ -38,10 +37,10 @@ pub(super) fn find(file: &Path) -> Result<Installed, Failure> {
     }
 }
 
-/// Puts the text there, unless it is there already.
+/// Writes the file, unless it has this text already.
 pub(super) fn write(file: &Path, text: &str) -> Result<WriteOutcome, Failure> {
     let change = match find(file)? {
-        Installed::Foreign => return Err(foreign(file)),
+        Installed::Foreign => return Err(foreign_file(file)),
         Installed::Ours(old) if old == text => return Ok(WriteOutcome::Unchanged),
         Installed::Ours(_) => WriteOutcome::Replaced,
         Installed::Missing => WriteOutcome::Created,
@@ -52,13 +51,10 @@ pub(super) fn write(file: &Path, text: &str) -> Result<WriteOutcome, Failure> {
         new.write_all(text.as_bytes())?;
         new.commit()
     };
-    put().map_err(|error| Failure::Other(format!("{} can't be written: {error}", file.display())))?;
+    put().map_err(|error| Failure::Other(format!("Can't write {}: {error}", file.display())))?;
     Ok(change)
 }
 
-pub(super) fn foreign(file: &Path) -> Failure {
-    Failure::Other(format!(
-        "{} was not written by this program, and is left as it is; move it away first",
-        file.display()
-    ))
+pub(super) fn foreign_file(file: &Path) -> Failure {
+    Failure::Other(format!("{} was not written by codex-proxy and isn't changed. Move it away first.", file.display()))
 }

@@ -1,4 +1,4 @@
-//! What there is to know about the service, and where its log is.
+//! `codex-proxy service status`: the state of the service, and where its log is.
 
 use std::path::PathBuf;
 
@@ -11,13 +11,13 @@ use super::service_file::{Installed, find};
 use crate::command_hint::command;
 use crate::config::{Config, Environment};
 
-/// What the manager says.
+/// The state as the service manager reports it; `None`: not reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ServiceState {
     is_enabled: Option<bool>,
     is_running: Option<bool>,
     pid: Option<u32>,
-    /// In the manager's own words.
+    /// The manager's name of the state.
     state: Option<String>,
 }
 
@@ -39,7 +39,7 @@ struct ServiceStatus {
 pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: &Environment) -> Result<Exit, Failure> {
     let file = kind.file()?;
     let found = find(&file)?;
-    let told = Manager::find(kind, environment).ok().and_then(|manager| ask(kind, &manager)).unwrap_or_default();
+    let state = Manager::find(kind, environment).ok().and_then(|manager| query(kind, &manager)).unwrap_or_default();
     let log_file = config.and_then(|config| config.log.file.as_ref());
     let report = ServiceStatus {
         manager: kind.name(),
@@ -47,10 +47,10 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
         file,
         installed: matches!(found, Installed::Ours(_)),
         foreign: found == Installed::Foreign,
-        enabled: told.is_enabled,
-        running: told.is_running,
-        pid: told.pid,
-        state: told.state,
+        enabled: state.is_enabled,
+        running: state.is_running,
+        pid: state.pid,
+        state: state.state,
         lingering: kind.lingering(environment),
         log: log_file.map_or_else(|| kind.log(), |log| Ok(log.path.display().to_string()))?,
     };
@@ -62,29 +62,29 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
     Ok(if report.installed && report.running == Some(true) { Exit::Done } else { Exit::Failed })
 }
 
-/// Where the log of an installed service is; `None`: no service of ours is installed.
-pub(in crate::cli) fn where_the_log_is() -> Option<String> {
+/// Returns the log file of the installed service, or the command that shows the log; `None` if it isn't installed.
+pub(in crate::cli) fn service_log() -> Option<String> {
     let kind = Kind::here()?;
     let found = find(&kind.file().ok()?).ok()?;
     if matches!(found, Installed::Ours(_)) { kind.log().ok() } else { None }
 }
 
-/// What to say of a service that ends with the session.
+/// A hint for a service that stops when the user logs out.
 pub(super) fn linger_hint(is_lingering: bool) -> Option<String> {
-    (!is_lingering).then(|| "it ends when you log out, unless `loginctl enable-linger` was run once".to_owned())
+    (!is_lingering).then(|| "stops when you log out; to keep it running, run `loginctl enable-linger` once".to_owned())
 }
 
-fn ask(kind: Kind, manager: &Manager) -> Option<ServiceState> {
-    let output = manager.run(&kind.to_ask()).ok()?;
+fn query(kind: Kind, manager: &Manager) -> Option<ServiceState> {
+    let output = manager.run(&kind.to_query()).ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     match kind {
-        Kind::Systemd => output.status.success().then(|| of_systemd(&text)),
-        // It fails where the agent is not loaded.
-        Kind::Launchd => Some(if output.status.success() { of_launchd(&text) } else { ServiceState::absent() }),
+        Kind::Systemd => output.status.success().then(|| parse_systemd(&text)),
+        // The command fails if the agent isn't loaded.
+        Kind::Launchd => Some(if output.status.success() { parse_launchd(&text) } else { ServiceState::absent() }),
     }
 }
 
-fn of_systemd(text: &str) -> ServiceState {
+fn parse_systemd(text: &str) -> ServiceState {
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let active = value("ActiveState").unwrap_or_default();
     ServiceState {
@@ -95,7 +95,7 @@ fn of_systemd(text: &str) -> ServiceState {
     }
 }
 
-fn of_launchd(text: &str) -> ServiceState {
+fn parse_launchd(text: &str) -> ServiceState {
     let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(" = "));
     let state = value("state").unwrap_or_default();
     ServiceState {
@@ -113,16 +113,16 @@ impl ServiceState {
 }
 
 fn text(report: &ServiceStatus) -> String {
-    let mut lines = vec![format!("service      {}, for {}", report.name, report.manager)];
+    let mut lines = vec![format!("service      {} ({})", report.name, report.manager)];
     let file = report.file.display();
     lines.push(match (report.installed, report.foreign) {
         (true, _) => format!("installed    {file}"),
-        (false, true) => format!("installed    {file} is there, and was not written by this program"),
-        (false, false) => format!("installed    no: `{}` does it", command("service install")),
+        (false, true) => format!("installed    no: {file} was not written by codex-proxy"),
+        (false, false) => format!("installed    no: run `{}`", command("service install")),
     });
-    let unknown = format!("{} did not say", report.manager);
+    let unknown = format!("unknown: {} didn't report it", report.manager);
     lines.push(match report.enabled {
-        Some(true) => "enabled      yes: it starts when you log in".to_owned(),
+        Some(true) => "enabled      yes: it starts at login".to_owned(),
         Some(false) => "enabled      no".to_owned(),
         None => format!("enabled      {unknown}"),
     });
@@ -142,32 +142,32 @@ fn text(report: &ServiceStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ServiceState, of_launchd, of_systemd};
+    use super::{ServiceState, parse_launchd, parse_systemd};
 
     #[test]
-    fn what_systemd_says_is_understood() {
+    fn the_output_of_systemctl_is_parsed() {
         let text = "MainPID=12\nActiveState=active\nSubState=running\nUnitFileState=enabled\n";
         let state = Some("active (running)".to_owned());
         assert_eq!(
-            of_systemd(text),
+            parse_systemd(text),
             ServiceState { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state }
         );
         let state = Some("failed (failed)".to_owned());
         let text = "MainPID=0\nActiveState=failed\nSubState=failed\nUnitFileState=\n";
         assert_eq!(
-            of_systemd(text),
+            parse_systemd(text),
             ServiceState { is_enabled: Some(false), is_running: Some(false), pid: None, state }
         );
     }
 
     #[test]
-    fn what_launchd_says_is_understood() {
+    fn the_output_of_launchctl_is_parsed() {
         let text = "gui/501/codex-proxy = {\n\tactive count = 1\n\tstate = running\n\n\tpid = 12\n}\n";
         let state = Some("running".to_owned());
         assert_eq!(
-            of_launchd(text),
+            parse_launchd(text),
             ServiceState { is_enabled: Some(true), is_running: Some(true), pid: Some(12), state }
         );
-        assert_eq!(of_launchd("x = {\n\tstate = not running\n}").is_running, Some(false));
+        assert_eq!(parse_launchd("x = {\n\tstate = not running\n}").is_running, Some(false));
     }
 }

@@ -1,18 +1,17 @@
 //! The systemd user unit.
 //!
-//! Only what a *user's* manager can do stands in it. What needs namespaces of its own (`ProtectSystem`
-//! and its like) makes the manager use a user namespace; a system that allows none of these to users
-//! is what `--no-sandbox` is for.
+//! It contains only restrictions that a user's service manager can apply. `ProtectSystem` and similar settings require a
+//! user namespace; `--no-sandbox` leaves them out, for systems where unprivileged user namespaces are disabled.
 
 use super::Sandbox;
 use super::definition::Definition;
 use super::service_file::MARK;
 
-/// The name of the unit.
+/// Name of the unit.
 pub(super) const NAME: &str = "codex-proxy.service";
 
-/// Needs seccomp and prctl only.
-const PLAIN: &str = "\
+/// Restrictions that require only seccomp and prctl.
+const BASIC_RESTRICTIONS: &str = "\
 NoNewPrivileges=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
@@ -25,22 +24,23 @@ SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 ";
 
-const NAMESPACES: &str = "\
+/// Restrictions that require a user namespace.
+const NAMESPACE_RESTRICTIONS: &str = "\
 ProtectSystem=strict
 PrivateDevices=yes
 ProtectControlGroups=yes
 ProtectKernelTunables=yes
 ";
 
-/// The text of the unit.
+/// Returns the text of the unit.
 pub(super) fn text(definition: &Definition, sandbox: Sandbox) -> String {
     let command: Vec<String> =
         definition.command.iter().enumerate().map(|(index, word)| argument(index, word)).collect();
     let mut text = format!(
-        "# {MARK}, which brings it up to date.\n\
-         # Your own changes go into a drop-in: systemctl --user edit {NAME}\n\
+        "# {MARK}; run it again to update this file.\n\
+         # Put your own changes in a drop-in: systemctl --user edit {NAME}\n\
          [Unit]\n\
-         Description=Your own ChatGPT subscription, as an API on your own machine\n\
+         Description=codex-proxy, a local API for your ChatGPT subscription\n\
          \n\
          [Service]\n\
          Type=notify\n\
@@ -49,7 +49,7 @@ pub(super) fn text(definition: &Definition, sandbox: Sandbox) -> String {
          WatchdogSec=30\n\
          Restart=on-failure\n\
          RestartSec=5\n\
-         # Settings at fault stay at fault.\n\
+         # Exit code 2: invalid settings, which a restart doesn't fix.\n\
          RestartPreventExitStatus=2\n\
          TimeoutStopSec={}\n\
          UMask=0077\n\
@@ -62,41 +62,41 @@ pub(super) fn text(definition: &Definition, sandbox: Sandbox) -> String {
     let runtime = |directory: &String| format!("RuntimeDirectory={}\nRuntimeDirectoryMode=0700\n", path(directory));
     text.extend(definition.runtime_directory.iter().map(runtime));
     text += "\n";
-    text += PLAIN;
+    text += BASIC_RESTRICTIONS;
     if sandbox == Sandbox::Full {
-        text += NAMESPACES;
-        text += &room(definition);
+        text += NAMESPACE_RESTRICTIONS;
+        text += &writable_paths(definition);
     }
     text + "\n[Install]\nWantedBy=default.target\n"
 }
 
-/// What may be written, beside nothing.
-fn room(definition: &Definition) -> String {
-    // One that has gone must not keep the daemon from starting.
+/// The directories that the daemon can write to.
+fn writable_paths(definition: &Definition) -> String {
+    // `-`: the daemon starts even if the directory was removed.
     let list: Vec<String> = definition.directories.iter().map(|directory| path(&format!("-{directory}"))).collect();
     let is_temporary = |directory: &String| ["/tmp/", "/var/tmp/"].iter().any(|place| directory.starts_with(place));
     let mut text = format!("ReadWritePaths={}\n", list.join(" "));
-    // A private one would hide our own files.
+    // A private /tmp would hide the program's own files there.
     if !definition.directories.iter().any(is_temporary) {
         text += "PrivateTmp=yes\n";
     }
     text
 }
 
-/// A word of a command line: `$` would name a variable in all but the first.
+/// Quotes a word of the command line. `$` is special in all but the first.
 fn argument(index: usize, word: &str) -> String {
     let word = quoted(word);
     if index == 0 { word } else { word.replace('$', "$$") }
 }
 
-/// A word that may hold anything.
+/// Quotes any text.
 fn quoted(word: &str) -> String {
     let is_plain = |sign: char| sign.is_ascii_alphanumeric() || "/._+:@,=-$".contains(sign);
     let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     if !word.is_empty() && word.chars().all(is_plain) { escaped } else { format!("\"{escaped}\"") }
 }
 
-/// A path in a list of paths, where a backslash means itself.
+/// Quotes a path in a list of paths, where a backslash isn't special.
 fn path(path: &str) -> String {
     let escaped = path.replace('%', "%%");
     if path.contains(char::is_whitespace) { format!("\"{escaped}\"") } else { escaped }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_what_they_are_whatever_stands_in_them() {
+    fn special_characters_are_quoted() {
         let text = text(&definition("/home/a b/50%"), Sandbox::Full);
         for line in [
             "ExecStart=/bin/sh serve --config \"/home/a b/50%%/$$x.toml\"",
@@ -138,18 +138,18 @@ mod tests {
     }
 
     #[test]
-    fn our_own_files_are_not_hidden_behind_a_private_directory() {
+    fn files_in_tmp_rule_out_a_private_tmp() {
         assert!(!text(&definition("/tmp/home"), Sandbox::Full).contains("PrivateTmp"));
     }
 
     #[test]
-    fn without_namespaces_only_what_needs_none_is_left() {
+    fn without_namespaces_the_other_restrictions_stay() {
         let text = text(&definition("/home/ann"), Sandbox::NoNamespaces);
         assert!(text.contains("SystemCallFilter=@system-service") && !text.contains("Protect"), "{text}");
     }
 
     #[test]
-    fn systemd_knows_every_line() {
+    fn systemd_accepts_the_unit() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(NAME);
         for sandbox in [Sandbox::Full, Sandbox::NoNamespaces] {
@@ -160,8 +160,8 @@ mod tests {
                 eprintln!("skipped: there is no systemd-analyze here");
                 return;
             };
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success() && !told.contains(NAME), "{told}");
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() && !errors.contains(NAME), "{errors}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the sign-in works, asked of the services themselves.
+//! Asks the issuer and the backend whether the login works.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,55 +13,55 @@ use crate::error::{Fault, ProxyError};
 use crate::token_source::AuthError;
 use crate::upstream::{self, Quota, Standing, Upstream};
 
-/// All of the asking together.
+/// Time limit for all requests together.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What came of the question.
+/// The result of the check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::cli) struct AccountCheck {
     pub(in crate::cli) state: Verdict,
-    /// In one sentence, where there is more to say.
+    /// Details for the user.
     pub(in crate::cli) message: Option<String>,
 }
 
-/// What the asking brought.
+/// The result of the check and the quota, which is requested at the same time.
 pub(in crate::cli) struct CheckResult {
     pub(in crate::cli) check: AccountCheck,
-    /// `None`: nobody said.
+    /// `None`: not reported.
     pub(in crate::cli) quota: Option<Quota>,
 }
 
-/// What the services say of the sign-in.
+/// Whether the login works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::cli) enum Verdict {
-    /// The backend takes it.
+    /// The backend accepts it.
     Good,
-    /// It has ended, or was revoked.
+    /// It expired or was revoked.
     Refused,
-    /// It is good, and its workspace was switched off.
+    /// It is valid, but its workspace is disabled.
     Disabled,
-    /// Nobody could be asked.
+    /// The issuer or the backend can't be reached.
     Unreachable,
-    /// Somebody was asked, and did not say.
+    /// Any other response.
     Unclear,
 }
 
-/// Renews the token if it is about to end, and asks the backend whether it takes the account, and how
-/// much of its quota is used.
+/// Refreshes the token if it is about to expire, and asks the backend whether it accepts the account and how much quota
+/// is used.
 pub(in crate::cli) async fn check_account(context: &Context, config: &Config, tokens: &Accounts) -> CheckResult {
     let settings = upstream::Settings { catalogue_file: None, ..config.upstream.clone() };
     let upstream = Upstream::new(settings, context.http.clone(), Arc::new(tokens.clone()));
-    let asked = async {
+    let request = async {
         tokens.fresh().await.map_err(ProxyError::Auth)?;
         upstream.standing().await
     };
     let end = Instant::now() + LIMIT;
-    let check = match timeout_at(end, asked).await {
+    let check = match timeout_at(end, request).await {
         Ok(Ok(Standing::Active)) => AccountCheck { state: Verdict::Good, message: None },
         Ok(Ok(Standing::Disabled)) => AccountCheck::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
         Ok(Err(error)) => AccountCheck::failed(&error),
-        Err(_) => AccountCheck::of(Verdict::Unreachable, format!("no answer within {} s", LIMIT.as_secs())),
+        Err(_) => AccountCheck::of(Verdict::Unreachable, format!("no response within {} s", LIMIT.as_secs())),
     };
     let quota = match check.state {
         Verdict::Good | Verdict::Unclear => timeout_at(end, upstream.quota()).await.ok().and_then(Result::ok),

@@ -1,9 +1,8 @@
-//! `codex-proxy status`: who is signed in, where the files are, and whether the daemon runs.
+//! `codex-proxy status`: shows the login, the quota, the files and the running daemon.
 //!
-//! Beside what the store knows it asks the backend whether the account is taken and how much of its
-//! quota is used, within a few seconds, and renews a token that is about to end; `--offline` asks
-//! nobody. Exit code 3: there is no sign-in that can be used; 1: there is, and its workspace is
-//! disabled. The JSON form is stable, holds no token, and is described in `docs/status.md`.
+//! Asks the backend whether it accepts the account and how much quota is used, for five seconds at most, and refreshes a
+//! token that is about to expire. `--offline` does neither. Exit code 3: no usable login; 1: the workspace is disabled.
+//! The JSON form is stable, contains no token, and is documented in `docs/status.md`.
 
 mod check;
 mod quota;
@@ -27,12 +26,10 @@ use crate::config::{Config, Environment};
 use crate::net::HttpClient;
 use crate::upstream::Quota;
 
-/// How much of an answer is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
-    /// Print JSON.
     pub(super) json: bool,
-    /// Ask nobody.
+    /// Make no request and refresh no token.
     pub(super) offline: bool,
 }
 
@@ -49,22 +46,22 @@ struct StatusReport {
     daemon: Option<Running>,
 }
 
-/// The access token that the environment gives, which is used instead of the accounts.
+/// The access token from the environment, used instead of the accounts.
 #[derive(Serialize)]
 struct EnvironmentToken {
     variable: &'static str,
     /// Why it can't be used.
     fault: Option<String>,
-    /// What it says of itself; a workspace's token says nothing.
+    /// The account in its claims; a workspace's token has none.
     account: Option<Profile>,
 }
 
-/// Where the accounts are kept.
+/// Where the accounts are stored.
 #[derive(Serialize)]
 struct CredentialStore {
     place: &'static str,
     setting: &'static str,
-    /// The name of the entry, in a keyring.
+    /// Name of the keyring entry.
     entry: Option<String>,
 }
 
@@ -75,7 +72,7 @@ struct Files {
     catalogue: PathBuf,
     usage: PathBuf,
     run_file: PathBuf,
-    /// What a daemon is set to log to; none: standard error.
+    /// The configured log file; `None`: standard error.
     log: Option<PathBuf>,
 }
 
@@ -83,14 +80,14 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let context = Context::of_daemon(&config);
     let given = env_token(environment);
     let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.clone());
-    let look = async || auth::status(&context.store, context.clock.as_ref(), chosen.as_deref()).await;
+    let read_status = async || auth::status(&context.store, context.clock.as_ref(), chosen.as_deref()).await;
     let tokens = accounts(&context, &config, given.clone());
-    let is_there = look().await.map_err(Failure::Auth)?.active().is_some() || given.is_some();
-    let asked = async || progress::during("asking the backend", check_account(&context, &config, &tokens)).await;
-    let found = if options.offline || !is_there { None } else { Some(asked().await) };
-    let (check, quota) = found.map_or((None, None), |CheckResult { check, quota }| (Some(check), quota));
-    // The check may have renewed it, or heard that nobody can.
-    let status = look().await.map_err(Failure::Auth)?;
+    let has_login = read_status().await.map_err(Failure::Auth)?.active().is_some() || given.is_some();
+    let check = async || progress::during("checking the account", check_account(&context, &config, &tokens)).await;
+    let result = if options.offline || !has_login { None } else { Some(check().await) };
+    let (check, quota) = result.map_or((None, None), |CheckResult { check, quota }| (Some(check), quota));
+    // Read again: the check may have refreshed the token, or stored that the issuer refused.
+    let status = read_status().await.map_err(Failure::Auth)?;
     let access_token = given.map(|given| EnvironmentToken::of(&given, context.clock.now()));
     let is_good = match &access_token {
         Some(token) => token.is_good(),
@@ -114,9 +111,9 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let printed = if options.json {
         print_json(&report)
     } else {
-        print(&text::told(&report, context.clock.now(), Coloring::of_stdout(environment)))
+        print(&text::format(&report, context.clock.now(), Coloring::of_stdout(environment)))
     };
-    // A renewal that takes longer than the check may have spent the old token already.
+    // A refresh may still be running; the new token has to be stored.
     tokens.settle().await;
     printed?;
     Ok(match verdict {
@@ -126,7 +123,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     })
 }
 
-/// Looks for the daemon and for nothing else; what looks after a container asks no more.
+/// Prints the base URL of the running daemon, for health checks of containers.
 pub(super) async fn find_daemon(config: Config) -> Result<Exit, Failure> {
     let http = HttpClient::new(config.net);
     match Running::find(&config.paths.run_file, &http).await {

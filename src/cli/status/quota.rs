@@ -1,4 +1,4 @@
-//! The windows of the quota, for people: how full, until when, and where it is going.
+//! Formats the quota windows: used share, reset time, and projection at the current pace.
 
 use std::time::SystemTime;
 
@@ -8,11 +8,11 @@ use super::super::context::{span, timestamp};
 use crate::upstream::{Quota, QuotaWindow};
 
 const BAR_WIDTH: u32 = 16;
-/// From here on it deserves attention, and then care.
-const MUCH: f64 = 75.0;
-const NEARLY_ALL: f64 = 90.0;
+/// Used percentages from which the bar is yellow or red.
+const HIGH: f64 = 75.0;
+const CRITICAL: f64 = 90.0;
 
-/// A line or two for each window.
+/// Returns up to three lines for each window.
 pub(super) fn lines(quota: &Quota, now: SystemTime, coloring: Coloring) -> Vec<String> {
     quota.windows.iter().flat_map(|window| window_lines(window, now, coloring)).collect()
 }
@@ -20,8 +20,8 @@ pub(super) fn lines(quota: &Quota, now: SystemTime, coloring: Coloring) -> Vec<S
 fn window_lines(window: &QuotaWindow, now: SystemTime, coloring: Coloring) -> Vec<String> {
     let used = window.used_percent;
     let color = match used {
-        _ if used >= NEARLY_ALL => RED,
-        _ if used >= MUCH => YELLOW,
+        _ if used >= CRITICAL => RED,
+        _ if used >= HIGH => YELLOW,
         _ => GREEN,
     };
     let bar = coloring.paint(color, &bar(used / 100.0, BAR_WIDTH));
@@ -33,12 +33,12 @@ fn window_lines(window: &QuotaWindow, now: SystemTime, coloring: Coloring) -> Ve
     let name = format!("{} quota", window.window);
     let mut lines = vec![format!("{name:<12} {bar} {used:>3.0} %{reset}")];
     lines.extend(window.limit.as_ref().map(|limit| format!("             of the limit {limit}")));
-    lines.extend(course(window, now).map(|course| format!("             {course}")));
+    lines.extend(projection(window, now).map(|projection| format!("             {projection}")));
     lines
 }
 
-/// Where it is going if things go on so.
-fn course(window: &QuotaWindow, now: SystemTime) -> Option<String> {
+/// Whether the window will be used up before it resets, at the current pace.
+fn projection(window: &QuotaWindow, now: SystemTime) -> Option<String> {
     if window.used_percent >= 100.0 {
         return Some("used up".to_owned());
     }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_reads_how_full_until_when_and_where_it_goes() {
+    fn windows_show_their_use_reset_and_projection() {
         let windows = vec![window(72.0, Some((130.0, Some(27)))), window(5.0, Some((9.0, None))), window(100.0, None)];
         let quota = Quota { account_id: "a".into(), plan: None, observed_at: now(), windows };
         let expected = [
@@ -94,8 +94,8 @@ mod tests {
             "weekly quota ████████████████ 100 %; resets in 3 days 4 h, 2026-11-21T15:06:40Z",
             "             used up",
         ];
-        let told = lines(&quota, now(), Coloring::Off);
-        assert_eq!(told, expected);
-        assert!(told.iter().all(|line| line.chars().count() <= 80), "{told:?}");
+        let lines = lines(&quota, now(), Coloring::Off);
+        assert_eq!(lines, expected);
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! `codex-proxy usage`: what was used, by day, model and client key.
+//! `codex-proxy usage`: shows used requests and tokens by day, model and client key.
 //!
-//! Reads the file of the totals, whether or not a daemon runs; it changes nothing about it. The JSON
-//! format is stable and described in `docs/usage.md`.
+//! Reads the file of the totals, whether or not a daemon runs, and never changes it. The JSON form is stable and
+//! documented in `docs/usage.md`.
 
 mod text;
 
@@ -14,7 +14,6 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Environment};
 use crate::history::{Day, Report, UsageStore};
 
-/// How it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutputFormat {
     Table,
@@ -37,16 +36,18 @@ pub(super) fn run(
     match store {
         UsageStore::Disk => {}
         UsageStore::Memory => eprint(
-            "usage.store is \"memory\": what the running daemon has counted is at its path /usage; this is what a \
-             file holds from before",
+            "usage.store is \"memory\": the running daemon shows its counts at /usage. The following totals are from an \
+             earlier file.",
         ),
-        UsageStore::Off => eprint("usage.store is \"off\": nothing is counted; this is what a file holds from before"),
+        UsageStore::Off => {
+            eprint("usage.store is \"off\": usage isn't counted. The following totals are from an earlier file.");
+        }
     }
     let report = Report::read(&config.paths.usage, keep_days, since, SystemClock.now());
     let report = Report { store: store.name(), ..report.map_err(|error| Failure::other(&error))? };
     match format {
         OutputFormat::Json => print_json(&UsageDocument { version: env!("CARGO_PKG_VERSION"), totals: &report })?,
-        OutputFormat::Table => print(&text::told(&report, Coloring::of_stdout(environment)))?,
+        OutputFormat::Table => print(&text::format(&report, Coloring::of_stdout(environment)))?,
     }
     Ok(Exit::Done)
 }

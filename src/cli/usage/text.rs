@@ -1,5 +1,4 @@
-//! The report of `usage`, for people: a bar for each day, and a table of models and keys. No line is
-//! longer than 80 characters.
+//! The text form of `usage`: a bar for each day, and a table of models and client keys. Lines fit into 80 columns.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +7,24 @@ use super::super::color::{BLUE, Coloring, DIM};
 use super::super::table::{padded, truncate};
 use crate::history::{Day, Report, Sum};
 
-/// More days than that are put together to weeks.
+/// If there are more days, a bar stands for a week.
 const MAX_BARS: u32 = 31;
 const BAR_WIDTH: u32 = 40;
 const MODEL_WIDTH: usize = 20;
 const KEY_WIDTH: usize = 11;
 
-/// The report as a person reads it.
-pub(super) fn told(report: &Report, coloring: Coloring) -> String {
+pub(super) fn format(report: &Report, coloring: Coloring) -> String {
     let days = report.since.until(report.until);
     let span = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
     let heading = format!("usage from {} to {} ({span}, in UTC)", report.since, report.until);
     if report.rows.is_empty() {
-        return format!("{heading}\n\nnothing was used, or nothing is known of it");
+        return format!("{heading}\n\nno usage recorded");
     }
     let parts = [heading, String::new(), bars(report, days, coloring), String::new(), table(report, coloring)];
     parts.join("\n")
 }
 
-/// A line for each day, or for each week where there are many, with a bar of its tokens.
+/// Returns a line for each day, or each week if there are many days, with a bar of its tokens.
 fn bars(report: &Report, days: u32, coloring: Coloring) -> String {
     let (step, unit) = if days > MAX_BARS { (7, "week from") } else { (1, "day") };
     let mut spans: Vec<(Day, Sum)> = Vec::new();
@@ -45,7 +43,7 @@ fn bars(report: &Report, days: u32, coloring: Coloring) -> String {
     let heading = format!("{unit:<10}  {:>8}  {:>8}", "requests", "tokens");
     let mut lines = vec![coloring.paint(DIM, &heading)];
     lines.extend(spans.iter().map(|(day, sum)| {
-        #[expect(clippy::cast_precision_loss, reason = "a bar is some pixels long")]
+        #[expect(clippy::cast_precision_loss, reason = "a bar has 320 steps")]
         let share = tokens(sum) as f64 / most as f64;
         let bar = coloring.paint(BLUE, &filled(share, BAR_WIDTH));
         let line = format!("{day:<10}  {:>8}  {:>8}  {bar}", short(sum.requests), short(tokens(sum)));
@@ -54,7 +52,7 @@ fn bars(report: &Report, days: u32, coloring: Coloring) -> String {
     lines.join("\n")
 }
 
-/// A line for each model and key, those that used most first, and one for all.
+/// Returns a line for each model and key, sorted by tokens, and a line with the sum.
 fn table(report: &Report, coloring: Coloring) -> String {
     let mut sums: BTreeMap<(&str, Option<&str>), Sum> = BTreeMap::new();
     for row in &report.rows {
@@ -87,7 +85,7 @@ fn tokens(sum: &Sum) -> u64 {
     sum.tokens.input.saturating_add(sum.tokens.output)
 }
 
-/// A number in at most six characters: `999`, `12.3k`, `4.56M`.
+/// Formats a number in at most six characters: `999`, `12.3k`, `4.56M`.
 fn short(count: u64) -> String {
     const UNITS: [(u64, char); 5] =
         [(1_000_000_000_000_000, 'P'), (1_000_000_000_000, 'T'), (1_000_000_000, 'G'), (1_000_000, 'M'), (1000, 'k')];
@@ -105,7 +103,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::super::super::color::Coloring;
-    use super::{short, told};
+    use super::{format, short};
     use crate::history::{Day, Report, Row, Sum, Tokens};
 
     fn today() -> Day {
@@ -145,29 +143,29 @@ mod tests {
              gpt-6.1-sol           desk                2      490    50 %       10          5\n\
              a-model-with-a-name…  -                   2        0       -       10          5\n\
              all                                       6    1.48k    50 %       30         15";
-        assert_eq!(told(&report(3, rows), Coloring::Off), expected);
+        assert_eq!(format(&report(3, rows), Coloring::Off), expected);
     }
 
     #[test]
-    fn many_days_are_put_together_and_no_line_is_too_long() {
+    fn many_days_are_grouped_by_week_and_no_line_is_too_long() {
         let rows =
             (0..90).map(|back| row(89 - back, Some("a key with a long name"), "gpt-6.1-sol", u64::MAX / 999)).collect();
-        let told = told(&report(90, rows), Coloring::Off);
-        assert!(told.contains("week from") && told.lines().count() < 24, "{told}");
-        for line in told.lines() {
+        let text = format(&report(90, rows), Coloring::Off);
+        assert!(text.contains("week from") && text.lines().count() < 24, "{text}");
+        for line in text.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
     }
 
     #[test]
-    fn nothing_is_told_as_such() {
-        assert!(told(&report(1, Vec::new()), Coloring::Off).contains("nothing was used"));
+    fn an_empty_report_says_so() {
+        assert!(format(&report(1, Vec::new()), Coloring::Off).contains("no usage recorded"));
     }
 
     #[test]
     fn numbers_are_short() {
         let numbers = [0, 999, 1000, 12_345, 999_999, 4_567_890, 123_456_789, 5_000_000_000];
-        let told = ["0", "999", "1.00k", "12.3k", "999k", "4.56M", "123M", "5.00G"];
-        assert_eq!(numbers.map(short), told);
+        let expected = ["0", "999", "1.00k", "12.3k", "999k", "4.56M", "123M", "5.00G"];
+        assert_eq!(numbers.map(short), expected);
     }
 }

@@ -50,7 +50,7 @@ fn a_new_file_is_removed_by_undo() {
     let directory = Directory::new();
     assert_eq!(directory.write("m").unwrap(), WriteOutcome::Created);
     assert_eq!(directory.text(), "model = \"m\"\n");
-    assert_eq!(directory.write("m").unwrap(), WriteOutcome::Nothing);
+    assert_eq!(directory.write("m").unwrap(), WriteOutcome::Unchanged);
     assert!(matches!(directory.undo(), Ok(UndoOutcome::Removed(_))));
     assert!(!directory.path("tool/file").exists());
     assert!(matches!(directory.undo(), Err(Error::NothingToUndo)));
@@ -200,9 +200,9 @@ mod permissions {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         directory.write_with("m", Permissions::Private).unwrap();
         assert_eq!(mode(&file), 0o600);
-        assert_eq!(directory.write_with("m", Permissions::Private).unwrap(), WriteOutcome::Nothing);
+        assert_eq!(directory.write_with("m", Permissions::Private).unwrap(), WriteOutcome::Unchanged);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(directory.write_with("m", Permissions::Private).unwrap(), WriteOutcome::Nothing);
+        assert_eq!(directory.write_with("m", Permissions::Private).unwrap(), WriteOutcome::Unchanged);
         assert_eq!(mode(&file), 0o600);
         directory.undo().unwrap();
         assert_eq!((directory.text().as_str(), mode(&file)), (THEIRS, 0o644));

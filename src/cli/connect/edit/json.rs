@@ -1,22 +1,22 @@
-//! JSON, with comments and trailing commas: what stands around our members stays.
+//! JSON, with comments and trailing commas. Text around the changed members is kept.
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 use serde_json::Value;
 
-use super::{OURS, Refusal, holds, spoilt, unreadable};
+use super::{OURS, Refusal, contains_settings, unreadable, unsupported};
 
 pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
     let (mark, body) = split_mark(text);
     let (document, wanted) = (parse(body)?, parse(wanted)?);
     let goal = value(&wanted)?;
-    if holds(&value(&document)?, &goal) {
+    if contains_settings(&value(&document)?, &goal) {
         return Ok(text.to_owned());
     }
     let (object, wanted) = (object(&document)?, object(&wanted)?);
     put(&object, &wanted)?;
     let merged = document.to_string();
-    if holds(&value(&parse(&merged)?)?, &goal) { Ok(format!("{mark}{merged}")) } else { Err(spoilt()) }
+    if contains_settings(&value(&parse(&merged)?)?, &goal) { Ok(format!("{mark}{merged}")) } else { Err(unsupported()) }
 }
 
 /// Removes the settings as far as they still have their values, and restores the values that they had in `original`.
@@ -29,7 +29,7 @@ pub(super) fn remove(text: &str, settings: &str, original: &str) -> Result<Strin
 
 fn take(object: &CstObject, settings: &CstObject, original: Option<&CstObject>) -> Result<(), Refusal> {
     for setting in settings.properties() {
-        let name = setting.decoded_name().ok_or_else(spoilt)?;
+        let name = setting.decoded_name().ok_or_else(unsupported)?;
         let Some(present) = object.get(&name) else { continue };
         let earlier = original.and_then(|original| original.get(&name));
         match (present.object_value(), setting.object_value()) {
@@ -41,7 +41,7 @@ fn take(object: &CstObject, settings: &CstObject, original: Option<&CstObject>) 
                 }
             }
             _ if name == OURS || plain(&present) == plain(&setting) => match earlier {
-                Some(earlier) => present.set_value(input(&earlier.value().ok_or_else(spoilt)?)?),
+                Some(earlier) => present.set_value(input(&earlier.value().ok_or_else(unsupported)?)?),
                 None => present.remove(),
             },
             _ => {}
@@ -78,28 +78,28 @@ fn parse(text: &str) -> Result<CstRootNode, Refusal> {
 }
 
 fn value(document: &CstRootNode) -> Result<Value, Refusal> {
-    document.to_serde_value().ok_or_else(spoilt)
+    document.to_serde_value().ok_or_else(unsupported)
 }
 
 fn object(document: &CstRootNode) -> Result<CstObject, Refusal> {
-    document.object_value().ok_or_else(spoilt)
+    document.object_value().ok_or_else(unsupported)
 }
 
 fn put(object: &CstObject, wanted: &CstObject) -> Result<(), Refusal> {
     for wanted in wanted.properties() {
-        let name = wanted.decoded_name().ok_or_else(spoilt)?;
+        let name = wanted.decoded_name().ok_or_else(unsupported)?;
         let present = object.get(&name);
         match (present, wanted.object_value()) {
             (Some(present), Some(wanted)) if name != OURS => {
-                put(&present.object_value().ok_or_else(spoilt)?, &wanted)?;
+                put(&present.object_value().ok_or_else(unsupported)?, &wanted)?;
             }
             (Some(present), _) => {
                 if plain(&present) != plain(&wanted) {
-                    present.set_value(input(&wanted.value().ok_or_else(spoilt)?)?);
+                    present.set_value(input(&wanted.value().ok_or_else(unsupported)?)?);
                 }
             }
             (None, _) => {
-                object.append(&name, input(&wanted.value().ok_or_else(spoilt)?)?);
+                object.append(&name, input(&wanted.value().ok_or_else(unsupported)?)?);
             }
         }
     }
@@ -110,12 +110,12 @@ fn plain(property: &CstObjectProp) -> Option<Value> {
     property.value()?.to_serde_value()
 }
 
-/// A value with its members in their order.
+/// Converts a value, with its members in order.
 fn input(node: &CstNode) -> Result<CstInputValue, Refusal> {
     if let Some(object) = node.as_object() {
         let member = |property: CstObjectProp| {
-            let name = property.decoded_name().ok_or_else(spoilt)?;
-            Ok((name, input(&property.value().ok_or_else(spoilt)?)?))
+            let name = property.decoded_name().ok_or_else(unsupported)?;
+            Ok((name, input(&property.value().ok_or_else(unsupported)?)?))
         };
         return object.properties().into_iter().map(member).collect::<Result<_, _>>().map(CstInputValue::Object);
     }
@@ -123,7 +123,7 @@ fn input(node: &CstNode) -> Result<CstInputValue, Refusal> {
         let elements = array.elements();
         return elements.iter().map(input).collect::<Result<_, _>>().map(CstInputValue::Array);
     }
-    Ok(match node.to_serde_value().ok_or_else(spoilt)? {
+    Ok(match node.to_serde_value().ok_or_else(unsupported)? {
         Value::String(text) => CstInputValue::String(text),
         Value::Bool(bool) => CstInputValue::Bool(bool),
         Value::Number(number) => CstInputValue::Number(number.to_string()),
@@ -146,7 +146,7 @@ mod tests {
 }"#;
 
     #[test]
-    fn comments_commas_and_members_of_others_stay() {
+    fn comments_commas_and_other_members_stay() {
         let text = "\u{feff}// mine\n{\n    // about the theme\n    \"theme\": \"dark\", /* so */\n    \
                     \"env\": { \"A\": \"0\", \"Z\": \"9\" },\n}\n";
         let merged = merge(text, WANTED).unwrap();
@@ -155,18 +155,18 @@ mod tests {
             assert!(merged.contains(part), "{merged}");
         }
         assert!(merged.contains("\"A\": \"1\"") && merged.contains("\"id\": \"m\""), "{merged}");
-        assert_eq!(merge(&merged, WANTED).unwrap(), merged, "once is enough");
+        assert_eq!(merge(&merged, WANTED).unwrap(), merged, "a second merge changes nothing");
     }
 
     #[test]
-    fn ours_is_replaced_whole_and_that_of_others_is_not() {
+    fn the_entry_of_this_program_is_replaced_as_a_whole() {
         let text = r#"{"provider": {"codex-proxy": {"old": 1}, "other": {"x": 1}}}"#;
         let merged = merge(text, WANTED).unwrap();
         assert!(!merged.contains("old") && merged.contains(r#""other": {"x": 1}"#), "{merged}");
     }
 
     #[test]
-    fn what_is_no_json_or_has_another_shape_is_left_alone() {
+    fn invalid_json_and_other_structures_are_refused() {
         for text in ["{", "[]", "{'env': {}}", r#"{"env": 5}"#, r#"{"provider": []}"#] {
             assert!(merge(text, WANTED).is_err(), "{text}");
         }

@@ -1,7 +1,7 @@
-//! Edits a text by lines and keeps the line endings of the lines that stay.
+//! Edits a text with mixed or CRLF line endings.
 //!
-//! The editors of the three formats write LF. [`preserving`] gives each line that the edit kept the
-//! ending that it had, and new lines the ending that most lines of the text have.
+//! The editors of the three formats write LF. [`preserving`] restores the ending of each line that the edit kept, and
+//! gives new lines the ending that most lines of the text have.
 
 const CRLF: &str = "\r\n";
 const LF: &str = "\n";

@@ -35,7 +35,7 @@ pub(super) struct Refusal(String);
 pub(super) fn merge(format: Format, text: &str, wanted: &str) -> Result<String, Refusal> {
     if text.trim().is_empty() {
         return Ok(match format {
-            Format::Yaml => yaml::begun(wanted),
+            Format::Yaml => yaml::new_file(wanted),
             Format::Toml | Format::Json => wanted.to_owned(),
         });
     }
@@ -60,26 +60,24 @@ pub(super) fn remove(format: Format, text: &str, settings: &str, original: &str)
     })
 }
 
-/// Whether `present` has everything that is wanted.
-fn holds(present: &Value, wanted: &Value) -> bool {
+/// Whether `present` contains all settings of `wanted`.
+fn contains_settings(present: &Value, wanted: &Value) -> bool {
     match (present, wanted) {
         (Value::Object(present), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| {
-            present.get(name).is_some_and(
-                |present| {
-                    if name == OURS { present == wanted } else { holds(present, wanted) }
-                },
-            )
+            present.get(name).is_some_and(|present| {
+                if name == OURS { present == wanted } else { contains_settings(present, wanted) }
+            })
         }),
         _ => present == wanted,
     }
 }
 
 fn unreadable(what: &str, error: &impl ToString) -> Refusal {
-    Refusal(format!("it is no valid {what}: {}", error.to_string().lines().next().unwrap_or_default()))
+    Refusal(format!("it isn't valid {what}: {}", error.to_string().lines().next().unwrap_or_default()))
 }
 
-fn spoilt() -> Refusal {
-    Refusal("its structure is one that can't be edited safely".to_owned())
+fn unsupported() -> Refusal {
+    Refusal("its structure can't be edited safely".to_owned())
 }
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
-//! TOML: comments, order and blank lines stay.
+//! TOML. Comments, order and blank lines are kept.
 
 use serde_json::Value;
 use toml_edit::{DocumentMut, Item, Table};
 
-use super::{OURS, Refusal, holds, spoilt, unreadable};
+use super::{OURS, Refusal, contains_settings, unreadable, unsupported};
 
 pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
     let goal = read(wanted)?;
-    if holds(&read(text)?, &goal) {
+    if contains_settings(&read(text)?, &goal) {
         return Ok(text.to_owned());
     }
     let mut document: DocumentMut = text.parse().map_err(|error| unreadable("TOML", &error))?;
     let wanted: DocumentMut = wanted.parse().map_err(|error| unreadable("TOML", &error))?;
     put(document.as_table_mut(), wanted.as_table())?;
     let merged = document.to_string();
-    if holds(&read(&merged)?, &goal) { Ok(merged) } else { Err(spoilt()) }
+    if contains_settings(&read(&merged)?, &goal) { Ok(merged) } else { Err(unsupported()) }
 }
 
 fn read(text: &str) -> Result<Value, Refusal> {
@@ -26,9 +26,9 @@ fn put(table: &mut Table, wanted: &Table) -> Result<(), Refusal> {
         match (table.get_mut(name), item) {
             (Some(Item::Table(present)), Item::Table(item)) if name != OURS => put(present, item)?,
             (Some(Item::Value(present)), Item::Value(value)) => replace(present, value),
-            (Some(_), _) if name != OURS => return Err(spoilt()),
+            (Some(_), _) if name != OURS => return Err(unsupported()),
             _ => {
-                table.insert(name, at_the_end(item));
+                table.insert(name, without_position(item));
             }
         }
     }
@@ -56,7 +56,7 @@ fn take(table: &mut Table, settings: &Table, original: Option<&Table>) {
             (Some(present), setting) if name == OURS || plain(present) == plain(setting) => match (present, earlier) {
                 (_, None) => drop(table.remove(name)),
                 (Item::Value(present), Some(Item::Value(earlier))) => replace(present, earlier),
-                (present, Some(earlier)) => *present = at_the_end(earlier),
+                (present, Some(earlier)) => *present = without_position(earlier),
             },
             _ => {}
         }
@@ -76,19 +76,19 @@ fn replace(present: &mut toml_edit::Value, value: &toml_edit::Value) {
 }
 
 /// The item without the position that it had in its own text.
-fn at_the_end(item: &Item) -> Item {
+fn without_position(item: &Item) -> Item {
     let mut item = item.clone();
     if let Item::Table(table) = &mut item {
-        release(table);
+        clear_positions(table);
     }
     item
 }
 
-fn release(table: &mut Table) {
+fn clear_positions(table: &mut Table) {
     table.set_position(None);
     for (_, item) in table.iter_mut() {
         if let Item::Table(table) = item {
-            release(table);
+            clear_positions(table);
         }
     }
 }
@@ -101,7 +101,7 @@ mod tests {
         "model = \"m\"\nmodel_provider = \"codex-proxy\"\n\n[model_providers.codex-proxy]\nbase_url = \"u\"\n";
 
     #[test]
-    fn what_was_there_stays_and_ours_comes_to_it() {
+    fn settings_are_added_and_other_text_stays() {
         let text =
             "# mine\nmodel = \"old\" # why\nother = 1\n\n[profiles.a]\nx = 1 # y\n\n[mcp_servers.b]\ncommand = \"c\"\n";
         let merged = merge(text, WANTED).unwrap();
@@ -110,18 +110,18 @@ mod tests {
             "# mine\nmodel = \"m\" # why\nother = 1\nmodel_provider = \"codex-proxy\"\n\n[profiles.a]\nx = 1 # y\n\n\
              [mcp_servers.b]\ncommand = \"c\"\n\n[model_providers.codex-proxy]\nbase_url = \"u\"\n"
         );
-        assert_eq!(merge(&merged, WANTED).unwrap(), merged, "once is enough");
+        assert_eq!(merge(&merged, WANTED).unwrap(), merged, "a second merge changes nothing");
     }
 
     #[test]
-    fn ours_is_replaced_whole_and_that_of_others_is_not() {
+    fn the_entry_of_this_program_is_replaced_as_a_whole() {
         let text = "[model_providers.other]\nbase_url = \"o\"\n\n[model_providers.codex-proxy]\nenv_key = \"X\"\n";
         let merged = merge(text, WANTED).unwrap();
         assert!(!merged.contains("env_key") && merged.contains("\"o\"") && merged.contains("\"u\""), "{merged}");
     }
 
     #[test]
-    fn what_is_no_toml_or_has_another_shape_is_left_alone() {
+    fn invalid_toml_and_other_structures_are_refused() {
         for text in ["model = ", "model_providers = 1\n", "[model]\nx = 1\n"] {
             assert!(merge(text, WANTED).is_err(), "{text}");
         }

@@ -1,86 +1,87 @@
-//! YAML: blocks of our own between marks, put in as text.
+//! YAML: adds the settings as text, in blocks between marker lines.
 //!
-//! A top level that both have as a list gets our entries at its end; one that both have as a mapping
-//! gets our keys at its end, and our entries at the beginning of the lists that it has already. What
-//! comes out is read again and has to be what was there together with what is wanted, and nothing
-//! else: any form of YAML that a look at lines does not understand is refused that way.
+//! If the document is a list, new entries are added at its end. If it is a mapping, new keys are added at its end, and
+//! new entries at the beginning of existing lists. The result is parsed again, and must contain exactly the old and the
+//! new settings; so a form of YAML that the line-based edit doesn't understand is refused.
 
 use saphyr::{LoadableYamlNode as _, Mapping, Yaml};
 
-use super::{Refusal, spoilt, unreadable};
+use super::{Refusal, unreadable, unsupported};
 
 const BEGIN: &str = "# >>> codex-proxy (this block is written by `codex-proxy connect`)";
 const BEGIN_MARK: &str = "# >>> codex-proxy";
 const END: &str = "# <<< codex-proxy";
-/// What tells about the whole file: where the file says it already, its word counts.
-const HEADS: [&str; 3] = ["name", "version", "schema"];
+/// Keys that describe the whole file: an existing value is kept.
+const FILE_KEYS: [&str; 3] = ["name", "version", "schema"];
 
-/// A key of the wanted text, with all of its lines.
+/// A top-level key of the new settings, with its lines.
 struct Section<'t> {
     key: &'t str,
     lines: Vec<&'t str>,
 }
 
-/// A file that had nothing in it.
-pub(super) fn begun(wanted: &str) -> String {
+/// Returns the text of a new file.
+pub(super) fn new_file(wanted: &str) -> String {
     block(wanted.lines(), "")
 }
 
 pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
     let base = without_ours(text);
-    let (present, goal) = (read(&base)?, read(wanted)?.ok_or_else(spoilt)?);
+    let (present, goal) = (read(&base)?, read(wanted)?.ok_or_else(unsupported)?);
     let merged = match (&present, &goal) {
-        (None, _) => ended(&base) + &begun(wanted),
-        (Some(Yaml::Sequence(_)), Yaml::Sequence(_)) => ended(&base) + &block(wanted.lines(), indent(base.lines())),
-        (Some(Yaml::Mapping(present)), Yaml::Mapping(goal)) => into_mapping(&base, present, wanted, goal)?,
-        _ => return Err(spoilt()),
+        (None, _) => with_newline(&base) + &new_file(wanted),
+        (Some(Yaml::Sequence(_)), Yaml::Sequence(_)) => {
+            with_newline(&base) + &block(wanted.lines(), indent(base.lines()))
+        }
+        (Some(Yaml::Mapping(present)), Yaml::Mapping(goal)) => merge_into_mapping(&base, present, wanted, goal)?,
+        _ => return Err(unsupported()),
     };
-    let expected = together(present, goal).ok_or_else(spoilt)?;
-    if read(&merged)? == Some(expected) { Ok(merged) } else { Err(spoilt()) }
+    let expected = merged_values(present, goal).ok_or_else(unsupported)?;
+    if read(&merged)? == Some(expected) { Ok(merged) } else { Err(unsupported()) }
 }
 
-/// The only document of a text; `None` where there is nothing but comments.
+/// Parses the only document of a text; `None` if it contains only comments.
 fn read(text: &str) -> Result<Option<Yaml<'_>>, Refusal> {
     let mut documents = Yaml::load_from_str(text).map_err(|error| unreadable("YAML", &error))?;
     if documents.len() > 1 {
-        return Err(Refusal("it holds several documents".to_owned()));
+        return Err(Refusal("it contains several documents".to_owned()));
     }
     Ok(documents.pop().filter(|document| !document.is_null()))
 }
 
-fn into_mapping(base: &str, present: &Mapping<'_>, wanted: &str, goal: &Mapping<'_>) -> Result<String, Refusal> {
+fn merge_into_mapping(base: &str, present: &Mapping<'_>, wanted: &str, goal: &Mapping<'_>) -> Result<String, Refusal> {
     let (mut text, mut rest) = (base.to_owned(), Vec::new());
     for section in sections(wanted) {
         let key = Yaml::value_from_str(section.key);
         match (present.get(&key), goal.get(&key)) {
             (None, _) => rest.extend(section.lines),
-            (Some(_), _) if HEADS.contains(&section.key) => {}
-            (Some(Yaml::Sequence(_)), Some(Yaml::Sequence(_))) => text = into_list(&text, &section)?,
+            (Some(_), _) if FILE_KEYS.contains(&section.key) => {}
+            (Some(Yaml::Sequence(_)), Some(Yaml::Sequence(_))) => text = prepend_to_list(&text, &section)?,
             (present, goal) if present == goal => {}
-            _ => return Err(taken(base, section.key)),
+            _ => return Err(conflict(base, section.key)),
         }
     }
-    Ok(if rest.is_empty() { text } else { ended(&text) + &block(rest.into_iter(), "") })
+    Ok(if rest.is_empty() { text } else { with_newline(&text) + &block(rest.into_iter(), "") })
 }
 
-/// Our entries, before those that a list has already.
-fn into_list(text: &str, section: &Section<'_>) -> Result<String, Refusal> {
-    let line = line_of(text, section.key).ok_or_else(spoilt)?;
-    let (before, behind): (Vec<_>, Vec<_>) = text.split_inclusive('\n').enumerate().partition(|(at, _)| *at <= line);
+/// Adds new entries before those of an existing list.
+fn prepend_to_list(text: &str, section: &Section<'_>) -> Result<String, Refusal> {
+    let line = line_of(text, section.key).ok_or_else(unsupported)?;
+    let (before, after): (Vec<_>, Vec<_>) = text.split_inclusive('\n').enumerate().partition(|(at, _)| *at <= line);
     let join = |lines: Vec<(usize, &str)>| lines.into_iter().map(|(_, line)| line).collect::<String>();
-    let behind = join(behind);
+    let after = join(after);
     let own = indent(section.lines.iter().copied());
     let entries = section.lines.iter().skip(1).map(|line| line.strip_prefix(own).unwrap_or(line));
-    Ok(ended(&join(before)) + &block(entries, indent(behind.lines())) + &behind)
+    Ok(with_newline(&join(before)) + &block(entries, indent(after.lines())) + &after)
 }
 
-fn taken(base: &str, key: &str) -> Refusal {
-    let place = line_of(base, key).map(|line| format!(" in line {}", line + 1)).unwrap_or_default();
-    Refusal(format!("it sets {key} already{place}; take that out first"))
+fn conflict(base: &str, key: &str) -> Refusal {
+    let line = line_of(base, key).map(|line| format!(" in line {}", line + 1)).unwrap_or_default();
+    Refusal(format!("it sets {key} already{line}; remove that first"))
 }
 
-/// What is there and what is wanted, in the order in which they stand in the text.
-fn together<'y>(present: Option<Yaml<'y>>, goal: Yaml<'y>) -> Option<Yaml<'y>> {
+/// Returns the old and the new values, in the order of the text.
+fn merged_values<'y>(present: Option<Yaml<'y>>, goal: Yaml<'y>) -> Option<Yaml<'y>> {
     Some(match (present, goal) {
         (None, goal) => goal,
         (Some(Yaml::Sequence(mut present)), Yaml::Sequence(goal)) => {
@@ -101,7 +102,7 @@ fn together<'y>(present: Option<Yaml<'y>>, goal: Yaml<'y>) -> Option<Yaml<'y>> {
     })
 }
 
-/// The keys at the top of a text of ours, which has nothing but keys and what is indented below them.
+/// Splits the new settings, a mapping in block style, into top-level keys.
 fn sections(wanted: &str) -> Vec<Section<'_>> {
     let mut sections: Vec<Section<'_>> = Vec::new();
     for line in wanted.lines() {
@@ -114,12 +115,12 @@ fn sections(wanted: &str) -> Vec<Section<'_>> {
     sections
 }
 
-/// The line, from 0, in which a key of the top level stands.
+/// Returns the line of a top-level key, counted from 0.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     text.lines().position(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')))
 }
 
-/// How far the first entry of a list is indented.
+/// Returns the indentation of the first entry of a list.
 fn indent<'t>(mut lines: impl Iterator<Item = &'t str>) -> &'t str {
     let entry = lines.find(|line| line.trim_start().starts_with("- ")).unwrap_or_default();
     entry.split_once('-').map_or("", |(space, _)| space)
@@ -148,8 +149,8 @@ pub(super) fn without_ours(text: &str) -> String {
     kept
 }
 
-/// A text to which lines can be added.
-fn ended(text: &str) -> String {
+/// Adds a newline at the end, if there is none.
+fn with_newline(text: &str) -> String {
     if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
 }
 
@@ -163,33 +164,33 @@ mod tests {
 
     fn merged(text: &str, wanted: &str) -> String {
         let merged = merge(text, wanted).unwrap();
-        assert_eq!(merge(&merged, wanted).unwrap(), merged, "once is enough");
+        assert_eq!(merge(&merged, wanted).unwrap(), merged, "a second merge changes nothing");
         merged
     }
 
     #[test]
-    fn keys_go_to_the_end_in_a_block_of_their_own() {
+    fn keys_are_added_at_the_end_in_a_block() {
         let text = "# mine\ndark: true  # so\nread: [a, b]";
         assert_eq!(merged(text, KEYS), format!("{text}\n{BEGIN}\n{KEYS}{END}\n"));
         assert_eq!(merged("# nothing\n", KEYS), format!("# nothing\n{BEGIN}\n{KEYS}{END}\n"));
     }
 
     #[test]
-    fn another_value_replaces_ours_and_no_other() {
+    fn a_second_merge_replaces_the_block_only() {
         let first = merged("dark: true\n", KEYS);
         let second = merged(&first, "base: \"other\"\n");
         assert_eq!(second, format!("dark: true\n{BEGIN}\nbase: \"other\"\n{END}\n"));
     }
 
     #[test]
-    fn a_key_that_is_taken_is_named_with_its_line() {
+    fn a_conflicting_key_is_reported_with_its_line() {
         let refusal = merge("dark: true\nmodel: sonnet\n", KEYS).unwrap_err().to_string();
         assert!(refusal.contains("model already in line 2"), "{refusal}");
         assert_eq!(merged("model: m\n", KEYS).matches("model").count(), 1, "the same value is no conflict");
     }
 
     #[test]
-    fn entries_go_to_the_end_of_a_list_with_its_indentation() {
+    fn entries_are_added_at_the_end_of_a_list_with_its_indentation() {
         let text = "  - id: x\n  # more\n  - id: y\n";
         let merged = merged(text, LIST);
         assert!(
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_go_to_the_beginning_of_a_list_below_a_key() {
+    fn entries_are_added_at_the_beginning_of_a_list_below_a_key() {
         for indent in ["", "  ", "    "] {
             let text = format!("name: Theirs\nmodels: # all\n{indent}- name: x\n{indent}  size: 1\nrules: [r]\n");
             let merged = merged(&text, NAMED);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_that_lines_do_not_tell_are_refused() {
+    fn unsupported_forms_of_yaml_are_refused() {
         for (text, wanted) in [
             ("models: [{name: x}]\n", NAMED),
             ("models: 5\n", NAMED),
