@@ -56,7 +56,8 @@ pub(super) async fn tokens(
     if let Some(choice) = header_choice(request)? {
         if bound.is_some_and(|KeyAccount(bound)| bound.account_id != choice.account_id) {
             let message = format!(
-                "this client key is bound to another account (setting keys.account); send the request without the header {HEADER}"
+                "this client key is bound to another account (setting keys.account); send the request without the \
+                 header {HEADER}"
             );
             return Err(Refusal::forbidden("account_bound", Some(HEADER), message));
         }

@@ -40,13 +40,13 @@ pub(super) struct Permit {
 /// A complete response body that holds its permit until it is sent.
 #[derive(Debug)]
 pub(super) struct PermitBody {
-    answer: Full<Bytes>,
+    body: Full<Bytes>,
     _permit: Option<Permit>,
 }
 
 impl PermitBody {
-    pub(super) fn new(answer: Bytes, permit: Option<Permit>) -> Self {
-        Self { answer: Full::new(answer), _permit: permit }
+    pub(super) fn new(body: Bytes, permit: Option<Permit>) -> Self {
+        Self { body: Full::new(body), _permit: permit }
     }
 }
 
@@ -55,15 +55,15 @@ impl Body for PermitBody {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.answer).poll_frame(cx)
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
+        self.body.size_hint()
     }
 }
 

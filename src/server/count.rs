@@ -34,11 +34,11 @@ struct InputTokens {
 impl Handler<Responses> {
     /// `POST /v1/responses/input_tokens`.
     pub(super) async fn count(self, request: Request) -> Response {
-        let (parts, body, id) = split(request);
-        self.counting(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
+        let (parts, body, id) = split_request(request);
+        self.try_count(&parts, body).await.unwrap_or_else(|error| refuse::<Responses>(&error, &id, None))
     }
 
-    async fn counting(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
+    async fn try_count(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         let _permit = self.state.concurrency.acquire().await?;
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
@@ -52,11 +52,11 @@ impl Handler<Responses> {
 impl Handler<Messages> {
     /// `POST /v1/messages/count_tokens`.
     pub(super) async fn count(self, request: Request) -> Response {
-        let (parts, body, id) = split(request);
-        self.counting(parts, body).await.unwrap_or_else(|error| refuse::<Messages>(&error, &id, None))
+        let (parts, body, id) = split_request(request);
+        self.try_count(parts, body).await.unwrap_or_else(|error| refuse::<Messages>(&error, &id, None))
     }
 
-    async fn counting(self, parts: Parts, body: Body) -> Result<Response, ProxyError> {
+    async fn try_count(self, parts: Parts, body: Body) -> Result<Response, ProxyError> {
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         let permit = self.state.concurrency.acquire().await?;
         memory.begin_work(&body).await?;
@@ -86,7 +86,7 @@ impl Handler<Messages> {
 }
 
 /// Splits a request. The model may be missing, since it doesn't change the estimate.
-fn split(request: Request) -> (Parts, Body, RequestId) {
+fn split_request(request: Request) -> (Parts, Body, RequestId) {
     let (mut parts, body) = request.into_parts();
     if parts.extensions.get::<PathModel>().is_none() {
         parts.extensions.insert(PathModel("default".to_owned()));
@@ -95,7 +95,7 @@ fn split(request: Request) -> (Parts, Body, RequestId) {
     (parts, body, id)
 }
 
-fn respond(counting: &InputTokens) -> Response {
-    let bytes = serde_json::to_vec(counting).expect("a number always serialises");
+fn respond(count: &InputTokens) -> Response {
+    let bytes = serde_json::to_vec(count).expect("numbers always serialize");
     json_response(StatusCode::OK, Bytes::from(bytes))
 }

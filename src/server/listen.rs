@@ -94,10 +94,16 @@ pub(super) struct Shutdown {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another program listens there.
-    #[error("port {} on {} is in use by another program; stop it, or choose a port with --port N (0 picks a free one)", .0.port(), .0.ip())]
+    #[error(
+        "port {} on {} is in use by another program; stop it, or choose a port with --port N (0 picks a free one)",
+        .0.port(), .0.ip()
+    )]
     InUse(SocketAddr),
     /// Another program listens on that Unix socket.
-    #[error("another program{} listens on {}; stop it, or choose another path", .process.map(|id| format!(" (process {id})")).unwrap_or_default(), .path.display())]
+    #[error(
+        "another program{} listens on {}; stop it, or choose another path",
+        .process.map(|id| format!(" (process {id})")).unwrap_or_default(), .path.display()
+    )]
     SocketInUse {
         /// The socket.
         path: PathBuf,

@@ -22,14 +22,10 @@ pub(super) use self::exposition::Exposition;
 use self::histogram::Histograms;
 use super::Services;
 use super::access::OwnUsage;
-use super::active_requests::ActiveRequests;
 use super::api_flavor::refuse;
-use super::budget::ByteBudget;
-use super::concurrency::ConcurrencyLimit;
-use super::otlp::Telemetry;
-use super::refusals::Refusals;
+use super::state::ServerState;
 use crate::error::Refusal;
-use crate::history::{Conversations, Tokens, Totals};
+use crate::history::Tokens;
 use crate::protocol::Mode;
 use crate::upstream::{Quota, QuotaWindow};
 
@@ -51,19 +47,6 @@ pub(super) struct Metrics {
     first_content: Histograms,
     /// Time from arrival to the end of a streamed response.
     streamed: Histograms,
-}
-
-/// The state that all requests share: limits, counters and the list of active requests.
-#[derive(Debug)]
-pub(super) struct ServerState {
-    pub(super) concurrency: ConcurrencyLimit,
-    pub(super) memory: Arc<ByteBudget>,
-    pub(super) metrics: Metrics,
-    pub(super) totals: Arc<Totals>,
-    pub(super) conversations: Arc<Conversations>,
-    pub(super) active_requests: ActiveRequests,
-    pub(super) refusals: Arc<Refusals>,
-    pub(super) telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Metrics {

@@ -41,6 +41,7 @@ mod response_store;
 mod response_stream;
 mod responses_api;
 mod routes;
+mod state;
 #[cfg(unix)]
 mod unix_socket;
 mod unsupported;
@@ -129,7 +130,7 @@ pub struct Services {
     pub responses: Arc<responses::Options>,
     /// Exports traces, if configured.
     pub telemetry: Option<Arc<Telemetry>>,
-    /// What answers the requests.
+    /// The backend in use.
     pub backend: Backend,
     /// A random id of this process, on `/health` and in the run file.
     pub instance: String,

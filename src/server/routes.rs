@@ -13,16 +13,13 @@ use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::active_requests::ActiveRequests;
 use super::api_flavor::{ApiFlavor, refuse_unread};
-use super::budget::ByteBudget;
-use super::concurrency::ConcurrencyLimit;
 use super::handler::{Handler, Limits};
 use super::listen::Shutdown;
-use super::metrics::{Metrics, ServerState};
 use super::middleware::{self, PolicySource};
 use super::paths::{CanonicalPath, DoubledPrefix};
 use super::request_log::RequestId;
+use super::state::ServerState;
 use super::websocket::WebSocketHandler;
 use super::{
     Backend, Services, Settings, health, metrics, models, ollama_models, page, paths, responses_api, unsupported, usage,
@@ -42,7 +39,7 @@ pub(super) fn service(
     abort: &CancellationToken,
     shutdown: Shutdown,
 ) -> Router {
-    let state = state(settings, services);
+    let state = Arc::new(ServerState::new(settings, services));
     let chat = Handler::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
@@ -92,20 +89,6 @@ pub(super) fn service(
         .layer(from_fn(middleware::catch_panics))
         .layer(from_fn(identify))
         .layer(from_fn_with_state(policy_source, middleware::attach_policy))
-}
-
-/// The state that all requests share.
-fn state(settings: &Settings, services: &Services) -> Arc<ServerState> {
-    Arc::new(ServerState {
-        concurrency: ConcurrencyLimit::new(settings.concurrency, settings.queue, settings.queue_wait),
-        memory: Arc::new(ByteBudget::new(settings.memory_limit_bytes)),
-        metrics: Metrics::default(),
-        totals: Arc::clone(&services.totals),
-        conversations: Arc::clone(&services.conversations),
-        active_requests: ActiveRequests::default(),
-        refusals: Arc::default(),
-        telemetry: services.telemetry.clone(),
-    })
 }
 
 /// Chat Completions, and the legacy Completions API.

@@ -19,7 +19,7 @@ use super::access::OwnUsage;
 use super::active_requests::RequestStatus;
 use super::api_flavor::refuse;
 use super::http_response::json_response;
-use super::metrics::ServerState;
+use super::state::ServerState;
 use super::{Backend, Services};
 use crate::blocking::off_thread;
 use crate::clock::{Clock as _, SystemClock};

@@ -36,7 +36,9 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                     Access::Keyed => { "Replace " code { (KEY_PLACEHOLDER) } " with one of the client keys." }
                 }
             }
-            div.recipes { (open_ai(&values)) (anthropic(&values)) (ollama(&values, view.access)) (trial(&values, view.access)) }
+            div.recipes {
+                (open_ai(&values)) (anthropic(&values)) (ollama(&values, view.access)) (trial(&values, view.access))
+            }
         }
     }
 }

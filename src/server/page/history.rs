@@ -91,11 +91,12 @@ fn totals_list(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
 fn chart(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
     let top = days.values().map(tokens).max().unwrap_or_default().max(1);
     let width = u64::from(report.since.until(report.until)) * WIDTH;
+    let view_box = format!("0 0 {width} {HEIGHT}");
     let all_days = std::iter::successors(Some(report.since), |day| Some(day.next()));
     let bars = (0..width).step_by(usize::try_from(WIDTH).unwrap_or(1)).zip(all_days);
     html! {
         figure {
-            svg role="img" aria-labelledby="chart-title" preserveAspectRatio="none" viewBox=(format!("0 0 {width} {HEIGHT}")) {
+            svg role="img" aria-labelledby="chart-title" preserveAspectRatio="none" viewBox=(view_box) {
                 title #chart-title { "Tokens of each day since " (report.since) }
                 @for (x, day) in bars {
                     @if let Some(sum) = days.get(&day) { (bar(x, day, sum, top)) }

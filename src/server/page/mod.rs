@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 use self::view::{Access, View};
 use super::access::{AccessPolicy, PAGE, authority};
-use super::metrics::ServerState;
+use super::state::ServerState;
 use super::usage::Snapshot;
 use super::{Backend, Services};
 use crate::clock::{Clock as _, SystemClock};

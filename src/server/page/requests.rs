@@ -60,14 +60,13 @@ fn row(request: &RequestStatus, now: SystemTime) -> Markup {
 
 fn state(request: &RequestStatus) -> Markup {
     let span = seconds(request.duration_ms);
+    let outcome = request.outcome.as_deref().unwrap_or_default().replace('_', " ");
     html! {
         @match (request.state, request.error) {
             (Stage::Queued, _) => { span.state { "◌ queued" } " for " (span) }
             (Stage::Waiting, _) => { span.state { "◔ waiting" } " for " (span) }
             (Stage::Answering, _) => { span.state.busy { "● answering" } " for " (span) }
-            (Stage::Ended, None) => {
-                span.state { "✓ " (text(request.outcome.as_deref().unwrap_or_default().replace('_', " "))) } " in " (span)
-            }
+            (Stage::Ended, None) => { span.state { "✓ " (text(outcome)) } " in " (span) }
             (Stage::Ended, Some(error)) => { span.state.bad { "✕ " (error.replace('_', " ")) } " after " (span) }
         }
     }

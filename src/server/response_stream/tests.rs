@@ -12,9 +12,10 @@ use crate::protocol::{Reply, Sink, Summary};
 use crate::server::active_requests::ActiveRequests;
 use crate::server::budget::ByteBudget;
 use crate::server::concurrency::ConcurrencyLimit;
-use crate::server::metrics::{Metrics, ServerState};
+use crate::server::metrics::Metrics;
 use crate::server::request_log::{RequestId, RequestRecord};
 use crate::server::response_store::ResponseStore;
+use crate::server::state::ServerState;
 use crate::upstream::EventStream;
 
 /// A reply that repeats each event, and panics on some.

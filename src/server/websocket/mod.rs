@@ -50,7 +50,7 @@ const READER_QUEUE: usize = 1;
 const CACHE_SHARE: usize = 4;
 /// Size of the read buffer of each connection.
 const READ_BYTES: usize = 32 * 1024;
-/// A client that hasn't answered this many pings is disconnected.
+/// Disconnects a client after this many unanswered pings.
 const MAX_UNANSWERED_PINGS: u32 = 20;
 
 /// Upgrades requests to WebSockets and serves them.

@@ -145,9 +145,8 @@ impl Writer {
     fn enqueue(&mut self, create: CreateRequest, memory: Reservation) -> Result<(), ProxyError> {
         if let Some(lane) = create.stream_id.as_ref().filter(|lane| !self.lanes.contains(*lane)) {
             if self.lanes.len() >= MAX_LANES {
-                let message = format!(
-                    "a WebSocket can use {MAX_LANES} different stream ids; reuse one of them, or open another WebSocket"
-                );
+                let message =
+                    format!("a WebSocket can use {MAX_LANES} stream ids; reuse one of them, or open another WebSocket");
                 return Err(Refusal::coded("websocket_stream_limit_reached", "stream_id", message));
             }
             self.lanes.insert(lane.clone());
