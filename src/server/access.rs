@@ -113,9 +113,9 @@ pub(super) struct AccessPolicy {
 
 /// How to respond to an accepted request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Admission<'g> {
+pub(super) enum Admission<'p> {
     /// Handle it; the client key, if one was sent.
-    Request(Option<&'g ClientKey>),
+    Request(Option<&'p ClientKey>),
     /// Respond to a CORS preflight.
     Preflight,
 }
@@ -133,8 +133,8 @@ impl AccessPolicy {
     /// Refuses a request of another user of this machine, unless a key, a setting or a simulated backend makes that
     /// safe.
     async fn check_user(&self, request: &Parts) -> Result<(), ProxyError> {
-        let decided = self.requires_key() || self.access().allow_other_users || self.backend != Backend::ChatGpt;
-        if decided || is_health_check(request.uri.path()) {
+        let is_decided = self.requires_key() || self.access().allow_other_users || self.backend != Backend::ChatGpt;
+        if is_decided || is_health_check(request.uri.path()) {
             return Ok(());
         }
         let user = match &self.source {
@@ -157,10 +157,10 @@ impl AccessPolicy {
         let authority = authority(request);
         let is_allowed_preflight = is_preflight(request) && self.allowed_origin(&request.headers).is_some();
         // With keys set, the request after the preflight needs a key, which allows any host name.
-        let may_have_any_name = key.is_some()
+        let allows_any_host = key.is_some()
             || !matches!(self.source, ConnectionSource::Tcp(_))
             || (is_allowed_preflight && self.requires_key());
-        if !may_have_any_name && !self.is_ours(authority) {
+        if !allows_any_host && !self.is_own_host(authority) {
             return Err(ProxyError::ForeignHost { host: excerpt(authority, NAME_CHARACTERS).to_owned() });
         }
         self.check_origin(&request.headers, authority)?;
@@ -228,7 +228,7 @@ impl AccessPolicy {
         found
     }
 
-    fn is_ours(&self, authority: &str) -> bool {
+    fn is_own_host(&self, authority: &str) -> bool {
         // Rejects what a URL parser would read as something else than a host, or silently remove.
         if !authority.bytes().all(|byte| byte.is_ascii_graphic() && !br"/?#@\".contains(&byte)) {
             return false;
@@ -249,7 +249,7 @@ impl AccessPolicy {
     fn check_origin(&self, headers: &HeaderMap, authority: &str) -> Result<(), ProxyError> {
         let Some(origin) = headers.get(ORIGIN).map(origin_text) else { return Ok(()) };
         let is_own = origin.strip_prefix("http://").is_some_and(|host| host == authority.to_ascii_lowercase())
-            && self.is_ours(authority);
+            && self.is_own_host(authority);
         if is_own || self.allowed_origin(headers).is_some() {
             return Ok(());
         }

@@ -49,7 +49,7 @@ pub(super) struct BodyLimits {
     /// Largest decoded body.
     pub(super) limit_bytes: u64,
     /// Longest pause between two bytes.
-    pub(super) silence: Duration,
+    pub(super) max_pause: Duration,
     pub(super) memory: Arc<ByteBudget>,
 }
 
@@ -127,7 +127,7 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -
         return Err(limits.too_large());
     }
     let mut buffer = GrowingBuffer::new(limits, announced.unwrap_or(limits.limit_bytes));
-    let mut pace = Pace::new(limits.silence);
+    let mut pace = Pace::new(limits.max_pause);
     while let Some(data) = next_data(body, &mut pace).await? {
         if buffer.bytes.is_empty() && announced == Some(data.len() as u64) {
             buffer.memory.buffer(data.len()).await?;
@@ -145,7 +145,7 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -
 }
 
 async fn read_encoded(encoding: &str, body: &mut Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
-    let mut reader = StreamReader::new(Box::pin(stream(body, limits.silence)));
+    let mut reader = StreamReader::new(Box::pin(stream(body, limits.max_pause)));
     match encoding {
         "gzip" | "x-gzip" => {
             let mut decoder = GzipDecoder::new(reader);
@@ -164,8 +164,8 @@ async fn read_encoded(encoding: &str, body: &mut Body, limits: &BodyLimits) -> R
 }
 
 /// The body as a stream.
-fn stream(body: &mut Body, silence: Duration) -> impl Stream<Item = io::Result<Bytes>> {
-    futures_util::stream::try_unfold((body, Pace::new(silence)), |(body, mut pace)| async {
+fn stream(body: &mut Body, max_pause: Duration) -> impl Stream<Item = io::Result<Bytes>> {
+    futures_util::stream::try_unfold((body, Pace::new(max_pause)), |(body, mut pace)| async {
         let data = next_data(body, &mut pace).await.map_err(io::Error::other)?;
         Ok(data.map(|data| (data, (body, pace))))
     })
@@ -216,7 +216,7 @@ impl<D: Dialect> Handler<D> {
     /// The limits for bodies of this handler's requests.
     pub(super) fn body_limits(&self) -> BodyLimits {
         let Limits { body_bytes, body_read, .. } = self.limits;
-        BodyLimits { limit_bytes: body_bytes, silence: body_read, memory: Arc::clone(&self.state.memory) }
+        BodyLimits { limit_bytes: body_bytes, max_pause: body_read, memory: Arc::clone(&self.state.memory) }
     }
 }
 

@@ -16,17 +16,17 @@ const WINDOWS: u32 = 2;
 /// The progress of one body or message.
 #[derive(Debug)]
 pub(super) struct Pace {
-    silence: Duration,
+    max_pause: Duration,
     last_byte: Instant,
     window_began: Instant,
     window_bytes: usize,
 }
 
 impl Pace {
-    /// Starts now. `silence` is the longest pause between two bytes.
-    pub(super) fn new(silence: Duration) -> Self {
+    /// Starts now. `max_pause` is the longest pause between two bytes.
+    pub(super) fn new(max_pause: Duration) -> Self {
         let now = Instant::now();
-        Self { silence, last_byte: now, window_began: now, window_bytes: 0 }
+        Self { max_pause, last_byte: now, window_began: now, window_bytes: 0 }
     }
 
     /// Counts received bytes.
@@ -43,21 +43,21 @@ impl Pace {
 
     /// Restarts after a wait that the client didn't cause.
     pub(super) fn restart(&mut self) {
-        *self = Self::new(self.silence);
+        *self = Self::new(self.max_pause);
     }
 
     /// When the client counts as too slow, if nothing more arrives.
     pub(super) fn deadline(&self) -> Instant {
-        (self.last_byte + self.silence).min(self.window_began + self.window())
+        (self.last_byte + self.max_pause).min(self.window_began + self.window())
     }
 
     /// The error for a client that is too slow.
     pub(super) fn too_slow(&self) -> ProxyError {
-        ProxyError::BodyTooSlow { limit: self.silence }
+        ProxyError::BodyTooSlow { limit: self.max_pause }
     }
 
     fn window(&self) -> Duration {
-        self.silence * WINDOWS
+        self.max_pause * WINDOWS
     }
 }
 
@@ -69,33 +69,33 @@ mod tests {
 
     use super::Pace;
 
-    const SILENCE: Duration = Duration::from_secs(30);
+    const MAX_PAUSE: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_is_limited() {
-        let mut pace = Pace::new(SILENCE);
-        advance(SILENCE / 2).await;
+        let mut pace = Pace::new(MAX_PAUSE);
+        advance(MAX_PAUSE / 2).await;
         pace.received(1);
-        assert_eq!(pace.deadline(), Instant::now() + SILENCE);
-        advance(SILENCE / 2).await;
+        assert_eq!(pace.deadline(), Instant::now() + MAX_PAUSE);
+        advance(MAX_PAUSE / 2).await;
         pace.restart();
-        assert_eq!(pace.deadline(), Instant::now() + SILENCE, "a wait of our own doesn't count");
+        assert_eq!(pace.deadline(), Instant::now() + MAX_PAUSE, "a wait of our own doesn't count");
     }
 
     #[tokio::test(start_paused = true)]
     async fn single_bytes_are_too_slow() {
-        let (mut pace, began) = (Pace::new(SILENCE), Instant::now());
+        let (mut pace, began) = (Pace::new(MAX_PAUSE), Instant::now());
         pace.received(1 << 20);
         while Instant::now() < pace.deadline() {
             advance(Duration::from_secs(1)).await;
             pace.received(1023);
         }
-        assert_eq!(began.elapsed(), 2 * SILENCE);
+        assert_eq!(began.elapsed(), 2 * MAX_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_link_is_fast_enough() {
-        let mut pace = Pace::new(SILENCE);
+        let mut pace = Pace::new(MAX_PAUSE);
         for _ in 0..1000 {
             advance(Duration::from_secs(20)).await;
             pace.received(20 * 1024);

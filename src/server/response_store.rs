@@ -59,38 +59,38 @@ impl ResponseStore {
         references: &References,
         memory: &mut Reservation,
     ) -> Result<(ResolvedReferences, Option<String>), ProxyError> {
-        let mut recalled = ResolvedReferences::default();
+        let mut resolved = ResolvedReferences::default();
         let mut account = None;
         if let Some(id) = &references.response
             && let Some(stored) = self.find_anywhere(id).await
         {
             memory.add(stored.bytes()).await?;
-            recalled.response = Some(off_thread(stored.bytes(), || to_previous(&stored)));
+            resolved.response = Some(off_thread(stored.bytes(), || to_previous(&stored)));
             account.clone_from(&stored.account);
         }
         let wanted: BTreeSet<&str> = references.items.iter().map(String::as_str).collect();
         for id in &wanted {
-            if recalled.items.contains_key(*id) {
+            if resolved.items.contains_key(*id) {
                 continue;
             }
             // One response often has several of the requested items.
-            let holder = match self.cache.as_ref().and_then(|cache| cache.find_by_item(id)) {
-                Some(holder) => Some(holder),
+            let response = match self.cache.as_ref().and_then(|cache| cache.find_by_item(id)) {
+                Some(response) => Some(response),
                 None => self.history.find_holder(&self.owner, id).await,
             };
-            memory.add(holder.as_ref().map_or(0, |holder| holder.bytes())).await?;
-            for (id, item) in holder.iter().flat_map(|holder| holder.items()) {
+            memory.add(response.as_ref().map_or(0, |response| response.bytes())).await?;
+            for (id, item) in response.iter().flat_map(|response| response.items()) {
                 if let Some(id) = id.as_ref().filter(|id| wanted.contains(id.as_str())) {
-                    recalled.items.entry(id.clone()).or_insert_with(|| item.clone());
+                    resolved.items.entry(id.clone()).or_insert_with(|| item.clone());
                 }
             }
         }
-        Ok((recalled, account))
+        Ok((resolved, account))
     }
 
     /// Stores a response. Doesn't block, since it is called while the response is streamed.
-    pub(super) fn save(&self, memory: StoredResponse) {
-        let StoredResponse { id, input, output, response, cache_key, audience } = memory;
+    pub(super) fn save(&self, stored: StoredResponse) {
+        let StoredResponse { id, input, output, response, cache_key, audience } = stored;
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
         let (input, output) = off_thread(bytes, || (with_ids(input), with_ids(output)));
         let account = self.account.clone();

@@ -152,7 +152,11 @@ proptest! {
     }
 
     #[test]
-    fn only_the_exact_origin_is_accepted(origin in hosts(), scheme in "(http|https|app|HTTP|null)(://|:|)", host in hosts()) {
+    fn only_the_exact_origin_is_accepted(
+        origin in hosts(),
+        scheme in "(http|https|app|HTTP|null)(://|:|)",
+        host in hosts(),
+    ) {
         let policy = policy(&[], &["box.local"], &["https://chat.example.com", "app://notes"]);
         let origin = format!("{scheme}{origin}");
         let Some(request) = post(&host, Some(&origin)) else { return Ok(()) };

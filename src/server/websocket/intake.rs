@@ -160,7 +160,7 @@ impl<S> MeteredStream<S> {
         let message = self.message.get_or_insert_with(|| IncomingMessage {
             memory: self.limits.memory.reserve(),
             bytes: 0,
-            pace: Pace::new(self.limits.silence),
+            pace: Pace::new(self.limits.max_pause),
         });
         if (message.bytes as u64).saturating_add(left) > self.limits.limit_bytes {
             self.header = PendingHeader { bytes: frame.as_bytes().to_vec(), passed: 0 };

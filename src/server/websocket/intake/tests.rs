@@ -13,14 +13,14 @@ use crate::error::ProxyError;
 use crate::server::body::BodyLimits;
 use crate::server::budget::ByteBudget;
 
-const SILENCE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(300);
 const MEMORY_BYTES: usize = 1 << 21;
 
 fn metered() -> (MeteredStream<DuplexStream>, DuplexStream, Arc<ByteBudget>) {
     let (near, far) = duplex(1 << 20);
     let memory = Arc::new(ByteBudget::new(MEMORY_BYTES));
-    let limits = BodyLimits { limit_bytes: 1 << 20, silence: SILENCE, memory: Arc::clone(&memory) };
+    let limits = BodyLimits { limit_bytes: 1 << 20, max_pause: MAX_PAUSE, memory: Arc::clone(&memory) };
     (MeteredStream::new(near, limits, Some(IDLE)), far, memory)
 }
 
@@ -82,7 +82,7 @@ async fn an_unfinished_frame_holds_received_bytes_and_times_out() {
     let error = near.read_to_end(&mut received).await.unwrap_err();
     let error = error.downcast::<ProxyError>().unwrap();
     assert!(matches!(error, ProxyError::BodyTooSlow { .. }), "{error}");
-    assert_eq!((began.elapsed(), memory.used_bytes()), (SILENCE, COPIES * 100_000));
+    assert_eq!((began.elapsed(), memory.used_bytes()), (MAX_PAUSE, COPIES * 100_000));
     drop(near);
     assert_eq!(memory.used_bytes(), 0);
 }
