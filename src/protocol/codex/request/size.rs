@@ -114,3 +114,60 @@ fn visit_parts<'r>(parts: &'r [Part<'_>], visitor: &mut impl FnMut(Content<'r>))
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::{Item, Output, Part, Request};
+    use crate::protocol::codex::WireFormat;
+    use crate::protocol::codex::request::{ExtraMembers, Omissions, Reasoning, Role, Tool, ToolChoice};
+
+    fn request<'a>(input: Vec<Item<'a>>, tools: Vec<Tool<'a>>) -> Request<'a> {
+        Request {
+            format: WireFormat::Classic,
+            model: "m".into(),
+            instructions: "Grüße".into(),
+            input,
+            tools,
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            reasoning: Reasoning { effort: None, summary: None },
+            text: None,
+            service_tier: None,
+            prompt_cache_key: "".into(),
+            extra: ExtraMembers::default(),
+        }
+    }
+
+    #[test]
+    fn characters_are_those_of_instructions_tools_and_texts() {
+        assert_eq!(request(Vec::new(), Vec::new()).characters(), "Grüße[]".chars().count());
+        let schema: &RawValue = serde_json::from_str(r#"{"type":"object"}"#).unwrap();
+        let tools = || vec![Tool::function("f", Some("é\n"), schema, false), Tool::function("g", None, schema, true)];
+        let tools_json = serde_json::to_string(&tools()).unwrap();
+        let image = Part::InputImage { image_url: "data:,".into(), detail: "auto".into() };
+        let input = vec![
+            Item::Message { role: Role::User, content: vec![Part::InputText("übe".into()), image] },
+            Item::FunctionCall { call_id: "c".into(), name: "f".into(), arguments: "{}".into() },
+            Item::FunctionCallOutput { call_id: "c".into(), output: Output::Text("3".into()) },
+        ];
+        let expected = ["Grüße", &tools_json, "übe", "f", "{}", "3"].concat();
+        assert_eq!(request(input, tools()).characters(), expected.chars().count());
+    }
+
+    #[test]
+    fn an_encoded_body_fits_its_buffer() {
+        let text = "a long text with \"quotes\" and\nlines".repeat(1000);
+        let raw = format!(r#"{{"type":"reasoning","encrypted_content":"{}"}}"#, "A".repeat(10_000));
+        let raw = RawValue::from_string(raw).unwrap();
+        let input = (0..100).map(|_| Item::Raw { kind: "reasoning".into(), json: std::borrow::Cow::Borrowed(&*raw) });
+        let message = Item::Message { role: Role::User, content: vec![Part::InputText(text.as_str().into())] };
+        let schema: &RawValue = serde_json::from_str(r#"{"type":"object"}"#).unwrap();
+        let tools = (0..100).map(|_| Tool::function("f", None, schema, false)).collect();
+        let request = request(input.chain([message]).collect(), tools);
+        let body = request.encode(&Omissions::new());
+        let bytes = request.written_bytes();
+        assert!((body.len()..body.len() * 11 / 10).contains(&bytes), "{bytes} for {}", body.len());
+    }
+}
