@@ -5,9 +5,11 @@
 //! store is neither read nor written. The first signal stops the daemon once open responses are complete; a second one
 //! stops it at once.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+mod address;
+mod storage;
+
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,18 +26,20 @@ use super::reload::{self, Exposure, Sources};
 use super::run_file::{RunFile, Running};
 use super::signals::{SignalAction, Signals};
 use crate::auth::{Accounts, Authority, Credential, Store};
-use crate::clock::{Clock, SystemClock};
 use crate::command_hint::command;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::endpoint::{Endpoint, Trust};
-use crate::history::{Conversations, Responses, Totals, UsageStore};
+use crate::history::{Conversations, Responses, Totals};
 use crate::net::HttpClient;
-use crate::protocol::responses;
 use crate::server::{self, Backend, BindError, Listen, Server, Services, Telemetry};
 use crate::token_source::TokenSource;
 use crate::upstream::Upstream;
 use crate::upstream::cassette::{Player, Recorder};
+
+use address::Address;
+
+pub(super) use address::base_url;
 
 /// How often the daemon checks whether the machine has slept.
 const WAKE_INTERVAL: Duration = Duration::from_secs(15);
@@ -44,12 +48,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     server::raise_open_file_limit();
     let manager = Manager::of(&sources.environment);
     let given_settings = config.clone();
-    for warning in &config.warnings {
-        eprint(&format!("warning: {warning}"));
-    }
-    for exposed in directories::exposed(&config) {
-        eprint(&format!("warning: {exposed}: `{}`", exposed.command()));
-    }
+    print_warnings(&config);
     let mut context = Context::of_daemon(&config);
     let backend = backend(arguments);
     // A replay simulates the issuer too, so that it makes no network request.
@@ -69,13 +68,10 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let upstream = Arc::new(cassettes.with(upstream));
     let instance = uuid::Uuid::new_v4().to_string();
     let _run_file = write_run_file(&config, &address, started_at, arguments, settings.log_file(), &instance);
-    let history = history(&config, backend).await;
-    let totals = totals(&config, backend, &context.clock).await;
+    let history = storage::open_responses(&config, backend).await;
+    let totals = storage::open_usage(&config, backend, &context.clock).await;
     print_banner(&address, arguments, &tokens).await;
-    if let Some(file) = settings.log_file() {
-        eprint(&format!("log file: {}", file.display()));
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
-    }
+    report_log_file(settings.log_file(), &address);
     let exposure = exposure(server.addresses());
     let control = Control { manager: &manager, settings: &settings, exposure, address: &address };
     let services = Services {
@@ -106,6 +102,23 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     drop(upstream);
     settle(&tokens, &history, &totals, telemetry.as_deref()).await;
     Ok(Exit::Done)
+}
+
+fn print_warnings(config: &Config) {
+    for warning in &config.warnings {
+        eprint(&format!("warning: {warning}"));
+    }
+    for exposed in directories::exposed(config) {
+        eprint(&format!("warning: {exposed}: `{}`", exposed.command()));
+    }
+}
+
+/// Prints the path of the log file, and begins the log in it with the version and the address.
+fn report_log_file(log_file: Option<&Path>, address: &Address) {
+    if let Some(file) = log_file {
+        eprint(&format!("log file: {}", file.display()));
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "serving");
+    }
 }
 
 /// Waits until all state is written.
@@ -154,43 +167,6 @@ async fn export_traces(telemetry: Option<&Telemetry>) {
         Some(telemetry) => telemetry.run().await,
         None => std::future::pending().await,
     }
-}
-
-/// Opens the store of responses. If the file can't be opened, responses are kept in memory.
-async fn history(config: &Config, backend: Backend) -> Arc<Responses> {
-    // Simulated and replayed responses aren't stored.
-    if config.responses.store != responses::Store::Disk || backend != Backend::ChatGpt {
-        return Arc::default();
-    }
-    match Responses::on_disk(config.paths.responses.clone(), Arc::new(SystemClock)).await {
-        Ok((history, notice)) => {
-            if let Some(notice) = notice {
-                eprint(&format!("warning: {notice}"));
-            }
-            Arc::new(history)
-        }
-        Err(error) => {
-            eprint(&format!("warning: {error}; responses are kept in memory"));
-            Arc::default()
-        }
-    }
-}
-
-/// Opens the usage totals. If the file can't be opened, usage is counted in memory.
-async fn totals(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Arc<Totals> {
-    let (store, keep_days) = (config.history.usage_store, config.history.usage_keep_days);
-    if store == UsageStore::Disk && backend == Backend::ChatGpt {
-        match Totals::on_disk(config.paths.usage.clone(), keep_days, Arc::clone(clock)).await {
-            Ok((totals, notice)) => {
-                if let Some(notice) = notice {
-                    eprint(&format!("warning: {notice}"));
-                }
-                return Arc::new(totals);
-            }
-            Err(error) => eprint(&format!("warning: {error}; usage is counted in memory")),
-        }
-    }
-    Arc::new(Totals::in_memory(store, keep_days, Arc::clone(clock)))
 }
 
 /// Starts the simulated backend and issuer, and points the settings at them.
@@ -308,39 +284,6 @@ async fn print_banner(address: &Address, arguments: &ServeArguments, tokens: &Ac
     eprint(&format!("codex-proxy {version} is ready: {address} ({hint}{replays}; Ctrl-C stops)"));
 }
 
-/// The address of the daemon for clients.
-struct Address {
-    base_url: String,
-    socket: Option<PathBuf>,
-}
-
-impl Address {
-    fn of(listen: &Listen, bound: &[SocketAddr]) -> Self {
-        match listen {
-            Listen::Tcp(_) => Self { base_url: base_url(bound), socket: None },
-            #[cfg(unix)]
-            Listen::Unix(path) => Self { base_url: "http://localhost/v1".to_owned(), socket: Some(path.clone()) },
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.base_url)?;
-        self.socket.as_ref().map_or(Ok(()), |socket| write!(f, " on the Unix socket {}", socket.display()))
-    }
-}
-
-/// Returns the base URL for clients. An unspecified address is replaced by loopback.
-pub(super) fn base_url(addresses: &[SocketAddr]) -> String {
-    let reachable = |address: SocketAddr| match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
-        _ => address,
-    };
-    addresses.first().map(|address| format!("http://{}/v1", reachable(*address))).unwrap_or_default()
-}
-
 fn exposure(addresses: &[SocketAddr]) -> Exposure {
     let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
     if is_local { Exposure::LocalOnly } else { Exposure::Remote }
@@ -384,17 +327,5 @@ async fn handle_signals(signals: &mut Signals, control: &Control<'_>, stop: &Can
                 stop.cancel();
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base_url;
-
-    #[test]
-    fn the_base_url_can_be_reached_from_this_machine() {
-        assert_eq!(base_url(&["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]), "http://127.0.0.1:1/v1");
-        assert_eq!(base_url(&["0.0.0.0:2".parse().unwrap()]), "http://127.0.0.1:2/v1");
-        assert_eq!(base_url(&["[::]:3".parse().unwrap()]), "http://[::1]:3/v1");
     }
 }

@@ -1,0 +1,47 @@
+//! Opens the stores of responses and usage.
+
+use std::sync::Arc;
+
+use super::super::output::eprint;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::history::{Responses, Totals, UsageStore};
+use crate::protocol::responses;
+use crate::server::Backend;
+
+/// Opens the store of responses. If the file can't be opened, responses are kept in memory.
+pub(super) async fn open_responses(config: &Config, backend: Backend) -> Arc<Responses> {
+    // Simulated and replayed responses aren't stored.
+    if config.responses.store != responses::Store::Disk || backend != Backend::ChatGpt {
+        return Arc::default();
+    }
+    match Responses::on_disk(config.paths.responses.clone(), Arc::new(SystemClock)).await {
+        Ok((history, notice)) => {
+            if let Some(notice) = notice {
+                eprint(&format!("warning: {notice}"));
+            }
+            Arc::new(history)
+        }
+        Err(error) => {
+            eprint(&format!("warning: {error}; responses are kept in memory"));
+            Arc::default()
+        }
+    }
+}
+
+/// Opens the usage totals. If the file can't be opened, usage is counted in memory.
+pub(super) async fn open_usage(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Arc<Totals> {
+    let (store, keep_days) = (config.history.usage_store, config.history.usage_keep_days);
+    if store == UsageStore::Disk && backend == Backend::ChatGpt {
+        match Totals::on_disk(config.paths.usage.clone(), keep_days, Arc::clone(clock)).await {
+            Ok((totals, notice)) => {
+                if let Some(notice) = notice {
+                    eprint(&format!("warning: {notice}"));
+                }
+                return Arc::new(totals);
+            }
+            Err(error) => eprint(&format!("warning: {error}; usage is counted in memory")),
+        }
+    }
+    Arc::new(Totals::in_memory(store, keep_days, Arc::clone(clock)))
+}
