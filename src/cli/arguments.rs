@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::auth::Place;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Flags, Level};
+use crate::config::{Flags, LogLevel};
 use crate::history::Day;
 
 /// Display order of global options in the help: after a command's own options.
@@ -291,10 +291,10 @@ impl Arguments {
     /// Returns the flags that are settings.
     pub(super) fn flags(&self) -> Flags {
         let level = match (self.quiet, self.verbose) {
-            (true, _) => Some(("-q", Level::Error)),
+            (true, _) => Some(("-q", LogLevel::Error)),
             (false, 0) => None,
-            (false, 1) => Some(("-v", Level::Debug)),
-            (false, _) => Some(("-vv", Level::Trace)),
+            (false, 1) => Some(("-v", LogLevel::Debug)),
+            (false, _) => Some(("-vv", LogLevel::Trace)),
         };
         let flags = Flags { file: self.config.clone(), account: self.account.clone(), level, ..Flags::default() };
         match &self.command {

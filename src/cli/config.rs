@@ -6,12 +6,12 @@ use super::arguments::ConfigAction;
 use super::exit::{Exit, Failure};
 use super::output::{eprint, print};
 use super::table::WIDTH;
-use crate::config::{Config, Environment, Faults, Flags, Shown, Source, file};
+use crate::config::{Config, ConfigErrors, EffectiveSetting, Environment, Flags, ValueSource, file};
 
 pub(super) fn run(
     action: ConfigAction,
     flags: &Flags,
-    config: Result<Config, Faults>,
+    config: Result<Config, ConfigErrors>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     match action {
@@ -32,12 +32,12 @@ fn path(flags: &Flags, environment: &Environment) -> Result<(), Failure> {
 
 /// Prints every setting as a line of TOML, with its source in a comment: at the end, or above if the line is too long.
 fn show(config: &Config) -> Result<(), Failure> {
-    print(&config.shown.iter().map(line).collect::<Vec<_>>().join("\n"))
+    print(&config.effective.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
-fn line(shown: &Shown) -> String {
+fn line(shown: &EffectiveSetting) -> String {
     let setting = format!("{} = {}", shown.key, shown.value);
-    if shown.source == Source::Default {
+    if shown.source == ValueSource::Default {
         return setting;
     }
     let line = format!("{setting:<48} # {}", shown.source);

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::command_hint::command;
-use crate::config::Faults;
+use crate::config::ConfigErrors;
 use crate::token_source::AuthError;
 
 /// The exit code of the program.
@@ -25,7 +25,7 @@ pub enum Exit {
 pub enum Failure {
     /// Invalid settings.
     #[error("Invalid settings:\n{0}")]
-    Settings(Faults),
+    Settings(ConfigErrors),
     /// Wrong usage.
     #[error("{0}")]
     Usage(String),

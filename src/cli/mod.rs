@@ -39,7 +39,7 @@ mod usage;
 use clap::Parser;
 
 use crate::command_hint;
-use crate::config::{Config, Environment, Faults, Level, file as config_file, load};
+use crate::config::{Config, ConfigErrors, Environment, LogLevel, file as config_file, load};
 use arguments::{Arguments, Command};
 use logging::LogHandle;
 use reload::Sources;
@@ -52,7 +52,7 @@ pub use run_file::{RunFile, Running};
 pub struct Call {
     arguments: Arguments,
     environment: Environment,
-    config: Result<Config, Faults>,
+    config: Result<Config, ConfigErrors>,
     log: Option<LogHandle>,
 }
 
@@ -76,8 +76,8 @@ impl Call {
         let mut log = self.config.as_ref().ok().map(|config| config.log.clone());
         if let (Some(log), false) = (&mut log, matches!(self.arguments.command, Command::Serve(_))) {
             log.file = None;
-            if log.level == Level::Info {
-                log.level = Level::Warn;
+            if log.level == LogLevel::Info {
+                log.level = LogLevel::Warn;
             }
         }
         self.log = Some(logging::start(log, &self.environment));
@@ -103,7 +103,7 @@ impl Call {
 
     fn execute(self) -> Result<Exit, Failure> {
         let Self { arguments, environment, config, log } = self;
-        let settings = |config: Result<Config, Faults>| config.map_err(Failure::Settings);
+        let settings = |config: Result<Config, ConfigErrors>| config.map_err(Failure::Settings);
         match &arguments.command {
             Command::Config { action } => config::run(*action, &arguments.flags(), config, &environment),
             Command::Service { action } => block_on(service::run(action, &arguments.flags(), config, &environment)),

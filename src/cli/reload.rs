@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::logging::LogHandle;
-use crate::config::{Config, Environment, Flags, load, unapplied};
+use crate::config::{Config, Environment, Flags, load, needing_restart};
 use crate::server::{AccessSettings, LiveSettings};
 
 /// The sources of the settings, and the log.
@@ -89,7 +89,7 @@ impl Settings {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let pending = unapplied(&self.started, config);
+        let pending = needing_restart(&self.started, config);
         if !pending.is_empty() {
             tracing::warn!(keys = pending.join(", "), "some changed settings take effect after a restart");
         }

@@ -1,25 +1,26 @@
-//! The kinds of settings that are lists and tables: arrays in the file, comma separated in a variable.
+//! Settings that are lists or tables: arrays in the config file, comma separated in an environment variable.
 //!
-//! Hosts and origins are held in the form in which a browser sends them, so that the doors can
-//! compare them as they are.
+//! Hosts and origins are normalized to the form in which browsers send them, so that requests can be compared
+//! byte by byte.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 use url::{Host, Url};
 
-use super::value::{Setting, not_expected, wrong_type};
+use super::value::{Setting, invalid_value, wrong_type};
 use crate::endpoint::without_userinfo;
 
-/// Names and what they stand for.
+/// Model aliases: name to model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Aliases(pub(super) BTreeMap<String, String>);
 
-/// Host names without port, in lower case.
+/// Host names without port, in lowercase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hosts(pub(super) Vec<String>);
 
-/// Origins of web pages, as a browser writes them.
+/// Origins of web pages, in a browser's spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origins(pub(super) Vec<String>);
 
@@ -27,7 +28,7 @@ pub(super) struct Origins(pub(super) Vec<String>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scopes(pub(super) Vec<String>);
 
-/// A text in TOML's quotes.
+/// Formats a string as a TOML literal.
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
@@ -41,7 +42,7 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// Reads an array of texts with one reader for its elements; every element at fault is named.
+/// Parses an array of strings with `read` and reports all invalid elements.
 fn read_array<T: Setting>(
     value: &DeValue<'_>,
     read: fn(&str) -> Result<String, String>,
@@ -61,7 +62,7 @@ fn read_all<'t>(
     for text in texts {
         match text.and_then(read) {
             Ok(text) => good.push(text),
-            Err(complaint) => bad.push(complaint),
+            Err(message) => bad.push(message),
         }
     }
     if bad.is_empty() { Ok(good) } else { Err(bad.join("; ")) }
@@ -70,26 +71,26 @@ fn read_all<'t>(
 fn read_host(text: &str) -> Result<String, String> {
     let host = Host::parse(text).map_err(|_| {
         let text = without_userinfo(text);
-        format!("'{}' is not a host name (write it without scheme, port and path)", text.escape_default())
+        format!("'{}' is not a host name; write it without scheme, port and path", text.escape_default())
     })?;
     Ok(host.to_string().to_ascii_lowercase())
 }
 
 fn read_origin(text: &str) -> Result<String, String> {
-    let shape = "an origin is scheme://host, with the port if there is one";
+    let form = "an origin is scheme://host or scheme://host:port";
     if text == "*" || text == "null" {
-        return Err(format!("'{text}' would let any web page in; {shape}"));
+        return Err(format!("'{text}' would allow every web page; {form}"));
     }
     let url = Url::parse(text).ok().filter(|url| {
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         is_bare && url.has_host() && url.username().is_empty() && url.password().is_none()
     });
-    let url = url.ok_or_else(|| format!("'{}' is not an origin; {shape}", without_userinfo(text).escape_default()))?;
+    let url = url.ok_or_else(|| format!("'{}' is not an origin; {form}", without_userinfo(text).escape_default()))?;
     let origin = url.origin();
     if origin.is_tuple() {
         return Ok(origin.ascii_serialization());
     }
-    // The origin of a browser extension, whose scheme the URL standard does not know.
+    // The URL standard defines no origin for the schemes of browser extensions.
     Ok(format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default()))
 }
 
@@ -99,7 +100,9 @@ fn read_scope(text: &str) -> Result<String, String> {
 }
 
 impl Setting for Hosts {
-    const EXPECTED: &'static str = "a list of host names";
+    fn expected() -> Cow<'static, str> {
+        "a list of host names".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         read_all(split(text).map(Ok), read_host).map(Self)
@@ -115,7 +118,9 @@ impl Setting for Hosts {
 }
 
 impl Setting for Origins {
-    const EXPECTED: &'static str = "a list of origins such as https://chat.example.com";
+    fn expected() -> Cow<'static, str> {
+        "a list of origins such as https://chat.example.com".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         read_all(split(text).map(Ok), read_origin).map(Self)
@@ -131,11 +136,13 @@ impl Setting for Origins {
 }
 
 impl Setting for Scopes {
-    const EXPECTED: &'static str = "a list of OAuth scopes";
+    fn expected() -> Cow<'static, str> {
+        "a list of OAuth scopes".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let words = text.split([',', ' ']).filter(|part| !part.is_empty());
-        read_all(words.map(Ok), read_scope).map(Self)
+        let scopes = text.split([',', ' ']).filter(|part| !part.is_empty());
+        read_all(scopes.map(Ok), read_scope).map(Self)
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -148,7 +155,9 @@ impl Setting for Scopes {
 }
 
 impl Setting for Aliases {
-    const EXPECTED: &'static str = "a table of names and models (in a variable: name=model, comma separated)";
+    fn expected() -> Cow<'static, str> {
+        "a table of names and models (in a variable: name=model, comma separated)".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         let mut aliases = BTreeMap::new();
@@ -157,7 +166,7 @@ impl Setting for Aliases {
                 Some((name, model)) if !name.is_empty() && !model.is_empty() => {
                     aliases.insert(name.to_owned(), model.to_owned())
                 }
-                _ => return Err(not_expected::<Self>(pair)),
+                _ => return Err(invalid_value::<Self>(pair)),
             };
         }
         Ok(Self(aliases))
@@ -168,7 +177,8 @@ impl Setting for Aliases {
         let mut aliases = BTreeMap::new();
         for (name, model) in table {
             let model = model.get_ref().as_str().filter(|model| !model.trim().is_empty());
-            let model = model.ok_or_else(|| format!("'{}' has to stand for the name of a model", name.get_ref()))?;
+            let model = model
+                .ok_or_else(|| format!("the model of alias '{}' must be a string that isn't empty", name.get_ref()))?;
             aliases.insert(name.get_ref().to_string(), model.to_owned());
         }
         Ok(Self(aliases))

@@ -1,8 +1,9 @@
-//! Where the daemon listens: `host:port`, a port, a host, or `unix:PATH`.
+//! The address to listen on: `host:port`, a port, a host, or `unix:PATH`.
 //!
-//! `localhost` means both loopback addresses, since clients try either first. Other names are
-//! refused: what they stand for could change under a running daemon.
+//! `localhost` means both loopback addresses, because clients differ in which one they try first. Other host
+//! names are rejected: the address they resolve to could change while the daemon runs.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[cfg(unix)]
@@ -11,48 +12,48 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::list::quoted;
-use super::value::{Setting, not_expected, wrong_type};
+use super::value::{Setting, invalid_value, wrong_type};
 use crate::server;
 
-/// The port when none is named.
+/// The default port.
 const PORT: u16 = 8787;
-/// What a Unix socket's path stands behind.
-const UNIX: &str = "unix:";
+/// The prefix of a Unix socket's path.
+const UNIX_PREFIX: &str = "unix:";
 
-/// A place to listen at.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Listen {
-    /// A port on one host.
+pub(super) enum ListenAddress {
+    /// A TCP port on one host.
     Tcp { host: ListenHost, port: u16 },
     /// A Unix socket.
     #[cfg(unix)]
     Unix(PathBuf),
 }
 
-/// The host part.
+/// The host part of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenHost {
     /// 127.0.0.1 and `[::1]`.
     Localhost,
-    /// One address, or all of a family.
+    /// An IP address; the unspecified address means all interfaces.
     Address(IpAddr),
 }
 
 impl ListenHost {
-    /// Reads the value of `--host` or the part before the port.
+    /// Parses the value of `--host`, or the part of an address before the port.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("localhost") {
             return Ok(Self::Localhost);
         }
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
         bare.parse().map(Self::Address).map_err(|_| {
-            format!("localhost or an IP address of this machine is expected, not '{}'", text.escape_default())
+            format!("the host must be localhost or an IP address of this machine, not '{}'", text.escape_default())
         })
     }
 }
 
-impl Listen {
-    /// The sockets to bind.
+impl ListenAddress {
+    /// Returns the sockets to bind.
     pub(super) fn sockets(&self) -> server::Listen {
         let (host, port) = match self {
             Self::Tcp { host, port } => (*host, *port),
@@ -65,7 +66,7 @@ impl Listen {
         })
     }
 
-    /// Whether only this machine can reach it.
+    /// Returns whether only this machine can connect.
     pub(super) fn is_local(&self) -> bool {
         match self.sockets() {
             server::Listen::Tcp(addresses) => addresses.iter().all(|address| address.ip().to_canonical().is_loopback()),
@@ -74,7 +75,7 @@ impl Listen {
         }
     }
 
-    /// The same host on another port; instead of a Unix socket, a port of this machine.
+    /// Replaces the port. A Unix socket becomes a port on localhost.
     pub(super) fn with_port(&self, port: u16) -> Self {
         match self {
             Self::Tcp { host, .. } => Self::Tcp { host: *host, port },
@@ -83,7 +84,7 @@ impl Listen {
         }
     }
 
-    /// The same port on another host.
+    /// Replaces the host. A Unix socket becomes the default port on that host.
     pub(super) fn with_host(&self, host: ListenHost) -> Self {
         match self {
             Self::Tcp { port, .. } => Self::Tcp { host, port: *port },
@@ -93,36 +94,38 @@ impl Listen {
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host: ListenHost::Localhost, port } => write!(f, "localhost:{port}"),
             Self::Tcp { host: ListenHost::Address(address), port } => SocketAddr::new(*address, *port).fmt(f),
             #[cfg(unix)]
-            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+            Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
         }
     }
 }
 
 #[cfg(unix)]
-fn unix(path: &str) -> Result<Listen, String> {
+fn unix(path: &str) -> Result<ListenAddress, String> {
     match path {
-        "" => Err(format!("the path of a socket is expected behind '{UNIX}'")),
-        _ if path.starts_with('~') => Err("'~' is not expanded here; write the whole path".to_owned()),
-        _ => Ok(Listen::Unix(PathBuf::from(path))),
+        "" => Err(format!("'{UNIX_PREFIX}' must be followed by the path of a socket")),
+        _ if path.starts_with('~') => Err("'~' isn't expanded; write the full path".to_owned()),
+        _ => Ok(ListenAddress::Unix(PathBuf::from(path))),
     }
 }
 
 #[cfg(not(unix))]
-fn unix(_path: &str) -> Result<Listen, String> {
-    Err("there are no Unix sockets on this system; use host:port".to_owned())
+fn unix(_path: &str) -> Result<ListenAddress, String> {
+    Err("this system has no Unix sockets; use host:port".to_owned())
 }
 
-impl Setting for Listen {
-    const EXPECTED: &'static str = "host:port, a port, or unix:PATH";
+impl Setting for ListenAddress {
+    fn expected() -> Cow<'static, str> {
+        "host:port, a port, or unix:PATH".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix(UNIX) {
+        if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
             return unix(path);
         }
         if let Ok(port) = text.parse() {
@@ -131,8 +134,8 @@ impl Setting for Listen {
         if let Ok(host) = ListenHost::parse(text) {
             return Ok(Self::Tcp { host, port: PORT });
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| not_expected::<Self>(text))?;
-        Ok(Self::Tcp { host: ListenHost::parse(host)?, port: port.parse().map_err(|_| not_expected::<Self>(text))? })
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| invalid_value::<Self>(text))?;
+        Ok(Self::Tcp { host: ListenHost::parse(host)?, port: port.parse().map_err(|_| invalid_value::<Self>(text))? })
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -150,11 +153,13 @@ impl Setting for Listen {
 
 #[cfg(test)]
 mod tests {
-    use super::{Listen, Setting};
+    use super::{ListenAddress, Setting};
     use crate::server;
 
     fn addresses(text: &str) -> Vec<String> {
-        let server::Listen::Tcp(addresses) = Listen::from_text(text).unwrap().sockets() else { panic!("{text}") };
+        let server::Listen::Tcp(addresses) = ListenAddress::from_text(text).unwrap().sockets() else {
+            panic!("{text}")
+        };
         addresses.iter().map(ToString::to_string).collect()
     }
 
@@ -166,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_taken_with_and_without_a_port() {
+    fn an_address_may_have_a_port_or_none() {
         assert_eq!(addresses("127.0.0.1"), ["127.0.0.1:8787"]);
         assert_eq!(addresses("0.0.0.0:0"), ["0.0.0.0:0"]);
         assert_eq!(addresses("::1"), ["[::1]:8787"]);
@@ -174,32 +179,32 @@ mod tests {
     }
 
     #[test]
-    fn names_and_pieces_are_refused() {
+    fn host_names_and_incomplete_addresses_are_rejected() {
         for text in ["", ":80", "example.com:80", "localhost:x", "localhost:65536", "unix:", "unix:~/x"] {
-            assert!(Listen::from_text(text).is_err(), "{text}");
+            assert!(ListenAddress::from_text(text).is_err(), "{text}");
         }
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_unix_socket_is_a_place_of_this_machine() {
-        let socket = Listen::from_text("unix:/run/x").unwrap();
+    fn a_unix_socket_is_local() {
+        let socket = ListenAddress::from_text("unix:/run/x").unwrap();
         assert_eq!(socket.sockets(), server::Listen::Unix("/run/x".into()));
         assert!(socket.is_local());
         assert_eq!(socket.show(), "\"unix:/run/x\"");
-        assert_eq!(socket.with_port(5), Listen::from_text("localhost:5").unwrap());
+        assert_eq!(socket.with_port(5), ListenAddress::from_text("localhost:5").unwrap());
     }
 
     #[cfg(not(unix))]
     #[test]
-    fn a_unix_socket_is_refused_where_there_are_none() {
-        assert!(Listen::from_text("unix:/run/x").unwrap_err().contains("host:port"));
+    fn a_unix_socket_is_rejected_on_systems_without_them() {
+        assert!(ListenAddress::from_text("unix:/run/x").unwrap_err().contains("host:port"));
     }
 
     #[test]
-    fn only_loopback_addresses_are_loopback() {
-        let is_loopback = |text: &str| Listen::from_text(text).unwrap().is_local();
-        assert!(is_loopback("8787") && is_loopback("127.9.9.9:1") && is_loopback("[::ffff:127.0.0.1]:1"));
-        assert!(!is_loopback("0.0.0.0:1") && !is_loopback("[::]:1") && !is_loopback("192.168.1.2:1"));
+    fn only_loopback_addresses_are_local() {
+        let is_local = |text: &str| ListenAddress::from_text(text).unwrap().is_local();
+        assert!(is_local("8787") && is_local("127.9.9.9:1") && is_local("[::ffff:127.0.0.1]:1"));
+        assert!(!is_local("0.0.0.0:1") && !is_local("[::]:1") && !is_local("192.168.1.2:1"));
     }
 }

@@ -1,19 +1,19 @@
-//! The settings: flags over environment over file over defaults.
+//! Settings, merged from flags, environment, config file and defaults, in that order of precedence.
 //!
-//! [`load`] gives a [`Config`], the product of the settings that each concern defines for itself,
-//! or every fault at once, each with its source. It never prints, never writes, and never repeats a
-//! secret. The keys stand in one table (`layer`); what they mean together is decided in `resolve`.
+//! [`load`] returns a [`Config`], which combines the settings types of all modules, or all errors at once, each
+//! with its source. It doesn't print or write anything, and error messages never contain secrets. `schema`
+//! has the table of settings; `resolve` checks and converts them.
 
-mod keys;
-mod layer;
+mod client_keys;
 mod list;
 mod listen;
-mod nearest;
 mod paths;
 mod reload;
 mod resolve;
 mod routes;
+mod schema;
 mod source;
+mod suggestion;
 mod text;
 mod value;
 
@@ -21,193 +21,195 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use layer::{Layer, Raw};
+use schema::{PartialValues, Sourced, Unparsed};
 
-pub use layer::Shown;
 pub use paths::{Paths, codex_login_file};
-pub use reload::unapplied;
-pub use source::{Environment, Fault, Faults, SECRET_VARIABLES, Source};
-pub use value::{Format, Level};
+pub use reload::needing_restart;
+pub use schema::EffectiveSetting;
+pub use source::{ConfigError, ConfigErrors, Environment, SECRET_VARIABLES, ValueSource};
+pub use value::{LogFormat, LogLevel};
 
 use crate::endpoint::Endpoint;
 use crate::protocol::{chat, models, responses};
 use crate::secret::Secret;
 use crate::{auth, history, net, server, upstream};
 
-/// What the command line says about settings.
+/// The settings that command-line flags change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// `--config`: the file to read instead of the usual one; it has to exist.
+    /// `--config`: the file to read instead of the default one. It must exist.
     pub file: Option<PathBuf>,
     /// `--listen`.
     pub listen: Option<String>,
-    /// `--host`: replaces the host of what would be listened on.
+    /// `--host`: replaces the host of the address to listen on.
     pub host: Option<String>,
-    /// `--port`: replaces the port.
+    /// `--port`: replaces the port of the address to listen on.
     pub port: Option<u16>,
     /// `--account`.
     pub account: Option<String>,
-    /// `-v`, `-vv` or `-q`, and the level it stands for.
-    pub level: Option<(&'static str, Level)>,
+    /// The log level, with the flag that sets it: `-v`, `-vv` or `-q`.
+    pub level: Option<(&'static str, LogLevel)>,
 }
 
-/// Everything that can be set, for everyone who needs some of it.
+/// All settings, grouped by the module that uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Connections to the outside.
+    /// Outgoing connections.
     pub net: net::Settings,
     /// The backend.
     pub upstream: upstream::Settings,
-    /// Signing in.
+    /// Sign-in and tokens.
     pub auth: auth::Settings,
     /// The daemon.
     pub server: server::Settings,
-    /// Who is let in.
+    /// Which clients may connect.
     pub access: server::AccessSettings,
-    /// Names of the client keys that are too short where other machines reach the daemon.
+    /// Names of the client keys that are too short to be used by other machines.
     pub short_keys: Vec<String>,
-    /// The Chat dialect.
+    /// The Chat Completions API.
     pub chat: chat::Options,
-    /// The Responses dialect.
+    /// The Responses API.
     pub responses: responses::Options,
-    /// What is remembered between requests.
+    /// Data that is stored between requests.
     pub history: history::Settings,
-    /// Model names.
+    /// Aliases and routes of model names.
     pub rules: models::Rules,
     /// The log.
-    pub log: Log,
-    /// Where traces are sent to (`telemetry.otlp_endpoint`).
+    pub log: LogSettings,
+    /// The collector that traces are sent to (`telemetry.otlp_endpoint`).
     pub telemetry: Option<Endpoint>,
-    /// Our files.
+    /// The files of this program.
     pub paths: Paths,
-    /// `PATH`, in which an installed Codex CLI is looked for.
+    /// `PATH`, to find an installed Codex CLI.
     pub search_path: Option<OsString>,
-    /// What deserves attention without being a fault.
+    /// Warnings to print at startup.
     pub warnings: Vec<String>,
-    /// Every key with its value and source.
-    pub shown: Vec<Shown>,
+    /// All settings with their values and sources.
+    pub effective: Vec<EffectiveSetting>,
 }
 
-/// How the log is written.
+/// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How much of it.
-    pub level: Level,
-    /// In which form.
-    pub format: Format,
-    /// The file that the daemon keeps it in, instead of standard error.
+pub struct LogSettings {
+    /// The minimum severity.
+    pub level: LogLevel,
+    /// The format of records.
+    pub format: LogFormat,
+    /// The daemon's log file; `None`: standard error.
     pub file: Option<LogFile>,
 }
 
-/// A log file, and what becomes of it when it gets long.
+/// A log file and its rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
-    /// The file that is written to.
+    /// The current file.
     pub path: PathBuf,
-    /// How long it gets before the next one is begun.
+    /// The size at which the file is rotated.
     pub size_bytes: u64,
-    /// How many there are at most, with the one that is written to.
+    /// The maximum number of files, including the current one.
     pub count: u32,
 }
 
-/// The file that is read: `--config`, else the usual one.
+/// Returns the path of the config file: that of `--config`, or the default one.
 ///
 /// # Errors
-/// When there is no place for our files.
-pub fn file(flags: &Flags, environment: &Environment) -> Result<PathBuf, Faults> {
+/// If the default path can't be determined.
+pub fn file(flags: &Flags, environment: &Environment) -> Result<PathBuf, ConfigErrors> {
     match &flags.file {
         Some(file) => Ok(std::path::absolute(file).unwrap_or_else(|_| file.clone())),
-        None => Paths::locate(environment).map(|paths| paths.config).map_err(|fault| Faults(vec![fault])),
+        None => Paths::locate(environment).map(|paths| paths.config).map_err(|error| ConfigErrors(vec![error])),
     }
 }
 
-/// Reads the settings from everywhere.
+/// Loads the settings from all sources.
 ///
 /// # Errors
-/// With everything that is wrong, each with its source.
-pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, Faults> {
-    let mut paths = Paths::locate(environment).map_err(|fault| Faults(vec![fault]))?;
+/// All invalid settings, each with its source.
+pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, ConfigErrors> {
+    let mut paths = Paths::locate(environment).map_err(|error| ConfigErrors(vec![error]))?;
     paths.config = file(flags, environment)?;
-    let mut faults = Faults::default();
-    let from_file = read_file(flags, &paths.config, &mut faults);
-    let from_environment = source::read_environment(environment, &mut faults);
-    let from_flags = read_flags(flags, &mut faults);
-    let layer = narrow(from_flags.over(from_environment).over(from_file), flags, &mut faults);
-    let config = resolve::resolve(layer.resolve(), paths, environment, &mut faults);
+    let mut errors = ConfigErrors::default();
+    let file_values = read_file(flags, &paths.config, &mut errors);
+    let environment_values = source::read_environment(environment, &mut errors);
+    let flag_values = read_flags(flags, &mut errors);
+    let values = override_listen(flag_values.over(environment_values).over(file_values), flags, &mut errors);
+    let config = resolve::resolve(values.resolve(), paths, environment, &mut errors);
     match config {
-        Some(config) if faults.0.is_empty() => Ok(config),
-        _ => Err(faults),
+        Some(config) if errors.0.is_empty() => Ok(config),
+        _ => Err(errors),
     }
 }
 
-/// A client key in its own words: the one with that name, else the first that is no admin key, else the first.
-/// `None` where none is set, or only hashes are known.
+/// Returns a client key as plain text: the key called `name`, or the first one that isn't an admin key, or the first one.
+/// `None` if no key is set or the config has only hashes.
 #[must_use]
 pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Option<Secret> {
-    let source = &config.shown.iter().find(|shown| shown.key == "keys")?.source;
+    let source = &config.effective.iter().find(|shown| shown.key == "keys")?.source;
     let mut keys = match source {
-        Source::Variable(variable) => keys::plain(Raw::Text(environment.get(variable)?.to_str()?)),
-        Source::File { path, .. } => {
+        ValueSource::Variable(variable) => {
+            client_keys::plain_keys(Unparsed::Text(environment.get(variable)?.to_str()?))
+        }
+        ValueSource::File { path, .. } => {
             let text = std::fs::read_to_string(path).ok()?;
             let table = toml::de::DeTable::parse(&text).ok()?;
-            keys::plain(Raw::Toml(table.get_ref().get("keys")?.get_ref()))
+            client_keys::plain_keys(Unparsed::Toml(table.get_ref().get("keys")?.get_ref()))
         }
-        Source::Flag(_) | Source::Default => return None,
+        ValueSource::Flag(_) | ValueSource::Default => return None,
     };
     let is_admin = |name: &str| config.access.keys.iter().any(|key| key.name == name && key.is_admin);
     let named = keys.iter().position(|(key, _)| key == name);
-    let usual = || keys.iter().position(|(key, _)| !is_admin(key));
-    let index = named.or_else(usual).unwrap_or(0);
+    let default = || keys.iter().position(|(key, _)| !is_admin(key));
+    let index = named.or_else(default).unwrap_or(0);
     (index < keys.len()).then(|| keys.swap_remove(index).1)
 }
 
-fn read_file(flags: &Flags, path: &std::path::Path, faults: &mut Faults) -> Layer {
+fn read_file(flags: &Flags, path: &std::path::Path, errors: &mut ConfigErrors) -> PartialValues {
     match std::fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => return source::read_file(path, &text, faults),
-        Ok(Err(_)) => faults.0.push(unreadable(path, "the file is not UTF-8")),
+        Ok(Ok(text)) => return source::read_file(path, &text, errors),
+        Ok(Err(_)) => errors.0.push(unreadable(path, "the file is not UTF-8")),
         Err(error) if error.kind() == ErrorKind::NotFound && flags.file.is_none() => {}
-        Err(error) => faults.0.push(unreadable(path, &format!("the file can't be read: {error}"))),
+        Err(error) => errors.0.push(unreadable(path, &format!("the file can't be read: {error}"))),
     }
-    Layer::default()
+    PartialValues::default()
 }
 
-fn unreadable(path: &std::path::Path, message: &str) -> Fault {
-    Fault { source: Source::File { path: path.to_owned(), line: 0 }, key: None, message: message.to_owned() }
+fn unreadable(path: &std::path::Path, message: &str) -> ConfigError {
+    ConfigError { source: ValueSource::File { path: path.to_owned(), line: 0 }, key: None, message: message.to_owned() }
 }
 
-fn read_flags(flags: &Flags, faults: &mut Faults) -> Layer {
-    let mut layer = Layer::default();
+fn read_flags(flags: &Flags, errors: &mut ConfigErrors) -> PartialValues {
+    let mut values = PartialValues::default();
     if let Some(text) = &flags.listen
-        && let Err(complaint) = layer.set("listen", Raw::Text(text), Source::Flag("--listen"))
+        && let Err(message) = values.set("listen", Unparsed::Text(text), ValueSource::Flag("--listen"))
     {
-        faults.add(Source::Flag("--listen"), "listen", complaint);
+        errors.add(ValueSource::Flag("--listen"), "listen", message);
     }
-    layer.account = flags
+    values.account = flags
         .account
         .clone()
-        .map(|id| layer::Entry { value: text::Optional(Some(id)), source: Source::Flag("--account") });
-    layer.log_level = flags.level.map(|(flag, value)| layer::Entry { value, source: Source::Flag(flag) });
-    layer
+        .map(|id| Sourced { value: text::OptionalText(Some(id)), source: ValueSource::Flag("--account") });
+    values.log_level = flags.level.map(|(flag, value)| Sourced { value, source: ValueSource::Flag(flag) });
+    values
 }
 
-/// Applies `--host` and `--port` to what would be listened on.
-fn narrow(mut layer: Layer, flags: &Flags, faults: &mut Faults) -> Layer {
+/// Applies `--host` and `--port` to the address to listen on.
+fn override_listen(mut values: PartialValues, flags: &Flags, errors: &mut ConfigErrors) -> PartialValues {
     if flags.host.is_none() && flags.port.is_none() {
-        return layer;
+        return values;
     }
-    let mut listen = layer.clone().resolve().listen;
+    let mut listen = values.clone().resolve().listen;
     if let Some(port) = flags.port {
-        listen = layer::Entry { value: listen.value.with_port(port), source: Source::Flag("--port") };
+        listen = Sourced { value: listen.value.with_port(port), source: ValueSource::Flag("--port") };
     }
     match flags.host.as_deref().map(listen::ListenHost::parse) {
         Some(Ok(host)) => {
-            listen = layer::Entry { value: listen.value.with_host(host), source: Source::Flag("--host") };
+            listen = Sourced { value: listen.value.with_host(host), source: ValueSource::Flag("--host") };
         }
-        Some(Err(complaint)) => faults.add(Source::Flag("--host"), "listen", complaint),
+        Some(Err(message)) => errors.add(ValueSource::Flag("--host"), "listen", message),
         None => {}
     }
-    layer.listen = Some(listen);
-    layer
+    values.listen = Some(listen);
+    values
 }
 
 #[cfg(test)]

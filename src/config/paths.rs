@@ -1,55 +1,59 @@
-//! Where our files live: in `CODEX_PROXY_HOME`, else in the places that the platform has for them.
+//! The paths of the files that this program reads and writes: below `CODEX_PROXY_HOME`, or in the
+//! platform's standard directories.
 
 use std::path::{Path, PathBuf};
 
 use directories::{BaseDirs, ProjectDirs};
 
-use super::source::{Environment, Fault, Source};
+use super::source::{ConfigError, Environment, ValueSource};
 
-/// Our files. None of them has to exist.
+/// The files of this program. They don't have to exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The settings.
+    /// The config file.
     pub config: PathBuf,
-    /// The directory of the files that we write for good.
+    /// The data directory.
     pub data: PathBuf,
-    /// The credentials.
+    /// The credential file.
     pub credentials: PathBuf,
-    /// The model catalogue as last heard.
+    /// The model catalog, as last received from the backend.
     pub catalogue: PathBuf,
-    /// Answers that are kept on disk.
+    /// The database of stored responses.
     pub responses: PathBuf,
-    /// Totals of what was used.
+    /// The database of usage totals.
     pub usage: PathBuf,
-    /// Where the running daemon tells its address.
+    /// The file that holds the address of the running daemon.
     pub run_file: PathBuf,
-    /// The directory in which is recorded what `connect --write` has changed.
+    /// The directory in which `connect --write` records its changes, so that they can be undone.
     pub connected: PathBuf,
 }
 
 impl Paths {
-    /// Finds the places.
+    /// Determines the paths.
     ///
     /// # Errors
-    /// When there is neither `CODEX_PROXY_HOME` nor a home directory.
-    pub fn locate(environment: &Environment) -> Result<Self, Fault> {
+    /// If `CODEX_PROXY_HOME` isn't set and the user has no home directory.
+    pub fn locate(environment: &Environment) -> Result<Self, ConfigError> {
         if let Some(home) = environment.path("CODEX_PROXY_HOME") {
-            let source = Source::Variable("CODEX_PROXY_HOME".to_owned());
-            let fault = |error: std::io::Error| Fault { source, key: None, message: error.to_string() };
-            return std::path::absolute(home).map(|home| Self::inside(&home)).map_err(fault);
+            let source = ValueSource::Variable("CODEX_PROXY_HOME".to_owned());
+            let error = |error: std::io::Error| ConfigError { source, key: None, message: error.to_string() };
+            return std::path::absolute(home).map(|home| Self::inside(&home)).map_err(error);
         }
-        let places = ProjectDirs::from("", "", "codex-proxy").ok_or_else(|| Fault {
-            source: Source::Default,
+        let directories = ProjectDirs::from("", "", "codex-proxy").ok_or_else(|| ConfigError {
+            source: ValueSource::Default,
             key: None,
-            message: "this user has no home directory; set CODEX_PROXY_HOME to a directory for our files".to_owned(),
+            message:
+                "this user has no home directory; set CODEX_PROXY_HOME to a directory for the files of codex-proxy"
+                    .to_owned(),
         })?;
-        // Neither tokens nor addresses of this machine should roam with a profile.
-        let (data, state) = (places.data_local_dir(), places.state_dir().unwrap_or(places.data_local_dir()));
+        // Local directories: tokens and addresses must not roam with a Windows profile.
+        let (data, state) =
+            (directories.data_local_dir(), directories.state_dir().unwrap_or(directories.data_local_dir()));
         Ok(Self {
-            config: places.config_dir().join("config.toml"),
+            config: directories.config_dir().join("config.toml"),
             data: data.to_owned(),
             credentials: data.join("credentials.json"),
-            catalogue: places.cache_dir().join("models.json"),
+            catalogue: directories.cache_dir().join("models.json"),
             responses: state.join("responses.sqlite3"),
             usage: state.join("usage.sqlite3"),
             run_file: state.join("run.json"),
@@ -71,8 +75,7 @@ impl Paths {
     }
 }
 
-/// Where the Codex CLI keeps its login, which can be borrowed: `$CODEX_HOME/auth.json`, else
-/// `~/.codex/auth.json`.
+/// The login file of the Codex CLI: `$CODEX_HOME/auth.json`, or `~/.codex/auth.json`.
 #[must_use]
 pub fn codex_login_file(environment: &Environment) -> Option<PathBuf> {
     let home = environment.path("CODEX_HOME").or_else(|| Some(BaseDirs::new()?.home_dir().join(".codex")));

@@ -1,9 +1,9 @@
-//! Which settings a running daemon takes over when they are read again, and which it can't.
+//! Tells apart the settings that a running daemon can apply on reload from those that need a restart.
 
 use super::Config;
 
-/// Keys that take effect at once.
-const LIVE: [&str; 8] = [
+/// Settings that a reload applies.
+const RELOADABLE: [&str; 8] = [
     "keys",
     "allowed_hosts",
     "allowed_origins",
@@ -14,26 +14,26 @@ const LIVE: [&str; 8] = [
     "log.level",
 ];
 
-/// The keys that differ and take effect at the next start only.
+/// Returns the settings that differ and take effect only after a restart.
 #[must_use]
-pub fn unapplied(running: &Config, read: &Config) -> Vec<&'static str> {
-    let is_live = |key: &str| LIVE.contains(&key);
-    // The listing hides a password in the proxy's address.
-    let is_hidden = |key: &str| key == "upstream.proxy" && running.net.proxy != read.net.proxy;
-    let pairs = running.shown.iter().zip(&read.shown);
-    let differing = pairs.filter(|(running, read)| running.value != read.value || is_hidden(read.key));
-    differing.map(|(_, read)| read.key).filter(|key| !is_live(key)).collect()
+pub fn needing_restart(running: &Config, read: &Config) -> Vec<&'static str> {
+    let is_reloadable = |key: &str| RELOADABLE.contains(&key);
+    // `EffectiveSetting` masks the password in a proxy's address, so compare the address itself.
+    let differs_in_password = |key: &str| key == "upstream.proxy" && running.net.proxy != read.net.proxy;
+    let pairs = running.effective.iter().zip(&read.effective);
+    let differing = pairs.filter(|(running, read)| running.value != read.value || differs_in_password(read.key));
+    differing.map(|(_, read)| read.key).filter(|key| !is_reloadable(key)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::LIVE;
-    use crate::config::layer::KEYS;
+    use super::RELOADABLE;
+    use crate::config::schema::KEYS;
 
     #[test]
-    fn live_keys_are_keys() {
-        for live in LIVE {
-            assert!(KEYS.iter().any(|key| key.path == live), "{live}");
+    fn reloadable_settings_are_settings() {
+        for key in RELOADABLE {
+            assert!(KEYS.iter().any(|setting| setting.path == key), "{key}");
         }
     }
 }

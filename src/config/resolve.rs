@@ -1,47 +1,47 @@
-//! From single values to what each concern is given, and the rules that hold between keys.
+//! Converts the values in effect to the settings types of the modules, and checks the rules between settings.
 //!
-//! A rule is not applied where one of its keys is at fault already: one slip, one complaint.
+//! A rule is skipped if one of its settings already has an error, so that one mistake gives one message.
 
 use std::path::{Path, PathBuf};
 
-use super::keys::LONG_CHARACTERS;
-use super::layer::{Entry, Values};
-use super::listen::Listen;
+use super::client_keys::MIN_REMOTE_KEY_CHARACTERS;
+use super::listen::ListenAddress;
 use super::paths::Paths;
-use super::source::{Environment, Faults, Source, malformed_proxies, mistyped_variables};
-use super::text::{File, Optional, Text};
+use super::schema::{ResolvedValues, Sourced};
+use super::source::{ConfigErrors, Environment, ValueSource, malformed_proxies, mistyped_variables};
+use super::text::{NonEmptyText, OptionalPath, OptionalText};
 use super::value::Setting as _;
-use super::{Config, Log, LogFile};
+use super::{Config, LogFile, LogSettings};
 use crate::endpoint::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, models, responses};
 use crate::token_source::Choice;
 use crate::{auth, history, net, server, upstream};
 
-/// Builds the settings of every concern; `None` when an address is at fault.
+/// Builds the configuration; `None` if `upstream.url` or `auth.url` is invalid.
 pub(super) fn resolve(
-    values: Values,
+    values: ResolvedValues,
     mut paths: Paths,
     environment: &Environment,
-    faults: &mut Faults,
+    errors: &mut ConfigErrors,
 ) -> Option<Config> {
     let trust = if values.trust_host.value { Trust::AnyHttpsHost } else { Trust::KnownHosts };
-    let url = endpoint(&values.upstream_url, "upstream.url", trust, faults);
-    let authority = endpoint(&values.auth_url, "auth.url", trust, faults);
-    check_keys(&values, faults);
-    check_memory(&values, faults);
-    let event_limit_bytes = event_limit(&values, faults);
-    if let Some(file) = anchored(&values.credentials) {
+    let url = endpoint(&values.upstream_url, "upstream.url", trust, errors);
+    let authority = endpoint(&values.auth_url, "auth.url", trust, errors);
+    check_keys(&values, errors);
+    check_memory(&values, errors);
+    let event_limit_bytes = event_limit(&values, errors);
+    if let Some(file) = absolute_path(&values.credentials) {
         paths.credentials = file;
     }
     let (url, authority) = (url?, authority?);
     let mut warnings = mistyped_variables(environment);
-    warnings.extend([("upstream.url", &url), ("auth.url", &authority)].into_iter().filter_map(trusted));
+    warnings.extend([("upstream.url", &url), ("auth.url", &authority)].into_iter().filter_map(trust_warning));
     if values.proxy.value.0.is_none() {
         warnings.extend(malformed_proxies(environment));
     }
     let user_agent = user_agent(&values);
     Some(Config {
-        shown: values.show(),
+        effective: values.effective(),
         server: server(&values),
         access: access(&values),
         short_keys: values.keys.value.short.clone(),
@@ -50,7 +50,7 @@ pub(super) fn resolve(
         log: log(&values),
         net: net::Settings {
             connect_timeout: values.connect_timeout.value.0,
-            ca_file: anchored(&values.ca_file),
+            ca_file: absolute_path(&values.ca_file),
             proxy: values.proxy.value.0,
         },
         auth: auth::Settings {
@@ -99,8 +99,7 @@ pub(super) fn resolve(
     })
 }
 
-/// How the daemon listens and holds its limits.
-fn server(values: &Values) -> server::Settings {
+fn server(values: &ResolvedValues) -> server::Settings {
     server::Settings {
         listen: listen(&values.listen),
         connections: values.connections.value.get() as usize,
@@ -112,14 +111,13 @@ fn server(values: &Values) -> server::Settings {
         body_limit_bytes: values.body_limit.value.0,
         memory_limit_bytes: usize::try_from(values.memory_limit.value.0).unwrap_or(usize::MAX),
         body_read: values.body_read.value.0,
-        keepalive: Some(values.keepalive.value).filter(|pause| !pause.is_zero()),
+        keepalive: Some(values.keepalive.value).filter(|interval| !interval.is_zero()),
         socket_lifetime: values.socket_lifetime.value.0,
         drain: values.drain.value,
     }
 }
 
-/// Who may come in.
-fn access(values: &Values) -> server::AccessSettings {
+fn access(values: &ResolvedValues) -> server::AccessSettings {
     server::AccessSettings {
         keys: values.keys.value.keys.clone(),
         allowed_hosts: values.allowed_hosts.value.0.clone(),
@@ -128,8 +126,7 @@ fn access(values: &Values) -> server::AccessSettings {
     }
 }
 
-/// What is kept of answers and their cost.
-fn history(values: &Values) -> history::Settings {
+fn history(values: &ResolvedValues) -> history::Settings {
     history::Settings {
         replays_reasoning: values.reasoning_replay.value,
         usage_store: values.usage_store.value,
@@ -137,8 +134,7 @@ fn history(values: &Values) -> history::Settings {
     }
 }
 
-/// What the names of models mean.
-fn rules(values: &Values) -> models::Rules {
+fn rules(values: &ResolvedValues) -> models::Rules {
     models::Rules {
         aliases: values.model_aliases.value.0.clone(),
         routes: values.routes.value.0.clone(),
@@ -146,12 +142,11 @@ fn rules(values: &Values) -> models::Rules {
     }
 }
 
-/// Where the log goes.
-fn log(values: &Values) -> Log {
-    Log {
+fn log(values: &ResolvedValues) -> LogSettings {
+    LogSettings {
         level: values.log_level.value,
         format: values.log_format.value,
-        file: anchored(&values.log_file).map(|path| LogFile {
+        file: absolute_path(&values.log_file).map(|path| LogFile {
             path,
             size_bytes: values.log_file_size.value.0,
             count: values.log_files.value.get(),
@@ -159,108 +154,112 @@ fn log(values: &Values) -> Log {
     }
 }
 
-fn account(entry: &Entry<Optional>) -> Option<Choice> {
+fn account(entry: &Sourced<OptionalText>) -> Option<Choice> {
     let account_id = entry.value.0.as_deref().map(str::trim).filter(|id| !id.is_empty())?.to_owned();
     let by = match &entry.source {
-        Source::Flag(name) => format!("the flag {name}"),
+        ValueSource::Flag(name) => format!("the flag {name}"),
         source => format!("the setting account ({source})"),
     };
     Some(Choice { account_id, by })
 }
 
-fn endpoint(entry: &Entry<Text>, key: &str, trust: Trust, faults: &mut Faults) -> Option<Endpoint> {
+fn endpoint(entry: &Sourced<NonEmptyText>, key: &str, trust: Trust, errors: &mut ConfigErrors) -> Option<Endpoint> {
     let parsed = Endpoint::parse(&entry.value.0, trust);
-    let fault = |error: EndpointError| {
-        if !faults.concern(key) && !faults.concern("upstream.trust_host") {
-            faults.add(entry.source.clone(), key, error.to_string());
+    let error = |error: EndpointError| {
+        if !errors.has_error(key) && !errors.has_error("upstream.trust_host") {
+            errors.add(entry.source.clone(), key, error.to_string());
         }
     };
-    parsed.map_err(fault).ok()
+    parsed.map_err(error).ok()
 }
 
-fn trusted((key, endpoint): (&str, &Endpoint)) -> Option<String> {
+fn trust_warning((key, endpoint): (&str, &Endpoint)) -> Option<String> {
     (!endpoint.is_known_host())
-        .then(|| format!("{key}: tokens go to {}, as upstream.trust_host allows", endpoint.host()))
+        .then(|| format!("{key}: tokens are sent to {}, because upstream.trust_host is set", endpoint.host()))
 }
 
-/// Checks the client keys. A program that reaches the daemon and sends one can spend the subscription.
-fn check_keys(values: &Values, faults: &mut Faults) {
-    if faults.concern("keys") {
+/// Checks that client keys protect the daemon if other machines can connect to it.
+fn check_keys(values: &ResolvedValues, errors: &mut ConfigErrors) {
+    if errors.has_error("keys") {
         return;
     }
     let (keys, listen) = (&values.keys, &values.listen);
     let is_empty = keys.value.keys.is_empty();
-    if is_empty && matches!(keys.source, Source::Variable(_)) {
-        let message = "the variable holds no key, and would turn off the keys of the config file; \
-                       unset it, or set it to keys, comma separated";
-        return faults.add(keys.source.clone(), "keys", message);
+    if is_empty && matches!(keys.source, ValueSource::Variable(_)) {
+        let message = "the variable contains no key and would disable the keys of the config file; \
+                       unset it, or set it to a comma-separated list of keys";
+        return errors.add(keys.source.clone(), "keys", message);
     }
-    if listen.value.is_local() || faults.concern("listen") {
+    if listen.value.is_local() || errors.has_error("listen") {
         return;
     }
-    let listen_at = &listen.value;
+    let address = &listen.value;
     if is_empty {
         let message = format!(
-            "{listen_at} can be reached from other machines, and no client key is set; \
+            "other machines can connect to {address}, but no client key is set; \
              add [[keys]] with name and key to the config file (or set CODEX_PROXY_API_KEYS), or listen on localhost"
         );
-        faults.add(listen.source.clone(), "listen", message);
+        errors.add(listen.source.clone(), "listen", message);
     } else if !keys.value.short.is_empty() {
         let message = format!(
-            "{listen_at} can be reached from other machines, and these keys have fewer than {LONG_CHARACTERS} \
-             characters: {}; use longer ones (`openssl rand -hex 24` makes one), or listen on localhost",
+            "other machines can connect to {address}, but these keys have fewer than {MIN_REMOTE_KEY_CHARACTERS} \
+             characters: {}; use longer ones (as from `openssl rand -hex 24`), or listen on localhost",
             keys.value.short.join(", ")
         );
-        faults.add(keys.source.clone(), "keys", message);
+        errors.add(keys.source.clone(), "keys", message);
     }
 }
 
-/// A body of the largest size has to fit into the memory for all of them.
-fn check_memory(values: &Values, faults: &mut Faults) {
+/// Checks that a request body of the maximum size fits into the memory for all requests.
+fn check_memory(values: &ResolvedValues, errors: &mut ConfigErrors) {
     let (memory, body) = (&values.memory_limit, &values.body_limit);
-    if memory.value.0 >= body.value.0 || faults.concern("limits.memory") || faults.concern("limits.body") {
+    if memory.value.0 >= body.value.0 || errors.has_error("limits.memory") || errors.has_error("limits.body") {
         return;
     }
-    // The one that was set is at fault; of two, the memory.
+    // Blame the setting that the user changed, or `limits.memory` if both were changed.
     let (source, key) = match memory.source {
-        Source::Default => (&body.source, "limits.body"),
+        ValueSource::Default => (&body.source, "limits.body"),
         _ => (&memory.source, "limits.memory"),
     };
     let (memory, body) = (memory.value.show(), body.value.show());
-    faults.add(source.clone(), key, format!("limits.memory ({memory}) must be at least limits.body ({body})"));
+    errors.add(source.clone(), key, format!("limits.memory ({memory}) must be at least limits.body ({body})"));
 }
 
-fn event_limit(values: &Values, faults: &mut Faults) -> usize {
+fn event_limit(values: &ResolvedValues, errors: &mut ConfigErrors) -> usize {
     usize::try_from(values.event_limit.value.0).unwrap_or_else(|_| {
-        faults.add(values.event_limit.source.clone(), "limits.event", "more than this machine can address");
+        errors.add(
+            values.event_limit.source.clone(),
+            "limits.event",
+            "must be smaller than the address space of this machine",
+        );
         usize::MAX
     })
 }
 
-fn listen(entry: &Entry<Listen>) -> server::Listen {
+fn listen(entry: &Sourced<ListenAddress>) -> server::Listen {
     match entry.value.sockets() {
         #[cfg(unix)]
-        server::Listen::Unix(path) => server::Listen::Unix(beside(&entry.source, &path)),
+        server::Listen::Unix(path) => server::Listen::Unix(resolve_path(&entry.source, &path)),
         ports @ server::Listen::Tcp(_) => ports,
     }
 }
 
-fn anchored(entry: &Entry<File>) -> Option<PathBuf> {
-    entry.value.0.as_deref().map(|path| beside(&entry.source, path))
+fn absolute_path(entry: &Sourced<OptionalPath>) -> Option<PathBuf> {
+    entry.value.0.as_deref().map(|path| resolve_path(&entry.source, path))
 }
 
-/// A path of the file is meant relative to the file, any other one to the working directory.
-fn beside(source: &Source, path: &Path) -> PathBuf {
-    let beside = match source {
-        Source::File { path: file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
+/// Makes a path absolute. Paths in the config file are relative to its directory, others to the working directory.
+fn resolve_path(source: &ValueSource, path: &Path) -> PathBuf {
+    let path = match source {
+        ValueSource::File { path: file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
         _ => path.to_owned(),
     };
-    std::path::absolute(&beside).unwrap_or(beside)
+    std::path::absolute(&path).unwrap_or(path)
 }
 
-fn user_agent(values: &Values) -> String {
-    let own = || format!("codex-proxy/{}", env!("CARGO_PKG_VERSION"));
-    let name = values.user_agent.value.0.clone().unwrap_or_else(own);
+fn user_agent(values: &ResolvedValues) -> String {
+    let default = || format!("codex-proxy/{}", env!("CARGO_PKG_VERSION"));
+    let name = values.user_agent.value.0.clone().unwrap_or_else(default);
     match values.user_agent_suffix.value.0.as_str() {
         "" => name,
         suffix => format!("{name} {suffix}"),

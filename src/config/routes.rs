@@ -1,13 +1,14 @@
-//! The routes of model names (`[[routes]]`): ordered patterns, each with the model that it means.
+//! Model routes (`[[routes]]`): an ordered list of patterns, each with the model that it selects.
 //!
-//! Order is all that decides between two routes, so that they are a list and no table. Every fault
-//! of every route is told at once, each with the route's place in the list, from 0.
+//! The first matching route applies. All errors of all routes are reported at once, each with the index of its
+//! route in the list, starting at 0.
 
+use std::borrow::Cow;
 use toml::de::{DeTable, DeValue};
 
 use super::list::quoted;
-use super::nearest::suggestion;
-use super::value::{Setting, not_expected, wrong_type};
+use super::suggestion::suggestion;
+use super::value::{Setting, invalid_value, wrong_type};
 use crate::protocol::models::Route;
 
 const MEMBERS: [&str; 4] = ["match", "model", "effort", "when"];
@@ -17,31 +18,32 @@ const MEMBERS: [&str; 4] = ["match", "model", "effort", "when"];
 pub(super) struct Routes(pub(super) Vec<Route>);
 
 impl Setting for Routes {
-    const EXPECTED: &'static str =
-        "[[routes]] with match, model, effort and when (in a variable: pattern=model, comma separated)";
+    fn expected() -> Cow<'static, str> {
+        "[[routes]] with match, model, effort and when (in a variable: pattern=model, comma separated)".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
         let read = |pair: &str| {
             let (pattern, model) = pair.split_once('=').map(|(pattern, model)| (pattern.trim(), model.trim()))?;
-            let is_whole = !pattern.is_empty() && !model.is_empty();
-            is_whole.then(|| route(pattern, model))
+            let is_complete = !pattern.is_empty() && !model.is_empty();
+            is_complete.then(|| route(pattern, model))
         };
-        pairs.map(|pair| read(pair).ok_or_else(|| not_expected::<Self>(pair))).collect::<Result<_, _>>().map(Self)
+        pairs.map(|pair| read(pair).ok_or_else(|| invalid_value::<Self>(pair))).collect::<Result<_, _>>().map(Self)
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let tables = value.as_array().ok_or_else(|| wrong_type::<Self>(value))?;
-        let (mut routes, mut faults) = (Vec::new(), Vec::new());
+        let (mut routes, mut errors) = (Vec::new(), Vec::new());
         for (index, table) in tables.iter().enumerate() {
-            match table.get_ref().as_table().ok_or_else(|| vec!["a table is expected".to_owned()]).and_then(read) {
+            match table.get_ref().as_table().ok_or_else(|| vec!["must be a table".to_owned()]).and_then(read) {
                 Ok(route) => routes.push(route),
-                Err(complaints) => {
-                    faults.extend(complaints.iter().map(|complaint| format!("routes[{index}]: {complaint}")));
+                Err(messages) => {
+                    errors.extend(messages.iter().map(|message| format!("routes[{index}]: {message}")));
                 }
             }
         }
-        if faults.is_empty() { Ok(Self(routes)) } else { Err(faults.join("; ")) }
+        if errors.is_empty() { Ok(Self(routes)) } else { Err(errors.join("; ")) }
     }
 
     fn show(&self) -> String {
@@ -54,31 +56,31 @@ fn route(pattern: &str, model: &str) -> Route {
     Route { pattern: pattern.to_owned(), model: model.to_owned(), ..Default::default() }
 }
 
-/// Reads one `[[routes]]`; everything that is wrong with it at once.
+/// Parses one `[[routes]]` table, or returns all of its errors.
 fn read(table: &DeTable<'_>) -> Result<Route, Vec<String>> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (member, value) in table {
         let member = member.get_ref().as_ref();
         if !MEMBERS.contains(&member) {
-            faults.push(format!("unknown member '{member}'{}", suggestion(member, MEMBERS)));
+            errors.push(format!("unknown member '{member}'{}", suggestion(member, MEMBERS)));
         } else if value.get_ref().as_str().is_none() {
-            faults.push(format!("{member} has to be a text"));
+            errors.push(format!("{member} must be a string"));
         }
     }
     let text = |member: &str| table.get(member).and_then(|value| value.get_ref().as_str()).map(str::trim);
     for member in ["match", "model"] {
         let is_missing = table.get(member).is_none() || text(member) == Some("");
-        faults.extend(is_missing.then(|| format!("{member} is missing")));
+        errors.extend(is_missing.then(|| format!("{member} is missing")));
     }
     let mut read = route(text("match").unwrap_or_default(), text("model").unwrap_or_default());
-    read.effort = word("effort", text("effort"), &mut faults);
-    read.when = word("when", text("when"), &mut faults).unwrap_or_default();
-    if faults.is_empty() { Ok(read) } else { Err(faults) }
+    read.effort = choice("effort", text("effort"), &mut errors);
+    read.when = choice("when", text("when"), &mut errors).unwrap_or_default();
+    if errors.is_empty() { Ok(read) } else { Err(errors) }
 }
 
-/// Reads a member that is one of a few words.
-fn word<T: Setting>(member: &str, text: Option<&str>, faults: &mut Vec<String>) -> Option<T> {
-    T::from_text(text?).map_err(|complaint| faults.push(format!("{member}: {complaint}"))).ok()
+/// Parses an optional member that is a named choice.
+fn choice<T: Setting>(member: &str, text: Option<&str>, errors: &mut Vec<String>) -> Option<T> {
+    T::from_text(text?).map_err(|message| errors.push(format!("{member}: {message}"))).ok()
 }
 
 fn show(route: &Route) -> String {
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back() {
+    fn shown_routes_parse_to_the_same_routes() {
         let text =
             "routes = [{ match = 'a*', model = 'b', effort = 'high', when = 'think' }, { match = \"'\", model = 'c' }]";
         let routes = from_file(text).unwrap();
@@ -139,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_every_route_is_told_with_its_place() {
-        let complaint = from_file(
+    fn all_errors_are_reported_with_the_index_of_their_route() {
+        let message = from_file(
             "[[routes]]\nmodel = 'm'\n[[routes]]\nmatch = 'a'\nmodel = ' '\neffort = 'loud'\nwhen = 'later'\n\
              [[routes]]\nmatch = 7\nmodle = 'm'",
         )
@@ -148,15 +150,15 @@ mod tests {
         for part in [
             "routes[0]: match is missing",
             "routes[1]: model is missing",
-            "routes[1]: effort: one of none, minimal, low, medium, high, xhigh, max is expected, not 'loud'",
-            "routes[1]: when: one of always, think, web_search is expected, not 'later'",
-            "routes[2]: match has to be a text",
+            "routes[1]: effort: must be one of none, minimal, low, medium, high, xhigh, max, not 'loud'",
+            "routes[1]: when: must be one of always, think, web_search, not 'later'",
+            "routes[2]: match must be a string",
             "routes[2]: unknown member 'modle'; did you mean 'model'?",
             "routes[2]: model is missing",
         ] {
-            assert!(complaint.contains(part), "{part}: {complaint}");
+            assert!(message.contains(part), "{part}: {message}");
         }
-        assert_eq!(complaint.split("; routes").count(), 7, "{complaint}");
-        assert!(from_file("routes = ['a']").unwrap_err().contains("routes[0]: a table"));
+        assert_eq!(message.split("; routes").count(), 7, "{message}");
+        assert!(from_file("routes = ['a']").unwrap_err().contains("routes[0]: must be a table"));
     }
 }

@@ -1,8 +1,7 @@
-//! Where settings come from: the environment and the file.
+//! Reads settings from the environment and the config file.
 //!
-//! The one place that reads the process's environment, once, into an [`Environment`] that everything
-//! else is given. A source turns into a [`Layer`] and a list of faults; it never stops at the first
-//! fault, and never repeats a line of the file, which may hold a key.
+//! This is the only module that reads the environment of the process. Each source gives [`PartialValues`] and a
+//! list of errors; parsing continues after an error. Errors never quote the file, which may contain keys.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,66 +10,66 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::layer::{KEYS, Layer, Raw};
-use super::nearest::{nearest, suggestion};
+use super::schema::{KEYS, PartialValues, Unparsed};
+use super::suggestion::{nearest, suggestion};
 use crate::proxy;
 
-/// Variables that hold a client key or a token. No child process gets them.
+/// Environment variables that contain a client key or a token. They are removed from the environment of child processes.
 pub const SECRET_VARIABLES: [&str; 5] =
     ["CODEX_PROXY_API_KEYS", "CODEX_PROXY_KEYS", "CODEX_PROXY_KEY", "CODEX_PROXY_ACCESS_TOKEN", "CODEX_ACCESS_TOKEN"];
 
-/// The variables of a process, as a value.
+/// A copy of a process's environment variables.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
 
-/// Where a value came from.
+/// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A flag of the command line.
+pub enum ValueSource {
+    /// A command-line flag.
     Flag(&'static str),
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
-    /// A line of the file.
+    /// A line of the config file.
     File {
         /// The file.
         path: PathBuf,
-        /// The line, from 1; 0 where the whole file is meant.
+        /// The line number, starting at 1; 0 means the whole file.
         line: usize,
     },
-    /// Nowhere: the default.
+    /// The default.
     Default,
 }
 
-/// One thing that is wrong with the settings.
+/// An error in the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where it stands.
-    pub source: Source,
-    /// The key, where one is at fault.
+pub struct ConfigError {
+    /// Where the invalid value comes from.
+    pub source: ValueSource,
+    /// The setting, if the error concerns one.
     pub key: Option<String>,
-    /// What is wrong and what to do, without secrets.
+    /// What is wrong and how to fix it, without secrets.
     pub message: String,
 }
 
-/// Everything that is wrong with the settings.
+/// All errors in the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl Environment {
-    /// The variables of this process.
+    /// Reads the environment of this process.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+    #[expect(clippy::disallowed_methods, reason = "the only place where the environment is read")]
     pub fn of_process() -> Self {
         std::env::vars_os().collect()
     }
 
-    /// The value of a variable, unless it is not set.
+    /// Returns the value of a variable, if set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
-    /// A path in a variable, unless it is not set or empty.
+    /// Returns the value of a variable as a path, if set and not empty.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -85,7 +84,7 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let name = |name: N| {
             let name = name.into();
-            // Windows compares names without regard to case.
+            // Names are case-insensitive on Windows.
             if cfg!(windows) { name.to_ascii_uppercase() } else { name }
         };
         Self(pairs.into_iter().map(|(key, value)| (name(key), value.into())).collect())
@@ -98,8 +97,8 @@ impl fmt::Debug for Environment {
     }
 }
 
-impl Source {
-    /// The line of the file; 0 where there is none.
+impl ValueSource {
+    /// The line in the config file, or 0.
     fn line(&self) -> usize {
         match self {
             Self::File { line, .. } => *line,
@@ -108,7 +107,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => f.write_str(name),
@@ -120,7 +119,7 @@ impl fmt::Display for Source {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
             Some(key) => write!(f, "{}: {key}: {}", self.source, self.message),
@@ -129,142 +128,142 @@ impl fmt::Display for Fault {
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<_> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&lines.join("\n"))
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigErrors {}
 
-impl Faults {
-    /// Adds a fault of a key.
-    pub(super) fn add(&mut self, source: Source, key: &str, message: impl Into<String>) {
-        self.0.push(Fault { source, key: Some(key.to_owned()), message: message.into() });
+impl ConfigErrors {
+    /// Adds an error about one setting.
+    pub(super) fn add(&mut self, source: ValueSource, key: &str, message: impl Into<String>) {
+        self.0.push(ConfigError { source, key: Some(key.to_owned()), message: message.into() });
     }
 
-    /// Whether a key has a fault already, so that what follows from it is not told as another.
-    pub(super) fn concern(&self, key: &str) -> bool {
-        self.0.iter().any(|fault| fault.key.as_deref() == Some(key))
+    /// Returns whether a setting already has an error.
+    pub(super) fn has_error(&self, key: &str) -> bool {
+        self.0.iter().any(|error| error.key.as_deref() == Some(key))
     }
 
-    fn add_plain(&mut self, source: Source, message: impl Into<String>) {
-        self.0.push(Fault { source, key: None, message: message.into() });
+    fn add_general(&mut self, source: ValueSource, message: impl Into<String>) {
+        self.0.push(ConfigError { source, key: None, message: message.into() });
     }
 }
 
-/// What our own variables begin with.
+/// The prefix of this program's environment variables.
 const OWN_PREFIX: &str = "CODEX_PROXY_";
 
-/// The variable of our own for a key.
+/// Returns the environment variable of a setting.
 pub(super) fn variable(path: &str) -> String {
     format!("{OWN_PREFIX}{}", path.replace('.', "_").to_ascii_uppercase())
 }
 
-/// What the environment says.
-pub(super) fn read_environment(environment: &Environment, faults: &mut Faults) -> Layer {
-    let mut layer = Layer::default();
+/// Reads the settings from environment variables.
+pub(super) fn read_environment(environment: &Environment, errors: &mut ConfigErrors) -> PartialValues {
+    let mut values = PartialValues::default();
     for key in KEYS {
-        let own = variable(key.path);
-        let found = environment.get(&own).map(|value| (own.as_str(), value)).or_else(|| {
-            // An empty variable of another program says nothing; an empty one of ours is a value.
+        let variable = variable(key.path);
+        let found = environment.get(&variable).map(|value| (variable.as_str(), value)).or_else(|| {
+            // Another program's variable counts as unset if it is empty.
             let others = key.variables.iter().filter_map(|name| Some((*name, environment.get(name)?)));
             others.into_iter().find(|(name, value)| name.starts_with(OWN_PREFIX) || !value.is_empty())
         });
         let Some((name, value)) = found else { continue };
-        let source = Source::Variable(name.to_owned());
+        let source = ValueSource::Variable(name.to_owned());
         let set = match value.to_str() {
-            Some(text) => layer.set(key.path, Raw::Text(text), source.clone()),
-            None => Err("the value is not UTF-8".to_owned()),
+            Some(text) => values.set(key.path, Unparsed::Text(text), source.clone()),
+            None => Err("the value isn't valid UTF-8".to_owned()),
         };
-        if let Err(complaint) = set {
-            faults.add(source, key.path, complaint);
+        if let Err(message) = set {
+            errors.add(source, key.path, message);
         }
     }
     if environment.get(&variable("auth.credentials")).is_none() {
-        read_token_file(environment, &mut layer, faults);
+        read_token_file(environment, &mut values, errors);
     }
-    layer
+    values
 }
 
-/// `CHATGPT_TOKEN_DIR` and `CHATGPT_AUTH_FILE` together name one file.
-fn read_token_file(environment: &Environment, layer: &mut Layer, faults: &mut Faults) {
+/// Reads the path of the credential file from `CHATGPT_TOKEN_DIR` and `CHATGPT_AUTH_FILE`.
+fn read_token_file(environment: &Environment, values: &mut PartialValues, errors: &mut ConfigErrors) {
     let Some(directory) = environment.path("CHATGPT_TOKEN_DIR") else { return };
     let file = directory.join(environment.path("CHATGPT_AUTH_FILE").unwrap_or_else(|| "auth.json".into()));
-    let source = Source::Variable("CHATGPT_TOKEN_DIR".to_owned());
+    let source = ValueSource::Variable("CHATGPT_TOKEN_DIR".to_owned());
     let set = match file.to_str() {
-        Some(text) => layer.set("auth.credentials", Raw::Text(text), source.clone()),
-        None => Err("the value is not UTF-8".to_owned()),
+        Some(text) => values.set("auth.credentials", Unparsed::Text(text), source.clone()),
+        None => Err("the value isn't valid UTF-8".to_owned()),
     };
-    if let Err(complaint) = set {
-        faults.add(source, "auth.credentials", complaint);
+    if let Err(message) = set {
+        errors.add(source, "auth.credentials", message);
     }
 }
 
-/// A remark on each variable that looks like a mistyped one of ours.
+/// Returns a warning for each variable that looks like a mistyped setting.
 pub(super) fn mistyped_variables(environment: &Environment) -> Vec<String> {
     let mut known: Vec<String> = KEYS.iter().map(|key| variable(key.path)).collect();
     known.extend(["CODEX_PROXY_HOME", "CODEX_PROXY_API_KEYS", "CODEX_PROXY_ACCESS_TOKEN"].map(str::to_owned));
     let unknown = environment.names().filter(|name| name.starts_with(OWN_PREFIX) && !known.iter().any(|k| k == name));
-    let remark = |name: &str| {
+    let warning = |name: &str| {
         let near = nearest(name, known.iter().map(String::as_str))?;
-        Some(format!("environment variable {name} is not known and was ignored; did you mean {near}?"))
+        Some(format!("environment variable {name} is unknown and ignored; did you mean {near}?"))
     };
-    unknown.filter_map(remark).collect()
+    unknown.filter_map(warning).collect()
 }
 
-/// A remark on each variable that should name a proxy and does not. The value may hold a password, so it is
-/// not repeated.
+/// Returns a warning for each proxy variable that doesn't contain a proxy address. It omits the value, which may
+/// contain a password.
 pub(super) fn malformed_proxies(environment: &Environment) -> Vec<String> {
     let is_wrong = |name: &&str| {
         let value = environment.get(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
         !value.is_empty() && proxy::host_and_port(&value).is_none()
     };
-    let remark = |name| format!("environment variable {name} is not a proxy address such as http://127.0.0.1:3128");
-    proxy::VARIABLES.into_iter().filter(is_wrong).map(remark).collect()
+    let warning = |name| format!("environment variable {name} must be a proxy address such as http://127.0.0.1:3128");
+    proxy::VARIABLES.into_iter().filter(is_wrong).map(warning).collect()
 }
 
-/// What the text of a file says.
-pub(super) fn read_file(path: &Path, text: &str, faults: &mut Faults) -> Layer {
+/// Reads the settings from the text of a config file.
+pub(super) fn read_file(path: &Path, text: &str, errors: &mut ConfigErrors) -> PartialValues {
     let line = |position: usize| 1 + text.bytes().take(position).filter(|byte| *byte == b'\n').count();
-    let source = |position: usize| Source::File { path: path.to_owned(), line: line(position) };
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let earlier = faults.0.len();
-    let mut layer = Layer::default();
-    if errors.is_empty() {
-        walk(&mut FileReader { layer: &mut layer, faults, source: &source }, "", table.get_ref());
+    let source = |position: usize| ValueSource::File { path: path.to_owned(), line: line(position) };
+    let (table, syntax_errors) = DeTable::parse_recoverable(text);
+    let earlier = errors.0.len();
+    let mut values = PartialValues::default();
+    if syntax_errors.is_empty() {
+        read_table(&mut FileReader { values: &mut values, errors, source: &source }, "", table.get_ref());
     }
-    for error in errors {
-        faults.add_plain(source(error.span().map_or(0, |span| span.start)), error.message());
+    for error in syntax_errors {
+        errors.add_general(source(error.span().map_or(0, |span| span.start)), error.message());
     }
-    // A table tells its keys in the order of the alphabet.
-    faults.0[earlier..].sort_by_key(|fault| fault.source.line());
-    layer
+    // `DeTable` iterates in alphabetical order.
+    errors.0[earlier..].sort_by_key(|error| error.source.line());
+    values
 }
 
 struct FileReader<'f> {
-    layer: &'f mut Layer,
-    faults: &'f mut Faults,
-    source: &'f dyn Fn(usize) -> Source,
+    values: &'f mut PartialValues,
+    errors: &'f mut ConfigErrors,
+    source: &'f dyn Fn(usize) -> ValueSource,
 }
 
-fn walk(reader: &mut FileReader<'_>, above: &str, table: &DeTable<'_>) {
+fn read_table(reader: &mut FileReader<'_>, prefix: &str, table: &DeTable<'_>) {
     for (name, value) in table {
-        let path = if above.is_empty() { name.get_ref().to_string() } else { format!("{above}.{}", name.get_ref()) };
+        let path = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
         let source = (reader.source)(name.span().start);
         if KEYS.iter().any(|key| key.path == path) {
-            if let Err(complaint) = reader.layer.set(&path, Raw::Toml(value.get_ref()), source.clone()) {
-                reader.faults.add(source, &path, complaint);
+            if let Err(message) = reader.values.set(&path, Unparsed::Toml(value.get_ref()), source.clone()) {
+                reader.errors.add(source, &path, message);
             }
             continue;
         }
         match value.get_ref() {
-            DeValue::Table(below) if !below.is_empty() || is_section(&path) => walk(reader, &path, below),
-            _ if is_section(&path) => reader.faults.add(source, &path, format!("this is a section: write [{path}]")),
+            DeValue::Table(section) if !section.is_empty() || is_section(&path) => read_table(reader, &path, section),
+            _ if is_section(&path) => reader.errors.add(source, &path, format!("{path} is a section; write [{path}]")),
             _ => {
                 let hint = suggestion(&path, KEYS.iter().map(|key| key.path));
-                reader.faults.add(source, &path, format!("unknown key{hint}"));
+                reader.errors.add(source, &path, format!("unknown key{hint}"));
             }
         }
     }

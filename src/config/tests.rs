@@ -1,11 +1,11 @@
-//! The settings as a whole.
+//! Tests that load settings from all sources.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::layer::{KEYS, Layer};
+use super::schema::{KEYS, PartialValues};
 use super::source::variable;
-use super::{Config, Environment, Faults, Flags, Source, load};
+use super::{Config, ConfigErrors, Environment, Flags, ValueSource, load};
 use crate::server;
 
 /// A directory with a config file, and the variables that lead to it.
@@ -27,7 +27,7 @@ impl Home {
         self
     }
 
-    fn load(&self, flags: &Flags) -> Result<Config, Faults> {
+    fn load(&self, flags: &Flags) -> Result<Config, ConfigErrors> {
         load(flags, &self.variables.iter().map(|(name, value)| (*name, value)).collect::<Environment>())
     }
 
@@ -35,7 +35,7 @@ impl Home {
         self.load(&Flags::default()).unwrap()
     }
 
-    fn faults(&self) -> String {
+    fn errors(&self) -> String {
         self.load(&Flags::default()).unwrap_err().to_string()
     }
 }
@@ -46,7 +46,7 @@ fn listens(config: &Config) -> Vec<String> {
 }
 
 #[test]
-fn nothing_set_gives_the_defaults() {
+fn without_settings_the_defaults_apply() {
     let home = Home::new("");
     let config = home.config();
     assert_eq!(listens(&config), ["127.0.0.1:8787", "[::1]:8787"]);
@@ -65,23 +65,23 @@ fn nothing_set_gives_the_defaults() {
     assert_eq!(config.chat, crate::protocol::chat::Options::default());
     assert_eq!(config.net.ca_file, None);
     assert!(config.access.keys.is_empty() && config.warnings.is_empty());
-    assert!(config.shown.iter().all(|shown| shown.source == Source::Default));
+    assert!(config.effective.iter().all(|shown| shown.source == ValueSource::Default));
 }
 
 #[test]
 fn the_example_file_equals_the_defaults_and_names_every_key() {
     let example = include_str!("../../config.example.toml");
-    // A `#` right before a name holds back a setting; a `#` and a space begin a sentence.
+    // `#` directly before a name comments out a setting; `#` and a space start a comment.
     let settings: Vec<_> = example.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).collect();
     let settings: Vec<_> = settings.into_iter().filter(|line| !line.starts_with([' ', '#'])).collect();
-    let mut faults = Faults::default();
-    let layer = super::source::read_file(Path::new("config.example.toml"), &settings.join("\n"), &mut faults);
-    assert_eq!(faults, Faults::default());
-    let (given, defaults) = (layer.clone().resolve().show(), Layer::default().resolve().show());
+    let mut errors = ConfigErrors::default();
+    let values = super::source::read_file(Path::new("config.example.toml"), &settings.join("\n"), &mut errors);
+    assert_eq!(errors, ConfigErrors::default());
+    let (given, defaults) = (values.clone().resolve().effective(), PartialValues::default().resolve().effective());
     for (given, default) in given.iter().zip(&defaults) {
         assert_eq!((given.key, &given.value), (default.key, &default.value));
-        // The empty list of client keys has no line of its own.
-        assert!(given.source != Source::Default || given.key == "keys", "{} is missing", given.key);
+        // The example has no line for the empty list of client keys.
+        assert!(given.source != ValueSource::Default || given.key == "keys", "{} is missing", given.key);
     }
 }
 
@@ -93,21 +93,21 @@ fn the_roles_in_the_example_file_are_routes() {
         (roles.iter().position(|line| *line == "routes = ["), roles.iter().position(|line| *line == "]"));
     let config = Home::new(&roles[start.unwrap()..=end.unwrap()].join("\n")).config();
     assert_eq!(config.rules.routes.len(), 3);
-    assert!(config.shown.iter().any(|shown| shown.key == "routes" && shown.value.contains("claude-*haiku*")));
+    assert!(config.effective.iter().any(|shown| shown.key == "routes" && shown.value.contains("claude-*haiku*")));
 }
 
 #[test]
-fn usage_is_kept_for_whole_days() {
+fn usage_keep_is_a_number_of_whole_days() {
     let config = Home::new("usage.store = 'memory'\nusage.keep = '7d'").config();
     assert_eq!((config.history.usage_store.name(), config.history.usage_keep_days), ("memory", 7));
     for keep in ["0d", "36h", "-1d", "d"] {
-        let faults = Home::new(&format!("usage.keep = '{keep}'")).faults();
-        assert!(faults.contains("usage.keep: a number of whole days, such as 90d, is expected"), "{faults}");
+        let errors = Home::new(&format!("usage.keep = '{keep}'")).errors();
+        assert!(errors.contains("usage.keep: must be a number of whole days, such as 90d, not"), "{errors}");
     }
 }
 
 #[test]
-fn flags_win_over_variables_over_the_file() {
+fn flags_override_variables_and_variables_override_the_file() {
     let home = Home::new("listen = 1\nupstream.max_retries = 7\n[timing]\ndrain = '1s'")
         .with("CODEX_PROXY_LISTEN", "127.0.0.1:2")
         .with("CODEX_PROXY_TIMING_DRAIN", "1m30s");
@@ -129,9 +129,9 @@ fn host_and_port_flags_replace_their_part() {
 
 #[cfg(unix)]
 #[test]
-fn a_relative_socket_lies_beside_the_file() {
-    let home = Home::new("listen = 'unix:run/door'");
-    assert_eq!(home.config().server.listen, server::Listen::Unix(home.directory.path().join("run/door")));
+fn a_relative_socket_path_is_relative_to_the_config_file() {
+    let home = Home::new("listen = 'unix:run/socket'");
+    assert_eq!(home.config().server.listen, server::Listen::Unix(home.directory.path().join("run/socket")));
     let port = Flags { port: Some(7), ..Flags::default() };
     assert_eq!(listens(&home.load(&port).unwrap()), ["127.0.0.1:7", "[::1]:7"]);
 }
@@ -141,14 +141,14 @@ fn every_key_can_be_set_by_its_variable() {
     assert_eq!(variable("upstream.idle_timeout"), "CODEX_PROXY_UPSTREAM_IDLE_TIMEOUT");
     for key in KEYS {
         let variables = [(variable(key.path), "\u{1}".to_owned())];
-        let mut faults = Faults::default();
-        let layer = super::source::read_environment(&variables.into_iter().collect(), &mut faults);
-        assert!(layer != Layer::default() || faults.concern(key.path), "{}", key.path);
+        let mut errors = ConfigErrors::default();
+        let values = super::source::read_environment(&variables.into_iter().collect(), &mut errors);
+        assert!(values != PartialValues::default() || errors.has_error(key.path), "{}", key.path);
     }
 }
 
 #[test]
-fn names_of_other_programs_are_taken_and_ours_win() {
+fn variables_of_other_programs_are_read_and_ours_take_precedence() {
     let home = Home::new("")
         .with("CHATGPT_API_BASE", "")
         .with("OPENAI_CHATGPT_API_BASE", "https://eu.chatgpt.com/x")
@@ -170,74 +170,76 @@ fn names_of_other_programs_are_taken_and_ours_win() {
 }
 
 #[test]
-fn all_faults_come_at_once_with_their_sources() {
+fn all_errors_are_reported_at_once_with_their_sources() {
     let home = Home::new("[upstream]\nidle_timout = '5m'\nmax_retries = -1\n\n[log]\nlevel = 'loud'")
         .with("CODEX_PROXY_LIMITS_BODY", "big")
         .with("CODEX_PROXY_UPSTREAM_URL", "https://example.com");
     let flags = Flags { listen: Some("nowhere".to_owned()), ..Flags::default() };
-    let faults = home.load(&flags).unwrap_err().to_string();
+    let errors = home.load(&flags).unwrap_err().to_string();
     let file = home.directory.path().join("config.toml");
     for part in [
         &*format!("{}:2: upstream.idle_timout: unknown key; did you mean 'upstream.idle_timeout'?", file.display()),
         &format!("{}:3: upstream.max_retries: ", file.display()),
-        &format!("{}:6: log.level: one of off, ", file.display()),
+        &format!("{}:6: log.level: must be one of off, ", file.display()),
         "environment variable CODEX_PROXY_LIMITS_BODY: limits.body: ",
         "environment variable CODEX_PROXY_UPSTREAM_URL: upstream.url: ",
         "--listen: listen: ",
     ] {
-        assert!(faults.contains(part), "{part}\n{faults}");
+        assert!(errors.contains(part), "{part}\n{errors}");
     }
-    assert_eq!(faults.lines().count(), 6, "{faults}");
+    assert_eq!(errors.lines().count(), 6, "{errors}");
 }
 
 #[test]
-fn a_broken_file_is_told_by_line_and_its_text_is_not_repeated() {
-    let faults = Home::new("listen = 1\n[[keys]]\nname = 'a'\nkey = \"private\nx = 1").faults();
-    assert!(faults.contains("config.toml:4"), "{faults}");
-    assert!(!faults.contains("private"), "{faults}");
+fn a_syntax_error_is_reported_with_its_line_and_without_its_text() {
+    let errors = Home::new("listen = 1\n[[keys]]\nname = 'a'\nkey = \"private\nx = 1").errors();
+    assert!(errors.contains("config.toml:4"), "{errors}");
+    assert!(!errors.contains("private"), "{errors}");
 }
 
 #[test]
-fn secrets_are_never_repeated() {
+fn secrets_are_never_printed() {
     let home = Home::new("keys = 'private'\n[upstream]\nproxy = 'private'");
-    assert!(!home.faults().contains("private"), "{}", home.faults());
+    assert!(!home.errors().contains("private"), "{}", home.errors());
     let home = Home::new("[[keys]]\nname = 'a'\nkey = 'private'\n[upstream]\nproxy = 'http://user:private@proxy:1'");
     let config = home.config();
-    assert!(!format!("{:?}", config.shown).contains("private"));
+    assert!(!format!("{:?}", config.effective).contains("private"));
 }
 
 #[test]
-fn another_machine_is_let_in_with_a_key_only() {
-    let faults = Home::new("listen = '0.0.0.0:8787'").faults();
-    assert!(faults.contains("config.toml:1: listen: ") && faults.contains("CODEX_PROXY_API_KEYS"), "{faults}");
+fn listening_for_other_machines_requires_a_client_key() {
+    let errors = Home::new("listen = '0.0.0.0:8787'").errors();
+    assert!(errors.contains("config.toml:1: listen: ") && errors.contains("CODEX_PROXY_API_KEYS"), "{errors}");
     let home = Home::new("listen = '0.0.0.0:8787'").with("CODEX_PROXY_API_KEYS", "a-key-of-16-chars");
     assert_eq!(listens(&home.config()), ["0.0.0.0:8787"]);
-    // A key that can't be read is one fault, not two.
-    assert_eq!(Home::new("listen = '0.0.0.0:1'\nkeys = 3").faults().lines().count(), 1);
+    // An invalid key gives one error, not two.
+    assert_eq!(Home::new("listen = '0.0.0.0:1'\nkeys = 3").errors().lines().count(), 1);
 }
 
 #[test]
-fn a_key_that_can_be_guessed_is_refused_where_other_machines_reach_the_daemon() {
+fn a_short_key_is_rejected_if_other_machines_can_connect() {
     let keys = |key: &str| format!("[[keys]]\nname = 'laptop'\n{key}\n[[keys]]\nname = 'b'\nkey = 'a-key-of-16-chars'");
     let short = keys("key = 'private-key-15c'");
-    let faults = Home::new(&format!("listen = '0.0.0.0:1'\n{short}")).faults();
-    for part in ["config.toml:2: keys: 0.0.0.0:1 ", "fewer than 16 characters: laptop;", "openssl", "localhost"] {
-        assert!(faults.contains(part), "{part}: {faults}");
+    let errors = Home::new(&format!("listen = '0.0.0.0:1'\n{short}")).errors();
+    for part in
+        ["config.toml:2: keys: ", "connect to 0.0.0.0:1,", "fewer than 16 characters: laptop;", "openssl", "localhost"]
+    {
+        assert!(errors.contains(part), "{part}: {errors}");
     }
-    assert!(!faults.contains("private") && faults.lines().count() == 1, "{faults}");
-    let faults = Home::new("listen = '0.0.0.0:1'").with("CODEX_PROXY_API_KEYS", "a").faults();
+    assert!(!errors.contains("private") && errors.lines().count() == 1, "{errors}");
+    let errors = Home::new("listen = '0.0.0.0:1'").with("CODEX_PROXY_API_KEYS", "a").errors();
     assert!(
-        faults.contains("environment variable CODEX_PROXY_API_KEYS: keys: ") && faults.contains("env-1"),
-        "{faults}"
+        errors.contains("environment variable CODEX_PROXY_API_KEYS: keys: ") && errors.contains("env-1"),
+        "{errors}"
     );
-    // On this machine alone, any key will do.
+    // A short key is allowed if only this machine can connect.
     assert_eq!(Home::new(&short).config().short_keys, ["laptop"]);
     let hashed = keys(&format!("key_sha256 = '{}'", "0".repeat(64)));
     assert_eq!(Home::new(&format!("listen = '0.0.0.0:1'\n{hashed}")).config().access.keys.len(), 2);
 }
 
 #[test]
-fn a_variable_without_a_key_does_not_turn_off_the_keys_of_the_file() {
+fn an_empty_key_variable_is_an_error() {
     for (variable, value) in [
         ("CODEX_PROXY_API_KEYS", ","),
         ("CODEX_PROXY_API_KEYS", ""),
@@ -246,20 +248,20 @@ fn a_variable_without_a_key_does_not_turn_off_the_keys_of_the_file() {
         ("CODEX_PROXY_KEYS", " , "),
     ] {
         for file in ["", "[[keys]]\nname = 'a'\nkey = 'x'"] {
-            let faults = Home::new(file).with(variable, value).faults();
+            let errors = Home::new(file).with(variable, value).errors();
             assert!(
-                faults.contains(&format!("environment variable {variable}: keys: ")),
-                "{variable}={value}: {faults}"
+                errors.contains(&format!("environment variable {variable}: keys: ")),
+                "{variable}={value}: {errors}"
             );
-            assert!(faults.contains("unset it") && faults.lines().count() == 1, "{faults}");
+            assert!(errors.contains("unset it") && errors.lines().count() == 1, "{errors}");
         }
     }
-    assert!(Home::new("keys = []").config().access.keys.is_empty(), "the file may say that there are none");
+    assert!(Home::new("keys = []").config().access.keys.is_empty(), "an empty list in the file is valid");
 }
 
 #[test]
-fn an_unknown_host_needs_trust_and_is_warned_about() {
-    let untrusted = Home::new("auth.url = 'https://issuer.example'").faults();
+fn an_unknown_host_requires_trust_host_and_gives_a_warning() {
+    let untrusted = Home::new("auth.url = 'https://issuer.example'").errors();
     assert!(untrusted.contains("upstream.trust_host"), "{untrusted}");
     let config = Home::new("auth.url = 'https://issuer.example'\nupstream.trust_host = true").config();
     assert_eq!(config.warnings.len(), 1);
@@ -267,7 +269,7 @@ fn an_unknown_host_needs_trust_and_is_warned_about() {
 }
 
 #[test]
-fn doors_are_checked_and_normalised() {
+fn hosts_and_origins_are_checked_and_normalized() {
     let config = Home::new(
         "allowed_hosts = ['Box.Local']\n\
          allowed_origins = ['https://Chat.example:443/', 'http://localhost:3000', 'chrome-extension://abc']",
@@ -285,7 +287,7 @@ fn doors_are_checked_and_normalised() {
 }
 
 #[test]
-fn timers_read_as_durations_and_a_timeout_is_never_zero() {
+fn timers_are_durations_and_a_timeout_must_not_be_zero() {
     let config =
         Home::new("timing.keepalive = 0\ntiming.commit_after = '0s'\nupstream.idle_timeout = '1h30m'").config();
     assert_eq!(config.server.keepalive, None);
@@ -297,7 +299,7 @@ fn timers_read_as_durations_and_a_timeout_is_never_zero() {
 }
 
 #[test]
-fn the_memory_for_requests_holds_at_least_one_body() {
+fn limits_memory_must_be_at_least_limits_body() {
     let config = Home::new("limits.body = '1MiB'\nlimits.memory = '1MiB'").config();
     assert_eq!((config.server.body_limit_bytes, config.server.memory_limit_bytes), (1 << 20, 1 << 20));
     for (text, at) in [
@@ -305,17 +307,17 @@ fn the_memory_for_requests_holds_at_least_one_body() {
         ("limits.body = '1GiB'", "config.toml:1: limits.body: "),
         ("limits.body = '2MiB'\nlimits.memory = '1MiB'", "config.toml:2: limits.memory: "),
     ] {
-        let fault = Home::new(text).load(&Flags::default()).unwrap_err().to_string();
-        assert!(fault.contains(at) && fault.contains("must be at least limits.body"), "{fault}");
+        let error = Home::new(text).load(&Flags::default()).unwrap_err().to_string();
+        assert!(error.contains(at) && error.contains("must be at least limits.body"), "{error}");
     }
 }
 
 #[test]
 fn a_duration_has_an_upper_limit() {
     assert_eq!(Home::new("timing.socket_lifetime = '30d'").config().server.socket_lifetime.as_secs(), 30 * 24 * 3600);
-    for absurd in ["31d", "300years", "500000000000years"] {
+    for duration in ["31d", "300years", "500000000000years"] {
         for key in ["upstream.first_event_timeout", "timing.commit_after", "timing.header", "upstream.retry_budget"] {
-            let report = Home::new(&format!("{key} = '{absurd}'")).load(&Flags::default()).unwrap_err().to_string();
+            let report = Home::new(&format!("{key} = '{duration}'")).load(&Flags::default()).unwrap_err().to_string();
             assert!(report.contains(key) && report.contains("at most 30d"), "{report}");
         }
     }
@@ -330,7 +332,7 @@ fn a_path_in_the_file_is_relative_to_the_file() {
 }
 
 #[test]
-fn a_named_file_has_to_exist_and_the_usual_one_need_not() {
+fn the_file_of_the_config_flag_must_exist_and_the_default_one_need_not() {
     let home = Home::new("");
     std::fs::remove_file(home.directory.path().join("config.toml")).unwrap();
     home.config();
@@ -339,27 +341,27 @@ fn a_named_file_has_to_exist_and_the_usual_one_need_not() {
 }
 
 #[test]
-fn what_is_shown_reads_back_as_the_same_settings() {
+fn shown_settings_parse_to_the_same_settings() {
     let home = Home::new("model_aliases = { fast = 'gpt-5.4-fast' }\nlimits.body = '1KiB'\nlisten = '[::1]:5'");
-    let shown = home.config().shown;
+    let shown = home.config().effective;
     let file: Vec<_> = shown.iter().map(|s| format!("{} = {}", s.key, s.value)).collect();
     let again = Home::new(&file.join("\n")).config();
-    let pairs = |shown: &[super::Shown]| shown.iter().map(|s| (s.key, s.value.clone())).collect::<Vec<_>>();
-    assert_eq!(pairs(&again.shown), pairs(&shown));
+    let pairs = |shown: &[super::EffectiveSetting]| shown.iter().map(|s| (s.key, s.value.clone())).collect::<Vec<_>>();
+    assert_eq!(pairs(&again.effective), pairs(&shown));
 }
 
 #[test]
-fn a_variable_that_names_no_proxy_is_remarked_on() {
+fn a_malformed_proxy_variable_gives_a_warning() {
     let home = Home::new("").with("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:notaport").with("ALL_PROXY", "socks5://p");
     let warnings = home.config().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("HTTPS_PROXY") && !warnings[0].contains("sk-x"), "{warnings:?}");
     let chosen = Home::new("[upstream]\nproxy = 'http://p:1'").with("HTTPS_PROXY", "http://p:x");
-    assert!(chosen.config().warnings.is_empty(), "it is not in use");
+    assert!(chosen.config().warnings.is_empty(), "upstream.proxy takes precedence");
 }
 
 #[test]
-fn a_mistyped_variable_is_remarked_on() {
+fn a_mistyped_variable_gives_a_warning() {
     let warnings = Home::new("").with("CODEX_PROXY_LISTN", "1").with("CODEX_PROXY_SERVICE_HOST", "x").config().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("CODEX_PROXY_LISTEN"), "{warnings:?}");

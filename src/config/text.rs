@@ -1,54 +1,57 @@
-//! The kinds of settings that are text: with a rule each, so that a value that can't work is
-//! refused at start with its source, and not by a header or a socket in the middle of a request.
+//! Settings that are text. Each type validates its value at startup, so that an invalid value is reported with
+//! its source instead of failing in the middle of a request.
 //!
-//! A proxy address may hold a password: it is neither shown nor repeated in a complaint.
+//! A proxy address may contain a password, which is never printed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
 use url::{Host, Url};
 
 use super::list::quoted;
-use super::value::{Setting, not_expected};
+use super::value::{Setting, invalid_value};
 use crate::endpoint::{self, Endpoint, Trust};
 
-/// Text that goes into a header: printable ASCII, possibly empty.
+/// A header value: printable ASCII, possibly empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeaderText(pub(super) String);
 
-/// Text with at least one letter.
+/// Text that isn't blank.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Text(pub(super) String);
+pub(super) struct NonEmptyText(pub(super) String);
 
-/// Text for a header, or `auto`.
+/// A header value, or `None` for `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Auto(pub(super) Option<String>);
+pub(super) struct HeaderTextOrAuto(pub(super) Option<String>);
 
-/// Text, or nothing.
+/// Text, or `None` if empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Optional(pub(super) Option<String>);
+pub(super) struct OptionalText(pub(super) Option<String>);
 
-/// A file, or nothing.
+/// A path, or `None` if empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct File(pub(super) Option<PathBuf>);
+pub(super) struct OptionalPath(pub(super) Option<PathBuf>);
 
-/// An outgoing proxy's address, which may hold a password.
+/// The address of a proxy for outgoing connections, which may contain a password.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Proxy(pub(super) Option<String>);
+pub(super) struct ProxyAddress(pub(super) Option<String>);
 
-/// Where traces are sent to, if anywhere.
+/// The base address of an OpenTelemetry collector, if traces are exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Collector(pub(super) Option<Endpoint>);
+pub(super) struct OtlpEndpoint(pub(super) Option<Endpoint>);
 
-/// A host name that means this machine.
+/// `localhost` or a loopback address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LoopbackHost(pub(super) String);
 
-impl Setting for Text {
-    const EXPECTED: &'static str = "a text that is not empty";
+impl Setting for NonEmptyText {
+    fn expected() -> Cow<'static, str> {
+        "text that isn't empty".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        if text.trim().is_empty() { Err(not_expected::<Self>(text)) } else { Ok(Self(text.to_owned())) }
+        if text.trim().is_empty() { Err(invalid_value::<Self>(text)) } else { Ok(Self(text.to_owned())) }
     }
 
     fn show(&self) -> String {
@@ -57,10 +60,12 @@ impl Setting for Text {
 }
 
 impl Setting for HeaderText {
-    const EXPECTED: &'static str = "a text of printable ASCII characters";
+    fn expected() -> Cow<'static, str> {
+        "printable ASCII text".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        if is_header_text(text) { Ok(Self(text.to_owned())) } else { Err(not_expected::<Self>(text)) }
+        if is_header_text(text) { Ok(Self(text.to_owned())) } else { Err(invalid_value::<Self>(text)) }
     }
 
     fn show(&self) -> String {
@@ -68,14 +73,16 @@ impl Setting for HeaderText {
     }
 }
 
-impl Setting for Auto {
-    const EXPECTED: &'static str = "'auto' or a text of printable ASCII characters";
+impl Setting for HeaderTextOrAuto {
+    fn expected() -> Cow<'static, str> {
+        "'auto' or printable ASCII text".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self(None)),
             _ if !text.is_empty() && is_header_text(text) => Ok(Self(Some(text.to_owned()))),
-            _ => Err(not_expected::<Self>(text)),
+            _ => Err(invalid_value::<Self>(text)),
         }
     }
 
@@ -84,8 +91,10 @@ impl Setting for Auto {
     }
 }
 
-impl Setting for Optional {
-    const EXPECTED: &'static str = "a text";
+impl Setting for OptionalText {
+    fn expected() -> Cow<'static, str> {
+        "text".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(Self((!text.is_empty()).then(|| text.to_owned())))
@@ -96,12 +105,14 @@ impl Setting for Optional {
     }
 }
 
-impl Setting for File {
-    const EXPECTED: &'static str = "a path";
+impl Setting for OptionalPath {
+    fn expected() -> Cow<'static, str> {
+        "a path".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         if text.starts_with('~') {
-            return Err("'~' is not expanded here; write the whole path".to_owned());
+            return Err("'~' isn't expanded; write the full path".to_owned());
         }
         Ok(Self((!text.is_empty()).then(|| PathBuf::from(text))))
     }
@@ -111,16 +122,18 @@ impl Setting for File {
     }
 }
 
-impl Setting for Collector {
-    const EXPECTED: &'static str = "the https address of an OTLP collector, or http on loopback";
+impl Setting for OtlpEndpoint {
+    fn expected() -> Cow<'static, str> {
+        "the https address of an OTLP collector, or an http address on loopback".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        // The text may hold a password, so the complaint does not repeat it.
+        // The message must not repeat the text, which may contain a password.
         let endpoint = Endpoint::parse(text, Trust::AnyHttpsHost);
-        endpoint.map(|endpoint| Self(Some(endpoint))).map_err(|_| format!("{} is expected", Self::EXPECTED))
+        endpoint.map(|endpoint| Self(Some(endpoint))).map_err(|_| format!("must be {}", Self::expected()))
     }
 
     fn show(&self) -> String {
@@ -128,14 +141,16 @@ impl Setting for Collector {
     }
 }
 
-impl fmt::Debug for Proxy {
+impl fmt::Debug for ProxyAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.show())
     }
 }
 
-impl Setting for Proxy {
-    const EXPECTED: &'static str = "a proxy address such as http://127.0.0.1:3128 or socks5h://127.0.0.1:1080";
+impl Setting for ProxyAddress {
+    fn expected() -> Cow<'static, str> {
+        "a proxy address such as http://127.0.0.1:3128 or socks5h://127.0.0.1:1080".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() {
@@ -144,8 +159,8 @@ impl Setting for Proxy {
         let url = Url::parse(text).ok().filter(Url::has_host);
         let is_proxy = url
             .is_some_and(|url| matches!(url.scheme(), "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h"));
-        // The text may hold a password, so the complaint does not repeat it.
-        if is_proxy { Ok(Self(Some(text.to_owned()))) } else { Err(format!("{} is expected", Self::EXPECTED)) }
+        // The message must not repeat the text, which may contain a password.
+        if is_proxy { Ok(Self(Some(text.to_owned()))) } else { Err(format!("must be {}", Self::expected())) }
     }
 
     fn show(&self) -> String {
@@ -157,7 +172,9 @@ impl Setting for Proxy {
 }
 
 impl Setting for LoopbackHost {
-    const EXPECTED: &'static str = "localhost or a loopback address";
+    fn expected() -> Cow<'static, str> {
+        "localhost or a loopback address".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         let is_loopback = Host::parse(text).is_ok_and(|host| match &host {
@@ -165,7 +182,7 @@ impl Setting for LoopbackHost {
             Host::Ipv4(address) => endpoint::is_loopback(&Host::Ipv4(*address)),
             Host::Ipv6(address) => endpoint::is_loopback(&Host::Ipv6(*address)),
         });
-        if is_loopback { Ok(Self(text.to_owned())) } else { Err(not_expected::<Self>(text)) }
+        if is_loopback { Ok(Self(text.to_owned())) } else { Err(invalid_value::<Self>(text)) }
     }
 
     fn show(&self) -> String {

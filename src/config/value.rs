@@ -1,12 +1,14 @@
-//! How one value of a setting reads and shows.
+//! The types that a setting can have: how each is parsed and printed.
 //!
-//! A value comes as text (environment, command line, default) or as TOML; both ways end in the same
-//! type and the same complaint. What a complaint says may be printed: kinds that hold secrets never
-//! repeat what they were given.
+//! A value is text (environment, command line, default) or TOML (config file). Both forms parse to the same
+//! type and give the same error message. Error messages may be printed, so types that hold secrets never
+//! include the rejected value.
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use toml::de::DeValue;
 
 use super::list::quoted;
@@ -19,200 +21,127 @@ use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
 use crate::upstream::{BodyForm, Compression, Transport};
 
-/// The longest duration that a setting can have. Any point in time plus this can be represented.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The longest duration that a setting can have. Adding it to the current time never overflows.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A type that a key of the settings can have.
+/// The type of a setting.
 pub(super) trait Setting: Sized {
-    /// What is expected, for complaints: "a duration such as 30s".
-    const EXPECTED: &'static str;
+    /// Describes the allowed values, as in "a duration such as 30s". Error messages say "must be …".
+    fn expected() -> Cow<'static, str>;
 
-    /// Reads the value as it stands in a variable, on the command line, or in the table of defaults.
+    /// Parses a value from an environment variable, the command line, or the table of defaults.
     fn from_text(text: &str) -> Result<Self, String>;
 
-    /// Reads the value as it stands in the file.
+    /// Parses a value from the config file.
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let text = value.as_str().ok_or_else(|| wrong_type::<Self>(value))?;
         Self::from_text(text)
     }
 
-    /// The value as TOML, secrets hidden.
+    /// Formats the value as TOML, without secrets.
     fn show(&self) -> String;
 }
 
-/// A named choice out of a few.
-pub(super) trait Choice: Copy + PartialEq + 'static {
-    /// What is expected, for complaints.
-    const EXPECTED: &'static str;
-    /// Each choice under its name.
-    const NAMES: &'static [(&'static str, Self)];
-}
+/// A setting that is one of a fixed set of names, which the enum's `ValueEnum` derive lists.
+trait NamedChoice: ValueEnum {}
 
-/// A duration longer than nothing.
+/// A duration above zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timeout(pub(super) Duration);
 
 /// A number of bytes above zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size(pub(super) u64);
+pub(super) struct ByteCount(pub(super) u64);
 
 /// A number of whole days above zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Days(pub(super) u32);
 
-/// How much the log says (`log.level`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Nothing.
+/// The minimum severity of log records (`log.level`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// No records.
     Off,
     /// Failures.
     Error,
-    /// And what needs attention.
+    /// Failures and warnings.
     Warn,
-    /// And one line for a request.
+    /// Also one record per request.
     Info,
-    /// And the steps of a request.
+    /// Also the steps of each request.
     Debug,
-    /// And everything else.
+    /// Everything.
     Trace,
 }
 
-/// How a log line looks (`log.format`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
+/// The format of log records (`log.format`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Plain lines.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The complaint about a TOML value of the wrong type; the value itself is not repeated.
+/// The error message for a TOML value of the wrong type. It doesn't include the value.
 pub(super) fn wrong_type<T: Setting>(value: &DeValue<'_>) -> String {
-    format!("{} is expected, not TOML type {}", T::EXPECTED, value.type_str())
+    format!("must be {}, not a TOML {}", T::expected(), value.type_str())
 }
 
-/// The text of a TOML value that needs no quotes to be understood.
+/// Formats a string, decimal integer or boolean as the text that an environment variable would hold.
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
-        DeValue::Boolean(truth) => Some(truth.to_string()),
+        DeValue::Boolean(boolean) => Some(boolean.to_string()),
         _ => None,
     }
 }
 
-/// The complaint about a text that does not fit.
-pub(super) fn not_expected<T: Setting>(text: &str) -> String {
-    format!("{} is expected, not '{}'", T::EXPECTED, without_userinfo(text).escape_default())
+/// The error message for text that doesn't parse. It includes the text, except for user names and passwords in URLs.
+pub(super) fn invalid_value<T: Setting>(text: &str) -> String {
+    format!("must be {}, not '{}'", T::expected(), without_userinfo(text).escape_default())
 }
 
-impl<T: Choice> Setting for T {
-    const EXPECTED: &'static str = T::EXPECTED;
+impl<T: NamedChoice> Setting for T {
+    fn expected() -> Cow<'static, str> {
+        let names: Vec<_> = T::value_variants().iter().map(name).collect();
+        format!("one of {}", names.join(", ")).into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let found = T::NAMES.iter().find(|(name, _)| *name == text);
-        found.map(|(_, choice)| *choice).ok_or_else(|| not_expected::<Self>(text))
+        <T as ValueEnum>::from_str(text, false).map_err(|_| invalid_value::<Self>(text))
     }
 
     fn show(&self) -> String {
-        let found = T::NAMES.iter().find(|(_, choice)| choice == self);
-        quoted(found.map_or("", |(name, _)| name))
+        quoted(&name(self))
     }
 }
 
-impl Choice for Place {
-    const EXPECTED: &'static str = "one of file, keyring";
-    const NAMES: &'static [(&'static str, Self)] = &[("file", Self::File), ("keyring", Self::Keyring)];
+fn name<T: ValueEnum>(value: &T) -> String {
+    value.to_possible_value().map(|name| name.get_name().to_owned()).unwrap_or_default()
 }
 
-impl Choice for Level {
-    const EXPECTED: &'static str = "one of off, error, warn, info, debug, trace";
-    const NAMES: &'static [(&'static str, Self)] = &[
-        ("off", Self::Off),
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-}
-
-impl Choice for Format {
-    const EXPECTED: &'static str = "one of text, json";
-    const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
-}
-
-impl Choice for Effort {
-    const EXPECTED: &'static str = "one of none, minimal, low, medium, high, xhigh, max";
-    const NAMES: &'static [(&'static str, Self)] = &[
-        ("none", Self::None),
-        ("minimal", Self::Minimal),
-        ("low", Self::Low),
-        ("medium", Self::Medium),
-        ("high", Self::High),
-        ("xhigh", Self::Xhigh),
-        ("max", Self::Max),
-        ("ultra", Self::Xhigh),
-    ];
-}
-
-impl Choice for RouteCondition {
-    const EXPECTED: &'static str = "one of always, think, web_search";
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("always", Self::Always), ("think", Self::Think), ("web_search", Self::WebSearch)];
-}
-
-impl Choice for TokenLimit {
-    const EXPECTED: &'static str = "one of ignore, enforce, reject";
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("ignore", Self::Ignore), ("enforce", Self::Enforce), ("reject", Self::Reject)];
-}
-
-impl Choice for Store {
-    const EXPECTED: &'static str = "one of memory, disk, off";
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("memory", Self::Memory), ("disk", Self::Disk), ("off", Self::Off)];
-}
-
-impl Choice for UsageStore {
-    const EXPECTED: &'static str = "one of disk, memory, off";
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("disk", Self::Disk), ("memory", Self::Memory), ("off", Self::Off)];
-}
-
-impl Choice for Transport {
-    const EXPECTED: &'static str = "one of sse, websocket, auto";
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("sse", Self::Sse), ("websocket", Self::WebSocket), ("auto", Self::Auto)];
-}
-
-impl Choice for BodyForm {
-    const EXPECTED: &'static str = "one of classic, lite, auto";
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("classic", Self::Classic), ("lite", Self::Lite), ("auto", Self::Auto)];
-}
-
-impl Choice for Compression {
-    const EXPECTED: &'static str = "one of auto, zstd, none";
-    const NAMES: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("zstd", Self::Zstd), ("none", Self::None)];
-}
-
-impl Choice for ReasoningField {
-    const EXPECTED: &'static str = "one of reasoning_content, reasoning, both, think_tags, none";
-    const NAMES: &'static [(&'static str, Self)] = &[
-        ("reasoning_content", Self::ReasoningContent),
-        ("reasoning", Self::Reasoning),
-        ("both", Self::Both),
-        ("think_tags", Self::ThinkTags),
-        ("none", Self::None),
-    ];
-}
+impl NamedChoice for BodyForm {}
+impl NamedChoice for Compression {}
+impl NamedChoice for Effort {}
+impl NamedChoice for LogFormat {}
+impl NamedChoice for LogLevel {}
+impl NamedChoice for Place {}
+impl NamedChoice for ReasoningField {}
+impl NamedChoice for Store {}
+impl NamedChoice for TokenLimit {}
+impl NamedChoice for Transport {}
+impl NamedChoice for UsageStore {}
+impl NamedChoice for RouteCondition {}
 
 impl Setting for bool {
-    const EXPECTED: &'static str = "true or false";
+    fn expected() -> Cow<'static, str> {
+        "true or false".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| not_expected::<Self>(text))
+        text.parse().map_err(|_| invalid_value::<Self>(text))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -225,15 +154,17 @@ impl Setting for bool {
 }
 
 impl Setting for u32 {
-    const EXPECTED: &'static str = "a whole number";
+    fn expected() -> Cow<'static, str> {
+        "a whole number".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| not_expected::<Self>(text))
+        text.parse().map_err(|_| invalid_value::<Self>(text))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let number = value.as_integer().ok_or_else(|| wrong_type::<Self>(value))?;
-        Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| not_expected::<Self>(number.as_str()))
+        Self::from_str_radix(number.as_str(), number.radix()).map_err(|_| invalid_value::<Self>(number.as_str()))
     }
 
     fn show(&self) -> String {
@@ -242,15 +173,17 @@ impl Setting for u32 {
 }
 
 impl Setting for NonZeroU32 {
-    const EXPECTED: &'static str = "a whole number above zero";
+    fn expected() -> Cow<'static, str> {
+        "a whole number above zero".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| not_expected::<Self>(text))
+        text.parse().map_err(|_| invalid_value::<Self>(text))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let number = u32::from_toml(value).map_err(|_| wrong_type::<Self>(value))?;
-        Self::new(number).ok_or_else(|| not_expected::<Self>("0"))
+        Self::new(number).ok_or_else(|| invalid_value::<Self>("0"))
     }
 
     fn show(&self) -> String {
@@ -259,11 +192,13 @@ impl Setting for NonZeroU32 {
 }
 
 impl Setting for Duration {
-    const EXPECTED: &'static str = "a duration of at most 30d, such as 30s, 5m or 1h30m,";
+    fn expected() -> Cow<'static, str> {
+        "a duration of at most 30d, such as 30s, 5m or 1h30m".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST);
-        duration.ok_or_else(|| not_expected::<Self>(text))
+        let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= MAX_DURATION);
+        duration.ok_or_else(|| invalid_value::<Self>(text))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -276,11 +211,13 @@ impl Setting for Duration {
 }
 
 impl Setting for Timeout {
-    const EXPECTED: &'static str = "a duration above zero and of at most 30d, such as 30s or 5m,";
+    fn expected() -> Cow<'static, str> {
+        "a duration above zero and of at most 30d, such as 30s or 5m".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         let duration = Duration::from_text(text).ok().filter(|duration| !duration.is_zero());
-        duration.map(Self).ok_or_else(|| not_expected::<Self>(text))
+        duration.map(Self).ok_or_else(|| invalid_value::<Self>(text))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -293,11 +230,13 @@ impl Setting for Timeout {
 }
 
 impl Setting for Days {
-    const EXPECTED: &'static str = "a number of whole days, such as 90d,";
+    fn expected() -> Cow<'static, str> {
+        "a number of whole days, such as 90d".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         let days = text.strip_suffix('d').and_then(|digits| digits.parse::<u32>().ok());
-        days.filter(|days| *days > 0).map(Self).ok_or_else(|| not_expected::<Self>(text))
+        days.filter(|days| *days > 0).map(Self).ok_or_else(|| invalid_value::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -305,13 +244,15 @@ impl Setting for Days {
     }
 }
 
-impl Setting for Size {
-    const EXPECTED: &'static str = "a size above zero, such as 64MiB,";
+impl Setting for ByteCount {
+    fn expected() -> Cow<'static, str> {
+        "a size above zero, such as 64MiB".into()
+    }
 
     fn from_text(text: &str) -> Result<Self, String> {
         match text.parse::<bytesize::ByteSize>() {
             Ok(size) if size.as_u64() > 0 => Ok(Self(size.as_u64())),
-            _ => Err(not_expected::<Self>(text)),
+            _ => Err(invalid_value::<Self>(text)),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::protocol::codex::{Request, WireFormat};
 use crate::protocol::models::Catalogue;
 
 /// The setting `upstream.body`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum BodyForm {
     /// The classic form, until a model refuses it.
     #[default]

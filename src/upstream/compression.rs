@@ -19,7 +19,7 @@ const SMALLEST_BYTES: usize = 12 * 1024;
 const LEVEL: i32 = 3;
 
 /// Whether requests are packed (`upstream.compression`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Compression {
     /// Where it saves time: long ones, to other machines.
     Auto,

@@ -37,7 +37,7 @@ const REST: Duration = Duration::from_secs(15);
 const PROBE_SIZE_BYTES: usize = 16 * 1024;
 
 /// Where credentials are kept (`auth.store`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Place {
     /// A file that only its owner can read.
     File,

@@ -11,7 +11,7 @@ use super::finding::{Check, Finding};
 use super::{LIMIT, in_time};
 use crate::clock::{Clock as _, SystemClock};
 use crate::command_hint::{command, unset};
-use crate::config::{Config, Environment, Source};
+use crate::config::{Config, Environment, ValueSource};
 use crate::endpoint::Endpoint;
 use crate::net::{ClientError, HttpClient, error_chain};
 use crate::proxy;
@@ -149,7 +149,7 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
 /// `, set in SOURCE`, unless the setting has its default.
 fn set_in(config: &Config, key: &str) -> String {
     match source(config, key) {
-        None | Some(Source::Default) => String::new(),
+        None | Some(ValueSource::Default) => String::new(),
         Some(source) => format!(", set in {source}"),
     }
 }
@@ -157,13 +157,13 @@ fn set_in(config: &Config, key: &str) -> String {
 /// Returns the command that unsets a setting, or shows it if it is in a file.
 fn unset_command(config: &Config, key: &str) -> String {
     match source(config, key) {
-        Some(Source::Variable(variable)) => unset(variable),
+        Some(ValueSource::Variable(variable)) => unset(variable),
         _ => command("config show"),
     }
 }
 
-fn source<'c>(config: &'c Config, key: &str) -> Option<&'c Source> {
-    config.shown.iter().find(|shown| shown.key == key).map(|shown| &shown.source)
+fn source<'c>(config: &'c Config, key: &str) -> Option<&'c ValueSource> {
+    config.effective.iter().find(|shown| shown.key == key).map(|shown| &shown.source)
 }
 
 fn proxy_in_use(config: &Config, environment: &Environment) -> Option<(String, String)> {

@@ -9,15 +9,15 @@ use super::super::run_file::{Health, Running};
 use super::finding::{Check, Finding};
 use super::permissions;
 use crate::command_hint::command;
-use crate::config::{Config, Environment, Fault, Faults, Source, client_key};
+use crate::config::{Config, ConfigError, ConfigErrors, Environment, ValueSource, client_key};
 use crate::fs::{ExposedDirectory, directory_of};
 use crate::net::HttpClient;
 use crate::server::Listen;
 use crate::upstream::Omitted;
 
 /// Findings for invalid settings. Nothing else can be checked then.
-pub(super) fn faults(faults: &Faults) -> Vec<Finding> {
-    let wrong = |fault: &Fault| {
+pub(super) fn faults(faults: &ConfigErrors) -> Vec<Finding> {
+    let wrong = |fault: &ConfigError| {
         let message = fault.to_string().replace('\n', " ");
         Finding::error(Check::Settings, message, command("config check"))
     };
@@ -38,8 +38,8 @@ pub(super) fn settings(config: &Config) -> Vec<Finding> {
 /// Checks that files with secrets are private and that the program's directories are writable.
 pub(super) fn files(config: &Config, environment: &Environment) -> Vec<Finding> {
     let mut private = vec![config.auth.credentials.as_path()];
-    let is_in_file = |shown: &&crate::config::Shown| matches!(shown.source, Source::File { .. });
-    let keys = config.shown.iter().find(|shown| shown.key == "keys").filter(is_in_file);
+    let is_in_file = |shown: &&crate::config::EffectiveSetting| matches!(shown.source, ValueSource::File { .. });
+    let keys = config.effective.iter().find(|shown| shown.key == "keys").filter(is_in_file);
     if keys.is_some() && client_key(config, environment, "").is_some() {
         private.push(&config.paths.config);
     }

@@ -22,7 +22,7 @@ use super::context::{Context, accounts, env_token, upstream_settings};
 use super::exit::{Exit, Failure};
 use super::output::{print, print_json};
 use super::progress;
-use crate::config::{Config, Environment, Faults};
+use crate::config::{Config, ConfigErrors, Environment};
 use crate::upstream::{self, Upstream};
 use connectivity::Probe;
 use finding::{Check, Finding, Severity};
@@ -43,7 +43,7 @@ struct Diagnosis {
 
 pub(super) async fn run(
     json: bool,
-    config: Result<Config, Faults>,
+    config: Result<Config, ConfigErrors>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let report = match config {

@@ -21,7 +21,7 @@ use self::file::RotatingFile;
 use self::writer::Writer;
 use super::color;
 use super::output::eprint;
-use crate::config::{Environment, Format, Level, Log, LogFile};
+use crate::config::{Environment, LogFile, LogFormat, LogLevel, LogSettings};
 
 /// The only crate whose events are logged.
 const CRATE: &str = "codex_proxy";
@@ -41,7 +41,7 @@ struct LogFileWriter {
 
 impl LogHandle {
     /// Changes the level.
-    pub(super) fn set_level(&self, level: Level) {
+    pub(super) fn set_level(&self, level: LogLevel) {
         // Fails only if the subscriber is gone.
         let _ = self.filter.reload(filter(level));
     }
@@ -67,8 +67,8 @@ impl LogHandle {
 }
 
 /// Starts logging. Without settings (they are invalid), the defaults apply.
-pub(super) fn start(log: Option<Log>, environment: &Environment) -> LogHandle {
-    let log = log.unwrap_or(Log { level: Level::Info, format: Format::Text, file: None });
+pub(super) fn start(log: Option<LogSettings>, environment: &Environment) -> LogHandle {
+    let log = log.unwrap_or(LogSettings { level: LogLevel::Info, format: LogFormat::Text, file: None });
     let (filter, handle) = reload::Layer::new(filter(log.level));
     let file = log.file.and_then(open);
     let lines = if let Some(file) = &file {
@@ -102,27 +102,27 @@ fn open(settings: LogFile) -> Option<LogFileWriter> {
     }
 }
 
-fn layer<W>(format: Format, writer: W, is_colored: bool) -> Box<dyn Layer<Registry> + Send + Sync>
+fn layer<W>(format: LogFormat, writer: W, is_colored: bool) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(is_colored);
     match format {
-        Format::Text => lines.with_target(false).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
 }
 
-fn filter(level: Level) -> Targets {
+fn filter(level: LogLevel) -> Targets {
     Targets::new().with_target(
         CRATE,
         match level {
-            Level::Off => LevelFilter::OFF,
-            Level::Error => LevelFilter::ERROR,
-            Level::Warn => LevelFilter::WARN,
-            Level::Info => LevelFilter::INFO,
-            Level::Debug => LevelFilter::DEBUG,
-            Level::Trace => LevelFilter::TRACE,
+            LogLevel::Off => LevelFilter::OFF,
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
         },
     )
 }
@@ -132,11 +132,11 @@ mod tests {
     use tracing::Level as Line;
 
     use super::{CRATE, filter};
-    use crate::config::Level;
+    use crate::config::LogLevel;
 
     #[test]
     fn no_level_enables_events_of_libraries() {
-        let filter = filter(Level::Trace);
+        let filter = filter(LogLevel::Trace);
         assert!(filter.would_enable("codex_proxy::server", &Line::TRACE));
         for library in ["hyper", "reqwest::connect", "h2::codec", "rustls", "oauth2"] {
             assert!(!filter.would_enable(library, &Line::ERROR), "{library}");
@@ -146,6 +146,6 @@ mod tests {
     #[test]
     fn events_of_this_crate_have_its_name_as_target() {
         assert!(module_path!().starts_with(CRATE));
-        assert!(!filter(Level::Warn).would_enable(module_path!(), &Line::INFO));
+        assert!(!filter(LogLevel::Warn).would_enable(module_path!(), &Line::INFO));
     }
 }

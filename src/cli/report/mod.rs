@@ -18,7 +18,7 @@ use super::exit::{Exit, Failure};
 use super::output::{eprint, print};
 use super::run_file::{Health, Running};
 use crate::auth::{self, State};
-use crate::config::{Config, Environment, Shown, Source};
+use crate::config::{Config, EffectiveSetting, Environment, ValueSource};
 use crate::fs::{AtomicFile, Existing};
 use crate::upstream::cassette;
 
@@ -134,7 +134,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
         version: env!("CARGO_PKG_VERSION"),
         system: std::env::consts::OS,
         processor: std::env::consts::ARCH,
-        settings: config.shown.iter().map(setting).collect(),
+        settings: config.effective.iter().map(setting).collect(),
         warnings: config.warnings.len(),
         variables: VARIABLES.iter().copied().filter(|name| environment.get(name).is_some()).collect(),
         files: files(&config),
@@ -173,12 +173,12 @@ fn summarize(report: &BugReport) {
     ));
 }
 
-fn setting(shown: &Shown) -> Setting {
+fn setting(shown: &EffectiveSetting) -> Setting {
     let source = match shown.source {
-        Source::Flag(_) => "flag",
-        Source::Variable(_) => "environment",
-        Source::File { .. } => "file",
-        Source::Default => "default",
+        ValueSource::Flag(_) => "flag",
+        ValueSource::Variable(_) => "environment",
+        ValueSource::File { .. } => "file",
+        ValueSource::Default => "default",
     };
     Setting { key: shown.key.to_string(), value: redaction::redact_setting(shown.key, &shown.value), source }
 }
@@ -248,7 +248,7 @@ fn daemon(running: &Running, health: Health) -> Daemon {
 
 /// Returns the configured log file.
 fn log_file(config: &Config) -> Option<PathBuf> {
-    let shown = config.shown.iter().find(|shown| shown.key == "log.file")?;
+    let shown = config.effective.iter().find(|shown| shown.key == "log.file")?;
     let text: String = serde_json::from_str(&shown.value).ok()?;
     (!text.is_empty()).then(|| PathBuf::from(text))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::exit::Failure;
-use crate::config::{Config, Environment, Flags, Source};
+use crate::config::{Config, Environment, Flags, ValueSource};
 use crate::fs::create_private_directory;
 use crate::server::Listen;
 
@@ -108,9 +108,9 @@ fn socket_directory(_listen: &Listen) -> Option<&Path> {
 
 /// Returns variables that are set here and that the service doesn't get.
 pub(super) fn ignored_variables(config: &Config, environment: &Environment) -> Vec<String> {
-    let settings = config.shown.iter().filter_map(|shown| match &shown.source {
-        Source::Variable(name) => Some(name.clone()),
-        Source::Flag(_) | Source::File { .. } | Source::Default => None,
+    let settings = config.effective.iter().filter_map(|shown| match &shown.source {
+        ValueSource::Variable(name) => Some(name.clone()),
+        ValueSource::Flag(_) | ValueSource::File { .. } | ValueSource::Default => None,
     });
     let others = OTHER_VARIABLES.iter().filter(|name| environment.path(name).is_some());
     let is_relevant = |name: &&&str| config.net.proxy.is_none() || !name.to_ascii_uppercase().ends_with("_PROXY");

@@ -16,7 +16,7 @@ use super::exit::{Exit, Failure};
 use super::output::{eprint, print};
 use super::progress;
 use crate::command_hint::command;
-use crate::config::{Config, Environment, Faults, Flags};
+use crate::config::{Config, ConfigErrors, Environment, Flags};
 use definition::Definition;
 use manager::{Kind, Manager, Step};
 use service_file::{Installed, WriteOutcome};
@@ -35,7 +35,7 @@ pub(super) enum Sandbox {
 pub(super) async fn run(
     action: &ServiceAction,
     flags: &Flags,
-    config: Result<Config, Faults>,
+    config: Result<Config, ConfigErrors>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let kind = Kind::here().ok_or_else(|| Failure::Other(UNSUPPORTED.to_owned()))?;

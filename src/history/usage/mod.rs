@@ -46,7 +46,7 @@ const FORM: Form = Form {
 };
 
 /// Where totals are kept (`usage.store`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum UsageStore {
     /// In a file, which outlives the process.
     #[default]

@@ -60,7 +60,8 @@ pub enum CallStyle {
 }
 
 /// Where visible reasoning goes (`chat.reasoning_field`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub enum ReasoningField {
     /// `reasoning_content`, which most clients read.
     #[default]

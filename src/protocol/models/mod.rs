@@ -15,7 +15,7 @@ pub use catalogue::{Catalogue, CatalogueError, Model};
 pub use route::{RequestTraits, Route, RouteCondition};
 
 /// How hard the model thinks, lowest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Effort {
     /// Not at all.
@@ -29,6 +29,7 @@ pub enum Effort {
     /// Hard.
     High,
     /// Very hard.
+    #[value(alias = "ultra")]
     Xhigh,
     /// As hard as it can.
     Max,

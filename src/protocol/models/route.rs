@@ -16,7 +16,8 @@ pub struct Route {
 }
 
 /// The requests that a route holds for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub enum RouteCondition {
     /// All of them.
     #[default]

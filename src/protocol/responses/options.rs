@@ -26,7 +26,7 @@ pub enum Purpose {
 }
 
 /// Where responses are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Store {
     /// In memory; lost when the process ends.
     #[default]

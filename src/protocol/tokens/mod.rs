@@ -23,7 +23,7 @@ pub const STRETCH_BYTES: usize = 512;
 static TOKENIZER: OnceLock<&'static Tokenizer> = OnceLock::new();
 
 /// What to do with a client's token limit, which the backend doesn't accept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TokenLimit {
     /// Ignore it, and warn the client.
     #[default]

@@ -41,7 +41,8 @@ const FAILED_HOLDS: Duration = Duration::from_secs(5 * 60);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How answers come (`upstream.transport`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "lower")]
 pub enum Transport {
     /// As server-sent events, one call for each request.
     Sse,

@@ -1,18 +1,20 @@
-//! The known name that a mistyped one probably meant.
+//! Suggests the known name that a mistyped one resembles.
 
-/// `; did you mean 'x'?` for the nearest of the known names, or nothing when none is near.
+/// Returns `; did you mean 'x'?` for the most similar known name, or an empty string if none is similar.
 pub(super) fn suggestion<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     nearest(name, known).map(|known| format!("; did you mean '{known}'?")).unwrap_or_default()
 }
 
-/// The known name with the fewest typing slips, where the last part of a path may stand for the whole.
+/// Returns the known name with the smallest edit distance, if that is small enough to be a typing error.
+/// The last segment of a dotted name counts as the whole name.
 pub(super) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let slips = |known: &str| {
+    let distance = |known: &str| {
         let last = known.rsplit('.').next().unwrap_or(known);
         strsim::damerau_levenshtein(name, known).min(strsim::damerau_levenshtein(name, last))
     };
-    let (count, known) = known.into_iter().map(|known| (slips(known), known)).min_by_key(|(count, _)| *count)?;
-    (count <= 1 + name.chars().count() / 4).then_some(known)
+    let (distance, known) =
+        known.into_iter().map(|known| (distance(known), known)).min_by_key(|(distance, _)| *distance)?;
+    (distance <= 1 + name.chars().count() / 4).then_some(known)
 }
 
 #[cfg(test)]
@@ -20,7 +22,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn a_slip_finds_the_name_and_nonsense_finds_none() {
+    fn a_typing_error_finds_the_name_and_an_unrelated_word_finds_none() {
         let known = ["listen", "upstream.idle_timeout", "upstream.url"];
         assert_eq!(nearest("lisen", known), Some("listen"));
         assert_eq!(nearest("upstrem.idle_timeuot", known), Some("upstream.idle_timeout"));
