@@ -5,12 +5,12 @@
 mod access_tokens;
 #[path = "auth/accounts.rs"]
 mod accounts;
-#[path = "support/authority.rs"]
-mod authority;
 #[path = "support/clock.rs"]
 mod clock;
 #[path = "auth/devices.rs"]
 mod devices;
+#[path = "support/issuer.rs"]
+mod fake_issuer;
 #[path = "auth/files.rs"]
 mod files;
 #[path = "auth/imports.rs"]
@@ -22,22 +22,22 @@ mod keyrings;
 mod links;
 #[path = "auth/logins.rs"]
 mod logins;
+#[cfg(unix)]
+#[path = "auth/permissions.rs"]
+mod permissions;
+#[path = "auth/refresh_errors.rs"]
+mod refresh_errors;
 #[path = "auth/refreshes.rs"]
 mod refreshes;
-#[cfg(unix)]
-#[path = "auth/rights.rs"]
-mod rights;
-#[path = "auth/troubles.rs"]
-mod troubles;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::FakeAuthority;
 use clock::ManualClock;
 use codex_proxy::auth::{Accounts, Credential, Store};
 use codex_proxy::clock::Clock;
+use fake_issuer::FakeIssuer;
 
 const EXPIRED: Duration = Duration::ZERO;
 const EXPIRING: Duration = Duration::from_secs(120);
@@ -47,13 +47,13 @@ const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 struct Home {
     folder: tempfile::TempDir,
     clock: Arc<ManualClock>,
-    issuer: FakeAuthority,
+    issuer: FakeIssuer,
 }
 
 impl Home {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::new());
-        let issuer = FakeAuthority::start(&clock).await;
+        let issuer = FakeIssuer::start(&clock).await;
         Self { folder: tempfile::tempdir().unwrap(), clock, issuer }
     }
 

@@ -132,7 +132,7 @@ fn answer_with_calls() -> Script {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_ends_the_answer_and_the_call_upstream() {
+async fn a_token_limit_ends_the_response_and_the_upstream_request() {
     let bench = Bench::start(&[("chat.token_limit", "enforce")]).await;
     let endless = || Script::stream(&[]).event(CREATED).event(&text("one two")).event(&text(" three four")).hang();
     bench.fake.on("/responses", endless());
@@ -154,7 +154,7 @@ async fn a_limit_ends_the_answer_and_the_call_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_limit_holds_for_text_completions_and_for_the_responses_shape() {
+async fn the_limit_applies_to_text_completions_and_the_responses_format() {
     let bench = Bench::start(&[("chat.token_limit", "enforce")]).await;
     let endless = || Script::stream(&[]).event(CREATED).event(&text("one two")).event(&text(" three four")).hang();
     bench.fake.on("/responses", endless());
@@ -174,7 +174,7 @@ async fn the_limit_holds_for_text_completions_and_for_the_responses_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_is_refused_where_that_is_asked_for() {
+async fn a_limit_is_rejected_if_configured() {
     let bench = Bench::start(&[("chat.token_limit", "reject")]).await;
     let completion = json!({"model": "gpt-5.5", "prompt": "hi", "max_tokens": 3});
     let refused = bench.send("/v1/completions", &completion).await;
@@ -189,7 +189,7 @@ async fn a_limit_is_refused_where_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reasoning_goes_back_before_the_call_it_led_to() {
+async fn reasoning_is_replayed_before_the_call_it_led_to() {
     let bench = Bench::start(&[("chat.reasoning_replay", "true")]).await;
     bench.fake.on("/responses", answer_with_calls());
     for mode in [false, true] {
@@ -222,7 +222,7 @@ async fn reasoning_goes_back_before_the_call_it_led_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_id_that_is_changed_for_the_backend_is_found_all_the_same() {
+async fn a_call_id_that_was_changed_for_the_backend_is_found() {
     let bench = Bench::start(&[("chat.reasoning_replay", "true")]).await;
     let long = format!("call_{}", "x".repeat(70));
     bench.fake.on("/responses", Script::events(&[CREATED, &done(0, &thought("rs_1")), &call(1, &long), COMPLETED]));
@@ -232,7 +232,7 @@ async fn a_call_id_that_is_changed_for_the_backend_is_found_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reasoning_stays_with_its_client_key() {
+async fn reasoning_is_separate_for_each_client_key() {
     let keys = ("api_keys", "one,two");
     let bench = Bench::start(&[("chat.reasoning_replay", "true"), keys]).await;
     bench.fake.on("/responses", answer_with_calls());
@@ -244,7 +244,7 @@ async fn reasoning_stays_with_its_client_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reasoning_that_can_not_be_read_is_dropped_once_and_forgotten() {
+async fn unreadable_reasoning_is_dropped_once_and_deleted() {
     let bench = Bench::start(&[("chat.reasoning_replay", "true")]).await;
     let refusal = Script::json(400, r#"{"error":{"code":"invalid_encrypted_content","message":"no"}}"#);
     bench.fake.on("/responses", answer_with_calls());
@@ -261,7 +261,7 @@ async fn reasoning_that_can_not_be_read_is_dropped_once_and_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reasoning_of_an_answer_that_was_cut_is_not_kept() {
+async fn reasoning_of_a_truncated_response_is_not_stored() {
     // With another attempt, the client would not see the cut.
     let bench = Bench::start(&[("chat.reasoning_replay", "true"), ("upstream.max_retries", "0")]).await;
     let cut = Script::stream(&[]).event(CREATED).event(&done(0, &thought("rs_1"))).event(&call(1, "call_a")).cut();
@@ -273,7 +273,7 @@ async fn reasoning_of_an_answer_that_was_cut_is_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_remembered_by_default() {
+async fn no_reasoning_is_stored_by_default() {
     let bench = Bench::start(&[]).await;
     bench.fake.on("/responses", answer_with_calls());
     bench.ask(&asking()).await;
@@ -282,6 +282,6 @@ async fn nothing_is_remembered_by_default() {
 }
 
 #[test]
-fn what_holds_for_one_transport_holds_for_the_other() {
+fn both_transports_pass_the_same_tests() {
     proxy::transport::repeat_over_websocket(&[]);
 }

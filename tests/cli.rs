@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-#[path = "cli/astray.rs"]
-mod astray;
+#[path = "cli/errors.rs"]
+mod errors;
 #[cfg(target_os = "linux")]
 #[path = "cli/service.rs"]
 mod service;
@@ -54,7 +54,7 @@ impl From<Output> for Ended {
 }
 
 #[test]
-fn help_says_what_it_is_and_what_it_is_not() {
+fn help_describes_the_program_and_its_limits() {
     let ended = Home::new("").run(&["--help"]);
     assert_eq!(ended.code, 0);
     let help = ended.answer.replace('\n', " ");
@@ -64,7 +64,7 @@ fn help_says_what_it_is_and_what_it_is_not() {
 }
 
 #[test]
-fn wrong_use_ends_with_2_and_talks_on_standard_error() {
+fn wrong_usage_exits_with_2_and_writes_to_standard_error() {
     let home = Home::new("");
     for arguments in
         [&[][..], &["sevre"], &["config"], &["config", "show", "--colour"], &["-v", "-q", "config", "show"]]
@@ -76,7 +76,7 @@ fn wrong_use_ends_with_2_and_talks_on_standard_error() {
 }
 
 #[test]
-fn path_answers_with_the_file_in_force() {
+fn path_prints_the_config_file_in_use() {
     let home = Home::new("");
     assert_eq!(home.run(&["config", "path"]).answer.trim_end(), home.file().to_str().unwrap());
     let other = home.0.path().join("other.toml");
@@ -89,7 +89,7 @@ fn path_answers_with_the_file_in_force() {
 
 #[cfg(unix)]
 #[test]
-fn without_a_directory_of_our_own_the_platform_names_one() {
+fn without_codex_proxy_home_the_platform_directory_is_used() {
     let home = Home::new("");
     let mut command = home.command(&["config", "path"]);
     let ended = Ended::from(command.env_remove("CODEX_PROXY_HOME").env("HOME", home.0.path()).output().unwrap());
@@ -99,7 +99,7 @@ fn without_a_directory_of_our_own_the_platform_names_one() {
 }
 
 #[test]
-fn show_names_the_source_of_what_is_not_the_default() {
+fn show_prints_the_source_of_each_non_default_value() {
     let home = Home::new("[timing]\ndrain = '1s'\nkeepalive = '1s'");
     let output = home.command(&["-v", "config", "show"]).env("CODEX_PROXY_TIMING_KEEPALIVE", "2s").output().unwrap();
     let ended = Ended::from(output);
@@ -125,7 +125,7 @@ fn show_hides_keys_and_passwords() {
 }
 
 #[test]
-fn check_tells_every_fault_with_its_source_and_a_suggestion() {
+fn check_reports_every_error_with_its_source_and_a_suggestion() {
     let home = Home::new("lisen = 1\n[limits]\nbody = 'big'\n");
     let output = home.command(&["config", "check"]).env("CODEX_PROXY_LOG_LEVEL", "loud").output().unwrap();
     let ended = Ended::from(output);
@@ -140,7 +140,7 @@ fn check_tells_every_fault_with_its_source_and_a_suggestion() {
 }
 
 #[test]
-fn check_is_content_with_good_settings_and_repeats_warnings() {
+fn check_accepts_valid_settings_and_prints_warnings() {
     let ended = Home::new("").run(&["config", "check"]);
     assert_eq!((ended.code, &*ended.talk), (0, ""));
     let ended = Home::new("[upstream]\nurl = 'https://relay.example'\ntrust_host = true").run(&["config", "check"]);
@@ -149,7 +149,7 @@ fn check_is_content_with_good_settings_and_repeats_warnings() {
 }
 
 #[test]
-fn another_machine_is_not_let_in_without_a_key() {
+fn listening_for_other_machines_requires_a_key() {
     let home = Home::new("listen = '0.0.0.0:8787'");
     let ended = home.run(&["config", "check"]);
     assert_eq!(ended.code, 2);
@@ -202,7 +202,7 @@ impl Drop for Daemon {
 }
 
 #[test]
-fn a_daemon_tells_its_address_and_status_finds_it() {
+fn a_daemon_prints_its_address_and_status_finds_it() {
     let home = Home::new("");
     let status = |home: &Home| -> serde_json::Value {
         let ended = home.run(&["status", "--json"]);
@@ -225,7 +225,7 @@ fn a_daemon_tells_its_address_and_status_finds_it() {
 }
 
 #[test]
-fn a_demo_writes_nothing_but_its_address() {
+fn a_demo_writes_no_file_except_its_run_file() {
     let home = Home::new("");
     let _daemon = Daemon::start(&home, &["serve", "--demo", "--port", "0"]);
     let mut names: Vec<_> = std::fs::read_dir(home.0.path())
@@ -238,7 +238,7 @@ fn a_demo_writes_nothing_but_its_address() {
 
 #[cfg(unix)]
 #[test]
-fn a_daemon_that_is_asked_to_stop_ends_with_0_and_takes_its_run_file_along() {
+fn a_daemon_exits_with_0_on_a_stop_signal_and_removes_its_run_file() {
     let home = Home::new("");
     for signal in ["-TERM", "-INT"] {
         let mut daemon = Daemon::start(&home, &["serve", "--demo", "--port", "0"]);
@@ -250,7 +250,7 @@ fn a_daemon_that_is_asked_to_stop_ends_with_0_and_takes_its_run_file_along() {
 }
 
 #[test]
-fn a_busy_port_is_named_in_one_line() {
+fn a_port_in_use_is_reported_on_one_line() {
     let (first, second) = (Home::new(""), Home::new(""));
     let daemon = Daemon::start(&first, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
     let ended = second.run(&["serve", "--demo", "--port", daemon.port()]);
@@ -259,7 +259,7 @@ fn a_busy_port_is_named_in_one_line() {
 }
 
 #[test]
-fn serving_without_a_login_binds_and_says_what_to_do() {
+fn serving_without_a_login_listens_and_names_the_login_command() {
     let home = Home::new("");
     let dead_end = "http://127.0.0.1:1";
     let mut command = home.command(&["serve", "--port", "0"]);
@@ -274,14 +274,14 @@ fn serving_without_a_login_binds_and_says_what_to_do() {
 }
 
 #[test]
-fn settings_at_fault_keep_the_daemon_from_starting() {
+fn invalid_settings_prevent_the_daemon_from_starting() {
     let ended = Home::new("").run(&["serve", "--host", "0.0.0.0"]);
     assert_eq!(ended.code, 2);
     assert!(ended.talk.contains("--host: listen: ") && ended.talk.contains("[[keys]]"), "{}", ended.talk);
 }
 
 #[test]
-fn flags_that_do_not_go_together_are_wrong_use() {
+fn conflicting_flags_are_wrong_usage() {
     let home = Home::new("");
     for arguments in [
         &["login", "--take-over"][..],
@@ -293,7 +293,7 @@ fn flags_that_do_not_go_together_are_wrong_use() {
 }
 
 #[test]
-fn nobody_signed_in_is_3_for_status_and_0_for_logout() {
+fn without_a_login_status_exits_with_3_and_logout_with_0() {
     let home = Home::new("");
     let status = home.run(&["status", "--offline"]);
     assert_eq!(status.code, 3);
@@ -303,7 +303,7 @@ fn nobody_signed_in_is_3_for_status_and_0_for_logout() {
 }
 
 #[test]
-fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_stays_as_it_is() {
+fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_is_unchanged() {
     let home = Home::new("");
     let claims = r#"{"exp":4102444800,"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1","chatgpt_plan_type":"plus"},"https://api.openai.com/profile":{"email":"me@example.com"}}"#;
     let token = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));

@@ -117,7 +117,7 @@ fn request(text: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_answer_streams_in_the_real_order() {
+async fn a_response_streams_in_the_real_order() {
     let client = Client::start().await;
     let reply = client.say("Hello").await;
     assert_eq!(reply.status, 200);
@@ -170,7 +170,7 @@ async fn deltas_of_a_call_add_up_to_its_arguments() {
 }
 
 #[tokio::test]
-async fn every_body_of_the_worked_cases_is_taken() {
+async fn every_body_of_the_golden_cases_is_accepted() {
     let client = Client::start().await;
     let mut count = 0;
     for case in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/chat")).unwrap() {
@@ -184,7 +184,7 @@ async fn every_body_of_the_worked_cases_is_taken() {
 }
 
 #[tokio::test]
-async fn each_fault_word_brings_its_fault() {
+async fn each_fault_word_causes_its_fault() {
     let client = Client::start().await;
     let mut outcomes = HashMap::new();
     for (word, _) in FAULT_WORDS.iter().filter(|(word, _)| *word != "demo:slow") {
@@ -222,7 +222,7 @@ async fn each_fault_word_brings_its_fault() {
 }
 
 #[tokio::test]
-async fn a_script_is_carried_out_call_by_call_until_the_conversation_is_too_long() {
+async fn a_script_runs_call_by_call_until_the_conversation_is_too_long() {
     let client = Client::start().await;
     let mut body = request("Please, with demo:overflow:\ndemo:call apply_patch *** Begin\n+new\ndemo:call run.exec {}");
     let exec = json!({ "type": "function", "name": "exec", "parameters": { "type": "object" } });
@@ -245,7 +245,7 @@ async fn a_script_is_carried_out_call_by_call_until_the_conversation_is_too_long
 }
 
 #[tokio::test]
-async fn the_backend_wants_a_token_and_its_account() {
+async fn the_backend_requires_a_token_and_its_account() {
     let client = Client::start().await;
     let url = format!("{}/models?client_version=0.169.0", client.demo.backend_url());
     let token = client.login.access_token.expose();
@@ -280,7 +280,7 @@ async fn a_refresh_token_works_once_and_the_new_access_token_works() {
 }
 
 #[tokio::test]
-async fn a_browser_sign_in_is_carried_through() {
+async fn a_browser_login_completes() {
     let client = Client::start().await;
     let verifier = "v".repeat(86);
     let redirect = "http://localhost:1455/auth/callback";
@@ -311,7 +311,7 @@ async fn a_browser_sign_in_is_carried_through() {
 }
 
 #[tokio::test]
-async fn the_browser_is_sent_nowhere_but_to_this_machine() {
+async fn the_browser_is_redirected_only_to_this_machine() {
     let client = Client::start().await;
     let query = "response_type=code&client_id=a&code_challenge=c&code_challenge_method=S256&state=s&redirect_uri=";
     for redirect in ["https%3A%2F%2Fevil.invalid%2F", "http%3A%2F%2Flocalhost.evil.invalid%2F", "javascript%3Ax"] {
@@ -321,7 +321,7 @@ async fn the_browser_is_sent_nowhere_but_to_this_machine() {
 }
 
 #[tokio::test]
-async fn the_first_token_is_about_to_end() {
+async fn the_first_token_is_about_to_expire() {
     let client = Client::start().await;
     let claims = client.login.access_token.expose().split('.').nth(1).unwrap().to_owned();
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
@@ -331,7 +331,7 @@ async fn the_first_token_is_about_to_end() {
 }
 
 #[tokio::test]
-async fn dropping_it_ends_its_connections() {
+async fn dropping_the_demo_closes_its_connections() {
     let client = Client::start().await;
     let mut response = client.open(&request("demo:slow")).await;
     assert!(response.chunk().await.unwrap().is_some());
@@ -348,7 +348,7 @@ async fn dropping_it_ends_its_connections() {
 }
 
 #[tokio::test]
-async fn a_device_signs_in_when_its_code_was_typed() {
+async fn a_device_signs_in_after_its_code_is_entered() {
     let client = Client::start().await;
     let kind = "application/json";
     let device = client.post("/api/accounts/deviceauth/usercode", kind, json!({"client_id": "app"}).to_string()).await;

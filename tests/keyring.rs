@@ -131,7 +131,7 @@ impl Ended {
 }
 
 #[tokio::test]
-async fn a_sign_in_lives_in_a_real_secret_service_moves_and_comes_back() {
+async fn a_login_is_stored_in_a_real_secret_service_and_moved_both_ways() {
     let directory = tempfile::tempdir().unwrap();
     let Some(mut service) = Service::start(directory.path()) else { return };
     let home = Home::new(directory, &service.bus).await;
@@ -165,7 +165,7 @@ async fn a_sign_in_lives_in_a_real_secret_service_moves_and_comes_back() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_keyring_the_file_is_used_with_a_warning() {
+async fn without_a_keyring_the_file_is_used_with_a_warning() {
     let home = Home::new(tempfile::tempdir().unwrap(), "unix:path=/nonexistent/bus").await;
     let signed_in = home.take_over().await;
     assert!(signed_in.talk.contains("WARN") && signed_in.talk.contains("the file is used"), "{}", signed_in.talk);
@@ -178,7 +178,7 @@ async fn where_there_is_no_keyring_the_file_is_used_with_a_warning() {
 }
 
 #[tokio::test]
-async fn nobody_signed_in_is_nothing_to_move() {
+async fn without_a_login_there_is_nothing_to_move() {
     let home = Home::new(tempfile::tempdir().unwrap(), "unix:path=/nonexistent/bus").await;
     let moved = home.run(&["accounts", "move", "--to", "file"]).await;
     assert!(moved.code == 1 && moved.talk.contains("nobody is signed in"), "{}", moved.talk);

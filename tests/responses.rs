@@ -86,7 +86,7 @@ fn weather() -> Value {
 }
 
 #[tokio::test]
-async fn an_answer_comes_whole_and_as_a_stream() {
+async fn a_response_is_available_as_document_and_stream() {
     let bench = Bench::start().await;
     let request = json!({"model": MODEL, "input": "Hello", "metadata": {"k": "v"}, "temperature": 0.2});
     let whole = bench.create(request.clone()).await;
@@ -107,7 +107,7 @@ async fn an_answer_comes_whole_and_as_a_stream() {
 }
 
 #[tokio::test]
-async fn a_tool_is_called_and_its_output_used() {
+async fn a_tool_is_called_and_its_output_is_used() {
     let bench = Bench::start().await;
     let question = json!({"role": "user", "content": "Use the tool: what is the weather in Oslo?"});
     let called = bench.create(json!({"model": MODEL, "input": [question], "tools": weather()})).await.json();
@@ -123,7 +123,7 @@ async fn a_tool_is_called_and_its_output_used() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_the_path_leads_here() {
+async fn every_spelling_of_the_path_is_served() {
     let bench = Bench::start().await;
     let request = json!({"model": MODEL, "input": "Hello"});
     for path in ["/responses", "/openai/v1/responses", "/backend-api/codex/responses"] {
@@ -135,7 +135,7 @@ async fn every_spelling_of_the_path_leads_here() {
 }
 
 #[tokio::test]
-async fn what_holds_for_every_dialect_holds_here() {
+async fn the_rules_of_every_api_apply() {
     let bench = Bench::start().await;
     let deep = (0..300).fold(json!(1), |inner, _| json!([inner]));
     let nested = json!({"model": MODEL, "input": "Hello", "unknown": deep});
@@ -152,7 +152,7 @@ async fn what_holds_for_every_dialect_holds_here() {
 }
 
 #[tokio::test]
-async fn what_is_no_proper_websocket_is_told_so_at_once() {
+async fn an_invalid_websocket_handshake_is_rejected_at_once() {
     let bench = Bench::start().await;
     let upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")];
     assert_eq!(bench.send(Method::GET, "/v1/responses", &upgrade, None).await.status, 426);
@@ -161,7 +161,7 @@ async fn what_is_no_proper_websocket_is_told_so_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn an_unknown_response_id_is_not_found() {
     let bench = Bench::start().await;
     for path in ["/v1/conversations", "/v1/conversations/conv_1"] {
         let answer = bench.send(Method::POST, path, &[], Some(&json!({"model": MODEL, "input": "x"}))).await;
@@ -170,7 +170,7 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_its_field() {
+async fn an_error_names_its_param() {
     let bench = Bench::start().await;
     let refused = bench.create(json!({"model": MODEL, "input": "x", "background": true})).await;
     assert_eq!(refused.error(), (400, json!("background"), json!("unsupported_value")));
@@ -179,7 +179,7 @@ async fn a_refusal_names_its_field() {
 }
 
 #[tokio::test]
-async fn a_codex_client_is_told_everything_as_it_is() {
+async fn a_codex_client_gets_the_stream_unchanged() {
     let bench = Bench::start().await;
     let request = json!({
         "model": format!("openai/{MODEL}"), "stream": true, "store": false,
@@ -194,7 +194,7 @@ async fn a_codex_client_is_told_everything_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_conversation_goes_on_by_id() {
+async fn a_conversation_continues_by_id() {
     let bench = Bench::start().await;
     let question = "Use the tool: what is the weather in Oslo?";
     let called = bench.create(json!({"model": MODEL, "input": question, "tools": weather()})).await.json();
@@ -217,7 +217,7 @@ async fn a_conversation_goes_on_by_id() {
 }
 
 #[tokio::test]
-async fn a_stored_answer_is_looked_at_and_forgotten() {
+async fn a_stored_response_can_be_retrieved_and_deleted() {
     let bench = Bench::start().await;
     let items = json!([{"role": "user", "content": "One"}, {"role": "user", "content": "Two"}, {"role": "user", "content": "Three"}]);
     let created = bench.create(json!({"model": MODEL, "input": items})).await.json();
@@ -256,7 +256,7 @@ async fn a_stored_answer_is_looked_at_and_forgotten() {
 }
 
 #[tokio::test]
-async fn what_is_not_to_be_stored_is_not() {
+async fn a_response_with_store_false_is_not_stored() {
     let bench = Bench::start().await;
     let created = bench.create(json!({"model": MODEL, "input": "Hello", "store": false})).await.json();
     let next = json!({"model": MODEL, "input": "And?", "previous_response_id": created["id"]});
@@ -270,7 +270,7 @@ async fn what_is_not_to_be_stored_is_not() {
 }
 
 #[tokio::test]
-async fn a_key_sees_its_own_answers_only() {
+async fn a_key_sees_only_its_own_responses() {
     let bench = Bench::with(Launch::demo().setting("api_keys", "one,two")).await;
     let (one, two) = ([("authorization", "Bearer one")], [("authorization", "Bearer two")]);
     let request = json!({"model": MODEL, "input": "Hello"});
@@ -282,7 +282,7 @@ async fn a_key_sees_its_own_answers_only() {
 }
 
 #[tokio::test]
-async fn the_input_is_counted_without_asking_anybody() {
+async fn input_tokens_are_counted_without_the_backend() {
     let bench = Bench::start().await;
     let count = async |input: String| {
         let request = json!({"input": input});
@@ -296,14 +296,14 @@ async fn the_input_is_counted_without_asking_anybody() {
 }
 
 #[tokio::test]
-async fn the_done_marker_comes_by_setting() {
+async fn the_done_marker_is_sent_if_configured() {
     let bench = Bench::with(Launch::demo().setting("responses.done_marker", "true")).await;
     let answer = bench.create(json!({"model": MODEL, "input": "Hello", "stream": true})).await;
     assert!(answer.body.ends_with("data: [DONE]\n\n"));
 }
 
 #[tokio::test]
-async fn a_conversation_is_compacted_and_goes_on() {
+async fn a_conversation_is_compacted_and_continues() {
     let bench = Bench::start().await;
     let first = bench.create(json!({"model": MODEL, "input": "My name is Ann."})).await.json();
     let compact = json!({"model": MODEL, "previous_response_id": first["id"], "input": "And yours?"});
@@ -323,6 +323,6 @@ async fn a_conversation_is_compacted_and_goes_on() {
 }
 
 #[test]
-fn what_holds_for_one_transport_holds_for_the_other() {
+fn both_transports_pass_the_same_tests() {
     proxy::transport::repeat_over_websocket(&[]);
 }

@@ -75,7 +75,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Answer {
 }
 
 #[tokio::test]
-async fn a_text_is_completed_as_a_stream_and_as_a_document() {
+async fn a_text_completion_is_available_as_stream_and_document() {
     let bench = Bench::new(Launch::demo()).await;
     let mut request = json!({"model": "gpt-5.5", "prompt": "Once upon a time", "max_tokens": 64});
     let document = bench.post("/v1/completions", &request).await;
@@ -107,7 +107,7 @@ async fn a_text_is_completed_as_a_stream_and_as_a_document() {
 }
 
 #[tokio::test]
-async fn a_completion_fails_as_a_chat_does() {
+async fn a_completion_fails_like_a_chat_completion() {
     let bench = Bench::new(Launch::demo()).await;
     let asking = |prompt: &str| json!({"model": "gpt-5.5", "prompt": prompt, "stream": true});
     let refused = bench.post("/v1/completions", &json!({"model": "gpt-5.5", "prompt": ["a", "b"]})).await;
@@ -128,7 +128,7 @@ async fn a_completion_fails_as_a_chat_does() {
 }
 
 #[tokio::test]
-async fn a_responses_body_on_the_chat_path_is_answered_in_chat_s_shape() {
+async fn a_responses_body_on_the_chat_path_is_answered_in_chat_format() {
     let bench = Bench::new(Launch::demo()).await;
     let mut request = json!({
         "model": "gpt-5.5", "instructions": "Be brief.", "reasoning": {"effort": "low"}, "text": {"verbosity": "low"},
@@ -169,7 +169,7 @@ const ABSENT: [(&str, &str); 7] = [
 ];
 
 #[tokio::test]
-async fn what_the_subscription_has_not_is_said_to_any_method_on_any_spelling() {
+async fn unsupported_endpoints_are_reported_for_any_method_and_spelling() {
     let bench = Bench::new(Launch::demo()).await;
     for (name, advice) in ABSENT {
         for prefix in ["/v1", "", "/openai/v1", "/openai/deployments/gpt-5.5"] {
@@ -189,7 +189,7 @@ async fn what_the_subscription_has_not_is_said_to_any_method_on_any_spelling() {
 }
 
 #[tokio::test]
-async fn an_upload_is_told_that_there_is_no_such_service() {
+async fn an_upload_to_an_unsupported_endpoint_gets_the_error() {
     let bench = Bench::new(Launch::demo()).await;
     let upload = |path: &str| {
         let form = bench.request(Method::POST, path).header("content-type", "multipart/form-data; boundary=b");
@@ -205,7 +205,7 @@ async fn an_upload_is_told_that_there_is_no_such_service() {
 }
 
 #[tokio::test]
-async fn the_doors_are_the_same_for_what_is_not_there() {
+async fn access_rules_apply_to_unsupported_endpoints() {
     let launch = Launch::demo().file("config.toml", "[[keys]]\nname = 'laptop'\nkey = 'sk-1'\n");
     let bench = Bench::new(launch).await;
     for path in ["/v1/embeddings", "/v1/completions"] {
@@ -259,7 +259,7 @@ async fn a_silent_stream_is_kept_alive_by_comments() {
 }
 
 #[tokio::test]
-async fn messages_are_answered_in_their_own_shape() {
+async fn messages_errors_have_their_own_format() {
     let bench = Bench::new(Launch::demo()).await;
     let body = |stream: bool| json!({"model": "claude-sonnet-4", "max_tokens": 50, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
     let whole = bench.post("/v1/messages?beta=true", &body(false)).await;
@@ -281,6 +281,6 @@ async fn messages_are_answered_in_their_own_shape() {
 }
 
 #[test]
-fn what_holds_for_one_transport_holds_for_the_other() {
+fn both_transports_pass_the_same_tests() {
     proxy::transport::repeat_over_websocket(&[]);
 }

@@ -81,7 +81,7 @@ fn up_to_code(child: &mut Child) -> String {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn without_a_display_the_code_is_chosen_with_a_word_about_it() {
+async fn without_a_display_the_device_code_is_chosen_with_a_notice() {
     let home = Home::new().await;
     let (said, ended) = home.device_login(&["login"]).await;
     assert!(said.contains("No display") && said.contains("login --no-browser"), "{said}");
@@ -94,7 +94,7 @@ async fn without_a_display_the_code_is_chosen_with_a_word_about_it() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_asked_for_needs_no_explanation() {
+async fn a_requested_device_code_needs_no_notice() {
     let home = Home::new().await;
     let (said, ended) = home.device_login(&["login", "--device"]).await;
     assert!(said.starts_with("Open this address on any device"), "{said}");
@@ -193,7 +193,7 @@ async fn accounts_are_listed_chosen_and_removed() {
 }
 
 #[tokio::test]
-async fn a_request_is_served_by_the_account_that_its_header_then_its_key_names() {
+async fn a_request_uses_the_account_of_its_header_then_of_its_key() {
     let home = Home::new().await;
     home.device_login(&["login", "--device"]).await;
     home.run(&["login", "--import", &lend(&home, "acct-b")]).await;
@@ -228,7 +228,7 @@ async fn a_request_is_served_by_the_account_that_its_header_then_its_key_names()
 }
 
 #[tokio::test]
-async fn a_token_on_standard_input_signs_in_and_status_tells_its_end() {
+async fn a_token_on_standard_input_signs_in_and_status_shows_its_expiry() {
     let home = Home::new().await;
     let login = async |text: &str| {
         let mut command = home.command(&["login", "--with-access-token"]);
@@ -258,7 +258,7 @@ async fn a_token_on_standard_input_signs_in_and_status_tells_its_end() {
 }
 
 #[tokio::test]
-async fn a_token_of_the_environment_outranks_the_store() {
+async fn a_token_of_the_environment_takes_precedence_over_the_store() {
     let home = Home::new().await;
     home.run(&["login", "--import", &lend(&home, "acct-a")]).await;
     let run = async |arguments: &[&str], variables: &[(&str, &str)]| {
@@ -306,7 +306,7 @@ async fn token_prints_an_access_token_and_never_a_refresh_token() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_named_with_the_command_that_mends_it() {
+async fn a_damaged_file_is_reported_with_the_command_that_restores_it() {
     let home = Home::new().await;
     home.run(&["login", "--import", &lend(&home, "acct-a")]).await;
     let path = home.directory.path().join("credentials.json");
@@ -343,7 +343,7 @@ async fn control_characters_from_outside_are_escaped() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_browser_gets_no_secrets() {
+fn the_browser_process_gets_no_secrets() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let opener = directory.path().join("xdg-open");

@@ -7,7 +7,7 @@ use codex_proxy::clock::Clock;
 use codex_proxy::token_source::{AuthError, Choice, SignIn, TokenSource};
 use serde_json::json;
 
-use crate::authority::{Scripted, jwt, run};
+use crate::fake_issuer::{Scripted, jwt, run};
 use crate::{EXPIRED, EXPIRING, FRESH, Home};
 
 fn owner() -> Scripted {
@@ -31,7 +31,7 @@ fn given(home: &Home, token: AccessToken) -> Accounts {
 }
 
 #[tokio::test]
-async fn a_workspace_token_is_checked_and_serves_without_an_end() {
+async fn a_workspace_token_is_checked_and_never_expires() {
     let home = Home::new().await;
     home.issuer.script([owner()]);
     let token = AccessToken::parse("at-SECRET").unwrap();
@@ -52,7 +52,7 @@ async fn a_workspace_token_is_checked_and_serves_without_an_end() {
 }
 
 #[tokio::test]
-async fn a_token_of_nobody_is_not_stored() {
+async fn a_token_without_an_account_is_not_stored() {
     let home = Home::new().await;
     let token = AccessToken::parse("at-1").unwrap();
     for answer in [Scripted::Answer(401, json!({"error": {"code": "invalid_token"}})), Scripted::Answer(200, json!({}))]
@@ -65,7 +65,7 @@ async fn a_token_of_nobody_is_not_stored() {
 }
 
 #[tokio::test]
-async fn a_token_of_chatgpts_own_serves_until_its_end_and_is_never_renewed() {
+async fn a_chatgpt_session_token_is_used_until_it_expires_and_never_refreshed() {
     let home = Home::new().await;
     assert_eq!(signed_in(&home, &own_token(&home, EXPIRING)).await.unwrap(), "acct-1");
     let tokens = home.tokens();
@@ -81,7 +81,7 @@ async fn a_token_of_chatgpts_own_serves_until_its_end_and_is_never_renewed() {
 }
 
 #[tokio::test]
-async fn a_given_token_outranks_the_store_and_leaves_it_alone() {
+async fn the_token_of_the_environment_takes_precedence_over_the_store() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", FRESH)).await;
     let before = std::fs::read(home.path()).unwrap();
@@ -104,7 +104,7 @@ async fn a_given_token_outranks_the_store_and_leaves_it_alone() {
 }
 
 #[tokio::test]
-async fn whose_a_given_workspace_token_is_is_asked_once_and_not_at_the_start() {
+async fn the_account_of_a_workspace_token_is_requested_once_and_not_at_startup() {
     let home = Home::new().await;
     let accounts = given(&home, AccessToken::parse("at-1").unwrap());
     assert_eq!((accounts.check().await, home.issuer.calls().len()), (Ok(SignIn::Working), 0));
@@ -122,7 +122,7 @@ async fn whose_a_given_workspace_token_is_is_asked_once_and_not_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_failed_question_is_not_repeated_by_every_request() {
+async fn a_failed_account_request_is_not_repeated_for_every_request() {
     let home = Home::new().await;
     let accounts = given(&home, AccessToken::parse("at-1").unwrap());
     home.issuer.script([Scripted::Answer(503, json!({}))]);
@@ -133,7 +133,7 @@ async fn a_failed_question_is_not_repeated_by_every_request() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_program_is_not_about_to_end() {
+async fn a_token_for_another_audience_is_not_treated_as_expiring() {
     let home = Home::with(EXPIRING).await;
     let old = home.stored("acct-1").await.unwrap().access_token;
     let fresh = home.tokens().fresh().await.unwrap();

@@ -10,7 +10,7 @@ fn choice(id: &str) -> Choice {
 }
 
 #[tokio::test]
-async fn a_chosen_account_is_served_whichever_is_active() {
+async fn the_configured_account_is_used_whichever_is_active() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", FRESH)).await;
     let chosen = Accounts::new(home.store(), home.issuer.authority(), home.clock(), Some(choice("acct-1")));
@@ -53,7 +53,7 @@ async fn a_refused_token_is_replaced_by_one_of_its_own_account() {
 }
 
 #[tokio::test]
-async fn one_renewal_serves_an_account_however_it_was_chosen() {
+async fn one_refresh_serves_an_account_however_it_was_selected() {
     let home = Home::with(EXPIRED).await;
     let accounts = home.tokens();
     let named = accounts.choose(&choice("acct-1")).await.unwrap();
@@ -63,7 +63,7 @@ async fn one_renewal_serves_an_account_however_it_was_chosen() {
 }
 
 #[tokio::test]
-async fn the_active_account_can_be_changed_and_its_loss_is_not_made_good_by_another() {
+async fn the_active_account_can_be_changed_and_is_not_replaced_when_removed() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", FRESH)).await;
     activate(&home.store(), "acct-1").await.unwrap();

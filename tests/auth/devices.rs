@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::Home;
-use crate::authority::Scripted;
+use crate::fake_issuer::Scripted;
 
 async fn start(home: &Home) -> Result<DeviceLogin, LoginError> {
     DeviceLogin::start(home.issuer.authority(), home.store(), home.clock()).await
@@ -30,7 +30,7 @@ fn code(status: u16, code: &str) -> Scripted {
 }
 
 #[tokio::test]
-async fn the_calls_are_those_that_the_issuer_expects() {
+async fn the_requests_are_those_that_the_issuer_expects() {
     let (home, outcome) = polled([code(403, "deviceauth_authorization_unknown"), used()]).await;
     assert_eq!(outcome.unwrap().account_id, "acct-1");
     assert_eq!(home.stored_refresh_token().await, home.issuer.newest_refresh_token());
@@ -56,7 +56,7 @@ async fn the_calls_are_those_that_the_issuer_expects() {
 }
 
 #[tokio::test]
-async fn the_first_poll_comes_at_once_and_the_next_after_the_interval() {
+async fn the_first_poll_is_immediate_and_the_next_after_the_interval() {
     let started = Instant::now();
     let (_, outcome) = polled([used()]).await;
     assert!(outcome.is_ok() && started.elapsed().as_millis() < 900);
@@ -66,7 +66,7 @@ async fn the_first_poll_comes_at_once_and_the_next_after_the_interval() {
 }
 
 #[tokio::test]
-async fn what_the_person_sees_is_the_page_and_the_code() {
+async fn the_user_sees_the_url_and_the_code() {
     let home = Home::new().await;
     let login = start(&home).await.unwrap();
     assert_eq!(login.url(), format!("{}/codex/device", home.issuer.address));
@@ -75,7 +75,7 @@ async fn what_the_person_sees_is_the_page_and_the_code() {
 }
 
 #[tokio::test]
-async fn each_end_of_the_waiting_has_its_own_words() {
+async fn each_outcome_of_polling_has_its_own_message() {
     for (answer, word) in [
         (code(403, "access_denied"), "refused"),
         (code(400, "expired_token"), "15 minutes"),
@@ -91,13 +91,13 @@ async fn each_end_of_the_waiting_has_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_passing_trouble_does_not_end_the_waiting() {
+async fn a_transient_error_does_not_end_polling() {
     let (_, outcome) = polled([Scripted::Answer(502, json!({})), Scripted::Answer(503, json!({})), used()]).await;
     assert!(outcome.is_ok());
 }
 
 #[tokio::test]
-async fn an_issuer_without_device_codes_is_named() {
+async fn an_issuer_without_device_codes_is_reported() {
     let home = Home::new().await;
     home.issuer.script([Scripted::Answer(404, json!({}))]);
     let error = start(&home).await.unwrap_err();
@@ -108,7 +108,7 @@ async fn an_issuer_without_device_codes_is_named() {
 }
 
 #[tokio::test]
-async fn nobody_is_bothered_when_the_outcome_could_not_be_stored() {
+async fn no_device_login_starts_if_its_result_cannot_be_stored() {
     let home = Home::new().await;
     std::fs::create_dir_all(home.path().parent().unwrap()).unwrap();
     std::fs::write(home.path(), "garbage").unwrap();

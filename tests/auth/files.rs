@@ -31,7 +31,7 @@ async fn unknown_members_survive_a_refresh() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_understood_is_never_overwritten() {
+async fn an_unreadable_file_is_never_overwritten() {
     let whole = {
         let home = Home::with(FRESH).await;
         fs::read_to_string(home.path()).unwrap()
@@ -60,7 +60,7 @@ async fn a_file_that_is_not_understood_is_never_overwritten() {
 }
 
 #[tokio::test]
-async fn what_a_killed_writer_left_behind_is_ignored_and_swept() {
+async fn temporary_files_of_a_killed_writer_are_ignored_and_removed() {
     let home = Home::with(EXPIRED).await;
     let folder = home.path().parent().unwrap().to_owned();
     let whole = fs::read(home.path()).unwrap();
@@ -79,7 +79,7 @@ async fn what_a_killed_writer_left_behind_is_ignored_and_swept() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn only_the_owner_may_read_what_is_written() {
+async fn only_the_owner_can_read_written_files() {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let home = Home::with(EXPIRED).await;
@@ -92,7 +92,7 @@ async fn only_the_owner_may_read_what_is_written() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn rights_of_others_are_taken_away_as_soon_as_the_file_is_read() {
+async fn permissions_of_others_are_removed_when_the_file_is_read() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::with(FRESH).await;
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o640)).unwrap();
@@ -105,7 +105,7 @@ fn copy_of(home: &Home) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_mended_from_its_last_good_copy_when_somebody_asks_for_it() {
+async fn a_damaged_file_is_restored_from_its_last_good_copy_on_request() {
     let home = Home::with(EXPIRED).await;
     home.tokens().bearer().await.unwrap();
     let whole = fs::read_to_string(home.path()).unwrap();
@@ -123,7 +123,7 @@ async fn a_damaged_file_is_mended_from_its_last_good_copy_when_somebody_asks_for
 }
 
 #[tokio::test]
-async fn what_is_in_order_foreign_or_newer_is_not_replaced_by_a_copy() {
+async fn valid_foreign_and_newer_files_are_not_replaced_by_the_copy() {
     let home = Home::with(FRESH).await;
     assert!(home.store().restore().await.is_err());
     for text in [r#"{"auth_mode":"chatgpt","tokens":{}}"#, r#"{"version":99,"accounts":{},"written_by":"9.1.0"}"#] {
@@ -142,7 +142,7 @@ async fn what_is_in_order_foreign_or_newer_is_not_replaced_by_a_copy() {
 }
 
 #[tokio::test]
-async fn the_copy_is_as_private_as_the_file_and_keeps_no_account_that_has_left() {
+async fn the_copy_is_as_private_as_the_file_and_has_no_removed_account() {
     let home = Home::with(EXPIRED).await;
     home.tokens().bearer().await.unwrap();
     assert_eq!(fs::read(copy_of(&home)).unwrap(), fs::read(home.path()).unwrap());
@@ -157,7 +157,7 @@ async fn the_copy_is_as_private_as_the_file_and_keeps_no_account_that_has_left()
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_symbolic_link_to_the_file_stays_one() {
+async fn a_symbolic_link_to_the_file_is_kept() {
     let home = Home::with(EXPIRED).await;
     let real = home.folder.path().join("real.json");
     fs::rename(home.path(), &real).unwrap();
@@ -168,11 +168,11 @@ async fn a_symbolic_link_to_the_file_stays_one() {
 }
 
 #[tokio::test]
-async fn writers_take_turns() {
+async fn concurrent_writers_are_serialized() {
     let home = Home::with(FRESH).await;
     let held = home.store().lock().await.unwrap();
     let store = home.store();
-    let second = crate::authority::run(async move { store.lock().await.map(drop) });
+    let second = crate::fake_issuer::run(async move { store.lock().await.map(drop) });
     tokio::time::sleep(std::time::Duration::from_millis(60)).await;
     assert!(!second.is_finished());
     drop(held);
@@ -180,7 +180,7 @@ async fn writers_take_turns() {
 }
 
 #[tokio::test]
-async fn a_store_in_memory_touches_no_disk_and_renews_itself() {
+async fn a_store_in_memory_writes_no_file_and_refreshes() {
     let home = Home::new().await;
     let store = Store::memory(&home.issuer.credential("acct-1", EXPIRED));
     let tokens = Accounts::new(store.clone(), home.issuer.authority(), home.clock(), None);
@@ -191,7 +191,7 @@ async fn a_store_in_memory_touches_no_disk_and_renews_itself() {
 }
 
 #[tokio::test]
-async fn the_status_shows_accounts_and_no_token() {
+async fn the_status_has_accounts_and_no_tokens() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", EXPIRED)).await;
     let status = status(&home.store(), &*home.clock, None).await.unwrap();

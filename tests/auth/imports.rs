@@ -9,7 +9,7 @@ use codex_proxy::clock::Clock;
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::{Value, json};
 
-use crate::authority::{Scripted, jwt};
+use crate::fake_issuer::{Scripted, jwt};
 use crate::{EXPIRED, EXPIRING, FRESH, Home};
 
 /// Writes the other program's file, with an access token that ends this long after now.
@@ -31,7 +31,7 @@ async fn borrow(home: &Home, path: &Path) {
 }
 
 #[tokio::test]
-async fn a_borrowed_login_serves_and_its_refresh_token_is_not_kept() {
+async fn a_borrowed_login_works_and_its_refresh_token_is_not_stored() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", FRESH, 1);
     let before = fs::read(&path).unwrap();
@@ -42,7 +42,7 @@ async fn a_borrowed_login_serves_and_its_refresh_token_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_refused_borrowed_token_is_read_again_and_never_renewed() {
+async fn a_rejected_borrowed_token_is_reread_and_never_refreshed() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", FRESH, 1);
     borrow(&home, &path).await;
@@ -58,7 +58,7 @@ async fn a_refused_borrowed_token_is_read_again_and_never_renewed() {
 }
 
 #[tokio::test]
-async fn an_ended_borrowed_login_says_whose_it_is_and_comes_back_by_itself() {
+async fn an_expired_borrowed_login_names_its_owner_and_recovers_by_itself() {
     let home = Home::new().await;
     borrow(&home, &lend(&home, "acct-1", EXPIRED, 1)).await;
     let tokens = home.tokens();
@@ -72,7 +72,7 @@ async fn an_ended_borrowed_login_says_whose_it_is_and_comes_back_by_itself() {
 }
 
 #[tokio::test]
-async fn an_expiring_borrowed_token_is_served_until_its_owner_has_renewed_it() {
+async fn an_expiring_borrowed_token_is_used_until_its_owner_has_refreshed_it() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", EXPIRING, 1);
     borrow(&home, &path).await;
@@ -88,7 +88,7 @@ async fn an_expiring_borrowed_token_is_served_until_its_owner_has_renewed_it() {
 }
 
 #[tokio::test]
-async fn a_borrowed_login_is_read_again_when_its_file_changes() {
+async fn a_borrowed_login_is_reread_when_its_file_changes() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", FRESH, 1);
     borrow(&home, &path).await;
@@ -124,7 +124,7 @@ async fn the_token_files_of_other_libraries_are_borrowed_too() {
 }
 
 #[tokio::test]
-async fn another_account_in_the_owners_file_is_not_spent() {
+async fn another_account_in_the_owners_file_is_not_used() {
     let home = Home::new().await;
     borrow(&home, &lend(&home, "acct-1", EXPIRED, 1)).await;
     lend(&home, "acct-2", FRESH, 2);
@@ -132,7 +132,7 @@ async fn another_account_in_the_owners_file_is_not_spent() {
 }
 
 #[tokio::test]
-async fn a_login_that_was_taken_over_is_renewed_by_us() {
+async fn an_imported_login_is_refreshed_by_us() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", EXPIRED, 1);
     let credential = import(&home.store(), &home.issuer.settings(), &path, Rights::TakeOver).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_login_that_was_taken_over_is_renewed_by_us() {
 }
 
 #[tokio::test]
-async fn a_login_of_another_client_is_not_taken_over() {
+async fn a_login_of_another_oauth_client_is_not_imported() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", FRESH, 1);
     let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -158,7 +158,7 @@ async fn a_login_of_another_client_is_not_taken_over() {
 }
 
 #[tokio::test]
-async fn what_is_no_login_is_refused_by_name() {
+async fn a_file_that_is_not_a_login_is_rejected_with_its_path() {
     let home = Home::new().await;
     let path = home.folder.path().join("auth.json");
     let settings = home.issuer.settings();
@@ -217,7 +217,7 @@ async fn only_a_regular_file_of_at_most_a_megabyte_is_imported() {
 }
 
 #[tokio::test]
-async fn a_logout_revokes_and_forgets() {
+async fn a_logout_revokes_and_removes_the_login() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", FRESH)).await;
     let left = logout(&home.store(), &home.issuer.authority(), Which::Active).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_logout_revokes_and_forgets() {
 }
 
 #[tokio::test]
-async fn a_logout_forgets_also_when_nothing_can_be_revoked() {
+async fn a_logout_removes_the_login_even_if_revocation_fails() {
     for scripted in [Scripted::Answer(500, json!({})), Scripted::Hang] {
         let home = Home::with(FRESH).await;
         home.issuer.script([scripted]);
@@ -244,7 +244,7 @@ async fn a_logout_forgets_also_when_nothing_can_be_revoked() {
 }
 
 #[tokio::test]
-async fn a_borrowed_login_is_forgotten_and_not_revoked() {
+async fn a_borrowed_login_is_removed_and_not_revoked() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", FRESH, 1);
     borrow(&home, &path).await;

@@ -127,7 +127,7 @@ fn is_in_keyring(location: &Location) -> bool {
 }
 
 #[tokio::test]
-async fn a_sign_in_goes_to_the_keyring_and_no_secret_to_the_disk() {
+async fn a_login_is_stored_in_the_keyring_and_no_secret_on_disk() {
     let (home, (_, vault)) = (Home::new().await, keyring());
     let store = in_keyring(&home, &vault);
     sign_in(&home, &store, FRESH).await;
@@ -141,7 +141,7 @@ async fn a_sign_in_goes_to_the_keyring_and_no_secret_to_the_disk() {
 }
 
 #[tokio::test]
-async fn many_daemons_on_one_keyring_spend_each_token_once() {
+async fn many_daemons_on_one_keyring_use_each_refresh_token_once() {
     let (home, (_, vault)) = (Home::new().await, keyring());
     sign_in(&home, &in_keyring(&home, &vault), EXPIRED).await;
     let daemons: Vec<_> = (0..4).map(|_| accounts(&home, in_keyring(&home, &vault))).collect();
@@ -153,7 +153,7 @@ async fn many_daemons_on_one_keyring_spend_each_token_once() {
 }
 
 #[tokio::test]
-async fn a_daemon_goes_on_with_what_was_moved_under_its_feet() {
+async fn a_daemon_keeps_working_when_its_login_is_moved() {
     let (home, (_, vault)) = (Home::new().await, keyring());
     let store = || Store::kept(home.path(), Place::File, vault.clone());
     sign_in(&home, &store(), EXPIRED).await;
@@ -172,7 +172,7 @@ async fn a_daemon_goes_on_with_what_was_moved_under_its_feet() {
 }
 
 #[tokio::test]
-async fn a_move_clears_the_place_that_it_leaves() {
+async fn a_move_deletes_the_login_from_its_source() {
     let (home, (keyring, vault)) = (Home::new().await, keyring());
     let store = Store::kept(home.path(), Place::File, vault.clone());
     sign_in(&home, &store, FRESH).await;
@@ -187,7 +187,7 @@ async fn a_move_clears_the_place_that_it_leaves() {
 }
 
 #[tokio::test]
-async fn a_move_that_breaks_off_anywhere_loses_nothing_and_can_be_done_again() {
+async fn a_move_interrupted_at_any_point_loses_nothing_and_can_be_repeated() {
     for start in [Place::File, Place::Keyring] {
         let to = if start == Place::File { Place::Keyring } else { Place::File };
         let mut steps = 0;
@@ -223,7 +223,7 @@ async fn without_a_keyring_the_file_is_used() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_has_gone_is_told_and_never_taken_for_no_sign_in() {
+async fn an_unavailable_keyring_is_reported_and_not_treated_as_signed_out() {
     let (home, (_, vault)) = (Home::new().await, keyring());
     sign_in(&home, &in_keyring(&home, &vault), FRESH).await;
     for preference in [Place::Keyring, Place::File] {
@@ -235,7 +235,7 @@ async fn a_keyring_that_has_gone_is_told_and_never_taken_for_no_sign_in() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_cannot_be_written_costs_no_token() {
+async fn a_keyring_that_cannot_be_written_loses_no_token() {
     let (home, (keyring, vault)) = (Home::new().await, keyring());
     sign_in(&home, &in_keyring(&home, &vault), EXPIRED).await;
     let error = accounts(&home, in_keyring(&home, &failing_after(&keyring, 0))).bearer().await.unwrap_err();
@@ -245,7 +245,7 @@ async fn a_keyring_that_cannot_be_written_costs_no_token() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_written_is_served_and_written_later() {
+async fn a_token_that_could_not_be_stored_is_used_and_stored_later() {
     let (home, (keyring, vault)) = (Home::new().await, keyring());
     sign_in(&home, &in_keyring(&home, &vault), EXPIRED).await;
     // Enough for the probe of the write and its removal, and for nothing after that.
@@ -266,7 +266,7 @@ async fn what_could_not_be_written_is_served_and_written_later() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_hangs_is_given_up_and_not_asked_again_meanwhile() {
+async fn a_keyring_that_hangs_times_out_and_is_not_called_again_meanwhile() {
     let home = Home::new().await;
     let opened = Arc::new(AtomicU64::new(0));
     let (release, released) = std::sync::mpsc::channel::<()>();
@@ -286,7 +286,7 @@ async fn a_keyring_that_hangs_is_given_up_and_not_asked_again_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_locked_keyring_is_not_asked_at_every_request() {
+async fn a_locked_keyring_is_not_called_for_every_request() {
     let home = Home::new().await;
     let opened = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&opened);
@@ -326,7 +326,7 @@ impl CredentialStoreApi for Locked {
 }
 
 #[tokio::test]
-async fn a_damaged_entry_is_never_overwritten_and_its_copy_can_be_put_back() {
+async fn a_damaged_entry_is_never_overwritten_and_its_copy_can_be_restored() {
     let (home, (keyring, vault)) = (Home::new().await, keyring());
     let store = in_keyring(&home, &vault);
     sign_in(&home, &store, FRESH).await;

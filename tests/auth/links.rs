@@ -8,7 +8,7 @@ use codex_proxy::auth::{Accounts, Place, Store, Vault, Which, logout};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::{Value, json};
 
-use crate::authority::{Scripted, run};
+use crate::fake_issuer::{Scripted, run};
 use crate::{EXPIRED, FRESH, Home};
 
 fn names(directory: &Path) -> Vec<String> {
@@ -32,7 +32,7 @@ fn link(home: &Home, name: &str, target: impl AsRef<Path>) -> PathBuf {
 }
 
 #[tokio::test]
-async fn processes_that_reach_one_file_by_two_paths_spend_a_refresh_token_once() {
+async fn processes_that_open_one_file_by_two_paths_use_a_refresh_token_once() {
     let home = Home::with(EXPIRED).await;
     let link = link(&home, "link", home.path());
     home.issuer.shut();
@@ -50,7 +50,7 @@ async fn processes_that_reach_one_file_by_two_paths_spend_a_refresh_token_once()
 }
 
 #[tokio::test]
-async fn everything_of_the_store_lies_beside_the_real_file_wherever_the_link_is() {
+async fn all_files_of_the_store_are_next_to_the_link_target() {
     let store = ["credentials.json", "credentials.json.bak", "credentials.json.lock"];
     for case in ["a link", "a chain", "a relative link", "a link to nothing yet", "a link in the directory's path"] {
         let home = Home::new().await;
@@ -89,7 +89,7 @@ async fn everything_of_the_store_lies_beside_the_real_file_wherever_the_link_is(
 }
 
 #[tokio::test]
-async fn a_link_that_is_put_in_the_place_of_the_file_is_followed_from_then_on() {
+async fn a_link_that_replaces_the_file_is_followed() {
     let home = Home::with(EXPIRED).await;
     let tokens = home.tokens();
     let store = home.store();
@@ -104,7 +104,7 @@ async fn a_link_that_is_put_in_the_place_of_the_file_is_followed_from_then_on() 
 }
 
 #[tokio::test]
-async fn a_damaged_file_behind_a_link_is_set_aside_and_restored_behind_it() {
+async fn a_damaged_link_target_is_moved_aside_and_restored_at_the_target() {
     let home = Home::with(EXPIRED).await;
     let link = link(&home, "link", home.path());
     let store = Store::file(&link);
@@ -138,7 +138,7 @@ async fn a_login_that_moves_to_the_keyring_is_found_by_both_paths() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_token_that_was_replaced_meanwhile_changes_nothing() {
+async fn the_rejection_of_a_token_that_was_replaced_meanwhile_changes_nothing() {
     let home = Home::with(EXPIRED).await;
     home.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     home.issuer.shut();
@@ -161,7 +161,7 @@ async fn a_refusal_of_a_token_that_was_replaced_meanwhile_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_noted_keeps_what_was_stored_meanwhile() {
+async fn a_recorded_rejection_keeps_what_was_stored_meanwhile() {
     let home = Home::with(EXPIRED).await;
     home.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     home.issuer.shut();

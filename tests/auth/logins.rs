@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::Home;
-use crate::authority::{Scripted, run};
+use crate::fake_issuer::{Scripted, run};
 
 /// A login that is being waited for, and what its address says.
 struct Waiting {
@@ -74,7 +74,7 @@ async fn a_login_ends_with_a_stored_account_and_a_page() {
 }
 
 #[tokio::test]
-async fn the_address_and_the_exchange_are_what_the_issuer_expects() {
+async fn the_authorization_url_and_the_token_request_are_what_the_issuer_expects() {
     let home = Home::new().await;
     let login = waiting(&home).await;
     let names: Vec<&str> = login.query.iter().map(|(name, _)| name.as_str()).collect();
@@ -99,7 +99,7 @@ async fn the_address_and_the_exchange_are_what_the_issuer_expects() {
 }
 
 #[tokio::test]
-async fn connections_without_a_request_do_not_keep_the_browser_waiting() {
+async fn idle_connections_do_not_delay_the_browser() {
     use tokio::io::AsyncWriteExt as _;
     let home = Home::new().await;
     let login = waiting(&home).await;
@@ -120,7 +120,7 @@ async fn connections_without_a_request_do_not_keep_the_browser_waiting() {
 }
 
 #[tokio::test]
-async fn a_wrong_state_is_refused_and_the_waiting_goes_on() {
+async fn a_wrong_state_is_rejected_and_the_login_stays_open() {
     let home = Home::new().await;
     let login = waiting(&home).await;
     for path in [
@@ -140,7 +140,7 @@ async fn a_wrong_state_is_refused_and_the_waiting_goes_on() {
 }
 
 #[tokio::test]
-async fn a_reloaded_callback_does_not_spend_the_code_twice() {
+async fn a_reloaded_callback_does_not_use_the_code_twice() {
     let home = Home::new().await;
     let login = waiting(&home).await;
     let (first, second) = tokio::join!(login.come_back("code=ac_good"), login.come_back("code=ac_good"));
@@ -149,7 +149,7 @@ async fn a_reloaded_callback_does_not_spend_the_code_twice() {
 }
 
 #[tokio::test]
-async fn strangers_are_turned_away() {
+async fn other_requests_to_the_callback_server_are_rejected() {
     let home = Home::new().await;
     let login = waiting(&home).await;
     let address = format!("http://127.0.0.1:{}/cancel", login.port);
@@ -179,7 +179,7 @@ async fn an_error_of_the_issuer_is_shown_and_ends_the_login() {
 }
 
 #[tokio::test]
-async fn a_refused_code_is_shown_and_ends_the_login() {
+async fn a_rejected_code_is_shown_and_ends_the_login() {
     let home = Home::new().await;
     home.issuer.script([Scripted::Answer(401, serde_json::json!({"error": {"code": "invalid_grant"}}))]);
     let login = waiting(&home).await;
@@ -190,7 +190,7 @@ async fn a_refused_code_is_shown_and_ends_the_login() {
 }
 
 #[tokio::test]
-async fn a_later_login_takes_the_port_over() {
+async fn a_later_login_takes_over_the_port() {
     let home = Home::new().await;
     let earlier = waiting(&home).await;
     let later = start(&home, Ports::only(earlier.port)).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_later_login_takes_the_port_over() {
 }
 
 #[tokio::test]
-async fn a_held_port_leads_to_the_fallback_or_is_named() {
+async fn a_port_in_use_leads_to_the_fallback_port_or_is_reported() {
     let home = Home::new().await;
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let first = holder.local_addr().unwrap().port();
@@ -217,7 +217,7 @@ async fn a_held_port_leads_to_the_fallback_or_is_named() {
 }
 
 #[tokio::test]
-async fn a_pasted_address_ends_the_login_as_a_callback_does() {
+async fn a_pasted_url_completes_the_login_like_a_callback() {
     let home = Home::new().await;
     let login = waiting(&home).await;
     let address = |state: &str| format!("http://localhost:1455/auth/callback?code=ac_good&state={state}\n");
@@ -229,7 +229,7 @@ async fn a_pasted_address_ends_the_login_as_a_callback_does() {
 }
 
 #[tokio::test]
-async fn a_bare_code_ends_the_login_too_and_a_closed_prompt_does_not() {
+async fn a_pasted_code_completes_the_login_and_a_closed_prompt_does_not() {
     let home = Home::new().await;
     let mut login = waiting(&home).await;
     login.paste.send(login.reader.read("ac_good").unwrap().unwrap()).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_bare_code_ends_the_login_too_and_a_closed_prompt_does_not() {
 }
 
 #[tokio::test]
-async fn without_a_port_the_pasted_address_still_works() {
+async fn a_pasted_url_works_without_a_callback_port() {
     let home = Home::new().await;
     let settings = home.issuer.settings();
     let ports = Ports::registered();

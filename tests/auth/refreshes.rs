@@ -10,11 +10,11 @@ use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::token_source::{AuthError, RECOVERY_REST, SignIn, TokenSource};
 use serde_json::{Value, json};
 
-use crate::authority::{Scripted, run, until};
+use crate::fake_issuer::{Scripted, run, until};
 use crate::{EXPIRED, EXPIRING, FRESH, Home};
 
 #[tokio::test]
-async fn a_fresh_token_is_served_without_asking_the_issuer() {
+async fn a_valid_token_is_used_without_a_request_to_the_issuer() {
     let home = Home::with(FRESH).await;
     let bearer = home.tokens().bearer().await.unwrap();
     assert_eq!(bearer.account.id, "acct-1");
@@ -22,7 +22,7 @@ async fn a_fresh_token_is_served_without_asking_the_issuer() {
 }
 
 #[tokio::test]
-async fn a_refresh_is_shared_by_a_hundred_concurrent_callers() {
+async fn a_hundred_concurrent_callers_share_one_refresh() {
     let home = Home::with(EXPIRED).await;
     let tokens = home.tokens();
     let callers: Vec<_> = (0..100)
@@ -41,7 +41,7 @@ async fn a_refresh_is_shared_by_a_hundred_concurrent_callers() {
 }
 
 #[tokio::test]
-async fn a_refresh_is_the_call_that_the_issuer_expects() {
+async fn a_refresh_is_the_request_that_the_issuer_expects() {
     let home = Home::with(EXPIRED).await;
     home.tokens().bearer().await.unwrap();
     let call = home.issuer.calls().remove(0);
@@ -56,7 +56,7 @@ async fn a_refresh_is_the_call_that_the_issuer_expects() {
 }
 
 #[tokio::test]
-async fn an_expiring_token_is_served_while_its_renewal_runs_behind_it() {
+async fn an_expiring_token_is_used_while_it_is_refreshed_in_the_background() {
     let home = Home::with(EXPIRING).await;
     home.issuer.shut();
     let tokens = home.tokens();
@@ -70,7 +70,7 @@ async fn an_expiring_token_is_served_while_its_renewal_runs_behind_it() {
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_does_not_cancel_the_refresh() {
+async fn a_caller_that_disconnects_does_not_cancel_the_refresh() {
     let home = Home::with(EXPIRED).await;
     home.issuer.shut();
     let tokens = home.tokens();
@@ -88,7 +88,7 @@ async fn a_caller_that_hangs_up_does_not_cancel_the_refresh() {
 }
 
 #[tokio::test]
-async fn two_daemons_on_one_store_never_send_a_spent_token() {
+async fn two_daemons_on_one_store_never_send_a_used_refresh_token() {
     let home = Home::with(EXPIRED).await;
     let daemons = [home.tokens(), home.tokens()];
     for round in 1..=3 {
@@ -137,13 +137,13 @@ async fn a_process_of_its_own() {
         originator: String::new(),
         user_agent: "child".to_owned(),
     };
-    let authority = Authority::new(crate::authority::http_client(), &settings);
+    let authority = Authority::new(crate::fake_issuer::http_client(), &settings);
     let tokens = Accounts::new(Store::file(store), authority, clock, None);
     tokens.bearer().await.unwrap();
 }
 
 #[tokio::test]
-async fn after_a_401_a_token_that_another_process_stored_is_taken() {
+async fn after_a_401_a_token_stored_by_another_process_is_used() {
     let home = Home::with(FRESH).await;
     let (ours, theirs) = (home.tokens(), home.tokens());
     let rejected = ours.bearer().await.unwrap();
@@ -153,7 +153,7 @@ async fn after_a_401_a_token_that_another_process_stored_is_taken() {
 }
 
 #[tokio::test]
-async fn after_a_401_one_refresh_serves_every_caller_and_says_why() {
+async fn after_a_401_one_refresh_serves_every_caller_and_reports_its_reason() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
     let rejected = tokens.bearer().await.unwrap();
@@ -172,7 +172,7 @@ async fn after_a_401_one_refresh_serves_every_caller_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_every_token_does_not_cause_a_refresh_for_each() {
+async fn a_backend_that_rejects_every_token_does_not_cause_a_refresh_for_each() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
     let mut rejected = tokens.bearer().await.unwrap();
@@ -193,7 +193,7 @@ async fn a_backend_that_refuses_every_token_does_not_cause_a_refresh_for_each() 
 }
 
 #[tokio::test]
-async fn a_refused_token_that_the_backend_accepts_later_was_a_hiccup() {
+async fn a_rejected_token_that_the_backend_accepts_later_is_valid() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
     let rejected = tokens.bearer().await.unwrap();
@@ -204,7 +204,7 @@ async fn a_refused_token_that_the_backend_accepts_later_was_a_hiccup() {
 }
 
 #[tokio::test]
-async fn a_token_that_another_daemon_is_about_to_store_is_waited_for() {
+async fn a_refresh_waits_for_a_token_that_another_daemon_is_about_to_store() {
     let home = Home::with(FRESH).await;
     let (ours, theirs) = (home.tokens(), home.tokens());
     let first = ours.bearer().await.unwrap();
@@ -226,7 +226,7 @@ async fn a_token_that_another_daemon_is_about_to_store_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_older_token_from_the_store_that_is_refused_too_is_renewed_at_once() {
+async fn an_older_stored_token_that_is_rejected_too_is_refreshed_at_once() {
     let home = Home::with(FRESH).await;
     let (ours, theirs) = (home.tokens(), home.tokens());
     let first = ours.bearer().await.unwrap();
@@ -240,7 +240,7 @@ async fn an_older_token_from_the_store_that_is_refused_too_is_renewed_at_once() 
 }
 
 #[tokio::test]
-async fn a_refused_token_that_a_request_can_not_replace_again_is_known() {
+async fn a_rejected_token_is_remembered_after_its_request_has_failed() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
     let first = tokens.bearer().await.unwrap();
@@ -253,7 +253,7 @@ async fn a_refused_token_that_a_request_can_not_replace_again_is_known() {
 }
 
 #[tokio::test]
-async fn a_dead_sign_in_is_known_to_every_process_until_the_backend_accepts_its_token() {
+async fn an_ended_session_is_known_to_every_process_until_the_backend_accepts_its_token() {
     let home = Home::with(FRESH).await;
     let (ours, theirs) = (home.tokens(), home.tokens());
     let refused = ours.bearer().await.unwrap();
@@ -278,7 +278,7 @@ async fn a_dead_sign_in_is_known_to_every_process_until_the_backend_accepts_its_
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_after_its_renewal_was_ends_the_sign_in() {
+async fn a_token_that_is_rejected_after_its_refresh_was_ends_the_session() {
     let home = Home::with(EXPIRING).await;
     let tokens = home.tokens();
     home.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
@@ -293,9 +293,9 @@ async fn a_token_that_is_refused_after_its_renewal_was_ends_the_sign_in() {
 }
 
 #[tokio::test]
-async fn a_renewed_token_that_our_clock_calls_expired_is_served_and_not_renewed_again() {
+async fn a_refreshed_token_that_the_local_clock_calls_expired_is_used_and_not_refreshed_again() {
     let home = Home::with(EXPIRED).await;
-    let long_ago = crate::authority::jwt("acct-1", SystemTime::UNIX_EPOCH, 7);
+    let long_ago = crate::fake_issuer::jwt("acct-1", SystemTime::UNIX_EPOCH, 7);
     home.issuer.script([Scripted::Grant(json!({"access_token": long_ago, "refresh_token": "rt_x"}))]);
     let tokens = home.tokens();
     for _ in 0..5 {
@@ -328,7 +328,7 @@ async fn a_login_and_a_logout_of_another_process_are_noticed() {
 }
 
 #[tokio::test]
-async fn a_machine_that_has_slept_renews_before_anybody_asks() {
+async fn tokens_are_refreshed_after_sleep_before_the_next_request() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
     let keeper = run(async move { tokens.keep_awake(Duration::from_millis(20)).await });
@@ -340,14 +340,14 @@ async fn a_machine_that_has_slept_renews_before_anybody_asks() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_hours_fast_is_set_right_by_the_issuers_answers() {
+async fn clock_skew_of_hours_is_corrected_from_the_issuers_responses() {
     let home = Home::with(FRESH).await;
     // The fake issuer's answers carry the real time, and its tokens end by it.
     let end = SystemClock.now() + FRESH;
-    let token = crate::authority::jwt("acct-1", end, 7);
+    let token = crate::fake_issuer::jwt("acct-1", end, 7);
     home.issuer.script([Scripted::Grant(json!({"access_token": token, "refresh_token": "rt_x"}))]);
     let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(home.clock()));
-    let http = crate::authority::http_client().with_clock(Arc::clone(&clock));
+    let http = crate::fake_issuer::http_client().with_clock(Arc::clone(&clock));
     let authority = Authority::new(http, &home.issuer.settings());
     home.clock.advance(11 * FRESH);
     let tokens = Accounts::new(home.store(), authority, clock, None);
@@ -358,7 +358,7 @@ async fn a_clock_that_is_hours_fast_is_set_right_by_the_issuers_answers() {
 }
 
 #[tokio::test]
-async fn settle_waits_for_a_refresh_under_way() {
+async fn settle_waits_for_a_refresh_in_progress() {
     let home = Home::with(EXPIRING).await;
     home.issuer.shut();
     let tokens = home.tokens();

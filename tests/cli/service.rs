@@ -75,7 +75,7 @@ impl User {
 }
 
 #[test]
-fn it_is_written_enabled_and_started_and_again_it_is_left_alone() {
+fn install_writes_enables_and_starts_the_unit_once() {
     let user = User::new();
     let first = user.run(&["service", "install"]);
     assert_eq!(first.code, 0, "{}", first.talk);
@@ -106,7 +106,7 @@ fn it_is_written_enabled_and_started_and_again_it_is_left_alone() {
 }
 
 #[test]
-fn what_has_changed_is_started_anew() {
+fn a_changed_unit_is_restarted() {
     let user = User::new();
     user.run(&["service", "install"]);
     user.calls();
@@ -122,7 +122,7 @@ fn what_has_changed_is_started_anew() {
 }
 
 #[test]
-fn it_is_taken_away_and_nothing_else() {
+fn uninstall_removes_the_unit_and_nothing_else() {
     let user = User::new();
     user.run(&["service", "install"]);
     user.calls();
@@ -136,7 +136,7 @@ fn it_is_taken_away_and_nothing_else() {
 }
 
 #[test]
-fn a_file_of_somebody_else_stays_as_it_is() {
+fn a_unit_written_by_another_program_is_not_changed() {
     let user = User::new();
     fs::create_dir_all(user.unit().parent().unwrap()).unwrap();
     fs::write(user.unit(), "[Service]\n").unwrap();
@@ -148,7 +148,7 @@ fn a_file_of_somebody_else_stays_as_it_is() {
 }
 
 #[test]
-fn what_the_manager_refuses_is_to_be_done_by_hand() {
+fn a_command_that_the_manager_rejects_is_printed_for_the_user_to_run() {
     let user = User::new();
     user.refuses();
     let ended = user.run(&["service", "install"]);
@@ -184,7 +184,7 @@ fn printing_changes_nothing() {
 }
 
 #[test]
-fn what_only_this_shell_knows_is_named_and_what_says_where_things_are_is_passed_on() {
+fn settings_of_this_shell_are_named_and_path_variables_are_passed_on() {
     let user = User::new();
     let mut command = user.command(&["service", "install"]);
     command.env("CODEX_PROXY_LOG_LEVEL", "debug").env("HTTPS_PROXY", "http://127.0.0.1:9");
@@ -197,7 +197,7 @@ fn what_only_this_shell_knows_is_named_and_what_says_where_things_are_is_passed_
 }
 
 #[test]
-fn status_tells_whether_it_is_installed_enabled_and_running() {
+fn status_reports_whether_the_unit_is_installed_enabled_and_running() {
     let user = User::new();
     let status = |user: &User| {
         let (text, json) = (user.run(&["service", "status"]), user.run(&["service", "status", "--json"]));
@@ -232,7 +232,7 @@ fn status_tells_whether_it_is_installed_enabled_and_running() {
 }
 
 #[test]
-fn settings_at_fault_keep_it_from_being_installed_and_nothing_else() {
+fn invalid_settings_prevent_only_the_installation() {
     let user = User::new();
     fs::create_dir_all(user.home().join("xdg/codex-proxy")).unwrap();
     fs::write(user.home().join("xdg/codex-proxy/config.toml"), "nonsense = 1").unwrap();

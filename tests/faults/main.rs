@@ -134,12 +134,12 @@ fn assert_logged(proxy: &TestProxy, cells: &[Cell<'_>]) {
 }
 
 #[tokio::test]
-async fn every_fault_is_told_as_the_tables_say_over_http1() {
+async fn every_fault_is_reported_as_the_tables_say_over_http1() {
     run(&FakeUpstream::start().await, |launch| launch).await;
 }
 
 #[tokio::test]
-async fn every_fault_is_told_as_the_tables_say_over_http2() {
+async fn every_fault_is_reported_as_the_tables_say_over_http2() {
     let (upstream, certificate) = FakeUpstream::start_http2().await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(certificate.as_bytes()).unwrap();

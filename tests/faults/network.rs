@@ -51,14 +51,14 @@ fn accounts() -> [String; 1] {
 const UNREACHABLE: [&str; 2] = ["502 upstream_error upstream_unreachable", "502 api_error"];
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn the_connection_is_refused() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/backend-api/codex");
     assert_told("refused", || launch(&url, &accounts()), UNREACHABLE, "`codex-proxy doctor`").await;
 }
 
 #[tokio::test]
-async fn the_certificate_is_nobody_s() {
+async fn the_certificate_is_not_trusted() {
     let (upstream, _) = FakeUpstream::start_http2().await;
     assert_told("TLS", || launch(&upstream.url(), &accounts()), UNREACHABLE, "set upstream.ca_file to its CA bundle")
         .await;
@@ -66,14 +66,14 @@ async fn the_certificate_is_nobody_s() {
 }
 
 #[tokio::test]
-async fn the_name_is_unknown() {
+async fn the_host_name_does_not_resolve() {
     let prepare =
         || launch("https://backend.invalid/backend-api/codex", &accounts()).setting("upstream.trust_host", "true");
     assert_told("DNS", prepare, UNREACHABLE, "can't be reached").await;
 }
 
 #[tokio::test]
-async fn tls_is_never_agreed_on() {
+async fn the_tls_handshake_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/backend-api/codex", listener.local_addr().unwrap().port());
     let prepare = || launch(&url, &accounts()).setting("upstream.connect_timeout", "200ms");
@@ -82,7 +82,7 @@ async fn tls_is_never_agreed_on() {
 }
 
 #[tokio::test]
-async fn something_else_speaks_there() {
+async fn the_server_does_not_speak_http() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/backend-api/codex", listener.local_addr().unwrap());
     let speaking = async {

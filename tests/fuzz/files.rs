@@ -11,7 +11,7 @@ use proptest::sample::Index;
 use serde_json::Value;
 
 use crate::attempts;
-use crate::spoil::{Damage, damages, odd_value, replace, spoilt};
+use crate::mutate::{Damage, damages, odd_value, replace, spoilt};
 
 const SETTINGS: &str = include_str!("../../config.example.toml");
 
@@ -109,7 +109,7 @@ fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 #[test]
-fn what_is_spoilt_was_good_before() {
+fn unmodified_inputs_are_valid() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("config.toml"), settings()).unwrap();
     let environment = [("CODEX_PROXY_HOME", home.path().to_str().unwrap())].into_iter().collect();

@@ -7,9 +7,9 @@
 #![cfg(test)]
 
 mod files;
+mod mutate;
 mod replies;
 mod requests;
-mod spoil;
 
 use std::fs;
 use std::path::Path;

@@ -14,7 +14,7 @@ use codex_proxy::protocol::tokens::TokenLimit;
 use codex_proxy::protocol::{Dialect, Fold, Reply, Sink, Wire};
 use proptest::prelude::*;
 
-use crate::spoil::{Damage, damages, spoilt};
+use crate::mutate::{Damage, damages, spoilt};
 use crate::{Case, attempts, cases, translated};
 
 /// No event may be longer.
@@ -132,31 +132,31 @@ proptest! {
     #![proptest_config(attempts())]
 
     #[test]
-    fn chat_answers(spoilt in any_spoilt()) {
+    fn chat_replies(spoilt in any_spoilt()) {
         assert_answers::<Chat>("chat", &chat::Options::default(), &spoilt);
     }
 
     #[test]
-    fn completions_answers(spoilt in any_spoilt()) {
+    fn completions_replies(spoilt in any_spoilt()) {
         let options = completions::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<Completions>("completions", &options, &spoilt);
     }
 
     #[test]
-    fn messages_answers(spoilt in any_spoilt()) {
+    fn messages_replies(spoilt in any_spoilt()) {
         let options = messages::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<Messages>("messages", &options, &spoilt);
     }
 
     #[test]
-    fn ollama_answers(spoilt in any_spoilt()) {
+    fn ollama_replies(spoilt in any_spoilt()) {
         let options = ollama::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<ollama::Chat>("ollama", &options, &spoilt);
         assert_answers::<ollama::Generate>("ollama", &options, &spoilt);
     }
 
     #[test]
-    fn responses_answers(spoilt in any_spoilt()) {
+    fn responses_replies(spoilt in any_spoilt()) {
         assert_answers::<Responses>("responses", &responses::Options::default(), &spoilt);
     }
 }

@@ -16,7 +16,7 @@ use proptest::sample::Index;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::spoil::{Damage, damages, odd_value, replace, spoilt};
+use crate::mutate::{Damage, damages, odd_value, replace, spoilt};
 use crate::{Case, attempts, cases, translated};
 
 /// What leaves may be longer than what came, but not out of proportion.

@@ -10,8 +10,8 @@ use http::HeaderMap;
 use serde_json::json;
 
 use crate::cases::{Case, answered_cases_of};
-use crate::recalled::recalled;
 use crate::runner::{answer_of, assert_cut_anywhere, document_of, split};
+use crate::stored_refs::resolve_references;
 
 fn reply(case: &Case) -> CompactionReply {
     let (body, models, headers) = (case.request.to_string(), Models::default(), HeaderMap::new());
@@ -19,7 +19,10 @@ fn reply(case: &Case) -> CompactionReply {
         Context { headers: &headers, key: None, path_model: None, models: &models, warnings: Warnings::default() };
     let mut request = Compaction::decode(body.as_bytes()).unwrap();
     let references = Compaction::references(&request);
-    Compaction::resolve_references(&mut request, recalled(case.store.as_ref().unwrap_or(&json!({})), &references));
+    Compaction::resolve_references(
+        &mut request,
+        resolve_references(case.store.as_ref().unwrap_or(&json!({})), &references),
+    );
     let plan = Compaction::translate(request, &mut context, &Options::default()).unwrap();
     assert_eq!(plan.mode, Mode::Document, "whatever the client asks for");
     plan.reply
@@ -30,7 +33,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn each_case_gives_its_document() {
+fn each_case_gives_the_expected_document() {
     for case in cases() {
         let words = |error: &ProxyError| {
             let (status, _, body) = to_error_response(error, "req_test");
@@ -45,7 +48,7 @@ fn each_case_gives_its_document() {
 }
 
 #[test]
-fn what_was_said_and_the_compaction_keep_their_bytes() {
+fn messages_and_the_compaction_item_keep_their_bytes() {
     let case = cases().into_iter().find(|case| case.name.starts_with("03")).unwrap();
     let spelled = String::from_utf8(case.upstream_sse.clone()).unwrap().replace("[1.0]", r#"[1.0e+0 , "\u00e9"]"#);
     let mut reply = reply(&case);
@@ -57,7 +60,7 @@ fn what_was_said_and_the_compaction_keep_their_bytes() {
 }
 
 #[test]
-fn a_cut_compaction_is_an_error() {
+fn a_truncated_compaction_is_an_error() {
     for case in cases() {
         assert_cut_anywhere(
             &case,

@@ -60,7 +60,7 @@ fn assert_all(events: &[Value], expected: Option<&str>) {
 }
 
 #[test]
-fn nothing_of_a_later_part_overtakes_a_held_one() {
+fn no_later_part_overtakes_one_that_is_held_back() {
     let around = |gap: &[Value]| {
         let first = [created(), added(0), part_added(0, 0), delta(0, 0, "one ")];
         let rest = [part_added(0, 1), delta(0, 1, "three "), delta(0, 1, "four"), done(0, &["one two ", "three four"])];
@@ -74,7 +74,7 @@ fn nothing_of_a_later_part_overtakes_a_held_one() {
 }
 
 #[test]
-fn nothing_of_a_later_message_overtakes_a_held_one() {
+fn no_later_message_overtakes_one_that_is_held_back() {
     let first = [created(), added(0), delta(0, 0, "one "), json!("{broken"), delta(0, 0, "two ")];
     let second = [added(1), delta(1, 0, "three"), done(1, &["three"])];
     let late = [&first[..], &second, &[done(0, &["one two "]), completed()]].concat();
@@ -85,7 +85,7 @@ fn nothing_of_a_later_message_overtakes_a_held_one() {
 }
 
 #[test]
-fn a_message_without_text_is_an_answer() {
+fn a_message_without_text_is_a_complete_response() {
     for item in [message(&[]), message(&[""]), json!({"type": "message"}), json!({"type": "tomorrow"})] {
         let done = json!({"type": "response.output_item.done", "output_index": 0, "item": item});
         assert_all(&[created(), done, completed()], Some(""));
@@ -97,7 +97,7 @@ fn a_message_without_text_is_an_answer() {
 }
 
 #[test]
-fn deltas_are_an_answer_without_an_event_that_ends_their_item() {
+fn deltas_are_complete_without_the_done_event_of_their_item() {
     for kind in ["completed", "incomplete"] {
         assert_all(&[created(), delta(0, 0, "Hello world"), ended(kind, &[])], Some("Hello world"));
         let parts = [created(), added(0), delta(0, 0, "a"), delta(0, 1, "b"), delta(1, 0, "c"), ended(kind, &[])];
@@ -107,7 +107,7 @@ fn deltas_are_an_answer_without_an_event_that_ends_their_item() {
 }
 
 #[test]
-fn items_that_only_the_terminal_event_lists_are_an_answer() {
+fn items_only_in_the_terminal_event_are_a_complete_response() {
     let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{\"a\":1}"});
     let whole = ended("completed", &[message(&["Hello"]), call]);
     for events in [
@@ -130,7 +130,7 @@ fn items_that_only_the_terminal_event_lists_are_an_answer() {
 }
 
 #[test]
-fn an_unreadable_event_does_no_harm_if_the_whole_text_arrives() {
+fn an_unreadable_event_is_harmless_if_the_complete_text_arrives() {
     let escaped = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text","text":"na\u00efve \ud83d\ude00"}]}}"#;
     for gap in [json!("{broken"), json!(r#"{"type":"response.output_text.delta","out"#), json!(r#"{"type":"keepali"#)] {
         let events = [
@@ -150,7 +150,7 @@ fn an_unreadable_event_does_no_harm_if_the_whole_text_arrives() {
 }
 
 #[test]
-fn text_that_contradicts_the_whole_is_never_an_answer() {
+fn deltas_that_contradict_the_complete_text_are_an_error() {
     let events =
         [created(), added(0), delta(0, 0, "one "), delta(0, 0, "three"), done(0, &["one two three"]), completed()];
     for (api, answer) in answers(&bytes(&events)) {
@@ -212,7 +212,7 @@ fn is_missed_by_nothing(events: &[Value], at: usize) -> bool {
 }
 
 #[test]
-fn an_answer_without_any_one_event_is_whole_or_an_error() {
+fn a_response_without_any_one_event_is_complete_or_an_error() {
     let mut tried = 0;
     for (api, fewest) in [("chat", 21), ("messages", 25), ("completions", 5), ("ollama", 20), ("responses", 9)] {
         for case in answered_cases_of(api, fewest) {
@@ -285,7 +285,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_damaged_answer_is_the_whole_text_or_an_error(
+    fn a_damaged_response_is_the_complete_text_or_an_error(
         texts in any_texts(),
         marks in prop::collection::vec(any::<bool>(), 8),
         fates in prop::collection::vec(

@@ -28,7 +28,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn no_more_than_the_limit_is_shown(
+    fn no_more_than_the_limit_is_sent(
         limit in 1_u64..30,
         texts in prop::collection::vec("[a-zA-Z' \\n\"é日😀.]{1,8}", 0..8),
         arguments in prop::collection::vec("[a-z0-9{}\":, ]{1,8}", 0..8),

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod cases;
+mod chat;
 mod compact;
 mod disorder;
 mod fold;
@@ -15,12 +16,11 @@ mod laws;
 mod limit;
 mod messages;
 mod ollama;
-mod passing;
-#[path = "../support/recalled.rs"]
-mod recalled;
+mod pass_through;
 mod responses;
-mod rows;
 mod runner;
+#[path = "../support/stored_refs.rs"]
+mod stored_refs;
 mod wrapped;
 
 use blocks::{assert_block_laws, comparable, fold_blocks};
@@ -189,7 +189,7 @@ fn streams_as_written<D: Told>() {
 }
 
 #[test]
-fn each_case_streams_as_written() {
+fn each_case_gives_the_expected_stream() {
     streams_as_written::<Chat>();
     streams_as_written::<Completions>();
     streams_as_written::<Messages>();
@@ -210,7 +210,7 @@ fn gives_its_document<D: Told>() {
 }
 
 #[test]
-fn each_case_gives_its_document() {
+fn each_case_gives_the_expected_document() {
     gives_its_document::<Chat>();
     gives_its_document::<Completions>();
     gives_its_document::<Messages>();
@@ -226,7 +226,7 @@ fn document_is_the_fold<D: Told>() {
 }
 
 #[test]
-fn the_written_document_is_the_fold_of_the_written_stream() {
+fn the_expected_document_is_the_fold_of_the_expected_stream() {
     document_is_the_fold::<Chat>();
     document_is_the_fold::<Completions>();
     document_is_the_fold::<Messages>();
@@ -249,7 +249,7 @@ fn same_when_split<D: Told>() {
 }
 
 #[test]
-fn an_answer_split_anywhere_is_the_same_answer() {
+fn a_response_split_anywhere_gives_the_same_output() {
     same_when_split::<Chat>();
     same_when_split::<Completions>();
     same_when_split::<Messages>();
@@ -264,7 +264,7 @@ fn never_whole_when_cut<D: Told>() {
 }
 
 #[test]
-fn an_answer_cut_anywhere_never_looks_whole() {
+fn a_response_cut_anywhere_never_looks_complete() {
     never_whole_when_cut::<Chat>();
     never_whole_when_cut::<Completions>();
     never_whole_when_cut::<Messages>();
@@ -303,7 +303,7 @@ fn is_silent_after_the_end<D: Told>() {
 }
 
 #[test]
-fn nothing_is_said_after_the_end() {
+fn nothing_is_sent_after_the_end() {
     is_silent_after_the_end::<Chat>();
     is_silent_after_the_end::<Completions>();
     is_silent_after_the_end::<Messages>();

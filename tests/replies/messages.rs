@@ -93,7 +93,7 @@ fn separate_messages_are_separate_blocks_and_an_empty_one_is_none() {
 }
 
 #[test]
-fn the_early_snapshot_signs_where_nothing_better_comes() {
+fn the_early_snapshot_gives_the_signature_if_no_later_one_arrives() {
     let events = [
         added(0, reasoning("early")),
         thought(0, 0, "a"),
@@ -107,7 +107,7 @@ fn the_early_snapshot_signs_where_nothing_better_comes() {
 }
 
 #[test]
-fn thinking_is_told_as_far_as_it_was_asked_for() {
+fn thinking_is_sent_only_if_requested() {
     let events = [thought(0, 0, "a"), done(0, reasoning("e")), done(1, message("x")), completed()];
     let omitted = Shape { thinking: ThinkingForm::Omitted, ..shape() };
     assert_eq!(content(&omitted, &events)[0], json!({"type": "thinking", "thinking": "", "signature": "cxr1.e"}));
@@ -124,7 +124,7 @@ fn reasoning_that_cannot_be_replayed_has_no_signature() {
 }
 
 #[test]
-fn a_call_that_is_no_json_object_has_an_empty_input_in_the_document() {
+fn a_call_without_a_json_object_has_an_empty_input_in_the_document() {
     for (arguments, input) in
         [("", json!({})), ("[1]", json!({})), ("{\"a\"", json!({})), ("{\"a\":1}", json!({"a": 1}))]
     {
@@ -135,7 +135,7 @@ fn a_call_that_is_no_json_object_has_an_empty_input_in_the_document() {
 }
 
 #[test]
-fn the_stop_reason_says_what_the_client_has_to_do() {
+fn the_stop_reason_matches_the_output() {
     let refusal = json!({"type": "response.refusal.delta", "output_index": 0, "content_index": 0, "delta": "no"});
     let cases = [
         (vec![done(0, message("x")), completed()], "end_turn"),
@@ -151,7 +151,7 @@ fn the_stop_reason_says_what_the_client_has_to_do() {
 }
 
 #[test]
-fn a_stop_sequence_is_named_and_nothing_of_it_shown() {
+fn a_stop_sequence_is_reported_and_not_sent() {
     let shape = Shape { stop: vec!["\n\n".to_owned(), "END".to_owned()], ..shape() };
     let events = [thought(0, 0, "END"), text(1, "a EN"), text(1, "Dx"), text(1, "y")];
     let document = document(&shape, &events).unwrap();
@@ -164,7 +164,7 @@ fn a_stop_sequence_is_named_and_nothing_of_it_shown() {
 }
 
 #[test]
-fn a_stop_sequence_that_waited_behind_the_beginning_of_another_ends_the_answer() {
+fn a_stop_sequence_held_back_behind_the_start_of_another_ends_the_response() {
     let shape = Shape { stop: vec!["END".to_owned(), "N".to_owned()], ..shape() };
     let refusal = json!({"type": "response.refusal.delta", "output_index": 1, "content_index": 0, "delta": "no"});
     let ends = [
@@ -184,7 +184,7 @@ fn a_stop_sequence_that_waited_behind_the_beginning_of_another_ends_the_answer()
 }
 
 #[test]
-fn a_search_beside_other_tools_is_told_at_once() {
+fn a_search_beside_other_tools_is_sent_at_once() {
     let shape = Shape { search: SearchForm::Told, ..shape() };
     let opened = json!({"type": "web_search_call", "id": "ws_2", "action": {"type": "open_page", "url": "u"}});
     let events = [
@@ -212,7 +212,7 @@ fn a_search_beside_other_tools_is_told_at_once() {
 }
 
 #[test]
-fn a_search_that_does_not_say_what_it_did_is_a_search() {
+fn a_search_without_an_action_is_sent_as_a_search() {
     let cited = || done(1, quoting("x", &[("https://a", "A")]));
     for action in [None, Some(Value::Null), Some(json!("new")), Some(json!({}))] {
         let mut search = json!({"type": "web_search_call", "id": "ws_1"});
@@ -252,7 +252,7 @@ fn a_citation_waits_for_its_text() {
 }
 
 #[test]
-fn gathered_searches_share_their_results_out() {
+fn gathered_searches_share_their_results() {
     let shape = Shape { search: SearchForm::Gathered, ..shape() };
     let events = [
         text(0, "first"),
@@ -272,14 +272,14 @@ fn gathered_searches_share_their_results_out() {
 }
 
 #[test]
-fn a_search_that_was_not_asked_for_is_not_told() {
+fn a_search_that_was_not_requested_is_not_sent() {
     let events =
         [done(0, search("ws", "q", &["https://a"])), done(1, quoting("x", &[("https://a", "A")])), completed()];
     assert_eq!(content(&shape(), &events), json!([{"type": "text", "text": "x"}]));
 }
 
 #[test]
-fn a_gap_that_stays_and_output_that_never_came_are_errors() {
+fn a_gap_that_remains_and_missing_output_are_errors() {
     let gap = json!({"type": "response.output_text.delta", "output_index": 0, "delta": 7});
     let paid = json!({"type": "response.completed", "response": {"usage": {"output_tokens": 5}}});
     for events in [vec![text(0, "Hel"), gap, text(0, "world"), completed()], vec![paid]] {
@@ -288,7 +288,7 @@ fn a_gap_that_stays_and_output_that_never_came_are_errors() {
 }
 
 #[test]
-fn a_failure_before_any_output_is_told_alone() {
+fn a_failure_before_any_output_is_only_an_error() {
     let failed = json!({"type": "error", "error": {"code": "server_is_overloaded", "message": "no"}});
     let stream = stream_of(MessagesReply::new(shape()), &bytes(&[failed]));
     assert_eq!(

@@ -137,14 +137,14 @@ fn arguments_are_an_object_on_one_line_whatever_the_model_wrote() {
 }
 
 #[test]
-fn a_call_that_the_backend_cut_is_not_told() {
+fn a_call_that_the_backend_truncated_is_not_sent() {
     let events = call(&[arguments("{\"a\":")], &ended("response.incomplete", 100));
     let document = document_of(OllamaReply::new(shape()), &events).unwrap();
     assert_eq!((&document["done_reason"], &document["message"]["tool_calls"]), (&json!("length"), &Value::Null));
 }
 
 #[test]
-fn durations_are_whole_seconds_and_never_none() {
+fn durations_are_whole_seconds_and_never_zero() {
     for (completed_at, nanoseconds) in [(100, 1), (99, 1), (107, 7)] {
         let text = json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "x"});
         let events = bytes(&[text, ended("response.completed", completed_at)]);
@@ -157,7 +157,7 @@ fn durations_are_whole_seconds_and_never_none() {
 }
 
 #[test]
-fn an_answer_that_is_known_is_told_at_once_and_only_once() {
+fn a_known_response_is_sent_at_once_and_only_once() {
     use codex_proxy::protocol::ollama::event::DoneReason;
     for (form, reason, word) in [(Form::Chat, DoneReason::Load, "load"), (Form::Generate, DoneReason::Unload, "unload")]
     {

@@ -9,10 +9,10 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::cases::{Case, answered_cases_of};
-use crate::recalled::recalled;
 use crate::runner::{
     answer_of, assert_cut_anywhere, assert_silent_after_the_end, assert_split_anywhere, document_of, split, stream_of,
 };
+use crate::stored_refs::resolve_references;
 
 /// The machine that a request leads to.
 pub(crate) fn reply_to(request: &Value, headers: &HeaderMap) -> ResponsesReply {
@@ -26,7 +26,7 @@ pub(crate) fn reply_with(request: &Value, headers: &HeaderMap, store: &Value, op
     let mut context = Context { headers, key: None, path_model: None, models: &models, warnings: Warnings::default() };
     let mut request = Responses::decode(body.as_bytes()).unwrap();
     let references = Responses::references(&request);
-    Responses::resolve_references(&mut request, recalled(store, &references));
+    Responses::resolve_references(&mut request, resolve_references(store, &references));
     Responses::translate(request, &mut context, options).unwrap().reply
 }
 
@@ -82,7 +82,7 @@ fn assert_cut(case: &Case, arrived: &[Bytes]) {
 }
 
 #[test]
-fn each_case_streams_as_written() {
+fn each_case_gives_the_expected_stream() {
     for case in cases() {
         let Some(expected) = &case.client_sse else { continue };
         let got = events(&stream_of(reply(&case), &split([case.upstream_sse.as_slice()])));
@@ -92,7 +92,7 @@ fn each_case_streams_as_written() {
 }
 
 #[test]
-fn each_case_gives_its_document() {
+fn each_case_gives_the_expected_document() {
     for case in cases() {
         let words = |error: &ProxyError| {
             let (status, _, body) = to_error_response(error, "req_test");
@@ -107,7 +107,7 @@ fn each_case_gives_its_document() {
 }
 
 #[test]
-fn a_document_is_the_fold_of_the_stream() {
+fn the_document_is_the_fold_of_the_stream() {
     for case in cases() {
         let upstream = split([case.upstream_sse.as_slice()]);
         if let Ok(document) = document_of(reply(&case), &upstream) {
@@ -117,21 +117,21 @@ fn a_document_is_the_fold_of_the_stream() {
 }
 
 #[test]
-fn an_answer_split_anywhere_is_the_same_answer() {
+fn a_response_split_anywhere_gives_the_same_output() {
     for case in cases() {
         assert_split_anywhere(&case, || reply(&case));
     }
 }
 
 #[test]
-fn an_answer_cut_anywhere_never_looks_whole() {
+fn a_response_cut_anywhere_never_looks_complete() {
     for case in cases() {
         assert_cut_anywhere(&case, || reply(&case), |arrived| assert_cut(&case, arrived));
     }
 }
 
 #[test]
-fn nothing_is_said_after_the_end() {
+fn nothing_is_sent_after_the_end() {
     for case in cases() {
         assert_silent_after_the_end(&case, reply(&case));
     }

@@ -62,7 +62,7 @@ fn answers_the_same<D: Told>(count: &mut usize) {
 }
 
 #[test]
-fn wrapped_names_give_the_same_answers() {
+fn wrapped_tool_names_give_the_same_output() {
     let mut count = 0;
     answers_the_same::<Chat>(&mut count);
     answers_the_same::<Completions>(&mut count);

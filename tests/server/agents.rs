@@ -62,7 +62,7 @@ async fn replay_codex() -> Vec<(Headers, String, Recorded, Answer)> {
 }
 
 #[tokio::test]
-async fn bodies_of_the_codex_cli_leave_byte_for_byte_in_either_form() {
+async fn bodies_of_the_codex_cli_are_sent_byte_for_byte_in_either_form() {
     for (headers, body, left, answer) in replay_codex().await {
         let left: RawObject<'_> = serde_json::from_slice(&left.body).unwrap();
         let sent = RawObject::parse(&body).unwrap();
@@ -78,7 +78,7 @@ async fn bodies_of_the_codex_cli_leave_byte_for_byte_in_either_form() {
 }
 
 #[tokio::test]
-async fn headers_of_the_codex_cli_go_on_and_those_of_the_answer_come_back() {
+async fn headers_of_the_codex_cli_are_forwarded_both_ways() {
     for (headers, _, left, answer) in replay_codex().await {
         for (name, value) in headers.iter().filter(|(name, _)| name != "user-agent") {
             assert_eq!(left.header(name), value, "{name}");
@@ -110,7 +110,7 @@ async fn replay_claude() -> BTreeMap<String, Vec<Recorded>> {
 }
 
 #[tokio::test]
-async fn each_agent_of_claude_code_keeps_a_cache_key_of_its_own() {
+async fn each_agent_of_claude_code_has_its_own_cache_key() {
     let mut keys = Vec::new();
     for requests in replay_claude().await.into_values() {
         let of_agent: Vec<Value> = requests.iter().map(|request| request.json()["prompt_cache_key"].clone()).collect();
@@ -122,7 +122,7 @@ async fn each_agent_of_claude_code_keeps_a_cache_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn each_turn_of_claude_code_begins_with_the_one_before() {
+async fn each_turn_of_claude_code_starts_with_the_previous_one() {
     for requests in replay_claude().await.into_values() {
         for pair in requests.windows(2) {
             let (before, after) = (pair[0].json(), pair[1].json());

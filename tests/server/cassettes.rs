@@ -39,7 +39,7 @@ fn cassettes(folder: &Path) -> Vec<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn what_was_recorded_answers_again_without_anybody_to_ask() {
+async fn recorded_responses_are_replayed_without_a_backend() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::with(|launch| recording(launch, folder.path())).await;
     bench.upstream.on("/responses", Script::events(&[&[CREATED][..], &CALL, &[COMPLETED]].concat()));
@@ -64,7 +64,7 @@ async fn what_was_recorded_answers_again_without_anybody_to_ask() {
 }
 
 #[tokio::test]
-async fn a_replay_waits_no_longer_than_for_the_backend() {
+async fn a_replay_is_no_slower_than_the_backend() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
     Ask::chat(&chat()).send(&bench.proxy).await;
@@ -85,7 +85,7 @@ async fn a_replay_waits_no_longer_than_for_the_backend() {
 }
 
 #[tokio::test]
-async fn a_replay_says_so_everywhere() {
+async fn a_replay_is_marked_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
     let live = Ask::chat(&chat()).send(&bench.proxy).await;
@@ -104,7 +104,7 @@ async fn a_replay_says_so_everywhere() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_not_recorded_is_told_so() {
+async fn a_request_that_was_not_recorded_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200);
@@ -119,7 +119,7 @@ async fn a_request_that_was_not_recorded_is_told_so() {
 }
 
 #[tokio::test]
-async fn failures_are_played_in_their_order() {
+async fn failures_are_replayed_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let setting = |launch: Launch| launch.setting("upstream.max_retries", "0");
     let mut bench = Bench::with(|launch| setting(recording(launch, folder.path()))).await;
@@ -142,7 +142,7 @@ async fn failures_are_played_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_cassette_is_as_it_is_documented() {
+async fn a_cassette_has_the_documented_format() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200);
@@ -181,7 +181,7 @@ fn members(lines: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_stream_that_its_client_leaves_is_recorded_as_left() {
+async fn a_stream_abandoned_by_its_client_is_recorded_as_abandoned() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = FakeUpstream::start().await;
     let mut proxy = recording(signed_in(&upstream), folder.path()).start();
@@ -196,7 +196,7 @@ async fn a_stream_that_its_client_leaves_is_recorded_as_left() {
 }
 
 #[tokio::test]
-async fn an_empty_folder_is_nothing_to_replay() {
+async fn an_empty_directory_cannot_be_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let output = replaying(folder.path()).run();
     let talk = String::from_utf8(output.stderr).unwrap();

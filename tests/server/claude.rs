@@ -7,7 +7,7 @@ use crate::wire::Ask;
 use crate::{Bench, signed_in, with};
 
 #[tokio::test]
-async fn tokens_are_counted_for_whatever_arrives_and_nobody_is_asked() {
+async fn tokens_are_counted_for_any_body_without_the_backend() {
     let bench = Bench::new().await;
     let count = |body: Vec<u8>| {
         let ask = Ask::raw("/v1/messages/count_tokens?beta=true", body);
@@ -41,7 +41,7 @@ async fn tokens_are_counted_for_whatever_arrives_and_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn models_are_listed_in_the_form_of_the_client_s_own_service() {
+async fn models_are_listed_in_the_format_of_each_api() {
     let bench = Bench::with(|launch| launch.setting("model_aliases", "claude-mine=gpt-5.5")).await;
     let list = |path: &str| Ask::get(path).header("anthropic-version", "2023-06-01");
     let whole = list("/v1/models?limit=1000").send(&bench.proxy).await.json();
@@ -65,14 +65,14 @@ async fn models_are_listed_in_the_form_of_the_client_s_own_service() {
 }
 
 #[tokio::test]
-async fn the_warm_up_of_a_connection_is_answered() {
+async fn the_warm_up_request_of_a_connection_is_answered() {
     let bench = Bench::new().await;
     let answer = Ask::new("HEAD", "/").header("user-agent", "Bun/1.4.0").send(&bench.proxy).await;
     assert_eq!((answer.status, answer.body.len()), (200, 0));
 }
 
 #[tokio::test]
-async fn a_key_is_taken_from_either_header() {
+async fn a_key_is_accepted_in_either_header() {
     let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-local")).await;
     for ask in [
         ask(&hello()).header("x-api-key", "sk-local"),
@@ -97,7 +97,7 @@ routes = [
 "#;
 
 #[tokio::test]
-async fn routes_send_each_role_to_its_model_in_every_dialect() {
+async fn routes_select_the_model_of_each_role_in_every_api() {
     let bench = Bench::answering(|launch| launch.file("config.toml", ROLES)).await;
     let thinking = json!({"type": "adaptive"});
     let search = json!([{"type": "web_search_20250305", "name": "web_search"}]);
@@ -129,7 +129,7 @@ async fn routes_send_each_role_to_its_model_in_every_dialect() {
 }
 
 #[tokio::test]
-async fn faults_of_routes_are_told_with_their_place() {
+async fn errors_in_routes_are_reported_with_their_position() {
     let upstream = crate::fake::FakeUpstream::start().await;
     let launch = signed_in(&upstream).file("config.toml", "[[routes]]\nmatch = \"a\"\nmodle = \"b\"\n");
     let check = launch.command(&["config", "check"]).run();
@@ -143,7 +143,7 @@ async fn faults_of_routes_are_told_with_their_place() {
 }
 
 #[tokio::test]
-async fn a_limit_is_held_where_the_owner_wants_it_so() {
+async fn a_token_limit_is_enforced_if_configured() {
     let bench = Bench::answering(|launch| launch.setting("chat.token_limit", "enforce")).await;
     let answer = ask(&with(hello(), "max_tokens", json!(1))).send(&bench.proxy).await.json();
     assert_eq!(answer["stop_reason"], "max_tokens");

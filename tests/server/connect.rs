@@ -49,7 +49,7 @@ impl Desk {
 }
 
 #[test]
-fn all_clients_are_listed_in_80_columns_those_that_are_here_first() {
+fn all_clients_are_listed_in_80_columns_installed_ones_first() {
     let desk = Desk::new();
     desk.put(".codex/auth.json", "{}");
     desk.put("bin/opencode", "");
@@ -64,7 +64,7 @@ fn all_clients_are_listed_in_80_columns_those_that_are_here_first() {
 }
 
 #[test]
-fn settings_have_the_address_of_the_settings_and_a_model() {
+fn settings_contain_the_configured_address_and_a_model() {
     let desk = Desk::new();
     desk.put("config.toml", "listen = 9797\ndefault_model = 'gpt-6-luna'\n");
     let told = desk.connect(&["claude-code"]);
@@ -75,7 +75,7 @@ fn settings_have_the_address_of_the_settings_and_a_model() {
 }
 
 #[test]
-fn clients_of_ollama_are_told_the_address_in_the_form_that_they_take() {
+fn clients_of_ollama_get_the_address_in_their_format() {
     let desk = Desk::new();
     desk.put("config.toml", "listen = 9797\n[[keys]]\nname = 'home-assistant'\nkey = 'sk-home'\n");
     let told = desk.connect(&["home-assistant"]);
@@ -87,7 +87,7 @@ fn clients_of_ollama_are_told_the_address_in_the_form_that_they_take() {
 }
 
 #[test]
-fn settings_have_the_address_of_the_daemon_that_runs() {
+fn settings_contain_the_address_of_the_running_daemon() {
     let desk = Desk::of(Launch::demo());
     let running = desk.launch.start();
     let told = desk.connect(&["openai-python"]);
@@ -96,7 +96,7 @@ fn settings_have_the_address_of_the_daemon_that_runs() {
 }
 
 #[test]
-fn a_key_is_shown_if_it_is_known_and_the_one_named_like_the_client_first() {
+fn a_known_key_is_shown_preferring_the_one_named_like_the_client() {
     let desk = Desk::new();
     let hash = "7c9f8cb332edbdb1679a6876df821b38cfee40359a5540148444f31446af1ff4";
     let hidden = format!("[[keys]]\nname = 'zed'\nkey_sha256 = '{hash}'\n");
@@ -114,7 +114,7 @@ fn a_key_is_shown_if_it_is_known_and_the_one_named_like_the_client_first() {
 }
 
 #[test]
-fn what_is_written_is_taken_back_byte_for_byte() {
+fn undo_restores_the_file_byte_for_byte() {
     let files = [
         ("codex", ".codex/config.toml", "# mine\nmodel = \"old\" # why\n\n[mcp_servers.x]\ncommand = \"y\""),
         ("claude", ".claude/settings.json", "{\"model\": \"opus\", \"env\": {\"A\": \"1\"}}\r\n"),
@@ -140,7 +140,7 @@ fn what_is_written_is_taken_back_byte_for_byte() {
 }
 
 #[test]
-fn another_address_replaces_the_first_one() {
+fn a_new_address_replaces_the_previous_one() {
     let desk = Desk::new();
     desk.put(".claude/settings.json", "{}");
     assert_eq!(desk.connect(&["claude", "--write"]).code, 0);
@@ -206,7 +206,7 @@ fn a_file_that_gets_a_client_key_is_readable_by_its_owner_only() {
 }
 
 #[tokio::test]
-async fn a_key_that_only_the_daemon_knows_is_asked_for() {
+async fn a_key_known_only_to_the_daemon_has_to_be_entered() {
     let launch = Launch::demo();
     let _proxy = launch.clone().variable("CODEX_PROXY_API_KEYS", "sk-of-the-daemon-alone").start();
     let desk = Desk::of(launch);
@@ -222,7 +222,7 @@ async fn a_key_that_only_the_daemon_knows_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_daemon_at_the_address_of_a_stale_run_file_is_not_taken_for_ours() {
+async fn another_daemon_at_the_address_of_a_stale_run_file_is_not_ours() {
     let launch = Launch::demo();
     let _proxy = launch.start();
     let desk = Desk::of(launch);
@@ -235,7 +235,7 @@ async fn a_daemon_at_the_address_of_a_stale_run_file_is_not_taken_for_ours() {
 }
 
 #[test]
-fn a_file_that_can_not_be_edited_safely_is_left_alone_and_the_text_told() {
+fn a_file_that_cannot_be_edited_safely_is_unchanged_and_the_text_is_printed() {
     let desk = Desk::new();
     desk.put(".aider.conf.yml", "dark-mode: true\nmodel: sonnet\n");
     let told = desk.connect(&["aider", "--write"]);
@@ -245,7 +245,7 @@ fn a_file_that_can_not_be_edited_safely_is_left_alone_and_the_text_told() {
 }
 
 #[test]
-fn a_client_can_say_where_its_files_are() {
+fn a_clients_variables_locate_its_files() {
     let desk = Desk::new();
     let elsewhere = desk.path("elsewhere");
     let desk = Desk { launch: desk.launch.variable("CODEX_HOME", elsewhere.to_str().unwrap()) };
@@ -254,7 +254,7 @@ fn a_client_can_say_where_its_files_are() {
 }
 
 #[test]
-fn wrong_use_is_told_with_what_may_be_meant() {
+fn wrong_usage_is_reported_with_a_suggestion() {
     let desk = Desk::new();
     let unknown = desk.connect(&["cloude"]);
     assert!(unknown.code == 2 && unknown.talk.contains("Did you mean 'claude'"), "{}", unknown.talk);

@@ -50,7 +50,7 @@ fn request() -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_its_time_over_the_headers_is_let_go() {
+async fn a_client_that_sends_headers_slowly_is_disconnected() {
     let bench = Bench::with(|launch| launch.setting("timing.header", "200ms")).await;
     let mut slow = Vec::new();
     for bytes in ["", "G", "GET /health HTTP/1.1\r\nhost: local"] {
@@ -63,7 +63,7 @@ async fn a_client_that_takes_its_time_over_the_headers_is_let_go() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_a_while_and_a_busy_one_is_not() {
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let bench = Bench::with(|launch| launch.setting("timing.header", "200ms")).await;
     let gate = crate::fake::Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(crate::COMPLETED).end());
@@ -75,7 +75,7 @@ async fn an_idle_connection_is_closed_after_a_while_and_a_busy_one_is_not() {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_long_or_make_no_sense_are_refused_and_harm_nobody() {
+async fn oversized_and_invalid_request_heads_are_rejected_without_side_effects() {
     let bench = Bench::new().await;
     let long = format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "x".repeat(300_000));
     let many = format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x-many: y\r\n".repeat(200));
@@ -114,7 +114,7 @@ async fn kept(proxy: &TestProxy) -> TcpStream {
 }
 
 #[tokio::test]
-async fn half_open_heads_do_not_delay_a_client() {
+async fn incomplete_request_heads_do_not_delay_other_clients() {
     // Without room being made, the client would wait for the limit of the heads.
     let settings = [("limits.connections", "4"), ("timing.header", "10m"), ("api_keys", "sk-1")];
     let set = |launch| settings.iter().fold(launch, |launch: Launch, (key, value)| launch.setting(key, value));
@@ -145,7 +145,7 @@ async fn the_longest_waiting_connection_is_closed_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_not_closed_for_a_new_connection() {
+async fn a_connection_with_a_request_in_flight_is_not_closed_for_a_new_one() {
     let bench = Bench::with(|launch| launch.setting("limits.connections", "2")).await;
     let gate = crate::fake::Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(crate::COMPLETED).end());
@@ -169,7 +169,7 @@ async fn a_web_socket_is_not_closed_for_a_new_connection() {
 }
 
 #[tokio::test]
-async fn a_new_connection_waits_when_every_other_one_has_a_request_under_way() {
+async fn a_new_connection_waits_if_all_others_have_requests_in_flight() {
     let bench = Bench::with(|launch| launch.setting("limits.connections", "2")).await;
     let gate = crate::fake::Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(crate::COMPLETED).end());
@@ -196,7 +196,7 @@ async fn the_soft_limit_of_open_files_is_raised() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn connections_leave_open_files_for_requests() {
+async fn connections_leave_file_descriptors_for_requests() {
     let bench = Bench::answering(|launch| launch.open_files(48)).await;
     assert_eq!(bench.proxy.log().matches("limits.connections").count(), 1, "{}", bench.proxy.log());
     let _crowd = half_open(&bench.proxy, 80).await;
@@ -208,7 +208,7 @@ async fn connections_leave_open_files_for_requests() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_says_how_long_it_is_kept() {
+async fn a_keep_alive_header_has_the_idle_timeout() {
     let bench = Bench::answering(|launch| launch).await;
     for (lines, expected) in [("", true), ("connection: close\r\n", false)] {
         let stream = sending(&bench.proxy, format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n")).await;
@@ -222,7 +222,7 @@ async fn a_kept_connection_says_how_long_it_is_kept() {
 }
 
 #[tokio::test]
-async fn a_second_request_behind_a_stream_is_answered_after_it() {
+async fn a_pipelined_request_is_answered_after_the_stream() {
     let bench = Bench::answering(|launch| launch).await;
     let both = format!("{}GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", request());
     let received = rest(sending(&bench.proxy, both).await).await;
@@ -231,7 +231,7 @@ async fn a_second_request_behind_a_stream_is_answered_after_it() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_with_bytes_behind_its_request_is_noticed_by_the_next_sign_of_life() {
+async fn a_disconnect_behind_pipelined_bytes_is_detected_at_the_next_keepalive() {
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "100ms")).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut stream = sending(&bench.proxy, format!("{}GET /health HTTP/1.1\r\n", request())).await;
@@ -241,7 +241,7 @@ async fn a_client_that_leaves_with_bytes_behind_its_request_is_noticed_by_the_ne
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_side_has_gone() {
+async fn a_half_closed_connection_counts_as_disconnected() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut stream = sending(&bench.proxy, request()).await;

@@ -5,7 +5,7 @@ use crate::wire::Ask;
 use crate::{chat, streaming};
 
 #[tokio::test]
-async fn every_answer_of_the_demo_says_so() {
+async fn every_response_of_the_demo_is_marked_as_simulated() {
     let proxy = Launch::demo().start();
     for ask in [
         Ask::chat(&chat()),
@@ -28,7 +28,7 @@ async fn every_answer_of_the_demo_says_so() {
 }
 
 #[tokio::test]
-async fn the_demo_leaves_the_credential_file_alone() {
+async fn the_demo_does_not_touch_the_credential_file() {
     let launch = Launch::demo().file("credentials.json", "not ours");
     let mut proxy = launch.start();
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
@@ -42,7 +42,7 @@ async fn the_demo_leaves_the_credential_file_alone() {
 }
 
 #[tokio::test]
-async fn a_real_answer_does_not_claim_to_be_a_demo() {
+async fn a_real_response_is_not_marked_as_simulated() {
     let bench = crate::Bench::answering(|launch| launch).await;
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
     assert!(!answer.headers.contains_key("x-proxy-demo"));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use codex_proxy::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use crate::authority::Scripted;
 use crate::fake::Script;
+use crate::fake_issuer::Scripted;
 use crate::proxy::Launch;
 use crate::sign_in::Services;
 use crate::status::members;
@@ -72,7 +72,7 @@ fn anywhere(launch: Launch) -> Launch {
 }
 
 #[tokio::test]
-async fn a_healthy_set_up_is_told_so() {
+async fn a_working_setup_is_reported_as_such() {
     let services = services().await;
     let launch = anywhere(services.fresh());
     let _running = launch.start();
@@ -100,7 +100,7 @@ async fn a_healthy_set_up_is_told_so() {
 }
 
 #[tokio::test]
-async fn what_the_backend_says_that_nobody_knows_is_told_with_the_command_for_a_report() {
+async fn unknown_backend_events_are_reported_with_the_report_command() {
     let services = services().await;
     let launch = anywhere(services.fresh());
     let proxy = launch.start();
@@ -114,7 +114,7 @@ async fn what_the_backend_says_that_nobody_knows_is_told_with_the_command_for_a_
 }
 
 #[tokio::test]
-async fn members_that_the_backend_refuses_are_told() {
+async fn rejected_parameters_are_reported() {
     let services = services().await;
     let launch = anywhere(services.fresh());
     let proxy = launch.start();
@@ -129,7 +129,7 @@ async fn members_that_the_backend_refuses_are_told() {
 }
 
 #[tokio::test]
-async fn every_finding_that_is_not_good_ends_in_a_command() {
+async fn every_bad_finding_ends_with_a_command() {
     let services = services().await;
     let told = Told::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;
     for line in told.text.lines().filter(|line| line.starts_with("wrong") || line.starts_with("warning")) {
@@ -139,7 +139,7 @@ async fn every_finding_that_is_not_good_ends_in_a_command() {
 }
 
 #[tokio::test]
-async fn nobody_is_signed_in() {
+async fn the_user_is_not_signed_in() {
     let services = services().await;
     let told = Told::by(&anywhere(services.launch())).await;
     assert_eq!((told.code, &told.json["signed_in"]), (3, &json!(false)), "{}", told.text);
@@ -148,7 +148,7 @@ async fn nobody_is_signed_in() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_nobody_renews_is_told_with_its_reason() {
+async fn a_session_that_cannot_be_refreshed_is_reported_with_its_reason() {
     let services = services().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     let told = Told::by(&anywhere(services.expired())).await;
@@ -159,7 +159,7 @@ async fn a_sign_in_that_nobody_renews_is_told_with_its_reason() {
 }
 
 #[tokio::test]
-async fn faults_in_the_settings_are_findings() {
+async fn errors_in_the_settings_are_findings() {
     let launch = Launch::new().file("config.toml", "listne = 5\n[upstream]\nmax_retries = 'x'\n");
     let told = Told::by(&launch).await;
     assert_eq!((told.code, &told.json["signed_in"]), (1, &Value::Null), "{}", told.text);
@@ -168,7 +168,7 @@ async fn faults_in_the_settings_are_findings() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_is_found() {
+async fn an_unreachable_proxy_is_reported() {
     let services = services().await;
     let told = Told::by(&anywhere(services.fresh()).variable("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:9")).await;
     assert_eq!(told.code, 1, "{}", told.text);
@@ -179,7 +179,7 @@ async fn a_proxy_that_is_not_there_is_found() {
 }
 
 #[tokio::test]
-async fn a_variable_that_names_no_proxy_is_told_without_its_value() {
+async fn a_malformed_proxy_variable_is_reported_without_its_value() {
     let services = services().await;
     let launch = anywhere(services.fresh()).variable("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:notaport");
     let proxy = launch.start();
@@ -193,7 +193,7 @@ async fn a_variable_that_names_no_proxy_is_told_without_its_value() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_by_an_hour_is_told_and_works() {
+async fn clock_skew_of_an_hour_is_reported_and_harmless() {
     let services = services().await;
     let hour = Duration::from_secs(3600);
     let date = httpdate::fmt_http_date(SystemClock.now() + hour);
@@ -208,7 +208,7 @@ async fn a_clock_that_is_off_by_an_hour_is_told_and_works() {
 }
 
 #[tokio::test]
-async fn a_port_that_another_program_holds_is_told() {
+async fn a_port_used_by_another_program_is_reported() {
     let services = services().await;
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap().to_string();
@@ -222,7 +222,7 @@ async fn a_port_that_another_program_holds_is_told() {
 }
 
 #[tokio::test]
-async fn a_disabled_workspace_and_an_unknown_model_are_told() {
+async fn a_disabled_workspace_and_an_unknown_model_are_reported() {
     let services = services().await;
     services.upstream.replace(CHECK, account(true));
     let told = Told::by(&anywhere(services.fresh()).setting("default_model", "gpt-lvie")).await;
@@ -233,7 +233,7 @@ async fn a_disabled_workspace_and_an_unknown_model_are_told() {
 }
 
 #[tokio::test]
-async fn a_quota_that_is_used_up_is_told() {
+async fn a_used_up_quota_is_reported() {
     for (used, severity, code) in [(12, "ok", 0), (93, "warning", 0), (100, "error", 1)] {
         let services = services().await;
         let window = json!({"used_percent": used, "limit_window_seconds": 604_800, "reset_after_seconds": 3600});
@@ -246,7 +246,7 @@ async fn a_quota_that_is_used_up_is_told() {
 }
 
 #[tokio::test]
-async fn a_damaged_store_is_no_missing_sign_in() {
+async fn a_damaged_store_is_not_reported_as_signed_out() {
     let services = services().await;
     let launch = anywhere(services.launch()).file("credentials.json.bak", "{}").file("credentials.json", "{");
     let told = Told::by(&launch).await;
@@ -256,7 +256,7 @@ async fn a_damaged_store_is_no_missing_sign_in() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn credentials_that_others_can_read_are_told() {
+async fn credentials_readable_by_others_are_reported() {
     use std::os::unix::fs::PermissionsExt;
     let services = services().await;
     let launch = anywhere(services.fresh());
@@ -271,7 +271,7 @@ async fn credentials_that_others_can_read_are_told() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn directories_that_others_can_write_to_are_found_with_the_command_that_fixes_them() {
+async fn directories_writable_by_others_are_reported_with_the_command_that_fixes_them() {
     use std::os::unix::fs::PermissionsExt;
     let services = services().await;
     let launch = services.fresh();
@@ -301,7 +301,7 @@ async fn directories_that_others_can_write_to_are_found_with_the_command_that_fi
 }
 
 #[tokio::test]
-async fn services_that_say_nothing_are_not_waited_for() {
+async fn unresponsive_services_time_out() {
     let services = services().await;
     for path in [CHECK, MODELS] {
         services.upstream.replace(path, Script::silence());
@@ -314,7 +314,7 @@ async fn services_that_say_nothing_are_not_waited_for() {
 }
 
 #[tokio::test]
-async fn what_is_documented_is_what_is_printed() {
+async fn the_output_matches_the_documentation() {
     let services = services().await;
     let told = Told::by(&anywhere(services.launch())).await;
     let mut printed = BTreeSet::new();

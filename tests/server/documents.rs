@@ -56,7 +56,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_failure_in_the_middle_is_hidden_by_another_attempt() {
+async fn a_failure_in_mid_response_is_hidden_by_a_retry() {
     let bench = Bench::new().await;
     for ask in requests() {
         bench.upstream.replace("/responses", failing());
@@ -71,7 +71,7 @@ async fn a_failure_in_the_middle_is_hidden_by_another_attempt() {
 }
 
 #[tokio::test]
-async fn silence_in_the_middle_is_hidden_by_another_attempt() {
+async fn silence_in_mid_response_is_hidden_by_a_retry() {
     let bench = Bench::with(|launch| launch.setting("upstream.idle_timeout", "200ms")).await;
     bench.upstream.on("/responses", begun(&[&created(), ADDED, LEAK]).hang());
     bench.upstream.on("/responses", Script::events(&SPOKEN));
@@ -81,7 +81,7 @@ async fn silence_in_the_middle_is_hidden_by_another_attempt() {
 }
 
 #[tokio::test]
-async fn clients_are_told_not_to_retry_once_the_attempts_are_spent() {
+async fn clients_are_asked_not_to_retry_after_the_last_attempt() {
     for (retries, attempts) in [("0", 1), ("1", 2), ("2", 3)] {
         let bench = Bench::with(|launch| launch.setting("upstream.max_retries", retries)).await;
         for ask in requests() {
@@ -96,7 +96,7 @@ async fn clients_are_told_not_to_retry_once_the_attempts_are_spent() {
 }
 
 #[tokio::test]
-async fn a_wait_in_the_middle_that_is_too_long_is_the_clients() {
+async fn a_long_retry_after_in_mid_response_is_passed_to_the_client() {
     let bench = Bench::new().await;
     let failed = r#"{"type":"response.failed","response":{"error":{"code":"rate_limit_exceeded","message":"Please try again in 21s."}}}"#;
     bench.upstream.on("/responses", begun(&BEGUN).event(failed).end());
@@ -106,7 +106,7 @@ async fn a_wait_in_the_middle_that_is_too_long_is_the_clients() {
 }
 
 #[tokio::test]
-async fn what_another_attempt_cannot_change_is_told_at_once() {
+async fn permanent_errors_are_returned_at_once() {
     let bench = Bench::new().await;
     let quota = r#"{"type":"response.failed","response":{"error":{"code":"usage_limit_reached","message":"No."}}}"#;
     let wrong = r#"{"type":"error","error":{"code":"context_length_exceeded","message":"Too long."}}"#;
@@ -120,7 +120,7 @@ async fn what_another_attempt_cannot_change_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_attempts() {
+async fn a_client_that_disconnects_ends_the_retries() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", failing());
     bench.upstream.on("/responses", begun(&BEGUN).hang());
@@ -133,7 +133,7 @@ async fn a_client_that_leaves_ends_the_attempts() {
 }
 
 #[tokio::test]
-async fn only_the_answer_that_was_sent_is_stored() {
+async fn only_the_response_that_was_sent_is_stored() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", failing());
     bench.upstream.on("/responses", Script::events(&SPOKEN));
@@ -164,7 +164,7 @@ async fn reasoning_of_a_failed_attempt_is_not_replayed() {
 }
 
 #[tokio::test]
-async fn what_a_failed_attempt_was_billed_stays_counted() {
+async fn tokens_billed_for_a_failed_attempt_are_counted() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", failing());
     bench.upstream.on("/responses", Script::events(&SPOKEN));

@@ -26,7 +26,7 @@ async fn assert_invalid(bench: &Bench, body: impl Into<Vec<u8>>, param: Option<&
 }
 
 #[tokio::test]
-async fn what_is_no_json_object_is_refused() {
+async fn a_body_that_is_not_a_json_object_is_rejected() {
     let bench = Bench::new().await;
     let bodies = [
         "",
@@ -55,7 +55,7 @@ async fn what_is_no_json_object_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_member_is_named() {
+async fn an_invalid_member_is_named() {
     let bench = Bench::new().await;
     let user = |content: Value| json!([{"role": "user", "content": content}]);
     let rows = [
@@ -84,7 +84,7 @@ async fn a_wrong_member_is_named() {
 }
 
 #[tokio::test]
-async fn absurd_values_do_no_harm() {
+async fn extreme_values_are_handled() {
     let bench = Bench::answering(|launch| launch).await;
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
     let lists = deep("[", "]");
@@ -136,7 +136,7 @@ async fn the_last_of_two_members_of_one_name_counts() {
 }
 
 #[tokio::test]
-async fn an_unknown_path_and_a_wrong_method_are_told_apart() {
+async fn an_unknown_path_and_a_wrong_method_have_different_errors() {
     let bench = Bench::new().await;
     for path in ["/v1", "/v1/nothing", "/v2/chat/completions", "/v1/chat/completions/x", "/%00", "/v1/%ff", "/..;/x"] {
         let (status, error) = refused(&bench, Ask::get(path)).await;
@@ -158,7 +158,7 @@ async fn an_unknown_path_and_a_wrong_method_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_not_there_is_a_404_with_the_nearest_name() {
+async fn an_unknown_model_is_a_404_with_the_nearest_name() {
     let bench = Bench::new().await;
     for path in ["/v1/models/gpt-5.55", "/models/gpt-5.55"] {
         let (status, error) = refused(&bench, Ask::get(path)).await;
@@ -176,7 +176,7 @@ async fn a_model_that_is_not_there_is_a_404_with_the_nearest_name() {
 }
 
 #[tokio::test]
-async fn a_request_id_comes_with_every_answer() {
+async fn every_response_has_a_request_id() {
     let bench = Bench::answering(|launch| launch).await;
     let mut ids = std::collections::BTreeSet::new();
     for ask in [
@@ -239,7 +239,7 @@ async fn encoded_bodies_are_read() {
 }
 
 #[tokio::test]
-async fn broken_encodings_are_refused() {
+async fn invalid_encodings_are_rejected() {
     let bench = Bench::new().await;
     for encoding in ENCODINGS {
         let body = encode(encoding, chat().to_string().as_bytes()).await;
@@ -263,7 +263,7 @@ fn assert_too_large(answer: &Answer, what: &str) {
 }
 
 #[tokio::test]
-async fn the_limit_holds_for_the_decoded_body() {
+async fn the_limit_applies_to_the_decoded_body() {
     let bench = Bench::answering(|launch| launch.setting("limits.body", "64KiB")).await;
     let request = |size: usize| {
         let empty = with(chat(), "user", json!("")).to_string();
@@ -287,7 +287,7 @@ async fn the_limit_holds_for_the_decoded_body() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
+async fn a_client_rejected_while_sending_gets_the_response() {
     let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-1").setting("limits.body", "1MiB")).await;
     let long = with(chat(), "user", json!("x".repeat(8_000_000)));
     let (stranger, other) = (Ask::chat(&long), Ask::chat(&long).header("api-key", "sk-1"));

@@ -56,7 +56,7 @@ async fn a_stream_that_outlasts_the_drain_is_cut_with_an_error() {
 }
 
 #[tokio::test]
-async fn each_dialect_says_that_a_stream_was_cut() {
+async fn each_api_reports_a_truncated_stream() {
     let messages =
         json!({"model": "gpt-5.5", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let responses = json!({"model": "gpt-5.5", "stream": true, "input": "hi"});
@@ -78,7 +78,7 @@ async fn each_dialect_says_that_a_stream_was_cut() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_exits_at_once() {
     for (first, second) in [("TERM", "INT"), ("INT", "TERM")] {
         let (mut bench, open, _gate) = in_a_stream("1h").await;
         bench.proxy.signal(first);
@@ -104,7 +104,7 @@ async fn a_document_that_outlasts_the_drain_is_a_503() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_delay_the_end() {
+async fn idle_connections_do_not_delay_shutdown() {
     let mut bench = Bench::with(|launch| launch.setting("timing.drain", "1h")).await;
     let _never_used = TcpStream::connect(bench.proxy.authority()).await.unwrap();
     assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200);
@@ -113,7 +113,7 @@ async fn idle_connections_do_not_delay_the_end() {
 }
 
 #[tokio::test]
-async fn a_signal_right_after_the_ready_line_is_an_orderly_end() {
+async fn a_signal_right_after_the_ready_line_shuts_down_cleanly() {
     for _ in 0..3 {
         let launch = Launch::new().setting("auth.url", "http://127.0.0.1:9");
         let mut proxy = launch.start();
@@ -125,7 +125,7 @@ async fn a_signal_right_after_the_ready_line_is_an_orderly_end() {
 }
 
 #[tokio::test]
-async fn a_busy_port_gives_one_line_that_names_it() {
+async fn a_port_in_use_gives_one_line_that_names_it() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(holder) = TcpListener::bind(address).await else { continue };
         let port = holder.local_addr().unwrap().port();

@@ -46,7 +46,7 @@ fn is_busy(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn who_finds_no_place_waits_for_one_and_who_finds_no_queue_is_told_to_come_back() {
+async fn requests_over_the_limit_wait_and_those_over_the_queue_get_retry_after() {
     let settings = [("limits.concurrency", "1"), ("limits.queue", "1"), ("timing.queue_wait", "1m")];
     let bench =
         Bench::with(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value))).await;
@@ -74,7 +74,7 @@ async fn who_finds_no_place_waits_for_one_and_who_finds_no_queue_is_told_to_come
 }
 
 #[tokio::test]
-async fn the_wait_for_a_place_ends_and_a_client_that_leaves_gives_its_place_back() {
+async fn waiting_for_a_slot_times_out_and_a_disconnect_frees_the_slot() {
     let settings = [("limits.concurrency", "1"), ("timing.queue_wait", "100ms")];
     let bench =
         Bench::with(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value))).await;
@@ -89,7 +89,7 @@ async fn the_wait_for_a_place_ends_and_a_client_that_leaves_gives_its_place_back
 }
 
 #[tokio::test]
-async fn a_spent_quota_is_told_in_each_dialect_and_asked_for_once() {
+async fn a_used_up_quota_is_reported_in_each_api_and_requested_once() {
     let bench = Bench::with(|launch| launch.setting("timing.quota_probe", "1h")).await;
     let window = [
         ("content-type", "application/json"),
@@ -122,7 +122,7 @@ async fn a_spent_quota_is_told_in_each_dialect_and_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_spent_quota_is_looked_at_again_after_a_while() {
+async fn a_used_up_quota_is_probed_again_later() {
     let bench = Bench::with(|launch| launch.setting("timing.quota_probe", "50ms")).await;
     bench.upstream.on("/responses", Script::json(429, SPENT));
     bench.upstream.on("/responses", Script::json(429, SPENT));
@@ -134,7 +134,7 @@ async fn a_spent_quota_is_looked_at_again_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_too_long_is_the_clients() {
+async fn a_long_retry_after_is_passed_to_the_client() {
     for (status, told, code) in [(503, 503, "server_error"), (429, 429, "rate_limit_exceeded")] {
         let bench = Bench::new().await;
         bench.upstream.on("/responses", Script::answer(status, &[("retry-after", "21")], ""));
@@ -151,7 +151,7 @@ async fn a_wait_that_is_too_long_is_the_clients() {
 }
 
 #[tokio::test]
-async fn a_reader_that_takes_nothing_holds_back_the_backend_and_is_cut() {
+async fn a_client_that_stops_reading_stalls_the_backend_and_is_disconnected() {
     /// Far more than the sockets on the way can hold.
     const PIECES: usize = 96;
     let bench = Bench::with(|launch| launch.setting("timing.reader_stall", "500ms")).await;
@@ -177,7 +177,7 @@ pub(crate) fn peak_bytes(proxy: &TestProxy) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn each_dialect_has_its_own_sign_of_life() {
+async fn each_api_has_its_own_keepalive() {
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "40ms")).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let signs = [
@@ -220,7 +220,7 @@ async fn an_event_beyond_the_limit_is_an_error() {
 }
 
 #[tokio::test]
-async fn the_metrics_say_what_went_on_and_need_a_key_where_keys_are_set() {
+async fn the_metrics_count_requests_and_require_a_key_if_keys_are_set() {
     let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-local")).await;
     let keyed = |ask: Ask| ask.header("authorization", "Bearer sk-local");
     assert_eq!(Ask::get("/metrics").send(&bench.proxy).await.status, 401);
@@ -252,7 +252,7 @@ async fn the_metrics_say_what_went_on_and_need_a_key_where_keys_are_set() {
 const LINE_BYTES: usize = 2048;
 
 #[tokio::test]
-async fn what_a_client_writes_fills_neither_the_log_nor_the_lists() {
+async fn client_text_fills_neither_the_log_nor_the_lists() {
     let bench = Bench::answering(|launch| launch.argument("-vv")).await;
     let name = "m".repeat(1 << 20);
     assert_eq!(Ask::chat(&with(chat(), "model", json!(name))).send(&bench.proxy).await.status, 200);
@@ -281,7 +281,7 @@ async fn what_a_client_writes_fills_neither_the_log_nor_the_lists() {
 }
 
 #[tokio::test]
-async fn refusals_are_counted_and_logged_once_in_a_while() {
+async fn refusals_are_counted_and_logged_at_intervals() {
     let bench = Bench::answering(|launch| launch).await;
     for _ in 0..50 {
         let refused = Ask::chat(&chat()).header("origin", "https://evil.invalid").send(&bench.proxy).await;

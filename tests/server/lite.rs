@@ -48,7 +48,7 @@ async fn respond(bench: &Bench, request: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn a_model_that_wants_the_lite_form_is_learnt_once() {
+async fn a_model_that_requires_the_lite_form_is_learned_once() {
     let bench = Bench::with(|launch| launch.setting("upstream.max_retries", "0")).await;
     bench.upstream.on("/responses", Script::json(400, REFUSAL));
     bench.upstream.on("/responses", Script::events(&WHOLE));
@@ -61,7 +61,7 @@ async fn a_model_that_wants_the_lite_form_is_learnt_once() {
 }
 
 #[tokio::test]
-async fn a_second_refusal_is_handed_on_and_nothing_is_learnt_of_it() {
+async fn a_second_refusal_is_returned_and_not_learned() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", Script::json(400, REFUSAL));
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
@@ -87,7 +87,7 @@ async fn other_refusals_do_not_change_the_form() {
 }
 
 #[tokio::test]
-async fn a_lite_model_that_refuses_a_classic_member_is_asked_once_in_the_lite_form() {
+async fn a_lite_model_that_rejects_a_classic_member_gets_one_lite_request() {
     for member in ["instructions", "tools"] {
         let bench = Bench::with(|launch| launch.setting("upstream.max_retries", "0")).await;
         let refusal = format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#);
@@ -108,7 +108,7 @@ async fn a_lite_model_that_refuses_a_classic_member_is_asked_once_in_the_lite_fo
 }
 
 #[tokio::test]
-async fn classic_is_never_left() {
+async fn with_the_classic_setting_the_form_never_changes() {
     let bench = set_to("classic").await;
     bench.upstream.on("/responses", Script::json(400, REFUSAL));
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 400);
@@ -116,7 +116,7 @@ async fn classic_is_never_left() {
 }
 
 #[tokio::test]
-async fn lite_is_sent_to_all_models_but_those_that_are_known_as_classic() {
+async fn lite_is_sent_to_all_models_except_those_known_as_classic() {
     let bench = set_to("lite").await;
     bench.upstream.on("/responses", Script::events(&WHOLE));
     for model in ["gpt-6.1-sol", "gpt-9-of-tomorrow", "gpt-5.5"] {
@@ -127,7 +127,7 @@ async fn lite_is_sent_to_all_models_but_those_that_are_known_as_classic() {
 }
 
 #[tokio::test]
-async fn what_the_form_cannot_say_is_named() {
+async fn members_that_the_lite_form_lacks_are_named() {
     let bench = set_to("lite").await;
     bench.upstream.on("/responses", Script::events(&CALLING));
     let mut request = with_tools();
@@ -168,7 +168,7 @@ async fn the_wrapping_namespace_reaches_no_client() {
 }
 
 #[tokio::test]
-async fn a_conversation_goes_on_by_id_in_the_lite_form() {
+async fn a_conversation_continues_by_id_in_the_lite_form() {
     let bench = set_to("lite").await;
     bench.upstream.on("/responses", Script::events(&CALLING));
     let first = respond(&bench, &with_tools()).await.json();
@@ -208,7 +208,7 @@ async fn a_lite_body_of_a_clients_own_is_not_wrapped_again() {
 }
 
 #[tokio::test]
-async fn the_demo_shows_how_a_model_is_learnt() {
+async fn the_demo_has_a_model_that_requires_the_lite_form() {
     let proxy = Launch::demo().start();
     let look = json!({"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}});
     let ask = |text: &str| {
@@ -224,7 +224,7 @@ async fn the_demo_shows_how_a_model_is_learnt() {
 }
 
 #[tokio::test]
-async fn the_demo_takes_the_lite_form_in_every_dialect() {
+async fn the_demo_accepts_the_lite_form_in_every_api() {
     let proxy = Launch::demo().setting("upstream.body", "lite").start();
     let image = "data:image/png;base64,iVBORw0KGgo=";
     let parts = json!([{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": image}}]);

@@ -33,7 +33,7 @@ async fn status(launch: &Launch, arguments: &'static [&'static str]) -> String {
 }
 
 #[tokio::test]
-async fn every_line_is_in_one_of_the_files() {
+async fn every_log_line_is_in_one_of_the_files() {
     let (mut bench, _, path) =
         logging(|launch| launch.setting("log.file_size", "2KiB").setting("log.files", "99")).await;
     for _ in 0..30 {
@@ -56,7 +56,7 @@ async fn every_line_is_in_one_of_the_files() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_moved_away_is_begun_anew_on_a_hangup() {
+async fn a_log_that_was_moved_is_reopened_on_sighup() {
     let (mut bench, launch, path) = logging(|launch| launch).await;
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200);
     let away = launch.home().join("away.log");
@@ -75,7 +75,7 @@ async fn a_log_that_was_moved_away_is_begun_anew_on_a_hangup() {
 }
 
 #[tokio::test]
-async fn status_knows_where_it_is() {
+async fn status_shows_the_log_file() {
     let upstream = FakeUpstream::start().await;
     let launch = signed_in(&upstream);
     let without: Value = serde_json::from_str(&status(&launch, &["--offline", "--json"]).await).unwrap();
@@ -89,7 +89,7 @@ async fn status_knows_where_it_is() {
 }
 
 #[tokio::test]
-async fn a_file_that_another_daemon_writes_or_nobody_can_is_no_reason_not_to_serve() {
+async fn an_unusable_log_file_does_not_prevent_serving() {
     let (bench, launch, path) = logging(|launch| launch).await;
     let second = launch.start();
     second.says("another daemon writes it", SECOND).await;
@@ -102,7 +102,7 @@ async fn a_file_that_another_daemon_writes_or_nobody_can_is_no_reason_not_to_ser
 }
 
 #[tokio::test]
-async fn another_file_is_for_the_next_start() {
+async fn a_changed_log_file_requires_a_restart() {
     let upstream = FakeUpstream::start().await;
     let launch = signed_in(&upstream);
     let proxy = launch.start();

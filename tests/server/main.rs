@@ -2,66 +2,66 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
 
+mod access;
 mod accounts;
 mod agents;
-mod answers;
-#[path = "../support/authority.rs"]
-#[expect(dead_code, reason = "this crate does not call the issuer itself")]
-mod authority;
 #[path = "../support/bodies.rs"]
 mod bodies;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the bytes that pass matter here")]
 mod cases;
 mod cassettes;
+mod chat;
 mod claude;
 #[path = "../support/clock.rs"]
 #[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
 mod clock;
+mod compression;
 mod connect;
 mod connections;
+mod cors;
 mod demo;
 mod doctor;
 mod documents;
-mod doors;
-mod drift;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
 mod fake;
-mod front;
-mod guard;
+#[path = "../support/issuer.rs"]
+#[expect(dead_code, reason = "this crate does not call the issuer itself")]
+mod fake_issuer;
 mod input;
+mod key_shares;
 mod keys;
 mod lifecycle;
 mod limits;
 mod lite;
 #[cfg(unix)]
 mod logs;
-#[cfg(unix)]
-mod manager;
 mod memory;
 mod messages;
 mod models;
 mod ollama;
-mod packing;
-mod pages;
-mod passing;
+mod page;
+mod pass_through;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[cfg(unix)]
 mod reloads;
 mod report;
 mod secrets;
+#[cfg(unix)]
+mod service_manager;
 mod sign_in;
 mod sign_in_state;
 mod slow_bodies;
-#[cfg(unix)]
-mod sockets;
 mod status;
-mod stored;
+mod stored_responses;
 mod telemetry;
 mod tolerance;
 mod transports;
+#[cfg(unix)]
+mod unix_sockets;
+mod unknown_events;
 mod usage;
 #[cfg(target_os = "linux")]
 mod users;
@@ -144,25 +144,25 @@ fn store(credential: &Credential) -> String {
 }
 
 #[test]
-fn what_holds_for_one_transport_holds_for_the_other() {
+fn both_transports_pass_the_same_tests() {
     proxy::transport::repeat_over_websocket(&[
         "transports::",
         // These hold before anything is asked, or of what is not asked.
         "connect::",
         "doctor::",
-        "doors::",
-        "front::",
+        "access::",
+        "page::",
         "keys::",
         "logs::",
-        "manager::",
+        "service_manager::",
         "models::",
-        "pages::",
+        "cors::",
         "report::",
-        "sockets::",
+        "unix_sockets::",
         "status::",
         "users::",
         // Its frames go as they are.
-        "packing::",
+        "compression::",
         // A WebSocket is kept for the next request.
         "limits::a_stream_closes_with_its_terminal_event",
         // What is a header elsewhere stands in a frame's metadata or in an event here.

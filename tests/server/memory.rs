@@ -78,7 +78,7 @@ async fn small_bodies_that_decode_to_large_ones_stay_within_the_memory() {
 }
 
 #[tokio::test]
-async fn unfinished_frames_hold_memory_as_they_grow_and_no_more_than_there_is() {
+async fn unfinished_frames_acquire_memory_as_they_grow_within_the_limit() {
     let settings = [("limits.memory", "32MiB"), ("limits.body", "16MiB")];
     let bench =
         Bench::answering(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value)))
@@ -150,7 +150,7 @@ async fn a_document_holds_the_memory_to_send_its_request_again() {
 }
 
 #[tokio::test]
-async fn requests_that_only_ask_about_tokens_or_models_are_bounded_too() {
+async fn requests_for_token_counts_and_models_are_bounded_too() {
     let settings = [("limits.memory", "1MiB"), ("limits.body", "1MiB")];
     let bench =
         Bench::answering(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value)))

@@ -91,7 +91,7 @@ async fn assert_comes_back(bench: &Bench, case: &Case) {
 }
 
 #[tokio::test]
-async fn every_case_comes_back_as_written() {
+async fn every_case_is_returned_as_expected() {
     let models = |launch: crate::proxy::Launch| {
         launch.setting("default_model", "gpt-5.4").setting("routes", "claude-*haiku*=gpt-5.4-mini")
     };
@@ -148,7 +148,7 @@ async fn silence_is_filled_with_pings() {
 }
 
 #[tokio::test]
-async fn a_failure_before_any_output_is_a_status_that_clients_obey() {
+async fn a_failure_before_any_output_is_an_http_status() {
     let settings = [("upstream.max_retries", "0"), ("timing.quota_probe", "0s")];
     let bench =
         Bench::with(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value))).await;
@@ -226,7 +226,7 @@ fn kinds_sent(request: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn reasoning_that_the_backend_cannot_read_is_left_out_once() {
+async fn reasoning_that_the_backend_rejects_is_omitted_once() {
     let bench = Bench::new().await;
     let unreadable =
         r#"{"error":{"code":"invalid_encrypted_content","message":"The encrypted content could not be verified."}}"#;
@@ -248,7 +248,7 @@ async fn reasoning_that_the_backend_cannot_read_is_left_out_once() {
 }
 
 #[tokio::test]
-async fn thinking_goes_out_as_a_signature_and_comes_back_as_it_was() {
+async fn thinking_round_trips_in_its_signature() {
     let bench = Bench::new().await;
     let reasoning = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"gAAAAthis"}}"#;
     let call = r#"{"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","call_id":"call_1","name":"f","arguments":"{\"a\":1}"}}"#;
@@ -270,7 +270,7 @@ async fn thinking_goes_out_as_a_signature_and_comes_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn the_cache_key_is_one_for_a_conversation_and_another_for_each_agent() {
+async fn each_conversation_and_agent_has_its_own_cache_key() {
     let bench = Bench::answering(|launch| launch).await;
     let (mut main, mut agent, mut bare) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for turn in [hello(), second_turn()] {
@@ -293,7 +293,7 @@ async fn the_cache_key_is_one_for_a_conversation_and_another_for_each_agent() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_ends_the_call() {
+async fn a_client_that_disconnects_ends_the_upstream_request() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut open = ask(&streaming()).open(&bench.proxy).await;

@@ -34,7 +34,7 @@ fn catalogue() -> Script {
 }
 
 #[tokio::test]
-async fn the_table_fits_a_terminal_and_asks_nobody() {
+async fn the_table_fits_a_terminal_and_needs_no_request() {
     let services = Services::new().await;
     let told = told(&services.fresh(), &["models"]).await;
     assert_eq!(told.code, 0, "{}", told.talk);
@@ -47,7 +47,7 @@ async fn the_table_fits_a_terminal_and_asks_nobody() {
 }
 
 #[tokio::test]
-async fn what_the_backend_tells_is_kept_for_the_next_call() {
+async fn the_catalog_of_the_backend_is_cached_for_the_next_command() {
     let services = Services::new().await;
     services.upstream.on(LIST, catalogue());
     let launch = services.fresh();
@@ -65,7 +65,7 @@ async fn what_the_backend_tells_is_kept_for_the_next_call() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_fails_says_why() {
+async fn a_refresh_that_fails_reports_its_reason() {
     let services = Services::new().await;
     let signed_out = told(&services.launch(), &["models", "--refresh"]).await;
     assert_eq!((signed_out.code, signed_out.answer.as_str()), (3, ""));
@@ -75,7 +75,7 @@ async fn a_refresh_that_fails_says_why() {
 }
 
 #[tokio::test]
-async fn what_is_documented_is_what_is_printed() {
+async fn the_output_matches_the_documentation() {
     let services = Services::new().await;
     let told = told(&services.launch(), &["models", "--json"]).await;
     let mut printed = BTreeSet::new();

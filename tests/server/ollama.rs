@@ -58,7 +58,7 @@ async fn assert_comes_back(bench: &Bench, case: &Case) {
 }
 
 #[tokio::test]
-async fn every_case_comes_back_as_written() {
+async fn every_case_is_returned_as_expected() {
     let usual = Bench::new().await;
     let enforcing = Bench::with(|launch| launch.setting("chat.token_limit", "enforce")).await;
     for case in answered_cases_of("ollama", 20) {
@@ -71,7 +71,7 @@ async fn every_case_comes_back_as_written() {
 }
 
 #[tokio::test]
-async fn a_stream_is_the_default_and_comes_in_lines() {
+async fn streaming_is_the_default_and_sends_lines() {
     let bench = Bench::answering(|launch| launch).await;
     let answer = ask(&hello()).send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("cache-control")), (200, "no-cache"));
@@ -135,7 +135,7 @@ async fn a_failure_is_a_status_before_the_first_line_and_the_last_line_after_it(
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_ends_the_call() {
+async fn a_client_that_disconnects_ends_the_upstream_request() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut open = ask(&hello()).open(&bench.proxy).await;
@@ -145,7 +145,7 @@ async fn a_client_that_hangs_up_ends_the_call() {
 }
 
 #[tokio::test]
-async fn a_request_for_nothing_is_answered_without_the_backend() {
+async fn an_empty_request_is_answered_without_the_backend() {
     let bench = Bench::answering(|launch| launch).await;
     for (path, request, reason) in [
         ("/api/chat", json!({"model": "gpt-5.5", "messages": []}), "load"),
@@ -202,7 +202,7 @@ async fn models_are_listed_and_described_from_the_catalogue() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_in_ollama_s_words() {
+async fn missing_models_and_paths_have_ollamas_errors() {
     let bench = Bench::answering(|launch| launch).await;
     let nothing = json!({});
     for (ask, status, words) in [
@@ -232,7 +232,7 @@ async fn what_is_not_there_is_said_in_ollama_s_words() {
 }
 
 #[tokio::test]
-async fn a_key_is_asked_for_where_keys_are_set() {
+async fn a_key_is_required_in_every_path_if_keys_are_set() {
     let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-local")).await;
     for ask in [ask(&hello()), Ask::get("/api/tags"), Ask::get("/api/version")] {
         let refused = ask.clone().send(&bench.proxy).await;
@@ -242,7 +242,7 @@ async fn a_key_is_asked_for_where_keys_are_set() {
 }
 
 #[tokio::test]
-async fn reasoning_comes_back_with_the_call_that_it_led_to() {
+async fn reasoning_is_replayed_with_the_call_it_led_to() {
     let bench = Bench::with(|launch| launch.setting("chat.reasoning_replay", "true")).await;
     let reasoning = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","summary":[],"encrypted_content":"gAAAA"}}"#;
     let call = r#"{"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","call_id":"call_1","name":"f","arguments":"{}"}}"#;

@@ -34,7 +34,7 @@ async fn status(bench: &Bench, key: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn keys_change_at_once() {
+async fn changed_keys_apply_at_once() {
     let (bench, launch) = bench(&key("one")).await;
     assert_eq!((status(&bench, "one").await, status(&bench, "two").await), (200, 401));
     reload(&launch, &bench.proxy, &key("two")).await;
@@ -43,7 +43,7 @@ async fn keys_change_at_once() {
 }
 
 #[tokio::test]
-async fn names_of_models_change_at_once() {
+async fn changed_model_names_apply_at_once() {
     let (bench, launch) = bench("").await;
     let settings = "default_model = 'gpt-first'\nmodel_aliases = { quick = 'gpt-second' }\n[[routes]]\nmatch = 'slow*'\nmodel = 'gpt-third'";
     reload(&launch, &bench.proxy, settings).await;
@@ -55,7 +55,7 @@ async fn names_of_models_change_at_once() {
 }
 
 #[tokio::test]
-async fn pages_and_hosts_change_at_once() {
+async fn changed_origins_and_hosts_apply_at_once() {
     let (bench, launch) = bench("").await;
     let ask = Ask::chat(&chat()).header("origin", "https://a.example").header("host", "box.local");
     assert_eq!(ask.send(&bench.proxy).await.status, 403);
@@ -66,7 +66,7 @@ async fn pages_and_hosts_change_at_once() {
 }
 
 #[tokio::test]
-async fn the_log_says_more_and_less() {
+async fn a_changed_log_level_applies_at_once() {
     let (bench, launch) = bench("log.level = 'warn'").await;
     assert_eq!(status(&bench, "").await, 200);
     assert!(!bench.proxy.log().contains("request ended"));
@@ -76,7 +76,7 @@ async fn the_log_says_more_and_less() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_while_the_settings_change() {
+async fn a_stream_continues_while_the_settings_change() {
     let (bench, launch) = bench(&key("one")).await;
     let gate = crate::fake::Gate::default();
     bench.upstream.replace("/responses", begun(&BEGUN).gate(&gate).event(COMPLETED).end());
@@ -90,7 +90,7 @@ async fn a_stream_goes_on_while_the_settings_change() {
 }
 
 #[tokio::test]
-async fn faulty_settings_change_nothing_and_every_fault_is_logged() {
+async fn invalid_settings_change_nothing_and_every_error_is_logged() {
     let (bench, launch) = bench(&key("one")).await;
     let faulty = format!("{}[limits]\nbody = 'big'\n[log]\nlevle = 'debug'\n", key("two"));
     std::fs::write(launch.home().join("config.toml"), faulty).unwrap();
@@ -102,7 +102,7 @@ async fn faulty_settings_change_nothing_and_every_fault_is_logged() {
 }
 
 #[tokio::test]
-async fn what_can_not_change_is_named() {
+async fn settings_that_need_a_restart_are_named() {
     let (bench, launch) = bench("").await;
     let file = "listen = 9\n[upstream]\nproxy = 'http://u:secret@127.0.0.1:9'\n[timing]\ndrain = '1s'\n";
     reload(&launch, &bench.proxy, file).await;
@@ -114,7 +114,7 @@ async fn what_can_not_change_is_named() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_others_can_reach_keeps_its_keys() {
+async fn a_daemon_reachable_by_others_keeps_its_keys() {
     let upstream = FakeUpstream::start().await;
     upstream.on("/responses", crate::Script::events(&crate::WHOLE));
     let long = "a-key-of-16-chars";

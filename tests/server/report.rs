@@ -155,7 +155,7 @@ async fn a_bundle_holds_no_secret_of_any_kind_in_any_form() {
 }
 
 #[tokio::test]
-async fn a_bundle_tells_what_the_daemon_has_seen_and_recorded() {
+async fn a_bundle_contains_what_the_daemon_has_seen_and_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = FakeUpstream::start().await;
     let launch = signed_in(&upstream);
@@ -184,7 +184,7 @@ async fn a_bundle_tells_what_the_daemon_has_seen_and_recorded() {
 }
 
 #[tokio::test]
-async fn a_cassette_out_of_a_bundle_can_be_replayed() {
+async fn a_cassette_from_a_bundle_can_be_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = FakeUpstream::start().await;
     let launch = signed_in(&upstream);
@@ -206,7 +206,7 @@ async fn a_cassette_out_of_a_bundle_can_be_replayed() {
 }
 
 #[tokio::test]
-async fn a_report_writes_over_nothing() {
+async fn a_report_overwrites_nothing() {
     let upstream = FakeUpstream::start().await;
     let launch = signed_in(&upstream).file("bundle.json", "mine");
     let path = launch.home().join("bundle.json");

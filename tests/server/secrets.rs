@@ -8,9 +8,9 @@ use codex_proxy::clock::{Clock as _, SystemClock};
 use codex_proxy::secret::Secret;
 use serde_json::{Value, json};
 
-use crate::authority::{FakeAuthority, Scripted};
 use crate::clock::ManualClock;
 use crate::fake::{FakeUpstream, Script};
+use crate::fake_issuer::{FakeIssuer, Scripted};
 use crate::proxy::{Launch, TestProxy};
 use crate::wire::Ask;
 use crate::{BEGUN, COMPLETED, CREATED, SECOND, WHOLE, begun, chat, signed_out, store, with};
@@ -188,7 +188,7 @@ async fn session_with(
     change: impl FnOnce(Launch) -> Launch,
 ) -> (Launch, Session) {
     let upstream = FakeUpstream::start().await;
-    let issuer = FakeAuthority::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
+    let issuer = FakeIssuer::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
     issuer.script([answer]);
     let credential = Credential::granted(grant(1, end), SystemClock.now() - Duration::from_secs(60)).unwrap();
     let launch = signed_out(&upstream)

@@ -7,9 +7,9 @@ use codex_proxy::auth::Document;
 use codex_proxy::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
-use crate::authority::{FakeAuthority, Scripted};
 use crate::clock::ManualClock;
 use crate::fake::{FakeUpstream, Script};
+use crate::fake_issuer::{FakeIssuer, Scripted};
 use crate::proxy::Launch;
 use crate::wire::{Answer, Ask};
 use crate::{SECOND, WHOLE, chat, signed_out, store, with};
@@ -21,13 +21,13 @@ const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
 /// A backend that answers, and the issuer of its tokens.
 pub(crate) struct Services {
     pub(crate) upstream: FakeUpstream,
-    pub(crate) issuer: FakeAuthority,
+    pub(crate) issuer: FakeIssuer,
 }
 
 impl Services {
     pub(crate) async fn new() -> Self {
         let upstream = FakeUpstream::start().await;
-        let issuer = FakeAuthority::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
+        let issuer = FakeIssuer::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
         Self { upstream, issuer }
     }
 
@@ -76,7 +76,7 @@ fn assert_signed_out(answer: &Answer, code: &str) {
 }
 
 #[tokio::test]
-async fn without_a_login_every_answer_says_what_to_do() {
+async fn without_a_login_every_error_names_the_login_command() {
     let services = Services::new().await;
     let proxy = services.launch().start();
     assert_signed_out(&Ask::chat(&chat()).send(&proxy).await, "not_signed_in");
@@ -90,7 +90,7 @@ async fn without_a_login_every_answer_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn somebody_who_signs_in_meanwhile_is_served() {
+async fn a_login_while_running_takes_effect() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
     let launch = services.launch();
@@ -123,7 +123,7 @@ async fn a_hundred_requests_share_one_refresh() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_recovered_once() {
+async fn a_rejected_token_is_replaced_once() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::events(&WHOLE));
@@ -140,7 +140,7 @@ async fn a_refused_token_is_recovered_once() {
 }
 
 #[tokio::test]
-async fn a_renewed_token_that_is_refused_too_does_not_end_the_session() {
+async fn a_refreshed_token_that_is_rejected_too_does_not_end_the_session() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::json(401, REFUSED));
     let proxy = services.fresh().start();
@@ -171,7 +171,7 @@ async fn a_renewed_token_that_is_refused_too_does_not_end_the_session() {
 }
 
 #[tokio::test]
-async fn a_recovery_that_fails_is_told() {
+async fn a_failed_token_recovery_is_reported() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::json(401, REFUSED));
     let ended = json!({"error": {"code": "refresh_token_invalidated", "message": "gone"}});
@@ -185,7 +185,7 @@ async fn a_recovery_that_fails_is_told() {
 }
 
 #[tokio::test]
-async fn trouble_at_the_issuer_passes_and_says_when_to_come_back() {
+async fn an_issuer_outage_is_transient_and_has_retry_after() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
     services.issuer.script([Scripted::Answer(503, json!({}))]);
@@ -204,7 +204,7 @@ async fn trouble_at_the_issuer_passes_and_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_hiccup_of_the_issuer_delays_requests_and_fails_none() {
+async fn a_transient_issuer_error_delays_requests_and_fails_none() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
     services.issuer.script([Scripted::Answer(503, json!({}))]);
@@ -220,7 +220,7 @@ async fn a_hiccup_of_the_issuer_delays_requests_and_fails_none() {
 }
 
 #[tokio::test]
-async fn a_hiccup_of_the_issuer_while_a_refused_token_is_replaced_fails_no_request() {
+async fn a_transient_issuer_error_during_token_recovery_fails_no_request() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::events(&WHOLE));
@@ -231,7 +231,7 @@ async fn a_hiccup_of_the_issuer_while_a_refused_token_is_replaced_fails_no_reque
 }
 
 #[tokio::test]
-async fn a_daemon_waits_for_the_token_that_another_one_is_about_to_store() {
+async fn a_daemon_waits_for_a_token_that_another_one_is_about_to_store() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::events(&WHOLE));
@@ -266,7 +266,7 @@ async fn a_daemon_waits_for_the_token_that_another_one_is_about_to_store() {
 }
 
 #[tokio::test]
-async fn two_daemons_on_one_store_never_spend_a_token_twice() {
+async fn two_daemons_on_one_store_never_use_a_refresh_token_twice() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
     let launch = services.expired();
@@ -301,7 +301,7 @@ async fn two_daemons_on_one_store_never_spend_a_token_twice() {
 }
 
 #[tokio::test]
-async fn a_daemon_killed_before_the_issuer_answers_leaves_a_whole_store() {
+async fn a_daemon_killed_before_the_issuer_responds_leaves_a_valid_store() {
     let services = Services::new().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
     let launch = services.expired();
@@ -319,7 +319,7 @@ async fn a_daemon_killed_before_the_issuer_answers_leaves_a_whole_store() {
 }
 
 #[tokio::test]
-async fn a_daemon_killed_around_the_write_leaves_a_whole_store() {
+async fn a_daemon_killed_around_the_write_leaves_a_valid_store() {
     for delay in [0, 300, 600, 1000, 1500, 2500, 5000, 20_000].map(Duration::from_micros) {
         let services = Services::new().await;
         services.upstream.on("/responses", Script::events(&WHOLE));
@@ -344,7 +344,7 @@ async fn a_daemon_killed_around_the_write_leaves_a_whole_store() {
 }
 
 #[tokio::test]
-async fn a_refresh_under_way_is_finished_before_the_daemon_ends() {
+async fn a_refresh_in_progress_finishes_before_the_daemon_exits() {
     let services = Services::new().await;
     let launch = services.expired().setting("timing.drain", "50ms");
     services.issuer.shut();
@@ -360,7 +360,7 @@ async fn a_refresh_under_way_is_finished_before_the_daemon_ends() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_store_in_a_directory_that_others_can_write_to_is_refused_with_the_command_that_fixes_it() {
+async fn a_store_in_a_directory_writable_by_others_is_rejected_with_the_command_that_fixes_it() {
     use std::os::unix::fs::PermissionsExt as _;
     let services = Services::new().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
@@ -384,7 +384,7 @@ async fn a_store_in_a_directory_that_others_can_write_to_is_refused_with_the_com
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_is_told_and_left_alone() {
+async fn an_unreadable_store_is_reported_and_not_changed() {
     let services = Services::new().await;
     let launch = services.launch().file("credentials.json", "{\"version\":1,\"accou");
     let proxy = launch.start();

@@ -4,8 +4,8 @@ use codex_proxy::auth::Document;
 use codex_proxy::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use crate::authority::Scripted;
 use crate::fake::Script;
+use crate::fake_issuer::Scripted;
 use crate::proxy::{Launch, TestProxy};
 use crate::sign_in::Services;
 use crate::wire::{Answer, Ask};
@@ -49,7 +49,7 @@ async fn dead() -> (Services, Launch, TestProxy) {
 }
 
 #[tokio::test]
-async fn a_dead_sign_in_is_reported_as_dead_everywhere() {
+async fn an_ended_session_is_reported_everywhere() {
     let (services, launch, proxy) = dead().await;
     let answer = ready(&proxy).await;
     assert_eq!((answer.status, &answer.json()["status"]), (503, &json!("not ready")));
@@ -74,7 +74,7 @@ async fn a_dead_sign_in_is_reported_as_dead_everywhere() {
 }
 
 #[tokio::test]
-async fn a_dead_sign_in_works_again_after_a_new_one() {
+async fn an_ended_session_is_replaced_by_a_new_login() {
     let (services, launch, proxy) = dead().await;
     services.upstream.replace("/responses", Script::events(&WHOLE));
     let new = services.issuer.credential("acct-1", 60 * 60 * SECOND);
@@ -84,7 +84,7 @@ async fn a_dead_sign_in_works_again_after_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_token_that_the_backend_accepts_after_all_is_not_dead() {
+async fn a_token_that_the_backend_accepts_after_all_is_valid() {
     let (services, launch, proxy) = dead().await;
     services.upstream.replace("/responses", Script::events(&WHOLE));
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
@@ -94,11 +94,11 @@ async fn a_token_that_the_backend_accepts_after_all_is_not_dead() {
         let text = std::fs::read(launch.home().join("credentials.json")).unwrap();
         Document::parse(&text).expect("the store is whole").get("acct-1").unwrap().unwrap()
     };
-    crate::authority::until(|| stored().refused_at.is_none()).await;
+    crate::fake_issuer::until(|| stored().refused_at.is_none()).await;
 }
 
 #[tokio::test]
-async fn a_token_that_works_and_can_not_be_renewed_is_ready_with_a_warning() {
+async fn a_valid_token_that_cannot_be_refreshed_is_ready_with_a_warning() {
     let services = refusing().await;
     services.upstream.on("/responses", Script::events(&WHOLE));
     let end = SystemClock.now() + 100 * SECOND;

@@ -14,7 +14,7 @@ const LONG_FRAME: [u8; 14] = [0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]
 type MessageOf<'f> = &'f dyn Fn(&Value) -> String;
 
 #[tokio::test]
-async fn half_sent_requests_occupy_no_place() {
+async fn incomplete_requests_occupy_no_slot() {
     let settings = [("limits.concurrency", "3"), ("limits.queue", "0")];
     let bench =
         Bench::answering(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value)))
@@ -30,7 +30,7 @@ async fn half_sent_requests_occupy_no_place() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_refused_in_each_api_and_its_connection_closed() {
+async fn a_stalled_body_is_rejected_in_each_api_and_its_connection_closed() {
     let bench = Bench::answering(|launch| launch.setting("timing.body_read", "200ms")).await;
     let openai = |error: &Value| {
         assert_eq!((&error["type"], &error["code"]), (&json!("invalid_request_error"), &json!("request_timeout")));
@@ -67,7 +67,7 @@ async fn a_body_that_stops_is_refused_in_each_api_and_its_connection_closed() {
 }
 
 #[tokio::test]
-async fn a_websocket_message_that_stops_ends_its_socket() {
+async fn a_stalled_websocket_message_closes_its_socket() {
     let bench = Bench::answering(|launch| launch.setting("timing.body_read", "200ms")).await;
     let mut unfinished_frame = Socket::open(&bench.proxy).await;
     unfinished_frame.raw(&[&LONG_FRAME[..], &vec![b'x'; 100_000]].concat()).await;

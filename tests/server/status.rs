@@ -6,8 +6,8 @@ use std::time::Duration;
 use codex_proxy::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use crate::authority::Scripted;
 use crate::fake::Script;
+use crate::fake_issuer::Scripted;
 use crate::proxy::Launch;
 use crate::sign_in::Services;
 use crate::signed_out;
@@ -71,7 +71,7 @@ async fn services() -> Services {
 }
 
 #[tokio::test]
-async fn nobody_is_signed_in() {
+async fn the_user_is_not_signed_in() {
     let services = services().await;
     let told = Told::by(&services.launch(), &[]).await;
     assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "nobody was asked", &json!(false)));
@@ -80,7 +80,7 @@ async fn nobody_is_signed_in() {
 }
 
 #[tokio::test]
-async fn a_good_sign_in_is_taken_by_the_backend() {
+async fn a_valid_session_is_accepted_by_the_backend() {
     let services = services().await;
     let told = Told::by(&services.fresh(), &[]).await;
     assert_eq!((told.code, told.check(), &told.json["signed_in"]), (0, "good", &json!(true)));
@@ -90,7 +90,7 @@ async fn a_good_sign_in_is_taken_by_the_backend() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_about_to_end_or_has_ended_is_renewed_once() {
+async fn an_expiring_or_expired_token_is_refreshed_once() {
     for left in [Some(Duration::from_secs(60)), None] {
         let services = services().await;
         let end = SystemClock.now();
@@ -107,7 +107,7 @@ async fn a_token_that_is_about_to_end_or_has_ended_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn a_refused_renewal_is_told_with_its_reason_and_not_asked_for_again() {
+async fn a_rejected_refresh_is_reported_with_its_reason_and_not_repeated() {
     for (code, word) in [
         ("refresh_token_reused", "already used"),
         ("refresh_token_expired", "too old"),
@@ -130,7 +130,7 @@ async fn a_refused_renewal_is_told_with_its_reason_and_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_was_revoked_before_its_end_is_refused() {
+async fn a_session_revoked_before_its_expiry_is_rejected() {
     let services = services().await;
     services.upstream.replace(CHECK, Script::json(401, REFUSED));
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_invalidated"}}))]);
@@ -142,7 +142,7 @@ async fn a_sign_in_that_was_revoked_before_its_end_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_renewal_leaves_the_token_good_to_its_end() {
+async fn after_a_rejected_refresh_the_token_is_valid_until_its_expiry() {
     let services = services().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     let told = Told::by(&services.ending(SystemClock.now() + Duration::from_secs(100)), &[]).await;
@@ -151,7 +151,7 @@ async fn a_refused_renewal_leaves_the_token_good_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_disabled_workspace_is_no_reason_to_sign_in_again() {
+async fn a_disabled_workspace_does_not_suggest_a_login() {
     let by_member = account(true);
     let by_status = Script::json(402, r#"{"detail":{"code":"deactivated_workspace"}}"#);
     for script in [by_member, by_status] {
@@ -166,7 +166,7 @@ async fn a_disabled_workspace_is_no_reason_to_sign_in_again() {
 }
 
 #[tokio::test]
-async fn without_a_network_status_tells_what_is_known_here() {
+async fn without_a_network_status_shows_local_state() {
     let services = services().await;
     let nowhere = |launch: Launch| launch.setting("upstream.url", "http://127.0.0.1:9/backend-api/codex");
     let told = Told::by(&nowhere(services.fresh()), &[]).await;
@@ -179,7 +179,7 @@ async fn without_a_network_status_tells_what_is_known_here() {
 }
 
 #[tokio::test]
-async fn a_backend_that_says_nothing_is_not_waited_for() {
+async fn an_unresponsive_backend_times_out() {
     let services = services().await;
     services.upstream.replace(CHECK, Script::silence());
     let began = tokio::time::Instant::now();
@@ -189,7 +189,7 @@ async fn a_backend_that_says_nothing_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_answer_that_says_nothing_of_the_account_is_no_refusal() {
+async fn a_response_without_the_account_is_not_a_rejection() {
     for script in [Script::json(200, "{}"), Script::json(500, "{}"), Script::answer(404, &[], "")] {
         let services = Services::new().await;
         services.upstream.on(CHECK, script);
@@ -205,7 +205,7 @@ fn usage() -> Script {
 }
 
 #[tokio::test]
-async fn the_quota_is_told_with_its_pace() {
+async fn the_quota_is_shown_with_its_pace() {
     let services = services().await;
     let told = Told::by(&services.fresh(), &[]).await;
     assert_eq!((told.check(), &told.json["quota"]), ("good", &Value::Null), "nobody said");
@@ -240,13 +240,13 @@ pub(crate) fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn what_is_documented_is_what_is_printed() {
+async fn the_output_matches_the_documentation() {
     let services = services().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     let launch = services.expired();
     Told::by(&launch, &[]).await.says(&["already used"]);
     services.upstream.on(USAGE, usage());
-    let lent = crate::authority::jwt("acct-2", SystemClock.now() + Duration::from_secs(9999), 1);
+    let lent = crate::fake_issuer::jwt("acct-2", SystemClock.now() + Duration::from_secs(9999), 1);
     let launch = launch.file("lent.json", &json!({"tokens": {"access_token": lent}}).to_string());
     let path = launch.home().join("lent.json");
     let imported = launch.command(&["login", "--import", path.to_str().unwrap()]).run();
@@ -266,7 +266,7 @@ async fn what_is_documented_is_what_is_printed() {
 }
 
 #[tokio::test]
-async fn a_marker_says_that_the_sign_in_lies_in_a_keyring_that_is_not_here() {
+async fn a_marker_shows_that_the_login_is_in_an_unavailable_keyring() {
     let services = services().await;
     let launch = signed_out(&services.upstream).file("credentials.json.keyring", "{}");
     let output = launch.command(&["status"]).run();

@@ -80,7 +80,7 @@ async fn spans_are_sent_while_the_daemon_runs() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_holds_nothing_up() {
+async fn an_unreachable_collector_delays_nothing() {
     let upstream = FakeUpstream::start().await;
     upstream.on("/responses", Script::events(&WHOLE));
     let launch = signed_in(&upstream).setting("telemetry.otlp_endpoint", "http://127.0.0.1:9");
@@ -91,7 +91,7 @@ async fn a_collector_that_is_away_holds_nothing_up() {
 }
 
 #[test]
-fn a_collector_elsewhere_has_to_be_reached_safely() {
+fn a_remote_collector_requires_https() {
     for address in ["http://collector.example:4318", "not an address", "https://me:pass@collector.example"] {
         let output = Launch::new().command(&["config", "check"]).setting("telemetry.otlp_endpoint", address).run();
         let talk = String::from_utf8(output.stderr).unwrap();

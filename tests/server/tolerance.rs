@@ -81,7 +81,7 @@ async fn half_a_surrogate_pair_becomes_one_replacement_character() {
 }
 
 #[tokio::test]
-async fn base64_may_be_wrapped_into_lines() {
+async fn base64_may_contain_line_breaks() {
     let bench = answering().await;
     let (data, url) = ("iVBO\r\nRw0K\n", "data:image/png;base64,iVBO\r\nRw0K\n");
     let (file, whole) = ("data:application/pdf;base64,JVBE\nRi0=\n", "data:application/pdf;base64,JVBERi0=");
@@ -149,7 +149,7 @@ async fn a_whole_number_may_have_a_fraction_of_zero() {
 }
 
 #[tokio::test]
-async fn a_prefix_may_stand_in_the_base_url_and_in_the_path() {
+async fn a_prefix_may_be_in_the_base_url_and_in_the_path() {
     let bench = answering().await;
     for (path, body) in REQUESTS.into_iter().chain(COUNTS) {
         for prefix in ["/v1", "/v1/v1", "/openai/v1"] {
@@ -162,7 +162,7 @@ async fn a_prefix_may_stand_in_the_base_url_and_in_the_path() {
 }
 
 #[tokio::test]
-async fn an_unknown_path_below_a_doubled_prefix_says_what_to_set() {
+async fn an_unknown_path_below_a_doubled_prefix_names_the_base_url_to_set() {
     let bench = Bench::new().await;
     let base = format!("http://{}", bench.proxy.authority());
     for (path, prefix, message) in [

@@ -33,7 +33,7 @@ async fn a_second_turn_sends_only_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_is_sent_once_and_said_to_be() {
+async fn a_message_that_is_too_large_is_sent_once_and_reported() {
     let messages = json!([{"role": "user", "content": "hi"}]);
     let requests = [
         Ask::chat(&chat()),
@@ -56,7 +56,7 @@ async fn a_message_that_is_too_large_is_sent_once_and_said_to_be() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_is_posted_instead_where_that_is_allowed() {
+async fn a_message_that_is_too_large_is_posted_if_allowed() {
     let bench = Bench::with(|launch| launch.setting("upstream.transport", "auto")).await;
     bench.upstream.on("/responses", Script::default().close(1009, "message too big"));
     bench.upstream.on("/responses", Script::events(&[CREATED, SPOKEN, COMPLETED]));
@@ -66,7 +66,7 @@ async fn a_message_that_is_too_large_is_posted_instead_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_close_is_told_with_its_code_and_reason() {
+async fn a_close_frame_is_reported_with_its_code_and_reason() {
     let bench = Bench::with(|launch| launch.setting("upstream.transport", "websocket")).await;
     bench.upstream.on("/responses", Script::default().event(CREATED).close(1011, "internal\u{7} error"));
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
@@ -75,7 +75,7 @@ async fn a_close_is_told_with_its_code_and_reason() {
 }
 
 #[tokio::test]
-async fn a_backend_without_websockets_is_an_error_or_is_gone_around() {
+async fn a_backend_without_websockets_is_an_error_or_falls_back() {
     for (transport, status) in [("websocket", 502), ("auto", 200)] {
         let bench = Bench::with(|launch| launch.setting("upstream.transport", transport)).await;
         bench.upstream.on("/responses", Script::answer(426, &[], ""));
@@ -90,7 +90,7 @@ async fn a_backend_without_websockets_is_an_error_or_is_gone_around() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_closes_the_connection() {
+async fn a_client_that_disconnects_closes_the_upstream_connection() {
     let bench = Bench::with(|launch| launch.setting("upstream.transport", "websocket")).await;
     bench.upstream.on("/responses", Script::stream(&[]).event(CREATED).event(SPOKEN).hang());
     let sent = Ask::chat(&with(chat(), "stream", json!(true))).fire(&bench.proxy).await;
@@ -100,7 +100,7 @@ async fn a_client_that_hangs_up_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn the_demo_remembers_a_conversation_and_its_connection_may_end_of_age() {
+async fn the_demo_continues_a_conversation_and_may_close_an_old_connection() {
     let proxy = Launch::demo().setting("upstream.transport", "websocket").setting("log.level", "debug").start();
     let first = Ask::chat(&chat()).send(&proxy).await;
     let second = Ask::chat(&going_on(&first.json(), "Tell me more.")).send(&proxy).await;

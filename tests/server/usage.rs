@@ -60,7 +60,7 @@ async fn daemon() -> (FakeUpstream, Launch) {
 }
 
 #[tokio::test]
-async fn each_key_and_model_is_counted_apart() {
+async fn each_key_and_model_is_counted_separately() {
     let keys = "[[keys]]\nname = 'desk'\nkey = 'sk-desk'\n[[keys]]\nname = 'batch'\nkey = 'sk-batch'\n";
     let bench = Bench::with(|launch| launch.file("config.toml", keys)).await;
     bench.upstream.on("/responses", spent(2000, 500));
@@ -85,7 +85,7 @@ async fn each_key_and_model_is_counted_apart() {
 }
 
 #[tokio::test]
-async fn what_the_events_tell_of_the_quota_is_known_at_once() {
+async fn quota_from_events_is_shown_at_once() {
     let (upstream, launch) = daemon().await;
     let proxy = launch.start();
     assert_eq!(told(&proxy).await["quota"], json!([]), "nobody said anything yet");
@@ -98,7 +98,7 @@ async fn what_the_events_tell_of_the_quota_is_known_at_once() {
 }
 
 #[tokio::test]
-async fn a_backend_that_does_not_say_holds_nobody_up_for_long() {
+async fn a_backend_without_quota_delays_the_output_only_briefly() {
     let (upstream, launch) = daemon().await;
     upstream.on(USAGE, Script::silence());
     let proxy = launch.start();
@@ -111,7 +111,7 @@ async fn a_backend_that_does_not_say_holds_nobody_up_for_long() {
 }
 
 #[tokio::test]
-async fn a_killed_daemon_loses_nothing_that_it_told() {
+async fn a_killed_daemon_loses_no_reported_usage() {
     let (_upstream, launch) = daemon().await;
     let mut proxy = launch.start();
     for _ in 0..5 {
@@ -131,7 +131,7 @@ async fn a_killed_daemon_loses_nothing_that_it_told() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_told_to_stop_writes_what_it_has_counted() {
+async fn a_daemon_writes_pending_usage_on_shutdown() {
     let (_upstream, launch) = daemon().await;
     let mut proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
@@ -154,7 +154,7 @@ async fn two_daemons_count_in_one_file() {
 }
 
 #[tokio::test]
-async fn what_is_old_is_forgotten_and_the_file_is_its_owner_s_alone() {
+async fn old_usage_is_deleted_and_the_file_is_private() {
     let (_upstream, launch) = daemon().await;
     drop(launch.start());
     let old = "INSERT INTO totals VALUES (20000, '', 'old', 1, 1, 0, 0, 0)";
@@ -171,7 +171,7 @@ async fn what_is_old_is_forgotten_and_the_file_is_its_owner_s_alone() {
 }
 
 #[tokio::test]
-async fn counting_can_be_switched_off_or_kept_to_memory() {
+async fn counting_can_be_disabled_or_kept_in_memory() {
     for store in ["off", "memory"] {
         let (_upstream, launch) = daemon().await;
         let launch = launch.setting("usage.store", store);
@@ -187,7 +187,7 @@ async fn counting_can_be_switched_off_or_kept_to_memory() {
 }
 
 #[tokio::test]
-async fn a_file_that_can_t_be_used_stops_nobody() {
+async fn an_unusable_usage_file_does_not_prevent_serving() {
     let (_upstream, launch) = daemon().await;
     let connection = Connection::open(path(&launch)).unwrap();
     connection.execute_batch("CREATE TABLE other (x)").unwrap();
@@ -200,7 +200,7 @@ async fn a_file_that_can_t_be_used_stops_nobody() {
 }
 
 #[tokio::test]
-async fn the_command_prints_a_table_and_takes_a_day() {
+async fn the_command_prints_a_table_and_accepts_a_day() {
     let (_upstream, launch) = daemon().await;
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
@@ -217,7 +217,7 @@ async fn the_command_prints_a_table_and_takes_a_day() {
 }
 
 #[tokio::test]
-async fn a_low_share_of_the_cache_has_its_cause() {
+async fn a_low_cache_share_is_explained() {
     let bench = Bench::with(|launch| launch).await;
     for (input, cached) in [(2000, 0), (2100, 0), (2200, 100), (2300, 2200)] {
         bench.upstream.on("/responses", spent(input, cached));
@@ -247,7 +247,7 @@ async fn a_low_share_of_the_cache_has_its_cause() {
 }
 
 #[tokio::test]
-async fn the_demo_tells_its_quota_and_writes_nothing() {
+async fn the_demo_shows_its_quota_and_writes_nothing() {
     let launch = Launch::demo();
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
@@ -266,7 +266,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn what_is_documented_is_what_is_told() {
+async fn the_json_matches_the_documentation() {
     let launch = Launch::demo();
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;

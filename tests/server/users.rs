@@ -109,7 +109,7 @@ fn requests() -> [(&'static str, Foreign<'static>); 11] {
 }
 
 #[tokio::test]
-async fn another_user_can_spend_nothing_and_learns_how_to_be_allowed() {
+async fn another_user_is_rejected_with_the_setting_that_allows_access() {
     if !can_run_as_other() {
         return;
     }
@@ -161,7 +161,7 @@ async fn both_address_families_are_checked() {
 }
 
 #[tokio::test]
-async fn a_key_or_the_setting_lets_another_user_in() {
+async fn a_key_or_the_setting_allows_another_user() {
     if !can_run_as_other() {
         return;
     }
@@ -174,7 +174,7 @@ async fn a_key_or_the_setting_lets_another_user_in() {
 }
 
 #[tokio::test]
-async fn the_rule_follows_the_settings_while_the_daemon_runs() {
+async fn the_rule_follows_a_reload() {
     if !can_run_as_other() {
         return;
     }
@@ -192,7 +192,7 @@ async fn the_rule_follows_the_settings_while_the_daemon_runs() {
 }
 
 #[tokio::test]
-async fn the_demo_has_nothing_to_spend_and_serves_every_user() {
+async fn the_demo_serves_every_user() {
     if !can_run_as_other() {
         return;
     }

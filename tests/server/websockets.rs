@@ -1,7 +1,7 @@
 //! The Responses API over a WebSocket: the same events as over HTTP, one response after the other.
 
-mod life;
-mod refusals;
+mod errors;
+mod lifecycle;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn answer(id: &str, text: &str) -> Script {
 }
 
 #[tokio::test]
-async fn every_case_gives_the_events_that_http_gives() {
+async fn every_case_gives_the_same_events_as_over_http() {
     for case in answered_cases_of("responses", 8) {
         let bench = Bench::new().await;
         bench.upstream.on("/responses", Script::stream(&[]).chunk(&case.upstream_sse).end());
@@ -82,7 +82,7 @@ fn payloads(sse: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn turns_follow_each_other_on_one_socket_by_every_path() {
+async fn requests_follow_each_other_on_one_socket_on_every_path() {
     let bench = answering().await;
     for path in ["/v1/responses", "/responses", "/openai/v1/responses", "/backend-api/codex/responses"] {
         let mut socket = Socket::ask(&bench.proxy, path, &[]).await.unwrap();
@@ -102,7 +102,7 @@ async fn turns_follow_each_other_on_one_socket_by_every_path() {
 }
 
 #[tokio::test]
-async fn the_door_is_the_same_as_for_http() {
+async fn access_rules_are_the_same_as_for_http() {
     let bench = Bench::with(|launch| launch.setting("api_keys", "sk-local-1")).await;
     let key = ("authorization", "Bearer sk-local-1");
     let refused = [
@@ -120,7 +120,7 @@ async fn the_door_is_the_same_as_for_http() {
 }
 
 #[tokio::test]
-async fn what_asks_for_no_websocket_is_told_so_at_once() {
+async fn a_request_without_upgrade_is_rejected_at_once() {
     let bench = Bench::new().await;
     let plain = Ask::get("/v1/responses");
     let asks = [
@@ -137,7 +137,7 @@ async fn what_asks_for_no_websocket_is_told_so_at_once() {
 }
 
 #[tokio::test]
-async fn a_second_request_waits_for_the_first_and_does_not_harm_it() {
+async fn a_second_request_waits_for_the_first() {
     let bench = Bench::new().await;
     let gate = Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
@@ -174,7 +174,7 @@ async fn too_many_requests_at_once_are_refused() {
 }
 
 #[tokio::test]
-async fn a_conversation_goes_on_by_id_without_being_stored() {
+async fn a_conversation_continues_by_id_without_being_stored() {
     let bench = Bench::new().await;
     for script in [answer("resp_1", "one"), answer("resp_2", "two"), answer("resp_3", "three")] {
         bench.upstream.on("/responses", script);
@@ -206,7 +206,7 @@ async fn a_conversation_goes_on_by_id_without_being_stored() {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_everybody_s() {
+async fn stored_responses_are_available_on_other_connections() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", answer("resp_1", "one"));
     bench.upstream.on("/responses", answer("resp_2", "two"));
@@ -221,7 +221,7 @@ async fn what_is_stored_is_everybody_s() {
 }
 
 #[tokio::test]
-async fn a_warmup_asks_nobody_and_is_gone_on_from() {
+async fn a_warmup_makes_no_request_and_can_be_continued() {
     let bench = answering().await;
     for (headers, input) in [(&[][..], json!("be brief")), (&CODEX[..], json!([]))] {
         let before = bench.asked();
@@ -262,7 +262,7 @@ async fn a_running_response_can_be_cancelled() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_stops_the_backend() {
+async fn a_client_that_disconnects_stops_the_backend() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     for (count, polite) in [(1, true), (2, false)] {
@@ -306,7 +306,7 @@ async fn events_name_the_lane_of_their_request() {
 }
 
 #[tokio::test]
-async fn a_codex_client_gets_by_events_what_http_has_in_headers() {
+async fn a_codex_client_gets_http_headers_as_events() {
     let bench = Bench::new().await;
     let said = [
         ("x-codex-primary-used-percent", "42"),

@@ -22,7 +22,7 @@ mod issuer;
 #[path = "../support/proxy.rs"]
 #[expect(dead_code, reason = "one daemon is started, and judged by its answers")]
 mod proxy;
-mod room;
+mod scratch_disk;
 mod streams;
 #[path = "../server/websocket.rs"]
 #[expect(dead_code, reason = "turns are taken frame by frame")]
@@ -44,7 +44,7 @@ use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::net::{self, HttpClient};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use issuer::Issuer;
-use room::Room;
+use scratch_disk::Room;
 use tokio::time::{Instant, sleep};
 
 const PROCESSES: usize = 8;
@@ -194,10 +194,10 @@ impl Soak {
         match self.dice.up_to(2) {
             0 => self.outage().await,
             1 => {
-                room::fill(&room, moment).await;
+                scratch_disk::fill(&room, moment).await;
                 self.full_disks += 1;
             }
-            _ => self.frozen_folders += u64::from(room::freeze(&room.join("data"), moment).await),
+            _ => self.frozen_folders += u64::from(scratch_disk::freeze(&room.join("data"), moment).await),
         }
     }
 

@@ -241,7 +241,7 @@ impl Book {
 }
 
 #[tokio::test]
-async fn every_answer_of_a_crowd_is_exact_or_told_to_have_failed_and_nothing_stays_behind() {
+async fn every_concurrent_response_is_exact_or_an_error_and_nothing_leaks() {
     let size = Size {
         clients: 40,
         span: Duration::from_secs(3),

@@ -5,10 +5,10 @@
 //! originator. Moments are fixed by [`Gate`]s, never by sleeping; only a load has a pace. It remembers
 //! what it was sent, and notices when a client hangs up in the middle of a script.
 
-#[path = "door.rs"]
-mod door;
 #[path = "http2.rs"]
 mod http2;
+#[path = "listener.rs"]
+mod listener;
 #[path = "script.rs"]
 mod script;
 #[path = "websocket.rs"]
@@ -117,7 +117,7 @@ impl FakeUpstream {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (seen, _) = watch::channel(Seen::default());
         let shared = Arc::new(Shared { scripts: Mutex::default(), seen, is_away: watch::Sender::new(false) });
-        let accepting = tokio::spawn(door::accept(listener, tls, Arc::clone(&shared)));
+        let accepting = tokio::spawn(listener::accept(listener, tls, Arc::clone(&shared)));
         Self { address, scheme, shared, accepting }
     }
 
@@ -199,7 +199,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     loop {
         let request = tokio::select! {
             request = read_request(&mut stream) => request?,
-            () = door::becomes(&mut is_away, true) => None,
+            () = listener::becomes(&mut is_away, true) => None,
         };
         let Some(request) = request else { return Ok(()) };
         let is_handshake = request.header("upgrade") == "websocket";

@@ -56,7 +56,7 @@ fn another_conversation_has_another_cache_key() {
 }
 
 #[test]
-fn a_cache_key_of_the_client_wins_over_its_headers() {
+fn a_cache_key_of_the_client_takes_precedence_over_its_headers() {
     let mut scene = Scene::default();
     scene.headers.insert("x-session-id", HeaderValue::from_static("from-header"));
     let mut request = turns().remove(0);

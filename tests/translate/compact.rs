@@ -4,18 +4,18 @@ use codex_proxy::protocol::Dialect as _;
 use codex_proxy::protocol::responses::{Compaction, Options};
 use serde_json::{Value, json};
 
-use super::recalled::recalled;
+use super::stored_refs::resolve_references;
 use super::{Outcome, Scene, assert_refusal, leaves_as_written, read, refused};
 
 fn compacted(body: &[u8], store: &Value) -> Result<Outcome, codex_proxy::error::ProxyError> {
     let mut request = Compaction::decode(body)?;
     let references = Compaction::references(&request);
-    Compaction::resolve_references(&mut request, recalled(store, &references));
+    Compaction::resolve_references(&mut request, resolve_references(store, &references));
     Scene::default().try_translate_request::<Compaction>(request, &Options::default())
 }
 
 #[test]
-fn every_case_leaves_as_written() {
+fn every_case_is_translated_as_expected() {
     let count = leaves_as_written("compact", |case, body| {
         let store = case.join("store.json");
         let mut outcome = compacted(body, &if store.exists() { read(&store) } else { json!({}) }).unwrap();
@@ -30,7 +30,7 @@ fn every_case_leaves_as_written() {
 }
 
 #[test]
-fn there_has_to_be_something_to_compact() {
+fn an_empty_input_cannot_be_compacted() {
     for (request, param, code) in [
         (json!({"model": "m"}), "input", "missing_required_parameter"),
         (json!({"model": "m", "input": []}), "input", "invalid_value"),

@@ -17,7 +17,7 @@ fn refusal(request: &Value) -> Refusal {
 }
 
 #[test]
-fn what_needs_more_than_one_continuation_of_one_text_is_refused_by_name() {
+fn members_that_need_several_completions_are_rejected_by_name() {
     for (request, param, code) in [
         (completing("model", Value::Null), "model", "missing_required_parameter"),
         (json!({"model": "m"}), "prompt", "missing_required_parameter"),
@@ -47,7 +47,7 @@ fn what_needs_more_than_one_continuation_of_one_text_is_refused_by_name() {
 }
 
 #[test]
-fn what_cannot_change_the_text_goes_in_silence_and_the_rest_is_named() {
+fn members_without_effect_are_dropped_silently_and_others_with_a_warning() {
     let request = json!({
         "model": "m", "prompt": "x", "logprobs": false, "echo": false, "metadata": {}, "top_p": 1,
         "presence_penalty": 0.5, "logit_bias": {}, "seed": 3, "language": "rust",
@@ -59,7 +59,7 @@ fn what_cannot_change_the_text_goes_in_silence_and_the_rest_is_named() {
 }
 
 #[test]
-fn the_name_of_the_model_says_more_than_the_model() {
+fn a_model_name_can_carry_effort_and_tier() {
     let scene = Scene { path_model: Some("deployed-high-fast"), ..Scene::default() };
     let outcome = scene.try_complete(completing("model", Value::Null).to_string().as_bytes()).unwrap();
     assert_eq!(outcome.upstream["model"], "deployed");
@@ -68,7 +68,7 @@ fn the_name_of_the_model_says_more_than_the_model() {
 }
 
 #[test]
-fn an_editor_that_types_on_keeps_its_cache_where_it_names_a_session() {
+fn an_editor_keeps_its_cache_key_if_it_names_a_session() {
     let key = |prompt: &str, session: &str| {
         let mut request = completing("prompt", json!(prompt));
         request["prompt_cache_key"] = json!(session);

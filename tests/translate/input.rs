@@ -18,7 +18,7 @@ fn with(member: &str, value: Value) -> Value {
 }
 
 #[test]
-fn a_fault_in_an_item_is_named_by_its_path() {
+fn an_error_in_an_item_is_reported_with_its_path() {
     let item = |item: Value| sending(json!([item]));
     let saying = |parts: Value| item(json!({"role": "user", "content": parts}));
     for (request, param, code) in [
@@ -64,7 +64,7 @@ fn a_fault_in_an_item_is_named_by_its_path() {
 }
 
 #[test]
-fn members_that_change_nothing_go_in_silence() {
+fn members_without_effect_are_dropped_silently() {
     let mut request = sending(json!("x"));
     for (member, value) in [
         ("background", json!(false)),
@@ -80,14 +80,14 @@ fn members_that_change_nothing_go_in_silence() {
 }
 
 #[test]
-fn a_json_object_is_asked_for_in_the_input() {
+fn a_json_object_format_is_requested_in_the_input() {
     let outcome = translate(&with("text", json!({"format": {"type": "json_object"}})));
     assert_eq!(outcome.upstream["text"]["format"]["type"], "json_object");
     assert_eq!(outcome.upstream["input"][0]["content"][0]["text"], "Respond with a single valid JSON object.");
 }
 
 #[test]
-fn an_output_may_stand_far_from_its_call() {
+fn an_output_may_be_far_from_its_call() {
     let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
     let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": "1"});
     let outcome = translate(&sending(json!([call("a"), {"role": "user", "content": "wait"}, output("a")])));
@@ -96,7 +96,7 @@ fn an_output_may_stand_far_from_its_call() {
 }
 
 #[test]
-fn reasoning_that_is_lost_does_not_part_calls_made_together() {
+fn lost_reasoning_does_not_separate_parallel_calls() {
     let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
     let outcome =
         translate(&sending(json!([call("a"), {"type": "reasoning", "id": "rs_1", "summary": []}, call("b")])));
@@ -125,7 +125,7 @@ fn item() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_items_become_an_input_that_the_backend_takes(items in prop::collection::vec(item(), 1..14)) {
+    fn any_items_become_an_input_that_the_backend_accepts(items in prop::collection::vec(item(), 1..14)) {
         let mut request = sending(json!(items));
         request["tools"] = json!([{"type": "custom", "name": "patch"}]);
         if let Ok(outcome) = Scene::default().try_translate(request.to_string().as_bytes()) {

@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn any_history_becomes_one_that_the_backend_takes(messages in prop::collection::vec(message(), 1..14)) {
+    fn any_history_becomes_one_that_the_backend_accepts(messages in prop::collection::vec(message(), 1..14)) {
         let mut request = saying(json!(messages));
         request["tools"] = json!([{"type": "custom", "name": "patch"}, {"type": "function", "name": "f"}]);
         let body = request.to_string();

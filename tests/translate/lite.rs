@@ -55,7 +55,7 @@ fn without_hashes(mut body: Value) -> Value {
 }
 
 #[test]
-fn every_case_leaves_as_written() {
+fn every_case_is_translated_as_expected() {
     let cases = cases("lite");
     assert!(cases.len() >= 8, "the cases are not there");
     for case in cases {
@@ -76,7 +76,7 @@ fn every_case_leaves_as_written() {
 }
 
 #[test]
-fn the_beginning_of_a_conversation_stays_the_same() {
+fn the_start_of_a_conversation_stays_the_same() {
     let tools = json!([{"type": "function", "name": "f", "parameters": {"type": "object"}}]);
     let body = |input: &[&str]| {
         let items: Vec<_> = input.iter().map(|text| json!({"role": "user", "content": text})).collect();

@@ -6,20 +6,20 @@
 #[expect(dead_code, reason = "the items alone matter where they are stored")]
 mod bodies;
 mod cache;
-mod choices;
 mod compact;
 mod completions;
+mod errors;
 mod input;
 mod laws;
 mod lite;
 mod message_laws;
 mod messages;
 mod ollama;
-mod passing;
-#[path = "../support/recalled.rs"]
-mod recalled;
-mod refusals;
+mod parameters;
+mod pass_through;
 mod responses;
+#[path = "../support/stored_refs.rs"]
+mod stored_refs;
 
 use std::fmt::Debug;
 use std::fs;
@@ -237,7 +237,7 @@ fn refused_cases(dialect: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_case_leaves_as_written() {
+fn every_case_is_translated_as_expected() {
     let chats = leaves_as_written("chat", |case, body| scene(case).try_translate(body).unwrap());
     assert!(chats >= 21, "the cases are not there");
     let completions = leaves_as_written("completions", |case, body| scene(case).try_complete(body).unwrap());
@@ -251,7 +251,7 @@ fn every_case_leaves_as_written() {
 }
 
 #[test]
-fn every_refusal_names_its_field() {
+fn every_error_names_its_param() {
     for case in refused_cases("chat") {
         let scene = Scene { options: options(&case["options"]), ..Scene::default() };
         let refusal = refused(scene.try_translate(case["request"].to_string().as_bytes()));

@@ -18,7 +18,7 @@ fn count(body: &[u8]) -> u64 {
 }
 
 #[test]
-fn a_count_follows_what_goes_upstream() {
+fn the_token_count_follows_the_upstream_request() {
     let counted = |request: &Value| count(request.to_string().as_bytes());
     let plain = counted(&saying(json!("Hello")));
     let billed = asking("system", json!([{"type": "text", "text": "x-anthropic-billing-header: a b c d e f g"}]));
@@ -152,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn any_history_of_blocks_becomes_one_that_the_backend_takes(messages in prop::collection::vec(any_message(), 1..12)) {
+    fn any_history_of_blocks_becomes_one_that_the_backend_accepts(messages in prop::collection::vec(any_message(), 1..12)) {
         let body = asking("messages", json!(messages)).to_string();
         match Scene::default().try_message(body.as_bytes()) {
             Ok(outcome) => {

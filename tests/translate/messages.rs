@@ -48,7 +48,7 @@ pub(crate) fn tool_result(id: &str, content: Value) -> Value {
 }
 
 #[test]
-fn every_written_refusal_is_answered_as_written() {
+fn every_error_case_gives_the_expected_error() {
     let cases = cases("messages").into_iter().find(|case| case.ends_with("99-refused")).unwrap();
     for case in read(&cases.join("cases.json")).as_array().unwrap() {
         let body = case["request"].to_string();
@@ -61,7 +61,7 @@ fn every_written_refusal_is_answered_as_written() {
 }
 
 #[test]
-fn what_cannot_be_taken_is_refused_by_name() {
+fn unsupported_values_are_rejected_by_name() {
     let block = |block: Value| saying(json!([block]));
     for (request, param, code) in [
         (asking("model", Value::Null), "model", "missing_required_parameter"),
@@ -107,7 +107,7 @@ fn what_cannot_be_taken_is_refused_by_name() {
 }
 
 #[test]
-fn members_that_come_and_go_are_dropped_and_lost_settings_named() {
+fn beta_members_are_dropped_and_lost_settings_are_named() {
     let mut request = saying(json!([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]));
     for (member, value) in [
         ("context_management", json!({"edits": []})),
@@ -131,7 +131,7 @@ fn members_that_come_and_go_are_dropped_and_lost_settings_named() {
 }
 
 #[test]
-fn a_limit_does_as_the_owner_wants_and_is_no_warning() {
+fn a_limit_follows_the_setting_and_gives_no_warning() {
     for (token_limit, shown) in
         [(TokenLimit::Ignore, "token_limit: None"), (TokenLimit::Enforce, "token_limit: Some(9)")]
     {
@@ -145,14 +145,14 @@ fn a_limit_does_as_the_owner_wants_and_is_no_warning() {
 }
 
 #[test]
-fn a_conversation_that_was_to_be_held_is_asked_for_whole() {
+fn a_conversation_stored_by_the_service_is_rejected() {
     assert!(translate(&asking("thread", json!({"type": "create"}))).warnings.is_empty());
     let refusal = refusal(&asking("thread", json!({"type": "continue", "previous_message_id": "msg_1"})));
     assert_eq!((refusal.reason, refusal.code), (Reason::Unknown, Some("thread_not_found")));
 }
 
 #[test]
-fn the_effort_follows_the_first_row_that_fits() {
+fn the_effort_follows_the_first_matching_row() {
     let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
     for (thinking, effort, tools, expected) in [
         (json!({"type": "disabled"}), json!("high"), tools.clone(), json!("low")),
@@ -175,7 +175,7 @@ fn the_effort_follows_the_first_row_that_fits() {
 }
 
 #[test]
-fn only_an_effort_of_the_client_s_own_is_said_to_be_clamped() {
+fn only_an_effort_of_the_client_gives_a_clamping_warning() {
     let json = br#"{"models":[{"slug":"sol","supported_reasoning_levels":[{"effort":"low"},{"effort":"high"}]}]}"#;
     let models = Models { catalogue: Catalogue::parse(json).unwrap().into(), ..Models::default() };
     let scene = Scene { models, ..Scene::default() };
@@ -196,7 +196,7 @@ fn only_an_effort_of_the_client_s_own_is_said_to_be_clamped() {
 }
 
 #[test]
-fn the_large_window_in_a_name_is_no_part_of_the_model() {
+fn the_context_window_suffix_is_not_part_of_the_model() {
     for (name, slug) in
         [("claude-opus-4-8[1m]", "gpt-5.4"), ("gpt-9[1m]", "gpt-9"), ("claude-haiku-4-5", "gpt-5.4-mini")]
     {
@@ -207,7 +207,7 @@ fn the_large_window_in_a_name_is_no_part_of_the_model() {
 }
 
 #[test]
-fn the_billing_line_is_no_instruction() {
+fn the_billing_line_is_not_an_instruction() {
     let billing = "x-anthropic-billing-header: cc_version=1;";
     for (system, expected) in [
         (json!(billing), "You are a helpful assistant."),
@@ -223,7 +223,7 @@ fn the_billing_line_is_no_instruction() {
 }
 
 #[test]
-fn documents_and_search_results_become_what_the_backend_reads() {
+fn documents_and_search_results_are_translated() {
     let input = input(json!([{"role": "user", "content": [
         {"type": "image", "source": {"type": "url", "url": "https://a/b.png"}},
         {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}},
@@ -254,7 +254,7 @@ fn documents_and_search_results_become_what_the_backend_reads() {
 }
 
 #[test]
-fn results_of_tools_keep_their_form_and_their_failures() {
+fn tool_results_keep_their_format_and_their_failures() {
     let outputs = |content: Value, is_error: bool| {
         let mut result = tool_result("a", content);
         result["is_error"] = json!(is_error);
@@ -283,7 +283,7 @@ fn results_of_tools_keep_their_form_and_their_failures() {
 }
 
 #[test]
-fn a_history_is_mended_and_results_may_come_late() {
+fn a_history_is_repaired_and_results_may_arrive_late() {
     let messages = json!([
         {"role": "assistant", "content": [tool_use("a"), tool_use("b")]},
         {"role": "user", "content": [tool_result("b", json!("B")), {"type": "text", "text": "go on"}]},
@@ -313,7 +313,7 @@ fn a_history_is_mended_and_results_may_come_late() {
 }
 
 #[test]
-fn tools_that_a_client_runs_are_functions_under_its_own_names() {
+fn tools_run_by_the_client_are_functions_with_its_names() {
     let tools = json!([
         {"type": "bash_20250124", "name": "bash"},
         {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
@@ -340,7 +340,7 @@ fn tools_that_a_client_runs_are_functions_under_its_own_names() {
 }
 
 #[test]
-fn a_choice_of_tools_has_its_form_upstream() {
+fn a_tool_choice_is_translated() {
     let function = json!({"name": "fs.read", "input_schema": {"type": "object"}});
     let search = json!({"type": "web_search_20250305", "name": "web"});
     for (tools, choice, expected) in [
@@ -362,7 +362,7 @@ fn a_choice_of_tools_has_its_form_upstream() {
 }
 
 #[test]
-fn the_cache_key_is_that_of_the_session_and_its_agent() {
+fn the_cache_key_is_derived_from_the_session_and_its_agent() {
     let key = |user_id: Value, headers: &[(&'static str, &'static str)]| {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
         let scene = Scene { headers: headers.collect::<HeaderMap>(), ..Scene::default() };

@@ -29,7 +29,7 @@ fn sent(scene: &Scene, request: &Value) -> Outcome {
 }
 
 #[test]
-fn every_refusal_names_its_field() {
+fn every_error_names_its_param() {
     for case in refused_cases("ollama") {
         let scene = Scene { options: options(&case["options"]), ..Scene::default() };
         let refusal = refused(translate(&scene, form(&case), case["request"].to_string().as_bytes()));
@@ -43,7 +43,7 @@ fn every_refusal_names_its_field() {
 }
 
 #[test]
-fn thinking_is_an_effort_that_the_model_has() {
+fn thinking_becomes_a_supported_effort() {
     let json = br#"{"models":[{"slug":"m","supported_reasoning_levels":["low","medium","high"]}]}"#;
     let catalogue = Catalogue::parse(json).unwrap().into();
     let scene = Scene { models: Models { catalogue, ..Models::default() }, ..Scene::default() };
@@ -64,7 +64,7 @@ fn thinking_is_an_effort_that_the_model_has() {
 }
 
 #[test]
-fn a_request_for_nothing_asks_nobody() {
+fn an_empty_request_needs_no_backend() {
     for (form, request, reason) in [
         (Form::Chat, json!({"model": "m"}), "Some(Load)"),
         (Form::Chat, json!({"model": "m", "messages": [], "keep_alive": "5m"}), "Some(Load)"),
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn any_history_becomes_one_that_the_backend_takes(messages in prop::collection::vec(message(), 1..14)) {
+    fn any_history_becomes_one_that_the_backend_accepts(messages in prop::collection::vec(message(), 1..14)) {
         let body = json!({"model": "m", "messages": messages}).to_string();
         match translate(&Scene::default(), Form::Chat, body.as_bytes()) {
             Ok(outcome) => {

@@ -5,7 +5,7 @@ use codex_proxy::protocol::responses::{Options, Responses, to_error_response};
 use http::HeaderValue;
 use serde_json::{Value, json};
 
-use super::recalled::recalled;
+use super::stored_refs::resolve_references;
 use super::{Outcome, Scene, leaves_as_written, read, refused_cases};
 
 fn outcome(request: &Value) -> Outcome {
@@ -26,12 +26,12 @@ fn input(items: Value) -> Value {
 fn continued(body: &[u8], store: &Value) -> Outcome {
     let mut request = Responses::decode(body).unwrap();
     let references = Responses::references(&request);
-    Responses::resolve_references(&mut request, recalled(store, &references));
+    Responses::resolve_references(&mut request, resolve_references(store, &references));
     Scene::default().try_translate_request::<Responses>(request, &Options::default()).unwrap()
 }
 
 #[test]
-fn every_case_leaves_as_written() {
+fn every_case_is_translated_as_expected() {
     let count = leaves_as_written("responses", |case, body| {
         let store = case.join("store.json");
         let mut outcome = continued(body, &if store.exists() { read(&store) } else { json!({}) });
@@ -46,7 +46,7 @@ fn every_case_leaves_as_written() {
 }
 
 #[test]
-fn a_conversation_keeps_its_cache_key_over_an_id() {
+fn a_conversation_continued_by_id_keeps_its_cache_key() {
     let store = json!({"resp_1": {"input": [], "output": []}});
     let mut request = with("previous_response_id", json!("resp_1"));
     assert_eq!(continued(request.to_string().as_bytes(), &store).upstream["prompt_cache_key"], "earlier-key");
@@ -55,7 +55,7 @@ fn a_conversation_keeps_its_cache_key_over_an_id() {
 }
 
 #[test]
-fn an_item_can_be_referred_to_twice() {
+fn an_item_can_be_referenced_twice() {
     let said = json!({"type": "message", "id": "msg_1", "role": "user", "content": []});
     let store = json!({"resp_1": {"input": [said], "output": []}});
     let reference = json!({"type": "item_reference", "id": "msg_1"});
@@ -65,7 +65,7 @@ fn an_item_can_be_referred_to_twice() {
 }
 
 #[test]
-fn an_earlier_call_is_answered_over_an_id() {
+fn a_call_of_a_stored_response_can_be_answered() {
     let call = json!({"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f", "arguments": "{}"});
     let output = json!({"type": "function_call_output", "call_id": "a", "output": "r"});
     let store = json!({"resp_1": {"input": [], "output": [call]}});
@@ -76,7 +76,7 @@ fn an_earlier_call_is_answered_over_an_id() {
 }
 
 #[test]
-fn every_refusal_names_its_field() {
+fn every_error_names_its_param() {
     for case in refused_cases("responses") {
         let body = case["request"].to_string();
         let error = Scene::default().try_translate_as::<Responses>(body.as_bytes(), &Options::default()).unwrap_err();
@@ -89,7 +89,7 @@ fn every_refusal_names_its_field() {
 }
 
 #[test]
-fn the_top_level_is_an_allow_list() {
+fn top_level_members_are_an_allowlist() {
     let request = json!({
         "model": "m", "input": "x", "max_output_tokens": 5, "max_tool_calls": 1, "temperature": 1, "top_p": 0.5,
         "top_logprobs": 0, "truncation": "auto", "context_management": [], "seed": 1, "stop": "x", "n": 1,
@@ -109,7 +109,7 @@ fn the_top_level_is_an_allow_list() {
 }
 
 #[test]
-fn reasoning_is_laid_over_the_usual() {
+fn reasoning_is_merged_over_the_defaults() {
     let told = |reasoning: Value| outcome(&with("reasoning", reasoning)).upstream["reasoning"].take();
     assert_eq!(told(json!({"summary": null, "effort": "high"})), json!({"effort": "high"}));
     assert_eq!(told(json!({"generate_summary": "detailed"})), json!({"summary": "detailed"}));
@@ -120,7 +120,7 @@ fn reasoning_is_laid_over_the_usual() {
 }
 
 #[test]
-fn tools_are_spelled_as_the_backend_does() {
+fn tools_have_the_backends_format() {
     let tools = json!([
         {"type": "web_search_preview_2025_03_11", "external_web_access": true},
         {"type": "function", "function": {"name": "f", "parameters": {}}},
@@ -144,7 +144,7 @@ fn tools_are_spelled_as_the_backend_does() {
 }
 
 #[test]
-fn an_output_finds_its_call_over_any_distance() {
+fn an_output_finds_its_call_at_any_distance() {
     let call = json!({"type": "custom_tool_call", "call_id": "a", "name": "p", "input": ""});
     let said = json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]});
     let odd = json!({"type": "tomorrow", "x": 1});
@@ -156,7 +156,7 @@ fn an_output_finds_its_call_over_any_distance() {
 }
 
 #[test]
-fn an_orphan_keeps_its_parts() {
+fn an_output_without_a_call_keeps_its_parts() {
     let picture = json!({"type": "input_image", "image_url": "data:image/png;base64,AA"});
     let orphans = input(json!([
         {"type": "function_call_output", "output": [picture]},
@@ -168,7 +168,7 @@ fn an_orphan_keeps_its_parts() {
 }
 
 #[test]
-fn foreign_ids_go_and_own_ones_stay() {
+fn foreign_ids_are_removed_and_our_own_are_kept() {
     let message = |id: &str| json!({"type": "message", "id": id, "role": "user", "content": []});
     let items = input(
         json!([message("msg_1"), message("x"), message(&format!("msg_{}", "x".repeat(61))), {"type": "web_search_call", "id": "x"}]),
@@ -178,7 +178,7 @@ fn foreign_ids_go_and_own_ones_stay() {
 }
 
 #[test]
-fn an_answer_that_is_kept_and_sent_again_has_each_id_once() {
+fn a_stored_response_that_is_sent_again_has_each_id_once() {
     let said = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
         "content": [{"type": "output_text", "text": "x", "annotations": [], "logprobs": []}]});
     let kept = json!({"type": "message", "id": "msg_0", "role": "assistant",
@@ -193,7 +193,7 @@ fn an_answer_that_is_kept_and_sent_again_has_each_id_once() {
 }
 
 #[test]
-fn a_codex_client_loses_a_repeated_id_and_nothing_else() {
+fn only_repeated_ids_are_removed_for_a_codex_client() {
     let mut scene = Scene::default();
     scene.headers.insert("originator", HeaderValue::from_static("codex_exec"));
     let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "content": null, "encrypted_content": "g", "status": null});
@@ -205,7 +205,7 @@ fn a_codex_client_loses_a_repeated_id_and_nothing_else() {
 }
 
 #[test]
-fn system_text_is_hoisted_only_where_it_stands_alone() {
+fn system_text_is_hoisted_only_if_alone() {
     let system = json!({"role": "system", "content": "Be terse."});
     let user = json!({"role": "user", "content": "Hi"});
     let both = outcome(&json!({"model": "m", "instructions": "I", "input": [system, user]})).upstream;
@@ -217,7 +217,7 @@ fn system_text_is_hoisted_only_where_it_stands_alone() {
 }
 
 #[test]
-fn json_is_asked_for_where_nobody_does() {
+fn json_output_is_requested_in_the_input_if_missing() {
     let mut request = with("text", json!({"format": {"type": "json_object"}}));
     assert_eq!(outcome(&request).upstream["input"][0]["role"], "developer");
     request["input"] = json!("Give me JSON");
@@ -225,7 +225,7 @@ fn json_is_asked_for_where_nobody_does() {
 }
 
 #[test]
-fn a_codex_client_keeps_everything() {
+fn requests_of_a_codex_client_are_unchanged() {
     let mut scene = Scene::default();
     scene.headers.insert("originator", HeaderValue::from_static("codex_exec"));
     let items = json!([

@@ -106,7 +106,7 @@ async fn a_break_abandons_the_other_open_connections() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_sent_again_counts_as_under_way() {
+async fn a_resent_request_counts_as_active() {
     let wire = Wire::new().await;
     let gate = Gate::default();
     wire.fake.on("/models", Script::json(200, MODELS));
@@ -180,7 +180,7 @@ async fn http2_sends_a_refused_stream_again_at_once() {
 }
 
 #[tokio::test]
-async fn connections_are_made_anew_after_a_sleep() {
+async fn connections_are_reopened_after_a_sleep() {
     let (fake, clock) = (FakeUpstream::start().await, Arc::new(ManualClock::new()));
     fake.on("/models", Script::json(200, MODELS));
     let http = http().with_clock(Arc::clone(&clock) as _);

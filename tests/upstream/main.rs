@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-mod attempts;
+mod body_format;
 #[path = "../replies/cases.rs"]
 #[expect(dead_code, reason = "only the events count here")]
 mod cases;
@@ -12,9 +12,9 @@ mod connections;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "nothing has a pace here, and nobody steps out")]
 mod fake;
-mod forms;
-mod places;
 mod quota;
+mod retries;
+mod routing;
 mod streams;
 #[path = "../support/transport.rs"]
 mod transport;
@@ -190,7 +190,7 @@ async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
 }
 
 #[test]
-fn what_holds_for_one_transport_holds_for_the_other() {
+fn both_transports_pass_the_same_tests() {
     let of_http = [
         "http2_",
         "an_answer_brings_its_events",

@@ -30,7 +30,7 @@ fn bearer(account: &str) -> Bearer {
 }
 
 #[tokio::test]
-async fn a_spent_quota_is_asked_for_once() {
+async fn a_used_up_quota_is_requested_once() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", spent("100"));
     for _ in 0..3 {
@@ -45,7 +45,7 @@ async fn a_spent_quota_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_probe_that_succeeds_ends_it() {
+async fn a_successful_probe_ends_the_refusals() {
     let bench = Bench::with(|settings| settings.quota_probe = Duration::ZERO).await;
     bench.fake.on("/responses", spent("100"));
     bench.fake.on("/responses", spent("100"));
@@ -56,7 +56,7 @@ async fn a_probe_that_succeeds_ends_it() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_its_own_headers_contradict_is_not_remembered() {
+async fn a_quota_error_that_its_headers_contradict_is_not_remembered() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", spent("12"));
     bench.fake.on("/responses", Script::events(&WHOLE));

@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_answer_brings_its_events_and_the_headers_that_a_client_may_see() {
+async fn a_response_has_its_events_and_allowed_headers() {
     let bench = Bench::new().await;
     let headers = [
         ("x-codex-primary-used-percent", "12"),
@@ -38,7 +38,7 @@ async fn an_answer_brings_its_events_and_the_headers_that_a_client_may_see() {
 }
 
 #[tokio::test]
-async fn an_end_after_the_commit_point_is_a_cut() {
+async fn an_end_after_the_commit_point_is_a_truncation() {
     for end in [Script::end, Script::cut, Script::reset] {
         let bench = Bench::new().await;
         let gate = Gate::default();
@@ -54,7 +54,7 @@ async fn an_end_after_the_commit_point_is_a_cut() {
 }
 
 #[tokio::test]
-async fn silence_ends_a_stream_and_says_where() {
+async fn silence_ends_a_stream_and_names_its_phase() {
     let limit = SECOND / 5;
     let bench = Bench::with(|settings| settings.idle_timeout = limit).await;
     bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).hang());
@@ -105,7 +105,7 @@ async fn an_event_over_the_limit_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn dropping_an_open_call_hangs_up_in_every_phase() {
+async fn dropping_an_open_call_closes_the_connection_in_every_phase() {
     let phases = [Script::silence(), Script::stream(&[]).hang(), Script::stream(&[]).event(CREATED).hang()];
     for script in phases {
         let bench = Bench::new().await;
@@ -120,7 +120,7 @@ async fn dropping_an_open_call_hangs_up_in_every_phase() {
 }
 
 #[tokio::test]
-async fn dropping_an_open_call_hangs_up_while_connecting() {
+async fn dropping_an_open_call_stops_connecting() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/backend-api/codex", listener.local_addr().unwrap().port());
     let upstream = Upstream::new(settings(&url), http(), Arc::new(Tokens::default()));
@@ -146,7 +146,7 @@ async fn dropping_an_open_call_ends_its_retries() {
 }
 
 #[tokio::test]
-async fn dropping_the_events_hangs_up() {
+async fn dropping_the_events_closes_the_connection() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).hang());
     let answer = bench.open().await.unwrap();
@@ -169,7 +169,7 @@ pub(crate) async fn over_http2() -> Bench {
 }
 
 #[tokio::test]
-async fn http2_carries_answers_retries_and_cuts() {
+async fn http2_supports_responses_retries_and_truncation() {
     let bench = over_http2().await;
     let gate = Gate::default();
     bench.fake.on("/responses", Script::json(503, ""));
@@ -188,7 +188,7 @@ async fn http2_carries_answers_retries_and_cuts() {
 }
 
 #[tokio::test]
-async fn http2_streams_end_with_their_client_and_leave_the_others_alone() {
+async fn http2_streams_end_with_their_client_without_affecting_others() {
     let bench = over_http2().await;
     let gate = Gate::default();
     bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).gate(&gate).event(COMPLETED).end());

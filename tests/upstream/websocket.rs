@@ -54,7 +54,7 @@ fn made(bench: &Bench) -> (usize, Vec<usize>) {
 }
 
 #[tokio::test]
-async fn the_handshake_says_who_calls_and_for_which_conversation() {
+async fn the_handshake_has_the_client_and_conversation_headers() {
     let bench = bench(Transport::WebSocket).await;
     bench.fake.on("/responses", Script::events(&WHOLE));
     assert_eq!(ask(&bench, request()).await.0, WHOLE);
@@ -84,7 +84,7 @@ async fn the_handshake_says_who_calls_and_for_which_conversation() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_goes_on_sends_only_what_is_new() {
+async fn a_continued_conversation_sends_only_new_items() {
     let bench = bench(Transport::WebSocket).await;
     bench.fake.on("/responses", Script::events(&SPOKEN));
     assert_eq!(ask(&bench, request()).await.0, SPOKEN);
@@ -117,7 +117,7 @@ async fn another_conversation_or_login_gets_another_connection() {
 }
 
 #[tokio::test]
-async fn a_busy_connection_is_not_waited_for() {
+async fn a_busy_connection_is_not_reused() {
     let bench = bench(Transport::WebSocket).await;
     let gate = Gate::default();
     bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).gate(&gate).event(COMPLETED).end());
@@ -131,7 +131,7 @@ async fn a_busy_connection_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_read_to_its_end_takes_its_connection_along() {
+async fn a_response_that_is_not_read_to_its_end_closes_its_connection() {
     let bench = bench(Transport::WebSocket).await;
     bench.fake.on("/responses", Script::stream(&[]).event(CREATED).event(DELTA).hang());
     bench.fake.on("/responses", Script::events(&WHOLE));
@@ -144,7 +144,7 @@ async fn an_answer_that_is_not_read_to_its_end_takes_its_connection_along() {
 }
 
 #[tokio::test]
-async fn trouble_with_a_stale_connection_is_hidden() {
+async fn an_error_on_a_stale_connection_is_hidden() {
     let error =
         |code: &str| json!({"error": {"type": "invalid_request_error", "code": code, "message": "x"}}).to_string();
     let limit = error("websocket_connection_limit_reached");
@@ -204,7 +204,7 @@ async fn a_connection_that_was_closed_while_it_waited_is_not_used() {
 }
 
 #[tokio::test]
-async fn without_a_websocket_auto_goes_around_and_remembers_it() {
+async fn without_websocket_support_auto_falls_back_and_remembers_it() {
     for refusal in [Script::answer(426, &[], ""), Script::answer(403, &[], "<html>"), Script::answer(502, &[], "")] {
         let bench = once(Transport::Auto).await;
         bench.fake.on("/responses", refusal);
@@ -220,7 +220,7 @@ async fn without_a_websocket_auto_goes_around_and_remembers_it() {
 }
 
 #[tokio::test]
-async fn auto_goes_around_what_cuts_every_websocket() {
+async fn auto_falls_back_if_every_websocket_is_cut() {
     let bench = bench(Transport::Auto).await;
     bench.fake.on("/responses", Script::default().cut());
     bench.fake.on("/responses", Script::events(&WHOLE));
@@ -230,7 +230,7 @@ async fn auto_goes_around_what_cuts_every_websocket() {
 }
 
 #[tokio::test]
-async fn where_a_websocket_must_be_its_refusal_is_an_error() {
+async fn with_websocket_required_a_refused_handshake_is_an_error() {
     let bench = bench(Transport::WebSocket).await;
     bench.fake.on("/responses", Script::answer(426, &[], ""));
     let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
@@ -240,7 +240,7 @@ async fn where_a_websocket_must_be_its_refusal_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_account_is_no_reason_to_go_around() {
+async fn account_errors_do_not_cause_a_fallback() {
     let bench = bench(Transport::Auto).await;
     bench.fake.on("/responses", Script::answer(401, &[], ""));
     bench.fake.on("/responses", Script::events(&WHOLE));
@@ -256,7 +256,7 @@ async fn what_is_wrong_with_the_account_is_no_reason_to_go_around() {
 }
 
 #[tokio::test]
-async fn quota_and_metadata_come_as_headers() {
+async fn quota_and_metadata_arrive_as_headers() {
     let bench = bench(Transport::WebSocket).await;
     let quota = r#"{"type":"codex.rate_limits","plan_type":"pro","rate_limits":{"primary":{"used_percent":42,"window_minutes":300}}}"#;
     let script = Script::stream(&[("openai-model", "gpt-5.5"), ("x-request-id", "req_1"), ("x-codex-turn-state", "t")]);
@@ -280,7 +280,7 @@ async fn quota_and_metadata_come_as_headers() {
 }
 
 #[tokio::test]
-async fn every_case_brings_the_same_events_over_both_transports() {
+async fn every_case_gives_the_same_events_over_both_transports() {
     let (posting, framing) = (once(Transport::Sse).await, once(Transport::WebSocket).await);
     for dialect in ["chat", "completions", "messages", "responses"] {
         for case in answered_cases_of(dialect, 1) {
@@ -386,7 +386,7 @@ async fn refuse_messages(listener: TcpListener) {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_a_message_and_stops_reading_is_heard() {
+async fn the_error_of_a_backend_that_stops_reading_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/backend-api/codex", listener.local_addr().unwrap());
     let bench = Bench::with(|settings| {

@@ -140,7 +140,7 @@ def errors_have_their_classes(chat):
     fails_with(openai.BadRequestError, lambda: huge.invoke("Hello"))
 
 
-def a_conversation_goes_on_by_id():
+def a_conversation_continues_by_id():
     chat = speaking(True, use_previous_response_id=True).bind_tools([get_weather])
     messages = [HumanMessage("What is the weather in Oslo?")]
     messages.append(chat.invoke(messages))
@@ -185,6 +185,6 @@ run(
     [
         *checks_of("chat", speaking(False)),
         *checks_of("responses", speaking(True)),
-        a_conversation_goes_on_by_id,
+        a_conversation_continues_by_id,
     ],
 )

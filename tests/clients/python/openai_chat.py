@@ -110,7 +110,7 @@ def thinking_is_shown():
     assert "Nothing thinks here" in thought, thought
 
 
-def a_tool_is_called_and_its_output_used():
+def a_tool_is_called_and_its_output_is_used():
     messages = say("What is the weather in Oslo?")
     first = create(messages=messages, tools=[WEATHER])
     assert first.choices[0].finish_reason == "tool_calls", first
@@ -277,7 +277,7 @@ run(
         the_stream_helper_gathers_text,
         the_stream_helper_gathers_calls,
         thinking_is_shown,
-        a_tool_is_called_and_its_output_used,
+        a_tool_is_called_and_its_output_is_used,
         tools_are_called_in_parallel,
         a_loop_of_typed_tools_ends_in_an_answer,
         calls_stream_with_their_indices,

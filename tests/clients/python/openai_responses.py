@@ -55,7 +55,7 @@ def the_stream_helper_follows():
     assert NO_MODEL in final.output_text, final
 
 
-def a_tool_is_called_and_its_output_used():
+def a_tool_is_called_and_its_output_is_used():
     question = {"role": "user", "content": "Use the tool: what is the weather in Oslo?"}
     first = create(input=[question], tools=[WEATHER])
     call = next(item for item in first.output if item.type == "function_call")
@@ -65,7 +65,7 @@ def a_tool_is_called_and_its_output_used():
     assert "12 degrees in Oslo" in second.output_text, second
 
 
-def a_conversation_goes_on_by_id():
+def a_conversation_continues_by_id():
     question = "Use the tool: what is the weather in Oslo?"
     first = create(input=question, tools=[WEATHER])
     call = next(item for item in first.output if item.type == "function_call")
@@ -75,7 +75,7 @@ def a_conversation_goes_on_by_id():
     assert second.previous_response_id == first.id, second
 
 
-def a_stored_answer_is_looked_at_and_forgotten():
+def a_stored_response_can_be_retrieved_and_deleted():
     created = create(input="Hello")
     assert client.responses.retrieve(created.id).output_text == created.output_text
     items = list(client.responses.input_items.list(created.id))
@@ -108,7 +108,7 @@ def an_answer_is_parsed_into_a_model():
     assert response.output_parsed == Person(name="Bob", age=30), response
 
 
-def a_conversation_is_compacted_and_goes_on():
+def a_conversation_is_compacted_and_continues():
     first = create(input="My name is Ann.")
     for request in ({"input": "My name is Ann."}, {"previous_response_id": first.id}):
         compacted = client.responses.compact(model=model, **request)
@@ -157,12 +157,12 @@ CHECKS = [
     a_text_is_answered,
     a_stream_equals_the_whole_answer,
     the_stream_helper_follows,
-    a_tool_is_called_and_its_output_used,
-    a_conversation_goes_on_by_id,
-    a_stored_answer_is_looked_at_and_forgotten,
+    a_tool_is_called_and_its_output_is_used,
+    a_conversation_continues_by_id,
+    a_stored_response_can_be_retrieved_and_deleted,
     a_call_streams_its_arguments,
     an_answer_is_parsed_into_a_model,
-    a_conversation_is_compacted_and_goes_on,
+    a_conversation_is_compacted_and_continues,
     the_input_is_counted,
     nothing_can_be_cancelled,
     thinking_is_shown,

@@ -11,7 +11,7 @@ const NEW_MEMBER: &str =
     r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"Grüße 👋","mood":"private"}"#;
 
 #[tokio::test]
-async fn what_is_new_is_counted_and_named_without_its_content() {
+async fn unknown_events_are_counted_and_named_without_their_content() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", Script::events(&[CREATED, NEW_EVENT, ADDED, DELTA, NEW_MEMBER, COMPLETED]));
     for request in [chat(), streaming()] {
@@ -30,7 +30,7 @@ async fn what_is_new_is_counted_and_named_without_its_content() {
 }
 
 #[tokio::test]
-async fn the_demo_says_nothing_new() {
+async fn the_demo_sends_no_unknown_events() {
     let proxy = crate::proxy::Launch::demo().start();
     for request in [chat(), streaming()] {
         assert_eq!(Ask::chat(&request).send(&proxy).await.status, 200);

@@ -22,7 +22,7 @@ fn member<'b>(body: &RawObject<'b>, name: &str) -> Option<&'b str> {
 }
 
 #[test]
-fn what_the_codex_cli_sent_leaves_byte_for_byte() {
+fn requests_of_the_codex_cli_are_sent_byte_for_byte() {
     let mut as_codex = Scene::default();
     as_codex.headers.insert("originator", HeaderValue::from_static("codex_exec"));
     let bodies = captured();
@@ -50,7 +50,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn everything_below_the_top_level_leaves_byte_for_byte(generated in any_body()) {
+    fn everything_below_the_top_level_is_sent_byte_for_byte(generated in any_body()) {
         let outcome = Scene::default().try_translate_as::<Responses>(generated.body.as_bytes(), &Options::default()).unwrap();
         let upstream = String::from_utf8(outcome.bytes).unwrap();
         for kept in &generated.kept {

@@ -12,7 +12,7 @@ use crate::fake::{FakeUpstream, Script};
 use crate::{Bench, ROUTING, SECOND, Tokens, WHOLE, fault, http, request, settings};
 
 #[tokio::test]
-async fn the_headers_that_leave_are_the_few_that_are_needed() {
+async fn only_required_headers_are_sent() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::events(&WHOLE));
     let mut fast = request();
@@ -56,7 +56,7 @@ async fn a_redirect_is_never_followed() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_told_with_the_cause() {
+async fn a_refused_connection_is_reported_with_its_cause() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -67,7 +67,7 @@ async fn nobody_listening_is_told_with_the_cause() {
 }
 
 #[tokio::test]
-async fn a_connection_that_takes_too_long_is_told_as_such() {
+async fn a_connection_timeout_is_reported_as_such() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let limit = SECOND / 5;
@@ -99,7 +99,7 @@ async fn a_bound_workspace_is_sent_to_its_origin() {
 }
 
 #[tokio::test]
-async fn unknown_routing_falls_back_to_the_default_address() {
+async fn unknown_routing_uses_the_default_url() {
     let limit = SECOND;
     for script in [Script::json(500, ""), Script::json(200, "{}"), Script::silence(), Script::json(401, "{}")] {
         let bench = Bench::with(|settings| settings.first_event_timeout = limit).await;
@@ -115,7 +115,7 @@ async fn unknown_routing_falls_back_to_the_default_address() {
 }
 
 #[tokio::test]
-async fn the_catalogue_is_live_then_kept_then_embedded() {
+async fn the_catalog_is_live_then_cached_then_embedded() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("catalogue.json");
     let keep = |settings: &mut Settings| settings.catalogue_file = Some(file.clone());
@@ -143,7 +143,7 @@ async fn the_catalogue_is_live_then_kept_then_embedded() {
 }
 
 #[tokio::test]
-async fn another_models_etag_fetches_the_catalogue_again() {
+async fn a_changed_models_etag_reloads_the_catalog() {
     let bench = Bench::new().await;
     bench.fake.on("/models", Script::json(200, r#"{"models":[{"slug":"gpt-live"}]}"#));
     let changed = WHOLE.iter().fold(Script::stream(&[("x-models-etag", "two")]), |script, data| script.event(data));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// What the store of a case has of what a request refers to.
-pub(crate) fn recalled(store: &Value, references: &References) -> ResolvedReferences {
+pub(crate) fn resolve_references(store: &Value, references: &References) -> ResolvedReferences {
     let list = |response: &Value, name: &str| -> Vec<Value> { response[name].as_array().unwrap().clone() };
     let whole = |response: &Value| [list(response, "input"), list(response, "output")].concat();
     let raw =

@@ -32,7 +32,7 @@ impl Home {
 }
 
 #[test]
-fn commands_name_the_config_file_that_was_given() {
+fn suggested_commands_contain_the_config_flag() {
     let home = Home::new("");
     let other = home.0.path().join("my settings.toml");
     std::fs::write(&other, "").unwrap();
@@ -47,7 +47,7 @@ fn commands_name_the_config_file_that_was_given() {
 }
 
 #[test]
-fn a_port_that_is_held_comes_with_a_command_that_works() {
+fn a_port_in_use_is_reported_with_a_command_that_works() {
     let home = Home::new("");
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port().to_string();
@@ -62,7 +62,7 @@ fn a_port_that_is_held_comes_with_a_command_that_works() {
 }
 
 #[test]
-fn a_daemon_that_runs_already_is_said_to() {
+fn an_already_running_daemon_is_reported() {
     let home = Home::new("");
     let daemon = Daemon::start(&home, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
     let again = ["serve", "--demo", "--host", "127.0.0.1", "--port", daemon.port()];
@@ -75,7 +75,7 @@ fn a_daemon_that_runs_already_is_said_to() {
 }
 
 #[test]
-fn a_daemon_without_a_run_file_is_told_from_another_program() {
+fn a_daemon_without_a_run_file_is_distinguished_from_another_program() {
     let home = Home::new("");
     let daemon = Daemon::start(&home, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
     std::fs::remove_file(home.0.path().join("run.json")).unwrap();
@@ -89,7 +89,7 @@ fn a_daemon_without_a_run_file_is_told_from_another_program() {
 
 #[cfg(unix)]
 #[test]
-fn a_damaged_store_without_a_copy_is_left_by_the_command_that_is_told() {
+fn the_suggested_command_recovers_from_a_damaged_store_without_a_copy() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new("");
     let (store, aside) = ("credentials.json", "credentials.json.damaged");
@@ -109,7 +109,7 @@ fn a_damaged_store_without_a_copy_is_left_by_the_command_that_is_told() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_in_the_place_of_the_store_is_moved_away() {
+fn a_directory_at_the_path_of_the_store_is_moved_away() {
     let home = Home::new("");
     std::fs::create_dir(home.0.path().join("credentials.json")).unwrap();
     let status = home.alone(&["status"]);
@@ -122,7 +122,7 @@ fn a_folder_in_the_place_of_the_store_is_moved_away() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_that_cannot_be_written_comes_with_the_command_that_mends_it() {
+fn an_unwritable_directory_is_reported_with_the_command_that_fixes_it() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new("");
     let folder = home.0.path().join("data");
@@ -143,7 +143,7 @@ fn a_folder_that_cannot_be_written_comes_with_the_command_that_mends_it() {
 }
 
 #[test]
-fn a_login_that_reaches_nobody_leads_to_the_doctor() {
+fn a_login_that_cannot_connect_suggests_the_doctor_command() {
     let ended = Home::new("").alone(&["login", "--device"]);
     assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
     assert_eq!(command_of(&ended.talk), "codex-proxy doctor");
@@ -152,14 +152,14 @@ fn a_login_that_reaches_nobody_leads_to_the_doctor() {
 }
 
 #[test]
-fn faults_stand_in_the_order_of_the_lines() {
+fn config_errors_are_in_line_order() {
     let ended = Home::new("zeta = 1\nalpha = 1\n").run(&["config", "check"]);
     let lines: Vec<_> = ended.talk.lines().filter(|line| line.contains("unknown key")).collect();
     assert!(lines[0].contains("toml:1: zeta") && lines[1].contains("toml:2: alpha"), "{}", ended.talk);
 }
 
 #[test]
-fn a_ca_file_that_is_not_there_is_told_with_its_source() {
+fn a_missing_ca_file_is_reported_with_its_source() {
     let home = Home::new("[upstream]\nca_file = '/nowhere/ca.pem'\n");
     let told = home.alone(&["doctor"]).answer;
     let network = line(&told, " network ");

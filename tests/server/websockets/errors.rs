@@ -10,7 +10,7 @@ use crate::wire::Ask;
 use crate::{BEGUN, Bench, COMPLETED, begun, signed_out, with};
 
 #[tokio::test]
-async fn what_cannot_be_understood_closes_the_socket() {
+async fn an_invalid_frame_closes_the_socket() {
     let bench = Bench::with(|launch| launch.setting("limits.body", "10KiB")).await;
     let large = with(hello(), "input", json!("x".repeat(1_000_000))).to_string();
     let bad: [(Message, Option<&str>, u16); 4] = [
@@ -30,7 +30,7 @@ async fn what_cannot_be_understood_closes_the_socket() {
 }
 
 #[tokio::test]
-async fn an_unreadable_message_does_not_cut_the_running_answer() {
+async fn an_unreadable_message_does_not_cut_the_running_response() {
     let bench = Bench::with(|launch| launch.setting("limits.body", "10KiB")).await;
     let gate = Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
@@ -49,7 +49,7 @@ async fn an_unreadable_message_does_not_cut_the_running_answer() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_refused_and_the_socket_goes_on() {
+async fn a_missing_response_is_rejected_and_the_socket_stays_open() {
     let bench = answering().await;
     let mut socket = Socket::open(&bench.proxy).await;
     let bad = [
@@ -95,7 +95,7 @@ async fn an_error_of_the_backend_has_its_status_and_headers() {
 }
 
 #[tokio::test]
-async fn without_a_login_a_request_says_what_to_do() {
+async fn without_a_login_the_error_names_the_login_command() {
     let upstream = crate::fake::FakeUpstream::start().await;
     let proxy = signed_out(&upstream).start();
     let mut socket = Socket::open(&proxy).await;

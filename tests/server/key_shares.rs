@@ -67,7 +67,7 @@ fn is_told(message: &Value) {
 }
 
 #[tokio::test]
-async fn a_key_with_a_share_is_refused_beyond_it_in_every_dialect_and_others_are_not() {
+async fn a_key_with_a_share_is_refused_beyond_it_in_every_api_and_others_are_not() {
     let bench = Bench::answering(keyed).await;
     bench.upstream.on(USAGE, usage(63, 90));
     for (dialect, ask) in asks() {
@@ -81,7 +81,7 @@ async fn a_key_with_a_share_is_refused_beyond_it_in_every_dialect_and_others_are
 }
 
 #[tokio::test]
-async fn a_socket_is_refused_turn_by_turn() {
+async fn a_websocket_checks_the_share_for_each_request() {
     let bench = Bench::answering(keyed).await;
     bench.upstream.on(USAGE, usage(63, 0));
     let mut socket = Socket::open_as(&bench.proxy, &[("authorization", "Bearer sk-batch")]).await;
@@ -96,7 +96,7 @@ async fn a_socket_is_refused_turn_by_turn() {
 }
 
 #[tokio::test]
-async fn up_to_its_share_a_key_is_served_and_the_latest_word_counts() {
+async fn a_key_is_served_up_to_its_share_by_the_latest_snapshot() {
     let bench = Bench::with(keyed).await;
     bench.upstream.on(USAGE, usage(20, 10));
     bench.upstream.on("/responses", told("50"));
@@ -111,7 +111,7 @@ async fn up_to_its_share_a_key_is_served_and_the_latest_word_counts() {
 }
 
 #[tokio::test]
-async fn nobody_is_refused_where_the_quota_can_t_be_found_out() {
+async fn requests_are_accepted_if_the_quota_is_unknown() {
     let bench = Bench::answering(keyed).await;
     for script in [Script::answer(404, &[], ""), Script::json(200, "{}")] {
         bench.upstream.replace(USAGE, script);

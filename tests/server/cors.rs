@@ -56,7 +56,7 @@ async fn a_preflight_of_any_other_page_is_refused() {
 }
 
 #[tokio::test]
-async fn an_allowed_page_does_not_excuse_a_foreign_host() {
+async fn an_allowed_page_does_not_permit_a_foreign_host() {
     let bench = Bench::answering(|launch| launch.setting("allowed_origins", PAGE)).await;
     for ask in [preflight("/v1/chat/completions"), Ask::chat(&chat()).header("origin", PAGE)] {
         let answer = ask.header("host", "rebound.invalid").send(&bench.proxy).await;
@@ -104,7 +104,7 @@ async fn quota_and_warnings_are_exposed_to_an_allowed_page() {
 }
 
 #[tokio::test]
-async fn a_page_that_hangs_up_lets_go_of_upstream() {
+async fn a_page_that_disconnects_ends_the_upstream_request() {
     let bench = Bench::with(|launch| launch.setting("allowed_origins", PAGE)).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut open = Ask::chat(&streaming()).header("origin", PAGE).open(&bench.proxy).await;
@@ -115,7 +115,7 @@ async fn a_page_that_hangs_up_lets_go_of_upstream() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_of_pages_where_none_is_allowed() {
+async fn without_allowed_origins_no_cors_headers_are_sent() {
     let bench = Bench::answering(|launch| launch).await;
     let own = format!("http://{}", bench.proxy.authority());
     let answer = Ask::chat(&chat()).header("origin", &own).send(&bench.proxy).await;

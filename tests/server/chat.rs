@@ -93,7 +93,7 @@ fn assert_left_as_written(bench: &Bench, name: &str) {
 }
 
 #[tokio::test]
-async fn every_case_leaves_and_comes_back_as_written() {
+async fn every_case_is_sent_and_returned_as_expected() {
     let usual = Bench::new().await;
     let enforcing = Bench::with(|launch| launch.setting("chat.token_limit", "enforce")).await;
     for case in &answered_cases() {
@@ -107,7 +107,7 @@ async fn every_case_leaves_and_comes_back_as_written() {
 }
 
 #[tokio::test]
-async fn every_case_without_an_answer_leaves_as_written() {
+async fn every_case_without_a_reply_is_sent_as_expected() {
     let bench = Bench::answering(|launch| launch).await;
     let mut count = 0;
     for entry in std::fs::read_dir(folder()).unwrap() {
@@ -167,7 +167,7 @@ async fn a_stream_cut_inside_a_character_or_a_line_end_gives_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_never_looks_whole() {
+async fn a_truncated_stream_never_looks_complete() {
     // Each attempt at a document would wait for its gate.
     let bench = Bench::with(|launch| launch.setting("upstream.max_retries", "0")).await;
     let stream = WHOLE.map(|event| format!("data: {event}\n\n")).concat().into_bytes();
@@ -199,7 +199,7 @@ async fn a_stream_that_is_cut_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn an_unreadable_piece_of_a_responses_stream_does_no_harm_if_the_item_arrives() {
+async fn an_unreadable_event_of_a_responses_stream_is_harmless_if_the_item_arrives() {
     let bench = Bench::new().await;
     let lost = DELTA.split_at(DELTA.len() / 2).0;
     let item = |text: &str| {
@@ -222,7 +222,7 @@ async fn an_unreadable_piece_of_a_responses_stream_does_no_harm_if_the_item_arri
 }
 
 #[tokio::test]
-async fn a_silent_backend_does_not_keep_the_client_without_a_sign() {
+async fn a_client_gets_keepalives_while_the_backend_is_silent() {
     let settings = [("timing.keepalive", "40ms"), ("timing.commit_after", "40ms")];
     let bench =
         Bench::with(|launch| settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value))).await;
@@ -247,7 +247,7 @@ async fn a_silent_backend_does_not_keep_the_client_without_a_sign() {
 }
 
 #[tokio::test]
-async fn the_backend_s_silence_ends_in_an_error() {
+async fn a_backend_that_stays_silent_times_out_with_an_error() {
     let limit = "150ms";
     let bench = Bench::with(|launch| {
         launch.setting("upstream.first_event_timeout", limit).setting("upstream.idle_timeout", limit)
@@ -263,7 +263,7 @@ async fn the_backend_s_silence_ends_in_an_error() {
 }
 
 #[tokio::test]
-async fn quota_headers_come_with_answers_and_with_failures() {
+async fn responses_and_errors_have_quota_headers() {
     let bench = Bench::new().await;
     let headers = [("x-codex-primary-used-percent", "97"), ("x-codex-turn-state", "private"), ("set-cookie", "a=b")];
     let whole = || WHOLE.iter().fold(Script::stream(&headers), |script, event| script.event(event)).end();
@@ -291,7 +291,7 @@ async fn quota_headers_come_with_answers_and_with_failures() {
 }
 
 #[tokio::test]
-async fn a_model_that_the_backend_does_not_know_comes_with_the_nearest_name() {
+async fn an_unknown_model_is_rejected_with_the_nearest_name() {
     let bench = Bench::new().await;
     let detail = r#"{"detail":"Model not found gpt-5.55"}"#;
     bench.upstream.on("/responses", Script::json(404, detail));
@@ -337,7 +337,7 @@ async fn each_spelling_of_a_path_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_ends_the_call_in_every_phase() {
+async fn a_client_that_disconnects_ends_the_upstream_request_in_every_phase() {
     let bench = Bench::with(|launch| launch.setting("timing.commit_after", "20s")).await;
     let failing = r#"{"type":"response.failed","response":{"error":{"code":"server_is_overloaded","message":"busy"}}}"#;
     let phases = [

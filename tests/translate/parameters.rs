@@ -19,7 +19,7 @@ fn the_last_of_two_members_counts() {
 }
 
 #[test]
-fn warnings_come_in_the_order_of_the_request() {
+fn warnings_are_in_the_order_of_the_request() {
     let body =
         br#"{"top_k":1,"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}],"provider":{},"seed":1}"#;
     let outcome = Scene::default().try_translate(body).unwrap();
@@ -42,7 +42,7 @@ fn a_large_data_url_is_not_copied() {
 }
 
 #[test]
-fn a_lone_surrogate_does_not_refuse_a_request() {
+fn a_request_with_a_lone_surrogate_is_accepted() {
     let body = br#"{"model":"m","messages":[{"role":"user","content":"cut \ud83d"}]}"#;
     let outcome = Scene::default().try_translate(body).unwrap();
     assert_eq!(outcome.upstream["input"][0]["content"][0]["text"], "cut \u{fffd}");
@@ -55,7 +55,7 @@ fn catalogue() -> Models {
 }
 
 #[test]
-fn a_verbosity_is_left_out_for_a_model_that_takes_none() {
+fn verbosity_is_omitted_for_a_model_without_it() {
     let json = br#"{"models":[{"slug":"terse","support_verbosity":false},{"slug":"sol","support_verbosity":true},{"slug":"old"}]}"#;
     let models = Models { catalogue: Catalogue::parse(json).unwrap().into(), rules: Rules::default().into() };
     let scene = Scene { models, ..Scene::default() };
@@ -87,7 +87,7 @@ fn a_verbosity_is_left_out_for_a_model_that_takes_none() {
 }
 
 #[test]
-fn an_effort_is_clamped_to_what_the_model_takes() {
+fn an_effort_is_clamped_to_what_the_model_supports() {
     let scene = Scene { models: catalogue(), ..Scene::default() };
     for (request, effort, warnings) in [
         (json!({"model": "sol", "reasoning_effort": "max"}), json!("high"), vec!["clamped:reasoning_effort"]),
@@ -113,7 +113,7 @@ fn an_effort_is_clamped_to_what_the_model_takes() {
 }
 
 #[test]
-fn the_tier_of_the_member_wins_over_the_suffix() {
+fn the_service_tier_member_takes_precedence_over_the_suffix() {
     for (model, tier, expected, warnings) in [
         ("m-fast", Value::Null, json!("priority"), vec![]),
         ("m-fast", json!("default"), Value::Null, vec![]),
@@ -130,7 +130,7 @@ fn the_tier_of_the_member_wins_over_the_suffix() {
 }
 
 #[test]
-fn the_model_of_the_path_counts_where_the_body_has_none() {
+fn the_model_in_the_path_applies_if_the_body_has_none() {
     let scene = Scene { path_model: Some("deployed-low"), ..Scene::default() };
     let mut request = with("model", Value::Null);
     let outcome = scene.translate(&request);
@@ -141,7 +141,7 @@ fn the_model_of_the_path_counts_where_the_body_has_none() {
 }
 
 #[test]
-fn the_shape_tells_the_way_back_what_it_has_to_know() {
+fn the_reply_options_reflect_the_request() {
     let request = json!({
         "model": "m-high", "messages": [{"role": "user", "content": "x"}], "stream": true,
         "stream_options": {"include_usage": true}, "service_tier": "auto", "stop": ["END", ""],

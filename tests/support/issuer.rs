@@ -33,7 +33,7 @@ const LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
 /// A running issuer. Clones share it.
 #[derive(Clone)]
-pub(crate) struct FakeAuthority {
+pub(crate) struct FakeIssuer {
     pub(crate) address: String,
     issuer: Arc<Issuer>,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Call {
     pub(crate) body: String,
 }
 
-impl FakeAuthority {
+impl FakeIssuer {
     pub(crate) async fn start(clock: &Arc<ManualClock>) -> Self {
         let issuer = Arc::new(Issuer {
             clock: Arc::clone(clock),
@@ -135,7 +135,7 @@ impl FakeAuthority {
         self.book().script.extend(answers);
     }
 
-    /// Keeps answers back until [`FakeAuthority::open`].
+    /// Keeps answers back until [`FakeIssuer::open`].
     pub(crate) fn shut(&self) {
         self.issuer.gate.forget_permits(Semaphore::MAX_PERMITS);
     }

@@ -19,7 +19,7 @@ fn refusal(error: &AuthError) -> &str {
 }
 
 #[tokio::test]
-async fn credentials_in_a_directory_that_others_can_write_to_are_refused_with_the_command_that_fixes_it() {
+async fn credentials_in_a_directory_writable_by_others_are_rejected_with_the_command_that_fixes_it() {
     for mode in [0o777, 0o770, 0o722, 0o2775] {
         let home = Home::with(EXPIRED).await;
         let directory = fs::canonicalize(home.path().parent().unwrap()).unwrap();
@@ -66,7 +66,7 @@ async fn a_sticky_directory_and_one_that_others_only_read_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_signed_in_goes_on_when_its_directory_is_opened_to_others() {
+async fn a_signed_in_daemon_keeps_working_when_its_directory_becomes_writable_by_others() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
     let token = tokens.bearer().await.unwrap().token;

@@ -81,7 +81,7 @@ fn content(text: &str) -> Value {
 }
 
 #[test]
-fn a_second_message_is_set_off_by_a_blank_line_and_an_empty_one_is_not() {
+fn a_blank_line_separates_messages_unless_one_is_empty() {
     let events = [
         done(0, whole_message("")),
         text(1, "a"),
@@ -97,7 +97,7 @@ fn a_second_message_is_set_off_by_a_blank_line_and_an_empty_one_is_not() {
 }
 
 #[test]
-fn the_missing_tail_is_sent_once_and_nothing_twice() {
+fn a_missing_tail_is_sent_once_and_nothing_twice() {
     let events =
         [text(0, "é\u{1F600}"), text_done(0, "é\u{1F600}b"), done(0, whole_message("é\u{1F600}bc")), completed()];
     let expected = [content("é\u{1F600}"), content("b"), content("c"), json!("stop"), json!("done")];
@@ -105,14 +105,14 @@ fn the_missing_tail_is_sent_once_and_nothing_twice() {
 }
 
 #[test]
-fn a_gap_is_made_good_from_the_whole_text() {
+fn a_gap_is_filled_from_the_complete_text() {
     let events = [text(0, "Hel"), json!("{broken"), text(0, "world"), text_done(0, "Hello, world"), completed()];
     let expected = [content("Hel"), content("lo, world"), json!("stop"), json!("done")];
     assert_eq!(told(&shape(), &events), expected);
 }
 
 #[test]
-fn a_gap_that_stays_is_an_error() {
+fn a_gap_that_remains_is_an_error() {
     let gap = json!({"type": "response.output_text.delta", "output_index": 0, "delta": 7});
     let cases = [
         vec![text(0, "Hel"), gap.clone(), text(0, "world"), completed()],
@@ -130,7 +130,7 @@ fn a_gap_that_stays_is_an_error() {
 }
 
 #[test]
-fn output_that_was_paid_for_and_never_came_is_an_error() {
+fn billed_output_that_never_arrived_is_an_error() {
     let ended = |output: u64, reasoning: u64| {
         let usage = json!({"output_tokens": output, "output_tokens_details": {"reasoning_tokens": reasoning}});
         vec![json!({"type": "response.completed", "response": {"usage": usage}})]
@@ -140,7 +140,7 @@ fn output_that_was_paid_for_and_never_came_is_an_error() {
 }
 
 #[test]
-fn what_arrives_beside_an_open_call_waits_for_its_end() {
+fn output_beside_an_open_call_waits_for_its_end() {
     let events = [
         added(0, call("f", "c0", "")),
         text(1, "beside"),
@@ -171,7 +171,7 @@ fn what_arrives_beside_an_open_call_waits_for_its_end() {
 }
 
 #[test]
-fn an_event_finds_its_item_by_whatever_it_names() {
+fn an_event_finds_its_item_by_any_identifier() {
     let events = [
         json!({"type": "response.output_item.added", "item": {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f"}}),
         json!({"type": "response.function_call_arguments.delta", "item_id": "fc_1", "delta": "1"}),
@@ -187,7 +187,7 @@ fn an_event_finds_its_item_by_whatever_it_names() {
 }
 
 #[test]
-fn a_call_whose_name_comes_late_is_told_with_its_whole_arguments() {
+fn a_call_whose_name_arrives_late_is_sent_with_its_complete_arguments() {
     let events = [arguments(0, "{"), arguments(0, "}"), done(0, call("f", "c", "{}")), completed()];
     let document = document(&shape(), &bytes(&events)).unwrap();
     assert_eq!(document["choices"][0]["message"]["tool_calls"][0]["function"], json!({"name": "f", "arguments": "{}"}));
@@ -250,7 +250,7 @@ fn a_citation_waits_for_its_text() {
 }
 
 #[test]
-fn reasoning_that_was_not_streamed_is_told_in_one_piece() {
+fn reasoning_that_was_not_streamed_is_sent_in_one_piece() {
     let reasoning = |texts: &[&str]| {
         let parts: Vec<Value> = texts.iter().map(|text| json!({"type": "summary_text", "text": text})).collect();
         json!({"type": "reasoning", "summary": parts})
@@ -277,7 +277,7 @@ fn reasoning_that_was_not_streamed_is_told_in_one_piece() {
 }
 
 #[test]
-fn reasoning_goes_where_the_setting_says() {
+fn reasoning_is_sent_in_the_configured_field() {
     let events = [thought(0, 0, "a"), thought(0, 1, "b"), text(1, "x"), completed()];
     let message = |reasoning: ReasoningField| {
         let document = document(&Shape { reasoning, ..shape() }, &bytes(&events)).unwrap();
@@ -305,7 +305,7 @@ fn a_flat_custom_tool_is_called_as_a_function() {
 }
 
 #[test]
-fn the_old_form_has_room_for_one_call() {
+fn the_legacy_function_format_has_one_call() {
     let shape = Shape { calls: CallStyle::Legacy, ..shape() };
     let events = [done(0, call("f", "c0", "{}")), done(1, call("g", "c1", "[]")), completed()];
     let document = document(&shape, &bytes(&events)).unwrap();
@@ -335,7 +335,7 @@ fn a_stop_sequence_ends_text_only() {
 }
 
 #[test]
-fn an_incomplete_answer_says_why() {
+fn an_incomplete_response_has_its_reason() {
     for (reason, expected) in [("content_filter", "content_filter"), ("max_output_tokens", "length"), ("new", "length")]
     {
         let end = json!({"type": "response.incomplete", "response": {"incomplete_details": {"reason": reason}}});
@@ -355,21 +355,21 @@ fn a_lone_surrogate_passes_through() {
 }
 
 #[test]
-fn without_created_the_id_still_comes_from_the_backend() {
+fn without_created_the_id_is_still_that_of_the_backend() {
     let item = json!({"type": "message", "id": "msg_abc", "content": []});
     let frames = frames(&stream(&shape(), &bytes(&[added(0, item), text(0, "x"), completed()])));
     assert!(frames.iter().filter_map(Frame::json).all(|chunk| chunk["id"] == "chatcmpl-abc"));
 }
 
 #[test]
-fn a_failure_before_any_output_is_told_without_a_role() {
+fn a_failure_before_any_output_has_no_role_chunk() {
     let failed = json!({"type": "error", "error": {"code": "server_error", "message": "no"}});
     let stream = stream(&shape(), &bytes(&[failed]));
     assert!(stream.starts_with("data: {\"error\":"), "{stream}");
 }
 
 #[test]
-fn the_log_learns_what_the_answer_came_to() {
+fn the_log_gets_a_summary_of_the_response() {
     let outcome = |events: &[Value]| {
         let mut reply = ChatReply::new(shape());
         drive(&mut reply, &bytes(events), &mut Fold);

@@ -15,7 +15,7 @@ fn marks(bench: &Bench) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_change_of_form_is_no_retry() {
+async fn a_change_of_form_does_not_count_as_a_retry() {
     let bench = Bench::with(|settings| settings.max_retries = 0).await;
     bench.fake.on("/responses", Script::json(400, REFUSAL));
     bench.fake.on("/responses", Script::events(&WHOLE));
@@ -25,7 +25,7 @@ async fn the_change_of_form_is_no_retry() {
 }
 
 #[tokio::test]
-async fn each_repair_is_still_made_in_the_new_form() {
+async fn repairs_still_apply_in_the_new_form() {
     let bench = Bench::with(|settings| settings.max_retries = 0).await;
     bench.fake.on("/responses", Script::json(400, REFUSAL));
     bench.fake.on("/responses", Script::json(401, ""));
@@ -36,7 +36,7 @@ async fn each_repair_is_still_made_in_the_new_form() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_lite_already_is_not_changed() {
+async fn a_lite_body_is_not_changed() {
     let own = || Request { format: WireFormat::ClientLite, ..request() };
     for body in [BodyForm::Auto, BodyForm::Classic, BodyForm::Lite] {
         let bench = Bench::with(|settings| settings.body = body).await;

@@ -20,7 +20,7 @@ fn is_packed(sent: &Recorded) -> bool {
 }
 
 #[tokio::test]
-async fn long_requests_are_packed_and_say_the_same() {
+async fn long_requests_are_compressed_without_changing_their_content() {
     let (packing, plain) = (set_to("zstd").await, set_to("none").await);
     for (letters, packs) in [(1_000, false), (30_000, true), (600_000, true)] {
         let mut sent = Vec::new();
@@ -36,7 +36,7 @@ async fn long_requests_are_packed_and_say_the_same() {
 }
 
 #[tokio::test]
-async fn nothing_is_packed_for_this_machine_unless_told_to() {
+async fn requests_to_loopback_are_not_compressed_unless_configured() {
     let bench = set_to("auto").await;
     bench.upstream.on("/responses", Script::events(&WHOLE));
     assert_eq!(Ask::chat(&said(30_000)).send(&bench.proxy).await.status, 200);
@@ -44,7 +44,7 @@ async fn nothing_is_packed_for_this_machine_unless_told_to() {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_packed_requests_gets_plain_ones() {
+async fn a_backend_that_rejects_compression_gets_uncompressed_requests() {
     let refusals = [
         (415, r#"{"detail":"Unsupported Media Type"}"#),
         (400, r#"{"error":{"message":"Could not decompress the request body."}}"#),
@@ -65,7 +65,7 @@ async fn a_backend_that_refuses_packed_requests_gets_plain_ones() {
 }
 
 #[tokio::test]
-async fn another_refusal_of_a_packed_request_is_told_and_no_reason_to_send_it_again() {
+async fn another_rejection_of_a_compressed_request_is_returned_without_retry() {
     let bench = set_to("zstd").await;
     bench.upstream.on("/responses", Script::json(400, r#"{"error":{"message":"no such thing"}}"#));
     assert_eq!(Ask::chat(&said(30_000)).send(&bench.proxy).await.status, 400);

@@ -7,7 +7,7 @@ use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::json;
 
-use crate::authority::{Scripted, jwt, until};
+use crate::fake_issuer::{Scripted, jwt, until};
 use crate::{EXPIRED, EXPIRING, FRESH, Home};
 
 fn nested(code: &str) -> serde_json::Value {
@@ -19,7 +19,7 @@ fn flat(code: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_final_refusal_is_asked_for_once_and_cleared_by_a_changed_store() {
+async fn a_permanent_rejection_is_requested_once_and_cleared_by_a_changed_store() {
     let codes = ["refresh_token_expired", "refresh_token_reused", "refresh_token_invalidated", "invalid_grant"];
     for answer in codes.map(nested).into_iter().chain(codes.map(flat)) {
         let home = Home::with(EXPIRED).await;
@@ -38,7 +38,7 @@ async fn a_final_refusal_is_asked_for_once_and_cleared_by_a_changed_store() {
 }
 
 #[tokio::test]
-async fn a_passing_trouble_is_backed_off_and_keeps_the_login() {
+async fn a_transient_error_is_retried_with_backoff_and_keeps_the_login() {
     for scripted in [
         Scripted::Answer(500, json!({})),
         Scripted::Answer(503, flat("invalid_grant")),
@@ -61,7 +61,7 @@ async fn a_passing_trouble_is_backed_off_and_keeps_the_login() {
 }
 
 #[tokio::test]
-async fn the_next_try_is_announced() {
+async fn errors_name_the_time_of_the_next_attempt() {
     let home = Home::with(EXPIRED).await;
     let tokens = home.tokens();
     home.issuer.script([Scripted::Answer(503, json!({}))]);
@@ -71,20 +71,20 @@ async fn the_next_try_is_announced() {
 }
 
 #[tokio::test]
-async fn an_unreachable_issuer_is_named() {
+async fn an_unreachable_issuer_is_reported_with_its_address() {
     let home = Home::with(EXPIRED).await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut settings = home.issuer.settings();
     let address = format!("http://{free}");
     settings.authority = Endpoint::parse(&address, Trust::KnownHosts).unwrap();
-    let authority = Authority::new(crate::authority::http_client(), &settings);
+    let authority = Authority::new(crate::fake_issuer::http_client(), &settings);
     let tokens = Accounts::new(home.store(), authority, home.clock(), None);
     let error = tokens.bearer().await.unwrap_err();
     assert!(matches!(&error, AuthError::Unavailable { message, .. } if message.contains("127.0.0.1")), "{error}");
 }
 
 #[tokio::test]
-async fn a_failed_renewal_does_not_block_a_token_that_is_still_good() {
+async fn a_failed_refresh_does_not_block_a_token_that_is_still_valid() {
     for scripted in [Scripted::Answer(500, json!({})), Scripted::Answer(401, nested("refresh_token_reused"))] {
         let home = Home::with(EXPIRING).await;
         let tokens = home.tokens();
@@ -100,7 +100,7 @@ async fn a_failed_renewal_does_not_block_a_token_that_is_still_good() {
 }
 
 #[tokio::test]
-async fn what_an_answer_leaves_out_or_leaves_empty_stays() {
+async fn members_missing_or_empty_in_a_response_keep_their_values() {
     let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let access = jwt("acct-1", end, 9);
     for answer in [
@@ -122,7 +122,7 @@ async fn what_an_answer_leaves_out_or_leaves_empty_stays() {
 }
 
 #[tokio::test]
-async fn a_new_refresh_token_is_kept_though_the_answer_has_no_access_token() {
+async fn a_new_refresh_token_is_stored_even_if_the_response_has_no_access_token() {
     let home = Home::with(EXPIRED).await;
     home.issuer.script([Scripted::Grant(json!({"access_token": "", "refresh_token": "rt_new"}))]);
     let _ = home.tokens().bearer().await;
@@ -130,7 +130,7 @@ async fn a_new_refresh_token_is_kept_though_the_answer_has_no_access_token() {
 }
 
 #[tokio::test]
-async fn an_answer_for_another_account_ends_the_login_and_is_not_stored() {
+async fn a_response_for_another_account_ends_the_session_and_is_not_stored() {
     let home = Home::with(EXPIRED).await;
     let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let other =
@@ -147,7 +147,7 @@ async fn an_answer_for_another_account_ends_the_login_and_is_not_stored() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn no_token_is_spent_when_the_store_can_not_be_written() {
+async fn no_refresh_token_is_used_if_the_store_cannot_be_written() {
     let home = Home::with(EXPIRED).await;
     // So long a name that there is none for a temporary file, which stops root too.
     let path = home.path().with_file_name("c".repeat(250));
@@ -159,11 +159,11 @@ async fn no_token_is_spent_when_the_store_can_not_be_written() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_written_is_served_and_written_later() {
+async fn a_token_that_could_not_be_stored_is_used_and_stored_later() {
     let home = Home::with(EXPIRED).await;
     home.issuer.shut();
     let tokens = home.tokens();
-    let caller = crate::authority::run({
+    let caller = crate::fake_issuer::run({
         let tokens = tokens.clone();
         async move { tokens.bearer().await.unwrap().token.expose().to_owned() }
     });
@@ -184,11 +184,11 @@ async fn what_could_not_be_written_is_served_and_written_later() {
 }
 
 #[tokio::test]
-async fn nobody_else_sends_a_spent_token_while_its_successor_is_not_written_yet() {
+async fn no_other_process_sends_a_used_token_before_its_successor_is_stored() {
     let home = Home::with(EXPIRED).await;
     home.issuer.shut();
     let (tokens, other) = (home.tokens(), home.tokens());
-    let caller = crate::authority::run({
+    let caller = crate::fake_issuer::run({
         let tokens = tokens.clone();
         async move { tokens.bearer().await.unwrap().token.expose().to_owned() }
     });
@@ -207,7 +207,7 @@ async fn nobody_else_sends_a_spent_token_while_its_successor_is_not_written_yet(
 }
 
 #[tokio::test]
-async fn a_store_that_breaks_while_serving_does_not_end_the_serving() {
+async fn a_store_that_fails_while_serving_does_not_stop_the_daemon() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
     let token = tokens.bearer().await.unwrap().token;

@@ -14,7 +14,7 @@ use crate::fake::{Gate, Script};
 use crate::{ADDED, Bench, CREATED, OVERLOADED, PROGRESS, QUOTA, SECOND, WHOLE, drain, fault, open, request};
 
 #[tokio::test]
-async fn a_refused_token_is_replaced_and_asks_for_patience_if_the_new_ones_are_refused_too() {
+async fn a_rejected_token_is_replaced_and_repeated_rejections_give_retry_after() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
     bench.fake.on("/responses", Script::events(&WHOLE));
@@ -58,7 +58,7 @@ async fn a_token_of_another_account_never_replaces_a_refused_one() {
 }
 
 #[tokio::test]
-async fn server_trouble_is_hidden_or_given_up_after_three_attempts() {
+async fn server_errors_are_retried_at_most_three_times() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(502, ""));
     bench.fake.on("/responses", Script::default().reset());
@@ -73,7 +73,7 @@ async fn server_trouble_is_hidden_or_given_up_after_three_attempts() {
 }
 
 #[tokio::test]
-async fn retry_after_is_kept_within_the_budget() {
+async fn retry_after_is_honored_within_the_budget() {
     let again =
         |seconds| Script::answer(429, &[("retry-after", seconds)], r#"{"error":{"code":"rate_limit_exceeded"}}"#);
     let bench = Bench::new().await;
@@ -108,7 +108,7 @@ async fn a_failure_inside_a_200_is_hidden_before_the_commit_point() {
 }
 
 #[tokio::test]
-async fn a_failure_inside_a_200_keeps_the_request_id_of_its_answer() {
+async fn a_failure_inside_a_200_keeps_the_request_id_of_its_response() {
     let bench = Bench::new().await;
     let failed = r#"{"type":"response.failed","response":{"error":{"code":"invalid_prompt","message":"no"}}}"#;
     bench.fake.on("/responses", Script::stream(&[("x-request-id", "req_7")]).event(CREATED).event(failed).end());
@@ -128,7 +128,7 @@ async fn a_failure_after_the_commit_point_is_an_event() {
 }
 
 #[tokio::test]
-async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
+async fn silence_after_the_first_output_commits_and_a_prelude_does_not() {
     let bench = Bench::with(|settings| settings.commit_after = SECOND / 20).await;
     let (begin, fail) = (Gate::default(), Gate::default());
     let script = Script::stream(&[]).event(QUOTA).gate(&begin).event(CREATED).gate(&fail).event(OVERLOADED).end();
@@ -144,7 +144,7 @@ async fn silence_after_the_beginning_commits_and_a_prelude_does_not() {
 }
 
 #[tokio::test]
-async fn a_member_that_a_model_refuses_is_left_out_of_its_requests() {
+async fn a_parameter_that_a_model_rejects_is_omitted_from_its_requests() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
     bench.fake.on("/responses", Script::events(&WHOLE));
@@ -164,7 +164,7 @@ async fn a_member_that_a_model_refuses_is_left_out_of_its_requests() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_learned_only_when_the_request_without_the_member_is_accepted() {
+async fn a_rejection_is_learned_only_if_the_request_without_the_parameter_is_accepted() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
     let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
@@ -176,7 +176,7 @@ async fn a_refusal_is_learned_only_when_the_request_without_the_member_is_accept
 }
 
 #[tokio::test]
-async fn a_refusal_that_cannot_be_mended_goes_to_the_client() {
+async fn a_rejection_that_cannot_be_repaired_goes_to_the_client() {
     for member in ["input", "tools", "text", "reasoning", "include", "never_sent", "reasoning.effort"] {
         let bench = Bench::new().await;
         let body = format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#);
@@ -207,7 +207,7 @@ async fn reasoning_of_another_account_is_dropped_once() {
 }
 
 #[tokio::test]
-async fn what_another_attempt_cannot_mend_is_asked_once() {
+async fn permanent_failures_are_not_retried() {
     let once = [
         (429, r#"{"error":{"type":"usage_limit_reached","resets_in_seconds":3}}"#, Fault::UsageLimit),
         (429, r#"{"error":{"code":"insufficient_quota"}}"#, Fault::InsufficientQuota),
@@ -225,7 +225,7 @@ async fn what_another_attempt_cannot_mend_is_asked_once() {
 }
 
 #[tokio::test]
-async fn the_headers_of_a_codex_client_pass_both_ways() {
+async fn the_headers_of_a_codex_client_are_forwarded_both_ways() {
     let bench = Bench::new().await;
     let turn =
         [("x-codex-turn-state", "t-1"), ("x-models-etag", "e"), ("set-cookie", "c=1"), ("x-codex-plan-type", "plus")];

@@ -36,7 +36,7 @@ async fn managed(name: &str) -> (FakeUpstream, Launch) {
 }
 
 #[tokio::test]
-async fn readiness_reloads_and_the_end_are_told() {
+async fn the_service_manager_is_notified_of_readiness_reload_and_stop() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -59,7 +59,7 @@ async fn readiness_reloads_and_the_end_are_told() {
 }
 
 #[tokio::test]
-async fn the_watchdog_is_fed_in_time() {
+async fn the_watchdog_is_notified_in_time() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -73,7 +73,7 @@ async fn the_watchdog_is_fed_in_time() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_abstract_socket_is_spoken_to() {
+async fn an_abstract_socket_is_notified() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::SocketAddr;
     let name = format!("codex-proxy-test-{}", std::process::id());
@@ -84,7 +84,7 @@ async fn an_abstract_socket_is_spoken_to() {
 }
 
 #[tokio::test]
-async fn a_manager_that_is_not_there_changes_nothing() {
+async fn a_missing_service_manager_changes_nothing() {
     for name in ["/nowhere/at/all", "relative", ""] {
         let (_upstream, launch) = managed(name).await;
         let mut proxy = launch.variable("WATCHDOG_USEC", "1000").start();

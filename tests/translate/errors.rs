@@ -36,7 +36,7 @@ fn a_known_member_of_the_wrong_type_is_named() {
 }
 
 #[test]
-fn a_wrong_type_deep_inside_is_named_by_its_path() {
+fn a_nested_wrong_type_is_reported_with_its_path() {
     let call = |call: Value| saying(json!([{"role": "assistant", "tool_calls": [call]}]));
     let function = json!({"type": "function", "function": {"name": "f", "arguments": 5}});
     for (request, param) in [
@@ -61,7 +61,7 @@ fn a_wrong_type_deep_inside_is_named_by_its_path() {
 }
 
 #[test]
-fn a_missing_or_impossible_value_is_named_by_its_path() {
+fn a_missing_or_invalid_value_is_reported_with_its_path() {
     let part = |part: Value| saying(json!([{"role": "user", "content": [part]}]));
     for (request, param, code) in [
         (json!({"model": " ", "messages": [{"role": "user", "content": "x"}]}), "model", "missing_required_parameter"),
@@ -107,7 +107,7 @@ fn a_missing_or_impossible_value_is_named_by_its_path() {
 }
 
 #[test]
-fn a_body_that_is_no_object_is_refused_without_a_field() {
+fn a_body_that_is_not_an_object_is_rejected_without_a_param() {
     for body in ["", "{", "[]", "5", "\"secret\"", "{\"a\":1}x", "{\"a\" 1}", "null"] {
         let refusal = refusal(body.as_bytes());
         assert_eq!((refusal.param, refusal.code), (None, None), "{body}");
@@ -117,7 +117,7 @@ fn a_body_that_is_no_object_is_refused_without_a_field() {
 }
 
 #[test]
-fn a_hostile_body_costs_no_more_than_its_length() {
+fn a_hostile_body_takes_linear_time() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     let many = (0..100_000).fold(String::new(), |many, number| many + ",\"x" + &number.to_string() + "\":0");
     let body =
@@ -127,7 +127,7 @@ fn a_hostile_body_costs_no_more_than_its_length() {
 }
 
 #[test]
-fn a_long_history_of_one_id_is_paired_in_order() {
+fn a_long_history_with_one_call_id_is_paired_in_order() {
     let call = json!({"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f"}}]});
     let output = json!({"role": "tool", "tool_call_id": "a", "content": "1"});
     let turns = 10_000;

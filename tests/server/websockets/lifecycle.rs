@@ -9,7 +9,7 @@ use crate::wire::Ask;
 use crate::{ADDED, BEGUN, Bench, COMPLETED, CREATED, DELTA, SECOND, begun, with};
 
 #[tokio::test]
-async fn a_silent_answer_shows_signs_of_life() {
+async fn a_silent_response_gets_keepalives() {
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "40ms")).await;
     let gate = Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
@@ -32,7 +32,7 @@ async fn a_silent_answer_shows_signs_of_life() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_no_ping_is_given_up() {
+async fn a_client_that_answers_no_ping_is_disconnected() {
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "20ms").setting("log.level", "debug")).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut socket = Socket::open(&bench.proxy).await;
@@ -43,7 +43,7 @@ async fn a_client_that_answers_no_ping_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_socket_has_its_time() {
+async fn a_socket_has_a_maximum_lifetime() {
     let bench = Bench::with(|launch| launch.setting("timing.socket_lifetime", "300ms")).await;
     let gate = Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
@@ -61,7 +61,7 @@ async fn a_socket_has_its_time() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_the_answer_end_and_goes_away() {
+async fn a_shutdown_lets_the_response_finish_and_closes_the_socket() {
     let mut bench = Bench::with(|launch| launch.setting("timing.drain", "10s")).await;
     let gate = Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
@@ -83,7 +83,7 @@ async fn a_stop_lets_the_answer_end_and_goes_away() {
 }
 
 #[tokio::test]
-async fn an_answer_that_outlasts_the_drain_is_cut_with_an_error() {
+async fn a_response_that_outlasts_the_drain_is_cut_with_an_error() {
     let mut bench = Bench::with(|launch| launch.setting("timing.drain", "100ms")).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut socket = Socket::open(&bench.proxy).await;
@@ -99,7 +99,7 @@ async fn an_answer_that_outlasts_the_drain_is_cut_with_an_error() {
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn a_slow_reader_is_not_run_ahead_of() {
+async fn a_slow_reader_slows_down_the_backend() {
     const PIECE_BYTES: usize = 256 * 1024;
     const PIECES: usize = 512;
     let bench = Bench::new().await;
@@ -120,7 +120,7 @@ async fn a_slow_reader_is_not_run_ahead_of() {
 }
 
 #[tokio::test]
-async fn the_demo_answers_over_a_socket_too() {
+async fn the_demo_responds_over_a_websocket() {
     let proxy = crate::proxy::Launch::demo().start();
     let mut socket = Socket::open(&proxy).await;
     assert_eq!(socket.upgrade.headers()["x-proxy-demo"], "true");
@@ -129,7 +129,7 @@ async fn the_demo_answers_over_a_socket_too() {
 }
 
 #[tokio::test]
-async fn a_socket_keeps_the_place_of_its_connection() {
+async fn a_socket_counts_as_a_connection() {
     let bench = Bench::with(|launch| launch.setting("limits.connections", "1")).await;
     let mut socket = Socket::open(&bench.proxy).await;
     let waiting = Ask::get("/health").fire(&bench.proxy).await;
@@ -146,7 +146,7 @@ async fn a_socket_keeps_the_place_of_its_connection() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_key_that_is_taken_away_ends_at_the_next_turn() {
+async fn a_removed_key_is_rejected_at_the_next_request() {
     let keys = |key: &str| format!("[[keys]]\nname = 'laptop'\nkey = '{key}'\n");
     let upstream = crate::fake::FakeUpstream::start().await;
     upstream.on("/responses", Script::events(&TOLD));

@@ -55,7 +55,7 @@ fn last_input(bench: &Bench) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn an_answer_outlives_a_killed_daemon_and_is_known_to_another() {
+async fn a_stored_response_survives_a_killed_daemon_and_is_readable_by_another() {
     let (bench, launch) = bench(|launch| launch).await;
     let created = create(&bench.proxy, json!({})).await;
     assert_eq!(created.status, 200);
@@ -77,7 +77,7 @@ async fn an_answer_outlives_a_killed_daemon_and_is_known_to_another() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_stopped_writes_what_it_has_answered() {
+async fn a_daemon_writes_pending_responses_on_shutdown() {
     let (mut bench, launch) = bench(|launch| launch).await;
     assert_eq!(create(&bench.proxy, json!({"stream": true})).await.status, 200);
     bench.proxy.signal("TERM");
@@ -91,7 +91,7 @@ async fn a_daemon_that_is_stopped_writes_what_it_has_answered() {
 }
 
 #[tokio::test]
-async fn what_is_not_to_be_stored_leaves_no_trace() {
+async fn a_response_with_store_false_leaves_no_trace() {
     let (mut bench, launch) = bench(|launch| launch).await;
     assert_eq!(create(&bench.proxy, json!({"store": false})).await.status, 200);
     bench.proxy.signal("TERM");
@@ -101,7 +101,7 @@ async fn what_is_not_to_be_stored_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn a_file_that_can_not_be_used_keeps_nobody_from_being_served() {
+async fn an_unusable_database_does_not_prevent_serving() {
     let (bench, launch) = bench(|launch| launch.file(FILE, "this is no database")).await;
     assert!(bench.proxy.log().contains("was damaged"), "{}", bench.proxy.log());
     assert!(launch.home().join(format!("{FILE}.damaged")).exists());
@@ -117,7 +117,7 @@ async fn a_file_that_can_not_be_used_keeps_nobody_from_being_served() {
 }
 
 #[tokio::test]
-async fn the_account_that_answered_answers_what_goes_on_from_it() {
+async fn a_continuation_uses_the_account_of_the_stored_response() {
     let (access, refresh) = (|| Secret::new("at_secret"), || Secret::new("rt_secret"));
     let credential = |id: &str| {
         let refresh = Some(refresh());
@@ -149,7 +149,7 @@ async fn the_account_that_answered_answers_what_goes_on_from_it() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_gone_is_not_missed() {
+async fn a_continuation_works_if_its_account_was_removed() {
     let (mut bench, launch) = bench(|launch| launch).await;
     assert_eq!(create(&bench.proxy, json!({})).await.status, 200);
     bench.proxy.signal("TERM");
@@ -167,7 +167,7 @@ async fn an_account_that_is_gone_is_not_missed() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_compacted_by_an_ordinary_answer() {
+async fn a_conversation_is_compacted_by_an_ordinary_response() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", Script::events(&[CREATED, COMPACTION, COMPLETED]));
     let request = json!({"model": "gpt-5.5", "input": "My name is Ann.", "metadata": {}, "max_output_tokens": 5});

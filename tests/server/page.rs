@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::authority::Scripted;
 use crate::fake::FakeUpstream;
+use crate::fake_issuer::Scripted;
 use crate::proxy::{Launch, TestProxy};
 use crate::sign_in::Services;
 use crate::wire::{Answer, Ask};
@@ -33,7 +33,7 @@ async fn requests(proxy: &TestProxy) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_browser_gets_a_page_that_can_load_and_run_nothing_else() {
+async fn a_browser_gets_a_page_with_a_strict_content_security_policy() {
     let bench = Bench::answering(|launch| launch).await;
     let answer = page().send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
@@ -70,7 +70,7 @@ async fn a_browser_gets_a_page_that_can_load_and_run_nothing_else() {
 }
 
 #[tokio::test]
-async fn whoever_looks_whether_anybody_is_there_gets_a_line() {
+async fn a_health_probe_of_the_root_gets_one_line() {
     let bench = Bench::new().await;
     for ask in
         [Ask::get("/"), Ask::get("/").header("accept", "*/*"), Ask::get("/").header("accept", "application/json")]
@@ -89,7 +89,7 @@ async fn whoever_looks_whether_anybody_is_there_gets_a_line() {
 }
 
 #[tokio::test]
-async fn where_keys_are_set_a_browser_gives_one_as_the_password() {
+async fn if_keys_are_set_a_browser_sends_one_as_the_password() {
     let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-local-1")).await;
     for ask in [page(), by_password(page(), "sk-local-2"), page().header("authorization", "Basic sk-local-1")] {
         let answer = ask.send(&bench.proxy).await;
@@ -113,7 +113,7 @@ async fn where_keys_are_set_a_browser_gives_one_as_the_password() {
 }
 
 #[tokio::test]
-async fn what_a_browser_sends_by_itself_spends_nothing() {
+async fn requests_that_browsers_send_by_themselves_use_no_quota() {
     let bench = Bench::answering(|launch| launch.setting("api_keys", "sk-local-1")).await;
     for ask in [Ask::chat(&chat()), Ask::get("/v1/models"), Ask::get("/usage"), Ask::post("/", &chat())] {
         assert_eq!(by_password(ask, "sk-local-1").send(&bench.proxy).await.status, 401);
@@ -126,7 +126,7 @@ async fn what_a_browser_sends_by_itself_spends_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_signed_in_and_the_demo_are_told() {
+async fn the_page_shows_a_missing_login_and_the_demo() {
     let upstream = FakeUpstream::start().await;
     let answer = page().send(&signed_out(&upstream).start()).await;
     assert_eq!(answer.status, 200);
@@ -144,7 +144,7 @@ async fn nobody_signed_in_and_the_demo_are_told() {
 }
 
 #[tokio::test]
-async fn a_request_is_seen_while_it_is_answered_and_when_it_has_ended() {
+async fn the_page_shows_active_and_finished_requests() {
     let bench = Bench::with(|launch| launch).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let hostile = "<script>alert(1)</script>";
@@ -168,7 +168,7 @@ async fn a_request_is_seen_while_it_is_answered_and_when_it_has_ended() {
 }
 
 #[tokio::test]
-async fn what_a_request_took_is_told_with_its_key() {
+async fn the_page_shows_the_usage_of_a_request_with_its_key() {
     let keys = "[[keys]]\nname = 'desk'\nkey = 'sk-desk'\n";
     let bench = Bench::answering(|launch| launch.file("config.toml", keys)).await;
     let keyed = |ask: Ask| ask.header("authorization", "Bearer sk-desk");
@@ -186,7 +186,7 @@ async fn what_a_request_took_is_told_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_page_that_refreshes_itself_asks_others_once_in_a_while() {
+async fn a_page_that_refreshes_itself_queries_the_backend_rarely() {
     let services = Services::new().await;
     services.issuer.script((0..40).map(|_| Scripted::Answer(503, json!({}))));
     let proxy = services.expired().start();

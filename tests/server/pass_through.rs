@@ -53,11 +53,11 @@ async fn passes(store: &str) {
 }
 
 #[tokio::test]
-async fn generated_bodies_leave_byte_for_byte_from_memory() {
+async fn generated_bodies_are_sent_byte_for_byte_from_memory() {
     passes("memory").await;
 }
 
 #[tokio::test]
-async fn generated_bodies_leave_byte_for_byte_from_disk() {
+async fn generated_bodies_are_sent_byte_for_byte_from_disk() {
     passes("disk").await;
 }

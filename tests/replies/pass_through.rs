@@ -43,7 +43,7 @@ fn an_unknown_event_keeps_its_bytes() {
 }
 
 #[test]
-fn what_the_public_api_always_has_is_put_back() {
+fn members_that_the_public_api_always_has_are_restored() {
     let upstream = [
         CREATED,
         r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message","content":[]}}"#,
@@ -73,7 +73,7 @@ fn what_the_public_api_always_has_is_put_back() {
 }
 
 #[test]
-fn an_answer_always_begins_with_created() {
+fn a_response_always_starts_with_created() {
     let delta = r#"{"type":"response.output_text.delta","output_index":0,"delta":"a"}"#;
     for upstream in [&[delta, COMPLETED][..], &[COMPLETED], &[r#"{"type":"response.completed"}"#], &[delta], &[]] {
         assert_laws(&told(upstream));
@@ -81,7 +81,7 @@ fn an_answer_always_begins_with_created() {
 }
 
 #[test]
-fn output_that_was_paid_for_and_never_came_is_an_error() {
+fn billed_output_that_never_arrived_is_an_error() {
     let usage = r#"{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":5}}}"#;
     let reply = reply_to(&request(), &HeaderMap::new());
     assert!(matches!(document_of(reply, &texts(&[CREATED, usage])), Err(ProxyError::Damaged { .. })));
@@ -89,7 +89,7 @@ fn output_that_was_paid_for_and_never_came_is_an_error() {
 }
 
 #[test]
-fn what_was_lost_and_did_not_come_again_is_an_error() {
+fn lost_output_that_is_not_repeated_is_an_error() {
     let added = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message","content":[]}}"#;
     let delta = r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"a"}"#;
     let text = r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"a\u00ef"}"#;
@@ -110,7 +110,7 @@ fn what_was_lost_and_did_not_come_again_is_an_error() {
 }
 
 #[test]
-fn an_item_that_no_event_ended_is_made_of_its_deltas() {
+fn an_item_without_a_done_event_is_built_from_its_deltas() {
     let upstream = [
         CREATED,
         r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"e"}}"#,
@@ -143,7 +143,7 @@ fn an_item_that_no_event_ended_is_made_of_its_deltas() {
 }
 
 #[test]
-fn a_codex_client_gets_every_event_as_it_is() {
+fn a_codex_client_gets_every_event_unchanged() {
     let upstream = [
         r#"{"type":"codex.rate_limits","plan_type":"plus"}"#,
         CREATED,
@@ -166,7 +166,7 @@ fn a_codex_client_is_kept_alive_by_an_event() {
 }
 
 #[test]
-fn an_answer_is_remembered_when_it_is_whole_and_wanted() {
+fn a_response_is_stored_if_complete_and_wanted() {
     let item =
         r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","content":[]}}"#;
     let remembered = |request: &Value, upstream: &[&str], store: Store| {
@@ -187,7 +187,7 @@ fn an_answer_is_remembered_when_it_is_whole_and_wanted() {
 }
 
 #[test]
-fn the_done_marker_closes_only_what_is_whole() {
+fn the_done_marker_follows_only_complete_streams() {
     let options = Options { done_marker: true, ..Options::default() };
     let reply = || reply_with(&request(), &HeaderMap::new(), &json!({}), &options);
     let whole = stream_of(reply(), &texts(&[CREATED, COMPLETED]));

@@ -50,7 +50,7 @@ async fn sent(path: &Path, headers: &str, body: &Value) -> UnixStream {
 }
 
 #[tokio::test]
-async fn it_serves_its_owner_under_any_name() {
+async fn a_unix_socket_serves_its_owner_under_any_host_name() {
     let mut door = door(|launch| launch).await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&door.path), mode(door.path.parent().unwrap())), (0o600, 0o700));
@@ -67,14 +67,14 @@ async fn it_serves_its_owner_under_any_name() {
 }
 
 #[tokio::test]
-async fn keys_hold_there_too() {
+async fn keys_apply_to_the_unix_socket() {
     let door = door(|launch| launch.setting("api_keys", "sk-1")).await;
     assert!(ask(&door.path, "host: localhost\r\n", &chat()).await.starts_with("HTTP/1.1 401 "));
     assert!(ask(&door.path, "host: localhost\r\nx-api-key: sk-1\r\n", &chat()).await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]
-async fn the_daemon_behind_it_is_found() {
+async fn status_finds_the_daemon_behind_a_unix_socket() {
     let mut door = door(|launch| launch).await;
     let status = door.launch.command(&["status", "--json"]);
     let told = tokio::task::spawn_blocking(move || status.run()).await.unwrap();
@@ -91,7 +91,7 @@ async fn the_daemon_behind_it_is_found() {
 }
 
 #[tokio::test]
-async fn a_directory_that_others_can_write_to_is_warned_about() {
+async fn a_socket_directory_writable_by_others_gives_a_warning() {
     let door = door(|launch| {
         let directory = launch.home().join("run");
         std::fs::create_dir(&directory).unwrap();
@@ -108,7 +108,7 @@ async fn a_directory_that_others_can_write_to_is_warned_about() {
 }
 
 #[tokio::test]
-async fn a_live_daemon_is_left_alone_and_a_dead_one_replaced() {
+async fn the_socket_of_a_live_daemon_is_kept_and_that_of_a_dead_one_replaced() {
     let mut door = door(|launch| launch).await;
     let launch = door.launch.clone();
     let second = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_live_daemon_is_left_alone_and_a_dead_one_replaced() {
 }
 
 #[tokio::test]
-async fn a_file_in_its_place_is_not_touched() {
+async fn a_file_at_the_path_of_the_socket_is_kept() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("notes");
     std::fs::write(&path, "important").unwrap();
@@ -137,7 +137,7 @@ async fn a_file_in_its_place_is_not_touched() {
 }
 
 #[tokio::test]
-async fn an_open_answer_outlives_the_socket() {
+async fn an_open_response_outlives_the_socket_file() {
     let mut door = door(|launch| launch).await;
     let gate = Gate::default();
     door.upstream.replace("/responses", begun(&BEGUN).gate(&gate).event(COMPLETED).end());

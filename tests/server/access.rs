@@ -57,7 +57,7 @@ async fn a_web_page_reaches_nothing() {
 }
 
 #[tokio::test]
-async fn our_own_page_and_allowed_names_are_let_in() {
+async fn our_own_page_and_allowed_hosts_are_accepted() {
     let bench = Bench::answering(|launch| {
         launch.setting("allowed_hosts", "proxy.home.arpa").setting("allowed_origins", "app://notes")
     })
@@ -75,7 +75,7 @@ async fn our_own_page_and_allowed_names_are_let_in() {
 }
 
 #[tokio::test]
-async fn a_key_is_required_where_keys_are_set() {
+async fn a_key_is_required_if_keys_are_set() {
     let bench = keyed().await;
     for ask in [
         Ask::chat(&chat()),
@@ -96,7 +96,7 @@ async fn a_key_is_required_where_keys_are_set() {
 }
 
 #[tokio::test]
-async fn each_header_may_carry_the_key_and_opens_any_host_name() {
+async fn each_header_may_carry_the_key_and_allows_any_host_name() {
     let bench = keyed().await;
     let bearer = format!("Bearer {KEY}");
     for (name, value) in [("authorization", &*bearer), ("x-api-key", KEY), ("api-key", "sk-local-2")] {
@@ -110,7 +110,7 @@ async fn each_header_may_carry_the_key_and_opens_any_host_name() {
 }
 
 #[tokio::test]
-async fn what_the_client_signs_in_with_is_never_forwarded() {
+async fn the_client_key_is_never_forwarded() {
     let bench = keyed().await;
     let ask = Ask::chat(&chat()).header("authorization", &format!("Bearer {KEY}")).header("x-api-key", KEY);
     let ask =
@@ -154,7 +154,7 @@ async fn the_upstream_token_does_not_follow_a_workspace_to_a_foreign_host() {
 }
 
 #[tokio::test]
-async fn a_foreign_backend_needs_a_setting_that_says_so() {
+async fn an_unknown_backend_host_requires_trust_host() {
     let upstream = FakeUpstream::start().await;
     let relay = signed_in(&upstream).setting("upstream.url", "https://relay.invalid/codex").run();
     assert_eq!(relay.status.code(), Some(2));
