@@ -6,7 +6,7 @@
 
 mod blocks;
 mod cases;
-mod chat;
+mod chat_details;
 mod compact;
 mod disorder;
 mod fold;
