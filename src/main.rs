@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use codex_proxy::cli::Call;
+use codex_proxy::cli::Invocation;
 use codex_proxy::config::Environment;
 
 /// Faster than the system allocator for long request bodies, which are often freed by another thread.
@@ -10,7 +10,7 @@ use codex_proxy::config::Environment;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let mut call = Call::parse(Environment::of_process());
-    call.start_log();
-    call.run().into()
+    let mut invocation = Invocation::parse(Environment::of_process());
+    invocation.start_log();
+    invocation.run().into()
 }

@@ -45,18 +45,18 @@ use logging::LogHandle;
 use reload::Sources;
 
 pub use exit::{Exit, Failure};
-pub use run_file::{RunFile, Running};
+pub use run_file::{RunFile, RunningDaemon};
 
 /// A parsed command line with the settings that apply to it.
 #[derive(Debug)]
-pub struct Call {
+pub struct Invocation {
     arguments: Arguments,
     environment: Environment,
     config: Result<Config, ConfigErrors>,
     log: Option<LogHandle>,
 }
 
-impl Call {
+impl Invocation {
     /// Reads the command line and the settings. Exits the process after `--help`, `--version` or a usage error.
     #[must_use]
     pub fn parse(environment: Environment) -> Self {

@@ -9,13 +9,13 @@ use crate::config::Environment;
 
 /// The connection to the service manager, if there is one.
 #[derive(Debug)]
-pub(super) struct Manager {
+pub(super) struct Notifier {
     #[cfg(unix)]
     socket: Option<std::os::unix::net::UnixDatagram>,
     watchdog: Option<Duration>,
 }
 
-impl Manager {
+impl Notifier {
     pub(super) fn of(environment: &Environment) -> Self {
         Self {
             #[cfg(unix)]

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use super::run_file::{Health, Running};
+use super::run_file::{Health, RunningDaemon};
 use super::serve::base_url;
 use crate::config::Config;
 use crate::net::HttpClient;
@@ -16,7 +16,7 @@ const RESERVED: u16 = 1023;
 /// The program that uses a port.
 pub(super) enum PortOwner {
     /// The daemon of the run file.
-    ThisDaemon(Running),
+    ThisDaemon(RunningDaemon),
     /// Another daemon, or one that couldn't write its run file.
     OtherDaemon { base_url: String },
     /// Another program: its name and process id, if the system reports them.
@@ -26,7 +26,7 @@ pub(super) enum PortOwner {
 impl PortOwner {
     pub(super) async fn of(address: SocketAddr, config: &Config, http: &HttpClient) -> Self {
         let base_url = base_url(&[address]);
-        if let Some(running) = Running::find(&config.paths.run_file, http).await
+        if let Some(running) = RunningDaemon::find(&config.paths.run_file, http).await
             && port_of(&running.base_url) == port_of(&base_url)
         {
             return Self::ThisDaemon(running);

@@ -28,7 +28,7 @@ const RESPONSE_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// A running daemon, as the run file describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
+pub struct RunningDaemon {
     /// Process id.
     pub pid: u32,
     /// Base URL for clients, with `/v1`.
@@ -57,7 +57,7 @@ pub struct Running {
 #[derive(Debug)]
 pub struct RunFile {
     path: PathBuf,
-    running: Running,
+    running: RunningDaemon,
 }
 
 /// The response of a daemon's `/health`.
@@ -84,7 +84,7 @@ impl RunFile {
     ///
     /// # Errors
     /// If the directory or the file can't be written.
-    pub fn write(path: &Path, running: Running) -> io::Result<Self> {
+    pub fn write(path: &Path, running: RunningDaemon) -> io::Result<Self> {
         let mut text = serde_json::to_vec_pretty(&running)?;
         text.push(b'\n');
         write_private(path, &text)?;
@@ -101,11 +101,11 @@ impl Drop for RunFile {
     }
 }
 
-fn read(path: &Path) -> Option<Running> {
+fn read(path: &Path) -> Option<RunningDaemon> {
     serde_json::from_slice(&read_text(path, LIMIT_BYTES).ok()?).ok()
 }
 
-impl Running {
+impl RunningDaemon {
     /// Returns the daemon of the run file, if that process responds at its address.
     pub async fn find(path: &Path, http: &HttpClient) -> Option<Self> {
         Self::look(path, http).await.map(|(running, _)| running)
@@ -161,15 +161,15 @@ async fn health_over_socket(_path: &Path) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use super::{RunFile, Running, read};
+    use super::{RunFile, RunningDaemon, read};
     use crate::net::{HttpClient, Settings};
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::path::Path;
     use std::time::Duration;
 
-    fn running(port: u16) -> Running {
-        Running {
+    fn running(port: u16) -> RunningDaemon {
+        RunningDaemon {
             pid: 7,
             base_url: format!("http://127.0.0.1:{port}/v1"),
             socket: None,
@@ -182,9 +182,9 @@ mod tests {
         }
     }
 
-    async fn find(path: &Path) -> Option<Running> {
+    async fn find(path: &Path) -> Option<RunningDaemon> {
         let settings = Settings { connect_timeout: Duration::from_secs(2), ca_file: None, proxy: None };
-        Running::find(path, &HttpClient::new(settings)).await
+        RunningDaemon::find(path, &HttpClient::new(settings)).await
     }
 
     /// Starts a server that answers one request with this body, and returns its port.

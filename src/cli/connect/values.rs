@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::cli::context::{Context, accounts, env_token, load_saved_catalogue, upstream_settings};
 use crate::cli::exit::Failure;
-use crate::cli::run_file::Running;
+use crate::cli::run_file::RunningDaemon;
 use crate::cli::serve::base_url;
 use crate::command_hint::command;
 use crate::config::{Config, Environment, client_key};
@@ -85,7 +85,7 @@ pub(super) struct Address {
 impl Address {
     /// Returns the address of the running daemon, or else that of the settings.
     pub(super) async fn find(config: &Config, context: &Context) -> Result<Self, Failure> {
-        if let Some((running, health)) = Running::look(&config.paths.run_file, &context.http).await {
+        if let Some((running, health)) = RunningDaemon::look(&config.paths.run_file, &context.http).await {
             return match running.socket {
                 Some(socket) => Err(on_socket(&socket)),
                 None => Ok(Self { base_url: running.base_url, warning: None, requires_key: health.requires_key }),

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::super::directories;
 use super::super::port::{PortOwner, free_above};
-use super::super::run_file::{Health, Running};
+use super::super::run_file::{Health, RunningDaemon};
 use super::finding::{Check, Finding};
 use super::permissions;
 use crate::command_hint::command;
@@ -64,7 +64,7 @@ pub(super) fn files(config: &Config, environment: &Environment) -> Vec<Finding> 
 
 /// Checks that the daemon responds, or that its address is free.
 pub(super) async fn port(config: &Config, http: &HttpClient) -> Finding {
-    if let Some((running, health)) = Running::look(&config.paths.run_file, http).await {
+    if let Some((running, health)) = RunningDaemon::look(&config.paths.run_file, http).await {
         let address = match &running.socket {
             Some(socket) => format!("on the Unix socket {}", socket.display()),
             None => format!("at {}", running.base_url),
@@ -88,7 +88,7 @@ pub(super) async fn port(config: &Config, http: &HttpClient) -> Finding {
 
 /// Reports what the running daemon has observed: unknown events of the backend, and request members that it refused.
 pub(super) async fn daemon_observations(config: &Config, http: &HttpClient) -> Vec<Finding> {
-    let Some((_, health)) = Running::look(&config.paths.run_file, http).await else { return Vec::new() };
+    let Some((_, health)) = RunningDaemon::look(&config.paths.run_file, http).await else { return Vec::new() };
     let omitted = omitted(&health);
     std::iter::once(drift(&health)).chain(omitted).collect()
 }
@@ -126,7 +126,7 @@ async fn ports(addresses: &[SocketAddr], config: &Config, http: &HttpClient) -> 
             Ok(_) | Err(ErrorKind::AddrNotAvailable | ErrorKind::Unsupported) => continue,
             Err(ErrorKind::AddrInUse) => match PortOwner::of(*address, config, http).await {
                 PortOwner::Program(name) => format!("is in use by {name}. Choose another port"),
-                PortOwner::ThisDaemon(Running { base_url, .. }) | PortOwner::OtherDaemon { base_url } => {
+                PortOwner::ThisDaemon(RunningDaemon { base_url, .. }) | PortOwner::OtherDaemon { base_url } => {
                     return unknown_daemon(&base_url);
                 }
             },

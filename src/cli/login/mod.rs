@@ -13,7 +13,7 @@ use super::arguments::LoginArguments;
 use super::context::{Context, timestamp};
 use super::exit::{Exit, Failure};
 use super::output::eprint;
-use super::run_file::Running;
+use super::run_file::RunningDaemon;
 use crate::auth::{self, AccessToken, AccessTokenError, AuthorityError, Credential, ImportError, LoginError, Rights};
 use crate::command_hint::command;
 use crate::config::{Config, Environment, codex_login_file};
@@ -47,7 +47,7 @@ pub(super) async fn run(
     };
     eprint(&format!("Signed in{}.", describe(&credential)));
     eprint(&format!("The login is stored in {}.", context.store.location().await));
-    if Running::find(&config.paths.run_file, &context.http).await.is_none() {
+    if RunningDaemon::find(&config.paths.run_file, &context.http).await.is_none() {
         eprint(&format!("The daemon isn't running. Start it with `{}`.", command("serve")));
     }
     Ok(Exit::Done)

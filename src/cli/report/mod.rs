@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::context::{Context, timestamp};
 use super::exit::{Exit, Failure};
 use super::output::{eprint, print};
-use super::run_file::{Health, Running};
+use super::run_file::{Health, RunningDaemon};
 use crate::auth::{self, State};
 use crate::config::{Config, EffectiveSetting, Environment, ValueSource};
 use crate::fs::{AtomicFile, Existing};
@@ -125,7 +125,7 @@ struct Daemon {
 
 pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
     let context = Context::of_daemon(&config);
-    let found = Running::look(&config.paths.run_file, &context.http).await;
+    let found = RunningDaemon::look(&config.paths.run_file, &context.http).await;
     let recording = found.as_ref().and_then(|(running, _)| running.recording.clone());
     let at = timestamp(context.clock.now());
     let report = BugReport {
@@ -232,7 +232,7 @@ async fn sign_in(context: &Context) -> SignIn {
     SignIn { fault: None, accounts: status.accounts.into_iter().map(account).collect() }
 }
 
-fn daemon(running: &Running, health: Health) -> Daemon {
+fn daemon(running: &RunningDaemon, health: Health) -> Daemon {
     Daemon {
         version: redaction::redact_line(&health.version),
         started_at: redaction::redact_line(&running.started_at),

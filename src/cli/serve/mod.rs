@@ -19,11 +19,11 @@ use super::arguments::ServeArguments;
 use super::context::{Context, accounts, env_token, timestamp, upstream_settings};
 use super::directories;
 use super::exit::{Exit, Failure};
-use super::notify::Manager;
+use super::notify::Notifier;
 use super::output::eprint;
 use super::port::{PortOwner, free_above};
 use super::reload::{self, Exposure, Sources};
-use super::run_file::{RunFile, Running};
+use super::run_file::{RunFile, RunningDaemon};
 use super::signals::{SignalAction, Signals};
 use crate::auth::{Accounts, Authority, Credential, Store};
 use crate::command_hint::command;
@@ -46,7 +46,7 @@ const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources: Sources) -> Result<Exit, Failure> {
     server::raise_open_file_limit();
-    let manager = Manager::of(&sources.environment);
+    let notifier = Notifier::of(&sources.environment);
     let given_settings = config.clone();
     print_warnings(&config);
     let mut context = Context::of_daemon(&config);
@@ -73,7 +73,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     print_banner(&address, arguments, &tokens).await;
     report_log_file(settings.log_file(), &address);
     let exposure = exposure(server.addresses());
-    let control = Control { manager: &manager, settings: &settings, exposure, address: &address };
+    let handler = SignalHandler { notifier: &notifier, settings: &settings, exposure, address: &address };
     let services = Services {
         upstream: Arc::clone(&upstream),
         tokens: Arc::new(tokens.clone()),
@@ -89,15 +89,15 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         instance,
     };
     let stop = CancellationToken::new();
-    control.ready();
+    handler.ready();
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
         () = upstream.keep_connections() => {}
         () = tokens.keep_awake(WAKE_INTERVAL) => {}
-        () = manager.keep_watchdog_alive() => {}
+        () = notifier.keep_watchdog_alive() => {}
         () = export_traces(telemetry.as_deref()) => {}
-        () = handle_signals(&mut signals, &control, &stop) => {}
+        () = handle_signals(&mut signals, &handler, &stop) => {}
     }
     drop(upstream);
     settle(&tokens, &history, &totals, telemetry.as_deref()).await;
@@ -196,7 +196,7 @@ fn write_run_file(
     log_file: Option<&Path>,
     instance: &str,
 ) -> Option<RunFile> {
-    let running = Running {
+    let running = RunningDaemon {
         pid: std::process::id(),
         base_url: address.base_url.clone(),
         socket: address.socket.clone(),
@@ -290,40 +290,40 @@ fn exposure(addresses: &[SocketAddr]) -> Exposure {
 }
 
 /// What signal handling needs.
-struct Control<'a> {
-    manager: &'a Manager,
+struct SignalHandler<'a> {
+    notifier: &'a Notifier,
     settings: &'a reload::Settings,
     exposure: Exposure,
     address: &'a Address,
 }
 
-impl Control<'_> {
+impl SignalHandler<'_> {
     fn ready(&self) {
-        self.manager.ready(&format!("serving at {}", self.address));
+        self.notifier.ready(&format!("serving at {}", self.address));
     }
 
     #[cfg(unix)]
     fn reload(&self) {
-        self.manager.reloading();
+        self.notifier.reloading();
         self.settings.reload(self.exposure);
         self.ready();
     }
 }
 
 /// Reloads and stops on signals. The first one to stop cancels `stop`; returns at the second one.
-async fn handle_signals(signals: &mut Signals, control: &Control<'_>, stop: &CancellationToken) {
+async fn handle_signals(signals: &mut Signals, handler: &SignalHandler<'_>, stop: &CancellationToken) {
     let mut has_stopped = false;
     loop {
         match signals.next().await {
             #[cfg(unix)]
-            SignalAction::Reload if !has_stopped => control.reload(),
+            SignalAction::Reload if !has_stopped => handler.reload(),
             #[cfg(unix)]
             SignalAction::Reload => {}
             SignalAction::Stop if has_stopped => return,
             SignalAction::Stop => {
                 has_stopped = true;
                 eprint("stopping once open responses are complete; press Ctrl-C again to stop now");
-                control.manager.stopping("waiting for open responses");
+                handler.notifier.stopping("waiting for open responses");
                 stop.cancel();
             }
         }

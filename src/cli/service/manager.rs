@@ -19,15 +19,15 @@ use crate::config::Environment;
 const LINGER_DIRECTORY: &str = "/var/lib/systemd/linger";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ServiceManager {
     Systemd,
     Launchd,
 }
 
 /// The service manager's command line program.
 #[derive(Clone, Debug)]
-pub(super) struct Manager {
-    kind: Kind,
+pub(super) struct ControlProgram {
+    manager: ServiceManager,
     program: PathBuf,
 }
 
@@ -45,7 +45,7 @@ enum OnFailure {
     Ignore,
 }
 
-impl Kind {
+impl ServiceManager {
     /// The service manager of this platform.
     pub(super) fn here() -> Option<Self> {
         if cfg!(target_os = "linux") {
@@ -174,19 +174,19 @@ impl Kind {
     }
 }
 
-impl Manager {
+impl ControlProgram {
     /// Finds the program in `PATH`.
-    pub(super) fn find(kind: Kind, environment: &Environment) -> Result<Self, Failure> {
+    pub(super) fn find(manager: ServiceManager, environment: &Environment) -> Result<Self, Failure> {
         let path = environment.get("PATH").unwrap_or_default();
-        let mut paths = std::env::split_paths(path).map(|directory| directory.join(kind.program()));
+        let mut paths = std::env::split_paths(path).map(|directory| directory.join(manager.program()));
         let program = paths.find(|program| program.is_file()).ok_or_else(|| {
             Failure::Other(format!(
                 "{} isn't available: {} is not in PATH. Use another service manager to run `codex-proxy serve`.",
-                kind.name(),
-                kind.program()
+                manager.name(),
+                manager.program()
             ))
         })?;
-        Ok(Self { kind, program })
+        Ok(Self { manager, program })
     }
 
     /// Runs the steps in order.
@@ -201,7 +201,7 @@ impl Manager {
                 Err(error) => error.to_string(),
             };
             if step.on_failure == OnFailure::Abort {
-                let call = |step: &Step| format!("{} {step}", self.kind.program());
+                let call = |step: &Step| format!("{} {step}", self.manager.program());
                 let required = steps.iter().filter(|step| step.on_failure == OnFailure::Abort);
                 let by_hand = required.map(call).collect::<Vec<_>>().join("\n  ");
                 return Err(format!("`{}` failed: {error}\nRun these commands by hand:\n  {by_hand}", call(step)));
@@ -258,7 +258,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::service_file::WriteOutcome;
-    use super::{Kind, Step, domain};
+    use super::{ServiceManager, Step, domain};
 
     fn calls(steps: &[Step]) -> Vec<String> {
         steps.iter().map(|step| step.to_string().replace(&domain(), "gui/1")).collect()
@@ -266,11 +266,11 @@ mod tests {
 
     #[test]
     fn launchd_loads_a_changed_file_again() {
-        let install = |change| calls(&Kind::Launchd.to_install(Path::new("/x.plist"), change));
+        let install = |change| calls(&ServiceManager::Launchd.to_install(Path::new("/x.plist"), change));
         let (enable, kick) = ("enable gui/1/codex-proxy", "kickstart gui/1/codex-proxy");
         let bootstrap = "bootstrap gui/1 /x.plist";
         assert_eq!(install(WriteOutcome::Replaced), [enable, "bootout gui/1/codex-proxy", bootstrap, kick]);
         assert_eq!(install(WriteOutcome::Unchanged), [enable, bootstrap, kick]);
-        assert_eq!(calls(&Kind::Launchd.to_stop()), ["bootout gui/1/codex-proxy"]);
+        assert_eq!(calls(&ServiceManager::Launchd.to_stop()), ["bootout gui/1/codex-proxy"]);
     }
 }

@@ -18,7 +18,7 @@ use super::progress;
 use crate::command_hint::command;
 use crate::config::{Config, ConfigErrors, Environment, Flags};
 use definition::Definition;
-use manager::{Kind, Manager, Step};
+use manager::{ControlProgram, ServiceManager, Step};
 use service_file::{Installed, WriteOutcome};
 
 pub(super) use status::service_log;
@@ -38,22 +38,22 @@ pub(super) async fn run(
     config: Result<Config, ConfigErrors>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let kind = Kind::here().ok_or_else(|| Failure::Other(UNSUPPORTED.to_owned()))?;
+    let manager = ServiceManager::here().ok_or_else(|| Failure::Other(UNSUPPORTED.to_owned()))?;
     match action {
         ServiceAction::Install { print: is_dry_run, no_sandbox } => {
             let sandbox = if *no_sandbox { Sandbox::NoNamespaces } else { Sandbox::Full };
             let config = config.map_err(Failure::Settings)?;
             let definition = Definition::of(&config, flags, environment)?;
-            let text = kind.text(&definition, sandbox)?;
+            let text = manager.text(&definition, sandbox)?;
             if *is_dry_run {
                 print(text.trim_end())?;
             } else {
-                install(kind, &text, &definition, &config, environment).await?;
+                install(manager, &text, &definition, &config, environment).await?;
             }
             Ok(Exit::Done)
         }
-        ServiceAction::Uninstall => uninstall(kind, environment).await,
-        ServiceAction::Status { json } => status::run(*json, kind, config.ok().as_ref(), environment),
+        ServiceAction::Uninstall => uninstall(manager, environment).await,
+        ServiceAction::Status { json } => status::run(*json, manager, config.ok().as_ref(), environment),
     }
 }
 
@@ -61,14 +61,14 @@ const UNSUPPORTED: &str = "Services are supported on Linux (systemd) and macOS (
                            Scheduler to run `codex-proxy serve` at login.";
 
 async fn install(
-    kind: Kind,
+    manager: ServiceManager,
     text: &str,
     definition: &Definition,
     config: &Config,
     environment: &Environment,
 ) -> Result<(), Failure> {
-    let file = kind.file()?;
-    let manager = Manager::find(kind, environment)?;
+    let file = manager.file()?;
+    let program = ControlProgram::find(manager, environment)?;
     definition.create_directories().map_err(|error| Failure::other(&error))?;
     let change = service_file::write(&file, text)?;
     print(text.trim_end())?;
@@ -87,18 +87,18 @@ async fn install(
             command("login --with-access-token")
         ));
     }
-    run_steps(&manager, kind.to_install(&file, change))
-        .await
-        .map_err(|error| Failure::Other(format!("The file was written, but {error}{}", kind.start_failure_hint())))?;
+    run_steps(&program, manager.to_install(&file, change)).await.map_err(|error| {
+        Failure::Other(format!("The file was written, but {error}{}", manager.start_failure_hint()))
+    })?;
     eprint("The service is enabled and running.");
-    if let Some(hint) = kind.lingering(environment).and_then(status::linger_hint) {
+    if let Some(hint) = manager.lingering(environment).and_then(status::linger_hint) {
         eprint(&hint);
     }
     Ok(())
 }
 
-async fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failure> {
-    let file = kind.file()?;
+async fn uninstall(manager: ServiceManager, environment: &Environment) -> Result<Exit, Failure> {
+    let file = manager.file()?;
     match service_file::find(&file)? {
         Installed::Missing => {
             eprint(&format!("The service isn't installed: {} doesn't exist.", file.display()));
@@ -107,18 +107,18 @@ async fn uninstall(kind: Kind, environment: &Environment) -> Result<Exit, Failur
         Installed::Foreign => return Err(service_file::foreign_file(&file)),
         Installed::Ours(_) => {}
     }
-    let manager = Manager::find(kind, environment)?;
+    let program = ControlProgram::find(manager, environment)?;
     let failure = |error: String| Failure::Other(format!("The service is still installed: {error}"));
-    run_steps(&manager, kind.to_stop()).await.map_err(failure)?;
+    run_steps(&program, manager.to_stop()).await.map_err(failure)?;
     std::fs::remove_file(&file).map_err(|error| Failure::Other(format!("Can't remove {}: {error}", file.display())))?;
     eprint(&format!("The service was stopped and disabled, and {} was removed.", file.display()));
-    run_steps(&manager, kind.to_forget()).await.map_err(Failure::Other)?;
+    run_steps(&program, manager.to_forget()).await.map_err(Failure::Other)?;
     Ok(Exit::Done)
 }
 
 /// Runs the steps on a blocking thread, without a time limit.
-async fn run_steps(manager: &Manager, steps: Vec<Step>) -> Result<(), String> {
-    let manager = manager.clone();
-    let done = tokio::task::spawn_blocking(move || manager.run_all(&steps));
+async fn run_steps(program: &ControlProgram, steps: Vec<Step>) -> Result<(), String> {
+    let program = program.clone();
+    let done = tokio::task::spawn_blocking(move || program.run_all(&steps));
     progress::during("waiting for the service manager", done).await.map_err(|error| error.to_string())?
 }

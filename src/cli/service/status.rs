@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::exit::{Exit, Failure};
 use super::super::output::{print, print_json};
-use super::manager::{Kind, Manager};
+use super::manager::{ControlProgram, ServiceManager};
 use super::service_file::{Installed, find};
 use crate::command_hint::command;
 use crate::config::{Config, Environment};
@@ -36,14 +36,22 @@ struct ServiceStatus {
     log: String,
 }
 
-pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: &Environment) -> Result<Exit, Failure> {
-    let file = kind.file()?;
+pub(super) fn run(
+    json: bool,
+    manager: ServiceManager,
+    config: Option<&Config>,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let file = manager.file()?;
     let found = find(&file)?;
-    let state = Manager::find(kind, environment).ok().and_then(|manager| query(kind, &manager)).unwrap_or_default();
+    let state = ControlProgram::find(manager, environment)
+        .ok()
+        .and_then(|program| query(manager, &program))
+        .unwrap_or_default();
     let log_file = config.and_then(|config| config.log.file.as_ref());
     let report = ServiceStatus {
-        manager: kind.name(),
-        name: kind.service(),
+        manager: manager.name(),
+        name: manager.service(),
         file,
         installed: matches!(found, Installed::Ours(_)),
         foreign: found == Installed::Foreign,
@@ -51,8 +59,8 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
         running: state.is_running,
         pid: state.pid,
         state: state.state,
-        lingering: kind.lingering(environment),
-        log: log_file.map_or_else(|| kind.log(), |log| Ok(log.path.display().to_string()))?,
+        lingering: manager.lingering(environment),
+        log: log_file.map_or_else(|| manager.log(), |log| Ok(log.path.display().to_string()))?,
     };
     if json {
         print_json(&report)?;
@@ -64,9 +72,9 @@ pub(super) fn run(json: bool, kind: Kind, config: Option<&Config>, environment: 
 
 /// Returns the log file of the installed service, or the command that shows the log; `None` if it isn't installed.
 pub(in crate::cli) fn service_log() -> Option<String> {
-    let kind = Kind::here()?;
-    let found = find(&kind.file().ok()?).ok()?;
-    if matches!(found, Installed::Ours(_)) { kind.log().ok() } else { None }
+    let manager = ServiceManager::here()?;
+    let found = find(&manager.file().ok()?).ok()?;
+    if matches!(found, Installed::Ours(_)) { manager.log().ok() } else { None }
 }
 
 /// A hint for a service that stops when the user logs out.
@@ -74,13 +82,15 @@ pub(super) fn linger_hint(is_lingering: bool) -> Option<String> {
     (!is_lingering).then(|| "stops when you log out; to keep it running, run `loginctl enable-linger` once".to_owned())
 }
 
-fn query(kind: Kind, manager: &Manager) -> Option<ServiceState> {
-    let output = manager.run(&kind.to_query()).ok()?;
+fn query(manager: ServiceManager, program: &ControlProgram) -> Option<ServiceState> {
+    let output = program.run(&manager.to_query()).ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    match kind {
-        Kind::Systemd => output.status.success().then(|| parse_systemd(&text)),
+    match manager {
+        ServiceManager::Systemd => output.status.success().then(|| parse_systemd(&text)),
         // The command fails if the agent isn't loaded.
-        Kind::Launchd => Some(if output.status.success() { parse_launchd(&text) } else { ServiceState::absent() }),
+        ServiceManager::Launchd => {
+            Some(if output.status.success() { parse_launchd(&text) } else { ServiceState::absent() })
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::context::{Context, accounts, env_token};
 use super::exit::{Exit, Failure};
 use super::output::{print, print_json};
 use super::progress;
-use super::run_file::Running;
+use super::run_file::RunningDaemon;
 use crate::auth::{self, AccessToken, Given, Location, Place, Profile, State};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
@@ -43,7 +43,7 @@ struct StatusReport {
     quota: Option<Quota>,
     store: CredentialStore,
     files: Files,
-    daemon: Option<Running>,
+    daemon: Option<RunningDaemon>,
 }
 
 /// The access token from the environment, used instead of the accounts.
@@ -103,7 +103,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
         run_file: config.paths.run_file,
         log: config.log.file.map(|log| log.path),
     };
-    let daemon = Running::find(&files.run_file, &context.http).await;
+    let daemon = RunningDaemon::find(&files.run_file, &context.http).await;
     let store = CredentialStore::of(&status.location, config.auth.store);
     let version = env!("CARGO_PKG_VERSION");
     let accounts = status.accounts;
@@ -126,7 +126,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
 /// Prints the base URL of the running daemon, for health checks of containers.
 pub(super) async fn find_daemon(config: Config) -> Result<Exit, Failure> {
     let http = HttpClient::new(config.net);
-    match Running::find(&config.paths.run_file, &http).await {
+    match RunningDaemon::find(&config.paths.run_file, &http).await {
         Some(daemon) => print(&daemon.base_url).map(|()| Exit::Done),
         None => Ok(Exit::Failed),
     }
