@@ -148,7 +148,7 @@ fn reply<D: Measured>() -> D::Reply {
     D::translate(request, &mut context, &D::options()).unwrap_or_else(|error| panic!("{error}")).reply
 }
 
-fn feed<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R>) {
+fn feed<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R::Encoder>) {
     for data in events {
         reply.on_event(R::Upstream::from(std::str::from_utf8(data).unwrap_or_default()), sink);
     }

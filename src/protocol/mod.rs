@@ -22,20 +22,21 @@ pub mod messages;
 pub mod models;
 pub mod ollama;
 pub mod openai;
-mod reply;
+pub mod reply;
 pub mod responses;
 pub mod sse;
 pub mod stored_refs;
 pub mod tokens;
 pub mod upstream_input;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::error::{ProxyError, Refusal};
 pub use codex::UpstreamEvent;
 pub use ignored::Ignored;
-use stored_refs::{References, ResolvedReferences, StoredResponse};
+pub use reply::{Encoder, Fold, Reply, Sink, Summary, Wire};
+use stored_refs::{References, ResolvedReferences};
 
 /// One client API: how its requests are read, translated and answered.
 pub trait Dialect: Send + Sync + 'static {
@@ -166,111 +167,4 @@ pub enum Mode {
     Stream,
     /// One document at the end: the fold of the same events.
     Document,
-}
-
-/// Turns upstream events into client events. No waiting, no clock; closing twice is harmless.
-pub trait Reply: Send + 'static {
-    /// An upstream event as this machine reads it: [`UpstreamEvent`], or less where little is read.
-    type Upstream<'u>: From<&'u str>;
-    /// A client event; lives no longer than the call that makes it.
-    type Event<'e>;
-
-    /// What to send after a silence of `timing.keepalive`.
-    fn keepalive(&self) -> Bytes;
-
-    /// Whether the backend has to be asked. An answer that is known without it is told when the machine
-    /// hears that it is committed to.
-    fn asks(&self) -> bool {
-        true
-    }
-
-    /// Called once on a streaming answer, after the events that were held back until the commit
-    /// point: whatever opens an answer is sent now, and an error is an event from here on. Harmless
-    /// when the answer is open or over already.
-    fn on_commit(&mut self, sink: &mut impl Sink<Self>)
-    where
-        Self: Sized;
-
-    /// Takes the next upstream event.
-    fn on_event(&mut self, event: Self::Upstream<'_>, sink: &mut impl Sink<Self>)
-    where
-        Self: Sized;
-
-    /// Takes the end of the stream. `None`: upstream ended by itself, which before a terminal
-    /// event is also a cut. Called at most once, and not after the machine is finished.
-    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>)
-    where
-        Self: Sized;
-
-    /// Whether the answer is over, so that upstream can be dropped and the stream closed.
-    fn is_finished(&self) -> bool;
-
-    /// Writes an event for a streaming client.
-    fn encode(&self, event: &Self::Event<'_>, wire: &mut BytesMut);
-
-    /// Adds an event to the document.
-    fn absorb(&mut self, event: &Self::Event<'_>);
-
-    /// Why there is no answer, once the answer has failed or was cut.
-    fn failure(&self) -> Option<&ProxyError>;
-
-    /// The machine as it was before its first event, for another attempt at the answer.
-    #[must_use]
-    fn restarted(self) -> Self
-    where
-        Self: Sized;
-
-    /// The folded document, or why there is none.
-    ///
-    /// # Errors
-    /// When the answer failed or was cut.
-    fn document(self) -> Result<Bytes, ProxyError>;
-
-    /// What the answer came to, for the log.
-    fn summary(&self) -> Summary;
-
-    /// Whether it counts tokens, so that [`tokens::load`] has to be through before its first event.
-    fn counts_tokens(&self) -> bool {
-        false
-    }
-
-    /// What later requests may refer to, once the answer is over. Told once.
-    fn memory(&mut self) -> Option<StoredResponse> {
-        None
-    }
-}
-
-/// What is known about an answer when it ends.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Tokens spent, where the backend said so.
-    pub usage: Option<codex::Usage>,
-    /// `completed`, `incomplete`, or a code of failure; empty while the answer is open.
-    pub outcome: String,
-}
-
-/// Where client events go: onto the wire at once, or into the document.
-pub trait Sink<R: Reply> {
-    /// Takes one event.
-    fn put(&mut self, reply: &mut R, event: &R::Event<'_>);
-}
-
-/// The sink of a streaming answer.
-#[derive(Debug)]
-pub struct Wire<'w>(pub &'w mut BytesMut);
-
-impl<R: Reply> Sink<R> for Wire<'_> {
-    fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
-        reply.encode(event, self.0);
-    }
-}
-
-/// The sink of a document.
-#[derive(Debug)]
-pub struct Fold;
-
-impl<R: Reply> Sink<R> for Fold {
-    fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
-        reply.absorb(event);
-    }
 }

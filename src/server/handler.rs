@@ -135,7 +135,7 @@ where
         if let Some(record) = record {
             record.hold_memory(memory);
         }
-        if !planned.plan.reply.asks() {
+        if !planned.plan.reply.needs_backend() {
             return respond_locally(planned, record);
         }
         let slug = planned.plan.upstream.model.to_string();

@@ -25,7 +25,7 @@ use super::request_log::RequestRecord;
 use super::response_store::ResponseStore;
 use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
-use crate::protocol::{Fold, Reply, Sink, Summary, UpstreamEvent, Wire};
+use crate::protocol::{Encoder, Fold, Reply, Sink, Summary, UpstreamEvent, Wire};
 use crate::upstream::EventStream;
 use write_batching::BatchWindow;
 
@@ -36,7 +36,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const UNREADABLE: &str = "\u{fffd}";
 
 /// How events are written for the connection.
-pub(super) trait Framing<R: Reply>: Sink<R> {
+pub(super) trait Framing<R: Reply>: Sink<R::Encoder> {
     /// What is sent at once.
     type Chunk;
 
@@ -101,9 +101,9 @@ struct KeepaliveTimer {
     next: Pin<Box<Sleep>>,
 }
 
-impl<R: Reply> Sink<R> for HttpFraming {
-    fn put(&mut self, reply: &mut R, event: &R::Event<'_>) {
-        Wire(&mut self.wire).put(reply, event);
+impl<E: Encoder> Sink<E> for HttpFraming {
+    fn put(&mut self, encoder: &mut E, event: &E::Event<'_>) {
+        Wire(&mut self.wire).put(encoder, event);
     }
 }
 
@@ -298,7 +298,11 @@ impl<R: Reply> ReplyProcessor<R> {
     }
 
     /// Processes an event or the end of the stream. Breaks when no more events are needed.
-    fn process_next(&mut self, next: Option<Result<Bytes, ProxyError>>, sink: &mut impl Sink<R>) -> ControlFlow<()> {
+    fn process_next(
+        &mut self,
+        next: Option<Result<Bytes, ProxyError>>,
+        sink: &mut impl Sink<R::Encoder>,
+    ) -> ControlFlow<()> {
         let cut = match next {
             Some(Ok(data)) => {
                 let text = std::str::from_utf8(&data).unwrap_or(UNREADABLE);
@@ -320,7 +324,7 @@ impl<R: Reply> ReplyProcessor<R> {
     }
 
     /// Processes an event without observing it.
-    pub(super) fn process_event(&mut self, data: &str, sink: &mut impl Sink<R>) {
+    pub(super) fn process_event(&mut self, data: &str, sink: &mut impl Sink<R::Encoder>) {
         self.reply.on_event(R::Upstream::from(data), sink);
     }
 
@@ -335,7 +339,7 @@ impl<R: Reply> ReplyProcessor<R> {
 
     /// Stores the response for later requests, and records its summary.
     pub(super) fn finish(&mut self, record: &mut RequestRecord) {
-        if let Some(memory) = self.reply.memory() {
+        if let Some(memory) = self.reply.take_stored_response() {
             self.store.save(memory);
         }
         let summary = self.reply.summary();

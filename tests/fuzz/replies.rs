@@ -44,7 +44,7 @@ fn events(bytes: &[u8], piece: usize) -> Vec<Bytes> {
 }
 
 /// Feeds a machine as the server does.
-fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R>) {
+fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R::Encoder>) {
     for event in events {
         reply.on_event(R::Upstream::from(std::str::from_utf8(event).unwrap_or("\u{fffd}")), sink);
         if reply.is_finished() {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::chat::{CallStyle, ChatReply, ReasoningField, Shape};
+use codex_proxy::protocol::chat::{CallStyle, ChatReply, ReasoningField, RenderOptions, ReplyOptions};
 use codex_proxy::protocol::{Fold, Reply};
 use serde_json::{Value, json};
 
@@ -10,8 +10,12 @@ use crate::fold::{Frame, frames};
 use crate::runner::drive;
 use crate::{document, stream};
 
-fn shape() -> Shape {
-    Shape { model: "m".to_owned(), ..Shape::default() }
+fn options() -> ReplyOptions {
+    ReplyOptions { model: "m".to_owned(), ..ReplyOptions::default() }
+}
+
+fn with(api: RenderOptions) -> ReplyOptions {
+    ReplyOptions { api, ..options() }
 }
 
 fn bytes(events: &[Value]) -> Vec<Bytes> {
@@ -20,8 +24,8 @@ fn bytes(events: &[Value]) -> Vec<Bytes> {
 }
 
 /// What the client is told, chunk by chunk: the delta, or whatever ends the answer.
-fn told(shape: &Shape, events: &[Value]) -> Vec<Value> {
-    let frames = frames(&stream(shape, &bytes(events)));
+fn told(options: &ReplyOptions, events: &[Value]) -> Vec<Value> {
+    let frames = frames(&stream(options, &bytes(events)));
     let plain = |frame: &Frame| match frame {
         Frame::Done => json!("done"),
         Frame::Json(value) if value.get("error").is_some() => value["error"]["code"].clone(),
@@ -93,7 +97,7 @@ fn a_blank_line_separates_messages_unless_one_is_empty() {
         completed(),
     ];
     let expected = [content("a"), content("\n\n"), content("b"), content("c"), json!("stop"), json!("done")];
-    assert_eq!(told(&shape(), &events), expected);
+    assert_eq!(told(&options(), &events), expected);
 }
 
 #[test]
@@ -101,14 +105,14 @@ fn a_missing_tail_is_sent_once_and_nothing_twice() {
     let events =
         [text(0, "é\u{1F600}"), text_done(0, "é\u{1F600}b"), done(0, whole_message("é\u{1F600}bc")), completed()];
     let expected = [content("é\u{1F600}"), content("b"), content("c"), json!("stop"), json!("done")];
-    assert_eq!(told(&shape(), &events), expected);
+    assert_eq!(told(&options(), &events), expected);
 }
 
 #[test]
 fn a_gap_is_filled_from_the_complete_text() {
     let events = [text(0, "Hel"), json!("{broken"), text(0, "world"), text_done(0, "Hello, world"), completed()];
     let expected = [content("Hel"), content("lo, world"), json!("stop"), json!("done")];
-    assert_eq!(told(&shape(), &events), expected);
+    assert_eq!(told(&options(), &events), expected);
 }
 
 #[test]
@@ -123,9 +127,9 @@ fn a_gap_that_remains_is_an_error() {
         vec![done(0, json!({"type": "function_call", "call_id": "c", "arguments": "{}"})), completed()],
     ];
     for events in cases {
-        let told = told(&shape(), &events);
+        let told = told(&options(), &events);
         assert_eq!(told.last(), Some(&json!("upstream_stream_damaged")), "{events:?}");
-        assert!(matches!(document(&shape(), &bytes(&events)), Err(ProxyError::Damaged { .. })));
+        assert!(matches!(document(&options(), &bytes(&events)), Err(ProxyError::Damaged { .. })));
     }
 }
 
@@ -135,8 +139,8 @@ fn billed_output_that_never_arrived_is_an_error() {
         let usage = json!({"output_tokens": output, "output_tokens_details": {"reasoning_tokens": reasoning}});
         vec![json!({"type": "response.completed", "response": {"usage": usage}})]
     };
-    assert!(matches!(document(&shape(), &bytes(&ended(5, 4))), Err(ProxyError::Damaged { .. })));
-    assert_eq!(document(&shape(), &bytes(&ended(4, 4))).unwrap()["choices"][0]["message"]["content"], "");
+    assert!(matches!(document(&options(), &bytes(&ended(5, 4))), Err(ProxyError::Damaged { .. })));
+    assert_eq!(document(&options(), &bytes(&ended(4, 4))).unwrap()["choices"][0]["message"]["content"], "");
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn output_beside_an_open_call_waits_for_its_end() {
         json!("tool_calls"),
         json!("done"),
     ];
-    assert_eq!(told(&shape(), &events), expected);
+    assert_eq!(told(&options(), &events), expected);
 }
 
 #[test]
@@ -181,7 +185,7 @@ fn an_event_finds_its_item_by_any_identifier() {
         json!({"type": "response.output_item.done", "item": {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "1234"}}),
         completed(),
     ];
-    let document = document(&shape(), &bytes(&events)).unwrap();
+    let document = document(&options(), &bytes(&events)).unwrap();
     let calls = &document["choices"][0]["message"]["tool_calls"];
     assert_eq!(*calls, json!([{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "1234"}}]));
 }
@@ -189,7 +193,7 @@ fn an_event_finds_its_item_by_any_identifier() {
 #[test]
 fn a_call_whose_name_arrives_late_is_sent_with_its_complete_arguments() {
     let events = [arguments(0, "{"), arguments(0, "}"), done(0, call("f", "c", "{}")), completed()];
-    let document = document(&shape(), &bytes(&events)).unwrap();
+    let document = document(&options(), &bytes(&events)).unwrap();
     assert_eq!(document["choices"][0]["message"]["tool_calls"][0]["function"], json!({"name": "f", "arguments": "{}"}));
 }
 
@@ -206,7 +210,7 @@ fn citations_count_from_the_start_of_the_content() {
         done(1, json!({"type": "message", "content": [part("bc"), part("de")]})),
         completed(),
     ];
-    let document = document(&shape(), &bytes(&events)).unwrap();
+    let document = document(&options(), &bytes(&events)).unwrap();
     let message = &document["choices"][0]["message"];
     assert_eq!(message["content"], "\u{1F600}a\n\nbcde");
     let starts: Vec<_> =
@@ -241,9 +245,9 @@ fn a_citation_waits_for_its_text() {
         json!("stop"),
         json!("done"),
     ];
-    assert_eq!(told(&shape(), &early), expected);
+    assert_eq!(told(&options(), &early), expected);
 
-    let stopping = Shape { stop: vec!["END".to_owned()], ..shape() };
+    let stopping = ReplyOptions { stop: vec!["END".to_owned()], ..options() };
     let held_back = [text(1, "E"), annotation(0), text(1, "x"), completed()];
     let expected = [content("Ex"), shown(0), json!("stop"), json!("done")];
     assert_eq!(told(&stopping, &held_back), expected);
@@ -273,14 +277,15 @@ fn reasoning_that_was_not_streamed_is_sent_in_one_piece() {
         json!("stop"),
         json!("done"),
     ];
-    assert_eq!(told(&shape(), &events), expected);
+    assert_eq!(told(&options(), &events), expected);
 }
 
 #[test]
 fn reasoning_is_sent_in_the_configured_field() {
     let events = [thought(0, 0, "a"), thought(0, 1, "b"), text(1, "x"), completed()];
     let message = |reasoning: ReasoningField| {
-        let document = document(&Shape { reasoning, ..shape() }, &bytes(&events)).unwrap();
+        let document =
+            document(&with(RenderOptions { reasoning, ..RenderOptions::default() }), &bytes(&events)).unwrap();
         let message = &document["choices"][0]["message"];
         [message["content"].clone(), message["reasoning_content"].clone(), message["reasoning"].clone()]
     };
@@ -296,9 +301,10 @@ fn reasoning_is_sent_in_the_configured_field() {
 #[test]
 fn a_flat_custom_tool_is_called_as_a_function() {
     let names = [("apply_1".to_owned(), "apply.patch".to_owned())].into();
-    let shape = Shape { names, flat_custom_tools: ["apply.patch".to_owned()].into(), ..shape() };
+    let api = RenderOptions { flat_custom_tools: ["apply.patch".to_owned()].into(), ..RenderOptions::default() };
+    let options = ReplyOptions { names, api, ..options() };
     let item = json!({"type": "custom_tool_call", "name": "apply_1", "call_id": "c", "input": "*** \"x\""});
-    let document = document(&shape, &bytes(&[done(0, item), completed()])).unwrap();
+    let document = document(&options, &bytes(&[done(0, item), completed()])).unwrap();
     let expected =
         json!([{"id": "c", "type": "function", "function": {"name": "apply.patch", "arguments": "*** \"x\""}}]);
     assert_eq!(document["choices"][0]["message"]["tool_calls"], expected);
@@ -306,9 +312,9 @@ fn a_flat_custom_tool_is_called_as_a_function() {
 
 #[test]
 fn the_legacy_function_format_has_one_call() {
-    let shape = Shape { calls: CallStyle::Legacy, ..shape() };
+    let options = with(RenderOptions { calls: CallStyle::Legacy, ..RenderOptions::default() });
     let events = [done(0, call("f", "c0", "{}")), done(1, call("g", "c1", "[]")), completed()];
-    let document = document(&shape, &bytes(&events)).unwrap();
+    let document = document(&options, &bytes(&events)).unwrap();
     let choice = &document["choices"][0];
     assert_eq!(choice["message"]["function_call"], json!({"name": "f", "arguments": "{}"}));
     assert_eq!(choice["finish_reason"], "function_call");
@@ -316,7 +322,7 @@ fn the_legacy_function_format_has_one_call() {
 
 #[test]
 fn a_stop_sequence_ends_text_only() {
-    let shape = Shape { stop: vec!["END".to_owned()], prompt_characters: 40, ..shape() };
+    let options = ReplyOptions { stop: vec!["END".to_owned()], prompt_characters: 40, ..options() };
     let events = [
         thought(0, 0, "END"),
         text(1, "a EN"),
@@ -325,7 +331,7 @@ fn a_stop_sequence_ends_text_only() {
         text(3, "b END c"),
         text(3, "d"),
     ];
-    let document = document(&shape, &bytes(&events)).unwrap();
+    let document = document(&options, &bytes(&events)).unwrap();
     let choice = &document["choices"][0];
     assert_eq!(choice["message"]["content"], "a EN\n\nb ");
     assert_eq!(choice["message"]["tool_calls"][0]["function"]["arguments"], "END");
@@ -339,7 +345,7 @@ fn an_incomplete_response_has_its_reason() {
     for (reason, expected) in [("content_filter", "content_filter"), ("max_output_tokens", "length"), ("new", "length")]
     {
         let end = json!({"type": "response.incomplete", "response": {"incomplete_details": {"reason": reason}}});
-        let told = told(&shape(), &[added(0, call("f", "c", "")), arguments(0, "{"), end]);
+        let told = told(&options(), &[added(0, call("f", "c", "")), arguments(0, "{"), end]);
         assert_eq!(told[told.len() - 2..], [json!(expected), json!("done")]);
     }
 }
@@ -350,28 +356,28 @@ fn a_lone_surrogate_passes_through() {
         Bytes::from(format!(r#"{{"type":"response.output_text.delta","output_index":0,"delta":"{delta}"}}"#))
     };
     let events = [event(r"\ud83d"), event(r"\ude00"), Bytes::from(completed().to_string())];
-    assert!(stream(&shape(), &events).contains(r#"{"content":"\ud83d"}"#));
-    assert_eq!(document(&shape(), &events).unwrap()["choices"][0]["message"]["content"], "\u{1F600}");
+    assert!(stream(&options(), &events).contains(r#"{"content":"\ud83d"}"#));
+    assert_eq!(document(&options(), &events).unwrap()["choices"][0]["message"]["content"], "\u{1F600}");
 }
 
 #[test]
 fn without_created_the_id_is_still_that_of_the_backend() {
     let item = json!({"type": "message", "id": "msg_abc", "content": []});
-    let frames = frames(&stream(&shape(), &bytes(&[added(0, item), text(0, "x"), completed()])));
+    let frames = frames(&stream(&options(), &bytes(&[added(0, item), text(0, "x"), completed()])));
     assert!(frames.iter().filter_map(Frame::json).all(|chunk| chunk["id"] == "chatcmpl-abc"));
 }
 
 #[test]
 fn a_failure_before_any_output_has_no_role_chunk() {
     let failed = json!({"type": "error", "error": {"code": "server_error", "message": "no"}});
-    let stream = stream(&shape(), &bytes(&[failed]));
+    let stream = stream(&options(), &bytes(&[failed]));
     assert!(stream.starts_with("data: {\"error\":"), "{stream}");
 }
 
 #[test]
 fn the_log_gets_a_summary_of_the_response() {
     let outcome = |events: &[Value]| {
-        let mut reply = ChatReply::new(shape());
+        let mut reply = ChatReply::new(options());
         drive(&mut reply, &bytes(events), &mut Fold);
         let summary = reply.summary();
         (summary.outcome, summary.usage.map(|usage| usage.output_tokens))

@@ -1,7 +1,7 @@
 //! Events in any order, complete or not: the laws hold all the same.
 
 use bytes::Bytes;
-use codex_proxy::protocol::chat::{ReasoningField, Shape};
+use codex_proxy::protocol::chat::{ReasoningField, RenderOptions, ReplyOptions};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ impl Dice {
     }
 }
 
-fn any_shape() -> impl Strategy<Value = Shape> {
+fn any_options() -> impl Strategy<Value = ReplyOptions> {
     let fields = vec![
         ReasoningField::ReasoningContent,
         ReasoningField::Reasoning,
@@ -113,13 +113,12 @@ fn any_shape() -> impl Strategy<Value = Shape> {
     ];
     let limit = prop::option::of(1_u64..6);
     let parts = (any::<bool>(), any::<bool>(), limit, prop::sample::select(fields));
-    parts.prop_map(|(includes_usage, stops, token_limit, reasoning)| Shape {
+    parts.prop_map(|(includes_usage, stops, token_limit, reasoning)| ReplyOptions {
         model: "m".to_owned(),
-        includes_usage,
-        reasoning,
         token_limit,
         stop: if stops { vec!["END".to_owned(), "\n\n".to_owned()] } else { vec![] },
-        ..Shape::default()
+        api: RenderOptions { includes_usage, reasoning, ..RenderOptions::default() },
+        ..ReplyOptions::default()
     })
 }
 
@@ -127,11 +126,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
-    fn no_order_of_events_breaks_the_laws(shape in any_shape(), events in prop::collection::vec(any_event(), 0..25)) {
+    fn no_order_of_events_breaks_the_laws(options in any_options(), events in prop::collection::vec(any_event(), 0..25)) {
         let events: Vec<Bytes> = events.into_iter().map(Bytes::from).collect();
-        let frames = frames(&stream(&shape, &events));
-        assert_laws(&shape, &frames);
-        match document(&shape, &events) {
+        let frames = frames(&stream(&options, &events));
+        assert_laws(&options, &frames);
+        match document(&options, &events) {
             Ok(document) => prop_assert_eq!(fold(&frames), stripped(document)),
             Err(_) => prop_assert!(frames.last() != Some(&Frame::Done)),
         }

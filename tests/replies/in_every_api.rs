@@ -72,7 +72,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn chat(upstream: &[Bytes]) -> Option<Told> {
-    let shape = chat::Shape { model: "m".to_owned(), ..chat::Shape::default() };
+    let options = chat::ReplyOptions { model: "m".to_owned(), ..chat::ReplyOptions::default() };
     let read = |document: &Value| {
         let message = &document["choices"][0]["message"];
         let text = format!("{}{}", text_of(&message["content"]), text_of(&message["refusal"]));
@@ -83,7 +83,7 @@ fn chat(upstream: &[Bytes]) -> Option<Told> {
         told(&text, Some(list(&message["tool_calls"]).iter().map(argument).collect()))
     };
     both(
-        || ChatReply::new(shape.clone()),
+        || ChatReply::new(options.clone()),
         upstream,
         read,
         |stream| {
@@ -95,7 +95,7 @@ fn chat(upstream: &[Bytes]) -> Option<Told> {
 }
 
 fn messages(upstream: &[Bytes]) -> Option<Told> {
-    let shape = messages::Shape { model: "m".to_owned(), ..messages::Shape::default() };
+    let options = messages::ReplyOptions { model: "m".to_owned(), ..messages::ReplyOptions::default() };
     let read = |document: &Value| {
         let blocks = list(&document["content"]);
         let text: String = blocks.iter().map(|block| text_of(&block["text"])).collect();
@@ -104,7 +104,7 @@ fn messages(upstream: &[Bytes]) -> Option<Told> {
         told(&text, Some(calls.map(|call| call["input"].to_string()).collect()))
     };
     both(
-        || MessagesReply::new(shape.clone()),
+        || MessagesReply::new(options.clone()),
         upstream,
         read,
         |stream| {
@@ -116,9 +116,9 @@ fn messages(upstream: &[Bytes]) -> Option<Told> {
 }
 
 fn completions(upstream: &[Bytes]) -> Option<Told> {
-    let shape = completions::Shape { model: "m".to_owned(), ..completions::Shape::default() };
+    let options = completions::ReplyOptions { model: "m".to_owned(), ..completions::ReplyOptions::default() };
     both(
-        || CompletionReply::new(shape.clone()),
+        || CompletionReply::new(options.clone()),
         upstream,
         |document| told(text_of(&document["choices"][0]["text"]), None),
         |stream| {
@@ -130,14 +130,14 @@ fn completions(upstream: &[Bytes]) -> Option<Told> {
 }
 
 fn ollama(upstream: &[Bytes]) -> Option<Told> {
-    let shape = ollama::reply::Shape { model: "m".to_owned(), ..ollama::reply::Shape::default() };
+    let options = ollama::ReplyOptions { model: "m".to_owned(), ..ollama::ReplyOptions::default() };
     let read = |document: &Value| {
         let message = &document["message"];
         let calls = list(&message["tool_calls"]).iter().map(|call| call["function"]["arguments"].to_string());
         told(text_of(&message["content"]), Some(calls.collect()))
     };
     both(
-        || OllamaReply::new(shape.clone()),
+        || OllamaReply::new(options.clone()),
         upstream,
         read,
         |stream| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use codex_proxy::protocol::chat::Shape;
+use codex_proxy::protocol::chat::ReplyOptions;
 use serde_json::{Value, json};
 
 use crate::fold::Frame;
@@ -41,8 +41,8 @@ pub(crate) fn assert_stream_laws(usage: Usage, frames: &[Frame]) {
 }
 
 /// What holds beside that for Chat: one role, first of all, and calls in order.
-pub(crate) fn assert_laws(shape: &Shape, frames: &[Frame]) {
-    assert_chat_laws(Usage::when(shape.includes_usage), frames);
+pub(crate) fn assert_laws(options: &ReplyOptions, frames: &[Frame]) {
+    assert_chat_laws(Usage::when(options.api.includes_usage), frames);
 }
 
 /// The same for a request that is only known to show usage or not.

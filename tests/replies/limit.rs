@@ -1,6 +1,6 @@
 //! The client's limit, enforced: what is shown never has more tokens.
 
-use codex_proxy::protocol::chat::Shape;
+use codex_proxy::protocol::chat::{RenderOptions, ReplyOptions};
 use codex_proxy::protocol::tokens;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -33,11 +33,12 @@ proptest! {
         texts in prop::collection::vec("[a-zA-Z' \\n\"é日😀.]{1,8}", 0..8),
         arguments in prop::collection::vec("[a-z0-9{}\":, ]{1,8}", 0..8),
     ) {
-        let shape = Shape { model: "m".to_owned(), includes_usage: true, token_limit: Some(limit), ..Shape::default() };
+        let api = RenderOptions { includes_usage: true, ..RenderOptions::default() };
+        let options = ReplyOptions { model: "m".to_owned(), token_limit: Some(limit), api, ..ReplyOptions::default() };
         let events = answer(&texts, &arguments);
-        let frames = frames(&stream(&shape, &events));
-        assert_laws(&shape, &frames);
-        let document = document(&shape, &events).unwrap();
+        let frames = frames(&stream(&options, &events));
+        assert_laws(&options, &frames);
+        let document = document(&options, &events).unwrap();
         prop_assert_eq!(fold(&frames), stripped(document.clone()));
 
         let choice = &document["choices"][0];

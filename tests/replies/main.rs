@@ -27,7 +27,7 @@ use blocks::{assert_block_laws, comparable, fold_blocks};
 use bytes::Bytes;
 use cases::{Case, answered_cases, answered_cases_of};
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::chat::{self, Chat, ChatReply, Shape};
+use codex_proxy::protocol::chat::{self, Chat, ChatReply, ReplyOptions};
 use codex_proxy::protocol::completions::{self, Completions};
 use codex_proxy::protocol::messages::{self as anthropic, Messages};
 use codex_proxy::protocol::models::Models;
@@ -162,12 +162,12 @@ fn includes_usage(case: &Case) -> bool {
     case.request["stream_options"]["include_usage"] == true
 }
 
-fn stream(shape: &Shape, events: &[Bytes]) -> String {
-    stream_of(ChatReply::new(shape.clone()), events)
+fn stream(options: &ReplyOptions, events: &[Bytes]) -> String {
+    stream_of(ChatReply::new(options.clone()), events)
 }
 
-fn document(shape: &Shape, events: &[Bytes]) -> Result<Value, ProxyError> {
-    document_of(ChatReply::new(shape.clone()), events)
+fn document(options: &ReplyOptions, events: &[Bytes]) -> Result<Value, ProxyError> {
+    document_of(ChatReply::new(options.clone()), events)
 }
 
 fn zeroed_usage(mut value: Value) -> Value {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::messages::{MessagesReply, SearchForm, Shape, ThinkingForm};
+use codex_proxy::protocol::messages::{MessagesReply, RenderOptions, ReplyOptions, SearchDisplay, ThinkingDisplay};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -11,8 +11,18 @@ use crate::disorder::any_event;
 use crate::fold::frames;
 use crate::runner::{document_of, stream_of};
 
-fn shape() -> Shape {
-    Shape { model: "m".to_owned(), thinking: ThinkingForm::Shown, ..Shape::default() }
+fn options() -> ReplyOptions {
+    thinking(ThinkingDisplay::Shown)
+}
+
+fn thinking(thinking: ThinkingDisplay) -> ReplyOptions {
+    let api = RenderOptions { thinking, search: SearchDisplay::Hidden };
+    ReplyOptions { model: "m".to_owned(), api, ..ReplyOptions::default() }
+}
+
+fn searching(search: SearchDisplay) -> ReplyOptions {
+    let api = RenderOptions { thinking: ThinkingDisplay::Shown, search };
+    ReplyOptions { api, ..options() }
 }
 
 fn bytes(events: &[Value]) -> Vec<Bytes> {
@@ -20,19 +30,19 @@ fn bytes(events: &[Value]) -> Vec<Bytes> {
 }
 
 /// The document of these events, which is the fold of their stream.
-fn document(shape: &Shape, events: &[Value]) -> Result<Value, ProxyError> {
+fn document(options: &ReplyOptions, events: &[Value]) -> Result<Value, ProxyError> {
     let events = bytes(events);
-    let stream = frames(&stream_of(MessagesReply::new(shape.clone()), &events));
+    let stream = frames(&stream_of(MessagesReply::new(options.clone()), &events));
     assert_block_laws(&stream);
-    let mut document = document_of(MessagesReply::new(shape.clone()), &events)?;
+    let mut document = document_of(MessagesReply::new(options.clone()), &events)?;
     let usage = document.as_object_mut().unwrap().remove("usage").unwrap();
     assert_eq!(fold_blocks(&stream), document);
     document["usage"] = usage;
     Ok(document)
 }
 
-fn content(shape: &Shape, events: &[Value]) -> Value {
-    document(shape, events).unwrap()["content"].clone()
+fn content(options: &ReplyOptions, events: &[Value]) -> Value {
+    document(options, events).unwrap()["content"].clone()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "items are written where they are used")]
@@ -89,7 +99,7 @@ fn incomplete(reason: &str) -> Value {
 #[test]
 fn separate_messages_are_separate_blocks_and_an_empty_one_is_none() {
     let events = [text(0, "a"), done(0, message("ab")), done(1, message("")), done(2, message("c")), completed()];
-    assert_eq!(content(&shape(), &events), json!([{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]));
+    assert_eq!(content(&options(), &events), json!([{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]));
 }
 
 #[test]
@@ -103,15 +113,15 @@ fn the_early_snapshot_gives_the_signature_if_no_later_one_arrives() {
         completed(),
     ];
     let thinking = |text: &str, signature: &str| json!({"type": "thinking", "thinking": text, "signature": signature});
-    assert_eq!(content(&shape(), &events), json!([thinking("a", "cxr1.early"), thinking("", "cxr1.late")]));
+    assert_eq!(content(&options(), &events), json!([thinking("a", "cxr1.early"), thinking("", "cxr1.late")]));
 }
 
 #[test]
 fn thinking_is_sent_only_if_requested() {
     let events = [thought(0, 0, "a"), done(0, reasoning("e")), done(1, message("x")), completed()];
-    let omitted = Shape { thinking: ThinkingForm::Omitted, ..shape() };
+    let omitted = thinking(ThinkingDisplay::Omitted);
     assert_eq!(content(&omitted, &events)[0], json!({"type": "thinking", "thinking": "", "signature": "cxr1.e"}));
-    let hidden = Shape { thinking: ThinkingForm::Hidden, ..shape() };
+    let hidden = thinking(ThinkingDisplay::Hidden);
     assert_eq!(content(&hidden, &events), json!([{"type": "text", "text": "x"}]));
 }
 
@@ -119,8 +129,8 @@ fn thinking_is_sent_only_if_requested() {
 fn reasoning_that_cannot_be_replayed_has_no_signature() {
     let events = [thought(0, 0, "a"), done(0, json!({"type": "reasoning"})), completed()];
     let expected = json!([{"type": "thinking", "thinking": "a", "signature": ""}]);
-    assert_eq!(content(&shape(), &events), expected);
-    assert_eq!(content(&shape(), &[done(0, json!({"type": "reasoning"})), completed()]), json!([]));
+    assert_eq!(content(&options(), &events), expected);
+    assert_eq!(content(&options(), &[done(0, json!({"type": "reasoning"})), completed()]), json!([]));
 }
 
 #[test]
@@ -130,7 +140,7 @@ fn a_call_without_a_json_object_has_an_empty_input_in_the_document() {
     {
         let events = [done(0, call("c", arguments)), completed()];
         let block = json!([{"type": "tool_use", "id": "c", "name": "f", "input": input}]);
-        assert_eq!(content(&shape(), &events), block, "{arguments}");
+        assert_eq!(content(&options(), &events), block, "{arguments}");
     }
 }
 
@@ -146,26 +156,26 @@ fn the_stop_reason_matches_the_output() {
         (vec![refusal, done(1, call("c", "{}")), completed()], "refusal"),
     ];
     for (events, reason) in cases {
-        assert_eq!(document(&shape(), &events).unwrap()["stop_reason"], reason, "{events:?}");
+        assert_eq!(document(&options(), &events).unwrap()["stop_reason"], reason, "{events:?}");
     }
 }
 
 #[test]
 fn a_stop_sequence_is_reported_and_not_sent() {
-    let shape = Shape { stop: vec!["\n\n".to_owned(), "END".to_owned()], ..shape() };
+    let options = ReplyOptions { stop: vec!["\n\n".to_owned(), "END".to_owned()], ..options() };
     let events = [thought(0, 0, "END"), text(1, "a EN"), text(1, "Dx"), text(1, "y")];
-    let document = document(&shape, &events).unwrap();
+    let document = document(&options, &events).unwrap();
     assert_eq!((&document["stop_reason"], &document["stop_sequence"]), (&json!("stop_sequence"), &json!("END")));
     assert_eq!(document["content"][1]["text"], "a ");
     let at_once = [text(0, "END")];
-    assert_eq!(content(&shape, &at_once), json!([]));
+    assert_eq!(content(&options, &at_once), json!([]));
     let held = [text(0, "a EN"), done(1, call("c", "{}")), completed()];
-    assert_eq!(content(&shape, &held)[0]["text"], "a EN");
+    assert_eq!(content(&options, &held)[0]["text"], "a EN");
 }
 
 #[test]
 fn a_stop_sequence_held_back_behind_the_start_of_another_ends_the_response() {
-    let shape = Shape { stop: vec!["END".to_owned(), "N".to_owned()], ..shape() };
+    let options = ReplyOptions { stop: vec!["END".to_owned(), "N".to_owned()], ..options() };
     let refusal = json!({"type": "response.refusal.delta", "output_index": 1, "content_index": 0, "delta": "no"});
     let ends = [
         done(0, message("a EN")),
@@ -177,7 +187,7 @@ fn a_stop_sequence_held_back_behind_the_start_of_another_ends_the_response() {
         completed(),
     ];
     for end in ends {
-        let document = document(&shape, &[text(0, "a EN"), end.clone(), completed()]).unwrap();
+        let document = document(&options, &[text(0, "a EN"), end.clone(), completed()]).unwrap();
         assert_eq!(document["content"], json!([{"type": "text", "text": "a E"}]), "{end}");
         assert_eq!((&document["stop_reason"], &document["stop_sequence"]), (&json!("stop_sequence"), &json!("N")));
     }
@@ -185,7 +195,7 @@ fn a_stop_sequence_held_back_behind_the_start_of_another_ends_the_response() {
 
 #[test]
 fn a_search_beside_other_tools_is_sent_at_once() {
-    let shape = Shape { search: SearchForm::Told, ..shape() };
+    let options = searching(SearchDisplay::Immediate);
     let opened = json!({"type": "web_search_call", "id": "ws_2", "action": {"type": "open_page", "url": "u"}});
     let events = [
         text(0, "before"),
@@ -194,7 +204,7 @@ fn a_search_beside_other_tools_is_sent_at_once() {
         done(3, quoting("after", &[("https://b", "B")])),
         completed(),
     ];
-    let document = document(&shape, &events).unwrap();
+    let document = document(&options, &events).unwrap();
     let result = json!({"type": "web_search_result", "url": "https://a", "title": "https://a", "encrypted_content": "", "page_age": null});
     assert_eq!(
         document["content"],
@@ -219,9 +229,9 @@ fn a_search_without_an_action_is_sent_as_a_search() {
         if let Some(action) = action {
             search["action"] = action;
         }
-        for (form, found) in [(SearchForm::Told, 0), (SearchForm::Gathered, 1)] {
-            let shape = Shape { search: form, ..shape() };
-            let document = document(&shape, &[done(0, search.clone()), cited(), completed()]).unwrap();
+        for (form, found) in [(SearchDisplay::Immediate, 0), (SearchDisplay::Gathered, 1)] {
+            let options = searching(form);
+            let document = document(&options, &[done(0, search.clone()), cited(), completed()]).unwrap();
             let content = &document["content"];
             let used =
                 json!({"type": "server_tool_use", "id": "srvtoolu_ws_1", "name": "web_search", "input": {"query": ""}});
@@ -239,7 +249,7 @@ fn a_citation_waits_for_its_text() {
     let annotation = json!({"type": "response.output_text.annotation.added", "output_index": 0, "content_index": 0,
         "annotation": {"type": "url_citation", "start_index": 0, "end_index": 1, "url": "u", "title": "t"}});
     let cited = json!([{"type": "web_search_result_location", "url": "u", "title": "t", "encrypted_index": "", "cited_text": ""}]);
-    let shape = Shape { search: SearchForm::Told, stop: vec!["END".to_owned()], ..shape() };
+    let options = ReplyOptions { stop: vec!["END".to_owned()], ..searching(SearchDisplay::Immediate) };
     for events in [
         vec![annotation.clone(), text(0, "Ex"), done(0, message("Ex")), completed()],
         vec![annotation.clone(), done(0, message("Ex")), completed()],
@@ -247,13 +257,13 @@ fn a_citation_waits_for_its_text() {
         vec![json!("{broken"), annotation.clone(), text(0, "x"), done(0, message("Ex")), completed()],
     ] {
         let block = json!([{"type": "text", "text": "Ex", "citations": cited}]);
-        assert_eq!(content(&shape, &events), block, "{events:?}");
+        assert_eq!(content(&options, &events), block, "{events:?}");
     }
 }
 
 #[test]
 fn gathered_searches_share_their_results() {
-    let shape = Shape { search: SearchForm::Gathered, ..shape() };
+    let options = searching(SearchDisplay::Gathered);
     let events = [
         text(0, "first"),
         done(1, search("ws_1", "one", &["https://a"])),
@@ -261,13 +271,13 @@ fn gathered_searches_share_their_results() {
         done(3, quoting("x", &[("https://a", "A"), ("https://b", ""), ("https://b", "")])),
         completed(),
     ];
-    let content = content(&shape, &events);
+    let content = content(&options, &events);
     assert_eq!(content[0]["text"], "first");
     assert_eq!(content[2]["content"][0]["title"], "A", "the title comes from the citation");
     let second: Vec<_> = content[4]["content"].as_array().unwrap().iter().map(|found| &found["url"]).collect();
     assert_eq!(second, ["https://b"]);
     assert_eq!(content[5]["citations"].as_array().map(Vec::len), Some(3));
-    let cut = frames(&stream_of(MessagesReply::new(shape), &bytes(&events[..4])));
+    let cut = frames(&stream_of(MessagesReply::new(options), &bytes(&events[..4])));
     assert_eq!(spoken(&cut).iter().filter(|event| event["type"] == "content_block_start").count(), 1, "the rest waits");
 }
 
@@ -275,7 +285,7 @@ fn gathered_searches_share_their_results() {
 fn a_search_that_was_not_requested_is_not_sent() {
     let events =
         [done(0, search("ws", "q", &["https://a"])), done(1, quoting("x", &[("https://a", "A")])), completed()];
-    assert_eq!(content(&shape(), &events), json!([{"type": "text", "text": "x"}]));
+    assert_eq!(content(&options(), &events), json!([{"type": "text", "text": "x"}]));
 }
 
 #[test]
@@ -283,14 +293,14 @@ fn a_gap_that_remains_and_missing_output_are_errors() {
     let gap = json!({"type": "response.output_text.delta", "output_index": 0, "delta": 7});
     let paid = json!({"type": "response.completed", "response": {"usage": {"output_tokens": 5}}});
     for events in [vec![text(0, "Hel"), gap, text(0, "world"), completed()], vec![paid]] {
-        assert!(matches!(document(&shape(), &events), Err(ProxyError::Damaged { .. })), "{events:?}");
+        assert!(matches!(document(&options(), &events), Err(ProxyError::Damaged { .. })), "{events:?}");
     }
 }
 
 #[test]
 fn a_failure_before_any_output_is_only_an_error() {
     let failed = json!({"type": "error", "error": {"code": "server_is_overloaded", "message": "no"}});
-    let stream = stream_of(MessagesReply::new(shape()), &bytes(&[failed]));
+    let stream = stream_of(MessagesReply::new(options()), &bytes(&[failed]));
     assert_eq!(
         stream,
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"no\"}}\n\n"
@@ -299,7 +309,7 @@ fn a_failure_before_any_output_is_only_an_error() {
 
 #[test]
 fn a_limit_ends_text_refusals_and_calls_alike() {
-    let shape = Shape { token_limit: Some(2), stop: vec!["END".to_owned()], ..shape() };
+    let options = ReplyOptions { token_limit: Some(2), stop: vec!["END".to_owned()], ..options() };
     let refusal =
         |text: &str| json!({"type": "response.refusal.delta", "output_index": 0, "content_index": 0, "delta": text});
     for (events, told, reason) in [
@@ -309,29 +319,29 @@ fn a_limit_ends_text_refusals_and_calls_alike() {
         (vec![text(0, "one END two three"), completed()], "one ", "stop_sequence"),
         (vec![refusal("one two three"), completed()], "one two", "max_tokens"),
     ] {
-        let document = document(&shape, &events).unwrap();
+        let document = document(&options, &events).unwrap();
         assert_eq!(
             (&document["content"][0]["text"], &document["stop_reason"]),
             (&json!(told), &json!(reason)),
             "{events:?}"
         );
     }
-    let at_call = document(&shape, &[done(0, call("c", "{\"a\": \"b c d e\"}")), completed()]).unwrap();
+    let at_call = document(&options, &[done(0, call("c", "{\"a\": \"b c d e\"}")), completed()]).unwrap();
     assert_eq!((&at_call["content"][0]["input"], &at_call["stop_reason"]), (&json!({}), &json!("max_tokens")));
-    assert!(document(&shape, &[text(0, "one"), thought(1, 0, "as much as it likes"), completed()]).is_ok());
+    assert!(document(&options, &[text(0, "one"), thought(1, 0, "as much as it likes"), completed()]).is_ok());
 }
 
-fn any_shape() -> impl Strategy<Value = Shape> {
-    let thinking = prop::sample::select(vec![ThinkingForm::Hidden, ThinkingForm::Omitted, ThinkingForm::Shown]);
-    let search = prop::sample::select(vec![SearchForm::Hidden, SearchForm::Told, SearchForm::Gathered]);
+fn any_options() -> impl Strategy<Value = ReplyOptions> {
+    let thinking =
+        prop::sample::select(vec![ThinkingDisplay::Hidden, ThinkingDisplay::Omitted, ThinkingDisplay::Shown]);
+    let search = prop::sample::select(vec![SearchDisplay::Hidden, SearchDisplay::Immediate, SearchDisplay::Gathered]);
     let limit = prop::option::of(1_u64..12);
-    (thinking, search, any::<bool>(), limit).prop_map(|(thinking, search, stops, token_limit)| Shape {
+    (thinking, search, any::<bool>(), limit).prop_map(|(thinking, search, stops, token_limit)| ReplyOptions {
         model: "m".to_owned(),
-        thinking,
-        search,
         stop: if stops { vec!["END".to_owned(), "\n\n".to_owned()] } else { vec![] },
         token_limit,
-        ..Shape::default()
+        api: RenderOptions { thinking, search },
+        ..ReplyOptions::default()
     })
 }
 
@@ -340,13 +350,13 @@ proptest! {
 
     #[test]
     fn no_order_of_events_breaks_the_laws_of_blocks(
-        shape in any_shape(),
+        options in any_options(),
         events in prop::collection::vec(any_event(), 0..25),
     ) {
         let events: Vec<Bytes> = events.into_iter().map(Bytes::from).collect();
-        let frames = frames(&stream_of(MessagesReply::new(shape.clone()), &events));
+        let frames = frames(&stream_of(MessagesReply::new(options.clone()), &events));
         assert_block_laws(&frames);
-        if let Ok(mut document) = document_of(MessagesReply::new(shape), &events) {
+        if let Ok(mut document) = document_of(MessagesReply::new(options), &events) {
             document.as_object_mut().unwrap().remove("usage");
             prop_assert_eq!(fold_blocks(&frames), document);
         } else {

@@ -3,7 +3,7 @@
 pub(crate) use codex_proxy::protocol::ollama::{Chat, Generate};
 
 use bytes::{Bytes, BytesMut};
-use codex_proxy::protocol::ollama::{Form, OllamaReply, Options, Shape};
+use codex_proxy::protocol::ollama::{Form, OllamaReply, Options, RenderOptions, ReplyOptions};
 use codex_proxy::protocol::{Fold, Reply, Wire};
 use serde_json::{Value, json};
 
@@ -94,8 +94,9 @@ macro_rules! told {
 told!(Chat, Form::Chat);
 told!(Generate, Form::Generate);
 
-fn shape() -> Shape {
-    Shape { model: "m".to_owned(), shows_thinking: true, ..Shape::default() }
+fn reply_options() -> ReplyOptions {
+    let api = RenderOptions { shows_thinking: true, ..RenderOptions::default() };
+    ReplyOptions { model: "m".to_owned(), api, ..ReplyOptions::default() }
 }
 
 fn bytes(events: &[Value]) -> Vec<Bytes> {
@@ -128,7 +129,7 @@ fn arguments_are_an_object_on_one_line_whatever_the_model_wrote() {
         ("no JSON", json!({})),
     ] {
         let events = call(&[arguments(written)], &ended("response.completed", 100));
-        let stream = stream_of(OllamaReply::new(shape()), &events);
+        let stream = stream_of(OllamaReply::new(reply_options()), &events);
         let frames = lines(&stream);
         assert_line_laws(&frames);
         let call = &frames[0].json().unwrap()["message"]["tool_calls"][0];
@@ -139,7 +140,7 @@ fn arguments_are_an_object_on_one_line_whatever_the_model_wrote() {
 #[test]
 fn a_call_that_the_backend_truncated_is_not_sent() {
     let events = call(&[arguments("{\"a\":")], &ended("response.incomplete", 100));
-    let document = document_of(OllamaReply::new(shape()), &events).unwrap();
+    let document = document_of(OllamaReply::new(reply_options()), &events).unwrap();
     assert_eq!((&document["done_reason"], &document["message"]["tool_calls"]), (&json!("length"), &Value::Null));
 }
 
@@ -148,7 +149,7 @@ fn durations_are_whole_seconds_and_never_zero() {
     for (completed_at, nanoseconds) in [(100, 1), (99, 1), (107, 7)] {
         let text = json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "x"});
         let events = bytes(&[text, ended("response.completed", completed_at)]);
-        let document = document_of(OllamaReply::new(shape()), &events).unwrap();
+        let document = document_of(OllamaReply::new(reply_options()), &events).unwrap();
         for member in ["total_duration", "eval_duration"] {
             assert_eq!(document[member], nanoseconds * 1_000_000_000_u64);
         }
@@ -161,9 +162,10 @@ fn a_known_response_is_sent_at_once_and_only_once() {
     use codex_proxy::protocol::ollama::event::DoneReason;
     for (form, reason, word) in [(Form::Chat, DoneReason::Load, "load"), (Form::Generate, DoneReason::Unload, "unload")]
     {
-        let machine = || OllamaReply::new(Shape { form, unasked: Some(reason), ..shape() });
+        let api = RenderOptions { form, shows_thinking: true, without_backend: Some(reason) };
+        let machine = || OllamaReply::new(ReplyOptions { api: api.clone(), ..reply_options() });
         let (mut streamed, mut wire) = (machine(), BytesMut::new());
-        assert!(!streamed.asks() && !streamed.is_finished());
+        assert!(!streamed.needs_backend() && !streamed.is_finished());
         streamed.on_commit(&mut Wire(&mut wire));
         streamed.on_commit(&mut Wire(&mut wire));
         let mut folded = machine();

@@ -173,7 +173,7 @@ fn a_response_is_stored_if_complete_and_wanted() {
         let options = Options { store, ..Options::default() };
         let mut reply = reply_with(request, &HeaderMap::new(), &json!({}), &options);
         drive(&mut reply, &texts(upstream), &mut Fold);
-        reply.memory()
+        reply.take_stored_response()
     };
     let whole = [CREATED, item, COMPLETED];
     let memory = remembered(&request(), &whole, Store::Memory).unwrap();

@@ -16,7 +16,7 @@ fn read<R: Reply>(data: &[u8]) -> R::Upstream<'_> {
 }
 
 /// Feeds a machine as the server does: what opens an answer commits it.
-pub(crate) fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R>) {
+pub(crate) fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R::Encoder>) {
     let mut is_committed = false;
     for data in events {
         let event = UpstreamEvent::decode(std::str::from_utf8(data).unwrap());

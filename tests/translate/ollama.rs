@@ -75,7 +75,7 @@ fn an_empty_request_needs_no_backend() {
         (Form::Generate, json!({"model": "m", "images": ["iVBORw0KGgo"]}), "None"),
     ] {
         let outcome = translate(&Scene::default(), form, request.to_string().as_bytes()).unwrap();
-        assert!(outcome.reply.contains(&format!("unasked: {reason}")), "{request}: {}", outcome.reply);
+        assert!(outcome.reply.contains(&format!("without_backend: {reason}")), "{request}: {}", outcome.reply);
     }
 }
 

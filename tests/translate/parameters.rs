@@ -153,14 +153,14 @@ fn the_reply_options_reflect_the_request() {
     let decoded = chat::request::decode(body.as_bytes()).unwrap();
     let plan = chat::translate::translate(decoded, &mut context, &Options::default()).unwrap();
     assert_eq!(plan.mode, Mode::Stream);
-    assert_eq!(plan.shape.model, "m-high");
-    assert!(plan.shape.includes_usage && plan.shape.shows_service_tier);
-    assert_eq!(plan.shape.stop, ["END"]);
-    assert!(plan.shape.prompt_characters > "You are a helpful assistant.".len());
-    assert_eq!(plan.shape.calls, chat::reply::CallStyle::Tools);
+    assert_eq!(plan.options.model, "m-high");
+    assert!(plan.options.api.includes_usage && plan.options.api.shows_service_tier);
+    assert_eq!(plan.options.stop, ["END"]);
+    assert!(plan.options.prompt_characters > "You are a helpful assistant.".len());
+    assert_eq!(plan.options.api.calls, chat::CallStyle::Tools);
     assert_eq!(
-        plan.shape.names.into_iter().collect::<Vec<_>>(),
+        plan.options.names.into_iter().collect::<Vec<_>>(),
         [("fs_read_4074bc02".to_owned(), "fs.read".to_owned())]
     );
-    assert_eq!(plan.shape.flat_custom_tools.into_iter().collect::<Vec<_>>(), ["patch"]);
+    assert_eq!(plan.options.api.flat_custom_tools.into_iter().collect::<Vec<_>>(), ["patch"]);
 }

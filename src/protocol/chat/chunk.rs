@@ -1,67 +1,68 @@
-//! What a Chat client is told, piece by piece, and how a piece looks on the wire.
+//! The chunks of a Chat reply, and how they look in a stream.
 //!
-//! Texts are in the escaped form in which the backend sent them and are spliced between bytes that
-//! are rendered once for a stream: a text delta costs three copies and no allocation.
+//! Texts are in the escaped form in which the backend sent them. They are copied between bytes that are rendered once for
+//! a stream, so that a text delta costs three copies and no allocation.
 
 use std::fmt::Write as _;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::reply::{ReasoningField, Shape};
+use super::document::DocumentDraft;
+use super::render::{ReasoningField, RenderOptions, ReplyOptions};
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
-use crate::protocol::reply::response_meta::{Identity, quoted};
-use crate::protocol::reply::usage;
+use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::reply::{Encoder, ResponseMeta, usage};
 use crate::protocol::{openai, sse};
 
 /// One event of the client's stream. Texts are escaped, names and ids are not.
 #[derive(Clone, Copy, Debug)]
 pub enum Chunk<'e> {
-    /// The answer begins.
+    /// The role that opens a reply.
     Role,
-    /// A piece of visible text.
+    /// Visible text.
     Content(&'e str),
-    /// A piece of visible reasoning.
+    /// Visible reasoning.
     Reasoning(&'e str),
-    /// A piece of a refusal.
+    /// Text of a refusal.
     Refusal(&'e str),
     /// A citation, rendered.
     Annotation(&'e str),
     /// A call begins.
-    CallOpened {
-        /// Position among the calls of the answer.
+    CallStart {
+        /// Position among the calls of the reply.
         index: usize,
         /// The call's id.
         id: &'e str,
         /// The tool, as the client named it.
         name: &'e str,
-        /// How the call is told.
-        envelope: RawObject,
+        /// The members that hold the call.
+        form: CallForm,
     },
-    /// A piece of a call's arguments or input.
+    /// Arguments or input of a call.
     CallText {
-        /// Position among the calls of the answer.
+        /// Position among the calls of the reply.
         index: usize,
-        /// How the call is told.
-        envelope: RawObject,
-        /// The piece.
+        /// The members that hold the call.
+        form: CallForm,
+        /// The next text.
         text: &'e str,
     },
-    /// A finished image, rendered.
+    /// A complete image, rendered.
     Image(&'e str),
-    /// Why the answer ends.
-    Finished(FinishReason),
-    /// Tokens spent.
+    /// The finish reason.
+    Finished(&'static str),
+    /// Tokens.
     Usage(Usage),
-    /// The end of a whole answer.
+    /// The end of a complete reply.
     Done,
-    /// The end of an answer that failed.
+    /// The end of a reply that failed.
     Failed(&'e ProxyError),
 }
 
-/// The forms in which a call is told.
+/// The members that hold a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RawObject {
+pub enum CallForm {
     /// `tool_calls` with `function`.
     Function,
     /// `tool_calls` with `custom`.
@@ -70,37 +71,8 @@ pub enum RawObject {
     Legacy,
 }
 
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model was done, or a stop sequence was met.
-    Stop,
-    /// A limit was met.
-    Length,
-    /// The answer was filtered.
-    ContentFilter,
-    /// Tools were called.
-    ToolCalls,
-    /// A function was called, in the old form.
-    FunctionCall,
-}
-
-impl FinishReason {
-    /// The word on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ContentFilter => "content_filter",
-            Self::ToolCalls => "tool_calls",
-            Self::FunctionCall => "function_call",
-        }
-    }
-}
-
-impl RawObject {
-    /// The member that holds the call, and the one in it that holds the text.
+impl CallForm {
+    /// The member that holds the call, and its member that holds the text.
     pub(super) fn members(self) -> (&'static str, &'static str) {
         match self {
             Self::Function => ("function", "arguments"),
@@ -110,48 +82,41 @@ impl RawObject {
     }
 }
 
-const GROWS: &str = "a buffer grows as it is written to";
+const GROWS: &str = "writing to a growing buffer can't fail";
 const CHOICE: &str = r#""choices":[{"index":0,"delta":"#;
 const CHOICE_END: &str = r#","logprobs":null,"finish_reason":"#;
 
-/// The bytes that are the same in every chunk of a stream.
+/// Encodes chunks around the bytes that all chunks of a reply have in common.
 #[derive(Debug)]
-pub(super) struct Template {
-    /// Up to the value of `delta`.
+pub struct ChunkEncoder {
+    /// The bytes before the value of `delta`.
     prefix: String,
-    /// How much of the prefix comes before `choices`.
+    /// Length of the prefix before `choices`.
     members_bytes: usize,
-    /// From the end of the choice on.
+    /// The bytes after the finish reason.
     end: &'static str,
     includes_usage: bool,
     reasoning: ReasoningField,
+    draft: DocumentDraft,
 }
 
-impl Template {
-    pub(super) fn new(identity: &Identity, shape: &Shape) -> Self {
-        let members = identity.members("chat.completion.chunk", identity.service_tier.as_deref());
-        let mut prefix = format!("data: {{{members}");
+impl ChunkEncoder {
+    pub(super) fn new(options: &ReplyOptions, response: &ResponseMeta) -> Self {
+        let RenderOptions { includes_usage, reasoning, .. } = options.api;
+        let tier = service_tier(options, response);
+        let mut prefix =
+            format!("data: {{{}", response.members("chatcmpl", "chat.completion.chunk", &options.model, tier));
         let members_bytes = prefix.len();
         prefix.push_str(CHOICE);
-        let end = if shape.includes_usage { "}],\"usage\":null}\n\n" } else { "}]}\n\n" };
-        Self { prefix, members_bytes, end, includes_usage: shape.includes_usage, reasoning: shape.reasoning }
+        let end = if includes_usage { "}],\"usage\":null}\n\n" } else { "}]}\n\n" };
+        Self { prefix, members_bytes, end, includes_usage, reasoning, draft: DocumentDraft::default() }
     }
 
-    pub(super) fn encode(&self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
-        match *chunk {
-            Chunk::Role => self.delta(&[r#"{"role":"assistant","content":"","refusal":null}"#], wire),
-            Chunk::Content(text) => self.delta(&[r#"{"content":""#, text, r#""}"#], wire),
-            Chunk::Reasoning(text) => self.reasoning(text, wire),
-            Chunk::Refusal(text) => self.delta(&[r#"{"refusal":""#, text, r#""}"#], wire),
-            Chunk::Annotation(json) => self.delta(&[r#"{"annotations":["#, json, "]}"], wire),
-            Chunk::CallOpened { index, id, name, envelope } => self.call_opened(index, id, name, envelope, wire),
-            Chunk::CallText { index, envelope, text } => self.call_text(index, envelope, text, wire),
-            Chunk::Image(json) => self.delta(&[r#"{"images":["#, json, "]}"], wire),
-            Chunk::Finished(reason) => self.finished(reason, wire),
-            Chunk::Usage(usage) => self.usage(&usage, wire),
-            Chunk::Done => sse::frame(b"[DONE]", wire),
-            Chunk::Failed(error) => sse::frame(&openai::error::frame(error), wire),
-        }
+    /// The document.
+    pub(super) fn document(&self, options: &ReplyOptions, response: &ResponseMeta) -> Bytes {
+        let tier = service_tier(options, response);
+        let members = response.members("chatcmpl", "chat.completion", &options.model, tier);
+        self.draft.render(&members, self.reasoning)
     }
 
     fn delta(&self, pieces: &[&str], wire: &mut BytesMut) {
@@ -175,28 +140,28 @@ impl Template {
             ReasoningField::Both => {
                 self.delta(&[r#"{"reasoning_content":""#, text, r#"","reasoning":""#, text, r#""}"#], wire);
             }
-            // The machine makes text of it, or nothing.
+            // The renderer shows it as text, or not at all.
             ReasoningField::ThinkTags | ReasoningField::None => {}
         }
     }
 
-    fn call_opened(&self, index: usize, id: &str, name: &str, envelope: RawObject, wire: &mut BytesMut) {
-        let (member, text) = envelope.members();
+    fn call_start(&self, index: usize, id: &str, name: &str, form: CallForm, wire: &mut BytesMut) {
+        let (member, text) = form.members();
         let call = format!(r#""{member}":{{"name":{},"{text}":""}}"#, quoted(name));
-        let delta = match envelope {
-            RawObject::Legacy => format!("{{{call}}}"),
-            RawObject::Function | RawObject::Custom => {
+        let delta = match form {
+            CallForm::Legacy => format!("{{{call}}}"),
+            CallForm::Function | CallForm::Custom => {
                 format!(r#"{{"tool_calls":[{{"index":{index},"id":{},"type":"{member}",{call}}}]}}"#, quoted(id))
             }
         };
         self.delta(&[&delta], wire);
     }
 
-    fn call_text(&self, index: usize, envelope: RawObject, text: &str, wire: &mut BytesMut) {
-        match envelope {
-            RawObject::Legacy => self.delta(&[r#"{"function_call":{"arguments":""#, text, r#""}}"#], wire),
-            RawObject::Function | RawObject::Custom => {
-                let (member, inner) = envelope.members();
+    fn call_text(&self, index: usize, form: CallForm, text: &str, wire: &mut BytesMut) {
+        match form {
+            CallForm::Legacy => self.delta(&[r#"{"function_call":{"arguments":""#, text, r#""}}"#], wire),
+            CallForm::Function | CallForm::Custom => {
+                let (member, inner) = form.members();
                 wire.put_slice(self.prefix.as_bytes());
                 write!(wire, r#"{{"tool_calls":[{{"index":{index},"{member}":{{"{inner}":""#).expect(GROWS);
                 wire.put_slice(text.as_bytes());
@@ -206,8 +171,8 @@ impl Template {
         }
     }
 
-    fn finished(&self, reason: FinishReason, wire: &mut BytesMut) {
-        for piece in [&self.prefix, "{}", CHOICE_END, "\"", reason.as_str(), "\"", self.end] {
+    fn finished(&self, reason: &str, wire: &mut BytesMut) {
+        for piece in [&self.prefix, "{}", CHOICE_END, "\"", reason, "\"", self.end] {
             wire.put_slice(piece.as_bytes());
         }
     }
@@ -221,4 +186,35 @@ impl Template {
             wire.put_slice(piece.as_bytes());
         }
     }
+}
+
+impl Encoder for ChunkEncoder {
+    type Event<'e> = Chunk<'e>;
+
+    fn encode(&self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
+        match *chunk {
+            Chunk::Role => self.delta(&[r#"{"role":"assistant","content":"","refusal":null}"#], wire),
+            Chunk::Content(text) => self.delta(&[r#"{"content":""#, text, r#""}"#], wire),
+            Chunk::Reasoning(text) => self.reasoning(text, wire),
+            Chunk::Refusal(text) => self.delta(&[r#"{"refusal":""#, text, r#""}"#], wire),
+            Chunk::Annotation(json) => self.delta(&[r#"{"annotations":["#, json, "]}"], wire),
+            Chunk::CallStart { index, id, name, form } => self.call_start(index, id, name, form, wire),
+            Chunk::CallText { index, form, text } => self.call_text(index, form, text, wire),
+            Chunk::Image(json) => self.delta(&[r#"{"images":["#, json, "]}"], wire),
+            Chunk::Finished(reason) => self.finished(reason, wire),
+            Chunk::Usage(usage) => self.usage(&usage, wire),
+            Chunk::Done => sse::frame(b"[DONE]", wire),
+            Chunk::Failed(error) => sse::frame(&openai::error::frame(error), wire),
+        }
+    }
+
+    fn absorb(&mut self, chunk: &Chunk<'_>) {
+        self.draft.absorb(chunk);
+    }
+}
+
+/// The tier to show. Before the backend has chosen a tier it reports `auto`, which a Chat reply can't have.
+fn service_tier<'r>(options: &ReplyOptions, response: &'r ResponseMeta) -> Option<&'r str> {
+    let tier = response.service_tier.as_deref().filter(|_| options.api.shows_service_tier)?;
+    Some(if tier == "auto" { "default" } else { tier })
 }

@@ -1,28 +1,25 @@
-//! The answer as one document: the fold of the events that a streaming client would get.
-//!
-//! Knows nothing but [`Chunk`], so that it can't drift from the stream. Texts stay escaped from
-//! the backend's bytes to the client's.
+//! A Chat reply as one document, folded from the chunks of the stream.
 
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::chunk::{Chunk, FinishReason, RawObject};
-use super::reply::ReasoningField;
+use super::chunk::{CallForm, Chunk};
+use super::render::ReasoningField;
 use crate::protocol::codex::Usage;
-use crate::protocol::reply::response_meta::{Identity, quoted};
+use crate::protocol::reply::response_meta::quoted;
 use crate::protocol::reply::usage;
 
-/// A document in the making.
+/// The document so far. Texts are escaped.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
+pub(super) struct DocumentDraft {
     content: String,
     reasoning: String,
     refusal: Option<String>,
     annotations: Vec<String>,
     calls: Vec<Call>,
     images: Vec<String>,
-    finish_reason: Option<FinishReason>,
+    finish_reason: &'static str,
     usage: Usage,
 }
 
@@ -30,19 +27,19 @@ pub(super) struct Draft {
 struct Call {
     id: String,
     name: String,
-    envelope: RawObject,
+    form: CallForm,
     text: String,
 }
 
-impl Draft {
+impl DocumentDraft {
     pub(super) fn absorb(&mut self, chunk: &Chunk<'_>) {
         match *chunk {
             Chunk::Content(text) => self.content.push_str(text),
             Chunk::Reasoning(text) => self.reasoning.push_str(text),
             Chunk::Refusal(text) => self.refusal.get_or_insert_default().push_str(text),
             Chunk::Annotation(json) => self.annotations.push(json.to_owned()),
-            Chunk::CallOpened { id, name, envelope, .. } => {
-                self.calls.push(Call { id: id.to_owned(), name: name.to_owned(), envelope, text: String::new() });
+            Chunk::CallStart { id, name, form, .. } => {
+                self.calls.push(Call { id: id.to_owned(), name: name.to_owned(), form, text: String::new() });
             }
             Chunk::CallText { index, text, .. } => {
                 if let Some(call) = self.calls.get_mut(index) {
@@ -50,16 +47,16 @@ impl Draft {
                 }
             }
             Chunk::Image(json) => self.images.push(json.to_owned()),
-            Chunk::Finished(reason) => self.finish_reason = Some(reason),
+            Chunk::Finished(reason) => self.finish_reason = reason,
             Chunk::Usage(usage) => self.usage = usage,
             Chunk::Role | Chunk::Done | Chunk::Failed(_) => {}
         }
     }
 
-    pub(super) fn render(&self, identity: &Identity, tier: Option<&str>, reasoning: ReasoningField) -> Bytes {
-        let members = identity.members("chat.completion", tier);
+    /// The document. `members` are those before `choices`.
+    pub(super) fn render(&self, members: &str, reasoning: ReasoningField) -> Bytes {
         let message = self.message(reasoning);
-        let finish_reason = self.finish_reason.unwrap_or(FinishReason::Stop).as_str();
+        let finish_reason = self.finish_reason;
         let usage = usage::json(&self.usage);
         Bytes::from(format!(
             r#"{{{members}"choices":[{{"index":0,"message":{message},"logprobs":null,"finish_reason":"{finish_reason}"}}],"usage":{usage}}}"#
@@ -107,7 +104,7 @@ impl Draft {
     fn push_calls(&self, message: &mut String) {
         match self.calls.first() {
             None => {}
-            Some(call) if call.envelope == RawObject::Legacy => {
+            Some(call) if call.form == CallForm::Legacy => {
                 message.push(',');
                 message.push_str(&call.inner());
             }
@@ -121,12 +118,12 @@ impl Draft {
 
 impl Call {
     fn render(&self) -> String {
-        let (member, _) = self.envelope.members();
+        let (member, _) = self.form.members();
         format!(r#"{{"id":{},"type":"{member}",{}}}"#, quoted(&self.id), self.inner())
     }
 
     fn inner(&self) -> String {
-        let (member, text) = self.envelope.members();
+        let (member, text) = self.form.members();
         format!(r#""{member}":{{"name":{},"{text}":"{}"}}"#, quoted(&self.name), self.text)
     }
 }

@@ -1,6 +1,6 @@
-//! How Chat words an error: OpenAI's envelope, with `messages` as the name of the prompt.
+//! Errors in the Chat Completions API: OpenAI's error object, with `messages` as the name of the prompt.
 //!
-//! Also the face of every path that belongs to no dialect.
+//! Also used for paths that belong to no API.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

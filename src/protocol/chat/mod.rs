@@ -2,9 +2,8 @@
 //!
 //! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
 //! `message`, `input`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
-//! rest. The way back, from upstream events to chunks: [`reply`] decides, `show` knows what was
-//! told, [`chunk`] and `document` know how it looks, over the parts that `answer` has for every dialect.
-//! [`error`] words a failure.
+//! rest. Replies: [`render`] renders the pieces of a reply, [`chunk`] and `document` encode them, [`error`] encodes
+//! errors.
 
 pub mod chunk;
 mod content;
@@ -14,8 +13,7 @@ mod format;
 mod history;
 mod message;
 mod options;
-mod render;
-pub mod reply;
+pub mod render;
 pub mod request;
 mod responses_body;
 mod tool_choice;
@@ -28,7 +26,7 @@ use http::{HeaderMap, StatusCode};
 pub use chunk::Chunk;
 pub use error::to_error_response;
 pub use options::Options;
-pub use reply::{CallStyle, ChatReply, ReasoningField, Shape};
+pub use render::{CallStyle, ChatReply, ReasoningField, RenderOptions, ReplyOptions};
 pub use request::ChatRequest;
 pub use translate::Translation;
 
@@ -55,8 +53,8 @@ impl Dialect for Chat {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, ChatReply>, ProxyError> {
-        let Translation { upstream, mode, shape } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: ChatReply::new(shape) })
+        let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: ChatReply::new(options) })
     }
 
     fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {

@@ -1,319 +1,251 @@
-//! From steps to chunks: what the client is told, in the order in which it may be told.
-//!
-//! Keeps the book on what was shown: separators between messages and between pieces of reasoning,
-//! characters before a citation, text held back for a stop sequence, the index of the open call.
+//! Renders a reply in the Chat Completions API.
 
-use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use super::chunk::{Chunk, FinishReason, RawObject};
-use super::reply::{CallStyle, ChatReply, ReasoningField, Shape};
+use bytes::Bytes;
+
+use super::chunk::{CallForm, Chunk, ChunkEncoder};
+use crate::error::ProxyError;
 use crate::protocol::json::string::RawText;
-use crate::protocol::reply::queue::{Gate, Queued};
-use crate::protocol::reply::reply_item::Step;
+use crate::protocol::reply::renderer::BLANK_LINE;
 use crate::protocol::reply::response_meta::quoted;
-use crate::protocol::reply::stop::StopMatcher;
-use crate::protocol::tokens::{Meter, Segment};
+use crate::protocol::reply::{
+    self, CallStart, Citation, Emit, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta, TextDelta,
+};
 use crate::protocol::upstream_input::CallKind;
-use crate::protocol::{Reply, Sink};
 
-/// A blank line, escaped.
-const BLANK_LINE: &str = r"\n\n";
+/// The reply to a Chat request.
+pub type ChatReply = Machine<ChatRenderer>;
 
-/// What the client has been told.
+/// What the request decides about its reply.
+pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
+
+/// The options that only this API has.
+#[derive(Clone, Debug, Default)]
+pub struct RenderOptions {
+    /// `stream_options.include_usage`.
+    pub includes_usage: bool,
+    /// The request has `service_tier`, so the reply has it too.
+    pub shows_service_tier: bool,
+    /// The member that holds calls.
+    pub calls: CallStyle,
+    /// Custom tools that the client declared in the flat form. Their calls are sent as function calls.
+    pub flat_custom_tools: BTreeSet<String>,
+    /// The member that holds reasoning.
+    pub reasoning: ReasoningField,
+}
+
+/// The member that holds calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallStyle {
+    /// `tool_calls`.
+    #[default]
+    Tools,
+    /// `function_call`, for a request with `functions`.
+    Legacy,
+}
+
+/// The member that holds reasoning (`chat.reasoning_field`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum ReasoningField {
+    /// `reasoning_content`, which most clients read.
+    #[default]
+    ReasoningContent,
+    /// `reasoning`.
+    Reasoning,
+    /// Both members.
+    Both,
+    /// The text, between `<think>` and `</think>`.
+    ThinkTags,
+    /// None: reasoning is not shown.
+    None,
+}
+
+/// Renders one reply.
 #[derive(Debug)]
-pub(super) struct Shown {
-    /// Characters of text, refusal and calls.
-    pub(super) characters: usize,
-    pub(super) reasoning_characters: usize,
-    /// Characters of `content`, which citations count.
+pub struct ChatRenderer {
+    call_style: CallStyle,
+    flat_custom_tools: BTreeSet<String>,
+    reasoning: ReasoningField,
+    /// Characters of `content`. Citations count from its beginning.
     content_characters: usize,
-    has_text: bool,
-    has_reasoning: bool,
-    /// A `<think>` that is not closed yet.
+    /// Characters of `content` before each part, by item and part.
+    offsets: BTreeMap<(usize, usize), usize>,
+    text_part: Option<(usize, usize)>,
+    /// A `<think>` was sent, and its end was not.
     is_thinking: bool,
-    calls: usize,
-    open_call: Option<OpenCall>,
+    /// The call that began last: its index and form.
+    call: Option<(usize, CallForm)>,
     images: usize,
-    stop: StopMatcher,
-    /// Citations, rendered, of text that is held back for a stop sequence.
-    early_citations: Vec<String>,
-    /// Counts what is shown, where the client's limit is enforced.
-    pub(super) meter: Option<Meter>,
 }
 
-/// The call that is being sent.
-#[derive(Clone, Copy, Debug)]
-struct OpenCall {
-    index: usize,
-    envelope: RawObject,
-    /// Its arguments have to be JSON, and nothing of them has been sent but white space.
-    lacks_arguments: bool,
-}
+impl ChatRenderer {
+    fn content(&mut self, text: &str, characters: usize, out: &mut impl Emit<ChunkEncoder>) {
+        self.content_characters += characters;
+        out.emit(&Chunk::Content(text));
+    }
 
-impl Shown {
-    pub(super) fn new(shape: &Shape) -> Self {
-        Self {
-            characters: 0,
-            reasoning_characters: 0,
-            content_characters: 0,
-            has_text: false,
-            has_reasoning: false,
-            is_thinking: false,
-            calls: 0,
-            open_call: None,
-            images: 0,
-            stop: StopMatcher::new(&shape.stop),
-            early_citations: Vec::new(),
-            meter: shape.token_limit.map(Meter::new),
+    /// Adds text that is not the model's.
+    fn markup(&mut self, escaped: &str, out: &mut impl Emit<ChunkEncoder>) {
+        self.content(escaped, RawText::from_escaped(escaped).scalar_count(), out);
+    }
+
+    fn end_thinking(&mut self, tag: &str, out: &mut impl Emit<ChunkEncoder>) {
+        if std::mem::take(&mut self.is_thinking) {
+            self.markup(tag, out);
         }
     }
 
-    /// The finish reason of an answer that came to its own end.
-    pub(super) fn call_reason(&self, style: CallStyle) -> FinishReason {
-        match style {
-            _ if self.calls == 0 => FinishReason::Stop,
-            CallStyle::Tools => FinishReason::ToolCalls,
-            CallStyle::Legacy => FinishReason::FunctionCall,
-        }
-    }
-}
-
-impl Queued for ChatReply {
-    fn gate(&mut self) -> &mut Gate {
-        &mut self.gate
-    }
-
-    fn show(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
-        match step {
-            Step::Text { part, text } => self.show_text(item, *part, text, sink),
-            Step::TextEnd | Step::MessageEnd => {
-                let _ = self.flush(sink);
-            }
-            Step::Refusal(text) => self.show_refusal(item, text, sink),
-            Step::Reasoning { part, text } => self.show_reasoning(item, *part, text, sink),
-            Step::Citation { part, citation } => {
-                self.open(sink);
-                let citation = citation.render(self.offset(item, *part));
-                self.show_citation(citation, sink);
-            }
-            Step::CallOpened { id, name, kind } => self.open_call(id, name, *kind, sink),
-            Step::CallText(text) => self.show_call_text(text, sink),
-            Step::CallClosed => self.close_call(item, sink),
-            Step::Image { format, base64 } => self.show_image(format, base64, sink),
-            Step::MessageOpened | Step::ReasoningEnd { .. } | Step::Search(_) => {}
-        }
-    }
-}
-
-impl ChatReply {
-    /// Everything is over: what waits is shown, and what is open is closed.
-    pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
-        self.close_items(sink);
-        if self.flush(sink).is_continue() {
-            self.end_thinking("</think>", sink);
-        }
-    }
-
-    fn show_text(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
-        self.open(sink);
-        self.end_thinking(r"</think>\n\n", sink);
-        let is_first = !self.items.get_mut(item).has_shown_text();
-        self.items.get_mut(item).part_mut(part).has_shown = true;
-        if std::mem::replace(&mut self.shown.has_text, true) && is_first {
-            if self.flush(sink).is_break() {
-                return;
-            }
-            // Ours, not the model's: no stop sequence is looked for in it.
-            self.put_content(BLANK_LINE, sink);
-        }
-        self.offset(item, part);
-        match self.admit(Segment::Text(item), text) {
-            ControlFlow::Continue(text) => self.show_admitted(text, sink),
-            ControlFlow::Break(text) => {
-                self.show_admitted(text, sink);
-                if self.flush(sink).is_continue() {
-                    self.limit(sink);
-                }
-            }
-        }
-    }
-
-    /// What of a text is within the limit; breaks when that is not all of it.
-    fn admit<'t>(&mut self, segment: Segment, text: &'t str) -> ControlFlow<&'t str, &'t str> {
-        self.shown.meter.as_mut().map_or(ControlFlow::Continue(text), |meter| meter.push(segment, text))
-    }
-
-    /// Shows text up to a stop sequence.
-    fn show_admitted(&mut self, text: &str, sink: &mut impl Sink<Self>) {
-        if self.shown.stop.is_idle() {
-            return self.put_content(text, sink);
-        }
-        let found = self.shown.stop.push(text);
-        self.show_known(found, sink);
-    }
-
-    /// Shows what a stop sequence leaves of a text.
-    fn show_known(&mut self, found: ControlFlow<String, String>, sink: &mut impl Sink<Self>) {
-        match found {
-            ControlFlow::Continue(text) => self.put_content(&text, sink),
-            ControlFlow::Break(text) => {
-                self.put_content(&text, sink);
-                self.stop(sink);
-            }
-        }
-    }
-
-    /// Characters of content before a part, fixed when the part is first heard of.
+    /// Characters of content before a part, fixed when the part is first shown.
     fn offset(&mut self, item: usize, part: usize) -> usize {
-        let before = self.shown.content_characters;
-        *self.items.get_mut(item).part_mut(part).offset.get_or_insert(before)
+        *self.offsets.entry((item, part)).or_insert(self.content_characters)
     }
 
-    fn put_content(&mut self, text: &str, sink: &mut impl Sink<Self>) {
-        if !text.is_empty() {
-            let characters = RawText::from_escaped(text).scalar_count();
-            self.shown.content_characters += characters;
-            self.shown.characters += characters;
-            sink.put(self, &Chunk::Content(text));
-            for citation in std::mem::take(&mut self.shown.early_citations) {
-                sink.put(self, &Chunk::Annotation(&citation));
+    fn finish_reason(&self, finish: FinishKind) -> &'static str {
+        match (finish, self.call, self.call_style) {
+            (FinishKind::Length | FinishKind::TokenLimit, ..) => "length",
+            (FinishKind::ContentFilter, ..) => "content_filter",
+            (FinishKind::Completed, Some(_), CallStyle::Tools) => "tool_calls",
+            (FinishKind::Completed, Some(_), CallStyle::Legacy) => "function_call",
+            (FinishKind::Completed | FinishKind::StopSequence, ..) => "stop",
+        }
+    }
+}
+
+impl Renderer for ChatRenderer {
+    type Options = RenderOptions;
+    type Encoder = ChunkEncoder;
+
+    /// Clients parse the arguments as JSON.
+    const EMPTY_ARGUMENTS: &'static str = "{}";
+
+    fn new(options: &ReplyOptions) -> Self {
+        let RenderOptions { calls, flat_custom_tools, reasoning, .. } = &options.api;
+        Self {
+            call_style: *calls,
+            flat_custom_tools: flat_custom_tools.clone(),
+            reasoning: *reasoning,
+            content_characters: 0,
+            offsets: BTreeMap::new(),
+            text_part: None,
+            is_thinking: false,
+            call: None,
+            images: 0,
+        }
+    }
+
+    fn encoder(options: &ReplyOptions, response: &ResponseMeta) -> ChunkEncoder {
+        ChunkEncoder::new(options, response)
+    }
+
+    fn opening() -> Option<Chunk<'static>> {
+        Some(Chunk::Role)
+    }
+
+    fn failed(error: &ProxyError) -> Chunk<'_> {
+        Chunk::Failed(error)
+    }
+
+    fn document(encoder: &ChunkEncoder, options: &ReplyOptions, response: &ResponseMeta) -> Bytes {
+        encoder.document(options, response)
+    }
+
+    fn interrupts_text(&self, _item: usize, piece: &ReplyItem<'_>) -> bool {
+        match piece {
+            ReplyItem::CallStart { .. } => true,
+            ReplyItem::Reasoning { .. } => self.reasoning == ReasoningField::ThinkTags,
+            _ => false,
+        }
+    }
+
+    fn text(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<ChunkEncoder>) {
+        self.end_thinking(r"</think>\n\n", out);
+        if delta.is_separate {
+            self.markup(BLANK_LINE, out);
+        }
+        if self.text_part.replace((delta.item, delta.part)) != Some((delta.item, delta.part)) {
+            self.offset(delta.item, delta.part);
+        }
+        self.content(delta.text, delta.characters, out);
+    }
+
+    fn refusal(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<ChunkEncoder>) {
+        self.end_thinking("</think>", out);
+        out.emit(&Chunk::Refusal(delta.text));
+    }
+
+    fn citation(&mut self, item: usize, part: usize, citation: &Citation<'_>, out: &mut impl Emit<ChunkEncoder>) {
+        let offset = self.offset(item, part);
+        out.emit(&Chunk::Annotation(&annotation(citation, offset)));
+    }
+
+    fn reasoning(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<ChunkEncoder>) {
+        let separator = if delta.is_separate { BLANK_LINE } else { "" };
+        match self.reasoning {
+            ReasoningField::None => {}
+            ReasoningField::ThinkTags => {
+                let separator = if std::mem::replace(&mut self.is_thinking, true) { separator } else { "<think>" };
+                if !separator.is_empty() {
+                    self.markup(separator, out);
+                }
+                self.content(delta.text, delta.characters, out);
+            }
+            ReasoningField::ReasoningContent | ReasoningField::Reasoning | ReasoningField::Both => {
+                if !separator.is_empty() {
+                    out.emit(&Chunk::Reasoning(separator));
+                }
+                out.emit(&Chunk::Reasoning(delta.text));
             }
         }
     }
 
-    /// Shows a citation after its text.
-    fn show_citation(&mut self, citation: String, sink: &mut impl Sink<Self>) {
-        if self.shown.stop.holds_text() {
-            self.shown.early_citations.push(citation);
-        } else {
-            sink.put(self, &Chunk::Annotation(&citation));
-        }
-    }
-
-    /// Shows what was held back for a stop sequence; breaks where one was in it, and the answer is over.
-    fn flush(&mut self, sink: &mut impl Sink<Self>) -> ControlFlow<()> {
-        if !self.shown.stop.is_idle() {
-            let held = self.shown.stop.flush();
-            self.show_known(held, sink);
-        }
-        if self.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn show_refusal(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
-        self.open(sink);
-        self.end_thinking("</think>", sink);
-        self.put_within_limit(Segment::Refusal(item), text, Chunk::Refusal, sink);
-    }
-
-    /// Shows a text that nothing but the limit ends.
-    fn put_within_limit<'t>(
-        &mut self,
-        segment: Segment,
-        text: &'t str,
-        chunk: impl Fn(&'t str) -> Chunk<'t>,
-        sink: &mut impl Sink<Self>,
-    ) {
-        let admitted = self.admit(segment, text);
-        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
-        if !text.is_empty() {
-            self.shown.characters += RawText::from_escaped(text).scalar_count();
-            sink.put(self, &chunk(text));
-        }
-        if admitted.is_break() && self.flush(sink).is_continue() {
-            self.limit(sink);
-        }
-    }
-
-    fn show_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
-        self.shown.reasoning_characters += RawText::from_escaped(text).scalar_count();
-        if self.shape.reasoning == ReasoningField::None {
-            return;
-        }
-        self.open(sink);
-        let is_further = !std::mem::replace(&mut self.items.get_mut(item).part_mut(part).has_shown, true)
-            && std::mem::replace(&mut self.shown.has_reasoning, true);
-        if self.shape.reasoning == ReasoningField::ThinkTags {
-            return self.think(text, is_further, sink);
-        }
-        if is_further {
-            sink.put(self, &Chunk::Reasoning(BLANK_LINE));
-        }
-        sink.put(self, &Chunk::Reasoning(text));
-    }
-
-    /// Reasoning as a part of the text, for clients that look for it there.
-    fn think(&mut self, text: &str, is_further: bool, sink: &mut impl Sink<Self>) {
-        if self.flush(sink).is_break() {
-            return;
-        }
-        let before = match std::mem::replace(&mut self.shown.is_thinking, true) {
-            false => "<think>",
-            true if is_further => BLANK_LINE,
-            true => "",
+    fn call_start(&mut self, call: &CallStart<'_>, out: &mut impl Emit<ChunkEncoder>) -> ControlFlow<()> {
+        let CallStart { index, id, name, kind } = *call;
+        self.end_thinking("</think>", out);
+        let form = match (self.call_style, kind) {
+            // `function_call` has room for one call, which is why the backend gets no parallel calls for it.
+            (CallStyle::Legacy, _) if index > 0 => return ControlFlow::Break(()),
+            (CallStyle::Legacy, _) => CallForm::Legacy,
+            (CallStyle::Tools, CallKind::Custom) if !self.flat_custom_tools.contains(name) => CallForm::Custom,
+            (CallStyle::Tools, _) => CallForm::Function,
         };
-        self.put_content(before, sink);
-        self.put_content(text, sink);
+        self.call = Some((index, form));
+        out.emit(&Chunk::CallStart { index, id, name, form });
+        ControlFlow::Continue(())
     }
 
-    fn end_thinking(&mut self, closing: &str, sink: &mut impl Sink<Self>) {
-        if std::mem::take(&mut self.shown.is_thinking) {
-            self.put_content(closing, sink);
+    fn call_text(&mut self, text: &str, out: &mut impl Emit<ChunkEncoder>) {
+        if let Some((index, form)) = self.call {
+            out.emit(&Chunk::CallText { index, form, text });
         }
     }
 
-    /// A call is told under the client's name for it, in the envelope that the client knows.
-    fn open_call(&mut self, id: &str, name: &str, kind: CallKind, sink: &mut impl Sink<Self>) {
-        let shape = Arc::clone(&self.shape);
-        let told = shape.names.get(name).map_or(name, String::as_str);
-        let is_flat = shape.flat_custom_tools.contains(told) || shape.flat_custom_tools.contains(name);
-        let envelope = match (shape.calls, kind) {
-            (CallStyle::Legacy, _) => RawObject::Legacy,
-            (CallStyle::Tools, CallKind::Custom) if !is_flat => RawObject::Custom,
-            (CallStyle::Tools, _) => RawObject::Function,
-        };
-        self.open(sink);
-        if self.flush(sink).is_break() {
-            return;
-        }
-        self.end_thinking("</think>", sink);
-        if envelope == RawObject::Legacy && self.shown.calls > 0 {
-            // The old form has room for one call, which is why parallel calls are switched off for it.
-            return;
-        }
-        let index = self.shown.calls;
-        self.shown.calls += 1;
-        self.shown.open_call = Some(OpenCall { index, envelope, lacks_arguments: kind == CallKind::Function });
-        self.shown.characters += told.chars().count();
-        sink.put(self, &Chunk::CallOpened { index, id, name: told, envelope });
-    }
-
-    fn show_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
-        let Some(call) = &mut self.shown.open_call else { return };
-        call.lacks_arguments = call.lacks_arguments && RawText::from_escaped(text).is_blank();
-        let OpenCall { index, envelope, .. } = *call;
-        self.put_within_limit(Segment::Call(index), text, |text| Chunk::CallText { index, envelope, text }, sink);
-    }
-
-    /// Ends a call. Clients read its arguments as JSON, so that a call without any gets an empty object.
-    fn close_call(&mut self, item: usize, sink: &mut impl Sink<Self>) {
-        let is_whole = !self.is_cut || self.items.get_mut(item).is_done();
-        if is_whole && self.shown.open_call.is_some_and(|call| call.lacks_arguments) {
-            self.show_call_text("{}", sink);
-        }
-        self.shown.open_call = None;
-    }
-
-    fn show_image(&mut self, format: &str, base64: &str, sink: &mut impl Sink<Self>) {
-        self.open(sink);
-        self.end_thinking("</think>", sink);
-        let index = self.shown.images;
-        self.shown.images += 1;
-        let start: Cow<'_, str> = format!("data:image/{format};base64,").into();
-        let start = quoted(&start);
+    fn image(&mut self, format: &str, base64: &str, out: &mut impl Emit<ChunkEncoder>) {
+        self.end_thinking("</think>", out);
+        let index = self.images;
+        self.images += 1;
+        let start = quoted(&format!("data:image/{format};base64,"));
         let start = start.strip_suffix('"').unwrap_or(&start);
         let image = format!(r#"{{"type":"image_url","index":{index},"image_url":{{"url":{start}{base64}"}}}}"#);
-        sink.put(self, &Chunk::Image(&image));
+        out.emit(&Chunk::Image(&image));
     }
+
+    fn end(&mut self, end: &ReplyEnd<'_>, out: &mut impl Emit<ChunkEncoder>) {
+        self.end_thinking("</think>", out);
+        out.emit(&Chunk::Finished(self.finish_reason(end.finish)));
+        out.emit(&Chunk::Usage(end.usage));
+        out.emit(&Chunk::Done);
+    }
+}
+
+/// A citation of a part that begins after `offset` characters of content.
+fn annotation(citation: &Citation<'_>, offset: usize) -> String {
+    let shift = |index: u64| index.saturating_add(offset as u64);
+    let (start, end) = (shift(citation.start_index), shift(citation.end_index));
+    let (url, title) = (&citation.url, &citation.title);
+    format!(
+        r#"{{"type":"url_citation","url_citation":{{"start_index":{start},"end_index":{end},"url":"{url}","title":"{title}"}}}}"#
+    )
 }

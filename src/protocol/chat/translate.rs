@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::format::Format;
 use super::history::{self, History};
 use super::options::Options;
-use super::reply::{CallStyle, Shape};
+use super::render::{CallStyle, RenderOptions, ReplyOptions};
 use super::request::{ChatRequest, Tier};
 use super::tools::Toolbox;
 use crate::error::ProxyError;
@@ -26,8 +26,8 @@ pub struct Translation<'a> {
     pub upstream: codex::Request<'a>,
     /// What the client wants back.
     pub mode: Mode,
-    /// What the way back has to know.
-    pub shape: Shape,
+    /// What the request decides about its reply.
+    pub options: ReplyOptions,
 }
 
 /// Turns a request into the upstream's form.
@@ -80,20 +80,22 @@ pub fn translate<'a>(
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &first_user_text);
     let is_cut = token_limit.is_some() || !request.stop.is_empty();
-    let shape = Shape {
+    let options = ReplyOptions {
         model: name,
-        includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
-        shows_service_tier: request.service_tier.is_some(),
-        calls,
         names: toolbox.renamed,
-        flat_custom_tools: toolbox.flat_custom_tools,
-        reasoning: options.reasoning,
-        // Where nothing is cut here, nobody asks.
+        // Only the estimate of usage needs it, which is made if the proxy ends the reply.
         prompt_characters: if is_cut { upstream.characters() } else { 0 },
         stop: request.stop,
         token_limit,
+        api: RenderOptions {
+            includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
+            shows_service_tier: request.service_tier.is_some(),
+            calls,
+            flat_custom_tools: toolbox.flat_custom_tools,
+            reasoning: options.reasoning,
+        },
     };
-    Ok(Translation { upstream, mode: request.mode, shape })
+    Ok(Translation { upstream, mode: request.mode, options })
 }
 
 fn lay_out<'a>(request: &mut ChatRequest<'a>, toolbox: &Toolbox<'a>, context: &mut Context<'_>) -> History<'a> {

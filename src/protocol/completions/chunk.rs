@@ -1,75 +1,85 @@
-//! What the client of a text completion is told, and how it looks on the wire and as a document.
+//! The events of a text completion: as chunks of a stream, and folded into a document.
 //!
 //! Texts are in the escaped form in which the backend sent them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::ReplyOptions;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
-use crate::protocol::reply::response_meta::Identity;
-use crate::protocol::reply::usage;
+use crate::protocol::reply::{Encoder, FinishKind, ResponseMeta, usage};
 use crate::protocol::{openai, sse};
-
-const OBJECT: &str = "text_completion";
 
 /// One event of the client's stream.
 #[derive(Clone, Copy, Debug)]
 pub enum Chunk<'e> {
-    /// A piece of text, escaped.
+    /// Text, escaped.
     Text(&'e str),
-    /// Why the answer ends.
-    Finished(FinishReason),
-    /// Tokens spent.
+    /// Why the reply ends.
+    Finished(FinishKind),
+    /// Tokens.
     Usage(Usage),
-    /// The end of a whole answer.
+    /// The end of a complete reply.
     Done,
-    /// The end of an answer that failed.
+    /// The end of a reply that failed.
     Failed(&'e ProxyError),
 }
 
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model was done, or a stop sequence was met.
-    Stop,
-    /// A limit was met.
-    Length,
-    /// The answer was filtered.
-    ContentFilter,
+fn finish_reason(kind: FinishKind) -> &'static str {
+    match kind {
+        FinishKind::Completed | FinishKind::StopSequence => "stop",
+        FinishKind::Length | FinishKind::TokenLimit => "length",
+        FinishKind::ContentFilter => "content_filter",
+    }
 }
 
-impl FinishReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ContentFilter => "content_filter",
+/// Encodes chunks around the bytes that all chunks of a reply have in common.
+#[derive(Debug)]
+pub struct ChunkEncoder {
+    /// The members before `choices`.
+    members: String,
+    includes_usage: bool,
+    text: String,
+    finish_reason: &'static str,
+    usage: Usage,
+}
+
+impl ChunkEncoder {
+    pub(super) fn new(options: &ReplyOptions, response: &ResponseMeta) -> Self {
+        Self {
+            members: response.members("cmpl", "text_completion", &options.model, None),
+            includes_usage: options.api.includes_usage,
+            text: String::new(),
+            finish_reason: "stop",
+            usage: Usage::default(),
         }
     }
-}
 
-/// The bytes that are the same in every chunk of a stream.
-#[derive(Debug)]
-pub(super) struct Template {
-    /// Up to `choices`.
-    members: String,
-    /// From the end of the choice on.
-    end: &'static str,
-    includes_usage: bool,
-}
-
-impl Template {
-    pub(super) fn new(identity: &Identity, includes_usage: bool) -> Self {
-        let end = if includes_usage { "}],\"usage\":null}\n\n" } else { "}]}\n\n" };
-        Self { members: format!("data: {{{}", identity.members(OBJECT, None)), end, includes_usage }
+    /// The document.
+    pub(super) fn document(&self) -> Bytes {
+        let Self { members, text, finish_reason, .. } = self;
+        let usage = usage::json(&self.usage);
+        Bytes::from(format!(
+            r#"{{{members}"choices":[{{"text":"{text}","index":0,"logprobs":null,"finish_reason":"{finish_reason}"}}],"usage":{usage}}}"#
+        ))
     }
 
-    pub(super) fn encode(&self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
+    fn choice(&self, text: &str, finish_reason: &str, wire: &mut BytesMut) {
+        let (open, close) = (r#""choices":[{"text":""#, r#"","index":0,"logprobs":null,"finish_reason":"#);
+        let end = if self.includes_usage { "}],\"usage\":null}\n\n" } else { "}]}\n\n" };
+        put(&["data: {", &self.members, open, text, close, finish_reason, end], wire);
+    }
+}
+
+impl Encoder for ChunkEncoder {
+    type Event<'e> = Chunk<'e>;
+
+    fn encode(&self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
         match *chunk {
             Chunk::Text(text) => self.choice(text, "null", wire),
-            Chunk::Finished(reason) => self.choice("", &format!("\"{}\"", reason.as_str()), wire),
+            Chunk::Finished(kind) => self.choice("", &format!("\"{}\"", finish_reason(kind)), wire),
             Chunk::Usage(usage) if self.includes_usage => {
-                put(&[&self.members, r#""choices":[],"usage":"#, &usage::json(&usage), "}\n\n"], wire);
+                put(&["data: {", &self.members, r#""choices":[],"usage":"#, &usage::json(&usage), "}\n\n"], wire);
             }
             Chunk::Usage(_) => {}
             Chunk::Done => sse::frame(b"[DONE]", wire),
@@ -77,41 +87,18 @@ impl Template {
         }
     }
 
-    fn choice(&self, text: &str, finish_reason: &str, wire: &mut BytesMut) {
-        let (open, close) = (r#""choices":[{"text":""#, r#"","index":0,"logprobs":null,"finish_reason":"#);
-        put(&[&self.members, open, text, close, finish_reason, self.end], wire);
+    fn absorb(&mut self, chunk: &Chunk<'_>) {
+        match *chunk {
+            Chunk::Text(text) => self.text.push_str(text),
+            Chunk::Finished(kind) => self.finish_reason = finish_reason(kind),
+            Chunk::Usage(usage) => self.usage = usage,
+            Chunk::Done | Chunk::Failed(_) => {}
+        }
     }
 }
 
 fn put(pieces: &[&str], wire: &mut BytesMut) {
     for piece in pieces {
         wire.put_slice(piece.as_bytes());
-    }
-}
-
-/// The answer as one document: the fold of the chunks.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    text: String,
-    finish_reason: Option<FinishReason>,
-    usage: Usage,
-}
-
-impl Draft {
-    pub(super) fn absorb(&mut self, chunk: &Chunk<'_>) {
-        match *chunk {
-            Chunk::Text(text) => self.text.push_str(text),
-            Chunk::Finished(reason) => self.finish_reason = Some(reason),
-            Chunk::Usage(usage) => self.usage = usage,
-            Chunk::Done | Chunk::Failed(_) => {}
-        }
-    }
-
-    pub(super) fn render(&self, identity: &Identity) -> Bytes {
-        let (members, text, usage) = (identity.members(OBJECT, None), &self.text, usage::json(&self.usage));
-        let finish_reason = self.finish_reason.unwrap_or(FinishReason::Stop).as_str();
-        Bytes::from(format!(
-            r#"{{{members}"choices":[{{"text":"{text}","index":0,"logprobs":null,"finish_reason":"{finish_reason}"}}],"usage":{usage}}}"#
-        ))
     }
 }

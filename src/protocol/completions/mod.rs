@@ -3,10 +3,10 @@
 //! Editors still ask for autocompletion this way. The prompt is what a user says and the answer's
 //! text is the completion; nothing is added to either, so that how well a text is continued is up
 //! to the model and the prompt. There are no tools and no visible reasoning here. [`request`] reads
-//! a body, [`translate`] turns it into the upstream's form, [`reply`] and [`chunk`] tell the answer.
+//! a body, [`translate`] turns it into the upstream's form. [`render`] renders the reply, [`chunk`] encodes it.
 
 pub mod chunk;
-pub mod reply;
+pub mod render;
 pub mod request;
 pub mod translate;
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 pub use chunk::Chunk;
-pub use reply::{CompletionReply, Shape};
+pub use render::{CompletionReply, RenderOptions, ReplyOptions};
 pub use request::CompletionRequest;
 pub use translate::Translation;
 
@@ -51,8 +51,8 @@ impl Dialect for Completions {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, CompletionReply>, ProxyError> {
-        let Translation { upstream, mode, shape } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: CompletionReply::new(shape) })
+        let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: CompletionReply::new(options) })
     }
 
     fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {

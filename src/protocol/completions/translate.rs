@@ -1,9 +1,10 @@
 //! From a text completion to the backend's request: a pure function, or the prompt cache is lost.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::Options;
-use super::reply::Shape;
+use super::render::{RenderOptions, ReplyOptions};
 use super::request::CompletionRequest;
 use crate::error::ProxyError;
 use crate::protocol::codex;
@@ -21,8 +22,8 @@ pub struct Translation<'a> {
     pub upstream: codex::Request<'a>,
     /// What the client wants back.
     pub mode: Mode,
-    /// What the way back has to know.
-    pub shape: Shape,
+    /// What the request decides about its reply.
+    pub options: ReplyOptions,
 }
 
 /// Turns a request into the upstream's form.
@@ -60,14 +61,15 @@ pub fn translate<'a>(
     upstream.prompt_cache_key =
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &request.prompt);
     let may_be_cut = !request.stop.is_empty() || token_limit.is_some();
-    let shape = Shape {
+    let options = ReplyOptions {
         model: name,
-        includes_usage: request.includes_usage,
+        names: BTreeMap::new(),
         prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.stop,
         token_limit,
+        api: RenderOptions { includes_usage: request.includes_usage },
     };
-    Ok(Translation { upstream, mode: request.mode, shape })
+    Ok(Translation { upstream, mode: request.mode, options })
 }
 
 /// The effort of the model's name: a completion has no member for it.

@@ -1,7 +1,4 @@
-//! The answer as one document: the fold of the events that a streaming client would get.
-//!
-//! Knows nothing but [`Event`], so that it can't drift from the stream. Texts stay escaped from the
-//! backend's bytes to the client's.
+//! A Messages reply as one document, folded from the events of the stream.
 
 use bytes::Bytes;
 
@@ -12,15 +9,15 @@ use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::response_meta::quoted;
 
-/// A document in the making.
+/// The document so far. Texts are escaped.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
-    blocks: Vec<DraftBlock>,
-    ending: Option<(StopReason, Option<String>, Usage, u64)>,
+pub(super) struct DocumentDraft {
+    blocks: Vec<ContentBlock>,
+    end: Option<(StopReason, Option<String>, Usage, u64)>,
 }
 
 #[derive(Debug)]
-enum DraftBlock {
+enum ContentBlock {
     Text {
         text: String,
         citations: Vec<String>,
@@ -29,34 +26,34 @@ enum DraftBlock {
         thinking: String,
         signature: String,
     },
-    /// A call up to its input, and the input.
+    /// A call: the members before `input`, and the input.
     Call {
         members: String,
         input: String,
     },
-    Whole(String),
+    Json(String),
 }
 
-impl Draft {
+impl DocumentDraft {
     pub(super) fn absorb(&mut self, event: &Event<'_>) {
         match *event {
-            Event::Opened(_, block) => self.blocks.push(DraftBlock::new(&block)),
+            Event::BlockStart(_, block) => self.blocks.push(ContentBlock::new(&block)),
             Event::Delta(index, delta) => {
                 if let Some(block) = self.blocks.get_mut(index) {
                     block.add(delta);
                 }
             }
-            Event::Ended { reason, stop, usage, searches } => {
-                self.ending = Some((reason, stop.map(str::to_owned), usage, searches));
+            Event::End { reason, stop, usage, searches } => {
+                self.end = Some((reason, stop.map(str::to_owned), usage, searches));
             }
-            Event::Start | Event::Closed(_) | Event::Stop | Event::Failed(_) => {}
+            Event::Start | Event::BlockStop(_) | Event::Stop | Event::Failed(_) => {}
         }
     }
 
     pub(super) fn render(&self, id: &str, model: &str) -> Bytes {
-        let blocks: Vec<String> = self.blocks.iter().map(DraftBlock::render).collect();
+        let blocks: Vec<String> = self.blocks.iter().map(ContentBlock::render).collect();
         let (reason, stop, usage, searches) =
-            self.ending.clone().unwrap_or((StopReason::EndTurn, None, Usage::default(), 0));
+            self.end.clone().unwrap_or((StopReason::EndTurn, None, Usage::default(), 0));
         let stop = stop.map_or_else(|| "null".to_owned(), |stop| quoted(&stop));
         Bytes::from(format!(
             concat!(
@@ -73,7 +70,7 @@ impl Draft {
     }
 }
 
-impl DraftBlock {
+impl ContentBlock {
     fn new(block: &Block<'_>) -> Self {
         let call = |kind: &str, id: &str, name: &str| Self::Call {
             members: format!(r#"{{"type":"{kind}","id":{},"name":{}"#, quoted(id), quoted(name)),
@@ -84,7 +81,7 @@ impl DraftBlock {
             Block::Thinking => Self::Thinking { thinking: String::new(), signature: String::new() },
             Block::ToolUse { id, name } => call("tool_use", id, name),
             Block::ServerToolUse { id } => call("server_tool_use", id, "web_search"),
-            Block::SearchResult { .. } => Self::Whole(block.render()),
+            Block::SearchResult { .. } => Self::Json(block.render()),
         }
     }
 
@@ -113,11 +110,11 @@ impl DraftBlock {
             }
             Self::Call { members, input } => {
                 let input = RawText::from_escaped(input).decode();
-                // What a model calls a tool with is not always JSON; a document has to be.
+                // Models sometimes write input that is not JSON, but a document has to be JSON.
                 let input = if RawObject::parse(&input).is_ok() { &*input } else { "{}" };
                 format!(r#"{members},"input":{input}}}"#)
             }
-            Self::Whole(json) => json.clone(),
+            Self::Json(json) => json.clone(),
         }
     }
 }

@@ -1,48 +1,51 @@
-//! What a Messages client is told, and how it looks on the wire.
+//! The events of a Messages reply, and how they look in a stream.
 //!
-//! Texts are in the escaped form in which the backend sent them and are spliced between constant
-//! bytes: a delta costs a few copies and no allocation. There is no `[DONE]`: clients fail on it.
+//! Texts are in the escaped form in which the backend sent them. They are copied between constant bytes, so that a delta
+//! costs a few copies and no allocation. There is no `[DONE]`: clients fail on it.
 
 use std::fmt::Write as _;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
+use super::document::DocumentDraft;
+use super::render::ReplyOptions;
 use super::{error, usage};
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::reply::{Encoder, ResponseMeta, usage as estimate};
 
-/// A sign of life.
+/// The event that keeps an idle connection open.
 pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
 
-const GROWS: &str = "a buffer grows as it is written to";
+const GROWS: &str = "writing to a growing buffer can't fail";
 
-/// One event of the client's stream. Texts are escaped, names and ids are not. A number is the
-/// block's position in the answer.
+/// One event of the client's stream. Texts are escaped, names and ids are not. A number is the position of a block in the
+/// reply.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
-    /// The answer begins.
+    /// The message that opens a reply.
     Start,
     /// A block begins.
-    Opened(usize, Block<'e>),
-    /// A piece of a block.
+    BlockStart(usize, Block<'e>),
+    /// An addition to a block.
     Delta(usize, Delta<'e>),
-    /// A block is over.
-    Closed(usize),
-    /// Why the answer ends, and what it cost.
-    Ended {
-        /// Why.
+    /// A block ends.
+    BlockStop(usize),
+    /// Stop reason and usage.
+    End {
+        /// The stop reason.
         reason: StopReason,
-        /// The stop sequence that was met.
+        /// The stop sequence that ended the text.
         stop: Option<&'e str>,
-        /// Tokens spent.
+        /// Tokens.
         usage: Usage,
-        /// Web searches made.
+        /// Web searches that were shown.
         searches: u64,
     },
-    /// The end of a whole answer.
+    /// The end of a complete reply.
     Stop,
-    /// The end of an answer that failed.
+    /// The end of a reply that failed.
     Failed(&'e ProxyError),
 }
 
@@ -51,7 +54,7 @@ pub enum Event<'e> {
 pub enum Block<'e> {
     /// Visible text.
     Text,
-    /// Visible thinking, and its signature.
+    /// Visible reasoning and its signature.
     Thinking,
     /// A call of a tool that the client runs.
     ToolUse {
@@ -65,7 +68,7 @@ pub enum Block<'e> {
         /// The search's id.
         id: &'e str,
     },
-    /// What a web search found.
+    /// The results of a web search.
     SearchResult {
         /// The search's id.
         id: &'e str,
@@ -77,35 +80,35 @@ pub enum Block<'e> {
 /// The kinds of delta.
 #[derive(Clone, Copy, Debug)]
 pub enum Delta<'e> {
-    /// A piece of text.
+    /// Text.
     Text(&'e str),
-    /// A piece of thinking.
+    /// Reasoning.
     Thinking(&'e str),
-    /// A signature, without what ours begin with.
+    /// A signature without the prefix.
     Signature(&'e str),
-    /// A piece of a tool's input: JSON text, escaped.
+    /// Input of a tool: JSON text, escaped.
     Json(&'e str),
     /// A citation, rendered.
     Citation(&'e str),
 }
 
-/// Why an answer ended.
+/// Why a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// The model was done.
     EndTurn,
-    /// A limit was met.
+    /// A token limit was reached.
     MaxTokens,
-    /// A stop sequence was met.
+    /// The text reached a stop sequence.
     StopSequence,
     /// Tools were called.
     ToolUse,
-    /// The model, or a filter, refused.
+    /// The model refused, or the output was filtered.
     Refusal,
 }
 
 impl StopReason {
-    /// The word on the wire.
+    /// The value of `stop_reason`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -119,7 +122,7 @@ impl StopReason {
 }
 
 impl Block<'_> {
-    /// The block as it begins.
+    /// The block without content.
     pub(super) fn render(&self) -> String {
         match self {
             Self::Text => r#"{"type":"text","text":""}"#.to_owned(),
@@ -138,7 +141,7 @@ impl Block<'_> {
 }
 
 impl<'e> Delta<'e> {
-    /// What stands before the piece, the piece, and what stands behind it.
+    /// The delta in three pieces; the second is the text.
     fn pieces(self) -> [&'e str; 3] {
         match self {
             Self::Text(text) => [r#"{"type":"text_delta","text":""#, text, r#""}"#],
@@ -150,50 +153,76 @@ impl<'e> Delta<'e> {
     }
 }
 
-/// The message as it begins, with a guess at what the prompt costs.
-pub(super) fn opening(id: &str, model: &str, prompt_tokens: u64) -> String {
-    let (id, model, usage) = (quoted(id), quoted(model), usage::opening(prompt_tokens));
-    format!(
-        concat!(
-            r#"{{"id":{},"type":"message","role":"assistant","model":{},"content":[],"#,
-            r#""stop_reason":null,"stop_sequence":null,"usage":{}}}"#,
-        ),
-        id, model, usage,
-    )
+/// Encodes events, and folds them into a document.
+#[derive(Debug)]
+pub struct EventEncoder {
+    id: String,
+    /// The message without content, with an estimate of the prompt's tokens.
+    message: String,
+    draft: DocumentDraft,
 }
 
-/// Writes an event; `opening` is the message as it begins.
-pub(super) fn encode(event: &Event<'_>, opening: &str, wire: &mut BytesMut) {
-    match *event {
-        Event::Start => {
-            put("message_start", &[r#","message":"#, opening], wire);
-            wire.put_slice(PING);
-        }
-        Event::Opened(index, block) => {
-            head("content_block_start", wire);
-            write!(wire, r#","index":{index},"content_block":{}"#, block.render()).expect(GROWS);
-            end(wire);
-        }
-        Event::Delta(index, delta) => {
-            head("content_block_delta", wire);
-            write!(wire, r#","index":{index},"delta":"#).expect(GROWS);
-            for piece in delta.pieces() {
-                wire.put_slice(piece.as_bytes());
+impl EventEncoder {
+    pub(super) fn new(options: &ReplyOptions, response: &ResponseMeta) -> Self {
+        let id = format!("msg_{}", response.id);
+        let usage = usage::opening(estimate::tokens(options.prompt_characters));
+        let message = format!(
+            concat!(
+                r#"{{"id":{},"type":"message","role":"assistant","model":{},"content":[],"#,
+                r#""stop_reason":null,"stop_sequence":null,"usage":{}}}"#,
+            ),
+            quoted(&id),
+            quoted(&options.model),
+            usage,
+        );
+        Self { id, message, draft: DocumentDraft::default() }
+    }
+
+    /// The document.
+    pub(super) fn document(&self, model: &str) -> Bytes {
+        self.draft.render(&self.id, model)
+    }
+}
+
+impl Encoder for EventEncoder {
+    type Event<'e> = Event<'e>;
+
+    fn encode(&self, event: &Event<'_>, wire: &mut BytesMut) {
+        match *event {
+            Event::Start => {
+                put("message_start", &[r#","message":"#, &self.message], wire);
+                wire.put_slice(PING);
             }
-            end(wire);
+            Event::BlockStart(index, block) => {
+                head("content_block_start", wire);
+                write!(wire, r#","index":{index},"content_block":{}"#, block.render()).expect(GROWS);
+                end(wire);
+            }
+            Event::Delta(index, delta) => {
+                head("content_block_delta", wire);
+                write!(wire, r#","index":{index},"delta":"#).expect(GROWS);
+                for piece in delta.pieces() {
+                    wire.put_slice(piece.as_bytes());
+                }
+                end(wire);
+            }
+            Event::BlockStop(index) => {
+                head("content_block_stop", wire);
+                write!(wire, r#","index":{index}"#).expect(GROWS);
+                end(wire);
+            }
+            Event::End { reason, stop, usage, searches } => {
+                let stop = stop.map_or_else(|| "null".to_owned(), quoted);
+                let delta = format!(r#"{{"stop_reason":"{}","stop_sequence":{stop}}}"#, reason.as_str());
+                put("message_delta", &[r#","delta":"#, &delta, r#","usage":"#, &usage::json(&usage, searches)], wire);
+            }
+            Event::Stop => put("message_stop", &[], wire),
+            Event::Failed(error) => put("error", &[r#","error":"#, &error::members(error)], wire),
         }
-        Event::Closed(index) => {
-            head("content_block_stop", wire);
-            write!(wire, r#","index":{index}"#).expect(GROWS);
-            end(wire);
-        }
-        Event::Ended { reason, stop, usage, searches } => {
-            let stop = stop.map_or_else(|| "null".to_owned(), quoted);
-            let delta = format!(r#"{{"stop_reason":"{}","stop_sequence":{stop}}}"#, reason.as_str());
-            put("message_delta", &[r#","delta":"#, &delta, r#","usage":"#, &usage::json(&usage, searches)], wire);
-        }
-        Event::Stop => put("message_stop", &[], wire),
-        Event::Failed(error) => put("error", &[r#","error":"#, &error::members(error)], wire),
+    }
+
+    fn absorb(&mut self, event: &Event<'_>) {
+        self.draft.absorb(event);
     }
 }
 

@@ -2,9 +2,8 @@
 //!
 //! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
 //! `message`, `content` and `source` for the conversation, `tools`, `choice`, `thinking`, `format` and
-//! `session` for the rest. The way back: [`reply`] decides, `show` and `search` open and close blocks one
-//! after the other, [`event`] and `document` know how they look, over the parts that `answer` has for every
-//! dialect. Reasoning goes to the client as a signature and comes back in it. [`error`] words a failure.
+//! `session` for the rest. Replies: [`render`] and `web_search` render the pieces of a reply as content blocks, [`event`]
+//! and `document` encode them, [`error`] encodes errors. A signature carries reasoning to the client and back.
 
 mod cache_key;
 mod content;
@@ -14,8 +13,7 @@ pub mod event;
 mod format;
 mod media;
 mod message;
-mod render;
-pub mod reply;
+pub mod render;
 pub mod request;
 mod thinking;
 mod tool_choice;
@@ -29,7 +27,7 @@ use http::{HeaderMap, StatusCode};
 
 pub use error::to_error_response;
 pub use event::Event;
-pub use reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
+pub use render::{MessagesReply, RenderOptions, ReplyOptions, SearchDisplay, ThinkingDisplay};
 pub use request::MessagesRequest;
 pub use translate::Translation;
 
@@ -69,8 +67,8 @@ impl Dialect for Messages {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, MessagesReply>, ProxyError> {
-        let Translation { upstream, mode, shape } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: MessagesReply::new(shape) })
+        let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: MessagesReply::new(options) })
     }
 
     fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {

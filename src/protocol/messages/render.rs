@@ -1,334 +1,275 @@
-//! From steps to blocks: what the client is told, one block after the other.
+//! Renders a reply in the Messages API: content blocks, one after the other.
 //!
-//! One block is open at a time; whatever opens another closes it. Keeps the book on what was shown,
-//! on text held back for a stop sequence, and on everything that waits for the last web search.
+//! One block is open at a time; a piece that needs another block closes it. Reasoning carries a signature with which the
+//! client sends it back.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use super::event::{Block, Delta, Event};
-use super::reply::{MessagesReply, SearchForm, Shape, ThinkingForm};
-use super::web_search::{results, title};
-use crate::protocol::json::string::RawText;
-use crate::protocol::reply::queue::{Gate, Queued};
-use crate::protocol::reply::reply_item::{Citation, Step};
-use crate::protocol::reply::stop::StopMatcher;
-use crate::protocol::tokens::{Meter, Segment};
-use crate::protocol::{Reply, Sink};
+use bytes::Bytes;
 
-/// A blank line, escaped.
-const BLANK_LINE: &str = r"\n\n";
+use super::event::{Block, Delta, Event, EventEncoder, PING, StopReason};
+use super::web_search::{self, page_title};
+use crate::error::ProxyError;
+use crate::protocol::reply::renderer::BLANK_LINE;
+use crate::protocol::reply::{
+    self, CallEnd, CallStart, Citation, Emit, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta, Search,
+    TextDelta,
+};
 
-/// What the client has been told.
+/// The reply to a Messages request.
+pub type MessagesReply = Machine<MessagesRenderer>;
+
+/// What the request decides about its reply.
+pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
+
+/// The options that only this API has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RenderOptions {
+    /// How reasoning is shown.
+    pub thinking: ThinkingDisplay,
+    /// How web searches are shown.
+    pub search: SearchDisplay,
+}
+
+/// How reasoning is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThinkingDisplay {
+    /// Not at all: the client did not enable thinking.
+    #[default]
+    Hidden,
+    /// As a signature without text.
+    Omitted,
+    /// As text with a signature.
+    Shown,
+}
+
+/// How web searches are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SearchDisplay {
+    /// Not at all: the client did not declare the tool.
+    #[default]
+    Hidden,
+    /// Each search when it is complete, with the sources that are known then.
+    Immediate,
+    /// All searches at the end, with every source that the text cites. For clients whose only tool is the search
+    /// (case `06-web-search-request`).
+    Gathered,
+}
+
+/// Renders one reply.
 #[derive(Debug)]
-pub(super) struct Shown {
-    /// Characters of text, refusal and calls.
-    pub(super) characters: usize,
-    pub(super) reasoning_characters: usize,
-    /// Searches told.
-    pub(super) searches: u64,
-    pub(super) has_calls: bool,
-    pub(super) has_refusal: bool,
+pub struct MessagesRenderer {
+    thinking: ThinkingDisplay,
+    search: SearchDisplay,
     /// Blocks begun.
     blocks: usize,
-    open: Option<Open>,
-    /// The part whose text came last.
-    text_place: Option<(usize, usize)>,
-    stop: StopMatcher,
-    /// Citations, rendered, of text that is held back for a stop sequence.
-    early_citations: Vec<String>,
-    /// What waits for the end, once there was a search.
-    pub(super) held: Option<Vec<(usize, Step<'static>)>>,
-    /// Counts what is shown, where the client's limit is enforced.
-    pub(super) meter: Option<Meter>,
+    open: Option<OpenBlock>,
+    /// Searches shown.
+    searches: u64,
+    has_calls: bool,
+    has_refusal: bool,
 }
 
 /// The block that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Open {
-    /// Of that item and part.
-    Text(usize, usize),
-    /// Of that item.
-    Refusal(usize),
-    /// Of that item; the part that was shown last.
-    Thinking(usize, usize),
+enum OpenBlock {
+    Text { item: usize, part: usize },
+    Refusal { item: usize },
+    Thinking { item: usize },
     Call,
 }
 
-impl Shown {
-    pub(super) fn new(shape: &Shape) -> Self {
-        Self {
-            characters: 0,
-            reasoning_characters: 0,
-            searches: 0,
-            has_calls: false,
-            has_refusal: false,
-            blocks: 0,
-            open: None,
-            text_place: None,
-            stop: StopMatcher::new(&shape.stop),
-            early_citations: Vec::new(),
-            held: None,
-            meter: shape.token_limit.map(Meter::new),
-        }
-    }
-
-    /// The stop sequence that ended the text.
-    pub(super) fn stop_sequence(&self) -> Option<&str> {
-        self.stop.found()
-    }
-
+impl MessagesRenderer {
     /// Position of the block that is open.
     fn index(&self) -> usize {
         self.blocks.saturating_sub(1)
     }
+
+    /// Begins a block, unless it is open already.
+    fn ensure_block(&mut self, open: OpenBlock, block: Block<'_>, out: &mut impl Emit<EventEncoder>) {
+        if self.open != Some(open) {
+            self.begin_block(open, block, out);
+        }
+    }
+
+    fn begin_block(&mut self, open: OpenBlock, block: Block<'_>, out: &mut impl Emit<EventEncoder>) {
+        self.close_block(out);
+        self.open = Some(open);
+        self.blocks += 1;
+        out.emit(&Event::BlockStart(self.index(), block));
+    }
+
+    fn close_block(&mut self, out: &mut impl Emit<EventEncoder>) {
+        if self.open.take().is_some() {
+            out.emit(&Event::BlockStop(self.index()));
+        }
+    }
+
+    fn delta(&self, delta: Delta<'_>, out: &mut impl Emit<EventEncoder>) {
+        out.emit(&Event::Delta(self.index(), delta));
+    }
+
+    fn stop_reason(&self, finish: FinishKind) -> StopReason {
+        match finish {
+            FinishKind::StopSequence => StopReason::StopSequence,
+            FinishKind::TokenLimit => StopReason::MaxTokens,
+            FinishKind::ContentFilter => StopReason::Refusal,
+            FinishKind::Completed | FinishKind::Length if self.has_refusal => StopReason::Refusal,
+            FinishKind::Length => StopReason::MaxTokens,
+            FinishKind::Completed if self.has_calls => StopReason::ToolUse,
+            FinishKind::Completed => StopReason::EndTurn,
+        }
+    }
 }
 
-impl Queued for MessagesReply {
-    fn gate(&mut self) -> &mut Gate {
-        &mut self.gate
+impl Renderer for MessagesRenderer {
+    type Options = RenderOptions;
+    type Encoder = EventEncoder;
+
+    fn new(options: &ReplyOptions) -> Self {
+        let RenderOptions { thinking, search } = options.api;
+        Self { thinking, search, blocks: 0, open: None, searches: 0, has_calls: false, has_refusal: false }
     }
 
-    fn show(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
-        let starts_holding = self.shape.search == SearchForm::Gathered && matches!(step, Step::Search(_));
-        if starts_holding && self.shown.held.is_none() {
-            if self.flush(sink).is_break() {
-                return;
-            }
-            self.close_block(sink);
-            self.shown.held = Some(Vec::new());
-        }
-        match &mut self.shown.held {
-            Some(held) => held.push((item, step.clone().into_owned())),
-            None => self.tell(item, step, sink),
-        }
-    }
-}
-
-impl MessagesReply {
-    /// Everything is over: what waits is shown, and what is open is closed.
-    pub(super) fn close_everything(&mut self, sink: &mut impl Sink<Self>) {
-        self.close_items(sink);
-        self.tell_held(sink);
-        if self.flush(sink).is_continue() {
-            self.close_block(sink);
-        }
+    fn encoder(options: &ReplyOptions, response: &ResponseMeta) -> EventEncoder {
+        EventEncoder::new(options, response)
     }
 
-    pub(super) fn tell(&mut self, item: usize, step: &Step<'_>, sink: &mut impl Sink<Self>) {
-        match step {
-            Step::Text { part, text } => self.tell_text((item, *part), text, sink),
-            Step::TextEnd => {
-                let _ = self.flush(sink);
-            }
-            Step::MessageEnd => {
-                let is_open = self.flush(sink).is_continue();
-                if is_open && matches!(self.shown.open, Some(Open::Text(of, _) | Open::Refusal(of)) if of == item) {
-                    self.close_block(sink);
-                }
-            }
-            Step::Refusal(text) => self.tell_refusal(item, text, sink),
-            Step::Reasoning { part, text } => self.tell_reasoning(item, *part, text, sink),
-            Step::ReasoningEnd { encrypted } => self.end_reasoning(item, encrypted.as_deref(), sink),
-            Step::Citation { part, citation } => self.tell_citation((item, *part), citation, sink),
-            Step::CallOpened { id, name, .. } => self.open_call(id, name, sink),
-            Step::CallText(text) => self.tell_call_text(text, sink),
-            Step::CallClosed => {
-                if self.shown.open == Some(Open::Call) {
-                    self.close_block(sink);
-                }
-            }
-            Step::Search(search) => self.tell_search(item, search, &results(search, &[]), sink),
-            // No tool that makes pictures is ever declared.
-            Step::MessageOpened | Step::Image { .. } => {}
+    fn opening() -> Option<Event<'static>> {
+        Some(Event::Start)
+    }
+
+    fn failed(error: &ProxyError) -> Event<'_> {
+        Event::Failed(error)
+    }
+
+    fn keepalive(_encoder: &EventEncoder) -> Bytes {
+        Bytes::from_static(PING)
+    }
+
+    fn document(encoder: &EventEncoder, options: &ReplyOptions, _response: &ResponseMeta) -> Bytes {
+        encoder.document(&options.model)
+    }
+
+    fn interrupts_text(&self, item: usize, piece: &ReplyItem<'_>) -> bool {
+        let is_in_block = self.open == Some(OpenBlock::Thinking { item });
+        match piece {
+            ReplyItem::CallStart { .. } | ReplyItem::Refusal { .. } => true,
+            ReplyItem::Search(_) => self.search != SearchDisplay::Hidden,
+            ReplyItem::Reasoning { .. } => self.thinking == ThinkingDisplay::Shown && !is_in_block,
+            ReplyItem::ReasoningEnd { encrypted: Some(_) } => self.thinking != ThinkingDisplay::Hidden && !is_in_block,
+            _ => false,
         }
     }
 
-    /// Begins a block, after the end of the one before.
-    pub(super) fn begin_block(&mut self, open: Open, block: Block<'_>, sink: &mut impl Sink<Self>) {
-        self.open(sink);
-        self.close_block(sink);
-        self.shown.open = Some(open);
-        self.shown.blocks += 1;
-        sink.put(self, &Event::Opened(self.shown.index(), block));
+    fn text(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<EventEncoder>) {
+        let TextDelta { item, part, .. } = *delta;
+        self.ensure_block(OpenBlock::Text { item, part }, Block::Text, out);
+        self.delta(Delta::Text(delta.text), out);
     }
 
-    pub(super) fn close_block(&mut self, sink: &mut impl Sink<Self>) {
-        if self.shown.open.take().is_some() {
-            sink.put(self, &Event::Closed(self.shown.index()));
+    fn refusal(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<EventEncoder>) {
+        self.has_refusal = true;
+        self.ensure_block(OpenBlock::Refusal { item: delta.item }, Block::Text, out);
+        self.delta(Delta::Text(delta.text), out);
+    }
+
+    fn message_end(&mut self, item: usize, out: &mut impl Emit<EventEncoder>) {
+        if matches!(self.open, Some(OpenBlock::Text { item: of, .. } | OpenBlock::Refusal { item: of }) if of == item) {
+            self.close_block(out);
         }
     }
 
-    pub(super) fn put(&mut self, delta: Delta<'_>, sink: &mut impl Sink<Self>) {
-        sink.put(self, &Event::Delta(self.shown.index(), delta));
-    }
-
-    fn tell_text(&mut self, place: (usize, usize), text: &str, sink: &mut impl Sink<Self>) {
-        if self.shown.text_place != Some(place) {
-            if self.flush(sink).is_break() {
-                return;
-            }
-            self.shown.text_place = Some(place);
-            self.shown.early_citations.clear();
-        }
-        let admitted = self.admit(Segment::Text(place.0), text);
-        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
-        if self.shown.stop.is_idle() {
-            self.put_text(text, sink);
-        } else {
-            let found = self.shown.stop.push(text);
-            self.tell_known(found, sink);
-        }
-        self.end_at_limit(admitted, sink);
-    }
-
-    /// What of a text is within the client's limit; breaks when that is not all of it.
-    fn admit<'t>(&mut self, segment: Segment, text: &'t str) -> ControlFlow<&'t str, &'t str> {
-        self.shown.meter.as_mut().map_or(ControlFlow::Continue(text), |meter| meter.push(segment, text))
-    }
-
-    /// Tells what a stop sequence leaves of a text.
-    fn tell_known(&mut self, found: ControlFlow<String, String>, sink: &mut impl Sink<Self>) {
-        match found {
-            ControlFlow::Continue(text) => self.put_text(&text, sink),
-            ControlFlow::Break(text) => {
-                self.put_text(&text, sink);
-                self.open(sink);
-                self.stop(sink);
-            }
+    /// A citation belongs to the block of its text, which can't be opened again.
+    fn citation(&mut self, item: usize, part: usize, citation: &Citation<'_>, out: &mut impl Emit<EventEncoder>) {
+        if self.search != SearchDisplay::Hidden && self.open == Some(OpenBlock::Text { item, part }) {
+            let (url, title) = (&citation.url, page_title(&citation.title, &citation.url));
+            let location = format!(
+                r#"{{"type":"web_search_result_location","url":"{url}","title":"{title}","encrypted_index":"","cited_text":""}}"#
+            );
+            self.delta(Delta::Citation(&location), out);
         }
     }
 
-    /// Text of the part that came last.
-    fn put_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
-        let Some((item, part)) = self.shown.text_place.filter(|_| !text.is_empty()) else { return };
-        if self.shown.open != Some(Open::Text(item, part)) {
-            self.begin_block(Open::Text(item, part), Block::Text, sink);
-        }
-        self.put_counted(text, Delta::Text, sink);
-        for citation in std::mem::take(&mut self.shown.early_citations) {
-            self.put(Delta::Citation(&citation), sink);
-        }
-    }
-
-    /// Tells what was held back for a stop sequence; breaks where one was in it, and the answer is over.
-    pub(super) fn flush(&mut self, sink: &mut impl Sink<Self>) -> ControlFlow<()> {
-        if !self.is_finished() && !self.shown.stop.is_idle() {
-            let held = self.shown.stop.flush();
-            self.tell_known(held, sink);
-        }
-        if self.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn tell_refusal(&mut self, item: usize, text: &str, sink: &mut impl Sink<Self>) {
-        if self.flush(sink).is_break() {
+    fn reasoning(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<EventEncoder>) {
+        if self.thinking != ThinkingDisplay::Shown {
             return;
         }
-        self.shown.has_refusal = true;
-        if self.shown.open != Some(Open::Refusal(item)) {
-            self.begin_block(Open::Refusal(item), Block::Text, sink);
+        let block = OpenBlock::Thinking { item: delta.item };
+        if self.open != Some(block) {
+            self.begin_block(block, Block::Thinking, out);
+        } else if delta.is_separate {
+            self.delta(Delta::Thinking(BLANK_LINE), out);
         }
-        let admitted = self.admit(Segment::Refusal(item), text);
-        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
-        self.put_counted(text, Delta::Text, sink);
-        self.end_at_limit(admitted, sink);
+        self.delta(Delta::Thinking(delta.text), out);
     }
 
-    fn put_counted<'t>(&mut self, text: &'t str, delta: impl Fn(&'t str) -> Delta<'t>, sink: &mut impl Sink<Self>) {
-        if !text.is_empty() {
-            self.shown.characters += RawText::from_escaped(text).scalar_count();
-            self.put(delta(text), sink);
-        }
-    }
-
-    fn tell_reasoning(&mut self, item: usize, part: usize, text: &str, sink: &mut impl Sink<Self>) {
-        self.shown.reasoning_characters += RawText::from_escaped(text).scalar_count();
-        if self.shape.thinking != ThinkingForm::Shown {
+    /// Signs reasoning. Reasoning without text is a block too: clients send it back unchanged
+    /// (case `04-parallel-tools-interleaved`).
+    fn reasoning_end(&mut self, item: usize, encrypted: Option<&str>, out: &mut impl Emit<EventEncoder>) {
+        if self.thinking == ThinkingDisplay::Hidden {
             return;
-        }
-        match self.shown.open {
-            Some(Open::Thinking(of, last)) if of == item => {
-                if last != part {
-                    self.shown.open = Some(Open::Thinking(item, part));
-                    self.put(Delta::Thinking(BLANK_LINE), sink);
-                }
-            }
-            _ => {
-                if self.flush(sink).is_break() {
-                    return;
-                }
-                self.begin_block(Open::Thinking(item, part), Block::Thinking, sink);
-            }
-        }
-        self.put(Delta::Thinking(text), sink);
-    }
-
-    /// Ends a piece of reasoning with what it can be replayed with. One that has no text is a block
-    /// all the same: clients return it intact (case `04-parallel-tools-interleaved`).
-    fn end_reasoning(&mut self, item: usize, encrypted: Option<&str>, sink: &mut impl Sink<Self>) {
-        if self.shape.thinking == ThinkingForm::Hidden {
-            return;
-        }
-        let is_open = matches!(self.shown.open, Some(Open::Thinking(of, _)) if of == item);
-        if !is_open && encrypted.is_some() {
-            if self.flush(sink).is_break() {
-                return;
-            }
-            self.begin_block(Open::Thinking(item, 0), Block::Thinking, sink);
         }
         if let Some(encrypted) = encrypted {
-            self.put(Delta::Signature(encrypted), sink);
+            self.ensure_block(OpenBlock::Thinking { item }, Block::Thinking, out);
+            self.delta(Delta::Signature(encrypted), out);
         }
-        if is_open || encrypted.is_some() {
-            self.close_block(sink);
-        }
-    }
-
-    /// Shows a citation in the block of its text.
-    fn tell_citation(&mut self, (item, part): (usize, usize), citation: &Citation<'_>, sink: &mut impl Sink<Self>) {
-        let is_open = self.shown.open == Some(Open::Text(item, part));
-        let is_held_back = self.shown.text_place == Some((item, part)) && self.shown.stop.holds_text();
-        if self.shape.search == SearchForm::Hidden || !(is_open || is_held_back) {
-            return;
-        }
-        let (url, title) = (&citation.url, title(&citation.title, &citation.url));
-        let rendered = format!(
-            r#"{{"type":"web_search_result_location","url":"{url}","title":"{title}","encrypted_index":"","cited_text":""}}"#
-        );
-        if is_open {
-            self.put(Delta::Citation(&rendered), sink);
-        } else {
-            self.shown.early_citations.push(rendered);
+        if self.open == Some(OpenBlock::Thinking { item }) {
+            self.close_block(out);
         }
     }
 
-    fn open_call(&mut self, id: &str, name: &str, sink: &mut impl Sink<Self>) {
-        if self.flush(sink).is_break() {
-            return;
-        }
-        self.shown.has_calls = true;
-        self.shown.characters += name.chars().count();
-        let shape = Arc::clone(&self.shape);
-        let name = shape.names.get(name).map_or(name, String::as_str);
-        self.begin_block(Open::Call, Block::ToolUse { id, name }, sink);
+    fn call_start(&mut self, call: &CallStart<'_>, out: &mut impl Emit<EventEncoder>) -> ControlFlow<()> {
+        self.has_calls = true;
+        self.begin_block(OpenBlock::Call, Block::ToolUse { id: call.id, name: call.name }, out);
+        ControlFlow::Continue(())
     }
 
-    fn tell_call_text(&mut self, text: &str, sink: &mut impl Sink<Self>) {
-        if self.shown.open != Some(Open::Call) {
-            return;
+    fn call_text(&mut self, text: &str, out: &mut impl Emit<EventEncoder>) {
+        if self.open == Some(OpenBlock::Call) {
+            self.delta(Delta::Json(text), out);
         }
-        let call = self.shown.index();
-        let admitted = self.admit(Segment::Call(call), text);
-        let (ControlFlow::Continue(text) | ControlFlow::Break(text)) = admitted;
-        self.put_counted(text, Delta::Json, sink);
-        self.end_at_limit(admitted, sink);
     }
 
-    /// Ends the answer where not all of a text was within the limit.
-    fn end_at_limit(&mut self, admitted: ControlFlow<&str, &str>, sink: &mut impl Sink<Self>) {
-        if admitted.is_break() && self.flush(sink).is_continue() {
-            self.open(sink);
-            self.limit(sink);
+    fn call_end(&mut self, _end: CallEnd, out: &mut impl Emit<EventEncoder>) {
+        if self.open == Some(OpenBlock::Call) {
+            self.close_block(out);
         }
+    }
+
+    fn search(&mut self, item: usize, search: &Search<'_>, out: &mut impl Emit<EventEncoder>) -> ControlFlow<()> {
+        match self.search {
+            SearchDisplay::Hidden => {}
+            SearchDisplay::Gathered => {
+                self.close_block(out);
+                return ControlFlow::Break(());
+            }
+            SearchDisplay::Immediate => {
+                self.searches += 1;
+                let id = web_search::use_id(&search.id, item);
+                self.begin_block(OpenBlock::Call, Block::ServerToolUse { id: &id }, out);
+                self.delta(Delta::Json(&web_search::input(search)), out);
+                let results = web_search::results(search);
+                self.begin_block(OpenBlock::Call, Block::SearchResult { id: &id, results: &results }, out);
+                self.close_block(out);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn gather(&mut self, pieces: &mut [(usize, ReplyItem<'static>)]) {
+        web_search::add_citations(pieces);
+        self.search = SearchDisplay::Immediate;
+    }
+
+    fn end(&mut self, end: &ReplyEnd<'_>, out: &mut impl Emit<EventEncoder>) {
+        self.close_block(out);
+        out.emit(&Event::End {
+            reason: self.stop_reason(end.finish),
+            stop: end.stop_sequence,
+            usage: end.usage,
+            searches: self.searches,
+        });
+        out.emit(&Event::Stop);
     }
 }

@@ -1,13 +1,13 @@
-//! How hard to think and what of it to show: `thinking` and `output_config.effort`.
+//! Reasoning effort and the display of reasoning: `thinking` and `output_config.effort`.
 
+use super::render::ThinkingDisplay;
 use super::request::MessagesRequest;
 use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
-use crate::protocol::messages::reply::ThinkingForm;
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
 
-/// `thinking`, as the client wants it.
+/// The member `thinking`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Thinking {
     mode: Mode,
@@ -19,9 +19,9 @@ enum Mode {
     #[default]
     Absent,
     Disabled,
-    /// With a budget in tokens, if the client gave one.
+    /// With the budget in tokens, if there is one.
     Enabled(Option<u64>),
-    /// As much as the model sees fit.
+    /// The model decides.
     Adaptive,
 }
 
@@ -52,22 +52,22 @@ impl Thinking {
         Ok(Self { mode, is_omitted: display.as_deref() == Some("omitted") })
     }
 
-    /// Whether the client asked for thinking.
+    /// Whether the client enabled thinking.
     pub(super) fn is_wanted(self) -> bool {
         matches!(self.mode, Mode::Enabled(_) | Mode::Adaptive)
     }
 
-    /// What of it the client is told.
-    pub(super) fn form(self) -> ThinkingForm {
+    /// How reasoning is shown.
+    pub(super) fn display(self) -> ThinkingDisplay {
         match (self.is_wanted(), self.is_omitted) {
-            (false, _) => ThinkingForm::Hidden,
-            (true, true) => ThinkingForm::Omitted,
-            (true, false) => ThinkingForm::Shown,
+            (false, _) => ThinkingDisplay::Hidden,
+            (true, true) => ThinkingDisplay::Omitted,
+            (true, false) => ThinkingDisplay::Shown,
         }
     }
 }
 
-/// The effort for the backend; `None`: the model's own.
+/// The effort to send. `None`: the model's default.
 pub(super) fn effort(
     request: &MessagesRequest<'_>,
     tools: Tools,
@@ -75,7 +75,7 @@ pub(super) fn effort(
     occasion: RequestTraits,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    let wanted = choice.effort(asked(request, tools))?;
+    let wanted = choice.effort(requested(request, tools))?;
     let given = context.models.fit(&choice.slug, wanted, occasion);
     let is_own = request.effort == Some(wanted) && request.thinking.mode != Mode::Disabled;
     if given != wanted && is_own {
@@ -84,10 +84,11 @@ pub(super) fn effort(
     Some(given)
 }
 
-/// What the client's members amount to.
-fn asked(request: &MessagesRequest<'_>, tools: Tools) -> Option<Effort> {
+/// The effort that the request asks for.
+fn requested(request: &MessagesRequest<'_>, tools: Tools) -> Option<Effort> {
     match request.thinking.mode {
-        // Sub-agents of Claude Code: without any thought they use tools badly (case `14-subagent`).
+        // Sub-agents of Claude Code disable thinking. Without any reasoning, models use tools badly
+        // (case `14-subagent`).
         Mode::Disabled if tools == Tools::Some => Some(Effort::Low),
         Mode::Disabled => Some(Effort::None),
         Mode::Enabled(Some(budget)) => request.effort.or(Some(of_budget(budget))),
@@ -95,7 +96,7 @@ fn asked(request: &MessagesRequest<'_>, tools: Tools) -> Option<Effort> {
     }
 }
 
-/// A budget is a ceiling, which clients set high by default, so that it never asks for more than `high`.
+/// A budget is an upper bound. Clients set it high by default, so it never means more than `high`.
 fn of_budget(tokens: u64) -> Effort {
     match tokens {
         ..=2048 => Effort::Low,

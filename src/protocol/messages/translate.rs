@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Options;
 use super::cache_key;
 use super::message;
-use super::reply::{SearchForm, Shape};
+use super::render::{RenderOptions, ReplyOptions, SearchDisplay};
 use super::request::MessagesRequest;
 use super::thinking::{self, Tools};
 use super::tools::Toolbox;
@@ -25,8 +25,8 @@ pub struct Translation<'a> {
     pub upstream: codex::Request<'a>,
     /// What the client wants back.
     pub mode: Mode,
-    /// What the way back has to know.
-    pub shape: Shape,
+    /// What the request decides about its reply.
+    pub options: ReplyOptions,
 }
 
 /// Turns a request into the upstream's form.
@@ -47,7 +47,7 @@ pub fn translate<'a>(
     let choice = context.models.resolve_for(without_window(&name), occasion);
     let tools = if toolbox.tools.is_empty() { Tools::None } else { Tools::Some };
     let effort = thinking::effort(&request, tools, &choice, occasion, context);
-    let search = search_form(&toolbox);
+    let search = search_display(&toolbox);
 
     let history = message::lay_out(std::mem::take(&mut request.messages));
     let mut input = items(history.entries, OutputScope::Conversation, &mut context.warnings);
@@ -70,16 +70,15 @@ pub fn translate<'a>(
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key =
         cache_key::cache_key(request.user_id.as_deref(), context, &upstream, &history.first_user_text);
-    let shape = Shape {
+    let options = ReplyOptions {
         model: name,
         names: toolbox.renamed,
-        thinking: request.thinking.form(),
-        search,
         stop: request.stop,
         token_limit,
         prompt_characters: upstream.characters(),
+        api: RenderOptions { thinking: request.thinking.display(), search },
     };
-    Ok(Translation { upstream, mode: request.mode, shape })
+    Ok(Translation { upstream, mode: request.mode, options })
 }
 
 /// Claude Code marks a model's large window in its name.
@@ -88,10 +87,10 @@ fn without_window(name: &str) -> &str {
     name.strip_suffix("[1m]").unwrap_or(name)
 }
 
-fn search_form(toolbox: &Toolbox<'_>) -> SearchForm {
+fn search_display(toolbox: &Toolbox<'_>) -> SearchDisplay {
     match (toolbox.has_web_search(), toolbox.only_searches()) {
-        (false, _) => SearchForm::Hidden,
-        (true, false) => SearchForm::Told,
-        (true, true) => SearchForm::Gathered,
+        (false, _) => SearchDisplay::Hidden,
+        (true, false) => SearchDisplay::Immediate,
+        (true, true) => SearchDisplay::Gathered,
     }
 }

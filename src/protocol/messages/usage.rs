@@ -1,8 +1,8 @@
-//! Token counts in Anthropic's words: its input excludes what was read from or written to the cache.
+//! Token counts in Anthropic's format: input tokens exclude those read from or written to the cache.
 
 use crate::protocol::codex::Usage;
 
-/// The object `usage` at the end of an answer.
+/// The object `usage` at the end of a reply.
 pub(super) fn json(usage: &Usage, searches: u64) -> String {
     let written = usage.cache_write_tokens.unwrap_or(0);
     let input = usage.input_tokens.saturating_sub(usage.cached_tokens).saturating_sub(written);
@@ -20,7 +20,7 @@ pub(super) fn json(usage: &Usage, searches: u64) -> String {
     )
 }
 
-/// The object `usage` at the beginning, when only the prompt can be guessed. Clients read both counts.
+/// The object `usage` at the beginning, with an estimate of the prompt. Clients read both counts.
 pub(super) fn opening(input_tokens: u64) -> String {
     format!(
         concat!(
@@ -41,11 +41,11 @@ mod tests {
     #[test]
     fn the_cache_is_not_counted_twice() {
         let usage = Usage { input_tokens: 100, cached_tokens: 70, cache_write_tokens: Some(20), ..Usage::default() };
-        let told: Value = serde_json::from_str(&json(&usage, 2)).unwrap();
-        assert_eq!((&told["input_tokens"], &told["cache_creation_input_tokens"]), (&json!(10), &json!(20)));
-        assert_eq!(told["server_tool_use"]["web_search_requests"], 2);
+        let reported: Value = serde_json::from_str(&json(&usage, 2)).unwrap();
+        assert_eq!((&reported["input_tokens"], &reported["cache_creation_input_tokens"]), (&json!(10), &json!(20)));
+        assert_eq!(reported["server_tool_use"]["web_search_requests"], 2);
         let odd = Usage { input_tokens: 1, cached_tokens: 70, ..Usage::default() };
-        let told: Value = serde_json::from_str(&json(&odd, 0)).unwrap();
-        assert_eq!(told["input_tokens"], 0);
+        let reported: Value = serde_json::from_str(&json(&odd, 0)).unwrap();
+        assert_eq!(reported["input_tokens"], 0);
     }
 }

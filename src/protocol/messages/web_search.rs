@@ -1,102 +1,68 @@
-//! Web searches, told as if a server had run a tool: what was looked for, and what was found.
-//!
-//! Where the search is all that a client wants, what comes after the first one waits for the end,
-//! so that the last result can list everything that the text quotes.
+//! Web searches, shown as a tool that the server ran: the query, and the results.
 
-use std::borrow::Cow;
-
-use super::event::{Block, Delta};
-use super::render::Open;
-use super::reply::{MessagesReply, SearchForm};
-use crate::protocol::reply::reply_item::{Citation, Search, Step};
 use crate::protocol::reply::response_meta::quoted;
-use crate::protocol::{Reply, Sink};
+use crate::protocol::reply::{Citation, ReplyItem, Search, Source};
 
-impl MessagesReply {
-    /// Tells of a search as if a server had run a tool: what was looked for, and what was found.
-    pub(super) fn tell_search(
-        &mut self,
-        item: usize,
-        search: &Search<'_>,
-        results: &[String],
-        sink: &mut impl Sink<Self>,
-    ) {
-        if self.shape.search == SearchForm::Hidden {
-            return;
+/// Adds to each search the titles that the citations give its sources, and to the last search the cited pages that no
+/// search lists.
+pub(super) fn add_citations(pieces: &mut [(usize, ReplyItem<'static>)]) {
+    let citations: Vec<Citation<'static>> = pieces.iter().filter_map(|(_, piece)| citation(piece)).cloned().collect();
+    let mut searches: Vec<&mut Search<'static>> = pieces.iter_mut().filter_map(|(_, piece)| search(piece)).collect();
+    for source in searches.iter_mut().flat_map(|search| &mut search.sources) {
+        if let Some(citation) = citations.iter().find(|citation| citation.url == source.url) {
+            source.title = citation.title.clone();
         }
-        if self.flush(sink).is_break() {
-            return;
-        }
-        self.shown.searches += 1;
-        let id = search_id(&search.id, item);
-        self.begin_block(Open::Call, Block::ServerToolUse { id: &id }, sink);
-        let input = quoted(&format!(r#"{{"query":"{}"}}"#, search.query));
-        let escaped = input.get(1..input.len() - 1).unwrap_or_default();
-        self.put(Delta::Json(escaped), sink);
-        let results = format!("[{}]", results.join(","));
-        self.begin_block(Open::Call, Block::SearchResult { id: &id, results: &results }, sink);
-        self.close_block(sink);
     }
-
-    /// Tells what waited for the last search, which is given all that the text quotes.
-    pub(super) fn tell_held(&mut self, sink: &mut impl Sink<Self>) {
-        let Some(held) = self.shown.held.take() else { return };
-        let last = held.iter().rposition(|(_, step)| matches!(step, Step::Search(_)));
-        let citations: Vec<&Citation<'_>> = held.iter().filter_map(|(_, step)| cited(step)).collect();
-        let mut listed: Vec<&str> = Vec::new();
-        for (position, (item, step)) in held.iter().enumerate() {
-            if self.is_finished() {
-                return;
-            }
-            let Step::Search(search) = step else {
-                self.tell(*item, step, sink);
-                continue;
-            };
-            let mut found = results(search, &citations);
-            listed.extend(search.sources.iter().map(Cow::as_ref));
-            for citation in citations.iter().filter(|_| Some(position) == last) {
-                if !listed.contains(&citation.url.as_ref()) {
-                    listed.push(&citation.url);
-                    found.push(result(&citation.url, title(&citation.title, &citation.url)));
-                }
-            }
-            self.tell_search(*item, search, &found, sink);
+    for Citation { url, title, .. } in citations {
+        let is_listed = searches.iter().flat_map(|search| &search.sources).any(|source| source.url == url);
+        if let Some(last) = searches.last_mut().filter(|_| !is_listed) {
+            last.sources.push(Source { url, title });
         }
     }
 }
 
-fn cited<'s>(step: &'s Step<'static>) -> Option<&'s Citation<'static>> {
-    if let Step::Citation { citation, .. } = step { Some(citation) } else { None }
+fn citation<'p>(piece: &'p ReplyItem<'static>) -> Option<&'p Citation<'static>> {
+    if let ReplyItem::Citation { citation, .. } = piece { Some(citation) } else { None }
 }
 
-/// The results that a search names itself, under the titles that the text gives them.
-pub(super) fn results(search: &Search<'_>, citations: &[&Citation<'_>]) -> Vec<String> {
+fn search<'p>(piece: &'p mut ReplyItem<'static>) -> Option<&'p mut Search<'static>> {
+    if let ReplyItem::Search(search) = piece { Some(search) } else { None }
+}
+
+/// The input of the search tool, escaped.
+pub(super) fn input(search: &Search<'_>) -> String {
+    let literal = quoted(&format!(r#"{{"query":"{}"}}"#, search.query));
+    literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
+}
+
+/// The list of results, each page once.
+pub(super) fn results(search: &Search<'_>) -> String {
     let mut seen: Vec<&str> = Vec::new();
-    for url in &search.sources {
+    let mut results: Vec<String> = Vec::new();
+    for Source { url, title } in &search.sources {
         if !seen.contains(&&**url) {
             seen.push(url);
+            let title = page_title(title, url);
+            results.push(format!(
+                r#"{{"type":"web_search_result","url":"{url}","title":"{title}","encrypted_content":"","page_age":null}}"#
+            ));
         }
     }
-    let titled = |url: &str| citations.iter().find(|citation| citation.url == url).map(|citation| &*citation.title);
-    seen.into_iter().map(|url| result(url, title(titled(url).unwrap_or_default(), url))).collect()
+    format!("[{}]", results.join(","))
 }
 
-fn result(url: &str, title: &str) -> String {
-    format!(r#"{{"type":"web_search_result","url":"{url}","title":"{title}","encrypted_content":"","page_age":null}}"#)
-}
-
-/// A page without a title goes by its address.
-pub(super) fn title<'t>(title: &'t str, url: &'t str) -> &'t str {
+/// The title of a page, or its address.
+pub(super) fn page_title<'t>(title: &'t str, url: &'t str) -> &'t str {
     if title.is_empty() { url } else { title }
 }
 
-/// An id of the form that clients expect of a tool that a server runs.
-fn search_id(id: &str, item: usize) -> String {
+/// An id in the format of server tools.
+pub(super) fn use_id(id: &str, item: usize) -> String {
     let plain = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
-    let mut told = String::from("srvtoolu_");
-    told.extend(plain);
+    let mut use_id = String::from("srvtoolu_");
+    use_id.extend(plain);
     if id.is_empty() {
-        told.push_str(&item.to_string());
+        use_id.push_str(&item.to_string());
     }
-    told
+    use_id
 }

@@ -1,30 +1,35 @@
-//! What a client is told, line by line, and how a line looks on the wire.
+//! The events of a reply in Ollama's API: as lines of a stream, and folded into a document.
 //!
-//! Texts are in the escaped form in which the backend sent them. Every line is whole JSON: there is
-//! no framing but the end of the line.
+//! Texts are in the escaped form in which the backend sent them. Every line is a JSON object; there is no other framing.
 
-use bytes::{BufMut, BytesMut};
+use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::render::ReplyOptions;
 use super::{Form, error};
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::reply::{Encoder, ResponseMeta};
 
-/// Nanoseconds of a second: the unit of all durations.
-const SECOND: u64 = 1_000_000_000;
+/// The last second that can be written as an RFC 3339 time.
+const LAST_SECOND: u64 = 253_402_300_799;
+/// Durations are in nanoseconds.
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
 /// One line of the client's stream. Texts are escaped, names and ids are not.
 #[derive(Clone, Copy, Debug)]
 pub enum Line<'e> {
-    /// A piece of visible text.
+    /// Visible text.
     Text(&'e str),
-    /// A piece of visible thinking.
+    /// Visible reasoning.
     Thinking(&'e str),
-    /// A whole call.
+    /// A complete call.
     Call(Call<'e>),
-    /// The end of a whole answer.
-    Ended(Ending),
-    /// The end of an answer that failed.
+    /// The end of a complete reply.
+    End(LineEnd),
+    /// The end of a reply that failed.
     Failed(&'e ProxyError),
 }
 
@@ -33,7 +38,7 @@ pub enum Line<'e> {
 pub struct Call<'e> {
     /// The call's id, for clients that keep it.
     pub id: &'e str,
-    /// Position among the calls of the answer.
+    /// Position among the calls of the reply.
     pub index: usize,
     /// The tool, as the client named it.
     pub name: &'e str,
@@ -41,36 +46,36 @@ pub struct Call<'e> {
     pub arguments: &'e str,
 }
 
-/// Why an answer ended, and what it cost.
+/// Reason, tokens and time in the last line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// Why.
+pub struct LineEnd {
+    /// Why the reply ended.
     pub reason: DoneReason,
-    /// What was spent; `None` where nobody was asked.
-    pub spent: Option<Spent>,
+    /// `None` for a reply that did not come from the backend.
+    pub cost: Option<Cost>,
 }
 
-/// What an answer cost.
+/// Tokens and time of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent {
+pub struct Cost {
     /// Tokens.
     pub usage: Usage,
-    /// Time. The backend's clock tells whole seconds; never 0, since clients divide by it.
+    /// Time. The backend reports whole seconds. Never 0, since clients divide by it.
     pub seconds: u64,
 }
 
-/// Why an answer ended.
+/// Why a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DoneReason {
-    /// The model was done, or a stop sequence was met.
+    /// The model was done, or the text reached a stop sequence.
     Stop,
-    /// A limit was met.
+    /// A token limit was reached.
     Length,
-    /// The answer was filtered.
+    /// The output was filtered.
     ContentFilter,
-    /// Nothing was asked: the model is ready.
+    /// The request had no prompt: it loads the model.
     Load,
-    /// Nothing was asked: the model is let go.
+    /// The request had no prompt: it unloads the model.
     Unload,
 }
 
@@ -87,51 +92,82 @@ impl DoneReason {
 }
 
 impl Call<'_> {
-    pub(super) fn render(&self) -> String {
+    fn render(&self) -> String {
         let Self { id, index, name, arguments } = self;
         let (id, name) = (quoted(id), quoted(name));
         format!(r#"{{"id":{id},"function":{{"index":{index},"name":{name},"arguments":{arguments}}}}}"#)
     }
 }
 
-impl Ending {
+impl LineEnd {
     /// The members of the last line, each after a comma.
-    pub(super) fn members(&self) -> String {
+    fn members(&self) -> String {
         let mut members = format!(r#","done":true,"done_reason":"{}""#, self.reason.as_str());
-        if let Some(Spent { usage, seconds }) = self.spent {
-            let duration = seconds.saturating_mul(SECOND);
-            let (prompt, answer) = (usage.input_tokens, usage.output_tokens);
+        if let Some(Cost { usage, seconds }) = self.cost {
+            let duration = seconds.saturating_mul(NANOSECONDS_PER_SECOND);
+            let (prompt, output) = (usage.input_tokens, usage.output_tokens);
             members.push_str(&format!(
                 concat!(
                     r#","total_duration":{},"load_duration":0,"prompt_eval_count":{},"#,
                     r#""prompt_eval_duration":0,"eval_count":{},"eval_duration":{}"#,
                 ),
-                duration, prompt, answer, duration
+                duration, prompt, output, duration
             ));
         }
         members
     }
 }
 
-/// The bytes that are the same in every line of a stream.
+/// Encodes lines around the bytes that all lines of a reply have in common.
 #[derive(Debug)]
-pub(super) struct Template {
+pub struct LineEncoder {
     form: Form,
-    /// Model and time, each followed by a comma.
+    /// The members before the text.
     head: String,
+    text: String,
+    thinking: String,
+    calls: Vec<String>,
+    end: LineEnd,
 }
 
-impl Template {
-    pub(super) fn new(form: Form, model: &str, created_at: &str) -> Self {
-        Self { form, head: format!(r#"{{"model":{},"created_at":"{created_at}","#, quoted(model)) }
+impl LineEncoder {
+    pub(super) fn new(options: &ReplyOptions, response: &ResponseMeta) -> Self {
+        let (model, time) = (quoted(&options.model), rfc3339(response.created_at.unwrap_or(0)));
+        Self {
+            form: options.api.form,
+            head: format!(r#"{{"model":{model},"created_at":"{time}","#),
+            text: String::new(),
+            thinking: String::new(),
+            calls: Vec::new(),
+            end: LineEnd { reason: DoneReason::Stop, cost: None },
+        }
     }
 
-    /// Up to the members of an answer.
-    pub(super) fn head(&self) -> &str {
-        &self.head
+    /// The document.
+    pub(super) fn document(&self) -> Bytes {
+        let Self { head, text, .. } = self;
+        let thinking = match self.thinking.as_str() {
+            "" => String::new(),
+            thinking => format!(r#","thinking":"{thinking}""#),
+        };
+        let calls = match self.calls.as_slice() {
+            [] => String::new(),
+            calls => format!(r#","tool_calls":[{}]"#, calls.join(",")),
+        };
+        let end = self.end.members();
+        Bytes::from(match self.form {
+            Form::Chat => {
+                format!(r#"{head}"message":{{"role":"assistant","content":"{text}"{thinking}{calls}}}{end}}}"#)
+            }
+            Form::Generate => format!(r#"{head}"response":"{text}"{thinking}{end}}}"#),
+        })
     }
+}
 
-    pub(super) fn encode(&self, line: &Line<'_>, wire: &mut BytesMut) {
+impl Encoder for LineEncoder {
+    type Event<'e> = Line<'e>;
+
+    fn encode(&self, line: &Line<'_>, wire: &mut BytesMut) {
         let (open, close) = match self.form {
             Form::Chat => (r#""message":{"role":"assistant","content":""#, "}"),
             Form::Generate => (r#""response":""#, ""),
@@ -143,8 +179,18 @@ impl Template {
             Line::Call(call) => {
                 put(&[&self.head, open, r#"","tool_calls":["#, &call.render(), "]", close, end], wire);
             }
-            Line::Ended(ending) => put(&[&self.head, open, "\"", close, &ending.members(), "}\n"], wire),
+            Line::End(last) => put(&[&self.head, open, "\"", close, &last.members(), "}\n"], wire),
             Line::Failed(error) => wire.put_slice(&error::line(error)),
+        }
+    }
+
+    fn absorb(&mut self, line: &Line<'_>) {
+        match *line {
+            Line::Text(text) => self.text.push_str(text),
+            Line::Thinking(text) => self.thinking.push_str(text),
+            Line::Call(call) => self.calls.push(call.render()),
+            Line::End(end) => self.end = end,
+            Line::Failed(_) => {}
         }
     }
 }
@@ -152,5 +198,22 @@ impl Template {
 fn put(pieces: &[&str], wire: &mut BytesMut) {
     for piece in pieces {
         wire.put_slice(piece.as_bytes());
+    }
+}
+
+fn rfc3339(unix_seconds: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST_SECOND));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rfc3339;
+
+    #[test]
+    fn any_time_can_be_written() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_790_000_000), "2026-09-21T14:13:20Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

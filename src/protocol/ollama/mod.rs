@@ -3,18 +3,15 @@
 //!
 //! Both are one dialect with two forms, told apart by [`Form`]. The way there: [`request`] reads a
 //! body, with `options`, `message`, `picture` and `tools` for its parts; [`translate`] turns it into
-//! the upstream's form. The way back: [`reply`] decides, `show` knows what was told, [`event`] and
-//! `document` know how it looks. A client that asks for nothing wants its model loaded, which a
-//! model of a subscription always is: it is told so, and nobody is asked.
+//! the upstream's form. Replies: [`render`] renders the pieces of a reply, [`event`] encodes them, [`error`] encodes
+//! errors. A request without a prompt loads a model. It is answered without the backend, whose models are always loaded.
 
-mod document;
 pub mod error;
 pub mod event;
 mod media;
 mod message;
 mod options;
-mod render;
-pub mod reply;
+pub mod render;
 pub mod request;
 mod think;
 mod tools;
@@ -25,7 +22,7 @@ use http::{HeaderMap, StatusCode};
 
 pub use error::to_error_response;
 pub use event::Line;
-pub use reply::{OllamaReply, Shape};
+pub use render::{OllamaReply, RenderOptions, ReplyOptions};
 pub use request::OllamaRequest;
 pub use translate::Translation;
 
@@ -131,8 +128,8 @@ fn plan<'a>(
     context: &mut Context<'_>,
     options: &Options,
 ) -> Result<Plan<'a, OllamaReply>, ProxyError> {
-    let Translation { upstream, mode, shape } = translate::translate(request, context, options)?;
-    Ok(Plan { upstream, mode, reply: OllamaReply::new(shape) })
+    let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
+    Ok(Plan { upstream, mode, reply: OllamaReply::new(options) })
 }
 
 #[cfg(test)]

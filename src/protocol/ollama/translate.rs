@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::message::{self, History};
 use super::options::Sampling;
-use super::reply::Shape;
+use super::render::{RenderOptions, ReplyOptions};
 use super::request::{Format, OllamaRequest};
 use super::{Options, tools, untagged};
 use crate::error::ProxyError;
@@ -19,12 +19,12 @@ use crate::protocol::{Context, Mode};
 /// What a request came to.
 #[derive(Debug)]
 pub struct Translation<'a> {
-    /// What goes upstream; nothing where the shape says so.
+    /// What goes upstream, unless the reply does not need the backend.
     pub upstream: codex::Request<'a>,
     /// What the client wants back.
     pub mode: Mode,
-    /// What the way back has to know.
-    pub shape: Shape,
+    /// What the request decides about its reply.
+    pub options: ReplyOptions,
 }
 
 /// Turns a request into the upstream's form.
@@ -71,17 +71,15 @@ pub fn translate<'a>(
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key = cache::choose(None, None, context, &upstream, &first_user_text);
     let may_be_cut = !request.sampling.stop.is_empty() || token_limit.is_some();
-    let shape = Shape {
-        form: request.form,
+    let options = ReplyOptions {
         model: name,
         names,
-        shows_thinking: request.think.is_shown(),
         prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.sampling.stop,
         token_limit,
-        unasked,
+        api: RenderOptions { form: request.form, shows_thinking: request.think.is_shown(), without_backend: unasked },
     };
-    Ok(Translation { upstream, mode: request.mode, shape })
+    Ok(Translation { upstream, mode: request.mode, options })
 }
 
 fn text<'a>(wanted: Option<Format<'a>>, input: &mut Vec<Item<'a>>) -> Option<Text<'a>> {

@@ -1,6 +1,6 @@
-//! What has arrived of one output item: its texts, and what of them was sent.
+//! One output item: which of its texts have arrived, and which were sent.
 //!
-//! A text with a gap waits until the whole of it arrives, and no later part of the item is sent before it.
+//! A text with a gap waits until the whole text arrives. No later part of the item is sent before it.
 
 use super::progress::{Part, Progress, Slot};
 use super::reply_item::Citation;
@@ -12,7 +12,7 @@ use crate::protocol::json::string::{RawText, Str};
 pub(in crate::protocol) struct Item {
     pub(in crate::protocol) kind: Kind,
     pub(super) stage: Stage,
-    /// The client knows of this call.
+    /// The call was sent to the client.
     pub(in crate::protocol) is_announced: bool,
     pub(in crate::protocol) parts: Vec<Part>,
     /// Arguments or input of a call.
@@ -20,18 +20,18 @@ pub(in crate::protocol) struct Item {
     pub(in crate::protocol) output_index: Option<u64>,
     pub(in crate::protocol) id: Option<String>,
     pub(super) call_id: Option<String>,
-    /// An event that may have been about it could not be read.
+    /// An event that may have belonged to this item could not be read.
     is_suspect: bool,
     texts: Texts,
     /// Encrypted reasoning as the item began. Used if the finished item has none.
     pub(in crate::protocol) snapshot: Option<String>,
 }
 
-/// How far an item has come.
+/// The progress of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     New,
-    /// The message was announced as the next one to show.
+    /// The start of the message was sent.
     Opened,
     Done,
 }
@@ -55,7 +55,7 @@ pub(in crate::protocol) enum Kind {
     Custom,
     Image,
     Search,
-    /// Nothing.
+    /// An item that no client is shown.
     Other,
 }
 
@@ -78,7 +78,7 @@ impl Kind {
 }
 
 impl Item {
-    /// An item of which nothing has arrived; a piece of its beginning may be missing.
+    /// A new item. `is_suspect`: a piece of its beginning may be missing.
     pub(super) fn new(kind: Kind, is_suspect: bool, texts: Texts) -> Self {
         Self {
             kind,
@@ -106,7 +106,7 @@ impl Item {
         self.call_text.note_gap();
     }
 
-    /// Takes over what the event knows and the item did not.
+    /// Adds the coordinates that the event has and the item has not.
     pub(super) fn learn(&mut self, place: &Place<'_>, kind: Kind) {
         let owned = |text: &Str<'_>| text.as_str().to_owned();
         self.output_index = self.output_index.or(place.output_index);
@@ -122,7 +122,7 @@ impl Item {
         self.call_id.as_deref().or(self.id.as_deref()).filter(|id| !id.is_empty())
     }
 
-    /// The position of a part; a new one where there is none yet.
+    /// The position of a part, which is added if it is new.
     pub(in crate::protocol) fn part(&mut self, slot: Slot, index: Option<u64>) -> usize {
         let same = |part: &Part| part.slot == slot && index.is_none_or(|index| part.index == index);
         if let Some(part) = self.parts.iter().rposition(same) {
@@ -145,13 +145,13 @@ impl Item {
         }
     }
 
-    /// Takes a delta of a part, and returns whether it is to be sent now.
+    /// Accepts a delta of a part, and returns whether it is to be sent now.
     pub(in crate::protocol) fn admits(&mut self, part: usize, text: RawText<'_>) -> bool {
         let is_next = self.is_next(part);
         self.part_mut(part).progress.admits(text, is_next)
     }
 
-    /// Takes the whole text of a part, and returns what is to be sent of it now.
+    /// Accepts the whole text of a part, and returns what is to be sent of it now.
     pub(in crate::protocol) fn complete<'a>(&mut self, part: usize, whole: RawText<'a>) -> Option<RawText<'a>> {
         let is_next = self.is_next(part);
         let tail = self.part_mut(part).progress.complete(whole, is_next)?;
@@ -165,7 +165,7 @@ impl Item {
         Some(tail)
     }
 
-    /// Whether every part before this one was sent completely. Parts that are not known yet may still arrive.
+    /// Whether every part before this one was sent completely. A part that has not begun counts as not sent.
     fn is_next(&mut self, part: usize) -> bool {
         if self.texts == Texts::Kept {
             return false;
@@ -188,7 +188,7 @@ impl Item {
         expected == index
     }
 
-    /// A part that was held and can be sent now, with its text.
+    /// Removes a held text that can be sent now, and returns its part and the text.
     pub(super) fn release(&mut self, order: Order) -> Option<(usize, String)> {
         if self.texts == Texts::Kept {
             return None;
@@ -200,7 +200,7 @@ impl Item {
         Some((part, self.part_mut(part).progress.release()?))
     }
 
-    /// Takes the citations of a part that can be sent now.
+    /// Removes the citations of a part that can be sent now.
     pub(super) fn release_citations(&mut self, part: usize, order: Order) -> Vec<Citation<'static>> {
         let part = self.part_mut(part);
         let is_free = order == Order::Dropped || part.is_citable();
@@ -216,7 +216,7 @@ impl Item {
         });
     }
 
-    /// Takes a delta of a call's text, and returns whether it is to be sent now.
+    /// Accepts a delta of a call's text, and returns whether it is to be sent now.
     pub(in crate::protocol) fn admits_call_text(&mut self, text: RawText<'_>) -> bool {
         if !self.is_announced && self.texts == Texts::Sent {
             // A call can't be sent without its name; the event that brings the name brings the whole text too.
@@ -225,7 +225,7 @@ impl Item {
         self.call_text.admits(text, self.texts == Texts::Sent)
     }
 
-    /// Takes the whole text of a call, and returns what is to be sent of it now.
+    /// Accepts the whole text of a call, and returns what is to be sent of it now.
     pub(in crate::protocol) fn complete_call_text<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
         if self.is_announced || self.texts == Texts::Kept {
             self.call_text.complete(whole, self.texts == Texts::Sent)
@@ -239,18 +239,13 @@ impl Item {
         self.call_text.held()
     }
 
-    /// Whether text of it was shown.
-    pub(in crate::protocol) fn has_shown_text(&self) -> bool {
-        self.parts.iter().any(|part| part.slot == Slot::Text && part.has_shown)
-    }
-
     /// Notes that the call ended without a name, so that its text can't be sent.
     pub(in crate::protocol) fn lose_call_text(&mut self) {
         self.call_text.awaits_whole |= self.texts == Texts::Sent;
     }
 
-    /// Whether nothing of its reasoning was sent yet.
-    pub(in crate::protocol) fn is_untold(&self) -> bool {
+    /// Whether nothing of the item's texts was sent yet.
+    pub(super) fn is_unsent(&self) -> bool {
         self.parts.iter().all(|part| !part.progress.has_sent())
     }
 
@@ -291,7 +286,7 @@ impl Item {
     }
 }
 
-/// Whether parts that are held wait for the parts before them.
+/// Whether held parts wait for the parts before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::protocol) enum Order {
     Kept,

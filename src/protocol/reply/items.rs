@@ -1,7 +1,7 @@
-//! What has arrived of each output item.
+//! The output items of a reply.
 //!
-//! Finds the item that an event belongs to, also if the event leaves out half of its coordinates, and knows at the end
-//! whether something is missing.
+//! Finds the item that an event belongs to, even if the event lacks some of its coordinates, and detects at the end
+//! whether output is missing.
 
 use std::collections::BTreeSet;
 
@@ -9,21 +9,21 @@ use super::item::{Item, Kind, Stage, Texts};
 use crate::protocol::codex::{OutputItem, Place};
 use crate::protocol::json::string::Str;
 
-/// The items of one answer, in the order of their first appearance.
+/// The items of one reply, in the order of their first events.
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct Items {
     all: Vec<Item>,
     has_gap: bool,
     /// An event could not be read while no item was open, and no item has begun since.
     may_lack_item: bool,
-    /// A message became known after the one that follows it.
+    /// The terminal event listed a message before one that was already sent.
     is_misplaced: bool,
     texts: Texts,
     /// Positions of the items that the terminal event lists.
     listed: BTreeSet<usize>,
 }
 
-/// The beginnings of the types of events that are part of an item.
+/// Prefixes of the types of events that belong to an item.
 const ITEM_EVENTS: [&str; 6] = [
     "response.output_",
     "response.content_part",
@@ -33,8 +33,8 @@ const ITEM_EVENTS: [&str; 6] = [
     "response.custom_tool",
 ];
 
-/// Whether an unreadable event may have been part of an item. Often its type can still be found; a type that no event has
-/// is the type of something inside the event.
+/// Whether an unreadable event may have belonged to an item. Often its type can still be found. A type that no event has
+/// is the type of an object inside the event.
 fn may_be_of_item(data: &str) -> bool {
     const TYPE: &str = r#""type":"#;
     let kind = data.split_once(TYPE).and_then(|(_, rest)| rest.trim_start().strip_prefix('"')?.split_once('"'));
@@ -63,8 +63,8 @@ impl Items {
         self.all.iter().find_map(|item| item.id.as_deref())
     }
 
-    /// The item that a delta belongs to; a new one where its beginning was left out. `None`:
-    /// several are possible.
+    /// The item that a delta belongs to, which is added if the event that begins it is missing. `None` if several items
+    /// are possible.
     pub(in crate::protocol) fn at(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
         if let Some(item) = self.find(place, kind) {
             return Some(item);
@@ -85,7 +85,7 @@ impl Items {
         item
     }
 
-    /// The item that ends with this event; `None` when it has ended before.
+    /// The item that ends with this event. `None` if it has ended before.
     pub(in crate::protocol) fn end(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
         let item = self.find(place, kind).unwrap_or_else(|| self.add(place, kind, false));
         self.get_mut(item).learn(place, kind);
@@ -96,7 +96,7 @@ impl Items {
         let id = place.item_id.as_ref().map(Str::as_str);
         let call_id = place.call_id.as_ref().map(Str::as_str);
         if place.output_index.is_some() {
-            // A backend that gives every item the same index still tells them apart by id.
+            // Some backends send the same index for every item. The ids still differ.
             let is_another =
                 |item: &Item| item.is_done() && id.is_some() && item.id.is_some() && item.id.as_deref() != id;
             let found = self.all.iter().rposition(|item| item.output_index == place.output_index && !is_another(item));
@@ -133,7 +133,7 @@ impl Items {
         self.all.len() - 1
     }
 
-    /// The item that the terminal event lists at this position among so many, if it is not done yet.
+    /// The item at this position of the terminal event's list, which has `count` items. `None` if it is done already.
     pub(in crate::protocol) fn listed(
         &mut self,
         position: usize,
@@ -146,7 +146,7 @@ impl Items {
             own.is_some() && own.as_deref() == listed.as_ref().map(Str::as_str)
         };
         let is_here = |own: &Item| own.kind == kind && own.output_index == Some(position);
-        // An index beyond the list shows that the list leaves items out, so that positions say little.
+        // An index beyond the list means that the list is incomplete, so its positions are unreliable.
         let is_nowhere = |own: &Item| own.output_index.and_then(|index| usize::try_from(index).ok()) >= Some(count);
         let is_like = |own: &Item| {
             let has_ids = own.id.is_some() && item.id.is_some();
@@ -178,14 +178,14 @@ impl Items {
         self.add(&place, kind, false)
     }
 
-    /// Notes an event that could not be read: it may have been a piece of any text that is not whole.
+    /// Notes an event that could not be read: it may have been a delta of any incomplete text.
     pub(in crate::protocol) fn note_unreadable(&mut self, data: &str) {
         if may_be_of_item(data) {
             self.note_gap();
         }
     }
 
-    /// Notes that a piece of any text that is not whole may be missing.
+    /// Notes that a delta of any incomplete text may be missing.
     pub(super) fn note_gap(&mut self) {
         self.has_gap = true;
         self.may_lack_item = self.all.iter().all(Item::is_done);
@@ -197,23 +197,23 @@ impl Items {
         self.may_lack_item = false;
     }
 
-    /// Whether something is missing that no later event has brought. `is_free`: no visible token was billed.
+    /// Whether output is missing that no later event brought. `is_free`: no visible token was billed.
     pub(super) fn is_damaged(&self, is_free: bool) -> bool {
         let may_lack_item = self.may_lack_item && !(self.all.is_empty() && is_free);
         may_lack_item || self.all.iter().any(Item::is_damaged) || (self.has_gap && self.has_hole())
     }
 
-    /// Whether what was sent differs from what the answer is in the end.
+    /// Whether what was sent differs from the final output.
     pub(super) fn is_contradicted(&self) -> bool {
         self.is_misplaced || self.all.iter().any(Item::is_contradicted)
     }
 
-    /// Whether an item began, and nothing of its content arrived.
+    /// Whether an item began and none of its content arrived.
     pub(super) fn has_unfilled(&self) -> bool {
         self.all.iter().any(Item::is_unfilled)
     }
 
-    /// Whether an item is missing between others.
+    /// Whether the output indices have a hole.
     fn has_hole(&self) -> bool {
         let mut seen: Vec<u64> = self.all.iter().filter_map(|item| item.output_index).collect();
         seen.sort_unstable();

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::item::Kind;
-use super::reply_item::{Citation, Step};
+use super::reply_item::{Citation, ReplyItem};
 use crate::protocol::codex::item::ContentPart;
 use crate::protocol::codex::{PartList, Place};
 use crate::protocol::json::string::{Prefix, RawText};
@@ -25,9 +25,6 @@ pub(in crate::protocol) struct Part {
     pub(in crate::protocol) citations: usize,
     /// Citations that arrived before the text they belong to was sent.
     pub(super) early: Vec<Citation<'static>>,
-    /// Characters of content that were shown before this part.
-    pub(in crate::protocol) offset: Option<usize>,
-    pub(in crate::protocol) has_shown: bool,
 }
 
 /// The kinds of text that an item can have.
@@ -37,7 +34,7 @@ pub(in crate::protocol) enum Slot {
     Refusal,
     Summary,
     ReasoningText,
-    /// A part that no client is shown. It has a place in the order all the same.
+    /// A part that no client is shown. It counts in the order of the parts.
     Other,
 }
 
@@ -90,12 +87,12 @@ impl Slot {
         }
     }
 
-    pub(super) fn step(self, part: usize, text: RawText<'_>) -> Step<'_> {
+    pub(super) fn piece(self, part: usize, text: RawText<'_>) -> ReplyItem<'_> {
         let text = Cow::Borrowed(text.escaped());
         match self {
-            Self::Text | Self::Other => Step::Text { part, text },
-            Self::Refusal => Step::Refusal(text),
-            Self::Summary | Self::ReasoningText => Step::Reasoning { part, text },
+            Self::Text | Self::Other => ReplyItem::Text { part, text },
+            Self::Refusal => ReplyItem::Refusal { part, text },
+            Self::Summary | Self::ReasoningText => ReplyItem::Reasoning { part, text },
         }
     }
 
@@ -119,10 +116,10 @@ impl Slot {
 
 impl Part {
     pub(super) fn new(slot: Slot, index: u64, progress: Progress) -> Self {
-        Self { slot, index, progress, is_next: false, citations: 0, early: Vec::new(), offset: None, has_shown: false }
+        Self { slot, index, progress, is_next: false, citations: 0, early: Vec::new() }
     }
 
-    /// Takes a citation of this text, and returns whether it is to be sent now.
+    /// Accepts a citation of this text, and returns whether it is to be sent now.
     pub(super) fn cites(&mut self, citation: &Citation<'_>) -> bool {
         let is_citable = self.is_citable();
         if !is_citable {
@@ -157,7 +154,7 @@ impl Progress {
         Self { awaits_whole: is_suspect, ..Self::default() }
     }
 
-    /// Takes a delta, and returns whether it is to be sent now.
+    /// Accepts a delta, and returns whether it is to be sent now.
     pub(super) fn admits(&mut self, text: RawText<'_>, is_next: bool) -> bool {
         self.stage = self.stage.max(Stage::Begun);
         if self.is_whole() || self.awaits_whole || text.is_empty() {
@@ -180,10 +177,10 @@ impl Progress {
         self.is_held = true;
     }
 
-    /// Takes the whole text, and returns what is to be sent of it now.
+    /// Accepts the whole text, and returns what is to be sent of it now.
     pub(super) fn complete<'a>(&mut self, whole: RawText<'a>, is_next: bool) -> Option<RawText<'a>> {
         if whole.is_empty() && (self.has_sent() || !self.held.is_empty() || self.is_too_long) {
-            // Says nothing about the text that arrived in pieces.
+            // Some events carry an empty text in place of the whole.
             if !self.awaits_whole && !self.is_too_long {
                 self.stage = self.stage.max(Stage::Whole);
             }
@@ -216,7 +213,7 @@ impl Progress {
         Some(held)
     }
 
-    /// Frees what is held of a text that nothing else is read from.
+    /// Frees the held text.
     pub(super) fn forget_held(&mut self) {
         self.held = String::new();
         self.is_held = false;
@@ -284,7 +281,7 @@ mod tests {
         }
         assert_eq!(progress.held(), "");
         progress.complete(RawText::from_escaped(""), false);
-        assert!(progress.is_too_long() && !progress.is_whole(), "an empty text says nothing");
+        assert!(progress.is_too_long() && !progress.is_whole(), "an empty text is not the whole");
         assert_eq!(progress.complete(piece, true), Some(piece));
         assert!(!progress.is_too_long() && progress.is_settled());
     }

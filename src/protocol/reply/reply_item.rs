@@ -1,4 +1,4 @@
-//! The pieces of an item on their way to the client.
+//! The pieces of output items that a client is shown, whatever its API.
 
 use std::borrow::Cow;
 
@@ -9,54 +9,99 @@ use crate::protocol::codex::OutputItem;
 use crate::protocol::json::string::{RawText, Str};
 use crate::protocol::upstream_input::CallKind;
 
-/// A piece of an item. Texts are escaped, names and ids are not.
+/// A piece of an output item. Texts are escaped, names and ids are not. `part` is the part's position in its item.
 #[derive(Clone, Debug)]
-pub(in crate::protocol) enum Step<'a> {
+pub enum ReplyItem<'a> {
+    /// A message begins. Its text may come later.
+    MessageStart,
+    /// Visible text.
     Text {
+        /// The part of the message.
         part: usize,
+        /// The next text.
         text: Cow<'a, str>,
     },
-    /// A message has begun; its text may still be missing.
-    MessageOpened,
-    /// A part is over.
+    /// The text of a part is complete.
     TextEnd,
-    /// A message is over.
+    /// A message is complete.
     MessageEnd,
-    Refusal(Cow<'a, str>),
-    Reasoning {
+    /// Text of a refusal.
+    Refusal {
+        /// The part of the message.
         part: usize,
+        /// The next text.
         text: Cow<'a, str>,
     },
-    /// A piece of reasoning is over; this is what it can be replayed with.
-    ReasoningEnd {
-        encrypted: Option<Cow<'a, str>>,
-    },
+    /// A citation of a part that was sent.
     Citation {
+        /// The part of the message.
         part: usize,
+        /// Source and position.
         citation: Citation<'a>,
     },
-    /// The name is the backend's.
-    CallOpened {
+    /// Visible reasoning.
+    Reasoning {
+        /// The part of the reasoning item.
+        part: usize,
+        /// The next text.
+        text: Cow<'a, str>,
+    },
+    /// A reasoning item is complete.
+    ReasoningEnd {
+        /// The reasoning in encrypted form, with which a later request can continue it.
+        encrypted: Option<Cow<'a, str>>,
+    },
+    /// A call begins.
+    CallStart {
+        /// The call's id.
         id: Cow<'a, str>,
+        /// The tool, as the backend names it.
         name: Cow<'a, str>,
+        /// Function or custom tool.
         kind: CallKind,
     },
+    /// Arguments or input of a call.
     CallText(Cow<'a, str>),
-    CallClosed,
+    /// A call ends.
+    CallEnd(CallEnd),
+    /// A complete image.
     Image {
+        /// `png`, `webp` or `jpeg`.
         format: Cow<'a, str>,
+        /// The image.
         base64: Cow<'a, str>,
     },
+    /// A complete web search.
     Search(Search<'a>),
 }
 
-/// A web search that the backend has made. Texts are escaped, the id is not.
+/// How a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallEnd {
+    /// Its arguments are complete.
+    Complete,
+    /// The response ended before the call did, so that arguments may be missing.
+    Truncated,
+}
+
+/// A web search that the backend made. Texts are escaped, the id is not.
 #[derive(Clone, Debug)]
-pub(in crate::protocol) struct Search<'a> {
-    pub(in crate::protocol) id: Cow<'a, str>,
-    pub(in crate::protocol) query: Cow<'a, str>,
-    /// Addresses of what was found.
-    pub(in crate::protocol) sources: Vec<Cow<'a, str>>,
+pub struct Search<'a> {
+    /// The backend's id.
+    pub id: Cow<'a, str>,
+    /// The words that were searched for.
+    pub query: Cow<'a, str>,
+    /// The pages that were found.
+    pub sources: Vec<Source<'a>>,
+}
+
+/// A page that a web search found. Texts are escaped.
+#[derive(Clone, Debug)]
+pub struct Source<'a> {
+    /// The address.
+    pub url: Cow<'a, str>,
+    /// The title. Empty if it is not known.
+    pub title: Cow<'a, str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,31 +121,37 @@ struct SourceWire<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Reads a finished call. `None` if it opened a page or looked through one; a call that does not say what it did
+    /// Reads a finished call. `None` if it opened a page or searched within one. A call that does not name its action
     /// was a search.
-    pub(in crate::protocol) fn read(item: &OutputItem<'a>) -> Option<Self> {
+    pub(super) fn read(item: &OutputItem<'a>) -> Option<Self> {
         let action: Option<ActionWire<'a>> = item.action.and_then(|action| serde_json::from_str(action.get()).ok());
         let action = action.unwrap_or_default();
-        let sources = action.sources.unwrap_or_default().into_iter().filter_map(|source| source.url);
+        let urls = action.sources.unwrap_or_default().into_iter().filter_map(|source| source.url);
+        let source = |url: RawText<'a>| Source { url: Cow::Borrowed(url.escaped()), title: Cow::Borrowed("") };
         matches!(action.kind.as_str(), "search" | "").then(|| Self {
             id: item.id.clone().unwrap_or_default().into_cow(),
             query: Cow::Borrowed(action.query.map_or("", RawText::escaped)),
-            sources: sources.map(|url| Cow::Borrowed(url.escaped())).collect(),
+            sources: urls.map(source).collect(),
         })
     }
 
     fn into_owned(self) -> Search<'static> {
-        Search { id: own(self.id), query: own(self.query), sources: self.sources.into_iter().map(own).collect() }
+        let source = |source: Source<'_>| Source { url: own(source.url), title: own(source.title) };
+        Search { id: own(self.id), query: own(self.query), sources: self.sources.into_iter().map(source).collect() }
     }
 }
 
-/// A quotation's place in the text and its source, escaped.
+/// A source that the text cites, and the cited range. Texts are escaped.
 #[derive(Clone, Debug)]
-pub(in crate::protocol) struct Citation<'a> {
-    pub(in crate::protocol) start_index: u64,
-    pub(in crate::protocol) end_index: u64,
-    pub(in crate::protocol) url: Cow<'a, str>,
-    pub(in crate::protocol) title: Cow<'a, str>,
+pub struct Citation<'a> {
+    /// First character of the range in its part.
+    pub start_index: u64,
+    /// End of the range, exclusive.
+    pub end_index: u64,
+    /// The address of the source.
+    pub url: Cow<'a, str>,
+    /// The title of the source. May be empty.
+    pub title: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -118,8 +169,8 @@ struct CitationWire<'a> {
 }
 
 impl<'a> Citation<'a> {
-    /// Reads an annotation; `None` for kinds that no client knows.
-    pub(in crate::protocol) fn read(raw: &'a RawValue) -> Option<Self> {
+    /// Reads an annotation. `None` for kinds that no client is shown.
+    pub(super) fn read(raw: &'a RawValue) -> Option<Self> {
         let wire: CitationWire<'a> = serde_json::from_str(raw.get()).ok()?;
         let title = wire.title.map_or("", RawText::escaped);
         (wire.kind.as_str() == "url_citation").then(|| Self {
@@ -128,24 +179,6 @@ impl<'a> Citation<'a> {
             url: Cow::Borrowed(wire.url.escaped()),
             title: Cow::Borrowed(title),
         })
-    }
-
-    /// The annotation as the Responses API has it.
-    pub(in crate::protocol) fn render_flat(&self) -> String {
-        let Self { start_index, end_index, url, title } = self;
-        format!(
-            r#"{{"type":"url_citation","start_index":{start_index},"end_index":{end_index},"url":"{url}","title":"{title}"}}"#
-        )
-    }
-
-    /// The annotation, for a part that begins after `offset` characters of content.
-    pub(in crate::protocol) fn render(&self, offset: usize) -> String {
-        let shift = |index: u64| index.saturating_add(offset as u64);
-        let (start, end) = (shift(self.start_index), shift(self.end_index));
-        let (url, title) = (&self.url, &self.title);
-        format!(
-            r#"{{"type":"url_citation","url_citation":{{"start_index":{start},"end_index":{end},"url":"{url}","title":"{title}"}}}}"#
-        )
     }
 
     pub(super) fn into_owned(self) -> Citation<'static> {
@@ -158,22 +191,22 @@ impl<'a> Citation<'a> {
     }
 }
 
-impl Step<'_> {
-    pub(in crate::protocol) fn into_owned(self) -> Step<'static> {
+impl ReplyItem<'_> {
+    pub(super) fn into_owned(self) -> ReplyItem<'static> {
         match self {
-            Self::Text { part, text } => Step::Text { part, text: own(text) },
-            Self::MessageOpened => Step::MessageOpened,
-            Self::TextEnd => Step::TextEnd,
-            Self::MessageEnd => Step::MessageEnd,
-            Self::ReasoningEnd { encrypted } => Step::ReasoningEnd { encrypted: encrypted.map(own) },
-            Self::Search(search) => Step::Search(search.into_owned()),
-            Self::Refusal(text) => Step::Refusal(own(text)),
-            Self::Reasoning { part, text } => Step::Reasoning { part, text: own(text) },
-            Self::Citation { part, citation } => Step::Citation { part, citation: citation.into_owned() },
-            Self::CallOpened { id, name, kind } => Step::CallOpened { id: own(id), name: own(name), kind },
-            Self::CallText(text) => Step::CallText(own(text)),
-            Self::CallClosed => Step::CallClosed,
-            Self::Image { format, base64 } => Step::Image { format: own(format), base64: own(base64) },
+            Self::MessageStart => ReplyItem::MessageStart,
+            Self::Text { part, text } => ReplyItem::Text { part, text: own(text) },
+            Self::TextEnd => ReplyItem::TextEnd,
+            Self::MessageEnd => ReplyItem::MessageEnd,
+            Self::Refusal { part, text } => ReplyItem::Refusal { part, text: own(text) },
+            Self::Citation { part, citation } => ReplyItem::Citation { part, citation: citation.into_owned() },
+            Self::Reasoning { part, text } => ReplyItem::Reasoning { part, text: own(text) },
+            Self::ReasoningEnd { encrypted } => ReplyItem::ReasoningEnd { encrypted: encrypted.map(own) },
+            Self::CallStart { id, name, kind } => ReplyItem::CallStart { id: own(id), name: own(name), kind },
+            Self::CallText(text) => ReplyItem::CallText(own(text)),
+            Self::CallEnd(end) => ReplyItem::CallEnd(end),
+            Self::Image { format, base64 } => ReplyItem::Image { format: own(format), base64: own(base64) },
+            Self::Search(search) => ReplyItem::Search(search.into_owned()),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The members that name an answer in OpenAI's dialects.
+//! The members that identify a reply.
 //!
-//! All of them come from the backend: an id or a time of our own would make the same answer look
-//! like another one when it is translated again.
+//! They all come from the backend. An id or a time of our own would make the same response look like another one when it
+//! is translated again.
 
 use std::fmt::Write as _;
 
@@ -9,46 +9,60 @@ use super::items::Items;
 use crate::protocol::codex::ResponseObject;
 use crate::protocol::json::string::Str;
 
-/// What is the same in every chunk of an answer.
-#[derive(Clone, Debug)]
-pub(in crate::protocol) struct Identity {
-    pub(in crate::protocol) id: String,
-    pub(in crate::protocol) created: u64,
-    pub(in crate::protocol) model: String,
-    /// Shown where the client asked for a tier.
-    pub(in crate::protocol) service_tier: Option<String>,
+/// Id, times and service tier of a response.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseMeta {
+    /// The backend's id without its prefix.
+    pub id: String,
+    /// Unix seconds.
+    pub created_at: Option<u64>,
+    /// Seconds from the beginning to the end. Known at the end.
+    pub duration_seconds: Option<u64>,
+    /// The tier of the latest event that names one.
+    pub service_tier: Option<String>,
 }
 
-impl Identity {
-    /// The identity of the answer that begins with this response; `prefix` is the dialect's.
-    pub(in crate::protocol) fn new(prefix: &str, model: &str, response: &ResponseObject<'_>, items: &Items) -> Self {
-        let id = bare_id(response, items);
+impl ResponseMeta {
+    /// The members of a response as it begins.
+    pub(super) fn new(response: &ResponseObject<'_>, items: &Items) -> Self {
+        let id = response.id.as_ref().map(Str::as_str);
+        // Without `created`, the id of an item serves: it is the backend's too, and the same each time.
+        let id = id.or(items.first_id()).unwrap_or("unknown");
         Self {
-            id: format!("{prefix}-{id}"),
-            created: response.created_at.unwrap_or(0),
-            model: model.to_owned(),
-            service_tier: None,
+            id: id.split_once('_').map_or(id, |(_, rest)| rest).to_owned(),
+            created_at: response.created_at,
+            duration_seconds: None,
+            service_tier: tier(response),
         }
     }
 
-    /// The members `id` to `service_tier`, each followed by a comma.
-    pub(in crate::protocol) fn members(&self, object: &str, service_tier: Option<&str>) -> String {
-        let (id, model) = (quoted(&self.id), quoted(&self.model));
-        let created = self.created;
+    /// Adds what the terminal event knows.
+    pub(super) fn complete(&mut self, response: &ResponseObject<'_>) {
+        let began = self.created_at.or(response.created_at);
+        self.duration_seconds = response.completed_at.zip(began).map(|(end, start)| end.saturating_sub(start));
+        self.service_tier = tier(response).or(self.service_tier.take());
+    }
+
+    /// The members `id` to `service_tier` of OpenAI's objects, each followed by a comma.
+    pub(in crate::protocol) fn members(
+        &self,
+        prefix: &str,
+        object: &str,
+        model: &str,
+        service_tier: Option<&str>,
+    ) -> String {
+        let (id, model) = (quoted(&format!("{prefix}-{}", self.id)), quoted(model));
+        let created = self.created_at.unwrap_or(0);
         let mut members = format!(r#""id":{id},"object":"{object}","created":{created},"model":{model},"#);
         if let Some(tier) = service_tier {
-            write!(members, r#""service_tier":{},"#, quoted(tier)).expect("a buffer grows as it is written to");
+            write!(members, r#""service_tier":{},"#, quoted(tier)).expect("writing to a string can't fail");
         }
         members
     }
 }
 
-/// The backend's id of an answer, without its prefix.
-pub(in crate::protocol) fn bare_id<'i>(response: &'i ResponseObject<'_>, items: &'i Items) -> &'i str {
-    let id = response.id.as_ref().map(Str::as_str);
-    // Without `created`, the id of an item serves: also the backend's, also the same each time.
-    let id = id.or(items.first_id()).unwrap_or("unknown");
-    id.split_once('_').map_or(id, |(_, rest)| rest)
+fn tier(response: &ResponseObject<'_>) -> Option<String> {
+    response.service_tier.as_ref().map(|tier| tier.as_str().to_owned())
 }
 
 /// A JSON string literal.

@@ -1,8 +1,8 @@
-//! Token counts in OpenAI's words. Cached tokens are part of the prompt on both sides.
+//! Token counts in OpenAI's format, and their estimate. Cached tokens count as prompt tokens, as they do in the backend's.
 
 use crate::protocol::codex::Usage;
 
-/// Characters that make a token, on the average of English text and code.
+/// Characters per token, the average of English text and code.
 const CHARACTERS_PER_TOKEN: usize = 4;
 
 /// The object `usage`.
@@ -21,14 +21,15 @@ pub(in crate::protocol) fn json(usage: &Usage) -> String {
     )
 }
 
-/// What an answer costs whose real count never came, since we hung up. Hidden reasoning is not in it.
+/// Estimates the usage of a reply that the proxy ended, so that the backend's count never arrived. Hidden reasoning is
+/// not included.
 pub(in crate::protocol) fn estimate(
     prompt_characters: usize,
-    answer_tokens: u64,
+    output_tokens: u64,
     reasoning_characters: usize,
 ) -> Usage {
     let (input_tokens, reasoning_tokens) = (tokens(prompt_characters), tokens(reasoning_characters));
-    let output_tokens = answer_tokens.saturating_add(reasoning_tokens);
+    let output_tokens = output_tokens.saturating_add(reasoning_tokens);
     Usage {
         input_tokens,
         cached_tokens: 0,
@@ -39,7 +40,7 @@ pub(in crate::protocol) fn estimate(
     }
 }
 
-/// Tokens of so many characters, where nobody counted them: one for every four, rounded up.
+/// Estimates the tokens of a text from its length: one for every four characters, rounded up.
 pub(in crate::protocol) fn tokens(characters: usize) -> u64 {
     u64::try_from(characters.div_ceil(CHARACTERS_PER_TOKEN)).unwrap_or(u64::MAX)
 }
@@ -52,11 +53,11 @@ mod tests {
     use crate::protocol::codex::Usage;
 
     #[test]
-    fn cache_writes_are_told_where_they_are_known() {
+    fn cache_writes_are_reported_if_they_are_known() {
         let usage = Usage { cached_tokens: 5, cache_write_tokens: Some(7), ..Usage::default() };
-        let told: Value = serde_json::from_str(&json(&usage)).unwrap();
+        let reported: Value = serde_json::from_str(&json(&usage)).unwrap();
         let expected = json!({"cached_tokens": 5, "audio_tokens": 0, "cache_write_tokens": 7});
-        assert_eq!(told["prompt_tokens_details"], expected);
+        assert_eq!(reported["prompt_tokens_details"], expected);
     }
 
     #[test]

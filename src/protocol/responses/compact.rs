@@ -4,7 +4,7 @@
 //! the backend can read. The client receives the form of the official API: the user's messages as sent, and that item.
 //! Nothing is stored.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,7 +13,7 @@ use super::item::raw;
 use super::raw_event::{Incoming, list, object, text};
 use super::request::{self, ResponsesRequest};
 use super::translate::{self, Translation};
-use super::{Options, Responses, ResponsesReply, Store};
+use super::{EventEncoder, Options, Responses, ResponsesReply, Store};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{COMPACTION_TRIGGER, Item};
 use crate::protocol::json::raw_object::RawObject;
@@ -99,29 +99,25 @@ fn is_compaction(item: &RawValue) -> bool {
 
 impl Reply for CompactionReply {
     type Upstream<'u> = Incoming<'u>;
-    type Event<'e> = ();
+    type Encoder = EventEncoder;
 
     fn keepalive(&self) -> Bytes {
         self.answer.keepalive()
     }
 
-    fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}
+    fn on_commit(&mut self, _sink: &mut impl Sink<EventEncoder>) {}
 
-    fn on_event(&mut self, event: Incoming<'_>, _sink: &mut impl Sink<Self>) {
+    fn on_event(&mut self, event: Incoming<'_>, _sink: &mut impl Sink<EventEncoder>) {
         self.answer.on_event(event, &mut Fold);
     }
 
-    fn on_end(&mut self, cut: Option<ProxyError>, _sink: &mut impl Sink<Self>) {
+    fn on_end(&mut self, cut: Option<ProxyError>, _sink: &mut impl Sink<EventEncoder>) {
         self.answer.on_end(cut, &mut Fold);
     }
 
     fn is_finished(&self) -> bool {
         self.answer.is_finished()
     }
-
-    fn encode(&self, (): &(), _wire: &mut BytesMut) {}
-
-    fn absorb(&mut self, (): &()) {}
 
     fn failure(&self) -> Option<&ProxyError> {
         self.answer.failure()

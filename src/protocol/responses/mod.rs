@@ -31,7 +31,7 @@ pub use compact::Compaction;
 pub use error::to_error_response;
 pub use options::{Options, Purpose, Store};
 pub use raw_event::Incoming;
-pub use reply::{Event, ResponsesReply};
+pub use reply::{Event, EventEncoder, ResponsesReply};
 pub use request::ResponsesRequest;
 pub use response_echo::{Manner, Shape};
 pub use translate::Translation;

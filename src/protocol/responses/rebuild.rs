@@ -3,9 +3,9 @@
 use super::item::literal;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
+use crate::protocol::reply::Citation;
 use crate::protocol::reply::item::{Item, Kind};
 use crate::protocol::reply::progress::{Part, Slot};
-use crate::protocol::reply::reply_item::Citation;
 
 /// Builds the completed item. `begun` is the item of its `added` event. `None` if the item is done, or if nothing of it
 /// was received. In a completed response, a function call may have no arguments.
@@ -48,7 +48,7 @@ fn written(part: &Part) -> Option<String> {
     }
     Some(match part.slot {
         Slot::Text => {
-            let citations: Vec<String> = part.held_citations().iter().map(Citation::render_flat).collect();
+            let citations: Vec<String> = part.held_citations().iter().map(annotation).collect();
             let citations = citations.join(",");
             format!(r#"{{"type":"output_text","text":"{text}","annotations":[{citations}],"logprobs":[]}}"#)
         }
@@ -57,6 +57,13 @@ fn written(part: &Part) -> Option<String> {
         Slot::ReasoningText => format!(r#"{{"type":"reasoning_text","text":"{text}"}}"#),
         Slot::Other => return None,
     })
+}
+
+fn annotation(citation: &Citation<'_>) -> String {
+    let Citation { start_index, end_index, url, title } = citation;
+    format!(
+        r#"{{"type":"url_citation","start_index":{start_index},"end_index":{end_index},"url":"{url}","title":"{title}"}}"#
+    )
 }
 
 fn call_text(item: &Item) -> Option<String> {

@@ -18,12 +18,11 @@ use crate::error::ProxyError;
 use crate::protocol::codex::{UpstreamEvent, Usage};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
-use crate::protocol::reply::assembler::Arrival;
-use crate::protocol::reply::items::Items;
-use crate::protocol::reply::reply_item::Step;
+use crate::protocol::reply::assembler::{Assembler, Discard};
+use crate::protocol::reply::finish::ReplyState;
 use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
 use crate::protocol::upstream_input::json::compact;
-use crate::protocol::{Reply, Sink, Summary, openai};
+use crate::protocol::{Encoder, Reply, Sink, Summary};
 
 /// The response of an answer that never said what it is.
 pub(super) const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
@@ -33,7 +32,7 @@ pub(super) const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","c
 pub struct Event<'e> {
     pub(super) kind: &'e str,
     pub(super) data: Splice<'e>,
-    /// The response object, where the answer ends with it.
+    /// The response object, if the reply ends with this event and did not fail.
     pub(super) response: Option<&'e str>,
 }
 
@@ -48,23 +47,29 @@ pub struct ResponsesReply {
     pub(super) done: BTreeMap<u64, String>,
     /// Items that have begun and are not done, mended, by output index.
     pub(super) begun: BTreeMap<u64, String>,
-    /// What has arrived of the items.
-    pub(super) items: Items,
+    pub(super) assembler: Assembler,
     /// Names of the tools that are called, as JSON.
     pub(super) names: BTreeMap<u64, String>,
     is_created: bool,
     pub(super) draft: Option<ConversationContext>,
     pub(super) memory: Option<StoredResponse>,
-    document: Option<String>,
+    pub(super) encoder: EventEncoder,
     pub(super) usage: Option<Usage>,
-    pub(super) state: State,
+    pub(super) state: ReplyState,
 }
 
+/// Encodes events in the framing of server-sent events, and keeps the response object of the last one.
 #[derive(Debug)]
-pub(super) enum State {
-    Open,
-    Finished(&'static str),
-    Failed(ProxyError),
+pub struct EventEncoder {
+    /// A complete stream ends with `[DONE]`.
+    has_done_marker: bool,
+    document: Option<String>,
+}
+
+impl EventEncoder {
+    fn new(shape: &Shape) -> Self {
+        Self { has_done_marker: shape.done_marker, document: None }
+    }
 }
 
 impl Event<'_> {
@@ -79,19 +84,19 @@ impl ResponsesReply {
     #[must_use]
     pub fn new(shape: Shape, draft: Option<ConversationContext>) -> Self {
         Self {
+            encoder: EventEncoder::new(&shape),
             shape,
             sequence_number: 0,
             response: None,
             done: BTreeMap::new(),
             begun: BTreeMap::new(),
-            items: Items::keeping_texts(),
+            assembler: Assembler::keeping_texts(),
             names: BTreeMap::new(),
             is_created: false,
             draft,
             memory: None,
-            document: None,
             usage: None,
-            state: State::Open,
+            state: ReplyState::Open,
         }
     }
 
@@ -102,7 +107,7 @@ impl ResponsesReply {
         (self.shape.manner == Manner::Untouched).then_some(r#"{"type":"keepalive"}"#)
     }
 
-    fn take(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
+    fn take(&mut self, event: &Members<'_>, sink: &mut impl Sink<EventEncoder>) {
         match &*event.kind {
             "response.created" | "response.queued" | "response.in_progress" => self.begin(event, sink),
             "response.completed" => self.finish(event, "completed", sink),
@@ -129,7 +134,7 @@ impl ResponsesReply {
         }
     }
 
-    fn begin(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
+    fn begin(&mut self, event: &Members<'_>, sink: &mut impl Sink<EventEncoder>) {
         if event.kind != "response.created" {
             self.open(event.get("response"), sink);
         }
@@ -143,7 +148,7 @@ impl ResponsesReply {
     }
 
     /// SDKs insist that an answer begins with `response.created`.
-    pub(super) fn open(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<Self>) {
+    pub(super) fn open(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<EventEncoder>) {
         if std::mem::replace(&mut self.is_created, true) || self.shape.manner == Manner::Untouched {
             return;
         }
@@ -156,25 +161,17 @@ impl ResponsesReply {
     }
 
     /// Sends an event of our own.
-    pub(super) fn make(&mut self, kind: &str, members: &str, sink: &mut impl Sink<Self>) {
+    pub(super) fn make(&mut self, kind: &str, members: &str, sink: &mut impl Sink<EventEncoder>) {
         let number = self.next_number();
         let text = format!(r#"{{"type":"{kind}",{members},"sequence_number":{number}}}"#);
-        sink.put(self, &Event { kind, data: Splice::new(&text), response: None });
+        sink.put(&mut self.encoder, &Event { kind, data: Splice::new(&text), response: None });
     }
 
-    fn pass(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
+    fn pass(&mut self, event: &Members<'_>, sink: &mut impl Sink<EventEncoder>) {
         self.open(None, sink);
-        self.track(event, sink);
+        self.assembler.accept(UpstreamEvent::of_members(event.all(), event.text), &mut Discard);
         let data = mended(event, &self.names);
         self.send(event, data, None, sink);
-    }
-
-    /// Notes what an event brings of an item.
-    fn track(&mut self, event: &Members<'_>, sink: &mut impl Sink<Self>) {
-        match UpstreamEvent::of_members(event.all(), event.text) {
-            UpstreamEvent::Malformed { data } => self.items.note_unreadable(data),
-            piece => self.arrive(piece, sink),
-        }
     }
 
     pub(super) fn send<'e>(
@@ -182,7 +179,7 @@ impl ResponsesReply {
         event: &'e Members<'_>,
         mut data: Splice<'e>,
         response: Option<&'e str>,
-        sink: &mut impl Sink<Self>,
+        sink: &mut impl Sink<EventEncoder>,
     ) {
         let number = self.next_number().to_string();
         match (self.shape.manner, event.get("sequence_number")) {
@@ -190,7 +187,7 @@ impl ResponsesReply {
             (Manner::Restored, Some(old)) => data.replace(old, number),
             (Manner::Restored, None) => data.add(event.text, format!(r#""sequence_number":{number}"#)),
         }
-        sink.put(self, &Event { kind: &event.kind, data, response });
+        sink.put(&mut self.encoder, &Event { kind: &event.kind, data, response });
     }
 
     pub(super) fn next_number(&mut self) -> u64 {
@@ -226,18 +223,9 @@ impl ResponsesReply {
     }
 }
 
-impl Arrival for ResponsesReply {
-    fn items(&mut self) -> &mut Items {
-        &mut self.items
-    }
-
-    /// Events are passed on as they are, so nothing is sent in steps.
-    fn step(&mut self, _item: usize, _step: Step<'_>, _sink: &mut impl Sink<Self>) {}
-}
-
 impl Reply for ResponsesReply {
     type Upstream<'u> = Incoming<'u>;
-    type Event<'e> = Event<'e>;
+    type Encoder = EventEncoder;
 
     fn keepalive(&self) -> Bytes {
         Bytes::from_static(match self.shape.manner {
@@ -246,28 +234,53 @@ impl Reply for ResponsesReply {
         })
     }
 
-    fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}
+    fn on_commit(&mut self, _sink: &mut impl Sink<EventEncoder>) {}
 
-    fn on_event(&mut self, event: Incoming<'_>, sink: &mut impl Sink<Self>) {
+    fn on_event(&mut self, event: Incoming<'_>, sink: &mut impl Sink<EventEncoder>) {
         if self.is_finished() {
             return;
         }
         match event {
             Incoming::Event(event) => self.take(&event, sink),
             Incoming::Nothing => {}
-            Incoming::Malformed(data) => self.items.note_unreadable(data),
+            Incoming::Malformed(data) => self.assembler.items.note_unreadable(data),
         }
     }
 
-    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>) {
+    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<EventEncoder>) {
         if !self.is_finished() {
             self.cut(cut.unwrap_or(ProxyError::Truncated { cause: None }), sink);
         }
     }
 
     fn is_finished(&self) -> bool {
-        !matches!(self.state, State::Open)
+        !self.state.is_open()
     }
+
+    fn failure(&self) -> Option<&ProxyError> {
+        self.state.failure()
+    }
+
+    fn restarted(self) -> Self {
+        Self::new(self.shape, self.draft)
+    }
+
+    fn document(self) -> Result<Bytes, ProxyError> {
+        self.state.into_result()?;
+        self.encoder.document.map(Bytes::from).ok_or(ProxyError::Truncated { cause: None })
+    }
+
+    fn summary(&self) -> Summary {
+        Summary { usage: self.usage, outcome: self.state.outcome() }
+    }
+
+    fn take_stored_response(&mut self) -> Option<StoredResponse> {
+        self.memory.take()
+    }
+}
+
+impl Encoder for EventEncoder {
+    type Event<'e> = Event<'e>;
 
     fn encode(&self, event: &Event<'_>, wire: &mut BytesMut) {
         wire.extend_from_slice(b"event: ");
@@ -281,41 +294,12 @@ impl Reply for ResponsesReply {
             wire.extend_from_slice(compact(&whole).as_bytes());
         }
         wire.extend_from_slice(b"\n\n");
-        if self.shape.done_marker && matches!(self.state, State::Finished(_)) {
+        if self.has_done_marker && event.response.is_some() {
             wire.extend_from_slice(b"data: [DONE]\n\n");
         }
     }
 
     fn absorb(&mut self, event: &Event<'_>) {
         self.document = event.response.map(str::to_owned);
-    }
-
-    fn failure(&self) -> Option<&ProxyError> {
-        if let State::Failed(error) = &self.state { Some(error) } else { None }
-    }
-
-    fn restarted(self) -> Self {
-        Self::new(self.shape, self.draft)
-    }
-
-    fn document(self) -> Result<Bytes, ProxyError> {
-        match (self.state, self.document) {
-            (State::Failed(error), _) => Err(error),
-            (State::Finished(_), Some(document)) => Ok(Bytes::from(document)),
-            (State::Finished(_) | State::Open, _) => Err(ProxyError::Truncated { cause: None }),
-        }
-    }
-
-    fn summary(&self) -> Summary {
-        let outcome = match &self.state {
-            State::Open => String::new(),
-            State::Finished(status) => (*status).to_owned(),
-            State::Failed(error) => openai::error::code(error),
-        };
-        Summary { usage: self.usage, outcome }
-    }
-
-    fn memory(&mut self) -> Option<StoredResponse> {
-        self.memory.take()
     }
 }

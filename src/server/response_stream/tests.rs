@@ -8,7 +8,7 @@ use super::{HttpFraming, ReplyProcessor, ResponseStream};
 use crate::clock::SystemClock;
 use crate::error::ProxyError;
 use crate::history::{Responses, Totals, UsageStore};
-use crate::protocol::{Reply, Sink, Summary};
+use crate::protocol::{Encoder, Reply, Sink, Summary};
 use crate::server::active_requests::ActiveRequests;
 use crate::server::budget::ByteBudget;
 use crate::server::concurrency::ConcurrencyLimit;
@@ -18,12 +18,31 @@ use crate::server::response_store::ResponseStore;
 use crate::server::state::ServerState;
 use crate::upstream::EventStream;
 
-/// A reply that repeats each event, and panics on some.
+/// A reply that repeats each event.
 #[derive(Debug, Default)]
 struct PanickingReply {
     is_over: bool,
-    /// Panics at the end too.
+    encoder: PanickingEncoder,
+}
+
+/// An encoder that panics on some events.
+#[derive(Debug, Default)]
+struct PanickingEncoder {
+    /// Panics on the error at the end too.
     panics_at_end: bool,
+}
+
+impl Encoder for PanickingEncoder {
+    type Event<'e> = &'e str;
+
+    fn encode(&self, event: &&str, wire: &mut BytesMut) {
+        wire.extend_from_slice(b"<");
+        wire.extend_from_slice(event.as_bytes());
+        assert!(*event != "panic" && !(self.panics_at_end && *event == "internal error"), "private content");
+        wire.extend_from_slice(b">");
+    }
+
+    fn absorb(&mut self, _event: &&str) {}
 }
 
 struct Text<'u>(&'u str);
@@ -36,40 +55,31 @@ impl<'u> From<&'u str> for Text<'u> {
 
 impl Reply for PanickingReply {
     type Upstream<'u> = Text<'u>;
-    type Event<'e> = &'e str;
+    type Encoder = PanickingEncoder;
 
     fn keepalive(&self) -> Bytes {
         Bytes::new()
     }
 
-    fn on_commit(&mut self, _sink: &mut impl Sink<Self>) {}
+    fn on_commit(&mut self, _sink: &mut impl Sink<PanickingEncoder>) {}
 
-    fn on_event(&mut self, event: Text<'_>, sink: &mut impl Sink<Self>) {
+    fn on_event(&mut self, event: Text<'_>, sink: &mut impl Sink<PanickingEncoder>) {
         self.is_over = event.0 == "last";
-        self.panics_at_end |= event.0 == "panic at end";
-        sink.put(self, &event.0);
+        self.encoder.panics_at_end |= event.0 == "panic at end";
+        sink.put(&mut self.encoder, &event.0);
     }
 
-    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self>) {
+    fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<PanickingEncoder>) {
         if !self.is_over {
             self.is_over = true;
             let message = cut.map(|cut| cut.to_string()).unwrap_or_default();
-            sink.put(self, &message.as_str());
+            sink.put(&mut self.encoder, &message.as_str());
         }
     }
 
     fn is_finished(&self) -> bool {
         self.is_over
     }
-
-    fn encode(&self, event: &&str, wire: &mut BytesMut) {
-        wire.extend_from_slice(b"<");
-        wire.extend_from_slice(event.as_bytes());
-        assert!(*event != "panic" && !(self.panics_at_end && self.is_over), "private content");
-        wire.extend_from_slice(b">");
-    }
-
-    fn absorb(&mut self, _event: &&str) {}
 
     fn failure(&self) -> Option<&ProxyError> {
         None

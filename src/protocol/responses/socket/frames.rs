@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::Sink;
-use crate::protocol::responses::reply::{Event, ResponsesReply};
+use crate::protocol::responses::reply::{Event, EventEncoder};
 
 /// A queue of frames to send.
 #[derive(Debug, Default)]
@@ -92,8 +92,8 @@ impl FrameQueue {
     }
 }
 
-impl Sink<ResponsesReply> for FrameQueue {
-    fn put(&mut self, _reply: &mut ResponsesReply, event: &Event<'_>) {
+impl Sink<EventEncoder> for FrameQueue {
+    fn put(&mut self, _encoder: &mut EventEncoder, event: &Event<'_>) {
         self.push_header_events(event.kind);
         event.write(&mut self.buffer);
         self.end();

@@ -1,0 +1,179 @@
+//! What an API defines of a reply: how each piece of it looks to the client.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::finish::FinishKind;
+use super::reply_item::{CallEnd, Citation, ReplyItem, Search};
+use super::response_meta::ResponseMeta;
+use super::sink::Encoder;
+use crate::error::ProxyError;
+use crate::protocol::codex::Usage;
+use crate::protocol::upstream_input::CallKind;
+
+/// A blank line, escaped.
+pub(in crate::protocol) const BLANK_LINE: &str = r"\n\n";
+
+/// An event of a renderer's API.
+pub type EventOf<'e, R> = <<R as Renderer>::Encoder as Encoder>::Event<'e>;
+
+/// What the request decides about its reply. `A` holds the options that only one API has.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyOptions<A> {
+    /// The model as the client named it. Replies repeat this name.
+    pub model: String,
+    /// Tool names that were changed for the backend: the backend's name to the client's.
+    pub names: BTreeMap<String, String>,
+    /// Stop sequences.
+    pub stop: Vec<String>,
+    /// Output tokens after which the reply ends.
+    pub token_limit: Option<u64>,
+    /// Characters of the prompt, from which usage is estimated.
+    pub prompt_characters: usize,
+    /// Options of one API.
+    pub api: A,
+}
+
+/// A piece of text. All texts are escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct TextDelta<'t> {
+    /// Position of the item.
+    pub item: usize,
+    /// Position of the part in the item.
+    pub part: usize,
+    /// The delta begins another message, or another part of reasoning, and the earlier one has text. APIs that join the
+    /// two set a blank line between them.
+    pub is_separate: bool,
+    /// The text.
+    pub text: &'t str,
+    /// Length in Unicode scalar values.
+    pub characters: usize,
+}
+
+/// The beginning of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallStart<'c> {
+    /// Position among the calls of the reply.
+    pub index: usize,
+    /// The call's id.
+    pub id: &'c str,
+    /// The tool, as the client named it.
+    pub name: &'c str,
+    /// Function or custom tool.
+    pub kind: CallKind,
+}
+
+/// The end of a reply that did not fail.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyEnd<'e> {
+    /// Why it ended.
+    pub finish: FinishKind,
+    /// Tokens, as the backend reports them or as an estimate.
+    pub usage: Usage,
+    /// The stop sequence that ended the text.
+    pub stop_sequence: Option<&'e str>,
+    /// The response as its last event describes it.
+    pub response: &'e ResponseMeta,
+}
+
+/// Sends events to the client.
+pub trait Emit<E: Encoder> {
+    /// Sends an event. The first one is preceded by [`Renderer::opening`].
+    fn emit(&mut self, event: &E::Event<'_>);
+}
+
+/// Renders the pieces of a reply as the events of one API.
+///
+/// [`Machine`](super::Machine) calls one method per piece, in the order in which clients get them: one message or call at
+/// a time, without what a stop sequence or the token limit cuts off. By default a piece is not shown.
+pub trait Renderer: Debug + Send + Sized + 'static {
+    /// The options that only this API has.
+    type Options: Clone + Debug + Send + Sync;
+    /// Encodes the API's events.
+    type Encoder: Encoder + Debug;
+
+    /// A refusal is shown as text.
+    const REFUSAL_IS_TEXT: bool = false;
+    /// The arguments of a function call for which the model wrote none.
+    const EMPTY_ARGUMENTS: &'static str = "";
+
+    /// A renderer for one reply.
+    fn new(options: &ReplyOptions<Self::Options>) -> Self;
+
+    /// The encoder for a response that begins.
+    fn encoder(options: &ReplyOptions<Self::Options>, response: &ResponseMeta) -> Self::Encoder;
+
+    /// The event that opens every reply, if the API has one.
+    #[must_use]
+    fn opening() -> Option<EventOf<'static, Self>> {
+        None
+    }
+
+    /// The event that ends a reply which failed.
+    fn failed(error: &ProxyError) -> EventOf<'_, Self>;
+
+    /// The bytes that keep an idle connection open: a comment of an event stream, unless the API defines an event.
+    fn keepalive(_encoder: &Self::Encoder) -> Bytes {
+        Bytes::from_static(b": keepalive\n\n")
+    }
+
+    /// The document that was folded from the events.
+    fn document(encoder: &Self::Encoder, options: &ReplyOptions<Self::Options>, response: &ResponseMeta) -> Bytes;
+
+    /// Whether the reply depends on the backend. Otherwise it consists of its end alone.
+    fn needs_backend(&self) -> bool {
+        true
+    }
+
+    /// Whether a piece ends the text before it. Text that is held back for a stop sequence is then shown first.
+    fn interrupts_text(&self, _item: usize, _piece: &ReplyItem<'_>) -> bool {
+        false
+    }
+
+    /// Shows text of a message.
+    fn text(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<Self::Encoder>);
+
+    /// Shows a refusal, unless it is text.
+    fn refusal(&mut self, _delta: &TextDelta<'_>, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// A message is complete.
+    fn message_end(&mut self, _item: usize, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// Shows a citation, after its text.
+    fn citation(&mut self, _item: usize, _part: usize, _citation: &Citation<'_>, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// Shows reasoning.
+    fn reasoning(&mut self, _delta: &TextDelta<'_>, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// A reasoning item is complete; `encrypted` is its encrypted form.
+    fn reasoning_end(&mut self, _item: usize, _encrypted: Option<&str>, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// Begins a call. Breaks if the client is not shown this call.
+    fn call_start(&mut self, _call: &CallStart<'_>, _out: &mut impl Emit<Self::Encoder>) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
+
+    /// Shows arguments or input of the call that began last.
+    fn call_text(&mut self, _text: &str, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// Ends the call that began last.
+    fn call_end(&mut self, _end: CallEnd, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// Shows an image.
+    fn image(&mut self, _format: &str, _base64: &str, _out: &mut impl Emit<Self::Encoder>) {}
+
+    /// Shows a web search. Breaks if this piece and all that follow are to be shown at the end, after
+    /// [`Self::gather`].
+    fn search(&mut self, _item: usize, _search: &Search<'_>, _out: &mut impl Emit<Self::Encoder>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    /// Accepts all the pieces that waited for the end, before they are shown.
+    fn gather(&mut self, _pieces: &mut [(usize, ReplyItem<'static>)]) {}
+
+    /// Ends a reply that did not fail.
+    fn end(&mut self, end: &ReplyEnd<'_>, out: &mut impl Emit<Self::Encoder>);
+}
