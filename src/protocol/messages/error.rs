@@ -1,8 +1,7 @@
-//! How an error reads for Anthropic clients: status, type, headers, body.
+//! Errors in the Messages API: status, type, headers and body.
 //!
-//! Clients go by the type, and by some words: `prompt is too long` makes Claude Code compact a
-//! conversation. Official SDKs try again unless a header forbids it, so that a spent quota says so.
-//! Two exhaustive matches decide everything.
+//! Clients act on the type, and on some texts: `prompt is too long` makes Claude Code compact the conversation. The
+//! official SDKs retry unless a header forbids it, which it does for a used-up quota.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -13,11 +12,11 @@ use crate::protocol::reply::response_meta::quoted;
 use crate::token_source::AuthError;
 
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
-/// The code by which clients know that they have to send a whole conversation.
+/// The code that makes clients send the whole conversation.
 pub(super) const THREAD_NOT_FOUND: &str = "thread_not_found";
 const TOO_LONG: &str = "prompt is too long: ";
 
-/// Anthropic's types of error.
+/// The error types of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     InvalidRequest,
@@ -39,7 +38,7 @@ pub fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, H
     (status, headers(error, retry), Bytes::from(body))
 }
 
-/// The object `error`, as it stands in an answer and in a stream.
+/// The object `error` of an error response or of a stream.
 pub(super) fn members(error: &ProxyError) -> String {
     let (_, kind, _) = verdict(error);
     let details = match error {
@@ -67,7 +66,7 @@ impl Kind {
     }
 }
 
-/// Anthropic's own status for too little capacity.
+/// Anthropic's status for insufficient capacity.
 fn overloaded() -> StatusCode {
     StatusCode::from_u16(529).expect("529 is in the range of statuses")
 }
@@ -154,7 +153,7 @@ fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     headers
 }
 
-/// The error's words, with those that clients go by.
+/// The error message, with the texts that clients look for.
 fn message(error: &ProxyError) -> String {
     let message = error_response::message(error);
     match error {
@@ -165,8 +164,8 @@ fn message(error: &ProxyError) -> String {
     }
 }
 
-/// Clients that know by how much a prompt is too long drop that much of it at once, so that the
-/// two counts of the backend's message are put where they look for them.
+/// Puts the two token counts of the backend's message in the format that clients parse: they then shorten the
+/// conversation by the right amount at once.
 fn too_long(message: &str) -> String {
     let is_number = |c: char| c.is_ascii_digit() || c == ',';
     let words = message.split(|c: char| !is_number(c)).map(|word| word.replace(',', ""));

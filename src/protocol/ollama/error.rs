@@ -1,6 +1,6 @@
-//! How an error reads for Ollama's clients: a status, and one sentence.
+//! Errors in Ollama's API: a status and one message.
 //!
-//! There is no member for what is at fault, so that the sentence has to name it.
+//! There is no member for the parameter at fault, so the message names it.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

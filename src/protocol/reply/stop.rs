@@ -1,8 +1,7 @@
-//! Stop sequences, enforced here since the backend refuses them.
+//! Enforces stop sequences, which the backend does not accept.
 //!
-//! Text that may be the beginning of a stop sequence is held back until it is known. Everything is
-//! done on Unicode scalar values, while what is passed on stays in the escaped form in which it
-//! came; a surrogate pair that is split between two deltas is put together first.
+//! Text that may be the beginning of a stop sequence is held back until that is decided. Matching works on Unicode scalar
+//! values; the returned text keeps its escaped form. A surrogate pair that is split between two deltas is joined first.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -29,13 +28,13 @@ pub(in crate::protocol) fn read(field: &Field<'_, '_>) -> Result<Vec<String>, Pr
     Ok(words.into_iter().filter(|word| !word.is_empty()).map(Cow::into_owned).collect())
 }
 
-/// Looks for stop sequences in the text of an answer.
+/// Finds stop sequences in the text of a reply.
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct StopMatcher {
     stops: Vec<String>,
-    /// Escaped text that was held back.
+    /// Text that is held back, escaped.
     held: String,
-    /// Position of the stop sequence that was found.
+    /// Index of the stop sequence that was found.
     found: Option<usize>,
 }
 
@@ -45,7 +44,7 @@ impl StopMatcher {
         Self { stops, held: String::new(), found: None }
     }
 
-    /// Whether there is nothing to look for, so that text can pass unread.
+    /// Whether there are no stop sequences, so that text doesn't have to be pushed.
     pub(in crate::protocol) fn is_idle(&self) -> bool {
         self.stops.is_empty()
     }
@@ -55,9 +54,9 @@ impl StopMatcher {
         !self.held.is_empty()
     }
 
-    /// Takes the next text and gives what can be shown; breaks where a stop sequence begins. A match
-    /// waits as long as another that begins before it may still come: the earliest one counts,
-    /// however the text was cut.
+    /// Accepts the next text, and returns the text that can be shown. Breaks where a stop sequence begins.
+    ///
+    /// A match is held back while an earlier one is still possible: the earliest counts, however the text is split.
     pub(in crate::protocol) fn push(&mut self, escaped: &str) -> ControlFlow<String, String> {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(escaped);
@@ -79,7 +78,7 @@ impl StopMatcher {
         ControlFlow::Continue(text)
     }
 
-    /// Gives what was held back, since the text has ended; breaks where a match waited in it.
+    /// Returns the text that was held back, since the text has ended. Breaks if it contains a match.
     pub(in crate::protocol) fn flush(&mut self) -> ControlFlow<String, String> {
         let mut text = std::mem::take(&mut self.held);
         let (decoded, starts) = decode(&text);
@@ -94,15 +93,15 @@ impl StopMatcher {
         self.found.and_then(|stop| self.stops.get(stop)).map(String::as_str)
     }
 
-    /// Where the first match begins, and which it is: the shortest of several at one place, since that
-    /// is the first to be there.
+    /// Where the first match begins, and its index. Of several matches at one position, the shortest counts, since it is
+    /// complete first.
     fn first_match(&self, decoded: &str) -> Option<(usize, usize)> {
         let matches =
             (0..).zip(&self.stops).filter_map(|(stop, text)| Some((decoded.find(text.as_str())?, stop, text)));
         matches.min_by_key(|(at, _, text)| (*at, text.len())).map(|(at, stop, _)| (at, stop))
     }
 
-    /// Where the longest suffix begins that is a proper prefix of some stop sequence.
+    /// Where the longest suffix begins that is a proper prefix of a stop sequence.
     fn first_doubt(&self, decoded: &str) -> Option<usize> {
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
         let from = decoded.len().saturating_sub(longest.saturating_sub(1));
@@ -114,7 +113,7 @@ impl StopMatcher {
     }
 }
 
-/// The text itself, and for each scalar value where it begins in the text and in the escaped form.
+/// The decoded text, and for each scalar value its offsets in the decoded and in the escaped text.
 fn decode(escaped: &str) -> (String, Vec<(usize, usize)>) {
     let mut decoded = String::with_capacity(escaped.len());
     let mut starts = Vec::with_capacity(escaped.len());
@@ -135,7 +134,7 @@ mod tests {
 
     use super::StopMatcher;
 
-    /// What is shown of a text in pieces, and whether a stop sequence ended it.
+    /// The shown part of a text that is pushed in pieces, and whether a stop sequence ended it.
     fn run<'a>(stops: &[&str], pieces: impl IntoIterator<Item = &'a str>) -> (String, bool) {
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
         let mut matcher = StopMatcher::new(&stops);
