@@ -1,10 +1,10 @@
-//! Reads how long an HTTP server asks clients to wait. No clock: a date is compared with the response's own `date`.
+//! Parses how long an HTTP server wants clients to wait. No clock: dates are compared with the response's `date`.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
 
-/// The wait in `retry-after-ms`, else in `retry-after` as seconds or as a date; `None` if neither can be read.
+/// The wait in `retry-after-ms`, else in `retry-after` as seconds or as a date; `None` if neither can be parsed.
 #[must_use]
 pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| text(headers, name)?.parse::<f64>().ok();

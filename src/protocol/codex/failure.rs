@@ -23,7 +23,7 @@ use html_error::{CloudflareBlock, is_web_page};
 
 pub use html_error::has_markup;
 
-pub use retry_after::{limit_family, retold, shows_room};
+pub use retry_after::with_elapsed;
 
 /// Parses the failure in an HTTP response.
 #[must_use]
@@ -158,7 +158,7 @@ impl RawFailure<'_> {
         let failure = UpstreamFailure {
             fault,
             status: self.status,
-            message: self.final_message(fault, message, code.as_deref(), error, &times),
+            message: self.final_message(fault, message, code.as_deref(), &times),
             code,
             param,
             request_id: self.header("x-oai-request-id").or_else(|| self.header("x-request-id")).map(str::to_owned),
@@ -207,17 +207,13 @@ impl RawFailure<'_> {
         fault: Fault,
         message: Option<String>,
         code: Option<&str>,
-        error: &Value,
         times: &retry_after::Times,
     ) -> String {
         let message = message
             .filter(|_| self.block == CloudflareBlock::None)
             .unwrap_or_else(|| self.default_message(fault, code));
         match fault {
-            Fault::UsageLimit => {
-                let plan = text_of(&error["plan_type"]).or_else(|| self.header("x-codex-plan-type"));
-                times.usage_limit_message(plan)
-            }
+            Fault::UsageLimit => times.usage_limit_message(),
             _ => message,
         }
     }

@@ -1,46 +1,46 @@
-//! Whether the backend takes an account, asked without spending anything.
-//!
-//! For `status` and its like: one question, with a token that is renewed once where it is refused.
-//! It remembers nothing, and waits no longer than its caller does.
+//! Checks whether the backend accepts an account, with a request that doesn't count against the quota.
 
 use crate::error::{Fault, ProxyError};
 use crate::token_source::Bearer;
 use crate::upstream::{Upstream, region};
 
-/// How an account stands with the backend.
+/// Status of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It can be used.
+pub enum AccountStatus {
+    /// The account can be used.
     Active,
-    /// Its workspace was switched off.
+    /// Its workspace is deactivated.
     Disabled,
 }
 
 impl Upstream {
-    /// Asks how the account in use stands.
+    /// Requests the status of the active account. A refused token is replaced once.
     ///
     /// # Errors
-    /// When no token can be had, or the backend did not say.
-    pub async fn standing(&self) -> Result<Standing, ProxyError> {
+    /// If no token is available, or the backend doesn't report the status.
+    pub async fn account_status(&self) -> Result<AccountStatus, ProxyError> {
         let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
-        match self.ask_standing(&bearer).await {
+        match self.fetch_status(&bearer).await {
             Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
                 let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
-                self.ask_standing(&bearer).await
+                self.fetch_status(&bearer).await
             }
-            answered => answered,
+            fetched => fetched,
         }
     }
 
-    async fn ask_standing(&self, bearer: &Bearer) -> Result<Standing, ProxyError> {
-        let body = match region::ask(&self.http, &self.caller(bearer), "accounts/check", region::LIMIT).await {
+    async fn fetch_status(&self, bearer: &Bearer) -> Result<AccountStatus, ProxyError> {
+        let fetched =
+            region::fetch_account(&self.http, &self.request_headers(bearer), "accounts/check", region::LIMIT).await;
+        let body = match fetched {
             Err(ProxyError::Upstream(failure)) if failure.code.as_deref() == Some("deactivated_workspace") => {
-                return Ok(Standing::Disabled);
+                return Ok(AccountStatus::Disabled);
             }
-            answered => answered?,
+            fetched => fetched?,
         };
-        let account = region::find(&bearer.account.id, &body).map_err(|reason| ProxyError::Damaged { reason })?;
+        let account =
+            region::find_account(&bearer.account.id, &body).map_err(|reason| ProxyError::Damaged { reason })?;
         let is_disabled = account["is_deactivated"].as_bool().unwrap_or_default();
-        Ok(if is_disabled { Standing::Disabled } else { Standing::Active })
+        Ok(if is_disabled { AccountStatus::Disabled } else { AccountStatus::Active })
     }
 }

@@ -1,205 +1,89 @@
-//! Which quotas are spent, so that a client which asks all the same is answered at once.
+//! Remembers exhausted limits, so that further requests fail at once.
 //!
-//! Kept for each account and limit family, since one family can be spent while another has room; a
-//! model's family is known from the headers of its earlier answers. A spent quota is evidence and
-//! no lock: it is held no longer than the backend's own words justify, one request in a while is let
-//! through to see whether it still holds (credits, an upgrade), and any success ends it. It lives in
-//! memory, so that a restart forgets it.
+//! Limits are tracked by family, because one can be exhausted while another has room. A model's family is known from
+//! the headers of its earlier responses. A limit counts as exhausted no longer than the backend reported, one request
+//! per interval is let through as a probe (the user may have bought credits or changed the plan), and any success
+//! ends it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::error::{Fault, ProxyError, UpstreamFailure};
-use crate::protocol::codex::failure::{limit_family, retold, shows_room};
+use crate::error::UpstreamFailure;
+use crate::protocol::codex::failure::with_elapsed;
+use crate::protocol::codex::rate_limits::RateLimits;
 
-/// What is known of every account's quotas.
-#[derive(Debug)]
-pub(in crate::upstream) struct Quotas {
-    probe_every: Duration,
-    accounts: Mutex<HashMap<String, Account>>,
-}
-
-/// One account's.
-#[derive(Debug, Default)]
-struct Account {
-    /// The limit family that each model counts against; `None`: it was never named.
-    families: HashMap<String, Family>,
-    spent: HashMap<Family, Spent>,
-}
-
+/// Name of a limit family. `None` if the backend didn't report one.
 type Family = Option<String>;
 
-/// A quota that is used up.
+/// The exhausted limits of one account.
+#[derive(Debug, Default)]
+pub(super) struct ExhaustedLimits {
+    /// The family that each model counts against.
+    families: HashMap<String, Family>,
+    limits: HashMap<Family, ExhaustedLimit>,
+}
+
 #[derive(Debug)]
-struct Spent {
+struct ExhaustedLimit {
     failure: UpstreamFailure,
     since: Instant,
     until: Instant,
-    asked_at: Instant,
+    probed_at: Instant,
 }
 
-impl Quotas {
-    /// Nothing is known; `probe_every` is how long nobody asks the backend about a spent quota.
-    pub(in crate::upstream) fn new(probe_every: Duration) -> Self {
-        Self { probe_every, accounts: Mutex::default() }
-    }
-
-    /// What a request for this model would be answered, where that is known already.
-    pub(in crate::upstream) fn known(&self, account: &str, model: &str) -> Option<ProxyError> {
+impl ExhaustedLimits {
+    /// Returns the failure for a request, unless its limit has room or a probe is due.
+    pub(super) fn check(&mut self, model: &str, probe_interval: Duration) -> Option<UpstreamFailure> {
         let now = Instant::now();
-        let mut accounts = self.lock();
-        let account = accounts.get_mut(account)?;
-        let family = account.families.get(model)?.clone();
-        let spent = account.spent.get_mut(&family)?;
-        if now >= spent.until {
-            account.spent.remove(&family);
+        let family = self.families.get(model)?;
+        let limit = self.limits.get_mut(family)?;
+        if now >= limit.until {
+            self.limits.remove(family);
             return None;
         }
-        if now >= spent.asked_at + self.probe_every {
-            // Whoever comes next need not ask as well.
-            spent.asked_at = now;
-            tracing::info!("asking whether the usage limit still holds");
+        if now >= limit.probed_at + probe_interval {
+            // Only this request is a probe.
+            limit.probed_at = now;
+            tracing::info!("sending a request to probe whether the usage limit is still exhausted");
             return None;
         }
-        Some(ProxyError::Upstream(Box::new(retold(&spent.failure, now - spent.since))))
+        Some(with_elapsed(&limit.failure, now - limit.since))
     }
 
-    /// Learns from a failure.
-    pub(in crate::upstream) fn failed(&self, account: &str, model: &str, error: &ProxyError) {
-        let ProxyError::Upstream(failure) = error else { return };
-        if failure.fault != Fault::UsageLimit {
-            return;
-        }
+    /// Records a usage limit failure, with the limits in its headers. If they contradict it, the limit has room.
+    pub(super) fn record_usage_limit(&mut self, model: &str, failure: &UpstreamFailure, limits: &RateLimits) {
         let now = Instant::now();
-        let mut accounts = self.lock();
-        let account = accounts.entry(account.to_owned()).or_default();
-        let family = account.learn(model, &failure.headers);
-        let until = failure.retry_after.and_then(|wait| now.checked_add(wait));
-        match until.filter(|_| !shows_room(&failure.headers)) {
+        let family = self.learn_family(model, limits.active_name());
+        let until = failure.retry_after.filter(|_| !limits.has_room()).and_then(|wait| now.checked_add(wait));
+        match until {
             Some(until) => {
-                let spent = Spent { failure: failure.as_ref().clone(), since: now, until, asked_at: now };
-                account.spent.insert(family, spent);
+                let limit = ExhaustedLimit { failure: failure.clone(), since: now, until, probed_at: now };
+                self.limits.insert(family, limit);
             }
-            None => drop(account.spent.remove(&family)),
+            None => drop(self.limits.remove(&family)),
         }
     }
 
-    /// Learns from an answer.
-    pub(in crate::upstream) fn served(&self, account: &str, model: &str, headers: &HeaderMap) {
-        let mut accounts = self.lock();
-        let account = accounts.entry(account.to_owned()).or_default();
-        let family = account.learn(model, headers);
-        account.spent.remove(&family);
+    /// Records a success, which ends the exhaustion of the family.
+    pub(super) fn record_success(&mut self, model: &str, limits: &RateLimits) {
+        let family = self.learn_family(model, limits.active_name());
+        self.limits.remove(&family);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Account>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Account {
-    /// The family that a model counts against, as headers tell; else as known.
-    fn learn(&mut self, model: &str, headers: &HeaderMap) -> Family {
-        let told = limit_family(headers);
+    /// Records the family that a model counts against. Returns the recorded one if none was reported.
+    fn learn_family(&mut self, model: &str, reported: Family) -> Family {
         match self.families.get_mut(model) {
-            Some(known) if told.is_none() || *known == told => known.clone(),
+            Some(known) if reported.is_none() || *known == reported => known.clone(),
             Some(known) => {
-                known.clone_from(&told);
-                told
+                known.clone_from(&reported);
+                reported
             }
             None => {
-                self.families.insert(model.to_owned(), told.clone());
-                told
+                self.families.insert(model.to_owned(), reported.clone());
+                reported
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use http::{HeaderMap, HeaderValue};
-
-    use super::Quotas;
-    use crate::error::{Fault, ProxyError};
-    use crate::protocol::codex::failure::from_response;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn headers(family: &'static str, used_percent: &'static str) -> HeaderMap {
-        let pairs = [("x-codex-active-limit", family), ("x-codex-primary-used-percent", used_percent)];
-        pairs.into_iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
-    }
-
-    fn spent(family: &'static str, used_percent: &'static str, seconds: u64) -> ProxyError {
-        let headers = headers(family, used_percent);
-        let body = format!(r#"{{"error":{{"type":"usage_limit_reached","resets_in_seconds":{seconds}}}}}"#);
-        let mut failure = from_response(429, &headers, body.as_bytes());
-        failure.headers = headers;
-        ProxyError::Upstream(Box::new(failure))
-    }
-
-    fn left(error: Option<ProxyError>) -> Option<Duration> {
-        let ProxyError::Upstream(failure) = error? else { panic!("a failure of the backend") };
-        assert_eq!(failure.fault, Fault::UsageLimit);
-        failure.retry_after
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_spent_quota_is_known_until_its_end() {
-        let quotas = Quotas::new(60 * MINUTE);
-        assert!(quotas.known("a", "m").is_none());
-        quotas.failed("a", "m", &spent("codex", "100", 600));
-        tokio::time::advance(MINUTE).await;
-        assert_eq!(left(quotas.known("a", "m")), Some(9 * MINUTE));
-        tokio::time::advance(9 * MINUTE).await;
-        assert!(quotas.known("a", "m").is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_request_in_a_while_asks_again() {
-        let quotas = Quotas::new(5 * MINUTE);
-        quotas.failed("a", "m", &spent("codex", "100", 6000));
-        tokio::time::advance(5 * MINUTE).await;
-        assert!(quotas.known("a", "m").is_none(), "the probe");
-        assert!(quotas.known("a", "m").is_some(), "only one");
-        quotas.failed("a", "m", &spent("codex", "100", 3000));
-        assert_eq!(left(quotas.known("a", "m")), Some(50 * MINUTE));
-        tokio::time::advance(5 * MINUTE).await;
-        assert!(quotas.known("a", "m").is_none());
-        quotas.served("a", "m", &headers("codex", "3"));
-        assert!(quotas.known("a", "m").is_none(), "a success ends it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn accounts_and_families_are_apart() {
-        let quotas = Quotas::new(5 * MINUTE);
-        quotas.served("a", "small", &headers("codex", "3"));
-        quotas.served("a", "large", &headers("premium", "3"));
-        quotas.served("a", "larger", &headers("premium", "3"));
-        quotas.failed("a", "large", &spent("premium", "100", 600));
-        assert!(quotas.known("a", "larger").is_some(), "the same family");
-        assert!(quotas.known("a", "small").is_none());
-        assert!(quotas.known("a", "never seen").is_none());
-        assert!(quotas.known("b", "large").is_none());
-        quotas.served("a", "larger", &HeaderMap::new());
-        assert!(quotas.known("a", "large").is_none(), "a success of the family ends it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_held_longer_than_the_backend_justifies() {
-        let quotas = Quotas::new(5 * MINUTE);
-        quotas.failed("a", "m", &spent("codex", "12", 600));
-        assert!(quotas.known("a", "m").is_none(), "its own headers show room");
-        let endless = from_response(429, &HeaderMap::new(), br#"{"error":{"type":"usage_limit_reached"}}"#);
-        quotas.failed("a", "m", &ProxyError::Upstream(Box::new(endless)));
-        assert!(quotas.known("a", "m").is_none(), "no end is known");
-        quotas.failed("a", "m", &ProxyError::Truncated { cause: None });
-        assert!(quotas.known("a", "m").is_none());
     }
 }

@@ -1,6 +1,176 @@
-//! How much of each account's quota is used, and what follows from it.
+//! How much of each account's quota is used, and what follows for requests.
+//!
+//! [`QuotaTracker`] collects what the backend reports in headers, events, errors and the usage document, per account
+//! and in memory only. It answers whether a limit is exhausted ([`exhausted`]), whether a client key's share of a
+//! window is used up, and how fast the windows are used ([`snapshot`]). [`lookup`] requests the usage document if the
+//! collected data is too old; that doesn't count against the quota. An unknown quota never blocks a request.
 
 pub(super) mod account_check;
-pub(super) mod exhausted;
-pub(super) mod reserve;
+mod exhausted;
+mod lookup;
 pub(super) mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::error::{Fault, ProxyError, Reserve, UpstreamFailure};
+use crate::protocol::codex::rate_limits::RateLimits;
+use crate::token_source::Bearer;
+use crate::upstream::Upstream;
+use exhausted::ExhaustedLimits;
+use lookup::LookupState;
+use snapshot::{Coverage, Quota, QuotaWindow, Snapshot};
+
+/// `Retry-After` for a used-up share of a window whose reset is unknown.
+const RETRY_AFTER_UNKNOWN_RESET: Duration = Duration::from_secs(300);
+
+/// The quota of every account.
+#[derive(Debug)]
+pub(super) struct QuotaTracker {
+    clock: Arc<dyn Clock>,
+    /// How long requests are refused locally before one probes an exhausted limit.
+    probe_interval: Duration,
+    accounts: Mutex<BTreeMap<String, AccountQuota>>,
+}
+
+#[derive(Debug, Default)]
+struct AccountQuota {
+    snapshot: Option<Snapshot>,
+    lookup: LookupState,
+    exhausted: ExhaustedLimits,
+}
+
+/// Records the rate limit events of one response.
+#[derive(Clone, Debug)]
+pub(super) struct QuotaObserver {
+    tracker: Arc<QuotaTracker>,
+    account: String,
+}
+
+impl QuotaTracker {
+    pub(super) fn new(clock: Arc<dyn Clock>, probe_interval: Duration) -> Self {
+        Self { clock, probe_interval, accounts: Mutex::default() }
+    }
+
+    pub(super) fn observer(self: &Arc<Self>, account: &str) -> QuotaObserver {
+        QuotaObserver { tracker: Arc::clone(self), account: account.to_owned() }
+    }
+
+    /// Returns the failure that a request for this model would get, if its limit is known to be exhausted. Lets one
+    /// request per probe interval through, to find out whether the limit is still exhausted.
+    pub(super) fn exhausted(&self, account: &str, model: &str) -> Option<UpstreamFailure> {
+        self.lock().get_mut(account)?.exhausted.check(model, self.probe_interval)
+    }
+
+    /// Records a response that started successfully.
+    pub(super) fn record_success(&self, account: &str, model: &str, headers: &HeaderMap) {
+        self.update(account, |quota, now| {
+            let limits = RateLimits::from_headers(headers);
+            quota.exhausted.record_success(model, &limits);
+            quota.record(limits, Coverage::WholeLimits, now);
+        });
+    }
+
+    /// Records a failed attempt.
+    pub(super) fn record_failure(&self, account: &str, model: &str, error: &ProxyError) {
+        let ProxyError::Upstream(failure) = error else { return };
+        self.update(account, |quota, now| {
+            let limits = RateLimits::from_headers(&failure.headers);
+            if failure.fault == Fault::UsageLimit {
+                quota.exhausted.record_usage_limit(model, failure, &limits);
+            }
+            quota.record(limits, Coverage::WholeLimits, now);
+        });
+    }
+
+    /// Records a usage document. Returns whether the body is one.
+    fn record_usage(&self, account: &str, body: &[u8]) -> bool {
+        let Some(limits) = RateLimits::from_usage(body) else { return false };
+        self.update(account, |quota, now| quota.record(limits, Coverage::AllLimits, now));
+        true
+    }
+
+    /// The recorded quota of one account.
+    fn quota(&self, account: &str) -> Option<Quota> {
+        Some(self.lock().get(account)?.snapshot.as_ref()?.quota(account, self.clock.now()))
+    }
+
+    fn quotas(&self) -> Vec<Quota> {
+        let (accounts, now) = (self.lock(), self.clock.now());
+        accounts.iter().filter_map(|(id, quota)| Some(quota.snapshot.as_ref()?.quota(id, now))).collect()
+    }
+
+    fn update(&self, account: &str, change: impl FnOnce(&mut AccountQuota, SystemTime)) {
+        let now = self.clock.now();
+        let mut accounts = self.lock();
+        match accounts.get_mut(account) {
+            Some(quota) => change(quota, now),
+            None => change(accounts.entry(account.to_owned()).or_default(), now),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, AccountQuota>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AccountQuota {
+    fn record(&mut self, limits: RateLimits, coverage: Coverage, now: SystemTime) {
+        if limits.limits.is_empty() {
+            return;
+        }
+        self.lookup.updated_at = Some(Instant::now());
+        self.snapshot.get_or_insert_with(|| Snapshot::new(now)).merge(limits, coverage, now);
+    }
+}
+
+impl QuotaObserver {
+    /// Records a rate limit event.
+    pub(super) fn record_event(&self, data: &[u8]) {
+        if let Some(limits) = RateLimits::from_event(data) {
+            self.tracker.update(&self.account, |quota, now| quota.record(limits, Coverage::SomeWindows, now));
+        }
+    }
+}
+
+impl Upstream {
+    /// The recorded quota of every account. Sends no request.
+    #[must_use]
+    pub fn quotas(&self) -> Vec<Quota> {
+        self.quota.quotas()
+    }
+
+    /// Checks that no window of the account is used beyond a client key's share. Requests the quota first if it is
+    /// older than a minute.
+    ///
+    /// # Errors
+    /// [`ProxyError::Reserved`] with the window that is.
+    pub async fn check_reserve(&self, bearer: &Bearer, key: &str, percent: u8) -> Result<(), ProxyError> {
+        self.refresh(bearer).await;
+        let quota = self.quota.quota(&bearer.account.id);
+        match quota.as_ref().and_then(|quota| quota.window_beyond(percent)) {
+            Some(window) => Err(ProxyError::Reserved(Box::new(reserve(key, percent, window, self.quota.clock.now())))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn reserve(key: &str, percent: u8, window: &QuotaWindow, now: SystemTime) -> Reserve {
+    let left = window.resets_at.map(|reset| reset.duration_since(now).unwrap_or_default());
+    Reserve {
+        key: key.to_owned(),
+        allowed_percent: percent,
+        window: window.window.clone(),
+        used_percent: window.used_percent,
+        resets_at: window.resets_at,
+        retry_after: left.unwrap_or(RETRY_AFTER_UNKNOWN_RESET),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,53 +1,46 @@
-//! When it makes sense to come back: delays, and the times at which a quota is full again.
+//! When a client can try again after a failure: retry delays, and the reset of an exhausted quota.
 //!
-//! There is no clock here. A date in `retry-after`, and a reset time without a span, are compared
-//! with the answer's own `date` header.
+//! No clock: dates are compared with the `date` header of the response.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::super::rate_limits::name;
-use super::{is_exhausted, text_header};
+use super::super::rate_limits::{RateLimits, Reset, window_name};
+use super::is_exhausted;
 use crate::error::{Fault, UpstreamFailure};
 use crate::retry_after;
 
-/// The first second that four digits of year can't hold.
-const END_OF_TIME: u64 = 253_402_300_800;
-
-/// What stands between a message about a spent quota and the time of its end.
+/// Separates the reset time from the rest of a usage limit message.
 const RESETS: &str = "; resets ";
 
-/// Everything a failure says about time.
+/// The times in a failure.
 pub(super) struct Times {
-    /// From the headers, else from the words "try again in …".
+    /// From the headers, else from "try again in …" in the message.
     delay: Option<Duration>,
-    /// When the exhausted window is full again.
+    /// When the exhausted window resets.
     pub(super) reset: Reset,
-    /// How long the exhausted window is.
-    window_minutes: Option<u64>,
-}
-
-/// When a window is full again: in unix seconds, and in seconds from now.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Reset {
-    pub(super) at: Option<u64>,
-    after: Option<u64>,
+    /// Length of the exhausted window.
+    window: Option<Duration>,
+    /// The account's plan.
+    plan: Option<String>,
 }
 
 impl Times {
     pub(super) fn read(error: &Value, headers: &HeaderMap, message: &str) -> Self {
-        let now = retry_after::date(headers, "date");
-        let window = windows(headers).filter(|window| window.is_used_up).max_by_key(|window| window.reset.key());
-        let told = Reset { at: error["resets_at"].as_u64(), after: error["resets_in_seconds"].as_u64() }.complete(now);
-        let shown = window.as_ref().map(|window| window.reset.complete(now)).unwrap_or_default();
-        let minutes = window.and_then(|window| window.minutes).or_else(|| error["limit_window_minutes"].as_u64());
+        let responded_at = retry_after::date(headers, "date");
+        let (in_headers, in_error) = (RateLimits::from_headers(headers), RateLimits::from_error(error));
+        let (header_window, error_window) = (in_headers.exhausted(), in_error.exhausted());
+        let [header_reset, error_reset] = [header_window, error_window]
+            .map(|window| window.map(|window| window.reset.complete(responded_at)).unwrap_or_default());
+        let window = header_window.and_then(|window| window.length).or_else(|| error_window?.length);
         Self {
-            delay: retry_after::from_headers(headers).or_else(|| delay_in_words(message)),
-            // The body may speak of another window than the one that is used up.
-            reset: if shown.is_before(told) { shown } else { told.or(shown) },
-            window_minutes: minutes.filter(|minutes| *minutes > 0),
+            delay: retry_after::from_headers(headers).or_else(|| delay_in_message(message)),
+            // The body may describe another window than the exhausted one.
+            reset: if header_reset.is_before(error_reset) { header_reset } else { error_reset.or(header_reset) },
+            window,
+            plan: in_error.plan.or(in_headers.plan),
         }
     }
 
@@ -55,66 +48,39 @@ impl Times {
         self.delay.or_else(|| self.reset.after.filter(|_| is_exhausted(fault)).map(Duration::from_secs))
     }
 
-    pub(super) fn usage_limit_message(&self, plan: Option<&str>) -> String {
-        let plan = plan.map(|plan| format!(" for plan {plan}")).unwrap_or_default();
-        let window = self.window_minutes.map(|minutes| format!(" ({} window)", name(minutes))).unwrap_or_default();
-        format!("ChatGPT usage limit reached{plan}{window}{}", self.reset.in_words())
+    pub(super) fn usage_limit_message(&self) -> String {
+        let plan = self.plan.as_deref().map(|plan| format!(" for plan {plan}")).unwrap_or_default();
+        let window = self.window.map(|length| format!(" ({} window)", window_name(length))).unwrap_or_default();
+        format!("ChatGPT usage limit reached{plan}{window}{}", describe(self.reset))
     }
 }
 
-impl Reset {
-    /// Each of the two from the other, where the time of the answer is known.
-    fn complete(self, now: Option<u64>) -> Self {
-        let is_time = |time: &u64| (1..END_OF_TIME).contains(time);
-        let at = self.at.filter(is_time);
-        Self {
-            at: at.or_else(|| now?.checked_add(self.after?).filter(is_time)),
-            after: self.after.or_else(|| Some(at?.saturating_sub(now?))),
-        }
-    }
-
-    fn or(self, other: Self) -> Self {
-        Self { at: self.at.or(other.at), after: self.after.or(other.after) }
-    }
-
-    fn is_before(self, other: Self) -> bool {
-        match (self, other) {
-            (Self { at: Some(one), .. }, Self { at: Some(two), .. })
-            | (Self { after: Some(one), .. }, Self { after: Some(two), .. }) => one < two,
-            _ => false,
-        }
-    }
-
-    fn key(self) -> (Option<u64>, Option<u64>) {
-        (self.at, self.after)
-    }
-
-    fn in_words(self) -> String {
-        let at = self.at.map(|at| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)));
-        match (at, self.after.map(span)) {
-            (Some(at), Some(span)) => format!("{RESETS}at {at} (in {span})."),
-            (Some(at), None) => format!("{RESETS}at {at}."),
-            (None, Some(span)) => format!("{RESETS}in {span}."),
-            (None, None) => ".".to_owned(),
-        }
+/// Describes a reset as the end of a usage limit message.
+fn describe(reset: Reset) -> String {
+    let at = reset.at.map(|at| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)));
+    match (at, reset.after.map(format_seconds)) {
+        (Some(at), Some(after)) => format!("{RESETS}at {at} (in {after})."),
+        (Some(at), None) => format!("{RESETS}at {at}."),
+        (None, Some(after)) => format!("{RESETS}in {after}."),
+        (None, None) => ".".to_owned(),
     }
 }
 
-/// A spent quota as it stands some time after it was told: nearer to its end.
+/// Updates a usage limit failure that is reported again some time after it was received: its delays are shorter.
 #[must_use]
-pub fn retold(failure: &UpstreamFailure, passed: Duration) -> UpstreamFailure {
-    let left = failure.retry_after.map(|wait| wait.saturating_sub(passed));
+pub fn with_elapsed(failure: &UpstreamFailure, elapsed: Duration) -> UpstreamFailure {
+    let left = failure.retry_after.map(|wait| wait.saturating_sub(elapsed));
     let after = left.map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0));
     let fact = failure.message.split(RESETS).next().unwrap_or_default().trim_end_matches('.');
     let mut headers = failure.headers.clone();
-    // A span from an earlier now.
-    let spans: Vec<_> =
+    // Delays are relative to the original response.
+    let delays: Vec<_> =
         headers.keys().filter(|name| name.as_str().ends_with("-reset-after-seconds")).cloned().collect();
-    for name in spans {
+    for name in delays {
         headers.remove(name);
     }
     UpstreamFailure {
-        message: format!("{fact}{}", Reset { at: failure.resets_at, after }.in_words()),
+        message: format!("{fact}{}", describe(Reset { at: failure.resets_at, after })),
         retry_after: left,
         request_id: None,
         headers,
@@ -122,42 +88,8 @@ pub fn retold(failure: &UpstreamFailure, passed: Duration) -> UpstreamFailure {
     }
 }
 
-/// Whether headers show windows and none of them is used up: then something else was refused than
-/// the quota.
-#[must_use]
-pub fn shows_room(headers: &HeaderMap) -> bool {
-    let mut windows = windows(headers).peekable();
-    windows.peek().is_some() && windows.all(|window| !window.is_used_up)
-}
-
-/// The limit family in force, as headers name it.
-#[must_use]
-pub fn limit_family(headers: &HeaderMap) -> Option<String> {
-    text_header(headers, "x-codex-active-limit").map(|limit| limit.replace('_', "-").to_ascii_lowercase())
-}
-
-struct Window {
-    is_used_up: bool,
-    minutes: Option<u64>,
-    reset: Reset,
-}
-
-/// The windows that headers show, of the general limit and of the active one.
-fn windows(headers: &HeaderMap) -> impl Iterator<Item = Window> {
-    let active = limit_family(headers).map(|limit| format!("x-{limit}")).filter(|family| family != "x-codex");
-    let families = ["x-codex".to_owned()].into_iter().chain(active);
-    let windows = families.flat_map(|family| ["primary", "secondary"].map(|slot| format!("{family}-{slot}")));
-    let number = |name: String| text_header(headers, &name).and_then(|text| text.parse::<u64>().ok());
-    windows.filter_map(move |window| {
-        let used = text_header(headers, &format!("{window}-used-percent"))?.parse::<f64>().ok()?;
-        let reset =
-            Reset { at: number(format!("{window}-reset-at")), after: number(format!("{window}-reset-after-seconds")) };
-        Some(Window { is_used_up: used >= 100.0, minutes: number(format!("{window}-window-minutes")), reset })
-    })
-}
-
-/// "Please try again in 1.2s", "… in 250ms", "… in 5 seconds", in any case of letters.
-fn delay_in_words(message: &str) -> Option<Duration> {
+/// Parses "Please try again in 1.2s", "… in 250ms", "… in 5 seconds". Case-insensitive.
+fn delay_in_message(message: &str) -> Option<Duration> {
     let message = message.to_ascii_lowercase();
     message.split("try again in").skip(1).find_map(|rest| {
         let rest = rest.trim_start();
@@ -174,8 +106,8 @@ fn delay_in_words(message: &str) -> Option<Duration> {
     })
 }
 
-/// `3 h 51 min`, `2 d 4 h`, `40 s`: the two largest units.
-fn span(seconds: u64) -> String {
+/// Formats a duration with its two largest units: `3 h 51 min`, `2 d 4 h`, `40 s`.
+fn format_seconds(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

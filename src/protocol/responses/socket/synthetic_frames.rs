@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::frames::HeaderEvent;
 use crate::error::ProxyError;
+use crate::protocol::codex::rate_limits::{self, RateLimits};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::responses::error::{to_error_response, to_json};
 use crate::protocol::responses::item::literal;
@@ -46,85 +47,22 @@ struct Metadata<'h> {
     headers: Headers<'h>,
 }
 
-#[derive(Serialize)]
-struct Quota<'h> {
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plan_type: Option<&'h str>,
-    rate_limits: Windows,
-    credits: Option<Credit<'h>>,
-}
-
-#[derive(Serialize)]
-struct Windows {
-    primary: Option<Limit>,
-    secondary: Option<Limit>,
-}
-
-#[derive(Serialize)]
-struct Limit {
-    used_percent: f64,
-    window_minutes: i64,
-    reset_after_seconds: Option<i64>,
-    reset_at: Option<i64>,
-}
-
-#[derive(Serialize)]
-struct Credit<'h> {
-    has_credits: bool,
-    unlimited: bool,
-    balance: Option<&'h str>,
-}
-
 /// The backend's response headers as events. Codex clients on a WebSocket read quota and turn state only from these.
 #[must_use]
 pub fn header_events(headers: &HeaderMap) -> Vec<HeaderEvent> {
-    const QUOTA: &str = "codex.rate_limits";
     const METADATA: &str = "response.metadata";
     const TURN: [&str; 4] = ["openai-model", "x-codex-turn-state", "x-models-etag", "x-reasoning-included"];
-    let windows =
-        Windows { primary: window(headers, "x-codex-primary"), secondary: window(headers, "x-codex-secondary") };
-    let has_windows = windows.primary.is_some() || windows.secondary.is_some();
-    let limits = has_windows.then(|| {
-        let plan_type = text(headers, "x-codex-plan-type");
-        let credits = credits(headers);
-        let json = to_json(&Quota { r#type: QUOTA, plan_type, rate_limits: windows, credits });
-        HeaderEvent { kind: QUOTA, json }
-    });
+    let event = RateLimits::from_headers(headers).to_event();
+    let limits = event.map(|json| HeaderEvent { kind: rate_limits::EVENT, json });
     let turn = texts(headers, |name| TURN.contains(&name));
     let metadata = (!turn.is_empty())
         .then(|| HeaderEvent { kind: METADATA, json: to_json(&Metadata { r#type: METADATA, headers: turn }) });
     limits.into_iter().chain(metadata).collect()
 }
 
-fn window(headers: &HeaderMap, prefix: &str) -> Option<Limit> {
-    let named = |suffix: &str| text(headers, &format!("{prefix}-{suffix}"));
-    let number = |suffix: &str| named(suffix)?.parse().ok();
-    Some(Limit {
-        used_percent: named("used-percent")?.parse().ok().filter(|percent: &f64| percent.is_finite())?,
-        // The backend reports a missing window with length 0.
-        window_minutes: number("window-minutes").filter(|minutes| *minutes != 0)?,
-        reset_after_seconds: number("reset-after-seconds"),
-        reset_at: number("reset-at"),
-    })
-}
-
-fn credits(headers: &HeaderMap) -> Option<Credit<'_>> {
-    let flag = |name: &str| text(headers, name).map(|flag| flag.eq_ignore_ascii_case("true"));
-    Some(Credit {
-        has_credits: flag("x-codex-credits-has-credits")?,
-        unlimited: flag("x-codex-credits-unlimited").unwrap_or(false),
-        balance: text(headers, "x-codex-credits-balance"),
-    })
-}
-
 fn texts(headers: &HeaderMap, is_included: impl Fn(&str) -> bool) -> Headers<'_> {
     let included = headers.iter().filter(|(name, _)| is_included(name.as_str()));
     included.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
 }
 
 /// The events of a response to a request that only prepares the next one.

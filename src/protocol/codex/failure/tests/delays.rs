@@ -1,4 +1,4 @@
-//! How long a failure asks clients to wait.
+//! Retry delays of failures.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use super::headers;
 
 #[test]
 fn delays_come_from_the_header_or_else_the_message() {
-    let worded = |text: &str| from_event(&format!(r#"{{"type":"error","message":"{text}"}}"#)).retry_after;
-    assert_eq!(worded("Please try again in 11.054s."), Some(Duration::from_secs_f64(11.054)));
-    assert_eq!(worded("Try Again In 250ms"), Some(Duration::from_millis(250)));
-    assert_eq!(worded("try again in 5 seconds"), Some(Duration::from_secs(5)));
-    assert_eq!(worded("try again in a while"), None);
-    assert_eq!(worded("try again in 3 days"), None);
+    let in_message = |text: &str| from_event(&format!(r#"{{"type":"error","message":"{text}"}}"#)).retry_after;
+    assert_eq!(in_message("Please try again in 11.054s."), Some(Duration::from_secs_f64(11.054)));
+    assert_eq!(in_message("Try Again In 250ms"), Some(Duration::from_millis(250)));
+    assert_eq!(in_message("try again in 5 seconds"), Some(Duration::from_secs(5)));
+    assert_eq!(in_message("try again in a while"), None);
+    assert_eq!(in_message("try again in 3 days"), None);
     let with = |pairs: &[(&'static str, &str)]| {
         from_response(429, &headers(pairs), br#"{"detail":"try again in 9s"}"#).retry_after
     };

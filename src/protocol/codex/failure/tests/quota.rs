@@ -1,8 +1,8 @@
-//! What is read of a spent quota, and how it is told.
+//! Usage limit failures: parsing and messages.
 
 use std::time::Duration;
 
-use super::super::{from_event, from_response, limit_family, retold, shows_room};
+use super::super::{from_event, from_response, with_elapsed};
 use super::{headers, response};
 use crate::error::Fault;
 
@@ -15,8 +15,8 @@ fn the_usage_limit_message_names_plan_and_reset_time() {
     assert_eq!(failure.code.as_deref(), Some("usage_limit_reached"));
     assert_eq!(failure.resets_at, Some(1_777_936_568));
     assert_eq!(failure.retry_after, Some(Duration::from_secs(13_872)));
-    let told = "ChatGPT usage limit reached for plan plus; resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
-    assert_eq!(failure.message, told);
+    let expected = "ChatGPT usage limit reached for plan plus; resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
+    assert_eq!(failure.message, expected);
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn the_exhausted_window_is_named_and_limits_the_reset_time() {
     ]);
     let body = br#"{"error":{"type":"usage_limit_reached","plan_type":"plus","resets_at":1778500000,"resets_in_seconds":577304}}"#;
     let failure = from_response(429, &from, body);
-    let told =
+    let expected =
         "ChatGPT usage limit reached for plan plus (5-hour window); resets at 2026-05-04T23:16:08Z (in 3 h 51 min).";
-    assert_eq!(failure.message, told);
+    assert_eq!(failure.message, expected);
     assert_eq!(failure.retry_after, Some(Duration::from_secs(13_872)));
     let named = |minutes: u64| {
         let body = format!(r#"{{"error":{{"type":"usage_limit_reached","limit_window_minutes":{minutes}}}}}"#);
@@ -72,7 +72,7 @@ fn a_repeated_usage_limit_has_the_remaining_time() {
     ]);
     let mut failure = from_response(429, &from, br#"{"error":{"type":"usage_limit_reached","plan_type":"plus"}}"#);
     failure.headers.clone_from(&from);
-    let later = retold(&failure, Duration::from_millis(3_600_500));
+    let later = with_elapsed(&failure, Duration::from_millis(3_600_500));
     assert_eq!(later.retry_after, Some(Duration::from_millis(3_599_500)));
     assert_eq!(
         later.message,
@@ -82,21 +82,6 @@ fn a_repeated_usage_limit_has_the_remaining_time() {
     assert_eq!(later.request_id, None);
     assert!(!later.headers.contains_key("x-codex-primary-reset-after-seconds"));
     assert!(later.headers.contains_key("x-codex-primary-reset-at"));
-}
-
-#[test]
-fn windows_with_quota_left_are_not_exhausted() {
-    assert!(!shows_room(&headers(&[])));
-    assert!(shows_room(&headers(&[("x-codex-primary-used-percent", "12"), ("x-codex-secondary-used-percent", "3")])));
-    assert!(!shows_room(&headers(&[
-        ("x-codex-primary-used-percent", "12"),
-        ("x-codex-secondary-used-percent", "100")
-    ])));
-    let extra = [("x-codex-active-limit", "codex_bengalfox"), ("x-codex-primary-used-percent", "12")];
-    assert!(shows_room(&headers(&extra)));
-    let spent = [extra[0], extra[1], ("x-codex-bengalfox-primary-used-percent", "100")];
-    assert!(!shows_room(&headers(&spent)));
-    assert_eq!(limit_family(&headers(&extra)).as_deref(), Some("codex-bengalfox"));
 }
 
 #[test]
