@@ -3,7 +3,7 @@
 //! The value of a setting is kept only if the setting can't contain private data and the value consists of plain words
 //! and small numbers. In a log line, everything except plain words, field names, small numbers and times is masked.
 
-use crate::upstream::{Omitted, Strange, cassette};
+use crate::upstream::{RejectedParam, UnknownName, cassette};
 
 /// Settings whose values aren't private; a name that ends with a period stands for all settings below it.
 const ALLOWED_SETTINGS: &[&str] = &[
@@ -38,18 +38,18 @@ pub(super) fn redact_setting(key: &str, value: &str) -> String {
     let matches = |name: &&str| if name.ends_with('.') { key.starts_with(*name) } else { key == *name };
     let is_allowed = ALLOWED_SETTINGS.iter().any(matches);
     let mut parts = value.split(['"', '[', ']', ',', ' ']).filter(|part| !part.is_empty());
-    let is_plain = |part: &str| cassette::is_word(part) || is_measure(part);
+    let is_plain = |part: &str| cassette::is_identifier(part) || is_measure(part);
     if EMPTY.contains(&value) || (is_allowed && parts.all(is_plain)) { value.to_owned() } else { HIDDEN.to_owned() }
 }
 
 /// Returns a text if it is a plain word, or `(hidden)`.
 pub(super) fn redact_word(text: &str) -> String {
-    if cassette::is_word(text) { text.to_owned() } else { HIDDEN.to_owned() }
+    if cassette::is_identifier(text) { text.to_owned() } else { HIDDEN.to_owned() }
 }
 
 /// Redacts what `/health` reports as unknown events. Another program could answer there.
-pub(super) fn redact_drift(counted: Vec<Strange>) -> Vec<Strange> {
-    let redact = |strange: Strange| Strange {
+pub(super) fn redact_drift(counted: Vec<UnknownName>) -> Vec<UnknownName> {
+    let redact = |strange: UnknownName| UnknownName {
         what: redact_word(&strange.what).into(),
         name: redact_word(&strange.name),
         ..strange
@@ -58,9 +58,9 @@ pub(super) fn redact_drift(counted: Vec<Strange>) -> Vec<Strange> {
 }
 
 /// Redacts what `/health` reports as omitted request members.
-pub(super) fn redact_omitted(members: Vec<Omitted>) -> Vec<Omitted> {
+pub(super) fn redact_omitted(members: Vec<RejectedParam>) -> Vec<RejectedParam> {
     let redact =
-        |omitted: Omitted| Omitted { model: redact_word(&omitted.model), member: redact_word(&omitted.member) };
+        |omitted: RejectedParam| RejectedParam { model: redact_word(&omitted.model), member: redact_word(&omitted.member) };
     members.into_iter().map(redact).collect()
 }
 
@@ -77,7 +77,7 @@ pub(super) fn redact_line(text: &str) -> String {
         let is_secret_name = !is_separator && names_secret(run);
         let is_kept = is_separator
             || (is_plain(run.trim_end_matches(['.', ':']), after) && (is_secret_name || !follows_secret_name));
-        out.push_str(&if is_kept { run.to_owned() } else { cassette::shaped(run) });
+        out.push_str(&if is_kept { run.to_owned() } else { cassette::mask(run) });
         follows_secret_name = is_secret_name || (is_separator && follows_secret_name);
         rest = after;
     }
@@ -99,9 +99,15 @@ fn names_secret(run: &str) -> bool {
 fn is_plain(run: &str, after: &str) -> bool {
     let is_named = after.starts_with('=') || after.starts_with("\":");
     let is_letters = |part: &str| part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let is_code = cassette::is_word(run) && run.split('_').all(|part| is_letters(part) && part.len() <= LONGEST_WORD);
+    let is_code =
+        cassette::is_identifier(run) && run.split('_').all(|part| is_letters(part) && part.len() <= LONGEST_WORD);
     let is_level = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&run);
-    run.is_empty() || is_level || is_code || is_measure(run) || is_time(run) || (is_named && cassette::is_word(run))
+    run.is_empty()
+        || is_level
+        || is_code
+        || is_measure(run)
+        || is_time(run)
+        || (is_named && cassette::is_identifier(run))
 }
 
 /// Whether a text is a small number, with or without a unit.

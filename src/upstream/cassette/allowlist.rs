@@ -1,24 +1,23 @@
-//! Which words of an exchange may be written down: those of the protocol, never those of a person. Pure.
+//! Decides which parts of a recording are kept: identifiers of the protocol, never user data. Pure.
 //!
-//! Everything is replaced unless it stands here. A member's value is kept only where the member
-//! holds words of the protocol, and only if it looks like one; a key, a token, an id or an address
-//! does not.
+//! Everything that is not listed here is replaced. A value is kept only if its member contains identifiers and the value
+//! looks like one. Keys, tokens, ids and addresses don't.
 
-/// What becomes of a text.
+/// How a string is redacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// A word of the protocol stays; anything else there is replaced by its shape.
-    Word,
-    /// Replaced by a name of ours, the same wherever it stands.
-    Name,
-    /// JSON in a text: it stays JSON.
-    Json,
-    /// Replaced by its shape.
-    Shape,
+pub(super) enum Redaction {
+    /// Kept if it is an identifier of the protocol, else masked.
+    KeepIdentifier,
+    /// Replaced by a placeholder, the same for each occurrence.
+    Placeholder,
+    /// JSON in a string: its strings and digits are masked.
+    MaskJson,
+    /// Masked.
+    Mask,
 }
 
-/// Members that hold words of the protocol.
-const WORDS: &[&str] = &[
+/// Members that contain identifiers of the protocol.
+const IDENTIFIERS: &[&str] = &[
     "type",
     "role",
     "status",
@@ -48,12 +47,12 @@ const WORDS: &[&str] = &[
     "context",
     "image_detail",
 ];
-/// Members that hold names which have to match elsewhere in the exchange.
+/// Members that contain names which occur in several places.
 const NAMES: &[&str] = &["id", "name", "namespace", "prompt_cache_key"];
-/// Below these, members are named by a person.
-const FREE: &[&str] = &["parameters", "schema", "input_schema", "metadata", "client_metadata", "properties"];
-/// The vocabulary of JSON Schema, which stays where members are named by a person.
-const SCHEMA: &[&str] = &[
+/// Members below which users choose the member names.
+const USER_NAMED: &[&str] = &["parameters", "schema", "input_schema", "metadata", "client_metadata", "properties"];
+/// Keywords of JSON Schema, which are kept there.
+const SCHEMA_KEYWORDS: &[&str] = &[
     "type",
     "properties",
     "required",
@@ -84,8 +83,8 @@ const SCHEMA: &[&str] = &[
     "nullable",
     "examples",
 ];
-/// Endings of members whose numbers count, place or time something.
-const COUNTED: &[&str] = &[
+/// Suffixes of members whose numbers are counts, positions or times.
+const NUMERIC_SUFFIXES: &[&str] = &[
     "_tokens",
     "_at",
     "_index",
@@ -102,76 +101,76 @@ const COUNTED: &[&str] = &[
     "strict",
     "threshold",
 ];
-/// How secrets that are written in small letters begin.
-const SECRET_BEGINNINGS: &[&str] = &["sk-", "at-", "at_", "rt-", "rt_", "rt.", "eyj", "ghp_"];
-const LONGEST_WORD: usize = 64;
+/// Prefixes of secrets that look like identifiers.
+const SECRET_PREFIXES: &[&str] = &["sk-", "at-", "at_", "rt-", "rt_", "rt.", "eyj", "ghp_"];
+const MAX_IDENTIFIER_BYTES: usize = 64;
 
-/// Whether what is below this member is named by a person.
-pub(super) fn is_free(member: &str) -> bool {
-    FREE.contains(&member)
+/// Whether users choose the member names below this member.
+pub(super) fn is_user_named(member: &str) -> bool {
+    USER_NAMED.contains(&member)
 }
 
-/// Whether the number in this member may be known.
-pub(super) fn is_counted(member: &str) -> bool {
-    COUNTED.iter().any(|end| member.ends_with(end))
+/// Whether the numbers in this member are kept.
+pub(super) fn is_kept_number(member: &str) -> bool {
+    NUMERIC_SUFFIXES.iter().any(|suffix| member.ends_with(suffix))
 }
 
-/// What becomes of a text in this member of an object that stands in `parent`.
-pub(super) fn fate(member: &str, parent: &str) -> Fate {
+/// How to redact a string in this member of an object in `parent`.
+pub(super) fn redaction(member: &str, parent: &str) -> Redaction {
     match member {
-        "arguments" => Fate::Json,
-        // Elsewhere it is what an interpreter has run.
-        "code" if matches!(parent, "" | "error") => Fate::Word,
-        _ if WORDS.contains(&member) => Fate::Word,
-        _ if NAMES.contains(&member) || member.ends_with("_id") => Fate::Name,
-        _ => Fate::Shape,
+        "arguments" => Redaction::MaskJson,
+        // In other objects, `code` is a program.
+        "code" if matches!(parent, "" | "error") => Redaction::KeepIdentifier,
+        _ if IDENTIFIERS.contains(&member) => Redaction::KeepIdentifier,
+        _ if NAMES.contains(&member) || member.ends_with("_id") => Redaction::Placeholder,
+        _ => Redaction::Mask,
     }
 }
 
-/// The same where members are named by a person.
-pub(super) fn free_fate(member: &str) -> Fate {
+/// How to redact a string where users choose the member names.
+pub(super) fn user_named_redaction(member: &str) -> Redaction {
     match member {
-        "type" => Fate::Word,
-        "required" => Fate::Name,
-        _ => Fate::Shape,
+        "type" => Redaction::KeepIdentifier,
+        "required" => Redaction::Placeholder,
+        _ => Redaction::Mask,
     }
 }
 
-/// Whether a member's name is one of the protocol's.
+/// Whether a member name is kept.
 pub(super) fn is_member(name: &str) -> bool {
-    is_word(name)
+    is_identifier(name)
 }
 
-/// Whether a member's name is one of JSON Schema's.
-pub(super) fn is_schema_member(name: &str) -> bool {
-    SCHEMA.contains(&name)
+/// Whether a member name is a keyword of JSON Schema.
+pub(super) fn is_schema_keyword(name: &str) -> bool {
+    SCHEMA_KEYWORDS.contains(&name)
 }
 
-/// Whether a text looks like a word of the protocol: short runs of small letters, numbers shorter
-/// than any that names somebody, and signs between them.
+/// Whether a text looks like an identifier of the protocol: short runs of lowercase letters, and numbers too short to
+/// identify a person, with separators between them.
 #[must_use]
-pub fn is_word(text: &str) -> bool {
-    text.len() <= LONGEST_WORD
+pub fn is_identifier(text: &str) -> bool {
+    text.len() <= MAX_IDENTIFIER_BYTES
         && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && !SECRET_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+        && !SECRET_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
         && text.split(['.', '_', '-', ':']).all(is_part)
 }
 
 fn is_part(part: &str) -> bool {
     let digits = part.bytes().filter(u8::is_ascii_digit).count();
-    let turns = part.as_bytes().windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
-    let is_small = part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    is_small && digits <= 4 && turns <= 1 && part.len() - digits <= 16
+    let changes = part.as_bytes().windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
+    let is_lowercase = part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    is_lowercase && digits <= 4 && changes <= 1 && part.len() - digits <= 16
 }
 
-/// The value of a header whose name is allowed: words and small numbers stay.
-pub(super) fn header(value: &str) -> String {
+/// Redacts a header value: identifiers and short numbers are kept, other values are masked.
+pub(super) fn header_value(value: &str) -> String {
     let is_number = value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit() || b".-".contains(&byte));
-    let is_kept = |part: &str| part.is_empty() || is_word(part) || (part.len() <= 4 && is_digits(part));
-    let is_told = is_number && !looks_like_address(value)
+    let is_kept = |part: &str| part.is_empty() || is_identifier(part) || (part.len() <= 4 && is_digits(part));
+    let is_kept_value = is_number && !looks_like_address(value)
         || value.split(['/', ';', '=', ',', ' ']).all(is_kept)
         || ["True", "False"].contains(&value);
-    if is_told { value.to_owned() } else { super::masking::of_text(value) }
+    if is_kept_value { value.to_owned() } else { super::masking::mask(value) }
 }
 
 fn is_digits(text: &str) -> bool {
@@ -184,18 +183,18 @@ fn looks_like_address(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{header, is_word};
+    use super::{header_value, is_identifier};
 
     #[test]
-    fn words_of_the_protocol_are_told_from_secrets() {
-        for word in [
+    fn identifiers_are_distinguished_from_secrets() {
+        for identifier in [
             "response.output_text.delta",
             "gpt-5.1-codex-max",
             "web_search_2025_08_26",
             "context_length_exceeded",
-            "4o-is-no-beginning".trim_start_matches("4o-"),
+            "is-no-beginning",
         ] {
-            assert!(is_word(word), "{word}");
+            assert!(is_identifier(identifier), "{identifier}");
         }
         for secret in [
             "",
@@ -212,12 +211,12 @@ mod tests {
             "Straße",
             "averylongrunoflettersthatisnoword",
         ] {
-            assert!(!is_word(secret), "{secret}");
+            assert!(!is_identifier(secret), "{secret}");
         }
     }
 
     #[test]
-    fn a_header_keeps_words_and_numbers() {
+    fn header_values_keep_identifiers_and_numbers() {
         for value in [
             "application/json",
             "text/event-stream; charset=utf-8",
@@ -226,9 +225,9 @@ mod tests {
             "12.5",
             "True",
         ] {
-            assert_eq!(header(value), value);
+            assert_eq!(header_value(value), value);
         }
-        assert_eq!(header("10.0.0.7"), "11.1.1.1");
-        assert_eq!(header("sk-Canary7"), "xx-xxxxxx1");
+        assert_eq!(header_value("10.0.0.7"), "11.1.1.1");
+        assert_eq!(header_value("sk-Canary7"), "xx-xxxxxx1");
     }
 }

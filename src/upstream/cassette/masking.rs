@@ -1,118 +1,115 @@
-//! Texts replaced by their shape: as long, with the same escapes, and nothing of what they say.
+//! Masks strings: letters become `x` and digits `1`; length, punctuation and escapes stay.
 //!
-//! The replacement goes character by character, so that the pieces of a text that is streamed add
-//! up to the replacement of the whole text, wherever it was split. Works on the inside of a JSON
-//! string literal as it is written: an escape stays an escape. Pure.
+//! Works character by character, so that the masked deltas of a stream add up to the masked text, wherever it was
+//! split. Works on the raw content of JSON string literals: an escape stays an escape. Pure.
 
-/// One character of a string literal, as it is written there.
+/// One character of a string literal, with its spelling.
 #[derive(Clone, Copy, Debug)]
-struct Unit<'t> {
+struct LiteralChar<'t> {
     raw: &'t str,
-    character: Option<char>,
+    decoded: Option<char>,
 }
 
-/// How far into a JSON text that comes in pieces we are. What is no JSON gives nothing away: from
-/// the first character that can't be there, it is replaced like any other text.
+/// Masks a JSON text that arrives in pieces, and keeps it valid. From the first character that is not valid JSON, it is
+/// masked like any other text.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Inside {
+pub(super) enum JsonMasker {
     #[default]
     Value,
     Number,
-    /// What is left of `true`, `false` or `null`.
+    /// The rest of `true`, `false` or `null`.
     Literal(&'static str),
-    Text,
+    String,
     Escape,
-    /// Digits of a `\u` escape so far.
+    /// Number of digits of a `\u` escape so far.
     Hex(usize),
-    /// It is no JSON.
-    Lost,
+    Invalid,
 }
 
-/// The shape of a text; `literal` is the inside of a string literal, and so is what comes out.
-pub(super) fn of_literal(literal: &str) -> String {
-    units(literal).map(replacement).collect()
+/// Masks the content of a string literal.
+pub(super) fn mask_literal(literal: &str) -> String {
+    characters(literal).map(replacement).collect()
 }
 
-/// A text as long as this one, with its spaces and signs, and nothing of what it says.
+/// Masks a text.
 #[must_use]
-pub fn of_text(text: &str) -> String {
-    text.chars().map(plain).collect()
+pub fn mask(text: &str) -> String {
+    text.chars().map(mask_char).collect()
 }
 
-impl Inside {
-    /// The shape of a piece of a JSON text inside a string literal: texts and digits are replaced,
-    /// and it is JSON as before.
-    pub(super) fn of_literal(&mut self, literal: &str) -> String {
-        units(literal).map(|unit| self.step(unit)).collect()
+impl JsonMasker {
+    /// Masks the next piece of a JSON text that is the content of a string literal.
+    pub(super) fn mask_literal(&mut self, literal: &str) -> String {
+        characters(literal).map(|character| self.step(character)).collect()
     }
 
-    fn step<'t>(&mut self, unit: Unit<'t>) -> &'t str {
-        let (next, written) = match *self {
-            Self::Text => within_text(unit),
-            Self::Escape => after_backslash(unit),
-            Self::Hex(count) => hex(unit, count),
-            Self::Lost => (Self::Lost, replacement(unit)),
-            Self::Value | Self::Number | Self::Literal(_) => self.outside(unit),
+    fn step<'t>(&mut self, character: LiteralChar<'t>) -> &'t str {
+        let (next, masked) = match *self {
+            Self::String => in_string(character),
+            Self::Escape => after_backslash(character),
+            Self::Hex(count) => in_hex(character, count),
+            Self::Invalid => (Self::Invalid, replacement(character)),
+            Self::Value | Self::Number | Self::Literal(_) => self.outside_string(character),
         };
         *self = next;
-        written
+        masked
     }
 
-    fn outside(self, unit: Unit<'_>) -> (Self, &str) {
-        match (self, unit.character) {
-            (_, Some('"')) => (Self::Text, unit.raw),
-            (_, Some('{' | '}' | '[' | ']' | ':' | ',' | ' ' | '\n' | '\r' | '\t')) => (Self::Value, unit.raw),
+    fn outside_string(self, character: LiteralChar<'_>) -> (Self, &str) {
+        match (self, character.decoded) {
+            (_, Some('"')) => (Self::String, character.raw),
+            (_, Some('{' | '}' | '[' | ']' | ':' | ',' | ' ' | '\n' | '\r' | '\t')) => (Self::Value, character.raw),
             (Self::Value | Self::Number, Some('0'..='9')) => (Self::Number, "1"),
             (Self::Value | Self::Number, Some('-')) | (Self::Number, Some('+' | '.' | 'e' | 'E')) => {
-                (Self::Number, unit.raw)
+                (Self::Number, character.raw)
             }
-            (Self::Value, Some('t')) => (Self::Literal("rue"), unit.raw),
-            (Self::Value, Some('f')) => (Self::Literal("alse"), unit.raw),
-            (Self::Value, Some('n')) => (Self::Literal("ull"), unit.raw),
-            (Self::Literal(rest), Some(character)) => match rest.strip_prefix(character) {
-                Some(rest) => (Self::Literal(rest), unit.raw),
-                None => (Self::Lost, replacement(unit)),
+            (Self::Value, Some('t')) => (Self::Literal("rue"), character.raw),
+            (Self::Value, Some('f')) => (Self::Literal("alse"), character.raw),
+            (Self::Value, Some('n')) => (Self::Literal("ull"), character.raw),
+            (Self::Literal(rest), Some(next)) => match rest.strip_prefix(next) {
+                Some(rest) => (Self::Literal(rest), character.raw),
+                None => (Self::Invalid, replacement(character)),
             },
-            _ => (Self::Lost, replacement(unit)),
+            _ => (Self::Invalid, replacement(character)),
         }
     }
 }
 
-fn within_text(unit: Unit<'_>) -> (Inside, &str) {
-    match unit.character {
-        Some('"') => (Inside::Value, unit.raw),
-        Some('\\') => (Inside::Escape, unit.raw),
-        _ => (Inside::Text, replacement(unit)),
+fn in_string(character: LiteralChar<'_>) -> (JsonMasker, &str) {
+    match character.decoded {
+        Some('"') => (JsonMasker::Value, character.raw),
+        Some('\\') => (JsonMasker::Escape, character.raw),
+        _ => (JsonMasker::String, replacement(character)),
     }
 }
 
-fn after_backslash(unit: Unit<'_>) -> (Inside, &str) {
-    match unit.character {
-        Some('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't') => (Inside::Text, unit.raw),
-        Some('u') => (Inside::Hex(0), unit.raw),
-        _ => (Inside::Lost, replacement(unit)),
+fn after_backslash(character: LiteralChar<'_>) -> (JsonMasker, &str) {
+    match character.decoded {
+        Some('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't') => (JsonMasker::String, character.raw),
+        Some('u') => (JsonMasker::Hex(0), character.raw),
+        _ => (JsonMasker::Invalid, replacement(character)),
     }
 }
 
-/// Every escaped character becomes an x.
-fn hex(unit: Unit<'_>, count: usize) -> (Inside, &str) {
+/// Replaces every `\u` escape with that of `x`.
+fn in_hex(character: LiteralChar<'_>, count: usize) -> (JsonMasker, &str) {
     const DIGITS: [&str; 4] = ["0", "0", "7", "8"];
-    let digit = DIGITS.get(count).filter(|_| unit.character.is_some_and(|c| c.is_ascii_hexdigit()));
+    let digit = DIGITS.get(count).filter(|_| character.decoded.is_some_and(|c| c.is_ascii_hexdigit()));
     match digit {
-        Some(digit) if count == 3 => (Inside::Text, digit),
-        Some(digit) => (Inside::Hex(count + 1), digit),
-        None => (Inside::Lost, replacement(unit)),
+        Some(digit) if count == 3 => (JsonMasker::String, digit),
+        Some(digit) => (JsonMasker::Hex(count + 1), digit),
+        None => (JsonMasker::Invalid, replacement(character)),
     }
 }
 
-/// The characters of a literal. What no literal can hold is taken as it stands.
-fn units(literal: &str) -> impl Iterator<Item = Unit<'_>> {
+/// Splits the content of a string literal into characters. Invalid escapes are single characters.
+fn characters(literal: &str) -> impl Iterator<Item = LiteralChar<'_>> {
     let mut rest = literal;
     std::iter::from_fn(move || {
         let length = length(rest)?;
         let (raw, after) = rest.split_at(length);
         rest = after;
-        Some(Unit { raw, character: decoded(raw) })
+        Some(LiteralChar { raw, decoded: decode(raw) })
     })
 }
 
@@ -129,7 +126,7 @@ fn length(rest: &str) -> Option<usize> {
     }
 }
 
-fn decoded(raw: &str) -> Option<char> {
+fn decode(raw: &str) -> Option<char> {
     let Some(escape) = raw.strip_prefix('\\') else { return raw.chars().next() };
     match escape.chars().next()? {
         'n' => Some('\n'),
@@ -142,29 +139,31 @@ fn decoded(raw: &str) -> Option<char> {
     }
 }
 
-/// What stands for a character.
-fn replacement(unit: Unit<'_>) -> &str {
-    let Some(escape) = unit.raw.strip_prefix('\\') else { return unit.raw.chars().next().map_or("", plain) };
+/// The masked spelling of a character.
+fn replacement(character: LiteralChar<'_>) -> &str {
+    let Some(escape) = character.raw.strip_prefix('\\') else {
+        return character.raw.chars().next().map_or("", mask_char);
+    };
     let Some(digits) = escape.strip_prefix('u') else {
-        return if matches!(unit.raw, "\\\"" | "\\\\" | "\\/" | "\\b" | "\\f" | "\\n" | "\\r" | "\\t") {
-            unit.raw
+        return if matches!(character.raw, "\\\"" | "\\\\" | "\\/" | "\\b" | "\\f" | "\\n" | "\\r" | "\\t") {
+            character.raw
         } else {
             "x"
         };
     };
     match u32::from_str_radix(digits, 16) {
-        Ok(0..=0x1f) => unit.raw,
+        Ok(0..=0x1f) => character.raw,
         Ok(0xd800..=0xdbff) => "\\ud83d",
         Ok(0xdc00..=0xdfff) => "\\udc4b",
         _ => "\\u0078",
     }
 }
 
-fn plain(character: char) -> &'static str {
-    const SIGNS: &str = " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\n\r\t";
+fn mask_char(character: char) -> &'static str {
+    const KEPT: &str = " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\n\r\t";
     match character {
         '0'..='9' => "1",
-        _ if character.is_ascii() => SIGNS.find(character).and_then(|at| SIGNS.get(at..=at)).unwrap_or("x"),
+        _ if character.is_ascii() => KEPT.find(character).and_then(|at| KEPT.get(at..=at)).unwrap_or("x"),
         _ => match character.len_utf8() {
             2 => "é",
             3 => "文",
@@ -177,53 +176,53 @@ fn plain(character: char) -> &'static str {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Inside, of_literal, of_text};
+    use super::{JsonMasker, mask, mask_literal};
 
     #[test]
-    fn a_text_keeps_its_shape_and_says_nothing() {
+    fn masking_keeps_length_and_punctuation() {
         assert_eq!(
-            of_literal(r"Dear Bob,\n4 Grüße \u00e9\ud83d\ude00 👋."),
+            mask_literal(r"Dear Bob,\n4 Grüße \u00e9\ud83d\ude00 👋."),
             r"xxxx xxx,\n1 xxééx \u0078\ud83d\udc4b 👋."
         );
-        assert_eq!(of_text("me@example.com 10.0.0.7"), "xx@xxxxxxx.xxx 11.1.1.1");
+        assert_eq!(mask("me@example.com 10.0.0.7"), "xx@xxxxxxx.xxx 11.1.1.1");
     }
 
     #[test]
-    fn json_stays_json() {
+    fn masked_json_is_valid_json() {
         let literal = r#"{\"city\": \"Köln \\u00e9\\n\", \"n\": -12.5e3, \"ok\": [true, false, null]}"#;
-        let shaped = Inside::default().of_literal(literal);
-        assert_eq!(shaped, r#"{\"xxxx\": \"xéxx \\u0078\\n\", \"x\": -11.1e1, \"xx\": [true, false, null]}"#);
-        let text: String = serde_json::from_str(&format!("\"{shaped}\"")).unwrap();
+        let masked = JsonMasker::default().mask_literal(literal);
+        assert_eq!(masked, r#"{\"xxxx\": \"xéxx \\u0078\\n\", \"x\": -11.1e1, \"xx\": [true, false, null]}"#);
+        let text: String = serde_json::from_str(&format!("\"{masked}\"")).unwrap();
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
     }
 
     #[test]
-    fn what_is_no_json_gives_nothing_away() {
-        for (literal, shaped) in [("true lies", "true xxxx"), ("nothing", "nxxxxxx"), ("at_key", "xx_xxx")] {
-            assert_eq!(Inside::default().of_literal(literal), shaped);
+    fn invalid_json_is_masked() {
+        for (literal, masked) in [("true lies", "true xxxx"), ("nothing", "nxxxxxx"), ("at_key", "xx_xxx")] {
+            assert_eq!(JsonMasker::default().mask_literal(literal), masked);
         }
     }
 
     proptest! {
         #[test]
-        fn pieces_add_up_wherever_a_text_is_split(text in any::<String>(), at in any::<prop::sample::Index>()) {
+        fn masked_pieces_add_up_to_the_masked_text(text in any::<String>(), at in any::<prop::sample::Index>()) {
             let literal = serde_json::to_string(&text).unwrap();
             let literal = literal.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
-            // The backend splits between characters.
-            let mut cuts: Vec<usize> = super::units(literal).scan(0, |at, unit| { *at += unit.raw.len(); Some(*at) }).collect();
+            // The backend splits texts between characters.
+            let mut cuts: Vec<usize> = super::characters(literal).scan(0, |at, character| { *at += character.raw.len(); Some(*at) }).collect();
             cuts.push(0);
             let (left, right) = literal.split_at(cuts[at.index(cuts.len())]);
-            prop_assert_eq!(of_literal(left) + &of_literal(right), of_literal(literal));
-            let mut inside = Inside::default();
-            let pieces = inside.of_literal(left) + &inside.of_literal(right);
-            prop_assert_eq!(pieces, Inside::default().of_literal(literal));
+            prop_assert_eq!(mask_literal(left) + &mask_literal(right), mask_literal(literal));
+            let mut masker = JsonMasker::default();
+            let pieces = masker.mask_literal(left) + &masker.mask_literal(right);
+            prop_assert_eq!(pieces, JsonMasker::default().mask_literal(literal));
         }
 
         #[test]
         fn no_letter_or_digit_survives(text in "[a-wyzA-Z02-9 ,.]{0,40}") {
-            let shaped = of_text(&text);
-            prop_assert!(shaped.chars().all(|c| !c.is_alphanumeric() || c == 'x' || c == '1'));
-            prop_assert_eq!(shaped.len(), text.len());
+            let masked = mask(&text);
+            prop_assert!(masked.chars().all(|c| !c.is_alphanumeric() || c == 'x' || c == '1'));
+            prop_assert_eq!(masked.len(), text.len());
         }
     }
 }

@@ -1,10 +1,9 @@
-//! Cassettes: exchanges with the backend, written down for a bug report and played back.
+//! Cassettes: recorded requests and responses of the backend, for bug reports and playback.
 //!
-//! One file for each exchange, of one JSON object a line: the request, the head of the answer, its
-//! events with their times, its end. What is written has gone through `redact` first: headers by an
-//! allow-list, and of bodies only what the protocol itself says. The form is told in
-//! `docs/cassettes.md`. Recording never holds a stream up; what can't be kept pace with is not
-//! recorded.
+//! One file per request, with one JSON object per line: the request, the head of the response, its events with their
+//! times, and its end. Everything is redacted before it is written: headers by an allow-list, bodies except for
+//! identifiers of the protocol. `docs/cassettes.md` describes the format. Recording never delays a stream: if the writer
+//! falls behind, new recordings are dropped.
 
 mod allowlist;
 mod directory;
@@ -24,23 +23,23 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ProxyError;
 use crate::protocol::codex::lite;
-use redact::{Redacted, Redaction};
+use redact::{Redacted, Redactor};
 
-pub(super) use player::Reel;
-pub(super) use recorder::Tape;
+pub(super) use player::Playback;
+pub(super) use recorder::Recording;
 
-pub use allowlist::is_word;
+pub use allowlist::is_identifier;
 pub use directory::latest;
-pub use masking::of_text as shaped;
-pub use player::{Player, Unplayable};
+pub use masking::mask;
+pub use player::{LoadError, Player};
 pub use recorder::Recorder;
 
-/// The form of the files; older ones are still read when it changes.
+/// Version of the file format. Older versions stay readable.
 const SCHEMA: u32 = 1;
-/// What is recorded.
+/// The recorded endpoint.
 const METHOD: &str = "POST";
 const PATH: &str = "/responses";
-/// Headers of a request that may be written down.
+/// Request headers that are recorded.
 const REQUEST_HEADERS: &[&str] = &[
     "accept",
     "content-type",
@@ -50,15 +49,15 @@ const REQUEST_HEADERS: &[&str] = &[
     "x-codex-beta-features",
     "x-codex-routing-hint",
 ];
-/// Headers of an answer that may be written down, beside those of the quota.
-const ANSWER_HEADERS: &[&str] =
+/// Response headers that are recorded, in addition to the quota headers.
+const RESPONSE_HEADERS: &[&str] =
     &["content-type", "openai-model", "retry-after", "retry-after-ms", "x-models-etag", "x-reasoning-included"];
 
-/// One exchange as it was recorded.
+/// A recorded request and response.
 #[derive(Debug)]
 pub(super) struct Cassette {
     head: Head,
-    answer: Option<Answer>,
+    response: Option<Response>,
     events: Vec<Event>,
     end: Ending,
 }
@@ -68,7 +67,8 @@ pub(super) struct Cassette {
 #[serde(rename_all = "snake_case")]
 enum Line {
     Cassette(Head),
-    Answer(Answer),
+    #[serde(rename = "answer")]
+    Response(Response),
     Event(Event),
     End(Ending),
 }
@@ -76,7 +76,7 @@ enum Line {
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     schema: u32,
-    /// The release that has written it.
+    /// The release that wrote the file.
     version: String,
     request: Request,
 }
@@ -86,17 +86,17 @@ struct Request {
     method: String,
     path: String,
     headers: BTreeMap<String, String>,
-    /// Of the body as it stands here.
+    /// Of the redacted body.
     sha256: String,
     body: Content,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Answer {
+struct Response {
     after_ms: u64,
     status: u16,
     headers: BTreeMap<String, String>,
-    /// Of an answer that is no stream.
+    /// Set if the response is not an event stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body: Option<Content>,
 }
@@ -113,7 +113,7 @@ struct Ending {
     how: End,
 }
 
-/// JSON as it came, or a text that is none.
+/// A body or event: JSON, or text that isn't JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Content {
@@ -121,29 +121,29 @@ enum Content {
     Text(String),
 }
 
-/// How an exchange ended.
+/// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum End {
-    /// With its terminal event.
+    /// Terminal event received.
     Whole,
-    /// The stream broke off.
+    /// The stream was cut.
     Cut,
-    /// Nothing came any more.
+    /// Timed out.
     Silent,
-    /// With a status that is a failure.
+    /// Error status.
     Refused,
-    /// Nobody was reached.
+    /// The backend could not be reached.
     Unreachable,
-    /// It could not be made sense of.
+    /// The response could not be parsed.
     Damaged,
-    /// The client went away.
+    /// The client disconnected.
     Left,
 }
 
 impl Cassette {
     fn lines(self) -> impl Iterator<Item = Line> {
-        let lines = [Some(Line::Cassette(self.head)), self.answer.map(Line::Answer)].into_iter().flatten();
+        let lines = [Some(Line::Cassette(self.head)), self.response.map(Line::Response)].into_iter().flatten();
         lines.chain(self.events.into_iter().map(Line::Event)).chain([Line::End(self.end)])
     }
 
@@ -156,40 +156,39 @@ impl Cassette {
     }
 }
 
-/// The lines of a cassette, redacted once more: whatever a file of that name holds, nothing private
-/// comes out.
+/// Returns the lines of a cassette, redacted once more, so that a modified file reveals nothing private.
 ///
 /// # Errors
-/// When it can't be read, or is no cassette; in a few words.
+/// The reason, if the file can't be read or is not a cassette.
 pub fn copy(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
     let mut cassette = directory::read(path)?;
-    let mut redaction = Redaction::default();
-    let again = |headers: &mut BTreeMap<String, String>, is_told: fn(&str) -> bool| {
-        headers.retain(|name, _| is_told(name));
+    let mut redactor = Redactor::default();
+    let redact_headers = |headers: &mut BTreeMap<String, String>, is_recorded: fn(&str) -> bool| {
+        headers.retain(|name, _| is_recorded(name));
         for value in headers.values_mut() {
-            *value = allowlist::header(value);
+            *value = allowlist::header_value(value);
         }
     };
     let request = &mut cassette.head.request;
-    again(&mut request.headers, is_told_of_request);
-    let (content, sha256) = body(&mut redaction, request.body.text().as_bytes());
+    redact_headers(&mut request.headers, is_recorded_request_header);
+    let (content, sha256) = body(&mut redactor, request.body.text().as_bytes());
     (request.body, request.sha256) = (content, sha256);
     METHOD.clone_into(&mut request.method);
     PATH.clone_into(&mut request.path);
-    cassette.head.version = allowlist::header(&cassette.head.version);
-    if let Some(answer) = &mut cassette.answer {
-        again(&mut answer.headers, is_told_of_answer);
-        answer.body = answer.body.take().map(|body| redaction.document(body.text()).into());
+    cassette.head.version = allowlist::header_value(&cassette.head.version);
+    if let Some(response) = &mut cassette.response {
+        redact_headers(&mut response.headers, is_recorded_response_header);
+        response.body = response.body.take().map(|body| redactor.document(body.text()).into());
     }
     for event in &mut cassette.events {
-        event.data = redaction.event(event.data.text()).into();
+        event.data = redactor.event(event.data.text()).into();
     }
     let line = |line| serde_json::value::to_raw_value(&line).map_err(|error| error.to_string());
     cassette.lines().map(line).collect()
 }
 
 impl End {
-    /// How an attempt ended that failed so.
+    /// The end of an attempt that failed with this error.
     pub(super) fn of(error: &ProxyError) -> Self {
         match error {
             ProxyError::Silent { .. } => Self::Silent,
@@ -220,9 +219,9 @@ impl From<Redacted> for Content {
     }
 }
 
-/// A body of a request as it may be written down, and what it is found by.
-fn body(redaction: &mut Redaction, body: &[u8]) -> (Content, String) {
-    let content = Content::from(redaction.document(&String::from_utf8_lossy(body)));
+/// Redacts a request body. Also returns the hash by which a player finds it.
+fn body(redactor: &mut Redactor, body: &[u8]) -> (Content, String) {
+    let content = Content::from(redactor.document(&String::from_utf8_lossy(body)));
     let hex = Sha256::digest(content.text()).iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a text takes any writing");
         hex
@@ -230,16 +229,16 @@ fn body(redaction: &mut Redaction, body: &[u8]) -> (Content, String) {
     (content, hex)
 }
 
-fn headers<'h>(all: &'h http::HeaderMap, is_told: impl Fn(&str) -> bool + 'h) -> BTreeMap<String, String> {
-    let told = all.iter().filter(|(name, _)| is_told(name.as_str()));
-    let texts = told.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    texts.map(|(name, value)| (name.to_owned(), allowlist::header(value))).collect()
+fn headers<'h>(all: &'h http::HeaderMap, is_recorded: impl Fn(&str) -> bool + 'h) -> BTreeMap<String, String> {
+    let recorded = all.iter().filter(|(name, _)| is_recorded(name.as_str()));
+    let texts = recorded.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    texts.map(|(name, value)| (name.to_owned(), allowlist::header_value(value))).collect()
 }
 
-fn is_told_of_request(name: &str) -> bool {
+fn is_recorded_request_header(name: &str) -> bool {
     REQUEST_HEADERS.contains(&name) || name == lite::HEADER
 }
 
-fn is_told_of_answer(name: &str) -> bool {
-    ANSWER_HEADERS.contains(&name) || (name.starts_with("x-codex-") && name != "x-codex-turn-state")
+fn is_recorded_response_header(name: &str) -> bool {
+    RESPONSE_HEADERS.contains(&name) || (name.starts_with("x-codex-") && name != "x-codex-turn-state")
 }

@@ -1,8 +1,7 @@
-//! Playing back: a request is answered with what was recorded for one like it.
+//! Plays recorded responses with their original timing, without network access.
 //!
-//! Requests are alike when nothing but private words differs: they are redacted the same way and
-//! compared then. Several answers to the same request come in the order of their recording, and from
-//! the first again after the last. Times are those of the recording. Nothing here needs a network.
+//! A request gets the response of a recorded request that is equal after redaction. If there are several, they are
+//! played in the order of their recording, and again from the first.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::redact::Redaction;
+use super::redact::Redactor;
 use super::{Cassette, End, directory};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 
@@ -24,41 +23,42 @@ use crate::error::{Fault, ProxyError, UpstreamFailure};
 #[derive(Debug)]
 pub struct Player {
     directory: PathBuf,
-    recorded: HashMap<String, Takes>,
+    /// By the hash of the redacted request.
+    recorded: HashMap<String, Recordings>,
     count: usize,
 }
 
-/// The answers to one request.
+/// The recorded responses to one request.
 #[derive(Debug, Default)]
-struct Takes {
+struct Recordings {
     cassettes: Vec<Arc<Cassette>>,
     next: AtomicUsize,
 }
 
-/// A directory that can't be played from.
+/// Why a directory can't be played.
 #[derive(Debug, thiserror::Error)]
-pub enum Unplayable {
-    /// It can't be read.
+pub enum LoadError {
+    /// The directory or a file can't be read.
     #[error("{path}: {reason}")]
     Unreadable {
         /// The directory, or a file in it.
         path: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// There is nothing in it.
-    #[error("{path} holds no cassettes; `codex-proxy serve --record {path}` makes some")]
+    /// The directory has no cassettes.
+    #[error("{path} contains no cassettes; record some with `codex-proxy serve --record {path}`")]
     Empty {
         /// The directory.
         path: String,
     },
 }
 
-/// An answer as it was recorded.
+/// A recorded response that is being played.
 #[derive(Debug)]
-pub(in crate::upstream) struct Reel {
+pub(in crate::upstream) struct Playback {
     cassette: Arc<Cassette>,
-    began: Instant,
+    started: Instant,
     next: usize,
     timer: Pin<Box<Sleep>>,
 }
@@ -67,15 +67,15 @@ impl Player {
     /// Reads the cassettes of a directory.
     ///
     /// # Errors
-    /// When the directory or a cassette can't be read, or there are none.
-    pub fn load(directory: &Path) -> Result<Self, Unplayable> {
+    /// If the directory or a cassette can't be read, or there are no cassettes.
+    pub fn load(directory: &Path) -> Result<Self, LoadError> {
         let unreadable =
-            |path: &Path, reason: String| Unplayable::Unreadable { path: path.display().to_string(), reason };
+            |path: &Path, reason: String| LoadError::Unreadable { path: path.display().to_string(), reason };
         let files = directory::files(directory).map_err(|error| unreadable(directory, error.to_string()))?;
         if files.is_empty() {
-            return Err(Unplayable::Empty { path: directory.display().to_string() });
+            return Err(LoadError::Empty { path: directory.display().to_string() });
         }
-        let mut recorded: HashMap<String, Takes> = HashMap::new();
+        let mut recorded: HashMap<String, Recordings> = HashMap::new();
         for path in &files {
             let cassette = directory::read(path).map_err(|reason| unreadable(path, reason))?;
             recorded.entry(cassette.head.request.sha256.clone()).or_default().cassettes.push(Arc::new(cassette));
@@ -83,31 +83,32 @@ impl Player {
         Ok(Self { directory: directory.to_owned(), recorded, count: files.len() })
     }
 
-    /// How many exchanges were recorded.
+    /// Number of cassettes.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The next answer to a request like this one.
-    pub(in crate::upstream) fn reel(&self, body: &[u8]) -> Result<Reel, ProxyError> {
-        let (_, sum) = super::body(&mut Redaction::default(), body);
-        let takes = self.recorded.get(&sum).ok_or_else(|| self.nothing_fits())?;
-        let cassette = takes.cassettes.get(takes.next.fetch_add(1, Ordering::Relaxed) % takes.cassettes.len());
-        let cassette = Arc::clone(cassette.ok_or_else(|| self.nothing_fits())?);
-        let began = Instant::now();
-        Ok(Reel { cassette, began, next: 0, timer: Box::pin(sleep_until(began)) })
+    /// Returns the next response for a request.
+    pub(in crate::upstream) fn playback(&self, body: &[u8]) -> Result<Playback, ProxyError> {
+        let (_, hash) = super::body(&mut Redactor::default(), body);
+        let recordings = self.recorded.get(&hash).ok_or_else(|| self.not_recorded())?;
+        let cassette =
+            recordings.cassettes.get(recordings.next.fetch_add(1, Ordering::Relaxed) % recordings.cassettes.len());
+        let cassette = Arc::clone(cassette.ok_or_else(|| self.not_recorded())?);
+        let started = Instant::now();
+        Ok(Playback { cassette, started, next: 0, timer: Box::pin(sleep_until(started)) })
     }
 
-    fn nothing_fits(&self) -> ProxyError {
+    fn not_recorded(&self) -> ProxyError {
         let (count, directory) = (self.count, self.directory.display());
         ProxyError::Upstream(Box::new(UpstreamFailure {
             fault: Fault::InvalidRequest,
             status: None,
             code: Some("no_cassette".to_owned()),
             message: format!(
-                "nothing was recorded for a request like this one: none of the {count} cassettes in {directory} fits \
-                 (it has to have the same model, members and lengths of texts)"
+                "no response is recorded for this request: none of the {count} cassettes in {directory} has the same \
+                 model, members and text lengths"
             ),
             param: None,
             request_id: None,
@@ -118,22 +119,22 @@ impl Player {
     }
 }
 
-impl Reel {
-    /// Waits for the head of the answer; `Err` with how the exchange ended where none came.
+impl Playback {
+    /// Waits for the head of the response. `Err` with the end of the recording if it has none.
     pub(in crate::upstream) async fn head(&self) -> Result<(u16, HeaderMap, Option<Bytes>), End> {
-        let Some(answer) = &self.cassette.answer else {
+        let Some(response) = &self.cassette.response else {
             sleep_until(self.at(self.cassette.end.after_ms)).await;
             return Err(self.cassette.end.how);
         };
-        sleep_until(self.at(answer.after_ms)).await;
+        sleep_until(self.at(response.after_ms)).await;
         let header = |(name, value): (&String, &String)| {
             Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
         };
-        let body = answer.body.as_ref().map(|body| Bytes::copy_from_slice(body.text().as_bytes()));
-        Ok((answer.status, answer.headers.iter().filter_map(header).collect(), body))
+        let body = response.body.as_ref().map(|body| Bytes::copy_from_slice(body.text().as_bytes()));
+        Ok((response.status, response.headers.iter().filter_map(header).collect(), body))
     }
 
-    /// The next event, when its time has come; after the last one the end.
+    /// Returns the next event when it is due, or an error after the last event.
     pub(in crate::upstream) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
         let cassette = Arc::clone(&self.cassette);
         let next = cassette.events.get(self.next);
@@ -144,7 +145,7 @@ impl Reel {
         ready!(self.timer.as_mut().poll(cx));
         let Some(event) = next else {
             return match cassette.end.how {
-                // The one who waits has a limit of its own.
+                // The stream's own timeout ends the wait.
                 End::Silent => Poll::Pending,
                 _ => Poll::Ready(Err(ProxyError::Truncated { cause: None })),
             };
@@ -154,6 +155,6 @@ impl Reel {
     }
 
     fn at(&self, after_ms: u64) -> Instant {
-        self.began + Duration::from_millis(after_ms)
+        self.started + Duration::from_millis(after_ms)
     }
 }

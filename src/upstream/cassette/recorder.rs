@@ -1,8 +1,7 @@
-//! Recording: what goes by is handed to a thread of its own, which redacts it and writes it down.
+//! Records requests and responses on a thread of its own, which redacts them and writes the files.
 //!
-//! An event costs a stream one push of a handle to bytes that are there anyway. The queue is bounded;
-//! an exchange that does not fit into it is not recorded, and goes on as ever. A file is written
-//! when its exchange is over.
+//! A stream only pushes a handle to each event into a bounded queue. If the queue is full, the response is not recorded
+//! and continues normally. A file is written when its response has ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -16,16 +15,16 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::redact::Redaction;
-use super::{Answer, Cassette, Content, End, Ending, Event, Head, Request, SCHEMA, directory};
+use super::redact::Redactor;
+use super::{Cassette, Content, End, Ending, Event, Head, Request, Response, SCHEMA, directory};
 
-/// What may wait for the thread.
-const MAX_WAITING: usize = 8192;
-const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
-/// The longest exchange that is written down.
-const MAX_EXCHANGE_BYTES: usize = 32 * 1024 * 1024;
+/// Limits of the queue.
+const MAX_QUEUED: usize = 8192;
+const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// Size limit of a request with its response.
+const MAX_RECORDING_BYTES: usize = 32 * 1024 * 1024;
 
-/// Writes down the exchanges that it is shown.
+/// Starts recordings, and owns the writer thread.
 #[derive(Debug)]
 pub struct Recorder {
     queue: Arc<Queue>,
@@ -33,108 +32,111 @@ pub struct Recorder {
     thread: Option<JoinHandle<()>>,
 }
 
-/// One exchange that is being recorded. It ends with its last clone.
+/// The recording of one request. Ends when its last clone is dropped.
 #[derive(Clone, Debug)]
-pub(in crate::upstream) struct Tape(Arc<Running>);
+pub(in crate::upstream) struct Recording(Arc<RecordingState>);
 
 #[derive(Debug)]
-struct Running {
+struct RecordingState {
     number: u64,
-    began: Instant,
+    started: Instant,
     queue: Arc<Queue>,
-    /// Set when something of it was lost.
-    is_spoiled: AtomicBool,
+    /// Set if a part did not fit into the queue.
+    is_incomplete: AtomicBool,
     end: OnceLock<(u64, End)>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<Waiting>,
-    has_come: Condvar,
+    state: Mutex<QueueState>,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    notes: VecDeque<(u64, Note)>,
+struct QueueState {
+    parts: VecDeque<(u64, Part)>,
     bytes: usize,
     is_closed: bool,
 }
 
-/// Something to write down.
+/// A part of a recording.
 #[derive(Debug)]
-enum Note {
+enum Part {
     Request(HeaderMap, Bytes),
-    /// Another connection is tried for the same request.
-    Again,
-    Answer(u64, u16, HeaderMap, Option<Bytes>),
+    /// The request is sent again on another connection.
+    Restart,
+    Response(u64, u16, HeaderMap, Option<Bytes>),
     Event(u64, Bytes),
-    /// `None`: something was lost.
+    /// `None` if the recording is incomplete.
     End(Option<Ending>),
 }
 
 impl Recorder {
-    /// Begins to record into a directory, which is made where it is missing.
+    /// Starts the writer thread, and creates the directory if it doesn't exist.
     ///
     /// # Errors
-    /// When the directory or the thread can't be made.
+    /// If the directory or the thread can't be created.
     pub fn start(directory: PathBuf, now: SystemTime) -> io::Result<Self> {
         crate::fs::create_private_directory(&directory)?;
         let queue = Arc::new(Queue::default());
-        let writer =
-            Writer { began: humantime::format_rfc3339_seconds(now).to_string(), directory, exchanges: HashMap::new() };
-        let read = Arc::clone(&queue);
-        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || writer.work(&read))?;
+        let writer = Writer {
+            started: humantime::format_rfc3339_seconds(now).to_string(),
+            directory,
+            recordings: HashMap::new(),
+        };
+        let reader = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || writer.run(&reader))?;
         Ok(Self { queue, next: AtomicU64::new(1), thread: Some(thread) })
     }
 
-    /// Begins with an exchange.
-    pub(in crate::upstream) fn tape(&self, headers: &HeaderMap, body: &Bytes) -> Tape {
-        let tape = Tape(Arc::new(Running {
+    /// Starts the recording of a request.
+    pub(in crate::upstream) fn start_recording(&self, headers: &HeaderMap, body: &Bytes) -> Recording {
+        let recording = Recording(Arc::new(RecordingState {
             number: self.next.fetch_add(1, Ordering::Relaxed),
-            began: Instant::now(),
+            started: Instant::now(),
             queue: Arc::clone(&self.queue),
-            is_spoiled: AtomicBool::new(false),
+            is_incomplete: AtomicBool::new(false),
             end: OnceLock::new(),
         }));
-        // The token is not even handed to the thread.
+        // The token never reaches the writer.
         let mut headers = headers.clone();
         headers.remove(http::header::AUTHORIZATION);
-        tape.note(Note::Request(headers, body.clone()), body.len());
-        tape
+        recording.push(Part::Request(headers, body.clone()), body.len());
+        recording
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.queue.lock().is_closed = true;
-        self.queue.has_come.notify_one();
+        self.queue.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It has told of its own trouble.
+            // The thread has logged its errors.
             let _ = thread.join();
         }
     }
 }
 
-impl Tape {
-    /// What came so far is of no use; the request is sent again.
-    pub(in crate::upstream) fn rewind(&self) {
-        self.note(Note::Again, 0);
+impl Recording {
+    /// Discards the response so far, because the request is sent again.
+    pub(in crate::upstream) fn restart(&self) {
+        self.push(Part::Restart, 0);
     }
 
-    /// The head of the answer, and its body where it is no stream.
-    pub(in crate::upstream) fn answer(&self, status: u16, headers: &HeaderMap, body: Option<Bytes>) {
+    /// Records the head of the response, and its body if it isn't an event stream.
+    pub(in crate::upstream) fn response(&self, status: u16, headers: &HeaderMap, body: Option<Bytes>) {
         let size = body.as_ref().map_or(0, Bytes::len);
-        self.note(Note::Answer(self.elapsed(), status, headers.clone(), body), size);
+        self.push(Part::Response(self.elapsed(), status, headers.clone(), body), size);
     }
 
-    /// An event.
+    /// Records an event.
     pub(in crate::upstream) fn event(&self, data: &Bytes) {
-        self.note(Note::Event(self.elapsed(), data.clone()), data.len());
+        self.push(Part::Event(self.elapsed(), data.clone()), data.len());
     }
 
-    /// How it ended; said once.
+    /// Records the end. Only the first call counts.
     pub(in crate::upstream) fn end(&self, how: End) {
-        // What was said first came first.
+        // Fails if the end is already recorded.
         let _ = self.0.end.set((self.elapsed(), how));
     }
 
@@ -142,162 +144,162 @@ impl Tape {
         self.0.elapsed()
     }
 
-    fn note(&self, note: Note, size: usize) {
-        if !self.0.is_spoiled.load(Ordering::Relaxed) && !self.0.queue.push(self.0.number, note, size) {
-            self.0.is_spoiled.store(true, Ordering::Relaxed);
+    fn push(&self, part: Part, size: usize) {
+        if !self.0.is_incomplete.load(Ordering::Relaxed) && !self.0.queue.push(self.0.number, part, size) {
+            self.0.is_incomplete.store(true, Ordering::Relaxed);
         }
     }
 }
 
-impl Running {
+impl RecordingState {
     fn elapsed(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-impl Drop for Running {
+impl Drop for RecordingState {
     fn drop(&mut self) {
         let (after_ms, how) = self.end.get().copied().unwrap_or_else(|| (self.elapsed(), End::Left));
-        let is_whole = !*self.is_spoiled.get_mut();
-        self.queue.push_end(self.number, is_whole.then_some(Ending { after_ms, how }));
+        let is_complete = !*self.is_incomplete.get_mut();
+        self.queue.push_end(self.number, is_complete.then_some(Ending { after_ms, how }));
     }
 }
 
 impl Queue {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there was room.
-    fn push(&self, number: u64, note: Note, size: usize) -> bool {
-        let mut waiting = self.lock();
-        let has_room = waiting.notes.len() < MAX_WAITING && waiting.bytes + size <= MAX_WAITING_BYTES;
+    /// Returns whether the part fits into the queue.
+    fn push(&self, number: u64, part: Part, size: usize) -> bool {
+        let mut state = self.lock();
+        let has_room = state.parts.len() < MAX_QUEUED && state.bytes + size <= MAX_QUEUED_BYTES;
         if has_room {
-            waiting.bytes += size;
-            waiting.notes.push_back((number, note));
-            self.has_come.notify_one();
+            state.bytes += size;
+            state.parts.push_back((number, part));
+            self.changed.notify_one();
         }
         has_room
     }
 
-    /// An end always has room: there are no more of them than exchanges.
+    /// The limits don't apply: there is one end per recording.
     fn push_end(&self, number: u64, end: Option<Ending>) {
-        self.lock().notes.push_back((number, Note::End(end)));
-        self.has_come.notify_one();
+        self.lock().parts.push_back((number, Part::End(end)));
+        self.changed.notify_one();
     }
 
-    /// The next note; `None` when no more come.
-    fn next(&self) -> Option<(u64, Note)> {
-        let mut waiting = self.lock();
+    /// Waits for the next part. `None` after the queue is closed.
+    fn next(&self) -> Option<(u64, Part)> {
+        let mut state = self.lock();
         loop {
-            if let Some((number, note)) = waiting.notes.pop_front() {
-                waiting.bytes = waiting.bytes.saturating_sub(note.size());
-                return Some((number, note));
+            if let Some((number, part)) = state.parts.pop_front() {
+                state.bytes = state.bytes.saturating_sub(part.size());
+                return Some((number, part));
             }
-            if waiting.is_closed {
+            if state.is_closed {
                 return None;
             }
-            waiting = self.has_come.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-impl Note {
+impl Part {
     fn size(&self) -> usize {
         match self {
-            Self::Request(_, bytes) | Self::Event(_, bytes) | Self::Answer(_, _, _, Some(bytes)) => bytes.len(),
-            Self::Again | Self::Answer(_, _, _, None) | Self::End(_) => 0,
+            Self::Request(_, bytes) | Self::Event(_, bytes) | Self::Response(_, _, _, Some(bytes)) => bytes.len(),
+            Self::Restart | Self::Response(_, _, _, None) | Self::End(_) => 0,
         }
     }
 }
 
-/// Gathers exchanges, and writes each when it is over.
+/// Collects the parts of each recording, and writes it at its end.
 struct Writer {
     directory: PathBuf,
-    began: String,
-    exchanges: HashMap<u64, Exchange>,
+    started: String,
+    recordings: HashMap<u64, PendingCassette>,
 }
 
-/// What has come of an exchange, as it may be written down.
-struct Exchange {
-    redaction: Redaction,
+/// The redacted parts of a recording.
+struct PendingCassette {
+    redactor: Redactor,
     head: Head,
-    answer: Option<Answer>,
+    response: Option<Response>,
     events: Vec<Event>,
     size: usize,
 }
 
 impl Writer {
-    fn work(mut self, queue: &Queue) {
-        while let Some((number, note)) = queue.next() {
-            self.take(number, note);
+    fn run(mut self, queue: &Queue) {
+        while let Some((number, part)) = queue.next() {
+            self.add(number, part);
         }
     }
 
-    fn take(&mut self, number: u64, note: Note) {
-        let size = note.size();
-        if let Note::Request(headers, body) = note {
-            self.exchanges.insert(number, Exchange::new(&headers, &body));
+    fn add(&mut self, number: u64, part: Part) {
+        let size = part.size();
+        if let Part::Request(headers, body) = part {
+            self.recordings.insert(number, PendingCassette::new(&headers, &body));
             return;
         }
-        let Some(exchange) = self.exchanges.get_mut(&number) else { return };
-        exchange.size += size;
-        if let Note::End(end) = note {
-            let exchange = self.exchanges.remove(&number);
-            if let (Some(exchange), Some(end)) = (exchange, end) {
-                self.write(number, exchange, end);
+        let Some(pending) = self.recordings.get_mut(&number) else { return };
+        pending.size += size;
+        if let Part::End(end) = part {
+            let pending = self.recordings.remove(&number);
+            if let (Some(pending), Some(end)) = (pending, end) {
+                self.write(number, pending, end);
             } else {
-                tracing::warn!(number, "an exchange was not recorded: it came faster than it could be written down");
+                tracing::warn!(number, "a response was not recorded: the recorder fell behind");
             }
-        } else if exchange.size <= MAX_EXCHANGE_BYTES {
-            exchange.take(note);
+        } else if pending.size <= MAX_RECORDING_BYTES {
+            pending.add(part);
         } else {
-            self.exchanges.remove(&number);
-            tracing::warn!(number, limit_bytes = MAX_EXCHANGE_BYTES, "an exchange is too long to be recorded");
+            self.recordings.remove(&number);
+            tracing::warn!(number, limit_bytes = MAX_RECORDING_BYTES, "a response is too large to be recorded");
         }
     }
 
-    fn write(&self, number: u64, exchange: Exchange, end: Ending) {
-        let Exchange { head, answer, events, .. } = exchange;
-        let cassette = Cassette { head, answer, events, end };
-        if let Err(error) = directory::put(&self.directory, &directory::name(&self.began, number), cassette) {
-            tracing::warn!(%error, number, "an exchange could not be recorded");
+    fn write(&self, number: u64, pending: PendingCassette, end: Ending) {
+        let PendingCassette { head, response, events, .. } = pending;
+        let cassette = Cassette { head, response, events, end };
+        if let Err(error) = directory::put(&self.directory, &directory::name(&self.started, number), cassette) {
+            tracing::warn!(%error, number, "a cassette could not be written");
         }
     }
 }
 
-impl Exchange {
+impl PendingCassette {
     fn new(headers: &HeaderMap, body: &Bytes) -> Self {
-        let mut redaction = Redaction::default();
-        let (content, sha256) = super::body(&mut redaction, body);
+        let mut redactor = Redactor::default();
+        let (content, sha256) = super::body(&mut redactor, body);
         let request = Request {
             method: super::METHOD.to_owned(),
             path: super::PATH.to_owned(),
-            headers: super::headers(headers, super::is_told_of_request),
+            headers: super::headers(headers, super::is_recorded_request_header),
             sha256,
             body: content,
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let head = Head { schema: SCHEMA, version, request };
-        Self { redaction, head, answer: None, events: Vec::new(), size: body.len() }
+        Self { redactor, head, response: None, events: Vec::new(), size: body.len() }
     }
 
-    fn take(&mut self, note: Note) {
-        match note {
-            Note::Answer(after_ms, status, headers, body) => {
-                let body = body.map(|body| Content::from(self.redaction.document(&String::from_utf8_lossy(&body))));
-                let headers = super::headers(&headers, super::is_told_of_answer);
-                self.answer = Some(Answer { after_ms, status, headers, body });
+    fn add(&mut self, part: Part) {
+        match part {
+            Part::Response(after_ms, status, headers, body) => {
+                let body = body.map(|body| Content::from(self.redactor.document(&String::from_utf8_lossy(&body))));
+                let headers = super::headers(&headers, super::is_recorded_response_header);
+                self.response = Some(Response { after_ms, status, headers, body });
             }
-            Note::Event(after_ms, data) => {
-                let data = Content::from(self.redaction.event(&String::from_utf8_lossy(&data)));
+            Part::Event(after_ms, data) => {
+                let data = Content::from(self.redactor.event(&String::from_utf8_lossy(&data)));
                 self.events.push(Event { after_ms, data });
             }
-            Note::Again => {
-                self.answer = None;
+            Part::Restart => {
+                self.response = None;
                 self.events.clear();
             }
-            Note::Request(..) | Note::End(_) => {}
+            Part::Request(..) | Part::End(_) => {}
         }
     }
 }

@@ -1,9 +1,8 @@
-//! An exchange without what is private in it.
+//! Removes private data from requests and responses.
 //!
-//! Works from an allow-list: member names and words of the protocol stay, numbers that count or
-//! time something stay, everything else is replaced. Ids and names are replaced by the same
-//! placeholder wherever they stand, in the order in which they are met, so that the same exchange
-//! always gives the same text. The order, the number and the kind of members never change. Pure.
+//! Works with an allow-list: member names and identifiers of the protocol are kept, as are numbers that are counts or
+//! times; everything else is replaced. Each id or name gets a placeholder, numbered by first occurrence, so that equal
+//! input gives equal output. Order, number and types of members don't change. Pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,37 +12,37 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::allowlist::{self, Fate};
-use super::masking::{self, Inside};
+use super::allowlist::{self, Redaction};
+use super::masking::{self, JsonMasker};
 
-/// How ids begin; it tells what they name.
-const BEGINNINGS: &[&str] =
+/// Prefixes of ids, which placeholders keep.
+const ID_PREFIXES: &[&str] =
     &["resp_", "msg_", "rs_", "fc_", "fco_", "call_", "ctc_", "ws_", "ig_", "cmp_", "item_", "rc_", "ci_", "mcp_"];
-/// Events whose pieces are pieces of JSON.
-const ARGUMENTS: &str = "response.function_call_arguments.delta";
+/// The event whose deltas are pieces of JSON.
+const ARGUMENTS_DELTA: &str = "response.function_call_arguments.delta";
 
-/// What has been replaced by what, for one exchange.
+/// Redacts one request and its response.
 #[derive(Debug, Default)]
-pub(super) struct Redaction {
-    names: HashMap<String, String>,
-    /// Arguments that come in pieces, by their item.
-    streams: HashMap<String, Inside>,
+pub(super) struct Redactor {
+    placeholders: HashMap<String, String>,
+    /// Streamed arguments, by item.
+    arguments: HashMap<String, JsonMasker>,
 }
 
-/// Where a value stands.
+/// Position of a value.
 #[derive(Clone, Copy)]
-struct Spot<'s> {
-    member: &'s str,
-    parent: &'s str,
-    /// Whether a person has named the members here.
-    is_free: bool,
+struct ValuePosition<'p> {
+    member: &'p str,
+    parent: &'p str,
+    /// Whether users choose the member names here.
+    is_user_named: bool,
 }
 
-/// The members of an object as they are written.
+/// The members of an object, in order.
 struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 #[derive(Deserialize)]
-struct Piece<'a> {
+struct Delta<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -54,34 +53,34 @@ struct Piece<'a> {
     delta: &'a RawValue,
 }
 
-impl Redaction {
-    /// A JSON document; what is none is replaced by its shape.
+impl Redactor {
+    /// Redacts a JSON document. Text that isn't JSON is masked.
     pub(super) fn document(&mut self, text: &str) -> Redacted {
-        let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return Redacted::Text(masking::of_text(text)) };
+        let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return Redacted::Text(masking::mask(text)) };
         let mut out = String::with_capacity(text.len());
-        self.value(raw.get(), Spot { member: "", parent: "", is_free: false }, &mut out);
-        // Fails only on JSON that goes deeper than can be read.
-        RawValue::from_string(out).map_or_else(|_| Redacted::Text(masking::of_text(text)), Redacted::Json)
+        self.value(raw.get(), ValuePosition { member: "", parent: "", is_user_named: false }, &mut out);
+        // Fails only if the JSON is nested too deeply.
+        RawValue::from_string(out).map_or_else(|_| Redacted::Text(masking::mask(text)), Redacted::Json)
     }
 
-    /// The data of an event.
+    /// Redacts the data of an event.
     pub(super) fn event(&mut self, text: &str) -> Redacted {
-        let piece = serde_json::from_str::<Piece<'_>>(text).ok().filter(|piece| piece.kind == ARGUMENTS);
+        let delta = serde_json::from_str::<Delta<'_>>(text).ok().filter(|delta| delta.kind == ARGUMENTS_DELTA);
         let members = serde_json::from_str::<Object<'_>>(text).ok();
-        let (Some(piece), Some(Object(members))) = (piece, members) else { return self.document(text) };
-        let Some(literal) = inside(piece.delta.get()) else { return self.document(text) };
-        let stream = piece.item_id.map_or_else(|| format!("{:?}", piece.output_index), Cow::into_owned);
-        let shaped = self.streams.entry(stream).or_default().of_literal(literal);
+        let (Some(delta), Some(Object(members))) = (delta, members) else { return self.document(text) };
+        let Some(literal) = literal_content(delta.delta.get()) else { return self.document(text) };
+        let item = delta.item_id.map_or_else(|| format!("{:?}", delta.output_index), Cow::into_owned);
+        let masked = self.arguments.entry(item).or_default().mask_literal(literal);
         let mut out = String::with_capacity(text.len());
-        let spot = Spot { member: "", parent: "", is_free: false };
-        self.members(&members, spot, &mut out, |member| (member == "delta").then(|| format!("\"{shaped}\"")));
-        RawValue::from_string(out).map_or_else(|_| Redacted::Text(masking::of_text(text)), Redacted::Json)
+        let position = ValuePosition { member: "", parent: "", is_user_named: false };
+        self.members(&members, position, &mut out, |member| (member == "delta").then(|| format!("\"{masked}\"")));
+        RawValue::from_string(out).map_or_else(|_| Redacted::Text(masking::mask(text)), Redacted::Json)
     }
 
-    fn value(&mut self, raw: &str, spot: Spot<'_>, out: &mut String) {
+    fn value(&mut self, raw: &str, position: ValuePosition<'_>, out: &mut String) {
         match raw.as_bytes().first() {
             Some(b'{') => match serde_json::from_str::<Object<'_>>(raw) {
-                Ok(Object(members)) => self.members(&members, spot, out, |_| None),
+                Ok(Object(members)) => self.members(&members, position, out, |_| None),
                 Err(_) => out.push_str("{}"),
             },
             Some(b'[') => {
@@ -89,102 +88,107 @@ impl Redaction {
                 out.push('[');
                 for (index, value) in values.iter().enumerate() {
                     out.push_str(if index == 0 { "" } else { "," });
-                    self.value(value.get(), spot, out);
+                    self.value(value.get(), position, out);
                 }
                 out.push(']');
             }
-            Some(b'"') => self.text(raw, spot, out),
+            Some(b'"') => self.string(raw, position, out),
             Some(b't' | b'f' | b'n') => out.push_str(raw),
-            _ if !spot.is_free && allowlist::is_counted(spot.member) => out.push_str(raw),
-            _ => out.push_str(&Inside::default().of_literal(raw)),
+            _ if !position.is_user_named && allowlist::is_kept_number(position.member) => out.push_str(raw),
+            _ => out.push_str(&JsonMasker::default().mask_literal(raw)),
         }
     }
 
     fn members(
         &mut self,
         members: &[(Cow<'_, str>, &RawValue)],
-        spot: Spot<'_>,
+        position: ValuePosition<'_>,
         out: &mut String,
-        instead: impl Fn(&str) -> Option<String>,
+        replacement: impl Fn(&str) -> Option<String>,
     ) {
         out.push('{');
         for (index, (member, value)) in members.iter().enumerate() {
             out.push_str(if index == 0 { "\"" } else { ",\"" });
-            let is_told = if spot.is_free { allowlist::is_schema_member(member) } else { allowlist::is_member(member) };
-            if is_told {
+            let is_kept = if position.is_user_named {
+                allowlist::is_schema_keyword(member)
+            } else {
+                allowlist::is_member(member)
+            };
+            if is_kept {
                 out.push_str(member);
             } else {
-                let name = self.name(member);
-                out.push_str(&name);
+                let placeholder = self.placeholder(member);
+                out.push_str(&placeholder);
             }
             out.push_str("\":");
-            if let Some(text) = instead(member) {
+            if let Some(text) = replacement(member) {
                 out.push_str(&text);
             } else {
-                let is_free = spot.is_free || allowlist::is_free(member);
-                self.value(value.get(), Spot { member, parent: spot.member, is_free }, out);
+                let is_user_named = position.is_user_named || allowlist::is_user_named(member);
+                self.value(value.get(), ValuePosition { member, parent: position.member, is_user_named }, out);
             }
         }
         out.push('}');
     }
 
-    fn text(&mut self, raw: &str, spot: Spot<'_>, out: &mut String) {
-        let fate =
-            if spot.is_free { allowlist::free_fate(spot.member) } else { allowlist::fate(spot.member, spot.parent) };
-        let literal = inside(raw).unwrap_or_default();
+    fn string(&mut self, raw: &str, position: ValuePosition<'_>, out: &mut String) {
+        let redaction = if position.is_user_named {
+            allowlist::user_named_redaction(position.member)
+        } else {
+            allowlist::redaction(position.member, position.parent)
+        };
+        let literal = literal_content(raw).unwrap_or_default();
         out.push('"');
-        match fate {
-            Fate::Word if allowlist::is_word(literal) => out.push_str(literal),
-            Fate::Name => {
-                // One that can't be read is no name that stands elsewhere.
-                let name = serde_json::from_str::<String>(raw).ok().map(|name| self.name(&name));
-                out.push_str(&name.unwrap_or_else(|| masking::of_literal(literal)));
+        match redaction {
+            Redaction::KeepIdentifier if allowlist::is_identifier(literal) => out.push_str(literal),
+            Redaction::Placeholder => {
+                let placeholder = serde_json::from_str::<String>(raw).ok().map(|name| self.placeholder(&name));
+                out.push_str(&placeholder.unwrap_or_else(|| masking::mask_literal(literal)));
             }
-            Fate::Json => out.push_str(&Inside::default().of_literal(literal)),
-            Fate::Word | Fate::Shape => out.push_str(&masking::of_literal(literal)),
+            Redaction::MaskJson => out.push_str(&JsonMasker::default().mask_literal(literal)),
+            Redaction::KeepIdentifier | Redaction::Mask => out.push_str(&masking::mask_literal(literal)),
         }
         out.push('"');
     }
 
-    /// The placeholder of a name: as long as it, where there is room for its number.
-    fn name(&mut self, name: &str) -> String {
+    /// Returns the placeholder of a name: of the same length, if its number fits.
+    fn placeholder(&mut self, name: &str) -> String {
         if name.is_empty() {
             return String::new();
         }
-        let number = self.names.len() + 1;
-        let placeholder = self.names.entry(name.to_owned()).or_insert_with(|| {
-            let beginning = BEGINNINGS.iter().find(|beginning| name.starts_with(**beginning)).copied();
-            let mut placeholder = beginning.unwrap_or_default().to_owned();
+        let number = self.placeholders.len() + 1;
+        let placeholder = self.placeholders.entry(name.to_owned()).or_insert_with(|| {
+            let prefix = ID_PREFIXES.iter().find(|prefix| name.starts_with(**prefix)).copied();
+            let mut placeholder = prefix.unwrap_or_default().to_owned();
             let width = name.chars().count().saturating_sub(placeholder.len());
-            write!(placeholder, "{number:n>width$}").expect("a text takes any writing");
+            write!(placeholder, "{number:n>width$}").expect("writing to a String never fails");
             placeholder
         });
         placeholder.clone()
     }
 }
 
-/// What may be written down.
+/// Redacted content.
 #[derive(Debug)]
 pub(super) enum Redacted {
     Json(Box<RawValue>),
     Text(String),
 }
 
-/// The inside of a string literal.
-fn inside(raw: &str) -> Option<&str> {
+/// The content of a string literal.
+fn literal_content(raw: &str) -> Option<&str> {
     raw.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Reads the members in their order.
-struct Members;
+struct MembersVisitor;
 
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for MembersVisitor {
     type Value = Object<'de>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -202,11 +206,11 @@ impl<'de> Visitor<'de> for Members {
 
 #[cfg(test)]
 mod tests {
-    use super::{Redacted, Redaction};
+    use super::{Redacted, Redactor};
 
     fn redacted(texts: &[&str]) -> Vec<String> {
-        let mut redaction = Redaction::default();
-        let mut text = |text: &&str| match redaction.event(text) {
+        let mut redactor = Redactor::default();
+        let mut text = |text: &&str| match redactor.event(text) {
             Redacted::Json(json) => json.get().to_owned(),
             Redacted::Text(text) => text,
         };
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_stay_the_same_thing_and_words_stay() {
+    fn ids_keep_their_identity_and_identifiers_are_kept() {
         let events = redacted(&[
             r#"{"type":"response.output_item.added","output_index":12,"item":{"type":"function_call","id":"fc_secret1","call_id":"call_Secret","name":"get_weather","status":"in_progress"}}"#,
             r#"{"type":"response.output_text.delta","item_id":"fc_secret1","delta":"Dear Bob\n"}"#,
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_arguments_add_up_to_the_arguments() {
+    fn redacted_argument_deltas_add_up() {
         let piece = |delta: &str| {
             format!(r#"{{"type":"response.function_call_arguments.delta","item_id":"fc_1","delta":"{delta}"}}"#)
         };
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_has_named_is_renamed() {
+    fn user_chosen_names_are_replaced() {
         let tool = r#"{"tools":[{"type":"function","name":"my_tool","parameters":{"type":"object","properties":{"my_city":{"type":"string","const":4711}},"required":["my_city"]}}],"metadata":{"me@example.com":"1.2.3.4"}}"#;
         let text = redacted(&[tool]).remove(0);
         assert_eq!(
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_replaced_whole() {
+    fn invalid_json_is_masked() {
         assert_eq!(redacted(&["{\"a\": Bob"]), ["{\"x\": xxx"]);
     }
 }
