@@ -90,7 +90,7 @@ pub(super) async fn load_saved_catalogue(
         let status = auth::status(&context.store, context.clock.as_ref(), chosen).await.ok();
         status.and_then(|status| Some(status.active()?.account_id.clone()))
     };
-    upstream.recall_catalogue(account_id.as_deref()).await;
+    upstream.load_catalogue(account_id.as_deref()).await;
 }
 
 /// Formats a time as RFC 3339, to the second.

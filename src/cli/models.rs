@@ -79,7 +79,7 @@ fn failed(error: ProxyError) -> Failure {
 
 impl ModelList {
     fn of(upstream: &Upstream) -> Self {
-        let heard_at = upstream.catalogue_heard_at();
+        let heard_at = upstream.catalogue_fetched_at();
         Self {
             source: if heard_at.is_some() { "backend" } else { "built_in" },
             heard_at: heard_at.map(timestamp),

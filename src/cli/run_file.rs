@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::{Endpoint, Trust};
 use crate::fs::{read_text, write_private};
 use crate::net::HttpClient;
-use crate::upstream::{Omitted, Strange};
+use crate::upstream::{RejectedParam, UnknownName};
 
 /// Time limit for a response of `/health`.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,10 +73,10 @@ pub(super) struct Health {
     pub(super) requires_key: bool,
     /// Events and items of the backend that it doesn't know.
     #[serde(default)]
-    pub(super) drift: Vec<Strange>,
+    pub(super) drift: Vec<UnknownName>,
     /// Request members that it leaves out because the backend refused them.
     #[serde(default)]
-    pub(super) omitted: Vec<Omitted>,
+    pub(super) omitted: Vec<RejectedParam>,
 }
 
 impl RunFile {

@@ -11,7 +11,7 @@ use super::request_log::RequestRecord;
 use super::response_stream::ReplyProcessor;
 use crate::error::ProxyError;
 use crate::protocol::Reply;
-use crate::upstream::{Answer, Pending};
+use crate::upstream::{BackendResponse, Pending};
 
 /// A complete response.
 pub(super) struct Document {
@@ -24,12 +24,12 @@ pub(super) struct Document {
 /// Reads a response to its end, retrying if it fails.
 pub(super) async fn read<R: Reply>(
     mut pending: Pending<'_>,
-    mut answer: Answer,
+    mut answer: BackendResponse,
     mut processor: ReplyProcessor<R>,
     record: &mut RequestRecord,
 ) -> Result<Document, ProxyError> {
     loop {
-        let Answer { events, headers, request_id, warnings } = answer;
+        let BackendResponse { events, headers, request_id, warnings } = answer;
         record.set_upstream_id(request_id.as_deref());
         processor.fold(events, record).await;
         let Some(error) = processor.reply.failure().cloned() else {

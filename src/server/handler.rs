@@ -37,7 +37,7 @@ use crate::history::{Reasoning, Scope, Subject};
 use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
 use crate::token_source::TokenSource;
-use crate::upstream::{Answer, Hints, Pending};
+use crate::upstream::{BackendResponse, Hints, Pending};
 
 /// The handler of one endpoint.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub(super) struct Limits {
 pub(super) struct OpenedReply<'r, R> {
     pub(super) mode: Mode,
     pub(super) processor: ReplyProcessor<R>,
-    pub(super) answer: Answer,
+    pub(super) answer: BackendResponse,
     pub(super) warnings: Warnings,
     /// Opens another attempt, while the client has received nothing.
     pending: Pending<'r>,
@@ -263,7 +263,7 @@ where
         let Some(open) = record.take() else { return Err(ProxyError::Internal) };
         let (mut response, headers, upstream_warnings) = match opened.mode {
             Mode::Stream => {
-                let Answer { headers, warnings, .. } = &mut opened.answer;
+                let BackendResponse { headers, warnings, .. } = &mut opened.answer;
                 let (headers, upstream_warnings) = (std::mem::take(headers), std::mem::take(warnings));
                 let stream = self.stream(opened, HttpFraming::default(), self.aborted(), open).prefilled().await;
                 let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
@@ -294,7 +294,7 @@ where
         abort: AbortSignal,
         mut record: RequestRecord,
     ) -> ResponseStream<D::Reply, F> {
-        let OpenedReply { processor, answer: Answer { events, request_id, .. }, pending, .. } = opened;
+        let OpenedReply { processor, answer: BackendResponse { events, request_id, .. }, pending, .. } = opened;
         record.set_upstream_id(request_id.as_deref());
         // A started stream isn't retried. A document keeps this memory until its record is dropped.
         drop(pending);

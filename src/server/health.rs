@@ -14,7 +14,7 @@ use super::{Backend, Services};
 use crate::error::ProxyError;
 use crate::protocol::error_response::{self, Retry};
 use crate::token_source::SignIn;
-use crate::upstream::{Omitted, Strange};
+use crate::upstream::{RejectedParam, UnknownName};
 
 #[derive(Serialize)]
 struct Health {
@@ -27,9 +27,9 @@ struct Health {
     /// Whether requests need a client key.
     requires_key: bool,
     /// What the backend sent that this release doesn't know.
-    drift: Vec<Strange>,
+    drift: Vec<UnknownName>,
     /// Parameters that the backend rejected, and that requests leave out for a while.
-    omitted: Vec<Omitted>,
+    omitted: Vec<RejectedParam>,
 }
 
 #[derive(Serialize)]
@@ -48,7 +48,7 @@ struct Ready {
 /// Responds 200 whenever the process runs.
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
-    let (drift, omitted) = (services.upstream.drift(), services.upstream.omitted());
+    let (drift, omitted) = (services.upstream.unknown_names(), services.upstream.rejected_params());
     let (instance, version) = (services.instance.clone(), env!("CARGO_PKG_VERSION"));
     let requires_key = !services.live.borrow().access.keys.is_empty();
     json(StatusCode::OK, &Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })

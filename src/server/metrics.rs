@@ -119,7 +119,7 @@ fn text(services: &Services, state: &ServerState, files: Option<usize>) -> Strin
     let mut out = Exposition(String::with_capacity(8192));
     state.write(&mut out);
     write_quotas(&mut out, &services.upstream.quotas());
-    let upstream = services.upstream.tally();
+    let upstream = services.upstream.counters();
     out.counter("codex_proxy_retries_total", "Retries of requests to the backend.", upstream.retries);
     let help = "Requests refused without a call because their quota is used up.";
     out.counter("codex_proxy_quota_answers_total", help, upstream.quota_answers);
@@ -129,7 +129,7 @@ fn text(services: &Services, state: &ServerState, files: Option<usize>) -> Strin
     out.counter("codex_proxy_upstream_connections_opened_total", help, upstream.connections_opened);
     let name = "codex_proxy_drift_total";
     out.family(name, "counter", "Events, event members and items from the backend that this release doesn't know.");
-    for strange in services.upstream.drift() {
+    for strange in services.upstream.unknown_names() {
         out.sample(name, &[("what", &strange.what), ("name", &strange.name)], strange.count);
     }
     let refreshes = services.tokens.refreshes();

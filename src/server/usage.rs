@@ -66,7 +66,7 @@ impl Snapshot {
         since: Option<Day>,
         own: Option<&OwnUsage>,
     ) -> Self {
-        services.upstream.look_for(services.tokens.as_ref()).await;
+        services.upstream.refresh_quota(services.tokens.as_ref()).await;
         let since = since.unwrap_or_else(|| services.totals.today().back(DEFAULT_DAYS - 1));
         let all = Self {
             version: env!("CARGO_PKG_VERSION"),

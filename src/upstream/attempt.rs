@@ -1,21 +1,21 @@
-//! One attempt at an answer, by the transport of the moment, up to the commit point.
+//! One attempt at a request, over the current transport, up to the commit point.
 //!
-//! Whatever the transport, what comes out is the same: the events, the headers that the client may
-//! see, the request id. Whether a failure is worth another attempt is not decided here.
+//! The result doesn't depend on the transport: events, headers for the client, and request id. Callers decide about
+//! further attempts.
 
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout};
 
-use super::cassette::{End, Reel, Tape};
-use super::client::{self, Call};
-use super::counters::Ticket;
-use super::headers::{note_failed, passed_on, passed_to_codex, request_id};
+use super::cassette::{End, Playback, Recording};
+use super::client::{self, HttpRequest};
+use super::counters::OpenResponse;
+use super::headers::{client_headers, codex_client_headers, record_failed_id, request_id};
 use super::region::OnRefusedToken;
 use super::stream::Limits;
-use super::websocket::{Opened, Posting, Trouble};
-use super::{Answer, EventStream, Hints, Upstream};
+use super::websocket::{EncodedRequest, OpenError, OpenedStream};
+use super::{BackendResponse, EventStream, Hints, Upstream};
 use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
@@ -31,80 +31,92 @@ impl Upstream {
         hints: &Hints,
         bearer: &Bearer,
         on_refused: OnRefusedToken,
-    ) -> Result<Answer, ProxyError> {
-        let caller = self.caller(bearer);
-        let route = self.routing.find(&self.http, &caller, on_refused).await?;
-        let (headers, body) = (caller.responses(request, omitted, hints, route.region)?, encoded(request, omitted));
-        let ticket = self.counters.begin();
-        let tape = self.recorder.as_ref().map(|recorder| recorder.tape(&headers, &body));
+    ) -> Result<BackendResponse, ProxyError> {
+        let request_headers = self.request_headers(bearer);
+        let route = self.routes.route(&self.http, &request_headers, on_refused).await?;
+        let headers = request_headers.responses(request, omitted, hints, route.region)?;
+        let body = off_thread(request.written_bytes(), || request.encode(omitted));
+        let open = self.counters.begin();
+        let recording = self.recorder.as_ref().map(|recorder| recorder.start_recording(&headers, &body));
         let opened = match &self.player {
-            Some(player) => self.play(off_thread(body.len(), || player.reel(&body))?, hints).await,
-            None => self.send(&route.endpoint, headers, body, tape.as_ref(), hints).await,
+            Some(player) => self.play(off_thread(body.len(), || player.playback(&body))?, hints).await,
+            None => self.send(&route.endpoint, headers, body, recording.as_ref(), hints).await,
         };
         match opened {
-            Ok(Opened { events, headers }) => Ok(self.answer(events, &headers, hints, bearer, ticket)),
+            Ok(OpenedStream { events, headers }) => {
+                self.quota.record_success(&bearer.account.id, &request.model, &headers);
+                Ok(self.response(events, &headers, hints, bearer, open))
+            }
             Err(error) => {
-                if let Some(tape) = tape {
-                    tape.end(End::of(&error));
+                if let Some(recording) = recording {
+                    recording.end(End::of(&error));
                 }
                 Err(error)
             }
         }
     }
 
-    /// Sends a request by the transport of the moment.
+    /// Sends a request over the current transport.
     async fn send(
         &self,
         endpoint: &Endpoint,
         headers: HeaderMap,
         body: Bytes,
-        tape: Option<&Tape>,
+        recording: Option<&Recording>,
         hints: &Hints,
-    ) -> Result<Opened, ProxyError> {
-        if self.sockets.are_wanted() {
-            let posting = Posting { endpoint, headers: &headers, body: &body, tape };
-            match self.sockets.open(&self.http, &posting, self.limits(), self.settings.commit_after).await {
+    ) -> Result<OpenedStream, ProxyError> {
+        if self.websockets.is_preferred() {
+            let request = EncodedRequest { endpoint, headers: &headers, body: &body, recording };
+            match self.websockets.open(&self.http, &request, self.limits(), self.settings.commit_after).await {
                 Ok(opened) => return Ok(opened),
-                Err(Trouble::Failed(failure)) => return Err(self.identified(failure.error, &failure.headers, hints)),
-                Err(Trouble::Avoided) => {}
+                Err(OpenError::Failed(attempt)) => {
+                    return Err(self.with_response_headers(attempt.error, &attempt.headers, hints));
+                }
+                Err(OpenError::FallBack) => {}
             }
         }
         let limit = self.settings.first_event_timeout;
-        let call = Call { method: Method::POST, endpoint, path: "/responses", headers, body, limit };
+        let request = HttpRequest { method: Method::POST, endpoint, path: "/responses", headers, body, limit };
         let sent = Instant::now();
-        let response = self.post(call, tape).await?;
+        let response = self.post(request, recording).await?;
         let received = response.headers().clone();
         let mut events = EventStream::new(response, self.limits(), sent);
-        events.record(tape.cloned());
+        events.record(recording.cloned());
         self.committed(events, received, hints).await
     }
 
-    /// Posts a request, packed where that is wanted and taken.
-    async fn post(&self, plain: Call<'_>, tape: Option<&Tape>) -> Result<reqwest::Response, ProxyError> {
-        let Some(body) = self.packing.pack(plain.endpoint, &plain.body).await else {
-            return client::open_stream(&self.http, plain, tape).await;
+    /// Posts a request, compressed if that is worthwhile and the backend accepts it.
+    async fn post(
+        &self,
+        plain: HttpRequest<'_>,
+        recording: Option<&Recording>,
+    ) -> Result<reqwest::Response, ProxyError> {
+        let Some(body) = self.compressor.compress(plain.endpoint, &plain.body).await else {
+            return client::open_stream(&self.http, plain, recording).await;
         };
-        let mut packed = Call { body, ..plain.clone() };
-        packed.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
-        match client::open_stream(&self.http, packed, tape).await {
-            Err(error) if self.packing.was_refused(&error) => client::open_stream(&self.http, plain, tape).await,
+        let mut compressed = HttpRequest { body, ..plain.clone() };
+        compressed.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+        match client::open_stream(&self.http, compressed, recording).await {
+            Err(error) if self.compressor.was_rejected(&error) => {
+                client::open_stream(&self.http, plain, recording).await
+            }
             sent => sent,
         }
     }
 
-    /// Plays what was recorded, as it came then, within the limits that hold for the backend.
-    async fn play(&self, reel: Reel, hints: &Hints) -> Result<Opened, ProxyError> {
+    /// Plays a recorded response with its original timing. The backend's timeouts apply.
+    async fn play(&self, playback: Playback, hints: &Hints) -> Result<OpenedStream, ProxyError> {
         let (sent, limit) = (Instant::now(), self.settings.first_event_timeout);
-        let head = timeout(limit, reel.head()).await.unwrap_or(Err(End::Silent));
+        let head = timeout(limit, playback.head()).await.unwrap_or(Err(End::Silent));
         let (status, received, body) = head.map_err(|end| match end {
-            End::Unreachable => ProxyError::Unreachable { cause: "as it was recorded".to_owned() },
+            End::Unreachable => ProxyError::Unreachable { cause: "recorded in the cassette".to_owned() },
             End::Silent => ProxyError::Silent { phase: Phase::FirstEvent, limit },
             _ => ProxyError::Truncated { cause: None },
         })?;
         if let Some(body) = body {
-            return Err(client::refused(status, &received, &body));
+            return Err(client::classify(status, &received, &body));
         }
-        self.committed(EventStream::recorded(reel, self.limits(), sent), received, hints).await
+        self.committed(EventStream::recorded(playback, self.limits(), sent), received, hints).await
     }
 
     async fn committed(
@@ -112,10 +124,10 @@ impl Upstream {
         mut events: EventStream,
         headers: HeaderMap,
         hints: &Hints,
-    ) -> Result<Opened, ProxyError> {
+    ) -> Result<OpenedStream, ProxyError> {
         match events.commit(self.settings.commit_after).await {
-            Ok(()) => Ok(Opened { events, headers }),
-            Err(error) => Err(self.identified(error, &headers, hints)),
+            Ok(()) => Ok(OpenedStream { events, headers }),
+            Err(error) => Err(self.with_response_headers(error, &headers, hints)),
         }
     }
 
@@ -127,47 +139,39 @@ impl Upstream {
         }
     }
 
-    /// An answer that is committed to, with what the backend has said in headers.
-    fn answer(
+    fn response(
         &self,
         mut events: EventStream,
         received: &HeaderMap,
         hints: &Hints,
         bearer: &Bearer,
-        ticket: Ticket,
-    ) -> Answer {
-        events.keep(ticket);
-        self.gauges.heard(&bearer.account.id, received);
-        events.compare(&self.drift);
-        events.watch(self.gauges.dial(&bearer.account.id));
-        self.shelf.notice(received);
-        Answer {
+        open: OpenResponse,
+    ) -> BackendResponse {
+        events.set_open_guard(open);
+        events.count_unknown(&self.unknown_events);
+        events.observe_quota(self.quota.observer(&bearer.account.id));
+        self.catalogue.check_etag(received);
+        BackendResponse {
             events,
-            headers: shown(received, hints),
+            headers: headers_for_client(received, hints),
             request_id: request_id(received).map(str::to_owned),
             warnings: Vec::new(),
         }
     }
 
-    /// A failure inside a stream has no headers of its own: it gets the request id of its answer, and
-    /// the headers that the answer would have passed on.
-    fn identified(&self, mut error: ProxyError, received: &HeaderMap, hints: &Hints) -> ProxyError {
-        self.shelf.notice(received);
+    /// Adds the request id and the client's headers of the response to a failure event in its stream.
+    fn with_response_headers(&self, mut error: ProxyError, received: &HeaderMap, hints: &Hints) -> ProxyError {
+        self.catalogue.check_etag(received);
         let id = request_id(received);
-        note_failed(id);
+        record_failed_id(id);
         if let ProxyError::Upstream(failure) = &mut error {
             failure.request_id = failure.request_id.take().or_else(|| id.map(str::to_owned));
-            failure.headers.extend(shown(received, hints));
+            failure.headers.extend(headers_for_client(received, hints));
         }
         error
     }
 }
 
-fn encoded(request: &codex::Request<'_>, omitted: &Omissions) -> Bytes {
-    off_thread(request.written_bytes(), || request.encode(omitted))
-}
-
-/// The headers of an answer that the client may see.
-fn shown(received: &HeaderMap, hints: &Hints) -> HeaderMap {
-    if hints.forwarded.is_some() { passed_to_codex(received) } else { passed_on(received) }
+fn headers_for_client(received: &HeaderMap, hints: &Hints) -> HeaderMap {
+    if hints.forwarded.is_some() { codex_client_headers(received) } else { client_headers(received) }
 }

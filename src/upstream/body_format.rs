@@ -1,9 +1,8 @@
-//! Which form a body has: the classic one, or the lite one that newer models may come to insist on.
+//! Chooses the form of request bodies: classic, or lite, which newer models may require.
 //!
-//! `auto` begins with the classic form, which can say more. A model that refuses it for its form is
-//! asked again in the lite form, and from then on, in this process, in the lite form at once;
-//! it is learnt from an answer, never from the refusal alone. A body that its client wrote in the lite
-//! form is not touched.
+//! `auto` starts with the classic form, which supports more parameters. If a model rejects it, the request is retried in
+//! the lite form; if that succeeds, this process uses the lite form for the model from then on. Bodies that the client
+//! wrote in the lite form are not changed.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -15,60 +14,60 @@ use crate::protocol::models::Catalogue;
 /// The setting `upstream.body`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum BodyForm {
-    /// The classic form, until a model refuses it.
+    /// The classic form, until a model rejects it.
     #[default]
     Auto,
     /// The classic form.
     Classic,
-    /// The lite form, but for models of which the catalogue says that they have none.
+    /// The lite form, except for models that don't support it according to the catalog.
     Lite,
 }
 
-/// The setting, and what was learnt.
+/// The setting, and the models known to require the lite form.
 #[derive(Debug)]
-pub(super) struct Forms {
+pub(super) struct BodyForms {
     setting: BodyForm,
-    /// Models that answered in the lite form after they had refused the classic one.
-    learnt: Mutex<BTreeSet<String>>,
+    /// Models that accepted the lite form after they had rejected the classic one.
+    lite_models: Mutex<BTreeSet<String>>,
 }
 
-impl Forms {
+impl BodyForms {
     pub(super) fn new(setting: BodyForm) -> Self {
-        Self { setting, learnt: Mutex::default() }
+        Self { setting, lite_models: Mutex::default() }
     }
 
-    /// Gives a request the form to begin with.
+    /// Sets the form of a new request.
     pub(super) fn choose(&self, request: &mut Request<'_>, catalogue: &Catalogue) {
         let is_lite = match self.setting {
-            BodyForm::Auto => self.learnt.lock().unwrap_or_else(PoisonError::into_inner).contains(&*request.model),
+            BodyForm::Auto => self.lite_models.lock().unwrap_or_else(PoisonError::into_inner).contains(&*request.model),
             BodyForm::Classic => false,
             BodyForm::Lite => catalogue.find(&request.model).and_then(|model| model.is_lite) != Some(false),
         };
         if is_lite {
-            write_lite(request);
+            set_lite(request);
         }
     }
 
-    /// Gives a request that was refused for its form the other one, where it may have it; says whether.
+    /// Changes a rejected request to the lite form, if the setting allows it. Returns whether it was changed.
     pub(super) fn try_lite(&self, request: &mut Request<'_>) -> bool {
-        self.setting == BodyForm::Auto && write_lite(request)
+        self.setting == BodyForm::Auto && set_lite(request)
     }
 
-    /// Takes note that a model answers in the lite form.
-    pub(super) fn served(&self, model: &str) {
+    /// Records that a model accepted the lite form.
+    pub(super) fn record_lite_success(&self, model: &str) {
         if self.setting != BodyForm::Auto {
             return;
         }
-        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        if learnt.insert(model.to_owned()) {
+        let mut lite_models = self.lite_models.lock().unwrap_or_else(PoisonError::into_inner);
+        if lite_models.insert(model.to_owned()) {
             let model = excerpt(model, NAME_CHARACTERS);
-            tracing::warn!(model, "the model wants the lite form of requests; it gets it from now on");
+            tracing::warn!(model, "the model requires the lite form of requests: using it from now on");
         }
     }
 }
 
-/// Says whether this changed anything.
-fn write_lite(request: &mut Request<'_>) -> bool {
+/// Returns whether the form was changed.
+fn set_lite(request: &mut Request<'_>) -> bool {
     let is_classic = request.format == WireFormat::Classic;
     if is_classic {
         request.format = WireFormat::Lite;

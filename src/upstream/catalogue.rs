@@ -1,9 +1,7 @@
-//! The model catalogue: what the backend said last, what a file kept of it, or what was known when
-//! this was built.
+//! The model catalog: the latest from the backend, else from a file, else the one embedded at build time.
 //!
-//! Reading never waits. A refresh that fails, or brings no models, leaves what is there. The file
-//! is replaced in one step, and belongs to one account and client version; it is a cache, so that
-//! a file that can't be read is simply not used.
+//! Reading never waits. A refresh that fails or lists no models changes nothing. The file is replaced atomically, and
+//! belongs to one account and client version. It is a cache: a file that can't be read is ignored.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -22,41 +20,43 @@ use crate::protocol::models::Catalogue;
 
 const EMBEDDED: &[u8] = include_bytes!("catalogue.json");
 
-/// The catalogue in memory, and its file.
+/// The catalog in memory, and its file.
 #[derive(Debug)]
-pub(super) struct Shelf {
-    held: RwLock<Held>,
+pub(super) struct CatalogueCache {
+    current: RwLock<CachedCatalogue>,
     file: Option<PathBuf>,
-    noticed: Mutex<Option<String>>,
+    /// The latest etag from the backend.
+    etag: Mutex<Option<String>>,
     outdated: Notify,
 }
 
-/// Whose catalogue, asked for with which client version.
+/// Account and client version that a catalog was requested with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Label {
+pub(super) struct CatalogueKey {
     client_version: String,
     account_sha256: String,
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct CachedCatalogue {
     catalogue: Arc<Catalogue>,
     json: Bytes,
-    /// `None` for the embedded list.
-    label: Option<Label>,
-    /// When the backend said it; `None` for the embedded list.
-    heard_at: Option<SystemTime>,
+    /// `None` for the embedded catalog.
+    key: Option<CatalogueKey>,
+    /// `None` for the embedded catalog.
+    fetched_at: Option<SystemTime>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct File<'a> {
-    asked: Label,
+    #[serde(rename = "asked")]
+    key: CatalogueKey,
     fetched_at: u64,
     #[serde(borrow)]
     catalogue: &'a RawValue,
 }
 
-impl Label {
+impl CatalogueKey {
     pub(super) fn new(client_version: &str, account_id: &str) -> Self {
         use std::fmt::Write as _;
         let mut account_sha256 = String::new();
@@ -67,108 +67,114 @@ impl Label {
     }
 }
 
-impl Held {
+impl CachedCatalogue {
     fn embedded() -> Self {
         let catalogue = Catalogue::parse(EMBEDDED).unwrap_or_default();
-        Self { catalogue: Arc::new(catalogue), json: Bytes::from_static(EMBEDDED), label: None, heard_at: None }
+        Self { catalogue: Arc::new(catalogue), json: Bytes::from_static(EMBEDDED), key: None, fetched_at: None }
     }
 
-    /// `None` when it can't be read or lists nothing.
-    fn read(json: Bytes, label: Label, heard_at: Option<SystemTime>) -> Option<Self> {
+    /// `None` if the JSON can't be parsed or lists no models.
+    fn parse(json: Bytes, key: CatalogueKey, fetched_at: Option<SystemTime>) -> Option<Self> {
         let catalogue = Catalogue::parse(&json).ok().filter(|catalogue| !catalogue.models().is_empty())?;
-        Some(Self { catalogue: Arc::new(catalogue), json, label: Some(label), heard_at })
+        Some(Self { catalogue: Arc::new(catalogue), json, key: Some(key), fetched_at })
     }
 }
 
-impl Shelf {
+impl CatalogueCache {
     pub(super) fn new(file: Option<PathBuf>) -> Self {
-        Self { held: RwLock::new(Held::embedded()), file, noticed: Mutex::default(), outdated: Notify::new() }
+        Self {
+            current: RwLock::new(CachedCatalogue::embedded()),
+            file,
+            etag: Mutex::default(),
+            outdated: Notify::new(),
+        }
     }
 
     pub(super) fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).catalogue)
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).catalogue)
     }
 
     pub(super) fn json(&self) -> Bytes {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).json.clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).json.clone()
     }
 
-    /// When the backend said it; `None` for the embedded list.
-    pub(super) fn heard_at(&self) -> Option<SystemTime> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).heard_at
+    /// When the backend sent the catalog. `None` for the embedded one.
+    pub(super) fn fetched_at(&self) -> Option<SystemTime> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).fetched_at
     }
 
-    /// Takes what the backend sent. Says whether there was anything in it.
-    pub(super) async fn replace(&self, json: Bytes, label: Label, etag: Option<&str>) -> bool {
-        let heard_at = SystemClock.now();
-        let Some(held) = Held::read(json.clone(), label.clone(), Some(heard_at)) else { return false };
-        self.hold(held);
+    /// Replaces the catalog with the backend's response. Returns whether the response lists models.
+    pub(super) async fn replace(&self, json: Bytes, key: CatalogueKey, etag: Option<&str>) -> bool {
+        let fetched_at = SystemClock.now();
+        let Some(fetched) = CachedCatalogue::parse(json.clone(), key.clone(), Some(fetched_at)) else { return false };
+        self.set(fetched);
         if let Some(etag) = etag {
-            *self.noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(bare(etag).to_owned());
+            *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = Some(opaque_tag(etag).to_owned());
         }
         if let Some(file) = self.file.clone() {
-            let written = tokio::task::spawn_blocking(move || save(&file, label, heard_at, &json)).await;
+            let written = tokio::task::spawn_blocking(move || save(&file, key, fetched_at, &json)).await;
             if let Ok(Err(error)) = written {
-                tracing::debug!(%error, "the model catalogue could not be kept in its file");
+                tracing::debug!(%error, "the model catalog could not be written to its file");
             }
         }
         true
     }
 
-    /// Takes the file's catalogue, when it was asked for with this client version.
+    /// Loads the file, if its catalog was requested with this client version.
     pub(super) async fn load(&self, client_version: &str) {
         let Some(file) = self.file.clone() else { return };
         let loaded = tokio::task::spawn_blocking(move || load(&file)).await.ok().flatten();
-        let is_usable = |held: &Held| held.label.as_ref().is_some_and(|label| label.client_version == client_version);
-        if let Some(held) = loaded.filter(is_usable) {
-            self.hold(held);
+        let is_usable =
+            |loaded: &CachedCatalogue| loaded.key.as_ref().is_some_and(|key| key.client_version == client_version);
+        if let Some(loaded) = loaded.filter(is_usable) {
+            self.set(loaded);
         }
     }
 
-    /// Goes back to the embedded list when what is held belongs to somebody else.
-    pub(super) fn claim(&self, label: &Label) {
-        let is_foreign = |held: &Held| held.label.as_ref().is_some_and(|held| held != label);
-        if is_foreign(&self.held.read().unwrap_or_else(PoisonError::into_inner)) {
-            self.hold(Held::embedded());
+    /// Replaces a catalog with another key by the embedded one.
+    pub(super) fn discard_others(&self, key: &CatalogueKey) {
+        let is_other = |current: &CachedCatalogue| current.key.as_ref().is_some_and(|current| current != key);
+        if is_other(&self.current.read().unwrap_or_else(PoisonError::into_inner)) {
+            self.set(CachedCatalogue::embedded());
         }
     }
 
-    /// Looks at an answer's headers: another etag means that the catalogue has changed.
-    pub(super) fn notice(&self, headers: &HeaderMap) {
-        let Some(etag) = text(headers, "x-models-etag").map(bare) else { return };
-        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
-        if noticed.as_deref() != Some(etag) {
-            *noticed = Some(etag.to_owned());
+    /// Checks the headers of a response for a new catalog etag.
+    pub(super) fn check_etag(&self, headers: &HeaderMap) {
+        let Some(etag) = text(headers, "x-models-etag").map(opaque_tag) else { return };
+        let mut current = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_deref() != Some(etag) {
+            *current = Some(etag.to_owned());
             self.outdated.notify_one();
         }
     }
 
-    /// Waits until an answer says that the catalogue has changed.
+    /// Waits until a response reports a new catalog.
     pub(super) async fn outdated(&self) {
         self.outdated.notified().await;
     }
 
-    fn hold(&self, held: Held) {
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+    fn set(&self, catalogue: CachedCatalogue) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
     }
 }
 
-/// An etag without the marks that HTTP puts around it.
-fn bare(etag: &str) -> &str {
+/// An etag without quotes and weakness prefix.
+fn opaque_tag(etag: &str) -> &str {
     etag.trim_start_matches("W/").trim_matches('"')
 }
 
-fn save(path: &Path, label: Label, heard_at: SystemTime, json: &[u8]) -> std::io::Result<()> {
-    let fetched_at = heard_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let file = serde_json::to_vec(&File { asked: label, fetched_at, catalogue: serde_json::from_slice(json)? })?;
+fn save(path: &Path, key: CatalogueKey, fetched_at: SystemTime, json: &[u8]) -> std::io::Result<()> {
+    let fetched_at = fetched_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let file = serde_json::to_vec(&File { key, fetched_at, catalogue: serde_json::from_slice(json)? })?;
     crate::fs::write_private(path, &file)
 }
 
-fn load(path: &Path) -> Option<Held> {
+fn load(path: &Path) -> Option<CachedCatalogue> {
     let text = std::fs::read(path).ok()?;
     let file: File<'_> = serde_json::from_slice(&text).ok()?;
-    let heard_at = UNIX_EPOCH.checked_add(Duration::from_secs(file.fetched_at));
-    Held::read(Bytes::copy_from_slice(file.catalogue.get().as_bytes()), file.asked, heard_at)
+    let fetched_at = UNIX_EPOCH.checked_add(Duration::from_secs(file.fetched_at));
+    CachedCatalogue::parse(Bytes::copy_from_slice(file.catalogue.get().as_bytes()), file.key, fetched_at)
 }
 
 #[cfg(test)]
@@ -176,13 +182,13 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue};
 
-    use super::{EMBEDDED, Label, Shelf};
+    use super::{CatalogueCache, CatalogueKey, EMBEDDED};
     use crate::protocol::models::Catalogue;
 
     const LIVE: &[u8] = br#"{"models":[{"slug":"gpt-live"}],"later":1}"#;
 
     #[test]
-    fn the_embedded_list_names_models_and_holds_no_prompt() {
+    fn the_embedded_catalog_lists_models_without_prompts() {
         let embedded = Catalogue::parse(EMBEDDED).unwrap();
         assert!(embedded.find("gpt-5.5").is_some());
         let text = std::str::from_utf8(EMBEDDED).unwrap();
@@ -190,58 +196,61 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_heard_outlives_the_process() {
+    async fn the_file_keeps_the_catalog_of_one_account_and_version() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("deep/catalogue.json");
-        let label = Label::new("0.169.0", "acct-1");
-        let shelf = Shelf::new(Some(file.clone()));
-        assert!(shelf.replace(Bytes::from_static(LIVE), label.clone(), None).await);
+        let key = CatalogueKey::new("0.169.0", "acct-1");
+        let cache = CatalogueCache::new(Some(file.clone()));
+        assert!(cache.replace(Bytes::from_static(LIVE), key.clone(), None).await);
         let written = std::fs::read_to_string(&file).unwrap();
         assert!(!written.contains("acct-1"), "the account's id is not written");
 
-        let next = Shelf::new(Some(file.clone()));
+        let next = CatalogueCache::new(Some(file.clone()));
         next.load("0.169.0").await;
         assert_eq!(next.json(), LIVE);
-        assert!(next.heard_at().is_some());
-        next.claim(&label);
+        assert!(next.fetched_at().is_some());
+        next.discard_others(&key);
         assert_eq!(next.json(), LIVE);
-        next.claim(&Label::new("0.169.0", "acct-2"));
-        assert_eq!((next.json().as_ref(), next.heard_at()), (EMBEDDED, None));
+        next.discard_others(&CatalogueKey::new("0.169.0", "acct-2"));
+        assert_eq!((next.json().as_ref(), next.fetched_at()), (EMBEDDED, None));
 
-        let other_version = Shelf::new(Some(file.clone()));
+        let other_version = CatalogueCache::new(Some(file.clone()));
         other_version.load("0.170.0").await;
         assert_eq!(other_version.json(), EMBEDDED);
 
         std::fs::write(&file, "{").unwrap();
-        let damaged = Shelf::new(Some(file));
+        let damaged = CatalogueCache::new(Some(file));
         damaged.load("0.169.0").await;
         assert_eq!(damaged.json(), EMBEDDED);
     }
 
     #[tokio::test]
-    async fn an_answer_without_models_changes_nothing() {
-        let shelf = Shelf::new(None);
+    async fn a_response_without_models_changes_nothing() {
+        let cache = CatalogueCache::new(None);
         for json in ["", "{}", r#"{"models":[]}"#] {
-            assert!(!shelf.replace(Bytes::from_static(json.as_bytes()), Label::new("1", "a"), None).await, "{json}");
+            assert!(
+                !cache.replace(Bytes::from_static(json.as_bytes()), CatalogueKey::new("1", "a"), None).await,
+                "{json}"
+            );
         }
-        assert_eq!(shelf.json(), EMBEDDED);
+        assert_eq!(cache.json(), EMBEDDED);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_another_etag_outdates_the_catalogue() {
+    async fn only_a_new_etag_outdates_the_catalog() {
         let etag = |text: &'static str| {
             HeaderMap::from_iter([(http::HeaderName::from_static("x-models-etag"), HeaderValue::from_static(text))])
         };
-        let told = async |shelf: &Shelf| {
-            tokio::time::timeout(std::time::Duration::from_secs(1), shelf.outdated()).await.is_ok()
+        let is_outdated = async |cache: &CatalogueCache| {
+            tokio::time::timeout(std::time::Duration::from_secs(1), cache.outdated()).await.is_ok()
         };
-        let shelf = Shelf::new(None);
-        assert!(shelf.replace(Bytes::from_static(LIVE), Label::new("1", "a"), Some("W/\"one\"")).await);
-        shelf.notice(&etag("one"));
-        assert!(!told(&shelf).await);
-        shelf.notice(&etag("two"));
-        assert!(told(&shelf).await);
-        shelf.notice(&etag("two"));
-        assert!(!told(&shelf).await);
+        let cache = CatalogueCache::new(None);
+        assert!(cache.replace(Bytes::from_static(LIVE), CatalogueKey::new("1", "a"), Some("W/\"one\"")).await);
+        cache.check_etag(&etag("one"));
+        assert!(!is_outdated(&cache).await);
+        cache.check_etag(&etag("two"));
+        assert!(is_outdated(&cache).await);
+        cache.check_etag(&etag("two"));
+        assert!(!is_outdated(&cache).await);
     }
 }

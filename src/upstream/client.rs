@@ -1,7 +1,7 @@
-//! Sending: one request out, its response or a typed error back.
+//! Sends HTTP requests to the backend and classifies failures.
 //!
-//! Never follows a redirect, keeps no cookies, and reads at most a bounded part of a body that is
-//! not a stream of events. Every wait has a limit, and dropping the future ends the request.
+//! Follows no redirects and keeps no cookies. Reads a bounded part of bodies that aren't event streams. Every wait has
+//! a timeout, and dropping the future cancels the request.
 
 use std::time::Duration;
 
@@ -11,74 +11,73 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::cassette::Tape;
-use super::headers::{note_failed, passed_on, request_id, text};
+use super::cassette::Recording;
+use super::headers::{client_headers, record_failed_id, request_id, text};
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError, UpstreamFailure};
 use crate::net::{ClientError, HttpClient, InUse, SendError, error_chain};
 use crate::protocol::codex::failure;
 
-/// An error body is read up to here; what a client needs stands in its first lines.
+/// Error bodies are read up to this size. The relevant part is at the start.
 const ERROR_LIMIT_BYTES: usize = 256 * 1024;
-/// How long an error body may take, once its status is known.
+/// Time limit for an error body after its status has arrived.
 const ERROR_LIMIT: Duration = Duration::from_secs(5);
 
-/// A request to send.
 #[derive(Clone)]
-pub(super) struct Call<'c> {
+pub(super) struct HttpRequest<'r> {
     pub(super) method: Method,
-    pub(super) endpoint: &'c Endpoint,
-    pub(super) path: &'c str,
+    pub(super) endpoint: &'r Endpoint,
+    pub(super) path: &'r str,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// How long the response may take.
+    /// Time limit for the head of the response; for [`fetch`], for the whole response.
     pub(super) limit: Duration,
 }
 
-/// Sends a request whose answer is a stream of events.
+/// Sends a request whose response is an event stream.
 pub(super) async fn open_stream(
     http: &HttpClient,
-    call: Call<'_>,
-    tape: Option<&Tape>,
+    request: HttpRequest<'_>,
+    recording: Option<&Recording>,
 ) -> Result<reqwest::Response, ProxyError> {
-    let response = send(http, call).await?;
-    let kind = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
-    let is_document = kind.starts_with("text/html") || kind.starts_with("application/json");
+    let response = send(http, request).await?;
+    let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+    let is_document = ["text/html", "application/json"].iter().any(|document| content_type.starts_with(document));
     if !response.status().is_success() || is_document {
-        return Err(refusal(response, tape).await);
+        return Err(read_failure(response, recording).await);
     }
-    if let Some(tape) = tape {
-        tape.answer(response.status().as_u16(), response.headers(), None);
+    if let Some(recording) = recording {
+        recording.response(response.status().as_u16(), response.headers(), None);
     }
     match text(response.headers(), CONTENT_ENCODING.as_str()) {
         Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
-            note_failed(request_id(response.headers()));
-            Err(ProxyError::Damaged { reason: "it is compressed, which was not asked for".to_owned() })
+            record_failed_id(request_id(response.headers()));
+            Err(ProxyError::Damaged { reason: "it is compressed, although the request did not accept that".to_owned() })
         }
         _ => Ok(response),
     }
 }
 
-/// Sends a request whose answer is a document of at most `limit_bytes`.
+/// Sends a request whose response is a document of at most `limit_bytes`.
 pub(super) async fn fetch(
     http: &HttpClient,
-    call: Call<'_>,
+    request: HttpRequest<'_>,
     limit_bytes: usize,
 ) -> Result<(HeaderMap, Bytes), ProxyError> {
-    let deadline = Instant::now() + call.limit;
-    let response = send(http, call).await?;
+    let deadline = Instant::now() + request.limit;
+    let response = send(http, request).await?;
     if response.status() != StatusCode::OK {
-        return Err(refusal(response, None).await);
+        return Err(read_failure(response, None).await);
     }
     let headers = response.headers().clone();
     match read(response, limit_bytes, deadline).await {
         Body::Whole(body) => Ok((headers, body)),
-        Body::Cut(_) => Err(ProxyError::Truncated { cause: None }),
+        Body::Truncated(_) => Err(ProxyError::Truncated { cause: None }),
     }
 }
 
-async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, ProxyError> {
-    let Call { method, endpoint, path, headers, body, limit } = call;
+async fn send(http: &HttpClient, request: HttpRequest<'_>) -> Result<reqwest::Response, ProxyError> {
+    let HttpRequest { method, endpoint, path, headers, body, limit } = request;
     let prepare = |client: &reqwest::Client| {
         client.request(method.clone(), endpoint.join(path)).headers(headers.clone()).body(body.clone())
     };
@@ -87,7 +86,7 @@ async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, Pr
             http.observe_date(response.headers());
             Ok(response)
         }
-        Ok(Err(SendError::Client(error))) => Err(unusable(&error)),
+        Ok(Err(SendError::Client(error))) => Err(no_client(&error)),
         Ok(Err(SendError::Transport(error))) if error.is_connect() && error.is_timeout() => {
             Err(ProxyError::Silent { phase: Phase::Connecting, limit: http.connect_timeout() })
         }
@@ -96,21 +95,22 @@ async fn send(http: &HttpClient, call: Call<'_>) -> Result<reqwest::Response, Pr
     }
 }
 
-/// Turns an answer that is not what was asked for into a failure.
-pub(super) async fn refusal(response: reqwest::Response, tape: Option<&Tape>) -> ProxyError {
+/// Reads the body of an unexpected response and classifies it.
+pub(super) async fn read_failure(response: reqwest::Response, recording: Option<&Recording>) -> ProxyError {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let (Body::Whole(body) | Body::Cut(body)) = read(response, ERROR_LIMIT_BYTES, Instant::now() + ERROR_LIMIT).await;
-    if let Some(tape) = tape {
-        tape.answer(status, &headers, Some(body.clone()));
+    let deadline = Instant::now() + ERROR_LIMIT;
+    let (Body::Whole(body) | Body::Truncated(body)) = read(response, ERROR_LIMIT_BYTES, deadline).await;
+    if let Some(recording) = recording {
+        recording.response(status, &headers, Some(body.clone()));
     }
-    refused(status, &headers, &body)
+    classify(status, &headers, &body)
 }
 
-/// The failure that an answer means.
-pub(super) fn refused(status: u16, headers: &HeaderMap, body: &[u8]) -> ProxyError {
+/// Classifies a response that is a failure.
+pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> ProxyError {
     let failure = failure::from_response(status, headers, body);
-    let failure = UpstreamFailure { headers: passed_on(headers), ..failure };
-    note_failed(failure.request_id.as_deref());
+    let failure = UpstreamFailure { headers: client_headers(headers), ..failure };
+    record_failed_id(failure.request_id.as_deref());
     tracing::debug!(
         status,
         fault = ?failure.fault,
@@ -118,15 +118,15 @@ pub(super) fn refused(status: u16, headers: &HeaderMap, body: &[u8]) -> ProxyErr
         upstream.request_id = failure.request_id.as_deref(),
         cf_ray = text(headers, "cf-ray"),
         authorization_error = text(headers, "x-openai-authorization-error"),
-        "the backend refused a request"
+        "the backend rejected a request"
     );
     ProxyError::Upstream(Box::new(failure))
 }
 
 enum Body {
     Whole(Bytes),
-    /// Too long, too slow, or broken off.
-    Cut(Bytes),
+    /// Too large or too slow, or the connection broke.
+    Truncated(Bytes),
 }
 
 async fn read(mut response: reqwest::Response, limit_bytes: usize, deadline: Instant) -> Body {
@@ -137,12 +137,12 @@ async fn read(mut response: reqwest::Response, limit_bytes: usize, deadline: Ins
         match timeout_at(deadline, chunks.next()).await {
             Ok(None) => return Body::Whole(body.into()),
             Ok(Some(Ok(chunk))) if body.len() + chunk.len() <= limit_bytes => body.extend_from_slice(&chunk),
-            Ok(Some(_)) | Err(_) => return Body::Cut(body.into()),
+            Ok(Some(_)) | Err(_) => return Body::Truncated(body.into()),
         }
     }
 }
 
-/// The failure where no client could be made.
-pub(super) fn unusable(error: &ClientError) -> ProxyError {
+/// The error if the HTTP client can't be built.
+pub(super) fn no_client(error: &ClientError) -> ProxyError {
     ProxyError::Unreachable { cause: error.to_string() }
 }

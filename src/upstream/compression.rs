@@ -1,8 +1,8 @@
-//! Requests as zstd on their way to the backend, as its own client sends them.
+//! Compresses request bodies with zstd, as the official client does.
 //!
-//! A conversation goes up anew with every turn, and a home's line up is slow: packed, it takes a third
-//! of the time. Nothing is packed that fits into the first flight of a connection anyway, nor what
-//! stays on this machine. A backend that can't unpack gets everything as it is from then on.
+//! Each turn sends the whole conversation, and home uplinks are slow: compressed, it takes a third of the time. Bodies
+//! that fit into the initial TCP window and requests to this machine are not compressed. If the backend rejects a
+//! compressed request, it gets uncompressed requests from then on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,72 +13,72 @@ use crate::blocking::LONG_BYTES;
 use crate::endpoint::Endpoint;
 use crate::error::{ProxyError, UpstreamFailure};
 
-/// A body below this goes as it is.
-const SMALLEST_BYTES: usize = 12 * 1024;
-/// What the official client packs with.
+/// Smaller bodies are not compressed.
+const MIN_BYTES: usize = 12 * 1024;
+/// Compression level of the official client.
 const LEVEL: i32 = 3;
 
-/// Whether requests are packed (`upstream.compression`).
+/// Compression of request bodies (`upstream.compression`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Compression {
-    /// Where it saves time: long ones, to other machines.
+    /// Large bodies to other machines.
     Auto,
-    /// Long ones, wherever they go.
+    /// Large bodies to any host.
     Zstd,
-    /// Never.
+    /// None.
     None,
 }
 
-/// Packs requests for as long as the backend takes them.
+/// Compresses bodies until the backend rejects one.
 #[derive(Debug)]
-pub(super) struct Packing {
+pub(super) struct Compressor {
     compression: Compression,
-    is_refused: AtomicBool,
+    is_rejected: AtomicBool,
 }
 
-impl Packing {
+impl Compressor {
     pub(super) fn new(compression: Compression) -> Self {
-        Self { compression, is_refused: AtomicBool::new(false) }
+        Self { compression, is_rejected: AtomicBool::new(false) }
     }
 
-    /// The body as one zstd frame; `None` where it is to go as it is.
-    pub(super) async fn pack(&self, endpoint: &Endpoint, body: &Bytes) -> Option<Bytes> {
-        let is_wanted = match self.compression {
+    /// Returns the body as one zstd frame. `None` if it should be sent uncompressed.
+    pub(super) async fn compress(&self, endpoint: &Endpoint, body: &Bytes) -> Option<Bytes> {
+        let is_enabled = match self.compression {
             Compression::Auto => !endpoint.is_loopback(),
             Compression::Zstd => true,
             Compression::None => false,
         };
-        if !is_wanted || body.len() < SMALLEST_BYTES || self.is_refused.load(Ordering::Relaxed) {
+        if !is_enabled || body.len() < MIN_BYTES || self.is_rejected.load(Ordering::Relaxed) {
             return None;
         }
-        let packed = if body.len() < LONG_BYTES {
+        let compressed = if body.len() < LONG_BYTES {
             zstd::bulk::compress(body, LEVEL)
         } else {
             let body = body.clone();
             spawn_blocking(move || zstd::bulk::compress(&body, LEVEL)).await.ok()?
         };
-        packed.ok().map(Bytes::from)
+        compressed.ok().map(Bytes::from)
     }
 
-    /// Whether a packed request was refused for being packed; none is packed after that.
-    pub(super) fn was_refused(&self, error: &ProxyError) -> bool {
+    /// Whether a request was rejected because of its compression. If so, no further request is compressed.
+    pub(super) fn was_rejected(&self, error: &ProxyError) -> bool {
         let ProxyError::Upstream(failure) = error else { return false };
-        let is_refusal = is_about_encoding(failure);
-        if is_refusal && !self.is_refused.swap(true, Ordering::Relaxed) {
-            tracing::info!("the backend takes no compressed requests; they go as they are from now on");
+        let is_rejection = is_about_encoding(failure);
+        if is_rejection && !self.is_rejected.swap(true, Ordering::Relaxed) {
+            tracing::info!("the backend rejects compressed requests: sending them uncompressed from now on");
         }
-        is_refusal
+        is_rejection
     }
 }
 
 fn is_about_encoding(failure: &UpstreamFailure) -> bool {
-    let says_so = || {
+    let is_in_message = || {
         let message = failure.message.to_ascii_lowercase();
         ["content-encoding", "zstd", "decompress"].iter().any(|word| message.contains(word))
     };
     match failure.status {
         Some(415) => true,
-        Some(400) => says_so(),
+        Some(400) => is_in_message(),
         _ => false,
     }
 }

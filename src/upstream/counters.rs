@@ -1,25 +1,21 @@
-//! What the client of the backend counts.
-//!
-//! Plain numbers, added to at the turns of a request and never for a piece of an answer. Whoever
-//! shows them asks for a [`Tally`].
+//! Counters of the backend client, for metrics. Never updated per delta.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The numbers as they stand.
+/// Values of the counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Attempts after the first.
+pub struct CounterValues {
+    /// Attempts after the first of each request.
     pub retries: u64,
-    /// Requests that were answered here since their quota is known to be spent.
+    /// Requests that failed without an attempt because their quota is known to be exhausted.
     pub quota_answers: u64,
-    /// Answers that are being waited for or read, each over a connection or stream of its own.
+    /// Requests in progress, until the end of their response.
     pub open: u64,
-    /// Connections opened so far.
+    /// Connections opened since the process started.
     pub connections_opened: u64,
 }
 
-/// Where it is counted.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) retries: AtomicU64,
@@ -27,18 +23,18 @@ pub(super) struct Counters {
     open: Arc<AtomicU64>,
 }
 
-/// Counts as open until it is dropped.
+/// Guard that counts a response as open until it is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket(Arc<AtomicU64>);
+pub(super) struct OpenResponse(Arc<AtomicU64>);
 
 impl Counters {
-    pub(super) fn begin(&self) -> Ticket {
+    pub(super) fn begin(&self) -> OpenResponse {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Ticket(Arc::clone(&self.open))
+        OpenResponse(Arc::clone(&self.open))
     }
 
-    pub(super) fn read(&self, connections_opened: u64) -> Tally {
-        Tally {
+    pub(super) fn read(&self, connections_opened: u64) -> CounterValues {
+        CounterValues {
             retries: self.retries.load(Ordering::Relaxed),
             quota_answers: self.quota_answers.load(Ordering::Relaxed),
             open: self.open.load(Ordering::Relaxed),
@@ -47,7 +43,7 @@ impl Counters {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for OpenResponse {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

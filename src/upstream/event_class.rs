@@ -1,28 +1,26 @@
-//! What an event means for the attempt loop, told from its type alone.
+//! Classifies events by their type, for the commit point and the end of a response.
 //!
-//! A stream is not decoded here: the server does that once, for its dialect. All that counts is
-//! whether the response has begun, whether something of the answer is there, and whether it is
-//! over. An event that can't be read says nothing.
+//! Doesn't decode events: the server does that once. Events that can't be parsed are [`EventClass::Other`].
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-/// What an event means for the attempt loop.
+/// Class of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
-    /// `response.created`.
-    Begun,
-    /// Something about an item, without content of its own.
+pub(super) enum EventClass {
+    /// `response.created`
+    Created,
+    /// An event about an item, or of an unknown `response.` type.
     Item,
-    /// A piece of content of a kind that is known.
+    /// A content delta of a known type.
     Delta,
-    /// The end of an answer, whole or cut short by the backend's word.
-    Done,
-    /// The end by a failure.
+    /// The end of a complete or incomplete response.
+    Completed,
+    /// The end of a failed response.
     Failed,
-    /// Anything else: quota, metadata, progress, keepalive.
-    Nothing,
+    /// Rate limits, metadata, progress, keepalive.
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -31,32 +29,32 @@ struct Head<'a> {
     kind: Cow<'a, str>,
 }
 
-impl Sign {
-    /// Reads the `data` of an event.
+impl EventClass {
+    /// Classifies the `data` of an event.
     pub(super) fn of(data: &[u8]) -> Self {
-        kind(data).map_or(Self::Nothing, |kind| Self::of_kind(&kind))
+        kind(data).map_or(Self::Other, |kind| Self::of_kind(&kind))
     }
 
     pub(super) fn is_terminal(self) -> bool {
-        matches!(self, Self::Done | Self::Failed)
+        matches!(self, Self::Completed | Self::Failed)
     }
 
     fn of_kind(kind: &str) -> Self {
         match kind {
-            "response.created" => Self::Begun,
-            "response.completed" | "response.done" | "response.incomplete" => Self::Done,
+            "response.created" => Self::Created,
+            "response.completed" | "response.done" | "response.incomplete" => Self::Completed,
             "response.failed" | "error" => Self::Failed,
             "response.queued" | "response.in_progress" | "response.metadata" | "response.safety_buffering" => {
-                Self::Nothing
+                Self::Other
             }
             _ if is_known_delta(kind) => Self::Delta,
             _ if kind.starts_with("response.") => Self::Item,
-            _ => Self::Nothing,
+            _ => Self::Other,
         }
     }
 }
 
-/// Whether an event of this type is a piece of content that some dialect reads.
+/// Whether events of this type are content deltas that some client API uses.
 pub(super) fn is_known_delta(kind: &str) -> bool {
     matches!(
         kind,
@@ -69,14 +67,13 @@ pub(super) fn is_known_delta(kind: &str) -> bool {
     )
 }
 
-/// The type of an event; `None` when it can't be read.
+/// Returns the type of an event. `None` if it can't be parsed.
 pub(super) fn kind(data: &[u8]) -> Option<Cow<'_, str>> {
     let leading = leading_kind(data).map(Cow::Borrowed);
     leading.or_else(|| serde_json::from_slice::<Head<'_>>(data).ok().map(|head| head.kind))
 }
 
-/// The type where it is the first member, as the backend writes it: then the rest of a long event
-/// need not be read.
+/// Returns the type if it is the first member, which saves parsing the rest of a long event.
 fn leading_kind(data: &[u8]) -> Option<&str> {
     let rest = data.strip_prefix(br#"{"type":""#)?;
     let end = memchr::memchr2(b'"', b'\\', rest)?;
@@ -86,30 +83,30 @@ fn leading_kind(data: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sign;
+    use super::EventClass;
 
     #[test]
-    fn the_type_decides_wherever_it_stands() {
+    fn the_type_decides_at_any_position() {
         let table = [
-            (r#"{"type":"response.created","response":{}}"#, Sign::Begun),
-            (r#"{"sequence_number":1,"type":"response.created"}"#, Sign::Begun),
-            (r#"{ "type" : "response.completed" }"#, Sign::Done),
-            (r#"{"type":"response.done"}"#, Sign::Done),
-            (r#"{"type":"response.incomplete"}"#, Sign::Done),
-            (r#"{"type":"response.failed"}"#, Sign::Failed),
-            (r#"{"type":"error","code":"x"}"#, Sign::Failed),
-            (r#"{"type":"response.output_item.added"}"#, Sign::Item),
-            (r#"{"type":"response.web_search_call.searching"}"#, Sign::Item),
-            (r#"{"type":"response.output_text.delta","delta":"a"}"#, Sign::Delta),
-            (r#"{"type":"response.in_progress"}"#, Sign::Nothing),
-            (r#"{"type":"codex.rate_limits"}"#, Sign::Nothing),
-            (r#"{"type":"codex.response.metadata"}"#, Sign::Nothing),
-            (r#"{"type":"keepalive"}"#, Sign::Nothing),
-            (r#"{"kind":"response.completed"}"#, Sign::Nothing),
-            ("not json", Sign::Nothing),
+            (r#"{"type":"response.created","response":{}}"#, EventClass::Created),
+            (r#"{"sequence_number":1,"type":"response.created"}"#, EventClass::Created),
+            (r#"{ "type" : "response.completed" }"#, EventClass::Completed),
+            (r#"{"type":"response.done"}"#, EventClass::Completed),
+            (r#"{"type":"response.incomplete"}"#, EventClass::Completed),
+            (r#"{"type":"response.failed"}"#, EventClass::Failed),
+            (r#"{"type":"error","code":"x"}"#, EventClass::Failed),
+            (r#"{"type":"response.output_item.added"}"#, EventClass::Item),
+            (r#"{"type":"response.web_search_call.searching"}"#, EventClass::Item),
+            (r#"{"type":"response.output_text.delta","delta":"a"}"#, EventClass::Delta),
+            (r#"{"type":"response.in_progress"}"#, EventClass::Other),
+            (r#"{"type":"codex.rate_limits"}"#, EventClass::Other),
+            (r#"{"type":"codex.response.metadata"}"#, EventClass::Other),
+            (r#"{"type":"keepalive"}"#, EventClass::Other),
+            (r#"{"kind":"response.completed"}"#, EventClass::Other),
+            ("not json", EventClass::Other),
         ];
-        for (data, sign) in table {
-            assert_eq!(Sign::of(data.as_bytes()), sign, "{data}");
+        for (data, class) in table {
+            assert_eq!(EventClass::of(data.as_bytes()), class, "{data}");
         }
     }
 }

@@ -1,8 +1,7 @@
-//! The headers that leave, and those that come back and are passed on. Pure.
+//! The headers of requests to the backend, and the response headers that clients get. Pure.
 //!
-//! What leaves is the small set that the backend needs of a third party, under our own name: no
-//! cookies, no telemetry. A value that no header can carry is left out where it is a hint, and is
-//! an error where it is the token or the account.
+//! Requests have the few headers that the backend needs, with our own name, and no cookies or telemetry. An optional
+//! value that can't be in a header is left out. An access token or account id that can't is an error.
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
@@ -21,15 +20,15 @@ const ROUTING_HINT: HeaderName = HeaderName::from_static("x-codex-routing-hint")
 const FEATURES: HeaderName = HeaderName::from_static("x-codex-beta-features");
 const ROUTING_OVERRIDE: HeaderName = HeaderName::from_static("x-openai-account-routing-override");
 
-/// Who calls: the same for every endpoint.
+/// Builds the headers of requests for one account.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller<'c> {
-    pub(super) settings: &'c Settings,
-    pub(super) version: &'c str,
-    pub(super) bearer: &'c Bearer,
+pub(super) struct RequestHeaders<'h> {
+    pub(super) settings: &'h Settings,
+    pub(super) version: &'h str,
+    pub(super) bearer: &'h Bearer,
 }
 
-impl Caller<'_> {
+impl RequestHeaders<'_> {
     /// Headers of `POST /responses`.
     pub(super) fn responses(
         &self,
@@ -39,7 +38,7 @@ impl Caller<'_> {
         routing: Option<&'static str>,
     ) -> Result<HeaderMap, ProxyError> {
         let mut headers = self.account()?;
-        self.name(&mut headers, hints);
+        self.add_client_name(&mut headers, hints);
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         put(&mut headers, SESSION, &request.prompt_cache_key);
@@ -65,19 +64,19 @@ impl Caller<'_> {
     /// Headers of `GET /models`.
     pub(super) fn models(&self) -> Result<HeaderMap, ProxyError> {
         let mut headers = self.account()?;
-        self.name(&mut headers, &Hints::default());
+        self.add_client_name(&mut headers, &Hints::default());
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         Ok(headers)
     }
 
-    /// Headers of the account endpoints, which get no originator.
+    /// Headers of the account endpoints, which have no originator.
     pub(super) fn account(&self) -> Result<HeaderMap, ProxyError> {
         let mut headers = HeaderMap::new();
         let token = HeaderValue::from_str(&format!("Bearer {}", self.bearer.token.expose()));
-        let mut token = token.map_err(|_| unusable("the access token"))?;
+        let mut token = token.map_err(|_| not_a_header("the access token"))?;
         token.set_sensitive(true);
         headers.insert(AUTHORIZATION, token);
-        let account = HeaderValue::from_str(&self.bearer.account.id).map_err(|_| unusable("the account id"))?;
+        let account = HeaderValue::from_str(&self.bearer.account.id).map_err(|_| not_a_header("the account id"))?;
         if !account.is_empty() {
             headers.insert(ACCOUNT, account);
         }
@@ -89,33 +88,32 @@ impl Caller<'_> {
         Ok(headers)
     }
 
-    fn name(&self, headers: &mut HeaderMap, hints: &Hints) {
+    fn add_client_name(&self, headers: &mut HeaderMap, hints: &Hints) {
         put(headers, VERSION, self.version);
         put(headers, ORIGINATOR, &self.settings.originator);
         put(headers, ORIGINATOR, hints.originator.as_deref().unwrap_or_default());
     }
 }
 
-/// The headers of an answer that a client may see: quota and the serving model; no cookie, no
-/// turn state.
+/// The response headers for clients: quota and the serving model. No cookies, no turn state.
 #[must_use]
-pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
-    chosen(headers, |name| name == "openai-model" || (name.starts_with("x-codex-") && name != "x-codex-turn-state"))
+pub fn client_headers(headers: &HeaderMap) -> HeaderMap {
+    filtered(headers, |name| name == "openai-model" || (name.starts_with("x-codex-") && name != "x-codex-turn-state"))
 }
 
-/// The headers of an answer that a Codex client knows what to do with.
+/// The response headers for Codex clients.
 #[must_use]
-pub fn passed_to_codex(headers: &HeaderMap) -> HeaderMap {
+pub fn codex_client_headers(headers: &HeaderMap) -> HeaderMap {
     const KNOWN: [&str; 3] = ["openai-model", "x-models-etag", "x-reasoning-included"];
-    chosen(headers, |name| KNOWN.contains(&name) || name.starts_with("x-codex-"))
+    filtered(headers, |name| KNOWN.contains(&name) || name.starts_with("x-codex-"))
 }
 
-fn chosen(headers: &HeaderMap, is_shown: impl Fn(&str) -> bool) -> HeaderMap {
-    let shown = headers.iter().filter(|(name, _)| is_shown(name.as_str()));
-    shown.map(|(name, value)| (name.clone(), value.clone())).collect()
+fn filtered(headers: &HeaderMap, is_included: impl Fn(&str) -> bool) -> HeaderMap {
+    let included = headers.iter().filter(|(name, _)| is_included(name.as_str()));
+    included.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// A header as text.
+/// Returns a header's value, unless it is empty or not visible ASCII.
 pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
 }
@@ -126,16 +124,17 @@ fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     }
 }
 
-fn unusable(what: &str) -> ProxyError {
-    ProxyError::Auth(AuthError::Ended { reason: format!("{what} holds characters that no header can carry") })
+fn not_a_header(what: &str) -> ProxyError {
+    ProxyError::Auth(AuthError::Ended { reason: format!("{what} contains characters that are not allowed in headers") })
 }
-/// The backend's own id for a request.
+
+/// The backend's id of a request.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
     text(headers, "x-oai-request-id").or_else(|| text(headers, "x-request-id"))
 }
 
-/// Leaves the id of an attempt that failed with the client's request, for the log.
-pub(super) fn note_failed(request_id: Option<&str>) {
+/// Adds the id of a failed attempt to the log span of the client's request.
+pub(super) fn record_failed_id(request_id: Option<&str>) {
     if let Some(id) = request_id {
         tracing::Span::current().record("upstream.id", id);
     }

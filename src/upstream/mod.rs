@@ -1,11 +1,10 @@
-//! The ChatGPT Codex backend: one streaming call for each client request, and the model catalogue.
+//! Client for the ChatGPT Codex backend: streaming requests, the model catalog, and the quota.
 //!
-//! Owns every second try. A request is opened in attempts until its answer is committed to: the
-//! first output item, delta or terminal event, or `commit_after` past this attempt's
-//! `response.created`. Up to there a failure is hidden by another attempt, or comes back as an
-//! error with a status. After it, it is an event of the stream, unless the caller has sent nothing to
-//! its client and lets [`Pending`] open another attempt. Dropping an [`EventStream`], or the future
-//! that opens one, drops the connection or HTTP/2 stream behind it.
+//! Makes all retries. A request is attempted until a response is committed: its first output item, delta or terminal
+//! event has arrived, or `commit_after` has passed since this attempt's `response.created`. Until then a failure is
+//! hidden by another attempt or returned as an error with a status. After that it is an event of the stream, unless
+//! the caller has sent nothing to its client and starts another attempt with [`Pending::retry`]. Dropping an
+//! [`EventStream`], or the future that opens one, drops the connection or HTTP/2 stream behind it.
 
 mod attempt;
 mod body_format;
@@ -41,202 +40,186 @@ use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::models::Catalogue;
 use crate::token_source::{Bearer, TokenSource};
-use body_format::Forms;
+use body_format::BodyForms;
 use cassette::{Player, Recorder};
-use catalogue::{Label, Shelf};
-use client::Call;
-use compression::Packing;
+use catalogue::{CatalogueCache, CatalogueKey};
+use client::HttpRequest;
+use compression::Compressor;
 use counters::Counters;
-use headers::Caller;
-use quota::exhausted::Quotas;
-use quota::snapshot::Gauges;
-use region::{OnRefusedToken, Routing};
-use rejected_params::Learned;
-use unknown_events::Drift;
-use websocket::Sockets;
+use headers::RequestHeaders;
+use quota::QuotaTracker;
+use region::{OnRefusedToken, RouteCache};
+use rejected_params::RejectedParams;
+use unknown_events::UnknownEvents;
+use websocket::WebSockets;
 
 pub use body_format::BodyForm;
 pub use compression::Compression;
-pub use counters::Tally;
-pub use headers::{passed_on, passed_to_codex};
+pub use counters::CounterValues;
+pub use headers::{client_headers, codex_client_headers};
 pub use pending::Pending;
-pub use quota::account_check::Standing;
+pub use quota::account_check::AccountStatus;
 pub use quota::snapshot::{Quota, QuotaPace, QuotaWindow};
-pub use rejected_params::Omitted;
+pub use rejected_params::RejectedParam;
 pub use request_token::RequestToken;
 pub use settings::Settings;
 pub use stream::EventStream;
-pub use unknown_events::Strange;
+pub use unknown_events::UnknownName;
 pub use websocket::Transport;
 
-/// How often the catalogue is asked for when nothing says that it has changed.
+/// How often the catalog is refreshed if no response reports a change.
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 const CATALOGUE_LIMIT: Duration = Duration::from_secs(30);
 const CATALOGUE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
-/// The first pause after a failed refresh; it doubles up to the interval.
-const CATALOGUE_PAUSE: Duration = Duration::from_secs(10);
-/// How often to look whether somebody has signed in.
+/// First delay after a failed refresh. It doubles up to the interval.
+const CATALOGUE_BACKOFF: Duration = Duration::from_secs(10);
+/// How often to check whether the user has signed in.
 const SIGN_IN_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The backend, as one pooled client. Shared by all requests.
+/// Client for the backend, shared by all requests.
 #[derive(Debug)]
 pub struct Upstream {
     settings: Settings,
     version: String,
     http: HttpClient,
     tokens: Arc<dyn TokenSource>,
-    routing: Routing,
-    shelf: Shelf,
-    sockets: Sockets,
-    omitted: Learned,
-    forms: Forms,
-    packing: Packing,
-    quotas: Quotas,
-    gauges: Arc<Gauges>,
+    routes: RouteCache,
+    catalogue: CatalogueCache,
+    websockets: WebSockets,
+    rejected_params: RejectedParams,
+    body_forms: BodyForms,
+    compressor: Compressor,
+    quota: Arc<QuotaTracker>,
     counters: Counters,
-    drift: Arc<Drift>,
+    unknown_events: Arc<UnknownEvents>,
     recorder: Option<Recorder>,
-    /// Answers in the place of the backend.
+    /// Replaces the backend.
     player: Option<Player>,
 }
 
-/// What a client request says about the call beside its body.
+/// Parts of a client request that are not in its body.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
-    /// The client's own `originator` header, which wins over ours.
+    /// The client's `originator` header, which replaces ours.
     pub originator: Option<String>,
-    /// Headers of a client that speaks the backend's own language: they win over ours, and the answer's
-    /// headers are all for it to see.
+    /// Headers of a Codex client. They replace ours, and the client gets all Codex headers of the response.
     pub forwarded: Option<HeaderMap>,
 }
 
-/// An answer that is committed to.
+/// A committed response.
 #[derive(Debug)]
-pub struct Answer {
-    /// The events, those held back until the commit point first.
+pub struct BackendResponse {
+    /// The events, starting with the first of the response.
     pub events: EventStream,
-    /// Headers to pass on: the quota headers (`x-codex-…`) and their like.
+    /// Headers for the client, such as the quota headers (`x-codex-…`).
     pub headers: HeaderMap,
     /// The backend's request id, for the log.
     pub request_id: Option<String>,
-    /// Tokens for `x-proxy-warnings` that the attempts brought about.
+    /// Values for `x-proxy-warnings`: what was changed in the request.
     pub warnings: Vec<String>,
 }
 
 impl Upstream {
-    /// A client for the backend; connects to nothing yet.
+    /// Returns a client without connecting it.
     #[must_use]
     pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
-        let shelf = Shelf::new(settings.catalogue_file.clone());
-        let (sockets, forms) = (Sockets::new(settings.transport), Forms::new(settings.body));
-        let packing = Packing::new(settings.compression);
-        let (routing, omitted) = (Routing::default(), Learned::default());
-        let (quotas, counters) = (Quotas::new(settings.quota_probe), Counters::default());
-        let gauges = Arc::new(Gauges::new(http.clock()));
-        let (recorder, player) = (None, None);
         Self {
-            settings,
             version,
-            http,
             tokens,
-            routing,
-            shelf,
-            sockets,
-            omitted,
-            forms,
-            packing,
-            quotas,
-            gauges,
-            counters,
-            drift: Arc::default(),
-            recorder,
-            player,
+            routes: RouteCache::default(),
+            catalogue: CatalogueCache::new(settings.catalogue_file.clone()),
+            websockets: WebSockets::new(settings.transport),
+            rejected_params: RejectedParams::default(),
+            body_forms: BodyForms::new(settings.body),
+            compressor: Compressor::new(settings.compression),
+            quota: Arc::new(QuotaTracker::new(http.clock(), settings.quota_probe)),
+            counters: Counters::default(),
+            unknown_events: Arc::default(),
+            recorder: None,
+            player: None,
+            settings,
+            http,
         }
     }
 
-    /// Writes every exchange down.
+    /// Records every request and response.
     #[must_use]
     pub fn recording(self, recorder: Recorder) -> Self {
         Self { recorder: Some(recorder), ..self }
     }
 
-    /// Answers from what was recorded, and asks no model.
+    /// Plays recorded responses instead of sending requests.
     #[must_use]
     pub fn playing(self, player: Player) -> Self {
         Self { player: Some(player), ..self }
     }
 
-    /// Starts a request. Nothing is sent before [`Pending::open`].
+    /// Prepares a request. [`Pending::open`] sends it.
     ///
     /// # Errors
-    /// When the quota is known to be used up.
+    /// If the quota is known to be exhausted.
     pub fn begin<'r>(
         &'r self,
         request: codex::Request<'r>,
         token: RequestToken,
         hints: Hints,
     ) -> Result<Pending<'r>, ProxyError> {
-        self.check_quota(token.bearer(), &request)?;
+        if let Some(failure) = self.quota.exhausted(&token.bearer().account.id, &request.model) {
+            self.counters.quota_answers.fetch_add(1, Ordering::Relaxed);
+            return Err(ProxyError::Upstream(Box::new(failure)));
+        }
         Ok(Pending::new(self, request, token, hints))
     }
 
-    /// A spent quota is not asked for again, but for a look in a while.
-    fn check_quota(&self, bearer: &Bearer, request: &codex::Request<'_>) -> Result<(), ProxyError> {
-        let Some(error) = self.quotas.known(&bearer.account.id, &request.model) else { return Ok(()) };
-        self.counters.quota_answers.fetch_add(1, Ordering::Relaxed);
-        Err(error)
-    }
-
-    /// What has been counted so far.
+    /// The current counters.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub fn counters(&self) -> CounterValues {
         self.counters.read(self.http.connections_opened())
     }
 
-    /// What the backend has said since the process began and nobody here knows.
+    /// Names in the backend's events that this release doesn't know, since the process started.
     #[must_use]
-    pub fn drift(&self) -> Vec<Strange> {
-        self.drift.read()
+    pub fn unknown_names(&self) -> Vec<UnknownName> {
+        self.unknown_events.read()
     }
 
-    /// The members that requests leave out, since the backend refused them within the last hour.
+    /// The members that requests leave out because the backend rejected them within the last hour.
     #[must_use]
-    pub fn omitted(&self) -> Vec<Omitted> {
-        self.omitted.read()
+    pub fn rejected_params(&self) -> Vec<RejectedParam> {
+        self.rejected_params.read()
     }
 
-    /// The catalogue as last heard: live, else from the file, else the embedded one. Never waits for the network.
+    /// The latest catalog: from the backend, else from the file, else the embedded one. Sends no request.
     #[must_use]
     pub fn catalogue(&self) -> Arc<Catalogue> {
-        self.shelf.catalogue()
+        self.catalogue.catalogue()
     }
 
-    /// The catalogue's JSON as the backend sent it, for clients that speak the Codex form; without prompts where embedded.
+    /// The catalog's JSON as the backend sent it, for Codex clients. The embedded one has no prompts.
     #[must_use]
     pub fn catalogue_json(&self) -> Bytes {
-        self.shelf.json()
+        self.catalogue.json()
     }
 
-    /// When the backend told the catalogue; `None` for the embedded one.
+    /// When the backend sent the catalog. `None` for the embedded one.
     #[must_use]
-    pub fn catalogue_heard_at(&self) -> Option<SystemTime> {
-        self.shelf.heard_at()
+    pub fn catalogue_fetched_at(&self) -> Option<SystemTime> {
+        self.catalogue.fetched_at()
     }
 
-    /// Takes the catalogue that an earlier run kept in its file, unless it is another account's than the one in use.
-    pub async fn recall_catalogue(&self, account_id: Option<&str>) {
-        self.shelf.load(&self.version).await;
+    /// Loads the catalog file, unless it belongs to another account than the active one.
+    pub async fn load_catalogue(&self, account_id: Option<&str>) {
+        self.catalogue.load(&self.version).await;
         if let Some(account_id) = account_id {
-            self.shelf.claim(&Label::new(&self.version, account_id));
+            self.catalogue.discard_others(&CatalogueKey::new(&self.version, account_id));
         }
     }
 
-    /// Asks the backend for the catalogue now.
+    /// Requests the catalog from the backend.
     ///
     /// # Errors
-    /// When no token can be had, or the backend did not answer with a list of models; what was
-    /// known before stays.
+    /// If no token is available, or the backend doesn't send a list of models. The previous catalog stays.
     pub async fn refresh_catalogue(&self) -> Result<(), ProxyError> {
         let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
         match self.fetch_catalogue(&bearer).await {
@@ -244,79 +227,81 @@ impl Upstream {
                 let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
                 self.fetch_catalogue(&bearer).await
             }
-            done => done,
+            fetched => fetched,
         }
     }
 
     async fn fetch_catalogue(&self, bearer: &Bearer) -> Result<(), ProxyError> {
-        let label = Label::new(&self.version, &bearer.account.id);
-        self.shelf.claim(&label);
+        let key = CatalogueKey::new(&self.version, &bearer.account.id);
+        self.catalogue.discard_others(&key);
         let query =
             url::form_urlencoded::Serializer::new(String::new()).append_pair("client_version", &self.version).finish();
-        let call = Call {
+        let request = HttpRequest {
             method: Method::GET,
             endpoint: &self.settings.url,
             path: &format!("/models?{query}"),
-            headers: self.caller(bearer).models()?,
+            headers: self.request_headers(bearer).models()?,
             body: Bytes::new(),
             limit: CATALOGUE_LIMIT.min(self.settings.first_event_timeout),
         };
-        let (headers, json) = client::fetch(&self.http, call, CATALOGUE_LIMIT_BYTES).await?;
+        let (headers, json) = client::fetch(&self.http, request, CATALOGUE_LIMIT_BYTES).await?;
         let etag = headers::text(&headers, "x-models-etag").or_else(|| headers::text(&headers, "etag"));
-        if self.shelf.replace(json, label, etag).await {
+        if self.catalogue.replace(json, key, etag).await {
             return Ok(());
         }
-        Err(ProxyError::Damaged { reason: "the model catalogue lists no models".to_owned() })
+        Err(ProxyError::Damaged { reason: "the model catalog lists no models".to_owned() })
     }
 
-    /// Keeps the catalogue fresh; runs until dropped. Also opens a first connection, so that the first request finds it warm.
+    /// Refreshes the catalog until dropped. Also opens the first connection, which the first request then reuses.
     pub async fn keep_catalogue(&self) {
         if self.player.is_some() {
-            // What was recorded knows nothing newer.
+            // Cassettes have no catalog.
             return std::future::pending().await;
         }
-        self.shelf.load(&self.version).await;
-        let mut pause = CATALOGUE_PAUSE;
+        self.catalogue.load(&self.version).await;
+        let mut backoff = CATALOGUE_BACKOFF;
         loop {
             match self.refresh_catalogue().await {
                 Ok(()) => {
-                    pause = CATALOGUE_PAUSE;
+                    backoff = CATALOGUE_BACKOFF;
                     self.prepare().await;
-                    // Either way it is time to ask again.
-                    let _ = timeout(CATALOGUE_INTERVAL, self.shelf.outdated()).await;
+                    // Refresh after the interval, or when a response reports a change.
+                    let _ = timeout(CATALOGUE_INTERVAL, self.catalogue.outdated()).await;
                 }
                 Err(ProxyError::Auth(error)) => {
-                    tracing::debug!(%error, "the model catalogue waits for a sign-in");
-                    self.wait_for_sign_in(&mut pause).await;
+                    tracing::debug!(%error, "the model catalog is not refreshed until the user signs in");
+                    self.wait_for_sign_in(&mut backoff).await;
                 }
                 Err(error) => {
                     let cause = error.loggable();
-                    tracing::warn!(cause, "the model catalogue could not be refreshed");
-                    sleep(pause).await;
-                    pause = (pause * 2).min(CATALOGUE_INTERVAL);
+                    tracing::warn!(cause, "the model catalog could not be refreshed");
+                    sleep(backoff).await;
+                    backoff = (backoff * 2).min(CATALOGUE_INTERVAL);
                 }
             }
         }
     }
 
-    /// Keeps open connections of use, or closes them; runs until dropped.
+    /// Pings idle WebSocket connections, and closes those that are dead or too old. Runs until dropped.
     pub async fn keep_connections(&self) {
-        self.sockets.keep().await;
+        self.websockets.keep().await;
     }
 
-    /// Asks for the route and the quota before a request has to wait for them; what fails is asked for again then.
+    /// Requests the route and the quota, so that client requests don't wait for them. Failures are ignored: the next
+    /// client request tries again.
     async fn prepare(&self) {
         if let Ok(bearer) = self.tokens.bearer().await {
-            let _ = self.routing.find(&self.http, &self.caller(&bearer), OnRefusedToken::Report).await;
-            self.look(&bearer).await;
+            let headers = self.request_headers(&bearer);
+            let _ = self.routes.route(&self.http, &headers, OnRefusedToken::Report).await;
+            self.refresh(&bearer).await;
         }
     }
 
-    async fn wait_for_sign_in(&self, pause: &mut Duration) {
+    async fn wait_for_sign_in(&self, backoff: &mut Duration) {
         if self.tokens.check().await.is_ok() {
-            // A token is there and can't be had: the issuer has trouble.
-            sleep(*pause).await;
-            *pause = (*pause * 2).min(CATALOGUE_INTERVAL);
+            // Signed in, but the issuer doesn't refresh the token.
+            sleep(*backoff).await;
+            *backoff = (*backoff * 2).min(CATALOGUE_INTERVAL);
             return;
         }
         while self.tokens.check().await.is_err() {
@@ -324,7 +309,7 @@ impl Upstream {
         }
     }
 
-    fn caller<'c>(&'c self, bearer: &'c Bearer) -> Caller<'c> {
-        Caller { settings: &self.settings, version: &self.version, bearer }
+    fn request_headers<'h>(&'h self, bearer: &'h Bearer) -> RequestHeaders<'h> {
+        RequestHeaders { settings: &self.settings, version: &self.version, bearer }
     }
 }

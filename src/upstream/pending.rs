@@ -1,23 +1,22 @@
-//! A request while its answer may still be replaced by that of another attempt.
+//! A request that can still be attempted again.
 //!
-//! [`Pending::open`] makes attempts until one is committed to. A caller that has sent nothing to its
-//! client yet can hand a later failure back with [`Pending::retry`] and open again: a document is
-//! sent when it is whole, so its attempts last until then. Every failure is judged in one place, so
-//! that all attempts of a request share one count and one budget of waiting.
+//! [`Pending::open`] makes attempts until a response is committed. If that response fails later and the caller has
+//! sent nothing to its client, the caller can call [`Pending::retry`] and open another one: non-streaming replies are
+//! retried until they are complete. All attempts of a request share one retry count and one waiting budget.
 
 use std::sync::atomic::Ordering;
 
 use tokio::time::sleep;
 
 use super::region::OnRefusedToken;
-use super::rejected_params::{has_member, left_out};
-use super::retry_policy::{Change, chance};
-use super::{Answer, Hints, RequestToken, Upstream};
+use super::rejected_params::{has_member, omission_warnings};
+use super::retry_policy::{Change, random_jitter};
+use super::{BackendResponse, Hints, RequestToken, Upstream};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::codex::{self, WireFormat};
 
-/// A request that may still be sent again.
+/// A request that can still be attempted again.
 #[derive(Debug)]
 pub struct Pending<'r> {
     upstream: &'r Upstream,
@@ -26,9 +25,9 @@ pub struct Pending<'r> {
     hints: Hints,
     /// Members that are left out.
     omitted: Omissions,
-    /// The one of them that was refused in this request.
-    refused: Option<String>,
-    /// Warnings about what was changed in the request.
+    /// The omitted member that the backend rejected in this request.
+    rejected: Option<String>,
+    /// Warnings about changes to the request.
     repairs: Vec<String>,
 }
 
@@ -41,71 +40,66 @@ impl<'r> Pending<'r> {
     ) -> Self {
         let catalogue = upstream.catalogue();
         let is_lite = catalogue.find(&request.model).and_then(|model| model.is_lite) == Some(true);
-        token.attempts.set_usual_form(if is_lite { WireFormat::Lite } else { WireFormat::Classic });
-        upstream.forms.choose(&mut request, &catalogue);
-        let omitted = upstream.omitted.of(&request.model);
-        Self { upstream, request, token, hints, omitted, refused: None, repairs: Vec::new() }
+        token.retries.set_catalogue_form(if is_lite { WireFormat::Lite } else { WireFormat::Classic });
+        upstream.body_forms.choose(&mut request, &catalogue);
+        let omitted = upstream.rejected_params.for_model(&request.model);
+        Self { upstream, request, token, hints, omitted, rejected: None, repairs: Vec::new() }
     }
 
-    /// Makes attempts until one is committed to.
+    /// Makes attempts until a response is committed.
     ///
     /// # Errors
     /// The failure of the last attempt.
-    pub async fn open(&mut self) -> Result<Answer, ProxyError> {
+    pub async fn open(&mut self) -> Result<BackendResponse, ProxyError> {
         loop {
             match self.attempt().await {
-                Ok(answer) => return Ok(answer),
+                Ok(response) => return Ok(response),
                 Err(error) => self.retry(error).await?,
             }
         }
     }
 
-    async fn attempt(&self) -> Result<Answer, ProxyError> {
+    async fn attempt(&self) -> Result<BackendResponse, ProxyError> {
         let Self { upstream, request, hints, .. } = self;
         let bearer = self.token.bearer();
         let on_refused = if self.token.is_first() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
-        let mut answer = upstream.attempt(request, &self.omitted, hints, bearer, on_refused).await?;
+        let mut response = upstream.attempt(request, &self.omitted, hints, bearer, on_refused).await?;
         self.token.accepted();
-        upstream.quotas.served(&bearer.account.id, &request.model, &answer.headers);
-        if let Some(member) = &self.refused {
-            upstream.omitted.learn(&request.model, member);
+        if let Some(member) = &self.rejected {
+            upstream.rejected_params.learn(&request.model, member);
         }
-        answer.warnings = left_out(request, &self.omitted);
-        answer.warnings.extend_from_slice(&self.repairs);
+        response.warnings = omission_warnings(request, &self.omitted);
+        response.warnings.extend_from_slice(&self.repairs);
         if let Some(effects) = request.lite_effects() {
-            upstream.forms.served(&request.model);
-            answer.warnings.extend(effects.warnings);
-            answer.events.strip_namespace(effects.namespace);
+            upstream.body_forms.record_lite_success(&request.model);
+            response.warnings.extend(effects.warnings);
+            response.events.strip_namespace(effects.namespace);
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Prepares another attempt after a failure, and waits until it is time for it. Only for a request of
-    /// which the client has received nothing.
+    /// Prepares another attempt after a failure, and waits until it is due. The client must not have received any part
+    /// of the response.
     ///
     /// # Errors
-    /// The failure, when another attempt can't help or none is left.
+    /// The failure, if another attempt can't help or no retry is left.
     pub async fn retry(&mut self, error: ProxyError) -> Result<(), ProxyError> {
         let upstream = self.upstream;
-        let account = &self.token.bearer().account.id;
-        upstream.quotas.failed(account, &self.request.model, &error);
-        if let ProxyError::Upstream(failure) = &error {
-            upstream.gauges.heard(account, &failure.headers);
-        }
-        let Some(retry) = self.token.attempts.judge(&error, chance()) else { return Err(error) };
+        upstream.quota.record_failure(&self.token.bearer().account.id, &self.request.model, &error);
+        let Some(retry) = self.token.retries.next_attempt(&error, random_jitter()) else { return Err(error) };
         let cause = error.loggable();
-        tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "trying upstream again");
+        tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "retrying the backend request");
         match retry.change {
             Change::Nothing => sleep(retry.after).await,
             Change::FreshToken => upstream.recover(&mut self.token).await?,
             Change::Omit(member) if has_member(&self.request, &self.omitted, &member) => {
                 self.omitted.insert(member.clone());
-                self.refused = Some(member);
+                self.rejected = Some(member);
             }
             Change::DropReasoning if self.request.drop_reasoning() => {
                 self.repairs.push("repaired:dropped_reasoning".to_owned());
             }
-            Change::Lite if upstream.forms.try_lite(&mut self.request) => {}
+            Change::Lite if upstream.body_forms.try_lite(&mut self.request) => {}
             Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
         }
         upstream.counters.retries.fetch_add(1, Ordering::Relaxed);

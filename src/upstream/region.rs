@@ -1,8 +1,8 @@
-//! Where an account's requests have to go: some workspaces are bound to a region.
+//! Finds the origin for an account's requests: some workspaces are bound to a region.
 //!
-//! Asked once for each account before its first request, and remembered. The backend serves
-//! everybody else at the default origin whether asked or not, so that a failure here never stops a
-//! request: it falls back with a warning, and asks again after a while.
+//! The route is requested before an account's first request, and cached. The default origin works for all other
+//! accounts, so a failure never stops a request: the default is used with a warning, and the route is requested again
+//! later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,18 +14,18 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::client::{self, Call};
-use super::headers::Caller;
+use super::client::{self, HttpRequest};
+use super::headers::RequestHeaders;
 use crate::endpoint::{Endpoint, Trust};
 use crate::error::{Fault, ProxyError};
 use crate::net::HttpClient;
 use crate::token_source::Account;
 
-/// How long the question may take.
+/// Time limit for the request.
 pub(super) const LIMIT: Duration = Duration::from_secs(15);
 const LIMIT_BYTES: usize = 1024 * 1024;
-/// How long a fallback holds before the question is asked again.
-const FALLBACK_HOLDS: Duration = Duration::from_secs(300);
+/// How long the default origin is used before the route is requested again.
+const FALLBACK_TTL: Duration = Duration::from_secs(300);
 const UNBOUND: &str = "NO_CONSTRAINT";
 
 /// Where to send an account's requests.
@@ -37,119 +37,124 @@ pub(super) struct Route {
     pub(super) region: Option<&'static str>,
 }
 
-/// What to do when the token is refused here.
+/// What to do if the backend refuses the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnRefusedToken {
-    /// Hand the refusal up: a fresh token may help.
+    /// Return the failure, so that the caller can replace the token.
     Report,
-    /// Fall back like after any other failure.
+    /// Use the default origin, as after any other failure.
     FallBack,
 }
 
-/// The routes that are known.
+/// The routes of all accounts.
 #[derive(Debug, Default)]
-pub(super) struct Routing {
-    cells: Mutex<HashMap<Account, Arc<OnceCell<Known>>>>,
+pub(super) struct RouteCache {
+    cells: Mutex<HashMap<Account, Arc<OnceCell<CachedRoute>>>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct CachedRoute {
     route: Route,
-    /// Set for a fallback.
-    until: Option<Instant>,
+    /// Set for the default origin after a failure.
+    expires: Option<Instant>,
 }
 
-impl Routing {
-    /// The route of the caller's account; asks when it is not known. Callers at the same time share one question.
-    pub(super) async fn find(
+impl RouteCache {
+    /// Returns the route of an account, and requests it if it isn't cached. Concurrent callers share one request.
+    pub(super) async fn route(
         &self,
         http: &HttpClient,
-        caller: &Caller<'_>,
-        refused: OnRefusedToken,
+        headers: &RequestHeaders<'_>,
+        on_refused: OnRefusedToken,
     ) -> Result<Route, ProxyError> {
-        let cell = self.cell(&caller.bearer.account);
-        let known = cell.get_or_try_init(|| discover(http, caller, refused)).await?;
-        Ok(known.route.clone())
+        let cell = self.cell(&headers.bearer.account);
+        let cached = cell.get_or_try_init(|| discover(http, headers, on_refused)).await?;
+        Ok(cached.route.clone())
     }
 
-    fn cell(&self, account: &Account) -> Arc<OnceCell<Known>> {
+    fn cell(&self, account: &Account) -> Arc<OnceCell<CachedRoute>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         let cell = cells.entry(account.clone()).or_default();
-        if cell.get().and_then(|known| known.until).is_some_and(|until| until <= Instant::now()) {
+        if cell.get().and_then(|cached| cached.expires).is_some_and(|expires| expires <= Instant::now()) {
             *cell = Arc::default();
         }
         Arc::clone(cell)
     }
 }
 
-async fn discover(http: &HttpClient, caller: &Caller<'_>, refused: OnRefusedToken) -> Result<Known, ProxyError> {
-    let base = &caller.settings.url;
-    let reason = match ask(http, caller, "accounts/check", LIMIT).await {
-        Ok(body) => match read(base, &caller.bearer.account.id, &body) {
-            Ok(route) => return Ok(Known { route, until: None }),
+async fn discover(
+    http: &HttpClient,
+    headers: &RequestHeaders<'_>,
+    on_refused: OnRefusedToken,
+) -> Result<CachedRoute, ProxyError> {
+    let base = &headers.settings.url;
+    let reason = match fetch_account(http, headers, "accounts/check", LIMIT).await {
+        Ok(body) => match parse_route(base, &headers.bearer.account.id, &body) {
+            Ok(route) => return Ok(CachedRoute { route, expires: None }),
             Err(reason) => reason,
         },
-        Err(error) if refused == OnRefusedToken::Report && is_refused_token(&error) => return Err(error),
+        Err(error) if on_refused == OnRefusedToken::Report && is_refused_token(&error) => return Err(error),
         Err(error) => error.loggable(),
     };
-    tracing::warn!(%reason, "workspace routing could not be found out; the default address is used");
+    tracing::warn!(%reason, "workspace routing could not be requested: using the default origin");
     let route = Route { endpoint: base.clone(), region: None };
-    Ok(Known { route, until: Some(Instant::now() + FALLBACK_HOLDS) })
+    Ok(CachedRoute { route, expires: Some(Instant::now() + FALLBACK_TTL) })
 }
 
-/// Asks something about the account: `accounts/check`, `usage`.
-pub(super) async fn ask(
+/// Requests an account document: `accounts/check` or `usage`.
+pub(super) async fn fetch_account(
     http: &HttpClient,
-    caller: &Caller<'_>,
-    what: &str,
+    headers: &RequestHeaders<'_>,
+    document: &str,
     limit: Duration,
 ) -> Result<Bytes, ProxyError> {
-    let (base, path) = address(&caller.settings.url, what);
-    let endpoint = Endpoint::parse(base, Trust::AnyHttpsHost).expect("a part of an address that tokens may go to");
-    let call = Call {
+    let (base, path) = account_url(&headers.settings.url, document);
+    let endpoint = Endpoint::parse(base, Trust::AnyHttpsHost).expect("a prefix of an endpoint is one");
+    let request = HttpRequest {
         method: Method::GET,
         endpoint: &endpoint,
         path: &path,
-        headers: caller.account()?,
+        headers: headers.account()?,
         body: Bytes::new(),
-        limit: limit.min(caller.settings.first_event_timeout),
+        limit: limit.min(headers.settings.first_event_timeout),
     };
-    let (_, body) = client::fetch(http, call, LIMIT_BYTES).await?;
+    let (_, body) = client::fetch(http, request, LIMIT_BYTES).await?;
     Ok(body)
 }
 
-/// The account endpoints stand beside the model endpoints.
-fn address<'u>(url: &'u Endpoint, what: &str) -> (&'u str, String) {
+/// The base and path of an account document. The account endpoints are siblings of the model endpoints.
+fn account_url<'u>(url: &'u Endpoint, document: &str) -> (&'u str, String) {
     let base = url.as_str();
     let base = base.strip_suffix("/codex").unwrap_or(base);
-    let area = if base.contains("/backend-api") { "/wham" } else { "/api/codex" };
-    (base, format!("{area}/{what}"))
+    let prefix = if base.contains("/backend-api") { "/wham" } else { "/api/codex" };
+    (base, format!("{prefix}/{document}"))
 }
 
 fn is_refused_token(error: &ProxyError) -> bool {
     matches!(error, ProxyError::Upstream(failure) if failure.fault == Fault::Unauthorized)
 }
 
-/// One account's entry in the answer, in either of its forms.
-pub(super) fn find(account_id: &str, body: &[u8]) -> Result<Value, String> {
-    let answer: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON".to_owned())?;
-    let is_ours = |account: &&Value| [&account["id"], &account["account_id"]].iter().any(|id| *id == account_id);
-    let mut ours = match &answer["accounts"] {
-        Value::Array(list) => list.iter().filter(is_ours).collect::<Vec<_>>(),
-        Value::Object(map) => map.values().map(|entry| entry.get("account").unwrap_or(entry)).filter(is_ours).collect(),
+/// Finds an account in the `accounts/check` document, in either of its two forms.
+pub(super) fn find_account(account_id: &str, body: &[u8]) -> Result<Value, String> {
+    let document: Value = serde_json::from_slice(body).map_err(|_| "the response is not JSON".to_owned())?;
+    let is_requested = |account: &&Value| [&account["id"], &account["account_id"]].iter().any(|id| *id == account_id);
+    let mut found = match &document["accounts"] {
+        Value::Array(list) => list.iter().filter(is_requested).collect::<Vec<_>>(),
+        Value::Object(map) => {
+            map.values().map(|entry| entry.get("account").unwrap_or(entry)).filter(is_requested).collect()
+        }
         _ => Vec::new(),
     };
-    match (ours.pop(), ours.is_empty()) {
+    match (found.pop(), found.is_empty()) {
         (Some(account), true) => Ok(account.clone()),
-        _ => Err("the answer does not name the account exactly once".to_owned()),
+        _ => Err("the response does not list the account exactly once".to_owned()),
     }
 }
 
-/// Reads the route of one account from the answer, in either of its forms.
-fn read(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String> {
-    let account = find(account_id, body)?;
+fn parse_route(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String> {
+    let account = find_account(account_id, body)?;
     let endpoint = match account["workspace_backend_origin"].as_str() {
-        None => return Err("the answer names no origin".to_owned()),
+        None => return Err("the response has no workspace_backend_origin".to_owned()),
         Some(UNBOUND) => base.clone(),
         Some(origin) => base.with_origin(origin).map_err(|error| error.to_string())?,
     };
@@ -159,7 +164,7 @@ fn read(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String>
 
 #[cfg(test)]
 mod tests {
-    use super::{address, read};
+    use super::{account_url, parse_route};
     use crate::endpoint::{Endpoint, Trust};
 
     fn base() -> Endpoint {
@@ -167,11 +172,11 @@ mod tests {
     }
 
     fn route(body: &str) -> Result<(String, Option<&'static str>), String> {
-        read(&base(), "acct-1", body.as_bytes()).map(|route| (route.endpoint.to_string(), route.region))
+        parse_route(&base(), "acct-1", body.as_bytes()).map(|route| (route.endpoint.to_string(), route.region))
     }
 
     #[test]
-    fn both_forms_of_the_answer_are_read() {
+    fn both_forms_of_the_document_are_parsed() {
         let bound = Ok(("https://us.chatgpt.com/backend-api/codex".to_owned(), Some("us")));
         let list = r#"{"accounts":[{"id":"acct-0","workspace_backend_origin":"NO_CONSTRAINT"},
             {"id":"acct-1","workspace_backend_origin":"https://us.chatgpt.com","account_routing_override":"us_cr"}]}"#;
@@ -185,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn doubtful_answers_are_no_route() {
-        let doubtful = [
+    fn invalid_documents_are_errors() {
+        let invalid = [
             "",
             "[]",
             r#"{"accounts":[]}"#,
@@ -196,15 +201,18 @@ mod tests {
             r#"{"accounts":[{"id":"acct-1","workspace_backend_origin":"NO_CONSTRAINT"},
                 {"id":"acct-1","workspace_backend_origin":"NO_CONSTRAINT"}]}"#,
         ];
-        for body in doubtful {
+        for body in invalid {
             assert!(route(body).is_err(), "{body}");
         }
     }
 
     #[test]
-    fn the_account_endpoint_stands_beside_the_models() {
-        assert_eq!(address(&base(), "usage"), ("https://chatgpt.com/backend-api", "/wham/usage".to_owned()));
+    fn account_endpoints_are_siblings_of_model_endpoints() {
+        assert_eq!(account_url(&base(), "usage"), ("https://chatgpt.com/backend-api", "/wham/usage".to_owned()));
         let relay = Endpoint::parse("http://127.0.0.1:9/codex", Trust::KnownHosts).unwrap();
-        assert_eq!(address(&relay, "accounts/check"), ("http://127.0.0.1:9", "/api/codex/accounts/check".to_owned()));
+        assert_eq!(
+            account_url(&relay, "accounts/check"),
+            ("http://127.0.0.1:9", "/api/codex/accounts/check".to_owned())
+        );
     }
 }

@@ -1,8 +1,7 @@
-//! Request members that the backend refuses, and without which it accepts a request.
+//! Remembers request members that the backend rejects, and leaves them out of further requests.
 //!
-//! Learned for a model once a request without the member was accepted, and forgotten after an hour:
-//! one odd refusal must change neither the requests of other models nor those of tomorrow. Clients
-//! read in `x-proxy-warnings` what was left out of their request.
+//! A member is remembered for one model, once a request without it was accepted, and for one hour, so that a single odd
+//! rejection doesn't affect other models or later requests. `x-proxy-warnings` lists the members that were left out.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,60 +16,60 @@ use crate::blocking::off_thread;
 use crate::protocol::codex::Request;
 use crate::protocol::codex::request::Omissions;
 
-/// How long a refusal is believed.
-const LEARNED_FOR: Duration = Duration::from_secs(60 * 60);
-/// How many refusals are remembered. A model's name is the client's word until the backend accepts it.
-const MAX_LEARNED: usize = 64;
+/// How long a rejection is remembered.
+const TTL: Duration = Duration::from_secs(60 * 60);
+/// How many rejections are remembered. Bounds memory, because clients choose model names.
+const MAX_ENTRIES: usize = 64;
 
 /// A member that requests for a model leave out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Omitted {
+pub struct RejectedParam {
     /// The backend's name of the model.
     pub model: String,
-    /// The member.
+    /// Name of the member.
     pub member: String,
 }
 
-/// What was learned: model and member, and until when it holds.
+/// Model and member, and when the entry expires.
 #[derive(Debug, Default)]
-pub(super) struct Learned(Mutex<BTreeMap<(String, String), Instant>>);
+pub(super) struct RejectedParams(Mutex<BTreeMap<(String, String), Instant>>);
 
-impl Learned {
+impl RejectedParams {
     /// The members to leave out for a model.
-    pub(super) fn of(&self, model: &str) -> Omissions {
-        let learned = self.lock();
-        learned.keys().filter(|(learned, _)| learned == model).map(|(_, member)| member.clone()).collect()
+    pub(super) fn for_model(&self, model: &str) -> Omissions {
+        let entries = self.lock();
+        entries.keys().filter(|(entry, _)| entry == model).map(|(_, member)| member.clone()).collect()
     }
 
-    /// Takes note that the backend accepted a request for a model without this member.
+    /// Records that the backend accepted a request for a model without this member, after it had rejected it.
     pub(super) fn learn(&self, model: &str, member: &str) {
-        let mut learned = self.lock();
+        let mut entries = self.lock();
         let key = (model.to_owned(), member.to_owned());
-        if learned.len() >= MAX_LEARNED && !learned.contains_key(&key) {
+        if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
             return;
         }
-        if learned.insert(key, Instant::now() + LEARNED_FOR).is_none() {
-            tracing::warn!(model, member, "the backend refuses a member of requests; it is left out for an hour");
+        if entries.insert(key, Instant::now() + TTL).is_none() {
+            tracing::warn!(model, member, "the backend rejects a request member: leaving it out for an hour");
         }
     }
 
-    /// Everything that is left out now.
-    pub(super) fn read(&self) -> Vec<Omitted> {
-        self.lock().keys().cloned().map(|(model, member)| Omitted { model, member }).collect()
+    /// All current entries.
+    pub(super) fn read(&self) -> Vec<RejectedParam> {
+        self.lock().keys().cloned().map(|(model, member)| RejectedParam { model, member }).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Instant>> {
-        let mut learned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !learned.is_empty() {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entries.is_empty() {
             let now = Instant::now();
-            learned.retain(|_, until| *until > now);
+            entries.retain(|_, expires| *expires > now);
         }
-        learned
+        entries
     }
 }
 
-/// A warning for each member that this request would have had.
-pub(super) fn left_out(request: &Request<'_>, omitted: &Omissions) -> Vec<String> {
+/// A warning for each member of this request that is left out.
+pub(super) fn omission_warnings(request: &Request<'_>, omitted: &Omissions) -> Vec<String> {
     if omitted.is_empty() {
         return Vec::new();
     }
@@ -78,12 +77,11 @@ pub(super) fn left_out(request: &Request<'_>, omitted: &Omissions) -> Vec<String
     omitted.iter().filter(|member| has.contains(*member)).map(|member| format!("ignored:{member}")).collect()
 }
 
-/// Whether the body of a request has this member.
 pub(super) fn has_member(request: &Request<'_>, omitted: &Omissions, member: &str) -> bool {
     members(request, omitted).contains(member)
 }
 
-/// The members of the body of a request.
+/// The top-level members of a request's body.
 fn members(request: &Request<'_>, omitted: &Omissions) -> HashSet<String> {
     off_thread(request.written_bytes(), || {
         let body = request.encode(omitted);
@@ -96,27 +94,27 @@ fn members(request: &Request<'_>, omitted: &Omissions) -> HashSet<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{LEARNED_FOR, Learned, MAX_LEARNED, Omitted};
+    use super::{MAX_ENTRIES, RejectedParam, RejectedParams, TTL};
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_forgotten_after_an_hour() {
-        let learned = Learned::default();
-        learned.learn("m", "service_tier");
-        tokio::time::advance(LEARNED_FOR.checked_sub(Duration::from_secs(1)).unwrap()).await;
-        assert!(learned.of("m").contains("service_tier") && learned.of("n").is_empty());
+    async fn a_rejection_is_forgotten_after_an_hour() {
+        let params = RejectedParams::default();
+        params.learn("m", "service_tier");
+        tokio::time::advance(TTL.checked_sub(Duration::from_secs(1)).unwrap()).await;
+        assert!(params.for_model("m").contains("service_tier") && params.for_model("n").is_empty());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(learned.of("m").is_empty() && learned.read().is_empty());
-        learned.learn("m", "service_tier");
-        assert_eq!(learned.read(), [Omitted { model: "m".to_owned(), member: "service_tier".to_owned() }]);
+        assert!(params.for_model("m").is_empty() && params.read().is_empty());
+        params.learn("m", "service_tier");
+        assert_eq!(params.read(), [RejectedParam { model: "m".to_owned(), member: "service_tier".to_owned() }]);
     }
 
     #[tokio::test]
-    async fn a_bounded_number_is_remembered() {
-        let learned = Learned::default();
-        for number in 0..2 * MAX_LEARNED {
-            learned.learn(&format!("m-{number}"), "service_tier");
+    async fn the_number_of_entries_is_bounded() {
+        let params = RejectedParams::default();
+        for number in 0..2 * MAX_ENTRIES {
+            params.learn(&format!("m-{number}"), "service_tier");
         }
-        assert_eq!(learned.read().len(), MAX_LEARNED);
-        assert!(learned.of("m-0").contains("service_tier"));
+        assert_eq!(params.read().len(), MAX_ENTRIES);
+        assert!(params.for_model("m-0").contains("service_tier"));
     }
 }

@@ -1,9 +1,9 @@
-//! The events of one answer, pulled from the connection as they are asked for.
+//! The event stream of a response, read from the connection on demand.
 //!
-//! No task and no channel stands between: dropping the stream drops the connection or HTTP/2
-//! stream behind it, or the WebSocket. Events that were held back until the commit point come first. The stream ends
-//! after its terminal event without waiting for the connection's end; an end before that is an error.
-//! Names that the lite form wraps are unwrapped here, on the way out.
+//! There is no task or channel in between: dropping the stream drops the connection, HTTP/2 stream or WebSocket. The
+//! events buffered up to the commit point come first. The stream ends after its terminal event without waiting for the
+//! connection to close; if the connection closes earlier, the stream ends with an error. The namespace
+//! that the lite form adds to tool names is stripped.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,11 +18,11 @@ use futures_core::Stream;
 use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::cassette::{End, Reel, Tape};
-use super::counters::Ticket;
-use super::event_class::{self, Sign};
-use super::quota::snapshot::Dial;
-use super::unknown_events::Drift;
+use super::cassette::{End, Playback, Recording};
+use super::counters::OpenResponse;
+use super::event_class::{self, EventClass};
+use super::quota::QuotaObserver;
+use super::unknown_events::UnknownEvents;
 use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
 use crate::net::{InUse, error_chain};
@@ -33,46 +33,41 @@ use crate::protocol::sse::Splitter;
 
 type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
 
-/// Where the events come from.
 enum Source {
-    Http(Lines),
-    Socket(Box<Exchange>),
-    Recorded(Box<Reel>),
+    Http(HttpEvents),
+    WebSocket(Box<Exchange>),
+    Recorded(Box<Playback>),
 }
 
-/// Events between the lines of a response's body.
-struct Lines {
+/// Server-sent events in a response body.
+struct HttpEvents {
     body: Body,
     splitter: Splitter,
     event_limit_bytes: usize,
     _in_use: Option<InUse>,
 }
 
-/// The `data` of each event of one answer, up to its end or a failure of the transport.
+/// The `data` of each event of a response, up to the terminal event or a transport error.
 pub struct EventStream {
-    held: VecDeque<Bytes>,
-    /// Largest size of `held` up to the commit point.
-    held_limit_bytes: usize,
-    /// `None` when nothing more comes.
+    /// Events buffered up to the commit point.
+    buffered: VecDeque<Bytes>,
+    /// Limit for the total size of `buffered`.
+    buffer_limit_bytes: usize,
+    /// `None` after the last event.
     source: Option<Source>,
-    patience: Patience,
-    /// What events said that a response's head says elsewhere.
-    told: HeaderMap,
-    /// What the names of the client's tools are wrapped into, where they are.
+    timeout: EventTimeout,
+    /// Headers that events carry: a WebSocket response has no others.
+    event_headers: HeaderMap,
     namespace: Option<ToolNamespace>,
-    /// Counts the answer as open.
-    ticket: Option<Ticket>,
-    /// Learns what the events tell of the quota.
-    dial: Option<Dial>,
-    /// Counts what is new.
-    drift: Option<Arc<Drift>>,
-    /// Takes down what comes.
-    tape: Option<Tape>,
-    /// When the first piece of content came.
+    open: Option<OpenResponse>,
+    quota: Option<QuotaObserver>,
+    unknown_events: Option<Arc<UnknownEvents>>,
+    recording: Option<Recording>,
+    /// When the first content delta arrived.
     first_content: Option<Instant>,
 }
 
-/// How long a stream may be silent, for its first event and for those after it.
+/// Limits of a stream: time until the first event, time between events, and size of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) first_event: Duration,
@@ -80,137 +75,136 @@ pub(super) struct Limits {
     pub(super) event_bytes: usize,
 }
 
-/// A timer that is set back by each event. Only its firing touches the real timer.
-struct Patience {
+/// A timeout that each event restarts. An event only records the time; the timer is reset when it fires.
+struct EventTimeout {
     phase: Phase,
     limit: Duration,
-    idle: Duration,
+    idle_limit: Duration,
     since: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl EventStream {
-    /// The events of a response to a request that was sent at `sent`.
+    /// The events of an HTTP response to a request sent at `sent`.
     pub(super) fn new(mut response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
-        let lines = Lines {
+        let events = HttpEvents {
             _in_use: InUse::take(&mut response),
             body: Box::pin(response.bytes_stream()),
             splitter: Splitter::new(limits.event_bytes),
             event_limit_bytes: limits.event_bytes,
         };
-        Self::from(Source::Http(lines), limits, sent)
+        Self::with_source(Source::Http(events), limits, sent)
     }
 
-    /// The events of an answer that comes over a WebSocket, asked for at `sent`.
-    pub(super) fn over_socket(exchange: Exchange, limits: Limits, sent: Instant) -> Self {
-        Self::from(Source::Socket(Box::new(exchange)), limits, sent)
+    /// The events of a WebSocket response to a request sent at `sent`.
+    pub(super) fn over_websocket(exchange: Exchange, limits: Limits, sent: Instant) -> Self {
+        Self::with_source(Source::WebSocket(Box::new(exchange)), limits, sent)
     }
 
-    /// The events of an answer that was recorded, asked for at `sent`.
-    pub(super) fn recorded(reel: Reel, limits: Limits, sent: Instant) -> Self {
-        Self::from(Source::Recorded(Box::new(reel)), limits, sent)
+    /// The events of a recorded response to a request sent at `sent`.
+    pub(super) fn recorded(playback: Playback, limits: Limits, sent: Instant) -> Self {
+        Self::with_source(Source::Recorded(Box::new(playback)), limits, sent)
     }
 
-    fn from(source: Source, limits: Limits, sent: Instant) -> Self {
+    fn with_source(source: Source, limits: Limits, sent: Instant) -> Self {
         Self {
-            held: VecDeque::new(),
-            held_limit_bytes: limits.event_bytes,
+            buffered: VecDeque::new(),
+            buffer_limit_bytes: limits.event_bytes,
             source: Some(source),
-            patience: Patience {
+            timeout: EventTimeout {
                 phase: Phase::FirstEvent,
                 limit: limits.first_event,
-                idle: limits.idle,
+                idle_limit: limits.idle,
                 since: sent,
                 timer: Box::pin(sleep_until(sent + limits.first_event)),
             },
-            told: HeaderMap::new(),
+            event_headers: HeaderMap::new(),
             namespace: None,
-            ticket: None,
-            dial: None,
-            drift: None,
-            tape: None,
+            open: None,
+            quota: None,
+            unknown_events: None,
+            recording: None,
             first_content: None,
         }
     }
 
-    /// A stream that has arrived already.
+    /// A stream of events that have already arrived.
     #[cfg(test)]
     pub(crate) fn of(events: &[&'static str]) -> Self {
         let (limit, since) = (Duration::MAX, Instant::now());
         let timer = Box::pin(sleep_until(since));
         Self {
-            held: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
-            held_limit_bytes: usize::MAX,
+            buffered: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
+            buffer_limit_bytes: usize::MAX,
             source: None,
-            patience: Patience { phase: Phase::Streaming, limit, idle: limit, since, timer },
-            told: HeaderMap::new(),
+            timeout: EventTimeout { phase: Phase::Streaming, limit, idle_limit: limit, since, timer },
+            event_headers: HeaderMap::new(),
             namespace: None,
-            ticket: None,
-            dial: None,
-            drift: None,
-            tape: None,
+            open: None,
+            quota: None,
+            unknown_events: None,
+            recording: None,
             first_content: None,
         }
     }
 
-    /// The headers that events up to here have brought: over a WebSocket an answer has no others.
-    pub(super) fn told(&self) -> &HeaderMap {
-        &self.told
+    /// The headers that the events so far carried.
+    pub(super) fn event_headers(&self) -> &HeaderMap {
+        &self.event_headers
     }
 
-    /// Whether an event is held back.
+    /// Whether an event is buffered.
     pub(super) fn has_event(&self) -> bool {
-        !self.held.is_empty()
+        !self.buffered.is_empty()
     }
 
-    /// Gives the events with names as the client knows them.
+    /// Strips the namespace from tool names in the events, so that the client gets the names in its request.
     pub(super) fn strip_namespace(&mut self, namespace: ToolNamespace) {
         self.namespace = Some(namespace);
     }
 
-    /// Lets the answer count as open until it is dropped.
-    pub(super) fn keep(&mut self, ticket: Ticket) {
-        self.ticket = Some(ticket);
+    /// Counts the response as open until the stream is dropped.
+    pub(super) fn set_open_guard(&mut self, open: OpenResponse) {
+        self.open = Some(open);
     }
 
-    /// Passes on what the events tell of the quota, beginning with those that are here already.
-    pub(super) fn watch(&mut self, dial: Dial) {
-        let held = self.held.iter().filter(|data| event_class::kind(data).as_deref() == Some(rate_limits::EVENT));
-        held.for_each(|data| dial.turn(data));
-        self.dial = Some(dial);
+    /// Reports rate limit events, including the buffered ones.
+    pub(super) fn observe_quota(&mut self, quota: QuotaObserver) {
+        self.buffered.iter().filter(|data| is_rate_limits(data)).for_each(|data| quota.record_event(data));
+        self.quota = Some(quota);
     }
 
-    /// Counts what is new in the events, beginning with those that are here already.
-    pub(super) fn compare(&mut self, drift: &Arc<Drift>) {
-        self.held.iter().for_each(|data| drift.look(data));
-        self.drift = Some(Arc::clone(drift));
+    /// Counts unknown names in events, including the buffered ones.
+    pub(super) fn count_unknown(&mut self, unknown_events: &Arc<UnknownEvents>) {
+        self.buffered.iter().for_each(|data| unknown_events.inspect(data));
+        self.unknown_events = Some(Arc::clone(unknown_events));
     }
 
-    /// Records the events from here on.
-    pub(super) fn record(&mut self, tape: Option<Tape>) {
-        self.tape = tape;
+    /// Records all further events.
+    pub(super) fn record(&mut self, recording: Option<Recording>) {
+        self.recording = recording;
     }
 
-    /// When the first piece of content came from the backend, if one has.
+    /// When the first content delta arrived from the backend.
     #[must_use]
     pub fn first_content(&self) -> Option<Instant> {
         self.first_content
     }
 
-    fn unwrapped(&self, data: Bytes) -> Bytes {
+    fn with_client_names(&self, data: Bytes) -> Bytes {
         let Some(namespace) = &self.namespace else { return data };
-        let plain = std::str::from_utf8(&data).ok().and_then(|data| namespace.strip_from(data));
-        plain.map_or(data, Bytes::from)
+        let stripped = std::str::from_utf8(&data).ok().and_then(|data| namespace.strip_from(data));
+        stripped.map_or(data, Bytes::from)
     }
 
-    /// Reads up to the commit point and holds the events back. An error means that nothing of an
-    /// answer has come, so that another attempt can hide it.
+    /// Reads and buffers the events up to the commit point. After an error nothing of the response has been passed on,
+    /// so another attempt can replace it.
     ///
-    /// The response has to begin within the limit for the first event, and the commit point follows
-    /// `after` that. The events that are held back are limited together like a single one.
+    /// The response has to start within the limit for the first event, and is committed at the latest `after` that. The
+    /// buffered events are together limited like a single one.
     pub(super) async fn commit(&mut self, after: Duration) -> Result<(), ProxyError> {
-        let (mut deadline, mut has_begun) = (None, false);
-        let mut held_bytes = 0;
+        let (mut deadline, mut is_created) = (None, false);
+        let mut buffered_bytes = 0;
         loop {
             let next = poll_fn(|cx| self.poll_read(cx));
             let next = match deadline {
@@ -221,95 +215,96 @@ impl EventStream {
                 },
             };
             let data = next.unwrap_or(Err(ProxyError::Truncated { cause: None }))?;
-            held_bytes += data.len() + size_of::<Bytes>();
-            if held_bytes > self.held_limit_bytes {
-                return Err(ProxyError::EventTooLarge { limit_bytes: self.held_limit_bytes });
+            buffered_bytes += data.len() + size_of::<Bytes>();
+            if buffered_bytes > self.buffer_limit_bytes {
+                return Err(ProxyError::EventTooLarge { limit_bytes: self.buffer_limit_bytes });
             }
-            let sign = Sign::of(&data);
-            if sign == Sign::Failed {
+            let class = EventClass::of(&data);
+            if class == EventClass::Failed {
                 let failure = failure::from_event(&String::from_utf8_lossy(&data));
                 return Err(ProxyError::Upstream(Box::new(failure)));
             }
-            self.held.push_back(data);
-            match sign {
-                Sign::Item if has_begun => return Ok(()),
-                Sign::Delta | Sign::Done => return Ok(()),
-                Sign::Begun | Sign::Item => {
-                    has_begun |= sign == Sign::Begun;
+            self.buffered.push_back(data);
+            match class {
+                EventClass::Item if is_created => return Ok(()),
+                EventClass::Delta | EventClass::Completed => return Ok(()),
+                EventClass::Created | EventClass::Item => {
+                    is_created |= class == EventClass::Created;
                     deadline = deadline.or(Some(Instant::now() + after));
                 }
-                Sign::Failed | Sign::Nothing => {}
+                EventClass::Failed | EventClass::Other => {}
             }
         }
     }
 
-    /// The next event from the connection; `None` after the terminal one.
+    /// Returns the next event from the connection. `None` after the terminal event.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ProxyError>>> {
         loop {
             let polled = match &mut self.source {
                 None => return Poll::Ready(None),
-                Some(Source::Http(lines)) => lines.poll_event(cx),
-                Some(Source::Socket(exchange)) => exchange.poll_event(cx),
-                Some(Source::Recorded(reel)) => reel.poll_event(cx),
+                Some(Source::Http(events)) => events.poll_event(cx),
+                Some(Source::WebSocket(exchange)) => exchange.poll_event(cx),
+                Some(Source::Recorded(playback)) => playback.poll_event(cx),
             };
             let data = match polled {
                 Poll::Ready(Ok(data)) => data,
-                Poll::Ready(Err(error)) => return self.cut(error),
+                Poll::Ready(Err(error)) => return self.fail(error),
                 Poll::Pending => {
-                    let error = ready!(self.patience.poll_end(cx));
-                    return self.cut(error);
+                    let error = ready!(self.timeout.poll_expired(cx));
+                    return self.fail(error);
                 }
             };
             if !is_filler(&data) {
-                let sign = Sign::of(&data);
-                self.patience.renew(sign);
-                self.take_note(&data, sign);
+                let class = EventClass::of(&data);
+                self.timeout.restart(class);
+                self.observe(&data, class);
                 return Poll::Ready(Some(Ok(data)));
             }
         }
     }
 
-    /// Lets go of the connection with the terminal event; a WebSocket can serve the next request.
-    fn take_note(&mut self, data: &Bytes, sign: Sign) {
-        if let Some(tape) = &self.tape {
-            tape.event(data);
-            if sign.is_terminal() {
-                tape.end(End::Whole);
+    /// Passes an event to the observers. Releases the connection after the terminal event, so that a WebSocket can carry
+    /// the next request.
+    fn observe(&mut self, data: &Bytes, class: EventClass) {
+        if let Some(recording) = &self.recording {
+            recording.event(data);
+            if class.is_terminal() {
+                recording.end(End::Whole);
             }
         }
-        if let Some(Source::Socket(exchange)) = &mut self.source {
-            exchange.note(data, &mut self.told);
+        if let Some(Source::WebSocket(exchange)) = &mut self.source {
+            exchange.observe(data, &mut self.event_headers);
         }
-        if let Some(drift) = self.drift.as_ref().filter(|_| sign != Sign::Delta || self.first_content.is_none()) {
-            drift.look(data);
+        // Of the deltas, only the first is inspected.
+        let is_inspected = class != EventClass::Delta || self.first_content.is_none();
+        if let Some(unknown_events) = self.unknown_events.as_ref().filter(|_| is_inspected) {
+            unknown_events.inspect(data);
         }
-        match (sign, &self.dial) {
-            (Sign::Delta, _) if self.first_content.is_none() => self.first_content = Some(Instant::now()),
-            (Sign::Nothing, Some(dial)) if event_class::kind(data).as_deref() == Some(rate_limits::EVENT) => {
-                dial.turn(data)
-            }
+        match (class, &self.quota) {
+            (EventClass::Delta, _) if self.first_content.is_none() => self.first_content = Some(Instant::now()),
+            (EventClass::Other, Some(quota)) if is_rate_limits(data) => quota.record_event(data),
             _ => {}
         }
-        if !sign.is_terminal() {
+        if !class.is_terminal() {
             return;
         }
-        if let Some(Source::Socket(exchange)) = self.source.take()
-            && sign == Sign::Done
+        if let Some(Source::WebSocket(exchange)) = self.source.take()
+            && class == EventClass::Completed
         {
             exchange.release();
         }
     }
 
-    fn cut(&mut self, error: ProxyError) -> Poll<Option<Result<Bytes, ProxyError>>> {
+    fn fail(&mut self, error: ProxyError) -> Poll<Option<Result<Bytes, ProxyError>>> {
         self.source = None;
-        if let Some(tape) = &self.tape {
-            tape.end(End::of(&error));
+        if let Some(recording) = &self.recording {
+            recording.end(End::of(&error));
         }
         Poll::Ready(Some(Err(error)))
     }
 }
 
-impl Lines {
+impl HttpEvents {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
         loop {
             match self.splitter.next_event() {
@@ -333,40 +328,37 @@ impl Stream for EventStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let next = match this.held.pop_front() {
+        let next = match this.buffered.pop_front() {
             Some(data) => Some(Ok(data)),
             None => ready!(this.poll_read(cx)),
         };
-        Poll::Ready(next.map(|data| data.map(|data| this.unwrapped(data))))
+        Poll::Ready(next.map(|data| data.map(|data| this.with_client_names(data))))
     }
 }
 
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("EventStream");
-        debug
-            .field("held", &self.held.len())
-            .field("is_open", &self.source.is_some())
-            .field("ticket", &self.ticket)
-            .finish_non_exhaustive()
+        debug.field("buffered", &self.buffered.len()).field("is_open", &self.source.is_some()).finish_non_exhaustive()
     }
 }
 
-impl Patience {
-    /// Starts the time anew. Events that say nothing of an answer don't count as its first event.
-    fn renew(&mut self, sign: Sign) {
-        if self.phase == Phase::FirstEvent && sign == Sign::Nothing {
+impl EventTimeout {
+    /// Restarts the timeout. Events that aren't part of the response don't count as its first event.
+    fn restart(&mut self, class: EventClass) {
+        if self.phase == Phase::FirstEvent && class == EventClass::Other {
             return;
         }
         self.since = Instant::now();
         self.phase = Phase::Streaming;
-        self.limit = self.idle;
+        self.limit = self.idle_limit;
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
+    /// Returns the error when the timeout has expired.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
         let end = self.since + self.limit;
         loop {
-            // A timer set for a longer limit must not outlast a shorter one.
+            // The limit may have become shorter since the timer was set.
             if self.timer.deadline() > end {
                 self.timer.as_mut().reset(end);
             }
@@ -379,7 +371,11 @@ impl Patience {
     }
 }
 
-/// `[DONE]` and empty events say nothing here.
+fn is_rate_limits(data: &[u8]) -> bool {
+    event_class::kind(data).as_deref() == Some(rate_limits::EVENT)
+}
+
+/// Whether an event is empty or `[DONE]`.
 fn is_filler(data: &[u8]) -> bool {
     let data = data.trim_ascii();
     data.is_empty() || data == b"[DONE]"

@@ -1,8 +1,8 @@
-//! What the backend says and this program has no word for: new events, members and items.
+//! Counts event types, event members and item types that this release doesn't know, so that protocol changes are noticed.
 //!
-//! It is carried unread, as ever; here it is only counted, so that somebody notices. A known piece of
-//! content is not looked at but for the first of a stream. Names come from elsewhere: one that does not
-//! look like a word of the protocol is `unnamed`, and past so many of them all others are `other`.
+//! Unknown data is passed on unchanged. Of known deltas, only the first in a stream is inspected. The backend chooses
+//! the names: those that don't look like protocol identifiers are counted as `unnamed`, and beyond a limit all others as
+//! `other`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use std::sync::{Mutex, PoisonError};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::cassette::is_word;
+use super::cassette::is_identifier;
 use super::event_class;
 
-/// Names that are counted apart.
+/// Number of names with a counter of their own.
 const MAX_NAMES: usize = 48;
 
 const EVENTS: &[&str] = &[
@@ -53,8 +53,8 @@ const EVENTS: &[&str] = &[
     "response.web_search_call.in_progress",
     "response.web_search_call.searching",
 ];
-/// Events that tell of the account and the connection; their members are read elsewhere, or nowhere.
-const REMARKS: &[&str] = &["codex.", "error", "keepalive", "response.metadata", "response.safety_buffering"];
+/// Prefixes of events about the account or the connection. Their members are not inspected.
+const NOT_INSPECTED: &[&str] = &["codex.", "error", "keepalive", "response.metadata", "response.safety_buffering"];
 const MEMBERS: &[&str] = &[
     "annotation",
     "annotation_index",
@@ -98,30 +98,29 @@ const ITEMS: &[&str] = &[
     "web_search_call",
 ];
 
-/// What has been counted of one name.
+/// The counter of an unknown name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Strange {
-    /// What it names: `event`, `member` (with its event in front) or `item`.
+pub struct UnknownName {
+    /// What it names: `event`, `member` (prefixed with its event) or `item`.
     pub what: Cow<'static, str>,
     /// The name.
     pub name: String,
-    /// How often it came.
+    /// How often it occurred.
     pub count: u64,
 }
 
-/// The counts since the process began.
+/// The counters since the process started.
 #[derive(Debug, Default)]
-pub(super) struct Drift(Mutex<BTreeMap<(&'static str, String), u64>>);
+pub(super) struct UnknownEvents(Mutex<BTreeMap<(&'static str, String), u64>>);
 
-/// What an event says that has no name here. Nothing is kept of what is known: this is on the way of
-/// every answer.
+/// The unknown names in an event. Known ones are skipped without allocation: this runs for every response.
 #[derive(Debug, Default)]
-struct Unknown<'a> {
+struct UnknownNames<'a> {
     members: Vec<Cow<'a, str>>,
     item: Option<Cow<'a, str>>,
 }
 
-/// A name, borrowed where it has no escapes.
+/// A string, borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -131,23 +130,23 @@ struct Kind<'a> {
     kind: Option<Name<'a>>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Unknown<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for UnknownNames<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(UnknownVisitor)
+        deserializer.deserialize_map(UnknownNamesVisitor)
     }
 }
 
-struct UnknownVisitor;
+struct UnknownNamesVisitor;
 
-impl<'de> Visitor<'de> for UnknownVisitor {
-    type Value = Unknown<'de>;
+impl<'de> Visitor<'de> for UnknownNamesVisitor {
+    type Value = UnknownNames<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut unknown = Unknown::default();
+        let mut unknown = UnknownNames::default();
         while let Some(Name(name)) = map.next_key()? {
             if name == "item" {
                 let item = map.next_value::<Option<Kind<'de>>>()?.and_then(|item| item.kind);
@@ -163,61 +162,65 @@ impl<'de> Visitor<'de> for UnknownVisitor {
     }
 }
 
-impl Drift {
-    /// Looks at an event that is no known piece of content, or the first of them.
-    pub(super) fn look(&self, data: &[u8]) {
-        // What can't be read is somebody else's to tell.
+impl UnknownEvents {
+    /// Counts the unknown names in an event.
+    pub(super) fn inspect(&self, data: &[u8]) {
+        // The server reports events that can't be parsed.
         let Some(kind) = event_class::kind(data) else { return };
         if !EVENTS.contains(&&*kind) && !event_class::is_known_delta(&kind) {
-            return self.note("event", &kind);
+            return self.count("event", &kind);
         }
-        if REMARKS.iter().any(|remark| kind.starts_with(remark)) {
+        if NOT_INSPECTED.iter().any(|prefix| kind.starts_with(prefix)) {
             return;
         }
-        let Ok(unknown) = serde_json::from_slice::<Unknown<'_>>(data) else { return };
+        let Ok(unknown) = serde_json::from_slice::<UnknownNames<'_>>(data) else { return };
         for member in unknown.members {
-            self.note("member", &format!("{kind}:{member}"));
+            self.count("member", &format!("{kind}:{member}"));
         }
         if let Some(item) = unknown.item {
-            self.note("item", &item);
+            self.count("item", &item);
         }
     }
 
-    fn note(&self, what: &'static str, name: &str) {
-        let name = if is_word(name) { name } else { "unnamed" };
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn count(&self, what: &'static str, name: &str) {
+        let name = if is_identifier(name) { name } else { "unnamed" };
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (what, name.to_owned());
-        let has_room = seen.len() < MAX_NAMES || seen.contains_key(&key);
-        let count = seen.entry(if has_room { key } else { (what, "other".to_owned()) }).or_default();
+        let has_room = counts.len() < MAX_NAMES || counts.contains_key(&key);
+        let count = counts.entry(if has_room { key } else { (what, "other".to_owned()) }).or_default();
         *count += 1;
         let is_first = *count == 1;
-        drop(seen);
+        drop(counts);
         if is_first {
-            tracing::info!(what, name, "the backend says something that this release does not know; it is passed on");
+            tracing::info!(
+                what,
+                name,
+                "the backend sent something that this release doesn't know; it is passed on unchanged"
+            );
         }
     }
 
-    pub(super) fn read(&self) -> Vec<Strange> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let strange = |(&(what, ref name), &count): (&(&'static str, String), &u64)| Strange {
+    pub(super) fn read(&self) -> Vec<UnknownName> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown_name = |(&(what, ref name), &count): (&(&'static str, String), &u64)| UnknownName {
             what: Cow::Borrowed(what),
             name: name.clone(),
             count,
         };
-        seen.iter().map(strange).collect()
+        counts.iter().map(unknown_name).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Drift, MAX_NAMES};
+    use super::{MAX_NAMES, UnknownEvents};
 
-    fn seen(events: &[&str]) -> Vec<(String, String, u64)> {
-        let drift = Drift::default();
+    fn count_all(events: &[&str]) -> Vec<(String, String, u64)> {
+        let unknown = UnknownEvents::default();
         for event in events {
-            drift.look(event.as_bytes());
+            unknown.inspect(event.as_bytes());
         }
-        drift.read().into_iter().map(|strange| (strange.what.into_owned(), strange.name, strange.count)).collect()
+        unknown.read().into_iter().map(|unknown| (unknown.what.into_owned(), unknown.name, unknown.count)).collect()
     }
 
     fn one(what: &str, name: &str, count: u64) -> (String, String, u64) {
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_not_counted() {
+    fn known_names_are_not_counted() {
         for event in [
             r#"{"type":"response.output_text.delta","item_id":"a","delta":"x","logprobs":[],"obfuscation":"y"}"#,
             r#"{"type":"response.output_item.done","item":{"type":"message","whatever":1}}"#,
@@ -234,12 +237,12 @@ mod tests {
             "not json",
             "{}",
         ] {
-            assert_eq!(seen(&[event]), [], "{event}");
+            assert_eq!(count_all(&[event]), [], "{event}");
         }
     }
 
     #[test]
-    fn what_is_new_is_counted_by_its_name() {
+    fn unknown_names_are_counted() {
         let new = r#"{"type":"response.dream.delta","delta":"x"}"#;
         let member = r#"{"type":"response.created","mood":1,"response":{}}"#;
         let item = r#"{"type":"response.output_item.added","item":{"type":"dream_call"}}"#;
@@ -248,18 +251,18 @@ mod tests {
             one("item", "dream_call", 1),
             one("member", "response.created:mood", 1),
         ];
-        assert_eq!(seen(&[new, member, new, item]), counted);
+        assert_eq!(count_all(&[new, member, new, item]), counted);
     }
 
     #[test]
-    fn names_are_words_and_there_are_not_too_many() {
+    fn counter_names_are_identifiers_and_bounded() {
         let secret = r#"{"type":"me@example.com \"} 1\n"}"#;
-        assert_eq!(seen(&[secret]), [one("event", "unnamed", 1)]);
+        assert_eq!(count_all(&[secret]), [one("event", "unnamed", 1)]);
         let letters = |number: usize| char::from(b'a' + u8::try_from(number % 26).unwrap());
         let events: Vec<String> = (0..1000)
             .map(|number| format!(r#"{{"type":"dream.{}{}"}}"#, letters(number / 26), letters(number)))
             .collect();
-        let counted = seen(&events.iter().map(String::as_str).collect::<Vec<_>>());
+        let counted = count_all(&events.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(counted.len() <= MAX_NAMES + 1);
         assert_eq!(counted.iter().map(|(_, _, count)| count).sum::<u64>(), 1000);
     }

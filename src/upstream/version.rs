@@ -1,7 +1,7 @@
-//! The client version that the backend is told; it decides which models an account may use.
+//! The client version that requests report. The backend offers newer models only to newer versions.
 //!
-//! An installed Codex CLI tells its version without being run: the program on the path is a link
-//! into the package that carries it. The path is given by the caller, which reads the environment.
+//! The version of an installed Codex CLI is found without running it: the program in `PATH` is a link into its npm
+//! package. Callers pass the value of `PATH`.
 
 use std::env::split_paths;
 use std::ffi::OsStr;
@@ -15,8 +15,8 @@ pub const NEWEST_KNOWN: &str = "0.169.0";
 
 const PACKAGE: &str = "@openai/codex";
 const PROGRAMS: [&str; 3] = ["codex", "codex.cmd", "codex.exe"];
-/// `lib/node_modules/@openai/codex/bin/codex.js` lies this deep at most.
-const DEEPEST: usize = 4;
+/// Directory levels between `lib/node_modules/@openai/codex/bin/codex.js` and the package's manifest, at most.
+const MAX_DEPTH: usize = 4;
 const MANIFEST_LIMIT_BYTES: u64 = 64 * 1024;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct Manifest {
     version: String,
 }
 
-/// The version of the Codex CLI that the search path (`PATH`) leads to first.
+/// Returns the version of the first Codex CLI in a search path (`PATH`).
 #[must_use]
 pub fn installed(search_path: &OsStr) -> Option<String> {
     split_paths(search_path).filter(|folder| folder.is_absolute()).find_map(|folder| {
@@ -36,7 +36,7 @@ pub fn installed(search_path: &OsStr) -> Option<String> {
 
 fn package_version(program: &Path) -> Option<String> {
     let target = fs::canonicalize(program).ok()?;
-    target.ancestors().skip(1).take(DEEPEST).find_map(manifest_version)
+    target.ancestors().skip(1).take(MAX_DEPTH).find_map(manifest_version)
 }
 
 fn manifest_version(folder: &Path) -> Option<String> {
@@ -60,7 +60,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_linked_package_tells_its_version() {
+    fn the_version_of_a_linked_package_is_found() {
         let home = tempfile::tempdir().unwrap();
         let package = home.path().join("lib/node_modules/@openai/codex");
         let programs = home.path().join("bin");
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn another_package_or_none_tells_nothing() {
+    fn other_packages_are_ignored() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("codex"), "").unwrap();
         assert_eq!(installed(home.path().as_os_str()), None);

@@ -11,7 +11,7 @@ use crate::proxy::Launch;
 use crate::table::Row;
 use crate::{launch, play};
 
-const RETRIED: &str = "trying upstream again";
+const RETRIED: &str = "retrying the backend request";
 
 /// Every client is told, after three attempts.
 async fn assert_told(

@@ -150,7 +150,7 @@ async fn the_upstream_token_does_not_follow_a_workspace_to_a_foreign_host() {
     let proxy = signed_in(&upstream).start();
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
     assert_eq!(upstream.requests("/responses").len(), 1, "the default address serves instead");
-    proxy.says("workspace routing could not be found out", crate::SECOND).await;
+    proxy.says("workspace routing could not be requested", crate::SECOND).await;
 }
 
 #[tokio::test]

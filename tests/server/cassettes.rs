@@ -201,5 +201,5 @@ async fn an_empty_directory_cannot_be_replayed() {
     let output = replaying(folder.path()).run();
     let talk = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(talk.contains("holds no cassettes"), "{talk}");
+    assert!(talk.contains("contains no cassettes"), "{talk}");
 }

@@ -218,9 +218,14 @@ async fn the_demo_has_a_model_that_requires_the_lite_form() {
     let first = Ask::chat(&ask("demo:lite call look_up")).send(&proxy).await;
     assert_eq!(first.status, 200, "{}", first.text());
     assert_eq!(first.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "look_up");
-    assert!(proxy.log().contains("wants the lite form"), "{}", proxy.log());
+    assert!(proxy.log().contains("requires the lite form"), "{}", proxy.log());
     let again = Ask::chat(&ask("demo:lite once more")).send(&proxy).await;
-    assert_eq!((again.status, proxy.log().matches("trying upstream again").count()), (200, 1), "{}", proxy.log());
+    assert_eq!(
+        (again.status, proxy.log().matches("retrying the backend request").count()),
+        (200, 1),
+        "{}",
+        proxy.log()
+    );
 }
 
 #[tokio::test]

@@ -40,12 +40,12 @@ async fn a_stale_connection_costs_no_attempt_and_no_wait() {
         // The first answer may take its connection along; that of a document is kept.
         drain(bench.open().await.unwrap()).await;
         bench.upstream.refresh_catalogue().await.unwrap();
-        let opened = bench.upstream.tally().connections_opened;
+        let opened = bench.upstream.counters().connections_opened;
         idle().await;
         let (events, error) = drain(bench.open().await.unwrap()).await;
         assert!(error.is_none(), "{error:?}");
         assert_eq!((events, bench.calls()), (WHOLE.map(str::to_owned).to_vec(), 3));
-        assert_eq!(bench.upstream.tally().connections_opened, opened + 1);
+        assert_eq!(bench.upstream.counters().connections_opened, opened + 1);
     }
 }
 
@@ -57,7 +57,7 @@ async fn a_connection_that_breaks_right_after_its_last_use_is_a_failed_attempt()
         bench.fake.on("/responses", broken);
         let error = bench.open().await.unwrap_err();
         assert!(matches!(error, ProxyError::Unreachable { .. }), "{error:?}");
-        assert_eq!((bench.calls(), bench.upstream.tally().connections_opened), (1, 1));
+        assert_eq!((bench.calls(), bench.upstream.counters().connections_opened), (1, 1));
     }
 }
 
@@ -164,7 +164,7 @@ async fn http2_keeps_its_connection_when_one_stream_is_reset() {
     drain(bench.open().await.unwrap()).await;
     idle().await;
     bench.open().await.unwrap();
-    let tally = bench.upstream.tally();
+    let tally = bench.upstream.counters();
     assert_eq!((tally.connections_opened, tally.retries), (1, 1), "the backend may have processed it");
 }
 
@@ -175,7 +175,7 @@ async fn http2_sends_a_refused_stream_again_at_once() {
     bench.fake.on("/responses", Script::refused());
     bench.fake.on("/responses", Script::events(&WHOLE));
     bench.open().await.unwrap();
-    let tally = bench.upstream.tally();
+    let tally = bench.upstream.counters();
     assert_eq!((tally.connections_opened, tally.retries, bench.calls()), (1, 0, 2));
 }
 
@@ -187,11 +187,11 @@ async fn connections_are_reopened_after_a_sleep() {
     let upstream = Upstream::new(settings(&fake.url()), http, Arc::new(Tokens::default()));
     for opened in [1, 1] {
         upstream.refresh_catalogue().await.unwrap();
-        assert_eq!(upstream.tally().connections_opened, opened);
+        assert_eq!(upstream.counters().connections_opened, opened);
     }
     clock.advance(3600 * SECOND);
     upstream.refresh_catalogue().await.unwrap();
-    assert_eq!(upstream.tally().connections_opened, 2);
+    assert_eq!(upstream.counters().connections_opened, 2);
 }
 
 #[tokio::test]
@@ -200,8 +200,8 @@ async fn calls_are_counted_while_they_are_open() {
     bench.fake.on("/responses", Script::json(503, ""));
     bench.fake.on("/responses", Script::events(&WHOLE));
     let answer = bench.open().await.unwrap();
-    let tally = bench.upstream.tally();
+    let tally = bench.upstream.counters();
     assert_eq!((tally.open, tally.retries), (1, 1));
     drop(answer);
-    assert_eq!(bench.upstream.tally().open, 0);
+    assert_eq!(bench.upstream.counters().open, 0);
 }

@@ -33,7 +33,7 @@ use codex_proxy::protocol::codex::request::{
 };
 use codex_proxy::secret::Secret;
 use codex_proxy::token_source::{Account, AuthError, Bearer, BoxFuture, SignIn, TokenSource};
-use codex_proxy::upstream::{Answer, BodyForm, Compression, Hints, Settings, Transport, Upstream};
+use codex_proxy::upstream::{BackendResponse, BodyForm, Compression, Hints, Settings, Transport, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -121,7 +121,7 @@ impl Bench {
         Self { fake, upstream, tokens }
     }
 
-    async fn open(&self) -> Result<Answer, ProxyError> {
+    async fn open(&self) -> Result<BackendResponse, ProxyError> {
         timeout(10 * SECOND, open(&self.upstream, request(), &Hints::default())).await.expect("it ends")
     }
 
@@ -172,12 +172,12 @@ fn request() -> Request<'static> {
 }
 
 /// Gets a token and opens an answer with it, as the server does for each request.
-async fn open(upstream: &Upstream, request: Request<'_>, hints: &Hints) -> Result<Answer, ProxyError> {
+async fn open(upstream: &Upstream, request: Request<'_>, hints: &Hints) -> Result<BackendResponse, ProxyError> {
     let token = upstream.token(None).await?;
     upstream.begin(request, token, hints.clone())?.open().await
 }
 
-async fn drain(answer: Answer) -> (Vec<String>, Option<ProxyError>) {
+async fn drain(answer: BackendResponse) -> (Vec<String>, Option<ProxyError>) {
     let mut texts = Vec::new();
     let mut events = answer.events;
     loop {
@@ -203,7 +203,7 @@ fn both_transports_pass_the_same_tests() {
     transport::repeat_over_websocket(&of_http);
 }
 
-fn fault(result: Result<Answer, ProxyError>) -> Fault {
+fn fault(result: Result<BackendResponse, ProxyError>) -> Fault {
     match result {
         Err(ProxyError::Upstream(failure)) => failure.fault,
         other => panic!("expected a failure of the backend, got {other:?}"),

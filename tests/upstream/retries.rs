@@ -169,7 +169,7 @@ async fn a_rejection_is_learned_only_if_the_request_without_the_parameter_is_acc
     bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
     let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
     assert_eq!(fault(open(&bench.upstream, fast(), &Hints::default()).await), Fault::InvalidRequest);
-    assert_eq!((bench.calls(), bench.upstream.omitted().len()), (2, 0));
+    assert_eq!((bench.calls(), bench.upstream.rejected_params().len()), (2, 0));
     bench.fake.replace("/responses", Script::events(&WHOLE));
     assert!(open(&bench.upstream, fast(), &Hints::default()).await.unwrap().warnings.is_empty());
     assert_eq!(bench.fake.requests("/responses").pop().unwrap().json()["service_tier"], "priority");

@@ -5,7 +5,7 @@ use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::protocol::codex::request::{Item, Output, Part, Request, Role};
 use codex_proxy::token_source::TokenSource as _;
-use codex_proxy::upstream::{Answer, Hints, Transport};
+use codex_proxy::upstream::{BackendResponse, Hints, Transport};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,7 +43,7 @@ async fn ask(bench: &Bench, request: Request<'_>) -> (Vec<String>, Option<ProxyE
     drain(opened(bench, request, &Hints::default()).await).await
 }
 
-async fn opened(bench: &Bench, request: Request<'_>, hints: &Hints) -> Answer {
+async fn opened(bench: &Bench, request: Request<'_>, hints: &Hints) -> BackendResponse {
     timeout(10 * SECOND, crate::open(&bench.upstream, request, hints)).await.expect("it ends").unwrap()
 }
 

@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigError, ConfigErrors, Environment, ValueSource,
 use crate::fs::{ExposedDirectory, directory_of};
 use crate::net::HttpClient;
 use crate::server::Listen;
-use crate::upstream::Omitted;
+use crate::upstream::RejectedParam;
 
 /// Findings for invalid settings. Nothing else can be checked then.
 pub(super) fn faults(faults: &ConfigErrors) -> Vec<Finding> {
@@ -94,7 +94,8 @@ pub(super) async fn daemon_observations(config: &Config, http: &HttpClient) -> V
 }
 
 fn omitted(health: &Health) -> Option<Finding> {
-    let name = |omitted: &Omitted| format!("{} ({})", omitted.member.escape_debug(), omitted.model.escape_debug());
+    let name =
+        |omitted: &RejectedParam| format!("{} ({})", omitted.member.escape_debug(), omitted.model.escape_debug());
     let members: Vec<_> = health.omitted.iter().map(name).collect();
     let message = format!(
         "the backend rejected request members, which are omitted for an hour: {}. Restart the daemon to send them \

@@ -59,8 +59,10 @@ pub(super) fn redact_drift(counted: Vec<UnknownName>) -> Vec<UnknownName> {
 
 /// Redacts what `/health` reports as omitted request members.
 pub(super) fn redact_omitted(members: Vec<RejectedParam>) -> Vec<RejectedParam> {
-    let redact =
-        |omitted: RejectedParam| RejectedParam { model: redact_word(&omitted.model), member: redact_word(&omitted.member) };
+    let redact = |omitted: RejectedParam| RejectedParam {
+        model: redact_word(&omitted.model),
+        member: redact_word(&omitted.member),
+    };
     members.into_iter().map(redact).collect()
 }
 

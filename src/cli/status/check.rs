@@ -11,7 +11,7 @@ use crate::auth::Accounts;
 use crate::config::Config;
 use crate::error::{Fault, ProxyError};
 use crate::token_source::AuthError;
-use crate::upstream::{self, Quota, Standing, Upstream};
+use crate::upstream::{self, AccountStatus, Quota, Upstream};
 
 /// Time limit for all requests together.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -54,17 +54,17 @@ pub(in crate::cli) async fn check_account(context: &Context, config: &Config, to
     let upstream = Upstream::new(settings, context.http.clone(), Arc::new(tokens.clone()));
     let request = async {
         tokens.fresh().await.map_err(ProxyError::Auth)?;
-        upstream.standing().await
+        upstream.account_status().await
     };
     let end = Instant::now() + LIMIT;
     let check = match timeout_at(end, request).await {
-        Ok(Ok(Standing::Active)) => AccountCheck { state: Verdict::Good, message: None },
-        Ok(Ok(Standing::Disabled)) => AccountCheck::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
+        Ok(Ok(AccountStatus::Active)) => AccountCheck { state: Verdict::Good, message: None },
+        Ok(Ok(AccountStatus::Disabled)) => AccountCheck::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
         Ok(Err(error)) => AccountCheck::failed(&error),
         Err(_) => AccountCheck::of(Verdict::Unreachable, format!("no response within {} s", LIMIT.as_secs())),
     };
     let quota = match check.state {
-        Verdict::Good | Verdict::Unclear => timeout_at(end, upstream.quota()).await.ok().and_then(Result::ok),
+        Verdict::Good | Verdict::Unclear => timeout_at(end, upstream.fetch_quota()).await.ok().and_then(Result::ok),
         Verdict::Refused | Verdict::Disabled | Verdict::Unreachable => None,
     };
     CheckResult { check, quota }

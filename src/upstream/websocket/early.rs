@@ -16,30 +16,29 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 const MAX_MESSAGES: usize = 16;
 const MAX_BYTES: usize = 1 << 20;
-/// How long a close frame is awaited after a write has failed. The frame may have arrived without the runtime having
-/// noticed yet; a connection that was reset ends at once.
+/// How long to wait for a close frame after a write has failed. The frame may already be in the socket's buffer. If the
+/// connection was reset, the wait ends at once.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The result of a read; `None` at the end of the connection.
+/// The result of a read. `None` at the end of the connection.
 pub(super) type Received = Option<Result<Message, Error>>;
 
-/// The queue.
+/// Queue of messages received while the request is sent.
 #[derive(Debug, Default)]
-pub(super) struct Early {
+pub(super) struct EarlyMessages {
     messages: VecDeque<Received>,
     bytes: usize,
 }
 
-impl Early {
+impl EarlyMessages {
     /// Removes the oldest message.
     pub(super) fn pop(&mut self) -> Option<Received> {
         self.messages.pop_front()
     }
 
-    /// Writes what `stream` has buffered, and queues the messages that arrive meanwhile. `fed` is the result of
-    /// putting the request into the buffer.
+    /// Flushes `stream`, and queues the messages that arrive meanwhile. `fed` is the result of buffering the request.
     ///
-    /// Returns early if the connection ends: the reader of the reply gets the reason from the queue.
+    /// Returns early if the connection ends: the reader of the response finds the reason in the queue.
     ///
     /// # Errors
     /// The error of a write, unless the backend has sent a close frame.
@@ -52,7 +51,7 @@ impl Early {
             failed => failed,
         };
         if flushed.is_err() {
-            // Without a close frame within this time, the error of the write is the best reason there is.
+            // Without a close frame, the write error is the reason.
             let _ = timeout(CLOSE_WAIT, poll_fn(|cx| self.poll_read(stream, cx))).await;
         }
         if self.is_closed() { Ok(()) } else { flushed }
@@ -75,7 +74,7 @@ impl Early {
     {
         while !self.has_end() && self.messages.len() < MAX_MESSAGES && self.bytes < MAX_BYTES {
             let received = ready!(stream.poll_next_unpin(cx));
-            if !is_aside(&received) {
+            if !is_control(&received) {
                 self.bytes += received.as_ref().map_or(0, |read| read.as_ref().map_or(0, Message::len));
                 self.messages.push_back(received);
             }
@@ -94,8 +93,8 @@ impl Early {
     }
 }
 
-/// Whether a message is about the connection alone.
-pub(super) fn is_aside(received: &Received) -> bool {
+/// Whether a message is a ping, pong or raw frame.
+pub(super) fn is_control(received: &Received) -> bool {
     matches!(received, Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))))
 }
 
@@ -111,9 +110,9 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
     use tokio_tungstenite::tungstenite::{Error, Message};
 
-    use super::{Early, MAX_MESSAGES};
+    use super::{EarlyMessages, MAX_MESSAGES};
 
-    /// A connection whose reads are scripted (`None`: nothing to read yet), and whose write fails or never ends.
+    /// A connection with scripted reads (`None`: nothing to read yet), whose write fails or never completes.
     struct Scripted {
         reads: VecDeque<Option<Message>>,
         is_reset: bool,
@@ -168,14 +167,14 @@ mod tests {
         Message::Close(Some(CloseFrame { code: CloseCode::Size, reason: "message too big".into() }))
     }
 
-    fn all(early: &mut Early) -> Vec<Message> {
+    fn all(early: &mut EarlyMessages) -> Vec<Message> {
         std::iter::from_fn(|| early.pop()).map(|received| received.unwrap().unwrap()).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_close_frame_is_read_after_a_write_has_failed() {
         for fed in [Ok(()), Err(reset())] {
-            let mut early = Early::default();
+            let mut early = EarlyMessages::default();
             early.flush(&mut Scripted::new([None, None, Some(close())], true), fed).await.unwrap();
             assert_eq!(all(&mut early), [close()]);
         }
@@ -185,14 +184,14 @@ mod tests {
     async fn a_write_that_fails_without_a_close_frame_is_an_error() {
         let event = Message::text("{}");
         let mut stream = Scripted::new([Some(event)], true);
-        let error = Early::default().flush(&mut stream, Ok(())).await.unwrap_err();
+        let error = EarlyMessages::default().flush(&mut stream, Ok(())).await.unwrap_err();
         assert!(matches!(&error, Error::Io(error) if error.kind() == ErrorKind::ConnectionReset), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_close_frame_after_other_messages_ends_a_write_that_is_blocked() {
         let (event, ping) = (Message::text("{}"), Message::Ping("x".into()));
-        let mut early = Early::default();
+        let mut early = EarlyMessages::default();
         let reads = [Some(event.clone()), Some(ping), None, Some(event.clone()), Some(close())];
         early.flush(&mut Scripted::new(reads, false), Ok(())).await.unwrap();
         assert_eq!(all(&mut early), [event.clone(), event, close()]);
@@ -200,7 +199,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_bounded() {
-        let mut early = Early::default();
+        let mut early = EarlyMessages::default();
         let mut stream = Scripted::new(std::iter::repeat_n(Some(Message::text("{}")), 2 * MAX_MESSAGES), true);
         early.flush(&mut stream, Ok(())).await.unwrap_err();
         assert_eq!((early.messages.len(), stream.reads.len()), (MAX_MESSAGES, MAX_MESSAGES));

@@ -1,8 +1,8 @@
-//! One request and its answer on a connection.
+//! One request and its response on a connection.
 //!
-//! Hands on the same event data that the other transport hands on. Dropped before the answer's end,
-//! it closes the connection; released after it, it puts the connection back. Where the backend closes
-//! the connection, the error has the close code and reason.
+//! Yields the same event data as the HTTP transport. Dropping an [`Exchange`] closes the connection;
+//! [`Exchange::release`] returns it to the pool after the response has ended. If the backend closes the connection, the
+//! error contains the close code and reason.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,69 +18,71 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::super::event_class;
-use super::early::{Early, is_aside};
-use super::event_headers::told;
-use super::pool::{Pool, Socket};
+use super::early::{EarlyMessages, is_control};
+use super::pool::{Connection, ConnectionPool};
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::error_chain;
 use crate::protocol::codex::continuation::{OutgoingBody, ResponseTracker};
-use crate::protocol::codex::failure::has_markup;
+use crate::protocol::codex::failure::{has_markup, headers_of_event};
+use crate::protocol::codex::rate_limits::{self, RateLimits};
 
-/// Headers of the handshake that hold for as long as the connection does.
-const LASTING: [&str; 2] = ["x-models-etag", "x-reasoning-included"];
+/// Headers of the handshake that apply to every response of the connection.
+const CONNECTION_HEADERS: [&str; 2] = ["x-models-etag", "x-reasoning-included"];
 
-/// One request and its answer.
+/// One request and its response.
 #[derive(Debug)]
 pub(in super::super) struct Exchange {
-    socket: Socket,
-    pool: Arc<Pool>,
+    connection: Connection,
+    pool: Arc<ConnectionPool>,
     tracker: Option<ResponseTracker>,
     event_limit_bytes: usize,
     /// Size of the request.
     sent_bytes: usize,
     /// Messages received before the whole request was sent.
-    early: Early,
+    early: EarlyMessages,
 }
 
 impl Exchange {
-    pub(super) fn new(socket: Socket, pool: &Arc<Pool>) -> Self {
-        let event_limit_bytes = socket.stream.get_config().max_message_size.unwrap_or(usize::MAX);
+    pub(super) fn new(connection: Connection, pool: &Arc<ConnectionPool>) -> Self {
+        let event_limit_bytes = connection.stream.get_config().max_message_size.unwrap_or(usize::MAX);
         Self {
-            socket,
+            connection,
             pool: Arc::clone(pool),
             tracker: None,
             event_limit_bytes,
             sent_bytes: 0,
-            early: Early::default(),
+            early: EarlyMessages::default(),
         }
     }
 
-    /// What the handshake says about this answer. What is true for its time only is told once.
-    pub(super) fn take_head(&mut self) -> HeaderMap {
-        let head = std::mem::take(&mut self.socket.head);
-        let lasting = head.iter().filter(|(name, _)| LASTING.contains(&name.as_str()));
-        self.socket.head = lasting.map(|(name, value)| (name.clone(), value.clone())).collect();
-        head
+    /// Returns the headers of the handshake that apply to this response. Those that describe a moment are returned only
+    /// for the first response.
+    pub(super) fn take_handshake_headers(&mut self) -> HeaderMap {
+        let headers = std::mem::take(&mut self.connection.headers);
+        let lasting = headers.iter().filter(|(name, _)| CONNECTION_HEADERS.contains(&name.as_str()));
+        self.connection.headers = lasting.map(|(name, value)| (name.clone(), value.clone())).collect();
+        headers
     }
 
-    /// Sends the request, without what the backend has.
+    /// Sends the request, without the input that the backend already has.
     pub(super) async fn send(
         &mut self,
         request: &OutgoingBody<'_>,
         metadata: Vec<(&str, &str)>,
         limit: Duration,
     ) -> Result<(), ProxyError> {
-        let continuation = self.socket.conversation.take().and_then(|conversation| conversation.continuation(request));
+        let known = self.connection.conversation.take();
+        let continuation = known.and_then(|conversation| conversation.continuation(request));
         let frame = off_thread(request.body_bytes(), || request.frame(&metadata, continuation.as_ref()));
         self.tracker = Some(ResponseTracker::new(request, continuation));
         let bytes = frame.len();
         self.sent_bytes = bytes;
-        let stream = &mut self.socket.stream;
+        let stream = &mut self.connection.stream;
         let early = &mut self.early;
         let sending = async {
             let fed = {
-                // The frame is copied and masked when it is first polled.
+                // The first poll copies and masks the frame.
                 let mut feeding = stream.feed(Message::text(frame));
                 poll_fn(|cx| off_thread(bytes, || feeding.poll_unpin(cx))).await
             };
@@ -93,43 +95,43 @@ impl Exchange {
         }
     }
 
-    /// The data of the next event.
+    /// Returns the data of the next event.
     pub(in super::super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
         loop {
             let received = match self.early.pop() {
                 Some(early) => early,
-                None => ready!(self.socket.stream.poll_next_unpin(cx)),
+                None => ready!(self.connection.stream.poll_next_unpin(cx)),
             };
-            if is_aside(&received) {
+            if is_control(&received) {
                 continue;
             }
             return Poll::Ready(match received {
                 Some(Ok(Message::Text(text))) => Ok(text.into()),
                 Some(Ok(Message::Close(frame))) => Err(self.closed(frame)),
-                Some(Ok(_)) => Err(ProxyError::Damaged { reason: "a WebSocket frame that is no text".to_owned() }),
+                Some(Ok(_)) => Err(ProxyError::Damaged { reason: "a WebSocket message is not text".to_owned() }),
                 Some(Err(error)) => Err(self.failure(&error)),
                 None => Err(ProxyError::Truncated { cause: None }),
             });
         }
     }
 
-    /// Remembers what an event says about the conversation, and tells what it has for headers.
-    pub(in super::super) fn note(&mut self, data: &[u8], headers: &mut HeaderMap) {
+    /// Updates the stored conversation from an event, and adds the headers that the event carries.
+    pub(in super::super) fn observe(&mut self, data: &[u8], headers: &mut HeaderMap) {
         let Some(kind) = event_class::kind(data) else { return };
         let Ok(text) = std::str::from_utf8(data) else { return };
-        headers.extend(told(&kind, text));
+        headers.extend(event_headers(&kind, text));
         if let Some(tracker) = &mut self.tracker {
             tracker.observe(&kind, text);
         }
     }
 
-    /// Lets the next request have the connection.
+    /// Returns the connection to the pool.
     pub(in super::super) fn release(mut self) {
-        self.socket.conversation = self.tracker.take().and_then(ResponseTracker::finish);
-        self.pool.put(self.socket);
+        self.connection.conversation = self.tracker.take().and_then(ResponseTracker::finish);
+        self.pool.put(self.connection);
     }
 
-    /// Why the backend closed the connection.
+    /// The error for a close frame.
     fn closed(&self, frame: Option<CloseFrame>) -> ProxyError {
         let Some(CloseFrame { code, reason }) = frame else { return ProxyError::Truncated { cause: None } };
         let mut cause = format!("close code {}", u16::from(code));
@@ -148,5 +150,39 @@ impl Exchange {
             Error::Capacity(_) => ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes },
             error => ProxyError::Truncated { cause: Some(error_chain(error)) },
         }
+    }
+}
+
+/// The headers that an HTTP response would have in place of an event.
+fn event_headers(kind: &str, data: &str) -> HeaderMap {
+    match kind {
+        rate_limits::EVENT => {
+            RateLimits::from_event(data.as_bytes()).map(|limits| limits.to_headers()).unwrap_or_default()
+        }
+        "error" | "response.metadata" | "codex.response.metadata" => headers_of_event(data),
+        _ => HeaderMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::event_headers;
+
+    fn lines(kind: &str, data: &str) -> Vec<String> {
+        let headers = event_headers(kind, data);
+        let mut lines: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    #[test]
+    fn metadata_and_error_events_carry_headers() {
+        let event = r#"{"headers":{"X-Codex-Turn-State":"t","openai-model":["gpt-5.5"],"x-codex-n":3}}"#;
+        for kind in ["response.metadata", "codex.response.metadata", "error"] {
+            assert_eq!(lines(kind, event), ["openai-model: gpt-5.5", "x-codex-n: 3", "x-codex-turn-state: t"]);
+        }
+        assert!(lines("response.created", event).is_empty());
+        assert!(lines("codex.rate_limits", "junk").is_empty());
     }
 }

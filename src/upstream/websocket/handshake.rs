@@ -1,7 +1,7 @@
-//! From an HTTP/1.1 request to an open WebSocket, over the client that everything else goes over.
+//! Opens WebSockets with the shared HTTP client, so that the same proxy, certificate and endpoint rules apply.
 //!
-//! So the rules for proxies, certificates and addresses hold here too. What an HTTP request says in
-//! headers for one turn goes into the metadata of its frame instead. No compression is offered.
+//! Headers that describe one request are not sent in the handshake, but in the metadata of the request's frame. No
+//! compression is offered.
 
 use std::fmt::Write as _;
 
@@ -17,9 +17,9 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::super::cassette::Tape;
-use super::super::client::{refusal, unusable};
-use super::pool::Socket;
+use super::super::cassette::Recording;
+use super::super::client::{no_client, read_failure};
+use super::pool::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::{Fault, Phase, ProxyError};
 use crate::net::{HttpClient, error_chain};
@@ -27,35 +27,35 @@ use crate::net::{HttpClient, error_chain};
 const BETA: (HeaderName, HeaderValue) =
     (HeaderName::from_static("openai-beta"), HeaderValue::from_static("responses_websockets=2026-02-06"));
 const TURN_STATE: HeaderName = HeaderName::from_static("x-codex-turn-state");
-/// Headers of one request, and the names that its frame's metadata has for them.
-const MOVED: [(HeaderName, &str); 2] = [
+/// Headers that describe one request, and their names in the frame's metadata.
+const FRAME_METADATA: [(HeaderName, &str); 2] = [
     (TURN_STATE, "x-codex-turn-state"),
     (
         HeaderName::from_static("x-openai-internal-codex-responses-lite"),
         "ws_request_header_x_openai_internal_codex_responses_lite",
     ),
 ];
-/// Headers that tell one turn from the next: a connection outlives them.
-const PASSING: [HeaderName; 2] =
+/// Headers that change with each turn of a conversation, and don't identify a connection.
+const PER_TURN: [HeaderName; 2] =
     [HeaderName::from_static("x-codex-turn-metadata"), HeaderName::from_static("x-codex-window-id")];
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// What a connection is opened with, and what belongs to the single request instead.
+/// The headers of a handshake, and the metadata of the request's frame.
 #[derive(Debug)]
-pub(super) struct Greeting {
+pub(super) struct Handshake {
     headers: HeaderMap,
     metadata: Vec<(&'static str, String)>,
     key: String,
 }
 
-impl Greeting {
-    /// Divides the headers of a request that would be posted.
-    pub(super) fn of(endpoint: &Endpoint, posted: &HeaderMap) -> Self {
-        let mut headers = posted.clone();
+impl Handshake {
+    /// Splits the headers of the equivalent HTTP request.
+    pub(super) fn new(endpoint: &Endpoint, http_headers: &HeaderMap) -> Self {
+        let mut headers = http_headers.clone();
         headers.remove(ACCEPT);
         headers.remove(CONTENT_TYPE);
         let mut metadata = Vec::new();
-        for (header, name) in MOVED {
+        for (header, name) in FRAME_METADATA {
             if let Some(value) = headers.remove(header).and_then(|value| value.to_str().ok().map(str::to_owned)) {
                 metadata.push((name, value));
             }
@@ -65,7 +65,7 @@ impl Greeting {
         Self { headers, metadata, key }
     }
 
-    /// What all requests of one conversation of one login have in common.
+    /// Identifies the connections that a request can use: equal for all requests of one conversation of one login.
     pub(super) fn key(&self) -> &str {
         &self.key
     }
@@ -75,9 +75,9 @@ impl Greeting {
     }
 }
 
-/// A fingerprint, since the token is in it.
+/// Hashes the headers, because they include the token.
 fn key(endpoint: &Endpoint, headers: &HeaderMap) -> String {
-    let lasting = headers.iter().filter(|(name, _)| !PASSING.contains(name));
+    let lasting = headers.iter().filter(|(name, _)| !PER_TURN.contains(name));
     let mut lines: Vec<_> = lasting.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     lines.sort_unstable();
     let mut hash = Sha256::new().chain_update(endpoint.as_str());
@@ -92,41 +92,41 @@ fn key(endpoint: &Endpoint, headers: &HeaderMap) -> String {
     })
 }
 
-/// Opens a connection within the limit for connecting.
+/// Opens a connection within the connect timeout.
 pub(super) async fn connect(
     http: &HttpClient,
     endpoint: &Endpoint,
-    greeting: &Greeting,
+    handshake: &Handshake,
     event_limit_bytes: usize,
-    tape: Option<&Tape>,
-) -> Result<Socket, ProxyError> {
+    recording: Option<&Recording>,
+) -> Result<Connection, ProxyError> {
     let limit = http.connect_timeout();
     let silent = || ProxyError::Silent { phase: Phase::Connecting, limit };
-    let connected = timeout(limit, upgraded(http, endpoint, greeting, tape)).await.map_err(|_| silent())?;
+    let connected = timeout(limit, upgrade(http, endpoint, handshake, recording)).await.map_err(|_| silent())?;
     let (stream, mut headers) = connected?;
-    // This one is not for being sent back.
+    // The turn state belongs to the first request only.
     headers.remove(TURN_STATE);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(event_limit_bytes))
         .max_frame_size(Some(event_limit_bytes));
     let stream = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
-    Ok(Socket::new(stream, greeting.key().to_owned(), headers))
+    Ok(Connection::new(stream, handshake.key().to_owned(), headers))
 }
 
-async fn upgraded(
+async fn upgrade(
     http: &HttpClient,
     endpoint: &Endpoint,
-    greeting: &Greeting,
-    tape: Option<&Tape>,
+    handshake: &Handshake,
+    recording: Option<&Recording>,
 ) -> Result<(reqwest::Upgraded, HeaderMap), ProxyError> {
-    let client = http.upgrading_client_for(endpoint).await.map_err(|error| unusable(&error))?;
+    let client = http.upgrading_client_for(endpoint).await.map_err(|error| no_client(&error))?;
     let unreachable = |error: reqwest::Error| ProxyError::Unreachable { cause: error_chain(&error) };
     let key = generate_key();
     let request = client
         .get(endpoint.join("/responses"))
         .version(Version::HTTP_11)
-        .headers(greeting.headers.clone())
+        .headers(handshake.headers.clone())
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
@@ -134,24 +134,24 @@ async fn upgraded(
     let response = request.send().await.map_err(unreachable)?;
     http.observe_date(response.headers());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(unaccepted(refusal(response, tape).await));
+        return Err(explained(read_failure(response, recording).await));
     }
     let headers = response.headers().clone();
     let accepted = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-        let reason = "the WebSocket was accepted with the wrong key".to_owned();
+        let reason = "the WebSocket handshake response has the wrong Sec-WebSocket-Accept".to_owned();
         return Err(ProxyError::Damaged { reason });
     }
     Ok((response.upgrade().await.map_err(unreachable)?, headers))
 }
 
-/// Where the refusal is about the WebSocket itself, the message says what to do about it.
-fn unaccepted(mut error: ProxyError) -> ProxyError {
+/// Adds the setting to change to the error if the backend refuses WebSockets.
+fn explained(mut error: ProxyError) -> ProxyError {
     if let ProxyError::Upstream(failure) = &mut error
         && failure.status == Some(StatusCode::UPGRADE_REQUIRED.as_u16())
     {
         failure.fault = Fault::WrongPlace;
-        "the ChatGPT backend takes no WebSocket (HTTP 426); set upstream.transport to auto or sse"
+        "the ChatGPT backend refuses WebSockets (HTTP 426); set upstream.transport to auto or sse"
             .clone_into(&mut failure.message);
     }
     error
@@ -161,37 +161,37 @@ fn unaccepted(mut error: ProxyError) -> ProxyError {
 mod tests {
     use http::HeaderMap;
 
-    use super::Greeting;
+    use super::Handshake;
     use crate::endpoint::{Endpoint, Trust};
 
-    fn greeting(changes: &[(&str, &str)]) -> Greeting {
-        let mut posted = HeaderMap::new();
-        let usual = [("accept", "text/event-stream"), ("authorization", "Bearer at_1"), ("session-id", "s")];
-        for (name, value) in usual.iter().chain(changes) {
-            posted.insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+    fn handshake(changes: &[(&str, &str)]) -> Handshake {
+        let mut http_headers = HeaderMap::new();
+        let base = [("accept", "text/event-stream"), ("authorization", "Bearer at_1"), ("session-id", "s")];
+        for (name, value) in base.iter().chain(changes) {
+            http_headers.insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
         }
         let endpoint = Endpoint::parse("http://127.0.0.1:1/codex", Trust::KnownHosts).unwrap();
-        Greeting::of(&endpoint, &posted)
+        Handshake::new(&endpoint, &http_headers)
     }
 
     #[test]
-    fn what_belongs_to_one_request_is_not_on_the_handshake() {
-        let greeting = greeting(&[("x-codex-turn-state", "t"), ("x-openai-internal-codex-responses-lite", "true")]);
-        let mut names: Vec<_> = greeting.headers.keys().map(http::HeaderName::as_str).collect();
+    fn headers_of_one_request_are_not_in_the_handshake() {
+        let handshake = handshake(&[("x-codex-turn-state", "t"), ("x-openai-internal-codex-responses-lite", "true")]);
+        let mut names: Vec<_> = handshake.headers.keys().map(http::HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["authorization", "openai-beta", "session-id"]);
         let lite = "ws_request_header_x_openai_internal_codex_responses_lite";
-        assert_eq!(greeting.metadata(), [("x-codex-turn-state", "t"), (lite, "true")]);
+        assert_eq!(handshake.metadata(), [("x-codex-turn-state", "t"), (lite, "true")]);
     }
 
     #[test]
     fn a_connection_belongs_to_one_login_and_conversation() {
-        let usual = greeting(&[]);
+        let base = handshake(&[]);
         for same in [("x-codex-turn-state", "2"), ("x-codex-turn-metadata", "{}"), ("x-codex-window-id", "w:1")] {
-            assert_eq!(greeting(&[same]).key(), usual.key(), "{same:?}");
+            assert_eq!(handshake(&[same]).key(), base.key(), "{same:?}");
         }
         for other in [("authorization", "Bearer at_2"), ("session-id", "t"), ("x-codex-routing-hint", "model=m")] {
-            assert_ne!(greeting(&[other]).key(), usual.key(), "{other:?}");
+            assert_ne!(handshake(&[other]).key(), base.key(), "{other:?}");
         }
     }
 }

@@ -1,15 +1,12 @@
-//! Answers over a WebSocket: less to send when a conversation goes on, and no handshake for it.
+//! Sends requests over WebSockets, which saves handshakes and the repeated part of a conversation.
 //!
-//! A connection belongs to one conversation of one login, and carries one response at a time; a
-//! second request at the same time gets a second connection. Between two requests it waits in a
-//! pool. A request that goes on from the last response of its connection is sent without what the
-//! backend has already. If the backend refuses it because the connection has reached its age limit or
-//! the response is forgotten, or if the connection was stale (see [`STALE_AFTER`]), the whole request
-//! is sent again at once on a new one. A response that is not read to its end takes its connection
-//! along.
+//! A connection belongs to one conversation of one login and carries one response at a time; a concurrent request gets
+//! another connection. Idle connections are pooled. A request that continues the last response of its connection is
+//! sent without the input that the backend already has. If the backend rejects it because the connection is too old or
+//! the response is no longer stored, or if the connection was stale (see [`STALE_AFTER`]), the whole request is sent
+//! again at once on a new connection. Dropping a response before its end closes its connection.
 
 mod early;
-mod event_headers;
 mod exchange;
 mod handshake;
 mod pool;
@@ -21,94 +18,93 @@ use http::HeaderMap;
 use tokio::time::{Instant, sleep};
 
 use super::EventStream;
-use super::cassette::Tape;
+use super::cassette::Recording;
 use super::stream::Limits;
 use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::ProxyError;
 use crate::net::{HttpClient, STALE_AFTER};
 use crate::protocol::codex::continuation::OutgoingBody;
-use handshake::Greeting;
-use pool::Pool;
+use handshake::Handshake;
+use pool::ConnectionPool;
 
 pub(super) use exchange::Exchange;
 
-/// How long a backend that says that it takes no WebSocket is believed.
-const REFUSED_HOLDS: Duration = Duration::from_secs(60 * 60);
-/// How long a way on which a WebSocket does not come through is avoided.
-const FAILED_HOLDS: Duration = Duration::from_secs(5 * 60);
-/// How often waiting connections are looked after.
+/// How long WebSockets are avoided after the backend has refused one (HTTP 426).
+const AVOID_AFTER_REFUSAL: Duration = Duration::from_secs(60 * 60);
+/// How long WebSockets are avoided after one has failed, for example because of a proxy in between.
+const AVOID_AFTER_FAILURE: Duration = Duration::from_secs(5 * 60);
+/// How often idle connections are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How answers come (`upstream.transport`).
+/// Transport of responses (`upstream.transport`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "lower")]
 pub enum Transport {
-    /// As server-sent events, one call for each request.
+    /// Server-sent events, with one HTTP request each.
     Sse,
-    /// Over a WebSocket, or not at all.
+    /// WebSocket only.
     WebSocket,
-    /// Over a WebSocket where there is one, else as server-sent events.
+    /// WebSocket if possible, else server-sent events.
     Auto,
 }
 
-/// The connections, and whether any can be had.
+/// The WebSocket transport.
 #[derive(Debug)]
-pub(super) struct Sockets {
+pub(super) struct WebSockets {
     transport: Transport,
-    pool: Arc<Pool>,
-    /// Set while server-sent events stand in.
+    pool: Arc<ConnectionPool>,
+    /// Until then, server-sent events are used instead.
     avoided_until: Mutex<Option<Instant>>,
 }
 
-/// A request as it would be posted.
+/// A request with the headers and body that it has as an HTTP request.
 #[derive(Debug)]
-pub(super) struct Posting<'p> {
-    pub(super) endpoint: &'p Endpoint,
-    pub(super) headers: &'p HeaderMap,
-    pub(super) body: &'p [u8],
-    pub(super) tape: Option<&'p Tape>,
+pub(super) struct EncodedRequest<'r> {
+    pub(super) endpoint: &'r Endpoint,
+    pub(super) headers: &'r HeaderMap,
+    pub(super) body: &'r [u8],
+    pub(super) recording: Option<&'r Recording>,
 }
 
-/// What an answer over a WebSocket began with.
+/// A committed event stream.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedStream {
     pub(super) events: EventStream,
-    /// What the head of a response would have said, up to the commit point.
+    /// The response headers; for a WebSocket, those of the handshake and of the events up to the commit point.
     pub(super) headers: HeaderMap,
 }
 
-/// Why there is no answer.
+/// Why a request got no response over a WebSocket.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// The request can go another way.
-    Avoided,
-    /// The attempt has failed, with what a response's head would have said.
-    Failed(Box<Failure>),
+pub(super) enum OpenError {
+    /// The caller should use server-sent events.
+    FallBack,
+    /// The attempt has failed.
+    Failed(Box<FailedAttempt>),
 }
 
-/// An attempt that came to nothing.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct FailedAttempt {
     pub(super) error: ProxyError,
+    /// Headers of the handshake and of the events.
     pub(super) headers: HeaderMap,
-    /// Whether an event had come.
     has_event: bool,
 }
 
-impl Trouble {
+impl OpenError {
     fn failed(error: ProxyError, headers: HeaderMap) -> Self {
-        Self::Failed(Box::new(Failure { error, headers, has_event: false }))
+        Self::Failed(Box::new(FailedAttempt { error, headers, has_event: false }))
     }
 }
 
-impl Sockets {
+impl WebSockets {
     pub(super) fn new(transport: Transport) -> Self {
         Self { transport, pool: Arc::default(), avoided_until: Mutex::default() }
     }
 
-    /// Whether requests should be sent this way now.
-    pub(super) fn are_wanted(&self) -> bool {
+    /// Whether requests should be sent over a WebSocket now.
+    pub(super) fn is_preferred(&self) -> bool {
         match self.transport {
             Transport::Sse => false,
             Transport::WebSocket => true,
@@ -119,132 +115,132 @@ impl Sockets {
         }
     }
 
-    /// Sends a request and reads its answer up to the commit point. A message that the backend finds too large
-    /// is not sent again: the request goes the other way, where it may.
+    /// Sends a request and reads its response up to the commit point. If the backend rejects the message as too large,
+    /// returns [`OpenError::FallBack`] if the setting allows it.
     pub(super) async fn open(
         &self,
         http: &HttpClient,
-        posting: &Posting<'_>,
+        request: &EncodedRequest<'_>,
         limits: Limits,
         commit_after: Duration,
-    ) -> Result<Opened, Trouble> {
-        match self.open_any(http, posting, limits, commit_after).await {
-            Err(Trouble::Failed(failure))
-                if self.transport == Transport::Auto && matches!(failure.error, ProxyError::MessageTooLarge { .. }) =>
+    ) -> Result<OpenedStream, OpenError> {
+        match self.open_any(http, request, limits, commit_after).await {
+            Err(OpenError::Failed(attempt))
+                if self.transport == Transport::Auto && matches!(attempt.error, ProxyError::MessageTooLarge { .. }) =>
             {
-                tracing::info!(cause = failure.error.loggable(), "server-sent events stand in");
-                self.avoid(FAILED_HOLDS);
-                Err(Trouble::Avoided)
+                tracing::info!(cause = attempt.error.loggable(), "using server-sent events instead of a WebSocket");
+                self.avoid(AVOID_AFTER_FAILURE);
+                Err(OpenError::FallBack)
             }
             opened => opened,
         }
     }
 
-    /// The same over a connection that waits, else over a new one.
+    /// Sends a request over an idle connection, or over a new one.
     async fn open_any(
         &self,
         http: &HttpClient,
-        posting: &Posting<'_>,
+        request: &EncodedRequest<'_>,
         limits: Limits,
         commit_after: Duration,
-    ) -> Result<Opened, Trouble> {
-        let outgoing = off_thread(posting.body.len(), || OutgoingBody::read(posting.body));
-        let outgoing = outgoing.ok_or_else(|| Trouble::failed(ProxyError::Internal, HeaderMap::new()))?;
-        let greeting = Greeting::of(posting.endpoint, posting.headers);
-        if let Some((socket, idle)) = self.pool.take(greeting.key(), &outgoing) {
-            let exchange = Exchange::new(socket, &self.pool);
-            match self.ask(exchange, posting, &outgoing, &greeting, limits, commit_after).await {
-                Err(Trouble::Failed(failure)) if is_stale(&failure, idle) => {
+    ) -> Result<OpenedStream, OpenError> {
+        let outgoing = off_thread(request.body.len(), || OutgoingBody::read(request.body));
+        let outgoing = outgoing.ok_or_else(|| OpenError::failed(ProxyError::Internal, HeaderMap::new()))?;
+        let handshake = Handshake::new(request.endpoint, request.headers);
+        if let Some((connection, idle)) = self.pool.take(handshake.key(), &outgoing) {
+            let exchange = Exchange::new(connection, &self.pool);
+            match self.send(exchange, request, &outgoing, &handshake, limits, commit_after).await {
+                Err(OpenError::Failed(attempt)) if is_stale(&attempt, idle) => {
                     tracing::debug!(
-                        cause = failure.error.loggable(),
-                        "a waiting connection was of no use; another is made"
+                        cause = attempt.error.loggable(),
+                        "an idle connection was stale: opening another one"
                     );
                 }
-                done => return done,
+                sent => return sent,
             }
         }
-        let socket = match handshake::connect(http, posting.endpoint, &greeting, limits.event_bytes, posting.tape).await
+        let connection =
+            match handshake::connect(http, request.endpoint, &handshake, limits.event_bytes, request.recording).await {
+                Ok(connection) => connection,
+                Err(error) => return Err(self.handshake_failed(error)),
+            };
+        let exchange = Exchange::new(connection, &self.pool);
+        let sent = self.send(exchange, request, &outgoing, &handshake, limits, commit_after).await;
+        if let Err(OpenError::Failed(attempt)) = &sent
+            && matches!(attempt.error, ProxyError::Truncated { .. })
         {
-            Ok(socket) => socket,
-            Err(error) => return Err(self.unopened(error)),
-        };
-        let exchange = Exchange::new(socket, &self.pool);
-        let asked = self.ask(exchange, posting, &outgoing, &greeting, limits, commit_after).await;
-        if let Err(Trouble::Failed(failure)) = &asked
-            && matches!(failure.error, ProxyError::Truncated { .. })
-        {
-            // What lies between lets a WebSocket begin and then cuts it; the next attempt goes around.
-            self.avoid(FAILED_HOLDS);
+            // A proxy in between may allow the handshake and then cut the connection.
+            self.avoid(AVOID_AFTER_FAILURE);
         }
-        asked
+        sent
     }
 
-    async fn ask(
+    async fn send(
         &self,
         mut exchange: Exchange,
-        posting: &Posting<'_>,
+        request: &EncodedRequest<'_>,
         outgoing: &OutgoingBody<'_>,
-        greeting: &Greeting,
+        handshake: &Handshake,
         limits: Limits,
         commit_after: Duration,
-    ) -> Result<Opened, Trouble> {
-        let sent = Instant::now();
-        let head = exchange.take_head();
-        if let Err(error) = exchange.send(outgoing, greeting.metadata(), limits.first_event).await {
-            return Err(Trouble::failed(error, head));
+    ) -> Result<OpenedStream, OpenError> {
+        let started = Instant::now();
+        let handshake_headers = exchange.take_handshake_headers();
+        if let Err(error) = exchange.send(outgoing, handshake.metadata(), limits.first_event).await {
+            return Err(OpenError::failed(error, handshake_headers));
         }
-        let mut events = EventStream::over_socket(exchange, limits, sent);
-        if let Some(tape) = posting.tape {
-            // A waiting connection that was of no use may have said something.
-            tape.rewind();
-            events.record(Some(tape.clone()));
+        let mut events = EventStream::over_websocket(exchange, limits, started);
+        if let Some(recording) = request.recording {
+            // Discards what arrived on a stale connection.
+            recording.restart();
+            events.record(Some(recording.clone()));
         }
         let committed = events.commit(commit_after).await;
-        let mut headers = head;
-        headers.extend(events.told().clone());
-        if let Some(tape) = posting.tape {
-            tape.answer(200, &headers, None);
+        let mut headers = handshake_headers;
+        headers.extend(events.event_headers().clone());
+        if let Some(recording) = request.recording {
+            recording.response(200, &headers, None);
         }
         match committed {
-            Ok(()) => Ok(Opened { events, headers }),
+            Ok(()) => Ok(OpenedStream { events, headers }),
             Err(error) => {
                 let has_event = events.has_event();
-                Err(Trouble::Failed(Box::new(Failure { error, headers, has_event })))
+                Err(OpenError::Failed(Box::new(FailedAttempt { error, headers, has_event })))
             }
         }
     }
 
-    /// What a handshake that failed comes to.
-    fn unopened(&self, error: ProxyError) -> Trouble {
+    /// Decides whether a failed handshake fails the attempt.
+    fn handshake_failed(&self, error: ProxyError) -> OpenError {
         let status = match &error {
             ProxyError::Upstream(failure) => failure.status,
             _ => None,
         };
         match status {
             _ if self.transport != Transport::Auto => {}
-            // These are about the account: the other way they would be the same.
+            // These are about the account, and don't depend on the transport.
             Some(401 | 402 | 429) => {}
             Some(426) => {
-                self.avoid(REFUSED_HOLDS);
-                return Trouble::Avoided;
+                self.avoid(AVOID_AFTER_REFUSAL);
+                return OpenError::FallBack;
             }
             _ => {
-                tracing::info!(cause = error.loggable(), "no WebSocket to the backend; server-sent events stand in");
-                self.avoid(FAILED_HOLDS);
-                return Trouble::Avoided;
+                tracing::info!(cause = error.loggable(), "the WebSocket handshake failed: using server-sent events");
+                self.avoid(AVOID_AFTER_FAILURE);
+                return OpenError::FallBack;
             }
         }
-        Trouble::failed(error, HeaderMap::new())
+        OpenError::failed(error, HeaderMap::new())
     }
 
-    fn avoid(&self, holds: Duration) {
+    fn avoid(&self, duration: Duration) {
         if self.transport == Transport::Auto {
-            let until = Instant::now() + holds;
+            let until = Instant::now() + duration;
             *self.avoided_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         }
     }
 
-    /// Looks after the waiting connections; runs until dropped.
+    /// Pings idle connections, and closes those that are dead or too old. Runs until dropped.
     pub(super) async fn keep(&self) {
         if self.transport == Transport::Sse {
             return std::future::pending().await;
@@ -256,12 +252,12 @@ impl Sockets {
     }
 }
 
-/// Whether a failure is that of an old connection, and the request was certainly not processed or the
-/// connection was stale.
-fn is_stale(failure: &Failure, idle: Duration) -> bool {
+/// Whether a failure on a reused connection allows to send the request again: the backend has certainly not processed
+/// it, or the connection was stale.
+fn is_stale(attempt: &FailedAttempt, idle: Duration) -> bool {
     const CODES: [&str; 2] = ["previous_response_not_found", "websocket_connection_limit_reached"];
-    match &failure.error {
-        ProxyError::Truncated { .. } => idle > STALE_AFTER && !failure.has_event,
+    match &attempt.error {
+        ProxyError::Truncated { .. } => idle > STALE_AFTER && !attempt.has_event,
         ProxyError::Upstream(refusal) => refusal.code.as_deref().is_some_and(|code| CODES.contains(&code)),
         _ => false,
     }

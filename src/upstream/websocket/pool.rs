@@ -1,8 +1,7 @@
-//! Open connections that wait for the next request of their conversation.
+//! Pools idle connections for the next request of their conversation.
 //!
-//! A bounded number, each for a bounded time: one that waits too long, nears the backend's limit
-//! for its age, or gives no sign of life is closed. Nothing here waits for the network; pings are
-//! answered when a sweep comes by.
+//! Number and idle time are bounded: connections that are idle too long, close to the backend's age limit, or don't
+//! respond to a ping are closed. Nothing waits for the network: pings from the backend are answered during a sweep.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,119 +17,120 @@ use tokio_tungstenite::tungstenite::Message;
 use super::super::event_class;
 use crate::protocol::codex::continuation::{KnownConversation, OutgoingBody};
 
-const MOST_IDLE: usize = 32;
-const LONGEST_IDLE: Duration = Duration::from_secs(5 * 60);
-/// The backend ends a connection after an hour.
-const LONGEST_LIFE: Duration = Duration::from_secs(55 * 60);
+const MAX_IDLE: usize = 32;
+const MAX_IDLE_TIME: Duration = Duration::from_secs(5 * 60);
+/// The backend closes connections after an hour.
+const MAX_AGE: Duration = Duration::from_secs(55 * 60);
 
-/// An open connection, and what the backend remembers on it.
+/// An open connection.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct Connection {
     pub(super) stream: WebSocketStream<reqwest::Upgraded>,
+    /// The conversation that the backend has stored for the connection.
     pub(super) conversation: Option<KnownConversation>,
-    /// Headers of the handshake that still hold.
-    pub(super) head: HeaderMap,
+    /// Headers of the handshake that apply to the next response.
+    pub(super) headers: HeaderMap,
+    /// See [`super::handshake::Handshake::key`].
     key: String,
     opened: Instant,
-    ping: Ping,
+    ping: PingState,
 }
 
-/// Whether a sign of life has been asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ping {
+enum PingState {
     Answered,
-    Open,
+    Outstanding,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Pool {
-    /// The one that has waited longest comes first.
-    idle: Mutex<VecDeque<Idle>>,
+pub(super) struct ConnectionPool {
+    /// Longest idle first.
+    idle: Mutex<VecDeque<IdleConnection>>,
 }
 
 #[derive(Debug)]
-struct Idle {
-    socket: Socket,
+struct IdleConnection {
+    connection: Connection,
     since: Instant,
 }
 
-impl Socket {
-    pub(super) fn new(stream: WebSocketStream<reqwest::Upgraded>, key: String, head: HeaderMap) -> Self {
-        Self { stream, conversation: None, head, key, opened: Instant::now(), ping: Ping::Answered }
+impl Connection {
+    pub(super) fn new(stream: WebSocketStream<reqwest::Upgraded>, key: String, headers: HeaderMap) -> Self {
+        Self { stream, conversation: None, headers, key, opened: Instant::now(), ping: PingState::Answered }
     }
 
-    /// Whether the other side is still there and has said nothing that this side has missed.
+    /// Whether the connection is open and no unread message belongs to a response.
     fn is_quiet(&mut self) -> bool {
         loop {
             match self.stream.next().now_or_never() {
                 None => return true,
-                Some(Some(Ok(Message::Pong(_)))) => self.ping = Ping::Answered,
+                Some(Some(Ok(Message::Pong(_)))) => self.ping = PingState::Answered,
                 Some(Some(Ok(Message::Ping(_)))) => {}
-                Some(Some(Ok(Message::Text(text)))) if is_aside(text.as_bytes()) => {}
+                Some(Some(Ok(Message::Text(text)))) if is_unrelated(text.as_bytes()) => {}
                 Some(_) => return false,
             }
         }
     }
 
-    /// Answers pings and asks for a sign of life; gives up when the last one did not come.
-    fn tend(&mut self) -> bool {
-        if !self.is_quiet() || self.ping == Ping::Open {
+    /// Answers pings, and sends one. Returns whether the connection is alive: the last ping was answered.
+    fn check(&mut self) -> bool {
+        if !self.is_quiet() || self.ping == PingState::Outstanding {
             return false;
         }
-        self.ping = Ping::Open;
+        self.ping = PingState::Outstanding;
         let sent = self.stream.send(Message::Ping(Bytes::new())).now_or_never();
         sent.is_none_or(|sent| sent.is_ok())
     }
 }
 
-/// Quota and the like, which may come when an answer is over.
-fn is_aside(data: &[u8]) -> bool {
+/// Whether an event doesn't belong to a response, such as rate limits, and may arrive after one.
+fn is_unrelated(data: &[u8]) -> bool {
     event_class::kind(data).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
 }
 
-impl Pool {
-    /// A connection for a request, and how long it has been idle: the one whose conversation it goes on
-    /// with, if there is one.
-    pub(super) fn take(&self, key: &str, request: &OutgoingBody<'_>) -> Option<(Socket, Duration)> {
+impl ConnectionPool {
+    /// Takes a connection for a request, preferably the one whose conversation it continues. Also returns how long the
+    /// connection was idle.
+    pub(super) fn take(&self, key: &str, request: &OutgoingBody<'_>) -> Option<(Connection, Duration)> {
         let now = Instant::now();
         let mut idle = self.lock();
-        idle.retain(|idle| is_usable(idle.socket.opened, idle.since, now));
+        idle.retain(|idle| is_usable(idle.connection.opened, idle.since, now));
         loop {
-            let is_continued = |socket: &Socket| {
-                socket.conversation.as_ref().is_some_and(|conversation| conversation.continuation(request).is_some())
+            let is_continued = |connection: &Connection| {
+                connection.conversation.as_ref().is_some_and(|known| known.continuation(request).is_some())
             };
-            let mut own = idle.iter().enumerate().filter(|(_, idle)| idle.socket.key == key);
-            let best = own.clone().find(|(_, idle)| is_continued(&idle.socket)).or_else(|| own.next_back());
-            let place = best.map(|(place, _)| place)?;
-            let Idle { mut socket, since } = idle.remove(place)?;
-            if socket.is_quiet() {
-                return Some((socket, now - since));
+            let mut matching = idle.iter().enumerate().filter(|(_, idle)| idle.connection.key == key);
+            let best = matching.clone().find(|(_, idle)| is_continued(&idle.connection));
+            let (index, _) = best.or_else(|| matching.next_back())?;
+            let IdleConnection { mut connection, since } = idle.remove(index)?;
+            if connection.is_quiet() {
+                return Some((connection, now - since));
             }
         }
     }
 
-    /// Takes a connection back whose answer was read to its end.
-    pub(super) fn put(&self, socket: Socket) {
+    /// Returns a connection to the pool. Its response must have been read to the end.
+    pub(super) fn put(&self, connection: Connection) {
         let mut idle = self.lock();
-        if idle.len() >= MOST_IDLE {
+        if idle.len() >= MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { socket, since: Instant::now() });
+        idle.push_back(IdleConnection { connection, since: Instant::now() });
     }
 
-    /// Closes what has waited too long or is gone.
+    /// Closes connections that are dead or have been idle too long, and pings the others.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        self.lock().retain_mut(|idle| is_usable(idle.socket.opened, idle.since, now) && idle.socket.tend());
+        self.lock().retain_mut(|idle| is_usable(idle.connection.opened, idle.since, now) && idle.connection.check());
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<IdleConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_usable(opened: Instant, waits_since: Instant, now: Instant) -> bool {
-    now - opened < LONGEST_LIFE && now - waits_since < LONGEST_IDLE
+fn is_usable(opened: Instant, idle_since: Instant, now: Instant) -> bool {
+    now - opened < MAX_AGE && now - idle_since < MAX_IDLE_TIME
 }
 
 #[cfg(test)]
@@ -139,10 +139,10 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{is_aside, is_usable};
+    use super::{is_unrelated, is_usable};
 
     #[test]
-    fn a_connection_is_used_neither_after_a_long_wait_nor_near_its_age_limit() {
+    fn old_and_long_idle_connections_are_not_used() {
         const MINUTE: Duration = Duration::from_secs(60);
         let opened = Instant::now();
         let at = |minutes| opened + minutes * MINUTE;
@@ -152,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_of_an_answer_may_come_late() {
-        assert!(is_aside(br#"{"type":"codex.rate_limits"}"#));
+    fn only_unrelated_events_may_arrive_late() {
+        assert!(is_unrelated(br#"{"type":"codex.rate_limits"}"#));
         for event in [r#"{"type":"response.failed"}"#, r#"{"type":"error","status":400}"#, "junk"] {
-            assert!(!is_aside(event.as_bytes()), "{event}");
+            assert!(!is_unrelated(event.as_bytes()), "{event}");
         }
     }
 }
