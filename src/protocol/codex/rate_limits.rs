@@ -12,6 +12,8 @@ mod write;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+
 /// Type of the event that reports rate limits.
 pub const EVENT: &str = "codex.rate_limits";
 /// Name of the plan's own limit in headers and events.
@@ -88,7 +90,7 @@ pub struct Reset {
 }
 
 /// Credits that can be used beyond the plan's limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Credits {
     /// Whether the account has credits.
     pub has_credits: bool,

@@ -69,8 +69,8 @@ impl QuotaTracker {
 
     /// Records a response that started successfully.
     pub(super) fn record_success(&self, account: &str, model: &str, headers: &HeaderMap) {
+        let limits = RateLimits::from_headers(headers);
         self.update(account, |quota, now| {
-            let limits = RateLimits::from_headers(headers);
             quota.exhausted.record_success(model, &limits);
             quota.record(limits, Coverage::WholeLimits, now);
         });
@@ -79,8 +79,8 @@ impl QuotaTracker {
     /// Records a failed attempt.
     pub(super) fn record_failure(&self, account: &str, model: &str, error: &ProxyError) {
         let ProxyError::Upstream(failure) = error else { return };
+        let limits = RateLimits::from_headers(&failure.headers);
         self.update(account, |quota, now| {
-            let limits = RateLimits::from_headers(&failure.headers);
             if failure.fault == Fault::UsageLimit {
                 quota.exhausted.record_usage_limit(model, failure, &limits);
             }
@@ -120,7 +120,12 @@ impl QuotaTracker {
 }
 
 impl AccountQuota {
-    fn record(&mut self, limits: RateLimits, coverage: Coverage, now: SystemTime) {
+    /// Records the windows of known length.
+    fn record(&mut self, mut limits: RateLimits, coverage: Coverage, now: SystemTime) {
+        limits.limits.retain_mut(|limit| {
+            limit.windows.retain(|window| window.length.is_some());
+            !limit.windows.is_empty()
+        });
         if limits.limits.is_empty() {
             return;
         }

@@ -86,10 +86,7 @@ impl Snapshot {
             self.limits.clear();
         }
         for mut limit in reported.limits {
-            limit.windows.retain_mut(|window| {
-                *window = window.anchored(now);
-                window.length.is_some()
-            });
+            limit.windows.iter_mut().for_each(|window| *window = window.anchored(now));
             let previous = self.limits.remove(&limit.name).filter(|_| coverage == Coverage::SomeWindows);
             let is_missing = |window: &Window| limit.windows.iter().all(|reported| reported.length != window.length);
             let missing: Vec<Window> =

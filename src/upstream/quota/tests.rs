@@ -79,6 +79,8 @@ async fn the_last_report_is_valid_until_a_window_resets() {
     *clock.0.lock().unwrap() += Duration::from_secs(9000);
     assert_eq!(beyond(1).as_deref(), Some("weekly"), "not in the event");
     assert_eq!(beyond(20), None, "the code review window doesn't count");
+    tracker.record_success("a", "m", &headers("codex", "3"));
+    assert_eq!(tracker.quota("a").unwrap().windows.len(), 3, "a window of unknown length is not recorded");
     tracker.record_usage("a", br#"{"rate_limit":{"primary_window":{"used_percent":3,"limit_window_seconds":604800}}}"#);
     assert_eq!(tracker.quota("a").unwrap().windows.len(), 1);
 }

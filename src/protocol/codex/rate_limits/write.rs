@@ -11,7 +11,7 @@ struct Event<'l> {
     #[serde(skip_serializing_if = "Option::is_none")]
     plan_type: Option<&'l str>,
     rate_limits: EventWindows,
-    credits: Option<EventCredits<'l>>,
+    credits: Option<&'l Credits>,
 }
 
 #[derive(Serialize)]
@@ -26,13 +26,6 @@ struct EventWindow {
     window_minutes: u64,
     reset_after_seconds: Option<u64>,
     reset_at: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct EventCredits<'l> {
-    has_credits: bool,
-    unlimited: bool,
-    balance: Option<&'l str>,
 }
 
 impl RateLimits {
@@ -72,12 +65,8 @@ impl RateLimits {
         if rate_limits.primary.is_none() && rate_limits.secondary.is_none() {
             return None;
         }
-        let credits = self.credits.as_ref().map(|credits| EventCredits {
-            has_credits: credits.has_credits,
-            unlimited: credits.unlimited,
-            balance: credits.balance.as_deref(),
-        });
-        let event = Event { r#type: EVENT, plan_type: self.plan.as_deref(), rate_limits, credits };
+        let (plan_type, credits) = (self.plan.as_deref(), self.credits.as_ref());
+        let event = Event { r#type: EVENT, plan_type, rate_limits, credits };
         serde_json::to_string(&event).ok()
     }
 }
