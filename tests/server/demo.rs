@@ -24,7 +24,7 @@ async fn every_response_of_the_demo_is_marked_as_simulated() {
     let said = Ask::chat(&chat()).send(&proxy).await.json();
     let said = said["choices"][0]["message"]["content"].as_str().unwrap().to_lowercase();
     assert!(said.contains("demo") && said.contains("no model"), "{said}");
-    assert!(proxy.log().contains("no model is asked"), "{}", proxy.log());
+    assert!(proxy.log().contains("no model and no account is used"), "{}", proxy.log());
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn an_unusable_database_does_not_prevent_serving() {
     std::fs::remove_file(launch.home().join(FILE)).unwrap();
     std::fs::create_dir(launch.home().join(FILE)).unwrap();
     let other = launch.start();
-    assert!(other.log().contains("answers are kept in memory"), "{}", other.log());
+    assert!(other.log().contains("responses are kept in memory"), "{}", other.log());
     assert_eq!(create(&other, json!({})).await.status, 200);
     assert_eq!(go_on(&other).await.status, 200);
 }

@@ -85,7 +85,7 @@ async fn status_finds_the_daemon_behind_a_unix_socket() {
     let told = tokio::task::spawn_blocking(move || status.run()).await.unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
     let even = told.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(even.contains(&format!("on the socket {}", door.path.display())), "{told}");
+    assert!(even.contains(&format!("on the Unix socket {}", door.path.display())), "{told}");
     door.proxy.signal("TERM");
     door.proxy.ended().await;
 }
@@ -132,7 +132,7 @@ async fn a_file_at_the_path_of_the_socket_is_kept() {
     std::fs::write(&path, "important").unwrap();
     let output = Launch::new().without_port().setting("listen", &format!("unix:{}", path.display())).run();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("is no socket"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("is not a socket"));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "important");
 }
 
