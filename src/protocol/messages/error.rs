@@ -207,7 +207,7 @@ mod tests {
         ProxyError::Upstream(Box::new(failure(fault)))
     }
 
-    fn told(error: &ProxyError) -> (u16, String) {
+    fn rendered(error: &ProxyError) -> (u16, String) {
         let (status, _, body) = to_error_response(error, "req_1");
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["type"], &body["request_id"]), (&json!("error"), &json!("req_1")));
@@ -238,7 +238,7 @@ mod tests {
             (Fault::Server, 500, "api_error"),
             (Fault::WrongPlace, 502, "api_error"),
         ] {
-            assert_eq!(told(&failed(fault)), (status, kind.to_owned()), "{fault:?}");
+            assert_eq!(rendered(&failed(fault)), (status, kind.to_owned()), "{fault:?}");
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
             (ProxyError::ShuttingDown, 529, "overloaded_error"),
             (ProxyError::Internal, 500, "api_error"),
         ] {
-            assert_eq!(told(&error), (status, kind.to_owned()), "{error:?}");
+            assert_eq!(rendered(&error), (status, kind.to_owned()), "{error:?}");
         }
     }
 
@@ -279,16 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_is_too_long_is_said_in_the_words_that_make_clients_compact() {
-        let said = |message: &str| {
+    fn context_length_errors_have_the_text_that_makes_clients_compact() {
+        let message = |message: &str| {
             let failure = UpstreamFailure { message: message.to_owned(), ..failure(Fault::ContextLength) };
             members(&ProxyError::Upstream(Box::new(failure)))
         };
-        assert!(said("too much").contains("\"prompt is too long: too much\""));
-        assert!(said("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));
-        let counted = said("The maximum is 272,000 tokens, and the prompt has 280123 tokens.");
+        assert!(message("too much").contains("\"prompt is too long: too much\""));
+        assert!(message("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));
+        let counted = message("The maximum is 272,000 tokens, and the prompt has 280123 tokens.");
         assert!(counted.contains("\"prompt is too long: 280123 tokens > 272000 maximum (The maximum"), "{counted}");
-        assert!(said("at most 272000 tokens").contains("\"prompt is too long: at most"));
+        assert!(message("at most 272000 tokens").contains("\"prompt is too long: at most"));
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::item::{Kind, Order, Stage};
-use super::items::Items;
-use super::progress::Slot;
+use super::item::{ItemKind, ItemStage, Release};
+use super::items::ItemTable;
+use super::progress::PartKind;
 use super::reply_item::{Citation, ReplyItem};
 use crate::protocol::UpstreamEvent;
 use crate::protocol::codex::item::ContentPart;
@@ -23,13 +23,13 @@ use crate::protocol::upstream_input::CallKind;
 /// The items of one response, as far as they have arrived.
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct Assembler {
-    pub(in crate::protocol) items: Items,
+    pub(in crate::protocol) items: ItemTable,
 }
 
 /// Receives the pieces of items.
 pub(in crate::protocol) trait ItemSink {
     /// Accepts the next piece of an item. `items` are the items so far, `item` is a position among them.
-    fn put(&mut self, items: &Items, item: usize, piece: ReplyItem<'_>);
+    fn put(&mut self, items: &ItemTable, item: usize, piece: ReplyItem<'_>);
 }
 
 /// Discards all pieces.
@@ -37,31 +37,33 @@ pub(in crate::protocol) trait ItemSink {
 pub(in crate::protocol) struct Discard;
 
 impl ItemSink for Discard {
-    fn put(&mut self, _items: &Items, _item: usize, _piece: ReplyItem<'_>) {}
+    fn put(&mut self, _items: &ItemTable, _item: usize, _piece: ReplyItem<'_>) {}
 }
 
 impl Assembler {
     /// An assembler that keeps all texts and returns none, for an API that passes events on.
     pub(in crate::protocol) fn keeping_texts() -> Self {
-        Self { items: Items::keeping_texts() }
+        Self { items: ItemTable::keeping_texts() }
     }
 
     /// Accepts the next event. Events that belong to no item are ignored.
     pub(in crate::protocol) fn accept(&mut self, event: UpstreamEvent<'_>, out: &mut impl ItemSink) {
         match event {
-            UpstreamEvent::Text(place, text) => self.text(&place, Slot::Text, text, out),
-            UpstreamEvent::Refusal(place, text) => self.text(&place, Slot::Refusal, text, out),
-            UpstreamEvent::Reasoning(place, text) => self.text(&place, Slot::of_reasoning(&place), text, out),
-            UpstreamEvent::TextDone(place, text) => self.text_done(&place, Slot::Text, text, out),
-            UpstreamEvent::RefusalDone(place, text) => self.text_done(&place, Slot::Refusal, text, out),
-            UpstreamEvent::ReasoningDone(place, text) => self.text_done(&place, Slot::of_reasoning(&place), text, out),
+            UpstreamEvent::Text(place, text) => self.text(&place, PartKind::Text, text, out),
+            UpstreamEvent::Refusal(place, text) => self.text(&place, PartKind::Refusal, text, out),
+            UpstreamEvent::Reasoning(place, text) => self.text(&place, PartKind::of_reasoning(&place), text, out),
+            UpstreamEvent::TextDone(place, text) => self.text_done(&place, PartKind::Text, text, out),
+            UpstreamEvent::RefusalDone(place, text) => self.text_done(&place, PartKind::Refusal, text, out),
+            UpstreamEvent::ReasoningDone(place, text) => {
+                self.text_done(&place, PartKind::of_reasoning(&place), text, out)
+            }
             UpstreamEvent::PartAdded(place, part) => self.part_added(&place, &part, out),
             UpstreamEvent::PartDone(place, part) => self.part_done(&place, &part, out),
             UpstreamEvent::Annotation(place, annotation) => self.annotation(&place, annotation, out),
-            UpstreamEvent::Arguments(place, text) => self.call_text(&place, Kind::Function, text, out),
-            UpstreamEvent::Input(place, text) => self.call_text(&place, Kind::Custom, text, out),
-            UpstreamEvent::ArgumentsDone(place, text) => self.call_text_done(&place, Kind::Function, text, out),
-            UpstreamEvent::InputDone(place, text) => self.call_text_done(&place, Kind::Custom, text, out),
+            UpstreamEvent::Arguments(place, text) => self.call_text(&place, ItemKind::Function, text, out),
+            UpstreamEvent::Input(place, text) => self.call_text(&place, ItemKind::Custom, text, out),
+            UpstreamEvent::ArgumentsDone(place, text) => self.call_text_done(&place, ItemKind::Function, text, out),
+            UpstreamEvent::InputDone(place, text) => self.call_text_done(&place, ItemKind::Custom, text, out),
             UpstreamEvent::ItemAdded(place, item) => self.item_added(&with_ids(place, &item), &item, out),
             UpstreamEvent::ItemDone(place, item) => self.item_done(&with_ids(place, &item), &item, out),
             UpstreamEvent::Malformed { data } => self.items.note_unreadable(data),
@@ -74,7 +76,7 @@ impl Assembler {
     }
 
     /// The item of an event. An event that may belong to several items can't be used, and leaves a gap.
-    fn locate(&mut self, place: &Place<'_>, kind: Kind, out: &mut impl ItemSink) -> Option<usize> {
+    fn locate(&mut self, place: &Place<'_>, kind: ItemKind, out: &mut impl ItemSink) -> Option<usize> {
         let item = self.items.at(place, kind);
         match item {
             Some(item) => self.open_message(item, out),
@@ -86,8 +88,8 @@ impl Assembler {
     /// A message has its place in the reply from its first event on, even if its text can't be sent yet.
     fn open_message(&mut self, item: usize, out: &mut impl ItemSink) {
         let entry = self.items.get_mut(item);
-        if entry.kind == Kind::Message && entry.stage == Stage::New {
-            entry.stage = Stage::Opened;
+        if entry.kind == ItemKind::Message && entry.stage == ItemStage::New {
+            entry.stage = ItemStage::Opened;
             self.release_reasoning(item, out);
             out.put(&self.items, item, ReplyItem::MessageStart);
         }
@@ -97,72 +99,79 @@ impl Assembler {
     fn release_reasoning(&mut self, before: usize, out: &mut impl ItemSink) {
         for item in 0..before {
             if self.items.get_mut(item).is_open_reasoning() {
-                self.release_parts(item, Order::Dropped, out);
+                self.release_parts(item, Release::All, out);
             }
         }
     }
 
-    fn text(&mut self, place: &Place<'_>, slot: Slot, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn text(&mut self, place: &Place<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
         let Some(item) = self.locate(place, slot.kind(), out) else { return };
         let entry = self.items.get_mut(item);
         let part = entry.part(slot, place.part_index);
         if entry.admits(part, text) {
             out.put(&self.items, item, slot.piece(part, text));
-            self.release_citations(item, part, Order::Kept, out);
+            self.release_citations(item, part, Release::InOrder, out);
         }
     }
 
-    fn text_done(&mut self, place: &Place<'_>, slot: Slot, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn text_done(&mut self, place: &Place<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
         if let Some(item) = self.locate(place, slot.kind(), out) {
             self.whole_text(item, slot, place.part_index, text, out);
         }
     }
 
     /// Sends what is missing of a text, and ends it.
-    fn whole_text(&mut self, item: usize, slot: Slot, index: Option<u64>, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn whole_text(
+        &mut self,
+        item: usize,
+        slot: PartKind,
+        index: Option<u64>,
+        text: RawText<'_>,
+        out: &mut impl ItemSink,
+    ) {
         let entry = self.items.get_mut(item);
         let part = entry.part(slot, index);
         if let Some(tail) = entry.complete(part, text) {
             out.put(&self.items, item, slot.piece(part, tail));
         }
-        if slot == Slot::Text && self.items.get_mut(item).part_mut(part).is_settled() {
+        if slot == PartKind::Text && self.items.get_mut(item).part_mut(part).is_settled() {
             out.put(&self.items, item, ReplyItem::TextEnd);
         }
-        self.release_citations(item, part, Order::Kept, out);
-        self.release_parts(item, Order::Kept, out);
+        self.release_citations(item, part, Release::InOrder, out);
+        self.release_parts(item, Release::InOrder, out);
     }
 
     /// Sends the parts that waited for the parts before them.
-    fn release_parts(&mut self, item: usize, order: Order, out: &mut impl ItemSink) {
-        while let Some((part, text)) = self.items.get_mut(item).release(order) {
+    fn release_parts(&mut self, item: usize, release: Release, out: &mut impl ItemSink) {
+        while let Some((part, text)) = self.items.get_mut(item).release(release) {
             let entry = self.items.get_mut(item).part_mut(part);
             let (slot, is_settled) = (entry.slot, entry.is_settled());
-            if !text.is_empty() && slot != Slot::Other {
+            if !text.is_empty() && slot != PartKind::Other {
                 out.put(&self.items, item, slot.piece(part, RawText::from_escaped(&text)));
             }
-            if is_settled && slot == Slot::Text {
+            if is_settled && slot == PartKind::Text {
                 out.put(&self.items, item, ReplyItem::TextEnd);
             }
-            self.release_citations(item, part, order, out);
+            self.release_citations(item, part, release, out);
         }
     }
 
     /// Sends the citations that waited for their text.
-    fn release_citations(&mut self, item: usize, part: usize, order: Order, out: &mut impl ItemSink) {
-        for citation in self.items.get_mut(item).release_citations(part, order) {
+    fn release_citations(&mut self, item: usize, part: usize, release: Release, out: &mut impl ItemSink) {
+        for citation in self.items.get_mut(item).release_citations(part, release) {
             out.put(&self.items, item, ReplyItem::Citation { part, citation });
         }
     }
 
     fn part_added(&mut self, place: &Place<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
-        let Some(slot) = Slot::of(part) else { return };
+        let Some(slot) = PartKind::of(part) else { return };
         if let Some(item) = self.locate(place, slot.kind(), out) {
             self.items.get_mut(item).begin_part(slot, place.part_index);
         }
     }
 
     fn part_done(&mut self, place: &Place<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
-        let Some(slot) = Slot::of(part) else { return self.other_part_done(place, out) };
+        let Some(slot) = PartKind::of(part) else { return self.other_part_done(place, out) };
         if let Some(item) = self.locate(place, slot.kind(), out) {
             self.whole_part(item, slot, place.part_index, part, out);
         }
@@ -170,20 +179,20 @@ impl Assembler {
 
     /// A part that no client is shown still precedes the parts after it.
     fn other_part_done(&mut self, place: &Place<'_>, out: &mut impl ItemSink) {
-        if let Some(item) = self.items.find(place, Kind::Message) {
-            self.whole_text(item, Slot::Other, place.part_index, RawText::from_escaped(""), out);
+        if let Some(item) = self.items.find(place, ItemKind::Message) {
+            self.whole_text(item, PartKind::Other, place.part_index, RawText::from_escaped(""), out);
         }
     }
 
     fn whole_part(
         &mut self,
         item: usize,
-        slot: Slot,
+        slot: PartKind,
         index: Option<u64>,
         part: &ContentPart<'_>,
         out: &mut impl ItemSink,
     ) {
-        let text = if slot == Slot::Refusal { part.refusal.or(part.text) } else { part.text };
+        let text = if slot == PartKind::Refusal { part.refusal.or(part.text) } else { part.text };
         if let Some(text) = text {
             self.whole_text(item, slot, index, text, out);
         }
@@ -196,8 +205,8 @@ impl Assembler {
     }
 
     fn annotation(&mut self, place: &Place<'_>, raw: &RawValue, out: &mut impl ItemSink) {
-        let Some(item) = self.locate(place, Kind::Message, out) else { return };
-        let part = self.items.get_mut(item).part(Slot::Text, place.part_index);
+        let Some(item) = self.locate(place, ItemKind::Message, out) else { return };
+        let part = self.items.get_mut(item).part(PartKind::Text, place.part_index);
         self.cite(item, part, raw, out);
     }
 
@@ -210,14 +219,14 @@ impl Assembler {
         }
     }
 
-    fn call_text(&mut self, place: &Place<'_>, kind: Kind, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn call_text(&mut self, place: &Place<'_>, kind: ItemKind, text: RawText<'_>, out: &mut impl ItemSink) {
         let Some(item) = self.locate(place, kind, out) else { return };
         if self.items.get_mut(item).admits_call_text(text) {
             out.put(&self.items, item, ReplyItem::CallText(Cow::Borrowed(text.escaped())));
         }
     }
 
-    fn call_text_done(&mut self, place: &Place<'_>, kind: Kind, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn call_text_done(&mut self, place: &Place<'_>, kind: ItemKind, text: RawText<'_>, out: &mut impl ItemSink) {
         if let Some(item) = self.locate(place, kind, out) {
             self.whole_call_text(item, text, out);
         }
@@ -230,14 +239,14 @@ impl Assembler {
     }
 
     /// Starts a call as soon as its name is known.
-    fn announce(&mut self, position: usize, kind: Kind, item: &OutputItem<'_>, out: &mut impl ItemSink) {
+    fn announce(&mut self, position: usize, kind: ItemKind, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         let Some(name) = item.name.as_ref().map(Str::as_str).filter(|name| !name.is_empty()) else { return };
         let entry = self.items.get_mut(position);
         if std::mem::replace(&mut entry.is_announced, true) {
             return;
         }
         let id = entry.call_id().map_or_else(|| format!("call_{position}"), str::to_owned);
-        let kind = if kind == Kind::Custom { CallKind::Custom } else { CallKind::Function };
+        let kind = if kind == ItemKind::Custom { CallKind::Custom } else { CallKind::Function };
         out.put(&self.items, position, ReplyItem::CallStart { id: Cow::Owned(id), name: Cow::Borrowed(name), kind });
     }
 }

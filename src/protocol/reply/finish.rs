@@ -1,6 +1,6 @@
 //! How a reply ends.
 
-use super::items::Items;
+use super::items::ItemTable;
 use crate::error::ProxyError;
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::openai;
@@ -72,7 +72,7 @@ impl ReplyState {
 }
 
 /// The error if output is missing from a response that the backend reports as finished.
-pub(in crate::protocol) fn damage(items: &Items, finish: FinishKind, usage: Option<Usage>) -> Option<ProxyError> {
+pub(in crate::protocol) fn damage(items: &ItemTable, finish: FinishKind, usage: Option<Usage>) -> Option<ProxyError> {
     let visible_tokens = usage.map(|usage| usage.output_tokens.saturating_sub(usage.reasoning_tokens));
     let is_billed = visible_tokens.is_some_and(|tokens| tokens > 0);
     let reason = if items.is_contradicted() {

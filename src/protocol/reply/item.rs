@@ -2,34 +2,34 @@
 //!
 //! A text with a gap waits until the whole text arrives. No later part of the item is sent before it.
 
-use super::progress::{Part, Progress, Slot};
+use super::progress::{ItemPart, PartKind, TextProgress};
 use super::reply_item::Citation;
 use crate::protocol::codex::{OutputItem, Place};
 use crate::protocol::json::string::{RawText, Str};
 
 /// One item, as far as it has arrived.
 #[derive(Debug)]
-pub(in crate::protocol) struct Item {
-    pub(in crate::protocol) kind: Kind,
-    pub(super) stage: Stage,
+pub(in crate::protocol) struct AssembledItem {
+    pub(in crate::protocol) kind: ItemKind,
+    pub(super) stage: ItemStage,
     /// The call was sent to the client.
     pub(in crate::protocol) is_announced: bool,
-    pub(in crate::protocol) parts: Vec<Part>,
+    pub(in crate::protocol) parts: Vec<ItemPart>,
     /// Arguments or input of a call.
-    call_text: Progress,
+    call_text: TextProgress,
     pub(in crate::protocol) output_index: Option<u64>,
     pub(in crate::protocol) id: Option<String>,
     pub(super) call_id: Option<String>,
     /// An event that may have belonged to this item could not be read.
     is_suspect: bool,
-    texts: Texts,
+    texts: TextHandling,
     /// Encrypted reasoning as the item began. Used if the finished item has none.
     pub(in crate::protocol) snapshot: Option<String>,
 }
 
 /// The progress of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ItemStage {
     New,
     /// The start of the message was sent.
     Opened,
@@ -38,7 +38,7 @@ pub(super) enum Stage {
 
 /// What happens to the texts of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Texts {
+pub(super) enum TextHandling {
     /// They are sent as they arrive.
     #[default]
     Sent,
@@ -48,7 +48,7 @@ pub(super) enum Texts {
 
 /// The kinds of output items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol) enum Kind {
+pub(in crate::protocol) enum ItemKind {
     Message,
     Reasoning,
     Function,
@@ -59,7 +59,7 @@ pub(in crate::protocol) enum Kind {
     Other,
 }
 
-impl Kind {
+impl ItemKind {
     pub(in crate::protocol) fn of(item: &OutputItem<'_>) -> Self {
         match item.kind.as_str() {
             "message" => Self::Message,
@@ -77,15 +77,15 @@ impl Kind {
     }
 }
 
-impl Item {
+impl AssembledItem {
     /// A new item. `is_suspect`: a piece of its beginning may be missing.
-    pub(super) fn new(kind: Kind, is_suspect: bool, texts: Texts) -> Self {
+    pub(super) fn new(kind: ItemKind, is_suspect: bool, texts: TextHandling) -> Self {
         Self {
             kind,
-            stage: Stage::New,
+            stage: ItemStage::New,
             is_announced: false,
             parts: Vec::new(),
-            call_text: Progress::suspect(is_suspect),
+            call_text: TextProgress::suspect(is_suspect),
             output_index: None,
             id: None,
             call_id: None,
@@ -96,7 +96,7 @@ impl Item {
     }
 
     pub(in crate::protocol) fn is_done(&self) -> bool {
-        self.stage == Stage::Done
+        self.stage == ItemStage::Done
     }
 
     /// Notes that a piece of any text that is not whole may be missing.
@@ -107,12 +107,12 @@ impl Item {
     }
 
     /// Adds the coordinates that the event has and the item has not.
-    pub(super) fn learn(&mut self, place: &Place<'_>, kind: Kind) {
+    pub(super) fn learn(&mut self, place: &Place<'_>, kind: ItemKind) {
         let owned = |text: &Str<'_>| text.as_str().to_owned();
         self.output_index = self.output_index.or(place.output_index);
         self.id = self.id.take().or_else(|| place.item_id.as_ref().map(owned));
         self.call_id = self.call_id.take().or_else(|| place.call_id.as_ref().map(owned));
-        if !self.is_announced && kind != Kind::Other {
+        if !self.is_announced && kind != ItemKind::Other {
             self.kind = kind;
         }
     }
@@ -123,21 +123,21 @@ impl Item {
     }
 
     /// The position of a part, which is added if it is new.
-    pub(in crate::protocol) fn part(&mut self, slot: Slot, index: Option<u64>) -> usize {
-        let same = |part: &Part| part.slot == slot && index.is_none_or(|index| part.index == index);
+    pub(in crate::protocol) fn part(&mut self, slot: PartKind, index: Option<u64>) -> usize {
+        let same = |part: &ItemPart| part.slot == slot && index.is_none_or(|index| part.index == index);
         if let Some(part) = self.parts.iter().rposition(same) {
             return part;
         }
-        self.parts.push(Part::new(slot, index.unwrap_or(0), Progress::suspect(self.is_suspect)));
+        self.parts.push(ItemPart::new(slot, index.unwrap_or(0), TextProgress::suspect(self.is_suspect)));
         self.parts.len() - 1
     }
 
-    pub(in crate::protocol) fn part_mut(&mut self, part: usize) -> &mut Part {
+    pub(in crate::protocol) fn part_mut(&mut self, part: usize) -> &mut ItemPart {
         self.parts.get_mut(part).expect("positions come from this list, which only grows")
     }
 
     /// A part whose beginning arrived has no gap before it.
-    pub(in crate::protocol) fn begin_part(&mut self, slot: Slot, index: Option<u64>) {
+    pub(in crate::protocol) fn begin_part(&mut self, slot: PartKind, index: Option<u64>) {
         let before = self.parts.len();
         let part = self.part(slot, index);
         if part == before {
@@ -155,8 +155,8 @@ impl Item {
     pub(in crate::protocol) fn complete<'a>(&mut self, part: usize, whole: RawText<'a>) -> Option<RawText<'a>> {
         let is_next = self.is_next(part);
         let tail = self.part_mut(part).progress.complete(whole, is_next)?;
-        let Part { slot, index, .. } = *self.part_mut(part);
-        let is_later = |other: &Part| other.index > index && other.slot.is_listed_with(slot);
+        let ItemPart { slot, index, .. } = *self.part_mut(part);
+        let is_later = |other: &ItemPart| other.index > index && other.slot.is_listed_with(slot);
         if self.parts.iter().any(|other| is_later(other) && other.progress.has_sent()) {
             // Too late: the tail would end up behind the text of a later part.
             self.part_mut(part).progress.contradict();
@@ -167,15 +167,15 @@ impl Item {
 
     /// Whether every part before this one was sent completely. A part that has not begun counts as not sent.
     fn is_next(&mut self, part: usize) -> bool {
-        if self.texts == Texts::Kept {
+        if self.texts == TextHandling::Kept {
             return false;
         }
-        let Part { slot, index, is_next, .. } = *self.part_mut(part);
+        let ItemPart { slot, index, is_next, .. } = *self.part_mut(part);
         if is_next || index == 0 {
             return true;
         }
         let mut expected = 0;
-        let mut before: Vec<&Part> =
+        let mut before: Vec<&ItemPart> =
             self.parts.iter().filter(|other| other.index < index && other.slot.is_listed_with(slot)).collect();
         before.sort_unstable_by_key(|other| other.index);
         for other in before {
@@ -189,21 +189,21 @@ impl Item {
     }
 
     /// Removes a held text that can be sent now, and returns its part and the text.
-    pub(super) fn release(&mut self, order: Order) -> Option<(usize, String)> {
-        if self.texts == Texts::Kept {
+    pub(super) fn release(&mut self, release: Release) -> Option<(usize, String)> {
+        if self.texts == TextHandling::Kept {
             return None;
         }
         let mut held: Vec<usize> =
             (0..self.parts.len()).filter(|part| self.part_mut(*part).progress.is_held()).collect();
         held.sort_by_key(|part| self.part_mut(*part).index);
-        let part = held.into_iter().find(|part| order == Order::Dropped || self.is_next(*part))?;
+        let part = held.into_iter().find(|part| release == Release::All || self.is_next(*part))?;
         Some((part, self.part_mut(part).progress.release()?))
     }
 
     /// Removes the citations of a part that can be sent now.
-    pub(super) fn release_citations(&mut self, part: usize, order: Order) -> Vec<Citation<'static>> {
+    pub(super) fn release_citations(&mut self, part: usize, release: Release) -> Vec<Citation<'static>> {
         let part = self.part_mut(part);
-        let is_free = order == Order::Dropped || part.is_citable();
+        let is_free = release == Release::All || part.is_citable();
         if is_free { std::mem::take(&mut part.early) } else { Vec::new() }
     }
 
@@ -218,17 +218,17 @@ impl Item {
 
     /// Accepts a delta of a call's text, and returns whether it is to be sent now.
     pub(in crate::protocol) fn admits_call_text(&mut self, text: RawText<'_>) -> bool {
-        if !self.is_announced && self.texts == Texts::Sent {
+        if !self.is_announced && self.texts == TextHandling::Sent {
             // A call can't be sent without its name; the event that brings the name brings the whole text too.
             self.call_text.awaits_whole = true;
         }
-        self.call_text.admits(text, self.texts == Texts::Sent)
+        self.call_text.admits(text, self.texts == TextHandling::Sent)
     }
 
     /// Accepts the whole text of a call, and returns what is to be sent of it now.
     pub(in crate::protocol) fn complete_call_text<'a>(&mut self, whole: RawText<'a>) -> Option<RawText<'a>> {
-        if self.is_announced || self.texts == Texts::Kept {
-            self.call_text.complete(whole, self.texts == Texts::Sent)
+        if self.is_announced || self.texts == TextHandling::Kept {
+            self.call_text.complete(whole, self.texts == TextHandling::Sent)
         } else {
             None
         }
@@ -241,7 +241,7 @@ impl Item {
 
     /// Notes that the call ended without a name, so that its text can't be sent.
     pub(in crate::protocol) fn lose_call_text(&mut self) {
-        self.call_text.awaits_whole |= self.texts == Texts::Sent;
+        self.call_text.awaits_whole |= self.texts == TextHandling::Sent;
     }
 
     /// Whether nothing of the item's texts was sent yet.
@@ -250,7 +250,7 @@ impl Item {
     }
 
     pub(super) fn is_damaged(&self) -> bool {
-        let is_passed_on = self.texts == Texts::Kept && self.is_done();
+        let is_passed_on = self.texts == TextHandling::Kept && self.is_done();
         let is_too_long = self.call_text.is_too_long() || self.parts.iter().any(|part| part.progress.is_too_long());
         if is_too_long && !is_passed_on {
             return true;
@@ -262,9 +262,9 @@ impl Item {
         }
         let texts_are_whole = !self.parts.is_empty() && self.parts.iter().all(|part| part.progress.is_whole());
         let is_missed = match self.kind {
-            Kind::Message | Kind::Reasoning => !self.is_done() && !texts_are_whole,
-            Kind::Image => !self.is_done(),
-            Kind::Function | Kind::Custom | Kind::Search | Kind::Other => false,
+            ItemKind::Message | ItemKind::Reasoning => !self.is_done() && !texts_are_whole,
+            ItemKind::Image => !self.is_done(),
+            ItemKind::Function | ItemKind::Custom | ItemKind::Search | ItemKind::Other => false,
         };
         self.parts.iter().any(|part| part.progress.awaits_whole) || (self.is_suspect && is_missed)
     }
@@ -275,21 +275,23 @@ impl Item {
 
     /// Whether the item began, and nothing of its content arrived.
     pub(super) fn is_unfilled(&self) -> bool {
-        let has_content = matches!(self.kind, Kind::Message | Kind::Function | Kind::Custom | Kind::Image);
+        let has_content =
+            matches!(self.kind, ItemKind::Message | ItemKind::Function | ItemKind::Custom | ItemKind::Image);
         let has_arrived = self.call_text.has_arrived() || self.parts.iter().any(|part| part.progress.has_arrived());
         has_content && !self.is_done() && !has_arrived
     }
 
     /// Whether later events may still bring text of this reasoning, though nothing of it is missing so far.
     pub(super) fn is_open_reasoning(&self) -> bool {
-        self.kind == Kind::Reasoning && !self.is_done() && !self.parts.iter().any(|part| part.progress.awaits_whole)
+        self.kind == ItemKind::Reasoning && !self.is_done() && !self.parts.iter().any(|part| part.progress.awaits_whole)
     }
 }
 
-/// Whether held parts wait for the parts before them.
+/// Which of the held parts to release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol) enum Order {
-    Kept,
-    /// Nothing more arrives of the item.
-    Dropped,
+pub(in crate::protocol) enum Release {
+    /// Those whose preceding parts were all sent.
+    InOrder,
+    /// All of them, since nothing more arrives of the item.
+    All,
 }

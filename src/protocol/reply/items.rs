@@ -5,20 +5,20 @@
 
 use std::collections::BTreeSet;
 
-use super::item::{Item, Kind, Stage, Texts};
+use super::item::{AssembledItem, ItemKind, ItemStage, TextHandling};
 use crate::protocol::codex::{OutputItem, Place};
 use crate::protocol::json::string::Str;
 
 /// The items of one reply, in the order of their first events.
 #[derive(Debug, Default)]
-pub(in crate::protocol) struct Items {
-    all: Vec<Item>,
+pub(in crate::protocol) struct ItemTable {
+    all: Vec<AssembledItem>,
     has_gap: bool,
     /// An event could not be read while no item was open, and no item has begun since.
     may_lack_item: bool,
     /// The terminal event listed a message before one that was already sent.
     is_misplaced: bool,
-    texts: Texts,
+    texts: TextHandling,
     /// Positions of the items that the terminal event lists.
     listed: BTreeSet<usize>,
 }
@@ -44,17 +44,17 @@ fn may_be_of_item(data: &str) -> bool {
     })
 }
 
-impl Items {
-    /// Items whose texts are kept, for an API that passes events on and sends no text of its own.
+impl ItemTable {
+    /// ItemTable whose texts are kept, for an API that passes events on and sends no text of its own.
     pub(in crate::protocol) fn keeping_texts() -> Self {
-        Self { texts: Texts::Kept, ..Self::default() }
+        Self { texts: TextHandling::Kept, ..Self::default() }
     }
 
     pub(in crate::protocol) fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(in crate::protocol) fn get_mut(&mut self, item: usize) -> &mut Item {
+    pub(in crate::protocol) fn get_mut(&mut self, item: usize) -> &mut AssembledItem {
         self.all.get_mut(item).expect("positions come from this list, which only grows")
     }
 
@@ -65,7 +65,7 @@ impl Items {
 
     /// The item that a delta belongs to, which is added if the event that begins it is missing. `None` if several items
     /// are possible.
-    pub(in crate::protocol) fn at(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+    pub(in crate::protocol) fn at(&mut self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
         if let Some(item) = self.find(place, kind) {
             return Some(item);
         }
@@ -78,7 +78,7 @@ impl Items {
     }
 
     /// The item that begins with this event.
-    pub(in crate::protocol) fn begin(&mut self, place: &Place<'_>, kind: Kind) -> usize {
+    pub(in crate::protocol) fn begin(&mut self, place: &Place<'_>, kind: ItemKind) -> usize {
         let known = self.find(place, kind).filter(|item| !self.get_mut(*item).is_done());
         let item = known.unwrap_or_else(|| self.add(place, kind, false));
         self.get_mut(item).learn(place, kind);
@@ -86,25 +86,25 @@ impl Items {
     }
 
     /// The item that ends with this event. `None` if it has ended before.
-    pub(in crate::protocol) fn end(&mut self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+    pub(in crate::protocol) fn end(&mut self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
         let item = self.find(place, kind).unwrap_or_else(|| self.add(place, kind, false));
         self.get_mut(item).learn(place, kind);
         (!self.get_mut(item).is_done()).then_some(item)
     }
 
-    pub(super) fn find(&self, place: &Place<'_>, kind: Kind) -> Option<usize> {
+    pub(super) fn find(&self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
         let id = place.item_id.as_ref().map(Str::as_str);
         let call_id = place.call_id.as_ref().map(Str::as_str);
         if place.output_index.is_some() {
             // Some backends send the same index for every item. The ids still differ.
             let is_another =
-                |item: &Item| item.is_done() && id.is_some() && item.id.is_some() && item.id.as_deref() != id;
+                |item: &AssembledItem| item.is_done() && id.is_some() && item.id.is_some() && item.id.as_deref() != id;
             let found = self.all.iter().rposition(|item| item.output_index == place.output_index && !is_another(item));
             if found.is_some() {
                 return found;
             }
         }
-        let is_free = |item: &Item| item.output_index.is_none() || place.output_index.is_none();
+        let is_free = |item: &AssembledItem| item.output_index.is_none() || place.output_index.is_none();
         let by_id = || self.all.iter().rposition(|item| id.is_some() && item.id.as_deref() == id && is_free(item));
         let by_call = || {
             self.all.iter().rposition(|item| call_id.is_some() && item.call_id.as_deref() == call_id && is_free(item))
@@ -113,8 +113,8 @@ impl Items {
     }
 
     /// An event without coordinates belongs to the only item that it can belong to.
-    fn only_open(&self, place: &Place<'_>, kind: Kind) -> Option<usize> {
-        let fits = |item: &Item| {
+    fn only_open(&self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
+        let fits = |item: &AssembledItem| {
             let is_contradicted = (place.output_index.is_some() && item.output_index.is_some())
                 || (place.item_id.is_some() && item.id.is_some())
                 || (place.call_id.is_some() && item.call_id.is_some());
@@ -125,8 +125,8 @@ impl Items {
         if open.next().is_some() { None } else { first }
     }
 
-    fn add(&mut self, place: &Place<'_>, kind: Kind, is_suspect: bool) -> usize {
-        let mut item = Item::new(kind, is_suspect, self.texts);
+    fn add(&mut self, place: &Place<'_>, kind: ItemKind, is_suspect: bool) -> usize {
+        let mut item = AssembledItem::new(kind, is_suspect, self.texts);
         item.learn(place, kind);
         self.all.push(item);
         self.may_lack_item = false;
@@ -140,19 +140,20 @@ impl Items {
         count: usize,
         item: &OutputItem<'_>,
     ) -> Option<usize> {
-        let kind = Kind::of(item);
+        let kind = ItemKind::of(item);
         let position = u64::try_from(position).unwrap_or(u64::MAX);
         let same = |own: &Option<String>, listed: &Option<Str<'_>>| {
             own.is_some() && own.as_deref() == listed.as_ref().map(Str::as_str)
         };
-        let is_here = |own: &Item| own.kind == kind && own.output_index == Some(position);
+        let is_here = |own: &AssembledItem| own.kind == kind && own.output_index == Some(position);
         // An index beyond the list means that the list is incomplete, so its positions are unreliable.
-        let is_nowhere = |own: &Item| own.output_index.and_then(|index| usize::try_from(index).ok()) >= Some(count);
-        let is_like = |own: &Item| {
+        let is_nowhere =
+            |own: &AssembledItem| own.output_index.and_then(|index| usize::try_from(index).ok()) >= Some(count);
+        let is_like = |own: &AssembledItem| {
             let has_ids = own.id.is_some() && item.id.is_some();
             own.kind == kind && !has_ids && (own.output_index.is_none() || is_nowhere(own))
         };
-        let find = |fits: &dyn Fn(&Item) -> bool| {
+        let find = |fits: &dyn Fn(&AssembledItem) -> bool| {
             let mut free = self.all.iter().enumerate().filter(|(at, _)| !self.listed.contains(at));
             free.find(|(_, own)| fits(own)).map(|(at, _)| at)
         };
@@ -164,10 +165,12 @@ impl Items {
         (!self.get_mut(found).is_done()).then_some(found)
     }
 
-    fn add_listed(&mut self, position: u64, item: &OutputItem<'_>, kind: Kind) -> usize {
-        let is_shown = |own: &Item| own.kind == Kind::Message && own.stage != Stage::New && self.texts == Texts::Sent;
+    fn add_listed(&mut self, position: u64, item: &OutputItem<'_>, kind: ItemKind) -> usize {
+        let is_shown = |own: &AssembledItem| {
+            own.kind == ItemKind::Message && own.stage != ItemStage::New && self.texts == TextHandling::Sent
+        };
         let mut later = self.all.iter().enumerate().filter(|(at, _)| !self.listed.contains(at));
-        self.is_misplaced |= kind == Kind::Message && later.any(|(_, own)| is_shown(own));
+        self.is_misplaced |= kind == ItemKind::Message && later.any(|(_, own)| is_shown(own));
         let is_taken = self.all.iter().any(|own| own.output_index == Some(position));
         let place = Place {
             output_index: (!is_taken).then_some(position),
@@ -188,8 +191,8 @@ impl Items {
     /// Notes that a delta of any incomplete text may be missing.
     pub(super) fn note_gap(&mut self) {
         self.has_gap = true;
-        self.may_lack_item = self.all.iter().all(Item::is_done);
-        self.all.iter_mut().filter(|item| !item.is_done()).for_each(Item::note_gap);
+        self.may_lack_item = self.all.iter().all(AssembledItem::is_done);
+        self.all.iter_mut().filter(|item| !item.is_done()).for_each(AssembledItem::note_gap);
     }
 
     /// Notes that the terminal event listed all items.
@@ -200,17 +203,17 @@ impl Items {
     /// Whether output is missing that no later event brought. `is_free`: no visible token was billed.
     pub(super) fn is_damaged(&self, is_free: bool) -> bool {
         let may_lack_item = self.may_lack_item && !(self.all.is_empty() && is_free);
-        may_lack_item || self.all.iter().any(Item::is_damaged) || (self.has_gap && self.has_hole())
+        may_lack_item || self.all.iter().any(AssembledItem::is_damaged) || (self.has_gap && self.has_hole())
     }
 
     /// Whether what was sent differs from the final output.
     pub(super) fn is_contradicted(&self) -> bool {
-        self.is_misplaced || self.all.iter().any(Item::is_contradicted)
+        self.is_misplaced || self.all.iter().any(AssembledItem::is_contradicted)
     }
 
     /// Whether an item began and none of its content arrived.
     pub(super) fn has_unfilled(&self) -> bool {
-        self.all.iter().any(Item::is_unfilled)
+        self.all.iter().any(AssembledItem::is_unfilled)
     }
 
     /// Whether the output indices have a hole.

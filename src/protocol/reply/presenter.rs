@@ -7,7 +7,7 @@ mod pieces;
 
 use super::assembler::ItemSink;
 use super::finish::{FinishKind, ReplyState};
-use super::items::Items;
+use super::items::ItemTable;
 use super::queue::Queue;
 use super::renderer::{Emit, EventOf, Renderer, ReplyEnd, ReplyOptions};
 use super::reply_item::{CallEnd, Citation, ReplyItem};
@@ -97,7 +97,7 @@ pub(super) struct Presentation<'m, R: Renderer, S> {
 }
 
 impl<R: Renderer, S: Sink<R::Encoder>> ItemSink for Presentation<'_, R, S> {
-    fn put(&mut self, items: &Items, item: usize, piece: ReplyItem<'_>) {
+    fn put(&mut self, items: &ItemTable, item: usize, piece: ReplyItem<'_>) {
         self.presenter.begin(&ResponseObject::default(), items);
         self.presenter.accept(item, piece, self.sink);
     }
@@ -135,7 +135,7 @@ impl<R: Renderer> Presenter<R> {
     }
 
     /// Begins the reply with the id and the time of a response. The first response counts.
-    pub(super) fn begin(&mut self, response: &ResponseObject<'_>, items: &Items) {
+    pub(super) fn begin(&mut self, response: &ResponseObject<'_>, items: &ItemTable) {
         if self.encoder.is_none() {
             self.response = ResponseMeta::new(response, items);
             self.encoder = Some(R::encoder(&self.options, &self.response));

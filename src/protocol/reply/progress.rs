@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::item::Kind;
+use super::item::ItemKind;
 use super::reply_item::{Citation, ReplyItem};
 use crate::protocol::codex::item::ContentPart;
 use crate::protocol::codex::{PartList, Place};
@@ -14,11 +14,11 @@ use crate::protocol::json::string::{Prefix, RawText};
 
 /// One text of an item.
 #[derive(Debug)]
-pub(in crate::protocol) struct Part {
-    pub(in crate::protocol) slot: Slot,
+pub(in crate::protocol) struct ItemPart {
+    pub(in crate::protocol) slot: PartKind,
     /// Position in the list that the slot belongs to.
     pub(in crate::protocol) index: u64,
-    pub(super) progress: Progress,
+    pub(super) progress: TextProgress,
     /// Every part before this one was sent completely.
     pub(super) is_next: bool,
     /// Citations that have arrived.
@@ -29,7 +29,7 @@ pub(in crate::protocol) struct Part {
 
 /// The kinds of text that an item can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::protocol) enum Slot {
+pub(in crate::protocol) enum PartKind {
     Text,
     Refusal,
     Summary,
@@ -38,12 +38,12 @@ pub(in crate::protocol) enum Slot {
     Other,
 }
 
-/// What is held of one text at most. A text of a whole answer takes about a megabyte.
+/// Limit of the held bytes of one text. The longest replies have about a megabyte.
 const MAX_HELD_BYTES: usize = 4 << 20;
 
 /// The state of one text.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct TextProgress {
     sent: Prefix,
     /// Escaped text that follows `sent` and can't be sent yet.
     held: String,
@@ -51,14 +51,14 @@ pub(super) struct Progress {
     is_held: bool,
     /// A piece is missing: nothing more is sent until the whole text arrives.
     pub(super) awaits_whole: bool,
-    /// Too much would have been held, so that only the whole text can bring it again.
+    /// More than the limit would have been held. Only the event with the whole text can repair this.
     is_too_long: bool,
-    stage: Stage,
+    stage: TextStage,
 }
 
-/// How far a text has come.
+/// The progress of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum TextStage {
     #[default]
     Empty,
     Begun,
@@ -68,7 +68,7 @@ enum Stage {
     Contradicted,
 }
 
-impl Slot {
+impl PartKind {
     /// The slot of a part; `None` for a part that no client is shown.
     pub(super) fn of(part: &ContentPart<'_>) -> Option<Self> {
         match part.kind.as_str() {
@@ -80,10 +80,10 @@ impl Slot {
         }
     }
 
-    pub(super) fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> ItemKind {
         match self {
-            Self::Text | Self::Refusal | Self::Other => Kind::Message,
-            Self::Summary | Self::ReasoningText => Kind::Reasoning,
+            Self::Text | Self::Refusal | Self::Other => ItemKind::Message,
+            Self::Summary | Self::ReasoningText => ItemKind::Reasoning,
         }
     }
 
@@ -114,8 +114,8 @@ impl Slot {
     }
 }
 
-impl Part {
-    pub(super) fn new(slot: Slot, index: u64, progress: Progress) -> Self {
+impl ItemPart {
+    pub(super) fn new(slot: PartKind, index: u64, progress: TextProgress) -> Self {
         Self { slot, index, progress, is_next: false, citations: 0, early: Vec::new() }
     }
 
@@ -148,7 +148,7 @@ impl Part {
     }
 }
 
-impl Progress {
+impl TextProgress {
     /// The state of a text whose beginning may be missing.
     pub(super) fn suspect(is_suspect: bool) -> Self {
         Self { awaits_whole: is_suspect, ..Self::default() }
@@ -156,7 +156,7 @@ impl Progress {
 
     /// Accepts a delta, and returns whether it is to be sent now.
     pub(super) fn admits(&mut self, text: RawText<'_>, is_next: bool) -> bool {
-        self.stage = self.stage.max(Stage::Begun);
+        self.stage = self.stage.max(TextStage::Begun);
         if self.is_whole() || self.awaits_whole || text.is_empty() {
             return false;
         }
@@ -182,11 +182,11 @@ impl Progress {
         if whole.is_empty() && (self.has_sent() || !self.held.is_empty() || self.is_too_long) {
             // Some events carry an empty text in place of the whole.
             if !self.awaits_whole && !self.is_too_long {
-                self.stage = self.stage.max(Stage::Whole);
+                self.stage = self.stage.max(TextStage::Whole);
             }
             return None;
         }
-        self.stage = self.stage.max(Stage::Whole);
+        self.stage = self.stage.max(TextStage::Whole);
         self.awaits_whole = false;
         self.is_too_long = false;
         let Some(tail) = self.sent.rest_of(whole) else {
@@ -233,16 +233,16 @@ impl Progress {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.stage >= Stage::Whole
+        self.stage >= TextStage::Whole
     }
 
     /// Notes that the whole text differs from what was sent.
     pub(super) fn contradict(&mut self) {
-        self.stage = Stage::Contradicted;
+        self.stage = TextStage::Contradicted;
     }
 
     pub(super) fn is_contradicted(&self) -> bool {
-        self.stage == Stage::Contradicted
+        self.stage == TextStage::Contradicted
     }
 
     /// Whether all of the text was sent.
@@ -256,7 +256,7 @@ impl Progress {
 
     /// Whether any event brought something of the text.
     pub(super) fn has_arrived(&self) -> bool {
-        self.stage != Stage::Empty || self.awaits_whole
+        self.stage != TextStage::Empty || self.awaits_whole
     }
 
     /// Notes that a piece may be missing.
@@ -267,14 +267,14 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_HELD_BYTES, Progress};
+    use super::{MAX_HELD_BYTES, TextProgress};
     use crate::protocol::json::string::RawText;
 
     #[test]
     fn a_text_that_is_too_long_to_hold_waits_for_the_whole() {
         let piece = "x".repeat(MAX_HELD_BYTES / 2);
         let piece = RawText::from_escaped(&piece);
-        let mut progress = Progress::default();
+        let mut progress = TextProgress::default();
         for is_too_long in [false, false, true, true] {
             assert!(!progress.admits(piece, false));
             assert_eq!(progress.is_too_long(), is_too_long);

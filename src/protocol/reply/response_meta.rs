@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::items::Items;
+use super::items::ItemTable;
 use crate::protocol::codex::ResponseObject;
 use crate::protocol::json::string::Str;
 
@@ -24,7 +24,7 @@ pub struct ResponseMeta {
 
 impl ResponseMeta {
     /// The members of a response as it begins.
-    pub(super) fn new(response: &ResponseObject<'_>, items: &Items) -> Self {
+    pub(super) fn new(response: &ResponseObject<'_>, items: &ItemTable) -> Self {
         let id = response.id.as_ref().map(Str::as_str);
         // Without `created`, the id of an item serves: it is the backend's too, and the same each time.
         let id = id.or(items.first_id()).unwrap_or("unknown");

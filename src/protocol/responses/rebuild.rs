@@ -4,30 +4,32 @@ use super::item::literal;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::reply::Citation;
-use crate::protocol::reply::item::{Item, Kind};
-use crate::protocol::reply::progress::{Part, Slot};
+use crate::protocol::reply::item::{AssembledItem, ItemKind};
+use crate::protocol::reply::progress::{ItemPart, PartKind};
 
 /// Builds the completed item. `begun` is the item of its `added` event. `None` if the item is done, or if nothing of it
 /// was received. In a completed response, a function call may have no arguments.
-pub(super) fn rebuilt(item: &Item, begun: Option<&str>, status: &str) -> Option<String> {
+pub(super) fn rebuilt(item: &AssembledItem, begun: Option<&str>, status: &str) -> Option<String> {
     if item.is_done() {
         return None;
     }
-    let parts = |list: &[Slot]| {
-        let mut parts: Vec<&Part> = item.parts.iter().filter(|part| list.contains(&part.slot)).collect();
+    let parts = |list: &[PartKind]| {
+        let mut parts: Vec<&ItemPart> = item.parts.iter().filter(|part| list.contains(&part.slot)).collect();
         parts.sort_by_key(|part| part.index);
         let written: Vec<String> = parts.into_iter().filter_map(written).collect();
         (!written.is_empty()).then(|| format!("[{}]", written.join(",")))
     };
     let texts = match item.kind {
-        Kind::Message => vec![("content", parts(&[Slot::Text, Slot::Refusal]))],
-        Kind::Reasoning => vec![("summary", parts(&[Slot::Summary])), ("content", parts(&[Slot::ReasoningText]))],
-        Kind::Function if status == "completed" => {
+        ItemKind::Message => vec![("content", parts(&[PartKind::Text, PartKind::Refusal]))],
+        ItemKind::Reasoning => {
+            vec![("summary", parts(&[PartKind::Summary])), ("content", parts(&[PartKind::ReasoningText]))]
+        }
+        ItemKind::Function if status == "completed" => {
             vec![("arguments", Some(call_text(item).unwrap_or_else(|| r#""""#.to_owned())))]
         }
-        Kind::Function => vec![("arguments", call_text(item))],
-        Kind::Custom => vec![("input", call_text(item))],
-        Kind::Image | Kind::Search | Kind::Other => Vec::new(),
+        ItemKind::Function => vec![("arguments", call_text(item))],
+        ItemKind::Custom => vec![("input", call_text(item))],
+        ItemKind::Image | ItemKind::Search | ItemKind::Other => Vec::new(),
     };
     let mut set: Vec<(&str, String)> = texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
     if set.is_empty() {
@@ -41,21 +43,21 @@ pub(super) fn rebuilt(item: &Item, begun: Option<&str>, status: &str) -> Option<
 }
 
 /// The JSON of a part with its text and citations; `None` without text.
-fn written(part: &Part) -> Option<String> {
+fn written(part: &ItemPart) -> Option<String> {
     let text = part.held();
     if text.is_empty() {
         return None;
     }
     Some(match part.slot {
-        Slot::Text => {
+        PartKind::Text => {
             let citations: Vec<String> = part.held_citations().iter().map(annotation).collect();
             let citations = citations.join(",");
             format!(r#"{{"type":"output_text","text":"{text}","annotations":[{citations}],"logprobs":[]}}"#)
         }
-        Slot::Refusal => format!(r#"{{"type":"refusal","refusal":"{text}"}}"#),
-        Slot::Summary => format!(r#"{{"type":"summary_text","text":"{text}"}}"#),
-        Slot::ReasoningText => format!(r#"{{"type":"reasoning_text","text":"{text}"}}"#),
-        Slot::Other => return None,
+        PartKind::Refusal => format!(r#"{{"type":"refusal","refusal":"{text}"}}"#),
+        PartKind::Summary => format!(r#"{{"type":"summary_text","text":"{text}"}}"#),
+        PartKind::ReasoningText => format!(r#"{{"type":"reasoning_text","text":"{text}"}}"#),
+        PartKind::Other => return None,
     })
 }
 
@@ -66,16 +68,16 @@ fn annotation(citation: &Citation<'_>) -> String {
     )
 }
 
-fn call_text(item: &Item) -> Option<String> {
+fn call_text(item: &AssembledItem) -> Option<String> {
     let text = item.kept_call_text();
     (!text.is_empty()).then(|| format!(r#""{text}""#))
 }
 
 /// The start of an item of which only deltas were received.
-fn bare(item: &Item) -> Option<String> {
+fn bare(item: &AssembledItem) -> Option<String> {
     let kind = match item.kind {
-        Kind::Message => r#""type":"message","role":"assistant","content":[]"#,
-        Kind::Reasoning => r#""type":"reasoning","summary":[]"#,
+        ItemKind::Message => r#""type":"message","role":"assistant","content":[]"#,
+        ItemKind::Reasoning => r#""type":"reasoning","summary":[]"#,
         _ => return None,
     };
     let id = item.id.as_deref().map(|id| format!(r#""id":{},"#, literal(id))).unwrap_or_default();

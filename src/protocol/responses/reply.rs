@@ -1,7 +1,7 @@
 //! The machine that passes the backend's events on.
 //!
 //! An event goes out as it came, but for edits in place: what the public API always has is put
-//! back, the response object gets its client's own values, numbers are ours. Items are kept as they
+//! back, the response object gets its client's own values, numbers are ours. ItemTable are kept as they
 //! are done, since the terminal event lists none of them (case `01-string-input`); an item that no event
 //! ended is made of its deltas. What the events that carry whole texts say decides, so a delta that could not be read
 //! does no harm. An answer that was cut ends in `response.failed`, never in silence.
@@ -43,9 +43,9 @@ pub struct ResponsesReply {
     sequence_number: u64,
     /// The response object as the backend last had it.
     pub(super) response: Option<Box<RawValue>>,
-    /// Items that are done, mended, by output index.
+    /// ItemTable that are done, mended, by output index.
     pub(super) done: BTreeMap<u64, String>,
-    /// Items that have begun and are not done, mended, by output index.
+    /// ItemTable that have begun and are not done, mended, by output index.
     pub(super) begun: BTreeMap<u64, String>,
     pub(super) assembler: Assembler,
     /// Names of the tools that are called, as JSON.

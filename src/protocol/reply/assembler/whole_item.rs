@@ -5,26 +5,26 @@ use std::borrow::Cow;
 use super::{Assembler, ItemSink};
 use crate::protocol::codex::{OutputItem, Place, ResponseObject};
 use crate::protocol::json::string::{RawText, Str};
-use crate::protocol::reply::item::{Kind, Order, Stage};
-use crate::protocol::reply::progress::Slot;
+use crate::protocol::reply::item::{ItemKind, ItemStage, Release};
+use crate::protocol::reply::progress::PartKind;
 use crate::protocol::reply::reply_item::{CallEnd, ReplyItem, Search};
 
 impl Assembler {
     pub(super) fn item_added(&mut self, place: &Place<'_>, item: &OutputItem<'_>, out: &mut impl ItemSink) {
-        let kind = Kind::of(item);
+        let kind = ItemKind::of(item);
         let position = self.items.begin(place, kind);
         self.open_message(position, out);
-        if matches!(kind, Kind::Function | Kind::Custom) {
+        if matches!(kind, ItemKind::Function | ItemKind::Custom) {
             self.announce(position, kind, item, out);
         }
-        if kind == Kind::Reasoning {
+        if kind == ItemKind::Reasoning {
             let snapshot = item.encrypted_content.map(|content| content.escaped().to_owned());
             self.items.get_mut(position).snapshot = snapshot;
         }
     }
 
     pub(super) fn item_done(&mut self, place: &Place<'_>, item: &OutputItem<'_>, out: &mut impl ItemSink) {
-        let kind = Kind::of(item);
+        let kind = ItemKind::of(item);
         if let Some(position) = self.items.end(place, kind) {
             self.finish_item(position, item, out);
         }
@@ -32,30 +32,30 @@ impl Assembler {
 
     /// Accepts an item that is complete.
     pub(in crate::protocol) fn finish_item(&mut self, position: usize, item: &OutputItem<'_>, out: &mut impl ItemSink) {
-        let kind = Kind::of(item);
+        let kind = ItemKind::of(item);
         self.open_message(position, out);
-        self.items.get_mut(position).stage = Stage::Done;
+        self.items.get_mut(position).stage = ItemStage::Done;
         match kind {
-            Kind::Message => self.message_done(position, item, out),
-            Kind::Reasoning => self.reasoning_done(position, item, out),
-            Kind::Function => self.call_done(position, kind, item, item.arguments, out),
-            Kind::Custom => self.call_done(position, kind, item, item.input, out),
-            Kind::Image => self.image_done(position, item, out),
-            Kind::Search => {
+            ItemKind::Message => self.message_done(position, item, out),
+            ItemKind::Reasoning => self.reasoning_done(position, item, out),
+            ItemKind::Function => self.call_done(position, kind, item, item.arguments, out),
+            ItemKind::Custom => self.call_done(position, kind, item, item.input, out),
+            ItemKind::Image => self.image_done(position, item, out),
+            ItemKind::Search => {
                 if let Some(search) = Search::read(item) {
                     out.put(&self.items, position, ReplyItem::Search(search));
                 }
             }
-            Kind::Other => {}
+            ItemKind::Other => {}
         }
         self.items.get_mut(position).forget_texts();
     }
 
     fn message_done(&mut self, position: usize, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         for (index, part) in (0_u64..).zip(item.content_parts()) {
-            match Slot::of(&part) {
+            match PartKind::of(&part) {
                 Some(slot) => self.whole_part(position, slot, Some(index), &part, out),
-                None => self.whole_text(position, Slot::Other, Some(index), RawText::from_escaped(""), out),
+                None => self.whole_text(position, PartKind::Other, Some(index), RawText::from_escaped(""), out),
             }
         }
         self.end_message(position, out);
@@ -63,9 +63,9 @@ impl Assembler {
 
     /// Sends what is held of a message, and ends it.
     fn end_message(&mut self, position: usize, out: &mut impl ItemSink) {
-        self.release_parts(position, Order::Dropped, out);
+        self.release_parts(position, Release::All, out);
         for part in 0..self.items.get_mut(position).parts.len() {
-            self.release_citations(position, part, Order::Dropped, out);
+            self.release_citations(position, part, Release::All, out);
         }
         out.put(&self.items, position, ReplyItem::MessageEnd);
     }
@@ -74,8 +74,8 @@ impl Assembler {
     fn reasoning_done(&mut self, position: usize, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         let is_unsent = self.items.get_mut(position).is_unsent();
         let (summary, content) = (item.summary_parts(), item.content_parts());
-        let summary = (0_u64..).zip(&summary).map(|(index, part)| (Slot::Summary, index, part.text));
-        let content = (0_u64..).zip(&content).map(|(index, part)| (Slot::ReasoningText, index, part.text));
+        let summary = (0_u64..).zip(&summary).map(|(index, part)| (PartKind::Summary, index, part.text));
+        let content = (0_u64..).zip(&content).map(|(index, part)| (PartKind::ReasoningText, index, part.text));
         let mut unsent: Vec<&str> = Vec::new();
         let mut first = None;
         for (slot, index, text) in summary.chain(content) {
@@ -99,7 +99,7 @@ impl Assembler {
 
     /// Sends what is held of reasoning, and ends it.
     fn end_reasoning(&mut self, position: usize, encrypted: Option<RawText<'_>>, out: &mut impl ItemSink) {
-        self.release_parts(position, Order::Dropped, out);
+        self.release_parts(position, Release::All, out);
         let snapshot = self.items.get_mut(position).snapshot.take();
         let encrypted = encrypted.map(|content| Cow::Borrowed(content.escaped()));
         let encrypted = encrypted.or(snapshot.map(Cow::Owned)).filter(|content| !content.is_empty());
@@ -109,7 +109,7 @@ impl Assembler {
     fn call_done(
         &mut self,
         position: usize,
-        kind: Kind,
+        kind: ItemKind,
         item: &OutputItem<'_>,
         text: Option<RawText<'_>>,
         out: &mut impl ItemSink,
@@ -150,12 +150,12 @@ impl Assembler {
             let item = self.items.get_mut(position);
             match item.kind {
                 _ if item.is_done() => {}
-                Kind::Message => self.end_message(position, out),
-                Kind::Reasoning => self.end_reasoning(position, None, out),
-                Kind::Function | Kind::Custom => {
+                ItemKind::Message => self.end_message(position, out),
+                ItemKind::Reasoning => self.end_reasoning(position, None, out),
+                ItemKind::Function | ItemKind::Custom => {
                     out.put(&self.items, position, ReplyItem::CallEnd(CallEnd::Truncated));
                 }
-                Kind::Image | Kind::Search | Kind::Other => {}
+                ItemKind::Image | ItemKind::Search | ItemKind::Other => {}
             }
         }
     }
