@@ -169,7 +169,7 @@ fn both_transports_pass_the_same_tests() {
         "agents::bodies_of_the_codex_cli",
         "agents::headers_of_the_codex_cli",
         // What the backend remembers of a conversation is not sent again.
-        "messages::thinking_goes_out",
+        "messages::thinking_round_trips_in_its_signature",
     ]);
 }
 
