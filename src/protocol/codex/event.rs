@@ -20,35 +20,35 @@ pub enum UpstreamEvent<'a> {
     /// The response started.
     Created(ResponseObject<'a>),
     /// An item started.
-    ItemAdded(Place<'a>, OutputItem<'a>),
+    ItemAdded(ItemPosition<'a>, OutputItem<'a>),
     /// An item is complete. Its content replaces what the deltas said.
-    ItemDone(Place<'a>, OutputItem<'a>),
+    ItemDone(ItemPosition<'a>, OutputItem<'a>),
     /// A content part started.
-    PartAdded(Place<'a>, ContentPart<'a>),
+    PartAdded(ItemPosition<'a>, ContentPart<'a>),
     /// A content part is complete.
-    PartDone(Place<'a>, ContentPart<'a>),
+    PartDone(ItemPosition<'a>, ContentPart<'a>),
     /// A delta of visible text.
-    Text(Place<'a>, RawText<'a>),
+    Text(ItemPosition<'a>, RawText<'a>),
     /// The complete visible text of a part.
-    TextDone(Place<'a>, RawText<'a>),
+    TextDone(ItemPosition<'a>, RawText<'a>),
     /// A citation.
-    Annotation(Place<'a>, &'a RawValue),
+    Annotation(ItemPosition<'a>, &'a RawValue),
     /// A delta of a refusal.
-    Refusal(Place<'a>, RawText<'a>),
+    Refusal(ItemPosition<'a>, RawText<'a>),
     /// The complete refusal.
-    RefusalDone(Place<'a>, RawText<'a>),
+    RefusalDone(ItemPosition<'a>, RawText<'a>),
     /// A delta of a reasoning summary or of reasoning text.
-    Reasoning(Place<'a>, RawText<'a>),
+    Reasoning(ItemPosition<'a>, RawText<'a>),
     /// The complete text of a reasoning part.
-    ReasoningDone(Place<'a>, RawText<'a>),
+    ReasoningDone(ItemPosition<'a>, RawText<'a>),
     /// A delta of a function call's arguments.
-    Arguments(Place<'a>, RawText<'a>),
+    Arguments(ItemPosition<'a>, RawText<'a>),
     /// The complete arguments.
-    ArgumentsDone(Place<'a>, RawText<'a>),
+    ArgumentsDone(ItemPosition<'a>, RawText<'a>),
     /// A delta of a custom tool call's input.
-    Input(Place<'a>, RawText<'a>),
+    Input(ItemPosition<'a>, RawText<'a>),
     /// The complete input.
-    InputDone(Place<'a>, RawText<'a>),
+    InputDone(ItemPosition<'a>, RawText<'a>),
     /// The response is complete.
     Completed(ResponseObject<'a>),
     /// The response ended early, for the reason in `incomplete_reason`.
@@ -71,7 +71,7 @@ pub enum UpstreamEvent<'a> {
 
 /// The item and the part that an event belongs to. The backend sometimes leaves members out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct ItemPosition<'a> {
     /// Position of the item in the response.
     pub output_index: Option<u64>,
     /// Id of the item.
@@ -280,9 +280,9 @@ impl<'a> Wire<'a> {
         })
     }
 
-    fn place(&self) -> Place<'a> {
+    fn place(&self) -> ItemPosition<'a> {
         let is_summary = self.content_index.is_none() && self.summary_index.is_some();
-        Place {
+        ItemPosition {
             output_index: self.output_index,
             item_id: self.item_id.clone(),
             call_id: self.call_id.clone(),

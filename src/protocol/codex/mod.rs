@@ -14,7 +14,7 @@ pub mod rate_limits;
 pub mod request;
 pub mod usage;
 
-pub use event::{PartList, Place, ResponseObject, UpstreamEvent};
+pub use event::{ItemPosition, PartList, ResponseObject, UpstreamEvent};
 pub use item::OutputItem;
 pub use request::{Item, Part, Request, Tool, WireFormat};
 pub use usage::Usage;

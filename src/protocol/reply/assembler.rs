@@ -16,7 +16,7 @@ use super::progress::PartKind;
 use super::reply_item::{Citation, ReplyItem};
 use crate::protocol::UpstreamEvent;
 use crate::protocol::codex::item::ContentPart;
-use crate::protocol::codex::{OutputItem, Place};
+use crate::protocol::codex::{ItemPosition, OutputItem};
 use crate::protocol::json::string::{RawText, Str};
 use crate::protocol::upstream_input::CallKind;
 
@@ -76,7 +76,7 @@ impl Assembler {
     }
 
     /// The item of an event. An event that may belong to several items can't be used, and leaves a gap.
-    fn locate(&mut self, place: &Place<'_>, kind: ItemKind, out: &mut impl ItemSink) -> Option<usize> {
+    fn locate(&mut self, place: &ItemPosition<'_>, kind: ItemKind, out: &mut impl ItemSink) -> Option<usize> {
         let item = self.items.at(place, kind);
         match item {
             Some(item) => self.open_message(item, out),
@@ -104,7 +104,7 @@ impl Assembler {
         }
     }
 
-    fn text(&mut self, place: &Place<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn text(&mut self, place: &ItemPosition<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
         let Some(item) = self.locate(place, slot.kind(), out) else { return };
         let entry = self.items.get_mut(item);
         let part = entry.part(slot, place.part_index);
@@ -114,7 +114,7 @@ impl Assembler {
         }
     }
 
-    fn text_done(&mut self, place: &Place<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn text_done(&mut self, place: &ItemPosition<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
         if let Some(item) = self.locate(place, slot.kind(), out) {
             self.whole_text(item, slot, place.part_index, text, out);
         }
@@ -163,14 +163,14 @@ impl Assembler {
         }
     }
 
-    fn part_added(&mut self, place: &Place<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
+    fn part_added(&mut self, place: &ItemPosition<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
         let Some(slot) = PartKind::of(part) else { return };
         if let Some(item) = self.locate(place, slot.kind(), out) {
             self.items.get_mut(item).begin_part(slot, place.part_index);
         }
     }
 
-    fn part_done(&mut self, place: &Place<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
+    fn part_done(&mut self, place: &ItemPosition<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
         let Some(slot) = PartKind::of(part) else { return self.other_part_done(place, out) };
         if let Some(item) = self.locate(place, slot.kind(), out) {
             self.whole_part(item, slot, place.part_index, part, out);
@@ -178,7 +178,7 @@ impl Assembler {
     }
 
     /// A part that no client is shown still precedes the parts after it.
-    fn other_part_done(&mut self, place: &Place<'_>, out: &mut impl ItemSink) {
+    fn other_part_done(&mut self, place: &ItemPosition<'_>, out: &mut impl ItemSink) {
         if let Some(item) = self.items.find(place, ItemKind::Message) {
             self.whole_text(item, PartKind::Other, place.part_index, RawText::from_escaped(""), out);
         }
@@ -204,7 +204,7 @@ impl Assembler {
         }
     }
 
-    fn annotation(&mut self, place: &Place<'_>, raw: &RawValue, out: &mut impl ItemSink) {
+    fn annotation(&mut self, place: &ItemPosition<'_>, raw: &RawValue, out: &mut impl ItemSink) {
         let Some(item) = self.locate(place, ItemKind::Message, out) else { return };
         let part = self.items.get_mut(item).part(PartKind::Text, place.part_index);
         self.cite(item, part, raw, out);
@@ -219,14 +219,14 @@ impl Assembler {
         }
     }
 
-    fn call_text(&mut self, place: &Place<'_>, kind: ItemKind, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn call_text(&mut self, place: &ItemPosition<'_>, kind: ItemKind, text: RawText<'_>, out: &mut impl ItemSink) {
         let Some(item) = self.locate(place, kind, out) else { return };
         if self.items.get_mut(item).admits_call_text(text) {
             out.put(&self.items, item, ReplyItem::CallText(Cow::Borrowed(text.escaped())));
         }
     }
 
-    fn call_text_done(&mut self, place: &Place<'_>, kind: ItemKind, text: RawText<'_>, out: &mut impl ItemSink) {
+    fn call_text_done(&mut self, place: &ItemPosition<'_>, kind: ItemKind, text: RawText<'_>, out: &mut impl ItemSink) {
         if let Some(item) = self.locate(place, kind, out) {
             self.whole_call_text(item, text, out);
         }
@@ -252,8 +252,8 @@ impl Assembler {
 }
 
 /// The place of an event that carries its item. The item's own ids count where the event has none.
-fn with_ids<'a>(place: Place<'a>, item: &OutputItem<'a>) -> Place<'a> {
-    Place {
+fn with_ids<'a>(place: ItemPosition<'a>, item: &OutputItem<'a>) -> ItemPosition<'a> {
+    ItemPosition {
         item_id: place.item_id.or_else(|| item.id.clone()),
         call_id: place.call_id.or_else(|| item.call_id.clone()),
         ..place

@@ -4,7 +4,7 @@
 
 use super::progress::{ItemPart, PartKind, TextProgress};
 use super::reply_item::Citation;
-use crate::protocol::codex::{OutputItem, Place};
+use crate::protocol::codex::{ItemPosition, OutputItem};
 use crate::protocol::json::string::{RawText, Str};
 
 /// One item, as far as it has arrived.
@@ -107,7 +107,7 @@ impl AssembledItem {
     }
 
     /// Adds the coordinates that the event has and the item has not.
-    pub(super) fn learn(&mut self, place: &Place<'_>, kind: ItemKind) {
+    pub(super) fn learn(&mut self, place: &ItemPosition<'_>, kind: ItemKind) {
         let owned = |text: &Str<'_>| text.as_str().to_owned();
         self.output_index = self.output_index.or(place.output_index);
         self.id = self.id.take().or_else(|| place.item_id.as_ref().map(owned));

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::item::{AssembledItem, ItemKind, ItemStage, TextHandling};
-use crate::protocol::codex::{OutputItem, Place};
+use crate::protocol::codex::{ItemPosition, OutputItem};
 use crate::protocol::json::string::Str;
 
 /// The items of one reply, in the order of their first events.
@@ -65,7 +65,7 @@ impl ItemTable {
 
     /// The item that a delta belongs to, which is added if the event that begins it is missing. `None` if several items
     /// are possible.
-    pub(in crate::protocol) fn at(&mut self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
+    pub(in crate::protocol) fn at(&mut self, place: &ItemPosition<'_>, kind: ItemKind) -> Option<usize> {
         if let Some(item) = self.find(place, kind) {
             return Some(item);
         }
@@ -78,7 +78,7 @@ impl ItemTable {
     }
 
     /// The item that begins with this event.
-    pub(in crate::protocol) fn begin(&mut self, place: &Place<'_>, kind: ItemKind) -> usize {
+    pub(in crate::protocol) fn begin(&mut self, place: &ItemPosition<'_>, kind: ItemKind) -> usize {
         let known = self.find(place, kind).filter(|item| !self.get_mut(*item).is_done());
         let item = known.unwrap_or_else(|| self.add(place, kind, false));
         self.get_mut(item).learn(place, kind);
@@ -86,13 +86,13 @@ impl ItemTable {
     }
 
     /// The item that ends with this event. `None` if it has ended before.
-    pub(in crate::protocol) fn end(&mut self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
+    pub(in crate::protocol) fn end(&mut self, place: &ItemPosition<'_>, kind: ItemKind) -> Option<usize> {
         let item = self.find(place, kind).unwrap_or_else(|| self.add(place, kind, false));
         self.get_mut(item).learn(place, kind);
         (!self.get_mut(item).is_done()).then_some(item)
     }
 
-    pub(super) fn find(&self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
+    pub(super) fn find(&self, place: &ItemPosition<'_>, kind: ItemKind) -> Option<usize> {
         let id = place.item_id.as_ref().map(Str::as_str);
         let call_id = place.call_id.as_ref().map(Str::as_str);
         if place.output_index.is_some() {
@@ -113,7 +113,7 @@ impl ItemTable {
     }
 
     /// An event without coordinates belongs to the only item that it can belong to.
-    fn only_open(&self, place: &Place<'_>, kind: ItemKind) -> Option<usize> {
+    fn only_open(&self, place: &ItemPosition<'_>, kind: ItemKind) -> Option<usize> {
         let fits = |item: &AssembledItem| {
             let is_contradicted = (place.output_index.is_some() && item.output_index.is_some())
                 || (place.item_id.is_some() && item.id.is_some())
@@ -125,7 +125,7 @@ impl ItemTable {
         if open.next().is_some() { None } else { first }
     }
 
-    fn add(&mut self, place: &Place<'_>, kind: ItemKind, is_suspect: bool) -> usize {
+    fn add(&mut self, place: &ItemPosition<'_>, kind: ItemKind, is_suspect: bool) -> usize {
         let mut item = AssembledItem::new(kind, is_suspect, self.texts);
         item.learn(place, kind);
         self.all.push(item);
@@ -172,11 +172,11 @@ impl ItemTable {
         let mut later = self.all.iter().enumerate().filter(|(at, _)| !self.listed.contains(at));
         self.is_misplaced |= kind == ItemKind::Message && later.any(|(_, own)| is_shown(own));
         let is_taken = self.all.iter().any(|own| own.output_index == Some(position));
-        let place = Place {
+        let place = ItemPosition {
             output_index: (!is_taken).then_some(position),
             item_id: item.id.clone(),
             call_id: item.call_id.clone(),
-            ..Place::default()
+            ..ItemPosition::default()
         };
         self.add(&place, kind, false)
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::item::ItemKind;
 use super::reply_item::{Citation, ReplyItem};
 use crate::protocol::codex::item::ContentPart;
-use crate::protocol::codex::{PartList, Place};
+use crate::protocol::codex::{ItemPosition, PartList};
 use crate::protocol::json::string::{Prefix, RawText};
 
 /// One text of an item.
@@ -96,7 +96,7 @@ impl PartKind {
         }
     }
 
-    pub(super) fn of_reasoning(place: &Place<'_>) -> Self {
+    pub(super) fn of_reasoning(place: &ItemPosition<'_>) -> Self {
         match place.list {
             PartList::Summary => Self::Summary,
             PartList::Content => Self::ReasoningText,

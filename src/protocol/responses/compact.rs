@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::item::raw;
-use super::raw_event::{Incoming, list, object, text};
+use super::raw_event::{RawEvent, list, object, text};
 use super::request::{self, ResponsesRequest};
 use super::translate::{self, Translation};
 use super::{EventEncoder, Options, Responses, ResponsesReply, Store};
@@ -27,7 +27,7 @@ pub struct Compaction;
 /// The state of one compaction.
 #[derive(Debug)]
 pub struct CompactionReply {
-    answer: ResponsesReply,
+    response: ResponsesReply,
     /// The user's messages.
     user_messages: Vec<Box<RawValue>>,
 }
@@ -59,14 +59,14 @@ impl Dialect for Compaction {
     ) -> Result<Plan<'a, CompactionReply>, ProxyError> {
         // The draft contains the messages to return; it's created only if responses are stored.
         let options = Options { store: Store::Memory, ..options.clone() };
-        let Translation { mut upstream, shape, draft, .. } = translate::translate(request, context, &options)?;
+        let Translation { mut upstream, echo, draft, .. } = translate::translate(request, context, &options)?;
         if !upstream.is_compaction() {
             let json = raw(format!(r#"{{"type":"{COMPACTION_TRIGGER}"}}"#));
             upstream.input.push(Item::Raw { kind: COMPACTION_TRIGGER.into(), json: std::borrow::Cow::Owned(json) });
         }
         let input = draft.map(|draft| draft.input).unwrap_or_default().into_iter();
         let user_messages = input.filter(|item| is_user_message(item)).collect();
-        let reply = CompactionReply { answer: ResponsesReply::new(shape, None), user_messages };
+        let reply = CompactionReply { response: ResponsesReply::new(echo, None), user_messages };
         Ok(Plan { upstream, mode: Mode::Document, reply })
     }
 
@@ -98,39 +98,39 @@ fn is_compaction(item: &RawValue) -> bool {
 }
 
 impl Reply for CompactionReply {
-    type Upstream<'u> = Incoming<'u>;
+    type Upstream<'u> = RawEvent<'u>;
     type Encoder = EventEncoder;
 
     fn keepalive(&self) -> Bytes {
-        self.answer.keepalive()
+        self.response.keepalive()
     }
 
     fn on_commit(&mut self, _sink: &mut impl Sink<EventEncoder>) {}
 
-    fn on_event(&mut self, event: Incoming<'_>, _sink: &mut impl Sink<EventEncoder>) {
-        self.answer.on_event(event, &mut Fold);
+    fn on_event(&mut self, event: RawEvent<'_>, _sink: &mut impl Sink<EventEncoder>) {
+        self.response.on_event(event, &mut Fold);
     }
 
     fn on_end(&mut self, cut: Option<ProxyError>, _sink: &mut impl Sink<EventEncoder>) {
-        self.answer.on_end(cut, &mut Fold);
+        self.response.on_end(cut, &mut Fold);
     }
 
     fn is_finished(&self) -> bool {
-        self.answer.is_finished()
+        self.response.is_finished()
     }
 
     fn failure(&self) -> Option<&ProxyError> {
-        self.answer.failure()
+        self.response.failure()
     }
 
     fn restarted(self) -> Self {
-        Self { answer: self.answer.restarted(), ..self }
+        Self { response: self.response.restarted(), ..self }
     }
 
     fn document(self) -> Result<Bytes, ProxyError> {
         let damaged = |reason: &str| ProxyError::Damaged { reason: reason.to_owned() };
-        let answer = self.answer.document()?;
-        let response: RawObject<'_> = serde_json::from_slice(&answer).map_err(|_| ProxyError::Internal)?;
+        let document = self.response.document()?;
+        let response: RawObject<'_> = serde_json::from_slice(&document).map_err(|_| ProxyError::Internal)?;
         let compaction: Vec<&RawValue> =
             list(&response, "output").into_iter().filter(|item| is_compaction(item)).collect();
         if compaction.is_empty() {
@@ -148,6 +148,6 @@ impl Reply for CompactionReply {
     }
 
     fn summary(&self) -> Summary {
-        self.answer.summary()
+        self.response.summary()
     }
 }

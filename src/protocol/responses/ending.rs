@@ -1,13 +1,13 @@
-//! The end of an answer: the terminal event with all items in it, or the failure that takes its place.
+//! Ends a response: with a terminal event that lists all items, or with a failure.
 
 use serde_json::value::RawValue;
 
 use super::error;
-use super::event_defaults::{mended, whole};
-use super::raw_event::{Members, list, object, text, usage};
-use super::rebuild::rebuilt;
-use super::reply::{Event, EventEncoder, NAMELESS, ResponsesReply};
-use super::response_echo::Manner;
+use super::event_defaults::{completed_item, with_defaults};
+use super::raw_event::{EventMembers, list, object, text, usage};
+use super::rebuild::rebuilt_item;
+use super::reply::{Event, EventEncoder, ResponsesReply, UNKNOWN_RESPONSE};
+use super::response_echo::Forwarding;
 use crate::error::ProxyError;
 use crate::protocol::codex::{OutputItem, UpstreamEvent, failure};
 use crate::protocol::json::raw_object::RawObject;
@@ -18,123 +18,135 @@ use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
 use crate::protocol::{Sink, openai};
 
 impl ResponsesReply {
-    pub(super) fn finish(&mut self, event: &Members<'_>, status: &'static str, sink: &mut impl Sink<EventEncoder>) {
+    pub(super) fn finish(
+        &mut self,
+        event: &EventMembers<'_>,
+        status: &'static str,
+        sink: &mut impl Sink<EventEncoder>,
+    ) {
         let response = event.get("response");
-        self.open(response, sink);
+        self.ensure_created(response, sink);
         let members = response.and_then(object).map(|(_, members)| members).unwrap_or_default();
         self.usage = usage(&members);
-        let own = list(&members, "output");
-        self.note_listed(&own);
+        let listed = list(&members, "output");
+        self.record_listed(&listed);
         let finish = match UpstreamEvent::of_members(event.all(), event.text) {
             UpstreamEvent::Incomplete(response) => FinishKind::of_incomplete(&response),
             _ if status == "incomplete" => FinishKind::Length,
             _ => FinishKind::Completed,
         };
-        if self.shape.manner == Manner::Restored
+        if self.echo.forwarding == Forwarding::Normalized
             && let Some(damage) = finish::damage(&self.assembler.items, finish, self.usage)
         {
-            return self.cut(damage, sink);
+            return self.fail(damage, sink);
         }
         self.rebuild(status, sink);
-        let output = self.output(&own);
-        let restored = self.shape.restore(&members, &[("output", &output)]);
-        self.keep(&members, &output, &restored);
-        self.close(event, &restored, ReplyState::Finished(finish), sink);
+        let output = self.output(&listed);
+        let response_json = self.echo.restore(&members, &[("output", &output)]);
+        self.store(&members, &output, &response_json);
+        self.send_terminal(event, &response_json, ReplyState::Finished(finish), sink);
     }
 
-    /// Keeps the items that only the terminal event brings.
-    fn note_listed(&mut self, own: &[&RawValue]) {
-        for (position, raw) in own.iter().enumerate() {
+    /// Records the items that only the terminal event contains.
+    fn record_listed(&mut self, listed: &[&RawValue]) {
+        for (position, raw) in listed.iter().enumerate() {
             let Some(item) = OutputItem::read(raw) else { continue };
-            if let Some(known) = self.assembler.items.listed(position, own.len(), &item) {
+            if let Some(known) = self.assembler.items.listed(position, listed.len(), &item) {
                 let index = self.assembler.items.get_mut(known).output_index.unwrap_or_else(|| self.next_index());
-                self.done.entry(index).or_insert_with(|| whole(raw));
+                self.done_items.entry(index).or_insert_with(|| completed_item(raw));
                 self.assembler.finish_item(known, &item, &mut Discard);
             }
         }
     }
 
-    /// Makes the items that no event ended of what arrived of them.
+    /// Builds the items that no event completed.
     fn rebuild(&mut self, status: &str, sink: &mut impl Sink<EventEncoder>) {
         for position in 0..self.assembler.items.len() {
             let item = self.assembler.items.get_mut(position);
             let known = item.output_index;
-            let begun = known.and_then(|index| self.begun.get(&index));
-            let Some(item) = rebuilt(item, begun.map(String::as_str), status) else { continue };
+            let begun = known.and_then(|index| self.open_items.get(&index));
+            let Some(item) = rebuilt_item(item, begun.map(String::as_str), status) else { continue };
             let index = known.unwrap_or_else(|| self.next_index());
-            if self.shape.manner == Manner::Restored {
+            if self.echo.forwarding == Forwarding::Normalized {
                 let members = format!(r#""output_index":{index},"item":{item}"#);
-                self.make("response.output_item.done", &members, sink);
+                self.send_own("response.output_item.done", &members, sink);
             }
-            self.done.insert(index, item);
+            self.done_items.insert(index, item);
         }
     }
 
-    /// Keeps the answer for requests that go on from it.
-    fn keep(&mut self, response: &RawObject<'_>, output: &str, restored: &str) {
-        let Some(ConversationContext { input, cache_key, audience }) = self.draft.take() else { return };
+    /// Keeps the response for storage, if it's to be stored.
+    fn store(&mut self, response: &RawObject<'_>, output: &str, response_json: &str) {
+        let Some(ConversationContext { input, cache_key, audience }) = self.context.take() else { return };
         let Some(id) = text(response, "id") else { return };
         let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
-        let (id, response) = (id.into_owned(), restored.to_owned());
-        self.memory = Some(StoredResponse { id, input, output, response, cache_key, audience });
+        let (id, response) = (id.into_owned(), response_json.to_owned());
+        self.stored = Some(StoredResponse { id, input, output, response, cache_key, audience });
     }
 
-    /// Sends the terminal event with the response as the client gets it.
-    fn close(&mut self, event: &Members<'_>, restored: &str, state: ReplyState, sink: &mut impl Sink<EventEncoder>) {
-        let mut data = mended(event, &self.names);
+    /// Sends the terminal event with the client's response object.
+    fn send_terminal(
+        &mut self,
+        event: &EventMembers<'_>,
+        response_json: &str,
+        state: ReplyState,
+        sink: &mut impl Sink<EventEncoder>,
+    ) {
+        let mut data = with_defaults(event, &self.call_names);
         match event.get("response") {
-            Some(raw) => data.replace(raw, restored.to_owned()),
-            None => data.add(event.text, format!(r#""response":{restored}"#)),
+            Some(raw) => data.replace(raw, response_json.to_owned()),
+            None => data.add(event.text, format!(r#""response":{response_json}"#)),
         }
         if let Some(old) = event.get("type").filter(|kind| kind.get() == r#""response.done""#) {
             data.replace(old, r#""response.completed""#);
         }
-        let response = matches!(state, ReplyState::Finished(_)).then_some(restored);
+        let response = matches!(state, ReplyState::Finished(_)).then_some(response_json);
         self.state = state;
         self.send(event, data, response, sink);
     }
 
-    /// The items of the answer: the backend's own list, or those that came, where it has fewer.
-    fn output(&self, own: &[&RawValue]) -> String {
-        let items: Vec<String> = if own.len() < self.done.len() || own.is_empty() {
-            self.done.values().cloned().collect()
+    /// The output items: the backend's list, or the received items if it has fewer.
+    fn output(&self, listed: &[&RawValue]) -> String {
+        let items: Vec<String> = if listed.len() < self.done_items.len() || listed.is_empty() {
+            self.done_items.values().cloned().collect()
         } else {
-            own.iter().map(|item| whole(item)).collect()
+            listed.iter().map(|item| completed_item(item)).collect()
         };
         format!("[{}]", items.join(","))
     }
 
-    /// Ends the answer with the backend's own failure.
-    pub(super) fn fail_upstream(&mut self, event: &Members<'_>, sink: &mut impl Sink<EventEncoder>) {
+    /// Ends the response with the backend's failure.
+    pub(super) fn fail_with_event(&mut self, event: &EventMembers<'_>, sink: &mut impl Sink<EventEncoder>) {
         let failure = failure::from_event(event.text);
         let code = openai::error::code(&ProxyError::Upstream(Box::new(failure.clone())));
-        if self.shape.manner == Manner::Untouched {
+        if self.echo.forwarding == Forwarding::Verbatim {
             self.send(event, Splice::new(event.text), None, sink);
         } else if event.kind == "error" {
-            let text = error::flat(&failure, &code, self.next_number());
+            let text = error::flat_event(&failure, &code, self.next_number());
             sink.put(&mut self.encoder, &Event { kind: "error", data: Splice::new(&text), response: None });
         } else {
-            self.open(event.get("response"), sink);
+            self.ensure_created(event.get("response"), sink);
             let members = event.object("response").map(|(_, members)| members).unwrap_or_default();
             let output = self.output(&list(&members, "output"));
-            let why = failure::has_markup(event.text).then(|| error::of_failure(&failure, &code));
-            let set: Vec<_> = why.iter().map(|why| ("error", why.as_str())).chain([("output", &*output)]).collect();
-            let restored = self.shape.restore(&members, &set);
-            self.close(event, &restored, ReplyState::Open, sink);
+            let error = failure::has_markup(event.text).then(|| error::of_failure(&failure, &code));
+            let set: Vec<_> =
+                error.iter().map(|error| ("error", error.as_str())).chain([("output", &*output)]).collect();
+            let response_json = self.echo.restore(&members, &set);
+            self.send_terminal(event, &response_json, ReplyState::Open, sink);
         }
         self.state = ReplyState::Failed(ProxyError::Upstream(Box::new(failure)));
     }
 
-    /// Ends the answer by our own word, with the response as it last was.
-    pub(super) fn cut(&mut self, cause: ProxyError, sink: &mut impl Sink<EventEncoder>) {
-        self.open(None, sink);
+    /// Ends the response with an error of this program, and the last response object of the backend.
+    pub(super) fn fail(&mut self, cause: ProxyError, sink: &mut impl Sink<EventEncoder>) {
+        self.ensure_created(None, sink);
         let last = self.response.take();
-        let last = last.as_deref().map_or(NAMELESS, RawValue::get);
+        let last = last.as_deref().map_or(UNKNOWN_RESPONSE, RawValue::get);
         let members = RawObject::parse(last).unwrap_or_default();
-        let (why, output) = (error::of_cut(&cause), self.output(&[]));
-        let set = [("status", r#""failed""#), ("error", why.as_str()), ("output", output.as_str())];
-        let restored = self.shape.restore(&members, &set);
-        self.make("response.failed", &format!(r#""response":{restored}"#), sink);
+        let (error, output) = (error::of_local_error(&cause), self.output(&[]));
+        let set = [("status", r#""failed""#), ("error", error.as_str()), ("output", output.as_str())];
+        let response_json = self.echo.restore(&members, &set);
+        self.send_own("response.failed", &format!(r#""response":{response_json}"#), sink);
         self.state = ReplyState::Failed(cause);
     }
 }

@@ -23,7 +23,7 @@ struct Flat<'e> {
 }
 
 /// The `error` event. A nested `error` member makes the SDKs throw (case `09-error-event`).
-pub(super) fn flat(failure: &UpstreamFailure, code: &str, sequence_number: u64) -> String {
+pub(super) fn flat_event(failure: &UpstreamFailure, code: &str, sequence_number: u64) -> String {
     let (message, param) = (failure.message.as_str(), failure.param.as_deref());
     to_json(&Flat { r#type: "error", code, message, param, sequence_number })
 }
@@ -40,7 +40,7 @@ pub(super) fn of_failure(failure: &UpstreamFailure, code: &str) -> String {
 }
 
 /// The `error` member of a response that this program ends.
-pub(super) fn of_cut(error: &ProxyError) -> String {
+pub(super) fn of_local_error(error: &ProxyError) -> String {
     let text = error.to_string();
     let message = match error {
         ProxyError::Truncated { cause: None } => "The upstream stream ended before the response was complete.",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::raw_event::{Members, list, object, text};
+use super::raw_event::{EventMembers, list, object, text};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
@@ -12,13 +12,15 @@ const ANNOTATIONS: (&str, &str) = ("annotations", "[]");
 const LOGPROBS: (&str, &str) = ("logprobs", "[]");
 
 /// The edits of an event. `names` are the tool names of open calls as JSON, by output index.
-pub(super) fn mended<'a>(event: &Members<'a>, names: &BTreeMap<u64, String>) -> Splice<'a> {
+pub(super) fn with_defaults<'a>(event: &EventMembers<'a>, names: &BTreeMap<u64, String>) -> Splice<'a> {
     let mut splice = Splice::new(event.text);
     let mut own: Vec<(&str, &str)> = Vec::new();
     match &*event.kind {
-        "response.output_item.added" => mend_item(event.object("item"), r#""in_progress""#, &mut splice),
-        "response.output_item.done" => mend_item(event.object("item"), r#""completed""#, &mut splice),
-        "response.content_part.added" | "response.content_part.done" => mend_part(event.object("part"), &mut splice),
+        "response.output_item.added" => complete_item(event.object("item"), r#""in_progress""#, &mut splice),
+        "response.output_item.done" => complete_item(event.object("item"), r#""completed""#, &mut splice),
+        "response.content_part.added" | "response.content_part.done" => {
+            complete_part(event.object("part"), &mut splice)
+        }
         "response.output_text.delta" | "response.output_text.done" => own.push(LOGPROBS),
         "response.function_call_arguments.done" => {
             own.extend(event.output_index().and_then(|index| names.get(&index)).map(|name| ("name", name.as_str())));
@@ -33,13 +35,13 @@ pub(super) fn mended<'a>(event: &Members<'a>, names: &BTreeMap<u64, String>) -> 
 }
 
 /// Completes an output item.
-fn mend_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, splice: &mut Splice<'a>) {
+fn complete_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, splice: &mut Splice<'a>) {
     let Some((item, members)) = item else { return };
     match text(&members, "type").as_deref() {
         Some("message") => {
             fill(item.get(), &members, &[("status", status)], splice);
             for part in list(&members, "content") {
-                mend_part(object(part), splice);
+                complete_part(object(part), splice);
             }
         }
         Some("web_search_call") => {
@@ -49,7 +51,7 @@ fn mend_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, spli
     }
 }
 
-fn mend_part<'a>(part: Option<(&'a RawValue, RawObject<'a>)>, splice: &mut Splice<'a>) {
+fn complete_part<'a>(part: Option<(&'a RawValue, RawObject<'a>)>, splice: &mut Splice<'a>) {
     if let Some((part, members)) = part
         && text(&members, "type").as_deref() == Some("output_text")
     {
@@ -73,8 +75,8 @@ fn fill(object: &str, members: &RawObject<'_>, wanted: &[(&str, &str)], splice: 
 }
 
 /// Completes an item of the `output` list.
-pub(super) fn whole(item: &RawValue) -> String {
+pub(super) fn completed_item(item: &RawValue) -> String {
     let mut splice = Splice::new(item.get());
-    mend_item(object(item), r#""completed""#, &mut splice);
+    complete_item(object(item), r#""completed""#, &mut splice);
     splice.text().into_owned()
 }

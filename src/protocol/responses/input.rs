@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::item::{self, InputElement, InputItem, ItemEdits, ItemKind, literal, orphan};
+use super::item::{self, InputElement, InputItem, InputKind, ItemEdits, literal, orphan};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{COMPACTION_TRIGGER, Item};
@@ -59,7 +59,7 @@ pub(super) fn resolved<'a>(
 /// Removes the leading system messages and returns their text. `None` if there is nothing else in the conversation;
 /// messages with other parts than text stay.
 pub(super) fn take_instructions(items: &mut Vec<InputItem<'_>>) -> Option<String> {
-    let is_system = |item: &InputItem<'_>| item.item_kind() == ItemKind::Message && item.has("role", "system");
+    let is_system = |item: &InputItem<'_>| item.input_kind() == InputKind::Message && item.has("role", "system");
     let leading: Vec<_> = items.iter().take_while(|item| is_system(item)).map_while(all_texts).collect();
     let count = leading.len();
     if count == 0 || count == items.len() {
@@ -86,7 +86,7 @@ pub(super) fn request_json(items: &mut Vec<InputItem<'_>>) {
     let requests_json = |item: &InputItem<'_>| {
         let mentions_json =
             |texts: &[Option<JsonText<'_>>]| texts.iter().flatten().any(|text| json::is_asked_for(&text.read()));
-        item.item_kind() == ItemKind::Message && item.with_texts(mentions_json)
+        item.input_kind() == InputKind::Message && item.with_texts(mentions_json)
     };
     if !items.iter().any(requests_json) {
         let text = literal(json::PLEA);
@@ -115,30 +115,30 @@ pub(super) fn repaired<'a>(
     warnings: &mut Warnings,
 ) -> Result<Vec<Item<'a>>, ProxyError> {
     let count = items.len();
-    items.retain(|item| item.item_kind() != ItemKind::Reasoning || item.is_replayable());
+    items.retain(|item| item.input_kind() != InputKind::Reasoning || item.is_replayable());
     if items.len() < count {
         warnings.note("repaired:dropped_reasoning");
     }
     let ids = items.iter().map(call_id).collect::<Result<Vec<_>, _>>()?;
-    let marks = items.iter().zip(&ids).map(|(item, id)| match item.item_kind() {
-        ItemKind::Message => PairingItem::Turn,
-        ItemKind::Call(_) => PairingItem::Call(id, (item.index, 0)),
-        ItemKind::Output => PairingItem::Output(id),
-        ItemKind::Reasoning | ItemKind::Other => PairingItem::Other,
+    let marks = items.iter().zip(&ids).map(|(item, id)| match item.input_kind() {
+        InputKind::Message => PairingItem::Turn,
+        InputKind::Call(_) => PairingItem::Call(id, (item.index, 0)),
+        InputKind::Output => PairingItem::Output(id),
+        InputKind::Reasoning | InputKind::Other => PairingItem::Other,
     });
     let pairings = pairing::pair(marks, OutputScope::Conversation, warnings);
-    let kinds: Vec<ItemKind> = items.iter().map(InputItem::item_kind).collect();
+    let kinds: Vec<InputKind> = items.iter().map(InputItem::input_kind).collect();
     let (mut seen, mut unanswered) = (SeenIds::default(), Vec::new());
     let mut input = Vec::with_capacity(items.len());
     for ((item, id), (pairing, kind)) in items.into_iter().zip(&ids).zip(pairings.iter().zip(&kinds)) {
-        if !matches!(kind, ItemKind::Call(_)) {
+        if !matches!(kind, InputKind::Call(_)) {
             input.append(&mut unanswered);
         }
         // An id that isn't sent doesn't count as seen.
-        let is_sent = !matches!((pairing, kind), (Pairing::Orphan | Pairing::Repeated, _) | (_, ItemKind::Reasoning));
+        let is_sent = !matches!((pairing, kind), (Pairing::Orphan | Pairing::Repeated, _) | (_, InputKind::Reasoning));
         let drops_id = item.has_foreign_id() || (is_sent && item.with_members(|members| seen.has_seen(members)));
         match (pairing, kind) {
-            (Pairing::Call(call_id, answered), ItemKind::Call(kind)) => {
+            (Pairing::Call(call_id, answered), InputKind::Call(kind)) => {
                 if *answered == OutputStatus::Missing {
                     warnings.note("repaired:missing_tool_output");
                     unanswered.push(interrupted(*kind, call_id.clone()));
@@ -150,7 +150,7 @@ pub(super) fn repaired<'a>(
                 })));
             }
             (Pairing::Answers(call), _) => {
-                if let (Pairing::Call(call_id, _), ItemKind::Call(kind)) = (&pairings[*call], &kinds[*call]) {
+                if let (Pairing::Call(call_id, _), InputKind::Call(kind)) = (&pairings[*call], &kinds[*call]) {
                     let kind = Some(output_of(*kind));
                     let changes = ItemEdits { kind, call_id: Some(call_id), drops_id, ..ItemEdits::default() };
                     input.push(Item::from(item.with(&changes)));
@@ -161,8 +161,8 @@ pub(super) fn repaired<'a>(
                 input.push(Item::from(item.with_members(|members| orphan(&lead, members.get("output"), item.index))));
             }
             (Pairing::Repeated, _) => {}
-            (_, ItemKind::Message) => input.push(Item::from(message(item, drops_id))),
-            (_, ItemKind::Reasoning) => {
+            (_, InputKind::Message) => input.push(Item::from(message(item, drops_id))),
+            (_, InputKind::Reasoning) => {
                 input.push(Item::from(item.with(&ItemEdits { drops_id: true, ..ItemEdits::default() })));
             }
             _ => input.push(Item::from(if drops_id { item.without_id() } else { item })),
@@ -174,7 +174,7 @@ pub(super) fn repaired<'a>(
 
 /// The id that links a call to its output; empty for other items.
 fn call_id(item: &InputItem<'_>) -> Result<String, ProxyError> {
-    if !matches!(item.item_kind(), ItemKind::Call(_) | ItemKind::Output) {
+    if !matches!(item.input_kind(), InputKind::Call(_) | InputKind::Output) {
         return Ok(String::new());
     }
     item.with_members(|members| {

@@ -50,7 +50,7 @@ pub(super) enum InputElement<'a> {
 
 /// What an item is in a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ItemKind {
+pub(super) enum InputKind {
     Message,
     Reasoning,
     Call(CallKind),
@@ -149,14 +149,14 @@ impl<'a> InputItem<'a> {
         }
     }
 
-    pub(super) fn item_kind(&self) -> ItemKind {
+    pub(super) fn input_kind(&self) -> InputKind {
         match &*self.kind {
-            "message" => ItemKind::Message,
-            "reasoning" => ItemKind::Reasoning,
-            "function_call" => ItemKind::Call(CallKind::Function),
-            "custom_tool_call" => ItemKind::Call(CallKind::Custom),
-            "function_call_output" | "custom_tool_call_output" => ItemKind::Output,
-            _ => ItemKind::Other,
+            "message" => InputKind::Message,
+            "reasoning" => InputKind::Reasoning,
+            "function_call" => InputKind::Call(CallKind::Function),
+            "custom_tool_call" => InputKind::Call(CallKind::Custom),
+            "function_call_output" | "custom_tool_call_output" => InputKind::Output,
+            _ => InputKind::Other,
         }
     }
 

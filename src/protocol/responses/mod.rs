@@ -30,10 +30,10 @@ use http::{HeaderMap, StatusCode};
 pub use compact::Compaction;
 pub use error::to_error_response;
 pub use options::{Options, Purpose, Store};
-pub use raw_event::Incoming;
+pub use raw_event::RawEvent;
 pub use reply::{Event, EventEncoder, ResponsesReply};
 pub use request::ResponsesRequest;
-pub use response_echo::{Manner, Shape};
+pub use response_echo::{Forwarding, ResponseEcho};
 pub use translate::Translation;
 
 use super::stored_refs::{References, ResolvedReferences};
@@ -60,8 +60,8 @@ impl Dialect for Responses {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, ResponsesReply>, ProxyError> {
-        let Translation { upstream, mode, shape, draft } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: ResponsesReply::new(shape, draft) })
+        let Translation { upstream, mode, echo, draft } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: ResponsesReply::new(echo, draft) })
     }
 
     fn references(request: &Self::Request<'_>) -> References {

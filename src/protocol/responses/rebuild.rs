@@ -7,17 +7,17 @@ use crate::protocol::reply::Citation;
 use crate::protocol::reply::item::{AssembledItem, ItemKind};
 use crate::protocol::reply::progress::{ItemPart, PartKind};
 
-/// Builds the completed item. `begun` is the item of its `added` event. `None` if the item is done, or if nothing of it
+/// Builds the completed item. `added` is the item of its `added` event. `None` if the item is done, or if nothing of it
 /// was received. In a completed response, a function call may have no arguments.
-pub(super) fn rebuilt(item: &AssembledItem, begun: Option<&str>, status: &str) -> Option<String> {
+pub(super) fn rebuilt_item(item: &AssembledItem, added: Option<&str>, status: &str) -> Option<String> {
     if item.is_done() {
         return None;
     }
     let parts = |list: &[PartKind]| {
         let mut parts: Vec<&ItemPart> = item.parts.iter().filter(|part| list.contains(&part.slot)).collect();
         parts.sort_by_key(|part| part.index);
-        let written: Vec<String> = parts.into_iter().filter_map(written).collect();
-        (!written.is_empty()).then(|| format!("[{}]", written.join(",")))
+        let parts: Vec<String> = parts.into_iter().filter_map(part_json).collect();
+        (!parts.is_empty()).then(|| format!("[{}]", parts.join(",")))
     };
     let texts = match item.kind {
         ItemKind::Message => vec![("content", parts(&[PartKind::Text, PartKind::Refusal]))],
@@ -36,14 +36,14 @@ pub(super) fn rebuilt(item: &AssembledItem, begun: Option<&str>, status: &str) -
         return None;
     }
     set.push(("status", literal(status)));
-    let bare = bare(item);
+    let start = start_of(item);
     // Without an `added` event, the name of a call is unknown.
-    let begun = begun.or(bare.as_deref())?;
-    Some(with_members(begun, &set))
+    let added = added.or(start.as_deref())?;
+    Some(with_members(added, &set))
 }
 
 /// The JSON of a part with its text and citations; `None` without text.
-fn written(part: &ItemPart) -> Option<String> {
+fn part_json(part: &ItemPart) -> Option<String> {
     let text = part.held();
     if text.is_empty() {
         return None;
@@ -74,7 +74,7 @@ fn call_text(item: &AssembledItem) -> Option<String> {
 }
 
 /// The start of an item of which only deltas were received.
-fn bare(item: &AssembledItem) -> Option<String> {
+fn start_of(item: &AssembledItem) -> Option<String> {
     let kind = match item.kind {
         ItemKind::Message => r#""type":"message","role":"assistant","content":[]"#,
         ItemKind::Reasoning => r#""type":"reasoning","summary":[]"#,

@@ -1,19 +1,19 @@
-//! The machine that passes the backend's events on.
+//! Forwards the backend's events to the client.
 //!
-//! An event goes out as it came, but for edits in place: what the public API always has is put
-//! back, the response object gets its client's own values, numbers are ours. ItemTable are kept as they
-//! are done, since the terminal event lists none of them (case `01-string-input`); an item that no event
-//! ended is made of its deltas. What the events that carry whole texts say decides, so a delta that could not be read
-//! does no harm. An answer that was cut ends in `response.failed`, never in silence.
+//! An event is sent as it is, with edits in place: members that the public API always has are added, the response
+//! object gets the client's values, and events are numbered. Output items are kept, because the backend's terminal
+//! event doesn't list them (case `01-string-input`); an item that no event completed is built from its deltas. Events
+//! with complete texts take precedence over deltas, so an unreadable delta does no harm. A truncated response ends with
+//! `response.failed`.
 
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::event_defaults::mended;
-use super::raw_event::{Incoming, Members, object};
-use super::response_echo::{Manner, Shape};
+use super::event_defaults::with_defaults;
+use super::raw_event::{EventMembers, RawEvent, object};
+use super::response_echo::{Forwarding, ResponseEcho};
 use crate::error::ProxyError;
 use crate::protocol::codex::{UpstreamEvent, Usage};
 use crate::protocol::json::raw_object::RawObject;
@@ -24,8 +24,9 @@ use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
 use crate::protocol::upstream_input::json::compact;
 use crate::protocol::{Encoder, Reply, Sink, Summary};
 
-/// The response of an answer that never said what it is.
-pub(super) const NAMELESS: &str = r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
+/// The response object of a response that failed before the backend sent one.
+pub(super) const UNKNOWN_RESPONSE: &str =
+    r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
 
 /// An event for the client.
 #[derive(Clone, Debug)]
@@ -36,23 +37,23 @@ pub struct Event<'e> {
     pub(super) response: Option<&'e str>,
 }
 
-/// The state of one answer.
+/// The state of a response.
 #[derive(Debug)]
 pub struct ResponsesReply {
-    pub(super) shape: Shape,
+    pub(super) echo: ResponseEcho,
     sequence_number: u64,
-    /// The response object as the backend last had it.
+    /// The last response object of the backend.
     pub(super) response: Option<Box<RawValue>>,
-    /// ItemTable that are done, mended, by output index.
-    pub(super) done: BTreeMap<u64, String>,
-    /// ItemTable that have begun and are not done, mended, by output index.
-    pub(super) begun: BTreeMap<u64, String>,
+    /// Completed items with defaults, by output index.
+    pub(super) done_items: BTreeMap<u64, String>,
+    /// Items that started and are not complete, with defaults, by output index.
+    pub(super) open_items: BTreeMap<u64, String>,
     pub(super) assembler: Assembler,
-    /// Names of the tools that are called, as JSON.
-    pub(super) names: BTreeMap<u64, String>,
+    /// Names of the called tools as JSON, by output index.
+    pub(super) call_names: BTreeMap<u64, String>,
     is_created: bool,
-    pub(super) draft: Option<ConversationContext>,
-    pub(super) memory: Option<StoredResponse>,
+    pub(super) context: Option<ConversationContext>,
+    pub(super) stored: Option<StoredResponse>,
     pub(super) encoder: EventEncoder,
     pub(super) usage: Option<Usage>,
     pub(super) state: ReplyState,
@@ -67,125 +68,125 @@ pub struct EventEncoder {
 }
 
 impl EventEncoder {
-    fn new(shape: &Shape) -> Self {
-        Self { has_done_marker: shape.done_marker, document: None }
+    fn new(echo: &ResponseEcho) -> Self {
+        Self { has_done_marker: echo.done_marker, document: None }
     }
 }
 
 impl Event<'_> {
-    /// Writes the event as JSON, bare of any framing.
+    /// Writes the JSON of the event without framing.
     pub(super) fn write(&self, wire: &mut BytesMut) {
         self.data.write(wire);
     }
 }
 
 impl ResponsesReply {
-    /// A machine for an answer of this shape; with a draft, the answer is to be kept.
+    /// Creates the state of a response. With a `context`, the response is to be stored.
     #[must_use]
-    pub fn new(shape: Shape, draft: Option<ConversationContext>) -> Self {
+    pub fn new(echo: ResponseEcho, context: Option<ConversationContext>) -> Self {
         Self {
-            encoder: EventEncoder::new(&shape),
-            shape,
+            encoder: EventEncoder::new(&echo),
+            echo,
             sequence_number: 0,
             response: None,
-            done: BTreeMap::new(),
-            begun: BTreeMap::new(),
+            done_items: BTreeMap::new(),
+            open_items: BTreeMap::new(),
             assembler: Assembler::keeping_texts(),
-            names: BTreeMap::new(),
+            call_names: BTreeMap::new(),
             is_created: false,
-            draft,
-            memory: None,
+            context,
+            stored: None,
             usage: None,
             state: ReplyState::Open,
         }
     }
 
-    /// The event that shows a client in a silence that it is not forgotten, where it needs one.
+    /// The event to send while the backend sends none; `None` if the client doesn't need one.
     #[must_use]
-    pub fn sign_of_life(&self) -> Option<&'static str> {
-        // Its idle timer takes no notice of anything but events.
-        (self.shape.manner == Manner::Untouched).then_some(r#"{"type":"keepalive"}"#)
+    pub fn keepalive_event(&self) -> Option<&'static str> {
+        // The idle timer of a Codex client is reset by events only.
+        (self.echo.forwarding == Forwarding::Verbatim).then_some(r#"{"type":"keepalive"}"#)
     }
 
-    fn take(&mut self, event: &Members<'_>, sink: &mut impl Sink<EventEncoder>) {
+    fn handle(&mut self, event: &EventMembers<'_>, sink: &mut impl Sink<EventEncoder>) {
         match &*event.kind {
-            "response.created" | "response.queued" | "response.in_progress" => self.begin(event, sink),
+            "response.created" | "response.queued" | "response.in_progress" => self.handle_start(event, sink),
             "response.completed" => self.finish(event, "completed", sink),
             "response.incomplete" => self.finish(event, "incomplete", sink),
-            "response.failed" | "error" => self.fail_upstream(event, sink),
+            "response.failed" | "error" => self.fail_with_event(event, sink),
             "response.output_item.added" => {
-                self.note_begun(event);
-                self.pass(event, sink);
+                self.record_added(event);
+                self.forward(event, sink);
             }
             "response.output_item.done" => {
-                self.pass(event, sink);
-                self.note_done(event);
+                self.forward(event, sink);
+                self.record_done(event);
             }
-            kind if self.passes(kind) => self.pass(event, sink),
+            kind if self.is_forwarded(kind) => self.forward(event, sink),
             _ => {}
         }
     }
 
-    /// Whether an event that is not about the answer's beginning, items or end is the client's business.
-    fn passes(&self, kind: &str) -> bool {
-        match self.shape.manner {
-            Manner::Restored => kind.starts_with("response.") && kind != "response.metadata",
-            Manner::Untouched => true,
+    /// Whether to forward an event of another type.
+    fn is_forwarded(&self, kind: &str) -> bool {
+        match self.echo.forwarding {
+            Forwarding::Normalized => kind.starts_with("response.") && kind != "response.metadata",
+            Forwarding::Verbatim => true,
         }
     }
 
-    fn begin(&mut self, event: &Members<'_>, sink: &mut impl Sink<EventEncoder>) {
+    fn handle_start(&mut self, event: &EventMembers<'_>, sink: &mut impl Sink<EventEncoder>) {
         if event.kind != "response.created" {
-            self.open(event.get("response"), sink);
+            self.ensure_created(event.get("response"), sink);
         }
         self.is_created = true;
         self.keep_response(event);
-        let Some((raw, response)) = event.object("response") else { return self.pass(event, sink) };
-        let restored = self.shape.restore(&response, &[]);
-        let mut data = mended(event, &self.names);
-        data.replace(raw, restored);
+        let Some((raw, response)) = event.object("response") else { return self.forward(event, sink) };
+        let response_json = self.echo.restore(&response, &[]);
+        let mut data = with_defaults(event, &self.call_names);
+        data.replace(raw, response_json);
         self.send(event, data, None, sink);
     }
 
-    /// SDKs insist that an answer begins with `response.created`.
-    pub(super) fn open(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<EventEncoder>) {
-        if std::mem::replace(&mut self.is_created, true) || self.shape.manner == Manner::Untouched {
+    /// Sends `response.created`, unless it was sent: the SDKs require it as the first event.
+    pub(super) fn ensure_created(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<EventEncoder>) {
+        if std::mem::replace(&mut self.is_created, true) || self.echo.forwarding == Forwarding::Verbatim {
             return;
         }
         let members = response.and_then(object).map(|(_, members)| members).unwrap_or_default();
-        let nameless = RawObject::parse(NAMELESS).expect("it is JSON");
-        let named = if members.get("id").is_some() { &members } else { &nameless };
-        let nothing = [("status", r#""in_progress""#), ("completed_at", "null"), ("output", "[]"), ("usage", "null")];
-        let restored = self.shape.restore(named, &nothing);
-        self.make("response.created", &format!(r#""response":{restored}"#), sink);
+        let unknown = RawObject::parse(UNKNOWN_RESPONSE).expect("a valid literal");
+        let named = if members.get("id").is_some() { &members } else { &unknown };
+        let initial = [("status", r#""in_progress""#), ("completed_at", "null"), ("output", "[]"), ("usage", "null")];
+        let response_json = self.echo.restore(named, &initial);
+        self.send_own("response.created", &format!(r#""response":{response_json}"#), sink);
     }
 
-    /// Sends an event of our own.
-    pub(super) fn make(&mut self, kind: &str, members: &str, sink: &mut impl Sink<EventEncoder>) {
+    /// Sends an event that the backend didn't send.
+    pub(super) fn send_own(&mut self, kind: &str, members: &str, sink: &mut impl Sink<EventEncoder>) {
         let number = self.next_number();
         let text = format!(r#"{{"type":"{kind}",{members},"sequence_number":{number}}}"#);
         sink.put(&mut self.encoder, &Event { kind, data: Splice::new(&text), response: None });
     }
 
-    fn pass(&mut self, event: &Members<'_>, sink: &mut impl Sink<EventEncoder>) {
-        self.open(None, sink);
+    fn forward(&mut self, event: &EventMembers<'_>, sink: &mut impl Sink<EventEncoder>) {
+        self.ensure_created(None, sink);
         self.assembler.accept(UpstreamEvent::of_members(event.all(), event.text), &mut Discard);
-        let data = mended(event, &self.names);
+        let data = with_defaults(event, &self.call_names);
         self.send(event, data, None, sink);
     }
 
     pub(super) fn send<'e>(
         &mut self,
-        event: &'e Members<'_>,
+        event: &'e EventMembers<'_>,
         mut data: Splice<'e>,
         response: Option<&'e str>,
         sink: &mut impl Sink<EventEncoder>,
     ) {
         let number = self.next_number().to_string();
-        match (self.shape.manner, event.get("sequence_number")) {
-            (Manner::Untouched, _) => data = Splice::new(event.text),
-            (Manner::Restored, Some(old)) => data.replace(old, number),
-            (Manner::Restored, None) => data.add(event.text, format!(r#""sequence_number":{number}"#)),
+        match (self.echo.forwarding, event.get("sequence_number")) {
+            (Forwarding::Verbatim, _) => data = Splice::new(event.text),
+            (Forwarding::Normalized, Some(old)) => data.replace(old, number),
+            (Forwarding::Normalized, None) => data.add(event.text, format!(r#""sequence_number":{number}"#)),
         }
         sink.put(&mut self.encoder, &Event { kind: &event.kind, data, response });
     }
@@ -195,61 +196,61 @@ impl ResponsesReply {
         self.sequence_number - 1
     }
 
-    fn keep_response(&mut self, event: &Members<'_>) {
+    fn keep_response(&mut self, event: &EventMembers<'_>) {
         if let Some((raw, _)) = event.object("response") {
             self.response = Some(raw.to_owned());
         }
     }
 
-    fn note_begun(&mut self, event: &Members<'_>) {
+    fn record_added(&mut self, event: &EventMembers<'_>) {
         let (Some(index), Some((item, members))) = (event.output_index(), event.object("item")) else { return };
         if let Some(name) = members.get("name") {
-            self.names.insert(index, name.get().to_owned());
+            self.call_names.insert(index, name.get().to_owned());
         }
-        self.begun.insert(index, mended(event, &self.names).part(item.get()).into_owned());
+        self.open_items.insert(index, with_defaults(event, &self.call_names).part(item.get()).into_owned());
     }
 
-    fn note_done(&mut self, event: &Members<'_>) {
+    fn record_done(&mut self, event: &EventMembers<'_>) {
         let Some((item, _)) = event.object("item") else { return };
-        let item = mended(event, &self.names).part(item.get()).into_owned();
+        let item = with_defaults(event, &self.call_names).part(item.get()).into_owned();
         let index = event.output_index().unwrap_or_else(|| self.next_index());
-        self.begun.remove(&index);
-        self.done.insert(index, item);
+        self.open_items.remove(&index);
+        self.done_items.insert(index, item);
     }
 
-    /// The output index of an item that has none.
+    /// The output index for an item without one.
     pub(super) fn next_index(&self) -> u64 {
-        self.done.last_key_value().map_or(0, |(last, _)| last + 1)
+        self.done_items.last_key_value().map_or(0, |(last, _)| last + 1)
     }
 }
 
 impl Reply for ResponsesReply {
-    type Upstream<'u> = Incoming<'u>;
+    type Upstream<'u> = RawEvent<'u>;
     type Encoder = EventEncoder;
 
     fn keepalive(&self) -> Bytes {
-        Bytes::from_static(match self.shape.manner {
-            Manner::Restored => b": keepalive\n\n",
-            Manner::Untouched => b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
+        Bytes::from_static(match self.echo.forwarding {
+            Forwarding::Normalized => b": keepalive\n\n",
+            Forwarding::Verbatim => b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
         })
     }
 
     fn on_commit(&mut self, _sink: &mut impl Sink<EventEncoder>) {}
 
-    fn on_event(&mut self, event: Incoming<'_>, sink: &mut impl Sink<EventEncoder>) {
+    fn on_event(&mut self, event: RawEvent<'_>, sink: &mut impl Sink<EventEncoder>) {
         if self.is_finished() {
             return;
         }
         match event {
-            Incoming::Event(event) => self.take(&event, sink),
-            Incoming::Nothing => {}
-            Incoming::Malformed(data) => self.assembler.items.note_unreadable(data),
+            RawEvent::Event(event) => self.handle(&event, sink),
+            RawEvent::Ignored => {}
+            RawEvent::Malformed(data) => self.assembler.items.note_unreadable(data),
         }
     }
 
     fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<EventEncoder>) {
         if !self.is_finished() {
-            self.cut(cut.unwrap_or(ProxyError::Truncated { cause: None }), sink);
+            self.fail(cut.unwrap_or(ProxyError::Truncated { cause: None }), sink);
         }
     }
 
@@ -262,7 +263,7 @@ impl Reply for ResponsesReply {
     }
 
     fn restarted(self) -> Self {
-        Self::new(self.shape, self.draft)
+        Self::new(self.echo, self.context)
     }
 
     fn document(self) -> Result<Bytes, ProxyError> {
@@ -275,7 +276,7 @@ impl Reply for ResponsesReply {
     }
 
     fn take_stored_response(&mut self) -> Option<StoredResponse> {
-        self.memory.take()
+        self.stored.take()
     }
 }
 
@@ -289,9 +290,9 @@ impl Encoder for EventEncoder {
         let start = wire.len();
         event.write(wire);
         if memchr::memchr2(b'\n', b'\r', wire.get(start..).unwrap_or_default()).is_some() {
-            // White space of the backend's that would end the line of an event.
-            let whole = String::from_utf8_lossy(&wire.split_off(start)).into_owned();
-            wire.extend_from_slice(compact(&whole).as_bytes());
+            // A line break between tokens would end the `data` line.
+            let json = String::from_utf8_lossy(&wire.split_off(start)).into_owned();
+            wire.extend_from_slice(compact(&json).as_bytes());
         }
         wire.extend_from_slice(b"\n\n");
         if self.has_done_marker && event.response.is_some() {

@@ -13,25 +13,25 @@ use super::request::ECHOED;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
-/// What the request decides about the form of the answer.
+/// What the request determines about the response.
 #[derive(Clone, Debug)]
-pub struct Shape {
-    /// Members that are the client's own, or the same for everybody: name and JSON.
+pub struct ResponseEcho {
+    /// Members that are the client's or constant: name and JSON.
     own: Vec<(&'static str, Cow<'static, str>)>,
-    /// How events are passed on.
-    pub manner: Manner,
-    /// Whether a stream that ended whole is closed by `[DONE]`.
+    /// How events are forwarded.
+    pub forwarding: Forwarding,
+    /// Whether a complete stream ends with `[DONE]`.
     pub done_marker: bool,
 }
 
-/// How events are passed on.
+/// How events are forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manner {
-    /// Filtered, repaired, numbered, with the client's own values.
+pub enum Forwarding {
+    /// Filtered, completed, numbered, with the client's values.
     #[default]
-    Restored,
-    /// As they come: for a client that speaks the backend's own language.
-    Untouched,
+    Normalized,
+    /// Unchanged, for a Codex client.
+    Verbatim,
 }
 
 /// Members with the same value in every response, because the feature is unavailable.
@@ -65,17 +65,17 @@ const UPSTREAM: [&str; 13] = [
 /// Approximate size of the members that the backend leaves out.
 const ADDED_BYTES: usize = 1024;
 
-impl Shape {
-    /// The shape of an answer to a client that calls the model so and sent these members.
+impl ResponseEcho {
+    /// Creates the echo for a request with this model name and these members.
     #[must_use]
-    pub fn new(model: &str, sent: &[(&'static str, &RawValue)], manner: Manner, done_marker: bool) -> Self {
+    pub fn new(model: &str, sent: &[(&'static str, &RawValue)], forwarding: Forwarding, done_marker: bool) -> Self {
         let echoed = ECHOED.into_iter().map(|name| {
             let own = sent.iter().rev().find(|(sent, _)| *sent == name);
             (name, own.map_or(Cow::Borrowed(default_value(name)), |(_, raw)| Cow::Owned(raw.get().to_owned())))
         });
         let constant = CONSTANT.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
         let model = std::iter::once(("model", Cow::Owned(literal(model))));
-        Self { own: model.chain(echoed).chain(constant).collect(), manner, done_marker }
+        Self { own: model.chain(echoed).chain(constant).collect(), forwarding, done_marker }
     }
 
     /// Rewrites a response object for the client. The members in `set` take precedence.

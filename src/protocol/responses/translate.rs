@@ -8,7 +8,7 @@ use super::input;
 use super::item::InputItem;
 use super::options::{Options, Purpose, Store};
 use super::request::{ResponsesRequest, SummaryOption, Text, Tier};
-use super::response_echo::{Manner, Shape};
+use super::response_echo::{Forwarding, ResponseEcho};
 use super::tools;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
@@ -27,7 +27,7 @@ pub struct Translation<'a> {
     /// The form of the response.
     pub mode: Mode,
     /// The client's values for the response.
-    pub shape: Shape,
+    pub echo: ResponseEcho,
     /// The part of the request to store with the response; `None` if it's not to be stored.
     pub draft: Option<ConversationContext>,
 }
@@ -86,16 +86,16 @@ pub fn translate<'a>(
     };
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key = cache_key(&mut request, context, &upstream, &first_user_text);
-    let manner = if is_codex && mode == Mode::Stream { Manner::Untouched } else { Manner::Restored };
-    let done_marker = options.done_marker && manner == Manner::Restored;
-    let shape = Shape::new(&name, &request.echoed, manner, done_marker);
+    let forwarding = if is_codex && mode == Mode::Stream { Forwarding::Verbatim } else { Forwarding::Normalized };
+    let done_marker = options.done_marker && forwarding == Forwarding::Normalized;
+    let echo = ResponseEcho::new(&name, &request.echoed, forwarding, done_marker);
     let cache_key = || upstream.prompt_cache_key.clone().into_owned();
     let draft = stored_input.zip(audience).map(|(input, audience)| ConversationContext {
         input,
         cache_key: cache_key(),
         audience,
     });
-    Ok(Translation { upstream, mode, shape, draft })
+    Ok(Translation { upstream, mode, echo, draft })
 }
 
 /// Which requests may continue the response; `None` if it's not to be stored.

@@ -58,7 +58,7 @@ impl Framing<ResponsesReply> for FrameQueue {
     }
 
     fn keepalive(reply: &ResponsesReply) -> Option<Text> {
-        reply.sign_of_life().map(|event| Bytes::from_static(event.as_bytes()))
+        reply.keepalive_event().map(|event| Bytes::from_static(event.as_bytes()))
     }
 }
 

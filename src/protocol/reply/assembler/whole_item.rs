@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use super::{Assembler, ItemSink};
-use crate::protocol::codex::{OutputItem, Place, ResponseObject};
+use crate::protocol::codex::{ItemPosition, OutputItem, ResponseObject};
 use crate::protocol::json::string::{RawText, Str};
 use crate::protocol::reply::item::{ItemKind, ItemStage, Release};
 use crate::protocol::reply::progress::PartKind;
 use crate::protocol::reply::reply_item::{CallEnd, ReplyItem, Search};
 
 impl Assembler {
-    pub(super) fn item_added(&mut self, place: &Place<'_>, item: &OutputItem<'_>, out: &mut impl ItemSink) {
+    pub(super) fn item_added(&mut self, place: &ItemPosition<'_>, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         let kind = ItemKind::of(item);
         let position = self.items.begin(place, kind);
         self.open_message(position, out);
@@ -23,7 +23,7 @@ impl Assembler {
         }
     }
 
-    pub(super) fn item_done(&mut self, place: &Place<'_>, item: &OutputItem<'_>, out: &mut impl ItemSink) {
+    pub(super) fn item_done(&mut self, place: &ItemPosition<'_>, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         let kind = ItemKind::of(item);
         if let Some(position) = self.items.end(place, kind) {
             self.finish_item(position, item, out);
