@@ -1,10 +1,9 @@
-//! What is remembered between requests, since the backend keeps no conversation.
+//! State that outlives a request, since the backend stores no conversations.
 //!
-//! [`Responses`] keeps answers for clients that go on by their ids. A Chat client can't carry all that
-//! the backend gave it: [`Reasoning`] keeps the one thing that gets lost, if its owner asks for it. Both
-//! are bounded, and forgotten when the process ends, unless answers are kept on disk. What was used is
-//! added up in [`Totals`], and [`Conversations`] says why little of it came from the cache. A leaf: it
-//! knows no protocol, and what it keeps it does not read.
+//! [`Responses`] stores responses for clients that continue them by id. [`Reasoning`] caches reasoning items that Chat
+//! clients can't send back, if this is enabled. [`UsageTotals`] counts requests and tokens, and [`CacheStats`] records
+//! how much of each conversation came from the backend's cache. Everything is bounded; only responses and totals can
+//! be stored on disk. This module knows no protocol and doesn't read what it stores.
 
 mod cache_stats;
 mod file;
@@ -13,19 +12,22 @@ mod responses;
 mod shares;
 mod usage;
 
-pub use cache_stats::{Cause, Change, Conversation, Conversations, Fingerprint, Prefix, Subject, Turn};
-pub use file::Unusable;
-pub use reasoning::{Lead, Reasoning, Scope};
-pub use responses::{Item, Owner, Responses, Stored, Undeleted};
-pub use usage::{Day, Report, Row, Sum, Tokens, Totals, UsageStore};
+pub use cache_stats::{
+    CacheStats, ChangedPart, ConversationKey, ConversationStats, LowCacheCause, PrefixMatch, RequestFingerprint,
+    TurnStats,
+};
+pub use file::DatabaseError;
+pub use reasoning::{PrecedingReasoning, Reasoning, ReasoningScope};
+pub use responses::{DeleteError, Item, ResponseOwner, ResponseRecord, Responses};
+pub use usage::{Day, Tokens, UsageReport, UsageRow, UsageStore, UsageSum, UsageTotals};
 
-/// What is remembered, apart from answers.
+/// Settings of everything but the response store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether reasoning is given back to the backend (`chat.reasoning_replay`).
+    /// Whether reasoning is sent back to the backend (`chat.reasoning_replay`).
     pub replays_reasoning: bool,
-    /// Where totals of what was used are kept (`usage.store`).
+    /// Where usage totals are stored (`usage.store`).
     pub usage_store: UsageStore,
-    /// For how many days (`usage.keep`).
+    /// For how many days usage totals are stored (`usage.keep`).
     pub usage_keep_days: u32,
 }

@@ -1,9 +1,8 @@
-//! The reasoning that led to a call, kept until the call comes back with its output.
+//! Caches the reasoning items that preceded a tool call, until the client sends the call back with its output.
 //!
-//! Found again by the call's id, within the scope in which the backend can read it: the same client
-//! key, account and model. An hour after its last use it is forgotten; so is, when there is too much,
-//! what the key that holds the most used longest ago. What is kept is encrypted by the backend and
-//! stays unread here.
+//! Entries are found by the call's id within the scope in which the backend accepts them: the same client key, account
+//! and model. An entry expires an hour after its last use. If the cache is full, the least recently used entry of the
+//! key that uses the most is evicted. The items are encrypted by the backend and not parsed here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,39 +17,39 @@ use super::shares::Shares;
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const MAX_CALLS: usize = 4096;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// What an entry takes beside its texts, roughly.
+/// Approximate size of an entry without its texts.
 const ENTRY_BYTES: usize = 256;
 
-/// Where reasoning can be used again.
+/// Where the backend accepts reasoning items.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
-    /// Name of the client key, where keys are set.
+pub struct ReasoningScope {
+    /// Name of the client key, if keys are configured.
     pub key: Option<String>,
-    /// Id of the account that got the answer.
+    /// Id of the account.
     pub account: String,
-    /// The model, as the backend calls it.
+    /// The backend's name for the model.
     pub model: String,
 }
 
-/// The reasoning items between a call and what came before it, as the backend sent them.
+/// The reasoning items before a tool call, as the backend sent them.
 #[derive(Clone, Debug, Default)]
-pub struct Lead {
-    /// Those before the message that stood before the call.
+pub struct PrecedingReasoning {
+    /// Items before the message that precedes the call.
     pub before_message: Vec<Box<RawValue>>,
-    /// Those right before the call.
+    /// Items directly before the call.
     pub before_call: Vec<Box<RawValue>>,
 }
 
-/// The memory, shared by all requests.
+/// The cache, shared by all requests.
 #[derive(Debug, Default)]
-pub struct Reasoning(Mutex<Kept>);
+pub struct Reasoning(Mutex<Entries>);
 
 type Key = [u8; 32];
 
 #[derive(Debug, Default)]
-struct Kept {
-    entries: HashMap<Key, Entry>,
-    /// Keys by their last use: the first is the next to go.
+struct Entries {
+    by_key: HashMap<Key, Entry>,
+    /// Keys by their last use, the least recently used first.
     order: BTreeMap<u64, Key>,
     uses: u64,
     shares: Shares<Option<String>>,
@@ -60,44 +59,44 @@ struct Kept {
 struct Entry {
     /// Name of the client key.
     owner: Option<String>,
-    lead: Lead,
+    lead: PrecedingReasoning,
     bytes: usize,
     use_number: u64,
     used_at: Instant,
 }
 
 impl Reasoning {
-    /// Keeps what led to a call.
-    pub fn keep(&self, scope: &Scope, call_id: &str, lead: Lead) {
+    /// Stores the items before a call.
+    pub fn insert(&self, scope: &ReasoningScope, call_id: &str, lead: PrecedingReasoning) {
         let bytes = ENTRY_BYTES + lead.bytes();
-        let mut kept = self.kept();
-        kept.remove(&scope.key_of(call_id));
+        let mut entries = self.entries();
+        entries.remove(&scope.key_of(call_id));
         if bytes <= MAX_BYTES && !lead.is_empty() {
-            kept.insert(scope, call_id, lead, bytes);
+            entries.insert(scope, call_id, lead, bytes);
         }
-        kept.shrink();
+        entries.evict();
     }
 
-    /// What led to a call, if it is known.
-    pub fn recall(&self, scope: &Scope, call_id: &str) -> Option<Lead> {
-        let mut kept = self.kept();
-        kept.shrink();
-        let Entry { lead, bytes, .. } = kept.remove(&scope.key_of(call_id))?;
-        kept.insert(scope, call_id, lead.clone(), bytes);
+    /// Returns the items before a call.
+    pub fn get(&self, scope: &ReasoningScope, call_id: &str) -> Option<PrecedingReasoning> {
+        let mut entries = self.entries();
+        entries.evict();
+        let Entry { lead, bytes, .. } = entries.remove(&scope.key_of(call_id))?;
+        entries.insert(scope, call_id, lead.clone(), bytes);
         Some(lead)
     }
 
-    /// Forgets what led to a call: the backend can't read it.
-    pub fn forget(&self, scope: &Scope, call_id: &str) {
-        self.kept().remove(&scope.key_of(call_id));
+    /// Removes the items before a call, because the backend refuses them.
+    pub fn remove(&self, scope: &ReasoningScope, call_id: &str) {
+        self.entries().remove(&scope.key_of(call_id));
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Scope {
+impl ReasoningScope {
     fn key_of(&self, call_id: &str) -> Key {
         let mut digest = Sha256::new();
         for part in [self.key.as_deref().unwrap_or_default(), &self.account, &self.model, call_id] {
@@ -108,8 +107,8 @@ impl Scope {
     }
 }
 
-impl Lead {
-    /// Whether there is nothing in it.
+impl PrecedingReasoning {
+    /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.before_message.is_empty() && self.before_call.is_empty()
@@ -120,36 +119,36 @@ impl Lead {
     }
 }
 
-impl Kept {
-    fn insert(&mut self, scope: &Scope, call_id: &str, lead: Lead, bytes: usize) {
+impl Entries {
+    fn insert(&mut self, scope: &ReasoningScope, call_id: &str, lead: PrecedingReasoning, bytes: usize) {
         let (key, owner) = (scope.key_of(call_id), scope.key.clone());
         self.uses += 1;
         self.shares.add(&owner, bytes);
         self.order.insert(self.uses, key);
-        self.entries.insert(key, Entry { owner, lead, bytes, use_number: self.uses, used_at: Instant::now() });
+        self.by_key.insert(key, Entry { owner, lead, bytes, use_number: self.uses, used_at: Instant::now() });
     }
 
     fn remove(&mut self, key: &Key) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
+        let entry = self.by_key.remove(key)?;
         self.order.remove(&entry.use_number);
         self.shares.remove(&entry.owner, entry.bytes);
         Some(entry)
     }
 
-    /// Lets go of what is too old or too much.
-    fn shrink(&mut self) {
-        while let Some(key) = self.next_to_go() {
+    /// Removes expired entries, and those that exceed the limits.
+    fn evict(&mut self) {
+        while let Some(key) = self.next_victim() {
             self.remove(&key);
         }
     }
 
-    fn next_to_go(&self) -> Option<Key> {
+    fn next_victim(&self) -> Option<Key> {
         let first = *self.order.first_key_value()?.1;
-        if self.entries.get(&first).is_some_and(|entry| entry.used_at.elapsed() >= LIFETIME) {
+        if self.by_key.get(&first).is_some_and(|entry| entry.used_at.elapsed() >= LIFETIME) {
             return Some(first);
         }
         let is_largest = self.shares.largest(MAX_CALLS, MAX_BYTES)?;
-        self.order.values().find(|key| self.entries.get(*key).is_some_and(|entry| is_largest(&entry.owner))).copied()
+        self.order.values().find(|key| self.by_key.get(*key).is_some_and(|entry| is_largest(&entry.owner))).copied()
     }
 }
 
@@ -160,87 +159,87 @@ mod tests {
     use serde_json::value::RawValue;
     use tokio::time::advance;
 
-    use super::{ENTRY_BYTES, LIFETIME, Lead, MAX_BYTES, MAX_CALLS, Reasoning, Scope};
+    use super::{ENTRY_BYTES, LIFETIME, MAX_BYTES, MAX_CALLS, PrecedingReasoning, Reasoning, ReasoningScope};
 
-    fn scope() -> Scope {
-        Scope { key: Some("laptop".to_owned()), account: "acct-1".to_owned(), model: "gpt-5.5".to_owned() }
+    fn scope() -> ReasoningScope {
+        ReasoningScope { key: Some("laptop".to_owned()), account: "acct-1".to_owned(), model: "gpt-5.5".to_owned() }
     }
 
-    fn lead(length: usize) -> Lead {
+    fn lead(length: usize) -> PrecedingReasoning {
         let item = format!("\"{}\"", "x".repeat(length.saturating_sub(2)));
-        Lead { before_call: vec![RawValue::from_string(item).unwrap()], ..Lead::default() }
+        PrecedingReasoning { before_call: vec![RawValue::from_string(item).unwrap()], ..PrecedingReasoning::default() }
     }
 
-    fn knows(memory: &Reasoning, call_id: &str) -> bool {
-        memory.recall(&scope(), call_id).is_some()
+    fn has(memory: &Reasoning, call_id: &str) -> bool {
+        memory.get(&scope(), call_id).is_some()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_hour_after_its_last_use_it_is_gone() {
+    async fn an_entry_expires_an_hour_after_its_last_use() {
         let memory = Reasoning::default();
-        memory.keep(&scope(), "call_1", lead(9));
+        memory.insert(&scope(), "call_1", lead(9));
         let almost = LIFETIME.checked_sub(Duration::from_secs(1)).unwrap();
         advance(almost).await;
-        assert!(knows(&memory, "call_1"));
+        assert!(has(&memory, "call_1"));
         advance(almost).await;
-        assert!(knows(&memory, "call_1"));
+        assert!(has(&memory, "call_1"));
         advance(LIFETIME).await;
-        assert!(!knows(&memory, "call_1"));
-        assert_eq!(memory.kept().shares.total.bytes, 0);
+        assert!(!has(&memory, "call_1"));
+        assert_eq!(memory.entries().shares.total.bytes, 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_key_account_or_model_finds_nothing() {
         let memory = Reasoning::default();
-        memory.keep(&scope(), "call_1", lead(9));
+        memory.insert(&scope(), "call_1", lead(9));
         for other in [
-            Scope { key: None, ..scope() },
-            Scope { account: "acct-2".to_owned(), ..scope() },
-            Scope { model: "gpt-5.4".to_owned(), ..scope() },
+            ReasoningScope { key: None, ..scope() },
+            ReasoningScope { account: "acct-2".to_owned(), ..scope() },
+            ReasoningScope { model: "gpt-5.4".to_owned(), ..scope() },
         ] {
-            assert!(memory.recall(&other, "call_1").is_none(), "{other:?}");
+            assert!(memory.get(&other, "call_1").is_none(), "{other:?}");
         }
-        assert!(!knows(&memory, "call_2") && knows(&memory, "call_1"));
-        memory.forget(&scope(), "call_1");
-        assert!(!knows(&memory, "call_1"));
+        assert!(!has(&memory, "call_2") && has(&memory, "call_1"));
+        memory.remove(&scope(), "call_1");
+        assert!(!has(&memory, "call_1"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_used_longest_ago_makes_room() {
+    async fn the_least_recently_used_entry_is_evicted() {
         let memory = Reasoning::default();
         for call in 0..MAX_CALLS {
-            memory.keep(&scope(), &format!("call_{call}"), lead(9));
+            memory.insert(&scope(), &format!("call_{call}"), lead(9));
         }
-        assert!(knows(&memory, "call_0"));
-        memory.keep(&scope(), "call_more", lead(9));
-        assert!(knows(&memory, "call_0") && knows(&memory, "call_more") && !knows(&memory, "call_1"));
-        assert_eq!(memory.kept().entries.len(), MAX_CALLS);
+        assert!(has(&memory, "call_0"));
+        memory.insert(&scope(), "call_more", lead(9));
+        assert!(has(&memory, "call_0") && has(&memory, "call_more") && !has(&memory, "call_1"));
+        assert_eq!(memory.entries().by_key.len(), MAX_CALLS);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn its_size_is_bounded() {
+    async fn the_size_is_bounded() {
         let memory = Reasoning::default();
         let half = MAX_BYTES / 2 - ENTRY_BYTES;
         for call in ["call_1", "call_2", "call_3", "call_3"] {
-            memory.keep(&scope(), call, lead(half));
+            memory.insert(&scope(), call, lead(half));
         }
-        assert!(!knows(&memory, "call_1") && knows(&memory, "call_2") && knows(&memory, "call_3"));
-        memory.keep(&scope(), "call_2", lead(MAX_BYTES));
-        assert!(!knows(&memory, "call_2"), "what is too large alone is not kept");
-        let kept = memory.kept();
-        assert_eq!((kept.shares.total.bytes, kept.entries.len(), kept.order.len()), (half + ENTRY_BYTES, 1, 1));
+        assert!(!has(&memory, "call_1") && has(&memory, "call_2") && has(&memory, "call_3"));
+        memory.insert(&scope(), "call_2", lead(MAX_BYTES));
+        assert!(!has(&memory, "call_2"), "an entry over the limit is not stored");
+        let entries = memory.entries();
+        assert_eq!((entries.shares.total.bytes, entries.by_key.len(), entries.order.len()), (half + ENTRY_BYTES, 1, 1));
     }
 
     #[test]
-    fn one_key_can_not_evict_what_another_keeps() {
+    fn one_key_can_not_evict_entries_of_another() {
         let memory = Reasoning::default();
-        let other = Scope { key: Some("batch".to_owned()), ..scope() };
-        memory.keep(&scope(), "mine", lead(9));
+        let other = ReasoningScope { key: Some("batch".to_owned()), ..scope() };
+        memory.insert(&scope(), "mine", lead(9));
         for number in 0..=MAX_CALLS {
-            memory.keep(&other, &format!("call_{number}"), lead(9));
+            memory.insert(&other, &format!("call_{number}"), lead(9));
         }
-        assert!(knows(&memory, "mine"));
-        let is_kept = |number: usize| memory.recall(&other, &format!("call_{number}")).is_some();
-        assert!(!is_kept(0) && !is_kept(1) && is_kept(2) && is_kept(MAX_CALLS));
+        assert!(has(&memory, "mine"));
+        let is_cached = |number: usize| memory.get(&other, &format!("call_{number}")).is_some();
+        assert!(!is_cached(0) && !is_cached(1) && is_cached(2) && is_cached(MAX_CALLS));
     }
 }

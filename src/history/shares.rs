@@ -1,19 +1,19 @@
-//! How much of a bounded store each owner holds, so that one owner can't evict what another keeps.
+//! Tracks how much of a bounded store each owner uses, so that one owner can't evict another's entries.
 //!
-//! When the store is full, it loses the least recently used entry of the owner that holds the most.
-//! An owner with no more than an equal share loses nothing to the others.
+//! A full store evicts the least recently used entry of the owner that uses the most. An owner that uses no more than
+//! an equal share loses nothing to others.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// What the owners of a store hold.
+/// The shares of all owners of a store.
 #[derive(Debug)]
 pub(super) struct Shares<O> {
     owners: HashMap<O, Share>,
     pub(super) total: Share,
 }
 
-/// A number of entries, and their size.
+/// A number of entries and their total size.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
     count: usize,
@@ -35,7 +35,7 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         }
     }
 
-    /// Takes away an entry that was added.
+    /// Removes an entry that was added.
     pub(super) fn remove(&mut self, owner: &O, bytes: usize) {
         let Some(share) = self.owners.get_mut(owner) else { return };
         for share in [&mut *share, &mut self.total] {
@@ -47,7 +47,7 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         }
     }
 
-    /// Whether an owner has to give up an entry: it holds the most of what exceeds its limit. `None` while nothing does.
+    /// Returns a predicate for the owners with the largest share of what exceeds its limit, or `None` if nothing does.
     pub(super) fn largest(&self, max_count: usize, max_bytes: usize) -> Option<impl Fn(&O) -> bool> {
         let measure: fn(&Share) -> usize = if self.total.count > max_count {
             |share| share.count

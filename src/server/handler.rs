@@ -33,7 +33,7 @@ use super::state::ServerState;
 use super::{Services, account, body, depth_limit, models, usage};
 use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
-use crate::history::{Reasoning, Scope, Subject};
+use crate::history::{ConversationKey, Reasoning, ReasoningScope};
 use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
 use crate::token_source::TokenSource;
@@ -194,7 +194,7 @@ where
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let hints = Hints { originator, forwarded: D::forwarded_headers(&parts.headers) };
         let served = ServedRequest {
-            subject: Subject {
+            subject: ConversationKey {
                 key: key_name(parts).map(str::to_owned),
                 account: account.id,
                 cache_key: plan.upstream.prompt_cache_key.to_string(),
@@ -250,7 +250,8 @@ where
 
     fn reasoning_replay(&self, key: Option<&str>, model: &str, account: &str) -> Option<ReasoningReplay> {
         let memory = self.reasoning.as_ref()?;
-        let scope = Scope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
+        let scope =
+            ReasoningScope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
         Some(ReasoningReplay::new(Arc::clone(memory), scope))
     }
 

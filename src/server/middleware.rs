@@ -24,7 +24,7 @@ use super::refusals::Refusals;
 use super::request_log::RequestId;
 use super::{Backend, LiveSettings, account, cors, page, unsupported};
 use crate::error::ProxyError;
-use crate::history::Owner;
+use crate::history::ResponseOwner;
 
 /// What an [`AccessPolicy`] is made from.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> 
     let Some(policy) = parts.extensions.get::<Arc<AccessPolicy>>() else { return Ok(()) };
     let policy = AccessPolicy { live: Arc::clone(live), ..AccessPolicy::clone(policy) };
     parts.extensions.remove::<KeyName>();
-    parts.extensions.remove::<Owner>();
+    parts.extensions.remove::<ResponseOwner>();
     parts.extensions.remove::<OwnUsage>();
     account::detach_key(parts);
     if let Admission::Request(Some(key)) = policy.authorize(parts).await? {
@@ -120,7 +120,7 @@ pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> 
 fn attach_key(policy: &AccessPolicy, key: &ClientKey, parts: &mut Parts) {
     policy.own_usage(key).map(|usage| parts.extensions.insert(usage));
     parts.extensions.insert(KeyName(key.name.clone()));
-    parts.extensions.insert(Owner::of_key(&key.name, &key.sha256));
+    parts.extensions.insert(ResponseOwner::of_key(&key.name, &key.sha256));
     account::attach_key(key, parts);
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::history::{Lead, Reasoning, Scope};
+use crate::history::{PrecedingReasoning, Reasoning, ReasoningScope};
 use crate::protocol::codex::request::{Item, Request, Role};
 use crate::protocol::codex::{OutputItem, UpstreamEvent};
 use crate::protocol::json::string::Str;
@@ -23,7 +23,7 @@ const DROPPED: &str = "repaired:dropped_reasoning";
 #[derive(Debug)]
 pub(super) struct ReasoningReplay {
     memory: Arc<Reasoning>,
-    scope: Scope,
+    scope: ReasoningScope,
     /// The calls that reasoning was replayed for.
     recalled: Vec<String>,
     /// The relevant items of the response, with their output index.
@@ -45,7 +45,7 @@ struct Event<'a> {
 }
 
 impl ReasoningReplay {
-    pub(super) fn new(memory: Arc<Reasoning>, scope: Scope) -> Self {
+    pub(super) fn new(memory: Arc<Reasoning>, scope: ReasoningScope) -> Self {
         Self { memory, scope, recalled: Vec::new(), noted: Vec::new() }
     }
 
@@ -65,8 +65,8 @@ impl ReasoningReplay {
         request.input = input;
     }
 
-    fn recall_lead(&mut self, call_id: &str) -> Option<Lead> {
-        let lead = self.memory.recall(&self.scope, call_id)?;
+    fn recall_lead(&mut self, call_id: &str) -> Option<PrecedingReasoning> {
+        let lead = self.memory.get(&self.scope, call_id)?;
         self.recalled.push(call_id.to_owned());
         Some(lead)
     }
@@ -74,7 +74,7 @@ impl ReasoningReplay {
     /// Deletes the replayed reasoning if the warnings say that the backend couldn't read it.
     pub(super) fn forget_rejected(&self, warnings: &[String]) {
         if warnings.iter().any(|token| token == DROPPED) {
-            self.recalled.iter().for_each(|call_id| self.memory.forget(&self.scope, call_id));
+            self.recalled.iter().for_each(|call_id| self.memory.remove(&self.scope, call_id));
         }
     }
 
@@ -99,12 +99,12 @@ impl ReasoningReplay {
     fn save(&mut self) {
         let mut noted = std::mem::take(&mut self.noted);
         noted.sort_by_key(|(position, _)| *position);
-        let mut lead = Lead::default();
+        let mut lead = PrecedingReasoning::default();
         for (_, item) in noted {
             match item {
                 NotedItem::Reasoning(json) => lead.before_call.push(json),
                 NotedItem::Message => lead.before_message.append(&mut lead.before_call),
-                NotedItem::Call(call_id) => self.memory.keep(&self.scope, &call_id, std::mem::take(&mut lead)),
+                NotedItem::Call(call_id) => self.memory.insert(&self.scope, &call_id, std::mem::take(&mut lead)),
             }
         }
     }

@@ -20,7 +20,7 @@ use super::state::ServerState;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
-use crate::history::{Fingerprint, Subject, Tokens};
+use crate::history::{ConversationKey, RequestFingerprint, Tokens};
 use crate::protocol::codex::Usage;
 use crate::protocol::{Mode, Summary};
 
@@ -37,10 +37,10 @@ impl RequestId {
 /// A request that the backend has started to respond to.
 #[derive(Debug)]
 pub(super) struct ServedRequest {
-    pub(super) subject: Subject,
+    pub(super) subject: ConversationKey,
     /// The backend's name of the model.
     pub(super) model: String,
-    pub(super) fingerprint: Fingerprint,
+    pub(super) fingerprint: RequestFingerprint,
 }
 
 /// A request under way.
@@ -259,7 +259,7 @@ impl RequestRecord {
         self.state.totals.add(subject.key.as_deref(), model, billed);
         self.state.metrics.add_tokens(model, billed);
         if let Some(usage) = self.summary.usage {
-            self.state.conversations.ended(subject, model, fingerprint, tokens_of(usage), SystemClock.now());
+            self.state.conversations.record(subject, model, fingerprint, tokens_of(usage), SystemClock.now());
         }
     }
 }

@@ -11,7 +11,7 @@ use super::budget::Reservation;
 use super::websocket::ConnectionCache;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
-use crate::history::{Owner, Responses, Stored, Undeleted};
+use crate::history::{DeleteError, ResponseOwner, ResponseRecord, Responses};
 use crate::protocol::json::string::Str;
 use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences, StoreScope, StoredResponse};
 
@@ -19,7 +19,7 @@ use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferen
 #[derive(Clone, Debug)]
 pub(super) struct ResponseStore {
     history: Arc<Responses>,
-    owner: Owner,
+    owner: ResponseOwner,
     /// The account of the response, once known.
     account: Option<String>,
     /// The cache of the WebSocket connection, if there is one.
@@ -35,7 +35,7 @@ struct Identified<'a> {
 impl ResponseStore {
     /// The store for a request with these extensions.
     pub(super) fn new(history: &Arc<Responses>, extensions: &Extensions) -> Self {
-        let owner = extensions.get::<Owner>().cloned().unwrap_or_default();
+        let owner = extensions.get::<ResponseOwner>().cloned().unwrap_or_default();
         Self { history: Arc::clone(history), owner, account: None, cache: None }
     }
 
@@ -76,7 +76,7 @@ impl ResponseStore {
             // One response often has several of the requested items.
             let response = match self.cache.as_ref().and_then(|cache| cache.find_by_item(id)) {
                 Some(response) => Some(response),
-                None => self.history.find_holder(&self.owner, id).await,
+                None => self.history.find_by_item(&self.owner, id).await,
             };
             memory.add(response.as_ref().map_or(0, |response| response.bytes())).await?;
             for (id, item) in response.iter().flat_map(|response| response.items()) {
@@ -94,33 +94,33 @@ impl ResponseStore {
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
         let (input, output) = off_thread(bytes, || (with_ids(input), with_ids(output)));
         let account = self.account.clone();
-        let stored = Stored { id, input, output, response, cache_key, account };
+        let stored = ResponseRecord { id, input, output, response, cache_key, account };
         match (audience, &self.cache) {
             (StoreScope::Connection, Some(cache)) => cache.insert(stored),
             (StoreScope::Connection, None) => {}
-            (StoreScope::Key, _) => self.history.keep(&self.owner, stored),
+            (StoreScope::Key, _) => self.history.insert(&self.owner, stored),
         }
     }
 
     /// Finds a response by id, in the cache or the history.
-    async fn find_anywhere(&self, id: &str) -> Option<Arc<Stored>> {
+    async fn find_anywhere(&self, id: &str) -> Option<Arc<ResponseRecord>> {
         match self.cache.as_ref().and_then(|cache| cache.find(id)) {
             Some(stored) => Some(stored),
             None => self.find(id).await,
         }
     }
 
-    pub(super) async fn find(&self, id: &str) -> Option<Arc<Stored>> {
+    pub(super) async fn find(&self, id: &str) -> Option<Arc<ResponseRecord>> {
         self.history.find(&self.owner, id).await
     }
 
     /// Deletes a response. Returns whether it existed.
-    pub(super) async fn delete(&self, id: &str) -> Result<bool, Undeleted> {
+    pub(super) async fn delete(&self, id: &str) -> Result<bool, DeleteError> {
         self.history.remove(&self.owner, id).await
     }
 }
 
-fn to_previous(stored: &Stored) -> PreviousResponse {
+fn to_previous(stored: &ResponseRecord) -> PreviousResponse {
     let items = stored.input.iter().chain(&stored.output).map(|(_, item)| item.clone());
     PreviousResponse { items: items.collect(), cache_key: stored.cache_key.clone() }
 }

@@ -17,7 +17,7 @@ use super::api_flavor::{refuse, refuse_unread};
 use super::http_response::json_response;
 use super::response_store::ResponseStore;
 use crate::error::{ProxyError, Refusal};
-use crate::history::Stored;
+use crate::history::ResponseRecord;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
@@ -97,7 +97,7 @@ pub(super) async fn input_items(
     response.unwrap_or_else(|error| refuse(&error, &request))
 }
 
-fn page(stored: &Stored, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Response, ProxyError> {
+fn page(stored: &ResponseRecord, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Response, ProxyError> {
     let mut items: Vec<(String, Box<RawValue>)> =
         stored.input.iter().enumerate().map(|item| named(stored, item)).collect();
     match query.get("order").map(AsRef::as_ref) {
@@ -127,7 +127,10 @@ fn page(stored: &Stored, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<
 }
 
 /// An item with its id. An item without one gets an id that is the same each time.
-fn named(stored: &Stored, (index, (id, item)): (usize, &(Option<String>, Box<RawValue>))) -> (String, Box<RawValue>) {
+fn named(
+    stored: &ResponseRecord,
+    (index, (id, item)): (usize, &(Option<String>, Box<RawValue>)),
+) -> (String, Box<RawValue>) {
     if let Some(id) = id {
         return (id.clone(), item.clone());
     }
@@ -142,7 +145,7 @@ fn named(stored: &Stored, (index, (id, item)): (usize, &(Option<String>, Box<Raw
         _ => "item",
     };
     let digest = Sha256::digest(format!("{} {index}", stored.id));
-    let id = digest.iter().take(16).fold(format!("{prefix}_"), |id, byte| format!("{id}{byte:02x}"));
+    let id = format!("{prefix}_{digest:.32x}");
     let mut splice = Splice::new(item.get());
     splice.remove(item.get(), &members, "id");
     splice.add(item.get(), format!(r#""id":"{id}""#));
@@ -154,7 +157,7 @@ fn store(services: &Services, extensions: &Extensions) -> ResponseStore {
     ResponseStore::new(&services.history, extensions)
 }
 
-async fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<Stored>, ProxyError> {
+async fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<ResponseRecord>, ProxyError> {
     store(services, extensions).find(id).await.ok_or_else(|| unknown(id))
 }
 

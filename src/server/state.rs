@@ -9,7 +9,7 @@ use super::metrics::Metrics;
 use super::otlp::Telemetry;
 use super::refusals::Refusals;
 use super::{Services, Settings};
-use crate::history::{Conversations, Totals};
+use crate::history::{CacheStats, UsageTotals};
 
 /// Limits, counters and the list of active requests.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub(super) struct ServerState {
     pub(super) concurrency: ConcurrencyLimit,
     pub(super) memory: Arc<ByteBudget>,
     pub(super) metrics: Metrics,
-    pub(super) totals: Arc<Totals>,
-    pub(super) conversations: Arc<Conversations>,
+    pub(super) totals: Arc<UsageTotals>,
+    pub(super) conversations: Arc<CacheStats>,
     pub(super) active_requests: ActiveRequests,
     pub(super) refusals: Arc<Refusals>,
     pub(super) telemetry: Option<Arc<Telemetry>>,

@@ -7,7 +7,6 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::extract::{Query, Request};
 use axum::response::Response;
@@ -22,9 +21,9 @@ use super::http_response::json_response;
 use super::state::ServerState;
 use super::{Backend, Services};
 use crate::blocking::off_thread;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, rfc3339};
 use crate::error::Refusal;
-use crate::history::{Conversation, Day, Fingerprint, Report};
+use crate::history::{ConversationStats, Day, RequestFingerprint, UsageReport};
 use crate::protocol::codex;
 use crate::upstream::Quota;
 
@@ -45,9 +44,9 @@ pub struct Snapshot {
     /// The quota of each account.
     pub quota: Vec<Quota>,
     /// Usage totals; `None` if the database can't be read.
-    pub totals: Option<Report>,
+    pub totals: Option<UsageReport>,
     /// Cache statistics of recent conversations, latest first.
-    pub conversations: Vec<Conversation>,
+    pub conversations: Vec<ConversationStats>,
     /// Requests under way, then recently ended ones; the latest first in each.
     pub requests: Vec<RequestStatus>,
 }
@@ -70,7 +69,7 @@ impl Snapshot {
         let since = since.unwrap_or_else(|| services.totals.today().back(DEFAULT_DAYS - 1));
         let all = Self {
             version: env!("CARGO_PKG_VERSION"),
-            at: timestamp(SystemClock.now()),
+            at: rfc3339(SystemClock.now()),
             demo: services.backend != Backend::ChatGpt,
             quota: services.upstream.quotas(),
             totals: services.totals.report(since).await,
@@ -94,10 +93,6 @@ impl Snapshot {
     }
 }
 
-pub(super) fn timestamp(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
-}
-
 /// Responds with a snapshot.
 pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
     let since = match Query::<UsageQuery>::try_from_uri(request.uri()).map(|Query(query)| query.since) {
@@ -114,10 +109,10 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
 }
 
 /// Hashes the parts of a request, to find where two requests begin to differ.
-pub(super) fn fingerprint(request: &codex::Request<'_>) -> Fingerprint {
+pub(super) fn fingerprint(request: &codex::Request<'_>) -> RequestFingerprint {
     off_thread(request.written_bytes(), || {
         let mut head = PrefixHasher::default();
-        Fingerprint {
+        RequestFingerprint {
             model: head.hash(&request.model),
             instructions: head.hash(&request.instructions),
             tools: head.hash(&request.tools),

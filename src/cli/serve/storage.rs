@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::output::eprint;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::history::{Responses, Totals, UsageStore};
+use crate::history::{Responses, UsageStore, UsageTotals};
 use crate::protocol::responses;
 use crate::server::Backend;
 
@@ -30,10 +30,10 @@ pub(super) async fn open_responses(config: &Config, backend: Backend) -> Arc<Res
 }
 
 /// Opens the usage totals. If the file can't be opened, usage is counted in memory.
-pub(super) async fn open_usage(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Arc<Totals> {
+pub(super) async fn open_usage(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Arc<UsageTotals> {
     let (store, keep_days) = (config.history.usage_store, config.history.usage_keep_days);
     if store == UsageStore::Disk && backend == Backend::ChatGpt {
-        match Totals::on_disk(config.paths.usage.clone(), keep_days, Arc::clone(clock)).await {
+        match UsageTotals::on_disk(config.paths.usage.clone(), keep_days, Arc::clone(clock)).await {
             Ok((totals, notice)) => {
                 if let Some(notice) = notice {
                     eprint(&format!("warning: {notice}"));
@@ -43,5 +43,5 @@ pub(super) async fn open_usage(config: &Config, backend: Backend, clock: &Arc<dy
             Err(error) => eprint(&format!("warning: {error}; usage is counted in memory")),
         }
     }
-    Arc::new(Totals::in_memory(store, keep_days, Arc::clone(clock)))
+    Arc::new(UsageTotals::in_memory(store, keep_days, Arc::clone(clock)))
 }

@@ -12,7 +12,7 @@ use super::exit::{Exit, Failure};
 use super::output::{eprint, print, print_json};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Environment};
-use crate::history::{Day, Report, UsageStore};
+use crate::history::{Day, UsageReport, UsageStore};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutputFormat {
@@ -23,7 +23,7 @@ pub(super) enum OutputFormat {
 #[derive(Serialize)]
 struct UsageDocument<'r> {
     version: &'static str,
-    totals: &'r Report,
+    totals: &'r UsageReport,
 }
 
 pub(super) fn run(
@@ -43,8 +43,8 @@ pub(super) fn run(
             eprint("usage.store is \"off\": usage isn't counted. The following totals are from an earlier file.");
         }
     }
-    let report = Report::read(&config.paths.usage, keep_days, since, SystemClock.now());
-    let report = Report { store: store.name(), ..report.map_err(|error| Failure::other(&error))? };
+    let report = UsageReport::read(&config.paths.usage, keep_days, since, SystemClock.now());
+    let report = UsageReport { store: store.name(), ..report.map_err(|error| Failure::other(&error))? };
     match format {
         OutputFormat::Json => print_json(&UsageDocument { version: env!("CARGO_PKG_VERSION"), totals: &report })?,
         OutputFormat::Table => print(&text::format(&report, Coloring::of_stdout(environment)))?,

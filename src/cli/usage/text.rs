@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::charts::filled;
 use super::super::color::{BLUE, Coloring, DIM};
 use super::super::table::{padded, truncate};
-use crate::history::{Day, Report, Sum};
+use crate::history::{Day, UsageReport, UsageSum};
 
 /// If there are more days, a bar stands for a week.
 const MAX_BARS: u32 = 31;
@@ -13,7 +13,7 @@ const BAR_WIDTH: u32 = 40;
 const MODEL_WIDTH: usize = 20;
 const KEY_WIDTH: usize = 11;
 
-pub(super) fn format(report: &Report, coloring: Coloring) -> String {
+pub(super) fn format(report: &UsageReport, coloring: Coloring) -> String {
     let days = report.since.until(report.until);
     let span = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
     let heading = format!("usage from {} to {} ({span}, in UTC)", report.since, report.until);
@@ -25,13 +25,13 @@ pub(super) fn format(report: &Report, coloring: Coloring) -> String {
 }
 
 /// Returns a line for each day, or each week if there are many days, with a bar of its tokens.
-fn bars(report: &Report, days: u32, coloring: Coloring) -> String {
+fn bars(report: &UsageReport, days: u32, coloring: Coloring) -> String {
     let (step, unit) = if days > MAX_BARS { (7, "week from") } else { (1, "day") };
-    let mut spans: Vec<(Day, Sum)> = Vec::new();
+    let mut spans: Vec<(Day, UsageSum)> = Vec::new();
     let mut day = report.since;
     for index in 0..days {
         if index % step == 0 {
-            spans.push((day, Sum::default()));
+            spans.push((day, UsageSum::default()));
         }
         let of_day = report.rows.iter().filter(|row| row.day == day);
         if let Some((_, sum)) = spans.last_mut() {
@@ -53,8 +53,8 @@ fn bars(report: &Report, days: u32, coloring: Coloring) -> String {
 }
 
 /// Returns a line for each model and key, sorted by tokens, and a line with the sum.
-fn table(report: &Report, coloring: Coloring) -> String {
-    let mut sums: BTreeMap<(&str, Option<&str>), Sum> = BTreeMap::new();
+fn table(report: &UsageReport, coloring: Coloring) -> String {
+    let mut sums: BTreeMap<(&str, Option<&str>), UsageSum> = BTreeMap::new();
     for row in &report.rows {
         sums.entry((&row.model, row.key.as_deref())).or_default().add(row.sum);
     }
@@ -67,7 +67,7 @@ fn table(report: &Report, coloring: Coloring) -> String {
     lines.join("\n")
 }
 
-fn counts(model: &str, key: &str, sum: &Sum) -> String {
+fn counts(model: &str, key: &str, sum: &UsageSum) -> String {
     let of = &sum.tokens;
     let cached =
         (u128::from(of.cached) * 100).checked_div(of.input.into()).map_or("-".to_owned(), |share| format!("{share} %"));
@@ -81,7 +81,7 @@ fn line(model: &str, key: &str, [requests, input, cached, output, reasoning]: [&
     format!("{model}  {key}  {requests:>8}  {input:>7}  {cached:>6}  {output:>7}  {reasoning:>9}")
 }
 
-fn tokens(sum: &Sum) -> u64 {
+fn tokens(sum: &UsageSum) -> u64 {
     sum.tokens.input.saturating_add(sum.tokens.output)
 }
 
@@ -104,28 +104,28 @@ mod tests {
 
     use super::super::super::color::Coloring;
     use super::{format, short};
-    use crate::history::{Day, Report, Row, Sum, Tokens};
+    use crate::history::{Day, Tokens, UsageReport, UsageRow, UsageSum};
 
     fn today() -> Day {
         Day::of(UNIX_EPOCH + Duration::from_secs(1_795_254_031))
     }
 
-    fn row(back: u32, key: Option<&str>, model: &str, input: u64) -> Row {
+    fn row(back: u32, key: Option<&str>, model: &str, input: u64) -> UsageRow {
         let tokens = Tokens { input, cached: input / 2, output: 10, reasoning: 5 };
-        Row {
+        UsageRow {
             day: today().back(back),
             key: key.map(str::to_owned),
             model: model.to_owned(),
-            sum: Sum { requests: 2, tokens },
+            sum: UsageSum { requests: 2, tokens },
         }
     }
 
-    fn report(days: u32, rows: Vec<Row>) -> Report {
-        let mut sum = Sum::default();
+    fn report(days: u32, rows: Vec<UsageRow>) -> UsageReport {
+        let mut sum = UsageSum::default();
         for row in &rows {
             sum.add(row.sum);
         }
-        Report { store: "disk", keep_days: 90, since: today().back(days - 1), until: today(), sum, rows }
+        UsageReport { store: "disk", keep_days: 90, since: today().back(days - 1), until: today(), sum, rows }
     }
 
     #[test]

@@ -41,13 +41,13 @@ pub(super) fn make_private(path: &Path, noun: &str) -> io::Result<()> {
 }
 
 /// Renames a damaged database and its companions, and returns the new path.
-pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let aside = beside(path, ".damaged");
+pub(super) fn rename_damaged(path: &Path) -> io::Result<PathBuf> {
+    let renamed = beside(path, ".damaged");
     for companion in COMPANIONS {
-        match fs::rename(beside(path, companion), beside(&aside, companion)) {
+        match fs::rename(beside(path, companion), beside(&renamed, companion)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             moved => moved?,
         }
     }
-    Ok(aside)
+    Ok(renamed)
 }

@@ -1,8 +1,8 @@
-//! Opens a store's SQLite file: its form, its version, and what is done about one that can't be used.
+//! Opens the SQLite file of a store: checks its schema and version, and handles files that can't be used.
 //!
-//! Each store brings its [`Form`]. A file of an older version is migrated, with a copy beside it that
-//! lives as long as what is in it. One of a later version, or of another program, is left as it is and
-//! not used. A damaged one is set aside, and a new one takes its place. Everything here blocks.
+//! Each store defines its [`Schema`]. A file of an older version is migrated; a copy of it is kept as long as the data
+//! in it. A file of a later version or of another program isn't used or changed. A damaged file is renamed and
+//! replaced by a new one. Every function blocks.
 
 mod db_file;
 
@@ -15,29 +15,29 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::fs::{beside, resolve};
 
-/// What makes a file that of a store.
+/// The schema of a store's file.
 #[derive(Debug)]
-pub(super) struct Form {
-    /// What the store is called.
+pub(super) struct Schema {
+    /// Name of the store, for messages.
     pub(super) noun: &'static str,
-    /// What is lost when the file is, for people.
+    /// What is lost with a damaged file, for messages.
     pub(super) lost: &'static str,
-    /// Marks the file as this store's.
-    pub(super) application: i64,
-    /// What each version adds to the one before; the first makes an empty file the store's. It has a table `writer`.
-    pub(super) steps: &'static [&'static str],
-    /// How long what is in it lives, and so a copy of it.
+    /// The SQLite application id.
+    pub(super) application_id: i64,
+    /// The migration to each version; the first creates the tables. There must be a table `writer`.
+    pub(super) migrations: &'static [&'static str],
+    /// How long data is stored, and so how long a copy is kept.
     pub(super) lifetime: Duration,
 }
 
-/// How long a writer of another process is waited for.
-const BUSY_PATIENCE: Duration = Duration::from_secs(5);
-/// What the log of changes may take when it is idle.
-const IDLE_LOG_BYTES: i64 = 4 * 1024 * 1024;
+/// The longest wait for a writer of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum size of the write-ahead log when it is idle.
+const IDLE_WAL_BYTES: i64 = 4 * 1024 * 1024;
 
-/// Why the file can't be used.
+/// Why a database file can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum DatabaseError {
     /// Written by a later release.
     #[error(
         "{} has version {version}, which {release} wrote; this release reads version {reads}: use that release, or \
@@ -46,32 +46,32 @@ pub enum Unusable {
     Newer {
         /// The file.
         path: PathBuf,
-        /// The version of its form.
+        /// The version of its schema.
         version: usize,
         /// The version that this release reads.
         reads: usize,
-        /// The release that wrote it, as a person calls it.
+        /// The release that wrote it, for messages.
         release: String,
     },
-    /// A database, but of some other program.
+    /// A database of another program.
     #[error("{} is not a {noun} of codex-proxy", .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// Name of the store that it should be.
         noun: &'static str,
     },
-    /// It can't be read or written.
+    /// The file can't be read or written.
     #[error("{} can't be used: {cause}", .path.display())]
     Broken {
         /// The file.
         path: PathBuf,
-        /// The system's or the database's word for it.
+        /// The error of the system or of SQLite.
         cause: String,
     },
 }
 
-/// What is wrong with a file, before it has a name.
+/// A [`DatabaseError`] without the path.
 #[derive(Debug)]
 enum Fault {
     Newer { version: usize, release: String },
@@ -80,122 +80,122 @@ enum Fault {
     Broken(String),
 }
 
-impl Form {
-    /// Brings the file into this form; says what had to be done about it.
-    pub(super) fn prepare(&self, path: &Path, now: SystemTime) -> Result<Option<String>, Unusable> {
-        // SQLite keeps its own files beside the real one, and so do we.
+impl Schema {
+    /// Creates or migrates the file. Returns a notice for the log if it was damaged.
+    pub(super) fn prepare(&self, path: &Path, now: SystemTime) -> Result<Option<String>, DatabaseError> {
+        // SQLite's additional files are next to the real file, and so are ours.
         let path = &resolve(path);
-        let broken = |error: io::Error| Unusable::Broken { path: path.clone(), cause: error.to_string() };
+        let broken = |error: io::Error| DatabaseError::Broken { path: path.clone(), cause: error.to_string() };
         let _lock = db_file::lock(path).map_err(broken)?;
-        self.drop_old_copies(path, now);
-        let fault = match self.bring_up(path) {
+        self.delete_old_copies(path, now);
+        let fault = match self.create_or_migrate(path) {
             Ok(()) => return Ok(None),
             Err(Fault::Damaged(fault)) => fault,
-            Err(other) => return Err(other.of(path, self)),
+            Err(other) => return Err(other.at(path, self)),
         };
-        let aside = db_file::set_aside(path).map_err(broken)?;
-        self.bring_up(path).map_err(|again| again.of(path, self))?;
-        let (path, aside) = (path.display(), aside.display());
-        Ok(Some(format!("{path} was damaged ({fault}); it is now {aside}, and {}", self.lost)))
+        let renamed = db_file::rename_damaged(path).map_err(broken)?;
+        self.create_or_migrate(path).map_err(|error| error.at(path, self))?;
+        let (path, renamed) = (path.display(), renamed.display());
+        Ok(Some(format!("{path} was damaged ({fault}); it is now {renamed}, and {}", self.lost)))
     }
 
-    /// A connection to a file that is there and whole, for a reader; `None`: there is none.
-    pub(super) fn find(&self, path: &Path, now: SystemTime) -> Result<Option<Connection>, Unusable> {
+    /// Opens an existing file for reading. Returns `None` if there is none.
+    pub(super) fn find(&self, path: &Path, now: SystemTime) -> Result<Option<Connection>, DatabaseError> {
         if !path.exists() {
             return Ok(None);
         }
-        let faulty = |fault: Fault| fault.of(path, self);
+        let faulty = |fault: Fault| fault.at(path, self);
         match self.examine(path).map_err(faulty)? {
             0 => return Ok(None),
-            found if found < self.steps.len() => drop(self.prepare(path, now)?),
+            found if found < self.migrations.len() => drop(self.prepare(path, now)?),
             _ => {}
         }
         connect(path).map(Some).map_err(|error| faulty(error.into()))
     }
 
-    /// Whether the file still has the form that this release writes.
+    /// Whether the file still has the version that this release writes.
     pub(super) fn is_current(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        Ok(version(connection)? == self.steps.len())
+        Ok(version(connection)? == self.migrations.len())
     }
 
-    /// Removes the copies of older forms: what is in them has had its time.
-    pub(super) fn drop_old_copies(&self, path: &Path, now: SystemTime) {
+    /// Deletes copies of older versions whose data has expired.
+    pub(super) fn delete_old_copies(&self, path: &Path, now: SystemTime) {
         let path = resolve(path);
-        for version in 1..self.steps.len() {
+        for version in 1..self.migrations.len() {
             let copy = copy_of(&path, version);
             let written = fs::metadata(&copy).and_then(|metadata| metadata.modified());
             let is_old = written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age >= self.lifetime));
             if is_old && let Err(error) = fs::remove_file(&copy) {
-                tracing::warn!(path = %copy.display(), %error, "an old copy of the {} can't be removed", self.noun);
+                tracing::warn!(path = %copy.display(), %error, "an old copy of the {} can't be deleted", self.noun);
             }
         }
     }
 
-    /// Makes an empty database one of this form.
-    pub(super) fn begin(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+    /// Creates the tables in an empty database.
+    pub(super) fn create(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         self.migrate(connection, 0)
     }
 
-    fn bring_up(&self, path: &Path) -> Result<(), Fault> {
+    fn create_or_migrate(&self, path: &Path) -> Result<(), Fault> {
         let broken = |error: io::Error| Fault::Broken(error.to_string());
         db_file::make_private(path, self.noun).map_err(broken)?;
         let is_new = fs::metadata(path).map_err(broken)?.len() == 0;
         let found = if is_new { 0 } else { self.examine(path)? };
         let mut connection = connect(path)?;
-        if found > 0 && found < self.steps.len() {
+        if found > 0 && found < self.migrations.len() {
             copy(&connection, &copy_of(path, found), self.noun)?;
         }
         Ok(self.migrate(&mut connection, found)?)
     }
 
-    /// The version of a file that is ours and whole. Changes nothing about it, since it may not be ours.
+    /// Checks that the file is an undamaged one of this store, and returns its version. Changes nothing.
     fn examine(&self, path: &Path) -> Result<usize, Fault> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.busy_timeout(BUSY_PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         let found = version(&connection)?;
         let is_ours =
-            if found == 0 { !has_tables(&connection)? } else { application(&connection)? == self.application };
+            if found == 0 { !has_tables(&connection)? } else { application_id(&connection)? == self.application_id };
         if !is_ours {
             return Err(Fault::Foreign);
         }
-        if found > self.steps.len() {
+        if found > self.migrations.len() {
             return Err(Fault::Newer { version: found, release: release(&connection) });
         }
-        let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-        if verdict == "ok" { Ok(found) } else { Err(Fault::Damaged("its pages contradict each other".to_owned())) }
+        let check: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+        if check == "ok" { Ok(found) } else { Err(Fault::Damaged("its pages are inconsistent".to_owned())) }
     }
 
     fn migrate(&self, connection: &mut Connection, found: usize) -> rusqlite::Result<()> {
-        let due = self.steps.get(found..).unwrap_or_default();
-        if due.is_empty() {
+        let pending = self.migrations.get(found..).unwrap_or_default();
+        if pending.is_empty() {
             return Ok(());
         }
         let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for step in due {
-            change.execute_batch(step)?;
+        for migration in pending {
+            change.execute_batch(migration)?;
         }
         change.execute("DELETE FROM writer", [])?;
         change.execute("INSERT INTO writer (release) VALUES (?1)", [env!("CARGO_PKG_VERSION")])?;
-        change.pragma_update(None, "application_id", self.application)?;
-        change.pragma_update(None, "user_version", i64::try_from(self.steps.len()).unwrap_or(i64::MAX))?;
+        change.pragma_update(None, "application_id", self.application_id)?;
+        change.pragma_update(None, "user_version", i64::try_from(self.migrations.len()).unwrap_or(i64::MAX))?;
         change.commit()
     }
 }
 
-/// A connection to a file that has been prepared.
+/// Opens a connection to a file that was prepared.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_PATIENCE)?;
-    // Takes effect with the first page; what is deleted makes the file smaller then.
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Takes effect with the first page. Deleting data then makes the file smaller.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // A killed process loses nothing; a machine that loses power may lose the last answers.
+    // A killed process loses nothing; a power failure may lose the last transactions.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update_and_check(None, "journal_size_limit", IDLE_LOG_BYTES, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_size_limit", IDLE_WAL_BYTES, |_| Ok(()))?;
     Ok(connection)
 }
 
@@ -203,7 +203,7 @@ fn copy_of(path: &Path, version: usize) -> PathBuf {
     beside(path, &format!(".v{version}.bak"))
 }
 
-/// A whole copy, private as the file itself.
+/// Writes a copy with mode 0600.
 fn copy(connection: &Connection, copy: &Path, noun: &str) -> Result<(), Fault> {
     let failed = |error: io::Error| Fault::Broken(format!("{} can't be written: {error}", copy.display()));
     match fs::remove_file(copy) {
@@ -217,11 +217,11 @@ fn copy(connection: &Connection, copy: &Path, noun: &str) -> Result<(), Fault> {
 
 fn version(connection: &Connection) -> rusqlite::Result<usize> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    // No release counts below zero: such a file is another program's.
+    // Negative versions don't exist: such a file belongs to another program.
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
-fn application(connection: &Connection) -> rusqlite::Result<i64> {
+fn application_id(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "application_id", |row| row.get(0))
 }
 
@@ -229,7 +229,7 @@ fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
 }
 
-/// Who wrote a file of a later version; what stands there is not believed to be more than a number.
+/// Returns the release that wrote a file of a later version, if the table contains a version number.
 fn release(connection: &Connection) -> String {
     let is_number = |text: &String| text.len() <= 24 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let found: rusqlite::Result<String> = connection.query_row("SELECT release FROM writer", [], |row| row.get(0));
@@ -240,12 +240,14 @@ fn release(connection: &Connection) -> String {
 }
 
 impl Fault {
-    fn of(self, path: &Path, form: &Form) -> Unusable {
+    fn at(self, path: &Path, schema: &Schema) -> DatabaseError {
         let path = path.to_owned();
         match self {
-            Self::Newer { version, release } => Unusable::Newer { path, version, reads: form.steps.len(), release },
-            Self::Foreign => Unusable::Foreign { path, noun: form.noun },
-            Self::Damaged(cause) | Self::Broken(cause) => Unusable::Broken { path, cause },
+            Self::Newer { version, release } => {
+                DatabaseError::Newer { path, version, reads: schema.migrations.len(), release }
+            }
+            Self::Foreign => DatabaseError::Foreign { path, noun: schema.noun },
+            Self::Damaged(cause) | Self::Broken(cause) => DatabaseError::Broken { path, cause },
         }
     }
 }
@@ -265,13 +267,13 @@ mod tests {
 
     use rusqlite::Connection;
 
-    use super::{Form, connect, copy_of, version};
-    use crate::history::responses::FORM;
+    use super::{Schema, connect, copy_of, version};
+    use crate::history::responses::SCHEMA;
 
     const LATER: &str = "ALTER TABLE answers ADD COLUMN mood TEXT";
 
-    /// When the files of a test are written, or so.
-    #[expect(clippy::disallowed_methods, reason = "files are dated by the real clock")]
+    /// The time, as the file system knows it.
+    #[expect(clippy::disallowed_methods, reason = "modification times come from the system clock")]
     fn now() -> SystemTime {
         SystemTime::now()
     }
@@ -281,38 +283,39 @@ mod tests {
     }
 
     #[test]
-    fn an_older_file_is_migrated_and_its_copy_kept_for_as_long_as_an_answer() {
+    fn an_older_file_is_migrated_and_its_copy_kept_until_its_data_expires() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("responses.sqlite3");
-        assert_eq!(FORM.prepare(&path, UNIX_EPOCH), Ok(None));
+        assert_eq!(SCHEMA.prepare(&path, UNIX_EPOCH), Ok(None));
         let row = "INSERT INTO answers (owner, id, use_number, used_at, bytes, cache_key, response, input, output) \
                    VALUES ('', 'a', 1, 1, 1, '', '', '[]', '[]')";
         connect(&path).unwrap().execute_batch(row).unwrap();
 
-        let later = Form { steps: Box::leak([FORM.steps, &[LATER]].concat().into_boxed_slice()), ..FORM };
+        let later =
+            Schema { migrations: Box::leak([SCHEMA.migrations, &[LATER]].concat().into_boxed_slice()), ..SCHEMA };
         assert_eq!(later.prepare(&path, now()), Ok(None));
         let migrated = connect(&path).unwrap();
-        assert_eq!((version(&migrated).unwrap(), count(&migrated)), (FORM.steps.len() + 1, 1));
+        assert_eq!((version(&migrated).unwrap(), count(&migrated)), (SCHEMA.migrations.len() + 1, 1));
         migrated.execute_batch("SELECT mood FROM answers; DELETE FROM answers").unwrap();
-        let copy = copy_of(&path, FORM.steps.len());
-        let kept = Connection::open(&copy).unwrap();
-        assert_eq!((version(&kept).unwrap(), count(&kept)), (FORM.steps.len(), 1));
+        let copy = copy_of(&path, SCHEMA.migrations.len());
+        let copied = Connection::open(&copy).unwrap();
+        assert_eq!((version(&copied).unwrap(), count(&copied)), (SCHEMA.migrations.len(), 1));
 
         assert_eq!(later.prepare(&path, now()), Ok(None));
         assert!(copy.exists());
-        assert_eq!(later.prepare(&path, now() + FORM.lifetime + Duration::from_secs(60)), Ok(None));
+        assert_eq!(later.prepare(&path, now() + SCHEMA.lifetime + Duration::from_secs(60)), Ok(None));
         assert!(!copy.exists());
-        assert!(FORM.prepare(&path, now()).is_err(), "and what is newer is refused");
+        assert!(SCHEMA.prepare(&path, now()).is_err(), "a later version is refused");
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_damaged_file_behind_a_link_is_set_aside_and_the_link_stays() {
+    fn a_damaged_file_behind_a_link_is_renamed_and_the_link_stays() {
         let folder = tempfile::tempdir().unwrap();
         let (link, path) = (folder.path().join("link.sqlite3"), folder.path().join("real.sqlite3"));
         std::os::unix::fs::symlink("real.sqlite3", &link).unwrap();
         std::fs::write(&path, "SQLite format 3 no longer, and long enough to be looked at ".repeat(20)).unwrap();
-        assert!(FORM.prepare(&link, UNIX_EPOCH).unwrap().is_some());
+        assert!(SCHEMA.prepare(&link, UNIX_EPOCH).unwrap().is_some());
         assert!(link.is_symlink() && !path.is_symlink() && path.is_file());
         for (name, is_there) in
             [("real.sqlite3.damaged", true), ("real.sqlite3.lock", true), ("link.sqlite3.lock", false)]
@@ -322,10 +325,10 @@ mod tests {
     }
 
     #[test]
-    fn the_file_shrinks_and_forgets() {
+    fn deleted_data_is_overwritten_and_its_space_released() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("responses.sqlite3");
-        assert_eq!(FORM.prepare(&path, UNIX_EPOCH), Ok(None));
+        assert_eq!(SCHEMA.prepare(&path, UNIX_EPOCH), Ok(None));
         let connection = connect(&path).unwrap();
         let value = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         // Incremental vacuum, normal synchronisation.

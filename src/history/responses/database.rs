@@ -1,7 +1,7 @@
-//! One connection to the file, and what is asked of it.
+//! The SQLite database of responses.
 //!
-//! Every change is one transaction, so that a killed process leaves a whole store. The limits hold
-//! after each of them, and the file gets smaller with what is in it. Everything here blocks.
+//! Every change is a transaction, so a killed process leaves a consistent file. The limits hold after each change, and
+//! the file shrinks when data is deleted. Every function blocks.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,24 +9,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use super::super::file;
-use super::{FORM, Item, LIFETIME, MAX_BYTES, MAX_RESPONSES, Owner, Stored};
+use super::{Item, LIFETIME, MAX_BYTES, MAX_RESPONSES, ResponseOwner, ResponseRecord, SCHEMA};
 
-/// An open store.
+/// An open database.
 #[derive(Debug)]
 pub(super) struct Database(Connection);
 
-/// Why nothing came of it.
+/// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum DatabaseFailure {
     #[error("{0}")]
     Database(rusqlite::Error),
-    #[error("another release of codex-proxy has changed its form")]
-    Overtaken,
-    #[error("what was stored can't be read")]
+    #[error("another release of codex-proxy has changed its schema")]
+    SchemaChanged,
+    #[error("a stored response can't be parsed")]
     Unreadable,
 }
 
-/// Whether something became less, so that there is room to give back.
+/// Whether rows were deleted, so that the file can shrink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freed {
     Yes,
@@ -38,33 +38,38 @@ impl Database {
         file::connect(path).map(Self)
     }
 
-    pub(super) fn keep(&mut self, owner: &Owner, stored: &Stored, now: SystemTime) -> Result<(), Failure> {
+    pub(super) fn insert(
+        &mut self,
+        owner: &ResponseOwner,
+        stored: &ResponseRecord,
+        now: SystemTime,
+    ) -> Result<(), DatabaseFailure> {
         let bytes = stored.bytes();
         let freed = self.change(|change| {
-            let freed = forget(change, owner, &stored.id)?;
+            let freed = delete(change, owner, &stored.id)?;
             if bytes <= MAX_BYTES {
                 insert(change, owner, stored, bytes, now)?;
             }
-            Ok(freed.or(shrink(change, now)?))
+            Ok(freed.or(evict(change, now)?))
         })?;
-        self.give_back(freed)
+        self.shrink_file(freed)
     }
 
-    /// Forgets an answer for good; says whether there was one.
-    pub(super) fn remove(&mut self, owner: &Owner, id: &str) -> Result<bool, Failure> {
-        let freed = self.change(|change| forget(change, owner, id))?;
-        self.give_back(freed)?;
+    /// Deletes a response. Returns whether there was one.
+    pub(super) fn remove(&mut self, owner: &ResponseOwner, id: &str) -> Result<bool, DatabaseFailure> {
+        let freed = self.change(|change| delete(change, owner, id))?;
+        self.shrink_file(freed)?;
         Ok(freed == Freed::Yes)
     }
 
-    /// Forgets what has had its time, and gives back what could not be given back before.
-    pub(super) fn expire(&mut self, now: SystemTime) -> Result<(), Failure> {
-        self.change(|change| shrink(change, now))?;
-        self.give_back(Freed::Yes)
+    /// Deletes expired responses, and shrinks the file.
+    pub(super) fn expire(&mut self, now: SystemTime) -> Result<(), DatabaseFailure> {
+        self.change(|change| evict(change, now))?;
+        self.shrink_file(Freed::Yes)
     }
 
-    /// Makes an answer the one used last.
-    pub(super) fn touch(&mut self, owner: &Owner, id: &str, now: SystemTime) -> Result<(), Failure> {
+    /// Makes a response the most recently used one.
+    pub(super) fn touch(&mut self, owner: &ResponseOwner, id: &str, now: SystemTime) -> Result<(), DatabaseFailure> {
         self.change(|change| {
             let number = next_use(change)?;
             let used = params![owner_of(owner), id, number, milliseconds(now)];
@@ -74,43 +79,59 @@ impl Database {
         Ok(())
     }
 
-    pub(super) fn find(&self, owner: &Owner, id: &str, now: SystemTime) -> Result<Option<Stored>, Failure> {
+    pub(super) fn find(
+        &self,
+        owner: &ResponseOwner,
+        id: &str,
+        now: SystemTime,
+    ) -> Result<Option<ResponseRecord>, DatabaseFailure> {
         let query = "SELECT id, input, output, response, cache_key, account FROM answers \
                      WHERE owner = ?1 AND id = ?2 AND abs(?3 - used_at) < ?4";
         self.read(query, owner, id, now)
     }
 
-    /// The answer that holds the item of that id.
-    pub(super) fn find_holder(&self, owner: &Owner, item: &str, now: SystemTime) -> Result<Option<Stored>, Failure> {
+    /// Returns the response that contains the item with this id.
+    pub(super) fn find_by_item(
+        &self,
+        owner: &ResponseOwner,
+        item: &str,
+        now: SystemTime,
+    ) -> Result<Option<ResponseRecord>, DatabaseFailure> {
         let query = "SELECT id, input, output, response, cache_key, account FROM answers \
                      WHERE number = (SELECT answer FROM items WHERE owner = ?1 AND id = ?2) AND abs(?3 - used_at) < ?4";
         self.read(query, owner, item, now)
     }
 
-    fn read(&self, query: &str, owner: &Owner, id: &str, now: SystemTime) -> Result<Option<Stored>, Failure> {
-        if !FORM.is_current(&self.0)? {
-            return Err(Failure::Overtaken);
+    fn read(
+        &self,
+        query: &str,
+        owner: &ResponseOwner,
+        id: &str,
+        now: SystemTime,
+    ) -> Result<Option<ResponseRecord>, DatabaseFailure> {
+        if !SCHEMA.is_current(&self.0)? {
+            return Err(DatabaseFailure::SchemaChanged);
         }
-        let asked = params![owner_of(owner), id, milliseconds(now), lifetime()];
-        let found = self.0.prepare(query)?.query_row(asked, stored).optional()?;
+        let values = params![owner_of(owner), id, milliseconds(now), lifetime()];
+        let found = self.0.prepare(query)?.query_row(values, stored).optional()?;
         found.transpose()
     }
 
     fn change(
         &mut self,
         change: impl FnOnce(&Transaction<'_>) -> Result<Freed, rusqlite::Error>,
-    ) -> Result<Freed, Failure> {
+    ) -> Result<Freed, DatabaseFailure> {
         let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if !FORM.is_current(&transaction)? {
-            return Err(Failure::Overtaken);
+        if !SCHEMA.is_current(&transaction)? {
+            return Err(DatabaseFailure::SchemaChanged);
         }
         let freed = change(&transaction)?;
         transaction.commit()?;
         Ok(freed)
     }
 
-    /// Returns what was freed to the system, and takes it out of the log of changes too.
-    fn give_back(&self, freed: Freed) -> Result<(), Failure> {
+    /// Returns free pages to the file system, and empties the write-ahead log.
+    fn shrink_file(&self, freed: Freed) -> Result<(), DatabaseFailure> {
         if freed == Freed::Yes {
             run(&self.0, "PRAGMA incremental_vacuum")?;
             run(&self.0, "PRAGMA wal_checkpoint(TRUNCATE)")?;
@@ -125,7 +146,7 @@ impl Freed {
     }
 }
 
-impl From<rusqlite::Error> for Failure {
+impl From<rusqlite::Error> for DatabaseFailure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
     }
@@ -133,8 +154,8 @@ impl From<rusqlite::Error> for Failure {
 
 fn insert(
     change: &Transaction<'_>,
-    owner: &Owner,
-    stored: &Stored,
+    owner: &ResponseOwner,
+    stored: &ResponseRecord,
     bytes: usize,
     now: SystemTime,
 ) -> rusqlite::Result<()> {
@@ -163,24 +184,24 @@ fn insert(
     Ok(())
 }
 
-fn forget(change: &Transaction<'_>, owner: &Owner, id: &str) -> rusqlite::Result<Freed> {
-    let gone = change.execute("DELETE FROM answers WHERE owner = ?1 AND id = ?2", params![owner_of(owner), id])?;
-    Ok(if gone > 0 { Freed::Yes } else { Freed::No })
+fn delete(change: &Transaction<'_>, owner: &ResponseOwner, id: &str) -> rusqlite::Result<Freed> {
+    let deleted = change.execute("DELETE FROM answers WHERE owner = ?1 AND id = ?2", params![owner_of(owner), id])?;
+    Ok(if deleted > 0 { Freed::Yes } else { Freed::No })
 }
 
-/// Lets go of what is too old or too much.
+/// Deletes expired responses, and those that exceed the limits.
 ///
-/// Answers stay in the order of what their owner holds with them and with its later ones, so that what is too
-/// much are the oldest answers of the owners that hold the most.
-fn shrink(change: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<Freed> {
+/// Orders responses by how much their owner has in responses that were used at least as recently. Those beyond the
+/// limits are the least recently used ones of the owners that have the most.
+fn evict(change: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<Freed> {
     let limits = params![
         milliseconds(now),
         lifetime(),
         i64::try_from(MAX_RESPONSES).unwrap_or(i64::MAX),
         i64::try_from(MAX_BYTES).unwrap_or(i64::MAX)
     ];
-    // A time far ahead is that of a clock that was wrong.
-    let gone = change.execute(
+    // A time in the far future was recorded with a wrong clock.
+    let deleted = change.execute(
         "DELETE FROM answers WHERE abs(?1 - used_at) >= ?2 OR number IN (
             SELECT number FROM (
                 SELECT number, row_number() OVER by_count AS place, sum(bytes) OVER by_bytes AS total
@@ -194,22 +215,22 @@ fn shrink(change: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<Freed> 
         )",
         limits,
     )?;
-    Ok(if gone > 0 { Freed::Yes } else { Freed::No })
+    Ok(if deleted > 0 { Freed::Yes } else { Freed::No })
 }
 
 fn next_use(change: &Transaction<'_>) -> rusqlite::Result<i64> {
     change.query_row("SELECT coalesce(max(use_number), 0) + 1 FROM answers", [], |row| row.get(0))
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Result<Stored, Failure>> {
+fn stored(row: &Row<'_>) -> rusqlite::Result<Result<ResponseRecord, DatabaseFailure>> {
     let (input, output): (String, String) = (row.get(1)?, row.get(2)?);
-    let items = |text: &str| serde_json::from_str::<Vec<Item>>(text).map_err(|_| Failure::Unreadable);
+    let items = |text: &str| serde_json::from_str::<Vec<Item>>(text).map_err(|_| DatabaseFailure::Unreadable);
     let (id, response, cache_key, account) = (row.get(0)?, row.get(3)?, row.get(4)?, row.get(5)?);
-    let whole = |input, output| Stored { id, input, output, response, cache_key, account };
-    Ok(items(&input).and_then(|input| Ok(whole(input, items(&output)?))))
+    let assemble = |input, output| ResponseRecord { id, input, output, response, cache_key, account };
+    Ok(items(&input).and_then(|input| Ok(assemble(input, items(&output)?))))
 }
 
-/// Runs a statement to its end; what it tells is of no interest.
+/// Runs a statement to completion and ignores its rows.
 fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(statement)?;
     let mut rows = statement.query([])?;
@@ -217,13 +238,13 @@ fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Items as they are kept: each with its id before it.
+/// Serializes items as pairs of id and item.
 fn json(items: &[Item]) -> String {
-    serde_json::to_string(items).expect("strings and raw JSON always serialise")
+    serde_json::to_string(items).expect("strings and raw JSON always serialize")
 }
 
-/// An owner as it is kept; where no keys are set, all share one.
-fn owner_of(owner: &Owner) -> String {
+/// Returns the value of the column `owner`. Without client keys, all responses have the same owner.
+fn owner_of(owner: &ResponseOwner) -> String {
     owner.0.as_ref().map_or_else(String::new, |name| format!("key {name}"))
 }
 

@@ -1,8 +1,7 @@
-//! Answers in a SQLite file, for as long as those in memory and no more of them.
+//! The response store in a SQLite file, with the same lifetime and limits as in memory.
 //!
-//! Nothing that passes through here waits for the disk but questions and deletions, and those not
-//! for ever. Changes are made by a thread of their own (`queue`); questions are asked on a second
-//! connection, so that a long write does not hold them up. Other processes may use the same file.
+//! Only reads and deletions wait for the disk, and not longer than a timeout. A thread makes the changes (`queue`).
+//! Reads use a second connection, so that they don't wait for a long write. Other processes may use the same file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,45 +10,45 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::super::file::Unusable;
-use super::database::{Database, Failure};
-use super::queue::{Change, Known, Queue};
-use super::{FORM, Owner, Stored, Undeleted};
+use super::super::file::DatabaseError;
+use super::database::{Database, DatabaseFailure};
+use super::queue::{Change, Pending, Queue};
+use super::{DeleteError, ResponseOwner, ResponseRecord, SCHEMA};
 use crate::clock::Clock;
 
-/// How long the disk is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for the disk.
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An open store.
+/// Responses in a file.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct DiskStore {
     queue: Arc<Queue>,
     reader: Arc<Mutex<Database>>,
     clock: Arc<dyn Clock>,
 }
 
-/// What is looked for: an answer, or the one that holds an item.
+/// How a response is found: by its id, or by the id of an item in it.
 #[derive(Clone, Copy, Debug)]
-enum Wanted {
-    Answer,
-    Holder,
+enum Lookup {
+    ById,
+    ByItem,
 }
 
-impl Disk {
-    /// Opens the file; says what had to be done about it.
-    pub(super) async fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Result<(Self, Option<String>), Unusable> {
-        let broken = |path: PathBuf, cause: String| Unusable::Broken { path, cause };
+impl DiskStore {
+    /// Opens the file. Also returns a notice for the log if it was damaged.
+    pub(super) async fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Result<(Self, Option<String>), DatabaseError> {
+        let broken = |path: PathBuf, cause: String| DatabaseError::Broken { path, cause };
         let interrupted = broken(path.clone(), "opening it was interrupted".to_owned());
         let opening = move || {
-            let notice = FORM.prepare(&path, clock.now())?;
+            let notice = SCHEMA.prepare(&path, clock.now())?;
             let open = || Database::open(&path).map_err(|error| broken(path.clone(), error.to_string()));
             let (mut writer, reader) = (open()?, open()?);
-            // A store that can't be written now can't be used, though it can be read.
+            // Checks that the file is writable.
             writer.expire(clock.now()).map_err(|error| broken(path.clone(), error.to_string()))?;
             let queue = Arc::new(Queue::default());
             let (worked, time) = (Arc::clone(&queue), Arc::clone(&clock));
             let old_copies = path.clone();
-            let tick = move || FORM.drop_old_copies(&old_copies, time.now());
+            let tick = move || SCHEMA.delete_old_copies(&old_copies, time.now());
             let time = Arc::clone(&clock);
             let thread = std::thread::Builder::new().name("response-store".to_owned());
             let started = thread.spawn(move || worked.work(writer, time.as_ref(), tick));
@@ -59,81 +58,81 @@ impl Disk {
         tokio::task::spawn_blocking(opening).await.unwrap_or(Err(interrupted))
     }
 
-    pub(super) fn keep(&self, owner: &Owner, stored: Stored) {
-        if !self.queue.add(Change::Keep(owner.clone(), Arc::new(stored))) {
-            tracing::warn!("an answer is not kept: too much waits for the response store's disk already");
+    pub(super) fn insert(&self, owner: &ResponseOwner, stored: ResponseRecord) {
+        if !self.queue.add(Change::Insert(owner.clone(), Arc::new(stored))) {
+            tracing::warn!("a response is not stored: too many changes wait for the disk of the response store");
         }
     }
 
-    pub(super) async fn find(&self, owner: &Owner, id: &str) -> Option<Arc<Stored>> {
+    pub(super) async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
         let found = match self.queue.find(owner, id) {
-            Known::Kept(stored) => stored,
-            Known::Removed => return None,
-            Known::Nothing(_) => self.ask(Wanted::Answer, owner, id).await?,
+            Pending::Stored(stored) => stored,
+            Pending::Removed => return None,
+            Pending::Unknown(_) => self.read(Lookup::ById, owner, id).await?,
         };
         self.touch(owner, &found);
         Some(found)
     }
 
-    pub(super) async fn find_holder(&self, owner: &Owner, item: &str) -> Option<Arc<Stored>> {
-        let holder = match self.queue.find_holder(owner, item) {
-            Known::Kept(stored) => stored,
-            Known::Removed => return None,
-            Known::Nothing(removed) => {
-                self.ask(Wanted::Holder, owner, item).await.filter(|holder| !removed.contains(&holder.id))?
+    pub(super) async fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Option<Arc<ResponseRecord>> {
+        let holder = match self.queue.find_by_item(owner, item) {
+            Pending::Stored(stored) => stored,
+            Pending::Removed => return None,
+            Pending::Unknown(removed) => {
+                self.read(Lookup::ByItem, owner, item).await.filter(|holder| !removed.contains(&holder.id))?
             }
         };
         self.touch(owner, &holder);
         Some(holder)
     }
 
-    pub(super) async fn remove(&self, owner: &Owner, id: &str) -> Result<bool, Undeleted> {
-        // One that waits to be written is there, whatever the disk says when its turn comes.
-        let is_known = matches!(self.queue.find(owner, id), Known::Kept(_));
+    pub(super) async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, DeleteError> {
+        // A response that waits to be written exists, even if the database doesn't have it yet.
+        let is_pending = matches!(self.queue.find(owner, id), Pending::Stored(_));
         let outcome = self.queue.add_awaited(Change::Remove(owner.clone(), id.to_owned()));
-        match timeout(PATIENCE, outcome).await {
-            Ok(Ok(removed)) => removed.map(|was_there| was_there || is_known),
-            Ok(Err(_)) | Err(_) => Err(Undeleted("the disk does not answer".to_owned())),
+        match timeout(DISK_TIMEOUT, outcome).await {
+            Ok(Ok(removed)) => removed.map(|was_there| was_there || is_pending),
+            Ok(Err(_)) | Err(_) => Err(DeleteError("the disk doesn't respond".to_owned())),
         }
     }
 
     pub(super) async fn settle(&self) {
-        if timeout(PATIENCE, self.queue.add_awaited(Change::Settle)).await.is_err() {
-            tracing::warn!("the response store's disk is too slow; its latest answers may be lost");
+        if timeout(DISK_TIMEOUT, self.queue.add_awaited(Change::Settle)).await.is_err() {
+            tracing::warn!("the disk of the response store is too slow; the latest responses may be lost");
         }
     }
 
-    /// A use that can't be noted is no loss.
-    fn touch(&self, owner: &Owner, stored: &Stored) {
+    /// Records a use. Does nothing if the queue is full.
+    fn touch(&self, owner: &ResponseOwner, stored: &ResponseRecord) {
         self.queue.add(Change::Touch(owner.clone(), stored.id.clone()));
     }
 
-    async fn ask(&self, wanted: Wanted, owner: &Owner, id: &str) -> Option<Arc<Stored>> {
+    async fn read(&self, lookup: Lookup, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
         let (owner, id, now) = (owner.clone(), id.to_owned(), self.clock.now());
-        let asking = async {
-            // Held by the thread that asks: a disk that hangs holds up one thread and no more.
+        let reading = async {
+            // Locked until the read is complete: a disk that hangs blocks only one thread.
             let reader = Arc::clone(&self.reader).lock_owned().await;
-            let asked = tokio::task::spawn_blocking(move || match wanted {
-                Wanted::Answer => reader.find(&owner, &id, now),
-                Wanted::Holder => reader.find_holder(&owner, &id, now),
+            let found = tokio::task::spawn_blocking(move || match lookup {
+                Lookup::ById => reader.find(&owner, &id, now),
+                Lookup::ByItem => reader.find_by_item(&owner, &id, now),
             });
-            asked.await.unwrap_or(Err(Failure::Unreadable))
+            found.await.unwrap_or(Err(DatabaseFailure::Unreadable))
         };
-        match timeout(PATIENCE, asking).await {
+        match timeout(DISK_TIMEOUT, reading).await {
             Ok(Ok(found)) => found.map(Arc::new),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the response store can't be read");
                 None
             }
             Err(_) => {
-                tracing::warn!("the response store's disk does not answer");
+                tracing::warn!("the disk of the response store doesn't respond");
                 None
             }
         }
     }
 }
 
-impl Drop for Disk {
+impl Drop for DiskStore {
     fn drop(&mut self) {
         self.queue.close();
     }

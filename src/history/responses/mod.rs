@@ -1,33 +1,33 @@
-//! Answers, found again by their id or by the id of one of their items: in memory, or on disk.
+//! Stores responses, in memory or on disk. They are found by their id or by the id of one of their items.
 //!
-//! Each client key has its own. An hour after its last use an answer is forgotten; so is, when there
-//! are too many or they take too much room, the answer that the key which holds the most used longest
-//! ago. One key therefore can't evict the answers of another from its share. Keeping never waits and
-//! never fails a request: what can't be written is told in the log, and then simply not known.
+//! Each client key has its own responses. A response expires an hour after its last use. If the store is full, the
+//! least recently used response of the key that uses the most is evicted, so no key can evict another's fair share.
+//! Storing never waits and never fails a request: a response that can't be written is logged and not found later.
 
 mod database;
 mod disk;
 mod memory;
 mod queue;
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use sha2::Sha256;
+use sha2::digest::Output;
 
-use super::file::{Form, Unusable};
+use super::file::{DatabaseError, Schema};
 use crate::clock::Clock;
-use disk::Disk;
-use memory::Memory;
+use disk::DiskStore;
+use memory::MemoryStore;
 
-/// The file's form (`cxpr`).
-pub(super) const FORM: Form = Form {
+/// The schema of the file; its application id is `cxpr`.
+pub(super) const SCHEMA: Schema = Schema {
     noun: "response store",
-    lost: "no earlier answer is known",
-    application: 0x6378_7072,
-    steps: &["
+    lost: "earlier responses are lost",
+    application_id: 0x6378_7072,
+    migrations: &["
     CREATE TABLE answers (
         number INTEGER PRIMARY KEY,
         owner TEXT NOT NULL,
@@ -57,103 +57,104 @@ pub(super) const FORM: Form = Form {
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const MAX_RESPONSES: usize = 256;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// What an item or an answer takes beside its text, roughly.
+/// Approximate size of an item or a response without its text.
 const ENTRY_BYTES: usize = 256;
-/// As much of a key's hash as tells keys apart.
-const FINGERPRINT_BYTES: usize = 8;
+/// Hex digits of the hash that identifies a client key.
+const FINGERPRINT_DIGITS: usize = 16;
 
-/// Whose answers: a client key, where keys are set.
+/// The owner of responses: a client key, if keys are configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Owner(pub Option<String>);
+pub struct ResponseOwner(pub Option<String>);
 
-/// An answer, and the conversation that it ended.
+/// A response and the conversation that it belongs to.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct ResponseRecord {
     /// Id of the response.
     pub id: String,
-    /// The conversation before the answer, oldest item first: each with its id, if it has one.
+    /// The items before the response, oldest first.
     pub input: Vec<Item>,
-    /// The items of the answer, likewise.
+    /// The items of the response.
     pub output: Vec<Item>,
-    /// The response object as the client got it.
+    /// The response object, as sent to the client.
     pub response: String,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
-    /// Id of the account that answered.
+    /// Id of the account that was used.
     pub account: Option<String>,
 }
 
 /// An item and its id, if it has one.
 pub type Item = (Option<String>, Box<RawValue>);
 
-/// An answer that is still kept, since it could not be deleted.
+/// A response couldn't be deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the response store can't be written: {0}")]
-pub struct Undeleted(pub String);
+pub struct DeleteError(pub String);
 
-/// The answers, shared by all requests.
+/// The response store, shared by all requests.
 #[derive(Debug)]
 pub struct Responses(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Memory(Memory),
-    Disk(Disk),
+    Memory(MemoryStore),
+    Disk(DiskStore),
 }
 
 impl Default for Responses {
-    /// Answers in memory.
+    /// Creates a store in memory.
     fn default() -> Self {
-        Self(Kind::Memory(Memory::default()))
+        Self(Kind::Memory(MemoryStore::default()))
     }
 }
 
 impl Responses {
-    /// Answers in a file, which other processes may use too; and what had to be done to open it.
+    /// Opens a store in a file, which other processes may use too. Also returns a notice for the log if the file was
+    /// damaged.
     ///
     /// # Errors
-    /// When the file can't be used. It is left as it is then.
-    pub async fn on_disk(path: PathBuf, clock: Arc<dyn Clock>) -> Result<(Self, Option<String>), Unusable> {
-        let (disk, notice) = Disk::open(path, clock).await?;
+    /// If the file can't be used. It is unchanged then.
+    pub async fn on_disk(path: PathBuf, clock: Arc<dyn Clock>) -> Result<(Self, Option<String>), DatabaseError> {
+        let (disk, notice) = DiskStore::open(path, clock).await?;
         Ok((Self(Kind::Disk(disk)), notice))
     }
 
-    /// Keeps an answer.
-    pub fn keep(&self, owner: &Owner, stored: Stored) {
+    /// Stores a response.
+    pub fn insert(&self, owner: &ResponseOwner, stored: ResponseRecord) {
         match &self.0 {
-            Kind::Memory(memory) => memory.keep(owner, stored),
-            Kind::Disk(disk) => disk.keep(owner, stored),
+            Kind::Memory(memory) => memory.insert(owner, stored),
+            Kind::Disk(disk) => disk.insert(owner, stored),
         }
     }
 
-    /// The answer of that id.
-    pub async fn find(&self, owner: &Owner, id: &str) -> Option<Arc<Stored>> {
+    /// Returns the response with this id.
+    pub async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
         match &self.0 {
             Kind::Memory(memory) => memory.find(owner, id),
             Kind::Disk(disk) => disk.find(owner, id).await,
         }
     }
 
-    /// The latest answer that holds the item of that id.
-    pub async fn find_holder(&self, owner: &Owner, item: &str) -> Option<Arc<Stored>> {
+    /// Returns the latest response that contains the item with this id.
+    pub async fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Option<Arc<ResponseRecord>> {
         match &self.0 {
-            Kind::Memory(memory) => memory.find_holder(owner, item),
-            Kind::Disk(disk) => disk.find_holder(owner, item).await,
+            Kind::Memory(memory) => memory.find_by_item(owner, item),
+            Kind::Disk(disk) => disk.find_by_item(owner, item).await,
         }
     }
 
-    /// Forgets the answer of that id; says whether there was one.
+    /// Deletes the response with this id. Returns whether there was one.
     ///
     /// # Errors
-    /// When it may be there still.
-    pub async fn remove(&self, owner: &Owner, id: &str) -> Result<bool, Undeleted> {
+    /// If it may still be stored.
+    pub async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, DeleteError> {
         match &self.0 {
             Kind::Memory(memory) => Ok(memory.remove(owner, id)),
             Kind::Disk(disk) => disk.remove(owner, id).await,
         }
     }
 
-    /// Waits until what was to be kept is kept, or can't be for a while.
+    /// Waits until all responses are written. Gives up after a timeout.
     pub async fn settle(&self) {
         if let Kind::Disk(disk) = &self.0 {
             disk.settle().await;
@@ -161,32 +162,28 @@ impl Responses {
     }
 }
 
-impl Owner {
-    /// The holder of a client key. The name alone may come to mean another key by the next start.
+impl ResponseOwner {
+    /// Returns the owner for a client key. Includes its hash, because the name may be given to another key later.
     #[must_use]
     pub fn of_key(name: &str, sha256: &[u8; 32]) -> Self {
-        let mut owner = format!("{name} ");
-        for byte in sha256.iter().take(FINGERPRINT_BYTES) {
-            write!(owner, "{byte:02x}").expect("writing to a string can't fail");
-        }
-        Self(Some(owner))
+        Self(Some(format!("{name} {:.FINGERPRINT_DIGITS$x}", Output::<Sha256>::from(*sha256))))
     }
 }
 
-impl Stored {
-    /// What it takes in memory, roughly.
+impl ResponseRecord {
+    /// Returns the approximate size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let items: usize = self.items().map(|(_, item)| ENTRY_BYTES + item.get().len()).sum();
         ENTRY_BYTES + self.response.len() + items
     }
 
-    /// All items; those of the answer first, since they are what is asked for.
+    /// Returns all items, those of the response first.
     pub fn items(&self) -> impl Iterator<Item = &Item> {
         self.output.iter().chain(&self.input)
     }
 
-    fn holds(&self, item: &str) -> bool {
+    fn contains(&self, item: &str) -> bool {
         self.items().any(|(id, _)| id.as_deref() == Some(item))
     }
 }

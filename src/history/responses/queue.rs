@@ -1,8 +1,8 @@
-//! Changes that wait for the disk, oldest first, made by one thread of their own.
+//! Changes that wait to be written, oldest first, and the work of the thread that writes them.
 //!
-//! What waits is known already: an answer can be gone on from before it is written. A change leaves
-//! the queue only when the disk has it. The queue is bounded; what does not fit is told in the log
-//! and not kept. The thread ends with the store.
+//! Waiting changes are visible to reads, so a client can continue a response before it is written. A change stays in
+//! the queue until it is written. If the queue is full, a change is dropped and a warning is logged. The thread ends
+//! with the store.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,48 +10,48 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::database::{Database, Failure};
-use super::{MAX_BYTES, Owner, Stored, Undeleted};
+use super::database::{Database, DatabaseFailure};
+use super::{DeleteError, MAX_BYTES, ResponseOwner, ResponseRecord};
 use crate::clock::Clock;
 
-/// Changes that may wait, apart from those that somebody waits for.
+/// The maximum number of waiting changes, apart from those that a caller waits for.
 const MAX_WAITING: usize = 1024;
-/// How often old answers are looked for when nothing else is to be done.
+/// How often an idle thread deletes expired responses.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A change to the store.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Keep(Owner, Arc<Stored>),
-    Touch(Owner, String),
-    Remove(Owner, String),
-    /// Nothing; to see when those before it are made.
+    Insert(ResponseOwner, Arc<ResponseRecord>),
+    Touch(ResponseOwner, String),
+    Remove(ResponseOwner, String),
+    /// Does nothing; its completion means that all earlier changes are complete.
     Settle,
 }
 
-/// What became of a change, for whoever waits for it.
-pub(super) type Outcome = Result<bool, Undeleted>;
+/// The result of a change: whether there was a response to remove.
+pub(super) type Outcome = Result<bool, DeleteError>;
 
-/// What the waiting changes say about an id.
+/// The effect of the waiting changes on an id.
 #[derive(Debug)]
-pub(super) enum Known {
-    Kept(Arc<Stored>),
+pub(super) enum Pending {
+    Stored(Arc<ResponseRecord>),
     Removed,
-    /// They say nothing; the ids are those of answers about to be removed.
-    Nothing(Vec<String>),
+    /// None; contains the ids of the responses to be removed.
+    Unknown(Vec<String>),
 }
 
-/// What the thread has to do.
+/// The next work of the thread.
 #[derive(Debug)]
 enum Next {
     Change(Change),
-    /// Nothing came for a while.
+    /// There was no change for a while.
     Idle,
-    /// The store is closed, and all is done.
-    Over,
+    /// The store is closed and the queue is empty.
+    Closed,
 }
 
-/// The changes, shared by those who ask for them and the thread that makes them.
+/// The queue, shared by requests and the thread.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -66,7 +66,7 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Adds a change that nobody waits for; says whether there was room.
+    /// Adds a change. Returns whether there was room.
     pub(super) fn add(&self, change: Change) -> bool {
         let mut waiting = self.waiting();
         let bytes = waiting.bytes + change.bytes();
@@ -80,7 +80,7 @@ impl Queue {
         true
     }
 
-    /// Adds a change, and tells what becomes of it.
+    /// Adds a change and returns a receiver of its result.
     pub(super) fn add_awaited(&self, change: Change) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         self.waiting().changes.push_back((change, Some(done)));
@@ -88,66 +88,66 @@ impl Queue {
         outcome
     }
 
-    /// Lets the thread end, once it has made what waits.
+    /// Ends the thread when it has made the waiting changes.
     pub(super) fn close(&self) {
         self.waiting().is_closed = true;
         self.has_changed.notify_one();
     }
 
-    /// What is about to become of an answer.
-    pub(super) fn find(&self, owner: &Owner, id: &str) -> Known {
+    /// Returns the effect of the waiting changes on a response.
+    pub(super) fn find(&self, owner: &ResponseOwner, id: &str) -> Pending {
         for (change, _) in self.waiting().changes.iter().rev() {
             match change {
-                Change::Keep(whose, stored) if whose == owner && stored.id == id => {
-                    return Known::Kept(Arc::clone(stored));
+                Change::Insert(other, stored) if other == owner && stored.id == id => {
+                    return Pending::Stored(Arc::clone(stored));
                 }
-                Change::Remove(whose, removed) if whose == owner && removed == id => return Known::Removed,
+                Change::Remove(other, removed) if other == owner && removed == id => return Pending::Removed,
                 _ => {}
             }
         }
-        Known::Nothing(Vec::new())
+        Pending::Unknown(Vec::new())
     }
 
-    /// The answer about to be kept that holds an item.
-    pub(super) fn find_holder(&self, owner: &Owner, item: &str) -> Known {
+    /// Returns the waiting response that contains an item.
+    pub(super) fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Pending {
         let mut removed = Vec::new();
         for (change, _) in self.waiting().changes.iter().rev() {
             match change {
-                Change::Keep(whose, stored)
-                    if whose == owner && !removed.contains(&stored.id) && stored.holds(item) =>
+                Change::Insert(other, stored)
+                    if other == owner && !removed.contains(&stored.id) && stored.contains(item) =>
                 {
-                    return Known::Kept(Arc::clone(stored));
+                    return Pending::Stored(Arc::clone(stored));
                 }
-                Change::Remove(whose, id) if whose == owner => removed.push(id.clone()),
+                Change::Remove(other, id) if other == owner => removed.push(id.clone()),
                 _ => {}
             }
         }
-        Known::Nothing(removed)
+        Pending::Unknown(removed)
     }
 
-    /// Makes one change after the other until the queue is closed and empty.
+    /// Makes the changes until the queue is closed and empty. Calls `tick` when it is idle.
     pub(super) fn work(&self, mut database: Database, clock: &dyn Clock, mut tick: impl FnMut()) {
         loop {
             let change = match self.next() {
                 Next::Change(change) => change,
                 Next::Idle => {
-                    report("old answers are not forgotten yet", database.expire(clock.now()));
+                    report("expired responses are not deleted yet", database.expire(clock.now()));
                     tick();
                     continue;
                 }
-                Next::Over => return,
+                Next::Closed => return,
             };
-            let outcome = change.make(&mut database, clock);
+            let outcome = change.apply(&mut database, clock);
             let mut waiting = self.waiting();
             waiting.bytes = waiting.bytes.saturating_sub(change.bytes());
             if let Some((_, Some(done))) = waiting.changes.pop_front() {
-                // Nobody may wait any longer.
+                // Fails if the caller has given up.
                 let _ = done.send(outcome);
             }
         }
     }
 
-    /// What to do next; a change stays in the queue meanwhile.
+    /// Waits for work. Leaves a change in the queue.
     fn next(&self) -> Next {
         let waiting = self.waiting();
         let is_idle = |waiting: &mut Waiting| waiting.changes.is_empty() && !waiting.is_closed;
@@ -155,7 +155,7 @@ impl Queue {
         let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match waiting.changes.front() {
             Some((change, _)) => Next::Change(change.clone()),
-            None if waiting.is_closed => Next::Over,
+            None if waiting.is_closed => Next::Closed,
             None => Next::Idle,
         }
     }
@@ -168,19 +168,19 @@ impl Queue {
 impl Change {
     fn bytes(&self) -> usize {
         match self {
-            Self::Keep(_, stored) => stored.bytes(),
+            Self::Insert(_, stored) => stored.bytes(),
             Self::Touch(..) | Self::Remove(..) | Self::Settle => 0,
         }
     }
 
-    fn make(&self, database: &mut Database, clock: &dyn Clock) -> Outcome {
+    fn apply(&self, database: &mut Database, clock: &dyn Clock) -> Outcome {
         match self {
-            Self::Keep(owner, stored) => {
-                report("an answer is not kept", database.keep(owner, stored, clock.now()));
+            Self::Insert(owner, stored) => {
+                report("a response is not stored", database.insert(owner, stored, clock.now()));
             }
-            Self::Touch(owner, id) => report("a use is not noted", database.touch(owner, id, clock.now())),
+            Self::Touch(owner, id) => report("a use is not recorded", database.touch(owner, id, clock.now())),
             Self::Remove(owner, id) => {
-                return database.remove(owner, id).map_err(|error| Undeleted(error.to_string()));
+                return database.remove(owner, id).map_err(|error| DeleteError(error.to_string()));
             }
             Self::Settle => {}
         }
@@ -188,8 +188,8 @@ impl Change {
     }
 }
 
-/// A failure is told, and the answer is then simply not known.
-fn report(what: &'static str, done: Result<(), Failure>) {
+/// Logs a failed change.
+fn report(what: &'static str, done: Result<(), DatabaseFailure>) {
     if let Err(error) = done {
         tracing::warn!(%error, "the response store can't be written: {what}");
     }

@@ -1,13 +1,13 @@
-//! The rows in the file, or in memory. Everything here blocks.
+//! The SQLite database of usage totals. Every function blocks.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::super::file;
-use super::{Day, FORM, Row, Sum, Tokens};
+use super::{Day, SCHEMA, Tokens, UsageRow, UsageSum};
 
-/// An open store.
+/// An open database.
 #[derive(Debug)]
 pub(super) struct Database(Connection);
 
@@ -22,20 +22,20 @@ impl Database {
 
     pub(super) fn in_memory() -> rusqlite::Result<Self> {
         let mut connection = Connection::open_in_memory()?;
-        FORM.begin(&mut connection)?;
+        SCHEMA.create(&mut connection)?;
         Ok(Self(connection))
     }
 
-    /// Adds to what is there, all of it or nothing, and forgets what has had its time.
+    /// Adds rows to the totals and deletes expired rows, in one transaction.
     pub(super) fn add<'r>(
         &mut self,
-        rows: impl IntoIterator<Item = &'r Row>,
+        rows: impl IntoIterator<Item = &'r UsageRow>,
         today: Day,
         keep_days: u32,
     ) -> rusqlite::Result<()> {
         let change = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if !FORM.is_current(&change)? {
-            // Another release has changed its form meanwhile.
+        if !SCHEMA.is_current(&change)? {
+            // Another release has changed the schema meanwhile.
             return Err(rusqlite::Error::InvalidQuery);
         }
         let mut statement = change.prepare(
@@ -46,23 +46,23 @@ impl Database {
              output_tokens = output_tokens + excluded.output_tokens, \
              reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens",
         )?;
-        for Row { day, key, model, sum: Sum { requests, tokens } } in rows {
+        for UsageRow { day, key, model, sum: UsageSum { requests, tokens } } in rows {
             let key = key.as_deref().unwrap_or_default();
             let counts = [*requests, tokens.input, tokens.cached, tokens.output, tokens.reasoning];
             let [requests, input, cached, output, reasoning] = counts.map(number);
             statement.execute(params![day.0, key, model, requests, input, cached, output, reasoning])?;
         }
         drop(statement);
-        forget(&change, today, keep_days)?;
+        delete_expired(&change, today, keep_days)?;
         change.commit()
     }
 
-    /// Forgets what has had its time.
+    /// Deletes expired rows.
     pub(super) fn expire(&mut self, today: Day, keep_days: u32) -> rusqlite::Result<()> {
-        forget(&self.0, today, keep_days)
+        delete_expired(&self.0, today, keep_days)
     }
 
-    pub(super) fn rows(&self, since: Day) -> rusqlite::Result<Vec<Row>> {
+    pub(super) fn rows(&self, since: Day) -> rusqlite::Result<Vec<UsageRow>> {
         let mut statement = self.0.prepare(
             "SELECT day, key, model, requests, input_tokens, cached_tokens, output_tokens, reasoning_tokens \
              FROM totals WHERE day >= ?1 ORDER BY day, key, model",
@@ -76,25 +76,25 @@ impl Database {
                 reasoning: count(row.get(7)?),
             };
             let key = row.get::<_, String>(1)?;
-            Ok(Row {
+            Ok(UsageRow {
                 day: Day(row.get(0)?),
                 key: (!key.is_empty()).then_some(key),
                 model: row.get(2)?,
-                sum: Sum { requests: count(row.get(3)?), tokens },
+                sum: UsageSum { requests: count(row.get(3)?), tokens },
             })
         })?;
         rows.collect()
     }
 }
 
-/// What was kept for its days is deleted: today is one of them.
-fn forget(connection: &Connection, today: Day, keep_days: u32) -> rusqlite::Result<()> {
+/// Deletes rows older than `keep_days` days, including today.
+fn delete_expired(connection: &Connection, today: Day, keep_days: u32) -> rusqlite::Result<()> {
     let Some(last) = today.0.checked_sub(keep_days) else { return Ok(()) };
     connection.execute("DELETE FROM totals WHERE day <= ?1", [last])?;
     Ok(())
 }
 
-/// Far below what would overflow when such numbers are added up.
+/// Limits a count, so that sums don't overflow.
 fn number(count: u64) -> i64 {
     i64::try_from(count.min(1 << 48)).unwrap_or(i64::MAX)
 }

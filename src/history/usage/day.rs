@@ -1,12 +1,14 @@
-//! A day of UTC, and how people name one.
+//! A day in UTC, and parsing ranges of days.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use crate::clock::rfc3339;
+
 const SECONDS: u64 = 86_400;
-/// The last day with four digits of year.
+/// 31 December 9999.
 const LAST: u32 = 2_932_896;
 
 /// A day, counted from 1 January 1970.
@@ -14,36 +16,36 @@ const LAST: u32 = 2_932_896;
 pub struct Day(pub(super) u32);
 
 impl Day {
-    /// The day that a time is in.
+    /// Returns the day of a time.
     #[must_use]
     pub fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u32::try_from(since.as_secs() / SECONDS).unwrap_or(LAST).min(LAST))
     }
 
-    /// So many days earlier.
+    /// Returns the day that is this many days earlier.
     #[must_use]
     pub fn back(self, days: u32) -> Self {
         Self(self.0.saturating_sub(days))
     }
 
-    /// How many days there are from this one to another, both counted.
+    /// Returns the number of days from this one to another, including both.
     #[must_use]
     pub fn until(self, last: Self) -> u32 {
         (last.0 + 1).saturating_sub(self.0)
     }
 
-    /// The next one.
+    /// Returns the next day.
     #[must_use]
     pub fn next(self) -> Self {
         Self((self.0 + 1).min(LAST))
     }
 
-    /// The first day of a span that a person names: `today`, `yesterday`, `7d` and `2w` (today
-    /// included), `2026-11-01`.
+    /// Parses the first day of a range that ends today: `today`, `yesterday`, `7d` and `2w` (including today),
+    /// `2026-11-01`.
     ///
     /// # Errors
-    /// With what can be written.
+    /// A message with the accepted forms.
     pub fn parse(text: &str, today: Self) -> Result<Self, String> {
         let expected = || format!("'today', 'yesterday', '7d', '2w' or a day such as '{today}' is expected");
         let span = |digits: &str, days: u32| {
@@ -68,8 +70,7 @@ impl Day {
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = UNIX_EPOCH + Duration::from_secs(u64::from(self.0) * SECONDS);
-        let text = humantime::format_rfc3339_seconds(time).to_string();
-        f.pad(text.split('T').next().unwrap_or_default())
+        f.pad(rfc3339(time).split('T').next().unwrap_or_default())
     }
 }
 
@@ -86,7 +87,7 @@ mod tests {
     use super::Day;
 
     #[test]
-    fn a_day_is_named_as_people_do() {
+    fn days_are_parsed_in_all_forms() {
         let today = Day::of(UNIX_EPOCH + Duration::from_secs(1_795_254_031));
         assert_eq!(today.to_string(), "2026-11-21");
         let named = |text: &str| Day::parse(text, today).map(|day| day.to_string());

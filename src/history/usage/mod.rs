@@ -1,9 +1,9 @@
-//! What was used: requests and tokens of each day, by client key and model.
+//! Usage totals: requests and tokens by day, client key and model.
 //!
-//! Counted when an answer ends, added up in memory, and written by a thread of its own, so that no
-//! request waits for the disk. A row is a sum, so that several daemons can share a file; a killed one
-//! loses what it had not written yet, which is a moment's. Rows older than `usage.keep` are deleted.
-//! No content, no address, no id of a conversation gets in. Days are those of UTC.
+//! A response is counted when it ends. Totals are added up in memory and written by a thread, so that no request waits
+//! for the disk; a process that is killed loses what it counted in the last seconds. Rows are sums, so several daemons
+//! can share a file. Rows older than `usage.keep` are deleted. No content, address or conversation id is stored. Days
+//! are in UTC.
 
 mod database;
 mod day;
@@ -15,20 +15,20 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::file::{Form, Unusable};
+use super::file::{DatabaseError, Schema};
 use crate::clock::Clock;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use database::Database;
-use write_queue::Ledger;
+use write_queue::WriteQueue;
 
 pub use day::Day;
 
-/// The file's form (`cxpu`).
-const FORM: Form = Form {
+/// The schema of the file; its application id is `cxpu`.
+const SCHEMA: Schema = Schema {
     noun: "usage store",
-    lost: "what was used before is not known",
-    application: 0x6378_7075,
-    steps: &["
+    lost: "earlier usage is lost",
+    application_id: 0x6378_7075,
+    migrations: &["
     CREATE TABLE totals (
         day INTEGER NOT NULL,
         key TEXT NOT NULL,
@@ -45,20 +45,20 @@ const FORM: Form = Form {
     lifetime: std::time::Duration::from_secs(90 * 86_400),
 };
 
-/// Where totals are kept (`usage.store`).
+/// Where totals are stored (`usage.store`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum UsageStore {
-    /// In a file, which outlives the process.
+    /// In a file.
     #[default]
     Disk,
-    /// In memory, as long as the process lives.
+    /// In memory, until the process ends.
     Memory,
     /// Nowhere.
     Off,
 }
 
 impl UsageStore {
-    /// As the setting spells it.
+    /// Returns the value of the setting.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -69,187 +69,188 @@ impl UsageStore {
     }
 }
 
-/// Tokens of an answer, or of many. Cached ones are part of the input, reasoning of the output.
+/// Numbers of tokens. Cached tokens are part of the input, reasoning tokens of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tokens {
-    /// Tokens of the prompt.
+    /// Tokens of the input.
     #[serde(rename = "input_tokens")]
     pub input: u64,
-    /// Those of them that were read from the cache.
+    /// Input tokens that were read from the cache.
     #[serde(rename = "cached_tokens")]
     pub cached: u64,
-    /// Tokens of the answer.
+    /// Tokens of the output.
     #[serde(rename = "output_tokens")]
     pub output: u64,
-    /// Those of them that the model thought with.
+    /// Output tokens of the reasoning.
     #[serde(rename = "reasoning_tokens")]
     pub reasoning: u64,
 }
 
 /// A number of requests, and their tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Sum {
-    /// Requests that the backend began to answer.
+pub struct UsageSum {
+    /// Requests whose response started.
     pub requests: u64,
-    /// Their tokens, as far as the backend told them.
+    /// Their tokens, if the backend reported them.
     #[serde(flatten)]
     pub tokens: Tokens,
 }
 
-/// What one key used of one model on one day.
+/// The usage of one model with one client key on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct UsageRow {
     /// The day.
     pub day: Day,
-    /// Name of the client key; `None`: no key was asked for.
+    /// Name of the client key; `None`: no key was required.
     pub key: Option<String>,
     /// The backend's name of the model.
     pub model: String,
-    /// How much.
+    /// The usage.
     #[serde(flatten)]
-    pub sum: Sum,
+    pub sum: UsageSum,
 }
 
-/// What was used over some days.
+/// The usage of a range of days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Where totals are kept: `disk`, `memory` or `off`.
+pub struct UsageReport {
+    /// Where totals are stored: `disk`, `memory` or `off`.
     pub store: &'static str,
-    /// For how many days.
+    /// For how many days they are stored.
     pub keep_days: u32,
     /// The first day.
     pub since: Day,
     /// The last day: today.
     pub until: Day,
-    /// All of it.
-    pub sum: Sum,
-    /// Each day's, by key and model; days, keys and models in their order.
-    pub rows: Vec<Row>,
+    /// The sum of all rows.
+    pub sum: UsageSum,
+    /// Ordered by day, key and model.
+    pub rows: Vec<UsageRow>,
 }
 
-/// The totals, shared by all requests.
+/// The usage totals, shared by all requests.
 #[derive(Debug)]
-pub struct Totals {
+pub struct UsageTotals {
     /// `None`: nothing is counted.
-    ledger: Option<Arc<Ledger>>,
+    queue: Option<Arc<WriteQueue>>,
     store: UsageStore,
     keep_days: u32,
     clock: Arc<dyn Clock>,
 }
 
-impl Totals {
-    /// Totals in memory, kept for so many days, or none at all.
+impl UsageTotals {
+    /// Creates totals in memory, or none if the store is off.
     #[must_use]
     pub fn in_memory(store: UsageStore, keep_days: u32, clock: Arc<dyn Clock>) -> Self {
-        let ledger = || {
+        let queue = || {
             let database = Database::in_memory().ok()?;
-            Ledger::start(database, keep_days, Arc::clone(&clock)).ok()
+            WriteQueue::start(database, keep_days, Arc::clone(&clock)).ok()
         };
-        let (ledger, store) = match store {
+        let (queue, store) = match store {
             UsageStore::Off => (None, UsageStore::Off),
-            UsageStore::Disk | UsageStore::Memory => (ledger(), UsageStore::Memory),
+            UsageStore::Disk | UsageStore::Memory => (queue(), UsageStore::Memory),
         };
-        Self { ledger, store, keep_days, clock }
+        Self { queue, store, keep_days, clock }
     }
 
-    /// Totals in a file, which other processes may use too; and what had to be done to open it.
+    /// Opens totals in a file, which other processes may use too. Also returns a notice for the log if the file was
+    /// damaged.
     ///
     /// # Errors
-    /// When the file can't be used. It is left as it is then.
+    /// If the file can't be used. It is unchanged then.
     pub async fn on_disk(
         path: PathBuf,
         keep_days: u32,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Self, Option<String>), Unusable> {
-        let broken = |path: PathBuf, cause: String| Unusable::Broken { path, cause };
+    ) -> Result<(Self, Option<String>), DatabaseError> {
+        let broken = |path: PathBuf, cause: String| DatabaseError::Broken { path, cause };
         let interrupted = broken(path.clone(), "opening it was interrupted".to_owned());
         let opening = move || {
-            let notice = FORM.prepare(&path, clock.now())?;
+            let notice = SCHEMA.prepare(&path, clock.now())?;
             let opened = Database::open(&path).and_then(|mut database| {
-                // A file that can't be written now can't be used, though it can be read.
+                // Checks that the file is writable.
                 database.expire(Day::of(clock.now()), keep_days)?;
                 Ok(database)
             });
             let database = opened.map_err(|error| broken(path.clone(), error.to_string()))?;
-            let ledger = Ledger::start(database, keep_days, Arc::clone(&clock));
-            let ledger = Some(ledger.map_err(|error| broken(path, error.to_string()))?);
-            Ok((Self { ledger, store: UsageStore::Disk, keep_days, clock }, notice))
+            let queue = WriteQueue::start(database, keep_days, Arc::clone(&clock));
+            let queue = Some(queue.map_err(|error| broken(path, error.to_string()))?);
+            Ok((Self { queue, store: UsageStore::Disk, keep_days, clock }, notice))
         };
         tokio::task::spawn_blocking(opening).await.unwrap_or(Err(interrupted))
     }
 
-    /// Counts an answer that has ended. Never waits.
+    /// Counts a response that has ended. Never blocks.
     pub fn add(&self, key: Option<&str>, model: &str, tokens: Tokens) {
-        let Some(ledger) = &self.ledger else { return };
+        let Some(queue) = &self.queue else { return };
         let model = excerpt(model, NAME_CHARACTERS).to_owned();
         let (day, key) = (Day::of(self.clock.now()), key.map(str::to_owned));
-        ledger.add(Row { day, key, model, sum: Sum { requests: 1, tokens } });
+        queue.add(UsageRow { day, key, model, sum: UsageSum { requests: 1, tokens } });
     }
 
-    /// What was used from a day on; `None`: the file can't be read right now.
-    pub async fn report(&self, since: Day) -> Option<Report> {
-        let rows = match &self.ledger {
-            Some(ledger) => ledger.ask(since).await?,
+    /// Returns the usage since a day, or `None` if the file can't be read.
+    pub async fn report(&self, since: Day) -> Option<UsageReport> {
+        let rows = match &self.queue {
+            Some(queue) => queue.read(since).await?,
             None => Vec::new(),
         };
-        Some(Report::new(self.store, self.keep_days, (since, self.today()), rows))
+        Some(UsageReport::new(self.store, self.keep_days, (since, self.today()), rows))
     }
 
-    /// The day that it is.
+    /// Returns the current day.
     #[must_use]
     pub fn today(&self) -> Day {
         Day::of(self.clock.now())
     }
 
-    /// Waits until what was counted is written, or can't be for a while.
+    /// Waits until everything counted is written. Gives up after a timeout.
     pub async fn settle(&self) {
-        if let Some(ledger) = &self.ledger {
-            ledger.settle().await;
+        if let Some(queue) = &self.queue {
+            queue.settle().await;
         }
     }
 }
 
-impl Drop for Totals {
+impl Drop for UsageTotals {
     fn drop(&mut self) {
-        if let Some(ledger) = &self.ledger {
-            ledger.close();
+        if let Some(queue) = &self.queue {
+            queue.close();
         }
     }
 }
 
-impl Report {
-    /// What a file tells, whether or not a daemon writes it. Blocks.
+impl UsageReport {
+    /// Reads the usage from a file, whether or not a daemon uses it. Blocks.
     ///
     /// # Errors
-    /// When the file can't be read. It is left as it is then.
-    pub fn read(path: &Path, keep_days: u32, since: Day, now: SystemTime) -> Result<Self, Unusable> {
-        let found = FORM.find(path, now)?.map(|connection| Database::of(connection).rows(since)).transpose();
-        let broken = |error: rusqlite::Error| Unusable::Broken { path: path.to_owned(), cause: error.to_string() };
+    /// If the file can't be read. It is unchanged then.
+    pub fn read(path: &Path, keep_days: u32, since: Day, now: SystemTime) -> Result<Self, DatabaseError> {
+        let found = SCHEMA.find(path, now)?.map(|connection| Database::of(connection).rows(since)).transpose();
+        let broken = |error: rusqlite::Error| DatabaseError::Broken { path: path.to_owned(), cause: error.to_string() };
         let rows = found.map_err(broken)?.unwrap_or_default();
         Ok(Self::new(UsageStore::Disk, keep_days, (since, Day::of(now)), rows))
     }
 
-    /// What one client key used.
+    /// Returns the usage of one client key.
     #[must_use]
     pub fn of_key(mut self, key: &str) -> Self {
         self.rows.retain(|row| row.key.as_deref() == Some(key));
         Self { sum: sum(&self.rows), ..self }
     }
 
-    fn new(store: UsageStore, keep_days: u32, (since, until): (Day, Day), rows: Vec<Row>) -> Self {
+    fn new(store: UsageStore, keep_days: u32, (since, until): (Day, Day), rows: Vec<UsageRow>) -> Self {
         Self { store: store.name(), keep_days, since, until, sum: sum(&rows), rows }
     }
 }
 
-fn sum(rows: &[Row]) -> Sum {
-    rows.iter().fold(Sum::default(), |mut sum, row| {
+fn sum(rows: &[UsageRow]) -> UsageSum {
+    rows.iter().fold(UsageSum::default(), |mut sum, row| {
         sum.add(row.sum);
         sum
     })
 }
 
-impl Sum {
-    /// Adds another one.
+impl UsageSum {
+    /// Adds another sum.
     pub fn add(&mut self, other: Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.tokens.add(other.tokens);
@@ -257,7 +258,7 @@ impl Sum {
 }
 
 impl Tokens {
-    /// Adds others.
+    /// Adds other counts.
     pub fn add(&mut self, other: Self) {
         self.input = self.input.saturating_add(other.input);
         self.cached = self.cached.saturating_add(other.cached);

@@ -1,4 +1,4 @@
-//! The totals: what is added up, what outlives what, and what is forgotten.
+//! Tests of the usage totals.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -6,27 +6,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
-use super::{Day, Report, Row, Tokens, Totals, UsageStore};
+use super::{Day, Tokens, UsageReport, UsageRow, UsageStore, UsageTotals};
 use crate::clock::Clock;
-use crate::history::Unusable;
+use crate::history::DatabaseError;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A clock that stands still until it is turned.
+/// A clock that only changes when it is advanced.
 #[derive(Debug)]
-struct Turned(Mutex<SystemTime>);
+struct ManualClock(Mutex<SystemTime>);
 
-impl Turned {
+impl ManualClock {
     fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(UNIX_EPOCH + 20_000 * DAY)))
     }
 
-    fn turn(&self, by: Duration) {
+    fn advance(&self, by: Duration) {
         *self.0.lock().unwrap() += by;
     }
 }
 
-impl Clock for Turned {
+impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
         *self.0.lock().unwrap()
     }
@@ -36,8 +36,9 @@ fn tokens(input: u64) -> Tokens {
     Tokens { input, cached: 2, output: 3, reasoning: 1 }
 }
 
-async fn open(path: &Path, clock: &Arc<Turned>) -> Totals {
-    let (totals, notice) = Totals::on_disk(path.to_owned(), 90, Arc::clone(clock) as Arc<dyn Clock>).await.unwrap();
+async fn open(path: &Path, clock: &Arc<ManualClock>) -> UsageTotals {
+    let (totals, notice) =
+        UsageTotals::on_disk(path.to_owned(), 90, Arc::clone(clock) as Arc<dyn Clock>).await.unwrap();
     assert_eq!(notice, None);
     totals
 }
@@ -46,13 +47,13 @@ fn file(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("usage.sqlite3")
 }
 
-/// What was used in the last days, today included.
-async fn last(totals: &Totals, days: u32) -> Report {
+/// The usage of the last days, including today.
+async fn last(totals: &UsageTotals, days: u32) -> UsageReport {
     totals.report(totals.today().back(days - 1)).await.unwrap()
 }
 
-fn told(report: &Report) -> Vec<(u32, &str, &str, u64, u64)> {
-    let row = |row: &'_ Row| (row.day.0, row.sum.requests, row.sum.tokens.input);
+fn rows(report: &UsageReport) -> Vec<(u32, &str, &str, u64, u64)> {
+    let row = |row: &'_ UsageRow| (row.day.0, row.sum.requests, row.sum.tokens.input);
     let names = report.rows.iter().map(|row| (row.key.as_deref().unwrap_or_default(), &*row.model));
     report
         .rows
@@ -64,9 +65,9 @@ fn told(report: &Report) -> Vec<(u32, &str, &str, u64, u64)> {
 }
 
 #[tokio::test]
-async fn days_keys_and_models_are_apart_and_the_rest_is_added_up() {
-    let (clock, folder) = (Turned::new(), tempfile::tempdir().unwrap());
-    let memory = Totals::in_memory(UsageStore::Memory, 90, Arc::clone(&clock) as Arc<dyn Clock>);
+async fn rows_are_added_up_by_day_key_and_model() {
+    let (clock, folder) = (ManualClock::new(), tempfile::tempdir().unwrap());
+    let memory = UsageTotals::in_memory(UsageStore::Memory, 90, Arc::clone(&clock) as Arc<dyn Clock>);
     let disk = open(&file(&folder), &clock).await;
     for _ in 0..2 {
         for totals in [&memory, &disk] {
@@ -75,7 +76,7 @@ async fn days_keys_and_models_are_apart_and_the_rest_is_added_up() {
             totals.add(Some("desk"), "m", tokens(1));
             totals.add(Some("desk"), "n", tokens(1));
         }
-        clock.turn(DAY);
+        clock.advance(DAY);
     }
     for totals in [&memory, &disk] {
         let all = last(totals, 90).await;
@@ -87,21 +88,21 @@ async fn days_keys_and_models_are_apart_and_the_rest_is_added_up() {
             (20_001, "desk", "m", 1, 1),
             (20_001, "desk", "n", 1, 1),
         ];
-        assert_eq!(told(&all), expected);
+        assert_eq!(rows(&all), expected);
         assert_eq!((all.sum.requests, all.sum.tokens), (8, Tokens { input: 34, cached: 16, output: 24, reasoning: 8 }));
-        assert_eq!(told(&totals.report(Day(20_001)).await.unwrap()).len(), 3);
-        assert_eq!(told(&last(totals, 1).await), [], "today is another day");
+        assert_eq!(rows(&totals.report(Day(20_001)).await.unwrap()).len(), 3);
+        assert_eq!(rows(&last(totals, 1).await), [], "nothing was counted today");
     }
     assert_eq!((last(&memory, 1).await.store, last(&disk, 1).await.store), ("memory", "disk"));
 }
 
 #[tokio::test]
-async fn a_file_is_read_without_its_daemon_and_beside_it() {
-    let (clock, folder) = (Turned::new(), tempfile::tempdir().unwrap());
+async fn a_file_is_read_with_and_without_a_running_daemon() {
+    let (clock, folder) = (ManualClock::new(), tempfile::tempdir().unwrap());
     let path = file(&folder);
-    let read = || Report::read(&path, 90, Day(0), clock.now());
+    let read = || UsageReport::read(&path, 90, Day(0), clock.now());
     assert_eq!(read().unwrap().rows, []);
-    assert!(!path.exists(), "who only reads leaves nothing behind");
+    assert!(!path.exists(), "reading creates no file");
     let totals = open(&path, &clock).await;
     totals.add(None, "m", tokens(1));
     totals.settle().await;
@@ -112,7 +113,7 @@ async fn a_file_is_read_without_its_daemon_and_beside_it() {
 
 #[tokio::test]
 async fn two_daemons_share_a_file() {
-    let (clock, folder) = (Turned::new(), tempfile::tempdir().unwrap());
+    let (clock, folder) = (ManualClock::new(), tempfile::tempdir().unwrap());
     let (one, two) = (open(&file(&folder), &clock).await, open(&file(&folder), &clock).await);
     for _ in 0..50 {
         one.add(None, "m", tokens(1));
@@ -122,31 +123,31 @@ async fn two_daemons_share_a_file() {
     one.settle().await;
     two.settle().await;
     let report = last(&one, 1).await;
-    assert_eq!(told(&report), [(20_000, "", "m", 100, 150)]);
+    assert_eq!(rows(&report), [(20_000, "", "m", 100, 150)]);
     assert_eq!(report, last(&two, 1).await);
 }
 
 #[tokio::test]
-async fn what_has_had_its_days_is_forgotten() {
-    let (clock, folder) = (Turned::new(), tempfile::tempdir().unwrap());
+async fn expired_rows_are_deleted() {
+    let (clock, folder) = (ManualClock::new(), tempfile::tempdir().unwrap());
     let path = file(&folder);
     let totals = open(&path, &clock).await;
     totals.add(None, "old", tokens(1));
-    clock.turn(89 * DAY);
+    clock.advance(89 * DAY);
     totals.add(None, "new", tokens(1));
     assert_eq!(last(&totals, 200).await.rows.len(), 2);
-    clock.turn(DAY);
-    let rows = |report: Report| report.rows.into_iter().map(|row| row.model).collect::<Vec<_>>();
-    assert_eq!(rows(last(&totals, 200).await), ["new"], "whoever asks writes what is due");
+    clock.advance(DAY);
+    let rows = |report: UsageReport| report.rows.into_iter().map(|row| row.model).collect::<Vec<_>>();
+    assert_eq!(rows(last(&totals, 200).await), ["new"], "a read deletes expired rows");
     drop(totals);
-    clock.turn(89 * DAY);
+    clock.advance(89 * DAY);
     let totals = open(&path, &clock).await;
-    assert_eq!(rows(last(&totals, 200).await), Vec::<String>::new(), "and so does a start");
+    assert_eq!(rows(last(&totals, 200).await), Vec::<String>::new(), "so does opening the file");
 }
 
 #[tokio::test]
-async fn nothing_is_counted_when_it_is_switched_off() {
-    let totals = Totals::in_memory(UsageStore::Off, 90, Turned::new());
+async fn nothing_is_counted_if_the_store_is_off() {
+    let totals = UsageTotals::in_memory(UsageStore::Off, 90, ManualClock::new());
     totals.add(None, "m", tokens(1));
     totals.settle().await;
     let report = last(&totals, 1).await;
@@ -154,8 +155,8 @@ async fn nothing_is_counted_when_it_is_switched_off() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_written_yet_is_not_lost() {
-    let (clock, folder) = (Turned::new(), tempfile::tempdir().unwrap());
+async fn rows_that_can_not_be_written_are_retried() {
+    let (clock, folder) = (ManualClock::new(), tempfile::tempdir().unwrap());
     let path = file(&folder);
     let totals = open(&path, &clock).await;
     totals.add(None, "m", tokens(1));
@@ -163,25 +164,25 @@ async fn what_can_not_be_written_yet_is_not_lost() {
     Connection::open(&path).unwrap().execute_batch("ALTER TABLE totals RENAME TO gone").unwrap();
     totals.add(None, "m", tokens(1));
     totals.settle().await;
-    assert_eq!(totals.report(Day(0)).await, None, "what can't be read does not look like nothing");
+    assert_eq!(totals.report(Day(0)).await, None, "an unreadable store isn't an empty one");
     Connection::open(&path).unwrap().execute_batch("ALTER TABLE gone RENAME TO totals").unwrap();
-    assert_eq!(told(&last(&totals, 1).await), [(20_000, "", "m", 2, 2)]);
+    assert_eq!(rows(&last(&totals, 1).await), [(20_000, "", "m", 2, 2)]);
 }
 
 #[tokio::test]
-async fn files_that_can_not_be_used_are_left_alone_or_set_aside() {
-    let (clock, folder) = (Turned::new(), tempfile::tempdir().unwrap());
+async fn unusable_files_are_unchanged_or_renamed() {
+    let (clock, folder) = (ManualClock::new(), tempfile::tempdir().unwrap());
     let path = file(&folder);
-    let opened = async || Totals::on_disk(path.clone(), 90, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let opened = async || UsageTotals::on_disk(path.clone(), 90, Arc::clone(&clock) as Arc<dyn Clock>).await;
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
     assert_eq!(
         opened().await.unwrap_err().to_string(),
         format!("{} is not a usage store of codex-proxy", path.display())
     );
-    assert!(matches!(Report::read(&path, 90, Day(0), clock.now()), Err(Unusable::Foreign { .. })));
+    assert!(matches!(UsageReport::read(&path, 90, Day(0), clock.now()), Err(DatabaseError::Foreign { .. })));
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "no database, but long enough to be looked at as if it were one".repeat(99)).unwrap();
-    assert!(matches!(Report::read(&path, 90, Day(0), clock.now()), Err(Unusable::Broken { .. })));
+    assert!(matches!(UsageReport::read(&path, 90, Day(0), clock.now()), Err(DatabaseError::Broken { .. })));
     let (_, notice) = opened().await.unwrap();
-    assert!(notice.unwrap().contains("usage.sqlite3.damaged, and what was used before is not known"));
+    assert!(notice.unwrap().contains("usage.sqlite3.damaged, and earlier usage is lost"));
 }

@@ -7,13 +7,13 @@ use maud::{Markup, html};
 
 use super::format::{count, share};
 use super::html::name;
-use crate::history::{Day, Report, Sum};
+use crate::history::{Day, UsageReport, UsageSum};
 
 /// Height of the chart, and width of one day in it, in SVG units.
 const HEIGHT: u64 = 100;
 const WIDTH: u64 = 10;
 
-pub(super) fn section(totals: Option<&Report>) -> Markup {
+pub(super) fn section(totals: Option<&UsageReport>) -> Markup {
     html! {
         section #history aria-labelledby="history-title" data-refresh {
             h2 #history-title { "Usage" }
@@ -31,7 +31,7 @@ pub(super) fn section(totals: Option<&Report>) -> Markup {
     }
 }
 
-fn report_tables(report: &Report) -> Markup {
+fn report_tables(report: &UsageReport) -> Markup {
     let days = sums(report, |day, _, _| Some(day));
     let models = sums(report, |_, model, _| Some(model.to_owned()));
     let keys = sums(report, |_, _, key| key.map(str::to_owned));
@@ -47,8 +47,8 @@ fn report_tables(report: &Report) -> Markup {
     }
 }
 
-fn sums<K: Ord>(report: &Report, heading: impl Fn(Day, &str, Option<&str>) -> Option<K>) -> BTreeMap<K, Sum> {
-    let mut sums: BTreeMap<K, Sum> = BTreeMap::new();
+fn sums<K: Ord>(report: &UsageReport, heading: impl Fn(Day, &str, Option<&str>) -> Option<K>) -> BTreeMap<K, UsageSum> {
+    let mut sums: BTreeMap<K, UsageSum> = BTreeMap::new();
     for row in &report.rows {
         if let Some(key) = heading(row.day, &row.model, row.key.as_deref()) {
             sums.entry(key).or_default().add(row.sum);
@@ -57,18 +57,18 @@ fn sums<K: Ord>(report: &Report, heading: impl Fn(Day, &str, Option<&str>) -> Op
     sums
 }
 
-fn largest_first(sums: &BTreeMap<String, Sum>) -> impl Iterator<Item = (&String, &Sum)> {
+fn largest_first(sums: &BTreeMap<String, UsageSum>) -> impl Iterator<Item = (&String, &UsageSum)> {
     let mut sorted: Vec<_> = sums.iter().collect();
     sorted.sort_by_key(|(_, sum)| std::cmp::Reverse(tokens(sum)));
     sorted.into_iter()
 }
 
-fn tokens(sum: &Sum) -> u64 {
+fn tokens(sum: &UsageSum) -> u64 {
     sum.tokens.input.saturating_add(sum.tokens.output)
 }
 
-fn totals_list(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
-    let Sum { requests, tokens: used } = report.sum;
+fn totals_list(report: &UsageReport, days: &BTreeMap<Day, UsageSum>) -> Markup {
+    let UsageSum { requests, tokens: used } = report.sum;
     html! {
         dl.sums {
             div { dt { "Requests" } dd { (count(requests)) } }
@@ -88,7 +88,7 @@ fn totals_list(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
 }
 
 /// A bar for each day. The table below has the same numbers as text.
-fn chart(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
+fn chart(report: &UsageReport, days: &BTreeMap<Day, UsageSum>) -> Markup {
     let top = days.values().map(tokens).max().unwrap_or_default().max(1);
     let width = u64::from(report.since.until(report.until)) * WIDTH;
     let view_box = format!("0 0 {width} {HEIGHT}");
@@ -107,7 +107,7 @@ fn chart(report: &Report, days: &BTreeMap<Day, Sum>) -> Markup {
     }
 }
 
-fn bar(x: u64, day: Day, sum: &Sum, top: u64) -> Markup {
+fn bar(x: u64, day: Day, sum: &UsageSum, top: u64) -> Markup {
     let scaled = u128::from(tokens(sum)) * u128::from(HEIGHT) / u128::from(top);
     // At least one unit, so that a day with any usage is visible.
     let height = u64::try_from(scaled).unwrap_or(HEIGHT).clamp(1, HEIGHT);
@@ -121,7 +121,7 @@ fn bar(x: u64, day: Day, sum: &Sum, top: u64) -> Markup {
 fn table<'s, K: Display + 's>(
     caption: &'static str,
     heading: &'static str,
-    sums: impl Iterator<Item = (&'s K, &'s Sum)>,
+    sums: impl Iterator<Item = (&'s K, &'s UsageSum)>,
 ) -> Markup {
     html! {
         table {
@@ -133,7 +133,7 @@ fn table<'s, K: Display + 's>(
                 }
             }
             tbody {
-                @for (key, Sum { requests, tokens }) in sums {
+                @for (key, UsageSum { requests, tokens }) in sums {
                     tr {
                         th scope="row" { (name(key)) }
                         td.number { (count(*requests)) }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::view::{Access, View};
-use crate::history::{Day, Report, Row, Sum, Tokens};
+use crate::history::{Day, Tokens, UsageReport, UsageRow, UsageSum};
 use crate::protocol::models::{Catalogue, Models, Rules};
 use crate::server::active_requests::tests::status;
 use crate::server::active_requests::{RequestStatus, Stage};
 use crate::server::usage::Snapshot;
-use crate::token_source::{AuthError, SignIn};
+use crate::token_source::{AuthError, SessionState};
 use crate::upstream::{Quota, QuotaPace, QuotaWindow};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -21,7 +21,7 @@ fn now() -> SystemTime {
 /// Everything that the page shows; initially empty.
 struct State {
     snapshot: Snapshot,
-    sign_in: Result<SignIn, AuthError>,
+    sign_in: Result<SessionState, AuthError>,
     models: Models,
     address: &'static str,
     access: Access,
@@ -39,7 +39,7 @@ impl State {
             requests: Vec::new(),
         };
         let models = Models::default();
-        Self { snapshot, sign_in: Ok(SignIn::Working), models, address: "localhost:8787", access: Access::Open }
+        Self { snapshot, sign_in: Ok(SessionState::Working), models, address: "localhost:8787", access: Access::Open }
     }
 
     fn document(&self) -> String {
@@ -64,19 +64,19 @@ fn quota(windows: Vec<QuotaWindow>) -> Quota {
     Quota { account_id: "acct-1".to_owned(), plan: Some("plus".to_owned()), observed_at: now(), windows }
 }
 
-fn report(rows: Vec<Row>) -> Report {
-    let mut sum = Sum::default();
+fn report(rows: Vec<UsageRow>) -> UsageReport {
+    let mut sum = UsageSum::default();
     for row in &rows {
         sum.add(row.sum);
     }
     let today = Day::of(now());
-    Report { store: "disk", keep_days: 90, since: today.back(29), until: today, sum, rows }
+    UsageReport { store: "disk", keep_days: 90, since: today.back(29), until: today, sum, rows }
 }
 
-fn row(back: u32, model: &str, key: Option<&str>, input: u64) -> Row {
+fn row(back: u32, model: &str, key: Option<&str>, input: u64) -> UsageRow {
     let tokens = Tokens { input, cached: input / 2, output: input / 10, reasoning: 0 };
     let day = Day::of(now()).back(back);
-    Row { day, key: key.map(str::to_owned), model: model.to_owned(), sum: Sum { requests: 1, tokens } }
+    UsageRow { day, key: key.map(str::to_owned), model: model.to_owned(), sum: UsageSum { requests: 1, tokens } }
 }
 
 fn models(json: &str) -> Models {
@@ -224,7 +224,7 @@ fn usage_has_a_bar_for_each_day_and_tables() {
     }
     let by_model = read.split("Usage by model").nth(1).unwrap();
     assert!(by_model.find("large") < by_model.find("small"), "the largest first");
-    state.snapshot.totals = Some(Report { store: "off", ..report(Vec::new()) });
+    state.snapshot.totals = Some(UsageReport { store: "off", ..report(Vec::new()) });
     assert!(text(&state.document()).contains("usage.store"));
     state.snapshot.totals = Some(report(Vec::new()));
     assert!(text(&state.document()).contains("No usage in the last 30 days"));
@@ -283,8 +283,8 @@ async fn text_from_outside_is_escaped() {
     state.models = models(&serde_json::json!({"models": [entry]}).to_string());
     state.address = HOSTILE;
     for sign_in in [
-        Ok(SignIn::Working),
-        Ok(SignIn::Ending { reason: hostile(), expires_at: None }),
+        Ok(SessionState::Working),
+        Ok(SessionState::Ending { reason: hostile(), expires_at: None }),
         Err(AuthError::Ended { reason: hostile() }),
         Err(AuthError::Store { message: hostile() }),
     ] {

@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use super::{HttpFraming, ReplyProcessor, ResponseStream};
 use crate::clock::SystemClock;
 use crate::error::ProxyError;
-use crate::history::{Responses, Totals, UsageStore};
+use crate::history::{Responses, UsageStore, UsageTotals};
 use crate::protocol::{Encoder, Reply, Sink, Summary};
 use crate::server::active_requests::ActiveRequests;
 use crate::server::budget::ByteBudget;
@@ -104,7 +104,7 @@ fn processor() -> ReplyProcessor<PanickingReply> {
 }
 
 fn record() -> RequestRecord {
-    let off = Totals::in_memory(UsageStore::Off, 1, Arc::new(SystemClock));
+    let off = UsageTotals::in_memory(UsageStore::Off, 1, Arc::new(SystemClock));
     let state = ServerState {
         memory: Arc::new(ByteBudget::new(1 << 20)),
         concurrency: ConcurrencyLimit::new(1, 0, Duration::ZERO),

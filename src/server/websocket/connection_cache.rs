@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::history::Stored;
+use crate::history::ResponseRecord;
 use crate::server::budget::{ByteBudget, Reservation};
 
 const MAX_RESPONSES: usize = 8;
@@ -36,7 +36,7 @@ pub(in crate::server) struct ConnectionCache {
 
 #[derive(Debug)]
 struct CachedResponse {
-    stored: Arc<Stored>,
+    stored: Arc<ResponseRecord>,
     bytes: usize,
     _memory: Reservation,
 }
@@ -78,7 +78,7 @@ impl ConnectionCache {
     /// Adds a response as the latest of its connection. If memory is short, drops earlier responses of this connection,
     /// then of others. The latest responses of other connections stay; if they use all the memory, the response isn't
     /// cached.
-    pub(in crate::server) fn insert(&self, stored: Stored) {
+    pub(in crate::server) fn insert(&self, stored: ResponseRecord) {
         let bytes = stored.bytes();
         let mut connections = self.all.lock();
         let responses = connections.of(self.id);
@@ -101,13 +101,13 @@ impl ConnectionCache {
     }
 
     /// Finds a response by id.
-    pub(in crate::server) fn find(&self, id: &str) -> Option<Arc<Stored>> {
+    pub(in crate::server) fn find(&self, id: &str) -> Option<Arc<ResponseRecord>> {
         let has_id = |cached: &&CachedResponse| cached.stored.id == id;
         self.all.lock().of(self.id).iter().find(has_id).map(|cached| Arc::clone(&cached.stored))
     }
 
     /// Finds the latest response that has an item with this id.
-    pub(in crate::server) fn find_by_item(&self, id: &str) -> Option<Arc<Stored>> {
+    pub(in crate::server) fn find_by_item(&self, id: &str) -> Option<Arc<ResponseRecord>> {
         let has_item = |cached: &&CachedResponse| cached.stored.items().any(|(own, _)| own.as_deref() == Some(id));
         self.all.lock().of(self.id).iter().rev().find(has_item).map(|cached| Arc::clone(&cached.stored))
     }
@@ -130,7 +130,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{ConnectionCache, ConnectionCaches, MAX_BYTES, MAX_RESPONSES};
-    use crate::history::Stored;
+    use crate::history::ResponseRecord;
     use crate::server::budget::ByteBudget;
 
     fn all(limit_bytes: usize) -> Arc<ConnectionCaches> {
@@ -141,9 +141,9 @@ mod tests {
         ConnectionCache::new(&all(2 * MAX_BYTES))
     }
 
-    fn stored(id: &str, bytes: usize) -> Stored {
+    fn stored(id: &str, bytes: usize) -> ResponseRecord {
         let item = |id: String| (Some(id.clone()), RawValue::from_string(format!(r#"{{"id":"{id}"}}"#)).unwrap());
-        Stored {
+        ResponseRecord {
             id: id.to_owned(),
             input: Vec::new(),
             output: vec![item(format!("msg_{id}"))],
