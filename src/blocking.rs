@@ -1,15 +1,15 @@
-//! Moves long work off the thread that serves every connection.
+//! Runs long work off the thread that serves all connections.
 //!
-//! One thread serves all answers (see `cli`). Parsing a long body takes milliseconds, and without this every other
-//! answer would wait for it. Another thread takes over the other tasks while the work runs.
+//! One thread serves all responses (see `cli`). Parsing a long body takes milliseconds, which would delay every other
+//! response. While such work runs, another thread runs the other tasks.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// Below this, the work takes less time than the change of threads is worth.
+/// Work on fewer bytes takes less time than switching threads.
 pub const LONG_BYTES: usize = 128 * 1024;
 
-/// Does work whose time grows with a number of bytes; off the serving thread if it takes long.
+/// Runs work whose duration is proportional to a number of bytes, off the serving thread if it is long.
 pub fn off_thread<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let is_long = bytes >= LONG_BYTES;
     let has_others =
@@ -27,20 +27,20 @@ mod tests {
     use super::{LONG_BYTES, off_thread};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn other_tasks_go_on_while_long_work_runs() {
+    async fn other_tasks_run_during_long_work() {
         let tasks = TaskTracker::new();
         let other = tasks.clone();
         let working = tasks.spawn(async move {
             let (done, is_done) = channel();
             other.spawn(async move { done.send(()).unwrap() });
-            // On the serving thread, this would wait for a task that waits for it.
+            // On the serving thread, this would be a deadlock.
             off_thread(LONG_BYTES, || is_done.recv_timeout(Duration::from_secs(20)))
         });
         working.await.unwrap().unwrap();
     }
 
     #[tokio::test]
-    async fn one_thread_alone_does_the_work_itself() {
+    async fn a_single_threaded_runtime_runs_the_work_in_place() {
         assert_eq!(off_thread(LONG_BYTES, || 7), 7);
     }
 }

@@ -1,40 +1,38 @@
-//! The commands that messages name, as a person can paste them where this program was called.
+//! Commands in messages, in a form that the user can paste into a shell.
 //!
-//! A message that says what to do ends in one command. Where the program was given a config file,
-//! that command has to name the file as well: without it, it would look at other settings, another
-//! store and another daemon. Which file that is, is known once and for all when the process begins.
+//! If this process was started with a config file, the commands name it too: without it, they would use other settings,
+//! another store and another daemon. The file is set once when the process starts.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 static CONFIG: OnceLock<PathBuf> = OnceLock::new();
 
-/// Has every command name this config file from now on. A second call changes nothing.
-pub fn name_config(file: PathBuf) {
-    // Whoever came first is how the process was called.
+/// Sets the config file that all commands name. Only the first call has an effect.
+pub fn set_config_file(file: PathBuf) {
     let _ = CONFIG.set(file);
 }
 
-/// A command of this program, from its name on: `codex-proxy login` for `login`.
+/// Returns a command of this program: `codex-proxy login` for `login`.
 #[must_use]
 pub fn command(arguments: &str) -> String {
-    called_with(CONFIG.get().map(PathBuf::as_path), arguments)
+    with_config(CONFIG.get().map(PathBuf::as_path), arguments)
 }
 
-fn called_with(config: Option<&Path>, arguments: &str) -> String {
+fn with_config(config: Option<&Path>, arguments: &str) -> String {
     match config {
         Some(file) => format!("codex-proxy --config {} {arguments}", quoted(file)),
         None => format!("codex-proxy {arguments}"),
     }
 }
 
-/// Takes a variable out of the shell, for every command that follows.
+/// Returns the command that unsets an environment variable.
 #[must_use]
 pub fn unset(variable: &str) -> String {
     if cfg!(windows) { format!("set {variable}=") } else { format!("unset {variable}") }
 }
 
-/// A path as a shell takes it for one word.
+/// Quotes a path for a shell, if necessary.
 #[must_use]
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
@@ -46,12 +44,12 @@ pub fn quoted(path: &Path) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{called_with, quoted};
+    use super::{quoted, with_config};
 
     #[test]
     fn a_command_names_the_config_file_that_was_given() {
-        assert_eq!(called_with(None, "login"), "codex-proxy login");
-        let given = called_with(Some(Path::new("/my conf/c.toml")), "login");
+        assert_eq!(with_config(None, "login"), "codex-proxy login");
+        let given = with_config(Some(Path::new("/my conf/c.toml")), "login");
         assert_eq!(given, "codex-proxy --config '/my conf/c.toml' login");
     }
 

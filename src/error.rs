@@ -1,8 +1,7 @@
-//! What can go wrong with a client's request, in no dialect.
+//! The error of a client's request, independent of the API.
 //!
-//! Each dialect gives [`ProxyError`] a face (status, headers, body) in one exhaustive match; the
-//! upstream's own words, code, parameter and request id are kept in [`UpstreamFailure`], so that
-//! no dialect has to flatten them.
+//! Each API maps [`ProxyError`] to a status, headers and a body in one exhaustive `match`. [`UpstreamFailure`] keeps
+//! the backend's message, code, parameter and request id.
 
 mod class;
 mod refusal;
@@ -12,14 +11,15 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
+use crate::clock::rfc3339;
 use crate::excerpt::{MESSAGE_CHARACTERS, excerpt};
 use crate::token_source::AuthError;
 pub use refusal::{Reason, Refusal};
 
-/// Anything that ends a client's request without a whole answer.
+/// Any failure of a client's request.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The request is wrong or asks for what can't be had.
+    /// The request is invalid or unsupported.
     #[error("{}", .0.message)]
     Refused(Refusal),
     /// The body, after decoding, is longer than `limits.body`.
@@ -28,10 +28,10 @@ pub enum ProxyError {
         /// The limit in force.
         limit_bytes: u64,
     },
-    /// The body could not be read to its end, or its content encoding is broken.
+    /// The body couldn't be read completely, or its content encoding is invalid.
     #[error("the request body can't be read: {reason}")]
     BodyUnreadable {
-        /// What was wrong with it.
+        /// The cause.
         reason: String,
     },
     /// The client sent its body, or a WebSocket message, too slowly.
@@ -41,53 +41,53 @@ pub enum ProxyError {
         .limit.as_secs_f32()
     )]
     BodyTooSlow {
-        /// The longest silence that is allowed.
+        /// The maximum time without data.
         limit: Duration,
     },
-    /// Other requests hold the memory that this one needs.
-    #[error("the requests under way use all of the {limit_bytes} bytes of memory (setting limits.memory)")]
+    /// Other requests use the memory that this one needs.
+    #[error("running requests use all of the {limit_bytes} bytes of memory (setting limits.memory)")]
     MemoryFull {
         /// The limit in force.
         limit_bytes: usize,
-        /// When it makes sense to come back.
+        /// How long the client should wait before it retries.
         retry_after: Duration,
     },
-    /// What the body holds would take more than all of the memory.
+    /// Parsing the body would need more than the whole memory limit.
     #[error("the request body has more JSON values than fit in {limit_bytes} bytes of memory (setting limits.memory)")]
     TooManyValues {
         /// The limit in force.
         limit_bytes: usize,
     },
-    /// A content encoding that we don't undo.
+    /// The content encoding isn't supported.
     #[error("content encoding '{encoding}' is not supported; use gzip, deflate, br, zstd or none")]
     UnsupportedEncoding {
-        /// As the client named it.
+        /// The value of the header.
         encoding: String,
     },
-    /// A POST whose content type is not JSON, as a web page could send it without asking.
+    /// A POST whose content type isn't JSON, as a web page can send without a preflight request.
     #[error(
         "send the request with the header 'content-type: application/json' (curl: -H 'content-type: application/json')"
     )]
     UnsupportedMediaType,
-    /// No such path.
+    /// The path doesn't exist.
     #[error("unknown path: {method} {path}")]
     UnknownPath {
         /// Request method.
         method: String,
-        /// Path as the client wrote it.
+        /// Path as the client sent it.
         path: String,
     },
-    /// No such path, below a prefix that stands in the client's base URL and is added by the client too.
+    /// The path doesn't exist, because the client adds a prefix that its base URL contains already.
     #[error("Unknown path {path}. Your client adds {prefix} itself: use {base} as its base URL.")]
     DoubledPath {
-        /// Path as the client wrote it.
+        /// Path as the client sent it.
         path: String,
-        /// What the client adds.
+        /// The prefix that the client adds.
         prefix: &'static str,
         /// The base URL to set.
         base: String,
     },
-    /// The path exists, the method doesn't.
+    /// The path exists but not with this method.
     #[error("method {method} is not allowed here; use {allowed}")]
     MethodNotAllowed {
         /// Request method.
@@ -95,30 +95,30 @@ pub enum ProxyError {
         /// Value of the `allow` header.
         allowed: String,
     },
-    /// A service that OpenAI has and the subscription has not.
+    /// A service that the OpenAI API has and a subscription hasn't.
     #[error("a ChatGPT subscription has no {service}; {instead}")]
     NotOffered {
-        /// What was asked for.
+        /// The requested service.
         service: &'static str,
-        /// What to do about it.
+        /// What to use instead.
         instead: &'static str,
     },
-    /// Keys are set and the client sent none, or none of ours.
+    /// Client keys are configured, and the client sent none or a wrong one.
     #[error("a valid API key of this proxy is required ('Authorization: Bearer', 'x-api-key' or 'api-key')")]
     KeyRequired,
-    /// The `Host` header is neither loopback nor ours nor allowed.
-    #[error("host '{host}' is not served here; add it to allowed_hosts if it is yours")]
+    /// The `Host` header is neither loopback, nor the configured address, nor in `allowed_hosts`.
+    #[error("host '{host}' is not allowed; if it is yours, add it to the setting allowed_hosts")]
     ForeignHost {
         /// The header's value.
         host: String,
     },
-    /// A web page of another origin.
-    #[error("origin '{origin}' may not use this proxy; add it to allowed_origins if it is yours")]
+    /// The request comes from a web page of another origin.
+    #[error("origin '{origin}' is not allowed; if it is yours, add it to the setting allowed_origins")]
     ForeignOrigin {
         /// The header's value.
         origin: String,
     },
-    /// A program of another user of this machine, while neither keys nor a setting let others in.
+    /// The request comes from another user of this machine, and neither a key nor a setting allows that.
     #[error(
         "{}; set a client key ([[keys]] in the config file) and send it, or set allow_other_users = true",
         match .uid {
@@ -127,52 +127,50 @@ pub enum ProxyError {
         }
     )]
     ForeignUser {
-        /// Who it is; `None`: the lookup failed.
+        /// The user's id; `None`: the lookup failed.
         uid: Option<u32>,
     },
-    /// A page of another site made the browser send a request that no page has to ask for.
+    /// A page of another site made the browser send the request.
     #[error(
-        "a web page of another site may not cause this request (header sec-fetch-site); open the address yourself, \
-         or call it by fetch from a page whose origin is in allowed_origins"
+        "a web page of another site caused this request (header sec-fetch-site), which is not allowed; open the \
+         address yourself, or call fetch() from a page whose origin is in the setting allowed_origins"
     )]
     CrossSite,
-    /// As many requests as may be are being answered, and no place has become free in time.
-    #[error(
-        "{running} requests are being answered, as many as this proxy may take at a time (setting limits.concurrency)"
-    )]
+    /// The maximum number of requests is running, and none has ended in time.
+    #[error("{running} requests are running, which is the maximum (setting limits.concurrency)")]
     Busy {
         /// The limit in force.
         running: usize,
-        /// When it makes sense to come back.
+        /// How long the client should wait before it retries.
         retry_after: Duration,
     },
-    /// The client's key leaves the rest of a quota window to others.
+    /// The client key has reached its share of a quota window.
     #[error("{0}")]
     Reserved(Box<Reserve>),
-    /// No bearer token can be had.
+    /// There is no bearer token.
     #[error(transparent)]
     Auth(AuthError),
-    /// The backend answered with a failure, as a status or inside the stream.
+    /// The backend reported a failure, as a status or in the stream.
     #[error("{}", .0.message)]
     Upstream(Box<UpstreamFailure>),
-    /// The backend could not be reached.
+    /// The backend can't be reached.
     #[error("the ChatGPT backend can't be reached: {cause}")]
     Unreachable {
-        /// DNS, TLS, proxy, refused, reset; without secrets.
+        /// The cause: DNS, TLS, proxy, refused, reset; contains no secrets.
         cause: String,
     },
-    /// The backend was silent for longer than a limit.
-    #[error("the ChatGPT backend was silent for {} s while {phase}", .limit.as_secs_f32())]
+    /// The backend sent nothing for longer than a timeout.
+    #[error("the ChatGPT backend sent nothing for {} s while {phase}", .limit.as_secs_f32())]
     Silent {
-        /// What we were waiting for.
+        /// What the proxy was waiting for.
         phase: Phase,
-        /// The limit that passed.
+        /// The timeout.
         limit: Duration,
     },
-    /// The stream ended, or broke, before its terminal event.
-    #[error("the answer was cut: the stream from the ChatGPT backend ended before response.completed{}", .cause.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
+    /// The stream ended or broke before its terminal event.
+    #[error("the response is incomplete: the stream from the ChatGPT backend ended before response.completed{}", .cause.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
     Truncated {
-        /// The transport's error, if it was one.
+        /// The transport's error, if there was one.
         cause: Option<String>,
     },
     /// The request is a larger WebSocket message than the backend accepts (close code 1009).
@@ -186,31 +184,31 @@ pub enum ProxyError {
         /// Close code and reason.
         reason: String,
     },
-    /// One event is longer than `limits.event`, or those that came before the answer are together.
+    /// One event, or all events before the response starts, are longer than `limits.event`.
     #[error(
-        "the ChatGPT backend sent more than {limit_bytes} bytes in one event or before the answer (setting limits.event)"
+        "the ChatGPT backend sent more than {limit_bytes} bytes in one event or before the response (setting \
+         limits.event)"
     )]
     EventTooLarge {
         /// The limit in force.
         limit_bytes: usize,
     },
-    /// The stream held something that can't be made sense of, and nothing later made it good.
+    /// The stream contained invalid data, and no later event replaced it.
     #[error("the ChatGPT backend's stream is damaged: {reason}")]
     Damaged {
-        /// What was wrong.
+        /// What was invalid.
         reason: String,
     },
     /// The proxy is stopping.
     #[error("the proxy is shutting down")]
     ShuttingDown,
-    /// A defect of ours.
+    /// A bug in this program.
     #[error("internal error")]
     Internal,
 }
 
 impl ProxyError {
-    /// The error as it may stand in a log: what the backend or the client wrote, which may repeat
-    /// the prompt, is left out.
+    /// Returns the error for the log. Leaves out texts of the backend and the client, which may quote the prompt.
     #[must_use]
     pub fn loggable(&self) -> String {
         let text = match self {
@@ -224,25 +222,25 @@ impl ProxyError {
             }
             other => other.to_string(),
         };
-        // The client chose a path, a host or a member's name in it.
+        // It may contain a path, a host or a member name from the client.
         excerpt(&text, MESSAGE_CHARACTERS).to_owned()
     }
 }
 
-/// A share of a quota window that is kept for others than this key.
+/// A client key that has reached its share of a quota window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reserve {
     /// Name of the client key.
     pub key: String,
-    /// How much of each window the key may see used, of 100 (`keys.window_percent`).
+    /// The key is served while at most this percentage of each window is used (`keys.window_percent`).
     pub allowed_percent: u8,
-    /// What the window is called: `5-hour`, `weekly`.
+    /// Name of the window: `5-hour`, `weekly`.
     pub window: String,
-    /// How much of it is used.
+    /// How much of the window is used.
     pub used_percent: f64,
-    /// When it begins anew, where that is known.
+    /// When the window resets, if known.
     pub resets_at: Option<SystemTime>,
-    /// When it makes sense to come back.
+    /// How long the client should wait before it retries.
     pub retry_after: Duration,
 }
 
@@ -251,18 +249,17 @@ impl fmt::Display for Reserve {
         let Self { key, allowed_percent, window, used_percent, resets_at, .. } = self;
         write!(
             f,
-            "the client key '{key}' leaves the rest of the quota to others: it is served while at most \
-             {allowed_percent} % of a window is used (setting keys.window_percent), and {used_percent} % of the \
-             {window} window is"
+            "the client key '{key}' is served while at most {allowed_percent} % of each quota window is used (setting \
+             keys.window_percent); {used_percent} % of the {window} window is used"
         )?;
         match resets_at {
-            Some(reset) => write!(f, "; it resets at {}", humantime::format_rfc3339_seconds(*reset)),
+            Some(reset) => write!(f, "; it resets at {}", rfc3339(*reset)),
             None => Ok(()),
         }
     }
 }
 
-/// What an upstream wait was for.
+/// What the proxy was waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// No connection within `upstream.connect_timeout`.
@@ -283,35 +280,35 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A failure in the backend's own words, classified.
+/// A failure that the backend reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamFailure {
-    /// The class, from which each dialect takes its status and type.
+    /// The class, which each API maps to a status and a type.
     pub fault: Fault,
-    /// HTTP status, when the failure came as one.
+    /// HTTP status; `None` if the failure was in the stream.
     pub status: Option<u16>,
     /// The backend's code (`context_length_exceeded`, …).
     pub code: Option<String>,
-    /// The backend's message, or ours where it sent none that a client may see (HTML, nothing).
+    /// The backend's message, or ours if it sent none or HTML.
     pub message: String,
     /// The backend's parameter.
     pub param: Option<String>,
     /// The backend's request id (`x-oai-request-id`, else `x-request-id`).
     pub request_id: Option<String>,
-    /// How long to wait before another try (`retry-after`, or the delay in the message).
+    /// How long to wait before a retry (`retry-after`, or the delay in the message).
     pub retry_after: Option<Duration>,
-    /// When an exhausted quota comes back, in unix seconds.
+    /// When an exhausted quota resets, in Unix seconds.
     pub resets_at: Option<u64>,
-    /// Headers that the client may see: the quota headers (`x-codex-…`) and their like.
+    /// Headers to forward to the client: the quota headers (`x-codex-…`) and similar ones.
     pub headers: HeaderMap,
 }
 
 impl UpstreamFailure {
-    /// The longest single wait that a client is not told about.
+    /// The longest single wait before a retry that isn't left to the client.
     pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-    /// How long the client has to wait before its own next try, where the failure passes by itself and
-    /// the backend wants a wait that we leave to the client.
+    /// Returns how long the client should wait before it retries, if the failure is temporary and the wait is too long
+    /// to be made here.
     #[must_use]
     pub fn wait_for_client(&self) -> Option<Duration> {
         let passes = matches!(self.fault, Fault::Server | Fault::Overloaded | Fault::RateLimited);
@@ -319,12 +316,12 @@ impl UpstreamFailure {
     }
 }
 
-/// The classes of upstream failure (statuses and codes: the tables of the error research, 2 and 3).
+/// Classes of upstream failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The request itself is refused.
+    /// The request is invalid.
     InvalidRequest,
-    /// The conversation is too long for the model.
+    /// The input is too long for the model.
     ContextLength,
     /// A usage policy refuses the request.
     Policy,
@@ -332,13 +329,13 @@ pub enum Fault {
     InvalidImage,
     /// Replayed reasoning belongs to another account or model.
     EncryptedContent,
-    /// The model does not exist, or not for this plan.
+    /// The model doesn't exist, or not in this plan.
     ModelNotFound,
-    /// The backend wants a newer client version for the model.
+    /// The model requires a newer client version.
     ClientVersion,
-    /// The access token is refused, also after recovery.
+    /// The access token was refused, even after recovery.
     Unauthorized,
-    /// The account may not do this.
+    /// The account lacks permission.
     Permission,
     /// The body is too large for the backend.
     TooLarge,
@@ -346,18 +343,18 @@ pub enum Fault {
     UsageLimit,
     /// Credits or a spend limit are used up.
     InsufficientQuota,
-    /// Too many requests for a moment.
+    /// Too many requests in a short time.
     RateLimited,
-    /// No capacity in the flexible tier.
+    /// No capacity in the flex tier.
     FlexUnavailable,
     /// The model is at capacity.
     Overloaded,
-    /// Capacity under a policy is gone; told to the client, never retried.
+    /// No capacity because of a policy; never retried.
     PolicyCapacity,
-    /// Cloudflare stands in between.
+    /// A Cloudflare challenge page.
     Challenge,
-    /// Trouble on the server's side, or a code we don't know.
+    /// A server error, or an unknown code.
     Server,
-    /// Something at that address is not the backend we know (an empty 404, a redirect, HTML).
+    /// The address isn't the expected backend (an empty 404, a redirect, HTML).
     WrongPlace,
 }

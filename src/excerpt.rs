@@ -1,13 +1,11 @@
-//! Shortens text that a client or the backend chose, for logs, metrics and lists.
-//!
-//! Such text can be as long as a request. Only its beginning is of use to a reader.
+//! Shortens text from a client or the backend for logs, metrics and lists: it can be as long as a request.
 
-/// Longest name of a model, a client or the like.
+/// Maximum length of a name, such as that of a model or a client.
 pub const NAME_CHARACTERS: usize = 100;
-/// Longest message.
+/// Maximum length of a message.
 pub const MESSAGE_CHARACTERS: usize = 500;
 
-/// The first characters of a text.
+/// Returns the first characters of a text.
 #[must_use]
 pub fn excerpt(text: &str, max_characters: usize) -> &str {
     text.char_indices().nth(max_characters).and_then(|(end, _)| text.get(..end)).unwrap_or(text)

@@ -1,8 +1,8 @@
-//! A string that must not be seen.
+//! A string that is never printed.
 //!
-//! Tokens are [`Secret`] from the moment they are read to the moment they leave in a header or a
-//! file. There is no `Display`, no `Serialize` and no comparison, so that a secret can't reach a
-//! log, an error message or an answer by accident; the one door is [`Secret::expose`].
+//! Tokens are [`Secret`] from the time they are read until they are written to a header or a file. There is no
+//! `Display`, `Serialize` or comparison, so that a secret doesn't get into a log, an error message or a response by
+//! accident. Only [`Secret::expose`] returns the text.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text that must not be shown.
+    /// Wraps a secret text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself. Call it only where the bytes leave: a header, a form, the store.
+    /// Returns the text. Call this only to write it to a header, a form or the store.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

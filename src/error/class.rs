@@ -1,12 +1,12 @@
-//! Errors by class: one word for each kind, for counting.
+//! Error classes for metrics.
 //!
-//! The words are names that dashboards rely on. None of them comes from the backend or a client, so
-//! that their number is known and none holds what it should not.
+//! The names are stable, since dashboards use them. None comes from the backend or a client, so their number is bounded
+//! and they contain nothing private.
 
 use super::{Fault, ProxyError, Reason, Refusal};
 
 impl ProxyError {
-    /// The class, in words of our own.
+    /// Returns the error's class.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {

@@ -85,7 +85,7 @@ macro_rules! told {
             }
 
             fn is_cut(frame: &Value) -> bool {
-                frame["error"].as_str().is_some_and(|error| error.starts_with("the answer was cut"))
+                frame["error"].as_str().is_some_and(|error| error.starts_with("the response is incomplete"))
             }
         }
     };

@@ -122,8 +122,8 @@ async fn a_failure_is_a_status_before_the_first_line_and_the_last_line_after_it(
     }
     for (script, words) in [
         (begun(&BEGUN).event(failed).end(), "busy"),
-        (begun(&BEGUN).cut(), "the answer was cut"),
-        (begun(&BEGUN).end(), "the answer was cut"),
+        (begun(&BEGUN).cut(), "the response is incomplete"),
+        (begun(&BEGUN).end(), "the response is incomplete"),
     ] {
         bench.upstream.replace("/responses", script);
         let answer = ask(&hello()).send(&bench.proxy).await;

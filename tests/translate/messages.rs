@@ -148,7 +148,7 @@ fn a_limit_follows_the_setting_and_gives_no_warning() {
 fn a_conversation_stored_by_the_service_is_rejected() {
     assert!(translate(&asking("thread", json!({"type": "create"}))).warnings.is_empty());
     let refusal = refusal(&asking("thread", json!({"type": "continue", "previous_message_id": "msg_1"})));
-    assert_eq!((refusal.reason, refusal.code), (Reason::Unknown, Some("thread_not_found")));
+    assert_eq!((refusal.reason, refusal.code), (Reason::NotFound, Some("thread_not_found")));
 }
 
 #[test]

@@ -75,8 +75,8 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
     use StatusCode as S;
     match error {
         ProxyError::Refused(refusal) => match refusal.reason {
-            Reason::Wrong => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
-            Reason::Unknown => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
+            Reason::Invalid => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
+            Reason::NotFound => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
             Reason::Forbidden => (S::FORBIDDEN, Kind::Permission, Retry::Open),
         },
         ProxyError::BodyUnreadable { .. } => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
@@ -104,7 +104,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             | AuthError::UnknownAccount { .. }
             | AuthError::Ended { .. }
             | AuthError::BorrowedEnded { .. }
-            | AuthError::GivenEnded { .. }
+            | AuthError::EnvTokenUnusable { .. }
             | AuthError::Store { .. } => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
             AuthError::AccountChanged | AuthError::TokenRefused { .. } => {
                 (S::SERVICE_UNAVAILABLE, Kind::Api, Retry::Open)

@@ -179,7 +179,7 @@ fn refuse_continuation(thread: &Field<'_, '_>) -> Result<(), ProxyError> {
         return Ok(());
     }
     Err(ProxyError::Refused(Refusal {
-        reason: Reason::Unknown,
+        reason: Reason::NotFound,
         message: "thread: no conversation is held by this proxy; send all of its messages".to_owned(),
         param: Some("thread".to_owned()),
         code: Some(THREAD_NOT_FOUND),

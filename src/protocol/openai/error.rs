@@ -88,8 +88,8 @@ impl<'e> Verdict<'e> {
         match error {
             ProxyError::Refused(refusal) => {
                 let (status, kind) = match refusal.reason {
-                    Reason::Wrong => (S::BAD_REQUEST, INVALID),
-                    Reason::Unknown => (S::NOT_FOUND, INVALID),
+                    Reason::Invalid => (S::BAD_REQUEST, INVALID),
+                    Reason::NotFound => (S::NOT_FOUND, INVALID),
                     Reason::Forbidden => (S::FORBIDDEN, PERMISSION),
                 };
                 Self { param: refusal.param.as_deref(), ..Self::new(status, kind, refusal.code) }
@@ -141,7 +141,7 @@ impl<'e> Verdict<'e> {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "not_signed_in")
             }
             AuthError::UnknownAccount { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "unknown_account"),
-            AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::GivenEnded { .. } => {
+            AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::EnvTokenUnusable { .. } => {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
             }
             AuthError::Store { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "credential_store_unusable"),

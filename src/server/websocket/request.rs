@@ -168,5 +168,5 @@ impl SocketRequest {
 
 fn cancelled() -> ProxyError {
     let message = "the response was cancelled by the client".to_owned();
-    ProxyError::Refused(Refusal { reason: Reason::Wrong, message, param: None, code: Some("response_cancelled") })
+    ProxyError::Refused(Refusal { reason: Reason::Invalid, message, param: None, code: Some("response_cancelled") })
 }

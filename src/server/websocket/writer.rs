@@ -218,7 +218,7 @@ impl Writer {
 
 /// A refusal because of the connection, not of a request member.
 fn socket_refusal(code: &'static str, message: impl Into<String>) -> ProxyError {
-    ProxyError::Refused(Refusal { reason: Reason::Wrong, message: message.into(), param: None, code: Some(code) })
+    ProxyError::Refused(Refusal { reason: Reason::Invalid, message: message.into(), param: None, code: Some(code) })
 }
 
 fn message(text: Text) -> Message {
