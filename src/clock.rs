@@ -1,38 +1,41 @@
-//! The wall clock, as a value, so that tests can turn it.
+//! The wall clock as a trait, so that tests can set it.
 //!
-//! Expiry of tokens is wall time. Timers of streams are not: they use `tokio::time`, which tests
-//! can pause.
+//! Used for token expiry and timestamps. Timeouts use `tokio::time`, which tests can pause.
 
 pub mod sleep_detector;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A difference that is smaller is none: requests take time, and services tell whole seconds.
+use serde::{Serialize, Serializer};
+
+/// Smaller differences are ignored: requests take time, and `Date` headers have whole seconds.
 const TOLERANCE_SECONDS: i64 = 60;
 
-/// Tells the wall time.
+/// The last second of the year 9999, in Unix time.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// A wall clock.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> SystemTime;
 
-    /// Hears what time it is elsewhere, as of now. Most clocks don't care.
-    fn learn(&self, _told: SystemTime) {}
+    /// Records the current time of a server. The default implementation does nothing.
+    fn learn(&self, _server_time: SystemTime) {}
 }
 
-/// A clock that is set right by what the services say, where it is off by minutes: tokens end by
-/// their clock, and not by this machine's.
+/// A clock that corrects a wrong system clock with the `Date` headers of servers, because tokens expire by their clock.
 #[derive(Debug)]
 pub struct CorrectedClock {
     inner: Arc<dyn Clock>,
-    /// How far the services are ahead, in seconds.
+    /// How far the servers' clocks are ahead, in seconds.
     ahead: AtomicI64,
 }
 
 impl CorrectedClock {
-    /// A clock that believes another one until it hears better.
+    /// Creates a clock that equals another one until [`Clock::learn`] is called.
     #[must_use]
     pub fn new(inner: Arc<dyn Clock>) -> Self {
         Self { inner, ahead: AtomicI64::new(0) }
@@ -47,19 +50,39 @@ impl Clock for CorrectedClock {
         moved.unwrap_or(now)
     }
 
-    fn learn(&self, told: SystemTime) {
+    fn learn(&self, server_time: SystemTime) {
         let now = self.inner.now();
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        let ahead = told.duration_since(now).map_or_else(|behind| -seconds(behind.duration()), seconds);
+        let ahead = server_time.duration_since(now).map_or_else(|behind| -seconds(behind.duration()), seconds);
         let ahead = if ahead.abs() < TOLERANCE_SECONDS { 0 } else { ahead };
         let before = self.ahead.swap(ahead, Ordering::Relaxed);
         if ahead.abs_diff(before) >= TOLERANCE_SECONDS.unsigned_abs() {
             tracing::warn!(
                 seconds = -ahead,
-                "this machine's clock is off; the end of tokens is judged by the services'"
+                "this machine's clock is wrong; token expiry is judged by the servers' clock"
             );
         }
     }
+}
+
+/// Formats a time as RFC 3339 in UTC, in whole seconds. A time before 1970 or after 9999 is replaced by the nearest
+/// one in between.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    let last = UNIX_EPOCH + Duration::from_secs(LAST_SECOND);
+    humantime::format_rfc3339_seconds(time.clamp(UNIX_EPOCH, last)).to_string()
+}
+
+/// Serializes a time, or an optional one, with [`rfc3339`].
+///
+/// # Errors
+/// If the serializer fails.
+pub fn serialize_rfc3339<T, S>(time: &T, serializer: S) -> Result<S::Ok, S::Error>
+where
+    T: Copy + Into<Option<SystemTime>>,
+    S: Serializer,
+{
+    (*time).into().map(rfc3339).serialize(serializer)
 }
 
 /// The operating system's clock.
@@ -67,7 +90,7 @@ impl Clock for CorrectedClock {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the wall clock")]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -78,22 +101,29 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Clock, CorrectedClock};
+    use super::{Clock, CorrectedClock, LAST_SECOND, rfc3339};
 
     #[derive(Debug)]
-    struct Still;
+    struct FixedClock;
 
-    impl Clock for Still {
+    impl Clock for FixedClock {
         fn now(&self) -> SystemTime {
             UNIX_EPOCH + Duration::from_secs(100_000)
         }
     }
 
     #[test]
-    fn minutes_are_corrected_both_ways_and_seconds_are_left() {
-        let clock = CorrectedClock::new(Arc::new(Still));
-        let after = |told: u64| {
-            clock.learn(UNIX_EPOCH + Duration::from_secs(told));
+    fn times_are_formatted_in_whole_seconds_from_1970_to_9999() {
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_millis(1_790_000_000_999)), "2026-09-21T14:13:20Z");
+        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(LAST_SECOND + 1)), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn only_differences_of_a_minute_or_more_are_corrected() {
+        let clock = CorrectedClock::new(Arc::new(FixedClock));
+        let after = |server_time: u64| {
+            clock.learn(UNIX_EPOCH + Duration::from_secs(server_time));
             clock.now().duration_since(UNIX_EPOCH).unwrap().as_secs()
         };
         assert_eq!((after(100_059), after(99_941)), (100_000, 100_000));

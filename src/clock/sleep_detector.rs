@@ -1,34 +1,34 @@
-//! Noticing that the machine has slept.
+//! Detects that the machine has slept.
 //!
-//! While a machine sleeps its wall clock goes on and its timers don't: a gap between the two tells
-//! of a sleep, or of a clock that was put forward, which comes to the same. Pure.
+//! While a machine sleeps, its wall clock advances and its monotonic clock doesn't. A clock that was set forward looks
+//! the same and is treated as a sleep. Pure.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// How far the wall clock has to be ahead.
+/// How much further the wall clock must have advanced.
 const GAP: Duration = Duration::from_secs(30);
 
-/// The two clocks, as they were last seen.
+/// The last observed times of both clocks.
 #[derive(Debug)]
-pub struct Watch {
+pub struct SleepDetector {
     wall: SystemTime,
-    steady: Instant,
+    monotonic: Instant,
 }
 
-impl Watch {
-    /// As of now.
+impl SleepDetector {
+    /// Starts at these times.
     #[must_use]
-    pub fn new(wall: SystemTime, steady: Instant) -> Self {
-        Self { wall, steady }
+    pub fn new(wall: SystemTime, monotonic: Instant) -> Self {
+        Self { wall, monotonic }
     }
 
-    /// Whether the machine has slept since the last look.
-    pub fn has_slept(&mut self, wall: SystemTime, steady: Instant) -> bool {
-        let before = std::mem::replace(self, Self { wall, steady });
+    /// Whether the machine has slept since the last call. Pass the current times.
+    pub fn has_slept(&mut self, wall: SystemTime, monotonic: Instant) -> bool {
+        let before = std::mem::replace(self, Self { wall, monotonic });
         let passed = wall.duration_since(before.wall).unwrap_or_default();
-        passed > steady.duration_since(before.steady) + GAP
+        passed > monotonic.duration_since(before.monotonic) + GAP
     }
 }
 
@@ -38,20 +38,20 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::Watch;
+    use super::SleepDetector;
 
     #[tokio::test(start_paused = true)]
-    async fn a_sleep_is_noticed_once_and_a_busy_machine_has_not_slept() {
-        let (mut wall, mut steady) = (UNIX_EPOCH + Duration::from_secs(1_000_000), Instant::now());
-        let mut watch = Watch::new(wall, steady);
-        let mut after = |wall_seconds: i64, steady_seconds: u64| {
+    async fn a_sleep_is_detected_once_and_delayed_timers_are_not_one() {
+        let (mut wall, mut monotonic) = (UNIX_EPOCH + Duration::from_secs(1_000_000), Instant::now());
+        let mut detector = SleepDetector::new(wall, monotonic);
+        let mut after = |wall_seconds: i64, monotonic_seconds: u64| {
             wall = if wall_seconds < 0 {
                 wall - Duration::from_secs(wall_seconds.unsigned_abs())
             } else {
                 wall + Duration::from_secs(wall_seconds.unsigned_abs())
             };
-            steady += Duration::from_secs(steady_seconds);
-            watch.has_slept(wall, steady)
+            monotonic += Duration::from_secs(monotonic_seconds);
+            detector.has_slept(wall, monotonic)
         };
         assert!(!after(15, 15));
         assert!(after(3600, 15));

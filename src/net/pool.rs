@@ -18,13 +18,13 @@ use tower::{Layer, Service};
 
 use super::stale_retry;
 use crate::clock::Clock;
-use crate::clock::sleep_detector::Watch;
+use crate::clock::sleep_detector::SleepDetector;
 
 /// The current clients. They are replaced together.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     clients: Mutex<Arc<Clients>>,
-    sleep_watch: Mutex<Option<Watch>>,
+    sleep_watch: Mutex<Option<SleepDetector>>,
     opened: Arc<AtomicU64>,
 }
 
@@ -132,7 +132,7 @@ impl Pool {
     fn has_slept(&self, clock: &dyn Clock) -> bool {
         let (wall, steady) = (clock.now(), Instant::now());
         let mut sleep_watch = self.sleep_watch.lock().unwrap_or_else(PoisonError::into_inner);
-        sleep_watch.get_or_insert_with(|| Watch::new(wall, steady)).has_slept(wall, steady)
+        sleep_watch.get_or_insert_with(|| SleepDetector::new(wall, steady)).has_slept(wall, steady)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Clients>> {

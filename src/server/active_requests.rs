@@ -12,9 +12,10 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::USER_AGENT;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::clock::serialize_rfc3339;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::history::Tokens;
 
@@ -43,7 +44,7 @@ pub struct RequestStatus {
     /// The id, as in the log and in `x-request-id`.
     pub id: String,
     /// When it arrived.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "serialize_rfc3339")]
     pub started_at: SystemTime,
     /// The API: `chat`, `messages`, …
     pub dialect: &'static str,
@@ -186,10 +187,6 @@ impl ActiveRequests {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_seconds(*time))
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::http_response::json_response;
-use super::usage::timestamp;
 use super::{Backend, Services};
+use crate::clock::rfc3339;
 use crate::error::ProxyError;
 use crate::protocol::error_response::{self, Retry};
-use crate::token_source::SignIn;
+use crate::token_source::SessionState;
 use crate::upstream::{RejectedParam, UnknownName};
 
 #[derive(Serialize)]
@@ -59,8 +59,8 @@ pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
     match services.tokens.check().await {
         Ok(state) => {
             let expires_at = match &state {
-                SignIn::Ending { expires_at: Some(end), .. } => Some(timestamp(*end)),
-                SignIn::Working | SignIn::Ending { expires_at: None, .. } => None,
+                SessionState::Ending { expires_at: Some(end), .. } => Some(rfc3339(*end)),
+                SessionState::Working | SessionState::Ending { expires_at: None, .. } => None,
             };
             json(StatusCode::OK, &Ready { status: "ready", reason: None, warning: state.warning(), expires_at })
         }

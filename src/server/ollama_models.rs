@@ -3,7 +3,6 @@
 //! Clients choose models by this data, so all of it comes from the catalog; what the catalog doesn't have is left out.
 //! Models aren't files, and nothing has to be loaded.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -134,10 +133,7 @@ fn requested_model(members: &RawObject<'_>) -> Result<String, ProxyError> {
 
 impl<'m> ModelEntry<'m> {
     fn new(name: &'m str) -> Self {
-        let digest = Sha256::digest(name.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        let digest = format!("{:x}", Sha256::digest(name));
         Self { name, model: name, modified_at: NO_DATE, size: 0, digest, details: Details::NEUTRAL }
     }
 }

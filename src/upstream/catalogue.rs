@@ -58,11 +58,7 @@ struct File<'a> {
 
 impl CatalogueKey {
     pub(super) fn new(client_version: &str, account_id: &str) -> Self {
-        use std::fmt::Write as _;
-        let mut account_sha256 = String::new();
-        for byte in Sha256::digest(account_id.as_bytes()) {
-            let _ = write!(account_sha256, "{byte:02x}");
-        }
+        let account_sha256 = format!("{:x}", Sha256::digest(account_id));
         Self { client_version: client_version.to_owned(), account_sha256 }
     }
 }

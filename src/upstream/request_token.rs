@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::Upstream;
 use super::retry_policy::{RetryBudget, random_jitter};
 use crate::error::ProxyError;
-use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_REST, TokenSource};
+use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_DELAY, TokenSource};
 
 /// How often a refused token is replaced: by one that another process has stored, then by a refreshed one.
 const MAX_RECOVERIES: u32 = 2;
@@ -43,7 +43,7 @@ impl Upstream {
     /// Replaces a token that the backend has refused.
     pub(super) async fn recover(&self, token: &mut RequestToken) -> Result<(), ProxyError> {
         if token.recoveries == MAX_RECOVERIES {
-            let retry_after = token.source.refused(&token.bearer).unwrap_or(RECOVERY_REST);
+            let retry_after = token.source.refused(&token.bearer).unwrap_or(RECOVERY_DELAY);
             return Err(ProxyError::Auth(AuthError::TokenRefused { retry_after }));
         }
         token.recoveries += 1;

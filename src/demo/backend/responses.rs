@@ -166,7 +166,7 @@ impl Responses {
     fn key(&self, body: &Value) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let digest = Sha256::new().chain_update(count.to_be_bytes()).chain_update(body.to_string()).finalize();
-        digest.iter().take(6).fold(String::new(), |key, byte| format!("{key}{byte:02x}"))
+        format!("{digest:.12x}")
     }
 
     fn headers(&self, key: &str, request: &Map<String, Value>) -> HeaderMap {

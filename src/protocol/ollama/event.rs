@@ -203,7 +203,7 @@ fn put(pieces: &[&str], wire: &mut BytesMut) {
 
 fn rfc3339(unix_seconds: u64) -> String {
     let time = UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST_SECOND));
-    humantime::format_rfc3339_seconds(time).to_string()
+    crate::clock::rfc3339(time)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -26,7 +25,7 @@ pub fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
     let kept = name.chars().take(KEPT_CHARS).map(|c| if is_plain(c) { c } else { '_' });
     let mut mapped: String = kept.collect();
     mapped.push('_');
-    mapped.push_str(&hash(&name, 4));
+    mapped.push_str(&hash(&name, 8));
     Cow::Owned(mapped)
 }
 
@@ -53,7 +52,7 @@ struct Named<'n> {
 /// The backend's form of a call id.
 #[must_use]
 pub fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
-    if is_valid(&id) { id } else { Cow::Owned(format!("call_{}", hash(&id, 20))) }
+    if is_valid(&id) { id } else { Cow::Owned(format!("call_{}", hash(&id, 40))) }
 }
 
 fn is_valid(name: &str) -> bool {
@@ -64,13 +63,9 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 }
 
-/// The first bytes of a text's SHA-256, in hex digits.
-fn hash(text: &str, bytes: usize) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(bytes).fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+/// Returns the first hex digits of a text's SHA-256.
+fn hash(text: &str, digits: usize) -> String {
+    format!("{:.digits$x}", Sha256::digest(text))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use maud::{Markup, html};
 
+use crate::clock::rfc3339;
+
 /// A number with three significant digits: `950`, `12.3k`, `4.56M`.
 pub(super) fn count(number: u64) -> String {
     let (unit, sign) = match number {
@@ -50,14 +52,14 @@ pub(super) fn seconds(milliseconds: u64) -> String {
 
 /// A time in UTC, which the page's script converts to the reader's time zone.
 pub(super) fn moment(time: SystemTime) -> Markup {
-    let exact = humantime::format_rfc3339_seconds(time).to_string();
+    let exact = rfc3339(time);
     let minute = exact.get(..16).unwrap_or_default().replace('T', " ");
     html! { time datetime=(exact) { (minute) " UTC" } }
 }
 
 /// The time since a moment.
 pub(super) fn ago(time: SystemTime, now: SystemTime) -> Markup {
-    let exact = humantime::format_rfc3339_seconds(time).to_string();
+    let exact = rfc3339(time);
     let elapsed = now.duration_since(time).unwrap_or_default();
     html! {
         time.ago datetime=(exact) {

@@ -13,7 +13,6 @@ mod recorder;
 mod redact;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -222,10 +221,7 @@ impl From<Redacted> for Content {
 /// Redacts a request body. Also returns the hash by which a player finds it.
 fn body(redactor: &mut Redactor, body: &[u8]) -> (Content, String) {
     let content = Content::from(redactor.document(&String::from_utf8_lossy(body)));
-    let hex = Sha256::digest(content.text()).iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a text takes any writing");
-        hex
-    });
+    let hex = format!("{:x}", Sha256::digest(content.text()));
     (content, hex)
 }
 

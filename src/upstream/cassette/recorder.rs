@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::redact::Redactor;
 use super::{Cassette, Content, End, Ending, Event, Head, Request, Response, SCHEMA, directory};
+use crate::clock::rfc3339;
 
 /// Limits of the queue.
 const MAX_QUEUED: usize = 8192;
@@ -80,7 +81,7 @@ impl Recorder {
         crate::fs::create_private_directory(&directory)?;
         let queue = Arc::new(Queue::default());
         let writer = Writer {
-            started: humantime::format_rfc3339_seconds(now).to_string(),
+            started: rfc3339(now),
             directory,
             recordings: HashMap::new(),
         };

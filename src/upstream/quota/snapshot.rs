@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::clock::serialize_rfc3339;
 use crate::protocol::codex::rate_limits::{Limit, RateLimits, Scope, Window, window_name};
 
 /// The quota of an account.
@@ -17,7 +18,7 @@ pub struct Quota {
     /// The plan, as the backend spells it.
     pub plan: Option<String>,
     /// When the backend last reported any of it.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "serialize_rfc3339")]
     pub observed_at: SystemTime,
     /// The windows. Those of the plan's own limit come first; those of each limit are sorted by length.
     pub windows: Vec<QuotaWindow>,
@@ -37,7 +38,7 @@ pub struct QuotaWindow {
     /// Used share in percent, rounded to tenths.
     pub used_percent: f64,
     /// When it resets, if known.
-    #[serde(serialize_with = "optional_rfc3339")]
+    #[serde(serialize_with = "serialize_rfc3339")]
     pub resets_at: Option<SystemTime>,
     /// Projection of the usage, if possible yet.
     pub pace: Option<QuotaPace>,
@@ -49,7 +50,7 @@ pub struct QuotaPace {
     /// Used share at the reset, in percent. May exceed 100.
     pub projected_percent: f64,
     /// When the window is used up, if that is before its reset.
-    #[serde(serialize_with = "optional_rfc3339")]
+    #[serde(serialize_with = "serialize_rfc3339")]
     pub spent_at: Option<SystemTime>,
 }
 
@@ -138,17 +139,5 @@ impl QuotaWindow {
                 spent_at: pace.exhausted_at,
             }),
         })
-    }
-}
-
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_seconds(*time))
-}
-
-#[expect(clippy::ref_option, reason = "signature required by serde")]
-fn optional_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => rfc3339(time, serializer),
-        None => serializer.serialize_none(),
     }
 }

@@ -3,8 +3,6 @@
 //! Headers that describe one request are not sent in the handshake, but in the metadata of the request's frame. No
 //! compression is offered.
 
-use std::fmt::Write as _;
-
 use http::header::{
     ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -86,10 +84,7 @@ fn key(endpoint: &Endpoint, headers: &HeaderMap) -> String {
         hash.update(value.len().to_be_bytes());
         hash.update(value);
     }
-    hash.finalize().iter().fold(String::new(), |mut key, byte| {
-        let _ = write!(key, "{byte:02x}");
-        key
-    })
+    format!("{:x}", hash.finalize())
 }
 
 /// Opens a connection within the connect timeout.

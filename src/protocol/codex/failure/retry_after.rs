@@ -57,7 +57,7 @@ impl Times {
 
 /// Describes a reset as the end of a usage limit message.
 fn describe(reset: Reset) -> String {
-    let at = reset.at.map(|at| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)));
+    let at = reset.at.map(|at| crate::clock::rfc3339(UNIX_EPOCH + Duration::from_secs(at)));
     match (at, reset.after.map(format_seconds)) {
         (Some(at), Some(after)) => format!("{RESETS}at {at} (in {after})."),
         (Some(at), None) => format!("{RESETS}at {at}."),
