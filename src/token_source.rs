@@ -1,8 +1,7 @@
-//! What the upstream needs from whoever keeps the credentials, and nothing more.
+//! The interface between the credential store and the upstream client.
 //!
-//! The credential store (`auth`) and the upstream client do not know each other: they meet in
-//! [`TokenSource`]. It hands out a [`Bearer`] and, when the backend has refused one, tries once to
-//! come by a better one.
+//! `auth` implements [`TokenSource`], which returns a [`Bearer`] and replaces one that the backend has refused.
+//! `upstream` uses it. Neither imports the other.
 
 use std::fmt;
 use std::future::Future;
@@ -10,25 +9,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::clock::rfc3339;
 use crate::command_hint::{command, unset};
 use crate::secret::Secret;
 
-/// A backend that refuses a renewed token too gets no second one within this time.
-pub const RECOVERY_REST: Duration = Duration::from_secs(10);
+/// If the backend refuses a renewed token too, the next renewal waits until this time has passed since the last one.
+pub const RECOVERY_DELAY: Duration = Duration::from_secs(10);
 
-/// A future on the heap, as an object-safe trait needs it.
+/// A boxed future, for object-safe traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// An access token together with the account that it speaks for.
+/// An access token and its account.
 #[derive(Clone, Debug)]
 pub struct Bearer {
     /// The access token, sent as `authorization: Bearer …`.
     pub token: Secret,
-    /// The account that pays for what the token is used for.
+    /// The account that the token belongs to.
     pub account: Account,
 }
 
-/// The part of an account that goes into request headers.
+/// The part of an account that is sent in request headers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
     /// Workspace id: header `chatgpt-account-id`.
@@ -37,116 +37,118 @@ pub struct Account {
     pub is_fedramp: bool,
 }
 
-/// Where bearer tokens come from. Shared by all requests; both methods may be called at any time.
+/// A source of bearer tokens, shared by all requests.
 pub trait TokenSource: Send + Sync + fmt::Debug {
-    /// A token that is good now, refreshed before it is handed out if it had expired.
+    /// Returns a valid token. Renews it first if it has expired.
     fn bearer(&self) -> BoxFuture<'_, Result<Bearer, AuthError>>;
 
-    /// A token to try after the backend answered 401 to `rejected`: one that another process has
-    /// stored meanwhile, else a refreshed one.
+    /// Returns a token to use after the backend responded with 401 to `rejected`: one that another process has stored
+    /// meanwhile, or else a renewed one.
     fn recover<'a>(&'a self, rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>>;
 
-    /// The state of the sign-in as far as it is known here, without asking the issuer. An error: requests
-    /// fail with it.
-    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>>;
+    /// Returns the state of the session without calling the issuer, or the error that requests fail with.
+    fn check(&self) -> BoxFuture<'_, Result<SessionState, AuthError>>;
 
-    /// Notes that the backend has accepted a token, which clears what an earlier 401 has left behind.
+    /// Records that the backend has accepted a token. Clears the marks of an earlier 401.
     fn accepted(&self, _bearer: &Bearer) {}
 
-    /// Notes that the backend has refused a token that a request can't replace again. Returns how long the next
-    /// recovery rests, if the token itself replaced a refused one moments ago.
+    /// Records that the backend has refused a token after the request's only recovery. If the token itself replaced a
+    /// refused one moments ago, returns how long the next recovery has to wait.
     fn refused(&self, _bearer: &Bearer) -> Option<Duration> {
         None
     }
 
-    /// How often tokens have been renewed so far.
-    fn refreshes(&self) -> Refreshes {
-        Refreshes::default()
+    /// Returns how many renewals there were, by outcome.
+    fn refreshes(&self) -> RefreshCounts {
+        RefreshCounts::default()
     }
 
-    /// The tokens of one account, where there is a choice; here there is none.
-    fn choose<'a>(&'a self, choice: &'a Choice) -> BoxFuture<'a, Result<Arc<dyn TokenSource>, AuthError>> {
+    /// Returns the tokens of one account.
+    ///
+    /// # Errors
+    /// If the account isn't signed in. The default implementation always fails.
+    fn choose<'a>(&'a self, choice: &'a AccountChoice) -> BoxFuture<'a, Result<Arc<dyn TokenSource>, AuthError>> {
         Box::pin(async { Err(AuthError::UnknownAccount { chosen_by: choice.by.clone() }) })
     }
 
-    /// The tokens of an account that would suit better than the one in use. `None`: it has none that
-    /// are good, or the owner of all has settled on an account.
+    /// Returns the tokens of an account that the caller prefers to the active one. Returns `None` if it has no valid
+    /// token, or if the account is configured.
     fn prefer<'a>(&'a self, _account_id: &'a str) -> BoxFuture<'a, Option<Arc<dyn TokenSource>>> {
         Box::pin(async { None })
     }
 }
 
-/// A sign-in that works.
+/// The state of a session whose access token can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SignIn {
-    /// Its access token is renewed as needed.
+pub enum SessionState {
+    /// The access token is renewed as needed.
     Working,
-    /// Its access token works, and the issuer has refused for good to renew it.
+    /// The access token works until it expires; the issuer has permanently refused to renew it.
     Ending {
-        /// Why, without any token.
+        /// The reason; contains no token.
         reason: String,
         /// When the access token expires, if it says so.
         expires_at: Option<SystemTime>,
     },
 }
 
-impl SignIn {
-    /// What the user should know about it, and the command that fixes it.
+impl SessionState {
+    /// Returns a warning for the user, with the command that fixes it.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let Self::Ending { reason, expires_at } = self else { return None };
         let end = match expires_at {
-            Some(end) => format!("at {}", humantime::format_rfc3339_seconds(*end)),
+            Some(end) => format!("at {}", rfc3339(*end)),
             None => "when its access token expires".to_owned(),
         };
         Some(format!("your ChatGPT session ends {end} and can't be renewed ({reason}): run `{}`", command("login")))
     }
 }
 
-/// Renewals of tokens, by outcome.
+/// Numbers of renewals, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refreshes {
-    /// The issuer gave new tokens.
+pub struct RefreshCounts {
+    /// The issuer returned new tokens.
     pub granted: u64,
-    /// The issuer refused for good.
+    /// The issuer refused permanently.
     pub refused: u64,
-    /// The issuer could not be asked, or had trouble.
+    /// The issuer couldn't be reached or failed.
     pub failed: u64,
 }
 
 impl AuthError {
-    /// The error while the next try has to wait.
+    /// Sets when an unavailable issuer is called again.
     #[must_use]
-    pub fn resting(self, rest: Duration) -> Self {
+    pub fn with_retry_after(self, retry_after: Duration) -> Self {
         match self {
-            Self::Unavailable { message, .. } => Self::Unavailable { message, retry_after: Some(rest) },
+            Self::Unavailable { message, .. } => Self::Unavailable { message, retry_after: Some(retry_after) },
             other => other,
         }
     }
 }
 
-/// An account that somebody asks for.
+/// A requested account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct AccountChoice {
     /// Its id.
     pub account_id: String,
-    /// Where the choice was made, for messages: a header, a key, a setting.
+    /// What requested it, for messages: a header, a key or a setting.
     pub by: String,
 }
 
-/// Why there is no token. The texts name the command that helps.
+/// Why there is no token. Messages end with the command that fixes it, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// Nobody has signed in yet.
+    /// No account is signed in.
     #[error("not signed in: run `{}`", command("login"))]
     SignedOut,
-    /// The issuer refused the refresh token for good (spent, revoked, expired), or the login ended.
+    /// The issuer permanently refused the refresh token (used, revoked, expired), or there is none.
     #[error("your ChatGPT session has expired ({reason}): run `{}`", command("login"))]
     Ended {
-        /// What the issuer or the store said, without any token.
+        /// The reason; contains no token.
         reason: String,
     },
-    /// Accounts are signed in, and none of them is the active one.
+    /// Accounts are signed in, and none of them is active.
     #[error(
         "no account is active: `{}` shows them, `{}` chooses one",
         command("accounts list"),
@@ -156,52 +158,52 @@ pub enum AuthError {
     /// A refused token was replaced by one of another account.
     #[error("the account in use has changed while the request was running: send the request again")]
     AccountChanged,
-    /// The account that was asked for is not signed in.
+    /// The requested account isn't signed in.
     #[error("{chosen_by} names an account that is not signed in: `{}` shows those that are", command("accounts list"))]
     UnknownAccount {
-        /// Where the choice was made.
+        /// What requested it.
         chosen_by: String,
     },
-    /// A login that is borrowed from another program has run out, and only its owner can renew it.
-    #[error("the borrowed login has ended: use {owner} once so that it renews it, or run `{}`", command("login"))]
+    /// A login that is borrowed from another program has expired, and only that program can renew it.
+    #[error("the borrowed login has expired: use {owner} once to renew it, or run `{}`", command("login"))]
     BorrowedEnded {
-        /// The program that owns the login, as its user calls it.
+        /// The name of the program that owns the login.
         owner: String,
     },
-    /// The access token of the environment is of no use, and outranks whoever is signed in.
+    /// The access token in the environment can't be used. It takes precedence over the store.
     #[error(
-        "the access token in {variable} {what}: put another there, or do without it, and start the daemon anew: `{}`",
+        "the access token in {variable} {what}: replace it or unset the variable, and restart the daemon: `{}`",
         unset(variable)
     )]
-    GivenEnded {
+    EnvTokenUnusable {
         /// The variable.
         variable: &'static str,
-        /// What became of it.
+        /// What is wrong with it, as the rest of a sentence.
         what: String,
     },
     /// The store can't be read or written; nothing was overwritten.
     #[error("{message}")]
     Store {
-        /// The path, what is wrong with it, and what to do.
+        /// The path, the problem, and the command that fixes it.
         message: String,
     },
-    /// The backend refuses an access token that was renewed moments ago. The session has not ended: the
-    /// token is renewed again after a rest.
+    /// The backend refuses an access token that was renewed moments ago. The session hasn't ended: the token is renewed
+    /// again after a delay.
     #[error(
         "ChatGPT refuses an access token that was just renewed. You don't need to sign in again: it is renewed again \
          in {} s",
         .retry_after.as_secs_f32().ceil()
     )]
     TokenRefused {
-        /// When the next renewal is made.
+        /// Time until the next renewal.
         retry_after: Duration,
     },
-    /// The issuer can't be reached or has trouble; the login itself may be fine.
-    #[error("the sign-in service can't be used right now: {message}")]
+    /// The issuer can't be reached or had a temporary failure.
+    #[error("the sign-in service is unavailable: {message}")]
     Unavailable {
         /// The cause: DNS, TLS, proxy, refused, a status.
         message: String,
-        /// When it makes sense to ask again.
+        /// How long to wait before the next attempt.
         retry_after: Option<Duration>,
     },
 }

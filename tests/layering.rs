@@ -39,7 +39,7 @@ const UPSTREAM_PROTOCOL: &[&str] = &["protocol::codex", "protocol::sse", "protoc
 const LEAVES: &[&str] = &["auth", "upstream", "demo", "history"];
 /// The items that `config` may use: the settings types that each module defines.
 const SETTINGS: &[&str] = &[
-    "auth::Place",
+    "auth::BackendKind",
     "auth::Settings",
     "upstream::Settings",
     "upstream::Transport",

@@ -250,7 +250,7 @@ async fn a_token_on_standard_input_signs_in_and_status_shows_its_expiry() {
         ("sk-1", "API key"),
         ("rt_1", "refresh token"),
         ("hello", "not an access"),
-        (&agent, "agent identity: its owner signs every request"),
+        (&agent, "agent identity, whose requests must be signed"),
     ] {
         let bad = login(text).await;
         assert!(bad.code == 1 && bad.talk.contains(word), "{}", bad.talk);

@@ -1,8 +1,8 @@
-//! What the issuer's tokens say about their owner.
+//! Reads the claims of the issuer's tokens.
 //!
-//! Tokens are JSON Web Tokens whose payload is read without checking the signature: they came from
-//! the issuer itself over TLS, and nothing is granted here on the strength of a claim. A token that
-//! can't be read is opaque, not wrong; a claim of an unexpected type counts as absent. Pure.
+//! Tokens are JSON Web Tokens. Their signature isn't checked: they come from the issuer over TLS, and no access is
+//! granted because of a claim. A token that can't be parsed is opaque and has no claims. A claim of an unexpected type
+//! counts as absent. Pure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ use crate::secret::Secret;
 const AUTH_OBJECT: &str = "https://api.openai.com/auth";
 const PROFILE_OBJECT: &str = "https://api.openai.com/profile";
 
-/// The last second of the year 9999; later dates have no form in the store.
+/// The last second of the year 9999; the store can't hold later times.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -26,29 +26,29 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// The claims that matter, each if the token has it.
+/// The claims in use, each `None` if the token lacks it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
-    /// When the token ends (`exp`).
+    /// When the token expires (`exp`).
     pub(super) expires_at: Option<SystemTime>,
-    /// The user's e-mail address, which is a label and never an identity.
+    /// The user's e-mail address; only a label.
     pub(super) email: Option<Secret>,
     /// The workspace (`chatgpt_account_id`).
     pub(super) account_id: Option<String>,
-    /// The plan's name, as the issuer spells it.
+    /// The plan (`chatgpt_plan_type`).
     pub(super) plan: Option<String>,
-    /// Whether the workspace is a FedRAMP one; `None`: not said.
+    /// Whether this is a FedRAMP workspace (`chatgpt_account_is_fedramp`).
     pub(super) is_fedramp: Option<bool>,
 }
 
 impl Claims {
-    /// Reads a token's payload; an opaque token has no claims.
+    /// Reads the claims of a token.
     #[must_use]
     pub(super) fn of(token: &Secret) -> Self {
         payload(token.expose()).map(|payload| Self::read(&payload)).unwrap_or_default()
     }
 
-    /// These claims, with what is missing taken from another token.
+    /// Fills in missing claims from another token.
     #[must_use]
     pub(super) fn or(self, other: Self) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Claims {
         let auth = &payload[AUTH_OBJECT];
         let email = text(&payload["email"]).or_else(|| text(&payload[PROFILE_OBJECT]["email"]));
         Self {
-            expires_at: payload["exp"].as_f64().and_then(moment),
+            expires_at: payload["exp"].as_f64().and_then(timestamp),
             email: email.map(Secret::new),
             account_id: text(&auth["chatgpt_account_id"]),
             plan: text(&auth["chatgpt_plan_type"]),
@@ -73,7 +73,7 @@ impl Claims {
     }
 }
 
-/// A token's whole payload; an opaque token has none.
+/// Returns a token's payload, or `None` for an opaque token.
 pub(super) fn payload(token: &str) -> Option<Value> {
     let mut parts = token.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -85,7 +85,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn moment(seconds: f64) -> Option<SystemTime> {
+fn timestamp(seconds: f64) -> Option<SystemTime> {
     let since_epoch = Duration::try_from_secs_f64(seconds.min(LAST_SECOND)).ok()?;
     UNIX_EPOCH.checked_add(since_epoch)
 }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_gives_the_address_where_the_top_level_does_not() {
+    fn the_address_is_also_read_from_the_profile() {
         let claims = Claims::of(&token(&json!({"https://api.openai.com/profile": {"email": "bo@example.com"}})));
         assert_eq!(claims.email.unwrap().expose(), "bo@example.com");
     }

@@ -1,79 +1,78 @@
-//! One account's sign-in: its tokens, what they say, and who may renew them.
+//! The credential of one account: its tokens, their claims, and who may renew them.
 //!
-//! A credential knows its account, tells whether its access token is still good, and how it looks
-//! after the issuer has answered. It never asks the time, touches a file or speaks to anyone; its
-//! debug output shows neither a token nor an e-mail address. Pure.
+//! Says whether the access token is still valid, and applies the issuer's token responses. Callers pass the time. The
+//! debug output contains no token or e-mail address. Pure.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::auth::claims::Claims;
 use crate::secret::Secret;
-use crate::token_source::{Account, AuthError, Bearer, SignIn};
+use crate::token_source::{Account, AuthError, Bearer, SessionState};
 
-/// An opaque access token, whose end can't be read, is renewed after this long.
+/// An opaque access token, whose expiry can't be read, is renewed after this time.
 const OPAQUE_LIFETIME: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 
-pub(in crate::auth) const NOTHING_RENEWS_AN_EXPIRED_TOKEN: &str =
+pub(in crate::auth) const EXPIRED_WITHOUT_REFRESH_TOKEN: &str =
     "the access token has expired and there is no refresh token";
-pub(in crate::auth) const NOTHING_RENEWS_A_REFUSED_TOKEN: &str =
+pub(in crate::auth) const REFUSED_WITHOUT_REFRESH_TOKEN: &str =
     "ChatGPT refuses the access token and there is no refresh token";
 
-/// The sign-in of one account.
+/// The tokens of one account.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The workspace that pays (`chatgpt_account_id`); the key in the store.
+    /// The workspace (`chatgpt_account_id`); the key in the store.
     pub account_id: String,
-    /// The user's e-mail address: a label for `status`, never logged.
+    /// The user's e-mail address; shown by `status`, never logged.
     pub email: Option<Secret>,
     /// The plan, as the issuer spells it.
     pub plan: Option<String>,
     /// Whether requests must carry the FedRAMP header.
     pub is_fedramp: bool,
-    /// The id token, whose own expiry does not matter.
+    /// The id token; its expiry is ignored.
     pub id_token: Option<Secret>,
-    /// The token that the backend takes.
+    /// The token that is sent to the backend.
     pub access_token: Secret,
-    /// The single-use token that renews the others; none in a borrowed login.
+    /// The single-use token that renews the others; `None` in a borrowed login.
     pub refresh_token: Option<Secret>,
-    /// When the access token ends, if it says so.
+    /// When the access token expires, if known.
     pub expires_at: Option<SystemTime>,
-    /// When the tokens were last granted, if that is known.
+    /// When the tokens were last issued, if known.
     pub last_refresh: Option<SystemTime>,
     /// Who may renew it.
     pub ownership: Ownership,
-    /// What the issuer said when it refused for good to renew it.
-    pub refusal: Option<Refusal>,
-    /// When the backend refused the access token, if nothing could replace it.
+    /// Set once the issuer has permanently refused to renew it.
+    pub refusal: Option<RenewalRefusal>,
+    /// When the backend refused the access token and no other could be obtained.
     pub refused_at: Option<SystemTime>,
 }
 
-/// The issuer's last word on a refresh token.
+/// A permanent refusal of a refresh token by the issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why, without any token.
+pub struct RenewalRefusal {
+    /// The reason; contains no token.
     pub reason: String,
-    /// When it was said.
+    /// When the issuer refused.
     pub at: SystemTime,
 }
 
 /// Who may renew a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// We do.
+    /// This program.
     Owned,
-    /// Another program does; we read its file and never write it.
+    /// Another program. Its file is read and never written.
     Borrowed {
         /// The other program's file.
         path: PathBuf,
-        /// The other program, as its user calls it.
+        /// The other program's name.
         owner: String,
     },
 }
 
-/// What a token endpoint grants. After a refresh each member may be missing.
+/// A response of the token endpoint. After a refresh, each token may be missing.
 #[derive(Clone, Debug, Default)]
-pub struct Grant {
+pub struct TokenResponse {
     /// A new id token.
     pub id_token: Option<Secret>,
     /// A new access token.
@@ -82,58 +81,58 @@ pub struct Grant {
     pub refresh_token: Option<Secret>,
 }
 
-/// Why an access token should be renewed.
+/// Why an access token is due for renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// It does not say when it ends, and it is old; it may well be good.
+pub enum Staleness {
+    /// Its expiry is unknown and it is old. It may still be valid.
     NoExpiry,
-    /// It has ended.
+    /// It has expired.
     Expired,
-    /// It ends within the margin; until then it is good.
+    /// It expires soon and is still valid.
     Expiring,
 }
 
-/// What makes a grant unusable.
+/// Why a token response can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GrantError {
-    /// A first grant lacks a token.
-    #[error("the issuer's answer has no {0}")]
+pub enum TokenResponseError {
+    /// A login's response lacks a token.
+    #[error("the issuer's response has no {0}")]
     Missing(&'static str),
-    /// No token names the workspace.
+    /// No token names an account.
     #[error("the tokens name no ChatGPT account; sign in with an account that has a ChatGPT plan")]
     NoAccount,
-    /// A renewal speaks for another workspace than the one that was renewed.
-    #[error("the issuer answered for another account")]
+    /// The response to a refresh names another account.
+    #[error("the issuer's response is for another account")]
     AnotherAccount,
 }
 
 impl Credential {
-    /// The credential that a login's first grant makes.
+    /// Creates a credential from the response to a login.
     ///
     /// # Errors
-    /// When a token is missing, or none names the account.
-    pub fn granted(grant: Grant, now: SystemTime) -> Result<Self, GrantError> {
-        let access_token = grant.access_token.ok_or(GrantError::Missing("access_token"))?;
-        let refresh_token = grant.refresh_token.ok_or(GrantError::Missing("refresh_token"))?;
-        Self::of_tokens(None, grant.id_token, access_token, Some(refresh_token), Some(now))
+    /// If a token is missing, or none names the account.
+    pub fn from_response(response: TokenResponse, now: SystemTime) -> Result<Self, TokenResponseError> {
+        let access_token = response.access_token.ok_or(TokenResponseError::Missing("access_token"))?;
+        let refresh_token = response.refresh_token.ok_or(TokenResponseError::Missing("refresh_token"))?;
+        Self::from_tokens(None, response.id_token, access_token, Some(refresh_token), Some(now))
     }
 
-    /// A credential of ours from bare tokens, with everything that is not said read from their claims.
+    /// Creates an owned credential from tokens. Everything else is read from their claims.
     ///
     /// # Errors
-    /// When no token names the account.
-    pub fn of_tokens(
+    /// If no token names the account, and `account_id` is `None`.
+    pub fn from_tokens(
         account_id: Option<String>,
         id_token: Option<Secret>,
         access_token: Secret,
         refresh_token: Option<Secret>,
         last_refresh: Option<SystemTime>,
-    ) -> Result<Self, GrantError> {
+    ) -> Result<Self, TokenResponseError> {
         let access = Claims::of(&access_token);
         let expires_at = access.expires_at;
         let claims = id_token.as_ref().map(Claims::of).unwrap_or_default().or(access);
         Ok(Self {
-            account_id: account_id.or(claims.account_id).ok_or(GrantError::NoAccount)?,
+            account_id: account_id.or(claims.account_id).ok_or(TokenResponseError::NoAccount)?,
             email: claims.email,
             plan: claims.plan,
             is_fedramp: claims.is_fedramp.unwrap_or_default(),
@@ -148,26 +147,26 @@ impl Credential {
         })
     }
 
-    /// This credential after a refresh; what the grant leaves out stays as it was.
+    /// Applies the response to a refresh. What the response leaves out stays unchanged.
     ///
     /// # Errors
-    /// When the grant speaks for another account.
-    pub fn renewed(&self, grant: Grant, now: SystemTime) -> Result<Self, GrantError> {
-        let id_claims = grant.id_token.as_ref().map(Claims::of).unwrap_or_default();
-        let access_claims = grant.access_token.as_ref().map(Claims::of);
+    /// If the response is for another account.
+    pub fn renewed(&self, response: TokenResponse, now: SystemTime) -> Result<Self, TokenResponseError> {
+        let id_claims = response.id_token.as_ref().map(Claims::of).unwrap_or_default();
+        let access_claims = response.access_token.as_ref().map(Claims::of);
         let expires_at = access_claims.as_ref().map_or(self.expires_at, |claims| claims.expires_at);
         let claims = id_claims.or(access_claims.unwrap_or_default());
         if claims.account_id.is_some_and(|id| id != self.account_id) {
-            return Err(GrantError::AnotherAccount);
+            return Err(TokenResponseError::AnotherAccount);
         }
         Ok(Self {
             account_id: self.account_id.clone(),
             email: claims.email.or_else(|| self.email.clone()),
             plan: claims.plan.or_else(|| self.plan.clone()),
             is_fedramp: claims.is_fedramp.unwrap_or(self.is_fedramp),
-            id_token: grant.id_token.or_else(|| self.id_token.clone()),
-            access_token: grant.access_token.unwrap_or_else(|| self.access_token.clone()),
-            refresh_token: grant.refresh_token.or_else(|| self.refresh_token.clone()),
+            id_token: response.id_token.or_else(|| self.id_token.clone()),
+            access_token: response.access_token.unwrap_or_else(|| self.access_token.clone()),
+            refresh_token: response.refresh_token.or_else(|| self.refresh_token.clone()),
             expires_at,
             last_refresh: Some(now),
             ownership: self.ownership.clone(),
@@ -176,72 +175,73 @@ impl Credential {
         })
     }
 
-    /// Whether the access token is good for at least `margin` from now, and if not, why.
+    /// Checks that the access token is valid for at least `margin` from now.
     ///
     /// # Errors
-    /// The reason for a renewal.
-    pub fn check(&self, now: SystemTime, margin: Duration) -> Result<(), Stale> {
+    /// Why the token is due for renewal.
+    pub fn check(&self, now: SystemTime, margin: Duration) -> Result<(), Staleness> {
         match self.expires_at {
-            Some(end) if end <= now => Err(Stale::Expired),
-            Some(end) if end <= now + margin => Err(Stale::Expiring),
+            Some(end) if end <= now => Err(Staleness::Expired),
+            Some(end) if end <= now + margin => Err(Staleness::Expiring),
             Some(_) => Ok(()),
             None if self.last_refresh.is_some_and(|granted| granted + OPAQUE_LIFETIME > now) => Ok(()),
-            None => Err(Stale::NoExpiry),
+            None => Err(Staleness::NoExpiry),
         }
     }
 
-    /// The state of the sign-in, for everything that reports it. It is dead once the issuer has refused
-    /// for good to renew it, or there is nothing to renew it with, and its access token has expired or is
-    /// refused by the backend.
+    /// Returns the state of the session.
     ///
     /// # Errors
-    /// The reason if it is dead.
-    pub fn state(&self, now: SystemTime) -> Result<SignIn, AuthError> {
-        let is_expired = self.check(now, Duration::ZERO) == Err(Stale::Expired);
+    /// If the session has ended: the access token has expired or the backend refuses it, and the issuer has permanently
+    /// refused to renew it, or there is no refresh token.
+    pub fn state(&self, now: SystemTime) -> Result<SessionState, AuthError> {
+        let is_expired = self.check(now, Duration::ZERO) == Err(Staleness::Expired);
         let ended = |reason: &str| Err(AuthError::Ended { reason: reason.to_owned() });
         match (&self.refusal, &self.ownership) {
             (None, Ownership::Borrowed { owner, .. }) if is_expired || self.refused_at.is_some() => {
                 Err(AuthError::BorrowedEnded { owner: owner.clone() })
             }
             (Some(refusal), _) if is_expired || self.refused_at.is_some() => ended(&refusal.reason),
-            (Some(refusal), _) => Ok(SignIn::Ending { reason: refusal.reason.clone(), expires_at: self.expires_at }),
-            (None, _) if self.refused_at.is_some() => ended(NOTHING_RENEWS_A_REFUSED_TOKEN),
-            (None, Ownership::Owned) if is_expired && self.refresh_token.is_none() => {
-                ended(NOTHING_RENEWS_AN_EXPIRED_TOKEN)
+            (Some(refusal), _) => {
+                Ok(SessionState::Ending { reason: refusal.reason.clone(), expires_at: self.expires_at })
             }
-            (None, _) => Ok(SignIn::Working),
+            (None, _) if self.refused_at.is_some() => ended(REFUSED_WITHOUT_REFRESH_TOKEN),
+            (None, Ownership::Owned) if is_expired && self.refresh_token.is_none() => {
+                ended(EXPIRED_WITHOUT_REFRESH_TOKEN)
+            }
+            (None, _) => Ok(SessionState::Working),
         }
     }
 
-    /// What the backend is shown.
+    /// Returns the access token and the account, as sent to the backend.
     #[must_use]
     pub fn bearer(&self) -> Bearer {
         let account = Account { id: self.account_id.clone(), is_fedramp: self.is_fedramp };
         Bearer { token: self.access_token.clone(), account }
     }
 
-    /// Whether anybody can renew it: we, or the program that lends it.
+    /// Whether it can be renewed, by this program or by the one that owns it.
     #[must_use]
     pub fn is_renewable(&self) -> bool {
         self.refusal.is_none() && (self.refresh_token.is_some() || self.ownership != Ownership::Owned)
     }
 
-    /// Whether another credential holds the same tokens, so that a failure of one is a failure of the other.
+    /// Whether another credential has the same access and refresh tokens.
     #[must_use]
     pub fn has_same_tokens(&self, other: &Self) -> bool {
         let refresh = |credential: &Self| credential.refresh_token.as_ref().map(|token| token.expose().to_owned());
         self.access_token.expose() == other.access_token.expose() && refresh(self) == refresh(other)
     }
 
-    /// Whether a refresh token is the one held here.
+    /// Whether this is the credential's refresh token.
     #[must_use]
     pub fn is_renewed_by(&self, refresh_token: &Secret) -> bool {
         self.refresh_token.as_ref().is_some_and(|own| own.expose() == refresh_token.expose())
     }
 }
 
-impl Stale {
-    /// Whether the access token may still be sent.
+impl Staleness {
+    /// Whether the access token can still be sent.
     #[must_use]
     pub fn is_usable(self) -> bool {
         match self {
@@ -259,9 +259,9 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
-    use super::{Credential, Grant, GrantError, Refusal, Stale};
+    use super::{Credential, RenewalRefusal, Staleness, TokenResponse, TokenResponseError};
     use crate::secret::Secret;
-    use crate::token_source::{AuthError, SignIn};
+    use crate::token_source::{AuthError, SessionState};
 
     const MARGIN: Duration = Duration::from_secs(5 * 60);
 
@@ -276,21 +276,21 @@ mod tests {
     }
 
     fn credential(end: u64) -> Credential {
-        let grant = Grant {
+        let grant = TokenResponse {
             id_token: Some(token("acct-1", 1)),
             access_token: Some(token("acct-1", end)),
             refresh_token: Some(Secret::new("rt_1")),
         };
-        Credential::granted(grant, at(0)).unwrap()
+        Credential::from_response(grant, at(0)).unwrap()
     }
 
     #[test]
-    fn a_token_is_due_five_minutes_before_its_end() {
+    fn a_token_is_due_five_minutes_before_it_expires() {
         let credential = credential(10_000);
         assert_eq!(credential.check(at(9_699), MARGIN), Ok(()));
-        assert_eq!(credential.check(at(9_700), MARGIN), Err(Stale::Expiring));
-        assert_eq!(credential.check(at(9_999), MARGIN), Err(Stale::Expiring));
-        assert_eq!(credential.check(at(10_000), MARGIN), Err(Stale::Expired));
+        assert_eq!(credential.check(at(9_700), MARGIN), Err(Staleness::Expiring));
+        assert_eq!(credential.check(at(9_999), MARGIN), Err(Staleness::Expiring));
+        assert_eq!(credential.check(at(10_000), MARGIN), Err(Staleness::Expired));
     }
 
     #[test]
@@ -299,19 +299,19 @@ mod tests {
         credential.expires_at = None;
         let days = |days: u64| at(days * 86_400);
         assert_eq!(credential.check(days(7), MARGIN), Ok(()));
-        assert_eq!(credential.check(days(8), MARGIN), Err(Stale::NoExpiry));
+        assert_eq!(credential.check(days(8), MARGIN), Err(Staleness::NoExpiry));
         credential.last_refresh = None;
-        assert_eq!(credential.check(days(0), MARGIN), Err(Stale::NoExpiry));
+        assert_eq!(credential.check(days(0), MARGIN), Err(Staleness::NoExpiry));
     }
 
     #[test]
-    fn a_readable_end_outweighs_an_old_refresh() {
+    fn a_known_expiry_takes_precedence_over_the_age() {
         assert_eq!(credential(90 * 86_400).check(at(9 * 86_400), MARGIN), Ok(()));
     }
 
     #[test]
-    fn what_a_refresh_leaves_out_stays() {
-        let grant = Grant { access_token: Some(token("acct-1", 20_000)), ..Grant::default() };
+    fn tokens_missing_from_a_response_are_kept() {
+        let grant = TokenResponse { access_token: Some(token("acct-1", 20_000)), ..TokenResponse::default() };
         let renewed = credential(10_000).renewed(grant, at(9_000)).unwrap();
         assert_eq!(renewed.expires_at, Some(at(20_000)));
         assert_eq!(renewed.last_refresh, Some(at(9_000)));
@@ -321,34 +321,37 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_that_speaks_for_another_account_is_refused() {
-        let grant = Grant { id_token: Some(token("acct-2", 1)), ..Grant::default() };
-        assert_eq!(credential(1).renewed(grant, at(0)).unwrap_err(), GrantError::AnotherAccount);
+    fn a_response_for_another_account_is_refused() {
+        let grant = TokenResponse { id_token: Some(token("acct-2", 1)), ..TokenResponse::default() };
+        assert_eq!(credential(1).renewed(grant, at(0)).unwrap_err(), TokenResponseError::AnotherAccount);
     }
 
     #[test]
-    fn a_first_grant_needs_its_tokens_and_an_account() {
-        let missing = Grant { access_token: Some(token("a", 1)), ..Grant::default() };
-        assert_eq!(Credential::granted(missing, at(0)).unwrap_err(), GrantError::Missing("refresh_token"));
-        let nobody = Credential::of_tokens(None, None, Secret::new("opaque"), None, None);
-        assert_eq!(nobody.unwrap_err(), GrantError::NoAccount);
+    fn a_login_needs_tokens_and_an_account() {
+        let missing = TokenResponse { access_token: Some(token("a", 1)), ..TokenResponse::default() };
+        assert_eq!(
+            Credential::from_response(missing, at(0)).unwrap_err(),
+            TokenResponseError::Missing("refresh_token")
+        );
+        let without_account = Credential::from_tokens(None, None, Secret::new("opaque"), None, None);
+        assert_eq!(without_account.unwrap_err(), TokenResponseError::NoAccount);
     }
 
     #[test]
-    fn a_sign_in_is_dead_once_nothing_renews_a_token_that_is_expired_or_refused() {
+    fn a_session_has_ended_once_its_token_is_unusable_and_can_not_be_renewed() {
         let good = credential(10_000);
-        let refusal = Some(Refusal { reason: "used".to_owned(), at: at(5) });
+        let refusal = Some(RenewalRefusal { reason: "used".to_owned(), at: at(5) });
         let (refused, no_refresh_token) = (Some(at(6)), None);
-        let ending = SignIn::Ending { reason: "used".to_owned(), expires_at: Some(at(10_000)) };
-        assert_eq!(good.state(at(9_999)), Ok(SignIn::Working));
-        assert_eq!(good.state(at(10_000)), Ok(SignIn::Working), "the next use renews it");
+        let ending = SessionState::Ending { reason: "used".to_owned(), expires_at: Some(at(10_000)) };
+        assert_eq!(good.state(at(9_999)), Ok(SessionState::Working));
+        assert_eq!(good.state(at(10_000)), Ok(SessionState::Working), "the next use renews it");
         let unrenewable = Credential { refusal, ..good.clone() };
         assert_eq!(unrenewable.state(at(9_999)), Ok(ending));
         let ended = AuthError::Ended { reason: "used".to_owned() };
         assert_eq!(unrenewable.state(at(10_000)), Err(ended.clone()));
         assert_eq!(Credential { refused_at: refused, ..unrenewable }.state(at(7)), Err(ended));
         let bare = Credential { refresh_token: no_refresh_token, ..good };
-        assert_eq!(bare.state(at(9_999)), Ok(SignIn::Working));
+        assert_eq!(bare.state(at(9_999)), Ok(SessionState::Working));
         assert!(matches!(bare.state(at(10_000)), Err(AuthError::Ended { .. })));
         assert!(matches!(Credential { refused_at: refused, ..bare }.state(at(7)), Err(AuthError::Ended { .. })));
     }

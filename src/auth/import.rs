@@ -1,10 +1,9 @@
-//! Logins of other programs.
+//! Imports the logins of other programs.
 //!
-//! A borrowed login is read and nothing else: its refresh token is not even kept, since spending it
-//! would sign the other program out, and its file is never written. Taking a login over copies the
-//! refresh token into our store, and the session is ours from then on. Known are the Codex CLI's
-//! `auth.json` and the token files of LiteLLM and LangChain; whatever else is found is refused by
-//! name. Errors never quote the file.
+//! A borrowed login is only read: its file is never written, and its refresh token isn't stored, because using it
+//! would sign the other program out. Taking a login over copies the refresh token to our store; from then on the
+//! session is ours. Supports the Codex CLI's `auth.json` and the token files of LiteLLM and LangChain; other files are
+//! refused with a reason. Errors never quote the file.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,33 +12,32 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::auth::Settings;
-use crate::auth::credential::{Credential, GrantError, Ownership};
+use crate::auth::credential::{Credential, Ownership, TokenResponseError};
 use crate::auth::store::Store;
 use crate::command_hint::command;
 use crate::fs::read_text;
 use crate::secret::Secret;
 use crate::token_source::AuthError;
 
-/// Far more than the login of any program takes.
 const LIMIT_BYTES: u64 = 1024 * 1024;
 
 const CODEX_CLI: &str = "the Codex CLI";
 const LITELLM: &str = "LiteLLM";
 const LANGCHAIN: &str = "LangChain";
 
-/// What the user lets us do with another program's login.
+/// How another program's login is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rights {
-    /// Read it, again and again; its owner renews it.
+pub enum ImportMode {
+    /// Its file is read whenever the token is needed; the other program renews it.
     Borrow,
-    /// Own the session; the other program is signed out by that sooner or later.
+    /// We renew it from now on. This signs the other program out sooner or later.
     TakeOver,
 }
 
-/// Why another program's login can't be used.
+/// Why another program's login can't be imported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
-    /// There is no such file, or it can't be read.
+    /// The file doesn't exist or can't be read.
     #[error("{path}: {reason}; sign in with the other program first, or run `{}`", command("login"))]
     NoFile {
         /// The file.
@@ -47,12 +45,12 @@ pub enum ImportError {
         /// Why it can't be read.
         reason: String,
     },
-    /// The file holds something else than a ChatGPT login.
+    /// The file contains no usable ChatGPT login.
     #[error("{path}: {reason}")]
     Unsuitable {
         /// The file.
         path: String,
-        /// What it holds.
+        /// What is wrong with it.
         reason: String,
     },
     /// Our own store can't be used.
@@ -60,29 +58,29 @@ pub enum ImportError {
     Store(AuthError),
 }
 
-/// What a login file says.
-struct Found {
+/// The contents of a login file.
+struct LoginFile {
     credential: Credential,
     owner: &'static str,
     issuer: Option<String>,
     client_id: Option<String>,
 }
 
-/// Reads another program's login into the store, as the active account.
+/// Imports another program's login and makes its account the active one.
 ///
 /// # Errors
-/// When the file holds no login that can be used, or the store can't be written.
+/// If the file contains no usable login, or the store can't be written.
 pub async fn import(
     store: &Store,
     settings: &Settings,
     path: &Path,
-    rights: Rights,
+    mode: ImportMode,
 ) -> Result<Credential, ImportError> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = find(&path).await?;
-    let credential = match rights {
-        Rights::Borrow => borrowed(found, path),
-        Rights::TakeOver => taken_over(found, settings, &path)?,
+    let credential = match mode {
+        ImportMode::Borrow => borrowed(found, path),
+        ImportMode::TakeOver => taken_over(found, settings, &path)?,
     };
     add(store, &credential).await.map_err(ImportError::Store)?;
     Ok(credential)
@@ -93,35 +91,35 @@ pub(in crate::auth) async fn reread(path: &Path) -> Result<Credential, ImportErr
     Ok(borrowed(find(path).await?, path.to_owned()))
 }
 
-/// Puts an account into the store and makes it the active one.
+/// Stores an account and makes it the active one.
 pub(in crate::auth) async fn add(store: &Store, credential: &Credential) -> Result<(), AuthError> {
-    let held = store.lock().await?;
-    let mut document = held.read().await?;
+    let locked = store.lock().await?;
+    let mut document = locked.read().await?;
     document.put(credential);
     document.set_active(&credential.account_id);
-    held.write(&document).await
+    locked.write(&document).await
 }
 
-fn borrowed(found: Found, path: PathBuf) -> Credential {
+fn borrowed(found: LoginFile, path: PathBuf) -> Credential {
     let ownership = Ownership::Borrowed { path, owner: found.owner.to_owned() };
     Credential { refresh_token: None, ownership, ..found.credential }
 }
 
-fn taken_over(found: Found, settings: &Settings, path: &Path) -> Result<Credential, ImportError> {
+fn taken_over(found: LoginFile, settings: &Settings, path: &Path) -> Result<Credential, ImportError> {
     let is_foreign =
-        |told: &Option<String>, ours: &str| told.as_deref().is_some_and(|told| told.trim_end_matches('/') != ours);
-    if is_foreign(&found.issuer, settings.authority.as_str()) || is_foreign(&found.client_id, &settings.client_id) {
-        let reason = "the login is of another issuer or client than the settings auth.url and auth.client_id name, \
-                      so it could not be renewed; borrow it without --take-over";
+        |theirs: &Option<String>, ours: &str| theirs.as_deref().is_some_and(|text| text.trim_end_matches('/') != ours);
+    if is_foreign(&found.issuer, settings.issuer.as_str()) || is_foreign(&found.client_id, &settings.client_id) {
+        let reason = "the login was issued by another issuer or for another client than in the settings auth.url and \
+                      auth.client_id, so it can't be renewed; import it without --take-over";
         return Err(unsuitable(path, reason));
     }
     if found.credential.refresh_token.is_none() {
-        return Err(unsuitable(path, "there is no refresh token in it to take over; borrow it without --take-over"));
+        return Err(unsuitable(path, "it contains no refresh token to take over; import it without --take-over"));
     }
     Ok(found.credential)
 }
 
-async fn find(path: &Path) -> Result<Found, ImportError> {
+async fn find(path: &Path) -> Result<LoginFile, ImportError> {
     let bytes = read_file(path).await.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::FileTooLarge => unsuitable(path, &error.to_string()),
         _ => ImportError::NoFile { path: path.display().to_string(), reason: error.to_string() },
@@ -142,13 +140,13 @@ async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     read.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Why a file is not the login that we look for, judged by its mode, else by what is in it.
+/// Returns why a file is not a Codex CLI login, according to its mode, or else its contents.
 fn refusal(file: &Value) -> Option<&'static str> {
-    const UNKNOWN: &str = "it is not a login that can be imported; the Codex CLI's auth.json is, and the \
-                           token files of LiteLLM and LangChain are";
-    const API_KEY: &str = "it holds an API key, which spends no ChatGPT subscription";
-    const ACCESS_TOKEN: &str = "it holds a personal access token, which can't be imported";
-    const AGENT: &str = "it holds an agent identity, which can't be imported";
+    const UNKNOWN: &str = "it is not a login file of a supported program: these are the Codex CLI (auth.json), LiteLLM \
+                           and LangChain";
+    const API_KEY: &str = "it contains an API key, which doesn't use a ChatGPT subscription";
+    const ACCESS_TOKEN: &str = "it contains a personal access token, which can't be imported";
+    const AGENT: &str = "it contains an agent identity, which can't be imported";
     let has = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
     let has_tokens = has(&file["tokens"]["access_token"]);
     match file["auth_mode"].as_str() {
@@ -167,45 +165,45 @@ fn refusal(file: &Value) -> Option<&'static str> {
     }
 }
 
-fn read(file: &Value) -> Result<Found, GrantError> {
+fn read(file: &Value) -> Result<LoginFile, TokenResponseError> {
     let tokens = &file["tokens"];
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let secret = |name: &str| text(&tokens[name]).map(Secret::new);
-    let last_refresh = text(&file["last_refresh"]).and_then(|text| moment(&text));
-    let access_token = secret("access_token").ok_or(GrantError::Missing("access_token"))?;
+    let last_refresh = text(&file["last_refresh"]).and_then(|text| timestamp(&text));
+    let access_token = secret("access_token").ok_or(TokenResponseError::Missing("access_token"))?;
     let named = text(&tokens["account_id"]);
     let credential =
-        Credential::of_tokens(named, secret("id_token"), access_token, secret("refresh_token"), last_refresh)?;
+        Credential::from_tokens(named, secret("id_token"), access_token, secret("refresh_token"), last_refresh)?;
     let provenance = &tokens["oauth_provenance"];
     let (issuer, client_id) = (text(&provenance["issuer"]), text(&provenance["client_id"]));
-    Ok(Found { credential, owner: CODEX_CLI, issuer, client_id })
+    Ok(LoginFile { credential, owner: CODEX_CLI, issuer, client_id })
 }
 
-/// Whose file it is, when the tokens stand at its top. The two that do so write the token's end
-/// differently: LangChain as a date, LiteLLM as a number.
+/// Returns the program that writes files with the tokens at the top level. LangChain writes the expiry as a date,
+/// LiteLLM as a number.
 fn flat_owner(file: &Value) -> Option<&'static str> {
     let has_token = file["access_token"].as_str().is_some_and(|text| !text.is_empty());
     let is_flat = has_token && file["tokens"].is_null() && file["auth_mode"].is_null() && file["version"].is_null();
     is_flat.then(|| if file["expires_at"].is_string() { LANGCHAIN } else { LITELLM })
 }
 
-fn read_flat(file: &Value, owner: &'static str) -> Result<Found, GrantError> {
+fn read_flat(file: &Value, owner: &'static str) -> Result<LoginFile, TokenResponseError> {
     let text = |name: &str| file[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let secret = |name: &str| text(name).map(Secret::new);
-    let access_token = secret("access_token").ok_or(GrantError::Missing("access_token"))?;
+    let access_token = secret("access_token").ok_or(TokenResponseError::Missing("access_token"))?;
     let (id_token, refresh_token) = (secret("id_token"), secret("refresh_token"));
-    let credential = Credential::of_tokens(text("account_id"), id_token, access_token, refresh_token, None)?;
-    let told = match &file["expires_at"] {
-        Value::String(date) => moment(&date.replace("+00:00", "Z")),
+    let credential = Credential::from_tokens(text("account_id"), id_token, access_token, refresh_token, None)?;
+    let expiry = match &file["expires_at"] {
+        Value::String(date) => timestamp(&date.replace("+00:00", "Z")),
         number => number.as_f64().and_then(|seconds| {
             std::time::UNIX_EPOCH.checked_add(std::time::Duration::try_from_secs_f64(seconds).ok()?)
         }),
     };
-    let expires_at = credential.expires_at.or(told);
-    Ok(Found { credential: Credential { expires_at, ..credential }, owner, issuer: None, client_id: None })
+    let expires_at = credential.expires_at.or(expiry);
+    Ok(LoginFile { credential: Credential { expires_at, ..credential }, owner, issuer: None, client_id: None })
 }
 
-fn moment(text: &str) -> Option<SystemTime> {
+fn timestamp(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }
 
@@ -227,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_decides_and_without_it_the_content() {
+    fn the_mode_decides_and_without_it_the_contents() {
         let tokens = json!({"access_token": "t"});
         for (file, is_login) in [
             (json!({"auth_mode": "chatgpt", "OPENAI_API_KEY": "sk", "tokens": tokens}), true),
@@ -256,11 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn files_with_the_tokens_at_the_top_are_told_apart_by_how_they_write_the_end() {
+    fn flat_files_are_distinguished_by_the_form_of_the_expiry() {
         let end = |file: Value| {
             let owner = flat_owner(&file)?;
             let found = read_flat(&file, owner).unwrap();
-            Some((owner, found.credential.expires_at.map(|end| humantime::format_rfc3339_seconds(end).to_string())))
+            Some((owner, found.credential.expires_at.map(crate::clock::rfc3339)))
         };
         let at = Some("2026-11-20T23:56:40Z".to_owned());
         let file = |end: Value| json!({"access_token": token("a"), "refresh_token": "r", "account_id": null, "expires_at": end});

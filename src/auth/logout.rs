@@ -1,90 +1,94 @@
-//! The end of a login.
+//! Signs accounts out.
 //!
-//! The issuer is told if it can be reached, and the account leaves the store in any case. The
-//! store's lock is held meanwhile, so that no renewal can spend or bring back what is being thrown
-//! away. A borrowed login is only forgotten: revoking it would sign its owner out.
+//! Revokes the tokens if the issuer can be reached, and removes the account from the store in any case. Holds the
+//! store's lock meanwhile, so that no renewal can use or restore these tokens. A borrowed login is only removed:
+//! revoking it would sign out the program that owns it.
 
 use serde::Serialize;
 
 use crate::auth::credential::Ownership;
-use crate::auth::issuer::Authority;
+use crate::auth::issuer::Issuer;
 use crate::auth::store::{Document, Store};
 use crate::token_source::AuthError;
 
-/// Which accounts leave.
+/// The accounts to sign out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which<'a> {
-    /// The active one.
+pub enum AccountSelection<'a> {
+    /// The active account.
     Active,
-    /// The one with this id.
+    /// The account with this id.
     Account(&'a str),
-    /// Every one.
+    /// All accounts.
     All,
 }
 
-/// An account that has left the store.
+/// An account that was removed from the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Departure {
-    /// Which account it was.
+pub struct RemovedAccount {
+    /// The account's id.
     pub account_id: String,
-    /// What became of its tokens.
+    /// Whether its tokens were revoked.
     pub revocation: Revocation,
 }
 
-/// What became of the tokens of an account that left.
+/// Whether the tokens of a removed account were revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Revocation {
     /// The issuer has revoked them.
     Done,
-    /// They are another program's and stay valid.
+    /// They belong to another program and stay valid.
     NotOurs,
-    /// The issuer could not be told; they stay valid until they end.
+    /// Revoking failed for this reason; they stay valid until they expire.
     Failed(String),
 }
 
-/// Signs accounts out; the answer is empty when there is none.
+/// Signs accounts out. Returns an empty list if no account matches.
 ///
 /// # Errors
-/// When the store can't be read or written. A failure to revoke is none.
-pub async fn logout(store: &Store, authority: &Authority, which: Which<'_>) -> Result<Vec<Departure>, AuthError> {
-    // Nothing to do must not create a lock file.
-    if chosen(&store.read().await?, which).is_empty() {
+/// If the store can't be read or written. A failed revocation is not an error.
+pub async fn logout(
+    store: &Store,
+    issuer: &Issuer,
+    which: AccountSelection<'_>,
+) -> Result<Vec<RemovedAccount>, AuthError> {
+    // Don't create a lock file if there is nothing to do.
+    if selected(&store.read().await?, which).is_empty() {
         return Ok(Vec::new());
     }
-    let held = store.lock().await?;
-    let mut document = held.read().await?;
-    let mut departures = Vec::new();
-    for account_id in chosen(&document, which) {
-        let revocation = revoke(&document, authority, &account_id).await;
+    let locked = store.lock().await?;
+    let mut document = locked.read().await?;
+    let mut removed = Vec::new();
+    for account_id in selected(&document, which) {
+        let revocation = revoke(&document, issuer, &account_id).await;
         document.remove(&account_id);
-        departures.push(Departure { account_id, revocation });
+        removed.push(RemovedAccount { account_id, revocation });
     }
-    held.write(&document).await?;
-    Ok(departures)
+    locked.write(&document).await?;
+    Ok(removed)
 }
 
-fn chosen(document: &Document, which: Which<'_>) -> Vec<String> {
+fn selected(document: &Document, which: AccountSelection<'_>) -> Vec<String> {
     let active = document.active().map(str::to_owned);
-    let is_chosen = |id: &&str| match which {
-        Which::Active => active.as_deref() == Some(id),
-        Which::Account(wanted) => *id == wanted,
-        Which::All => true,
+    let is_selected = |id: &&str| match which {
+        AccountSelection::Active => active.as_deref() == Some(id),
+        AccountSelection::Account(wanted) => *id == wanted,
+        AccountSelection::All => true,
     };
-    document.ids().filter(is_chosen).map(str::to_owned).collect()
+    document.ids().filter(is_selected).map(str::to_owned).collect()
 }
 
-async fn revoke(document: &Document, authority: &Authority, account_id: &str) -> Revocation {
-    // An entry that can't be understood can still be forgotten.
+async fn revoke(document: &Document, issuer: &Issuer, account_id: &str) -> Revocation {
+    // An account that can't be parsed is still removed.
     let credential = match document.get(account_id) {
         Ok(Some(credential)) => credential,
-        Ok(None) => return Revocation::Failed("the account is gone".to_owned()),
+        Ok(None) => return Revocation::Failed("the account was removed".to_owned()),
         Err(why) => return Revocation::Failed(why.to_string()),
     };
     if credential.ownership != Ownership::Owned {
         return Revocation::NotOurs;
     }
-    match authority.revoke(&credential).await {
+    match issuer.revoke(&credential).await {
         Ok(()) => Revocation::Done,
         Err(error) => Revocation::Failed(error.to_string()),
     }

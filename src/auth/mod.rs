@@ -1,11 +1,10 @@
-//! Signing in, and staying signed in.
+//! Signs in, and keeps access tokens fresh.
 //!
-//! The [`Store`] keeps the credentials of all accounts, [`Accounts`] hands out bearer tokens from it
-//! and renews them in good time, [`Login`], [`DeviceLogin`], [`import`] and [`logout`] change who is
-//! signed in, and [`status`] tells. The issuer is spoken to by [`Authority`] alone. A refresh token is single-use:
-//! whoever spends one holds the store's lock, reads the store again first, and stores what comes
-//! back before anything else. Nothing here writes a token, an e-mail address or an account id to
-//! the log, or into an error.
+//! The [`Store`] holds the credentials of all accounts. [`Accounts`] returns bearer tokens and renews them before they
+//! expire. [`Login`], [`DeviceLogin`], [`import`] and [`logout`] change which accounts are signed in, and [`status`]
+//! reports them. Only [`Issuer`] calls the issuer. A refresh token is single-use: code that sends one holds the store's
+//! lock, reads the store first, and stores the new tokens before it does anything else. No token, e-mail address or
+//! account id gets into the log or an error.
 
 mod access_token;
 mod accounts;
@@ -22,38 +21,40 @@ mod tokens;
 
 use std::path::PathBuf;
 
-pub use self::access_token::{AccessToken, AccessTokenError, Unusable, adopt};
+pub use self::access_token::{AccessToken, AccessTokenError, UnusableToken, adopt};
 pub use self::accounts::{Accounts, activate};
-pub use self::credential::{Credential, Grant, GrantError, Ownership, Refusal, Stale};
-pub use self::env_token::Given;
-pub use self::import::{ImportError, Rights, import};
-pub use self::issuer::{Authority, AuthorityError, RefreshReason};
-pub use self::login::{DeviceLogin, Login, LoginError, Obstacle, PasteError, Pasted, Ports, Reader};
-pub use self::logout::{Departure, Revocation, Which, logout};
-pub use self::status::{Profile, Refused, State, Status, status};
-pub use self::store::{Document, Held, Location, Moved, Place, Restored, Stamp, Store, Unreadable, Vault};
+pub use self::credential::{Credential, Ownership, RenewalRefusal, Staleness, TokenResponse, TokenResponseError};
+pub use self::env_token::EnvToken;
+pub use self::import::{ImportError, ImportMode, import};
+pub use self::issuer::{Issuer, IssuerError, RefreshReason};
+pub use self::login::{DeviceLogin, Login, LoginError, PasteError, PasteParser, PastedReply, PortConflict, Ports};
+pub use self::logout::{AccountSelection, RemovedAccount, Revocation, logout};
+pub use self::status::{AccountStatus, RefusalStatus, Status, TokenState, status};
+pub use self::store::{
+    BackendKind, Document, DocumentError, Keyring, Location, LockedStore, MoveOutcome, RestoreOutcome, Stamp, Store,
+};
 use crate::endpoint::Endpoint;
-use crate::token_source::Choice;
+use crate::token_source::AccountChoice;
 
-/// How signing in works.
+/// Settings of the sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The issuer (`auth.url`).
-    pub authority: Endpoint,
-    /// The public OAuth client (`auth.client_id`).
+    pub issuer: Endpoint,
+    /// The id of the public OAuth client (`auth.client_id`).
     pub client_id: String,
-    /// Host of the redirect address that the issuer knows (`auth.redirect_host`).
+    /// Host of the redirect URI that is registered with the issuer (`auth.redirect_host`).
     pub redirect_host: String,
-    /// What is asked for at login (`auth.scopes`).
+    /// The scopes that a login requests (`auth.scopes`).
     pub scopes: Vec<String>,
     /// The account to use instead of the active one (`account`).
-    pub account: Option<Choice>,
-    /// Where a sign-in goes (`auth.store`).
-    pub store: Place,
-    /// The store's file (`auth.credentials`).
+    pub account: Option<AccountChoice>,
+    /// Where a login stores credentials (`auth.store`).
+    pub store: BackendKind,
+    /// The credential file (`auth.credentials`).
     pub credentials: PathBuf,
-    /// Who we say we are; empty: not said (`upstream.originator`).
+    /// Value of the header `originator`; empty: not sent (`upstream.originator`).
     pub originator: String,
-    /// Header `user-agent`, suffix included.
+    /// Value of the header `user-agent`, including the suffix.
     pub user_agent: String,
 }

@@ -11,7 +11,7 @@ use super::logout::sign_out;
 use super::output::{eprint, print, print_json};
 use super::progress;
 use super::table::{WIDTH, padded, truncate};
-use crate::auth::{self, Place, Profile, State, Which, activate};
+use crate::auth::{self, AccountSelection, AccountStatus, BackendKind, TokenState, activate};
 use crate::command_hint::command;
 use crate::config::Config;
 
@@ -32,7 +32,7 @@ pub(super) async fn run(action: &AccountsAction, config: Config) -> Result<Exit,
         }
         AccountsAction::Restore => restore(&context).await,
         AccountsAction::Move { to } => move_to((*to).into(), &context, &config).await,
-        AccountsAction::Remove { id } => sign_out(Which::Account(id), &context).await,
+        AccountsAction::Remove { id } => sign_out(AccountSelection::Account(id), &context).await,
     }
 }
 
@@ -49,7 +49,7 @@ async fn list(json: bool, context: &Context, config: &Config) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-async fn move_to(to: Place, context: &Context, config: &Config) -> Result<Exit, Failure> {
+async fn move_to(to: BackendKind, context: &Context, config: &Config) -> Result<Exit, Failure> {
     let moved = progress::during("waiting for the keyring", context.store.move_to(to)).await.map_err(Failure::Auth)?;
     if moved.from == moved.to {
         eprint(&format!("{} account(s) are already stored in {}.", moved.accounts, moved.to));
@@ -69,7 +69,7 @@ async fn move_to(to: Place, context: &Context, config: &Config) -> Result<Exit, 
 async fn restore(context: &Context) -> Result<Exit, Failure> {
     let restored = context.store.restore().await.map_err(Failure::Auth)?;
     eprint(&format!("Restored {} account(s) in {}.", restored.accounts, context.store.location().await));
-    if let Some(aside) = restored.aside {
+    if let Some(aside) = restored.damaged {
         eprint(&format!(
             "The damaged file was saved as {}. It may contain tokens: delete it when you no longer need it.",
             aside.display()
@@ -79,8 +79,9 @@ async fn restore(context: &Context) -> Result<Exit, Failure> {
 }
 
 /// Returns a line for each account, and a second one if the user has to sign in again.
-fn account_lines(accounts: &[Profile]) -> String {
-    let texts = |profile: &Profile| (profile.account_id.clone(), profile.plan.clone().unwrap_or("unknown".to_owned()));
+fn account_lines(accounts: &[AccountStatus]) -> String {
+    let texts =
+        |profile: &AccountStatus| (profile.account_id.clone(), profile.plan.clone().unwrap_or("unknown".to_owned()));
     let longest = accounts.iter().map(|profile| profile.account_id.width()).max().unwrap_or_default();
     let mut lines = Vec::new();
     for profile in accounts {
@@ -90,7 +91,7 @@ fn account_lines(accounts: &[Profile]) -> String {
         let name = profile.email.as_deref().unwrap_or("(no e-mail address)");
         let room = WIDTH.saturating_sub(longest + plan.width() + "*   ".len() + 1);
         lines.push(format!("{mark} {}  {} {plan}", padded(&id, longest), truncate(name, room.max(MIN_NAME_WIDTH))));
-        if profile.state == State::Ended {
+        if profile.state == TokenState::Ended {
             lines.push(format!("    session expired: run `{}`", command("login")));
         }
     }
@@ -100,12 +101,12 @@ fn account_lines(accounts: &[Profile]) -> String {
 #[cfg(test)]
 mod tests {
     use super::account_lines;
-    use crate::auth::{Profile, State};
+    use crate::auth::{AccountStatus, TokenState};
 
-    fn profile(account_id: &str, email: &str, state: State) -> Profile {
-        Profile {
+    fn profile(account_id: &str, email: &str, state: TokenState) -> AccountStatus {
+        AccountStatus {
             account_id: account_id.to_owned(),
-            is_active: state == State::Fresh,
+            is_active: state == TokenState::Fresh,
             email: Some(email.to_owned()),
             plan: Some("enterprise".to_owned()),
             is_fedramp: false,
@@ -123,8 +124,8 @@ mod tests {
     fn lines_fit_into_80_columns() {
         let id = "01234567-89ab-cdef-0123-456789abcdef";
         let accounts = [
-            profile(id, "a.person.with.a.long.name@department.example.com", State::Fresh),
-            profile("short", "b@example.com", State::Ended),
+            profile(id, "a.person.with.a.long.name@department.example.com", TokenState::Fresh),
+            profile("short", "b@example.com", TokenState::Ended),
         ];
         let expected = "\
 * 01234567-89ab-cdef-0123-456789abcdef  a.person.with.a.long.… (plan enterprise)

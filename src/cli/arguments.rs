@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::auth::Place;
+use crate::auth::BackendKind;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Flags, LogLevel};
 use crate::history::Day;
@@ -246,7 +246,7 @@ pub(super) enum Destination {
     Keyring,
 }
 
-impl From<Destination> for Place {
+impl From<Destination> for BackendKind {
     fn from(destination: Destination) -> Self {
         match destination {
             Destination::File => Self::File,

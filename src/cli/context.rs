@@ -1,10 +1,11 @@
 //! What several commands need: HTTP client, credential store, issuer, clock; and formatting of times.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::output::eprint;
-use crate::auth::{self, AccessToken, Accounts, Authority, Given, Store, Vault};
+use crate::auth::{self, AccessToken, Accounts, EnvToken, Issuer, Keyring, Store};
+pub(super) use crate::clock::rfc3339 as timestamp;
 use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
@@ -17,7 +18,7 @@ const DAEMON_KEYRING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Context {
     pub(super) http: HttpClient,
     pub(super) store: Store,
-    pub(super) authority: Authority,
+    pub(super) issuer: Issuer,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -25,24 +26,24 @@ impl Context {
     pub(super) fn of(config: &Config) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(Arc::new(SystemClock)));
         let http = HttpClient::new(config.net.clone()).with_clock(Arc::clone(&clock));
-        let authority = Authority::new(http.clone(), &config.auth);
-        let store = Store::kept(&config.auth.credentials, config.auth.store, Vault::platform());
-        Self { http, store, authority, clock }
+        let issuer = Issuer::new(http.clone(), &config.auth);
+        let store = Store::persistent(&config.auth.credentials, config.auth.store, Keyring::platform());
+        Self { http, store, issuer, clock }
     }
 
     /// Like [`Self::of`], but doesn't wait for a user to unlock the keyring. For the daemon and for status commands.
     pub(super) fn of_daemon(config: &Config) -> Self {
-        let vault = Vault::platform().with_patience(DAEMON_KEYRING_TIMEOUT);
-        Self { store: Store::kept(&config.auth.credentials, config.auth.store, vault), ..Self::of(config) }
+        let keyring = Keyring::platform().with_timeout(DAEMON_KEYRING_TIMEOUT);
+        Self { store: Store::persistent(&config.auth.credentials, config.auth.store, keyring), ..Self::of(config) }
     }
 }
 
 /// Returns the access token from the environment: `CODEX_PROXY_ACCESS_TOKEN`, else `CODEX_ACCESS_TOKEN`. An unusable
 /// token in the latter is ignored with a warning, because it may be meant for another program.
-pub(super) fn env_token(environment: &Environment) -> Option<Given> {
+pub(super) fn env_token(environment: &Environment) -> Option<EnvToken> {
     let read = |variable: &'static str| {
         let text = environment.get(variable)?.to_str().unwrap_or("\u{fffd}").to_owned();
-        (!text.trim().is_empty()).then(|| Given { variable, token: AccessToken::parse(&text) })
+        (!text.trim().is_empty()).then(|| EnvToken { variable, token: AccessToken::parse(&text) })
     };
     if let Some(own) = read("CODEX_PROXY_ACCESS_TOKEN") {
         return Some(own);
@@ -58,11 +59,11 @@ pub(super) fn env_token(environment: &Environment) -> Option<Given> {
 }
 
 /// Returns the token source of a command.
-pub(super) fn accounts(context: &Context, config: &Config, given: Option<Given>) -> Accounts {
-    let (store, authority, clock) = (context.store.clone(), context.authority.clone(), Arc::clone(&context.clock));
+pub(super) fn accounts(context: &Context, config: &Config, given: Option<EnvToken>) -> Accounts {
+    let (store, issuer, clock) = (context.store.clone(), context.issuer.clone(), Arc::clone(&context.clock));
     match given {
-        Some(given) => Accounts::given(given, store, authority, clock),
-        None => Accounts::new(store, authority, clock, config.auth.account.clone()),
+        Some(given) => Accounts::from_env(given, store, issuer, clock),
+        None => Accounts::new(store, issuer, clock, config.auth.account.clone()),
     }
 }
 
@@ -78,24 +79,19 @@ pub(super) async fn load_saved_catalogue(
     upstream: &Upstream,
     context: &Context,
     config: &Config,
-    given: Option<&Given>,
+    given: Option<&EnvToken>,
 ) {
     if !config.paths.catalogue.exists() {
         return;
     }
     let account_id = if let Some(given) = given {
-        given.token.as_ref().ok().and_then(AccessToken::told).map(|told| told.account_id)
+        given.token.as_ref().ok().and_then(AccessToken::own_credential).map(|told| told.account_id)
     } else {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = auth::status(&context.store, context.clock.as_ref(), chosen).await.ok();
         status.and_then(|status| Some(status.active()?.account_id.clone()))
     };
     upstream.load_catalogue(account_id.as_deref()).await;
-}
-
-/// Formats a time as RFC 3339, to the second.
-pub(super) fn timestamp(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// Formats a duration in its two largest units: `9 days 3 h`.

@@ -69,7 +69,7 @@ impl Failure {
                 | AuthError::UnknownAccount { .. }
                 | AuthError::Ended { .. }
                 | AuthError::BorrowedEnded { .. }
-                | AuthError::GivenEnded { .. },
+                | AuthError::EnvTokenUnusable { .. },
             ) => Exit::SignedOut,
             Self::Auth(
                 AuthError::Store { .. }

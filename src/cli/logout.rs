@@ -4,27 +4,27 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::eprint;
 use super::progress;
-use crate::auth::{Departure, Revocation, Which, logout};
+use crate::auth::{AccountSelection, RemovedAccount, Revocation, logout};
 use crate::command_hint::command;
 use crate::config::Config;
 use crate::token_source::AuthError;
 
 pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
     let which = match &config.auth.account {
-        _ if all => Which::All,
-        Some(choice) => Which::Account(&choice.account_id),
-        None => Which::Active,
+        _ if all => AccountSelection::All,
+        Some(choice) => AccountSelection::Account(&choice.account_id),
+        None => AccountSelection::Active,
     };
     sign_out(which, &Context::of(&config)).await
 }
 
 /// Signs accounts out, and prints the result for each.
-pub(super) async fn sign_out(which: Which<'_>, context: &Context) -> Result<Exit, Failure> {
-    let gone = progress::during("revoking the login", logout(&context.store, &context.authority, which)).await;
+pub(super) async fn sign_out(which: AccountSelection<'_>, context: &Context) -> Result<Exit, Failure> {
+    let gone = progress::during("revoking the login", logout(&context.store, &context.issuer, which)).await;
     let departures = gone.map_err(Failure::Auth)?;
     let left = context.store.read().await.map_err(Failure::Auth)?;
     match (which, departures.is_empty(), left.ids().next()) {
-        (Which::Account(id), true, _) => {
+        (AccountSelection::Account(id), true, _) => {
             eprint(&format!(
                 "No account \"{id}\" is signed in. List the accounts with `{}`.",
                 command("accounts list")
@@ -46,7 +46,7 @@ pub(super) async fn sign_out(which: Which<'_>, context: &Context) -> Result<Exit
     Ok(Exit::Done)
 }
 
-fn outcome(departure: &Departure) -> String {
+fn outcome(departure: &RemovedAccount) -> String {
     match &departure.revocation {
         Revocation::Done => "signed out; the login was revoked".to_owned(),
         Revocation::NotOurs => "signed out here; the program that owns the imported login stays signed in".to_owned(),

@@ -64,7 +64,7 @@ impl Invocation {
         let arguments = Arguments::parse();
         let flags = arguments.flags();
         if let (Some(_), Ok(file)) = (&flags.file, config_file(&flags, &environment)) {
-            command_hint::name_config(file);
+            command_hint::set_config_file(file);
         }
         let config = load(&flags, &environment);
         Self { arguments, environment, config, log: None }

@@ -14,7 +14,7 @@ use super::value::Setting as _;
 use super::{Config, LogFile, LogSettings};
 use crate::endpoint::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, models, responses};
-use crate::token_source::Choice;
+use crate::token_source::AccountChoice;
 use crate::{auth, history, net, server, upstream};
 
 /// Builds the configuration; `None` if `upstream.url` or `auth.url` is invalid.
@@ -26,16 +26,16 @@ pub(super) fn resolve(
 ) -> Option<Config> {
     let trust = if values.trust_host.value { Trust::AnyHttpsHost } else { Trust::KnownHosts };
     let url = endpoint(&values.upstream_url, "upstream.url", trust, errors);
-    let authority = endpoint(&values.auth_url, "auth.url", trust, errors);
+    let issuer = endpoint(&values.auth_url, "auth.url", trust, errors);
     check_keys(&values, errors);
     check_memory(&values, errors);
     let event_limit_bytes = event_limit(&values, errors);
     if let Some(file) = absolute_path(&values.credentials) {
         paths.credentials = file;
     }
-    let (url, authority) = (url?, authority?);
+    let (url, issuer) = (url?, issuer?);
     let mut warnings = mistyped_variables(environment);
-    warnings.extend([("upstream.url", &url), ("auth.url", &authority)].into_iter().filter_map(trust_warning));
+    warnings.extend([("upstream.url", &url), ("auth.url", &issuer)].into_iter().filter_map(trust_warning));
     if values.proxy.value.0.is_none() {
         warnings.extend(malformed_proxies(environment));
     }
@@ -54,7 +54,7 @@ pub(super) fn resolve(
             proxy: values.proxy.value.0,
         },
         auth: auth::Settings {
-            authority,
+            issuer,
             client_id: values.client_id.value.0,
             redirect_host: values.redirect_host.value.0,
             scopes: values.scopes.value.0,
@@ -154,13 +154,13 @@ fn log(values: &ResolvedValues) -> LogSettings {
     }
 }
 
-fn account(entry: &Sourced<OptionalText>) -> Option<Choice> {
+fn account(entry: &Sourced<OptionalText>) -> Option<AccountChoice> {
     let account_id = entry.value.0.as_deref().map(str::trim).filter(|id| !id.is_empty())?.to_owned();
     let by = match &entry.source {
         ValueSource::Flag(name) => format!("the flag {name}"),
         source => format!("the setting account ({source})"),
     };
-    Some(Choice { account_id, by })
+    Some(AccountChoice { account_id, by })
 }
 
 fn endpoint(entry: &Sourced<NonEmptyText>, key: &str, trust: Trust, errors: &mut ConfigErrors) -> Option<Endpoint> {

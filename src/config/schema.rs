@@ -18,7 +18,7 @@ use super::text::{
     HeaderText, HeaderTextOrAuto, LoopbackHost, NonEmptyText, OptionalPath, OptionalText, OtlpEndpoint, ProxyAddress,
 };
 use super::value::{ByteCount, Days, LogFormat, LogLevel, Setting, Timeout};
-use crate::auth::Place;
+use crate::auth::BackendKind;
 use crate::history::UsageStore;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
@@ -153,7 +153,7 @@ keys! {
     client_id: NonEmptyText = "auth.client_id", "app_EMoamEEZ73f0CkXaXp7hrann", [];
     redirect_host: LoopbackHost = "auth.redirect_host", "localhost", [];
     scopes: Scopes = "auth.scopes", "openid profile email offline_access", [];
-    auth_store: Place = "auth.store", "file", [];
+    auth_store: BackendKind = "auth.store", "file", [];
     credentials: OptionalPath = "auth.credentials", "", [];
     token_limit: TokenLimit = "chat.token_limit", "ignore", [];
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];

@@ -56,7 +56,7 @@ fn without_settings_the_defaults_apply() {
     assert_eq!(config.upstream.first_event_timeout, Duration::from_secs(120));
     assert_eq!(config.upstream.idle_timeout, Duration::from_secs(300));
     assert_eq!(config.upstream.event_limit_bytes, 32 << 20);
-    assert_eq!(config.auth.authority.as_str(), "https://auth.openai.com");
+    assert_eq!(config.auth.issuer.as_str(), "https://auth.openai.com");
     assert_eq!(config.auth.scopes, ["openid", "profile", "email", "offline_access"]);
     assert_eq!(config.auth.credentials, home.directory.path().join("credentials.json"));
     assert_eq!(config.server.body_limit_bytes, 64 << 20);

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use toml::de::DeValue;
 
 use super::list::quoted;
-use crate::auth::Place;
+use crate::auth::BackendKind;
 use crate::endpoint::without_userinfo;
 use crate::history::UsageStore;
 use crate::protocol::chat::ReasoningField;
@@ -127,7 +127,7 @@ impl NamedChoice for Compression {}
 impl NamedChoice for Effort {}
 impl NamedChoice for LogFormat {}
 impl NamedChoice for LogLevel {}
-impl NamedChoice for Place {}
+impl NamedChoice for BackendKind {}
 impl NamedChoice for ReasoningField {}
 impl NamedChoice for Store {}
 impl NamedChoice for TokenLimit {}

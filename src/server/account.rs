@@ -11,18 +11,18 @@ use http::request::Parts;
 use super::access::ClientKey;
 use super::handler::key_name;
 use crate::error::{ProxyError, Refusal};
-use crate::token_source::{AuthError, Bearer, Choice, TokenSource};
+use crate::token_source::{AccountChoice, AuthError, Bearer, TokenSource};
 use crate::upstream::Upstream;
 
 const HEADER: &str = "x-proxy-account";
 
 /// The account that the key of a request is bound to.
 #[derive(Clone, Debug)]
-struct KeyAccount(Choice);
+struct KeyAccount(AccountChoice);
 
 fn bound_account(key: &ClientKey) -> Option<KeyAccount> {
     let account_id = key.account.clone()?;
-    Some(KeyAccount(Choice { account_id, by: format!("the client key '{}' (setting keys.account)", key.name) }))
+    Some(KeyAccount(AccountChoice { account_id, by: format!("the client key '{}' (setting keys.account)", key.name) }))
 }
 
 /// The percentage of a quota window above which requests with this key are refused.
@@ -74,9 +74,9 @@ pub(super) async fn tokens(
     }
 }
 
-fn header_choice(request: &Parts) -> Result<Option<Choice>, ProxyError> {
+fn header_choice(request: &Parts) -> Result<Option<AccountChoice>, ProxyError> {
     let Some(value) = request.headers.get(HEADER) else { return Ok(None) };
     let id = value.to_str().map_err(|_| Refusal::invalid(HEADER, format!("{HEADER} must be an account id")))?;
     let account_id = id.trim().to_owned();
-    Ok((!account_id.is_empty()).then(|| Choice { account_id, by: format!("the header {HEADER}") }))
+    Ok((!account_id.is_empty()).then(|| AccountChoice { account_id, by: format!("the header {HEADER}") }))
 }

@@ -54,7 +54,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::history::{Conversations, Reasoning, Responses, Totals};
+use crate::history::{CacheStats, Reasoning, Responses, UsageTotals};
 use crate::protocol::models::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::token_source::TokenSource;
@@ -119,9 +119,9 @@ pub struct Services {
     /// Stored responses, which clients can continue or retrieve.
     pub history: Arc<Responses>,
     /// Usage totals.
-    pub totals: Arc<Totals>,
+    pub totals: Arc<UsageTotals>,
     /// Cache statistics of the latest conversations.
-    pub conversations: Arc<Conversations>,
+    pub conversations: Arc<CacheStats>,
     /// The current reloadable settings.
     pub live: watch::Receiver<Arc<LiveSettings>>,
     /// Settings of the Chat Completions API.

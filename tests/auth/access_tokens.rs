@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use codex_proxy::auth::{AccessToken, AccessTokenError, Accounts, Given, State, adopt, status};
+use codex_proxy::auth::{AccessToken, AccessTokenError, Accounts, EnvToken, TokenState, adopt, status};
 use codex_proxy::clock::Clock;
-use codex_proxy::token_source::{AuthError, Choice, SignIn, TokenSource};
+use codex_proxy::token_source::{AccountChoice, AuthError, SessionState, TokenSource};
 use serde_json::json;
 
 use crate::fake_issuer::{Scripted, jwt, run};
@@ -26,8 +26,8 @@ async fn signed_in(home: &Home, token: &AccessToken) -> Result<String, AccessTok
 }
 
 fn given(home: &Home, token: AccessToken) -> Accounts {
-    let given = Given { variable: "CODEX_PROXY_ACCESS_TOKEN", token: Ok(token) };
-    Accounts::given(given, home.store(), home.issuer.authority(), home.clock())
+    let given = EnvToken { variable: "CODEX_PROXY_ACCESS_TOKEN", token: Ok(token) };
+    Accounts::from_env(given, home.store(), home.issuer.authority(), home.clock())
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_workspace_token_is_checked_and_never_expires() {
     let bearer = home.tokens().bearer().await.unwrap();
     assert!(bearer.account.is_fedramp && bearer.token.expose() == "at-SECRET");
     let profile = status(&home.store(), &*home.clock, None).await.unwrap().accounts.remove(0);
-    assert_eq!((profile.state, profile.is_renewable, profile.expires_at), (State::Fresh, false, None));
+    assert_eq!((profile.state, profile.is_renewable, profile.expires_at), (TokenState::Fresh, false, None));
     assert_eq!(home.issuer.calls().len(), 1);
 }
 
@@ -60,7 +60,7 @@ async fn a_token_without_an_account_is_not_stored() {
         home.issuer.script([answer]);
         assert!(matches!(signed_in(&home, &token).await, Err(AccessTokenError::Issuer(_))));
     }
-    assert_eq!(signed_in(&home, &own_token(&home, EXPIRED)).await, Err(AccessTokenError::Ended));
+    assert_eq!(signed_in(&home, &own_token(&home, EXPIRED)).await, Err(AccessTokenError::Expired));
     assert!(!home.path().exists());
 }
 
@@ -73,7 +73,7 @@ async fn a_chatgpt_session_token_is_used_until_it_expires_and_never_refreshed() 
     assert!(matches!(tokens.recover(&bearer).await, Err(AuthError::Ended { .. })));
     assert!(matches!(tokens.check().await, Err(AuthError::Ended { .. })));
     tokens.accepted(&bearer);
-    assert_eq!(tokens.check().await, Ok(SignIn::Working));
+    assert_eq!(tokens.check().await, Ok(SessionState::Working));
     home.clock.advance(EXPIRING);
     assert!(matches!(home.tokens().bearer().await, Err(AuthError::Ended { .. })));
     assert!(matches!(home.tokens().check().await, Err(AuthError::Ended { .. })));
@@ -87,7 +87,7 @@ async fn the_token_of_the_environment_takes_precedence_over_the_store() {
     let before = std::fs::read(home.path()).unwrap();
     let accounts = given(&home, own_token(&home, FRESH));
     assert_eq!(accounts.bearer().await.unwrap().account.id, "acct-1");
-    let choose = |id: &str| Choice { account_id: id.to_owned(), by: "the test".to_owned() };
+    let choose = |id: &str| AccountChoice { account_id: id.to_owned(), by: "the test".to_owned() };
     assert!(accounts.choose(&choose("acct-1")).await.is_ok());
     assert!(matches!(accounts.choose(&choose("acct-2")).await, Err(AuthError::UnknownAccount { .. })));
     let rejected = accounts.bearer().await.unwrap();
@@ -95,10 +95,10 @@ async fn the_token_of_the_environment_takes_precedence_over_the_store() {
     assert!(error.to_string().contains("CODEX_PROXY_ACCESS_TOKEN"), "{error}");
     assert_eq!(accounts.check().await, Err(error));
     accounts.accepted(&rejected);
-    assert_eq!(accounts.check().await, Ok(SignIn::Working));
+    assert_eq!(accounts.check().await, Ok(SessionState::Working));
     home.clock.advance(FRESH);
-    assert!(matches!(accounts.bearer().await, Err(AuthError::GivenEnded { .. })));
-    assert!(matches!(accounts.check().await, Err(AuthError::GivenEnded { .. })));
+    assert!(matches!(accounts.bearer().await, Err(AuthError::EnvTokenUnusable { .. })));
+    assert!(matches!(accounts.check().await, Err(AuthError::EnvTokenUnusable { .. })));
     assert_eq!(std::fs::read(home.path()).unwrap(), before);
     assert!(home.issuer.calls().is_empty());
 }
@@ -107,7 +107,7 @@ async fn the_token_of_the_environment_takes_precedence_over_the_store() {
 async fn the_account_of_a_workspace_token_is_requested_once_and_not_at_startup() {
     let home = Home::new().await;
     let accounts = given(&home, AccessToken::parse("at-1").unwrap());
-    assert_eq!((accounts.check().await, home.issuer.calls().len()), (Ok(SignIn::Working), 0));
+    assert_eq!((accounts.check().await, home.issuer.calls().len()), (Ok(SessionState::Working), 0));
     home.issuer.script([owner()]);
     let callers: Vec<_> = (0..10)
         .map(|_| {

@@ -1,12 +1,12 @@
 //! Several accounts, and which one is used.
 
 use codex_proxy::auth::{Accounts, activate};
-use codex_proxy::token_source::{AuthError, Choice, TokenSource};
+use codex_proxy::token_source::{AccountChoice, AuthError, TokenSource};
 
 use crate::{EXPIRED, FRESH, Home};
 
-fn choice(id: &str) -> Choice {
-    Choice { account_id: id.to_owned(), by: "the test".to_owned() }
+fn choice(id: &str) -> AccountChoice {
+    AccountChoice { account_id: id.to_owned(), by: "the test".to_owned() }
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn the_active_account_can_be_changed_and_is_not_replaced_when_removed() {
     home.put(&home.issuer.credential("acct-2", FRESH)).await;
     activate(&home.store(), "acct-1").await.unwrap();
     assert_eq!(home.tokens().bearer().await.unwrap().account.id, "acct-1");
-    let which = codex_proxy::auth::Which::Account("acct-1");
+    let which = codex_proxy::auth::AccountSelection::Account("acct-1");
     codex_proxy::auth::logout(&home.store(), &home.issuer.authority(), which).await.unwrap();
     assert_eq!(home.tokens().bearer().await.unwrap_err(), AuthError::NoActiveAccount);
     activate(&home.store(), "acct-2").await.unwrap();

@@ -77,7 +77,7 @@ async fn the_user_sees_the_url_and_the_code() {
 #[tokio::test]
 async fn each_outcome_of_polling_has_its_own_message() {
     for (answer, word) in [
-        (code(403, "access_denied"), "refused"),
+        (code(403, "access_denied"), "denied"),
         (code(400, "expired_token"), "15 minutes"),
         (code(404, "deviceauth_expired"), "15 minutes"),
         (code(401, "invalid_client"), "invalid_client"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use codex_proxy::auth::{Accounts, Login, Ports, State, Store, Which, logout, status};
+use codex_proxy::auth::{AccountSelection, Accounts, Login, Ports, Store, TokenState, logout, status};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ async fn an_unreadable_file_is_never_overwritten() {
         let settings = issuer.settings();
         let login = Login::start(&settings, issuer.authority(), home.store(), home.clock(), ports).await;
         assert!(login.is_err());
-        assert!(logout(&home.store(), &issuer.authority(), Which::All).await.is_err());
+        assert!(logout(&home.store(), &issuer.authority(), AccountSelection::All).await.is_err());
         assert_eq!(fs::read_to_string(home.path()).unwrap(), text);
         assert_eq!(issuer.calls().len(), 0);
     }
@@ -116,7 +116,7 @@ async fn a_damaged_file_is_restored_from_its_last_good_copy_on_request() {
         assert_eq!(fs::read_to_string(home.path()).unwrap(), damaged);
         let restored = home.store().restore().await.unwrap();
         assert_eq!(restored.accounts, 1);
-        assert_eq!(fs::read_to_string(restored.aside.unwrap()).unwrap(), damaged);
+        assert_eq!(fs::read_to_string(restored.damaged.unwrap()).unwrap(), damaged);
         assert_eq!(home.stored_refresh_token().await, "rt_2");
     }
     assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
@@ -151,7 +151,7 @@ async fn the_copy_is_as_private_as_the_file_and_has_no_removed_account() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(copy_of(&home)).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    logout(&home.store(), &home.issuer.authority(), Which::All).await.unwrap();
+    logout(&home.store(), &home.issuer.authority(), AccountSelection::All).await.unwrap();
     assert!(!fs::read_to_string(copy_of(&home)).unwrap().contains("rt_"));
 }
 
@@ -196,7 +196,7 @@ async fn the_status_has_accounts_and_no_tokens() {
     home.put(&home.issuer.credential("acct-2", EXPIRED)).await;
     let status = status(&home.store(), &*home.clock, None).await.unwrap();
     let found: Vec<_> = status.accounts.iter().map(|profile| (profile.is_active, profile.state)).collect();
-    assert_eq!(found, [(false, State::Fresh), (true, State::Renewable)]);
+    assert_eq!(found, [(false, TokenState::Fresh), (true, TokenState::Renewable)]);
     assert_eq!(status.active().unwrap().plan.as_deref(), Some("plus"));
     let json = serde_json::to_string(&status.accounts).unwrap();
     assert!(json.contains("2030-01-0") && json.contains("ann@example.com"), "{json}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use codex_proxy::auth::{ImportError, Ownership, Revocation, Rights, Which, import, logout};
+use codex_proxy::auth::{AccountSelection, ImportError, ImportMode, Ownership, Revocation, import, logout};
 use codex_proxy::clock::Clock;
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ fn lend(home: &Home, account: &str, lifetime: Duration, serial: u32) -> PathBuf 
 }
 
 async fn borrow(home: &Home, path: &Path) {
-    import(&home.store(), &home.issuer.settings(), path, Rights::Borrow).await.unwrap();
+    import(&home.store(), &home.issuer.settings(), path, ImportMode::Borrow).await.unwrap();
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn another_account_in_the_owners_file_is_not_used() {
 async fn an_imported_login_is_refreshed_by_us() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", EXPIRED, 1);
-    let credential = import(&home.store(), &home.issuer.settings(), &path, Rights::TakeOver).await.unwrap();
+    let credential = import(&home.store(), &home.issuer.settings(), &path, ImportMode::TakeOver).await.unwrap();
     assert_eq!(credential.ownership, Ownership::Owned);
     let end = home.clock.now() + FRESH;
     home.issuer.script([Scripted::Grant(json!({"access_token": jwt("acct-1", end, 5), "refresh_token": "rt_ours"}))]);
@@ -152,7 +152,7 @@ async fn a_login_of_another_oauth_client_is_not_imported() {
     file["tokens"]["oauth_provenance"] = json!({"issuer": home.issuer.address, "client_id": "app_other"});
     fs::write(&path, file.to_string()).unwrap();
     let settings = home.issuer.settings();
-    let error = import(&home.store(), &settings, &path, Rights::TakeOver).await.unwrap_err();
+    let error = import(&home.store(), &settings, &path, ImportMode::TakeOver).await.unwrap_err();
     assert!(matches!(error, ImportError::Unsuitable { .. }), "{error}");
     borrow(&home, &path).await;
 }
@@ -169,11 +169,11 @@ async fn a_file_that_is_not_a_login_is_rejected_with_its_path() {
         ("SECRET", "not JSON"),
     ] {
         fs::write(&path, text).unwrap();
-        let error = import(&home.store(), &settings, &path, Rights::Borrow).await.unwrap_err().to_string();
+        let error = import(&home.store(), &settings, &path, ImportMode::Borrow).await.unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("auth.json") && !error.contains("SECRET"), "{error}");
     }
     fs::remove_file(&path).unwrap();
-    let error = import(&home.store(), &settings, &path, Rights::Borrow).await.unwrap_err();
+    let error = import(&home.store(), &settings, &path, ImportMode::Borrow).await.unwrap_err();
     assert!(matches!(error, ImportError::NoFile { .. }), "{error}");
     assert!(!home.path().exists());
 }
@@ -184,7 +184,7 @@ async fn a_byte_order_mark_does_not_hide_a_login() {
     let path = lend(&home, "acct-1", FRESH, 1);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("\u{feff}{text}")).unwrap();
-    for rights in [Rights::TakeOver, Rights::Borrow] {
+    for rights in [ImportMode::TakeOver, ImportMode::Borrow] {
         import(&home.store(), &home.issuer.settings(), &path, rights).await.unwrap();
         assert!(home.tokens().bearer().await.is_ok());
     }
@@ -210,7 +210,7 @@ async fn only_a_regular_file_of_at_most_a_megabyte_is_imported() {
         (path("long"), "longer than 1048576 bytes"),
     ] {
         let store = home.store();
-        let imported = import(&store, &settings, &file, Rights::Borrow);
+        let imported = import(&store, &settings, &file, ImportMode::Borrow);
         let error = tokio::time::timeout(Duration::from_secs(5), imported).await.unwrap().unwrap_err();
         assert!(matches!(error, ImportError::Unsuitable { .. }) && error.to_string().contains(word), "{error}");
     }
@@ -220,7 +220,7 @@ async fn only_a_regular_file_of_at_most_a_megabyte_is_imported() {
 async fn a_logout_revokes_and_removes_the_login() {
     let home = Home::with(FRESH).await;
     home.put(&home.issuer.credential("acct-2", FRESH)).await;
-    let left = logout(&home.store(), &home.issuer.authority(), Which::Active).await.unwrap();
+    let left = logout(&home.store(), &home.issuer.authority(), AccountSelection::Active).await.unwrap();
     assert_eq!((left.len(), &left[0].revocation), (1, &Revocation::Done));
     let call = home.issuer.calls().remove(0);
     let want = json!({"token": "rt_2", "token_type_hint": "refresh_token", "client_id": "app_test"});
@@ -236,10 +236,10 @@ async fn a_logout_removes_the_login_even_if_revocation_fails() {
     for scripted in [Scripted::Answer(500, json!({})), Scripted::Hang] {
         let home = Home::with(FRESH).await;
         home.issuer.script([scripted]);
-        let left = logout(&home.store(), &home.issuer.authority(), Which::Account("acct-1")).await.unwrap();
+        let left = logout(&home.store(), &home.issuer.authority(), AccountSelection::Account("acct-1")).await.unwrap();
         assert!(matches!(left[0].revocation, Revocation::Failed(_)));
         assert!(home.stored("acct-1").await.is_none());
-        assert_eq!(logout(&home.store(), &home.issuer.authority(), Which::All).await.unwrap(), []);
+        assert_eq!(logout(&home.store(), &home.issuer.authority(), AccountSelection::All).await.unwrap(), []);
     }
 }
 
@@ -248,7 +248,7 @@ async fn a_borrowed_login_is_removed_and_not_revoked() {
     let home = Home::new().await;
     let path = lend(&home, "acct-1", FRESH, 1);
     borrow(&home, &path).await;
-    let left = logout(&home.store(), &home.issuer.authority(), Which::All).await.unwrap();
+    let left = logout(&home.store(), &home.issuer.authority(), AccountSelection::All).await.unwrap();
     assert_eq!(left[0].revocation, Revocation::NotOurs);
     assert!(path.exists() && home.issuer.calls().is_empty());
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use codex_proxy::auth::{Accounts, Location, Place, Store, Vault};
+use codex_proxy::auth::{Accounts, BackendKind, Keyring, Location, Store};
 use codex_proxy::token_source::{AuthError, TokenSource as _};
 use keyring_core::api::{CredentialApi, CredentialStoreApi};
 use keyring_core::{Credential, CredentialStore, Entry, Error, mock};
@@ -85,24 +85,24 @@ impl CredentialApi for FailingEntry {
 }
 
 /// A keyring with small entries, as Windows has them.
-fn keyring() -> (Arc<mock::Store>, Vault) {
+fn keyring() -> (Arc<mock::Store>, Keyring) {
     let keyring = mock::Store::new().unwrap();
     let opened: Arc<CredentialStore> = Arc::clone(&keyring) as _;
-    (keyring, Vault::new(move || Ok(Arc::clone(&opened))).with_entry_limit(300))
+    (keyring, Keyring::new(move || Ok(Arc::clone(&opened))).with_entry_limit(300))
 }
 
-fn failing_after(keyring: &Arc<mock::Store>, changes: u64) -> Vault {
+fn failing_after(keyring: &Arc<mock::Store>, changes: u64) -> Keyring {
     let (inner, changes_left) = (Arc::clone(keyring), Arc::new(AtomicU64::new(changes)));
     let failing: Arc<CredentialStore> = Arc::new(Failing { inner, changes_left });
-    Vault::new(move || Ok(Arc::clone(&failing))).with_entry_limit(300)
+    Keyring::new(move || Ok(Arc::clone(&failing))).with_entry_limit(300)
 }
 
-fn absent() -> Vault {
-    Vault::new(|| Err(Error::PlatformFailure("no session bus".into())))
+fn absent() -> Keyring {
+    Keyring::new(|| Err(Error::PlatformFailure("no session bus".into())))
 }
 
-fn in_keyring(home: &Home, vault: &Vault) -> Store {
-    Store::kept(home.path(), Place::Keyring, vault.clone())
+fn in_keyring(home: &Home, vault: &Keyring) -> Store {
+    Store::persistent(home.path(), BackendKind::Keyring, vault.clone())
 }
 
 fn accounts(home: &Home, store: Store) -> Accounts {
@@ -155,18 +155,18 @@ async fn many_daemons_on_one_keyring_use_each_refresh_token_once() {
 #[tokio::test]
 async fn a_daemon_keeps_working_when_its_login_is_moved() {
     let (home, (_, vault)) = (Home::new().await, keyring());
-    let store = || Store::kept(home.path(), Place::File, vault.clone());
+    let store = || Store::persistent(home.path(), BackendKind::File, vault.clone());
     sign_in(&home, &store(), EXPIRED).await;
     let daemon = accounts(&home, store());
     daemon.bearer().await.unwrap();
-    for (place, count) in [(Place::Keyring, 2), (Place::File, 3)] {
+    for (place, count) in [(BackendKind::Keyring, 2), (BackendKind::File, 3)] {
         let moved = store().move_to(place).await.unwrap();
-        assert_eq!((moved.accounts, is_in_keyring(&moved.to)), (1, place == Place::Keyring));
+        assert_eq!((moved.accounts, is_in_keyring(&moved.to)), (1, place == BackendKind::Keyring));
         assert_eq!(moved.left_over, None);
         home.clock.advance(Duration::from_secs(11 * 24 * 60 * 60));
         daemon.bearer().await.unwrap();
         assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (count, 0));
-        assert_eq!(is_in_keyring(&store().location().await), place == Place::Keyring);
+        assert_eq!(is_in_keyring(&store().location().await), place == BackendKind::Keyring);
         assert_eq!(refresh_token(&store()).await.unwrap(), home.issuer.newest_refresh_token());
     }
 }
@@ -174,12 +174,12 @@ async fn a_daemon_keeps_working_when_its_login_is_moved() {
 #[tokio::test]
 async fn a_move_deletes_the_login_from_its_source() {
     let (home, (keyring, vault)) = (Home::new().await, keyring());
-    let store = Store::kept(home.path(), Place::File, vault.clone());
+    let store = Store::persistent(home.path(), BackendKind::File, vault.clone());
     sign_in(&home, &store, FRESH).await;
-    store.move_to(Place::Keyring).await.unwrap();
+    store.move_to(BackendKind::Keyring).await.unwrap();
     let folder = home.path().parent().unwrap().to_owned();
     assert!(!home.path().exists() && !folder.join("credentials.json.bak").exists());
-    store.move_to(Place::File).await.unwrap();
+    store.move_to(BackendKind::File).await.unwrap();
     assert!(!folder.join("credentials.json.keyring").exists());
     for credential in keyring.inner.lock().unwrap().borrow().iter() {
         assert!(credential.inner.lock().unwrap().borrow().secret.is_none(), "{:?}", credential.specifiers);
@@ -188,14 +188,14 @@ async fn a_move_deletes_the_login_from_its_source() {
 
 #[tokio::test]
 async fn a_move_interrupted_at_any_point_loses_nothing_and_can_be_repeated() {
-    for start in [Place::File, Place::Keyring] {
-        let to = if start == Place::File { Place::Keyring } else { Place::File };
+    for start in [BackendKind::File, BackendKind::Keyring] {
+        let to = if start == BackendKind::File { BackendKind::Keyring } else { BackendKind::File };
         let mut steps = 0;
         loop {
             let (home, (keyring, vault)) = (Home::new().await, keyring());
-            sign_in(&home, &Store::kept(home.path(), start, vault.clone()), FRESH).await;
-            let broken = Store::kept(home.path(), start, failing_after(&keyring, steps)).move_to(to).await;
-            let healthy = Store::kept(home.path(), start, vault);
+            sign_in(&home, &Store::persistent(home.path(), start, vault.clone()), FRESH).await;
+            let broken = Store::persistent(home.path(), start, failing_after(&keyring, steps)).move_to(to).await;
+            let healthy = Store::persistent(home.path(), start, vault);
             assert_eq!(refresh_token(&healthy).await.as_deref(), Some("rt_1"), "{start:?} {steps} {broken:?}");
             let again = healthy.move_to(to).await.unwrap();
             assert_eq!((again.accounts, again.left_over), (1, None));
@@ -218,7 +218,7 @@ async fn without_a_keyring_the_file_is_used() {
     assert_eq!(store.location().await, Location::File(home.path()));
     accounts(&home, store).bearer().await.unwrap();
     assert_eq!(home.stored_refresh_token().await, home.issuer.newest_refresh_token());
-    let error = in_keyring(&home, &absent()).move_to(Place::Keyring).await.unwrap_err();
+    let error = in_keyring(&home, &absent()).move_to(BackendKind::Keyring).await.unwrap_err();
     assert!(error.to_string().contains("no session bus"), "{error}");
 }
 
@@ -226,8 +226,8 @@ async fn without_a_keyring_the_file_is_used() {
 async fn an_unavailable_keyring_is_reported_and_not_treated_as_signed_out() {
     let (home, (_, vault)) = (Home::new().await, keyring());
     sign_in(&home, &in_keyring(&home, &vault), FRESH).await;
-    for preference in [Place::Keyring, Place::File] {
-        let store = Store::kept(home.path(), preference, absent());
+    for preference in [BackendKind::Keyring, BackendKind::File] {
+        let store = Store::persistent(home.path(), preference, absent());
         let error = store.read().await.unwrap_err();
         assert!(matches!(error, AuthError::Store { .. }) && error.to_string().contains("no session bus"), "{error}");
         assert!(error.to_string().contains("credentials.json.keyring"), "{error}");
@@ -271,15 +271,15 @@ async fn a_keyring_that_hangs_times_out_and_is_not_called_again_meanwhile() {
     let opened = Arc::new(AtomicU64::new(0));
     let (release, released) = std::sync::mpsc::channel::<()>();
     let (counter, released) = (Arc::clone(&opened), Arc::new(std::sync::Mutex::new(released)));
-    let vault = Vault::new(move || {
+    let vault = Keyring::new(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         let _ = released.lock().unwrap().recv();
         Err(Error::PlatformFailure("late".into()))
     });
-    let store = in_keyring(&home, &vault.with_patience(Duration::from_millis(100)));
+    let store = in_keyring(&home, &vault.with_timeout(Duration::from_millis(100)));
     for _ in 0..20 {
         let error = store.lock().await.unwrap().read().await.unwrap_err();
-        assert!(error.to_string().contains("did not answer within 0.1 s"), "{error}");
+        assert!(error.to_string().contains("did not respond within 0.1 s"), "{error}");
     }
     assert_eq!(opened.load(Ordering::Relaxed), 1);
     drop(release);
@@ -290,7 +290,7 @@ async fn a_locked_keyring_is_not_called_for_every_request() {
     let home = Home::new().await;
     let opened = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&opened);
-    let vault = Vault::new(move || {
+    let vault = Keyring::new(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         let locked = mock::Store::new().unwrap();
         Ok(Arc::new(Locked(locked)))

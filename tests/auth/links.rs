@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use codex_proxy::auth::{Accounts, Place, Store, Vault, Which, logout};
+use codex_proxy::auth::{AccountSelection, Accounts, BackendKind, Keyring, Store, logout};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::{Value, json};
 
@@ -113,10 +113,10 @@ async fn a_damaged_link_target_is_moved_aside_and_restored_at_the_target() {
     let AuthError::Store { message } = tokens(&home, &link).bearer().await.unwrap_err() else { panic!() };
     assert!(message.contains("accounts restore"), "{message}");
     let restored = store.restore().await.unwrap();
-    assert_eq!(fs::read_to_string(restored.aside.unwrap()).unwrap(), "{");
+    assert_eq!(fs::read_to_string(restored.damaged.unwrap()).unwrap(), "{");
     assert!(link.is_symlink() && !home.path().is_symlink());
     assert_eq!(home.stored_refresh_token().await, "rt_2");
-    logout(&store, &home.issuer.authority(), Which::All).await.unwrap();
+    logout(&store, &home.issuer.authority(), AccountSelection::All).await.unwrap();
     assert!(!fs::read_to_string(home.path().with_file_name("credentials.json.bak")).unwrap().contains("rt_"));
 }
 
@@ -126,14 +126,14 @@ async fn a_login_that_moves_to_the_keyring_is_found_by_both_paths() {
     let home = Home::with(FRESH).await;
     let link = link(&home, "link", home.path());
     let keyring: std::sync::Arc<CredentialStore> = mock::Store::new().unwrap();
-    let vault = Vault::new(move || Ok(std::sync::Arc::clone(&keyring)));
-    let by_link = Store::kept(&link, Place::File, vault.clone());
-    let by_path = Store::kept(home.path(), Place::File, vault);
-    by_link.move_to(Place::Keyring).await.unwrap();
+    let vault = Keyring::new(move || Ok(std::sync::Arc::clone(&keyring)));
+    let by_link = Store::persistent(&link, BackendKind::File, vault.clone());
+    let by_path = Store::persistent(home.path(), BackendKind::File, vault);
+    by_link.move_to(BackendKind::Keyring).await.unwrap();
     assert!(by_path.read().await.unwrap().get("acct-1").unwrap().is_some());
     assert_eq!(by_path.location().await, by_link.location().await);
     assert!(!fs::exists(home.path()).unwrap());
-    by_path.move_to(Place::File).await.unwrap();
+    by_path.move_to(BackendKind::File).await.unwrap();
     assert!(by_link.read().await.unwrap().get("acct-1").unwrap().is_some() && link.is_symlink());
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use codex_proxy::auth::{Credential, Login, LoginError, PasteError, Pasted, Ports, Reader};
+use codex_proxy::auth::{Credential, Login, LoginError, PasteError, PasteParser, PastedReply, Ports};
 use codex_proxy::token_source::TokenSource;
 use reqwest::{Client, Response, redirect};
 use sha2::{Digest, Sha256};
@@ -18,8 +18,8 @@ use crate::fake_issuer::{Scripted, run};
 struct Waiting {
     port: u16,
     query: Vec<(String, String)>,
-    reader: Reader,
-    paste: mpsc::Sender<Pasted>,
+    reader: PasteParser,
+    paste: mpsc::Sender<PastedReply>,
     outcome: JoinHandle<Result<Credential, LoginError>>,
 }
 
@@ -32,7 +32,7 @@ async fn waiting(home: &Home) -> Waiting {
     let url = Url::parse(login.url()).unwrap();
     assert!(login.url().starts_with(&format!("{}/oauth/authorize?", home.issuer.address)));
     let query = url.query_pairs().into_owned().collect();
-    let (port, reader) = (login.port(), login.reader());
+    let (port, reader) = (login.port(), login.paste_parser());
     let (paste, pasted) = mpsc::channel(1);
     Waiting { port, query, reader, paste, outcome: run(login.wait(pasted)) }
 }
@@ -203,12 +203,12 @@ async fn a_port_in_use_leads_to_the_fallback_port_or_is_reported() {
     let home = Home::new().await;
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let first = holder.local_addr().unwrap().port();
-    let patience = Duration::from_millis(300);
-    let login = start(&home, Ports { first, fallback: Some(0), patience }).await.unwrap();
+    let timeout = Duration::from_millis(300);
+    let login = start(&home, Ports { first, fallback: Some(0), timeout }).await.unwrap();
     assert_ne!(login.port(), first);
-    let error = start(&home, Ports { first, fallback: None, patience }).await.unwrap_err();
+    let error = start(&home, Ports { first, fallback: None, timeout }).await.unwrap_err();
     assert!(error.to_string().contains(&first.to_string()), "{error}");
-    let told = login.passed_over().unwrap().to_string();
+    let told = login.conflict().unwrap().to_string();
     assert!(told.contains(&first.to_string()), "{told}");
     #[cfg(target_os = "linux")]
     for told in [told, error.to_string()] {
@@ -252,7 +252,7 @@ async fn a_pasted_url_works_without_a_callback_port() {
     let redirect_uri = "http://localhost:1455/auth/callback";
     assert!(Url::parse(login.url()).unwrap().query_pairs().any(|(_, value)| value == redirect_uri));
     let (paste, pasted) = mpsc::channel(1);
-    paste.send(login.reader().read("ac_good").unwrap().unwrap()).await.unwrap();
+    paste.send(login.paste_parser().read("ac_good").unwrap().unwrap()).await.unwrap();
     login.wait(pasted).await.unwrap();
     assert!(home.issuer.calls()[0].body.contains("redirect_uri=http%3A%2F%2Flocalhost%3A1455%2Fauth%2Fcallback"));
 }

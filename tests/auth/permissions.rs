@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use codex_proxy::auth::{Login, LoginError, Ports, Rights, Which, activate, import, logout};
+use codex_proxy::auth::{AccountSelection, ImportMode, Login, LoginError, Ports, activate, import, logout};
 use codex_proxy::token_source::{AuthError, TokenSource as _};
 
 use crate::{EXPIRED, FRESH, Home};
@@ -34,8 +34,8 @@ async fn credentials_in_a_directory_writable_by_others_are_rejected_with_the_com
         let (issuer, settings) = (&home.issuer, home.issuer.settings());
         let login = Login::start(&settings, issuer.authority(), home.store(), home.clock(), Ports::only(0)).await;
         assert!(matches!(login, Err(LoginError::Store(_))));
-        assert!(import(&home.store(), &settings, &home.path(), Rights::Borrow).await.is_err());
-        assert!(logout(&home.store(), &issuer.authority(), Which::All).await.is_err());
+        assert!(import(&home.store(), &settings, &home.path(), ImportMode::Borrow).await.is_err());
+        assert!(logout(&home.store(), &issuer.authority(), AccountSelection::All).await.is_err());
         assert!(activate(&home.store(), "acct-1").await.is_err());
         assert_eq!((home.issuer.calls().len(), fs::read(home.path()).unwrap()), (0, before));
         set_mode(&directory, mode & !0o022);

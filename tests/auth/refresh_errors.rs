@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use codex_proxy::auth::{Accounts, Authority, Store};
+use codex_proxy::auth::{Accounts, Issuer, Store};
 use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::token_source::{AuthError, TokenSource};
 use serde_json::json;
@@ -76,8 +76,8 @@ async fn an_unreachable_issuer_is_reported_with_its_address() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut settings = home.issuer.settings();
     let address = format!("http://{free}");
-    settings.authority = Endpoint::parse(&address, Trust::KnownHosts).unwrap();
-    let authority = Authority::new(crate::fake_issuer::http_client(), &settings);
+    settings.issuer = Endpoint::parse(&address, Trust::KnownHosts).unwrap();
+    let authority = Issuer::new(crate::fake_issuer::http_client(), &settings);
     let tokens = Accounts::new(home.store(), authority, home.clock(), None);
     let error = tokens.bearer().await.unwrap_err();
     assert!(matches!(&error, AuthError::Unavailable { message, .. } if message.contains("127.0.0.1")), "{error}");

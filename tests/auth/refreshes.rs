@@ -4,10 +4,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_proxy::auth::{Accounts, Authority, Settings, Store};
+use codex_proxy::auth::{Accounts, Issuer, Settings, Store};
 use codex_proxy::clock::{Clock, CorrectedClock, SystemClock};
 use codex_proxy::endpoint::{Endpoint, Trust};
-use codex_proxy::token_source::{AuthError, RECOVERY_REST, SignIn, TokenSource};
+use codex_proxy::token_source::{AuthError, RECOVERY_DELAY, SessionState, TokenSource};
 use serde_json::{Value, json};
 
 use crate::fake_issuer::{Scripted, run, until};
@@ -127,8 +127,8 @@ async fn a_process_of_its_own() {
     let (store, issuer) = (std::env::var("TEST_STORE").unwrap(), std::env::var("TEST_ISSUER").unwrap());
     let clock = Arc::new(SystemClock);
     let settings = Settings {
-        authority: Endpoint::parse(&issuer, Trust::KnownHosts).unwrap(),
-        store: codex_proxy::auth::Place::File,
+        issuer: Endpoint::parse(&issuer, Trust::KnownHosts).unwrap(),
+        store: codex_proxy::auth::BackendKind::File,
         client_id: "app_test".to_owned(),
         redirect_host: "localhost".to_owned(),
         scopes: Vec::new(),
@@ -137,7 +137,7 @@ async fn a_process_of_its_own() {
         originator: String::new(),
         user_agent: "child".to_owned(),
     };
-    let authority = Authority::new(crate::fake_issuer::http_client(), &settings);
+    let authority = Issuer::new(crate::fake_issuer::http_client(), &settings);
     let tokens = Accounts::new(Store::file(store), authority, clock, None);
     tokens.bearer().await.unwrap();
 }
@@ -179,15 +179,15 @@ async fn a_backend_that_rejects_every_token_does_not_cause_a_refresh_for_each() 
     rejected = tokens.recover(&rejected).await.unwrap();
     for _ in 0..5 {
         let error = tokens.recover(&rejected).await.unwrap_err();
-        assert!(matches!(&error, AuthError::TokenRefused { retry_after } if *retry_after <= RECOVERY_REST), "{error}");
+        assert!(matches!(&error, AuthError::TokenRefused { retry_after } if *retry_after <= RECOVERY_DELAY), "{error}");
         assert_eq!(tokens.bearer().await.unwrap().token.expose(), rejected.token.expose(), "it is still tried");
         assert!(matches!(tokens.check().await, Err(AuthError::TokenRefused { .. })));
     }
     assert_eq!(home.issuer.calls().len(), 1);
     tokio::time::pause();
-    tokio::time::advance(RECOVERY_REST).await;
+    tokio::time::advance(RECOVERY_DELAY).await;
     tokio::time::resume();
-    assert_eq!(tokens.check().await, Ok(SignIn::Working));
+    assert_eq!(tokens.check().await, Ok(SessionState::Working));
     assert_ne!(tokens.recover(&rejected).await.unwrap().token.expose(), rejected.token.expose());
     assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (2, 0));
 }
@@ -200,7 +200,7 @@ async fn a_rejected_token_that_the_backend_accepts_later_is_valid() {
     let renewed = tokens.recover(&rejected).await.unwrap();
     tokens.recover(&renewed).await.unwrap_err();
     tokens.accepted(&renewed);
-    assert_eq!(tokens.check().await, Ok(SignIn::Working));
+    assert_eq!(tokens.check().await, Ok(SessionState::Working));
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn an_older_stored_token_that_is_rejected_too_is_refreshed_at_once() {
     let (ours, theirs) = (home.tokens(), home.tokens());
     let first = ours.bearer().await.unwrap();
     let second = theirs.recover(&first).await.unwrap();
-    home.clock.advance(RECOVERY_REST);
+    home.clock.advance(RECOVERY_DELAY);
     assert_eq!(ours.recover(&first).await.unwrap().token.expose(), second.token.expose());
     let third = ours.recover(&second).await.unwrap();
     assert_ne!(third.token.expose(), second.token.expose());
@@ -245,9 +245,9 @@ async fn a_rejected_token_is_remembered_after_its_request_has_failed() {
     let tokens = home.tokens();
     let first = tokens.bearer().await.unwrap();
     assert_eq!(tokens.refused(&first), None, "it replaced no other token");
-    assert_eq!(tokens.check().await, Ok(SignIn::Working));
+    assert_eq!(tokens.check().await, Ok(SessionState::Working));
     let second = tokens.recover(&first).await.unwrap();
-    assert!(tokens.refused(&second).is_some_and(|rest| rest <= RECOVERY_REST));
+    assert!(tokens.refused(&second).is_some_and(|rest| rest <= RECOVERY_DELAY));
     assert!(matches!(tokens.check().await, Err(AuthError::TokenRefused { .. })));
     assert_eq!(home.issuer.calls().len(), 1);
 }
@@ -267,7 +267,7 @@ async fn an_ended_session_is_known_to_every_process_until_the_backend_accepts_it
     assert!(home.stored("acct-1").await.unwrap().refused_at.is_some());
     let tried = ours.bearer().await.expect("a request still tries it");
     ours.accepted(&tried);
-    assert!(matches!(ours.check().await, Ok(SignIn::Ending { expires_at: Some(_), .. })));
+    assert!(matches!(ours.check().await, Ok(SessionState::Ending { expires_at: Some(_), .. })));
     let cleared = async {
         while home.stored("acct-1").await.unwrap().refused_at.is_some() {
             tokio::task::yield_now().await;
@@ -331,7 +331,7 @@ async fn a_login_and_a_logout_of_another_process_are_noticed() {
 async fn tokens_are_refreshed_after_sleep_before_the_next_request() {
     let home = Home::with(FRESH).await;
     let tokens = home.tokens();
-    let keeper = run(async move { tokens.keep_awake(Duration::from_millis(20)).await });
+    let keeper = run(async move { tokens.renew_after_sleep(Duration::from_millis(20)).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(home.issuer.calls().len(), 0);
     home.clock.advance(FRESH);
@@ -348,7 +348,7 @@ async fn clock_skew_of_hours_is_corrected_from_the_issuers_responses() {
     home.issuer.script([Scripted::Grant(json!({"access_token": token, "refresh_token": "rt_x"}))]);
     let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(home.clock()));
     let http = crate::fake_issuer::http_client().with_clock(Arc::clone(&clock));
-    let authority = Authority::new(http, &home.issuer.settings());
+    let authority = Issuer::new(http, &home.issuer.settings());
     home.clock.advance(11 * FRESH);
     let tokens = Accounts::new(home.store(), authority, clock, None);
     assert_eq!(tokens.bearer().await.unwrap().token.expose(), token);

@@ -45,7 +45,7 @@ fn launch(url: &str, accounts: &[String]) -> Launch {
     for account in accounts {
         let (access, refresh) = (Secret::new(format!("at-{account}")), Secret::new(format!("rt-{account}")));
         let now = Some(SystemClock.now());
-        document.put(&Credential::of_tokens(Some(account.clone()), None, access, Some(refresh), now).unwrap());
+        document.put(&Credential::from_tokens(Some(account.clone()), None, access, Some(refresh), now).unwrap());
     }
     document.set_active(&accounts[0]);
     Launch::new()

@@ -20,7 +20,7 @@ fn store() -> String {
     for account in ["acct-1", "acct-2"] {
         let secret = |kind: &str| Secret::new(format!("{kind}-canary"));
         let (id, renewed) = (Some(account.to_owned()), Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
-        let credential = Credential::of_tokens(id, Some(secret("id")), secret("at"), Some(secret("rt")), renewed);
+        let credential = Credential::from_tokens(id, Some(secret("id")), secret("at"), Some(secret("rt")), renewed);
         document.put(&credential.unwrap());
     }
     document.set_active("acct-1");

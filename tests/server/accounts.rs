@@ -19,7 +19,7 @@ fn two_accounts(active: &str) -> String {
     for id in ["acct-1", "acct-2"] {
         let tokens = (Secret::new(format!("at_{id}")), Secret::new(format!("rt_{id}")));
         let now = SystemClock.now();
-        let credential = Credential::of_tokens(Some(id.to_owned()), None, tokens.0, Some(tokens.1), Some(now));
+        let credential = Credential::from_tokens(Some(id.to_owned()), None, tokens.0, Some(tokens.1), Some(now));
         document.put(&credential.unwrap());
     }
     document.set_active(active);

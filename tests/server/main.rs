@@ -126,7 +126,8 @@ impl Bench {
 fn signed_in(upstream: &FakeUpstream) -> Launch {
     let (access, refresh) = (Secret::new("at_secret"), Secret::new("rt_secret"));
     let now = SystemClock.now();
-    let credential = Credential::of_tokens(Some("acct-1".to_owned()), None, access, Some(refresh), Some(now)).unwrap();
+    let credential =
+        Credential::from_tokens(Some("acct-1".to_owned()), None, access, Some(refresh), Some(now)).unwrap();
     signed_out(upstream).file("credentials.json", &store(&credential))
 }
 

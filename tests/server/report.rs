@@ -112,7 +112,7 @@ fn cassette() -> String {
 fn tokens() -> String {
     let now = SystemClock.now();
     let (access, refresh) = (Secret::new(SECRETS[3]), Secret::new(SECRETS[2]));
-    let credential = Credential::of_tokens(Some(SECRETS[4].to_owned()), None, access, Some(refresh), Some(now));
+    let credential = Credential::from_tokens(Some(SECRETS[4].to_owned()), None, access, Some(refresh), Some(now));
     store(&credential.unwrap())
 }
 

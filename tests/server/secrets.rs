@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_proxy::auth::{Credential, Grant};
+use codex_proxy::auth::{Credential, TokenResponse};
 use codex_proxy::clock::{Clock as _, SystemClock};
 use codex_proxy::secret::Secret;
 use serde_json::{Value, json};
@@ -38,8 +38,8 @@ fn token(serial: u32, end: SystemTime) -> Secret {
     Secret::new(format!("canary-head.{payload}.canary-signature-{serial}"))
 }
 
-fn grant(serial: u32, end: SystemTime) -> Grant {
-    Grant {
+fn grant(serial: u32, end: SystemTime) -> TokenResponse {
+    TokenResponse {
         id_token: Some(token(serial, end)),
         access_token: Some(token(serial + 1, end)),
         refresh_token: Some(Secret::new(format!("rt_canary_{serial}"))),
@@ -190,7 +190,7 @@ async fn session_with(
     let upstream = FakeUpstream::start().await;
     let issuer = FakeIssuer::start(&Arc::new(ManualClock::at(SystemClock.now()))).await;
     issuer.script([answer]);
-    let credential = Credential::granted(grant(1, end), SystemClock.now() - Duration::from_secs(60)).unwrap();
+    let credential = Credential::from_response(grant(1, end), SystemClock.now() - Duration::from_secs(60)).unwrap();
     let launch = signed_out(&upstream)
         .setting("auth.url", &issuer.address)
         .setting("api_keys", KEY)
@@ -256,7 +256,7 @@ async fn a_refresh_that_fails_leaves_nothing_private_in_the_log() {
             let once = |launch: Launch| launch.setting("upstream.max_retries", "0");
             let (_launch, session) = session_with(format, SystemClock.now() - DAY, answer, once).await;
             assert_eq!(session.chat([Script::events(&WHOLE)]).await, status);
-            session.proxy.says("the access token could not be renewed", SECOND).await;
+            session.proxy.says("the access token can't be renewed", SECOND).await;
             assert_unmarked(&session.proxy.log());
         }
     }

@@ -121,7 +121,7 @@ async fn a_continuation_uses_the_account_of_the_stored_response() {
     let (access, refresh) = (|| Secret::new("at_secret"), || Secret::new("rt_secret"));
     let credential = |id: &str| {
         let refresh = Some(refresh());
-        Credential::of_tokens(Some(id.to_owned()), None, access(), refresh, Some(SystemClock.now())).unwrap()
+        Credential::from_tokens(Some(id.to_owned()), None, access(), refresh, Some(SystemClock.now())).unwrap()
     };
     let both = |active: &str| {
         let mut document = Document::empty();
@@ -154,7 +154,7 @@ async fn a_continuation_works_if_its_account_was_removed() {
     assert_eq!(create(&bench.proxy, json!({})).await.status, 200);
     bench.proxy.signal("TERM");
     bench.proxy.ended().await;
-    let credential = Credential::of_tokens(
+    let credential = Credential::from_tokens(
         Some("acct-9".to_owned()),
         None,
         Secret::new("at"),

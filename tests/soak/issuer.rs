@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use codex_proxy::auth::{Credential, Grant};
+use codex_proxy::auth::{Credential, TokenResponse};
 use codex_proxy::clock::Clock;
 use codex_proxy::secret::Secret;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use crate::{Dice, FastClock};
 const LIFETIME: Duration = Duration::from_secs(5 * 60 + 10);
 
 #[derive(Clone)]
-pub(crate) struct Issuer {
+pub(crate) struct FakeIssuer {
     pub(crate) address: String,
     book: Arc<Mutex<Book>>,
     clock: FastClock,
@@ -53,7 +53,7 @@ enum Verdict {
     Reused,
 }
 
-impl Issuer {
+impl FakeIssuer {
     pub(crate) async fn start(clock: FastClock, dice: Dice) -> Self {
         let book = Book {
             serial: 0,
@@ -83,12 +83,12 @@ impl Issuer {
     pub(crate) fn sign_in(&self) -> Credential {
         let members = self.grant(&mut self.book());
         let member = |name: &str| Some(Secret::new(members[name].as_str().unwrap()));
-        let grant = Grant {
+        let grant = TokenResponse {
             id_token: member("id_token"),
             access_token: member("access_token"),
             refresh_token: member("refresh_token"),
         };
-        Credential::granted(grant, self.clock.now()).unwrap()
+        Credential::from_response(grant, self.clock.now()).unwrap()
     }
 
     pub(crate) fn newest(&self) -> String {
@@ -126,7 +126,7 @@ impl Issuer {
     }
 }
 
-async fn token(State(issuer): State<Issuer>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
+async fn token(State(issuer): State<FakeIssuer>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
     let process = headers["user-agent"].to_str().unwrap().trim_start_matches("soak/").parse().unwrap();
     let request: Value = serde_json::from_slice(&body).unwrap();
     let sent = request["refresh_token"].as_str().unwrap();

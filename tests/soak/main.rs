@@ -38,12 +38,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_proxy::auth::{Accounts, Authority, Place, Settings, Store};
+use codex_proxy::auth::{Accounts, BackendKind, Issuer, Settings, Store};
 use codex_proxy::clock::{Clock, SystemClock};
 use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::net::{self, HttpClient};
 use codex_proxy::token_source::{AuthError, TokenSource};
-use issuer::Issuer;
+use issuer::FakeIssuer;
 use scratch_disk::Room;
 use tokio::time::{Instant, sleep};
 
@@ -102,7 +102,7 @@ struct Soak {
     place: PathBuf,
     /// The disk of our own, where there is one.
     room: Option<PathBuf>,
-    issuer: Issuer,
+    issuer: FakeIssuer,
     clock: FastClock,
     dice: Dice,
     children: Vec<Child>,
@@ -120,7 +120,7 @@ impl Soak {
     async fn start(seed: u64, room: Option<PathBuf>) -> Self {
         let whole = SystemClock.now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let clock = FastClock { start: UNIX_EPOCH + Duration::from_secs(whole) };
-        let issuer = Issuer::start(clock.clone(), Dice(seed ^ 0x5eed)).await;
+        let issuer = FakeIssuer::start(clock.clone(), Dice(seed ^ 0x5eed)).await;
         let (children, complaints) = (Vec::new(), mpsc::channel());
         let folder = tempfile::tempdir().unwrap();
         let (dice, messages) = (Dice(seed), Vec::new());
@@ -312,18 +312,18 @@ async fn one_process() {
     let (Some(store), Some(issuer)) = (variable("SOAK_STORE"), variable("SOAK_ISSUER")) else { return };
     let clock = FastClock { start: UNIX_EPOCH + Duration::from_secs(number("SOAK_START", 0)) };
     let settings = Settings {
-        authority: Endpoint::parse(&issuer, Trust::KnownHosts).unwrap(),
+        issuer: Endpoint::parse(&issuer, Trust::KnownHosts).unwrap(),
         client_id: "app_soak".to_owned(),
         redirect_host: "localhost".to_owned(),
         scopes: Vec::new(),
         account: None,
-        store: Place::File,
+        store: BackendKind::File,
         credentials: store.clone().into(),
         originator: String::new(),
         user_agent: format!("soak/{}", std::process::id()),
     };
     let http = HttpClient::new(net::Settings { connect_timeout: Duration::from_secs(2), ca_file: None, proxy: None });
-    let accounts = Accounts::new(Store::file(store), Authority::new(http, &settings), Arc::new(clock), None);
+    let accounts = Accounts::new(Store::file(store), Issuer::new(http, &settings), Arc::new(clock), None);
     let mut dice = Dice(std::process::id().into());
     let until = Instant::now() + Duration::from_secs(600);
     let mut told = String::new();

@@ -94,7 +94,7 @@ impl Stage {
         let (access, refresh) = (Secret::new("at-soak"), Secret::new("rt-soak"));
         let now = Some(SystemClock.now());
         let mut document = Document::empty();
-        document.put(&Credential::of_tokens(Some("acct-1".to_owned()), None, access, Some(refresh), now).unwrap());
+        document.put(&Credential::from_tokens(Some("acct-1".to_owned()), None, access, Some(refresh), now).unwrap());
         document.set_active("acct-1");
         let proxy = Launch::new()
             .setting("upstream.url", &upstream.url())

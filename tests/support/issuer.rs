@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use codex_proxy::auth::{Authority, Credential, Grant, Place, Settings};
+use codex_proxy::auth::{BackendKind, Credential, Issuer, Settings, TokenResponse};
 use codex_proxy::clock::Clock;
 use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::net::{self, HttpClient};
@@ -35,10 +35,10 @@ const LIFETIME: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 #[derive(Clone)]
 pub(crate) struct FakeIssuer {
     pub(crate) address: String,
-    issuer: Arc<Issuer>,
+    issuer: Arc<IssuerState>,
 }
 
-struct Issuer {
+struct IssuerState {
     clock: Arc<ManualClock>,
     book: Mutex<Book>,
     /// One permit for each answer that may leave.
@@ -75,7 +75,7 @@ pub(crate) struct Call {
 
 impl FakeIssuer {
     pub(crate) async fn start(clock: &Arc<ManualClock>) -> Self {
-        let issuer = Arc::new(Issuer {
+        let issuer = Arc::new(IssuerState {
             clock: Arc::clone(clock),
             book: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -95,12 +95,12 @@ impl FakeIssuer {
 
     pub(crate) fn settings(&self) -> Settings {
         Settings {
-            authority: Endpoint::parse(&self.address, Trust::KnownHosts).unwrap(),
+            issuer: Endpoint::parse(&self.address, Trust::KnownHosts).unwrap(),
             client_id: "app_test".to_owned(),
             redirect_host: "localhost".to_owned(),
             scopes: ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec(),
             account: None,
-            store: Place::File,
+            store: BackendKind::File,
             credentials: "credentials.json".into(),
             originator: "codex_proxy".to_owned(),
             user_agent: "codex-proxy/test".to_owned(),
@@ -108,8 +108,8 @@ impl FakeIssuer {
     }
 
     /// Our client for this issuer, with a short limit for each call.
-    pub(crate) fn authority(&self) -> Authority {
-        Authority::new(http_client(), &self.settings()).with_timeout(Duration::from_millis(1500))
+    pub(crate) fn authority(&self) -> Issuer {
+        Issuer::new(http_client(), &self.settings()).with_timeout(Duration::from_millis(1500))
     }
 
     /// Signs an account in, with an access token that ends this long after now.
@@ -122,12 +122,12 @@ impl FakeIssuer {
         let mut book = self.book();
         book.drawn += 1;
         book.newest = format!("rt_{}", book.drawn);
-        let grant = Grant {
+        let grant = TokenResponse {
             id_token: Some(Secret::new(jwt(account, end, 0))),
             access_token: Some(Secret::new(jwt(account, end, book.drawn))),
             refresh_token: Some(Secret::new(book.newest.clone())),
         };
-        Credential::granted(grant, self.issuer.clock.now() - Duration::from_secs(3600)).unwrap()
+        Credential::from_response(grant, self.issuer.clock.now() - Duration::from_secs(3600)).unwrap()
     }
 
     /// Answers the next calls in this way.
@@ -167,7 +167,7 @@ impl FakeIssuer {
     }
 }
 
-impl Issuer {
+impl IssuerState {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,12 +194,17 @@ impl Issuer {
     }
 }
 
-async fn answer(State(issuer): State<Arc<Issuer>>, uri: Uri, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
+async fn answer(
+    State(issuer): State<Arc<IssuerState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, String) {
     let (status, answer) = respond(&issuer, uri.path(), headers, &body).await;
     (StatusCode::from_u16(status).unwrap(), answer.to_string())
 }
 
-async fn respond(issuer: &Issuer, path: &str, headers: HeaderMap, body: &[u8]) -> (u16, Value) {
+async fn respond(issuer: &IssuerState, path: &str, headers: HeaderMap, body: &[u8]) -> (u16, Value) {
     let body = String::from_utf8(body.to_vec()).unwrap();
     let scripted = {
         let mut book = issuer.book();

@@ -32,7 +32,7 @@ use codex_proxy::protocol::codex::request::{
     ExtraMembers, Item, Part, Reasoning, Request, Role, ToolChoice, WireFormat,
 };
 use codex_proxy::secret::Secret;
-use codex_proxy::token_source::{Account, AuthError, Bearer, BoxFuture, SignIn, TokenSource};
+use codex_proxy::token_source::{Account, AuthError, Bearer, BoxFuture, SessionState, TokenSource};
 use codex_proxy::upstream::{BackendResponse, BodyForm, Compression, Hints, Settings, Transport, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
@@ -84,8 +84,8 @@ impl TokenSource for Tokens {
         self.bearer()
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>> {
-        Box::pin(async { Ok(SignIn::Working) })
+    fn check(&self) -> BoxFuture<'_, Result<SessionState, AuthError>> {
+        Box::pin(async { Ok(SessionState::Working) })
     }
 
     fn refused(&self, bearer: &Bearer) -> Option<Duration> {

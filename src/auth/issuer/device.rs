@@ -1,21 +1,21 @@
-//! The issuer's two device endpoints: a code to show, and whether somebody has used it.
+//! The issuer's two endpoints for device codes: one returns a code to show, the other whether it was used.
 //!
-//! They are not those of RFC 8628, though some of its codes occur. The status speaks first: 403 and
-//! 404 mean that nobody has been there yet, unless the code says that nobody ever will be.
+//! They differ from RFC 8628, although some of its error codes occur. The statuses 403 and 404 mean that the code
+//! hasn't been used yet, unless the error code says otherwise.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::{Authority, AuthorityError, Call, Content, Introduction};
+use super::response::IssuerResponse;
+use super::{Call, CallBody, ClientHeaders, Issuer, IssuerError};
 use crate::secret::Secret;
 
-/// The pause between two polls where the issuer names none.
-const USUAL_INTERVAL: Duration = Duration::from_secs(5);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// The interval between polls if the issuer names none.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A code that a person has to type on the issuer's page.
+/// A code that the user enters on the issuer's page.
 #[derive(Clone, Debug)]
 pub(in crate::auth) struct DeviceCode {
     pub(in crate::auth) user_code: Secret,
@@ -23,94 +23,94 @@ pub(in crate::auth) struct DeviceCode {
     id: Secret,
 }
 
-/// What a poll found.
+/// The result of a poll.
 #[derive(Debug)]
-pub(in crate::auth) enum Poll {
-    /// Nobody has used the code yet.
+pub(in crate::auth) enum DevicePoll {
+    /// The code hasn't been used yet.
     Pending,
-    /// The same, and we ask too often.
+    /// The code hasn't been used yet, and the polls are too frequent.
     SlowDown,
-    /// Somebody has: what the tokens are exchanged for.
+    /// The code was used; contains what can be exchanged for tokens.
     Done { code: Secret, verifier: Secret },
-    /// Somebody said no.
+    /// The user denied the sign-in.
     Denied,
-    /// The code's time is over.
+    /// The code has expired.
     Expired,
 }
 
-impl Authority {
-    /// A new code; `None`: this issuer does not let anybody in by one.
-    pub(in crate::auth) async fn device_code(&self) -> Result<Option<DeviceCode>, AuthorityError> {
-        let content = Content::Json(json!({"client_id": self.client_id}));
+impl Issuer {
+    /// Requests a new code. Returns `None` if device codes aren't enabled.
+    pub(in crate::auth) async fn device_code(&self) -> Result<Option<DeviceCode>, IssuerError> {
+        let body = CallBody::Json(json!({"client_id": self.client_id}));
         let path = "/api/accounts/deviceauth/usercode";
-        let answer = self.call(Call { path, content, introduction: Introduction::Anonymous }, self.timeout).await?;
-        match answer.status {
-            200 => answer.device_code().map(Some),
+        let response = self.call(Call { path, body, client_headers: ClientHeaders::Omit }, self.timeout).await?;
+        match response.status {
+            200 => response.device_code().map(Some),
             404 => Ok(None),
-            _ => Err(answer.failure()),
+            _ => Err(response.failure()),
         }
     }
 
-    /// Whether somebody has used the code.
-    pub(in crate::auth) async fn poll(&self, code: &DeviceCode) -> Result<Poll, AuthorityError> {
-        let content = Content::Json(json!({"device_auth_id": code.id.expose(), "user_code": code.user_code.expose()}));
+    /// Checks whether the code was used.
+    pub(in crate::auth) async fn poll(&self, code: &DeviceCode) -> Result<DevicePoll, IssuerError> {
+        let body = CallBody::Json(json!({"device_auth_id": code.id.expose(), "user_code": code.user_code.expose()}));
         let path = "/api/accounts/deviceauth/token";
-        self.call(Call { path, content, introduction: Introduction::Anonymous }, self.timeout).await?.poll()
+        self.call(Call { path, body, client_headers: ClientHeaders::Omit }, self.timeout).await?.poll()
     }
 
-    /// The page on which the code is typed.
+    /// Returns the URL of the page on which the user enters the code.
     pub(in crate::auth) fn device_page(&self) -> String {
         self.url.join("/codex/device").into()
     }
 
-    /// The redirect address that the exchange of a device login names.
+    /// Returns the redirect URI to send when the authorization code is exchanged.
     pub(in crate::auth) fn device_redirect_uri(&self) -> String {
         self.url.join("/deviceauth/callback").into()
     }
 }
 
-impl Answer {
-    fn device_code(&self) -> Result<DeviceCode, AuthorityError> {
-        let body: Value = serde_json::from_slice(&self.body).map_err(|_| AuthorityError::unreadable())?;
+impl IssuerResponse {
+    fn device_code(&self) -> Result<DeviceCode, IssuerError> {
+        let body: Value = serde_json::from_slice(&self.body).map_err(|_| IssuerError::unreadable())?;
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(Secret::new);
         let user_code = text(&body["user_code"]).or_else(|| text(&body["usercode"]));
         let (Some(id), Some(user_code)) = (text(&body["device_auth_id"]), user_code) else {
-            return Err(AuthorityError::unreadable());
+            return Err(IssuerError::unreadable());
         };
         Ok(DeviceCode { user_code, interval: interval(&body["interval"]), id })
     }
 
-    fn poll(&self) -> Result<Poll, AuthorityError> {
+    fn poll(&self) -> Result<DevicePoll, IssuerError> {
         if self.status == 200 {
             return self.device_grant();
         }
         let code = self.code();
         match (self.status, code.as_deref()) {
-            (400..500, Some("slow_down")) => Ok(Poll::SlowDown),
-            (400..500, Some("expired_token" | "deviceauth_expired")) => Ok(Poll::Expired),
-            (400..500, Some("access_denied")) => Ok(Poll::Denied),
+            (400..500, Some("slow_down")) => Ok(DevicePoll::SlowDown),
+            (400..500, Some("expired_token" | "deviceauth_expired")) => Ok(DevicePoll::Expired),
+            (400..500, Some("access_denied")) => Ok(DevicePoll::Denied),
             (400..500, Some("authorization_pending" | "deviceauth_authorization_pending")) | (403 | 404, _) => {
-                Ok(Poll::Pending)
+                Ok(DevicePoll::Pending)
             }
-            (429, _) => Ok(Poll::SlowDown),
+            (429, _) => Ok(DevicePoll::SlowDown),
             _ => Err(self.failure()),
         }
     }
 
-    fn device_grant(&self) -> Result<Poll, AuthorityError> {
-        let body: Value = serde_json::from_slice(&self.body).map_err(|_| AuthorityError::unreadable())?;
+    fn device_grant(&self) -> Result<DevicePoll, IssuerError> {
+        let body: Value = serde_json::from_slice(&self.body).map_err(|_| IssuerError::unreadable())?;
         let member = |name: &str| body[name].as_str().filter(|text| !text.is_empty()).map(Secret::new);
         match (member("authorization_code"), member("code_verifier")) {
-            (Some(code), Some(verifier)) => Ok(Poll::Done { code, verifier }),
-            _ => Err(AuthorityError::unreadable()),
+            (Some(code), Some(verifier)) => Ok(DevicePoll::Done { code, verifier }),
+            _ => Err(IssuerError::unreadable()),
         }
     }
 }
 
-/// The interval, which the issuer writes as a text of digits.
+/// Parses the interval in seconds, which the issuer sends as a string.
 fn interval(value: &Value) -> Duration {
     let seconds = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok()).unwrap_or_default();
-    if seconds == 0 { USUAL_INTERVAL } else { Duration::from_secs(seconds).min(LONGEST_INTERVAL) }
+    if seconds == 0 { DEFAULT_INTERVAL } else { Duration::from_secs(seconds).min(MAX_INTERVAL) }
 }
 
 #[cfg(test)]
@@ -120,18 +120,18 @@ mod tests {
     use http::HeaderMap;
     use serde_json::json;
 
-    use super::{Answer, Poll, interval};
+    use super::{DevicePoll, IssuerResponse, interval};
 
     fn poll(status: u16, body: &str) -> String {
-        match (Answer { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }).poll() {
-            Ok(Poll::Done { .. }) => "done".to_owned(),
+        match (IssuerResponse { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }).poll() {
+            Ok(DevicePoll::Done { .. }) => "done".to_owned(),
             Ok(other) => format!("{other:?}"),
             Err(_) => "failed".to_owned(),
         }
     }
 
     #[test]
-    fn the_interval_is_a_text_of_digits_and_never_nothing() {
+    fn the_interval_is_a_string_or_a_number_and_never_zero() {
         let cases = [(json!("7"), 7), (json!(3), 3), (json!("0"), 5), (json!(0), 5), (json!(null), 5), (json!("x"), 5)];
         for (value, seconds) in cases {
             assert_eq!(interval(&value), Duration::from_secs(seconds), "{value}");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_and_code_of_a_poll_is_told_apart() {
+    fn every_status_and_code_of_a_poll_is_distinguished() {
         let nested = |code: &str| format!(r#"{{"error":{{"code":"{code}","message":"m"}}}}"#);
         let flat = |code: &str| format!(r#"{{"error":"{code}"}}"#);
         let cases = [

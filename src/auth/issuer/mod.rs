@@ -1,13 +1,12 @@
-//! The issuer's endpoints.
+//! Calls the issuer's endpoints.
 //!
-//! Sends what the issuer expects of this kind of client, byte for byte in the places where it
-//! differs from plain OAuth (a refresh is JSON and gives a reason), and reads both shapes of its
-//! errors. Tells failures that are final for a refresh token from those that pass. Keeps nothing,
-//! retries nothing, and never quotes a token or the issuer's free text: it might hold one.
+//! Sends exactly what the issuer expects of the Codex client, including its differences from plain OAuth (a refresh is
+//! JSON and contains a reason). Distinguishes permanent refusals of a refresh token from temporary failures. Stores and
+//! retries nothing. Errors never quote a token or the issuer's free text, which might contain one.
 
-mod answer;
-mod count;
 mod device;
+mod refresh_counter;
+mod response;
 mod whoami;
 
 use std::sync::Arc;
@@ -17,89 +16,89 @@ use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use serde_json::json;
 
-use self::answer::Answer;
-pub(in crate::auth) use self::answer::is_code;
-use self::count::Count;
-pub(in crate::auth) use self::device::{DeviceCode, Poll};
+pub(in crate::auth) use self::device::{DeviceCode, DevicePoll};
+use self::refresh_counter::RefreshCounter;
+use self::response::IssuerResponse;
+pub(in crate::auth) use self::response::is_code;
 use crate::auth::Settings;
-use crate::auth::credential::{Credential, Grant};
+use crate::auth::credential::{Credential, TokenResponse};
 use crate::endpoint::Endpoint;
 use crate::net::{HttpClient, error_chain};
 use crate::secret::Secret;
-use crate::token_source::Refreshes;
+use crate::token_source::RefreshCounts;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
-const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
+const RESPONSE_LIMIT_BYTES: usize = 1024 * 1024;
 
-/// The issuer, as this client speaks to it.
+/// A client of the issuer. Clones share the connections and counters.
 #[derive(Clone, Debug)]
-pub struct Authority {
+pub struct Issuer {
     http: HttpClient,
     url: Endpoint,
     client_id: String,
     originator: String,
     user_agent: String,
     timeout: Duration,
-    refreshes: Arc<Count>,
+    refreshes: Arc<RefreshCounter>,
 }
 
-/// Why a refresh is asked for; the issuer is told.
+/// Why a token is refreshed; sent to the issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshReason {
-    /// The access token has ended or is about to.
+    /// The access token has expired or expires soon.
     ProactiveExpiry,
     /// The backend refused the access token.
     UnauthorizedRecovery,
 }
 
-/// Why the issuer gave nothing.
+/// Why a call to the issuer failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
-    /// The issuer refused for good: the same question will get the same answer.
+pub enum IssuerError {
+    /// The issuer refused permanently: repeating the call won't help.
     #[error("{reason}")]
     Refused {
-        /// What it means for the user.
+        /// The reason, for the user.
         reason: String,
     },
-    /// The issuer can't be reached or has trouble; another try may succeed.
+    /// The issuer can't be reached or had a temporary failure; a later attempt may succeed.
     #[error("{message}")]
     Unavailable {
         /// The cause.
         message: String,
-        /// What the issuer says about the next try.
+        /// How long to wait before the next attempt, if the issuer said so.
         retry_after: Option<Duration>,
     },
 }
 
-/// Whether a call names the program that makes it; only some of the endpoints expect it.
+/// Whether a call sends the headers `originator` and `user-agent`; only some endpoints expect them.
 #[derive(Clone, Copy)]
-enum Introduction {
-    Anonymous,
-    Named,
+enum ClientHeaders {
+    Omit,
+    Send,
 }
 
 struct Call {
     path: &'static str,
-    content: Content,
-    introduction: Introduction,
+    body: CallBody,
+    client_headers: ClientHeaders,
 }
 
-/// What a call carries.
-enum Content {
+/// Method and body of a call.
+enum CallBody {
     Form(String),
     Json(serde_json::Value),
-    /// Nothing; it is a GET with this bearer.
+    /// A GET without a body, with this bearer token.
     Bearer(Secret),
 }
 
-impl Authority {
-    /// The issuer of the settings, reached through a client.
+impl Issuer {
+    /// Creates a client of the configured issuer.
     #[must_use]
     pub fn new(http: HttpClient, settings: &Settings) -> Self {
         Self {
             http,
-            url: settings.authority.clone(),
+            url: settings.issuer.clone(),
             client_id: settings.client_id.clone(),
             originator: settings.originator.clone(),
             user_agent: settings.user_agent.clone(),
@@ -108,32 +107,32 @@ impl Authority {
         }
     }
 
-    /// The same issuer, with another limit for each call.
+    /// Changes the timeout of each call.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// How often tokens were renewed.
-    pub(in crate::auth) fn refreshes(&self) -> Refreshes {
+    /// Returns how many refreshes there were, by outcome.
+    pub(in crate::auth) fn refreshes(&self) -> RefreshCounts {
         self.refreshes.read()
     }
 
-    /// The client, for other calls of a login.
+    /// Returns the HTTP client, for other calls of a login.
     pub(in crate::auth) fn http(&self) -> &HttpClient {
         &self.http
     }
 
-    /// Turns the code of a browser login into tokens.
+    /// Exchanges an authorization code for tokens.
     ///
     /// # Errors
-    /// When the issuer refuses the code or can't be asked.
+    /// If the issuer refuses the code or can't be reached.
     pub async fn exchange(
         &self,
         code: &Secret,
         verifier: &Secret,
         redirect_uri: &str,
-    ) -> Result<Grant, AuthorityError> {
+    ) -> Result<TokenResponse, IssuerError> {
         let body = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "authorization_code")
             .append_pair("client_id", &self.client_id)
@@ -141,15 +140,16 @@ impl Authority {
             .append_pair("redirect_uri", redirect_uri)
             .append_pair("code_verifier", verifier.expose())
             .finish();
-        let call = Call { path: "/oauth/token", content: Content::Form(body), introduction: Introduction::Anonymous };
-        self.granted(call).await
+        let call = Call { path: "/oauth/token", body: CallBody::Form(body), client_headers: ClientHeaders::Omit };
+        self.request_tokens(call).await
     }
 
-    /// Spends a refresh token. The caller stores the outcome before anything else.
+    /// Exchanges a refresh token for new tokens. The refresh token is used up: the caller must store the new tokens
+    /// before it does anything else.
     ///
     /// # Errors
-    /// When the issuer refuses the token or can't be asked.
-    pub async fn refresh(&self, refresh_token: &Secret, reason: RefreshReason) -> Result<Grant, AuthorityError> {
+    /// If the issuer refuses the token or can't be reached.
+    pub async fn refresh(&self, refresh_token: &Secret, reason: RefreshReason) -> Result<TokenResponse, IssuerError> {
         let reason = match reason {
             RefreshReason::ProactiveExpiry => "proactive_expiry",
             RefreshReason::UnauthorizedRecovery => "unauthorized_recovery",
@@ -160,68 +160,68 @@ impl Authority {
             "refresh_reason": reason,
             "refresh_token": refresh_token.expose(),
         });
-        let call = Call { path: "/oauth/token", content: Content::Json(body), introduction: Introduction::Named };
-        let granted = self.granted(call).await;
-        self.refreshes.add(&granted);
-        granted
+        let call = Call { path: "/oauth/token", body: CallBody::Json(body), client_headers: ClientHeaders::Send };
+        let response = self.request_tokens(call).await;
+        self.refreshes.add(&response);
+        response
     }
 
-    /// Tells the issuer that a login is over.
+    /// Revokes a login.
     ///
     /// # Errors
-    /// When the issuer refuses or can't be asked within ten seconds.
-    pub async fn revoke(&self, credential: &Credential) -> Result<(), AuthorityError> {
+    /// If the issuer refuses, or can't be reached within ten seconds.
+    pub async fn revoke(&self, credential: &Credential) -> Result<(), IssuerError> {
         let body = match &credential.refresh_token {
             Some(token) => json!({
                 "token": token.expose(), "token_type_hint": "refresh_token", "client_id": self.client_id,
             }),
             None => json!({"token": credential.access_token.expose(), "token_type_hint": "access_token"}),
         };
-        let call = Call { path: "/oauth/revoke", content: Content::Json(body), introduction: Introduction::Named };
-        let answer = self.call(call, self.timeout.min(REVOKE_TIMEOUT)).await?;
-        if (200..300).contains(&answer.status) { Ok(()) } else { Err(answer.failure()) }
+        let call = Call { path: "/oauth/revoke", body: CallBody::Json(body), client_headers: ClientHeaders::Send };
+        let response = self.call(call, self.timeout.min(REVOKE_TIMEOUT)).await?;
+        if (200..300).contains(&response.status) { Ok(()) } else { Err(response.failure()) }
     }
 
-    async fn granted(&self, call: Call) -> Result<Grant, AuthorityError> {
-        let answer = self.call(call, self.timeout).await?;
-        if answer.status == 200 { answer.grant() } else { Err(answer.failure()) }
+    async fn request_tokens(&self, call: Call) -> Result<TokenResponse, IssuerError> {
+        let response = self.call(call, self.timeout).await?;
+        if response.status == 200 { response.tokens() } else { Err(response.failure()) }
     }
 
-    async fn call(&self, call: Call, limit: Duration) -> Result<Answer, AuthorityError> {
+    async fn call(&self, call: Call, limit: Duration) -> Result<IssuerResponse, IssuerError> {
         match tokio::time::timeout(limit, self.send(call)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.unreachable(&format!("no answer within {} s", limit.as_secs_f32()))),
+            Ok(response) => response,
+            Err(_) => Err(self.unreachable(&format!("no response within {} s", limit.as_secs_f32()))),
         }
     }
 
-    async fn send(&self, call: Call) -> Result<Answer, AuthorityError> {
+    async fn send(&self, call: Call) -> Result<IssuerResponse, IssuerError> {
         let client = self.http.client_for(&self.url).await.map_err(|error| self.unreachable(&error.to_string()))?;
-        let mut request = call.content.request(&client, self.url.join(call.path));
-        if matches!(call.introduction, Introduction::Named) {
+        let mut request = call.body.request(&client, self.url.join(call.path));
+        if matches!(call.client_headers, ClientHeaders::Send) {
             if !self.originator.is_empty() {
                 request = request.header("originator", &self.originator);
             }
             request = request.header(USER_AGENT, &self.user_agent);
         }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error_chain(&error)))?;
-        self.http.observe_date(response.headers());
-        let mut answer =
-            Answer { status: response.status().as_u16(), headers: response.headers().clone(), body: Vec::new() };
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error_chain(&error)))? {
-            if answer.body.len() + chunk.len() > ANSWER_LIMIT_BYTES {
-                return Err(self.unreachable("the answer is too long"));
+        let mut reply = request.send().await.map_err(|error| self.unreachable(&error_chain(&error)))?;
+        self.http.observe_date(reply.headers());
+        let mut response =
+            IssuerResponse { status: reply.status().as_u16(), headers: reply.headers().clone(), body: Vec::new() };
+        while let Some(chunk) = reply.chunk().await.map_err(|error| self.unreachable(&error_chain(&error)))? {
+            if response.body.len() + chunk.len() > RESPONSE_LIMIT_BYTES {
+                return Err(self.unreachable("the response is too long"));
             }
-            answer.body.extend_from_slice(&chunk);
+            response.body.extend_from_slice(&chunk);
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    fn unreachable(&self, cause: &str) -> AuthorityError {
-        AuthorityError::Unavailable { message: format!("{}: {cause}", self.url.host()), retry_after: None }
+    fn unreachable(&self, cause: &str) -> IssuerError {
+        IssuerError::Unavailable { message: format!("{}: {cause}", self.url.host()), retry_after: None }
     }
 }
 
-impl Content {
+impl CallBody {
     fn request(self, client: &reqwest::Client, url: url::Url) -> reqwest::RequestBuilder {
         match self {
             Self::Form(body) => client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body),
@@ -233,7 +233,7 @@ impl Content {
                         value.set_sensitive(true);
                         request.header(AUTHORIZATION, value)
                     }
-                    // A token that no header can carry is refused like any other wrong one.
+                    // Not a valid header value: send no token, and the issuer refuses the call.
                     Err(_) => request,
                 }
             }
@@ -241,8 +241,8 @@ impl Content {
     }
 }
 
-impl AuthorityError {
+impl IssuerError {
     fn unreadable() -> Self {
-        Self::Unavailable { message: "the issuer's answer can't be read".to_owned(), retry_after: None }
+        Self::Unavailable { message: "the issuer's response can't be read".to_owned(), retry_after: None }
     }
 }

@@ -1,9 +1,8 @@
-//! The little server that the browser comes back to.
+//! The local server that the issuer redirects the browser to.
 //!
-//! It answers on loopback only, to GET and to a loopback `Host`. A callback counts only with the
-//! state of this login; whatever else comes is answered and forgotten, and the waiting goes on.
-//! The login future drives the connections; dropping it closes them. One without a request can
-//! be closed at any time to make room.
+//! Listens on loopback only, and accepts GET requests with a loopback `Host`. A callback must contain the state of this
+//! login; other requests get an error response and don't affect the login. The login future drives the connections, so
+//! dropping it closes them. A connection without a request can be closed at any time to admit another.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -28,56 +27,56 @@ use crate::secret::Secret;
 
 type Reply = Response<Full<Bytes>>;
 
-/// What the browser has to say about a login.
+/// The result of the authorization in the browser.
 #[derive(Debug)]
-pub(super) enum Message {
-    /// The issuer sent a code.
+pub(super) enum CallbackResult {
+    /// The issuer sent an authorization code.
     Code(Secret),
-    /// The issuer sent an error, or another login asks for the port.
+    /// The issuer sent an error, or another login asked for the port.
     Failed(LoginError),
 }
 
-/// Why a callback says nothing.
+/// Why a callback is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unread {
-    /// It is not of this login.
+pub(super) enum CallbackError {
+    /// It belongs to another login.
     Foreign,
-    /// It is, and brings neither code nor error.
+    /// It contains neither a code nor an error.
     Empty,
 }
 
-/// What becomes of the login, once that is known.
-pub(super) type Verdict = Option<Result<(), LoginError>>;
+/// The outcome of the login, once known.
+pub(super) type LoginOutcome = Option<Result<(), LoginError>>;
 
-/// The server's side of one login. Clones share it.
+/// Handles the requests of one login. Clones share its state.
 #[derive(Clone, Debug)]
-pub(super) struct Desk {
-    /// The state that a callback must bring.
+pub(super) struct CallbackHandler {
+    /// The OAuth `state` that a callback must contain.
     pub(super) state: Arc<Secret>,
-    /// Where messages go.
-    pub(super) messages: mpsc::Sender<Message>,
-    /// Where the verdict comes from.
-    pub(super) verdict: watch::Receiver<Verdict>,
-    /// Set when the person has been shown the outcome.
+    /// Receives the results of callbacks.
+    pub(super) results: mpsc::Sender<CallbackResult>,
+    /// Reports the outcome of the login.
+    pub(super) outcome: watch::Receiver<LoginOutcome>,
+    /// Set when the user has been shown the outcome.
     pub(super) shown: watch::Sender<bool>,
 }
 
-impl Desk {
-    /// Answers one connection's single request. Until the request is there, the connection is closed
-    /// when the sender of `evicted` is dropped.
+impl CallbackHandler {
+    /// Serves the only request of a connection. Until the request arrives, dropping the sender of `evicted` closes the
+    /// connection.
     pub(super) async fn serve(self, stream: TcpStream, mut evicted: oneshot::Receiver<Infallible>) {
         let requested = CancellationToken::new();
         let request_arrives = requested.clone();
         let service = service_fn(move |request| {
             request_arrives.cancel();
-            let desk = self.clone();
-            async move { Ok::<_, Infallible>(desk.answer(&request).await) }
+            let handler = self.clone();
+            async move { Ok::<_, Infallible>(handler.answer(&request).await) }
         });
         let mut server = hyper::server::conn::http1::Builder::new();
         server.keep_alive(false).timer(TokioTimer::new());
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
-        // In this order: once there is a request, it is answered. A browser that disconnects is no
-        // failure of the login.
+        // Biased, so that a request that has arrived gets its response. A browser that disconnects doesn't fail the
+        // login.
         tokio::select! {
             biased;
             _ = &mut connection => {}
@@ -90,8 +89,8 @@ impl Desk {
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Reply {
-        if !is_for_us(request.headers()) {
-            return text(StatusCode::FORBIDDEN, "This address answers to loopback names only.");
+        if !has_local_host(request.headers()) {
+            return text(StatusCode::FORBIDDEN, "This server accepts loopback host names only.");
         }
         if request.method() != Method::GET {
             let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET.");
@@ -107,40 +106,40 @@ impl Desk {
     }
 
     async fn callback(&self, query: &str) -> Reply {
-        let message = match read(&self.state, query) {
-            Ok(message) => message,
-            Err(Unread::Foreign) => return text(StatusCode::BAD_REQUEST, "State mismatch"),
-            Err(Unread::Empty) => return text(StatusCode::BAD_REQUEST, "There is no code in this address."),
+        let result = match read(&self.state, query) {
+            Ok(result) => result,
+            Err(CallbackError::Foreign) => return text(StatusCode::BAD_REQUEST, "State mismatch"),
+            Err(CallbackError::Empty) => return text(StatusCode::BAD_REQUEST, "This address contains no code."),
         };
-        // Full: another callback with the right state was first, and its verdict is this one's too.
-        let _ = self.messages.try_send(message);
-        let mut verdict = self.verdict.clone();
-        let outcome = match verdict.wait_for(Option::is_some).await {
+        // If the channel is full, an earlier callback of this login is being processed, and has the same outcome.
+        let _ = self.results.try_send(result);
+        let mut outcome = self.outcome.clone();
+        let outcome = match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
             Err(_) => None,
         };
         match outcome {
             Some(Ok(())) => redirect("/success"),
             Some(Err(error)) => self.show(StatusCode::BAD_REQUEST, page::failure(&error.to_string())),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "The login has ended."),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, "This login has ended."),
         }
     }
 
     fn success(&self) -> Reply {
-        if matches!(&*self.verdict.borrow(), Some(Ok(()))) {
+        if matches!(&*self.outcome.borrow(), Some(Ok(()))) {
             return self.show(StatusCode::OK, page::success());
         }
         text(StatusCode::NOT_FOUND, "Not found.")
     }
 
     async fn cancel(&self, headers: &HeaderMap) -> Reply {
-        // A web page must not be able to end a login; another program sends no such header.
+        // A web page must not be able to end a login. Browsers send these headers; other programs don't.
         let is_page =
             headers.get("sec-fetch-site").is_some_and(|site| site != "none") || headers.contains_key("origin");
         if is_page {
-            return text(StatusCode::FORBIDDEN, "Not from a page.");
+            return text(StatusCode::FORBIDDEN, "Web pages can't cancel a login.");
         }
-        let _ = self.messages.send(Message::Failed(LoginError::Cancelled)).await;
+        let _ = self.results.send(CallbackResult::Failed(LoginError::Cancelled)).await;
         self.shown.send_replace(true);
         text(StatusCode::OK, "Login cancelled")
     }
@@ -150,30 +149,30 @@ impl Desk {
         let mut reply = Response::new(Full::from(page));
         *reply.status_mut() = status;
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        guarded(reply)
+        with_security_headers(reply)
     }
 }
 
-/// What a callback's query says. Without the state of this login it says nothing.
-pub(super) fn read(state: &Secret, query: &str) -> Result<Message, Unread> {
+/// Parses the query of a callback.
+pub(super) fn read(state: &Secret, query: &str) -> Result<CallbackResult, CallbackError> {
     let value = |name: &str| {
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     };
-    let told = value("state").ok_or(Unread::Foreign)?;
-    if !bool::from(told.as_bytes().ct_eq(state.expose().as_bytes())) {
-        return Err(Unread::Foreign);
+    let found = value("state").ok_or(CallbackError::Foreign)?;
+    if !bool::from(found.as_bytes().ct_eq(state.expose().as_bytes())) {
+        return Err(CallbackError::Foreign);
     }
     if let Some(error) = value("error") {
         let description = value("error_description").unwrap_or_default();
-        return Ok(Message::Failed(LoginError::refused(&error, &description)));
+        return Ok(CallbackResult::Failed(LoginError::refused(&error, &description)));
     }
-    let code = value("code").filter(|code| !code.is_empty()).ok_or(Unread::Empty)?;
-    Ok(Message::Code(Secret::new(code)))
+    let code = value("code").filter(|code| !code.is_empty()).ok_or(CallbackError::Empty)?;
+    Ok(CallbackResult::Code(Secret::new(code)))
 }
 
-/// Whether the request was addressed to this machine, and not by a name that was bent to it.
-fn is_for_us(headers: &HeaderMap) -> bool {
+/// Whether the `Host` header is a loopback name, which protects against DNS rebinding.
+fn has_local_host(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let url = host.and_then(|host| Url::parse(&format!("http://{host}/")).ok());
     url.is_some_and(|url| url.username().is_empty() && url.host().is_some_and(|host| is_local(&host)))
@@ -183,17 +182,17 @@ fn text(status: StatusCode, text: &'static str) -> Reply {
     let mut reply = Response::new(Full::from(text));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    guarded(reply)
+    with_security_headers(reply)
 }
 
 fn redirect(to: &'static str) -> Reply {
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = StatusCode::FOUND;
     reply.headers_mut().insert(LOCATION, HeaderValue::from_static(to));
-    guarded(reply)
+    with_security_headers(reply)
 }
 
-fn guarded(mut reply: Reply) -> Reply {
+fn with_security_headers(mut reply: Reply) -> Reply {
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

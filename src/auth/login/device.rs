@@ -1,9 +1,8 @@
-//! Signing in with a code that is typed on another device.
+//! Signs in with a code that the user enters on another device.
 //!
-//! [`DeviceLogin::start`] makes sure that the outcome can be stored and asks for a code;
-//! [`DeviceLogin::wait`] asks the issuer at its own pace whether the code was used, exchanges what
-//! it gets for tokens and stores the account as the active one. A trouble in passing does not end
-//! the waiting; three in a row do. Showing the code is not done here.
+//! [`DeviceLogin::start`] checks that the store is writable and requests a code. [`DeviceLogin::wait`] polls the issuer
+//! until the code was used, exchanges the result for tokens, and stores the account as the active one. Up to two
+//! temporary failures in a row are ignored. Showing the code is up to the caller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,103 +12,103 @@ use tokio::time::{Instant, sleep};
 use super::{LoginError, TIMEOUT, ensure_writable};
 use crate::auth::credential::Credential;
 use crate::auth::import;
-use crate::auth::issuer::{Authority, AuthorityError, DeviceCode, Poll};
+use crate::auth::issuer::{DeviceCode, DevicePoll, Issuer, IssuerError};
 use crate::auth::store::Store;
 use crate::clock::Clock;
 use crate::secret::Secret;
 
-/// How much slower to ask when the issuer wishes it.
-const SLOWER: Duration = Duration::from_secs(5);
-const MOST_TROUBLES: u32 = 3;
+/// Added to the interval when the issuer asks to slow down.
+const SLOW_DOWN_STEP: Duration = Duration::from_secs(5);
+const MAX_FAILURES: u32 = 3;
 
-/// A login that waits for its code to be used.
+/// A login with a device code.
 #[derive(Debug)]
 pub struct DeviceLogin {
-    authority: Authority,
+    issuer: Issuer,
     store: Store,
     clock: Arc<dyn Clock>,
     page: String,
     code: DeviceCode,
 }
 
-/// When to ask again, and when to stop asking.
+/// When to poll, and when to give up.
 #[derive(Debug)]
-struct Pace {
+struct PollSchedule {
     interval: Duration,
     until: Instant,
-    troubles: u32,
+    failures: u32,
 }
 
-/// What the exchange needs.
-struct Used {
+/// What can be exchanged for tokens.
+struct DeviceAuthorization {
     code: Secret,
     verifier: Secret,
 }
 
 impl DeviceLogin {
-    /// Asks for a code.
+    /// Requests a code.
     ///
     /// # Errors
-    /// When the store can't take the outcome, or the issuer gives no code.
-    pub async fn start(authority: Authority, store: Store, clock: Arc<dyn Clock>) -> Result<Self, LoginError> {
+    /// If the store isn't writable, or the issuer returns no code.
+    pub async fn start(issuer: Issuer, store: Store, clock: Arc<dyn Clock>) -> Result<Self, LoginError> {
         ensure_writable(&store).await.map_err(LoginError::Store)?;
-        let code = authority.device_code().await.map_err(LoginError::NoDeviceCode)?;
+        let code = issuer.device_code().await.map_err(LoginError::NoDeviceCode)?;
         let code = code.ok_or(LoginError::DeviceNotEnabled)?;
-        Ok(Self { page: authority.device_page(), authority, store, clock, code })
+        Ok(Self { page: issuer.device_page(), issuer, store, clock, code })
     }
 
-    /// The page that the person has to visit, on any device.
+    /// Returns the address of the page that the user has to visit, on any device.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.page
     }
 
-    /// The code to type there.
+    /// Returns the code to enter there.
     #[must_use]
     pub fn user_code(&self) -> &str {
         self.code.user_code.expose()
     }
 
-    /// Waits until the code has been used, and stores the account as the active one.
+    /// Waits until the code was used, and stores the account as the active one.
     ///
     /// # Errors
-    /// When nobody uses it within 15 minutes, somebody refuses, or the issuer fails.
+    /// If the code isn't used within 15 minutes, the user denies the sign-in, or the issuer fails.
     pub async fn wait(self) -> Result<Credential, LoginError> {
-        let Used { code, verifier } = self.used().await?;
-        let granted = self.authority.exchange(&code, &verifier, &self.authority.device_redirect_uri()).await;
+        let DeviceAuthorization { code, verifier } = self.authorized().await?;
+        let granted = self.issuer.exchange(&code, &verifier, &self.issuer.device_redirect_uri()).await;
         let grant = granted.map_err(LoginError::Exchange)?;
-        let credential = Credential::granted(grant, self.clock.now()).map_err(LoginError::Grant)?;
+        let credential = Credential::from_response(grant, self.clock.now()).map_err(LoginError::TokenResponse)?;
         import::add(&self.store, &credential).await.map_err(LoginError::Store)?;
         Ok(credential)
     }
 
-    async fn used(&self) -> Result<Used, LoginError> {
-        let mut pace = Pace { interval: self.code.interval, until: Instant::now() + TIMEOUT, troubles: 0 };
+    async fn authorized(&self) -> Result<DeviceAuthorization, LoginError> {
+        let mut schedule = PollSchedule { interval: self.code.interval, until: Instant::now() + TIMEOUT, failures: 0 };
         loop {
-            match self.authority.poll(&self.code).await {
-                Ok(Poll::Done { code, verifier }) => return Ok(Used { code, verifier }),
-                Ok(Poll::Denied) => return Err(LoginError::Denied),
-                Ok(Poll::Expired) => return Err(LoginError::CodeExpired),
-                Ok(Poll::Pending) => pace.troubles = 0,
-                Ok(Poll::SlowDown) => pace.slow_down(),
-                Err(error) => pace.trouble(error)?,
+            match self.issuer.poll(&self.code).await {
+                Ok(DevicePoll::Done { code, verifier }) => return Ok(DeviceAuthorization { code, verifier }),
+                Ok(DevicePoll::Denied) => return Err(LoginError::Denied),
+                Ok(DevicePoll::Expired) => return Err(LoginError::CodeExpired),
+                Ok(DevicePoll::Pending) => schedule.failures = 0,
+                Ok(DevicePoll::SlowDown) => schedule.slow_down(),
+                Err(error) => schedule.record_failure(error)?,
             }
-            pace.pause().await?;
+            schedule.pause().await?;
         }
     }
 }
 
-impl Pace {
+impl PollSchedule {
     fn slow_down(&mut self) {
-        self.troubles = 0;
-        self.interval += SLOWER;
+        self.failures = 0;
+        self.interval += SLOW_DOWN_STEP;
     }
 
-    /// Bears with a trouble that may pass.
-    fn trouble(&mut self, error: AuthorityError) -> Result<(), LoginError> {
-        self.troubles += 1;
+    /// Returns the error if it is permanent, or the last of too many in a row.
+    fn record_failure(&mut self, error: IssuerError) -> Result<(), LoginError> {
+        self.failures += 1;
         match error {
-            AuthorityError::Unavailable { .. } if self.troubles < MOST_TROUBLES => Ok(()),
+            IssuerError::Unavailable { .. } if self.failures < MAX_FAILURES => Ok(()),
             error => Err(LoginError::NoDeviceCode(error)),
         }
     }
@@ -129,18 +128,18 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{LoginError, Pace, TIMEOUT};
-    use crate::auth::issuer::AuthorityError;
+    use super::{LoginError, PollSchedule, TIMEOUT};
+    use crate::auth::issuer::IssuerError;
 
-    fn pace() -> Pace {
-        Pace { interval: Duration::from_secs(5), until: Instant::now() + TIMEOUT, troubles: 0 }
+    fn schedule() -> PollSchedule {
+        PollSchedule { interval: Duration::from_secs(5), until: Instant::now() + TIMEOUT, failures: 0 }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_waiting_ends_after_15_minutes() {
-        let (pace, started) = (pace(), Instant::now());
+    async fn polling_ends_after_15_minutes() {
+        let (schedule, started) = (schedule(), Instant::now());
         let mut polls = 1;
-        while pace.pause().await.is_ok() {
+        while schedule.pause().await.is_ok() {
             polls += 1;
         }
         assert_eq!(polls, 180);
@@ -148,24 +147,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_wish_to_slow_down_adds_five_seconds() {
-        let mut pace = pace();
-        pace.slow_down();
-        pace.slow_down();
+    async fn each_request_to_slow_down_adds_five_seconds() {
+        let mut schedule = schedule();
+        schedule.slow_down();
+        schedule.slow_down();
         let started = Instant::now();
-        pace.pause().await.unwrap();
+        schedule.pause().await.unwrap();
         assert_eq!(started.elapsed(), Duration::from_secs(15));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn three_troubles_in_a_row_or_one_refusal_end_it() {
-        let passing = || AuthorityError::Unavailable { message: "503".to_owned(), retry_after: None };
-        let mut pace = pace();
-        assert!(pace.trouble(passing()).is_ok() && pace.trouble(passing()).is_ok());
-        pace.slow_down();
-        assert!(pace.trouble(passing()).is_ok() && pace.trouble(passing()).is_ok());
-        assert!(matches!(pace.trouble(passing()), Err(LoginError::NoDeviceCode(_))));
-        let refused = AuthorityError::Refused { reason: "no".to_owned() };
-        assert!(Pace { troubles: 0, ..pace }.trouble(refused).is_err());
+    async fn three_failures_in_a_row_or_one_refusal_end_the_login() {
+        let temporary = || IssuerError::Unavailable { message: "503".to_owned(), retry_after: None };
+        let mut schedule = schedule();
+        assert!(schedule.record_failure(temporary()).is_ok() && schedule.record_failure(temporary()).is_ok());
+        schedule.slow_down();
+        assert!(schedule.record_failure(temporary()).is_ok() && schedule.record_failure(temporary()).is_ok());
+        assert!(matches!(schedule.record_failure(temporary()), Err(LoginError::NoDeviceCode(_))));
+        let refused = IssuerError::Refused { reason: "no".to_owned() };
+        assert!(PollSchedule { failures: 0, ..schedule }.record_failure(refused).is_err());
     }
 }

@@ -1,71 +1,71 @@
-//! Why a login came to nothing, in words for the person who tried.
+//! Errors of a login, for the user.
 //!
-//! The issuer's own texts are shown only when they can't hold a token or an address.
+//! The issuer's texts are quoted only in a form that can't contain a token or an e-mail address.
 
-use super::ports::Obstacle;
-use crate::auth::credential::GrantError;
-use crate::auth::issuer::{AuthorityError, is_code};
+use super::ports::PortConflict;
+use crate::auth::credential::TokenResponseError;
+use crate::auth::issuer::{IssuerError, is_code};
 use crate::command_hint::command;
 use crate::token_source::AuthError;
 
-/// Why a login came to nothing.
+/// Why a login failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// Another login asked for the port.
-    #[error("another login was started meanwhile")]
+    #[error("another login was started in the meantime")]
     Cancelled,
-    /// Nobody came back.
-    #[error("nobody signed in within 15 minutes")]
+    /// The user didn't sign in in time.
+    #[error("the sign-in was not completed within 15 minutes")]
     TimedOut,
-    /// Every port that could be used is held by another program.
-    #[error("{}; end what holds it, or sign in with a code: `{}`", Obstacle::list(.0), command("login --device"))]
-    Held(Vec<Obstacle>),
+    /// All registered ports are in use by other programs.
+    #[error("{}; stop that program, or sign in with a code: `{}`", PortConflict::list(.0), command("login --device"))]
+    PortsInUse(Vec<PortConflict>),
     /// A port can't be used for another reason.
     #[error("port {port} can't be used: {reason}")]
     Port {
         /// The port.
         port: u16,
-        /// The system's word.
+        /// The system's error.
         reason: String,
     },
-    /// The workspace does not allow it.
+    /// The workspace doesn't allow Codex.
     #[error("Codex is not enabled for your workspace; ask its administrator to enable it")]
     NotEntitled,
     /// The issuer sent an error instead of a code.
     #[error("the issuer refused the sign-in: {reason}")]
     Refused {
-        /// What it said.
+        /// The issuer's error.
         reason: String,
     },
-    /// Nobody can sign in here with a device code.
+    /// Device codes aren't enabled.
     #[error(
-        "signing in with a device code is not enabled here; enable it in the security settings of ChatGPT (a \
-         workspace's administrator can forbid it), or run `{}`",
+        "signing in with a device code is not enabled; enable it in the security settings of ChatGPT (a workspace's \
+         administrator can disable it), or run `{}`",
         command("login --no-browser")
     )]
     DeviceNotEnabled,
-    /// The issuer gives no device code, or does not say what became of it.
+    /// The issuer returned no device code, or polling it failed.
     #[error("the device code could not be used: {0}")]
-    NoDeviceCode(AuthorityError),
-    /// Somebody refused the device code on the issuer's page.
-    #[error("the sign-in was refused on the page where the code is typed")]
+    NoDeviceCode(IssuerError),
+    /// The user denied the sign-in on the issuer's page.
+    #[error("the sign-in was denied on the page where the code is entered")]
     Denied,
-    /// Nobody typed the device code in time.
+    /// The device code wasn't used in time.
     #[error("the code was not used within 15 minutes; for a new one: `{}`", command("login --device"))]
     CodeExpired,
-    /// The code could not be turned into tokens.
+    /// The code couldn't be exchanged for tokens.
     #[error("the code could not be exchanged for tokens: {0}")]
-    Exchange(AuthorityError),
+    Exchange(IssuerError),
     /// The tokens can't be used.
     #[error(transparent)]
-    Grant(GrantError),
+    TokenResponse(TokenResponseError),
     /// The store can't be used.
     #[error(transparent)]
     Store(AuthError),
 }
 
 impl LoginError {
-    /// The issuer's error, as far as it may be shown.
+    /// Creates the error for an error response, with only those parts of it that can be shown.
     pub(super) fn refused(error: &str, description: &str) -> Self {
         if description.contains("missing_codex_entitlement") {
             return Self::NotEntitled;

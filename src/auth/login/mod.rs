@@ -1,10 +1,9 @@
-//! Signing in with a browser: authorization code with PKCE. With a code instead: [`DeviceLogin`].
+//! Signs in with a browser (authorization code with PKCE) or with a device code ([`DeviceLogin`]).
 //!
-//! [`Login::start`] makes sure that the outcome can be stored, opens the port and makes the
-//! address; [`Login::wait`] answers the browser until the issuer has sent it back, or until the
-//! person has pasted the address that it was sent to, exchanges the code, stores the account as the
-//! active one, and only then shows the page that says so. Opening a browser and talking to the
-//! person are not done here.
+//! [`Login::start`] checks that the store is writable, opens the port and creates the address to visit.
+//! [`Login::wait`] serves the browser until the issuer redirects it back, or the user pastes the address that it was
+//! redirected to. Then it exchanges the code, stores the account as the active one, and shows the result page. Opening
+//! the browser and printing are up to the caller.
 
 mod callback;
 mod device;
@@ -23,15 +22,15 @@ use oauth2::{CsrfToken, PkceCodeChallenge, PkceCodeVerifier};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-use self::callback::{Desk, Message, Verdict};
+use self::callback::{CallbackHandler, CallbackResult, LoginOutcome};
 pub use self::device::DeviceLogin;
 pub use self::error::LoginError;
-use self::idle::Idle;
-pub use self::paste::{PasteError, Pasted, Reader};
+use self::idle::IdleConnections;
+pub use self::paste::{PasteError, PasteParser, PastedReply};
 use self::ports::Listeners;
-pub use self::ports::{Obstacle, Ports};
+pub use self::ports::{PortConflict, Ports};
 use crate::auth::credential::Credential;
-use crate::auth::issuer::Authority;
+use crate::auth::issuer::Issuer;
 use crate::auth::store::Store;
 use crate::auth::{Settings, import};
 use crate::clock::Clock;
@@ -39,153 +38,157 @@ use crate::secret::Secret;
 use crate::token_source::AuthError;
 
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// How long a browser gets to fetch the last page.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long a browser may take to load the result page.
+const RESULT_PAGE_TIMEOUT: Duration = Duration::from_secs(3);
 const VERIFIER_SIZE_BYTES: u32 = 64;
 const STATE_SIZE_BYTES: u32 = 32;
-const MOST_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 
-/// A login that waits for its browser.
+/// A login in a browser.
 #[derive(Debug)]
 pub struct Login {
-    authority: Authority,
+    issuer: Issuer,
     store: Store,
     clock: Arc<dyn Clock>,
-    /// It holds the state, which nobody else may learn.
+    /// Secret because it contains the state.
     url: Secret,
     redirect_uri: String,
     verifier: Secret,
     state: Arc<Secret>,
     port: u16,
-    /// None where every port is held: then only a pasted address helps.
+    /// `None` without a port: then the user has to paste the address.
     listeners: Option<Listeners>,
-    passed_over: Option<Obstacle>,
+    conflict: Option<PortConflict>,
 }
 
-/// Who brought the news.
-enum Messenger {
+/// Where the result of the authorization came from.
+enum ReplySource {
     Browser,
-    Person,
+    Paste,
 }
 
-/// The state of a login that is being waited for.
-struct Vigil {
-    desk: Desk,
-    messages: mpsc::Receiver<Message>,
-    verdict: watch::Sender<Verdict>,
+/// The channels of a running login.
+struct PendingLogin {
+    handler: CallbackHandler,
+    results: mpsc::Receiver<CallbackResult>,
+    outcome: watch::Sender<LoginOutcome>,
     shown: watch::Receiver<bool>,
 }
 
 impl Login {
-    /// Opens the port and makes the address to visit.
+    /// Opens the port and creates the address to visit.
     ///
     /// # Errors
-    /// When the store can't take the outcome, or no port can be opened.
+    /// If the store isn't writable, or no port can be opened.
     pub async fn start(
         settings: &Settings,
-        authority: Authority,
+        issuer: Issuer,
         store: Store,
         clock: Arc<dyn Clock>,
         ports: Ports,
     ) -> Result<Self, LoginError> {
         ensure_writable(&store).await.map_err(LoginError::Store)?;
-        let (listeners, passed_over) = ports.open(authority.http()).await?;
-        let login = Self::to_port(settings, authority, store, clock, listeners.port);
-        Ok(Self { listeners: Some(listeners), passed_over, ..login })
+        let (listeners, conflict) = ports.open(issuer.http()).await?;
+        let login = Self::new(settings, issuer, store, clock, listeners.port);
+        Ok(Self { listeners: Some(listeners), conflict, ..login })
     }
 
-    /// Makes the address to visit without a port to come back to: the browser will find nothing
-    /// there, and the person has to paste where it was sent.
+    /// Creates the address to visit without opening a port: the user has to paste the address that the browser is
+    /// redirected to.
     ///
     /// # Errors
-    /// When the store can't take the outcome.
+    /// If the store isn't writable.
     pub async fn start_without_port(
         settings: &Settings,
-        authority: Authority,
+        issuer: Issuer,
         store: Store,
         clock: Arc<dyn Clock>,
         ports: Ports,
     ) -> Result<Self, LoginError> {
         ensure_writable(&store).await.map_err(LoginError::Store)?;
-        Ok(Self::to_port(settings, authority, store, clock, ports.first))
+        Ok(Self::new(settings, issuer, store, clock, ports.first))
     }
 
-    fn to_port(settings: &Settings, authority: Authority, store: Store, clock: Arc<dyn Clock>, port: u16) -> Self {
+    fn new(settings: &Settings, issuer: Issuer, store: Store, clock: Arc<dyn Clock>, port: u16) -> Self {
         let redirect_uri = format!("http://{}:{port}/auth/callback", settings.redirect_host);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256_len(VERIFIER_SIZE_BYTES);
         let state = CsrfToken::new_random_len(STATE_SIZE_BYTES);
         let url = Secret::new(authorize_url(settings, &redirect_uri, &challenge, &state));
         let verifier = Secret::new(PkceCodeVerifier::into_secret(verifier));
         let state = Arc::new(Secret::new(state.into_secret()));
-        Self { authority, store, clock, url, redirect_uri, verifier, state, port, listeners: None, passed_over: None }
+        Self { issuer, store, clock, url, redirect_uri, verifier, state, port, listeners: None, conflict: None }
     }
 
-    /// The address that the person has to visit.
+    /// Returns the address that the user has to visit.
     #[must_use]
     pub fn url(&self) -> &str {
         self.url.expose()
     }
 
-    /// The port that the browser comes back to.
+    /// Returns the port that the browser is redirected to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The port that was to be used first, where it is held by another program.
+    /// Returns the preferred port, if another program uses it.
     #[must_use]
-    pub fn passed_over(&self) -> Option<&Obstacle> {
-        self.passed_over.as_ref()
+    pub fn conflict(&self) -> Option<&PortConflict> {
+        self.conflict.as_ref()
     }
 
-    /// What makes sense of an address or a code that the person pastes.
+    /// Returns a parser for addresses and codes that the user pastes.
     #[must_use]
-    pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.state))
+    pub fn paste_parser(&self) -> PasteParser {
+        PasteParser::new(Arc::clone(&self.state))
     }
 
-    /// Waits until somebody has signed in, in the browser or by what they pasted, and stores the
-    /// account as the active one. A closed channel is no answer.
+    /// Waits until the user has signed in, in the browser or with a pasted reply, and stores the account as the active
+    /// one. A closed channel means that nothing can be pasted.
     ///
     /// # Errors
-    /// When nobody does within 15 minutes, the issuer refuses, or another login wants the port.
-    pub async fn wait(self, pasted: mpsc::Receiver<Pasted>) -> Result<Credential, LoginError> {
-        let (sender, messages) = mpsc::channel(1);
-        let (verdict, verdicts) = watch::channel(None);
+    /// If this takes longer than 15 minutes, the issuer refuses, or another login asks for the port.
+    pub async fn wait(self, pasted: mpsc::Receiver<PastedReply>) -> Result<Credential, LoginError> {
+        let (sender, results) = mpsc::channel(1);
+        let (outcome, outcomes) = watch::channel(None);
         let (show, shown) = watch::channel(false);
-        let desk = Desk { state: Arc::clone(&self.state), messages: sender, verdict: verdicts, shown: show };
-        let vigil = Vigil { desk, messages, verdict, shown };
-        self.attend(vigil, pasted).await
+        let handler =
+            CallbackHandler { state: Arc::clone(&self.state), results: sender, outcome: outcomes, shown: show };
+        self.run(PendingLogin { handler, results, outcome, shown }, pasted).await
     }
 
     /// Drives the connections and the login at the same time.
-    async fn attend(&self, vigil: Vigil, mut pasted: mpsc::Receiver<Pasted>) -> Result<Credential, LoginError> {
-        let Vigil { desk, mut messages, verdict, mut shown } = vigil;
-        let (mut connections, mut idle) = (FuturesUnordered::new(), Idle::default());
+    async fn run(
+        &self,
+        pending: PendingLogin,
+        mut pasted: mpsc::Receiver<PastedReply>,
+    ) -> Result<Credential, LoginError> {
+        let PendingLogin { handler, mut results, outcome: announced, mut shown } = pending;
+        let (mut connections, mut idle) = (FuturesUnordered::new(), IdleConnections::default());
         let decide = async {
-            let heard = tokio::time::timeout(TIMEOUT, hear(&mut messages, &mut pasted)).await.ok();
-            let is_shown = matches!(heard, Some((Messenger::Browser, _)));
-            let outcome = match heard {
-                Some((_, Message::Code(code))) => self.finish(&code).await,
-                Some((_, Message::Failed(error))) => Err(error),
+            let reply = tokio::time::timeout(TIMEOUT, first_reply(&mut results, &mut pasted)).await.ok();
+            let has_browser = matches!(reply, Some((ReplySource::Browser, _)));
+            let outcome = match reply {
+                Some((_, CallbackResult::Code(code))) => self.finish(&code).await,
+                Some((_, CallbackResult::Failed(error))) => Err(error),
                 None => Err(LoginError::TimedOut),
             };
-            verdict.send_replace(Some(outcome.as_ref().map(|_| ()).map_err(Clone::clone)));
-            if is_shown {
-                let _ = tokio::time::timeout(FAREWELL, shown.wait_for(|shown| *shown)).await;
+            announced.send_replace(Some(outcome.as_ref().map(|_| ()).map_err(Clone::clone)));
+            if has_browser {
+                let _ = tokio::time::timeout(RESULT_PAGE_TIMEOUT, shown.wait_for(|shown| *shown)).await;
             }
             outcome
         };
         tokio::pin!(decide);
         let outcome = loop {
-            let is_full = connections.len() >= MOST_CONNECTIONS;
+            let is_full = connections.len() >= MAX_CONNECTIONS;
             tokio::select! {
                 outcome = &mut decide => break outcome,
                 stream = accept(self.listeners.as_ref()), if !is_full || !idle.is_empty() => {
                     if is_full {
                         idle.close_oldest();
                     }
-                    connections.push(desk.clone().serve(stream, idle.add()));
+                    connections.push(handler.clone().serve(stream, idle.add()));
                 }
                 Some(()) = connections.next(), if !connections.is_empty() => {}
             }
@@ -195,22 +198,22 @@ impl Login {
     }
 
     async fn finish(&self, code: &Secret) -> Result<Credential, LoginError> {
-        let granted = self.authority.exchange(code, &self.verifier, &self.redirect_uri).await;
+        let granted = self.issuer.exchange(code, &self.verifier, &self.redirect_uri).await;
         let grant = granted.map_err(LoginError::Exchange)?;
-        let credential = Credential::granted(grant, self.clock.now()).map_err(LoginError::Grant)?;
+        let credential = Credential::from_response(grant, self.clock.now()).map_err(LoginError::TokenResponse)?;
         import::add(&self.store, &credential).await.map_err(LoginError::Store)?;
         Ok(credential)
     }
 }
 
-/// Finds out before anybody signs in whether the outcome can be kept.
+/// Checks that the store is writable, before the user signs in.
 async fn ensure_writable(store: &Store) -> Result<(), AuthError> {
-    let held = store.lock().await?;
-    held.read().await?;
-    held.probe().await
+    let locked = store.lock().await?;
+    locked.read().await?;
+    locked.probe().await
 }
 
-/// The issuer's page. oauth2's own builder has another order of parameters than the issuer is used to.
+/// Returns the authorization URL. The oauth2 crate would order the parameters differently than the Codex client does.
 fn authorize_url(settings: &Settings, redirect_uri: &str, challenge: &PkceCodeChallenge, state: &CsrfToken) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query
@@ -226,14 +229,17 @@ fn authorize_url(settings: &Settings, redirect_uri: &str, challenge: &PkceCodeCh
     if !settings.originator.is_empty() {
         query.append_pair("originator", &settings.originator);
     }
-    format!("{}?{}", settings.authority.join("/oauth/authorize"), query.finish())
+    format!("{}?{}", settings.issuer.join("/oauth/authorize"), query.finish())
 }
 
-/// The first news of the login, from wherever it comes.
-async fn hear(messages: &mut mpsc::Receiver<Message>, pasted: &mut mpsc::Receiver<Pasted>) -> (Messenger, Message) {
+/// Waits for the first result from the browser or the prompt.
+async fn first_reply(
+    results: &mut mpsc::Receiver<CallbackResult>,
+    pasted: &mut mpsc::Receiver<PastedReply>,
+) -> (ReplySource, CallbackResult) {
     tokio::select! {
-        Some(message) = messages.recv() => (Messenger::Browser, message),
-        Some(pasted) = pasted.recv() => (Messenger::Person, pasted.into_message()),
+        Some(result) = results.recv() => (ReplySource::Browser, result),
+        Some(pasted) = pasted.recv() => (ReplySource::Paste, pasted.into_result()),
         else => std::future::pending().await,
     }
 }
@@ -257,13 +263,13 @@ async fn accept_one(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // Out of descriptors, or the peer has gone; neither is cured by asking again at once.
+            // Out of file descriptors, or the peer has disconnected. Don't retry in a busy loop.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-/// Lets the last page reach the browser.
+/// Completes open responses, so that the browser gets the result page.
 async fn flush<F: Future<Output = ()>>(connections: FuturesUnordered<F>) {
     let _ = tokio::time::timeout(Duration::from_millis(500), connections.collect::<Vec<()>>()).await;
 }

@@ -1,71 +1,71 @@
-//! What a person pastes at the prompt while a login waits for its browser.
+//! Parses what the user pastes at the prompt while a login waits for the browser.
 //!
-//! The address that the browser was sent to counts only with the state of this login, like a
-//! callback; a bare code can't be checked, and the issuer will. Whatever else is pasted is told
-//! apart, so that the waiting can go on. Pure.
+//! The address that the browser was redirected to must contain the state of this login, like a callback. A bare
+//! authorization code is accepted: the issuer checks it. Anything else is an error, after which the login keeps
+//! waiting. Pure.
 
 use std::sync::Arc;
 
-use super::callback::{Message, Unread, read};
+use super::callback::{CallbackError, CallbackResult, read};
 use crate::secret::Secret;
 
-/// Makes sense of what is pasted. Clones share the state of one login.
+/// Parses pasted lines for one login.
 #[derive(Clone, Debug)]
-pub struct Reader {
+pub struct PasteParser {
     state: Arc<Secret>,
 }
 
-/// Something that ends the waiting.
+/// A pasted line that completes the login.
 #[derive(Debug)]
-pub struct Pasted(Message);
+pub struct PastedReply(CallbackResult);
 
-/// Why what was pasted does not.
+/// Why a pasted line doesn't complete the login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasteError {
-    /// An address with another state, or none.
-    #[error("this address is not of this login; paste the one that the browser was sent to last")]
+    /// An address with another state, or without one.
+    #[error("this address belongs to another login; paste the one that the browser was redirected to last")]
     Foreign,
     /// An address of this login without a code.
-    #[error("there is no code in this address")]
+    #[error("this address contains no code")]
     Empty,
-    /// Something else.
-    #[error("this is neither the address that the browser was sent to nor the code in it")]
+    /// Anything else.
+    #[error("this is neither the address that the browser was redirected to nor the code in it")]
     Unknown,
 }
 
-impl Reader {
+impl PasteParser {
     pub(super) fn new(state: Arc<Secret>) -> Self {
         Self { state }
     }
 
-    /// Reads a pasted line; `None`: there is nothing in it.
+    /// Parses a line. Returns `None` if it is empty.
     ///
     /// # Errors
-    /// When it is no answer to this login.
-    pub fn read(&self, line: &str) -> Result<Option<Pasted>, PasteError> {
+    /// If the line doesn't complete this login.
+    pub fn read(&self, line: &str) -> Result<Option<PastedReply>, PasteError> {
         let text = line.trim().trim_matches(['"', '\'', '<', '>']);
         if text.is_empty() {
             return Ok(None);
         }
-        let message = match query(text) {
-            Some(query) => read(&self.state, query).map_err(|unread| match unread {
-                Unread::Foreign => PasteError::Foreign,
-                Unread::Empty => PasteError::Empty,
+        let result = match query(text) {
+            Some(query) => read(&self.state, query).map_err(|error| match error {
+                CallbackError::Foreign => PasteError::Foreign,
+                CallbackError::Empty => PasteError::Empty,
             })?,
-            None if is_bare_code(text) => Message::Code(Secret::new(text)),
+            None if is_bare_code(text) => CallbackResult::Code(Secret::new(text)),
             None => return Err(PasteError::Unknown),
         };
-        Ok(Some(Pasted(message)))
+        Ok(Some(PastedReply(result)))
     }
 }
 
-impl Pasted {
-    pub(super) fn into_message(self) -> Message {
+impl PastedReply {
+    pub(super) fn into_result(self) -> CallbackResult {
         self.0
     }
 }
 
-/// The query of an address, or of the part of one; `None`: there is no address.
+/// Returns the query of an address or of a part of one, or `None` if there is no address.
 fn query(text: &str) -> Option<&str> {
     let text = text.split('#').next().unwrap_or_default();
     let after = text.split_once('?').map(|(_, query)| query);
@@ -78,18 +78,18 @@ fn is_bare_code(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Message, PasteError, Reader, Secret};
+    use super::{CallbackResult, PasteError, PasteParser, Secret};
 
     fn pasted(line: &str) -> Result<Option<String>, PasteError> {
-        let reader = Reader::new(Secret::new("STATE").into());
+        let reader = PasteParser::new(Secret::new("STATE").into());
         Ok(reader.read(line)?.map(|pasted| match pasted.0 {
-            Message::Code(code) => code.expose().to_owned(),
-            Message::Failed(error) => format!("failed: {error}"),
+            CallbackResult::Code(code) => code.expose().to_owned(),
+            CallbackResult::Failed(error) => format!("failed: {error}"),
         }))
     }
 
     #[test]
-    fn an_address_counts_with_the_state_of_this_login() {
+    fn an_address_needs_the_state_of_this_login() {
         for line in [
             "http://localhost:1455/auth/callback?code=ac_1&scope=openid&state=STATE\n",
             "  \"http://127.0.0.1:1457/auth/callback?state=STATE&code=ac_1#\"  ",
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_the_address_is_one() {
-        let told = pasted("http://localhost:1455/auth/callback?state=STATE&error=access_denied").unwrap().unwrap();
-        assert!(told.starts_with("failed: ") && told.contains("access_denied"), "{told}");
+    fn an_error_in_the_address_fails_the_login() {
+        let error = pasted("http://localhost:1455/auth/callback?state=STATE&error=access_denied").unwrap().unwrap();
+        assert!(error.starts_with("failed: ") && error.contains("access_denied"), "{error}");
     }
 
     #[test]
-    fn a_bare_code_is_taken_and_small_talk_is_not() {
+    fn a_bare_code_is_accepted_and_other_text_is_not() {
         assert_eq!(pasted("ac_9-xY.z~1"), Ok(Some("ac_9-xY.z~1".to_owned())));
         assert_eq!(pasted("   "), Ok(None));
         for line in ["y", "help me", "what now?"] {

@@ -1,7 +1,7 @@
-//! The ports that a login can be answered on.
+//! The local ports that a browser can be redirected to.
 //!
-//! The issuer redirects to two of them only. When the first is held, whoever holds it is asked to
-//! let go, since it is most likely an earlier login; then the second is tried.
+//! Two ports are registered with the issuer. If the first is in use, most likely by an earlier login, that program is
+//! asked to close it. If it doesn't, the second is tried.
 
 use std::fmt;
 use std::io;
@@ -15,82 +15,82 @@ use crate::endpoint::{Endpoint, Trust};
 use crate::net::HttpClient;
 use crate::socket_owner;
 
-const PAUSE: Duration = Duration::from_millis(200);
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where the browser may come back to.
+/// The ports that a login may listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// The port to use; 0: any free one, which only a test's issuer redirects to.
+    /// The preferred port; 0: any free one (only the issuers of tests redirect to it).
     pub first: u16,
-    /// The port to use when the first stays held.
+    /// The port to use if the first stays in use.
     pub fallback: Option<u16>,
     /// How long to wait for the first.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
-/// A port that another program holds.
+/// A port that another program uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
+pub struct PortConflict {
     /// The port.
     pub port: u16,
-    /// Who holds it, if the system tells.
-    pub holder: Option<String>,
+    /// The program that uses it, if known.
+    pub owner: Option<String>,
 }
 
-/// The sockets of a login.
+/// The sockets that a login listens on.
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) port: u16,
     pub(super) v4: TcpListener,
-    /// Not there on a machine without IPv6.
+    /// `None` on a machine without IPv6.
     pub(super) v6: Option<TcpListener>,
 }
 
 impl Ports {
-    /// The two ports that the issuer knows.
+    /// The two ports that are registered with the issuer.
     #[must_use]
     pub fn registered() -> Self {
-        Self { first: 1455, fallback: Some(1457), patience: Duration::from_secs(2) }
+        Self { first: 1455, fallback: Some(1457), timeout: Duration::from_secs(2) }
     }
 
-    /// One port and no other.
+    /// Only this port.
     #[must_use]
     pub fn only(port: u16) -> Self {
-        Self { first: port, fallback: None, patience: Duration::from_secs(2) }
+        Self { first: port, fallback: None, timeout: Duration::from_secs(2) }
     }
 
-    /// Opens the first port, or the fallback; then says what was in the way of the first.
-    pub(super) async fn open(self, http: &HttpClient) -> Result<(Listeners, Option<Obstacle>), LoginError> {
-        let held = match bind(self.first).await {
+    /// Opens the first port, or else the fallback. In that case, also returns which program uses the first.
+    pub(super) async fn open(self, http: &HttpClient) -> Result<(Listeners, Option<PortConflict>), LoginError> {
+        let error = match bind(self.first).await {
             Ok(listeners) => return Ok((listeners, None)),
             Err(error) => error,
         };
-        if held.kind() != io::ErrorKind::AddrInUse {
-            return Err(LoginError::Port { port: self.first, reason: held.to_string() });
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return Err(LoginError::Port { port: self.first, reason: error.to_string() });
         }
         ask_to_cancel(http, self.first).await;
-        let until = tokio::time::Instant::now() + self.patience;
+        let until = tokio::time::Instant::now() + self.timeout;
         loop {
             match bind(self.first).await {
                 Ok(listeners) => return Ok((listeners, None)),
-                Err(_) if tokio::time::Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                Err(_) if tokio::time::Instant::now() < until => tokio::time::sleep(RETRY_INTERVAL).await,
                 Err(_) => break,
             }
         }
-        let first = Obstacle::on(self.first).await;
-        let Some(fallback) = self.fallback else { return Err(LoginError::Held(vec![first])) };
+        let first = PortConflict::find(self.first).await;
+        let Some(fallback) = self.fallback else { return Err(LoginError::PortsInUse(vec![first])) };
         match bind(fallback).await {
             Ok(listeners) => Ok((listeners, Some(first))),
-            Err(_) => Err(LoginError::Held(vec![first, Obstacle::on(fallback).await])),
+            Err(_) => Err(LoginError::PortsInUse(vec![first, PortConflict::find(fallback).await])),
         }
     }
 }
 
-impl Obstacle {
-    async fn on(port: u16) -> Self {
-        let holder = tokio::task::spawn_blocking(move || socket_owner::listener_on(port)).await.ok().flatten();
-        Self { port, holder }
+impl PortConflict {
+    async fn find(port: u16) -> Self {
+        let owner = tokio::task::spawn_blocking(move || socket_owner::listener_on(port)).await.ok().flatten();
+        Self { port, owner }
     }
 
     pub(super) fn list(obstacles: &[Self]) -> String {
@@ -98,10 +98,10 @@ impl Obstacle {
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for PortConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let holder = self.holder.as_deref().unwrap_or("another program");
-        write!(f, "port {} is held by {holder}", self.port)
+        let owner = self.owner.as_deref().unwrap_or("another program");
+        write!(f, "port {} is in use by {owner}", self.port)
     }
 }
 
@@ -110,19 +110,19 @@ async fn bind(port: u16) -> io::Result<Listeners> {
     let port = v4.local_addr()?.port();
     let v6 = match TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
         Ok(listener) => Some(listener),
-        // A browser may try this address first, and would find a stranger there.
+        // A browser may try this address first, and would reach another program.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
         Err(_) => None,
     };
     Ok(Listeners { port, v4, v6 })
 }
 
-/// Asks an earlier login on the port to end. Whatever comes of it shows at the next try.
+/// Asks an earlier login on the port to end. The result is only visible in the next attempt to bind.
 async fn ask_to_cancel(http: &HttpClient, port: u16) {
     let Ok(endpoint) = Endpoint::parse(&format!("http://127.0.0.1:{port}"), Trust::KnownHosts) else { return };
     let Ok(client) = http.client_for(&endpoint).await else { return };
     let request = client.get(endpoint.join("/cancel")).send();
     if tokio::time::timeout(CANCEL_TIMEOUT, request).await.is_err() {
-        tracing::debug!(port, "whoever holds the port does not answer");
+        tracing::debug!(port, "the program that uses the port doesn't respond");
     }
 }

@@ -1,13 +1,11 @@
-//! The two places of a store that outlives the process: a file, or the platform's keyring.
+//! The two backends of a persistent store: a file, or the platform's keyring.
 //!
-//! Where the credentials are is decided by what is there, and by the setting only while nothing is:
-//! a marker file, which holds no secret, says that they lie in the keyring; else a credential file
-//! says that they lie in it. So a login is never in two places that could both be renewed, and a
-//! running daemon finds what was moved. The marker is replaced at every write, so that a look at it
-//! tells whether the keyring has changed. The lock is the same for both places. Where there is no
-//! keyring and nothing lies in one, the file is used, with a warning. The file's path is resolved at
-//! every use, so that lock, marker, copy and temporary files lie beside the real file, by whatever
-//! symbolic link it is reached.
+//! The backend in use depends on what exists: a marker file (without secrets) means the keyring, or else a credential
+//! file means the file. Only if neither exists, the setting decides. So credentials are never in two backends that
+//! could both renew them, and a running daemon notices a move. The marker is replaced at every write to the keyring,
+//! so that its state shows changes. Both backends share one lock. Without a keyring and a marker, the file is used,
+//! with a warning. The file's path is resolved at every use: lock, marker, copy and temporary files are next to the
+//! real file.
 
 use std::fmt;
 use std::io;
@@ -23,222 +21,223 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::keyring::{Vault, VaultError};
+use super::keyring::{Keyring, KeyringError};
 use super::{file, keyring_chunks, off_runtime};
 use crate::command_hint::{command, quoted};
 use crate::fs::{ExposedDirectory, beside, directory_of, make_private, resolve};
 use crate::token_source::AuthError;
 
-/// How long what the keyring said is believed without asking again, if its marker stays as it was.
-const BELIEVED: Duration = Duration::from_secs(60);
-/// How long a keyring that failed is left alone: each question can put a dialog before a person.
-const REST: Duration = Duration::from_secs(15);
-/// More than a store of several accounts takes.
+/// How long an entry of the keyring is cached while its marker is unchanged.
+const CACHE_LIFETIME: Duration = Duration::from_secs(60);
+/// How long a failure of the keyring is cached: each call may show a dialog to the user.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(15);
+/// More than the size of a store with several accounts.
 const PROBE_SIZE_BYTES: usize = 16 * 1024;
 
-/// Where credentials are kept (`auth.store`).
+/// Where credentials are stored (`auth.store`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Place {
-    /// A file that only its owner can read.
+pub enum BackendKind {
+    /// A file with mode 0600.
     File,
     /// The keyring of the platform.
     Keyring,
 }
 
-/// Where the credentials of a store lie.
+/// Where the credentials of a store are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In a file.
     File(PathBuf),
     /// In the keyring, under this name.
     Keyring(String),
-    /// Nowhere: in this process only.
+    /// In this process only.
     Memory,
 }
 
-/// How much the answer to a question is worth waiting for.
+/// Whether a read may use the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// What was said a moment ago will do.
-    Remembered,
-    /// Only what is there now will do.
-    Anew,
+pub(super) enum Freshness {
+    /// A cached entry of the keyring is good enough.
+    Cached,
+    /// The backend must be read.
+    Current,
 }
 
-/// A store in one of the two places.
-pub(super) struct Kept {
-    /// The file as the settings name it, perhaps by a symbolic link.
-    named: PathBuf,
-    pub(super) preference: Place,
-    pub(super) vault: Vault,
+/// A store in one of the two backends.
+pub(super) struct Backend {
+    /// The path of the file as configured; may be a symbolic link.
+    configured_path: PathBuf,
+    pub(super) preference: BackendKind,
+    pub(super) keyring: Keyring,
     has_warned_of_exposure: AtomicBool,
-    has_warned_of_place: AtomicBool,
-    seen: Mutex<Option<Seen>>,
+    has_warned_of_backend: AtomicBool,
+    keyring_cache: Mutex<Option<KeyringReply>>,
 }
 
-/// What the keyring said.
-struct Seen {
+/// A cached result of reading the keyring.
+struct KeyringReply {
     marker: Option<file::Stamp>,
     at: Instant,
     outcome: Result<Option<Arc<[u8]>>, AuthError>,
 }
 
-impl Kept {
-    pub(super) fn new(named: PathBuf, preference: Place, vault: Vault) -> Self {
+impl Backend {
+    pub(super) fn new(configured_path: PathBuf, preference: BackendKind, keyring: Keyring) -> Self {
         Self {
-            named,
+            configured_path,
             preference,
-            vault,
+            keyring,
             has_warned_of_exposure: AtomicBool::new(false),
-            has_warned_of_place: AtomicBool::new(false),
-            seen: Mutex::default(),
+            has_warned_of_backend: AtomicBool::new(false),
+            keyring_cache: Mutex::default(),
         }
     }
 
-    /// The store's file, without symbolic links.
+    /// Returns the path of the file without symbolic links.
     pub(super) fn path(&self) -> PathBuf {
-        resolve(&self.named)
+        resolve(&self.configured_path)
     }
 
-    /// The store's name in the keyring.
+    /// Returns the store's name in the keyring.
     pub(super) fn name(&self) -> String {
         name_of(&self.path())
     }
 
-    /// The file that says that the credentials lie in the keyring.
+    /// Returns the path of the marker, whose existence means that the credentials are in the keyring.
     pub(super) fn marker(&self) -> PathBuf {
         beside(&self.path(), ".keyring")
     }
 
-    /// What the copy of what was last written is filed under.
+    /// Returns the name of the copy in the keyring.
     pub(super) fn copy_name(&self) -> String {
         format!("{}.bak", self.name())
     }
 
-    /// Where the credentials are, or would be written.
-    pub(super) fn place_now(&self) -> Place {
+    /// Returns the backend that has the credentials, or that they would be written to.
+    pub(super) fn kind_now(&self) -> BackendKind {
         if self.is_marked() {
-            Place::Keyring
+            BackendKind::Keyring
         } else if file::stamp(&self.path()).is_some() {
-            Place::File
+            BackendKind::File
         } else {
             self.preference
         }
     }
 
     pub(super) fn location_now(&self) -> Location {
-        match self.place_now() {
-            Place::File => Location::File(self.path()),
-            Place::Keyring => Location::Keyring(self.name()),
+        match self.kind_now() {
+            BackendKind::File => Location::File(self.path()),
+            BackendKind::Keyring => Location::Keyring(self.name()),
         }
     }
 
-    /// The state of both places.
+    /// Returns the states of the file and of the marker.
     pub(super) fn stamps(&self) -> [Option<file::Stamp>; 2] {
         [file::stamp(&self.path()), file::stamp(&self.marker())]
     }
 
-    /// What is stored; `None`: nothing.
-    pub(super) async fn read(self: &Arc<Self>, ask: Ask) -> Result<Option<Arc<[u8]>>, AuthError> {
+    /// Reads the stored document. Returns `None` if there is none.
+    pub(super) async fn read(self: &Arc<Self>, freshness: Freshness) -> Result<Option<Arc<[u8]>>, AuthError> {
         self.ensure_protected().await?;
-        let mut place = self.place().await;
+        let mut kind = self.kind().await;
         loop {
-            let text = match place {
-                Place::File => self.read_file().await?,
-                Place::Keyring => self.read_keyring(ask).await?,
+            let text = match kind {
+                BackendKind::File => self.read_file().await?,
+                BackendKind::Keyring => self.read_keyring(freshness).await?,
             };
             if text.is_some() {
-                self.warn_of_place(place);
+                self.warn_of_backend(kind);
                 return Ok(text);
             }
-            // It may have been moved in between.
-            let now = self.place().await;
-            if now == place {
+            // It may have been moved meanwhile.
+            let now = self.kind().await;
+            if now == kind {
                 return Ok(None);
             }
-            place = now;
+            kind = now;
         }
     }
 
-    /// Refuses a directory in which other users could put a login of theirs, or take the lock away.
+    /// Checks that other users can't replace the credentials or the lock.
     ///
     /// # Errors
-    /// If there is such a directory; the message ends with the command that fixes it.
+    /// If they can write to the directory. The message ends with the command that fixes it.
     pub(super) async fn ensure_protected(self: &Arc<Self>) -> Result<(), AuthError> {
-        let kept = Arc::clone(self);
-        let exposed = off_runtime(move || Ok(ExposedDirectory::find(directory_of(&kept.path())))).await;
+        let backend = Arc::clone(self);
+        let exposed = off_runtime(move || Ok(ExposedDirectory::find(directory_of(&backend.path())))).await;
         let Ok(Some(exposed)) = exposed else { return Ok(()) };
         let message = format!("{exposed}, so credentials in it are refused: `{}`", exposed.command());
         Err(AuthError::Store { message })
     }
 
-    /// Replaces what is stored. `turn` is let go of when the work is done, whoever waits for it.
+    /// Replaces the stored document. `lock` is dropped when the write is complete, even if the caller was dropped
+    /// before.
     pub(super) async fn write(
         self: &Arc<Self>,
         text: String,
-        turn: impl Clone + Send + 'static,
+        lock: impl Clone + Send + 'static,
     ) -> Result<(), AuthError> {
-        if self.place().await == Place::Keyring {
-            match self.vault.put(&self.name(), text.clone(), turn.clone()).await {
+        if self.kind().await == BackendKind::Keyring {
+            match self.keyring.put(&self.name(), text.clone(), lock.clone()).await {
                 Ok(()) => {
-                    self.mark().await;
-                    self.write_copy(text, turn).await;
+                    self.try_write_marker().await;
+                    self.write_copy(text, lock).await;
                     return Ok(());
                 }
-                Err(VaultError::Absent(why)) if !self.is_marked() => self.warn_of_absence(&why),
+                Err(KeyringError::Absent(why)) if !self.is_marked() => self.warn_of_absence(&why),
                 Err(why) => return Err(self.keyring_fault(&why)),
             }
         }
-        self.write_file(text, turn).await.map_err(|error| self.fault("can't be written", &error))
+        self.write_file(text, lock).await.map_err(|error| self.fault("can't be written", &error))
     }
 
-    /// Finds out whether a write would succeed.
+    /// Checks whether a write would succeed.
     pub(super) async fn probe(self: &Arc<Self>) -> Result<(), AuthError> {
-        if self.place().await == Place::Keyring {
+        if self.kind().await == BackendKind::Keyring {
             let name = format!("{}.probe", self.name());
-            match self.vault.put(&name, " ".repeat(PROBE_SIZE_BYTES), ()).await {
-                Ok(()) => return self.vault.remove(&name).await.map_err(|why| self.keyring_fault(&why)),
-                Err(VaultError::Absent(_)) if !self.is_marked() => {}
+            match self.keyring.put(&name, " ".repeat(PROBE_SIZE_BYTES), ()).await {
+                Ok(()) => return self.keyring.remove(&name).await.map_err(|why| self.keyring_fault(&why)),
+                Err(KeyringError::Absent(_)) if !self.is_marked() => {}
                 Err(why) => return Err(self.keyring_fault(&why)),
             }
         }
-        let kept = Arc::clone(self);
-        off_runtime(move || file::probe(&kept.path())).await.map_err(|error| self.fault("can't be written", &error))
+        let backend = Arc::clone(self);
+        off_runtime(move || file::probe(&backend.path())).await.map_err(|error| self.fault("can't be written", &error))
     }
 
-    /// Writes the file and the copy beside it.
-    pub(super) async fn write_file(&self, text: String, turn: impl Send + 'static) -> io::Result<()> {
+    /// Writes the file and its copy.
+    pub(super) async fn write_file(&self, text: String, lock: impl Send + 'static) -> io::Result<()> {
         let path = self.path();
-        // The work goes on if the caller is dropped, and so must the lock.
+        // The write completes even if the caller is dropped, and needs the lock until then.
         off_runtime(move || {
-            let _turn = turn;
+            let _lock = lock;
             file::write(&path, text.as_bytes())?;
             if let Err(error) = file::write_copy(&path, text.as_bytes()) {
-                tracing::warn!(%error, "no copy of the credential file could be kept");
+                tracing::warn!(%error, "the copy of the credential file can't be written");
             }
             Ok(())
         })
         .await
     }
 
-    /// Keeps a copy of what was last written to the keyring.
-    pub(super) async fn write_copy(&self, text: String, turn: impl Send + 'static) {
-        if let Err(error) = self.vault.put(&self.copy_name(), text, turn).await {
-            tracing::warn!(%error, "no copy of the keyring's entry could be kept");
+    /// Writes a copy to the keyring.
+    pub(super) async fn write_copy(&self, text: String, lock: impl Send + 'static) {
+        if let Err(error) = self.keyring.put(&self.copy_name(), text, lock).await {
+            tracing::warn!(%error, "the copy in the keyring can't be written");
         }
     }
 
-    /// Says that the credentials lie in the keyring, and that they have changed. Without the marker they
-    /// are found all the same, as long as the setting leads to the keyring.
-    async fn mark(&self) {
+    /// Replaces the marker, or logs a warning. Without a marker, the credentials are found only if the setting chooses
+    /// the keyring.
+    async fn try_write_marker(&self) {
         if let Err(error) = self.write_marker().await {
-            tracing::warn!(%error, "the note that the sign-in lies in the keyring could not be written");
+            tracing::warn!(%error, "the marker for credentials in the keyring can't be written");
         }
     }
 
     pub(super) async fn write_marker(&self) -> io::Result<()> {
-        let about = "codex-proxy keeps its sign-in in the keyring, and this file (without a secret) beside it; \
-                     `codex-proxy accounts move --to file` moves it";
+        let about = "codex-proxy stores its credentials in the keyring; this file marks that and contains no secret. \
+                     `codex-proxy accounts move --to file` moves them to a file";
         let note = json!({
             "about": about, "service": keyring_chunks::SERVICE, "name": self.name(), "revision": uuid::Uuid::new_v4().to_string(),
         });
@@ -247,9 +246,9 @@ impl Kept {
     }
 
     async fn read_file(self: &Arc<Self>) -> Result<Option<Arc<[u8]>>, AuthError> {
-        let kept = Arc::clone(self);
+        let backend = Arc::clone(self);
         let read = off_runtime(move || {
-            let file = kept.path();
+            let file = backend.path();
             let was_exposed = make_private(&file);
             Ok((file::read(&file)?, was_exposed))
         });
@@ -261,28 +260,30 @@ impl Kept {
         Ok(bytes.map(Arc::from))
     }
 
-    async fn read_keyring(&self, ask: Ask) -> Result<Option<Arc<[u8]>>, AuthError> {
-        // Whoever comes meanwhile waits for the same question.
-        let mut seen = self.seen.lock().await;
+    async fn read_keyring(&self, freshness: Freshness) -> Result<Option<Arc<[u8]>>, AuthError> {
+        // Concurrent callers wait for one call.
+        let mut cached = self.keyring_cache.lock().await;
         let marker = file::stamp(&self.marker());
-        if let Some(seen) = seen.as_ref().filter(|seen| ask == Ask::Remembered && seen.holds(marker.as_ref())) {
-            return seen.outcome.clone();
+        if let Some(reply) =
+            cached.as_ref().filter(|reply| freshness == Freshness::Cached && reply.is_valid(marker.as_ref()))
+        {
+            return reply.outcome.clone();
         }
-        let outcome = match self.vault.get(&self.name()).await {
+        let outcome = match self.keyring.get(&self.name()).await {
             Ok(text) => Ok(text.map(Arc::from)),
-            Err(VaultError::Absent(why)) if marker.is_none() => {
+            Err(KeyringError::Absent(why)) if marker.is_none() => {
                 self.warn_of_absence(&why);
                 Ok(None)
             }
             Err(why) => Err(self.keyring_fault(&why)),
         };
-        *seen = Some(Seen { marker, at: Instant::now(), outcome: outcome.clone() });
+        *cached = Some(KeyringReply { marker, at: Instant::now(), outcome: outcome.clone() });
         outcome
     }
 
-    async fn place(self: &Arc<Self>) -> Place {
-        let kept = Arc::clone(self);
-        off_runtime(move || Ok(kept.place_now())).await.unwrap_or(self.preference)
+    async fn kind(self: &Arc<Self>) -> BackendKind {
+        let backend = Arc::clone(self);
+        off_runtime(move || Ok(backend.kind_now())).await.unwrap_or(self.preference)
     }
 
     fn is_marked(&self) -> bool {
@@ -292,18 +293,19 @@ impl Kept {
     pub(super) fn fault(&self, what: &str, error: &io::Error) -> AuthError {
         let path = self.path();
         let (path, cause, doctor) = (path.display(), file::cause(error), command("doctor"));
-        let message = format!("{path}: {what} ({cause}); see to its folder's rights and free space: `{doctor}`");
+        let message =
+            format!("{path}: {what} ({cause}); check the permissions of its directory and the free space: `{doctor}`");
         AuthError::Store { message }
     }
 
-    /// A failure of the keyring, with what can be done about it.
-    pub(super) fn keyring_fault(&self, why: &VaultError) -> AuthError {
+    /// Returns the error for a failure of the keyring, with the command that fixes it.
+    pub(super) fn keyring_fault(&self, why: &KeyringError) -> AuthError {
         let marker = self.marker();
         let help = match why {
-            VaultError::Damaged => format!("; to put its last good copy back: `{}`", command("accounts restore")),
-            VaultError::Absent(_) if self.is_marked() => {
+            KeyringError::Damaged => format!("; to restore its last good copy: `{}`", command("accounts restore")),
+            KeyringError::Absent(_) if self.is_marked() => {
                 format!(
-                    ", and the sign-in lies in one; if that is gone for good: `rm {} && {}`",
+                    ", and the credentials are in one; if it no longer exists: `rm {} && {}`",
                     quoted(&marker),
                     command("login")
                 )
@@ -314,47 +316,50 @@ impl Kept {
     }
 
     fn warn_of_absence(&self, why: &str) {
-        if !self.has_warned_of_place.swap(true, Ordering::Relaxed) {
+        if !self.has_warned_of_backend.swap(true, Ordering::Relaxed) {
             let path = self.path();
             let path = path.display();
-            tracing::warn!(%path, why, "auth.store is \"keyring\", and there is none here: the file is used");
+            tracing::warn!(%path, why, "auth.store is \"keyring\", but there is no keyring: the file is used");
         }
     }
 
-    fn warn_of_place(&self, place: Place) {
-        if place == self.preference || self.has_warned_of_place.swap(true, Ordering::Relaxed) {
+    fn warn_of_backend(&self, kind: BackendKind) {
+        if kind == self.preference || self.has_warned_of_backend.swap(true, Ordering::Relaxed) {
             return;
         }
-        match place {
-            Place::File => tracing::warn!(
+        match kind {
+            BackendKind::File => tracing::warn!(
                 path = %self.path().display(),
-                "auth.store is \"keyring\", and the sign-in lies in a file: `{}` moves it",
+                "auth.store is \"keyring\", but the credentials are in a file: `{}` moves them",
                 command("accounts move --to keyring")
             ),
-            Place::Keyring => tracing::warn!(
-                "auth.store is \"file\", and the sign-in lies in the keyring: set auth.store = \"keyring\", or \
-                 `{}` moves it",
+            BackendKind::Keyring => tracing::warn!(
+                "auth.store is \"file\", but the credentials are in the keyring: set auth.store = \"keyring\", or move \
+                 them: `{}`",
                 command("accounts move --to file")
             ),
         }
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("path", &self.named).field("preference", &self.preference).finish_non_exhaustive()
+        f.debug_struct("Backend")
+            .field("path", &self.configured_path)
+            .field("preference", &self.preference)
+            .finish_non_exhaustive()
     }
 }
 
-impl Seen {
-    fn holds(&self, marker: Option<&file::Stamp>) -> bool {
-        let span = if self.outcome.is_ok() { BELIEVED } else { REST };
+impl KeyringReply {
+    fn is_valid(&self, marker: Option<&file::Stamp>) -> bool {
+        let span = if self.outcome.is_ok() { CACHE_LIFETIME } else { FAILURE_LIFETIME };
         self.marker.as_ref() == marker && self.at.elapsed() < span
     }
 }
 
-impl Place {
-    /// Its name among the settings.
+impl BackendKind {
+    /// Returns the value of the setting.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -374,8 +379,8 @@ impl fmt::Display for Location {
     }
 }
 
-/// What a store is filed under: its path, so that two stores never meet in one entry. The directory's
-/// path is spelled as the system spells it: earlier releases did so, and their entries must be found.
+/// Returns the name of a store's entry in the keyring, derived from the store's path so that each store has its own.
+/// The directory is canonicalized, because earlier releases did so.
 fn name_of(path: &Path) -> String {
     let real = path.ancestors().skip(1).find_map(|folder| {
         let rest = path.strip_prefix(folder).ok()?;

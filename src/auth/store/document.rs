@@ -1,46 +1,46 @@
-//! The text of the credential store: versioned JSON, keyed by account id.
+//! The document of the credential store: versioned JSON, keyed by account id.
 //!
-//! Reads what is known and carries the rest: unknown members, of the file and of each account,
-//! survive every change. What can't be understood is an error and never an empty store, so that
-//! nobody writes over it. Errors name members, never values, since values are tokens. Pure.
+//! Unknown members of the document and of each account survive every change. Text that can't be parsed is an error,
+//! never an empty store, so that it isn't overwritten. Errors name members and never quote values, which may be
+//! tokens. Pure.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use crate::auth::credential::{Credential, Ownership, Refusal};
+use crate::auth::credential::{Credential, Ownership, RenewalRefusal};
 use crate::secret::Secret;
 
 const VERSION: u64 = 1;
-/// The member that names the release which wrote the file.
+/// The member with the version of the release that wrote the document.
 const RELEASE: &str = "written_by";
 
 /// The accounts of a store.
 #[derive(Clone)]
 pub struct Document(Map<String, Value>);
 
-/// Why a store's text can't be used.
+/// Why a document can't be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// Not JSON, or a known member of a wrong type.
+pub enum DocumentError {
+    /// Not JSON, or a known member has a wrong type.
     #[error("it is damaged ({0})")]
     Damaged(String),
-    /// JSON, but of some other program.
+    /// JSON of another program.
     #[error("it is not a credential file of codex-proxy")]
     Foreign,
     /// Written by a later release.
     #[error("it has version {version}, which {release} wrote; this release reads version {VERSION}")]
     Newer {
-        /// The version of its form.
+        /// The version of the document.
         version: u64,
-        /// The release that wrote it, as a person calls it.
+        /// The release that wrote it, for messages.
         release: String,
     },
 }
 
 impl Document {
-    /// A store without accounts.
+    /// Creates a document without accounts.
     #[must_use]
     pub fn empty() -> Self {
         let Value::Object(members) = json!({"version": VERSION, "active": null, "accounts": {}}) else {
@@ -49,26 +49,29 @@ impl Document {
         Self(members)
     }
 
-    /// Reads a store's text.
+    /// Parses a document.
     ///
     /// # Errors
-    /// When it is damaged, foreign or of a later version.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+    /// If it is damaged, of another program or of a later version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
         if bytes.trim_ascii().is_empty() {
-            return Err(Unreadable::Damaged("it is empty".to_owned()));
+            return Err(DocumentError::Damaged("it is empty".to_owned()));
         }
-        // The position only: serde's texts can quote values.
-        let at = |error: &serde_json::Error| format!("no JSON at line {}, column {}", error.line(), error.column());
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| Unreadable::Damaged(at(&error)))?;
-        let Value::Object(members) = value else { return Err(Unreadable::Foreign) };
+        // Only the position: serde's messages can quote values.
+        let at =
+            |error: &serde_json::Error| format!("invalid JSON at line {}, column {}", error.line(), error.column());
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| DocumentError::Damaged(at(&error)))?;
+        let Value::Object(members) = value else { return Err(DocumentError::Foreign) };
         match members.get("version").map(Value::as_u64) {
             Some(Some(VERSION)) if members.get("accounts").is_some_and(Value::is_object) => Ok(Self(members)),
-            Some(Some(version)) if version > VERSION => Err(Unreadable::Newer { version, release: release(&members) }),
-            _ => Err(Unreadable::Foreign),
+            Some(Some(version)) if version > VERSION => {
+                Err(DocumentError::Newer { version, release: release(&members) })
+            }
+            _ => Err(DocumentError::Foreign),
         }
     }
 
-    /// The text to store.
+    /// Returns the text to store.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut members = self.0.clone();
@@ -77,29 +80,30 @@ impl Document {
         format!("{value:#}\n")
     }
 
-    /// The ids of all accounts, in order.
+    /// Returns the ids of all accounts, in order.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.accounts().into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
-    /// The account in use, if one is chosen and there.
+    /// Returns the id of the active account, if there is one.
     #[must_use]
     pub fn active(&self) -> Option<&str> {
         let id = self.0.get("active")?.as_str()?;
         self.accounts()?.contains_key(id).then_some(id)
     }
 
-    /// One account's credential.
+    /// Returns the credential of an account.
     ///
     /// # Errors
-    /// When a member of it is missing or of a wrong type.
-    pub fn get(&self, id: &str) -> Result<Option<Credential>, Unreadable> {
+    /// If a required member is missing, or a member has a wrong type.
+    pub fn get(&self, id: &str) -> Result<Option<Credential>, DocumentError> {
         let Some(entry) = self.accounts().and_then(|accounts| accounts.get(id)) else { return Ok(None) };
-        let entry = entry.as_object().ok_or_else(|| Unreadable::Damaged("an account is no object".to_owned()))?;
-        Entry(entry).credential(id).map(Some)
+        let entry =
+            entry.as_object().ok_or_else(|| DocumentError::Damaged("an account is not an object".to_owned()))?;
+        AccountMembers(entry).credential(id).map(Some)
     }
 
-    /// Adds an account, or replaces what is known of it; its unknown members stay.
+    /// Adds or replaces an account. Its unknown members are kept.
     pub fn put(&mut self, credential: &Credential) {
         let entry = self.accounts_mut().entry(credential.account_id.clone()).or_insert_with(|| json!({}));
         if !entry.is_object() {
@@ -110,12 +114,12 @@ impl Document {
         }
     }
 
-    /// Chooses the account in use.
+    /// Makes an account the active one.
     pub fn set_active(&mut self, id: &str) {
         self.0.insert("active".to_owned(), json!(id));
     }
 
-    /// Forgets an account; if it was the active one, none is.
+    /// Removes an account. If it was the active one, no account is active.
     pub fn remove(&mut self, id: &str) {
         self.accounts_mut().remove(id);
         if self.0.get("active").and_then(Value::as_str) == Some(id) {
@@ -141,7 +145,7 @@ impl std::fmt::Debug for Document {
     }
 }
 
-/// Who wrote a file of another version; the member is not believed to be more than a number.
+/// Returns the release that wrote a document, if the member contains a version number.
 fn release(members: &Map<String, Value>) -> String {
     let is_number = |text: &&str| text.len() <= 24 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     match members.get(RELEASE).and_then(Value::as_str).filter(is_number) {
@@ -150,14 +154,14 @@ fn release(members: &Map<String, Value>) -> String {
     }
 }
 
-/// One account's members, read with errors that hold no value.
-struct Entry<'a>(&'a Map<String, Value>);
+/// The members of an account. Errors contain no values.
+struct AccountMembers<'a>(&'a Map<String, Value>);
 
-impl Entry<'_> {
-    fn credential(&self, id: &str) -> Result<Credential, Unreadable> {
+impl AccountMembers<'_> {
+    fn credential(&self, id: &str) -> Result<Credential, DocumentError> {
         let access_token = self.secret("access_token")?;
         let last_refresh = self.time("last_refresh")?;
-        // Older releases keep this member when they store new tokens, which it says nothing about.
+        // Older releases keep this member when they store new tokens, which it doesn't apply to.
         let is_current = |refused: &SystemTime| last_refresh.is_none_or(|granted| granted <= *refused);
         let refused_at = self.time("refused_at")?.filter(is_current);
         Ok(Credential {
@@ -176,27 +180,27 @@ impl Entry<'_> {
         })
     }
 
-    fn ownership(&self) -> Result<Ownership, Unreadable> {
+    fn ownership(&self) -> Result<Ownership, DocumentError> {
         let from = match self.0.get("borrowed") {
             None | Some(Value::Null) => return Ok(Ownership::Owned),
-            Some(Value::Object(from)) => Self::borrowed(&Entry(from))?,
+            Some(Value::Object(from)) => Self::borrowed(&AccountMembers(from))?,
             Some(_) => None,
         };
         from.ok_or_else(|| Self::wrong("borrowed"))
     }
 
-    fn borrowed(from: &Entry<'_>) -> Result<Option<Ownership>, Unreadable> {
+    fn borrowed(from: &AccountMembers<'_>) -> Result<Option<Ownership>, DocumentError> {
         let (Some(path), Some(owner)) = (from.text("path")?, from.text("owner")?) else { return Ok(None) };
         Ok(Some(Ownership::Borrowed { path: PathBuf::from(path), owner }))
     }
 
-    fn refusal(&self) -> Result<Option<Refusal>, Unreadable> {
-        let Some(Value::Object(said)) = self.0.get("refusal") else { return Ok(None) };
-        let said = Entry(said);
-        Ok(said.text("reason")?.zip(said.time("at")?).map(|(reason, at)| Refusal { reason, at }))
+    fn refusal(&self) -> Result<Option<RenewalRefusal>, DocumentError> {
+        let Some(Value::Object(members)) = self.0.get("refusal") else { return Ok(None) };
+        let members = AccountMembers(members);
+        Ok(members.text("reason")?.zip(members.time("at")?).map(|(reason, at)| RenewalRefusal { reason, at }))
     }
 
-    fn text(&self, name: &str) -> Result<Option<String>, Unreadable> {
+    fn text(&self, name: &str) -> Result<Option<String>, DocumentError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -204,24 +208,24 @@ impl Entry<'_> {
         }
     }
 
-    fn secret(&self, name: &str) -> Result<Option<Secret>, Unreadable> {
+    fn secret(&self, name: &str) -> Result<Option<Secret>, DocumentError> {
         Ok(self.text(name)?.map(Secret::new))
     }
 
-    fn flag(&self, name: &str) -> Result<bool, Unreadable> {
+    fn flag(&self, name: &str) -> Result<bool, DocumentError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(false),
             Some(value) => value.as_bool().ok_or_else(|| Self::wrong(name)),
         }
     }
 
-    fn time(&self, name: &str) -> Result<Option<SystemTime>, Unreadable> {
+    fn time(&self, name: &str) -> Result<Option<SystemTime>, DocumentError> {
         let parse = |text: String| humantime::parse_rfc3339(&text).map_err(|_| Self::wrong(name));
         self.text(name)?.map(parse).transpose()
     }
 
-    fn wrong(name: &str) -> Unreadable {
-        Unreadable::Damaged(format!("the member {name} of an account is missing or not what it should be"))
+    fn wrong(name: &str) -> DocumentError {
+        DocumentError::Damaged(format!("the member {name} of an account is missing or has a wrong type"))
     }
 }
 
@@ -256,8 +260,8 @@ fn write(members: &mut Map<String, Value>, credential: &Credential) {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Document, Unreadable};
-    use crate::auth::credential::{Credential, Ownership, Refusal};
+    use super::{Document, DocumentError};
+    use crate::auth::credential::{Credential, Ownership, RenewalRefusal};
     use crate::secret::Secret;
 
     fn credential(id: &str) -> Credential {
@@ -272,13 +276,13 @@ mod tests {
             expires_at: Some(UNIX_EPOCH + Duration::from_secs(5)),
             last_refresh: Some(UNIX_EPOCH + Duration::from_nanos(1_500_000_001)),
             ownership: Ownership::Owned,
-            refusal: Some(Refusal { reason: "used".to_owned(), at: UNIX_EPOCH }),
+            refusal: Some(RenewalRefusal { reason: "used".to_owned(), at: UNIX_EPOCH }),
             refused_at: Some(UNIX_EPOCH + Duration::from_secs(2)),
         }
     }
 
     #[test]
-    fn a_credential_survives_the_way_through_the_text() {
+    fn a_credential_is_read_back_as_written() {
         for ownership in [Ownership::Owned, Ownership::Borrowed { path: "/x/auth.json".into(), owner: "it".to_owned() }]
         {
             let mut document = Document::empty();
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_do_not_touch_each_other() {
+    fn accounts_are_independent() {
         let mut document = Document::empty();
         document.put(&credential("a"));
         document.set_active("a");
@@ -331,20 +335,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_an_error() {
+    fn text_that_can_not_be_parsed_is_an_error() {
         let of = |text: &str| Document::parse(text.as_bytes()).unwrap_err();
         for damaged in ["", " \n", "{", "nonsense", r#"{"version":1,"accounts":{"#] {
-            assert!(matches!(of(damaged), Unreadable::Damaged(_)), "{damaged}");
+            assert!(matches!(of(damaged), DocumentError::Damaged(_)), "{damaged}");
         }
         for foreign in ["[]", "7", "{}", r#"{"tokens":{}}"#, r#"{"version":"1"}"#, r#"{"version":1,"accounts":[]}"#] {
-            assert_eq!(of(foreign), Unreadable::Foreign, "{foreign}");
+            assert_eq!(of(foreign), DocumentError::Foreign, "{foreign}");
         }
         for (text, want) in [
             (r#"{"version":2,"accounts":{}}"#, "a later release of codex-proxy"),
             (r#"{"version":2,"accounts":{},"written_by":"0.9.1"}"#, "codex-proxy 0.9.1"),
             (r#"{"version":2,"accounts":{},"written_by":"at-SECRET"}"#, "a later release of codex-proxy"),
         ] {
-            assert_eq!(of(text), Unreadable::Newer { version: 2, release: want.to_owned() });
+            assert_eq!(of(text), DocumentError::Newer { version: 2, release: want.to_owned() });
         }
     }
 

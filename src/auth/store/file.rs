@@ -13,12 +13,12 @@ use crate::fs::{
     write_private,
 };
 
-/// A few hundred accounts.
+/// Enough for a few hundred accounts.
 const LIMIT_BYTES: u64 = 4 * 1024 * 1024;
-/// More than a store of several accounts takes.
+/// More than the size of a store with several accounts.
 const PROBE_SIZE_BYTES: usize = 64 * 1024;
 
-/// What distinguishes one state of the file from another, without reading it.
+/// Identifies a state of the file without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     modified: Option<SystemTime>,
@@ -26,7 +26,7 @@ pub(super) struct Stamp {
     identity: u64,
 }
 
-/// The file's text; `None`: there is no file.
+/// Reads the file. Returns `None` if it doesn't exist.
 pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match read_text(path, LIMIT_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -34,19 +34,19 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// What the system said, without the name of a temporary file, which says nothing to anybody.
+/// Returns the system's error message without the name of a temporary file.
 pub(super) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" at path ").map_or(text.as_str(), |(cause, _)| cause).to_owned()
 }
 
-/// The file's state; `None`: there is no file, or no way to look at it.
+/// Returns the file's state, or `None` if it doesn't exist or its metadata can't be read.
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     Some(Stamp { modified: metadata.modified().ok(), size_bytes: metadata.len(), identity: identity(&metadata) })
 }
 
-/// Finds out whether a write would succeed: rights, a read-only disk, a full one.
+/// Checks that the file can be written: permissions, a read-only file system, free space.
 pub(super) fn probe(path: &Path) -> io::Result<()> {
     create_private_directory(directory_of(path))?;
     let mut file = AtomicFile::create(path, Existing::Replace)?;
@@ -54,33 +54,33 @@ pub(super) fn probe(path: &Path) -> io::Result<()> {
     file.sync()
 }
 
-/// Replaces the file's text. The caller holds the lock.
+/// Replaces the file. The caller must hold the lock.
 pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     remove_abandoned(path);
     write_private(path, text)
 }
 
-/// Replaces the copy beside the file, once the file itself is written. The caller holds the lock.
+/// Replaces the copy, after the file itself. The caller must hold the lock.
 pub(super) fn write_copy(path: &Path, text: &[u8]) -> io::Result<()> {
     write(&copy_path(path), text)
 }
 
-/// The copy of what was last written.
+/// Returns the path of the copy of the last written text.
 pub(super) fn copy_path(path: &Path) -> PathBuf {
     beside(path, ".bak")
 }
 
-/// Moves a file that can't be used out of the way, and says where to.
-pub(super) fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
-    let aside = beside(path, ".damaged");
-    match fs::rename(path, &aside) {
-        Ok(()) => Ok(Some(aside)),
+/// Renames a damaged file, and returns its new path. Returns `None` if it doesn't exist.
+pub(super) fn rename_damaged(path: &Path) -> io::Result<Option<PathBuf>> {
+    let renamed = beside(path, ".damaged");
+    match fs::rename(path, &renamed) {
+        Ok(()) => Ok(Some(renamed)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Deletes a file; one that is not there is deleted already.
+/// Deletes a file, if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,10 +1,8 @@
-//! The platform's keyring, asked with patience but not for ever.
+//! Calls the platform's keyring, with a timeout.
 //!
-//! A locked keyring waits for a person and a session bus can hang, so that every call runs on a
-//! thread of its own and is given up after a while. What was given up goes on unseen: until it is
-//! over, others are turned away at once, and whatever the call holds (the store's lock) stays held.
-//! The keyring is opened anew for each call, since calls are days apart and services restart. It
-//! knows names and texts, and nothing of accounts.
+//! A locked keyring waits for the user, and a session bus can hang. So every call runs on a thread of its own. A call
+//! that times out keeps running: until it returns, other calls fail at once, and what it owns (the store's lock) isn't
+//! released. The keyring is opened for each call, because calls are days apart and keyring services restart.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,38 +15,38 @@ use tokio::time::{Instant, timeout_at};
 
 use super::keyring_chunks;
 
-/// Enough for a person who has to type a password.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Windows takes no more into one entry (`CRED_MAX_CREDENTIAL_BLOB_SIZE`); elsewhere nothing is known of a limit.
+/// Enough time for the user to enter a password.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The limit on Windows (`CRED_MAX_CREDENTIAL_BLOB_SIZE`). The other platforms document none.
 const ENTRY_LIMIT_BYTES: usize = if cfg!(windows) { 2560 } else { usize::MAX };
 
 type Open = dyn Fn() -> keyring_core::Result<Arc<CredentialStore>> + Send + Sync;
 
 /// A keyring. Clones share it.
 #[derive(Clone)]
-pub struct Vault {
+pub struct Keyring {
     open: Arc<Open>,
-    turn: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     is_stuck: Arc<AtomicBool>,
-    patience: Duration,
+    timeout: Duration,
     entry_limit_bytes: usize,
 }
 
 /// Why a keyring can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum VaultError {
-    /// This machine, or this session, has none.
-    #[error("there is no keyring here ({0})")]
+pub(super) enum KeyringError {
+    /// This machine or session has none.
+    #[error("there is no keyring ({0})")]
     Absent(String),
-    /// It did not answer in time.
+    /// It didn't respond in time.
     #[error(
-        "the keyring did not answer within {} s: unlock it, or see to its service, and try again", .0.as_secs_f32()
+        "the keyring did not respond within {} s: unlock it or restart its service, and try again", .0.as_secs_f32()
     )]
-    Silent(Duration),
-    /// It did not let us in.
-    #[error("the keyring does not let us in ({0}): unlock it and try again")]
+    TimedOut(Duration),
+    /// It refused access.
+    #[error("the keyring refused access ({0}): unlock it and try again")]
     Locked(String),
-    /// What lies there is not what was written.
+    /// The entry isn't what was written.
     #[error("the keyring's entry is damaged")]
     Damaged,
     /// Anything else.
@@ -56,105 +54,105 @@ pub(super) enum VaultError {
     Failed(String),
 }
 
-impl Vault {
-    /// The keyring of this platform: the Secret Service, the Keychain or the Credential Manager.
+impl Keyring {
+    /// The keyring of this platform: Secret Service, Keychain or Credential Manager.
     #[must_use]
     pub fn platform() -> Self {
         Self::new(open_platform)
     }
 
-    /// A keyring that is opened in some other way.
+    /// A keyring that is opened by a function.
     #[must_use]
     pub fn new(open: impl Fn() -> keyring_core::Result<Arc<CredentialStore>> + Send + Sync + 'static) -> Self {
         Self {
             open: Arc::new(open),
-            turn: Arc::new(Semaphore::new(1)),
+            permits: Arc::new(Semaphore::new(1)),
             is_stuck: Arc::default(),
-            patience: PATIENCE,
+            timeout: TIMEOUT,
             entry_limit_bytes: ENTRY_LIMIT_BYTES,
         }
     }
 
-    /// The same keyring, given up sooner or later than a person would like to wait.
+    /// Changes the timeout of a call.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
-    /// The same keyring, with entries that hold no more than this (at least 256).
+    /// Changes the maximum size of an entry (at least 256).
     #[must_use]
     pub fn with_entry_limit(self, entry_limit_bytes: usize) -> Self {
         Self { entry_limit_bytes: entry_limit_bytes.max(256), ..self }
     }
 
-    /// What is filed under a name.
-    pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, VaultError> {
+    /// Reads the text with this name.
+    pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, KeyringError> {
         let name = name.to_owned();
         self.run(move |keyring| keyring_chunks::get(keyring, &name)).await
     }
 
-    /// Files a text under a name; `kept` is let go of when that has come to its end, whoever waits for it.
-    pub(super) async fn put(&self, name: &str, text: String, kept: impl Send + 'static) -> Result<(), VaultError> {
+    /// Writes a text. `guard` is dropped when the write is complete, even if the caller was dropped before.
+    pub(super) async fn put(&self, name: &str, text: String, guard: impl Send + 'static) -> Result<(), KeyringError> {
         let (name, limit_bytes) = (name.to_owned(), self.entry_limit_bytes);
         self.run(move |keyring| {
-            let _kept = kept;
+            let _guard = guard;
             keyring_chunks::put(keyring, &name, text.as_bytes(), limit_bytes)
         })
         .await
     }
 
-    /// Takes away what is filed under a name.
-    pub(super) async fn remove(&self, name: &str) -> Result<(), VaultError> {
+    /// Deletes the text with this name.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), KeyringError> {
         let name = name.to_owned();
         self.run(move |keyring| keyring_chunks::remove(keyring, &name)).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a call that hangs must hold up neither the runtime nor its end")]
+    #[expect(clippy::disallowed_methods, reason = "a call that hangs must not block the runtime or its shutdown")]
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&CredentialStore) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, VaultError> {
-        let until = Instant::now() + self.patience;
-        let turn = self.turn(until).await?;
+    ) -> Result<T, KeyringError> {
+        let until = Instant::now() + self.timeout;
+        let permit = self.permit(until).await?;
         let (sender, outcome) = oneshot::channel();
         let open = Arc::clone(&self.open);
         std::thread::spawn(move || {
-            let done = open().map_err(|error| VaultError::Absent(error.to_string()));
-            let done = done.and_then(|keyring| work(&*keyring).map_err(VaultError::from));
-            drop(turn);
-            // Nobody waits any more if it took too long.
-            let _ = sender.send(done);
+            let result = open().map_err(|error| KeyringError::Absent(error.to_string()));
+            let result = result.and_then(|keyring| work(&*keyring).map_err(KeyringError::from));
+            drop(permit);
+            // Fails if the call has timed out.
+            let _ = sender.send(result);
         });
         match timeout_at(until, outcome).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(_)) => Err(VaultError::Failed("the call broke off".to_owned())),
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(KeyringError::Failed("the call was aborted".to_owned())),
             Err(_) => {
                 self.is_stuck.store(true, Ordering::Relaxed);
-                Err(VaultError::Silent(self.patience))
+                Err(KeyringError::TimedOut(self.timeout))
             }
         }
     }
 
-    /// One call at a time; nobody waits behind one that was given up.
-    async fn turn(&self, until: Instant) -> Result<OwnedSemaphorePermit, VaultError> {
-        let turns = Arc::clone(&self.turn);
-        let turn = if self.is_stuck.load(Ordering::Relaxed) {
-            turns.try_acquire_owned().ok()
+    /// Waits until no other call is running. Fails at once if a call that has timed out is still running.
+    async fn permit(&self, until: Instant) -> Result<OwnedSemaphorePermit, KeyringError> {
+        let permits = Arc::clone(&self.permits);
+        let permit = if self.is_stuck.load(Ordering::Relaxed) {
+            permits.try_acquire_owned().ok()
         } else {
-            timeout_at(until, turns.acquire_owned()).await.ok().and_then(Result::ok)
+            timeout_at(until, permits.acquire_owned()).await.ok().and_then(Result::ok)
         };
-        self.is_stuck.store(turn.is_none(), Ordering::Relaxed);
-        turn.ok_or(VaultError::Silent(self.patience))
+        self.is_stuck.store(permit.is_none(), Ordering::Relaxed);
+        permit.ok_or(KeyringError::TimedOut(self.timeout))
     }
 }
 
-impl fmt::Debug for Vault {
+impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Keyring").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
-impl From<Error> for VaultError {
+impl From<Error> for KeyringError {
     fn from(error: Error) -> Self {
         match error {
             Error::NoStorageAccess(why) => Self::Locked(why.to_string()),

@@ -1,32 +1,31 @@
-//! How the store's text lies in a keyring: whole, whatever one entry can hold.
+//! Stores a text of any length in a keyring, as one or more entries.
 //!
-//! Some platforms take little into one entry (Windows 2560 bytes). The head entry carries a line
-//! that tells how many parts there are and the digest of all of them, then the first part; the
-//! others have entries of their own, which are written before the head. Two generations of names
-//! take turns, so that a writer who is killed half way leaves the old text whole. Blocks: the
-//! vault calls it on a thread of its own.
+//! Some platforms limit the size of an entry (Windows to 2560 bytes). The head entry contains a line with the number
+//! of parts and the digest of the whole text, followed by the first part. The other parts have entries of their own,
+//! which are written before the head. Their names alternate between two generations, so that a writer that is killed
+//! leaves the old text intact. Every function blocks.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyring_core::{CredentialStore, Entry, Error};
 use sha2::{Digest, Sha256};
 
-/// What the entries are filed under, for people who look into their keyring.
+/// The service name of the entries, which keyring applications show.
 pub(super) const SERVICE: &str = "codex-proxy";
-const MARK: &str = "codex-proxy-store 1";
-/// The longest that the line at the beginning of a head can be.
+const MAGIC: &str = "codex-proxy-store 1";
+/// The maximum length of the first line of a head.
 const LINE_BYTES: usize = 128;
-/// A reader who meets a writer that often has other troubles.
-const TRIES: u32 = 4;
+/// How often a read is repeated because a writer has changed the entries meanwhile.
+const ATTEMPTS: u32 = 4;
 
-/// Which of the two sets of names holds the parts.
+/// Which of the two sets of names the parts have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Generation {
     Even,
     Odd,
 }
 
-/// The entry that tells of the others.
+/// The head entry.
 struct Head {
     generation: Generation,
     parts: usize,
@@ -34,20 +33,20 @@ struct Head {
     beginning: Vec<u8>,
 }
 
-/// The text that is filed under a name; `None`: there is none.
+/// Reads the text with this name. Returns `None` if there is none.
 pub(super) fn get(keyring: &CredentialStore, name: &str) -> Result<Option<Vec<u8>>, Error> {
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         let Some(bytes) = read(keyring, name)? else { return Ok(None) };
         let head = Head::parse(&bytes).ok_or_else(damaged)?;
-        // A writer may have been faster than we are: then the head is another one now.
-        if let Some(text) = gather(keyring, name, head)? {
+        // If a writer was faster, the head has changed: read it again.
+        if let Some(text) = read_parts(keyring, name, head)? {
             return Ok(Some(text));
         }
     }
     Err(damaged())
 }
 
-/// Files a text under a name, in the place of the one before.
+/// Writes a text, replacing the one with the same name.
 pub(super) fn put(keyring: &CredentialStore, name: &str, text: &[u8], limit_bytes: usize) -> Result<(), Error> {
     let before = read(keyring, name)?.as_deref().and_then(Head::parse);
     let generation = before.map_or(Generation::Even, |head| head.generation.other());
@@ -59,18 +58,18 @@ pub(super) fn put(keyring: &CredentialStore, name: &str, text: &[u8], limit_byte
     }
     let head = Head { generation, parts, digest: digest(text), beginning: beginning.to_vec() };
     entry(keyring, name)?.set_secret(&head.to_bytes())?;
-    sweep(keyring, name, generation, parts)?;
-    sweep(keyring, name, generation.other(), 1)
+    delete_parts(keyring, name, generation, parts)?;
+    delete_parts(keyring, name, generation.other(), 1)
 }
 
-/// Takes away what is filed under a name.
+/// Deletes the text with this name.
 pub(super) fn remove(keyring: &CredentialStore, name: &str) -> Result<(), Error> {
     delete(keyring, name)?;
-    sweep(keyring, name, Generation::Even, 1)?;
-    sweep(keyring, name, Generation::Odd, 1)
+    delete_parts(keyring, name, Generation::Even, 1)?;
+    delete_parts(keyring, name, Generation::Odd, 1)
 }
 
-fn gather(keyring: &CredentialStore, name: &str, head: Head) -> Result<Option<Vec<u8>>, Error> {
+fn read_parts(keyring: &CredentialStore, name: &str, head: Head) -> Result<Option<Vec<u8>>, Error> {
     let mut text = head.beginning;
     for index in 1..head.parts {
         match read(keyring, &head.generation.name(name, index))? {
@@ -81,8 +80,8 @@ fn gather(keyring: &CredentialStore, name: &str, head: Head) -> Result<Option<Ve
     Ok((digest(&text) == head.digest).then_some(text))
 }
 
-/// Deletes the parts from an index on: those of a longer text, and of writers who were killed.
-fn sweep(keyring: &CredentialStore, name: &str, generation: Generation, first: usize) -> Result<(), Error> {
+/// Deletes parts, starting at an index: those of a longer text, and of writers that were killed.
+fn delete_parts(keyring: &CredentialStore, name: &str, generation: Generation, first: usize) -> Result<(), Error> {
     let mut index = first;
     while delete(keyring, &generation.name(name, index))? {
         index += 1;
@@ -97,7 +96,7 @@ fn read(keyring: &CredentialStore, name: &str) -> Result<Option<Vec<u8>>, Error>
     }
 }
 
-/// Whether there was something to delete.
+/// Deletes an entry. Returns whether it existed.
 fn delete(keyring: &CredentialStore, name: &str) -> Result<bool, Error> {
     match entry(keyring, name)?.delete_credential() {
         Ok(()) => Ok(true),
@@ -111,7 +110,7 @@ fn entry(keyring: &CredentialStore, name: &str) -> Result<Entry, Error> {
 }
 
 fn damaged() -> Error {
-    Error::BadStoreFormat("the parts do not fit together".to_owned())
+    Error::BadStoreFormat("the parts don't match".to_owned())
 }
 
 fn digest(text: &[u8]) -> String {
@@ -121,7 +120,7 @@ fn digest(text: &[u8]) -> String {
 impl Head {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (line, beginning) = bytes.split_at_checked(memchr::memchr(b'\n', bytes)? + 1)?;
-        let line = std::str::from_utf8(line).ok()?.trim_end().strip_prefix(MARK)?;
+        let line = std::str::from_utf8(line).ok()?.trim_end().strip_prefix(MAGIC)?;
         let mut words = line.split_whitespace();
         let generation = match words.next()? {
             "even" => Generation::Even,
@@ -133,7 +132,7 @@ impl Head {
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let line = format!("{MARK} {} {} {}\n", self.generation.word(), self.parts, self.digest);
+        let line = format!("{MAGIC} {} {} {}\n", self.generation.label(), self.parts, self.digest);
         [line.as_bytes(), &self.beginning].concat()
     }
 }
@@ -146,7 +145,7 @@ impl Generation {
         }
     }
 
-    fn word(self) -> &'static str {
+    fn label(self) -> &'static str {
         match self {
             Self::Even => "even",
             Self::Odd => "odd",
@@ -154,7 +153,7 @@ impl Generation {
     }
 
     fn name(self, name: &str, index: usize) -> String {
-        format!("{name}#{}{index}", self.word())
+        format!("{name}#{}{index}", self.label())
     }
 }
 
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_any_length_come_back_whole_and_leave_nothing_behind() {
+    fn texts_of_any_length_are_read_back_and_leave_no_parts() {
         let limit = LINE_BYTES + 8;
         for length in [0, 1, 7, 8, 9, 100, 8 + limit, 9 + limit, 5 * limit] {
             let keyring = keyring();
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_is_longer_than_the_platform_takes() {
+    fn no_entry_exceeds_the_limit() {
         let (keyring, limit) = (keyring(), 2560);
         put(&*keyring, "n", &vec![b'x'; 10_000], limit).unwrap();
         for name in ["n", "n#even1", "n#even2", "n#even3", "n#even4"] {
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_who_is_killed_before_the_head_changes_nothing() {
+    fn a_writer_that_is_killed_before_the_head_changes_nothing() {
         let (keyring, limit) = (keyring(), LINE_BYTES + 4);
         put(&*keyring, "n", &[b'1'; 500], limit).unwrap();
         entry(&*keyring, "n#odd1").unwrap().set_secret(b"half of another").unwrap();
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_do_not_fit_together_are_an_error_and_never_a_text() {
+    fn parts_that_do_not_match_are_an_error() {
         let (keyring, limit) = (keyring(), LINE_BYTES + 4);
         put(&*keyring, "n", &[b'1'; 500], limit).unwrap();
         entry(&*keyring, "n#even1").unwrap().set_secret(b"changed").unwrap();

@@ -1,10 +1,9 @@
-//! The credential store: which accounts are signed in, and with what.
+//! Stores the credentials of all accounts, in a file or in the platform's keyring.
 //!
-//! Accounts are keyed by their id, so that a second one never overwrites the first; one is active.
-//! Reading needs no lock, since what is stored is only ever replaced whole. Whoever changes the store
-//! locks it first, which excludes other tasks and other processes, reads it again under the lock, and
-//! writes it through [`Held`]. What can't be understood is never overwritten. Whether a file or the
-//! keyring holds it, the lock is the same. The store knows nothing of the issuer.
+//! Accounts are keyed by their id; one is active. Reads need no lock, because the stored document is replaced
+//! atomically. To change it, [`Store::lock`] excludes other tasks and processes; then read it again and write it
+//! through [`LockedStore`]. A document that can't be parsed is never overwritten. The lock is the same for both
+//! backends.
 
 mod backend;
 mod document;
@@ -21,28 +20,28 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
-use self::backend::{Ask, Kept};
-pub use self::backend::{Location, Place};
-pub use self::document::{Document, Unreadable};
-pub use self::keyring::Vault;
-pub use self::migration::Moved;
-pub use self::recovery::Restored;
+use self::backend::{Backend, Freshness};
+pub use self::backend::{BackendKind, Location};
+pub use self::document::{Document, DocumentError};
+pub use self::keyring::Keyring;
+pub use self::migration::MoveOutcome;
+pub use self::recovery::RestoreOutcome;
 use crate::auth::credential::Credential;
 use crate::fs::FileLock;
 use crate::token_source::AuthError;
 
-/// Longer than the holder of the lock may wait for the issuer.
-const LOCK_PATIENCE: Duration = Duration::from_secs(45);
-const LOCK_PAUSE: Duration = Duration::from_millis(25);
+/// Longer than a process may hold the lock to wait for the issuer.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(45);
+const LOCK_INTERVAL: Duration = Duration::from_millis(25);
 
-/// A place for credentials. Clones share it.
+/// A credential store. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Kind>);
+pub struct Store(Arc<StoreKind>);
 
 #[derive(Debug)]
-enum Kind {
-    Kept(Arc<Kept>),
-    Memory { path: PathBuf, turn: Arc<tokio::sync::Mutex<()>>, state: Mutex<Memory> },
+enum StoreKind {
+    Persistent(Arc<Backend>),
+    Memory { path: PathBuf, lock: Arc<tokio::sync::Mutex<()>>, state: Mutex<Memory> },
 }
 
 #[derive(Debug)]
@@ -51,135 +50,138 @@ struct Memory {
     revision: u64,
 }
 
-/// What distinguishes one state of the store from another, without reading it.
+/// Identifies a state of the store without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp(Mark);
+pub struct Stamp(StampKind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Mark {
-    /// Of the file, and of the marker of the keyring.
-    Kept([Option<file::Stamp>; 2]),
+enum StampKind {
+    /// Of the credential file, and of the keyring marker.
+    Persistent([Option<file::Stamp>; 2]),
+    /// Of another program's file.
     Foreign(Option<file::Stamp>),
     Memory(u64),
 }
 
-/// The store, locked against all other writers until this is dropped.
+/// Exclusive write access to the store, until this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct LockedStore {
     store: Store,
-    turn: Arc<Turn>,
+    lock: Arc<StoreLock>,
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "held for what their drop releases")]
-enum Turn {
+#[expect(dead_code, reason = "dropping them releases the lock")]
+enum StoreLock {
     File(FileLock),
     Memory(OwnedMutexGuard<()>),
 }
 
 impl Store {
-    /// The store in a file, which need not exist yet.
+    /// A store in a file, which need not exist.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self::kept(path, Place::File, Vault::platform())
+        Self::persistent(path, BackendKind::File, Keyring::platform())
     }
 
-    /// The store in a file or in a keyring: where it lies already, else in the place that is preferred.
-    /// The file's path names it in both.
+    /// A store in a file or in a keyring. If there are no credentials yet, they go to the preferred backend. The path
+    /// identifies the store in both.
     #[must_use]
-    pub fn kept(path: impl Into<PathBuf>, preference: Place, vault: Vault) -> Self {
-        Self(Arc::new(Kind::Kept(Arc::new(Kept::new(path.into(), preference, vault)))))
+    pub fn persistent(path: impl Into<PathBuf>, preference: BackendKind, keyring: Keyring) -> Self {
+        Self(Arc::new(StoreKind::Persistent(Arc::new(Backend::new(path.into(), preference, keyring)))))
     }
 
-    /// A store that is never written anywhere, with one account in it.
+    /// A store in memory with one account.
     #[must_use]
     pub fn memory(credential: &Credential) -> Self {
         let mut document = Document::empty();
         document.put(credential);
         document.set_active(&credential.account_id);
         let state = Mutex::new(Memory { document, revision: 0 });
-        Self(Arc::new(Kind::Memory { path: PathBuf::from("(memory)"), turn: Arc::default(), state }))
+        Self(Arc::new(StoreKind::Memory { path: PathBuf::from("(memory)"), lock: Arc::default(), state }))
     }
 
-    /// The store's file without symbolic links, whether or not it is used.
+    /// Returns the path of the credential file without symbolic links, whether or not the file is used.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match &*self.0 {
-            Kind::Kept(kept) => kept.path(),
-            Kind::Memory { path, .. } => path.clone(),
+            StoreKind::Persistent(backend) => backend.path(),
+            StoreKind::Memory { path, .. } => path.clone(),
         }
     }
 
-    /// Where the credentials lie now, or would be written.
+    /// Returns where the credentials are, or would be written.
     pub async fn location(&self) -> Location {
-        let Kind::Kept(kept) = &*self.0 else { return Location::Memory };
-        let (kept, path) = (Arc::clone(kept), kept.path());
-        off_runtime(move || Ok(kept.location_now())).await.unwrap_or(Location::File(path))
+        let StoreKind::Persistent(backend) = &*self.0 else { return Location::Memory };
+        let (backend, path) = (Arc::clone(backend), backend.path());
+        off_runtime(move || Ok(backend.location_now())).await.unwrap_or(Location::File(path))
     }
 
-    /// The state of the store, cheaply.
+    /// Returns the state of the store. This is cheap.
     pub async fn stamp(&self) -> Stamp {
         match &*self.0 {
-            Kind::Kept(kept) => {
-                let kept = Arc::clone(kept);
-                Stamp(Mark::Kept(off_runtime(move || Ok(kept.stamps())).await.unwrap_or_default()))
+            StoreKind::Persistent(backend) => {
+                let backend = Arc::clone(backend);
+                Stamp(StampKind::Persistent(off_runtime(move || Ok(backend.stamps())).await.unwrap_or_default()))
             }
-            Kind::Memory { state, .. } => {
-                Stamp(Mark::Memory(state.lock().unwrap_or_else(PoisonError::into_inner).revision))
+            StoreKind::Memory { state, .. } => {
+                Stamp(StampKind::Memory(state.lock().unwrap_or_else(PoisonError::into_inner).revision))
             }
         }
     }
 
-    /// What is stored; where nothing is, a store without accounts.
+    /// Reads the store. If there is none, returns a document without accounts.
     ///
     /// # Errors
-    /// When it can't be read or understood.
+    /// If it can't be read or parsed.
     pub async fn read(&self) -> Result<Document, AuthError> {
-        self.ask(Ask::Remembered).await
+        self.read_with(Freshness::Cached).await
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Document, AuthError> {
+    async fn read_with(&self, freshness: Freshness) -> Result<Document, AuthError> {
         match &*self.0 {
-            Kind::Kept(kept) => {
-                let text = kept.read(ask).await?;
+            StoreKind::Persistent(backend) => {
+                let text = backend.read(freshness).await?;
                 text.map_or_else(|| Ok(Document::empty()), |text| self.parse(&text))
             }
-            Kind::Memory { state, .. } => Ok(state.lock().unwrap_or_else(PoisonError::into_inner).document.clone()),
+            StoreKind::Memory { state, .. } => {
+                Ok(state.lock().unwrap_or_else(PoisonError::into_inner).document.clone())
+            }
         }
     }
 
-    /// Waits for the turn to change the store.
+    /// Waits for exclusive write access.
     ///
     /// # Errors
-    /// When the lock file can't be made, or another process does not let go of it.
-    pub async fn lock(&self) -> Result<Held, AuthError> {
-        let turn = match &*self.0 {
-            Kind::Kept(kept) => Turn::File(self.lock_file(kept).await?),
-            Kind::Memory { turn, .. } => Turn::Memory(Arc::clone(turn).lock_owned().await),
+    /// If the lock file can't be created, or another process holds the lock for too long.
+    pub async fn lock(&self) -> Result<LockedStore, AuthError> {
+        let lock = match &*self.0 {
+            StoreKind::Persistent(backend) => StoreLock::File(self.lock_file(backend).await?),
+            StoreKind::Memory { lock, .. } => StoreLock::Memory(Arc::clone(lock).lock_owned().await),
         };
-        Ok(Held { store: self.clone(), turn: Arc::new(turn) })
+        Ok(LockedStore { store: self.clone(), lock: Arc::new(lock) })
     }
 
-    async fn lock_file(&self, kept: &Arc<Kept>) -> Result<FileLock, AuthError> {
-        kept.ensure_protected().await?;
-        let until = tokio::time::Instant::now() + LOCK_PATIENCE;
+    async fn lock_file(&self, backend: &Arc<Backend>) -> Result<FileLock, AuthError> {
+        backend.ensure_protected().await?;
+        let until = tokio::time::Instant::now() + LOCK_TIMEOUT;
         loop {
-            let store = Arc::clone(kept);
-            let tried = off_runtime(move || {
+            let store = Arc::clone(backend);
+            let attempt = off_runtime(move || {
                 let path = store.path();
                 let lock = FileLock::try_acquire(&path)?;
-                // If a link was changed meanwhile, the lock is beside the file that it led to before.
+                // If a symbolic link has changed meanwhile, this lock belongs to its previous target.
                 Ok(lock.filter(|_| store.path() == path))
             });
-            if let Some(lock) = tried.await.map_err(|error| kept.fault("can't be locked", &error))? {
+            if let Some(lock) = attempt.await.map_err(|error| backend.fault("can't be locked", &error))? {
                 return Ok(lock);
             }
             if tokio::time::Instant::now() >= until {
-                let lock = FileLock::path(&kept.path());
-                let message = format!("{}: another process has held this lock for too long; end it", lock.display());
+                let lock = FileLock::path(&backend.path());
+                let message = format!("{}: another process holds this lock for too long; stop it", lock.display());
                 return Err(AuthError::Store { message });
             }
-            tokio::time::sleep(LOCK_PAUSE).await;
+            tokio::time::sleep(LOCK_INTERVAL).await;
         }
     }
 
@@ -188,34 +190,34 @@ impl Store {
     }
 }
 
-impl Held {
-    /// What is stored now.
+impl LockedStore {
+    /// Reads the store, without any cache.
     ///
     /// # Errors
-    /// When the file can't be read or understood.
+    /// If it can't be read or parsed.
     pub async fn read(&self) -> Result<Document, AuthError> {
-        self.store.ask(Ask::Anew).await
+        self.store.read_with(Freshness::Current).await
     }
 
-    /// Finds out whether [`Held::write`] would succeed, before something is spent on it.
+    /// Checks whether [`LockedStore::write`] would succeed, before a refresh token is used.
     ///
     /// # Errors
-    /// When nothing can be written.
+    /// If the store can't be written.
     pub async fn probe(&self) -> Result<(), AuthError> {
         match &*self.store.0 {
-            Kind::Kept(kept) => kept.probe().await,
-            Kind::Memory { .. } => Ok(()),
+            StoreKind::Persistent(backend) => backend.probe().await,
+            StoreKind::Memory { .. } => Ok(()),
         }
     }
 
-    /// Replaces what is stored by a change of what [`Held::read`] gave.
+    /// Replaces the stored document with a changed version of what [`LockedStore::read`] returned.
     ///
     /// # Errors
-    /// When it can't be written; the old content is still there then.
+    /// If it can't be written. The old document is still stored then.
     pub async fn write(&self, document: &Document) -> Result<(), AuthError> {
         match &*self.store.0 {
-            Kind::Kept(kept) => kept.write(document.to_text(), Arc::clone(&self.turn)).await,
-            Kind::Memory { state, .. } => {
+            StoreKind::Persistent(backend) => backend.write(document.to_text(), Arc::clone(&self.lock)).await,
+            StoreKind::Memory { state, .. } => {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.document = document.clone();
                 state.revision += 1;
@@ -225,12 +227,12 @@ impl Held {
     }
 }
 
-/// The state of another program's file, cheaply.
+/// Returns the state of another program's file. This is cheap.
 pub(in crate::auth) async fn stamp_of(path: &Path) -> Stamp {
     let path = path.to_owned();
-    Stamp(Mark::Foreign(off_runtime(move || Ok(file::stamp(&path))).await.unwrap_or_default()))
+    Stamp(StampKind::Foreign(off_runtime(move || Ok(file::stamp(&path))).await.unwrap_or_default()))
 }
 
 async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("the work was interrupted")))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("the operation was interrupted")))
 }

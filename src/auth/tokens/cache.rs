@@ -1,8 +1,8 @@
-//! What one process remembers between two looks at the store.
+//! What a process caches about one account.
 //!
-//! The credential in use, how renewing it failed and until when it rests, and a renewed credential
-//! that could not be written yet. No I/O: the renewal and the token source ask and tell. Memory is
-//! never preferred to the store, save for what replaces the very token that the store still holds.
+//! The credential in use, the last failure to renew it and the backoff, and a renewed credential that couldn't be
+//! written yet. The store takes precedence over the cache, except over a refresh token that the cached credential has
+//! replaced. No I/O.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,51 +11,49 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::auth::credential::Credential;
-use crate::auth::store::{Held, Stamp};
+use crate::auth::store::{LockedStore, Stamp};
 use crate::secret::Secret;
-use crate::token_source::{AuthError, RECOVERY_REST};
+use crate::token_source::{AuthError, RECOVERY_DELAY};
 
-/// How often the store's file is looked at while all is well.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest that the issuer may make us wait.
-const LONGEST_WISH: Duration = Duration::from_secs(300);
-/// A token that was renewed this recently is not renewed again, whatever our clock thinks of it.
+/// How long the cache is used before the store is checked again.
+const CACHE_LIFETIME: Duration = Duration::from_secs(1);
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// The longest wait that the issuer can request.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// A token that was renewed this recently isn't renewed again, even if it has expired according to our clock.
 const JUST_GRANTED: Duration = Duration::from_secs(30);
 
-/// What a renewal comes to.
-pub(super) type Outcome = Result<Arc<Credential>, AuthError>;
-/// A renewal under way, or landed.
-pub(super) type Flight = watch::Receiver<Option<Outcome>>;
+pub(super) type RenewalResult = Result<Arc<Credential>, AuthError>;
+/// A renewal that several callers wait for; `Some` once it is complete.
+pub(super) type SharedRenewal = watch::Receiver<Option<RenewalResult>>;
 
-/// The memory.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct TokenCache {
     current: Option<Arc<Credential>>,
-    stamp: Option<Look>,
-    looked_at: Option<Instant>,
-    /// Counts what renewals put here, so that a slower look at the file does not undo it.
+    stamp: Option<SourceStamps>,
+    checked_at: Option<Instant>,
+    /// Counts changes by renewals, so that a slower read of the store doesn't undo one.
     generation: u64,
-    refused: Option<Refused>,
-    pause: Option<Pause>,
+    refused: Option<RefusedToken>,
+    backoff: Option<Backoff>,
     unsaved: Option<Unsaved>,
     recovery: Option<Recovery>,
-    /// When our last renewal was granted, in wall time.
+    /// When the last renewal was granted, in wall time.
     granted_at: Option<SystemTime>,
-    pub(super) flight: Option<Flight>,
+    pub(super) renewal: Option<SharedRenewal>,
 }
 
-/// A state of the store, and of the file that a borrowed login comes from.
+/// The states of the store and of the file of a borrowed login.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct SourceStamps {
     pub(super) store: Stamp,
-    pub(super) lender: Option<Stamp>,
+    pub(super) borrowed: Option<Stamp>,
 }
 
-/// A refresh token that the issuer won't take.
+/// A refresh token that the issuer has refused.
 #[derive(Debug)]
-struct Refused {
+struct RefusedToken {
     token: Secret,
     error: AuthError,
 }
@@ -69,54 +67,52 @@ struct Recovery {
     is_refused: bool,
 }
 
-/// A rest after a failure that may pass.
 #[derive(Debug)]
-struct Pause {
+struct Backoff {
     until: Instant,
     step: Duration,
     error: AuthError,
 }
 
-/// A renewed credential that is not in the store yet.
+/// A renewed credential that isn't in the store yet.
 #[derive(Clone, Debug)]
 pub(super) struct Unsaved {
-    /// The spent token that the store still holds.
+    /// The used refresh token that is still in the store.
     pub(super) replaces: Secret,
-    /// What belongs there.
+    /// The credential that replaces it.
     pub(super) credential: Arc<Credential>,
-    /// Kept until it is written: another process would send the spent token again.
-    pub(super) held: Arc<Held>,
+    /// Kept until the credential is written: otherwise another process would send the used token again.
+    pub(super) locked: Arc<LockedStore>,
 }
 
-/// Whether somebody already sees to an unsaved credential.
+/// Whether a task that writes unsaved credentials is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Saving {
-    /// Nobody does: start.
-    New,
-    /// A loop runs, and will find it.
+pub(super) enum SaveTask {
+    /// The caller has to start it.
+    Missing,
+    /// It will find the credential.
     Running,
 }
 
-impl Known {
-    /// The credential, unless it is time to look at the store. A caller that gets `None` looks.
+impl TokenCache {
+    /// Returns the credential, or `None` if the caller has to check the store.
     pub(super) fn recent(&mut self) -> Option<Arc<Credential>> {
         let now = Instant::now();
-        let is_recent = self.looked_at.is_some_and(|at| now < at + LOOK_INTERVAL);
+        let is_recent = self.checked_at.is_some_and(|at| now < at + CACHE_LIFETIME);
         if is_recent && self.refused.is_none() {
             return self.current.clone();
         }
-        // Others need not look at the same time.
-        self.looked_at = Some(now);
+        // Concurrent callers don't have to check the store too.
+        self.checked_at = Some(now);
         None
     }
 
-    /// The credential in memory.
     pub(super) fn current(&self) -> Option<Arc<Credential>> {
         self.current.clone()
     }
 
-    /// The credential that belongs to a state of the store, if that state was read before.
-    pub(super) fn of_stamp(&self, stamp: &Look) -> Option<Arc<Credential>> {
+    /// Returns the cached credential if it was read from the store in this state.
+    pub(super) fn of_stamp(&self, stamp: &SourceStamps) -> Option<Arc<Credential>> {
         self.current.clone().filter(|_| self.stamp.as_ref() == Some(stamp))
     }
 
@@ -124,8 +120,8 @@ impl Known {
         self.generation
     }
 
-    /// Takes over what a look at the store found, unless a renewal has been faster.
-    pub(super) fn looked(&mut self, generation: u64, stamp: Look, found: Option<Credential>) {
+    /// Stores what was read from the store, unless a renewal was faster.
+    pub(super) fn update(&mut self, generation: u64, stamp: SourceStamps, found: Option<Credential>) {
         if generation != self.generation {
             return;
         }
@@ -134,12 +130,12 @@ impl Known {
         self.set_current(found);
     }
 
-    /// Remembers a state of the store that can't be understood, so that it is not read again.
-    pub(super) fn skip(&mut self, stamp: Look) {
+    /// Records a state of the store that can't be parsed, so that it isn't read again.
+    pub(super) fn skip(&mut self, stamp: SourceStamps) {
         self.stamp = Some(stamp);
     }
 
-    /// The stored credential, or the one that has replaced it and could not be written.
+    /// Returns the stored credential, or the unsaved one that has replaced it.
     pub(super) fn newest(&mut self, stored: Credential) -> Arc<Credential> {
         match &self.unsaved {
             Some(unsaved) if stored.is_renewed_by(&unsaved.replaces) => Arc::clone(&unsaved.credential),
@@ -151,41 +147,46 @@ impl Known {
         }
     }
 
-    /// Takes over what a renewal found or got.
+    /// Sets the credential that a renewal found or received.
     pub(super) fn adopt(&mut self, credential: Option<&Arc<Credential>>) {
         self.generation += 1;
         self.set_current(credential.cloned());
     }
 
-    /// The store now holds what is in memory.
+    /// Records that the cached credential is in the store.
     pub(super) fn saved(&mut self, stamp: Stamp) {
         self.generation += 1;
-        self.stamp = Some(Look { store: stamp, lender: None });
+        self.stamp = Some(SourceStamps { store: stamp, borrowed: None });
         self.unsaved = None;
     }
 
-    /// Notes what could not be written over a spent token.
-    pub(super) fn keep_unsaved(&mut self, spent: Secret, credential: Arc<Credential>, held: Arc<Held>) -> Saving {
+    /// Records a credential that couldn't be written to the store, and the refresh token that it replaces.
+    pub(super) fn keep_unsaved(
+        &mut self,
+        used: Secret,
+        credential: Arc<Credential>,
+        locked: Arc<LockedStore>,
+    ) -> SaveTask {
         let earlier = self.unsaved.take();
-        let saving = if earlier.is_some() { Saving::Running } else { Saving::New };
-        let replaces = earlier.map_or(spent, |unsaved| unsaved.replaces);
-        self.unsaved = Some(Unsaved { replaces, credential, held });
-        saving
+        let task = if earlier.is_some() { SaveTask::Running } else { SaveTask::Missing };
+        let replaces = earlier.map_or(used, |unsaved| unsaved.replaces);
+        self.unsaved = Some(Unsaved { replaces, credential, locked });
+        task
     }
 
     pub(super) fn unsaved(&self) -> Option<Unsaved> {
         self.unsaved.clone()
     }
 
-    /// Forgets an unsaved credential, unless a later one has taken its place.
+    /// Removes an unsaved credential, unless a later one has replaced it.
     pub(super) fn drop_unsaved(&mut self, done: &Unsaved) {
         if self.unsaved.as_ref().is_some_and(|own| Arc::ptr_eq(&own.credential, &done.credential)) {
             self.unsaved = None;
         }
     }
 
-    /// What another renewal would come to right now, where that is known without trying.
-    pub(super) fn verdict(&self, credential: &Credential) -> Option<AuthError> {
+    /// Returns the error of another renewal now, if it is known to fail.
+    pub(super) fn known_error(&self, credential: &Credential) -> Option<AuthError> {
         if let Some(refused) = &self.refused
             && credential.is_renewed_by(&refused.token)
         {
@@ -194,68 +195,69 @@ impl Known {
         if let Some(refusal) = &credential.refusal {
             return Some(AuthError::Ended { reason: refusal.reason.clone() });
         }
-        let pause = self.pause.as_ref()?;
-        let rest = pause.until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
-        Some(pause.error.clone().resting(rest))
+        let backoff = self.backoff.as_ref()?;
+        let delay = backoff.until.checked_duration_since(Instant::now()).filter(|delay| !delay.is_zero())?;
+        Some(backoff.error.clone().with_retry_after(delay))
     }
 
-    /// Remembers that a refresh token is worthless.
+    /// Records that the issuer has permanently refused a refresh token.
     pub(super) fn refuse(&mut self, token: Secret, error: &AuthError) {
-        self.pause = None;
-        self.refused = Some(Refused { token, error: error.clone() });
+        self.backoff = None;
+        self.refused = Some(RefusedToken { token, error: error.clone() });
     }
 
-    /// Rests after a failure that may pass: longer each time, or as long as the issuer wishes. Returns how long.
-    pub(super) fn rest(&mut self, error: &AuthError) -> Duration {
-        let step = self.pause.as_ref().map_or(FIRST_PAUSE, |pause| (pause.step * 2).min(LONGEST_PAUSE));
-        let wish = match error {
-            AuthError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default().min(LONGEST_WISH),
+    /// Starts a backoff after a temporary failure: twice as long each time, or as long as the issuer requests. Returns
+    /// its length.
+    pub(super) fn back_off(&mut self, error: &AuthError) -> Duration {
+        let step = self.backoff.as_ref().map_or(FIRST_BACKOFF, |backoff| (backoff.step * 2).min(MAX_BACKOFF));
+        let requested = match error {
+            AuthError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default().min(MAX_RETRY_AFTER),
             _ => Duration::ZERO,
         };
-        let rest = step.max(wish);
-        self.pause = Some(Pause { until: Instant::now() + rest, step, error: error.clone() });
-        rest
+        let delay = step.max(requested);
+        self.backoff = Some(Backoff { until: Instant::now() + delay, step, error: error.clone() });
+        delay
     }
 
-    /// Rests for a moment: a file costs little to read again.
-    pub(super) fn rest_briefly(&mut self, error: &AuthError) {
-        self.pause = None;
-        self.rest(error);
+    /// Starts the shortest backoff: reading a file again is cheap.
+    pub(super) fn back_off_briefly(&mut self, error: &AuthError) {
+        self.backoff = None;
+        self.back_off(error);
     }
 
-    /// Takes over what the issuer has just granted.
+    /// Sets the credential that the issuer has just granted.
     pub(super) fn grant(&mut self, credential: &Arc<Credential>) {
         self.granted_at = credential.last_refresh;
         self.adopt(Some(credential));
     }
 
-    /// Whether we renewed this very credential moments ago.
+    /// Whether this credential was renewed by this process moments ago.
     pub(super) fn is_just_granted(&self, credential: &Credential, now: SystemTime) -> bool {
         let age = self.granted_at.and_then(|granted| now.duration_since(granted).ok());
         credential.last_refresh == self.granted_at && age.is_some_and(|age| age < JUST_GRANTED)
     }
 
-    /// Notes the token that replaces a refused one.
-    pub(super) fn note_recovery(&mut self, token: &Secret) {
+    /// Records the token that replaces a refused one.
+    pub(super) fn record_recovery(&mut self, token: &Secret) {
         if !self.recovery.as_ref().is_some_and(|recovery| recovery.is_of(token)) {
             self.recovery = Some(Recovery { token: token.clone(), at: Instant::now(), is_refused: false });
         }
     }
 
-    /// Notes that a token is refused. Returns how long the next recovery rests if that token itself replaced
-    /// a refused one moments ago.
+    /// Records that a token was refused. If it replaced a refused token moments ago, returns how long the next recovery
+    /// has to wait.
     pub(super) fn refuse_recovered(&mut self, token: &Secret) -> Option<Duration> {
         let recovery = self.recovery.as_mut().filter(|recovery| recovery.is_of(token))?;
         recovery.is_refused = true;
-        recovery.rest()
+        recovery.delay()
     }
 
-    /// How long the next recovery rests, if a token is known to be refused.
-    pub(super) fn recovery_rest(&self, token: &Secret) -> Option<Duration> {
-        self.recovery.as_ref().filter(|recovery| recovery.is_refused && recovery.is_of(token))?.rest()
+    /// Returns how long the next recovery has to wait, if this token was refused.
+    pub(super) fn recovery_delay(&self, token: &Secret) -> Option<Duration> {
+        self.recovery.as_ref().filter(|recovery| recovery.is_refused && recovery.is_of(token))?.delay()
     }
 
-    /// Notes that the backend has accepted a token. Returns the credential in use if it was marked as refused.
+    /// Records that the backend has accepted a token. Returns the cached credential if it was marked as refused.
     pub(super) fn accepted(&mut self, token: &Secret) -> Option<Arc<Credential>> {
         if let Some(recovery) = self.recovery.as_mut().filter(|recovery| recovery.is_of(token)) {
             recovery.is_refused = false;
@@ -277,9 +279,9 @@ impl Known {
         };
         if !is_same {
             self.refused = None;
-            self.pause = None;
+            self.backoff = None;
         }
-        self.looked_at = Some(Instant::now());
+        self.checked_at = Some(Instant::now());
         self.current = credential;
     }
 }
@@ -289,9 +291,8 @@ impl Recovery {
         self.token.expose() == token.expose()
     }
 
-    /// How long the next recovery has to wait.
-    fn rest(&self) -> Option<Duration> {
-        RECOVERY_REST.checked_sub(self.at.elapsed()).filter(|rest| !rest.is_zero())
+    fn delay(&self) -> Option<Duration> {
+        RECOVERY_DELAY.checked_sub(self.at.elapsed()).filter(|delay| !delay.is_zero())
     }
 }
 
@@ -300,7 +301,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::Known;
+    use super::TokenCache;
     use crate::auth::credential::{Credential, Ownership};
     use crate::auth::store::Store;
     use crate::secret::Secret;
@@ -323,77 +324,76 @@ mod tests {
         }
     }
 
-    fn trouble(retry_after: Option<Duration>) -> AuthError {
+    fn unavailable(retry_after: Option<Duration>) -> AuthError {
         AuthError::Unavailable { message: "500".to_owned(), retry_after }
     }
 
-    /// How long the memory says that it rests.
-    fn rest_of(known: &Known) -> Duration {
-        match known.verdict(&credential("rt")) {
-            Some(AuthError::Unavailable { retry_after: Some(rest), .. }) => rest,
+    fn backoff_of(cache: &TokenCache) -> Duration {
+        match cache.known_error(&credential("rt")) {
+            Some(AuthError::Unavailable { retry_after: Some(delay), .. }) => delay,
             other => panic!("{other:?}"),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rest_doubles_up_to_a_minute() {
-        let mut known = Known::default();
+    async fn the_backoff_doubles_up_to_a_minute() {
+        let mut cache = TokenCache::default();
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            known.rest(&trouble(None));
-            assert_eq!(rest_of(&known), Duration::from_secs(seconds));
+            cache.back_off(&unavailable(None));
+            assert_eq!(backoff_of(&cache), Duration::from_secs(seconds));
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            assert!(known.verdict(&credential("rt")).is_none());
+            assert!(cache.known_error(&credential("rt")).is_none());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_issuers_wish_is_heard_within_reason() {
-        let mut known = Known::default();
-        known.rest(&trouble(Some(Duration::from_secs(30))));
-        assert_eq!(rest_of(&known), Duration::from_secs(30));
-        known.rest(&trouble(Some(Duration::from_secs(1_000_000))));
-        assert_eq!(rest_of(&known), Duration::from_secs(300));
+    async fn a_wait_that_the_issuer_requests_is_limited() {
+        let mut cache = TokenCache::default();
+        cache.back_off(&unavailable(Some(Duration::from_secs(30))));
+        assert_eq!(backoff_of(&cache), Duration::from_secs(30));
+        cache.back_off(&unavailable(Some(Duration::from_secs(1_000_000))));
+        assert_eq!(backoff_of(&cache), Duration::from_secs(300));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn recovery_rests_for_ten_seconds_after_a_token_that_is_refused_too() {
+    async fn recovery_waits_ten_seconds_after_a_token_that_is_refused_too() {
         let (old, new) = (Secret::new("at_1"), Secret::new("at_2"));
-        let mut known = Known::default();
-        assert_eq!(known.refuse_recovered(&old), None);
-        known.note_recovery(&new);
-        assert_eq!((known.refuse_recovered(&old), known.recovery_rest(&new)), (None, None));
+        let mut cache = TokenCache::default();
+        assert_eq!(cache.refuse_recovered(&old), None);
+        cache.record_recovery(&new);
+        assert_eq!((cache.refuse_recovered(&old), cache.recovery_delay(&new)), (None, None));
         tokio::time::advance(Duration::from_secs(3)).await;
-        known.note_recovery(&new);
-        assert_eq!(known.refuse_recovered(&new), Some(Duration::from_secs(7)));
-        assert_eq!(known.recovery_rest(&new), Some(Duration::from_secs(7)));
-        known.accepted(&new);
-        assert_eq!(known.recovery_rest(&new), None);
+        cache.record_recovery(&new);
+        assert_eq!(cache.refuse_recovered(&new), Some(Duration::from_secs(7)));
+        assert_eq!(cache.recovery_delay(&new), Some(Duration::from_secs(7)));
+        cache.accepted(&new);
+        assert_eq!(cache.recovery_delay(&new), None);
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert_eq!((known.refuse_recovered(&new), known.recovery_rest(&new)), (None, None));
+        assert_eq!((cache.refuse_recovered(&new), cache.recovery_delay(&new)), (None, None));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_concerns_one_refresh_token() {
-        let mut known = Known::default();
+    async fn a_refusal_applies_to_one_refresh_token() {
+        let mut cache = TokenCache::default();
         let ended = AuthError::Ended { reason: "used".to_owned() };
-        known.refuse(Secret::new("rt"), &ended);
+        cache.refuse(Secret::new("rt"), &ended);
         tokio::time::advance(Duration::from_secs(1_000_000)).await;
-        assert_eq!(known.verdict(&credential("rt")), Some(ended));
-        assert_eq!(known.verdict(&credential("rt_other")), None);
+        assert_eq!(cache.known_error(&credential("rt")), Some(ended));
+        assert_eq!(cache.known_error(&credential("rt_other")), None);
     }
 
     #[tokio::test]
-    async fn an_unsaved_credential_stands_in_for_the_one_it_replaces_and_no_other() {
-        let mut known = Known::default();
-        let stands_for = |known: &mut Known, stored: &str| {
-            let newest = known.newest(credential(stored));
-            newest.refresh_token.as_ref().map(|token| token.expose().to_owned())
+    async fn an_unsaved_credential_replaces_only_its_predecessor() {
+        let mut cache = TokenCache::default();
+        let newest = |cache: &mut TokenCache, stored: &str| {
+            let credential = cache.newest(credential(stored));
+            credential.refresh_token.as_ref().map(|token| token.expose().to_owned())
         };
-        let held = Arc::new(Store::memory(&credential("rt_1")).lock().await.unwrap());
-        known.keep_unsaved(Secret::new("rt_1"), credential("rt_2").into(), Arc::clone(&held));
-        known.keep_unsaved(Secret::new("rt_2"), credential("rt_3").into(), held);
-        assert_eq!(stands_for(&mut known, "rt_1").as_deref(), Some("rt_3"));
-        assert_eq!(stands_for(&mut known, "rt_9").as_deref(), Some("rt_9"));
-        assert!(known.unsaved().is_none());
+        let locked = Arc::new(Store::memory(&credential("rt_1")).lock().await.unwrap());
+        cache.keep_unsaved(Secret::new("rt_1"), credential("rt_2").into(), Arc::clone(&locked));
+        cache.keep_unsaved(Secret::new("rt_2"), credential("rt_3").into(), locked);
+        assert_eq!(newest(&mut cache, "rt_1").as_deref(), Some("rt_3"));
+        assert_eq!(newest(&mut cache, "rt_9").as_deref(), Some("rt_9"));
+        assert!(cache.unsaved().is_none());
     }
 }

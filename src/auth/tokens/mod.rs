@@ -1,10 +1,10 @@
-//! Bearer tokens that keep themselves fresh.
+//! The bearer tokens of one account, renewed as needed.
 //!
-//! A fresh token costs a short lock and no file access; the store's file is looked at once a second
-//! at most, and on every call while there is no sign-in or the issuer has refused it. A token that
-//! is merely about to end is served while its renewal runs behind it; only an ended one makes
-//! callers wait, and all of them for the same renewal. A renewal is detached from whoever asked for
-//! it, since dropping it could lose a login: the old token may be spent already.
+//! A cached token needs a short lock and no file access. The store is checked once a second at most, and on every call
+//! while the account isn't signed in or the issuer has refused to renew it. A token that expires soon is returned while
+//! it is renewed in the background. Callers wait only if the token has expired, and all of them for the same renewal.
+//! A renewal runs in a task of its own, because dropping it could lose the session: the refresh token may be used up
+//! already.
 
 mod cache;
 mod refresh;
@@ -14,17 +14,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::cache::{Flight, Known, Look, Outcome};
-use self::refresh::Cause;
-use crate::auth::credential::{Credential, Ownership, Stale};
+use self::cache::{RenewalResult, SharedRenewal, SourceStamps, TokenCache};
+use self::refresh::RenewalCause;
+use crate::auth::credential::{Credential, Ownership, Staleness};
 use crate::auth::import;
-use crate::auth::issuer::Authority;
+use crate::auth::issuer::Issuer;
 use crate::auth::store::{Document, Store, stamp_of};
 use crate::clock::Clock;
 use crate::secret::Secret;
-use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_REST, SignIn, TokenSource};
+use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_DELAY, SessionState, TokenSource};
 
-/// How long before its end a token is renewed.
+/// How long before its expiry a token is renewed.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The bearer tokens of one account. Clones share everything.
@@ -34,33 +34,37 @@ pub(in crate::auth) struct Tokens(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: Store,
-    authority: Authority,
+    issuer: Issuer,
     clock: Arc<dyn Clock>,
     account: String,
-    /// Who of us writes: a kept lock of the store excludes other processes only.
-    turn: tokio::sync::Mutex<()>,
-    known: Mutex<Known>,
+    /// Serializes writes within this process: a store lock that is kept for an unsaved credential excludes only other
+    /// processes.
+    write_lock: tokio::sync::Mutex<()>,
+    cache: Mutex<TokenCache>,
 }
 
 impl Tokens {
-    /// The tokens of an account.
-    pub(in crate::auth) fn new(store: Store, authority: Authority, clock: Arc<dyn Clock>, account: String) -> Self {
+    /// Creates the tokens of an account. A process must have only one for each account.
+    pub(in crate::auth) fn new(store: Store, issuer: Issuer, clock: Arc<dyn Clock>, account: String) -> Self {
         Self(Arc::new(Shared {
             store,
-            authority,
+            issuer,
             clock,
             account,
-            turn: tokio::sync::Mutex::default(),
-            known: Mutex::default(),
+            write_lock: tokio::sync::Mutex::default(),
+            cache: Mutex::default(),
         }))
     }
 
-    /// A token that is not about to end; one that is, where it can't be renewed now. An error if the sign-in is dead.
+    /// Returns a token that doesn't expire soon, or one that does if it can't be renewed now.
+    ///
+    /// # Errors
+    /// If there is no valid token and none can be obtained.
     pub(in crate::auth) async fn fresh(&self) -> Result<Bearer, AuthError> {
         let credential = self.0.current().await?;
         match self.0.due(&credential) {
             Ok(()) => credential.state(self.0.clock.now()).map(|_| credential.bearer()),
-            Err(stale) => match self.0.renewed(Cause::Due).await {
+            Err(stale) => match self.0.renewed(RenewalCause::Due).await {
                 Ok(renewed) => Ok(renewed.bearer()),
                 Err(_) if stale.is_usable() => Ok(credential.bearer()),
                 Err(error) => Err(error),
@@ -77,15 +81,15 @@ impl Tokens {
         }
     }
 
-    /// Waits for a renewal under way, and for its outcome to be stored.
+    /// Waits until a running renewal is complete and stored.
     pub(in crate::auth) async fn settle(&self) {
-        let flight = self.0.known().flight.clone();
-        if let Some(flight) = flight {
-            // Whoever asked for it has the outcome.
-            let _ = land(flight).await;
+        let renewal = self.0.cache().renewal.clone();
+        if let Some(renewal) = renewal {
+            // The caller that started it gets the result.
+            let _ = join(renewal).await;
         }
         if let Err(error) = self.0.save().await {
-            tracing::error!(%error, "the renewed sign-in could not be stored; sign in again");
+            tracing::error!(%error, "the renewed tokens can't be stored; sign in again");
         }
     }
 }
@@ -99,7 +103,7 @@ impl TokenSource for Tokens {
         Box::pin(self.0.recover(&rejected.token))
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<SignIn, AuthError>> {
+    fn check(&self) -> BoxFuture<'_, Result<SessionState, AuthError>> {
         Box::pin(self.0.check())
     }
 
@@ -108,7 +112,7 @@ impl TokenSource for Tokens {
     }
 
     fn refused(&self, bearer: &Bearer) -> Option<Duration> {
-        self.0.known().refuse_recovered(&bearer.token)
+        self.0.cache().refuse_recovered(&bearer.token)
     }
 }
 
@@ -117,133 +121,137 @@ impl Shared {
         Ok(self.usable().await?.bearer())
     }
 
-    /// A credential whose token has not expired.
-    async fn usable(self: &Arc<Self>) -> Outcome {
+    /// Returns a credential whose token hasn't expired.
+    async fn usable(self: &Arc<Self>) -> RenewalResult {
         let credential = self.current().await?;
         match self.due(&credential) {
             Ok(()) => Ok(credential),
             Err(stale) if stale.is_usable() => {
-                // The caller doesn't wait for the renewal, which logs its own failure: the old token still works.
-                let _ = self.flight(Cause::Due);
+                // The old token still works, so the caller doesn't wait. A failed renewal logs its error.
+                let _ = self.renewal(RenewalCause::Due);
                 Ok(credential)
             }
-            Err(_) => self.renewed(Cause::Due).await,
+            Err(_) => self.renewed(RenewalCause::Due).await,
         }
     }
 
     async fn recover(self: &Arc<Self>, rejected: &Secret) -> Result<Bearer, AuthError> {
         let is_rejected = |credential: &Credential| credential.access_token.expose() == rejected.expose();
-        let stored = self.look().await?;
+        let stored = self.check_store().await?;
         if !is_rejected(&stored) {
             let found = self.usable().await?;
-            self.note_recovery(&found);
+            self.record_recovery(&found);
             return Ok(found.bearer());
         }
-        let renewed = self.renewed(Cause::Refused(rejected.clone())).await;
-        // A renewal that was under way may have had another cause, and knows nothing of the refusal.
+        let renewed = self.renewed(RenewalCause::Rejected(rejected.clone())).await;
+        // A renewal that was already running may have had another cause, and doesn't handle the refusal.
         let is_marked = |credential: &Credential| !is_rejected(credential) || credential.refused_at.is_some();
         let is_settled = match &renewed {
             Ok(credential) => !is_rejected(credential),
-            Err(AuthError::Ended { .. }) => self.known().current().is_none_or(|current| is_marked(&current)),
+            Err(AuthError::Ended { .. }) => self.cache().current().is_none_or(|current| is_marked(&current)),
             Err(_) => true,
         };
-        let renewed = if is_settled { renewed } else { self.renewed(Cause::Refused(rejected.clone())).await };
+        let renewed = if is_settled { renewed } else { self.renewed(RenewalCause::Rejected(rejected.clone())).await };
         Ok(renewed?.bearer())
     }
 
-    /// Notes a token that replaces a refused one, if it was granted moments ago. An older token that is refused as
-    /// well is renewed at once.
-    fn note_recovery(&self, credential: &Credential) {
+    /// Records a token that replaces a refused one, if it was issued moments ago. If an older token is refused as well,
+    /// it is renewed at once.
+    fn record_recovery(&self, credential: &Credential) {
         let now = self.clock.now();
         let age = credential.last_refresh.and_then(|granted| now.duration_since(granted).ok());
-        if age.is_some_and(|age| age < RECOVERY_REST) {
-            self.known().note_recovery(&credential.access_token);
+        if age.is_some_and(|age| age < RECOVERY_DELAY) {
+            self.cache().record_recovery(&credential.access_token);
         }
     }
 
-    async fn check(self: &Arc<Self>) -> Result<SignIn, AuthError> {
+    async fn check(self: &Arc<Self>) -> Result<SessionState, AuthError> {
         let credential = self.current().await?;
-        let is_expired = self.due(&credential) == Err(Stale::Expired);
+        let is_expired = self.due(&credential) == Err(Staleness::Expired);
         if is_expired && credential.ownership != Ownership::Owned {
-            return self.renewed(Cause::Due).await.map(|_| SignIn::Working);
+            return self.renewed(RenewalCause::Due).await.map(|_| SessionState::Working);
         }
         let state = credential.state(self.clock.now())?;
-        let known = self.known();
-        if let Some(retry_after) = known.recovery_rest(&credential.access_token) {
+        let cache = self.cache();
+        if let Some(retry_after) = cache.recovery_delay(&credential.access_token) {
             return Err(AuthError::TokenRefused { retry_after });
         }
-        known.verdict(&credential).filter(|_| is_expired).map_or(Ok(state), Err)
+        cache.known_error(&credential).filter(|_| is_expired).map_or(Ok(state), Err)
     }
 
-    /// Clears what an earlier refusal of this token has left behind.
+    /// Clears the marks of an earlier refusal of this token.
     fn accepted(self: &Arc<Self>, token: &Secret) {
-        let Some(cleared) = self.known().accepted(token) else { return };
+        let Some(cleared) = self.cache().accepted(token) else { return };
         if cleared.ownership == Ownership::Owned {
             let shared = Arc::clone(self);
             detach(async move { shared.store_marks(&cleared).await });
         }
     }
 
-    /// The credential in use, from memory or, when it is time to look, from the store.
-    async fn current(&self) -> Outcome {
-        let recent = self.known().recent();
+    /// Returns the credential in use, from the cache or, if that is too old, from the store.
+    async fn current(&self) -> RenewalResult {
+        let recent = self.cache().recent();
         match recent {
             Some(credential) => Ok(credential),
-            None => self.look().await,
+            None => self.check_store().await,
         }
     }
 
-    /// The credential in use after a look at the store.
-    async fn look(&self) -> Outcome {
+    /// Checks the store, and returns the credential in use.
+    async fn check_store(&self) -> RenewalResult {
         let stamp = self.stamp().await;
         let generation = {
-            let known = self.known();
-            if let Some(credential) = known.of_stamp(&stamp) {
+            let cache = self.cache();
+            if let Some(credential) = cache.of_stamp(&stamp) {
                 return Ok(credential);
             }
-            known.generation()
+            cache.generation()
         };
         let found = match self.store.read().await {
             Ok(document) => self.pick(&document),
             Err(error) => Err(error),
         };
         let (stamp, found) = match found {
-            Ok(Some(credential)) => self.as_lent(stamp, credential).await,
+            Ok(Some(credential)) => self.reread_borrowed(stamp, credential).await,
             Ok(None) => (stamp, Ok(None)),
             Err(error) => (stamp, Err(error)),
         };
-        let mut known = self.known();
+        let mut cache = self.cache();
         match found {
-            Ok(found) => known.looked(generation, stamp, found),
-            Err(error) if known.current().is_some() => {
-                tracing::warn!(%error, "going on with the sign-in in memory");
-                known.skip(stamp);
+            Ok(found) => cache.update(generation, stamp, found),
+            Err(error) if cache.current().is_some() => {
+                tracing::warn!(%error, "the tokens in memory stay in use");
+                cache.skip(stamp);
             }
             Err(error) => return Err(error),
         }
-        known.current().ok_or(AuthError::SignedOut)
+        cache.current().ok_or(AuthError::SignedOut)
     }
 
-    /// The state of what the credential in use comes from.
-    async fn stamp(&self) -> Look {
+    /// Returns the state of the files that the credential in use comes from.
+    async fn stamp(&self) -> SourceStamps {
         let store = self.store.stamp().await;
-        let current = self.known().current();
-        let lender = match current.as_deref().map(|credential| &credential.ownership) {
+        let current = self.cache().current();
+        let borrowed = match current.as_deref().map(|credential| &credential.ownership) {
             Some(Ownership::Borrowed { path, .. }) => Some(stamp_of(path).await),
             _ => None,
         };
-        Look { store, lender }
+        SourceStamps { store, borrowed }
     }
 
-    /// A borrowed login as its owner's file has it now, unless that is another account's or can't be read.
-    async fn as_lent(&self, stamp: Look, stored: Credential) -> (Look, Result<Option<Credential>, AuthError>) {
+    /// Returns a borrowed login as its owner's file has it now, if the file can be read and has the same account.
+    async fn reread_borrowed(
+        &self,
+        stamp: SourceStamps,
+        stored: Credential,
+    ) -> (SourceStamps, Result<Option<Credential>, AuthError>) {
         let Ownership::Borrowed { path, .. } = &stored.ownership else { return (stamp, Ok(Some(stored))) };
-        let stamp = Look { lender: Some(stamp_of(path).await), ..stamp };
+        let stamp = SourceStamps { borrowed: Some(stamp_of(path).await), ..stamp };
         match import::reread(path).await {
             Ok(found) if found.account_id == stored.account_id => (stamp, Ok(Some(found))),
-            // What was read before is younger than what was stored when it was borrowed.
+            // An earlier read is newer than what was stored at the import.
             _ => {
-                let before = self.known().current().filter(|current| current.ownership == stored.ownership);
+                let before = self.cache().current().filter(|current| current.ownership == stored.ownership);
                 (stamp, Ok(Some(before.map_or(stored, |current| Credential::clone(&current)))))
             }
         }
@@ -253,67 +261,70 @@ impl Shared {
         document.get(&self.account).map_err(|why| self.store.unreadable(&why))
     }
 
-    fn due(&self, credential: &Credential) -> Result<(), Stale> {
+    fn due(&self, credential: &Credential) -> Result<(), Staleness> {
         let now = self.clock.now();
-        if self.known().is_just_granted(credential, now) {
+        if self.cache().is_just_granted(credential, now) {
             return Ok(());
         }
         match credential.check(now, MARGIN) {
-            // Nothing can be done about it before its end.
+            // It can't be renewed, so it is used until it expires.
             Err(stale) if stale.is_usable() && !credential.is_renewable() => Ok(()),
             checked => checked,
         }
     }
 
-    async fn renewed(self: &Arc<Self>, cause: Cause) -> Outcome {
-        let flight = self.flight(cause)?;
-        land(flight).await
+    async fn renewed(self: &Arc<Self>, cause: RenewalCause) -> RenewalResult {
+        let renewal = self.renewal(cause)?;
+        join(renewal).await
     }
 
-    /// The renewal under way, else a new one, else the error that it would end in.
-    fn flight(self: &Arc<Self>, cause: Cause) -> Result<Flight, AuthError> {
-        let mut known = self.known();
-        if let Some(flight) = known.flight.as_ref().filter(|flight| is_in_the_air(flight)) {
-            return Ok(flight.clone());
+    /// Joins the running renewal or starts one. Returns the error if the renewal is known to fail.
+    fn renewal(self: &Arc<Self>, cause: RenewalCause) -> Result<SharedRenewal, AuthError> {
+        let mut cache = self.cache();
+        if let Some(renewal) = cache.renewal.as_ref().filter(|renewal| is_running(renewal)) {
+            return Ok(renewal.clone());
         }
-        if let Some(error) = known.current().and_then(|credential| known.verdict(&credential)) {
-            // A refused token is compared with the store first, and marked as refused if nothing can replace it.
-            let is_compared = matches!((&cause, &error), (Cause::Refused(_), AuthError::Ended { .. }));
+        if let Some(error) = cache.current().and_then(|credential| cache.known_error(&credential)) {
+            // A refused token must still be compared with the store, and marked as refused if nothing replaces it.
+            let is_compared = matches!((&cause, &error), (RenewalCause::Rejected(_), AuthError::Ended { .. }));
             if !is_compared {
                 return Err(error);
             }
         }
-        let (landed, flight) = watch::channel(None);
-        known.flight = Some(flight.clone());
-        drop(known);
+        let (sender, renewal) = watch::channel(None);
+        cache.renewal = Some(renewal.clone());
+        drop(cache);
         let shared = Arc::clone(self);
         detach(async move {
             let outcome = shared.renew(cause).await;
-            landed.send_replace(Some(outcome));
+            sender.send_replace(Some(outcome));
         });
-        Ok(flight)
+        Ok(renewal)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, TokenCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_in_the_air(flight: &Flight) -> bool {
-    flight.borrow().is_none() && flight.has_changed().is_ok()
+fn is_running(renewal: &SharedRenewal) -> bool {
+    renewal.borrow().is_none() && renewal.has_changed().is_ok()
 }
 
-async fn land(mut flight: Flight) -> Outcome {
-    let landed = match flight.wait_for(Option::is_some).await {
+async fn join(mut renewal: SharedRenewal) -> RenewalResult {
+    let result = match renewal.wait_for(Option::is_some).await {
         Ok(outcome) => outcome.clone(),
         Err(_) => None,
     };
     let interrupted =
         || AuthError::Unavailable { message: "the renewal was interrupted".to_owned(), retry_after: None };
-    landed.unwrap_or_else(|| Err(interrupted()))
+    result.unwrap_or_else(|| Err(interrupted()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a refresh that was sent must be finished and stored, whoever hangs up")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a refresh that was sent must be completed and stored, even if the client disconnects"
+)]
 fn detach(work: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(work);
 }

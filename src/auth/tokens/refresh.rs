@@ -1,93 +1,92 @@
-//! One renewal, from the lock to the store.
+//! Renews an access token: locks the store, refreshes, stores the new tokens.
 //!
-//! Runs in a task of its own, one at a time. It never trusts memory: the store may have been
-//! renewed by another process, and then its token is adopted and none is spent. Between the
-//! issuer's answer and the write lies nothing but the making of the new text; a process that is
-//! killed right there loses the login, which the issuer's next refusal says plainly.
+//! Runs in a task of its own, one at a time. Reads the store first: if another process has renewed the token, that one
+//! is used and no refresh is sent. After the issuer's response, only the new document is built before it is written. A
+//! process that is killed in between loses the session, and the issuer refuses the next refresh.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::{Outcome, Saving};
+use super::cache::{RenewalResult, SaveTask};
 use super::{Shared, detach};
 use crate::auth::credential::{
-    Credential, NOTHING_RENEWS_A_REFUSED_TOKEN, NOTHING_RENEWS_AN_EXPIRED_TOKEN, Ownership, Refusal, Stale,
+    Credential, EXPIRED_WITHOUT_REFRESH_TOKEN, Ownership, REFUSED_WITHOUT_REFRESH_TOKEN, RenewalRefusal, Staleness,
 };
 use crate::auth::import;
-use crate::auth::issuer::{AuthorityError, RefreshReason};
-use crate::auth::store::{Document, Held};
+use crate::auth::issuer::{IssuerError, RefreshReason};
+use crate::auth::store::{Document, LockedStore};
 use crate::secret::Secret;
 use crate::token_source::AuthError;
 
-const FIRST_SAVE_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_SAVE_PAUSE: Duration = Duration::from_secs(60);
+const FIRST_SAVE_DELAY: Duration = Duration::from_secs(1);
+const MAX_SAVE_DELAY: Duration = Duration::from_secs(60);
 
-/// Why a renewal was asked for.
+/// Why a token is renewed.
 #[derive(Debug)]
-pub(super) enum Cause {
-    /// The token has ended or is about to.
+pub(super) enum RenewalCause {
+    /// The token has expired or expires soon.
     Due,
     /// The backend refused this access token.
-    Refused(Secret),
+    Rejected(Secret),
 }
 
 impl Shared {
-    /// Comes by a better credential, remembers it or the failure, and logs.
-    pub(super) async fn renew(self: &Arc<Self>, cause: Cause) -> Outcome {
+    /// Obtains a valid credential, caches it or the failure, and logs the result.
+    pub(super) async fn renew(self: &Arc<Self>, cause: RenewalCause) -> RenewalResult {
         let outcome = self.attempt(&cause).await;
-        if let (Ok(credential), Cause::Refused(_)) = (&outcome, &cause) {
-            self.note_recovery(credential);
+        if let (Ok(credential), RenewalCause::Rejected(_)) = (&outcome, &cause) {
+            self.record_recovery(credential);
         }
         if let Err(error) = &outcome {
             if matches!(error, AuthError::Store { .. }) {
-                self.known().rest_briefly(error);
+                self.cache().back_off_briefly(error);
             }
-            tracing::warn!(%error, "the access token could not be renewed");
+            tracing::warn!(%error, "the access token can't be renewed");
         }
         outcome
     }
 
-    async fn attempt(self: &Arc<Self>, cause: &Cause) -> Outcome {
+    async fn attempt(self: &Arc<Self>, cause: &RenewalCause) -> RenewalResult {
         let stored = self.newest(&self.store.read().await?)?;
         if let Ownership::Borrowed { path, owner } = &stored.ownership {
             return self.reread(cause, &stored, path, owner).await;
         }
-        let _turn = self.turn.lock().await;
-        let held = self.hold().await?;
-        let document = held.read().await?;
+        let _guard = self.write_lock.lock().await;
+        let locked = self.store_lock().await?;
+        let document = locked.read().await?;
         let stored = self.newest(&document)?;
         if self.is_better(cause, &stored) {
-            self.known().adopt(Some(&stored));
+            self.cache().adopt(Some(&stored));
             return Ok(stored);
         }
-        self.refresh(cause, &held, document, &stored).await
+        self.refresh(cause, &locked, document, &stored).await
     }
 
-    /// The store's lock, which we may have kept for what could not be written.
-    async fn hold(&self) -> Result<Arc<Held>, AuthError> {
-        let kept = self.known().unsaved().map(|unsaved| unsaved.held);
+    /// Locks the store, or returns the lock that is kept for an unsaved credential.
+    async fn store_lock(&self) -> Result<Arc<LockedStore>, AuthError> {
+        let kept = self.cache().unsaved().map(|unsaved| unsaved.locked);
         match kept {
-            Some(held) => Ok(held),
+            Some(locked) => Ok(locked),
             None => Ok(Arc::new(self.store.lock().await?)),
         }
     }
 
-    /// The stored credential, or what replaced it and could not be written.
-    fn newest(&self, document: &Document) -> Outcome {
+    /// Returns the stored credential, or the unsaved one that has replaced it.
+    fn newest(&self, document: &Document) -> RenewalResult {
         let found = self.pick(document)?;
-        let mut known = self.known();
+        let mut cache = self.cache();
         let Some(stored) = found else {
-            known.adopt(None);
+            cache.adopt(None);
             return Err(AuthError::SignedOut);
         };
-        Ok(known.newest(stored))
+        Ok(cache.newest(stored))
     }
 
-    fn is_better(&self, cause: &Cause, stored: &Credential) -> bool {
+    fn is_better(&self, cause: &RenewalCause, stored: &Credential) -> bool {
         match cause {
-            Cause::Due => self.due(stored).is_ok(),
-            Cause::Refused(token) => {
+            RenewalCause::Due => self.due(stored).is_ok(),
+            RenewalCause::Rejected(token) => {
                 stored.access_token.expose() != token.expose()
                     && !self.due(stored).is_err_and(|stale| !stale.is_usable())
             }
@@ -96,132 +95,133 @@ impl Shared {
 
     async fn refresh(
         self: &Arc<Self>,
-        cause: &Cause,
-        held: &Arc<Held>,
+        cause: &RenewalCause,
+        locked: &Arc<LockedStore>,
         document: Document,
         stored: &Arc<Credential>,
-    ) -> Outcome {
-        self.known().adopt(Some(stored));
+    ) -> RenewalResult {
+        self.cache().adopt(Some(stored));
         if cause.is_about(&stored.access_token)
-            && let Some(retry_after) = self.known().refuse_recovered(&stored.access_token)
+            && let Some(retry_after) = self.cache().refuse_recovered(&stored.access_token)
         {
             return Err(AuthError::TokenRefused { retry_after });
         }
-        let Some(spent) = &stored.refresh_token else {
+        let Some(used) = &stored.refresh_token else {
             let error = AuthError::Ended { reason: cause.without_refresh_token().to_owned() };
-            self.known().rest(&error);
-            self.note(held, stored, cause, &error).await;
+            self.cache().back_off(&error);
+            self.mark(locked, stored, cause, &error).await;
             return Err(error);
         };
-        let verdict = self.known().verdict(stored);
-        if let Some(error) = verdict {
-            self.note(held, stored, cause, &error).await;
+        let known_error = self.cache().known_error(stored);
+        if let Some(error) = known_error {
+            self.mark(locked, stored, cause, &error).await;
             return Err(error);
         }
-        held.probe().await?;
-        let granted = self.authority.refresh(spent, cause.reason()).await;
+        locked.probe().await?;
+        let granted = self.issuer.refresh(used, cause.reason()).await;
         let renewed = granted.and_then(|grant| {
             let renewed = stored.renewed(grant, self.clock.now());
-            renewed.map_err(|error| AuthorityError::Refused { reason: error.to_string() })
+            renewed.map_err(|error| IssuerError::Refused { reason: error.to_string() })
         });
         let renewed = match renewed {
             Ok(renewed) => Arc::new(renewed),
             Err(error) => {
-                let error = self.remember(spent, error);
-                self.note(held, stored, cause, &error).await;
+                let error = self.cache_error(used, error);
+                self.mark(locked, stored, cause, &error).await;
                 return Err(error);
             }
         };
-        self.keep(held, document, spent, &renewed).await;
+        self.save_renewed(locked, document, used, &renewed).await;
         Ok(renewed)
     }
 
-    /// Memory first, then disk: what could not be written is still served, and written later. Until
-    /// then the store stays locked.
-    async fn keep(
+    /// Caches and stores a renewed credential. If it can't be written, it is used from the cache and written later.
+    /// Until then the store stays locked.
+    async fn save_renewed(
         self: &Arc<Self>,
-        held: &Arc<Held>,
+        locked: &Arc<LockedStore>,
         mut document: Document,
-        spent: &Secret,
+        used: &Secret,
         renewed: &Arc<Credential>,
     ) {
         document.put(renewed);
-        self.known().grant(renewed);
-        match held.write(&document).await {
+        self.cache().grant(renewed);
+        match locked.write(&document).await {
             Ok(()) => {
                 let stamp = self.store.stamp().await;
-                self.known().saved(stamp);
+                self.cache().saved(stamp);
                 tracing::info!("the access token was renewed");
             }
             Err(error) => {
-                tracing::error!(%error, "the renewed sign-in is in memory only; trying to write it again");
-                let saving = self.known().keep_unsaved(spent.clone(), Arc::clone(renewed), Arc::clone(held));
-                if saving == Saving::New {
+                tracing::error!(%error, "the renewed tokens can't be stored yet; retrying");
+                let task = self.cache().keep_unsaved(used.clone(), Arc::clone(renewed), Arc::clone(locked));
+                if task == SaveTask::Missing {
                     detach(Arc::clone(self).save_later());
                 }
             }
         }
     }
 
-    fn remember(&self, spent: &Secret, error: AuthorityError) -> AuthError {
+    fn cache_error(&self, used: &Secret, error: IssuerError) -> AuthError {
         match error {
-            AuthorityError::Refused { reason } => {
+            IssuerError::Refused { reason } => {
                 let error = AuthError::Ended { reason };
-                self.known().refuse(spent.clone(), &error);
+                self.cache().refuse(used.clone(), &error);
                 error
             }
-            AuthorityError::Unavailable { message, retry_after } => {
+            IssuerError::Unavailable { message, retry_after } => {
                 let error = AuthError::Unavailable { message, retry_after };
-                let rest = self.known().rest(&error);
-                error.resting(rest)
+                let rest = self.cache().back_off(&error);
+                error.with_retry_after(rest)
             }
         }
     }
 
-    /// Marks a credential with what is final: that the issuer has refused to renew it, and that the backend
-    /// refuses its access token. Every process then knows, and none sends the refresh token again.
-    async fn note(&self, held: &Held, stored: &Credential, cause: &Cause, error: &AuthError) {
+    /// Stores that the issuer has permanently refused to renew a credential, and that the backend refuses its access
+    /// token. This prevents other processes from sending the refresh token again.
+    async fn mark(&self, locked: &LockedStore, stored: &Credential, cause: &RenewalCause, error: &AuthError) {
         let AuthError::Ended { reason } = error else { return };
         let now = self.clock.now();
-        let refusal = stored.refresh_token.as_ref().map(|_| Refusal { reason: reason.clone(), at: now });
+        let refusal = stored.refresh_token.as_ref().map(|_| RenewalRefusal { reason: reason.clone(), at: now });
         let refusal = stored.refusal.clone().or(refusal);
-        // Not before the grant, whatever the clocks say: an earlier mark is ignored when the store is read.
+        // Not earlier than the grant, even if the clock was set back: an earlier mark is ignored when the store is
+        // read.
         let refused = stored.last_refresh.map_or(now, |granted| granted.max(now));
         let refused_at = stored.refused_at.or_else(|| cause.is_about(&stored.access_token).then_some(refused));
         if (&refusal, refused_at) == (&stored.refusal, stored.refused_at) {
             return;
         }
         let marked = Arc::new(Credential { refusal, refused_at, ..stored.clone() });
-        self.known().adopt(Some(&marked));
-        self.write_marks(held, &marked).await;
+        self.cache().adopt(Some(&marked));
+        self.write_marks(locked, &marked).await;
     }
 
-    /// Writes the marks of a credential, unless the store holds other tokens by now.
-    async fn write_marks(&self, held: &Held, marked: &Credential) {
+    /// Writes the marks of a credential, unless the store contains other tokens by now.
+    async fn write_marks(&self, locked: &LockedStore, marked: &Credential) {
         let written = async {
-            let mut document = held.read().await?;
+            let mut document = locked.read().await?;
             if self.pick(&document)?.is_some_and(|stored| stored.has_same_tokens(marked)) {
                 document.put(marked);
-                held.write(&document).await?;
+                locked.write(&document).await?;
             }
             Ok::<_, AuthError>(())
         };
         if let Err(error) = written.await {
-            tracing::debug!(%error, "the state of the sign-in could not be stored");
+            tracing::debug!(%error, "the state of the session can't be stored");
         }
     }
 
-    /// Waits for the turn to write the marks of a credential.
+    /// Locks the store and writes the marks of a credential.
     pub(super) async fn store_marks(&self, marked: &Credential) {
-        let _turn = self.turn.lock().await;
-        match self.hold().await {
-            Ok(held) => self.write_marks(&held, marked).await,
-            Err(error) => tracing::debug!(%error, "the state of the sign-in could not be stored"),
+        let _guard = self.write_lock.lock().await;
+        match self.store_lock().await {
+            Ok(locked) => self.write_marks(&locked, marked).await,
+            Err(error) => tracing::debug!(%error, "the state of the session can't be stored"),
         }
     }
 
-    /// Reads the file of a login's owner again, which is all that we may do about it.
-    async fn reread(&self, cause: &Cause, stored: &Credential, path: &Path, owner: &str) -> Outcome {
+    /// Reads the file of a borrowed login again; only its owner can renew it.
+    async fn reread(&self, cause: &RenewalCause, stored: &Credential, path: &Path, owner: &str) -> RenewalResult {
         let ended = || AuthError::BorrowedEnded { owner: owner.to_owned() };
         let found = match import::reread(path).await {
             Ok(found) if found.account_id == stored.account_id => Ok(Arc::new(found)),
@@ -231,71 +231,72 @@ impl Shared {
                 Err(ended())
             }
         };
-        let found = found.inspect_err(|error| self.known().rest_briefly(error))?;
+        let found = found.inspect_err(|error| self.cache().back_off_briefly(error))?;
         let now = self.clock.now();
         let is_better = self.is_better(cause, &found);
-        let is_good = is_better || matches!(cause, Cause::Due) && self.due(&found).is_err_and(Stale::is_usable);
-        let mut known = self.known();
+        let is_good =
+            is_better || matches!(cause, RenewalCause::Due) && self.due(&found).is_err_and(Staleness::is_usable);
+        let mut cache = self.cache();
         if is_good {
-            known.adopt(Some(&found));
+            cache.adopt(Some(&found));
         }
         if !is_better {
             if cause.is_about(&found.access_token) {
-                known.adopt(Some(&Arc::new(Credential { refused_at: Some(now), ..Credential::clone(&found) })));
+                cache.adopt(Some(&Arc::new(Credential { refused_at: Some(now), ..Credential::clone(&found) })));
             }
-            known.rest_briefly(&ended());
+            cache.back_off_briefly(&ended());
         }
         if is_good { Ok(found) } else { Err(ended()) }
     }
 
     async fn save_later(self: Arc<Self>) {
-        let mut pause = FIRST_SAVE_PAUSE;
+        let mut delay = FIRST_SAVE_DELAY;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(delay).await;
             if self.save().await.is_ok() {
                 return;
             }
-            pause = (pause * 2).min(LONGEST_SAVE_PAUSE);
+            delay = (delay * 2).min(MAX_SAVE_DELAY);
         }
     }
 
-    /// Writes what could not be written before, unless the store has moved on.
+    /// Writes the unsaved credential, unless the store contains other tokens by now.
     pub(super) async fn save(&self) -> Result<(), AuthError> {
-        let _turn = self.turn.lock().await;
-        let Some(unsaved) = self.known().unsaved() else { return Ok(()) };
-        let mut document = unsaved.held.read().await?;
+        let _guard = self.write_lock.lock().await;
+        let Some(unsaved) = self.cache().unsaved() else { return Ok(()) };
+        let mut document = unsaved.locked.read().await?;
         let stored = document.get(&unsaved.credential.account_id).map_err(|why| self.store.unreadable(&why))?;
         if !stored.is_some_and(|stored| stored.is_renewed_by(&unsaved.replaces)) {
-            self.known().drop_unsaved(&unsaved);
+            self.cache().drop_unsaved(&unsaved);
             return Ok(());
         }
         document.put(&unsaved.credential);
-        unsaved.held.write(&document).await?;
+        unsaved.locked.write(&document).await?;
         let stamp = self.store.stamp().await;
-        self.known().saved(stamp);
-        tracing::info!("the renewed sign-in is stored now");
+        self.cache().saved(stamp);
+        tracing::info!("the renewed tokens are stored now");
         Ok(())
     }
 }
 
-impl Cause {
-    /// Whether it is the refusal of this access token.
+impl RenewalCause {
+    /// Whether this is a refusal of this access token.
     fn is_about(&self, access_token: &Secret) -> bool {
-        matches!(self, Self::Refused(token) if token.expose() == access_token.expose())
+        matches!(self, Self::Rejected(token) if token.expose() == access_token.expose())
     }
 
-    /// Why a credential without a refresh token can't be renewed.
+    /// Returns why a credential without a refresh token can't be renewed.
     fn without_refresh_token(&self) -> &'static str {
         match self {
-            Self::Due => NOTHING_RENEWS_AN_EXPIRED_TOKEN,
-            Self::Refused(_) => NOTHING_RENEWS_A_REFUSED_TOKEN,
+            Self::Due => EXPIRED_WITHOUT_REFRESH_TOKEN,
+            Self::Rejected(_) => REFUSED_WITHOUT_REFRESH_TOKEN,
         }
     }
 
     fn reason(&self) -> RefreshReason {
         match self {
             Self::Due => RefreshReason::ProactiveExpiry,
-            Self::Refused(_) => RefreshReason::UnauthorizedRecovery,
+            Self::Rejected(_) => RefreshReason::UnauthorizedRecovery,
         }
     }
 }

@@ -5,7 +5,6 @@
 //! the saved text byte for byte; otherwise it removes our settings and keeps all other changes. A file is replaced
 //! atomically, and only if no other program changed it in the meantime.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -296,11 +295,7 @@ fn prepare(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<AtomicF
 }
 
 fn hash(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in Sha256::digest(bytes) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ async fn examine(config: &Config, environment: &Environment) -> Diagnosis {
     let (checked, catalogue, issuer, backend, port, observations, network) = tokio::join!(
         session.check(&context, config, &tokens),
         session.catalogue(&upstream),
-        Probe::of(&context.http, &config.auth.authority, connectivity::ISSUER_PATH, &config.upstream.user_agent),
+        Probe::of(&context.http, &config.auth.issuer, connectivity::ISSUER_PATH, &config.upstream.user_agent),
         Probe::of(&context.http, &config.upstream.url, connectivity::BACKEND_PATH, &config.upstream.user_agent),
         machine::port(config, &context.http),
         machine::daemon_observations(config, &context.http),
@@ -90,7 +90,7 @@ async fn examine(config: &Config, environment: &Environment) -> Diagnosis {
     findings.extend(session.findings(check.as_ref()));
     findings.push(network);
     findings.push(connectivity::clock([&issuer, &backend]));
-    findings.push(issuer.finding(Check::Issuer, &config.auth.authority));
+    findings.push(issuer.finding(Check::Issuer, &config.auth.issuer));
     findings.push(backend.finding(Check::Backend, &config.upstream.url));
     findings.extend(session::workspace(check.as_ref()));
     findings.extend(catalogue.map(|outcome| session::catalogue(&outcome, &upstream, &config.rules)));

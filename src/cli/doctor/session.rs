@@ -7,7 +7,7 @@ use super::super::context::Context;
 use super::super::status::{AccountCheck, CheckResult, Verdict, check_account, describe_token};
 use super::finding::{Check, Finding, split_command};
 use super::{LIMIT, in_time, permissions};
-use crate::auth::{self, AccessToken, Accounts, Given, Location, Profile, State, Status};
+use crate::auth::{self, AccessToken, AccountStatus, Accounts, EnvToken, Location, Status, TokenState};
 use crate::command_hint::{command, unset};
 use crate::config::Config;
 use crate::error::ProxyError;
@@ -21,14 +21,14 @@ pub(super) struct Session<'g> {
     /// `None`: the store didn't respond in time.
     status: Option<Result<Status, AuthError>>,
     /// The access token from the environment, used instead of the store.
-    given: Option<&'g Given>,
+    given: Option<&'g EnvToken>,
     /// Path of the credential file.
     credentials: PathBuf,
     now: SystemTime,
 }
 
 impl<'g> Session<'g> {
-    pub(super) async fn load(context: &Context, config: &Config, given: Option<&'g Given>) -> Self {
+    pub(super) async fn load(context: &Context, config: &Config, given: Option<&'g EnvToken>) -> Self {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = in_time(auth::status(&context.store, context.clock.as_ref(), chosen)).await;
         Self { status, given, credentials: resolve(&config.auth.credentials), now: context.clock.now() }
@@ -61,9 +61,9 @@ impl<'g> Session<'g> {
         let is_refused = check.is_some_and(|check| check.state == Verdict::Refused);
         let is_good = match (self.given, &self.status) {
             (Some(given), _) => {
-                given.fault().is_none() && self.claims().is_none_or(|profile| profile.state != State::Ended)
+                given.fault().is_none() && self.claims().is_none_or(|profile| profile.state != TokenState::Ended)
             }
-            (None, Some(Ok(status))) => status.active().is_some_and(|profile| profile.state != State::Ended),
+            (None, Some(Ok(status))) => status.active().is_some_and(|profile| profile.state != TokenState::Ended),
             (None, _) => return None,
         };
         Some(is_good && !is_refused)
@@ -78,9 +78,9 @@ impl<'g> Session<'g> {
     }
 
     /// The account in the claims of the access token from the environment.
-    fn claims(&self) -> Option<Profile> {
-        let credential = self.given?.token.as_ref().ok().and_then(AccessToken::told)?;
-        Some(Profile::of(&credential, true, self.now))
+    fn claims(&self) -> Option<AccountStatus> {
+        let credential = self.given?.token.as_ref().ok().and_then(AccessToken::own_credential)?;
+        Some(AccountStatus::new(&credential, true, self.now))
     }
 
     fn store(&self) -> Finding {
@@ -131,7 +131,7 @@ impl<'g> Session<'g> {
             };
         };
         let message = describe_token(profile, verdict, self.now);
-        if verdict == Some(Verdict::Refused) || profile.state == State::Ended {
+        if verdict == Some(Verdict::Refused) || profile.state == TokenState::Ended {
             Finding::error(Check::Token, message, command("login"))
         } else if profile.refusal.is_some() {
             Finding::warning(Check::Token, message, command("login"))
@@ -140,7 +140,7 @@ impl<'g> Session<'g> {
         }
     }
 
-    fn env_token(&self, given: &Given, verdict: Option<Verdict>) -> Finding {
+    fn env_token(&self, given: &EnvToken, verdict: Option<Verdict>) -> Finding {
         let unset = unset(given.variable);
         let claims = self.claims();
         match given.fault() {
@@ -148,7 +148,7 @@ impl<'g> Session<'g> {
             None if verdict == Some(Verdict::Refused) => {
                 Finding::error(Check::Token, format!("the access token in {} is refused", given.variable), unset)
             }
-            None if claims.is_some_and(|profile| profile.state == State::Ended) => {
+            None if claims.is_some_and(|profile| profile.state == TokenState::Ended) => {
                 Finding::error(Check::Token, format!("the access token in {} has expired", given.variable), unset)
             }
             None => Finding::ok(Check::Token, format!("the access token in {} is used", given.variable)),

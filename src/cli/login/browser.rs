@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::environment::BrowserAccess;
 use super::{Context, LoginArguments, eprint};
-use crate::auth::{Credential, Login, LoginError, Pasted, Ports, Reader};
+use crate::auth::{Credential, Login, LoginError, PasteParser, PastedReply, Ports};
 use crate::cli::child::without_secrets;
 use crate::config::Config;
 
@@ -30,7 +30,7 @@ pub(super) async fn sign_in(
     if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
         eprint("warning: the sign-in service may refuse ports other than 1455 and 1457");
     }
-    if let Some(obstacle) = login.passed_over() {
+    if let Some(obstacle) = login.conflict() {
         eprint(&format!("{obstacle}; the browser will be redirected to port {} instead", login.port()));
     }
     eprint("Open this address in a browser and sign in:");
@@ -41,7 +41,7 @@ pub(super) async fn sign_in(
     let (sender, pasted) = mpsc::channel(1);
     if can_paste {
         eprint("If the browser ends on a page that doesn't load, paste the address of that page here.");
-        read_pasted_lines(login.reader(), sender);
+        read_pasted_lines(login.paste_parser(), sender);
     }
     eprint("Waiting for the browser (Ctrl-C cancels) …");
     login.wait(pasted).await
@@ -53,14 +53,14 @@ async fn start(
     config: &Config,
     can_paste: bool,
 ) -> Result<Login, LoginError> {
-    let Context { store, authority, clock, .. } = context;
+    let Context { store, issuer, clock, .. } = context;
     let candidates = arguments.port.map_or_else(Ports::registered, Ports::only);
-    let started = Login::start(&config.auth, authority.clone(), store.clone(), Arc::clone(clock), candidates).await;
+    let started = Login::start(&config.auth, issuer.clone(), store.clone(), Arc::clone(clock), candidates).await;
     match started {
-        Err(error @ LoginError::Held(_)) if can_paste => {
+        Err(error @ LoginError::PortsInUse(_)) if can_paste => {
             eprint(&format!("{error}; or continue, and paste the address of the page that the browser ends on"));
-            let (authority, store) = (authority.clone(), store.clone());
-            Login::start_without_port(&config.auth, authority, store, Arc::clone(clock), candidates).await
+            let (issuer, store) = (issuer.clone(), store.clone());
+            Login::start_without_port(&config.auth, issuer, store, Arc::clone(clock), candidates).await
         }
         other => other,
     }
@@ -102,7 +102,7 @@ fn launch(launchers: Vec<Command>) -> Option<()> {
 
 /// Reads pasted addresses from the terminal, on a thread that ends with the process.
 #[expect(clippy::disallowed_methods, reason = "a read of the terminal can't be canceled like a future")]
-fn read_pasted_lines(reader: Reader, sender: mpsc::Sender<Pasted>) {
+fn read_pasted_lines(reader: PasteParser, sender: mpsc::Sender<PastedReply>) {
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { return };

@@ -18,7 +18,7 @@ const QR_STYLE: Style =
 
 pub(super) async fn sign_in(context: &Context, environment: &Environment) -> Result<Credential, LoginError> {
     let started =
-        DeviceLogin::start(context.authority.clone(), context.store.clone(), std::sync::Arc::clone(&context.clock));
+        DeviceLogin::start(context.issuer.clone(), context.store.clone(), std::sync::Arc::clone(&context.clock));
     let login = progress::during("requesting a device code", started).await?;
     eprint("Open this address on any device, sign in, and enter the code:");
     eprint(&format!("\n  {}\n  {}\n", login.url(), login.user_code()));

@@ -14,7 +14,7 @@ use super::context::{Context, timestamp};
 use super::exit::{Exit, Failure};
 use super::output::eprint;
 use super::run_file::RunningDaemon;
-use crate::auth::{self, AccessToken, AccessTokenError, AuthorityError, Credential, ImportError, LoginError, Rights};
+use crate::auth::{self, AccessToken, AccessTokenError, Credential, ImportError, ImportMode, IssuerError, LoginError};
 use crate::command_hint::command;
 use crate::config::{Config, Environment, codex_login_file};
 use crate::fs::read_text;
@@ -36,11 +36,11 @@ pub(super) async fn run(
     let context = Context::of(&config);
     let credential = match &arguments.import {
         Some(file) => {
-            let rights = if arguments.take_over { Rights::TakeOver } else { Rights::Borrow };
+            let mode = if arguments.take_over { ImportMode::TakeOver } else { ImportMode::Borrow };
             let default = || codex_login_file(environment);
             let missing = || Failure::Other("No Codex CLI login was found. Pass the file: --import FILE".to_owned());
             let file = file.clone().or_else(default).ok_or_else(missing)?;
-            import(&context, &config, &file, rights).await?
+            import(&context, &config, &file, mode).await?
         }
         None if arguments.with_access_token => adopt(&context).await?,
         None => sign_in(arguments, &context, &config, environment).await?,
@@ -57,7 +57,7 @@ pub(super) async fn run(
 async fn adopt(context: &Context) -> Result<Credential, Failure> {
     let text = read_token().map_err(|error| Failure::Other(format!("Can't read an access token: {error}")))?;
     let token = AccessToken::parse(&text).map_err(|why| Failure::Other(format!("Standard input: {why}")))?;
-    let adopted = auth::adopt(&context.store, &context.authority, context.clock.as_ref(), &token).await;
+    let adopted = auth::adopt(&context.store, &context.issuer, context.clock.as_ref(), &token).await;
     let credential = adopted.map_err(|error| match error {
         AccessTokenError::Store(error) => Failure::Auth(error),
         other => Failure::other(&other),
@@ -123,14 +123,14 @@ async fn sign_in(
 fn failure(error: &LoginError) -> Failure {
     match error {
         LoginError::Store(error) => Failure::Auth(error.clone()),
-        LoginError::NoDeviceCode(AuthorityError::Unavailable { .. })
-        | LoginError::Exchange(AuthorityError::Unavailable { .. }) => Failure::Unreachable(error.to_string()),
+        LoginError::NoDeviceCode(IssuerError::Unavailable { .. })
+        | LoginError::Exchange(IssuerError::Unavailable { .. }) => Failure::Unreachable(error.to_string()),
         other => Failure::other(other),
     }
 }
 
-async fn import(context: &Context, config: &Config, file: &Path, rights: Rights) -> Result<Credential, Failure> {
-    let imported = auth::import(&context.store, &config.auth, file, rights).await;
+async fn import(context: &Context, config: &Config, file: &Path, mode: ImportMode) -> Result<Credential, Failure> {
+    let imported = auth::import(&context.store, &config.auth, file, mode).await;
     let imported = imported.map_err(|error| match error {
         ImportError::NoFile { .. } if is_in_keychain(file) => {
             Failure::Other(format!("{IN_KEYCHAIN} `{}`", command("login")))
@@ -138,9 +138,9 @@ async fn import(context: &Context, config: &Config, file: &Path, rights: Rights)
         ImportError::Store(error) => Failure::Auth(error),
         ImportError::NoFile { .. } | ImportError::Unsuitable { .. } => Failure::other(&error),
     })?;
-    eprint(match rights {
-        Rights::Borrow => "The login is used read-only. The program that owns it refreshes it.",
-        Rights::TakeOver => "codex-proxy owns the login now. The other program will eventually be signed out.",
+    eprint(match mode {
+        ImportMode::Borrow => "The login is used read-only. The program that owns it refreshes it.",
+        ImportMode::TakeOver => "codex-proxy owns the login now. The other program will eventually be signed out.",
     });
     Ok(imported)
 }

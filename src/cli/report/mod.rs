@@ -17,7 +17,7 @@ use super::context::{Context, timestamp};
 use super::exit::{Exit, Failure};
 use super::output::{eprint, print};
 use super::run_file::{Health, RunningDaemon};
-use crate::auth::{self, State};
+use crate::auth::{self, TokenState};
 use crate::config::{Config, EffectiveSetting, Environment, ValueSource};
 use crate::fs::{AtomicFile, Existing};
 use crate::upstream::cassette;
@@ -94,7 +94,7 @@ struct SignIn {
 struct Account {
     is_active: bool,
     plan: Option<String>,
-    state: State,
+    state: TokenState,
     renewal: Renewal,
     expires_at: Option<String>,
 }
@@ -217,7 +217,7 @@ async fn sign_in(context: &Context) -> SignIn {
     let Ok(status) = auth::status(&context.store, context.clock.as_ref(), None).await else {
         return SignIn { fault: Some("the store can't be read"), accounts: Vec::new() };
     };
-    let account = |profile: auth::Profile| Account {
+    let account = |profile: auth::AccountStatus| Account {
         is_active: profile.is_active,
         plan: profile.plan.map(|plan| redaction::redact_word(&plan)),
         state: profile.state,

@@ -25,12 +25,12 @@ use super::port::{PortOwner, free_above};
 use super::reload::{self, Exposure, Sources};
 use super::run_file::{RunFile, RunningDaemon};
 use super::signals::{SignalAction, Signals};
-use crate::auth::{Accounts, Authority, Credential, Store};
+use crate::auth::{Accounts, Credential, Issuer, Store};
 use crate::command_hint::command;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::endpoint::{Endpoint, Trust};
-use crate::history::{Conversations, Responses, Totals};
+use crate::history::{CacheStats, Responses, UsageTotals};
 use crate::net::HttpClient;
 use crate::server::{self, Backend, BindError, Listen, Server, Services, Telemetry};
 use crate::token_source::TokenSource;
@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         tokens: Arc::new(tokens.clone()),
         history: Arc::clone(&history),
         totals: Arc::clone(&totals),
-        conversations: Arc::new(Conversations::default()),
+        conversations: Arc::new(CacheStats::default()),
         live: settings.live(),
         chat: Arc::new(config.chat),
         reasoning: config.history.replays_reasoning.then(Arc::default),
@@ -94,7 +94,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         () = server.run(services, stop.clone()) => {}
         () = upstream.keep_catalogue() => {}
         () = upstream.keep_connections() => {}
-        () = tokens.keep_awake(WAKE_INTERVAL) => {}
+        () = tokens.renew_after_sleep(WAKE_INTERVAL) => {}
         () = notifier.keep_watchdog_alive() => {}
         () = export_traces(telemetry.as_deref()) => {}
         () = handle_signals(&mut signals, &handler, &stop) => {}
@@ -122,7 +122,7 @@ fn report_log_file(log_file: Option<&Path>, address: &Address) {
 }
 
 /// Waits until all state is written.
-async fn settle(tokens: &Accounts, history: &Responses, totals: &Totals, telemetry: Option<&Telemetry>) {
+async fn settle(tokens: &Accounts, history: &Responses, totals: &UsageTotals, telemetry: Option<&Telemetry>) {
     // A running refresh may have used the refresh token already, so the new one has to be stored.
     tokens.settle().await;
     history.settle().await;
@@ -177,13 +177,14 @@ async fn simulate(config: &mut Config, context: &mut Context) -> Result<Demo, Fa
     config.upstream.catalogue_file = None;
     // A prompt can use up the demo's quota for one request; a cached snapshot would refuse the next one too.
     config.upstream.quota_probe = Duration::ZERO;
-    config.auth.authority = endpoint(demo.issuer_url())?;
+    config.auth.issuer = endpoint(demo.issuer_url())?;
     let login = demo.signed_in();
     let tokens = (login.id_token, login.access_token, login.refresh_token);
     let now = context.clock.now();
-    let credential = Credential::of_tokens(Some(login.account_id), Some(tokens.0), tokens.1, Some(tokens.2), Some(now));
+    let credential =
+        Credential::from_tokens(Some(login.account_id), Some(tokens.0), tokens.1, Some(tokens.2), Some(now));
     context.store = Store::memory(&credential.map_err(|error| Failure::other(&error))?);
-    context.authority = Authority::new(context.http.clone(), &config.auth);
+    context.issuer = Issuer::new(context.http.clone(), &config.auth);
     Ok(demo)
 }
 

@@ -21,7 +21,7 @@ use super::exit::{Exit, Failure};
 use super::output::{print, print_json};
 use super::progress;
 use super::run_file::RunningDaemon;
-use crate::auth::{self, AccessToken, Given, Location, Place, Profile, State};
+use crate::auth::{self, AccessToken, AccountStatus, BackendKind, EnvToken, Location, TokenState};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
 use crate::upstream::Quota;
@@ -38,7 +38,7 @@ struct StatusReport {
     version: &'static str,
     signed_in: bool,
     access_token: Option<EnvironmentToken>,
-    accounts: Vec<Profile>,
+    accounts: Vec<AccountStatus>,
     check: Option<AccountCheck>,
     quota: Option<Quota>,
     store: CredentialStore,
@@ -53,7 +53,7 @@ struct EnvironmentToken {
     /// Why it can't be used.
     fault: Option<String>,
     /// The account in its claims; a workspace's token has none.
-    account: Option<Profile>,
+    account: Option<AccountStatus>,
 }
 
 /// Where the accounts are stored.
@@ -91,7 +91,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let access_token = given.map(|given| EnvironmentToken::of(&given, context.clock.now()));
     let is_good = match &access_token {
         Some(token) => token.is_good(),
-        None => status.active().is_some_and(|profile| profile.state != State::Ended),
+        None => status.active().is_some_and(|profile| profile.state != TokenState::Ended),
     };
     let verdict = check.as_ref().map(|check| check.state);
     let signed_in = is_good && verdict != Some(Verdict::Refused);
@@ -133,20 +133,20 @@ pub(super) async fn find_daemon(config: Config) -> Result<Exit, Failure> {
 }
 
 impl EnvironmentToken {
-    fn of(given: &Given, now: SystemTime) -> Self {
-        let credential = given.token.as_ref().ok().and_then(AccessToken::told);
-        let account = credential.map(|credential| Profile::of(&credential, true, now));
+    fn of(given: &EnvToken, now: SystemTime) -> Self {
+        let credential = given.token.as_ref().ok().and_then(AccessToken::own_credential);
+        let account = credential.map(|credential| AccountStatus::new(&credential, true, now));
         Self { variable: given.variable, fault: given.fault(), account }
     }
 
     fn is_good(&self) -> bool {
-        let is_over = self.account.as_ref().is_some_and(|profile| profile.state == State::Ended);
+        let is_over = self.account.as_ref().is_some_and(|profile| profile.state == TokenState::Ended);
         self.fault.is_none() && !is_over
     }
 }
 
 impl CredentialStore {
-    fn of(location: &Location, setting: Place) -> Self {
+    fn of(location: &Location, setting: BackendKind) -> Self {
         let (place, entry) = match location {
             Location::File(_) => ("file", None),
             Location::Keyring(name) => ("keyring", Some(name.clone())),

@@ -9,7 +9,7 @@ use super::super::service::service_log;
 use super::super::table::{WIDTH, wrap};
 use super::check::{AccountCheck, Verdict};
 use super::{EnvironmentToken, StatusReport, quota};
-use crate::auth::{Profile, State};
+use crate::auth::{AccountStatus, TokenState};
 use crate::command_hint::{command, unset};
 
 /// Width of the row names.
@@ -121,7 +121,7 @@ fn describe_check(check: &AccountCheck) -> String {
 }
 
 /// Rows of an account. If its token is unusable, they name the command that fixes it.
-fn account_rows(profile: &Profile, verdict: Option<Verdict>, help: &str, now: SystemTime) -> Vec<String> {
+fn account_rows(profile: &AccountStatus, verdict: Option<Verdict>, help: &str, now: SystemTime) -> Vec<String> {
     let active = if profile.is_active { "" } else { " (not active)" };
     let name = profile.email.as_deref().unwrap_or("an account without an e-mail address");
     let plan = profile.plan.as_deref().unwrap_or("unknown");
@@ -137,13 +137,13 @@ fn account_rows(profile: &Profile, verdict: Option<Verdict>, help: &str, now: Sy
 }
 
 /// Adds the command that fixes an unusable token, or one that can't be refreshed any more.
-fn with_help(text: String, profile: &Profile, verdict: Option<Verdict>, help: &str) -> String {
-    let is_over = verdict == Some(Verdict::Refused) || profile.state == State::Ended || profile.refusal.is_some();
+fn with_help(text: String, profile: &AccountStatus, verdict: Option<Verdict>, help: &str) -> String {
+    let is_over = verdict == Some(Verdict::Refused) || profile.state == TokenState::Ended || profile.refusal.is_some();
     if is_over { format!("{text}: run `{help}`") } else { text }
 }
 
 /// Describes the validity of an account's token.
-pub(in crate::cli) fn token(profile: &Profile, verdict: Option<Verdict>, now: SystemTime) -> String {
+pub(in crate::cli) fn token(profile: &AccountStatus, verdict: Option<Verdict>, now: SystemTime) -> String {
     let left = profile.expires_at.map(|end| match end.duration_since(now) {
         Ok(left) => format!("until {} (in {})", timestamp(end), span(left)),
         Err(_) => format!("expired at {}", timestamp(end)),
@@ -160,12 +160,12 @@ pub(in crate::cli) fn token(profile: &Profile, verdict: Option<Verdict>, now: Sy
             let refusal = refusal.map(|refusal| format!("; {refusal}")).unwrap_or_default();
             format!("no longer accepted, although issued {left}{refusal}")
         }
-        (State::Fresh | State::Due, Some(refusal)) => format!("valid {left}, but not longer: {refusal}"),
-        (State::Renewable | State::Ended, Some(refusal)) => format!("{left}; {refusal}"),
-        (State::Fresh, None) if !profile.is_renewable => format!("valid {left}; it can't be refreshed"),
-        (State::Fresh, None) => format!("valid {left}"),
-        (State::Due, None) => format!("valid {left}; refreshed at its next use"),
-        (State::Renewable, None) => format!("{left}; refreshed at its next use"),
-        (State::Ended, None) => left,
+        (TokenState::Fresh | TokenState::Due, Some(refusal)) => format!("valid {left}, but not longer: {refusal}"),
+        (TokenState::Renewable | TokenState::Ended, Some(refusal)) => format!("{left}; {refusal}"),
+        (TokenState::Fresh, None) if !profile.is_renewable => format!("valid {left}; it can't be refreshed"),
+        (TokenState::Fresh, None) => format!("valid {left}"),
+        (TokenState::Due, None) => format!("valid {left}; refreshed at its next use"),
+        (TokenState::Renewable, None) => format!("{left}; refreshed at its next use"),
+        (TokenState::Ended, None) => left,
     }
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::html::{message, name, text};
 use super::view::View;
 use crate::command_hint::command;
-use crate::token_source::{AuthError, SignIn};
+use crate::token_source::{AuthError, SessionState};
 
 pub(super) fn section(view: &View<'_>) -> Markup {
     html! {
@@ -19,7 +19,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
     }
 }
 
-fn signed_in(view: &View<'_>, state: &SignIn) -> Markup {
+fn signed_in(view: &View<'_>, state: &SessionState) -> Markup {
     html! {
         @if let Some(warning) = state.warning() {
             p.verdict { span aria-hidden="true" { "!" } " Signed in, but the session can’t be renewed" }
@@ -55,7 +55,7 @@ fn failure(error: &AuthError) -> Markup {
 fn verdict(error: &AuthError) -> &'static str {
     match error {
         AuthError::SignedOut => "Not signed in",
-        AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::GivenEnded { .. } => {
+        AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::EnvTokenUnusable { .. } => {
             "Your session has expired"
         }
         AuthError::NoActiveAccount | AuthError::UnknownAccount { .. } => "No account to use",

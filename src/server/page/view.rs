@@ -7,7 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::{SCRIPT, STYLE, clients, history, models, quota, requests, sign_in};
 use crate::protocol::models::Models;
 use crate::server::usage::Snapshot;
-use crate::token_source::{AuthError, SignIn};
+use crate::token_source::{AuthError, SessionState};
 
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect \
                     width='16' height='16' rx='4' fill='%230b7285'/%3E%3Cpath d='M4 5l3 3-3 3M8.5 11.5h4' \
@@ -25,7 +25,7 @@ pub(super) enum Access {
 pub(super) struct View<'v> {
     pub(super) snapshot: &'v Snapshot,
     /// The state of the session, or why no token is available.
-    pub(super) sign_in: &'v Result<SignIn, AuthError>,
+    pub(super) sign_in: &'v Result<SessionState, AuthError>,
     pub(super) models: &'v Models,
     /// Host and port from the request for the page.
     pub(super) address: &'v str,

@@ -80,11 +80,7 @@ impl Recorder {
     pub fn start(directory: PathBuf, now: SystemTime) -> io::Result<Self> {
         crate::fs::create_private_directory(&directory)?;
         let queue = Arc::new(Queue::default());
-        let writer = Writer {
-            started: rfc3339(now),
-            directory,
-            recordings: HashMap::new(),
-        };
+        let writer = Writer { started: rfc3339(now), directory, recordings: HashMap::new() };
         let reader = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || writer.run(&reader))?;
         Ok(Self { queue, next: AtomicU64::new(1), thread: Some(thread) })
