@@ -191,16 +191,16 @@ async fn drain(answer: BackendResponse) -> (Vec<String>, Option<ProxyError>) {
 
 #[test]
 fn both_transports_pass_the_same_tests() {
-    let of_http = [
+    let http_only = [
         "http2_",
-        "an_answer_brings_its_events",
-        "the_headers_that_leave",
-        "each_repair_is_still_made",
+        "a_response_has_its_events_and_allowed_headers",
+        "only_required_headers_are_sent",
+        "repairs_still_apply_in_the_new_form",
         "websocket::",
-        // Of a pool that WebSockets have no part in.
+        // About the HTTP connection pool.
         "connections::",
     ];
-    transport::repeat_over_websocket(&of_http);
+    transport::repeat_over_websocket(&http_only);
 }
 
 fn fault(result: Result<BackendResponse, ProxyError>) -> Fault {
