@@ -1,6 +1,6 @@
-//! The simulated backend and sign-in service, spoken to as any client would: over loopback.
+//! The simulated backend and sign-in service over loopback.
 
-#![expect(clippy::unwrap_used, reason = "the functions that tests share may panic as tests do")]
+#![expect(clippy::unwrap_used, reason = "shared test functions may panic like tests")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -241,7 +241,7 @@ async fn a_script_runs_call_by_call_until_the_conversation_is_too_long() {
     assert_eq!(client.respond(&body).await.last()["response"]["error"]["code"], "context_length_exceeded");
     body["input"][0]["content"][0]["text"] = json!("demo:call apply_patch\ndemo:call run.exec\ndemo:call other {}");
     let told = client.respond(&body).await.deltas("response.output_text.delta");
-    assert!(told.ends_with("The tool exec returned: done The tool other is not on offer."), "{told}");
+    assert!(told.ends_with("The tool exec returned: done The tool other is not available."), "{told}");
 }
 
 #[tokio::test]
@@ -343,7 +343,7 @@ async fn dropping_the_demo_closes_its_connections() {
             other => break other,
         }
     };
-    assert!(rest.is_err(), "the answer was cut, and looks cut");
+    assert!(rest.is_err(), "the response was truncated, and looks truncated");
     assert!(client.http.get(url).send().await.is_err());
 }
 

@@ -1,15 +1,14 @@
-//! A simulated ChatGPT backend and sign-in service, so that the proxy can be tried without an account.
+//! A simulated ChatGPT backend and sign-in service, to try the proxy without an account.
 //!
-//! It listens on a loopback port of its own and is spoken to exactly like the real services: same
-//! paths, same headers, same event streams, tokens that end and are refreshed. It refuses what the
-//! real backend refuses, so that a mistake in a request shows here first. Every answer says that no
-//! model wrote it. It must not be on the path to the real services, and it keeps nothing.
+//! It listens on its own loopback port and has the interface of the real services: paths, headers, event
+//! streams, and tokens that expire and are refreshed. It rejects requests that the real backend rejects. Every
+//! response is marked as simulated. It makes no connections to the real services and stores nothing.
 //!
-//! Words in a prompt make things go wrong on purpose, see [`FAULT_WORDS`].
+//! Words in a prompt cause faults, see [`FAULT_WORDS`].
 
 mod backend;
 mod issuer;
-mod reply;
+mod json_response;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,65 +28,62 @@ use issuer::Sessions;
 
 pub use backend::FAULT_WORDS;
 
-/// Left of the signed-in token's life: less than any margin at which a client refreshes.
+/// Remaining lifetime of the first access token: short enough that its first use refreshes it.
 const FIRST_TOKEN_LIFE: Duration = Duration::from_secs(60);
-/// Pause after the system refused a connection, so that a lack of descriptors doesn't spin.
+/// Pause after a failed `accept`, so that a lack of file descriptors doesn't cause a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The simulated services. Dropping it stops them and cuts their connections.
+/// The simulated services. Dropping it stops them and closes their connections.
 pub struct Demo {
     address: SocketAddr,
     sessions: Arc<Sessions>,
     server: JoinHandle<()>,
-    cut: CancellationToken,
+    cancel: CancellationToken,
 }
 
-/// The tokens of a simulated sign-in.
+/// The tokens of a simulated login.
 #[derive(Clone, Debug)]
 pub struct DemoLogin {
-    /// Names the person, whose address is under `.invalid`.
+    /// Identifies the user, whose address is under `.invalid`.
     pub id_token: Secret,
-    /// About to end, so that its first use refreshes it.
+    /// About to expire, so that its first use refreshes it.
     pub access_token: Secret,
-    /// Good for one refresh.
+    /// Valid for one refresh.
     pub refresh_token: Secret,
-    /// The account that the tokens speak for.
+    /// The account of the tokens.
     pub account_id: String,
 }
 
 impl Demo {
-    /// Starts the services on a free loopback port; `clock` tells when a token ends.
+    /// Starts the services on a free loopback port; `clock` determines when tokens expire.
     ///
     /// # Errors
-    /// When no loopback port can be had.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the server lives as long as its Demo, beside the requests it answers"
-    )]
+    /// If no loopback port can be bound.
+    #[expect(clippy::disallowed_methods, reason = "the server task is aborted when the Demo is dropped")]
     pub async fn start(clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let sessions = Arc::new(Sessions::new(format!("http://{address}"), clock));
-        let cut = CancellationToken::new();
-        let backend = backend::router(Arc::clone(&sessions), cut.clone());
+        let cancel = CancellationToken::new();
+        let backend = backend::router(Arc::clone(&sessions), cancel.clone());
         let router = issuer::router(Arc::clone(&sessions)).merge(backend);
         let server = tokio::spawn(accept(listener, router));
-        Ok(Self { address, sessions, server, cut })
+        Ok(Self { address, sessions, server, cancel })
     }
 
-    /// Base of the model endpoints, as `upstream.url` takes it.
+    /// The base URL of the backend, for `upstream.url`.
     #[must_use]
     pub fn backend_url(&self) -> String {
         format!("http://{}/backend-api/codex", self.address)
     }
 
-    /// Base of the sign-in service, as `auth.url` takes it.
+    /// The base URL of the sign-in service, for `auth.url`.
     #[must_use]
     pub fn issuer_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Signs in, as if a person had done so almost an hour ago. Each call is a login of its own.
+    /// Creates a login whose access token is about to expire. Each call creates a separate login.
     #[must_use]
     pub fn signed_in(&self) -> DemoLogin {
         let tokens = self.sessions.sign_in(FIRST_TOKEN_LIFE);
@@ -109,12 +105,12 @@ impl fmt::Debug for Demo {
 impl Drop for Demo {
     fn drop(&mut self) {
         self.server.abort();
-        self.cut.cancel();
+        self.cancel.cancel();
     }
 }
 
 async fn accept(listener: TcpListener, router: Router) {
-    // Dropped with this future, it ends all connections.
+    // Dropping the set closes all connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -128,10 +124,10 @@ async fn accept(listener: TcpListener, router: Router) {
 }
 
 async fn serve(stream: TcpStream, router: Router) {
-    // Without it a word waits for the word before it to be acknowledged; the stream still works.
+    // Sends each delta without waiting for the acknowledgment of the previous one; streams work without it.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
-    // A connection that breaks is the client's to notice.
+    // Connection errors are left to the client.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()

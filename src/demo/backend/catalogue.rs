@@ -1,13 +1,13 @@
-//! The models of the simulation: a few of the real catalogue's entries, with its members.
+//! The model catalog: a few entries of the real catalog with descriptions that say they are simulated.
 //!
-//! The descriptions say that these are no models. Which of them the official client calls in the lite form
-//! is as in the real one; the simulation reads either form.
+//! The models that the official client calls in the lite form are marked as in the real catalog; the demo accepts
+//! both forms.
 
 use serde_json::{Value, json};
 
 use crate::demo::issuer::PLAN;
 
-/// Tells clients that the catalogue is still the one they know.
+/// The version of the catalog.
 pub(super) const ETAG: &str = "W/\"demo-1\"";
 
 struct Model {
@@ -68,13 +68,13 @@ const MODELS: [Model; 5] = [
     },
 ];
 
-/// The answer to a request for the models.
+/// The body of `/models`.
 pub(super) fn document() -> Value {
     let models: Vec<Value> = MODELS.iter().zip(1..).map(|(model, priority)| entry(model, priority)).collect();
     json!({ "models": models })
 }
 
-/// The efforts that a model knows; `None` for one that is not in the catalogue.
+/// Returns the efforts of a model; `None` if it isn't in the catalog.
 pub(super) fn efforts(slug: &str) -> Option<&'static [&'static str]> {
     MODELS.iter().find(|model| model.slug == slug).map(|model| model.efforts)
 }
@@ -85,7 +85,7 @@ fn entry(model: &Model, priority: u32) -> Value {
     json!({
         "slug": model.slug,
         "display_name": format!("{} (demo)", model.name),
-        "description": "Simulated by the codex-proxy demo: no model answers.",
+        "description": "Simulated by the codex-proxy demo.",
         "visibility": model.visibility,
         "supported_in_api": true,
         "priority": priority,

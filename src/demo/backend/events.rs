@@ -1,62 +1,62 @@
-//! The events of an answer, in the order and with the members of the real stream.
+//! Generates the events of a response in the order and format of the real stream.
 //!
-//! Pure: a list of frames, each with how long to wait before it. The completed response has an
-//! empty `output`, as the real one does; each item's `done` event is what counts.
+//! Each event has a delay. As in the real stream, the completed response has an empty `output`; the items are in
+//! the `response.output_item.done` events.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::answer::{Output, Payload};
+use super::output::{Output, Payload};
 
 /// One red dot.
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
-/// Longest delta.
-const PIECE_CHARACTERS: usize = 12;
-/// Stands for thinking that only the backend can read.
+/// Maximum length of a delta.
+const MAX_DELTA_CHARACTERS: usize = 12;
+/// A placeholder for encrypted reasoning.
 const ENCRYPTED: &str = "gAAAAABkZW1vLW5vdGhpbmctaXMtZW5jcnlwdGVkLWhlcmU";
 
-/// An event, and how long to wait before it.
+/// An event and the delay before it.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
-    pub(super) pause: Duration,
+pub(super) struct TimedEvent {
+    pub(super) delay: Duration,
     pub(super) event: Value,
 }
 
-/// What all events of a response share.
+/// Properties of a response that its events share.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
-    /// The part of all ids that sets this response apart.
+pub(super) struct ResponseMeta {
+    /// The unique part of all ids.
     pub(super) key: String,
-    /// In unix seconds.
+    /// Unix time in seconds.
     pub(super) created_at: u64,
-    /// Members of the request that the response repeats.
+    /// Request members that the response repeats.
     pub(super) echo: Value,
-    /// Between two words.
-    pub(super) pause: Duration,
+    /// The delay before each delta.
+    pub(super) delay: Duration,
 }
 
 /// Writes the events of one response.
 #[derive(Debug)]
-pub(super) struct Writer {
-    head: Head,
-    frames: Vec<Frame>,
+pub(super) struct EventWriter {
+    head: ResponseMeta,
+    frames: Vec<TimedEvent>,
     sequence_number: u64,
     output_index: u64,
     written_characters: usize,
-    thought_characters: usize,
+    reasoning_characters: usize,
 }
 
-impl Writer {
-    /// Begins a response.
-    pub(super) fn new(head: Head) -> Self {
+impl EventWriter {
+    /// Starts a response.
+    pub(super) fn new(head: ResponseMeta) -> Self {
         let mut writer = Self {
             head,
             frames: Vec::new(),
             sequence_number: 0,
             output_index: 0,
             written_characters: 0,
-            thought_characters: 0,
+            reasoning_characters: 0,
         };
         for kind in ["response.created", "response.in_progress"] {
             let response = writer.response("in_progress", json!({}));
@@ -65,22 +65,22 @@ impl Writer {
         writer
     }
 
-    /// All frames.
-    pub(super) fn finish(self) -> Vec<Frame> {
+    /// Returns all events.
+    pub(super) fn finish(self) -> Vec<TimedEvent> {
         self.frames
     }
 
-    /// Output tokens so far, guessed as four characters each: `(all, thought)`.
+    /// Estimated output tokens at four characters each: `(all, reasoning)`.
     pub(super) fn tokens(&self) -> (usize, usize) {
-        let thought = self.thought_characters.div_ceil(4);
-        (self.written_characters.div_ceil(4) + thought, thought)
+        let reasoning = self.reasoning_characters.div_ceil(4);
+        (self.written_characters.div_ceil(4) + reasoning, reasoning)
     }
 
-    /// Forgets what comes after the first half of the words of the last item.
-    pub(super) fn halve(&mut self) {
-        let is_delta = |frame: &&Frame| frame.event.get("delta").is_some();
+    /// Removes all events after the first half of the last item's deltas.
+    pub(super) fn drop_second_half(&mut self) {
+        let is_delta = |frame: &&TimedEvent| frame.event.get("delta").is_some();
         let last = self.output_index.saturating_sub(1);
-        let is_last = |frame: &Frame| frame.event["output_index"] == last;
+        let is_last = |frame: &TimedEvent| frame.event["output_index"] == last;
         let deltas = self.frames.iter().filter(|frame| is_last(frame)).filter(is_delta).count();
         let mut left = deltas.div_ceil(2);
         let kept = self.frames.iter().position(|frame| {
@@ -93,7 +93,7 @@ impl Writer {
         }
     }
 
-    /// Writes one item.
+    /// Adds the events of one item.
     pub(super) fn item(&mut self, output: &Output) {
         match output {
             Output::Reasoning { summary } => self.reasoning(summary.as_deref()),
@@ -107,7 +107,7 @@ impl Writer {
         self.output_index += 1;
     }
 
-    /// Writes the terminal event; `more` are members of its response.
+    /// Adds the terminal event; `more` are members of its response.
     pub(super) fn end(&mut self, kind: &str, more: Value) {
         let response = self.response(kind, more);
         self.put(&format!("response.{kind}"), json!({ "response": response }));
@@ -137,7 +137,7 @@ impl Writer {
         let id = self.id("rs");
         let item =
             |parts: Value| json!({ "id": id, "type": "reasoning", "summary": parts, "encrypted_content": ENCRYPTED });
-        self.thought_characters += summary.map_or(64, |summary| summary.chars().count());
+        self.reasoning_characters += summary.map_or(64, |summary| summary.chars().count());
         self.added(&item(json!([])));
         if let Some(summary) = summary {
             let at = json!({ "item_id": id, "summary_index": 0 });
@@ -244,12 +244,12 @@ impl Writer {
         self.put_at("response.output_item.done", &json!({}), json!({ "item": item }));
     }
 
-    /// One delta for each word, each after a pause.
+    /// Adds one delta per word, each with a delay.
     fn deltas(&mut self, kind: &str, at: &Value, text: &str) {
         for piece in pieces(text) {
             self.put_at(kind, at, json!({ "delta": piece }));
             if let Some(frame) = self.frames.last_mut() {
-                frame.pause = self.head.pause;
+                frame.delay = self.head.delay;
             }
         }
         self.written_characters += text.chars().count();
@@ -266,7 +266,7 @@ impl Writer {
         event["type"] = json!(kind);
         event["sequence_number"] = json!(self.sequence_number);
         self.sequence_number += 1;
-        self.frames.push(Frame { pause: Duration::ZERO, event });
+        self.frames.push(TimedEvent { delay: Duration::ZERO, event });
     }
 
     fn id(&self, prefix: &str) -> String {
@@ -274,11 +274,11 @@ impl Writer {
     }
 }
 
-/// The words of a text, long ones in pieces.
+/// Splits text into words, and long words into pieces.
 fn pieces(text: &str) -> impl Iterator<Item = String> {
     text.split_inclusive(' ').flat_map(|word| {
         let characters: Vec<char> = word.chars().collect();
-        let pieces: Vec<String> = characters.chunks(PIECE_CHARACTERS).map(|piece| piece.iter().collect()).collect();
+        let pieces: Vec<String> = characters.chunks(MAX_DELTA_CHARACTERS).map(|piece| piece.iter().collect()).collect();
         pieces
     })
 }
@@ -289,7 +289,7 @@ fn message_item(id: &str, status: &str, content: &Value) -> Value {
     })
 }
 
-/// A citation of the place where `source` stands in `text`, counted in characters.
+/// Returns a citation of `source` in `text`, with positions in characters.
 fn citation(text: &str, source: &str) -> Option<Value> {
     let (before, _) = text.split_once(source)?;
     let start = before.chars().count();
@@ -300,7 +300,7 @@ fn citation(text: &str, source: &str) -> Option<Value> {
     }))
 }
 
-/// Adds members to an object, over those that it has.
+/// Adds or replaces members of an object.
 fn merge(object: &mut Value, more: Value) {
     if let (Value::Object(into), Value::Object(from)) = (object, more) {
         into.extend(from);

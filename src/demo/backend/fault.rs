@@ -1,30 +1,27 @@
-//! Trouble on request: words in a prompt that make the backend fail in one of its ways.
+//! Faults on request: words in a prompt that make the simulated backend fail.
 
 use super::prompt::Prompt;
 
-/// Makes a long conversation too long, until it has been compacted: the summary doesn't hold the word.
+/// Makes a conversation exceed the context window until it is compacted: the summary doesn't contain the word.
 pub(super) const OVERFLOW_WORD: &str = "demo:overflow";
 
-/// What makes the simulated backend fail, and how: `(word, meaning)`. Where nothing else is
-/// said, the word has to stand in the last user message.
+/// The fault words and their effects: `(word, effect)`. Unless the effect says otherwise, the word must be in the
+/// last user message.
 pub const FAULT_WORDS: [(&str, &str); 14] = [
     ("demo:usage-limit", "status 429, usage_limit_reached, with the time of the reset"),
     ("demo:rate-limit", "status 429, rate_limit_exceeded, with retry-after"),
     ("demo:unavailable", "status 503, server_is_overloaded, with retry-after"),
     ("demo:overloaded", "status 200, then response.failed with server_is_overloaded before any output"),
     ("demo:context", "status 200, then response.failed with context_length_exceeded"),
-    (
-        OVERFLOW_WORD,
-        "the same, once two tools have returned, except for a request for a summary; stands in any message",
-    ),
-    ("demo:error", "response.failed with server_error in the middle of the answer"),
-    ("demo:cut", "the connection breaks in the middle of the answer"),
-    ("demo:end", "the stream ends in the middle of the answer, as if it were whole"),
-    ("demo:length", "response.incomplete with max_output_tokens in the middle of the answer"),
-    ("demo:refuse", "the answer is a refusal"),
-    ("demo:slow", "three words a second"),
-    ("demo:connection-limit", "a WebSocket that has served before says that it has reached its age limit"),
-    ("demo:lite", "status 400 that asks for the lite form of the request, unless it has it"),
+    (OVERFLOW_WORD, "the same after two tool results, except for summary requests; the word may be in any message"),
+    ("demo:error", "response.failed with server_error in the middle of the response"),
+    ("demo:cut", "the connection breaks in the middle of the response"),
+    ("demo:end", "the stream ends in the middle of the response without a terminal event"),
+    ("demo:length", "response.incomplete with max_output_tokens in the middle of the response"),
+    ("demo:refuse", "the response is a refusal"),
+    ("demo:slow", "three words per second"),
+    ("demo:connection-limit", "a WebSocket that has been used before reports its age limit"),
+    ("demo:lite", "status 400 that requires the lite form, unless the request has it"),
 ];
 
 const FAULTS: [Fault; 14] = [
@@ -44,7 +41,7 @@ const FAULTS: [Fault; 14] = [
     Fault::Lite,
 ];
 
-/// A way to fail.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     UsageLimit,
@@ -64,12 +61,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The first fault word that counts for a prompt.
+    /// Returns the fault of the first fault word in a prompt.
     pub(super) fn find(prompt: &Prompt<'_>) -> Option<Self> {
-        let counts = |word: &str, fault: Self| match fault {
+        let applies = |word: &str, fault: Self| match fault {
             Self::Overflow => prompt.is_too_long,
-            _ => prompt.said.contains(word),
+            _ => prompt.user_text.contains(word),
         };
-        FAULT_WORDS.iter().zip(FAULTS).find(|((word, _), fault)| counts(word, *fault)).map(|(_, fault)| fault)
+        FAULT_WORDS.iter().zip(FAULTS).find(|((word, _), fault)| applies(word, *fault)).map(|(_, fault)| fault)
     }
 }

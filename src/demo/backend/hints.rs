@@ -1,47 +1,46 @@
-//! What a prompt offers to fill into arguments: places, names, numbers, its own text.
+//! Values for tool arguments, taken from the prompt: places, names, numbers, the prompt's text.
 //!
-//! Plain guesses by the name of the member. A guess that misses gives the word `demo`, which nobody
-//! takes for a model's work.
+//! Values are guessed from the name of the member. Without a match, the value is `demo`.
 
-/// Words before a place or a name.
-const LEADS: [&str; 13] =
+/// Words that precede a place or a name.
+const NAME_PREPOSITIONS: [&str; 13] =
     ["in", "for", "at", "of", "to", "from", "and", "or", "near", "between", "is", "named", "extract"];
-const PLACES: [&str; 9] =
+const PLACE_MEMBERS: [&str; 9] =
     ["city", "location", "place", "town", "destination", "origin", "country", "region", "address"];
-const TEXTS: [&str; 11] =
+const TEXT_MEMBERS: [&str; 11] =
     ["query", "question", "prompt", "message", "text", "input", "q", "search", "content", "summary", "answer"];
 const SAMPLE_PLACES: [&str; 2] = ["Oslo", "Rome"];
 
-/// What can be taken from a prompt.
+/// The values found in a prompt.
 #[derive(Clone, Debug)]
 pub(super) struct Hints {
-    said: String,
+    user_text: String,
     names: Vec<String>,
     number: Option<f64>,
     turn: usize,
 }
 
 impl Hints {
-    /// Reads a prompt.
-    pub(super) fn read(said: &str) -> Self {
-        let number = said.split_whitespace().find_map(|word| {
+    /// Extracts the values from a prompt.
+    pub(super) fn read(user_text: &str) -> Self {
+        let number = user_text.split_whitespace().find_map(|word| {
             let word = word.trim_matches(|character: char| !character.is_ascii_digit() && character != '-');
             word.parse().ok().filter(|number: &f64| number.abs() < 1e9)
         });
-        Self { said: said.to_owned(), names: names(said), number, turn: 0 }
+        Self { user_text: user_text.to_owned(), names: names(user_text), number, turn: 0 }
     }
 
-    /// The same for the nth of several calls, which takes the nth place and the nth choice.
+    /// The values for the nth of several calls, which uses the nth place and the nth enum value.
     pub(super) fn for_call(&self, turn: usize) -> Self {
         Self { turn, ..self.clone() }
     }
 
-    /// Which of several calls this is for.
+    /// The index of the call.
     pub(super) fn turn(&self) -> usize {
         self.turn
     }
 
-    /// How many places or names the prompt holds.
+    /// The number of places and names in the prompt.
     pub(super) fn count(&self) -> usize {
         self.names.len()
     }
@@ -51,13 +50,13 @@ impl Hints {
         self.number
     }
 
-    /// Whether a member of this name is one for a place.
+    /// Returns whether a member with this name holds a place.
     pub(super) fn is_place(member: &str) -> bool {
         let member = member.to_lowercase();
-        PLACES.iter().any(|place| member.contains(place))
+        PLACE_MEMBERS.iter().any(|place| member.contains(place))
     }
 
-    /// A text for a member of this name, the `index`th in its list.
+    /// Returns text for a member with this name, at `index` if it is a list.
     pub(super) fn text_for(&self, member: &str, index: usize) -> String {
         let nth = self.turn + index;
         let member = member.to_lowercase();
@@ -68,8 +67,8 @@ impl Hints {
         if member.ends_with("name") || member.starts_with("participant") || member == "person" {
             return self.name(nth).unwrap_or_else(|| "demo".to_owned());
         }
-        if TEXTS.contains(&member.as_str()) && !self.said.is_empty() {
-            return self.said.clone();
+        if TEXT_MEMBERS.contains(&member.as_str()) && !self.user_text.is_empty() {
+            return self.user_text.clone();
         }
         if index == 0 { "demo".to_owned() } else { format!("demo {}", index + 1) }
     }
@@ -79,12 +78,12 @@ impl Hints {
     }
 }
 
-/// Capitalised words after a word that leads to a name: `Oslo` and `New York` in "in Oslo and New York".
-fn names(said: &str) -> Vec<String> {
+/// Capitalized words after one of [`NAME_PREPOSITIONS`]: `Oslo` and `New York` in "in Oslo and New York".
+fn names(user_text: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    // What the next word does: go on with the last name, begin one, or neither.
+    // Whether the next word continues a name, may start one, or neither.
     let mut state = State::Outside;
-    for word in said.split_whitespace() {
+    for word in user_text.split_whitespace() {
         let bare = word.trim_matches(|character: char| !character.is_alphanumeric());
         let is_capital = bare.chars().next().is_some_and(char::is_uppercase) && bare != "I";
         let is_named = is_capital && state != State::Outside;
@@ -93,7 +92,7 @@ fn names(said: &str) -> Vec<String> {
             _ if is_named => names.push(bare.to_owned()),
             _ => {}
         }
-        let is_lead = word.ends_with(':') || LEADS.contains(&bare.to_lowercase().as_str());
+        let is_lead = word.ends_with(':') || NAME_PREPOSITIONS.contains(&bare.to_lowercase().as_str());
         state = match word.chars().next_back() {
             Some(last) if is_named && last.is_alphanumeric() => State::Inside,
             Some(',') if is_named => State::Before,
@@ -116,7 +115,7 @@ mod tests {
     use super::{Hints, names};
 
     #[test]
-    fn places_are_found_after_the_words_that_lead_to_them() {
+    fn places_are_found_after_prepositions() {
         assert_eq!(names("What's the weather in Oslo?"), ["Oslo"]);
         assert_eq!(names("Weather in Oslo and Rome, please"), ["Oslo", "Rome"]);
         assert_eq!(names("from New York to San Francisco."), ["New York", "San Francisco"]);
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_takes_what_its_name_asks_for() {
+    fn a_member_gets_a_value_that_fits_its_name() {
         let hints = Hints::read("Weather in Oslo and Rome for 3 days");
         assert_eq!(hints.text_for("city", 0), "Oslo");
         assert_eq!(hints.for_call(1).text_for("location", 0), "Rome");

@@ -1,17 +1,17 @@
-//! The simulated backend: account, quota, models, and answers as event streams.
+//! The simulated backend: account, quota, models, and responses as event streams.
 //!
-//! Takes a current access token with its account, as the real one does, and says 401 to all else.
+//! Like the real backend, it requires a valid access token and its account id, or returns 401.
 
-mod agent;
-mod answer;
 mod catalogue;
 mod events;
 mod fault;
-mod fill;
 mod hints;
+mod output;
 mod prompt;
 mod quota;
 mod responses;
+mod schema_value;
+mod script;
 mod socket;
 mod validate;
 
@@ -31,18 +31,18 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::issuer::{ACCOUNT_ID, PLAN, Sessions, Standing};
-use super::reply::{Refusal, answer};
+use super::issuer::{ACCOUNT_ID, PLAN, Sessions, TokenState};
+use super::json_response::{Refusal, json_response};
 use crate::protocol::codex::{WireFormat, lite};
 pub use fault::FAULT_WORDS;
 use responses::Responses;
-use socket::converse;
+use socket::serve_socket;
 
-/// More than any proxy lets through, so that the limit that is met is the proxy's.
+/// Larger than the proxy's limit, so that tests reach the limit of the proxy.
 const BODY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
-/// The paths of the backend; `cut` ends each WebSocket.
-pub(super) fn router(sessions: Arc<Sessions>, cut: CancellationToken) -> Router {
+/// The routes of the backend; `cancel` closes all WebSockets.
+pub(super) fn router(sessions: Arc<Sessions>, cancel: CancellationToken) -> Router {
     let accounts = Router::new()
         .route("/backend-api/wham/accounts/check", get(accounts))
         .route("/backend-api/wham/usage", get(usage))
@@ -50,7 +50,7 @@ pub(super) fn router(sessions: Arc<Sessions>, cut: CancellationToken) -> Router 
         .with_state(Arc::clone(&sessions));
     let responses = Router::new()
         .route("/backend-api/codex/responses", get(upgrade).post(respond))
-        .with_state(Arc::new(Responses::new(sessions, cut)));
+        .with_state(Arc::new(Responses::new(sessions, cancel)));
     accounts.merge(responses).layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES)).fallback(unknown_path)
 }
 
@@ -59,7 +59,7 @@ async fn unknown_path() -> Refusal {
 }
 
 async fn accounts(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    admit(&sessions, &headers)?;
+    authenticate(&sessions, &headers)?;
     let account = json!({
         "id": ACCOUNT_ID, "plan_type": PLAN, "structure": "personal", "name": null,
         "workspace_backend_origin": "NO_CONSTRAINT", "account_routing_override": "NO_CONSTRAINT",
@@ -67,25 +67,25 @@ async fn accounts(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> 
         "sso_connection_name": null, "profile_picture_url": null,
     });
     let body = json!({ "accounts": [account], "default_account_id": ACCOUNT_ID, "account_ordering": [ACCOUNT_ID] });
-    Ok(answer(StatusCode::OK, &body))
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 async fn usage(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    admit(&sessions, &headers)?;
-    Ok(answer(StatusCode::OK, &quota::document(sessions.now())))
+    authenticate(&sessions, &headers)?;
+    Ok(json_response(StatusCode::OK, &quota::document(sessions.now())))
 }
 
 async fn models(
     State(sessions): State<Arc<Sessions>>,
-    Query(asked): Query<HashMap<String, String>>,
+    Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    admit(&sessions, &headers)?;
-    if asked.get("client_version").is_none_or(String::is_empty) {
+    authenticate(&sessions, &headers)?;
+    if query.get("client_version").is_none_or(String::is_empty) {
         let missing = json!([{ "type": "missing", "loc": ["query", "client_version"], "msg": "Field required" }]);
-        return Ok(answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "detail": missing })));
+        return Ok(json_response(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "detail": missing })));
     }
-    let mut response = answer(StatusCode::OK, &catalogue::document());
+    let mut response = json_response(StatusCode::OK, &catalogue::document());
     response.headers_mut().insert(ETAG, HeaderValue::from_static(catalogue::ETAG));
     Ok(response)
 }
@@ -95,7 +95,7 @@ async fn respond(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    admit(responses.sessions(), &headers)?;
+    authenticate(responses.sessions(), &headers)?;
     let body: Value = serde_json::from_slice(&body).map_err(|_| Refusal::rule("Request body is not valid JSON"))?;
     Ok(responses.answer(&body, form_of(&headers, &body))?.into_response())
 }
@@ -105,40 +105,40 @@ async fn upgrade(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    admit(responses.sessions(), &headers)?;
+    authenticate(responses.sessions(), &headers)?;
     let upgrade = upgrade.map_err(|_| Refusal::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))?;
     Ok(upgrade
         .max_message_size(BODY_LIMIT_BYTES)
         .max_frame_size(BODY_LIMIT_BYTES)
-        .on_upgrade(|socket| converse(socket, responses)))
+        .on_upgrade(|socket| serve_socket(socket, responses)))
 }
 
-/// The form that a request says it has.
+/// Returns the form that a request declares.
 pub(super) fn form_of(headers: &HeaderMap, body: &Value) -> WireFormat {
     let metadata = body.get("client_metadata").and_then(|metadata| to_raw_value(metadata).ok());
     if lite::is_marked(headers, metadata.as_deref()) { WireFormat::Lite } else { WireFormat::Classic }
 }
 
-/// Lets in whoever has a current token and names its account.
-fn admit(sessions: &Sessions, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Checks the access token and the account id.
+fn authenticate(sessions: &Sessions, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(token) = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer ")) else {
         return Err(Refusal::detail(StatusCode::UNAUTHORIZED, "Unauthorized"));
     };
-    match sessions.standing(token) {
-        Standing::Ended => {
+    match sessions.token_state(token) {
+        TokenState::Expired => {
             return Err(Refusal::token(
                 "token_expired",
                 "Provided authentication token is expired. Please try signing in again.",
             ));
         }
-        Standing::Unknown => {
+        TokenState::Unknown => {
             return Err(Refusal::token(
                 "token_invalidated",
                 "Your authentication token has been invalidated. Please try signing in again.",
             ));
         }
-        Standing::Current => {}
+        TokenState::Current => {}
     }
     if text("chatgpt-account-id") == Some(ACCOUNT_ID) {
         return Ok(());

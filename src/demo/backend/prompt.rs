@@ -1,91 +1,91 @@
-//! What a request asks for, read from a body that has passed.
+//! The parts of a valid request that determine the simulated response.
 //!
-//! Only the last thing that the person said counts, and of that only the last part of text for the
-//! decision whether to call a tool: programs put much else around it, tool names included.
+//! Only the last user message counts. Whether to call a tool depends only on its last text part, because
+//! clients put other text, including tool names, before it.
 
 use serde_json::{Map, Value};
 
-use super::agent::{self, Turn};
 use super::fault::OVERFLOW_WORD;
+use super::script::{self, ScriptStep};
 
-/// Programs that compact a conversation ask for a summary between such tags.
+/// Clients that compact a conversation request a summary in this tag.
 const SUMMARY_TAG: &str = "<summary>";
 
-/// What is asked.
+/// The relevant parts of a request.
 #[derive(Debug)]
 pub(super) struct Prompt<'b> {
-    /// Whether the conversation is to be compacted, and not answered.
+    /// Whether the request is a compaction.
     pub(super) is_compaction: bool,
-    /// All texts of the last user message.
-    pub(super) said: String,
-    /// The last of these texts.
+    /// All text of the last user message.
+    pub(super) user_text: String,
+    /// The last text part of that message.
     pub(super) request: &'b str,
-    /// Pictures since the last answer.
-    pub(super) pictures: usize,
-    /// Files since the last answer.
+    /// Number of images since the last reply.
+    pub(super) images: usize,
+    /// Number of files since the last reply.
     pub(super) files: usize,
-    /// What the tools returned that were called in the last answer, with the tools' names.
+    /// Tool names and results at the end of the input.
     pub(super) returned: Vec<(&'b str, String)>,
-    /// Callable tools on offer.
-    pub(super) tools: Vec<Offer<'b>>,
-    /// Whether the hosted tools are on offer.
+    /// Tools that the client runs.
+    pub(super) tools: Vec<ClientTool<'b>>,
+    /// Types of tools that the backend runs.
     pub(super) hosted: Vec<&'b str>,
-    /// What the choice says.
-    pub(super) choice: Choice,
-    /// Whether several calls may be made at once.
+    /// The mode of `tool_choice`.
+    pub(super) choice: ToolChoice,
+    /// Whether parallel calls are allowed.
     pub(super) parallel: bool,
     /// The object `text.format`, or null.
     pub(super) format: &'b Value,
     /// The object `reasoning`, or null.
     pub(super) reasoning: &'b Value,
-    /// What the script says that the person wrote, if one is being carried out.
-    pub(super) turn: Option<Turn<'b>>,
-    /// Whether the conversation has to be compacted, as a word in it wants.
+    /// The next step of the script in the conversation, if there is one.
+    pub(super) turn: Option<ScriptStep<'b>>,
+    /// Whether the context window is exceeded, because of [`OVERFLOW_WORD`].
     pub(super) is_too_long: bool,
 }
 
 /// A tool that the client runs.
 #[derive(Clone, Debug)]
-pub(super) struct Offer<'b> {
+pub(super) struct ClientTool<'b> {
     pub(super) namespace: Option<&'b str>,
     pub(super) name: &'b str,
-    /// `None` for a tool that takes plain text.
+    /// `None` for a tool with plain-text input.
     pub(super) schema: Option<&'b Value>,
 }
 
-/// How free the choice of a tool is. (The tools left to choose from are those in the prompt.)
+/// The mode of `tool_choice`. Tools that it doesn't allow are removed from the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Choice {
-    Free,
-    Never,
-    Must,
+pub(super) enum ToolChoice {
+    Auto,
+    None,
+    Required,
 }
 
-/// What is wanted of an answer.
+/// The kind of reply that the client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum RequestedReply {
     Answer,
-    /// A summary, to go on from: the conversation is about to be forgotten.
+    /// A summary, because the client is about to compact the conversation.
     Summary,
 }
 
 impl<'b> Prompt<'b> {
-    /// Reads a body.
+    /// Reads a request body.
     pub(super) fn read(body: &'b Map<String, Value>) -> Self {
         let input = body["input"].as_array().map(Vec::as_slice).unwrap_or_default();
         let last = input.iter().rev().find(|item| item["role"] == "user").map_or(&Value::Null, |item| &item["content"]);
         let texts = texts(last);
-        let since = since_last_answer(input);
+        let since = since_last_reply(input);
         let mut prompt = Self {
             is_compaction: input.last().is_some_and(|item| item["type"] == "compaction_trigger"),
-            said: texts.join(" "),
+            user_text: texts.join(" "),
             request: texts.last().copied().unwrap_or_default(),
-            pictures: count(since, "input_image"),
+            images: count(since, "input_image"),
             files: count(since, "input_file"),
             returned: returned(input),
             tools: Vec::new(),
             hosted: Vec::new(),
-            choice: Choice::Free,
+            choice: ToolChoice::Auto,
             parallel: body.get("parallel_tool_calls").is_none_or(|value| value != false),
             format: body.get("text").map_or(&Value::Null, |text| &text["format"]),
             reasoning: body.get("reasoning").unwrap_or(&Value::Null),
@@ -97,11 +97,11 @@ impl<'b> Prompt<'b> {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));
-        prompt.turn = agent::turn(input, &prompt.tools, wish(input));
+        prompt.turn = script::next_step(input, &prompt.tools, requested_reply(input));
         prompt
     }
 
-    /// Whether a whole word stands in the request, in any case.
+    /// Returns whether the request contains a word, ignoring case.
     pub(super) fn has_word(&self, wanted: &str) -> bool {
         words(self.request).any(|word| word == wanted)
     }
@@ -109,8 +109,8 @@ impl<'b> Prompt<'b> {
     fn offer(&mut self, tool: &'b Value, namespace: Option<&'b str>) {
         let name = tool["name"].as_str().unwrap_or_default();
         match tool["type"].as_str().unwrap_or_default() {
-            "function" => self.tools.push(Offer { namespace, name, schema: Some(&tool["parameters"]) }),
-            "custom" => self.tools.push(Offer { namespace, name, schema: None }),
+            "function" => self.tools.push(ClientTool { namespace, name, schema: Some(&tool["parameters"]) }),
+            "custom" => self.tools.push(ClientTool { namespace, name, schema: None }),
             "namespace" => {
                 for inner in tool["tools"].as_array().into_iter().flatten() {
                     self.offer(inner, Some(name));
@@ -122,18 +122,18 @@ impl<'b> Prompt<'b> {
 
     fn choose(&mut self, choice: &'b Value) {
         match choice {
-            Value::String(mode) if mode == "none" => self.choice = Choice::Never,
-            Value::String(mode) if mode == "required" => self.choice = Choice::Must,
+            Value::String(mode) if mode == "none" => self.choice = ToolChoice::None,
+            Value::String(mode) if mode == "required" => self.choice = ToolChoice::Required,
             Value::Object(_) if choice["type"] == "allowed_tools" => {
                 let allowed = choice["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
                 self.narrow(allowed);
                 if choice["mode"] == "required" {
-                    self.choice = Choice::Must;
+                    self.choice = ToolChoice::Required;
                 }
             }
             Value::Object(_) => {
                 self.narrow(std::slice::from_ref(choice));
-                self.choice = Choice::Must;
+                self.choice = ToolChoice::Required;
             }
             _ => {}
         }
@@ -145,12 +145,12 @@ impl<'b> Prompt<'b> {
     }
 }
 
-/// The words of a text, in lower case, without what surrounds them.
+/// Splits text into lowercase words without punctuation.
 pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-/// The texts of a content or an output.
+/// Returns the texts of a message's content or of a tool output.
 pub(super) fn texts(content: &Value) -> Vec<&str> {
     match content {
         Value::String(text) => vec![text],
@@ -159,36 +159,36 @@ pub(super) fn texts(content: &Value) -> Vec<&str> {
     }
 }
 
-/// What the last thing said by a person asks for, as programs do that compact a conversation.
-fn wish(input: &[Value]) -> Wish {
+/// Returns the kind of reply that the last user message requests.
+fn requested_reply(input: &[Value]) -> RequestedReply {
     let last = input.iter().rev().find(|item| item["role"] == "user");
     let is_asked = |text: &str| text.contains(SUMMARY_TAG);
     if last.is_some_and(|item| texts(&item["content"]).into_iter().any(is_asked)) {
-        Wish::Summary
+        RequestedReply::Summary
     } else {
-        Wish::Answer
+        RequestedReply::Answer
     }
 }
 
 fn is_too_long(input: &[Value]) -> bool {
-    let mut said = input.iter().filter(|item| item["role"] == "user").flat_map(|item| texts(&item["content"]));
-    said.any(|text| text.contains(OVERFLOW_WORD))
+    let mut user_text = input.iter().filter(|item| item["role"] == "user").flat_map(|item| texts(&item["content"]));
+    user_text.any(|text| text.contains(OVERFLOW_WORD))
         && input.iter().filter(|item| is_output(item)).count() > 1
-        && wish(input) == Wish::Answer
+        && requested_reply(input) == RequestedReply::Answer
 }
 
-fn since_last_answer(input: &[Value]) -> &[Value] {
-    let is_answer = |item: &Value| item["role"] == "assistant" || item["type"].as_str().is_some_and(is_call);
-    let from = input.iter().rposition(is_answer).map_or(0, |place| place + 1);
+fn since_last_reply(input: &[Value]) -> &[Value] {
+    let is_reply = |item: &Value| item["role"] == "assistant" || item["type"].as_str().is_some_and(is_call);
+    let from = input.iter().rposition(is_reply).map_or(0, |index| index + 1);
     input.get(from..).unwrap_or_default()
 }
 
-/// Whether a type is that of a call.
+/// Returns whether an item type is a tool call.
 pub(super) fn is_call(kind: &str) -> bool {
     kind.ends_with("_call")
 }
 
-/// Whether an item answers a call.
+/// Returns whether an item is a tool output.
 pub(super) fn is_output(item: &Value) -> bool {
     item["type"].as_str().is_some_and(|kind| kind.ends_with("_call_output"))
 }
@@ -198,7 +198,7 @@ fn count(items: &[Value], kind: &str) -> usize {
     parts.filter_map(Value::as_array).flatten().filter(|part| part["type"] == kind).count()
 }
 
-/// The outputs at the end of the input. What the program says after them doesn't end them.
+/// Returns the tool outputs at the end of the input, before any developer messages.
 fn returned(input: &[Value]) -> Vec<(&str, String)> {
     let spoken = input.iter().rev().skip_while(|item| item["role"] == "developer");
     let mut outputs: Vec<_> =
@@ -213,7 +213,7 @@ fn name_of<'b>(input: &'b [Value], output: &Value) -> &'b str {
     input.iter().find(is_its_call).and_then(|call| call["name"].as_str()).unwrap_or("tool")
 }
 
-/// All texts of an output.
+/// Returns the joined texts of an output.
 pub(super) fn output_text(item: &Value) -> String {
     texts(&item["output"]).join(" ")
 }

@@ -1,4 +1,4 @@
-//! Made-up quota: the same share used at any time, in the three forms in which it is told.
+//! A simulated quota with constant usage, in the three formats of the real backend.
 
 use std::time::SystemTime;
 
@@ -19,7 +19,7 @@ const WINDOWS: [Window; 2] = [
     Window { name: "secondary", used_percent: 3, minutes: 10_080, reset_after_seconds: 302_400 },
 ];
 
-/// The answer to a request for the usage.
+/// The body of `/wham/usage`.
 pub(super) fn document(now: SystemTime) -> Value {
     let [primary, secondary] = WINDOWS.map(|window| {
         json!({
@@ -41,7 +41,7 @@ pub(super) fn document(now: SystemTime) -> Value {
     })
 }
 
-/// The event that comes before the answer.
+/// The event that precedes a response.
 pub(super) fn event(now: SystemTime) -> Value {
     let [primary, secondary] = WINDOWS.map(|window| {
         json!({
@@ -57,11 +57,11 @@ pub(super) fn event(now: SystemTime) -> Value {
     })
 }
 
-/// The headers of an answer.
+/// The headers of a response.
 pub(super) fn headers(now: SystemTime) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut put = |name: String, value: String| {
-        let name: HeaderName = name.parse().expect("the names are lower-case ASCII");
+        let name: HeaderName = name.parse().expect("the names are lowercase ASCII");
         headers.insert(name, HeaderValue::from_str(&value).expect("the values are ASCII"));
     };
     put("x-codex-plan-type".to_owned(), PLAN.to_owned());

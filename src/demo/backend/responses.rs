@@ -1,7 +1,6 @@
-//! One request for a response: checked, answered, and sent as a stream.
+//! Handles one request: validates it, generates the response, and streams it.
 //!
-//! Ids are derived from the request and its number in the run, so that a run can be repeated
-//! exactly and two runs don't meet in one conversation.
+//! Ids are derived from the request and its number in the run, so runs are reproducible.
 
 use std::io;
 use std::sync::Arc;
@@ -19,60 +18,61 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::super::issuer::{PLAN, Sessions, unix};
-use super::super::reply::Refusal;
-use super::answer;
+use super::super::json_response::Refusal;
 use super::catalogue;
-use super::events::{Frame, Head, Writer};
+use super::events::{EventWriter, ResponseMeta, TimedEvent};
 use super::fault::Fault;
+use super::output;
 use super::prompt::Prompt;
 use super::{quota, validate};
 use crate::protocol::codex::WireFormat;
 
-const WORD_PAUSE: Duration = Duration::from_millis(4);
-const SLOW_PAUSE: Duration = Duration::from_millis(333);
-/// Until an exhausted quota comes back: soon, or it would be the end of the demo.
-const RESET_SECONDS: u64 = 2;
+const DELTA_DELAY: Duration = Duration::from_millis(4);
+const SLOW_DELAY: Duration = Duration::from_millis(333);
+/// Time until a used-up quota resets: short, so that the demo stays usable.
+const QUOTA_RESET_SECONDS: u64 = 2;
 
-/// What the responses of a run share.
+/// State shared by all responses of a run.
 pub(super) struct Responses {
     sessions: Arc<Sessions>,
     count: AtomicU64,
-    cut: CancellationToken,
+    cancel: CancellationToken,
 }
 
 /// How a stream ends after its last event.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Close {
-    /// After its last event.
-    Clean,
-    /// As if it were whole, and is not.
-    Early,
-    Broken,
+pub(super) enum StreamEnd {
+    /// After the terminal event.
+    Complete,
+    /// Normally, but before the terminal event.
+    Truncated,
+    /// With a connection error.
+    Aborted,
 }
 
-/// An answer on its way.
-pub(super) struct Answered {
+/// A response that is ready to be sent.
+pub(super) struct PreparedResponse {
     pub(super) headers: HeaderMap,
-    pub(super) frames: Vec<Frame>,
-    pub(super) close: Close,
+    pub(super) frames: Vec<TimedEvent>,
+    pub(super) close: StreamEnd,
 }
 
 impl Responses {
-    pub(super) fn new(sessions: Arc<Sessions>, cut: CancellationToken) -> Self {
-        Self { sessions, count: AtomicU64::new(0), cut }
+    pub(super) fn new(sessions: Arc<Sessions>, cancel: CancellationToken) -> Self {
+        Self { sessions, count: AtomicU64::new(0), cancel }
     }
 
-    /// When to end connections that nobody else ends.
-    pub(super) fn cut(&self) -> &CancellationToken {
-        &self.cut
+    /// Canceled when the demo stops.
+    pub(super) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
-    /// The answer to a body, or what is wrong with it.
-    pub(super) fn answer(&self, body: &Value, format: WireFormat) -> Result<Answered, Refusal> {
+    /// Generates the response to a request, or an error.
+    pub(super) fn answer(&self, body: &Value, format: WireFormat) -> Result<PreparedResponse, Refusal> {
         let request = validate::check(body, format)?;
         let prompt = Prompt::read(request);
         let fault = Fault::find(&prompt);
@@ -81,23 +81,27 @@ impl Responses {
             let message = format!("The '{model}' model requires the responses-lite form of requests.");
             return Err(Refusal::invalid(Some("unsupported_value"), "model", message));
         }
-        if let Some(refusal) = fault.and_then(|fault| self.refused(fault)) {
+        if let Some(refusal) = fault.and_then(|fault| self.http_error(fault)) {
             return Err(refusal);
         }
         let key = self.key(body);
-        let head = Head {
+        let head = ResponseMeta {
             key: key.clone(),
             created_at: unix(self.sessions.now()),
             echo: echo(request),
-            pause: if fault == Some(Fault::Slow) { SLOW_PAUSE } else { WORD_PAUSE },
+            delay: if fault == Some(Fault::Slow) { SLOW_DELAY } else { DELTA_DELAY },
         };
-        let (mut frames, close) = script(head, request, &prompt, fault);
-        frames.insert(0, Frame { pause: Duration::ZERO, event: quota::event(self.sessions.now()) });
-        Ok(Answered { headers: self.headers(&key, request), frames, close })
+        let (mut frames, close) = response_events(head, request, &prompt, fault);
+        frames.insert(0, TimedEvent { delay: Duration::ZERO, event: quota::event(self.sessions.now()) });
+        Ok(PreparedResponse { headers: self.headers(&key, request), frames, close })
     }
 
-    /// The same on a connection that has served before, and may have reached its limit.
-    pub(super) fn answer_again(&self, body: &Value, format: WireFormat) -> Result<Answered, Refusal> {
+    /// Like [`Self::answer`], on a WebSocket that has been used before and may report its age limit.
+    pub(super) fn answer_on_used_connection(
+        &self,
+        body: &Value,
+        format: WireFormat,
+    ) -> Result<PreparedResponse, Refusal> {
         let prompt = body.as_object().filter(|members| members.contains_key("input")).map(Prompt::read);
         if prompt.and_then(|prompt| Fault::find(&prompt)) == Some(Fault::ConnectionLimit) {
             return Err(Refusal::invalid(
@@ -109,26 +113,31 @@ impl Responses {
         self.answer(body, format)
     }
 
-    /// What says that a request was read that is not to be answered yet.
-    pub(super) fn prewarmed(&self, body: &Value, format: WireFormat) -> Result<Answered, Refusal> {
+    /// Generates the response to a request with `generate: false`.
+    pub(super) fn prewarmed(&self, body: &Value, format: WireFormat) -> Result<PreparedResponse, Refusal> {
         let is_empty = body["input"].as_array().is_some_and(Vec::is_empty);
         let request = if is_empty { body.as_object() } else { Some(validate::check(body, format)?) };
         let request = request.ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
         let key = self.key(body);
         let created_at = unix(self.sessions.now());
-        let mut writer = Writer::new(Head { key: key.clone(), created_at, echo: echo(request), pause: WORD_PAUSE });
+        let mut writer =
+            EventWriter::new(ResponseMeta { key: key.clone(), created_at, echo: echo(request), delay: DELTA_DELAY });
         writer.end("completed", json!({ "usage": usage(request, &writer) }));
-        Ok(Answered { headers: self.headers(&key, request), frames: writer.finish(), close: Close::Clean })
+        Ok(PreparedResponse {
+            headers: self.headers(&key, request),
+            frames: writer.finish(),
+            close: StreamEnd::Complete,
+        })
     }
 
-    /// Faults that are a status.
-    fn refused(&self, fault: Fault) -> Option<Refusal> {
+    /// Returns the HTTP error of a fault, if it has one.
+    fn http_error(&self, fault: Fault) -> Option<Refusal> {
         let error = |status, code: &str, message: &str, headers| {
             let error = json!({ "message": message, "type": null, "param": null, "code": code });
             Some(Refusal { status, body: json!({ "error": error }), headers })
         };
         match fault {
-            Fault::UsageLimit => Some(self.exhausted()),
+            Fault::UsageLimit => Some(self.usage_limit_error()),
             Fault::RateLimit => error(
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_exceeded",
@@ -145,11 +154,11 @@ impl Responses {
         }
     }
 
-    fn exhausted(&self) -> Refusal {
-        let resets_at = unix(self.sessions.now()) + RESET_SECONDS;
+    fn usage_limit_error(&self) -> Refusal {
+        let resets_at = unix(self.sessions.now()) + QUOTA_RESET_SECONDS;
         let error = json!({
             "type": "usage_limit_reached", "message": "The usage limit has been reached", "plan_type": PLAN,
-            "resets_at": resets_at, "eligible_promo": null, "resets_in_seconds": RESET_SECONDS,
+            "resets_at": resets_at, "eligible_promo": null, "resets_in_seconds": QUOTA_RESET_SECONDS,
         });
         let header = |name: &'static str, value: &str| (HeaderName::from_static(name), value.to_owned());
         let headers = vec![
@@ -174,7 +183,7 @@ impl Responses {
         headers.insert("x-models-etag", HeaderValue::from_static(catalogue::ETAG));
         let texts = [("x-request-id", format!("req_demo_{key}")), ("openai-model", text(request, "model"))];
         for (name, value) in texts {
-            // A model's name that no header can carry is not worth a failure.
+            // Skip a model name that isn't a valid header value.
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
@@ -183,8 +192,8 @@ impl Responses {
     }
 }
 
-impl Answered {
-    /// As an HTTP response.
+impl PreparedResponse {
+    /// Converts to a streaming HTTP response.
     pub(super) fn into_response(self) -> Response {
         let mut response = Response::new(Body::from_stream(stream(self.frames, self.close)));
         *response.headers_mut() = self.headers;
@@ -195,26 +204,32 @@ impl Answered {
     }
 }
 
-/// The events of an answer, and how its stream closes.
-fn script(head: Head, request: &Map<String, Value>, prompt: &Prompt<'_>, fault: Option<Fault>) -> (Vec<Frame>, Close) {
-    let mut writer = Writer::new(head);
+/// Returns the events of a response and the end of its stream.
+fn response_events(
+    head: ResponseMeta,
+    request: &Map<String, Value>,
+    prompt: &Prompt<'_>,
+    fault: Option<Fault>,
+) -> (Vec<TimedEvent>, StreamEnd) {
+    let mut writer = EventWriter::new(head);
     if let Some(error) = fault.and_then(early_failure) {
         writer.end("failed", json!({ "error": error }));
-        return (writer.finish(), Close::Clean);
+        return (writer.finish(), StreamEnd::Complete);
     }
-    for output in answer::answer(prompt, fault) {
+    for output in output::outputs(prompt, fault) {
         writer.item(&output);
     }
     let usage = usage(request, &writer);
-    let is_halved = matches!(fault, Some(Fault::Error | Fault::Cut | Fault::End | Fault::Length));
-    if is_halved {
-        writer.halve();
+    let is_interrupted = matches!(fault, Some(Fault::Error | Fault::Cut | Fault::End | Fault::Length));
+    if is_interrupted {
+        writer.drop_second_half();
     }
     match fault {
-        Some(Fault::Cut) => return (writer.finish(), Close::Broken),
-        Some(Fault::End) => return (writer.finish(), Close::Early),
+        Some(Fault::Cut) => return (writer.finish(), StreamEnd::Aborted),
+        Some(Fault::End) => return (writer.finish(), StreamEnd::Truncated),
         Some(Fault::Error) => {
-            let error = json!({ "code": "server_error", "message": "The demo was asked to fail here." });
+            let error =
+                json!({ "code": "server_error", "message": "This failure is simulated by the codex-proxy demo." });
             writer.end("failed", json!({ "error": error }));
         }
         Some(Fault::Length) => {
@@ -223,10 +238,10 @@ fn script(head: Head, request: &Map<String, Value>, prompt: &Prompt<'_>, fault: 
         }
         _ => writer.end("completed", json!({ "usage": usage, "end_turn": true })),
     }
-    (writer.finish(), Close::Clean)
+    (writer.finish(), StreamEnd::Complete)
 }
 
-/// Faults that come before any output.
+/// Returns the error of a fault that occurs before any output.
 fn early_failure(fault: Fault) -> Option<Value> {
     let (code, message) = match fault {
         Fault::Overloaded => ("server_is_overloaded", "Our servers are currently overloaded. Please try again later."),
@@ -239,16 +254,16 @@ fn early_failure(fault: Fault) -> Option<Value> {
     Some(json!({ "code": code, "message": message }))
 }
 
-/// Tokens, guessed as four characters each.
-fn usage(request: &Map<String, Value>, writer: &Writer) -> Value {
+/// Estimates tokens at four characters each.
+fn usage(request: &Map<String, Value>, writer: &EventWriter) -> Value {
     let measured = ["instructions", "input", "tools"].iter().filter_map(|name| request.get(*name));
     let input: usize = measured.map(|value| value.to_string().chars().count().div_ceil(4)).sum();
-    let (output, thought) = writer.tokens();
+    let (output, reasoning) = writer.tokens();
     json!({
         "input_tokens": input,
         "input_tokens_details": { "cached_tokens": 0, "cache_write_tokens": 0 },
         "output_tokens": output,
-        "output_tokens_details": { "reasoning_tokens": thought },
+        "output_tokens_details": { "reasoning_tokens": reasoning },
         "total_tokens": input + output,
     })
 }
@@ -275,11 +290,12 @@ fn text(request: &Map<String, Value>, name: &str) -> String {
     request.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn stream(frames: Vec<Frame>, close: Close) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let broken = (close == Close::Broken).then(|| Err(io::Error::other("the demo was asked to break here")));
+fn stream(frames: Vec<TimedEvent>, close: StreamEnd) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let broken = (close == StreamEnd::Aborted)
+        .then(|| Err(io::Error::other("this connection error is simulated by the codex-proxy demo")));
     let events = stream::iter(frames).then(|frame| async move {
-        if !frame.pause.is_zero() {
-            tokio::time::sleep(frame.pause).await;
+        if !frame.delay.is_zero() {
+            tokio::time::sleep(frame.delay).await;
         }
         let kind = frame.event["type"].as_str().unwrap_or_default();
         Ok(Bytes::from(format!("event: {kind}\ndata: {}\n\n", frame.event)))

@@ -1,7 +1,7 @@
-//! Answers over a WebSocket: a frame for each request, a frame for each event.
+//! Serves responses over a WebSocket: one frame per request, one frame per event.
 //!
-//! What is remembered is the last response of the connection, as in the real backend: a request
-//! may go on from it, and from nothing else. One response at a time; it ends when the client goes.
+//! Like the real backend, a connection stores its last response; a request can continue only that one. Responses
+//! are sent one at a time, until the client disconnects.
 
 use std::sync::Arc;
 
@@ -9,39 +9,39 @@ use axum::extract::ws::{Message, WebSocket};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
-use super::super::reply::Refusal;
+use super::super::json_response::Refusal;
 use super::form_of;
-use super::responses::{Answered, Close, Responses};
+use super::responses::{PreparedResponse, Responses, StreamEnd};
 
-/// The last response of a connection, and its conversation.
+/// The last response of a connection, with its conversation.
 #[derive(Default)]
-struct Remembered {
+struct PreviousResponse {
     response_id: String,
     items: Vec<Value>,
 }
 
-/// Why a connection ends.
-struct Gone;
+/// The client has disconnected.
+struct Disconnected;
 
-/// Answers requests until the client goes.
-pub(super) async fn converse(socket: WebSocket, responses: Arc<Responses>) {
+/// Serves requests until the client disconnects.
+pub(super) async fn serve_socket(socket: WebSocket, responses: Arc<Responses>) {
     tokio::select! {
-        () = responses.cut().cancelled() => {}
+        () = responses.cancel().cancelled() => {}
         () = serve(socket, &responses) => {}
     }
 }
 
 async fn serve(mut socket: WebSocket, responses: &Responses) {
-    let mut remembered = Remembered::default();
+    let mut previous_response = PreviousResponse::default();
     while let Some(Ok(message)) = socket.recv().await {
         let Message::Text(frame) = message else { continue };
-        let answered = match remembered.request(frame.as_str()) {
-            Ok(request) => answer(responses, &mut remembered, request),
+        let response = match previous_response.request(frame.as_str()) {
+            Ok(request) => answer(responses, &mut previous_response, request),
             Err(refusal) => Err(refusal),
         };
-        let sent = match answered {
-            Ok(answered) => send(&mut socket, &mut remembered, answered).await,
-            Err(refusal) => send_event(&mut socket, &refused(refusal)).await,
+        let sent = match response {
+            Ok(response) => send(&mut socket, &mut previous_response, response).await,
+            Err(refusal) => send_event(&mut socket, &error_event(refusal)).await,
         };
         if sent.is_err() {
             return;
@@ -49,21 +49,25 @@ async fn serve(mut socket: WebSocket, responses: &Responses) {
     }
 }
 
-fn answer(responses: &Responses, remembered: &mut Remembered, mut request: Value) -> Result<Answered, Refusal> {
+fn answer(
+    responses: &Responses,
+    previous_response: &mut PreviousResponse,
+    mut request: Value,
+) -> Result<PreparedResponse, Refusal> {
     let generates = request.as_object_mut().and_then(|members| members.remove("generate")) != Some(Value::Bool(false));
     let form = form_of(&HeaderMap::new(), &request);
-    let is_first = std::mem::take(&mut remembered.response_id).is_empty();
-    let answered = match (generates, is_first) {
+    let is_first = std::mem::take(&mut previous_response.response_id).is_empty();
+    let response = match (generates, is_first) {
         (false, _) => responses.prewarmed(&request, form),
         (true, true) => responses.answer(&request, form),
-        (true, false) => responses.answer_again(&request, form),
+        (true, false) => responses.answer_on_used_connection(&request, form),
     }?;
-    remembered.items = request["input"].as_array().cloned().unwrap_or_default();
-    Ok(answered)
+    previous_response.items = request["input"].as_array().cloned().unwrap_or_default();
+    Ok(response)
 }
 
-impl Remembered {
-    /// The whole request that a frame stands for.
+impl PreviousResponse {
+    /// Parses a frame and inserts the stored conversation.
     fn request(&self, frame: &str) -> Result<Value, Refusal> {
         let invalid = || Refusal::rule("Request body is not valid JSON");
         let mut request: Map<String, Value> = serde_json::from_str(frame).map_err(|_| invalid())?;
@@ -82,7 +86,7 @@ impl Remembered {
         Ok(Value::Object(request))
     }
 
-    fn note(&mut self, event: &Value) {
+    fn record(&mut self, event: &Value) {
         match event["type"].as_str() {
             Some("response.output_item.done") => self.items.push(event["item"].clone()),
             Some("response.completed") => {
@@ -93,27 +97,31 @@ impl Remembered {
     }
 }
 
-async fn send(socket: &mut WebSocket, remembered: &mut Remembered, answered: Answered) -> Result<(), Gone> {
+async fn send(
+    socket: &mut WebSocket,
+    previous_response: &mut PreviousResponse,
+    response: PreparedResponse,
+) -> Result<(), Disconnected> {
     let headers =
-        object(answered.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
+        object(response.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
     send_event(socket, &json!({ "type": "response.metadata", "headers": headers })).await?;
-    for frame in answered.frames {
-        if !frame.pause.is_zero() {
-            tokio::time::sleep(frame.pause).await;
+    for frame in response.frames {
+        if !frame.delay.is_zero() {
+            tokio::time::sleep(frame.delay).await;
         }
-        remembered.note(&frame.event);
+        previous_response.record(&frame.event);
         send_event(socket, &frame.event).await?;
     }
-    let is_whole = !matches!(answered.close, Close::Broken | Close::Early);
-    if is_whole { Ok(()) } else { Err(Gone) }
+    let is_complete = !matches!(response.close, StreamEnd::Aborted | StreamEnd::Truncated);
+    if is_complete { Ok(()) } else { Err(Disconnected) }
 }
 
-async fn send_event(socket: &mut WebSocket, event: &Value) -> Result<(), Gone> {
-    socket.send(Message::text(event.to_string())).await.map_err(|_| Gone)
+async fn send_event(socket: &mut WebSocket, event: &Value) -> Result<(), Disconnected> {
+    socket.send(Message::text(event.to_string())).await.map_err(|_| Disconnected)
 }
 
-/// A refusal as it comes inside a connection: its body, with status and headers.
-fn refused(refusal: Refusal) -> Value {
+/// Converts an HTTP error to an event with its body, status and headers.
+fn error_event(refusal: Refusal) -> Value {
     let headers = object(refusal.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let mut event = refusal.body;
     event["type"] = json!("error");

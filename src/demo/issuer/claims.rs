@@ -1,7 +1,7 @@
-//! The simulated person, and what the tokens say about them.
+//! The simulated user and the claims in its tokens.
 //!
-//! The tokens have the form of real ones, so that the same code reads them. They are not signed:
-//! nobody but the simulated backend takes them, and that one knows them by heart.
+//! The tokens have the format of real ones but no valid signature: only the simulated backend accepts them, and it
+//! looks them up in a table.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 /// The simulated account.
 pub(in crate::demo) const ACCOUNT_ID: &str = "acct-demo";
-/// The simulated person.
+/// The simulated user.
 pub(in crate::demo) const USER_ID: &str = "user-demo";
-/// An address that can't exist.
+/// An address in a reserved domain.
 pub(in crate::demo) const EMAIL: &str = "demo@codex-proxy.invalid";
-/// The plan, under which the catalogue lists its models.
+/// The subscription plan.
 pub(in crate::demo) const PLAN: &str = "pro";
 
-/// When a token begins and ends, in unix seconds, and what sets it apart from all others.
+/// The validity of a token in Unix seconds, and its unique number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) from: u64,

@@ -1,8 +1,7 @@
-//! The simulated sign-in service: authorize, token, revoke, and the device codes (`device`).
+//! The simulated sign-in service: authorize, token, revoke, and device codes (`device`).
 //!
-//! The authorize page asks nothing: it sends the browser straight back with a code. Codes are bound
-//! to a PKCE challenge, refresh tokens are good for one use, and a spent one is answered as the
-//! real service answers it. The browser is sent back to loopback addresses only.
+//! The authorize endpoint redirects to the client at once, and only to loopback addresses. Codes are bound to a
+//! PKCE challenge. Refresh tokens can be used once; reuse gives the error of the real service.
 
 mod claims;
 mod device;
@@ -21,12 +20,12 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::reply;
+use super::json_response;
 pub(super) use claims::{ACCOUNT_ID, EMAIL, PLAN, USER_ID};
 use sessions::{Denial, Grant, TOKEN_LIFE};
-pub(super) use sessions::{Sessions, Standing, Tokens, unix};
+pub(super) use sessions::{Sessions, TokenState, Tokens, unix};
 
-/// The paths of the service.
+/// The routes of the service.
 pub(super) fn router(sessions: Arc<Sessions>) -> Router {
     Router::new()
         .route("/oauth/authorize", get(authorize))
@@ -36,27 +35,30 @@ pub(super) fn router(sessions: Arc<Sessions>) -> Router {
         .with_state(sessions)
 }
 
-async fn authorize(State(sessions): State<Arc<Sessions>>, Query(asked): Query<HashMap<String, String>>) -> Response {
-    match redirect(&sessions, &asked) {
+async fn authorize(
+    State(sessions): State<Arc<Sessions>>,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Response {
+    match redirect(&sessions, &parameters) {
         Ok(target) => (StatusCode::FOUND, [(LOCATION, String::from(target))]).into_response(),
         Err(fault) => (StatusCode::BAD_REQUEST, format!("demo sign-in: {fault}\n")).into_response(),
     }
 }
 
-fn redirect(sessions: &Sessions, asked: &HashMap<String, String>) -> Result<Url, String> {
-    let member = |name: &str| match asked.get(name) {
+fn redirect(sessions: &Sessions, parameters: &HashMap<String, String>) -> Result<Url, String> {
+    let member = |name: &str| match parameters.get(name) {
         Some(value) if !value.is_empty() => Ok(value.clone()),
         _ => Err(format!("missing parameter '{name}'")),
     };
     if member("response_type")? != "code" {
-        return Err("response_type has to be 'code'".to_owned());
+        return Err("response_type must be 'code'".to_owned());
     }
     if member("code_challenge_method")? != "S256" {
-        return Err("code_challenge_method has to be 'S256'".to_owned());
+        return Err("code_challenge_method must be 'S256'".to_owned());
     }
     let state = member("state")?;
     let redirect_uri = member("redirect_uri")?;
-    let mut target = loopback(&redirect_uri).ok_or("redirect_uri has to be an http address of this machine")?;
+    let mut target = loopback(&redirect_uri).ok_or("redirect_uri must be an http address of this machine")?;
     let grant = Grant { client_id: member("client_id")?, redirect_uri, challenge: member("code_challenge")? };
     let code = sessions.grant(grant);
     target.query_pairs_mut().append_pair("code", &code).append_pair("state", &state);
@@ -74,8 +76,8 @@ fn loopback(address: &str) -> Option<Url> {
 }
 
 async fn token(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked = members(&headers, &body);
-    let member = |name: &str| asked.get(name).map_or("", String::as_str);
+    let parameters = members(&headers, &body);
+    let member = |name: &str| parameters.get(name).map_or("", String::as_str);
     let issued = match member("grant_type") {
         _ if member("client_id").is_empty() => Err(Denial::Incomplete("client_id")),
         "authorization_code" => {
@@ -85,23 +87,23 @@ async fn token(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: 
         _ => Err(Denial::UnknownGrant),
     };
     match issued {
-        Ok(tokens) => reply::answer(StatusCode::OK, &issued_body(&tokens)),
+        Ok(tokens) => json_response::json_response(StatusCode::OK, &issued_body(&tokens)),
         Err(denial) => denied(denial),
     }
 }
 
 async fn revoke(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: Bytes) -> Response {
-    let asked = members(&headers, &body);
-    match asked.get("token") {
+    let parameters = members(&headers, &body);
+    match parameters.get("token") {
         Some(token) => {
             sessions.revoke(token);
-            reply::answer(StatusCode::OK, &json!({}))
+            json_response::json_response(StatusCode::OK, &json!({}))
         }
         None => denied(Denial::Incomplete("token")),
     }
 }
 
-/// The string members of a JSON or form body.
+/// Returns the string members of a JSON or form body.
 fn members(headers: &HeaderMap, body: &[u8]) -> HashMap<String, String> {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if kind.starts_with("application/x-www-form-urlencoded") {
@@ -135,7 +137,7 @@ fn denied(denial: Denial) -> Response {
         }
         Denial::Unknown => {
             let body = json!({ "error": "invalid_grant", "error_description": "The grant is unknown or has ended." });
-            return reply::answer(StatusCode::BAD_REQUEST, &body);
+            return json_response::json_response(StatusCode::BAD_REQUEST, &body);
         }
         Denial::Incomplete(name) => {
             (StatusCode::BAD_REQUEST, "invalid_request", format!("Missing required parameter: '{name}'."))
@@ -145,5 +147,5 @@ fn denied(denial: Denial) -> Response {
         }
     };
     let error = json!({ "message": message, "type": "invalid_request_error", "param": null, "code": code });
-    reply::answer(status, &json!({ "error": error }))
+    json_response::json_response(status, &json!({ "error": error }))
 }

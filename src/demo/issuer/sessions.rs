@@ -1,7 +1,7 @@
-//! Who is signed in: the codes, access tokens and refresh tokens that are out.
+//! The issued authorization codes, access tokens and refresh tokens.
 //!
-//! A refresh token is good for one refresh, which spends it whatever becomes of the answer. An
-//! access token ends by the clock. A code is good for one exchange by whoever knows the verifier.
+//! A refresh token is invalid after one use, even if the response is lost. Access tokens expire by the clock. A
+//! code can be exchanged once, with its PKCE verifier.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,21 +14,21 @@ use sha2::{Digest, Sha256};
 use super::claims::{self, Span};
 use crate::clock::Clock;
 
-/// How long an access token is good for.
+/// Lifetime of an access token.
 pub(super) const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 const CLIENT_ID: &str = "demo";
-/// How long a device's code is good for.
+/// Lifetime of a device code.
 const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// All sign-ins of one run.
+/// All sessions of one run.
 pub(in crate::demo) struct Sessions {
     issuer: String,
     clock: Arc<dyn Clock>,
-    book: Mutex<Book>,
+    table: Mutex<SessionTable>,
 }
 
 #[derive(Default)]
-struct Book {
+struct SessionTable {
     serial: u64,
     codes: HashMap<String, Grant>,
     access: HashMap<String, SystemTime>,
@@ -36,7 +36,7 @@ struct Book {
     devices: HashMap<String, Device>,
 }
 
-/// A code that waits to be typed.
+/// A device code and its approval.
 struct Device {
     user_code: String,
     client_id: String,
@@ -44,21 +44,21 @@ struct Device {
     is_approved: bool,
 }
 
-/// What became of a device's code.
+/// The state of a device code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DeviceState {
-    /// Nobody has typed it.
+    /// The code hasn't been entered.
     Pending,
-    /// It is unknown or too old.
+    /// The code is unknown or expired.
     Gone,
-    /// It was typed; the client may go on.
+    /// The code was entered.
     Approved {
-        /// Who asked for it.
+        /// The client that requested it.
         client_id: String,
     },
 }
 
-/// What a code was given out for.
+/// The parameters that an authorization code is bound to.
 pub(super) struct Grant {
     pub(super) client_id: String,
     pub(super) redirect_uri: String,
@@ -77,64 +77,64 @@ enum State {
     Revoked,
 }
 
-/// The tokens of one sign-in.
-#[expect(clippy::struct_field_names, reason = "the names that the protocol uses")]
+/// The tokens of one session.
+#[expect(clippy::struct_field_names, reason = "the names of the OAuth protocol")]
 pub(in crate::demo) struct Tokens {
     pub(in crate::demo) id_token: String,
     pub(in crate::demo) access_token: String,
     pub(in crate::demo) refresh_token: String,
 }
 
-/// Why no tokens are given.
+/// Why a token request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denial {
     /// The refresh token has been used before.
     Spent,
     /// The refresh token has been revoked.
     Revoked,
-    /// No such code or token, or not for this client, address or verifier.
+    /// The code or token is unknown, or belongs to another client, redirect URI or verifier.
     Unknown,
-    /// A member is missing.
+    /// A parameter is missing.
     Incomplete(&'static str),
-    /// A grant type that is not served.
+    /// The grant type isn't supported.
     UnknownGrant,
 }
 
-/// What an access token is worth now.
+/// The state of an access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::demo) enum Standing {
-    /// It is current.
+pub(in crate::demo) enum TokenState {
+    /// Valid.
     Current,
-    /// It was, but its time is over.
-    Ended,
-    /// It was never given out, or has been revoked.
+    /// Expired.
+    Expired,
+    /// Never issued, or revoked.
     Unknown,
 }
 
 impl Sessions {
     pub(in crate::demo) fn new(issuer: String, clock: Arc<dyn Clock>) -> Self {
-        Self { issuer, clock, book: Mutex::default() }
+        Self { issuer, clock, table: Mutex::default() }
     }
 
-    /// The time by which tokens end.
+    /// The current time.
     pub(in crate::demo) fn now(&self) -> SystemTime {
         self.clock.now()
     }
 
-    /// Tokens whose access token has `left` to live.
+    /// Issues tokens; the access token expires after `left`.
     pub(in crate::demo) fn sign_in(&self, left: Duration) -> Tokens {
-        self.issue(&mut self.book(), CLIENT_ID, left)
+        self.issue(&mut self.table(), CLIENT_ID, left)
     }
 
-    /// A code for an exchange.
+    /// Issues an authorization code.
     pub(super) fn grant(&self, grant: Grant) -> String {
-        let mut book = self.book();
-        let code = format!("ac_demo_{}", book.next());
-        book.codes.insert(code.clone(), grant);
+        let mut table = self.table();
+        let code = format!("ac_demo_{}", table.next());
+        table.codes.insert(code.clone(), grant);
         code
     }
 
-    /// Tokens for a code, which is spent by the attempt.
+    /// Exchanges a code for tokens. The attempt invalidates the code.
     pub(super) fn exchange(
         &self,
         code: &str,
@@ -142,42 +142,42 @@ impl Sessions {
         redirect_uri: &str,
         verifier: &str,
     ) -> Result<Tokens, Denial> {
-        let mut book = self.book();
-        let grant = book.codes.remove(code).ok_or(Denial::Unknown)?;
+        let mut table = self.table();
+        let grant = table.codes.remove(code).ok_or(Denial::Unknown)?;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
         let known = grant.client_id == client_id && grant.redirect_uri == redirect_uri && grant.challenge == challenge;
         if !known {
             return Err(Denial::Unknown);
         }
-        Ok(self.issue(&mut book, client_id, TOKEN_LIFE))
+        Ok(self.issue(&mut table, client_id, TOKEN_LIFE))
     }
 
-    /// A device's id, and the code that has to be typed for it.
+    /// Issues a device id and its user code.
     pub(super) fn device(&self, client_id: &str) -> (String, String) {
-        let mut book = self.book();
-        let serial = book.next();
+        let mut table = self.table();
+        let serial = table.next();
         let (id, user_code) = (format!("deviceauth_demo_{serial}"), format!("DEMO-{serial:05}"));
         let (client_id, until) = (client_id.to_owned(), self.clock.now() + CODE_LIFE);
-        book.devices.insert(id.clone(), Device { user_code: user_code.clone(), client_id, until, is_approved: false });
+        table.devices.insert(id.clone(), Device { user_code: user_code.clone(), client_id, until, is_approved: false });
         (id, user_code)
     }
 
-    /// Somebody has typed a code; says whether there is such a one.
+    /// Approves a user code; returns whether it exists.
     pub(super) fn approve(&self, user_code: &str) -> bool {
         let now = self.clock.now();
-        let mut book = self.book();
-        let mut typed = book.devices.values_mut();
+        let mut table = self.table();
+        let mut typed = table.devices.values_mut();
         let device = typed.find(|device| device.user_code.eq_ignore_ascii_case(user_code) && now < device.until);
         device.map(|device| device.is_approved = true).is_some()
     }
 
-    /// What became of a device's code; an approval is told once.
+    /// Returns the state of a device code. An approval is returned once.
     pub(super) fn device_state(&self, id: &str, user_code: &str) -> DeviceState {
-        let mut book = self.book();
-        match book.devices.get(id) {
+        let mut table = self.table();
+        match table.devices.get(id) {
             Some(device) if device.user_code != user_code || self.clock.now() >= device.until => DeviceState::Gone,
             Some(device) if !device.is_approved => DeviceState::Pending,
-            Some(_) => book
+            Some(_) => table
                 .devices
                 .remove(id)
                 .map_or(DeviceState::Gone, |device| DeviceState::Approved { client_id: device.client_id }),
@@ -185,71 +185,71 @@ impl Sessions {
         }
     }
 
-    /// The address of this service.
+    /// The base URL of this service.
     pub(super) fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Tokens for a refresh token, which is spent by it.
+    /// Exchanges a refresh token for new tokens. The attempt invalidates it.
     pub(super) fn refresh(&self, token: &str) -> Result<Tokens, Denial> {
-        let mut book = self.book();
-        let held = book.refresh.get_mut(token).ok_or(Denial::Unknown)?;
+        let mut table = self.table();
+        let held = table.refresh.get_mut(token).ok_or(Denial::Unknown)?;
         match held.state {
             State::Good => held.state = State::Spent,
             State::Spent => return Err(Denial::Spent),
             State::Revoked => return Err(Denial::Revoked),
         }
         let client_id = held.client_id.clone();
-        Ok(self.issue(&mut book, &client_id, TOKEN_LIFE))
+        Ok(self.issue(&mut table, &client_id, TOKEN_LIFE))
     }
 
-    /// Ends a token of either kind; one that is unknown is as good as ended.
+    /// Revokes an access or refresh token. Unknown tokens are ignored.
     pub(super) fn revoke(&self, token: &str) {
-        let mut book = self.book();
-        book.access.remove(token);
-        if let Some(held) = book.refresh.get_mut(token) {
+        let mut table = self.table();
+        table.access.remove(token);
+        if let Some(held) = table.refresh.get_mut(token) {
             held.state = State::Revoked;
         }
     }
 
-    /// What an access token is worth now.
-    pub(in crate::demo) fn standing(&self, access_token: &str) -> Standing {
-        match self.book().access.get(access_token) {
-            Some(until) if self.clock.now() < *until => Standing::Current,
-            Some(_) => Standing::Ended,
-            None => Standing::Unknown,
+    /// The state of an access token.
+    pub(in crate::demo) fn token_state(&self, access_token: &str) -> TokenState {
+        match self.table().access.get(access_token) {
+            Some(until) if self.clock.now() < *until => TokenState::Current,
+            Some(_) => TokenState::Expired,
+            None => TokenState::Unknown,
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, SessionTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn issue(&self, book: &mut Book, client_id: &str, left: Duration) -> Tokens {
+    fn issue(&self, table: &mut SessionTable, client_id: &str, left: Duration) -> Tokens {
         let until = self.clock.now() + left;
         let from = until.checked_sub(TOKEN_LIFE).unwrap_or(UNIX_EPOCH);
-        let serial = book.next();
+        let serial = table.next();
         let span = Span { from: unix(from), until: unix(until), serial };
         let tokens = Tokens {
             id_token: claims::id_token(&self.issuer, client_id, span),
             access_token: claims::access_token(&self.issuer, span),
             refresh_token: format!("rt_demo_{serial}"),
         };
-        book.access.insert(tokens.access_token.clone(), until);
+        table.access.insert(tokens.access_token.clone(), until);
         let held = Refresh { client_id: client_id.to_owned(), state: State::Good };
-        book.refresh.insert(tokens.refresh_token.clone(), held);
+        table.refresh.insert(tokens.refresh_token.clone(), held);
         tokens
     }
 }
 
-impl Book {
+impl SessionTable {
     fn next(&mut self) -> u64 {
         self.serial += 1;
         self.serial
     }
 }
 
-/// Whole seconds since 1970.
+/// Converts to Unix time in seconds.
 pub(in crate::demo) fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_is_good_for_one_refresh() {
+    fn a_refresh_token_is_valid_for_one_refresh() {
         let (_, sessions) = sessions();
         let first = sessions.sign_in(TOKEN_LIFE);
         let second = sessions.refresh(&first.refresh_token).ok().unwrap();
@@ -289,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_ends_by_the_clock() {
+    fn an_access_token_expires_by_the_clock() {
         let (clock, sessions) = sessions();
         let tokens = sessions.sign_in(Duration::from_secs(60));
-        assert_eq!(sessions.standing(&tokens.access_token), Standing::Current);
+        assert_eq!(sessions.token_state(&tokens.access_token), TokenState::Current);
         clock.0.store(60, Ordering::Relaxed);
-        assert_eq!(sessions.standing(&tokens.access_token), Standing::Ended);
-        assert_eq!(sessions.standing("eyJ.eyJ.x"), Standing::Unknown);
+        assert_eq!(sessions.token_state(&tokens.access_token), TokenState::Expired);
+        assert_eq!(sessions.token_state("eyJ.eyJ.x"), TokenState::Unknown);
     }
 
     #[test]
@@ -319,12 +319,12 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_token_is_refused_as_revoked() {
+    fn a_revoked_token_is_rejected_as_revoked() {
         let (_, sessions) = sessions();
         let tokens = sessions.sign_in(TOKEN_LIFE);
         sessions.revoke(&tokens.refresh_token);
         sessions.revoke(&tokens.access_token);
         assert_eq!(denial(sessions.refresh(&tokens.refresh_token)), Denial::Revoked);
-        assert_eq!(sessions.standing(&tokens.access_token), Standing::Unknown);
+        assert_eq!(sessions.token_state(&tokens.access_token), TokenState::Unknown);
     }
 }

@@ -47,7 +47,7 @@ await run("node ollama", {
 
   async "thinking is shown unless it is off"() {
     const parts = await collect(await chat({ stream: true, think: "high" }));
-    assert.match(joined(parts, "thinking"), /Nothing thinks here/);
+    assert.match(joined(parts, "thinking"), /reasoning is simulated/);
     assert.equal((await chat({ think: false })).message.thinking, undefined);
   },
 

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::{Refusal, missing_or_invalid, short_enough, tools};
 
-/// Calls, the items that answer them, and what they are called.
+/// Types of calls, types of their outputs, and their name in messages.
 const PAIRS: [(&[&str], &[&str], &str); 2] = [
     (&["function_call", "local_shell_call"], &["function_call_output", "local_shell_call_output"], "function call"),
     (&["custom_tool_call"], &["custom_tool_call_output"], "custom tool call"),
 ];
-/// Items that stand alone.
+/// Types of items that aren't paired.
 const SINGLES: [&str; 7] = [
     "message",
     "reasoning",
@@ -26,7 +26,7 @@ const SINGLES: [&str; 7] = [
 const INPUT_PARTS: [&str; 4] = ["input_text", "input_image", "input_file", "input_audio"];
 const OUTPUT_PARTS: [&str; 2] = ["output_text", "refusal"];
 
-/// Checks each item by itself, then their pairing.
+/// Checks each item, then the pairing of calls and outputs.
 pub(super) fn check(items: &[Value]) -> Result<(), Refusal> {
     if items.is_empty() {
         return Err(Refusal::rule("Input must not be empty"));
@@ -37,7 +37,7 @@ pub(super) fn check(items: &[Value]) -> Result<(), Refusal> {
     PAIRS.into_iter().try_for_each(|(calls, outputs, named)| check_pairs(items, calls, outputs, named))
 }
 
-/// Whether a word stands anywhere in the texts of the messages, in any case.
+/// Returns whether the messages contain a word, ignoring case.
 pub(super) fn mentions(items: &[Value], word: &str) -> bool {
     let in_text = |text: &Value| text.as_str().is_some_and(|text| text.to_lowercase().contains(word));
     items.iter().filter(|item| kind(item) == "message").any(|item| match &item["content"] {
@@ -46,7 +46,7 @@ pub(super) fn mentions(items: &[Value], word: &str) -> bool {
     })
 }
 
-/// An item's type; a message may leave it out.
+/// Returns the type of an item, which messages may omit.
 fn kind(item: &Value) -> &str {
     match item.get("type").and_then(Value::as_str) {
         Some(kind) => kind,

@@ -1,13 +1,13 @@
-//! What only holds for the lite form.
+//! Checks the rules of the lite form.
 //!
-//! The real one is known to insist on the context of its reasoning. The rest is what the official client
-//! never sends in this form, so that it is refused here rather than found out there.
+//! The real backend is known to require `reasoning.context`. The other rules reject what the official client never
+//! sends in this form.
 
 use serde_json::{Map, Value};
 
 use super::{Refusal, tools};
 
-/// The namespaces that a lite request offers, and whatever else its items list.
+/// Checks a request in the lite form.
 pub(super) fn check(body: &Map<String, Value>, input: &[Value]) -> Result<(), Refusal> {
     let context = body.get("reasoning").map_or(&Value::Null, |reasoning| &reasoning["context"]);
     if context != "all_turns" {
@@ -38,6 +38,6 @@ pub(super) fn check(body: &Map<String, Value>, input: &[Value]) -> Result<(), Re
 }
 
 fn unsupported(param: &str) -> Refusal {
-    let message = format!("Unsupported value: '{param}' has a value that this form of request does not take.");
+    let message = format!("Unsupported value: '{param}' has a value that this form of request does not accept.");
     Refusal::invalid(Some("unsupported_value"), param, message)
 }

@@ -1,7 +1,7 @@
-//! What the real backend refuses, refused in its words.
+//! Rejects invalid requests with the error messages of the real backend.
 //!
-//! Knows the request's members by an allow-list, as the real one does. Promises that a request
-//! which passes can be answered. It checks form, never sense, and changes nothing.
+//! Like the real backend, it has an allowlist of members. Every request that passes can be answered. It checks
+//! only the format.
 
 mod input;
 mod lite;
@@ -10,7 +10,7 @@ mod tools;
 use serde_json::{Map, Value};
 
 use super::catalogue;
-use crate::demo::reply::Refusal;
+use crate::demo::json_response::Refusal;
 use crate::protocol::codex::WireFormat;
 
 const MEMBERS: [&str; 15] = [
@@ -35,7 +35,7 @@ const SUMMARIES: [&str; 3] = ["auto", "concise", "detailed"];
 const VERBOSITIES: [&str; 3] = ["low", "medium", "high"];
 const KEY_LIMIT_CHARACTERS: usize = 64;
 
-/// Passes a body that the real backend would take in this form.
+/// Checks a request body as the real backend does for this form.
 pub(super) fn check(body: &Value, format: WireFormat) -> Result<&Map<String, Value>, Refusal> {
     let body = body.as_object().ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
     if let Some(name) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
@@ -86,7 +86,7 @@ fn check_model(body: &Map<String, Value>, effort: Option<&str>) -> Result<(), Re
         return Err(Refusal::rule("Model is required"));
     };
     let Some(efforts) = catalogue::efforts(model) else {
-        // A model newer than the catalogue: the real one would know it.
+        // A model newer than the catalog: accepted, as the real backend may know it.
         if model.starts_with("gpt-") {
             return Ok(());
         }
@@ -164,7 +164,7 @@ fn check_schema_format(format: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A member that is there and not null.
+/// Returns a member that is present and not null.
 fn present<'v>(members: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
     members.get(name).filter(|value| !value.is_null())
 }

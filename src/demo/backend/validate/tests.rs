@@ -48,7 +48,7 @@ fn a_plain_request_passes() {
 }
 
 #[test]
-fn members_outside_the_allow_list_are_named() {
+fn members_outside_the_allowlist_are_named() {
     for name in ["temperature", "max_output_tokens", "metadata", "user", "previous_response_id", "made_up"] {
         assert_eq!(detail(&with(name, json!(1))), format!("Unsupported parameter: {name}"));
     }
@@ -70,7 +70,7 @@ fn forced_members_have_one_value() {
 }
 
 #[test]
-fn models_and_their_efforts_are_those_of_the_catalogue() {
+fn models_and_efforts_must_be_in_the_catalog() {
     assert!(detail(&with("model", json!("claude-9"))).starts_with("The 'claude-9' model is not supported"));
     assert!(check(&with("reasoning", json!({ "effort": "max", "summary": "auto" }))).is_ok());
     for effort in ["none", "minimal"] {
@@ -84,13 +84,13 @@ fn models_and_their_efforts_are_those_of_the_catalogue() {
 }
 
 #[test]
-fn system_messages_are_refused() {
+fn system_messages_are_rejected() {
     let system = json!([{ "type": "message", "role": "system", "content": "x" }]);
     assert_eq!(detail(&with("input", system)), "System messages are not allowed");
 }
 
 #[test]
-fn calls_and_outputs_come_in_pairs() {
+fn calls_and_outputs_must_be_paired() {
     assert!(check(&with("input", json!([call("a"), call("b"), output("b"), output("a")]))).is_ok());
     let (param, message, _) = error(&with("input", json!([call("a")])));
     assert_eq!((param.as_str(), message.as_str()), ("input", "No tool output found for function call a."));
@@ -105,7 +105,7 @@ fn calls_and_outputs_come_in_pairs() {
 }
 
 #[test]
-fn long_ids_and_keys_are_refused() {
+fn long_ids_and_keys_are_rejected() {
     let long = "x".repeat(65);
     assert_eq!(error(&with("input", json!([call(&long), output(&long)]))).0, "input[0].call_id");
     assert_eq!(error(&with("prompt_cache_key", json!(long))).2, "string_above_max_length");
@@ -113,7 +113,7 @@ fn long_ids_and_keys_are_refused() {
 }
 
 #[test]
-fn parts_fit_the_role_and_pictures_are_pictures() {
+fn parts_must_match_the_role_and_images_must_be_valid() {
     let message =
         |role: &str, part: Value| with("input", json!([{ "type": "message", "role": role, "content": [part] }]));
     let text = |kind: &str| json!({ "type": kind, "text": "x" });
@@ -144,7 +144,7 @@ fn tools_have_valid_names_and_object_schemas() {
 }
 
 #[test]
-fn a_choice_names_what_is_on_offer() {
+fn a_choice_must_name_a_listed_tool() {
     let mut body = with("tools", json!([{ "type": "function", "name": "f", "parameters": { "type": "object" } }]));
     for good in [json!("auto"), json!("required"), json!({ "type": "function", "name": "f" })] {
         body["tool_choice"] = good;
@@ -156,7 +156,7 @@ fn a_choice_names_what_is_on_offer() {
 }
 
 #[test]
-fn json_mode_wants_the_word_in_the_input() {
+fn json_mode_requires_the_word_in_the_input() {
     let mut body = with("text", json!({ "format": { "type": "json_object" } }));
     assert_eq!(error(&body).0, "input");
     body["input"][0]["content"][0]["text"] = json!("Answer in JSON");
@@ -184,7 +184,7 @@ fn lite() -> Value {
 }
 
 #[test]
-fn the_lite_form_has_rules_of_its_own() {
+fn the_lite_form_has_its_own_rules() {
     assert!(super::check(&lite(), WireFormat::Lite).is_ok());
     assert_eq!(detail(&lite()), "Instructions are required");
     let search = json!([{ "type": "web_search" }]);

@@ -1,7 +1,6 @@
-//! Tools on offer and the choice among them.
+//! Checks `tools` and `tool_choice`.
 //!
-//! Names have to fit the backend's pattern, schemas have to be objects, and a choice has to name
-//! what is on offer.
+//! Names must match the backend's pattern, schemas must be objects, and a choice must name a listed tool.
 
 use serde_json::{Map, Value};
 
@@ -23,24 +22,24 @@ pub(super) fn check(body: &Map<String, Value>) -> Result<(), Refusal> {
     present(body, "tool_choice").map_or(Ok(()), |choice| check_choice(choice, tools))
 }
 
-/// Whether the backend runs a tool itself.
+/// Returns whether the backend runs a tool.
 pub(super) fn is_hosted(tool: &Value) -> bool {
     tool["type"].as_str().is_some_and(|kind| HOSTED.contains(&kind))
 }
 
-/// Checks the tools that an item lists.
+/// Checks the tools in an input item.
 pub(super) fn check_listed(item: &Value, at: &str) -> Result<(), Refusal> {
     let Some(tools) = item["tools"].as_array() else { return Err(missing_or_invalid(&format!("{at}.tools"))) };
     tools.iter().enumerate().try_for_each(|(index, tool)| check_tool(tool, &format!("{at}.tools[{index}]")))
 }
 
-/// Whether a text can be the name of a tool or a format.
+/// Returns whether text is a valid name of a tool or a format.
 pub(super) fn is_name(text: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '-';
     !text.is_empty() && text.len() <= NAME_LIMIT_CHARACTERS && text.chars().all(fits)
 }
 
-/// A name outside the pattern.
+/// The error for an invalid name.
 pub(super) fn bad_name(param: &str) -> Refusal {
     let message = format!(
         "Invalid '{param}': expected 1 to {NAME_LIMIT_CHARACTERS} characters that match the pattern '^[a-zA-Z0-9_-]+$'."
@@ -84,7 +83,7 @@ fn check_parameters(tool: &Value, at: &str) -> Result<(), Refusal> {
         Some(schema) => schema,
     };
     let kind = schema.get("type").cloned().unwrap_or(Value::Null);
-    // A schema that is put together from others says there what it is.
+    // A composed schema may have its type in its parts.
     let is_composed = ["anyOf", "oneOf", "allOf", "$ref"].iter().any(|word| schema.get(word).is_some());
     if kind == "object" || (kind.is_null() && is_composed) {
         return Ok(());

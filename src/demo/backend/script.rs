@@ -1,39 +1,37 @@
-//! Acting as an agent by script: calls that the person wrote into the prompt, one in each turn.
+//! Scripted tool calls: the user writes calls into the prompt, and the demo makes one per turn.
 //!
-//! A script is made of lines `demo:call NAME PAYLOAD` in one user message. The name may have its
-//! namespace and a dot before it. The payload is a JSON object or, for a tool that takes plain text,
-//! all that follows up to the next such line. It is passed on as it was written, so that a script
-//! inside a payload is performed by whoever is told it. Each call is made when the one before has
-//! returned; then a text tells what they returned. Tools that are not on offer are told, too, and
-//! never called. Asked for a summary, it writes down what is left, so that a conversation that was
-//! compacted goes on. Pure: how far a script has come is read from the conversation.
+//! A script is a user message with lines `demo:call NAME PAYLOAD`. The name may be prefixed with a namespace and
+//! a dot. The payload is a JSON object or, for a tool with plain-text input, all text up to the next such line;
+//! it is passed on unchanged, so it can contain a script for another agent. After the last call, a message lists
+//! the results and the tools that aren't available. A requested summary contains the remaining lines, so the
+//! script continues after a compaction. The progress of a script is derived from the conversation.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::answer::Payload;
-use super::prompt::{Offer, Wish, is_call, is_output, output_text, texts};
+use super::output::Payload;
+use super::prompt::{ClientTool, RequestedReply, is_call, is_output, output_text, texts};
 
-/// What a script wants of a turn.
+/// The next step of a script.
 #[derive(Clone, Debug)]
-pub(super) enum Turn<'b> {
+pub(super) enum ScriptStep<'b> {
     /// The next call.
-    Call(Offer<'b>, Payload),
-    /// Nothing is left to call: what has to be told.
+    Call(ClientTool<'b>, Payload),
+    /// All calls were made: report their results.
     Report(Report<'b>),
-    /// The conversation is about to be forgotten: the lines that have yet to be carried out.
-    Rest(String),
-    /// All of it has been told: what a program says from then on, tool names included, asks for no call.
-    Over,
+    /// The client requests a summary: the remaining lines.
+    Summarize(String),
+    /// The results were reported. Later messages cause no calls, even if they name tools.
+    Finished,
 }
 
-/// How a script went.
+/// The results of a script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report<'b> {
-    /// What the calls returned, with the names of the tools.
+    /// Tool names and results.
     pub(super) returned: Vec<(&'b str, String)>,
-    /// Tools that are not on offer.
-    pub(super) absent: Vec<&'b str>,
+    /// Tools that the client doesn't offer.
+    pub(super) unavailable: Vec<&'b str>,
 }
 
 /// A line of a script.
@@ -43,29 +41,33 @@ struct Step<'b> {
     payload: &'b str,
 }
 
-/// What the last script of a conversation wants now; `None` where there is none.
-pub(super) fn turn<'b>(input: &'b [Value], tools: &[Offer<'b>], wish: Wish) -> Option<Turn<'b>> {
-    let place = input.iter().rposition(|item| !steps(item).is_empty())?;
-    let since = input.get(place + 1..).unwrap_or_default();
+/// Returns the next step of the last script in a conversation, if there is one.
+pub(super) fn next_step<'b>(
+    input: &'b [Value],
+    tools: &[ClientTool<'b>],
+    requested: RequestedReply,
+) -> Option<ScriptStep<'b>> {
+    let index = input.iter().rposition(|item| !steps(item).is_empty())?;
+    let since = input.get(index + 1..).unwrap_or_default();
     if since.iter().any(|item| item["role"] == "assistant") {
-        return Some(Turn::Over);
+        return Some(ScriptStep::Finished);
     }
-    let script = steps(&input[place]);
+    let script = steps(&input[index]);
     let mut made = since.iter().filter(|item| item["type"].as_str().is_some_and(is_call)).peekable();
     let mut report = Report::default();
-    for (index, step) in script.iter().enumerate() {
+    for (number, step) in script.iter().enumerate() {
         let offer = tools.iter().find(|offer| step.names(offer.namespace, offer.name));
         if let Some(call) = made.next_if(|call| step.is(call)) {
             report.returned.extend(output_of(since, call));
-        } else if wish == Wish::Summary {
-            return Some(Turn::Rest(script[index..].iter().map(Step::line).collect()));
+        } else if requested == RequestedReply::Summary {
+            return Some(ScriptStep::Summarize(script[number..].iter().map(Step::line).collect()));
         } else if let Some(offer) = offer {
-            return Some(Turn::Call(offer.clone(), step.pass_to(offer)));
+            return Some(ScriptStep::Call(offer.clone(), step.pass_to(offer)));
         } else {
-            report.absent.push(step.tool);
+            report.unavailable.push(step.tool);
         }
     }
-    Some(Turn::Report(report))
+    Some(ScriptStep::Report(report))
 }
 
 impl Step<'_> {
@@ -84,7 +86,7 @@ impl Step<'_> {
         format!("demo:call {} {}\n", self.tool, self.payload)
     }
 
-    fn pass_to(&self, offer: &Offer<'_>) -> Payload {
+    fn pass_to(&self, offer: &ClientTool<'_>) -> Payload {
         if offer.schema.is_none() {
             return Payload::Input(self.payload.to_owned());
         }
@@ -94,7 +96,7 @@ impl Step<'_> {
     }
 }
 
-/// The script in an item: none, unless a person says it.
+/// Returns the script in an item; only user messages can contain one.
 fn steps(item: &Value) -> Vec<Step<'_>> {
     if item["role"] != "user" {
         return Vec::new();

@@ -1,8 +1,7 @@
-//! A value for any JSON schema.
+//! Generates a value for a JSON schema.
 //!
-//! Knows the keywords that structured outputs and tool parameters use. Promises a value that
-//! conforms to them (text patterns aside), small and the same for the same input, and an end for
-//! schemas that contain themselves. What the prompt says goes in where it obviously belongs.
+//! Supports the keywords of structured outputs and tool parameters, except `pattern`. Values are small and
+//! deterministic, and recursive schemas terminate. Values from the prompt are used where member names match.
 
 use std::cell::Cell;
 
@@ -10,54 +9,54 @@ use serde_json::{Map, Number, Value, json};
 
 use super::hints::Hints;
 
-/// From here on optional members are left out, and arrays and unions as empty as they may be.
-const SHALLOW: usize = 4;
-/// A schema that is still not done here can have no finite value.
-const DEEPEST: usize = 24;
-/// A schema that wants more values than this is no use to anybody; the rest is null.
-const MOST_VALUES: usize = 5_000;
-/// A schema may ask for more elements than anybody wants to read.
-const MOST_ELEMENTS: u64 = 20;
-const LONGEST_TEXT: usize = 10_000;
+/// Below this depth, optional members are omitted, and arrays and unions are as empty as allowed.
+const FULL_DEPTH: usize = 4;
+/// Below this depth, values are null.
+const MAX_DEPTH: usize = 24;
+/// Maximum number of values; further ones are null.
+const MAX_VALUES: usize = 5_000;
+/// Maximum number of array elements, even if the schema requires more.
+const MAX_ELEMENTS: u64 = 20;
+const MAX_TEXT_CHARACTERS: usize = 10_000;
 
-/// Which members of an object are filled.
+/// The members of an object to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// Those that have to be there, as in the arguments of a call.
+pub(super) enum MemberScope {
+    /// Required members, as for tool arguments.
     Required,
-    /// The optional ones too, as in an answer that shows a schema.
+    /// Optional members too, as for structured output.
     All,
 }
 
-/// A value that conforms to `schema`.
-pub(super) fn fill(schema: &Value, reach: Reach, hints: &Hints) -> Value {
-    let left = Cell::new(MOST_VALUES);
-    Filler { root: schema, reach, hints, left: &left }.value(schema, Spot { name: "", index: 0, depth: 0 })
+/// Returns a value that conforms to `schema`.
+pub(super) fn fill(schema: &Value, reach: MemberScope, hints: &Hints) -> Value {
+    let left = Cell::new(MAX_VALUES);
+    Filler { root: schema, reach, hints, left: &left }.value(schema, Position { name: "", index: 0, depth: 0 })
 }
 
 #[derive(Clone, Copy)]
 struct Filler<'s> {
     root: &'s Value,
-    reach: Reach,
+    reach: MemberScope,
     hints: &'s Hints,
     left: &'s Cell<usize>,
 }
 
-/// Where in the value we are.
+/// The position in the generated value.
 #[derive(Clone, Copy)]
-struct Spot<'s> {
+struct Position<'s> {
     name: &'s str,
     index: usize,
     depth: usize,
 }
 
 impl<'s> Filler<'s> {
-    fn value(&self, schema: &'s Value, at: Spot<'s>) -> Value {
-        if at.depth > DEEPEST || self.left.get() == 0 {
+    fn value(&self, schema: &'s Value, at: Position<'s>) -> Value {
+        if at.depth > MAX_DEPTH || self.left.get() == 0 {
             return Value::Null;
         }
         self.left.set(self.left.get() - 1);
-        let deeper = Spot { depth: at.depth + 1, ..at };
+        let deeper = Position { depth: at.depth + 1, ..at };
         if let Some(target) = schema["$ref"].as_str() {
             return self.value(self.target(target), deeper);
         }
@@ -76,7 +75,7 @@ impl<'s> Filler<'s> {
         self.typed(schema, at)
     }
 
-    fn typed(&self, schema: &'s Value, at: Spot<'s>) -> Value {
+    fn typed(&self, schema: &'s Value, at: Position<'s>) -> Value {
         match kind(schema) {
             "object" => self.object(schema, at),
             "array" => self.array(schema, at),
@@ -88,20 +87,20 @@ impl<'s> Filler<'s> {
         }
     }
 
-    /// A schema elsewhere in the document.
+    /// Resolves a reference.
     fn target(&self, reference: &str) -> &'s Value {
         let pointer = reference.strip_prefix('#').unwrap_or_default();
         self.root.pointer(pointer).unwrap_or(&Value::Null)
     }
 
-    fn object(&self, schema: &'s Value, at: Spot<'s>) -> Value {
+    fn object(&self, schema: &'s Value, at: Position<'s>) -> Value {
         let required: Vec<&str> =
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let all = self.reach == Reach::All && at.depth < SHALLOW;
+        let all = self.reach == MemberScope::All && at.depth < FULL_DEPTH;
         let mut members = Map::new();
         for (name, member) in schema["properties"].as_object().into_iter().flatten() {
             if all || required.contains(&name.as_str()) {
-                let spot = Spot { name, index: at.index, depth: at.depth + 1 };
+                let spot = Position { name, index: at.index, depth: at.depth + 1 };
                 members.insert(name.clone(), self.value(member, spot));
             }
         }
@@ -111,18 +110,18 @@ impl<'s> Filler<'s> {
         Value::Object(members)
     }
 
-    fn array(&self, schema: &'s Value, at: Spot<'s>) -> Value {
+    fn array(&self, schema: &'s Value, at: Position<'s>) -> Value {
         let fixed = schema["prefixItems"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let least = schema["minItems"].as_u64().unwrap_or(0).min(MOST_ELEMENTS);
-        let most = schema["maxItems"].as_u64().unwrap_or(MOST_ELEMENTS);
-        let liked = if at.depth < SHALLOW { 1.max(fixed.len() as u64) } else { 0 };
-        let spot = |index| Spot { name: at.name, index, depth: at.depth + 1 };
+        let least = schema["minItems"].as_u64().unwrap_or(0).min(MAX_ELEMENTS);
+        let most = schema["maxItems"].as_u64().unwrap_or(MAX_ELEMENTS);
+        let liked = if at.depth < FULL_DEPTH { 1.max(fixed.len() as u64) } else { 0 };
+        let spot = |index| Position { name: at.name, index, depth: at.depth + 1 };
         let element = |index: usize| self.value(fixed.get(index).unwrap_or(&schema["items"]), spot(index));
         let length = usize::try_from(liked.max(least).min(most)).unwrap_or_default();
         Value::Array((0..length).map(element).collect())
     }
 
-    fn all_of(&self, schema: &'s Value, parts: &'s [Value], at: Spot<'s>) -> Value {
+    fn all_of(&self, schema: &'s Value, parts: &'s [Value], at: Position<'s>) -> Value {
         let mut rest = schema.clone();
         if let Some(members) = rest.as_object_mut() {
             members.remove("allOf");
@@ -132,7 +131,7 @@ impl<'s> Filler<'s> {
             let resolved = part["$ref"].as_str().map_or(part, |target| self.target(target));
             merge(&mut merged, resolved);
         }
-        // The merged schema is a document of its own; references in it still mean this one's.
+        // The merged schema becomes the root document, so it needs the definitions that its references use.
         let root = self.root.clone();
         for name in ["$defs", "definitions"] {
             if let Some(definitions) = root.get(name) {
@@ -140,10 +139,10 @@ impl<'s> Filler<'s> {
             }
         }
         let filler = Filler { root: &merged, ..*self };
-        filler.value(&merged, Spot { name: "", ..at })
+        filler.value(&merged, Position { name: "", ..at })
     }
 
-    fn text(&self, schema: &Value, at: Spot<'_>) -> String {
+    fn text(&self, schema: &Value, at: Position<'_>) -> String {
         let text = match schema["format"].as_str() {
             Some("date-time") => "2026-01-02T03:04:05Z",
             Some("date") => "2026-01-02",
@@ -161,11 +160,11 @@ impl<'s> Filler<'s> {
     }
 }
 
-/// The first variant that is something; deep down, the first that is nothing.
+/// Picks the first variant that isn't null; below [`FULL_DEPTH`], null or a scalar.
 fn pick(union: &[Value], depth: usize) -> &Value {
     let is_null = |variant: &&Value| kind(variant) == "null";
     let is_flat = |variant: &&Value| !matches!(kind(variant), "object" | "array") && variant.get("$ref").is_none();
-    let wanted = if depth < SHALLOW {
+    let wanted = if depth < FULL_DEPTH {
         union.iter().find(|variant| !is_null(variant))
     } else {
         union.iter().find(is_null).or_else(|| union.iter().find(is_flat))
@@ -173,7 +172,7 @@ fn pick(union: &[Value], depth: usize) -> &Value {
     wanted.or(union.first()).unwrap_or(&Value::Null)
 }
 
-/// A schema's type: of several the first that is something, of none what its keywords tell.
+/// Returns the type of a schema: the first one that isn't null, or what its keywords imply.
 fn kind(schema: &Value) -> &str {
     match &schema["type"] {
         Value::String(kind) => kind,
@@ -188,7 +187,7 @@ fn kind(schema: &Value) -> &str {
     }
 }
 
-/// The hint if the bounds allow it, else the number next to 1 that they allow.
+/// Returns the hint if it is within the bounds, else the number closest to 1 that is.
 fn number(schema: &Value, hint: Option<f64>, step: f64) -> Value {
     let bound = |name: &str| schema[name].as_f64();
     let step = bound("multipleOf").or((step > 0.0).then_some(step));
@@ -210,7 +209,7 @@ fn is_multiple(value: f64, step: Option<f64>) -> bool {
     step.is_none_or(|step| ((value / step) - (value / step).round()).abs() < 1e-9)
 }
 
-/// Whole numbers without a fraction.
+/// Formats whole numbers as integers.
 #[expect(clippy::cast_possible_truncation, reason = "the value is whole and within 2^53")]
 fn written(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 9e15 {
@@ -219,16 +218,16 @@ fn written(value: f64) -> Value {
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-/// Makes a text as long or as short as the schema wants it.
+/// Pads or truncates text to the length that the schema allows.
 fn fit(text: &str, schema: &Value) -> String {
     let length = |name: &str| schema[name].as_u64().and_then(|length| usize::try_from(length).ok());
     let most = length("maxLength").unwrap_or(usize::MAX);
-    let least = length("minLength").unwrap_or(0).min(LONGEST_TEXT);
+    let least = length("minLength").unwrap_or(0).min(MAX_TEXT_CHARACTERS);
     let padding = " demo".chars().cycle().take(least.saturating_sub(text.chars().count()));
     text.chars().chain(padding).take(most).collect()
 }
 
-/// Adds the keywords of `part`; objects and lists of names grow together.
+/// Merges the keywords of `part`, combining objects and lists of names.
 fn merge(merged: &mut Value, part: &Value) {
     match (merged, part) {
         (Value::Object(into), Value::Object(from)) => {

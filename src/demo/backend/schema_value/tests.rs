@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn filled(schema: &Value) -> Value {
-    fill(schema, Reach::All, &Hints::read(""))
+    fill(schema, MemberScope::All, &Hints::read(""))
 }
 
-/// A checker of its own, for the keywords that the strategy makes.
+/// An independent checker for the keywords that the strategy generates.
 fn conforms(value: &Value, schema: &Value, root: &Value) -> bool {
     if let Some(target) = schema["$ref"].as_str() {
         return conforms(value, root.pointer(target.trim_start_matches('#')).unwrap(), root);
@@ -115,15 +115,15 @@ fn document() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_is_filled_conforms(schema in document(), said in "[ -~]{0,40}", is_all in any::<bool>()) {
-        let reach = if is_all { Reach::All } else { Reach::Required };
-        let value = fill(&schema, reach, &Hints::read(&said));
+    fn generated_values_conform_to_their_schema(schema in document(), user_text in "[ -~]{0,40}", is_all in any::<bool>()) {
+        let reach = if is_all { MemberScope::All } else { MemberScope::Required };
+        let value = fill(&schema, reach, &Hints::read(&user_text));
         prop_assert!(conforms(&value, &schema, &schema), "{value} for {schema}");
     }
 }
 
 #[test]
-fn formats_are_filled_with_their_like() {
+fn formats_get_matching_values() {
     let of = |format: &str| filled(&json!({ "type": "string", "format": format }));
     assert_eq!(of("date"), "2026-01-02");
     assert_eq!(of("email"), "demo@example.invalid");
@@ -131,17 +131,17 @@ fn formats_are_filled_with_their_like() {
 }
 
 #[test]
-fn optional_members_of_arguments_are_left_out() {
+fn optional_members_of_arguments_are_omitted() {
     let schema = json!({
         "type": "object", "required": ["a"],
         "properties": { "a": { "type": "boolean" }, "b": { "type": "boolean" } },
     });
-    assert_eq!(fill(&schema, Reach::Required, &Hints::read("")), json!({ "a": true }));
+    assert_eq!(fill(&schema, MemberScope::Required, &Hints::read("")), json!({ "a": true }));
     assert_eq!(filled(&schema), json!({ "a": true, "b": true }));
 }
 
 #[test]
-fn parts_of_a_union_of_all_are_joined() {
+fn parts_of_all_of_are_merged() {
     let schema = json!({
         "$defs": { "named": { "type": "object", "properties": { "name": { "type": "string" } }, "required": ["name"] } },
         "allOf": [{ "$ref": "#/$defs/named" }, { "properties": { "age": { "type": "integer" } }, "required": ["age"] }],
@@ -150,7 +150,7 @@ fn parts_of_a_union_of_all_are_joined() {
 }
 
 #[test]
-fn a_schema_without_a_finite_value_still_ends() {
+fn a_schema_without_a_finite_value_terminates() {
     let node = json!({ "$ref": "#/$defs/node" });
     let schema = json!({
         "$ref": "#/$defs/node",

@@ -1,13 +1,13 @@
 use serde_json::{Map, Value, json};
 
-use super::super::answer::{Output, Payload, answer};
 use super::super::fault::Fault;
+use super::super::output::{Output, Payload, outputs};
 use super::super::prompt::Prompt;
 
 const SCRIPT: &str = "Please do this.\ndemo:call read {\"path\": \"a\"} and no more\n\
     demo:call patch *** Begin\n-old\n\n+new\ndemo:call space.deep\ndemo:call unheard {\"a\": 1}";
 
-/// A request with the script and a function, a plain text tool, and a function in a namespace.
+/// A request with the script, a function, a plain-text tool, and a function in a namespace.
 fn body(script: &str) -> Map<String, Value> {
     let body = json!({
         "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": script }] }],
@@ -25,9 +25,9 @@ fn push(body: &mut Map<String, Value>, item: Value) {
     body["input"].as_array_mut().unwrap().push(item);
 }
 
-/// Takes a turn: the item of the answer goes into the conversation, and what the program says to it.
+/// Makes one turn: appends the output item and the client's response to the conversation.
 fn step(body: &mut Map<String, Value>, returned: &str) -> Output {
-    let mut outputs = answer(&Prompt::read(body), None);
+    let mut outputs = outputs(&Prompt::read(body), None);
     assert_eq!(outputs.len(), 1, "one thing in each turn: {outputs:?}");
     let output = outputs.remove(0);
     let call_id = format!("call_{}", body["input"].as_array().unwrap().len());
@@ -47,7 +47,7 @@ fn call(namespace: Option<&str>, name: &str, payload: Payload) -> Output {
 }
 
 #[test]
-fn calls_are_made_in_order_and_then_their_outputs_are_told() {
+fn calls_are_made_in_order_and_then_reported() {
     let mut body = body(SCRIPT);
     assert_eq!(step(&mut body, "A"), call(None, "read", Payload::Arguments(r#"{"path": "a"}"#.to_owned())));
     assert_eq!(step(&mut body, "B"), call(None, "patch", Payload::Input("*** Begin\n-old\n\n+new".to_owned())));
@@ -55,13 +55,13 @@ fn calls_are_made_in_order_and_then_their_outputs_are_told() {
     let Output::Message { text, .. } = step(&mut body, "") else { panic!("more calls than lines") };
     assert_eq!(
         text,
-        "This is the codex-proxy demo: no model wrote this. The tool read returned: A The tool patch returned: B \
-         The tool deep returned: C The tool unheard is not on offer."
+        "This is a simulated response from the codex-proxy demo: no model wrote this. The tool read returned: A The tool patch returned: B \
+         The tool deep returned: C The tool unheard is not available."
     );
 }
 
 #[test]
-fn what_a_program_says_between_the_calls_does_not_end_a_script() {
+fn client_messages_between_the_calls_do_not_end_a_script() {
     let mut body = body(SCRIPT);
     step(&mut body, "A");
     push(&mut body, json!({ "type": "message", "role": "user", "content": "<reminder>search the web</reminder>" }));
@@ -69,10 +69,10 @@ fn what_a_program_says_between_the_calls_does_not_end_a_script() {
 }
 
 #[test]
-fn a_script_that_was_told_is_over() {
+fn a_script_that_was_reported_is_finished() {
     let mut body = body("demo:call read {}");
     step(&mut body, "A");
-    push(&mut body, json!({ "type": "message", "role": "assistant", "content": "told" }));
+    push(&mut body, json!({ "type": "message", "role": "assistant", "content": "reported" }));
     push(&mut body, json!({ "type": "message", "role": "user", "content": "The tool read is done" }));
     assert!(matches!(step(&mut body, ""), Output::Message { text, .. } if text.ends_with("The tool read is done")));
     push(&mut body, json!({ "type": "message", "role": "user", "content": "demo:call read {\"n\": 2}" }));
@@ -80,7 +80,7 @@ fn a_script_that_was_told_is_over() {
 }
 
 #[test]
-fn a_script_inside_a_payload_is_passed_on_unread() {
+fn a_script_inside_a_payload_is_passed_on_unchanged() {
     let inner = r#"{"prompt": "Do:\ndemo:call patch x"}"#;
     let mut body = body(&format!("demo:call read {inner}"));
     assert_eq!(step(&mut body, "done"), call(None, "read", Payload::Arguments(inner.to_owned())));
@@ -88,7 +88,7 @@ fn a_script_inside_a_payload_is_passed_on_unread() {
 }
 
 #[test]
-fn a_choice_and_a_format_win_over_a_script() {
+fn a_tool_choice_and_a_format_take_precedence_over_a_script() {
     let mut never = body(SCRIPT);
     never.insert("tool_choice".to_owned(), json!("none"));
     assert!(matches!(step(&mut never, ""), Output::Message { .. }));
@@ -100,7 +100,7 @@ fn a_choice_and_a_format_win_over_a_script() {
 }
 
 #[test]
-fn a_summary_holds_what_is_left_and_is_gone_on_from() {
+fn a_summary_contains_the_remaining_steps_and_can_be_continued() {
     let mut body = body("demo:call read {\"n\": 1}\ndemo:call read {\"n\": 2}\ndemo:call patch\n+line");
     step(&mut body, "A");
     let ask = json!({ "type": "message", "role": "user", "content": "Now an <analysis> and a <summary>, no calls." });
@@ -108,13 +108,13 @@ fn a_summary_holds_what_is_left_and_is_gone_on_from() {
     let Output::Message { text, .. } = step(&mut body, "") else { panic!("a call where a summary was wanted") };
     assert!(text.ends_with("demo:call read {\"n\": 2}\ndemo:call patch +line\n</summary>"), "{text}");
     let inside = text.split_once("<summary>").and_then(|(_, rest)| rest.strip_suffix("</summary>")).unwrap();
-    let mut compacted = self::body(&format!("This goes on from:{inside}"));
+    let mut compacted = self::body(&format!("Continue from:{inside}"));
     assert_eq!(step(&mut compacted, "B"), call(None, "read", Payload::Arguments("{\"n\": 2}".to_owned())));
     assert_eq!(step(&mut compacted, "C"), call(None, "patch", Payload::Input("+line".to_owned())));
 }
 
 #[test]
-fn a_conversation_that_shall_overflow_does_until_it_is_compacted() {
+fn a_conversation_overflows_until_it_is_compacted() {
     let mut body = body("With demo:overflow\ndemo:call read {}\ndemo:call read {}\ndemo:call read {}");
     for outputs in 0..2 {
         assert_eq!(Fault::find(&Prompt::read(&body)), None, "{outputs}");

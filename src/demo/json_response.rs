@@ -1,19 +1,19 @@
-//! Answers that are JSON, refusals above all, in the shapes that the real services use.
+//! JSON responses, mainly errors, in the formats of the real services.
 //!
-//! The gateway says `{"detail": …}`, what lies behind it says `{"error": {…}}`. A client has to
-//! read both, so both are used here where the real services use them.
+//! The gateway sends `{"detail": …}`, the services behind it send `{"error": {…}}`. Each is used where the
+//! real services use it.
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
 
-/// A JSON answer with a status.
-pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
+/// Builds a JSON response.
+pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
-/// A request that is refused.
+/// An error response.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -22,17 +22,17 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// The gateway's shape.
+    /// An error in the gateway's format.
     pub(super) fn detail(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, body: json!({ "detail": detail.into() }), headers: Vec::new() }
     }
 
-    /// A rule of the gateway: status 400.
+    /// Status 400 in the gateway's format.
     pub(super) fn rule(detail: impl Into<String>) -> Self {
         Self::detail(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// An error object: status 400, with the member at fault.
+    /// Status 400 with an error object that names the invalid member.
     pub(super) fn invalid(code: Option<&str>, param: impl Into<Value>, message: impl Into<String>) -> Self {
         let error = json!({
             "message": message.into(), "type": "invalid_request_error", "param": param.into(), "code": code,
@@ -40,7 +40,7 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, body: json!({ "error": error }), headers: Vec::new() }
     }
 
-    /// An access token that is no good: status 401.
+    /// Status 401 for an invalid access token.
     pub(super) fn token(code: &str, message: &str) -> Self {
         let error = json!({ "message": message, "type": null, "param": null, "code": code });
         let status = StatusCode::UNAUTHORIZED;
@@ -50,9 +50,9 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = answer(self.status, &self.body);
+        let mut response = json_response(self.status, &self.body);
         for (name, value) in self.headers {
-            let value = value.parse().expect("refusals carry plain ASCII headers");
+            let value = value.parse().expect("header values of errors are ASCII");
             response.headers_mut().insert(name, value);
         }
         response

@@ -10,7 +10,7 @@ fn weather() -> Value {
     serde_json::from_str(WEATHER).unwrap()
 }
 
-fn said(text: &str) -> Map<String, Value> {
+fn user_message(text: &str) -> Map<String, Value> {
     let body = json!({
         "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }] }],
         "reasoning": { "effort": "none" },
@@ -19,7 +19,7 @@ fn said(text: &str) -> Map<String, Value> {
 }
 
 fn answered(body: &Map<String, Value>) -> Vec<Output> {
-    answer(&Prompt::read(body), None)
+    outputs(&Prompt::read(body), None)
 }
 
 fn text(body: &Map<String, Value>) -> String {
@@ -40,24 +40,27 @@ fn arguments(body: &Map<String, Value>) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn a_text_repeats_what_was_said_and_says_that_no_model_spoke() {
-    let text = text(&said("Good morning"));
-    assert_eq!(text, "This is the codex-proxy demo: no model wrote this. You said: Good morning");
+fn a_text_quotes_the_prompt_and_says_that_it_is_simulated() {
+    let text = text(&user_message("Good morning"));
+    assert_eq!(
+        text,
+        "This is a simulated response from the codex-proxy demo: no model wrote this. You said: Good morning"
+    );
 }
 
 #[test]
-fn a_tool_is_called_when_the_prompt_means_it() {
-    let mut body = said("What's the weather in Bern?");
+fn a_tool_is_called_if_the_prompt_mentions_it() {
+    let mut body = user_message("What's the weather in Bern?");
     body.insert("tools".to_owned(), json!([weather()]));
     assert_eq!(arguments(&body), [("get_weather".to_owned(), json!({ "city": "Bern", "unit": "celsius" }))]);
-    let mut hello = said("Hello");
+    let mut hello = user_message("Hello");
     hello.insert("tools".to_owned(), json!([weather()]));
     assert!(text(&hello).contains("You said: Hello"));
 }
 
 #[test]
-fn two_places_are_two_calls_unless_they_may_not_be_parallel() {
-    let mut body = said("Weather in Oslo and Rome?");
+fn two_places_give_two_calls_if_parallel_calls_are_allowed() {
+    let mut body = user_message("Weather in Oslo and Rome?");
     body.insert("tools".to_owned(), json!([weather()]));
     let cities: Vec<Value> = arguments(&body).into_iter().map(|(_, arguments)| arguments["city"].clone()).collect();
     assert_eq!(cities, ["Oslo", "Rome"]);
@@ -67,22 +70,22 @@ fn two_places_are_two_calls_unless_they_may_not_be_parallel() {
 
 #[test]
 fn the_choice_is_obeyed() {
-    let mut body = said("Hello");
+    let mut body = user_message("Hello");
     body.insert("tools".to_owned(), json!([weather(), { "type": "custom", "name": "note" }]));
     body.insert("tool_choice".to_owned(), json!("required"));
     assert_eq!(arguments(&body)[0].0, "get_weather");
     body.insert("tool_choice".to_owned(), json!({ "type": "custom", "name": "note" }));
     let input = Payload::Input("Hello".to_owned());
     assert_eq!(answered(&body), [Output::Call { namespace: None, name: "note".to_owned(), payload: input }]);
-    let mut never = said("Use the get_weather tool");
+    let mut never = user_message("Use the get_weather tool");
     never.insert("tools".to_owned(), json!([weather()]));
     never.insert("tool_choice".to_owned(), json!("none"));
     assert!(text(&never).contains("You said"));
 }
 
 #[test]
-fn outputs_of_tools_end_up_in_the_text() {
-    let mut body = said("Weather in Oslo?");
+fn tool_outputs_are_quoted_in_the_text() {
+    let mut body = user_message("Weather in Oslo?");
     body.insert("tools".to_owned(), json!([weather()]));
     let input = body["input"].as_array_mut().unwrap();
     input.push(json!({ "type": "function_call", "call_id": "c", "name": "get_weather", "arguments": "{}" }));
@@ -92,7 +95,7 @@ fn outputs_of_tools_end_up_in_the_text() {
 
 #[test]
 fn pictures_are_noticed() {
-    let mut body = said("What is this?");
+    let mut body = user_message("What is this?");
     let image = json!({ "type": "input_image", "image_url": "https://example.invalid/a.png" });
     body["input"][0]["content"].as_array_mut().unwrap().push(image);
     assert!(text(&body).ends_with("I see 1 image."));
@@ -100,7 +103,7 @@ fn pictures_are_noticed() {
 
 #[test]
 fn formats_are_kept() {
-    let mut body = said("Extract: Bob is 5.");
+    let mut body = user_message("Extract: Bob is 5.");
     let schema = json!({
         "type": "object", "required": ["name", "age"], "additionalProperties": false,
         "properties": { "name": { "type": "string" }, "age": { "type": "integer" } },
@@ -113,20 +116,20 @@ fn formats_are_kept() {
 }
 
 #[test]
-fn the_backend_s_own_tools_work_when_asked_to() {
-    let mut body = said("Search the web for Rust");
+fn hosted_tools_are_used_if_the_prompt_mentions_them() {
+    let mut body = user_message("Search the web for Rust");
     body.insert("tools".to_owned(), json!([{ "type": "web_search" }]));
     let outputs = answered(&body);
     assert!(matches!(outputs[0], Output::Search { .. }));
     assert!(matches!(&outputs[1], Output::Message { text, source: Some(source) } if text.contains(source)));
-    let mut body = said("Draw a dot");
+    let mut body = user_message("Draw a dot");
     body.insert("tools".to_owned(), json!([{ "type": "image_generation" }]));
     assert!(matches!(answered(&body)[0], Output::Picture { .. }));
 }
 
 #[test]
-fn thinking_shows_unless_it_is_switched_off() {
-    let mut body = said("hi");
+fn reasoning_is_sent_unless_disabled() {
+    let mut body = user_message("hi");
     body.insert("reasoning".to_owned(), json!({ "summary": "auto" }));
     assert!(matches!(answered(&body)[0], Output::Reasoning { summary: Some(_) }));
     body.insert("reasoning".to_owned(), json!({}));
