@@ -1,11 +1,10 @@
-//! The pure core, piece by piece: what an event costs on its way through each dialect, in time and
-//! in allocations.
+//! Measures the pure core: time and allocations of an event in each dialect.
 //!
 //! ```text
 //! cargo bench --bench events
 //! ```
 //!
-//! Every figure of a stream is for [`DELTAS`] text deltas; the column of items a second tells of one.
+//! Figures of a stream are for [`DELTAS`] text deltas; the items-per-second column is per delta.
 
 use bytes::{Bytes, BytesMut};
 use codex_proxy::protocol::chat::{self, Chat};
@@ -25,7 +24,7 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-/// Text deltas of an answer.
+/// Text deltas of a response.
 const DELTAS: usize = 1000;
 const INSTRUCTIONS: &str = "You are a helpful assistant.";
 
@@ -33,11 +32,11 @@ fn main() {
     divan::main();
 }
 
-/// A dialect with a request to measure it by.
+/// A dialect and a sample request.
 trait Measured: Dialect {
     fn options() -> Self::Options;
 
-    /// A request with that many turns; each calls a tool and has its answer.
+    /// A request with this many turns, each with a call and its output.
     fn request(turns: usize) -> Value;
 }
 
@@ -116,7 +115,7 @@ impl Measured for ollama::Chat {
     }
 }
 
-/// The data of a whole answer's events.
+/// The event data of a complete response.
 fn answer() -> Vec<Bytes> {
     let delta = |number: usize| {
         json!({ "type": "response.output_text.delta", "sequence_number": number + 3, "item_id": "msg_1", "output_index": 0,
@@ -139,7 +138,7 @@ fn answer() -> Vec<Bytes> {
     events.map(|event| Bytes::from(event.to_string())).collect()
 }
 
-/// The machine that a short request of this dialect leads to.
+/// The reply state machine of a short request in this dialect.
 fn reply<D: Measured>() -> D::Reply {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
     let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
@@ -152,7 +151,7 @@ fn feed<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R::Encod
     for data in events {
         reply.on_event(R::Upstream::from(std::str::from_utf8(data).unwrap_or_default()), sink);
     }
-    assert!(reply.is_finished(), "the answer is whole");
+    assert!(reply.is_finished(), "the response is complete");
 }
 
 /// Bytes to events.
@@ -178,7 +177,7 @@ fn decode(bencher: Bencher) {
     });
 }
 
-/// Events to the client's bytes: decoded, stepped, encoded.
+/// Events to the client's bytes: decoded, processed, encoded.
 #[divan::bench(types = [Chat, Responses, Messages, ollama::Chat])]
 fn stream<D: Measured>(bencher: Bencher) {
     let events = answer();
@@ -199,7 +198,7 @@ fn fold<D: Measured>(bencher: Bencher) {
     });
 }
 
-/// A body to the body that leaves.
+/// A request body to the upstream body.
 #[divan::bench(types = [Chat, Responses, Messages, ollama::Chat], args = [1, 100, 1000])]
 fn request<D: Measured>(bencher: Bencher, turns: usize) {
     let (headers, models, options) = (HeaderMap::new(), Models::default(), D::options());

@@ -1,5 +1,5 @@
-//! Signing in and staying signed in, against a scripted issuer on loopback.
-#![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
+//! Login and token refresh against a scripted issuer on loopback.
+#![expect(clippy::unwrap_used, reason = "test helpers panic on failure")]
 
 #[path = "auth/access_tokens.rs"]
 mod access_tokens;
@@ -43,7 +43,7 @@ const EXPIRED: Duration = Duration::ZERO;
 const EXPIRING: Duration = Duration::from_secs(120);
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A signed-in machine: a store in a folder of its own, a clock and an issuer.
+/// A signed-in machine: a store in its own directory, a clock and an issuer.
 struct Home {
     folder: tempfile::TempDir,
     clock: Arc<ManualClock>,
@@ -57,7 +57,7 @@ impl Home {
         Self { folder: tempfile::tempdir().unwrap(), clock, issuer }
     }
 
-    /// A home whose account has an access token that ends this long after now.
+    /// A home whose account has an access token that expires this long after now.
     async fn with(lifetime: Duration) -> Self {
         let home = Self::new().await;
         home.put(&home.issuer.credential("acct-1", lifetime)).await;
@@ -76,7 +76,7 @@ impl Home {
         Arc::clone(&self.clock) as Arc<dyn Clock>
     }
 
-    /// What one daemon on this store would hold.
+    /// The tokens of one daemon that uses this store.
     fn tokens(&self) -> Accounts {
         Accounts::new(self.store(), self.issuer.authority(), self.clock(), None)
     }
@@ -95,6 +95,6 @@ impl Home {
 
     async fn stored_refresh_token(&self) -> String {
         let credential = self.stored("acct-1").await.expect("the account is stored");
-        credential.refresh_token.expect("it is ours").expose().to_owned()
+        credential.refresh_token.expect("the file is readable").expose().to_owned()
     }
 }

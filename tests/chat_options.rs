@@ -1,12 +1,12 @@
-//! Settings of Chat that take more than a translation: limits held on the stream, reasoning given back.
+//! Chat settings that involve more than translation: enforced token limits and replayed reasoning.
 
 #![cfg(test)]
 
 #[path = "support/upstream.rs"]
-#[expect(dead_code, reason = "the tests of the upstream client use the rest")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod fake;
 #[path = "support/proxy.rs"]
-#[expect(dead_code, reason = "the tests of the command line use the rest")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod proxy;
 
 use std::time::Duration;
@@ -23,7 +23,7 @@ const CREDENTIALS: &str = r#"{"version":1,"active":"acct-1","accounts":{
 const CREATED: &str = r#"{"type":"response.created","response":{"id":"resp_1","created_at":7}}"#;
 const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"resp_1","output":[]}}"#;
 
-/// The proxy with a scripted backend behind it.
+/// The proxy with a scripted backend.
 struct Bench {
     fake: FakeUpstream,
     proxy: TestProxy,
@@ -62,7 +62,7 @@ impl Bench {
         Answer { status: response.status().as_u16(), warnings, body: response.text().await.unwrap() }
     }
 
-    /// What the backend was last sent as input.
+    /// The input of the last upstream request.
     fn last_input(&self) -> Vec<Value> {
         self.fake.requests("/responses").last().unwrap().json()["input"].as_array().unwrap().clone()
     }
@@ -96,7 +96,7 @@ fn asking() -> Value {
     json!({"model": "gpt-5.4", "messages": [{"role": "user", "content": "x"}]})
 }
 
-/// The turn after calls, which go back with their outputs.
+/// The turn after the calls, with their outputs.
 fn answering(text: Option<&str>, call_ids: &[&str]) -> Value {
     let call = |id: &&str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
     let calls: Vec<Value> = call_ids.iter().map(call).collect();
@@ -112,7 +112,7 @@ fn kinds(input: &[Value]) -> Vec<String> {
     input.iter().map(|item| format!("{} {}", item["type"].as_str().unwrap(), name(item).as_str().unwrap())).collect()
 }
 
-/// Reasoning in a form that no rewriting would leave as it is.
+/// Reasoning in a spelling that any re-serialization would change.
 fn thought(id: &str) -> String {
     format!(r#"{{"type":"reasoning","id":"{id}","summary":[ ],"odd":1.50,"encrypted_content":"gA\u0041A="}}"#)
 }
@@ -211,10 +211,10 @@ async fn reasoning_is_replayed_before_the_call_it_led_to() {
         let body = String::from_utf8(bench.fake.requests("/responses").last().unwrap().body.clone()).unwrap();
         assert!(body.contains(&thought("rs_1")) && body.contains(&thought("rs_2")), "byte for byte: {body}");
     }
-    // A client that drops the text of the turn still gets everything, in order.
+    // A client that drops the text of the turn still gets all reasoning, in order.
     bench.ask(&answering(None, &["call_a"])).await;
     assert_eq!(kinds(&bench.last_input())[1..4], ["reasoning rs_1", "reasoning rs_2", "function_call call_a"]);
-    // Another model could not read it.
+    // Another model can't read it.
     let mut request = answering(None, &["call_a"]);
     request["model"] = json!("gpt-5.5");
     bench.ask(&request).await;
@@ -262,7 +262,7 @@ async fn unreadable_reasoning_is_dropped_once_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reasoning_of_a_truncated_response_is_not_stored() {
-    // With another attempt, the client would not see the cut.
+    // With a retry, the client would not see the truncation.
     let bench = Bench::start(&[("chat.reasoning_replay", "true"), ("upstream.max_retries", "0")]).await;
     let cut = Script::stream(&[]).event(CREATED).event(&done(0, &thought("rs_1"))).event(&call(1, "call_a")).cut();
     bench.fake.on("/responses", cut);

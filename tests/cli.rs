@@ -1,6 +1,6 @@
-//! The program at its user's door: what is printed where, and how it ends.
+//! The command-line program: its output and exit codes.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't continue has failed")]
 
 #[path = "cli/errors.rs"]
 mod errors;
@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 
 use base64::Engine;
 
-/// A directory for all our files, with a config file in it.
+/// A home directory with a config file.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -105,7 +105,7 @@ fn show_prints_the_source_of_each_non_default_value() {
     let ended = Ended::from(output);
     let line = |key: &str| ended.answer.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert_eq!(line("timing.commit_after"), "timing.commit_after = \"5s\"");
-    // A source that has no room behind its setting stands above it.
+    // A source that doesn't fit behind its setting is printed above it.
     for part in [
         "\n# environment variable CODEX_PROXY_TIMING_KEEPALIVE\ntiming.keepalive = \"2s\"\n",
         &format!("# {}:2\n", home.file().display()),
@@ -172,7 +172,7 @@ fn a_closed_pipe_is_not_an_error() {
     assert_eq!(output.stderr, b"");
 }
 
-/// A daemon that ends with its test.
+/// A daemon that is killed when the test ends.
 struct Daemon {
     process: std::process::Child,
     base_url: String,
@@ -183,7 +183,7 @@ impl Daemon {
         let mut process = home.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut talk = BufReader::new(process.stderr.take().unwrap()).lines();
         let ready = talk.by_ref().map(Result::unwrap).find(|line| line.contains(" is ready: ")).unwrap();
-        // Whatever it says later has to find a reader.
+        // Keep reading, so that later output doesn't block the daemon.
         std::thread::Builder::new().spawn(move || talk.for_each(drop)).unwrap();
         let base_url = ready.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
         Self { process, base_url }
@@ -218,7 +218,7 @@ fn a_daemon_prints_its_address_and_status_finds_it() {
     assert_eq!(found["signed_in"], false);
     let alone = home.run(&["status", "--daemon"]);
     assert_eq!((alone.code, alone.answer.trim_end()), (0, &*daemon.base_url));
-    // The run file outlives a daemon that is killed, and is not believed then.
+    // The run file of a killed daemon remains, but must not be trusted.
     drop(daemon);
     assert!(home.0.path().join("run.json").exists());
     assert_eq!(status(&home)["daemon"], serde_json::Value::Null);

@@ -1,7 +1,7 @@
-//! The keyring at the user's door: a Secret Service of the test's own, on a bus of its own, where
-//! `dbus-run-session` and `gnome-keyring-daemon` are there; and no keyring at all, everywhere.
+//! The keyring, with a real Secret Service on a private bus if `dbus-run-session` and `gnome-keyring-daemon`
+//! are installed, and without any keyring on every system.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't continue has failed")]
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,21 +13,21 @@ use std::time::Duration;
 use codex_proxy::clock::SystemClock;
 use codex_proxy::demo::Demo;
 
-/// Starts the service in its bus, unlocked, tells the bus, and stays until standard input closes.
+/// Starts and unlocks the service on its bus, prints the bus address, and runs until standard input closes.
 const SERVICE: &str = "printf secret | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1; \
                        echo \"BUS $DBUS_SESSION_BUS_ADDRESS\"; read line; \
                        dbus-send --session --print-reply --dest=org.freedesktop.secrets /org/freedesktop/secrets \
                        org.freedesktop.Secret.Service.Lock \
                        array:objpath:/org/freedesktop/secrets/aliases/default >/dev/null; echo LOCKED; read line";
 
-/// A Secret Service that ends with its test.
+/// A Secret Service that stops when the test ends.
 struct Service {
     child: Child,
     talk: BufReader<std::process::ChildStdout>,
     bus: String,
 }
 
-/// A directory for all our files, an issuer and a backend.
+/// A home directory, an issuer and a backend.
 struct Home {
     directory: tempfile::TempDir,
     demo: Demo,
@@ -41,8 +41,8 @@ struct Ended {
 }
 
 impl Service {
-    /// `None`: the programs are not there.
-    #[expect(clippy::print_stdout, reason = "whoever reads the results has to know what was left out")]
+    /// `None` if the programs aren't installed.
+    #[expect(clippy::print_stdout, reason = "test results must show what was skipped")]
     fn start(home: &std::path::Path) -> Option<Self> {
         let is_there = |program| Command::new(program).arg("--version").output().is_ok();
         if !is_there("dbus-run-session") || !is_there("gnome-keyring-daemon") {
@@ -67,14 +67,14 @@ impl Service {
 
     fn next_line(&mut self) -> String {
         let mut line = String::new();
-        assert!(self.talk.read_line(&mut line).unwrap() > 0, "the service has ended");
+        assert!(self.talk.read_line(&mut line).unwrap() > 0, "the service has exited");
         line.trim_end().to_owned()
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // The shell reads the end of its input, and the bus and the service end after it.
+        // The shell reads the end of its input, then the bus and the service stop.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
@@ -138,7 +138,7 @@ async fn a_login_is_stored_in_a_real_secret_service_and_moved_both_ways() {
     let signed_in = home.take_over().await;
     assert!(signed_in.talk.contains("stored in the keyring"), "{}", signed_in.talk);
     assert!(!home.file("credentials.json").exists() && home.file("credentials.json.keyring").exists());
-    // The token is about to end: it is renewed, stored, and found by the next process.
+    // The token is about to expire: it is refreshed, stored, and found by the next process.
     let renewed = home.done(&["token"]).await.answer;
     assert_eq!(home.done(&["token"]).await.answer, renewed);
     assert_eq!(home.place().await, "keyring");

@@ -1,6 +1,6 @@
-//! The Responses API as a client meets it: the real binary, over HTTP, against the demo.
+//! The Responses API over HTTP: the real binary with the demo backend.
 
-#![expect(clippy::unwrap_used, reason = "the functions that tests share may panic as tests do")]
+#![expect(clippy::unwrap_used, reason = "shared test functions may panic like tests")]
 
 #[path = "support/proxy.rs"]
 #[expect(dead_code, reason = "shared with tests that need more of it")]
@@ -190,7 +190,7 @@ async fn a_codex_client_gets_the_stream_unchanged() {
     let last = answer.events().pop().unwrap();
     assert_eq!((&last["type"], &last["response"]["model"]), (&json!("response.completed"), &json!(MODEL)));
     let other = bench.create(request).await.events().pop().unwrap();
-    assert_eq!(other["response"]["model"], format!("openai/{MODEL}"), "any other client is told its own words");
+    assert_eq!(other["response"]["model"], format!("openai/{MODEL}"), "any other client gets its own error");
 }
 
 #[tokio::test]
@@ -228,7 +228,7 @@ async fn a_stored_response_can_be_retrieved_and_deleted() {
 
     let page = get(format!("{path}/input_items?limit=2")).await.json();
     assert_eq!((&page["object"], &page["has_more"]), (&json!("list"), &json!(true)));
-    assert_eq!(page["data"][0]["content"][0]["text"], "Three", "the newest comes first");
+    assert_eq!(page["data"][0]["content"][0]["text"], "Three", "the newest is first");
     let rest = get(format!("{path}/input_items?after={}", page["last_id"].as_str().unwrap())).await.json();
     assert_eq!((rest["data"].as_array().map(Vec::len), &rest["has_more"]), (Some(1), &json!(false)));
     assert_eq!(get(format!("{path}/input_items?order=asc")).await.json()["data"][0], rest["data"][0]);
@@ -311,7 +311,7 @@ async fn a_conversation_is_compacted_and_continues() {
     assert_eq!(compacted.status, 200, "{}", compacted.body);
     let compacted = compacted.json();
     let kinds: Vec<_> = compacted["output"].as_array().unwrap().iter().map(|item| item["type"].clone()).collect();
-    assert_eq!(kinds, ["message", "message", "compaction"], "what the person said, and one item for the rest");
+    assert_eq!(kinds, ["message", "message", "compaction"], "the user's messages, and one item for the rest");
     assert!(compacted["usage"]["total_tokens"].as_u64().unwrap() > 0 && compacted["created_at"].is_u64());
     let mut input = compacted["output"].as_array().unwrap().clone();
     input.push(json!({"role": "user", "content": "Hello again"}));

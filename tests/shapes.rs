@@ -1,7 +1,7 @@
-//! What is served beside the plain chat call, through the real binary and its demo: text
-//! completions, the Responses shape on the chat path, what is not there, and every spelling.
+//! Endpoints besides chat, with the real binary and its demo: text completions, Responses bodies on the chat
+//! path, unsupported endpoints, and all spellings of paths.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't continue has failed")]
 
 #[path = "support/proxy.rs"]
 #[expect(dead_code, reason = "these tests only need it started")]
@@ -35,7 +35,7 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
 
-    /// The data of each frame; comments are passed over.
+    /// The data of each frame, without comments.
     fn frames(&self) -> Vec<&str> {
         self.body.split_terminator("\n\n").filter_map(|block| block.strip_prefix("data: ")).collect()
     }

@@ -1,6 +1,6 @@
-//! Signing in at the user's door, against the simulated issuer: what is said, and how it ends.
+//! Login commands against the simulated issuer: their output and exit codes.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't continue has failed")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,7 +10,7 @@ use base64::Engine as _;
 use codex_proxy::clock::SystemClock;
 use codex_proxy::demo::Demo;
 
-/// A directory for all our files, and an issuer.
+/// A home directory, and an issuer.
 struct Home {
     directory: tempfile::TempDir,
     demo: Demo,
@@ -42,7 +42,7 @@ impl Home {
         Ended::of(tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap())
     }
 
-    /// Types a code on the issuer's page.
+    /// Enters a code on the issuer's page.
     async fn type_in(&self, code: &str) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -52,7 +52,7 @@ impl Home {
         assert_eq!(reply.status(), 200);
     }
 
-    /// Signs in with a device code; what was said up to the code, and how it ended.
+    /// Logs in with a device code; returns the output up to the code, and the final result.
     async fn device_login(&self, arguments: &[&str]) -> (String, Ended) {
         let mut child = self.command(arguments).spawn().unwrap();
         let (said, child) = tokio::task::spawn_blocking(move || (up_to_code(&mut child), child)).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_requested_device_code_needs_no_notice() {
     assert_eq!(ended.code, 0, "{}", ended.talk);
 }
 
-/// A token of ChatGPT's own, good for decades.
+/// A ChatGPT session token that is valid for decades.
 fn token(account: &str) -> String {
     let claims = format!(
         r#"{{"exp":4102444800,"email":"{account}@example.com","https://api.openai.com/auth":{{"chatgpt_account_id":"{account}"}}}}"#
@@ -109,7 +109,7 @@ fn token(account: &str) -> String {
     format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
 }
 
-/// Runs a command with a terminal as its standard input, and types once it has printed a line.
+/// Runs a command with a terminal as its standard input, and types after it has printed a line.
 #[cfg(target_os = "linux")]
 fn run_at_terminal(mut command: Command, typed: String) -> (String, Ended) {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -124,7 +124,7 @@ fn run_at_terminal(mut command: Command, typed: String) -> (String, Ended) {
     talk.read_line(&mut prompt).unwrap();
     let typist = std::thread::Builder::new().spawn(move || {
         let mut keyboard = std::fs::File::from(keyboard);
-        // A terminal takes a few thousand bytes at a time.
+        // A terminal accepts a few thousand bytes at a time.
         for piece in typed.as_bytes().chunks(512) {
             keyboard.write_all(piece).unwrap();
         }
@@ -213,7 +213,7 @@ async fn a_request_uses_the_account_of_its_header_then_of_its_key() {
         let reply = request.send().await.unwrap();
         (reply.status().as_u16(), reply.text().await.unwrap())
     };
-    // The borrowed account is the active one, and the simulated backend does not know it.
+    // The borrowed account is the active one, and the simulated backend doesn't know it.
     assert_eq!(ask("k3", "").await.0, 401);
     assert_eq!(ask("k3", "acct-demo").await.0, 200);
     assert_eq!(ask("k1", "").await.0, 200);
@@ -289,7 +289,7 @@ async fn a_token_of_the_environment_takes_precedence_over_the_store() {
     );
     let unusable = run(&["token"], &[("CODEX_PROXY_ACCESS_TOKEN", "sk-1")]).await;
     assert!(unusable.code == 3 && unusable.talk.contains("API key"), "{}", unusable.talk);
-    // Signing in would change nothing: the variable outranks the store.
+    // A login would have no effect: the variable takes precedence over the store.
     assert!(unusable.talk.contains("unset CODEX_PROXY_ACCESS_TOKEN`") || cfg!(windows), "{}", unusable.talk);
     assert!(!unusable.talk.contains("codex-proxy login"), "{}", unusable.talk);
 }

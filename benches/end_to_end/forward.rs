@@ -1,5 +1,5 @@
-//! The yardstick: a proxy that hands on bytes without looking, made of the same parts as ours
-//! (tokio, hyper) in the same process model.
+//! The baseline: a proxy that forwards bytes without parsing them, built from the same crates (tokio, hyper)
+//! with the same process model.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 type Upstream = Client<HttpConnector, Incoming>;
 type Body = Either<Incoming, String>;
 
-/// Serves until the process ends.
+/// Serves until the process exits.
 pub(crate) async fn serve(listener: TcpListener, upstream: SocketAddr) -> io::Result<()> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);

@@ -1,4 +1,4 @@
-//! Load: so many connections at once, each exchange checked.
+//! The load: concurrent connections, with every exchange checked.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,14 +31,14 @@ pub(crate) async fn first_content(
     Ok(taken)
 }
 
-/// What a burst took.
+/// The results of a burst.
 pub(crate) struct Burst {
     pub(crate) seconds: f64,
-    /// Of the process that is measured.
+    /// Of the measured process.
     pub(crate) cpu_seconds: f64,
 }
 
-/// `streams` connections at once, each `rounds` times the order.
+/// Runs `streams` connections concurrently, each sending the order `rounds` times.
 pub(crate) async fn burst(
     field: &Field,
     subject: Subject,
@@ -76,14 +76,14 @@ async fn repeat(
     Ok(())
 }
 
-/// What open slow streams cost.
+/// The cost of open slow streams.
 pub(crate) struct Slow {
-    /// Nanoseconds that deltas were under way.
+    /// Transit times of deltas in nanoseconds.
     pub(crate) ages: Vec<u64>,
     pub(crate) bytes_each: f64,
 }
 
-/// Opens `streams` slow streams a few at a time, and looks at the memory when all are running.
+/// Opens `streams` slow streams a few at a time, and reads the memory when all are running.
 pub(crate) async fn slow(field: &Field, subject: Subject, order: &Order, streams: usize) -> io::Result<Slow> {
     let process = field.process(subject);
     let (request, address): (Arc<[u8]>, _) = (subject.request(order).into(), field.address(subject));
@@ -105,14 +105,14 @@ pub(crate) async fn slow(field: &Field, subject: Subject, order: &Order, streams
     let after = process.resident_bytes()?;
     let mut ages = Vec::new();
     while let Some(ended) = running.join_next().await {
-        // The first ones are younger than the rush of the opening.
+        // The first deltas are skipped: their latency includes the opening of connections.
         ages.extend(ended.map_err(io::Error::other)??.into_iter().skip(usize::try_from(order.count / 2).unwrap_or(0)));
     }
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     Ok(Slow { ages, bytes_each: (after - before) / streams as f64 })
 }
 
-/// The value below which a share of the values lies.
+/// Returns a quantile of the values.
 pub(crate) fn quantile(values: &mut [u64], share: f64) -> f64 {
     values.sort_unstable();
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]

@@ -1,17 +1,16 @@
-//! How far the proxy is from forwarding bytes, end to end and in one run.
+//! Compares the proxy with plain byte forwarding, end to end and in one run.
 //!
 //! ```text
 //! cargo bench --bench end_to_end [-- [MEASURE…] [--quick] [--json FILE]]
 //! ```
 //!
-//! MEASURE is any of `first chunks slow whole sizes histories start`; all of them without one.
-//! A fast backend, a plain forwarder and the daemon run as processes of their own; this process is
-//! the clients. Every delta of every answer is checked, so that no figure stands for a wrong answer.
-//! It reads `/proc`, so it needs Linux. Only loopback is spoken to.
+//! MEASURE is any of `first chunks slow whole sizes histories start`; default: all. A fast backend, a plain
+//! forwarder and the daemon run as separate processes; this process is the client. Every delta of every
+//! response is checked. It reads `/proc`, so it requires Linux. It uses only loopback connections.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a program of its own: it prints its figures, and serves in tasks of its own"
+    reason = "a separate program that prints its figures and serves in spawned tasks"
 )]
 
 mod forward;
@@ -57,7 +56,7 @@ async fn main() -> io::Result<()> {
     }
 }
 
-/// A listener whose address has been told to whoever started this role.
+/// Binds a listener and prints its address for the parent process.
 async fn announced() -> io::Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("{}", listener.local_addr()?);
@@ -79,7 +78,7 @@ async fn run(arguments: &[String]) -> io::Result<()> {
     process::build()?;
     let mut report = Report::default();
     for name in chosen {
-        // Each measure has fresh processes, so that none pays for the one before.
+        // Each measure uses fresh processes, so that earlier measures don't affect it.
         let field = Field::start()?;
         if let Err(error) = measure(name, &field, effort, &mut report).await {
             report.skipped(name, &error);

@@ -1,4 +1,4 @@
-//! What is measured, one function a table of figures.
+//! The measures: one function per table of figures.
 
 use std::io;
 
@@ -10,19 +10,19 @@ use crate::subject::{Field, Form, Order, Subject};
 const MILLION: f64 = 1e6;
 const OURS: [Subject; 3] = [Subject::Chat, Subject::Responses, Subject::Messages];
 
-/// How much of everything is done.
+/// The amount of work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) exchanges: usize,
-    /// Chunks of one burst, over all its streams.
+    /// Chunks of one burst, over all of its streams.
     pub(crate) chunks: u64,
     pub(crate) slow_streams: &'static [usize],
     pub(crate) sizes: &'static [usize],
     pub(crate) starts: usize,
 }
 
-/// Time to the first content, one exchange at a time. The ways take turns, so that a machine that is
-/// slow for a while is slow for all of them.
+/// Time to the first content, one exchange at a time. The subjects alternate, so that a temporarily slow
+/// machine affects all of them.
 pub(crate) async fn first(field: &Field, effort: Effort, report: &mut Report) -> io::Result<()> {
     const TURNS: usize = 20;
     const WARMUP: usize = 3;
@@ -31,7 +31,7 @@ pub(crate) async fn first(field: &Field, effort: Effort, report: &mut Report) ->
     for turn in 0..=TURNS {
         for (subject, taken) in &mut taken {
             let times = first_content(field, *subject, &order, effort.exchanges / TURNS + WARMUP).await?;
-            // The first turn is for the processes to get warm.
+            // The first round warms up the processes.
             taken.extend(times.into_iter().skip(WARMUP).filter(|_| turn > 0));
         }
     }
@@ -44,7 +44,7 @@ pub(crate) async fn first(field: &Field, effort: Effort, report: &mut Report) ->
     Ok(())
 }
 
-/// Chunks a second, and what a million of them costs.
+/// Chunks per second, and the cost of a million chunks.
 pub(crate) async fn chunks(field: &Field, effort: Effort, report: &mut Report) -> io::Result<()> {
     for streams in [1, 16, 32, 256] {
         let count = effort.chunks / streams as u64;
@@ -69,7 +69,7 @@ pub(crate) async fn chunks(field: &Field, effort: Effort, report: &mut Report) -
     Ok(())
 }
 
-/// Many streams that say something now and then.
+/// Many streams with infrequent events.
 pub(crate) async fn slow_streams(field: &Field, effort: Effort, report: &mut Report) -> io::Result<()> {
     let order = Order { pause_milliseconds: 500, ..Order::stream(24) };
     for &streams in effort.slow_streams {
@@ -90,7 +90,7 @@ pub(crate) async fn slow_streams(field: &Field, effort: Effort, report: &mut Rep
     Ok(())
 }
 
-/// Whole answers. The forwarder has no such thing: it forwards the stream of the same answer.
+/// Documents. The forwarder has no documents: it forwards the stream of the same response.
 pub(crate) async fn whole(field: &Field, effort: Effort, report: &mut Report) -> io::Result<()> {
     let mut speed = Vec::new();
     for subject in Subject::ALL {
@@ -106,7 +106,7 @@ pub(crate) async fn whole(field: &Field, effort: Effort, report: &mut Report) ->
     Ok(())
 }
 
-/// Cost against the size of a request.
+/// Cost by request size.
 pub(crate) async fn sizes(field: &Field, effort: Effort, report: &mut Report) -> io::Result<()> {
     for &bytes in effort.sizes {
         let text = "All work and no \"play\" makes a dull day.\n";
@@ -136,7 +136,7 @@ pub(crate) async fn sizes(field: &Field, effort: Effort, report: &mut Report) ->
     Ok(())
 }
 
-/// Cost against the length of a history.
+/// Cost by history length.
 pub(crate) async fn histories(field: &Field, _effort: Effort, report: &mut Report) -> io::Result<()> {
     for turns in [10, 100, 1_000, 10_000] {
         let order = Order { turns: vec!["So it goes on.".to_owned(); turns | 1], ..Order::stream(1) };
@@ -151,7 +151,7 @@ pub(crate) async fn histories(field: &Field, _effort: Effort, report: &mut Repor
     Ok(())
 }
 
-/// A daemon that does nothing yet.
+/// An idle daemon.
 pub(crate) async fn start(_field: &Field, effort: Effort, report: &mut Report) -> io::Result<()> {
     let mut taken = Vec::new();
     let mut last = None;

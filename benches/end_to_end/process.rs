@@ -1,4 +1,4 @@
-//! The processes that are measured: how they are started, and what the system says of them.
+//! The measured processes: starting them, and reading their statistics from the system.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,27 +14,27 @@ use tokio::time::Instant;
 
 use crate::wire::wrong;
 
-/// The binary under test; [`build`] sees to it that it is the one that users get.
+/// The binary under test; [`build`] makes sure that it is the release build.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_codex-proxy");
-/// Ticks of `/proc/PID/stat` in a second, as Linux shows them to every program.
+/// Ticks per second in `/proc/PID/stat`, as Linux reports them to every program.
 const TICKS: f64 = 100.0;
 
-/// A process that ends with this value.
+/// A process that is killed when dropped.
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
     _home: Option<tempfile::TempDir>,
 }
 
-/// Builds the binary as it is released. What was built along with this bench shares its features with
-/// the tests' dependencies, and would be slower.
+/// Builds the release binary. The binary built along with this bench shares features with the dependencies of
+/// the tests and would be slower.
 pub(crate) fn build() -> io::Result<()> {
     let built = Command::new(env!("CARGO")).args(["build", "--release", "--bin", "codex-proxy"]).status()?;
     if built.success() { Ok(()) } else { Err(wrong("the binary can't be built")) }
 }
 
 impl Process {
-    /// This program again, in another role; it prints its address first.
+    /// Runs this program in another role; it prints its address first.
     pub(crate) fn role(arguments: &[String]) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -44,7 +44,7 @@ impl Process {
         Ok(Self { child, address, _home: None })
     }
 
-    /// `codex-proxy serve` between us and that backend.
+    /// `codex-proxy serve` between the client and the backend.
     pub(crate) fn proxy(upstream: SocketAddr) -> io::Result<Self> {
         let (mut command, home) = serve(&["--port", "0"])?;
         command.env("CODEX_PROXY_UPSTREAM_URL", format!("http://{upstream}/backend-api/codex"));
@@ -56,7 +56,7 @@ impl Process {
         Ok(Self { child, address, _home: Some(home) })
     }
 
-    /// Starts the daemon and asks for `/health` until it answers.
+    /// Starts the daemon and polls `/health` until it responds.
     pub(crate) async fn cold_start() -> io::Result<(Self, Duration)> {
         let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -73,7 +73,7 @@ impl Process {
         Ok((process, started.elapsed()))
     }
 
-    /// Seconds of processor time so far.
+    /// Processor time so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> io::Result<f64> {
         let stat = self.read("stat")?;
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
@@ -81,12 +81,12 @@ impl Process {
         Ok((ticks(11) + ticks(12)) / TICKS)
     }
 
-    /// Bytes of memory that are resident now.
+    /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> io::Result<f64> {
         self.status("VmRSS:")
     }
 
-    /// The most bytes that were resident since [`Self::forget_peak`].
+    /// Peak resident memory in bytes since [`Self::forget_peak`].
     pub(crate) fn peak_bytes(&self) -> io::Result<f64> {
         self.status("VmHWM:")
     }
@@ -114,14 +114,14 @@ impl Drop for Process {
     }
 }
 
-/// A daemon with nothing of this machine's settings, and a token that ends in the far future.
+/// A daemon without settings from this machine, and with a token that expires in the far future.
 fn serve(arguments: &[&str]) -> io::Result<(Command, tempfile::TempDir)> {
     let home = tempfile::tempdir()?;
     let mut command = Command::new(BINARY);
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
     command.arg("serve").args(arguments).env("CODEX_PROXY_HOME", home.path());
     command.env("CODEX_PROXY_ACCESS_TOKEN", token()).env("CODEX_PROXY_LOG_LEVEL", "warn");
-    // The most streams that are measured at once, and some connections beside them.
+    // The maximum number of measured streams, plus some connections.
     command.env("CODEX_PROXY_LIMITS_CONCURRENCY", "6000").env("CODEX_PROXY_LIMITS_CONNECTIONS", "7000");
     Ok((command, home))
 }
@@ -132,7 +132,7 @@ fn token() -> String {
     format!("{}.{}.{}", part(r#"{"alg":"none"}"#), part(claims), part("bench"))
 }
 
-/// The first line that is wanted; what comes after it is read and thrown away.
+/// Returns the first matching line; further output is read and discarded.
 fn first_line(output: Option<impl io::Read + Send + 'static>, wanted: fn(&str) -> bool) -> io::Result<String> {
     let mut lines = BufReader::new(output.ok_or_else(|| wrong("no output"))?).lines();
     let line = lines.by_ref().map_while(Result::ok).find(|line| wanted(line));

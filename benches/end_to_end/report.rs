@@ -1,4 +1,4 @@
-//! The figures: a table for a person, JSON for a program.
+//! The figures: a table for people, JSON for programs.
 
 use std::io;
 use std::path::Path;
@@ -14,12 +14,12 @@ struct Row {
     subject: &'static str,
     value: f64,
     unit: &'static str,
-    /// To the forwarder's value in the same run.
+    /// The ratio to the forwarder's value in the same run.
     ratio: Option<f64>,
     target: Option<Target>,
 }
 
-/// What a ratio, or a value where there is none, has to keep to.
+/// The limit of the ratio, or of the value if there is no ratio.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     AtMost(f64),
@@ -40,12 +40,12 @@ impl Target {
 }
 
 impl Report {
-    /// A figure that stands for itself.
+    /// A figure without comparison.
     pub(crate) fn plain(&mut self, figure: &str, value: f64, unit: &'static str, target: Option<Target>) {
         self.add(Row { figure: figure.to_owned(), subject: "proxy", value, unit, ratio: None, target });
     }
 
-    /// A figure of every subject, set against the forwarder's.
+    /// A figure of every subject, compared with the forwarder's.
     pub(crate) fn compared(
         &mut self,
         figure: &str,
@@ -62,7 +62,7 @@ impl Report {
         }
     }
 
-    /// A figure that could not be had.
+    /// A figure that could not be measured.
     pub(crate) fn skipped(&mut self, figure: &str, why: &io::Error) {
         println!("{figure:<40} skipped: {why}");
         self.0.push(Row {

@@ -1,4 +1,4 @@
-//! What is measured, and the requests it is measured with.
+//! The subjects, and the requests used to measure them.
 
 use std::net::SocketAddr;
 
@@ -7,41 +7,41 @@ use serde_json::{Value, json};
 use crate::process::Process;
 use crate::wire::Check;
 
-/// A way to the backend.
+/// A route to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// No proxy at all.
+    /// Without a proxy.
     Direct,
-    /// Bytes forwarded without looking.
+    /// Through the plain forwarder.
     Forwarder,
-    /// Ours, as Chat Completions.
+    /// Through the daemon, with Chat Completions.
     Chat,
-    /// Ours, as Responses.
+    /// Through the daemon, with Responses.
     Responses,
-    /// Ours, as Messages.
+    /// Through the daemon, with Messages.
     Messages,
 }
 
-/// Everything that runs during a measurement.
+/// All processes of a measurement.
 pub(crate) struct Field {
     pub(crate) upstream: Process,
     pub(crate) forwarder: Process,
     pub(crate) proxy: Process,
 }
 
-/// What a request asks for.
+/// The contents of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
-    /// Deltas of the answer.
+    /// Number of deltas in the response.
     pub(crate) count: u64,
-    /// Between two of them.
+    /// Delay between deltas.
     pub(crate) pause_milliseconds: u64,
     pub(crate) form: Form,
-    /// What was said so far, the person's words first.
+    /// The conversation so far, starting with a user message.
     pub(crate) turns: Vec<String>,
 }
 
-/// How the answer is to come.
+/// The response format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Stream,
@@ -57,7 +57,7 @@ impl Field {
         Ok(Self { upstream, forwarder, proxy })
     }
 
-    /// The process that is measured; going directly, that of the backend.
+    /// The measured process; for direct connections, the backend.
     pub(crate) fn process(&self, subject: Subject) -> &Process {
         match subject {
             Subject::Direct => &self.upstream,
@@ -90,7 +90,7 @@ impl Subject {
         }
     }
 
-    /// What checks the answers to an order.
+    /// Creates the check for responses to an order.
     pub(crate) fn check(self, order: &Order) -> Check {
         let marker = match self {
             Self::Direct | Self::Forwarder | Self::Responses => r#""delta":""#,
@@ -100,7 +100,7 @@ impl Subject {
         Check::new(marker, order.count)
     }
 
-    /// A whole request, head and body.
+    /// The complete request: head and body.
     pub(crate) fn request(self, order: &Order) -> Vec<u8> {
         let body = self.body(order);
         let path = match self {
@@ -116,7 +116,7 @@ impl Subject {
         [head.into_bytes(), body].concat()
     }
 
-    /// The body; the model comes first, since the backend looks for it there.
+    /// The body. The model is the first member, because the backend looks for it there.
     fn body(self, order: &Order) -> Vec<u8> {
         let model = format!("gpt-bench-{}-{}", order.count, order.pause_milliseconds);
         let is_stream = order.form == Form::Stream;

@@ -1,9 +1,9 @@
-//! A backend that costs next to nothing: it answers from a template whose numbers are patched in
-//! place, one HTTP chunk an event, many events a write.
+//! A backend with minimal cost: it responds from a template whose numbers are patched in place, with one HTTP
+//! chunk per event and many events per write.
 //!
-//! The model's name says what to answer: `gpt-bench-COUNT-PAUSE` is COUNT text deltas, PAUSE
-//! milliseconds apart. Delta number N is `1000000N ` with N in seven digits; where there are pauses
-//! the time of sending (Unix nanoseconds) follows, so that the reader can tell how old it is.
+//! The model name selects the response: `gpt-bench-COUNT-PAUSE` is COUNT text deltas, PAUSE milliseconds apart.
+//! Delta number N is `1000000N ` with N in seven digits; with pauses, the send time (Unix nanoseconds) follows,
+//! so that the reader can compute the latency.
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,16 +12,16 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The number of the first delta; every number has as many digits.
+/// The number of the first delta; all numbers have the same number of digits.
 pub(crate) const FIRST: u64 = 10_000_000;
 /// Digits of a number.
 pub(crate) const DIGITS: usize = 8;
 /// Digits of a time in Unix nanoseconds.
 const TIME_DIGITS: usize = 19;
-/// Most events in one write.
+/// Maximum number of events in one write.
 const BLOCK_EVENTS: u64 = 64;
 const MOST_HEAD_BYTES: usize = 64 * 1024;
-/// The model stands near the front of every body.
+/// The model is near the start of every body.
 const MODEL_WITHIN_BYTES: usize = 4096;
 
 const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -29,14 +29,14 @@ const CATALOGUE: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 37\r\n\r\n{\"models\":[{\"slug\":\"gpt-bench-1-0\"}]}";
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 
-/// What a model's name asks for.
+/// The response that a model name selects.
 #[derive(Clone, Copy, Debug)]
 struct Order {
     count: u64,
     pause: Duration,
 }
 
-/// Serves until the process ends.
+/// Serves until the process exits.
 pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -45,7 +45,7 @@ pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// Ends with the connection, however that ends.
+/// Runs until the connection ends, with or without an error.
 async fn answer_all(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(MOST_HEAD_BYTES);
     while let Some(order) = read_request(&mut stream, &mut buffer).await? {
@@ -64,7 +64,7 @@ enum Asked {
     Other,
 }
 
-/// Reads a whole request; of its body only the front is kept.
+/// Reads a complete request, but keeps only the start of its body.
 async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Asked>> {
     buffer.clear();
     let head = loop {
@@ -143,7 +143,7 @@ async fn answer(stream: &mut TcpStream, order: Order) -> io::Result<()> {
     stream.write_all(&closing(order.count)).await
 }
 
-/// One delta as an HTTP chunk, with the places of what changes.
+/// One delta as an HTTP chunk, with the offsets of the variable parts.
 struct Template {
     frame: Vec<u8>,
     sequence_at: usize,
@@ -184,7 +184,7 @@ fn patch(place: &mut [u8], mut number: u64) {
     }
 }
 
-/// The time by the machine's clock, which all processes share.
+/// The time of the system clock, which all processes share.
 pub(crate) fn unix_nanos() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -199,8 +199,8 @@ fn opening_events() -> [String; 3] {
     .map(str::to_owned)
 }
 
-/// The end of an answer. As the backend does, it repeats the text; of a long answer it does not, so that
-/// an answer's length doesn't change what its last events cost.
+/// The end of a response. Like the real backend, it repeats the text, except for long responses, so that their
+/// length doesn't affect the cost of the last events.
 fn closing(count: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let numbers = if count <= BLOCK_EVENTS { FIRST..FIRST + count } else { 0..0 };
@@ -224,7 +224,7 @@ fn closing(count: u64) -> Vec<u8> {
     bytes
 }
 
-/// Adds an event as one HTTP chunk.
+/// Appends an event as one HTTP chunk.
 fn push_event(bytes: &mut Vec<u8>, json: &str) {
     let kind = json.split('"').nth(3).unwrap_or_default();
     let event = format!("event: {kind}\ndata: {json}\n\n");

@@ -1,5 +1,5 @@
-//! As much of an HTTP/1.1 client as a load generator needs, so that it costs little beside what it
-//! measures: requests as ready bytes, chunked bodies unwrapped in place, every delta checked.
+//! A minimal HTTP/1.1 client for load generation, cheap compared with what it measures: requests are prepared
+//! bytes, chunked bodies are decoded in place, and every delta is checked.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,20 +13,20 @@ use crate::upstream::{DIGITS, FIRST, unix_nanos};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// A connection that is used again and again.
+/// A connection that is reused.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
 }
 
-/// How long a body is.
+/// The framing of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
     Length(usize),
     Chunked,
 }
 
-/// An answer that is not what was expected.
+/// An unexpected response.
 pub(crate) fn wrong(what: impl Into<String>) -> io::Error {
     io::Error::other(what.into())
 }
@@ -38,7 +38,7 @@ impl Connection {
         Ok(Self { stream, buffer: BytesMut::with_capacity(BUFFER_BYTES) })
     }
 
-    /// Sends a request and reads its answer to the end; each delta is shown to the check.
+    /// Sends a request and reads the complete response, passing each delta to the check.
     pub(crate) async fn exchange(&mut self, request: &[u8], check: &mut Check) -> io::Result<()> {
         self.stream.write_all(request).await?;
         match self.head().await? {
@@ -86,7 +86,7 @@ impl Connection {
     async fn chunks(&mut self, check: &mut Check) -> io::Result<()> {
         let mut left = 0;
         loop {
-            // What has arrived is unwrapped whole before the next read.
+            // Decode all received data before the next read.
             while let Some(step) = next_chunk(&mut self.buffer, left)? {
                 match step {
                     Chunk::End => return check.end(),
@@ -103,7 +103,8 @@ impl Connection {
 }
 
 enum Chunk {
-    /// So many bytes of data are at the front; `left` of their chunk are still to come, plus its line end.
+    /// The number of data bytes at the front; `left` bytes of their chunk are still missing, including its line
+    /// end.
     Data {
         length: usize,
         left: usize,
@@ -111,14 +112,14 @@ enum Chunk {
     End,
 }
 
-/// Looks at the front of a chunked body; `left` bytes are still due of the chunk before, its line
-/// end included.
+/// Parses the front of a chunked body; `left` bytes of the previous chunk are still missing, including its line
+/// end.
 fn next_chunk(buffer: &mut BytesMut, left: usize) -> io::Result<Option<Chunk>> {
     if left > 2 {
         let length = (left - 2).min(buffer.len());
         return Ok((length > 0).then_some(Chunk::Data { length, left: left - length }));
     }
-    // The line end of the last chunk and the size of the next are taken together.
+    // The line end of the previous chunk and the size of the next one are parsed together.
     let Some(line) = memmem::find(buffer.get(left..).unwrap_or_default(), b"\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&buffer[left..left + line]).map_err(|_| wrong("a chunk has no size"))?;
     let size = usize::from_str_radix(text, 16).map_err(|_| wrong(format!("'{text}' is no chunk size")))?;
@@ -134,20 +135,20 @@ fn next_chunk(buffer: &mut BytesMut, left: usize) -> io::Result<Option<Chunk>> {
     Ok(Some(Chunk::Data { length, left: size + 2 - length }))
 }
 
-/// Sees to it that every delta comes, once and in order.
+/// Checks that every delta arrives once and in order.
 pub(crate) struct Check {
     marker: Finder<'static>,
     expected: u64,
     seen: u64,
     carry: Vec<u8>,
-    /// Unix nanoseconds at the first delta.
+    /// Unix time of the first delta in nanoseconds.
     pub(crate) first_at: Option<u64>,
-    /// Nanoseconds between sending and receiving, where the deltas tell when they were sent.
+    /// Nanoseconds between sending and receiving, if the deltas contain their send time.
     pub(crate) ages: Vec<u64>,
 }
 
 impl Check {
-    /// For answers of `expected` deltas; `marker` stands before each.
+    /// For responses with `expected` deltas; `marker` precedes each one.
     pub(crate) fn new(marker: &'static str, expected: u64) -> Self {
         let marker = Finder::new(marker.as_bytes());
         Self { marker, expected, seen: 0, carry: Vec::new(), first_at: None, ages: Vec::new() }
@@ -167,7 +168,7 @@ impl Check {
         Ok(())
     }
 
-    /// Checks what is whole; gives the place from where on bytes are to be seen again.
+    /// Checks complete deltas and returns the offset of the remaining bytes.
     fn scan(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut at = 0;
         while let Some(found) = self.marker.find(&bytes[at..]) {
@@ -181,7 +182,7 @@ impl Check {
 
     fn delta(&mut self, text: &[u8]) -> io::Result<()> {
         let mut rest = text;
-        // Several deltas may have been joined into one.
+        // Several deltas may have been merged into one.
         while rest.len() > DIGITS {
             let number = parse(&rest[..DIGITS])?;
             if number != FIRST + self.seen {
@@ -206,7 +207,7 @@ impl Check {
         if seen == self.expected { Ok(()) } else { Err(wrong(format!("{seen} deltas of {} came", self.expected))) }
     }
 
-    /// A document holds the text of all deltas in one.
+    /// A document contains the text of all deltas.
     fn document(&mut self, body: &[u8]) -> io::Result<()> {
         if let Some(found) = memmem::find(body, FIRST.to_string().as_bytes()) {
             let end = memchr::memchr(b'"', &body[found..]).ok_or_else(|| wrong("the text has no end"))?;

@@ -1,4 +1,4 @@
-//! Access tokens that come alone: signed in with, or given by the environment.
+//! Access tokens without a refresh token: from a login, or from the environment.
 
 use std::time::Duration;
 

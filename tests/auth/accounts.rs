@@ -1,4 +1,4 @@
-//! Several accounts, and which one is used.
+//! Several accounts, and the selection of one.
 
 use codex_proxy::auth::{Accounts, activate};
 use codex_proxy::token_source::{AccountChoice, AuthError, TokenSource};

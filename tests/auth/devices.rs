@@ -1,4 +1,4 @@
-//! A login by device code.
+//! Login by device code.
 
 use codex_proxy::auth::{Credential, DeviceLogin, LoginError};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ async fn start(home: &Home) -> Result<DeviceLogin, LoginError> {
     DeviceLogin::start(home.issuer.authority(), home.store(), home.clock()).await
 }
 
-/// A login whose polls are answered in this way.
+/// A login whose polls get these responses.
 async fn polled(answers: impl IntoIterator<Item = Scripted>) -> (Home, Result<Credential, LoginError>) {
     let home = Home::new().await;
     let login = start(&home).await.unwrap();

@@ -1,4 +1,4 @@
-//! The store's file: what survives, what is refused, what is never overwritten.
+//! The credential file: what is preserved, rejected, and never overwritten.
 
 use std::fs;
 
@@ -64,12 +64,12 @@ async fn temporary_files_of_a_killed_writer_are_ignored_and_removed() {
     let home = Home::with(EXPIRED).await;
     let folder = home.path().parent().unwrap().to_owned();
     let whole = fs::read(home.path()).unwrap();
-    // Killed after creating the temporary file, in the middle of it, and just before the rename.
+    // Killed after creating the temporary file, while writing it, and before the rename.
     for (name, length) in [("a", 0), ("b", whole.len() / 2), ("c", whole.len())] {
         fs::write(folder.join(format!(".credentials.json-{name}.tmp")), &whole[..length]).unwrap();
         assert!(home.stored("acct-1").await.is_some());
     }
-    fs::write(folder.join("mine.tmp"), "not ours").unwrap();
+    fs::write(folder.join("mine.tmp"), "not our format").unwrap();
     home.tokens().bearer().await.unwrap();
     let mut names: Vec<_> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

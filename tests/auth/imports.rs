@@ -1,4 +1,4 @@
-//! Logins of other programs, and the end of a login.
+//! Imported and borrowed logins of other programs, and logout.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::fake_issuer::{Scripted, jwt};
 use crate::{EXPIRED, EXPIRING, FRESH, Home};
 
-/// Writes the other program's file, with an access token that ends this long after now.
+/// Writes the other program's file, with an access token that expires this long after now.
 fn lend(home: &Home, account: &str, lifetime: Duration, serial: u32) -> PathBuf {
     let path = home.folder.path().join("auth.json");
     let end = home.clock.now() + lifetime;
@@ -95,7 +95,7 @@ async fn a_borrowed_login_is_reread_when_its_file_changes() {
     let tokens = home.tokens();
     let first = tokens.bearer().await.unwrap();
     lend(&home, "acct-1", FRESH + FRESH, 22);
-    // A daemon that starts now does not begin with what was stored when the login was borrowed.
+    // A daemon that starts now must not use the state stored when the login was borrowed.
     let newest = home.tokens().bearer().await.unwrap();
     assert_ne!(newest.token.expose(), first.token.expose());
     tokio::time::sleep(Duration::from_millis(1050)).await;
@@ -188,7 +188,7 @@ async fn a_byte_order_mark_does_not_hide_a_login() {
         import(&home.store(), &home.issuer.settings(), &path, rights).await.unwrap();
         assert!(home.tokens().bearer().await.is_ok());
     }
-    // An editor may put one before our own file, too.
+    // An editor may add a byte order mark to our own file, too.
     let ours = fs::read_to_string(home.path()).unwrap();
     fs::write(home.path(), format!("\u{feff}{ours}")).unwrap();
     assert!(home.stored("acct-1").await.is_some());
@@ -227,7 +227,7 @@ async fn a_logout_revokes_and_removes_the_login() {
     assert_eq!((call.path.as_str(), serde_json::from_str::<Value>(&call.body).unwrap()), ("/oauth/revoke", want));
     assert_eq!(call.headers["originator"], "codex_proxy");
     assert!(home.stored("acct-1").await.is_some() && home.stored("acct-2").await.is_none());
-    // No other account steps in by itself.
+    // No other account is selected automatically.
     assert_eq!(home.tokens().bearer().await.unwrap_err(), AuthError::NoActiveAccount);
 }
 

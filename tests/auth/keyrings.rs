@@ -1,5 +1,5 @@
-//! The store in a keyring: the same promises as in a file, moves that lose nothing, and keyrings that
-//! are not there, do not let us in, or hang.
+//! The store in a keyring: the same guarantees as for a file, moves without loss, and keyrings that are
+//! missing, locked, or hang.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use keyring_core::{Credential, CredentialStore, Entry, Error, mock};
 
 use crate::{EXPIRED, FRESH, Home};
 
-/// A keyring that fails from a certain change on.
+/// A keyring that fails after a number of changes.
 #[derive(Debug)]
 struct Failing {
     inner: Arc<mock::Store>,
@@ -84,7 +84,7 @@ impl CredentialApi for FailingEntry {
     }
 }
 
-/// A keyring with small entries, as Windows has them.
+/// A keyring with a small entry size, like that of Windows.
 fn keyring() -> (Arc<mock::Store>, Keyring) {
     let keyring = mock::Store::new().unwrap();
     let opened: Arc<CredentialStore> = Arc::clone(&keyring) as _;
@@ -248,7 +248,7 @@ async fn a_keyring_that_cannot_be_written_loses_no_token() {
 async fn a_token_that_could_not_be_stored_is_used_and_stored_later() {
     let (home, (keyring, vault)) = (Home::new().await, keyring());
     sign_in(&home, &in_keyring(&home, &vault), EXPIRED).await;
-    // Enough for the probe of the write and its removal, and for nothing after that.
+    // Enough changes for the write probe and its removal, but none after that.
     let mut changes = 0;
     let daemon = loop {
         let daemon = accounts(&home, in_keyring(&home, &failing_after(&keyring, changes)));
@@ -260,7 +260,7 @@ async fn a_token_that_could_not_be_stored_is_used_and_stored_later() {
     assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
     assert_eq!(refresh_token(&in_keyring(&home, &vault)).await.as_deref(), Some("rt_1"));
     daemon.bearer().await.unwrap();
-    // Nobody else may spend the old token while it is all that is stored.
+    // Another process must not use the old token while the new one isn't stored.
     let other = tokio::time::timeout(Duration::from_millis(200), in_keyring(&home, &vault).lock()).await;
     assert!(other.is_err());
 }
@@ -303,7 +303,7 @@ async fn a_locked_keyring_is_not_called_for_every_request() {
     assert_eq!(opened.load(Ordering::Relaxed), 1);
 }
 
-/// A keyring whose owner turns the dialog away.
+/// A keyring whose user dismisses the unlock dialog.
 #[derive(Debug)]
 struct Locked(Arc<mock::Store>);
 

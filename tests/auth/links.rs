@@ -1,4 +1,4 @@
-//! A credential file that is reached through symbolic links.
+//! A credential file reached through symbolic links.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -22,7 +22,7 @@ fn tokens(home: &Home, path: &Path) -> Accounts {
     Accounts::new(Store::file(path), home.issuer.authority(), home.clock(), None)
 }
 
-/// A link in a directory of its own.
+/// A link in a separate directory.
 fn link(home: &Home, name: &str, target: impl AsRef<Path>) -> PathBuf {
     let directory = home.folder.path().join(name);
     fs::create_dir(&directory).unwrap();
@@ -73,7 +73,7 @@ async fn all_files_of_the_store_are_next_to_the_link_target() {
         document.set_active("acct-1");
         held.write(&document).await.unwrap();
         drop(held);
-        // A killed writer left this behind.
+        // A temporary file of a killed writer.
         fs::write(data.join(".credentials.json-x.tmp"), "half").unwrap();
         tokens(&home, &path).bearer().await.unwrap();
         assert_eq!(names(&data), store, "{case}");
@@ -148,7 +148,7 @@ async fn the_rejection_of_a_token_that_was_replaced_meanwhile_changes_nothing() 
         async move { tokens.bearer().await.map(drop) }
     });
     home.issuer.arrived(1).await;
-    // A program that doesn't know the lock has stored a new login.
+    // A program that ignores the lock has stored a new login.
     let winner = home.issuer.credential("acct-1", FRESH);
     let mut document = home.store().read().await.unwrap();
     document.put(&winner);

@@ -1,4 +1,4 @@
-//! A browser login, with a browser made of plain HTTP.
+//! Browser login, with plain HTTP requests instead of a browser.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use url::Url;
 use crate::Home;
 use crate::fake_issuer::{Scripted, run};
 
-/// A login that is being waited for, and what its address says.
+/// A login in progress, and the query of its authorization URL.
 struct Waiting {
     port: u16,
     query: Vec<(String, String)>,
@@ -106,7 +106,7 @@ async fn idle_connections_do_not_delay_the_browser() {
     let mut idle = Vec::new();
     for index in 0..200 {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", login.port)).await.unwrap();
-        // Some have begun a request that never ends.
+        // Some connections have started a request that never ends.
         if index % 2 == 0 {
             stream.write_all(b"GET /auth/callback HTTP/1.1\r\nhost: loc").await.unwrap();
         }

@@ -72,7 +72,7 @@ async fn a_signed_in_daemon_keeps_working_when_its_directory_becomes_writable_by
     let token = tokens.bearer().await.unwrap().token;
     set_mode(home.path().parent().unwrap(), 0o777);
     home.clock.advance(FRESH);
-    assert!(matches!(tokens.bearer().await, Err(AuthError::Store { .. })), "nothing is spent");
+    assert!(matches!(tokens.bearer().await, Err(AuthError::Store { .. })), "no refresh token is used");
     assert_eq!(home.issuer.calls().len(), 0);
     set_mode(home.path().parent().unwrap(), 0o700);
     tokio::time::sleep(std::time::Duration::from_millis(1050)).await;

@@ -1,4 +1,4 @@
-//! What the issuer, the disk and the network can do to a renewal.
+//! Failures of the issuer, the disk and the network during a refresh.
 
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ async fn a_response_for_another_account_ends_the_session_and_is_not_stored() {
 #[tokio::test]
 async fn no_refresh_token_is_used_if_the_store_cannot_be_written() {
     let home = Home::with(EXPIRED).await;
-    // So long a name that there is none for a temporary file, which stops root too.
+    // The name is too long to add the suffix of a temporary file, which also fails for root.
     let path = home.path().with_file_name("c".repeat(250));
     std::fs::copy(home.path(), &path).unwrap();
     let tokens = Accounts::new(Store::file(&path), home.issuer.authority(), home.clock(), None);
@@ -168,7 +168,7 @@ async fn a_token_that_could_not_be_stored_is_used_and_stored_later() {
         async move { tokens.bearer().await.unwrap().token.expose().to_owned() }
     });
     home.issuer.arrived(1).await;
-    // The store was writable when the token was spent; now its folder is in the way.
+    // The store was writable when the token was used; now its directory is in the way.
     let (data, aside) = (home.folder.path().join("data"), home.folder.path().join("aside"));
     std::fs::rename(&data, &aside).unwrap();
     std::fs::write(&data, "in the way").unwrap();
@@ -201,7 +201,7 @@ async fn no_other_process_sends_a_used_token_before_its_successor_is_stored() {
     std::fs::remove_file(&data).unwrap();
     std::fs::rename(&aside, &data).unwrap();
     assert_eq!(home.stored_refresh_token().await, "rt_1");
-    // It waits for the other one's lock, and finds the new token.
+    // It waits for the lock of the other process, and finds the new token.
     assert_eq!(other.bearer().await.unwrap().token.expose(), token);
     assert_eq!((home.issuer.calls().len(), home.issuer.reused()), (1, 0));
 }

@@ -1,4 +1,4 @@
-//! When, by whom and how often a token is renewed.
+//! When tokens are refreshed, by which process, and how often.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ async fn processes_on_one_store_refresh_once() {
 
 #[tokio::test]
 #[ignore = "a child of processes_on_one_store_refresh_once"]
-#[expect(clippy::disallowed_methods, reason = "the parent test speaks to this process by its environment")]
+#[expect(clippy::disallowed_methods, reason = "the parent test passes parameters to this process in its environment")]
 async fn a_process_of_its_own() {
     let (store, issuer) = (std::env::var("TEST_STORE").unwrap(), std::env::var("TEST_ISSUER").unwrap());
     let clock = Arc::new(SystemClock);
@@ -210,7 +210,7 @@ async fn a_refresh_waits_for_a_token_that_another_daemon_is_about_to_store() {
     let first = ours.bearer().await.unwrap();
     let second = ours.recover(&first).await.unwrap();
     assert_eq!(theirs.bearer().await.unwrap().token.expose(), second.token.expose());
-    // The backend refuses the renewed token, and the other daemon is the first to renew it again.
+    // The backend rejects the refreshed token, and the other daemon is the first to refresh it again.
     home.issuer.shut();
     let recovering = |tokens: &Accounts| {
         let (tokens, refused) = (tokens.clone(), second.clone());
@@ -342,7 +342,7 @@ async fn tokens_are_refreshed_after_sleep_before_the_next_request() {
 #[tokio::test]
 async fn clock_skew_of_hours_is_corrected_from_the_issuers_responses() {
     let home = Home::with(FRESH).await;
-    // The fake issuer's answers carry the real time, and its tokens end by it.
+    // The fake issuer's responses contain the real time, by which its tokens expire.
     let end = SystemClock.now() + FRESH;
     let token = crate::fake_issuer::jwt("acct-1", end, 7);
     home.issuer.script([Scripted::Grant(json!({"access_token": token, "refresh_token": "rt_x"}))]);

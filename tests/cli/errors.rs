@@ -1,13 +1,13 @@
-//! Ways to get stuck, and out of them again by what is printed alone.
+//! Errors that the suggested commands must fix.
 
 use std::net::TcpListener;
 
 use super::{Daemon, Ended, Home};
 
-/// Nobody listens there.
+/// No program listens there.
 const DEAD_END: &str = "http://127.0.0.1:1";
 
-/// The command that a line ends in.
+/// The command at the end of a line.
 fn command_of(line: &str) -> &str {
     let line = line
         .trim_end()
@@ -17,13 +17,13 @@ fn command_of(line: &str) -> &str {
     line.rsplit_once('`').unwrap().1
 }
 
-/// The line of a report about one thing.
+/// The line of a report about one subject.
 fn line<'r>(report: &'r str, about: &str) -> &'r str {
     report.lines().find(|line| line.contains(about)).unwrap_or_else(|| panic!("{about}: {report}"))
 }
 
 impl Home {
-    /// Away from everybody: whatever would be asked is not there.
+    /// Every outgoing connection fails.
     fn alone(&self, arguments: &[&str]) -> Ended {
         let mut command = self.command(arguments);
         command.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
@@ -69,7 +69,7 @@ fn an_already_running_daemon_is_reported() {
     let ended = home.run(&again);
     assert_eq!((ended.code, command_of(&ended.talk)), (1, "codex-proxy status"));
     assert!(ended.talk.contains("already running") && ended.talk.contains(&daemon.base_url), "{}", ended.talk);
-    // Under other settings it is another one, which is stopped or left alone.
+    // With other settings, the suggestion differs: stop the daemon or leave it.
     let ended = Home::new("").run(&again);
     assert!(ended.talk.contains("another codex-proxy at"), "{}", ended.talk);
 }

@@ -1,4 +1,4 @@
-//! `service`, with a manager that notes what it is asked and does nothing.
+//! `service`, with a service manager that records its arguments and does nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Ended;
 
-/// Notes its arguments; fails where a file says so, and tells a state that stands in another.
+/// Records its arguments; fails if a file says so, and reports the state from another file.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >> "$HOME/calls"
 if [ -e "$HOME/refuse" ]; then echo "Failed to connect to bus" >&2; exit 1; fi
@@ -45,7 +45,7 @@ impl User {
         fs::read_to_string(self.unit()).unwrap()
     }
 
-    /// What the manager says of the service.
+    /// The state that the service manager reports.
     fn is_told(&self, state: &str) {
         fs::write(self.home().join("state"), state).unwrap();
     }
@@ -65,7 +65,7 @@ impl User {
         Ended::from(self.command(arguments).output().unwrap())
     }
 
-    /// What the manager was asked since the last time.
+    /// The arguments since the last call.
     fn calls(&self) -> Vec<String> {
         let file = self.home().join("calls");
         let calls = fs::read_to_string(&file).unwrap_or_default();

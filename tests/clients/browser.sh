@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Web pages in a real browser against the daemon, and its own page. Usage: browser.sh BINARY [FOLDER]
-# With a folder, pictures are written there: the page in its states, and a session in a terminal (which takes jq).
+# With a folder, screenshots are written there: the page in its states, and a terminal session (requires jq).
 # Those in docs/ are light-top.png as page-light.png, dark-top.png as page-dark.png, and terminal.png.
-# Chromium is installed where the system's packages can be had; without it the check is skipped.
+# Chromium is installed from the system's packages if possible; otherwise the check is skipped.
 set -euo pipefail
 clients="$(cd "$(dirname "$0")" && pwd)"
 binary="$(realpath "${1:?usage: browser.sh BINARY [FOLDER]}")"

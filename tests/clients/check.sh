@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts the demo, runs each client against it, stops it. Usage: check.sh BINARY TOOLS_DIRECTORY
-# A client prints `ok …` or `FAILED …` for each check; the last line here is the sum.
-# Expects no terminal and no network but loopback.
+# A client prints `ok …` or `FAILED …` for each check; the last line is the total.
+# Needs no terminal and only the loopback network.
 set -euo pipefail
 clients="$(cd "$(dirname "$0")" && pwd)"
 binary="$1"
@@ -47,7 +47,7 @@ run_client() {
     before="$(grep -c '^FAILED ' "$results" || true)"
     if "${limit[@]}" "$@" "$base_url" 2>"$work/errors" | tee -a "$results"; then return; fi
     after="$(grep -c '^FAILED ' "$results" || true)"
-    # A client that dies without a word has failed too.
+    # A client that exits without output has failed, too.
     if [[ "$before" == "$after" ]]; then echo "FAILED $name: it ended early" | tee -a "$results"; fi
     cat "$work/errors"
 }

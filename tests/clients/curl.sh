@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# curl against the demo: what a person tries first, and what a web page must not be able to do.
+# curl against the demo: typical first requests, and requests that web pages must not be able to make.
 # Usage: curl.sh BASE_URL
 set -uo pipefail
 base="$1"

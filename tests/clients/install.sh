@@ -15,7 +15,7 @@ wanted="$(python3 --version; node --version; cat "$requirements" "$packages" "$a
 if [[ -f "$directory/installed" && "$(cat "$directory/installed")" == "$wanted" ]]; then exit 0; fi
 rm -rf "${directory:?}"/{installed,python,node,agents,aider,pip,pycache}
 
-# Prints the command that is a pip of the system's Python; some systems ship it without one.
+# Prints the command to run pip; some systems ship Python without it.
 find_pip() {
     if python3 -m pip --version >/dev/null 2>&1; then
         echo 'python3 -m pip'
@@ -44,7 +44,7 @@ install_python() {
         --no-deps --no-compile --target "$directory/$1" --requirement "$2"
 }
 
-# It is not made for every Python.
+# It isn't available for every Python version.
 install_aider() {
     if python3 -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))'; then
         install_python aider "$aider"
@@ -60,13 +60,13 @@ install_node() {
         $(cat "$2")
 }
 
-# The command line clients come as programs of some hundred megabytes each, apart from the libraries.
+# The command-line clients are binaries of several hundred megabytes each.
 install_all_node() {
     install_node node "$packages"
     install_node agents "$agents"
 }
 
-# Most of the time goes into waiting for a registry, so that they wait side by side.
+# Installations mostly wait for the registry, so they run in parallel.
 install_all_node &
 node=$!
 install_aider &

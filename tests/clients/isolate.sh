@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command in a network of its own that has nothing but loopback, so that whatever works
-# there needs no other network. Where the system does not let us, it says so and runs it as it is.
+# Runs a command in a network namespace with only loopback, to prove that it needs no other network.
+# If the system doesn't allow that, it prints a note and runs the command without isolation.
 # Usage: isolate.sh COMMAND [ARGUMENT…]
 set -euo pipefail
 

@@ -1,4 +1,4 @@
-//! One cell of the matrix: a row, as the client of one dialect sees it, in a stream or a document.
+//! One cell of the matrix: a row, for a client of one dialect, as a stream or a document.
 
 use std::ops::RangeInclusive;
 
@@ -22,12 +22,12 @@ pub(crate) enum Mode {
     Stream,
 }
 
-/// Stands behind a wait that is left to the client, who may come again then.
+/// Marks a wait that is left to the client, which may retry after it.
 const AGAIN: &str = " again";
 /// A wait of ten seconds or less.
 const SOON: &str = "soon";
 
-/// A row, asked for in one way.
+/// A row in one request format.
 pub(crate) struct Cell<'r> {
     pub(crate) number: usize,
     pub(crate) row: &'r Row,
@@ -35,7 +35,7 @@ pub(crate) struct Cell<'r> {
     pub(crate) mode: Mode,
 }
 
-/// What a client has to be told.
+/// What the client must receive.
 struct Told<'t> {
     status: u16,
     kind: &'t str,
@@ -63,7 +63,7 @@ impl Dialect {
         Ask::post(path, &body)
     }
 
-    /// What it calls the conversation.
+    /// The conversation id.
     fn prompt(self) -> &'static str {
         match self {
             Self::Chat | Self::Messages | Self::Ollama => "messages",
@@ -74,12 +74,12 @@ impl Dialect {
 }
 
 impl Cell<'_> {
-    /// The originator that its requests go by.
+    /// The originator of its requests.
     pub(crate) fn name(&self) -> String {
         format!("row-{}-{:?}-{:?}", self.number, self.dialect, self.mode)
     }
 
-    /// How often the backend is asked.
+    /// The number of upstream requests.
     pub(crate) fn calls(&self) -> &RangeInclusive<usize> {
         let [document, stream] = &self.row.calls;
         if self.mode == Mode::Document { document } else { stream }
@@ -89,17 +89,17 @@ impl Cell<'_> {
         format!("{:?} {:?} [{}]", self.dialect, self.mode, self.row.name)
     }
 
-    /// The backend's id for its request.
+    /// The request id of the backend.
     pub(crate) fn request_id(&self) -> String {
         format!("oai-{}", self.name())
     }
 
-    /// Whether the token is refused and has to be renewed.
+    /// Whether the token is rejected and must be refreshed.
     pub(crate) fn renews(&self) -> bool {
         self.row.name.starts_with("401 ")
     }
 
-    /// An account of its own, where the row says something about the account that is remembered.
+    /// A separate account, if the row stores state about the account.
     pub(crate) fn account(&self) -> Option<String> {
         let is_spent =
             ["429 usage_limit_reached", "429 insufficient_quota"].iter().any(|told| self.row.openai.starts_with(told));
@@ -114,7 +114,7 @@ impl Cell<'_> {
         }
     }
 
-    /// Whether this is what the client had to be told.
+    /// Checks the response.
     pub(crate) fn judge(&self, answer: &Answer) -> Verdict {
         if self.row.openai == "whole" {
             return self.judge_whole(answer);
@@ -140,14 +140,14 @@ impl Cell<'_> {
         self.row.words[usize::from(self.dialect == Dialect::Messages)]
     }
 
-    /// An error with a status.
+    /// An error with an HTTP status.
     fn judge_refusal(&self, answer: &Answer) -> Verdict {
         let told = self.told();
         same("status", answer.status, told.status)?;
         same("content-type", answer.header("content-type"), "application/json")?;
         let wait = self.row.retry_after.unwrap_or_default();
         let seconds = wait.strip_suffix(AGAIN);
-        // Attempts are left where the wait is the client's, and after a silence that was waited for once.
+        // Attempts remain if the wait is left to the client, and after one timed-out silence.
         let has_attempts = seconds.is_some() || (told.status == 504 && *self.calls() == (1..=1));
         same("x-should-retry", answer.header("x-should-retry"), if has_attempts { "" } else { "false" })?;
         if self.row.retry_after.is_some() {
@@ -168,7 +168,7 @@ impl Cell<'_> {
         self.judge_error(&body["error"], told.param)
     }
 
-    /// An error of the dialect: an object, or for Ollama a sentence.
+    /// The error of the dialect: an object, or a string for Ollama.
     fn judge_error(&self, error: &Value, param: Option<&str>) -> Verdict {
         let told = self.told();
         let message = error.as_str().or(error["message"].as_str()).unwrap_or_default();
@@ -189,7 +189,7 @@ impl Cell<'_> {
         Ok(())
     }
 
-    /// A stream that began and failed: one event says so, it is the last, and nothing looks finished.
+    /// A stream that started and failed: one error event, which is the last one, and no sign of completion.
     fn judge_stream(&self, answer: &Answer, responses: &str) -> Verdict {
         let events = self.opened(answer)?;
         holds("nothing looks finished", !events.iter().any(|event| self.is_finish(event)))?;
@@ -216,7 +216,7 @@ impl Cell<'_> {
         }
     }
 
-    /// An answer that is as it should be, once.
+    /// A complete response, exactly once.
     fn judge_whole(&self, answer: &Answer) -> Verdict {
         if self.mode == Mode::Document {
             same("status", answer.status, 200)?;
@@ -262,7 +262,7 @@ impl Cell<'_> {
         if events.is_empty() { Err("no events".to_owned()) } else { Ok(events) }
     }
 
-    /// Whether an event says that the answer is whole.
+    /// Whether an event marks the response as complete.
     fn is_finish(&self, event: &Value) -> bool {
         match self.dialect {
             Dialect::Chat | Dialect::Completions => event["choices"][0]["finish_reason"].is_string(),
@@ -280,7 +280,7 @@ fn is_failure(event: &Value) -> bool {
         || event["type"] == "response.failed"
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "values are compared where they are written")]
+#[expect(clippy::needless_pass_by_value, reason = "values are inline")]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Verdict {
     if found == expected { Ok(()) } else { Err(format!("{what}: {found:?}, not {expected:?}")) }
 }

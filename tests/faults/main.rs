@@ -1,15 +1,14 @@
-//! The matrix of faults: whatever goes wrong behind the real binary, each of its clients is told so
-//! as the tables say (`answers.txt`, `codes.txt`, `streams.txt`), once, and in time.
+//! The matrix of faults: for each fault behind the real binary, each client gets the error in the tables
+//! (`answers.txt`, `codes.txt`, `streams.txt`), once and in time.
 //!
-//! One daemon serves all rows of a run, many at a time; a row's script is found by the originator of
-//! its requests. There is a run over HTTP/1.1 and one over HTTP/2 with TLS. What no daemon can be
-//! reached by for other reasons is in `network`.
+//! One daemon serves all rows of a run concurrently; the originator of a request selects the script. There is
+//! one run over HTTP/1.1 and one over HTTP/2 with TLS. Unreachable backends are in `network`.
 
 #![cfg(test)]
 
 mod cell;
 #[path = "../support/upstream.rs"]
-#[expect(dead_code, reason = "nothing waits for a moment here")]
+#[expect(dead_code, reason = "no timed waits here")]
 mod fake;
 mod network;
 #[path = "../support/proxy.rs"]
@@ -18,7 +17,7 @@ mod proxy;
 mod script;
 mod table;
 #[path = "../server/wire.rs"]
-#[expect(dead_code, reason = "answers are read whole here")]
+#[expect(dead_code, reason = "responses are read completely here")]
 mod wire;
 
 use std::collections::HashMap;
@@ -34,12 +33,12 @@ use futures_util::StreamExt as _;
 use proxy::{Launch, TestProxy};
 use table::Row;
 
-/// Within this every client has its whole answer: the longest silence, and the waits between attempts.
+/// Time limit for a complete response: the longest silence plus the waits between attempts.
 const IN_TIME: Duration = Duration::from_secs(12);
-/// How many requests are under way at a time.
+/// Maximum number of concurrent requests.
 const AT_A_TIME: usize = 48;
 
-/// A daemon for this backend, with short timers and these accounts; the first is in use.
+/// A daemon for this backend, with short timers and these accounts; the first one is active.
 fn launch(url: &str, accounts: &[String]) -> Launch {
     let mut document = Document::empty();
     for account in accounts {
@@ -58,20 +57,20 @@ fn launch(url: &str, accounts: &[String]) -> Launch {
         .file("credentials.json", &document.to_text())
 }
 
-/// Plays every row to every client.
+/// Runs every row for every client.
 async fn run(upstream: &FakeUpstream, prepare: impl FnOnce(Launch) -> Launch) {
     let rows = table::rows();
     assert!(rows.len() > 200, "rows are missing");
     let cells: Vec<Cell<'_>> = rows.iter().enumerate().flat_map(|(number, row)| cells(number, row)).collect();
     let accounts: Vec<String> =
         std::iter::once("acct-1".to_owned()).chain(cells.iter().filter_map(Cell::account)).collect();
-    // Every renewal gives a token, which the backend refuses again.
+    // Every refresh returns a token that the backend rejects again.
     upstream.on("/oauth/token", Script::json(200, r#"{"access_token":"at-renewed","refresh_token":"rt-renewed"}"#));
     for cell in &cells {
         upstream.on(&format!("/of/{}", cell.name()), cell.row.script.clone().named(&cell.request_id()));
     }
     let proxy = prepare(launch(&upstream.url(), &accounts)).start();
-    // Renewals take turns, over all accounts.
+    // Refreshes of all accounts are serialized.
     let (renewing, others): (Vec<_>, Vec<_>) = cells.iter().partition(|cell| cell.renews());
     let (mut told, wrong) = tokio::join!(play_all(&renewing, 4, &proxy), play_all(&others, AT_A_TIME, &proxy));
     told.extend(wrong);
@@ -86,13 +85,13 @@ fn cells(number: usize, row: &Row) -> impl Iterator<Item = Cell<'_>> {
         .flat_map(move |dialect| [Mode::Document, Mode::Stream].map(|mode| Cell { number, row, dialect, mode }))
 }
 
-/// Plays so many cells at a time; says what is wrong with their answers.
+/// Runs up to this many cells concurrently; returns the failures.
 async fn play_all(cells: &[&Cell<'_>], at_a_time: usize, proxy: &TestProxy) -> Vec<String> {
     let answers = futures_util::stream::iter(cells).map(|cell| play(cell, proxy)).buffer_unordered(at_a_time);
     answers.filter_map(|wrong| async { wrong }).collect().await
 }
 
-/// What is wrong with a client's answer.
+/// The failures of a client's response.
 async fn play(cell: &Cell<'_>, proxy: &TestProxy) -> Option<String> {
     let answer = tokio::time::timeout(IN_TIME, cell.ask().send(proxy)).await;
     let wrong = match &answer {
@@ -103,7 +102,7 @@ async fn play(cell: &Cell<'_>, proxy: &TestProxy) -> Option<String> {
     wrong.err().map(|wrong| format!("{}: {wrong}\n    {body:?}", cell.title()))
 }
 
-/// The backend was asked exactly as often as the table says.
+/// The number of upstream requests is exactly that of the table.
 fn assert_calls(upstream: &FakeUpstream, cells: &[Cell<'_>]) {
     let mut asked: HashMap<String, usize> = HashMap::new();
     for request in upstream.requests("/responses") {
@@ -118,7 +117,7 @@ fn assert_calls(upstream: &FakeUpstream, cells: &[Cell<'_>]) {
     assert!(wrong.is_empty(), "calls of {} cells:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The log names the backend's own id of each request that it answered.
+/// The log contains the backend's id of each request that it responded to.
 fn assert_logged(proxy: &TestProxy, cells: &[Cell<'_>]) {
     let log = proxy.log();
     assert!(!log.contains('<'), "no web page is logged");

@@ -1,4 +1,4 @@
-//! Backends that can't be reached at all: each has a daemon of its own.
+//! Unreachable backends, each with its own daemon.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{launch, play};
 
 const RETRIED: &str = "retrying the backend request";
 
-/// Every client is told, after three attempts.
+/// Every client gets the error after three attempts.
 async fn assert_told(
     name: &str,
     prepare: impl FnOnce() -> Launch,
@@ -88,7 +88,7 @@ async fn the_server_does_not_speak_http() {
     let speaking = async {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            // A client that has left already is no concern.
+            // Ignore a client that has disconnected.
             let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n\x00\xff").await;
         }
     };

@@ -1,4 +1,4 @@
-//! What the backend does in a row of the tables, by name.
+//! The scripts of the backend, by the names used in the tables.
 
 use crate::fake::Script;
 
@@ -17,10 +17,10 @@ const ARGUMENTS: &str =
 const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"resp_1","created_at":1700000000,"model":"gpt-5.5","status":"completed","usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5}}}"#;
 const FAILED: &str = r#"{"type":"response.failed","response":{"id":"resp_1","status":"failed","error":{"code":"server_is_overloaded","message":"Busy."}}}"#;
 const PAGE: &str = r#"{"type":"response.failed","response":{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"<html><title>502</title></html>"}}}"#;
-/// A stream in gzip, whole.
+/// A complete stream, compressed with gzip.
 const GZIP: &str = "1f8b08000000000002034b492c49b452a8562aa92c4855b2522a4a2d2ec8cf2b4ed54bcecf2dc8492d494d51d2810b2a59552b65a64055c51b2ad5d67271010042063a0c40000000";
 
-/// A refusal, or another whole answer that is no stream of events.
+/// An error, or another complete response that isn't an event stream.
 pub(crate) fn answer(status: u16, headers: &str, body: &str) -> Script {
     let headers: Vec<(&str, &str)> = headers.split("; ").filter_map(|header| header.split_once(": ")).collect();
     let kind = ("content-type", if body.starts_with(['{', '[']) { "application/json" } else { "text/plain" });
@@ -29,7 +29,7 @@ pub(crate) fn answer(status: u16, headers: &str, body: &str) -> Script {
     Script::answer(status, &headers, body)
 }
 
-/// Up to the commit point or past it, then this event.
+/// A stream up to or past the commit point, then this event.
 pub(crate) fn ending_in(begun: &[&str], last: &str) -> Script {
     begun.iter().fold(Script::stream(&[]), |script, name| step(script, name)).event(last).end()
 }

@@ -1,31 +1,31 @@
-//! The tables, read: each line becomes one row, or a few.
+//! Parses the tables: each line becomes one or more rows.
 
 use std::ops::RangeInclusive;
 
 use crate::fake::Script;
 use crate::script;
 
-/// Something that goes wrong, and what clients are told.
+/// A fault, and the expected errors.
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) script: Script,
-    /// How often the backend is asked for a document, and for a stream.
+    /// Number of upstream requests for a document and for a stream.
     pub(crate) calls: [RangeInclusive<usize>; 2],
     /// Status, type, code, parameter; or `whole`.
     pub(crate) openai: &'static str,
     /// Status and type.
     pub(crate) anthropic: &'static str,
-    /// The last event of a Responses stream that was committed to; `None` where no stream begins.
+    /// The last event of a Responses stream past the commit point; `None` if no stream starts.
     pub(crate) responses: Option<String>,
-    /// Seconds; `-` for none at all, and `None` where it does not matter.
+    /// Seconds; `-` for none, and `None` if it doesn't matter.
     pub(crate) retry_after: Option<&'static str>,
-    /// In the message for OpenAI's clients, and for Anthropic's.
+    /// Part of the message for OpenAI clients, and for Anthropic clients.
     pub(crate) words: [&'static str; 2],
-    /// The backend answers at all, so that its request id is known.
+    /// Whether the backend responds, so that its request id is known.
     pub(crate) has_head: bool,
 }
 
-/// Every row of every table.
+/// All rows of all tables.
 pub(crate) fn rows() -> Vec<Row> {
     let refusals = lines(include_str!("answers.txt")).map(|columns| refusal(&columns));
     let codes = lines(include_str!("codes.txt")).flat_map(|columns| code(&columns));
@@ -68,7 +68,7 @@ fn refusal(columns: &[&'static str]) -> Row {
     }
 }
 
-/// A code in its forms, before the commit point and after it.
+/// The formats of a code, before and after the commit point.
 fn code(columns: &[&'static str]) -> [Row; 4] {
     let [code, calls, openai, anthropic] = *columns else { panic!("{columns:?}") };
     let members = format!(r#""code":"{code}","message":"Please try again in 20ms.""#);

@@ -1,4 +1,4 @@
-//! Files and variables that somebody else has had in hands: the credential store, the settings.
+//! Files and variables from outside: the credential store and the settings.
 
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
@@ -27,7 +27,7 @@ fn store() -> String {
     document.to_text()
 }
 
-/// Whatever stands in the file is read or refused; what is read survives being written.
+/// Any file content is read or rejected; content that was read survives a write.
 fn assert_store(text: &[u8]) {
     let document = match Document::parse(text) {
         Ok(document) => document,
@@ -40,11 +40,11 @@ fn assert_store(text: &[u8]) {
             Err(error) => assert!(!error.to_string().contains("canary"), "{error}"),
         }
     }
-    let again = Document::parse(document.to_text().as_bytes()).expect("what was written is read again");
+    let again = Document::parse(document.to_text().as_bytes()).expect("written files are readable");
     assert!(again.ids().eq(document.ids()) && again.active() == document.active());
 }
 
-/// Settings and variables are taken or refused, with words; a key is never repeated.
+/// Settings and variables are accepted or rejected with a message; a key is never printed.
 fn assert_settings(file: &[u8], variables: &[(String, String)]) {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("config.toml"), file).unwrap();
@@ -59,7 +59,7 @@ fn assert_settings(file: &[u8], variables: &[(String, String)]) {
     }
 }
 
-/// The example with everything switched on, and a key in it.
+/// The example file with all settings enabled and a key.
 fn settings() -> String {
     let switched = SETTINGS.lines().map(|line| {
         let bare = line.strip_prefix('#').unwrap_or(line);

@@ -1,8 +1,7 @@
-//! Hostile input, at random: what is valid is spoilt, and whatever reads it must neither panic nor
-//! grow beyond what it was given.
+//! Random hostile input: valid data is mutated, and its parsers must neither panic nor use unbounded memory.
 //!
-//! Each test makes 256 attempts in the suite; `PROPTEST_CASES=20000 cargo test --test fuzz` makes
-//! more. Other readers are tried beside their code: the splitter of events, the gate, the failures.
+//! Each test makes 256 attempts in the suite; `PROPTEST_CASES=20000 cargo test --test fuzz` makes more. Other
+//! parsers have fuzz tests next to their code: the event splitter, access rules, failures.
 
 #![cfg(test)]
 
@@ -19,19 +18,19 @@ use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::HeaderMap;
 use proptest::test_runner::Config;
 
-/// As many attempts as the environment asks for, and no files.
+/// The number of attempts from the environment, without persistence files.
 fn attempts() -> Config {
     Config { failure_persistence: None, ..Config::default() }
 }
 
-/// A worked case: a request, and the backend's answer where there is one.
+/// A golden case: a request, and the backend's response if there is one.
 #[derive(Clone, Debug)]
 struct Case {
     request: Vec<u8>,
     answer: Option<Vec<u8>>,
 }
 
-/// The worked cases of a dialect.
+/// The golden cases of a dialect.
 fn cases(dialect: &str) -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(dialect);
     let mut folders: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -45,7 +44,7 @@ fn cases(dialect: &str) -> Vec<Case> {
     cases
 }
 
-/// Reads and translates a body as the server does, and hands over what came of it.
+/// Parses and translates a body like the server, and passes on the result.
 fn translated<D: Dialect, T>(
     body: &[u8],
     options: &D::Options,

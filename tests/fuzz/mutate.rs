@@ -1,10 +1,10 @@
-//! Spoils what is valid: its bytes, or its values where it is JSON.
+//! Mutates valid data: its bytes, or its values if it is JSON.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-/// One thing done to bytes.
+/// A mutation of bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Damage {
     Set(Index, u8),
@@ -14,7 +14,7 @@ pub(crate) enum Damage {
     End(Index),
 }
 
-/// Words that mean something to some reader.
+/// Strings with a special meaning for some parser.
 const WORDS: [&str; 26] = [
     "\n\n",
     "\r",
@@ -55,12 +55,12 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// A few of them.
+/// Some of these mutations.
 pub(crate) fn damages() -> impl Strategy<Value = Vec<Damage>> {
     prop::collection::vec(damage(), 0..8)
 }
 
-/// The bytes after all of it.
+/// The bytes after all mutations.
 pub(crate) fn spoilt(bytes: &[u8], damages: &[Damage]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for damage in damages {
@@ -90,7 +90,7 @@ pub(crate) fn spoilt(bytes: &[u8], damages: &[Damage]) -> Vec<u8> {
     bytes
 }
 
-/// A value that may stand where another was expected.
+/// A value to insert where another one was expected.
 pub(crate) fn odd_value() -> impl Strategy<Value = Value> {
     let deep = (0..40).fold(json!("deep"), |inner, _| json!([inner]));
     prop::sample::select(vec![
@@ -113,7 +113,7 @@ pub(crate) fn odd_value() -> impl Strategy<Value = Value> {
     ])
 }
 
-/// Puts a value in the place of the node with this number, counted from the root.
+/// Replaces the node with this number, counted from the root.
 pub(crate) fn replace(document: &mut Value, at: Index, value: Value) {
     let mut left = at.index(count(document));
     replace_at(document, &mut left, &mut Some(value));

@@ -1,7 +1,7 @@
-//! Answers of the backend, spoilt, from the bytes of the connection to what the client gets.
+//! Mutated backend responses, from the bytes of the connection to the client's output.
 //!
-//! Whatever comes, a machine ends once, says so in whole lines, and holds no more than it was fed:
-//! what it holds is measured by what it shows of itself.
+//! For any input, a state machine ends once, reports that in complete lines, and holds no more than it was fed,
+//! measured by its debug output.
 
 use bytes::{Bytes, BytesMut};
 use codex_proxy::protocol::chat::{self, Chat};
@@ -17,14 +17,14 @@ use proptest::prelude::*;
 use crate::mutate::{Damage, damages, spoilt};
 use crate::{Case, attempts, cases, translated};
 
-/// No event may be longer.
+/// Maximum size of an event.
 const EVENT_BYTES: usize = 1 << 16;
-/// What a byte that came may cost, in what is held and in what is sent: an event of a few bytes
-/// becomes a whole chunk, and shown, each byte has an escape.
+/// Maximum cost of an input byte in memory and output: an event of a few bytes becomes a complete chunk, and
+/// debug output escapes each byte.
 const TIMES: usize = 24;
 const MORE_BYTES: usize = 128 * 1024;
 
-/// The events in these bytes, which come in pieces; the splitter never holds more than it was given.
+/// The events in these bytes, which arrive in pieces; the splitter never holds more than its input.
 fn events(bytes: &[u8], piece: usize) -> Vec<Bytes> {
     let mut splitter = Splitter::new(EVENT_BYTES);
     let mut events = Vec::new();
@@ -43,7 +43,7 @@ fn events(bytes: &[u8], piece: usize) -> Vec<Bytes> {
     events
 }
 
-/// Feeds a machine as the server does.
+/// Feeds a state machine like the server.
 fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R::Encoder>) {
     for event in events {
         reply.on_event(R::Upstream::from(std::str::from_utf8(event).unwrap_or("\u{fffd}")), sink);
@@ -55,7 +55,7 @@ fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R::Enco
     reply.on_end(None, sink);
 }
 
-/// A machine for the request of a case, and how long the request is.
+/// The state machine for the request of a case, and the length of the request.
 fn machine<D: Dialect>(case: &Case, options: &D::Options) -> D::Reply {
     translated::<D, _>(&case.request, options, |plan| plan.reply).unwrap()
 }
@@ -72,7 +72,7 @@ where
     assert!(wire.len() <= limit, "{} bytes sent for {fed}", wire.len());
     let shown = format!("{reply:?}").len();
     assert!(shown <= limit, "{shown} bytes held for {fed}");
-    let text = std::str::from_utf8(&wire).expect("what is sent is text");
+    let text = std::str::from_utf8(&wire).expect("output is text");
     let end = if D::STREAM_TYPE.starts_with("text/event-stream") { "\n\n" } else { "\n" };
     assert!(text.is_empty() || text.ends_with(end), "{text}");
 
@@ -81,23 +81,24 @@ where
     let shown = format!("{reply:?}").len();
     assert!(shown <= limit, "{shown} bytes folded of {fed}");
     if let Ok(document) = reply.document() {
-        // Half a surrogate pair passes as it came, which JSON allows and a `String` does not.
+        // Half a surrogate pair passes unchanged; it is valid in JSON but not in a `String`.
         serde_json::from_slice::<serde::de::IgnoredAny>(&document).expect("a document is JSON");
         assert!(document.len() <= limit, "{} bytes of document for {fed}", document.len());
     }
 }
 
-/// The answer to one request, or to another of the dialect.
+/// The response to one request, or to another one of the dialect.
 fn assert_answers<D: Dialect>(dialect: &str, options: &D::Options, spoilt_answer: &Spoilt)
 where
     D::Reply: std::fmt::Debug,
 {
-    // A request that goes on from another can't be asked alone.
+    // A request that continues another one can't be translated alone.
     let is_whole = |case: &Case| case.answer.is_some() && translated::<D, _>(&case.request, options, |_| ()).is_ok();
     let cases: Vec<Case> = cases(dialect).into_iter().filter(is_whole).collect();
     let (asked, answered) = (&cases[spoilt_answer.asked.index(cases.len())], spoilt_answer.answered.index(cases.len()));
     let bytes = spoilt(cases[answered].answer.as_ref().unwrap(), &spoilt_answer.damages);
-    // Again and again: nothing may pile up that is not fed. The end is left out, or that would be it.
+    // Repeat the events: memory must not grow without input. The end is omitted, or the response would be
+    // complete.
     let once = events(&bytes, spoilt_answer.piece);
     let is_end = |event: &&Bytes| {
         !["completed", "failed", "incomplete", "error", "done"].iter().any(|end| {

@@ -1,4 +1,4 @@
-//! Requests of every dialect, spoilt: refused in the client's own terms, or translated into JSON.
+//! Mutated requests of every dialect: rejected in the client's terms, or translated to JSON.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,16 @@ use serde_json::value::RawValue;
 use crate::mutate::{Damage, damages, odd_value, replace, spoilt};
 use crate::{Case, attempts, cases, translated};
 
-/// What leaves may be longer than what came, but not out of proportion.
+/// The output may be longer than the input, but only by a constant factor.
 const TIMES: usize = 16;
 const MORE_BYTES: usize = 64 * 1024;
 
 fn assert_translates<D: Dialect>(body: &[u8], options: &D::Options) {
     match translated::<D, _>(body, options, |plan| plan.upstream.encode(&Omissions::new())) {
         Ok(bytes) => {
-            // What is carried unread may hold half of a surrogate pair, which no `Value` takes.
-            let members: BTreeMap<String, &RawValue> = serde_json::from_slice(&bytes).expect("what leaves is JSON");
+            // Unparsed members may contain half a surrogate pair, which `Value` can't represent.
+            let members: BTreeMap<String, &RawValue> =
+                serde_json::from_slice(&bytes).expect("the upstream request is JSON");
             serde_json::from_str::<Vec<&RawValue>>(members["input"].get()).expect("the input is a list");
             serde_json::from_str::<String>(members["model"].get()).expect("the model is a text");
             assert!(bytes.len() <= TIMES * body.len() + MORE_BYTES, "{} of {}", bytes.len(), body.len());

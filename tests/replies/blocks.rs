@@ -1,15 +1,15 @@
-//! A Messages client: puts blocks together, and holds their stream to its laws.
+//! A Messages client that assembles blocks and checks the rules of the stream.
 
 use serde_json::{Value, json};
 
 use crate::fold::Frame;
 
-/// The events of a stream that mean anything; a ping may come anywhere.
+/// The events of a stream except pings, which may occur anywhere.
 pub(crate) fn spoken(frames: &[Frame]) -> Vec<&Value> {
     frames.iter().filter_map(Frame::json).filter(|event| event["type"] != "ping").collect()
 }
 
-/// Without what an answer is only guessed to cost.
+/// Without estimated usage.
 pub(crate) fn comparable(mut event: Value, has_guess: bool) -> Value {
     if event["type"] == "message_start" {
         let usage = &mut event["message"]["usage"];
@@ -25,7 +25,7 @@ pub(crate) fn comparable(mut event: Value, has_guess: bool) -> Value {
     event
 }
 
-/// The document that a stream amounts to, without usage.
+/// The document that a stream represents, without usage.
 pub(crate) fn fold_blocks(frames: &[Frame]) -> Value {
     let events = spoken(frames);
     let mut message = events[0]["message"].clone();
@@ -68,7 +68,7 @@ fn add(block: &mut Value, delta: &Value) {
     block[into] = json!(format!("{before}{}", delta[from].as_str().unwrap()));
 }
 
-/// Reads the input of a call when it is there.
+/// Parses the input of a call if it is complete.
 fn settle(block: &mut Value) {
     if let Some(text) = block.as_object_mut().unwrap().remove("json") {
         let input = serde_json::from_str(text.as_str().unwrap()).ok().filter(Value::is_object);
@@ -76,16 +76,16 @@ fn settle(block: &mut Value) {
     }
 }
 
-/// What holds for every stream, also for one that failed.
+/// Rules for every stream, including failed ones.
 pub(crate) fn assert_block_laws(frames: &[Frame]) {
     assert!(!frames.contains(&Frame::Done), "clients fail on [DONE]");
     let events = spoken(frames);
     let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
     let (stops, errors) = (of("message_stop"), of("error"));
-    assert_eq!(stops + errors, 1, "one end");
+    assert_eq!(stops + errors, 1, "one terminal event");
     let last = events.last().unwrap();
     assert!(last["type"] == "message_stop" || last["type"] == "error", "nothing after the end");
-    assert_eq!(of("message_delta"), stops, "a stop reason, and a whole end, or neither");
+    assert_eq!(of("message_delta"), stops, "a stop reason and message_stop, or neither");
     if events.len() > 1 || stops == 1 {
         assert_eq!((of("message_start"), events[0]["type"].as_str()), (1, Some("message_start")));
     }

@@ -1,10 +1,10 @@
-//! The worked cases below `tests/cases`.
+//! The golden cases below `tests/cases`.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// A case whose answer comes from upstream.
+/// A case with an upstream response.
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) request: Value,
@@ -12,24 +12,24 @@ pub(crate) struct Case {
     pub(crate) upstream_sse: Vec<u8>,
     /// The client's stream, in the framing of its dialect.
     pub(crate) client_sse: Option<String>,
-    /// Null where the case has none.
+    /// `null` if the case has none.
     pub(crate) client_json: Value,
     pub(crate) store: Option<Value>,
 }
 
 impl Case {
-    /// Whether what the answer costs is a guess.
+    /// Whether the usage is an estimate.
     pub(crate) fn has_guess(&self) -> bool {
         self.meta["placeholder_usage"] == true
     }
 }
 
-/// Every Chat case with an upstream answer, in the order of its name.
+/// All Chat cases with an upstream response, sorted by name.
 pub(crate) fn answered_cases() -> Vec<Case> {
     answered_cases_of("chat", 21)
 }
 
-/// The same of any dialect, of which there are at least so many.
+/// All cases of a dialect, which must be at least this many.
 pub(crate) fn answered_cases_of(dialect: &str, fewest: usize) -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(dialect);
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -57,7 +57,7 @@ fn read(folder: &Path) -> Case {
 }
 
 impl Case {
-    /// The status of an answer that is one document.
+    /// The HTTP status of a document.
     pub(crate) fn document_status(&self) -> u64 {
         ["http_status", "http_status_nonstream"].iter().find_map(|key| self.meta[*key].as_u64()).unwrap_or(200)
     }

@@ -1,4 +1,4 @@
-//! Rows of the translation that no worked case shows.
+//! Translation details that no golden case covers.
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
@@ -19,11 +19,11 @@ fn with(api: RenderOptions) -> ReplyOptions {
 }
 
 fn bytes(events: &[Value]) -> Vec<Bytes> {
-    // A string stands for itself: an event that is not JSON.
+    // A string stands for itself: an event that isn't JSON.
     events.iter().map(|event| event.as_str().map_or_else(|| event.to_string(), str::to_owned).into()).collect()
 }
 
-/// What the client is told, chunk by chunk: the delta, or whatever ends the answer.
+/// The client's events, chunk by chunk: the delta, or the end of the response.
 fn told(options: &ReplyOptions, events: &[Value]) -> Vec<Value> {
     let frames = frames(&stream(options, &bytes(events)));
     let plain = |frame: &Frame| match frame {
@@ -38,12 +38,12 @@ fn told(options: &ReplyOptions, events: &[Value]) -> Vec<Value> {
     frames.iter().map(plain).filter(|told| !is_role(told)).collect()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "items are written where they are used")]
+#[expect(clippy::needless_pass_by_value, reason = "items are inline")]
 fn added(index: u64, item: Value) -> Value {
     json!({"type": "response.output_item.added", "output_index": index, "item": item})
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "items are written where they are used")]
+#[expect(clippy::needless_pass_by_value, reason = "items are inline")]
 fn done(index: u64, item: Value) -> Value {
     json!({"type": "response.output_item.done", "output_index": index, "item": item})
 }

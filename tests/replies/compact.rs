@@ -1,4 +1,4 @@
-//! The answers to requests to compact a conversation.
+//! Replies to compaction requests.
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
@@ -24,7 +24,7 @@ fn reply(case: &Case) -> CompactionReply {
         resolve_references(case.store.as_ref().unwrap_or(&json!({})), &references),
     );
     let plan = Compaction::translate(request, &mut context, &Options::default()).unwrap();
-    assert_eq!(plan.mode, Mode::Document, "whatever the client asks for");
+    assert_eq!(plan.mode, Mode::Document, "for any client parameters");
     plan.reply
 }
 

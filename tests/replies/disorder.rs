@@ -1,4 +1,4 @@
-//! Events in any order, complete or not: the laws hold all the same.
+//! The rules hold for events in any order, complete or not.
 
 use bytes::Bytes;
 use codex_proxy::protocol::chat::{ReasoningField, RenderOptions, ReplyOptions};
@@ -9,7 +9,7 @@ use crate::fold::{Frame, fold, frames};
 use crate::laws::assert_laws;
 use crate::{document, stream, stripped};
 
-/// What an event is made of.
+/// The parameters of an event.
 #[derive(Clone, Debug)]
 struct Dice {
     kind: usize,
@@ -23,7 +23,7 @@ struct Dice {
     cut: usize,
 }
 
-/// Events of every kind, with coordinates that may be wrong or missing; some are cut.
+/// Events of every type, with indexes that may be wrong or missing; some are truncated.
 pub(crate) fn any_event() -> impl Strategy<Value = String> {
     let text = prop::sample::select(vec!["", "a", "END", "E", "\n\n", "é😀", "{\"x\":1}", "\"\\"]);
     let small = || prop::option::of(0_u8..3);

@@ -1,4 +1,4 @@
-//! A client of the plainest kind: reads the frames and puts them together.
+//! A minimal client: reads the frames and assembles them.
 
 use serde_json::{Map, Value, json};
 
@@ -18,8 +18,8 @@ impl Frame {
     }
 }
 
-/// The frames of a stream, each of them `data: …` and a blank line; where there is an `event: …`
-/// before, it says the same as the data.
+/// The frames of a stream: each is `data: …` and a blank line; an `event: …` line before it must have the type
+/// in the data.
 pub(crate) fn frames(stream: &str) -> Vec<Frame> {
     let blocks = stream.split_terminator("\n\n");
     blocks
@@ -40,13 +40,14 @@ pub(crate) fn frames(stream: &str) -> Vec<Frame> {
         .collect()
 }
 
-/// The lines of a stream, each of them a JSON object.
+/// The lines of a stream, each a JSON object.
 pub(crate) fn lines(stream: &str) -> Vec<Frame> {
-    assert!(stream.is_empty() || stream.ends_with('\n'), "the last line is not whole: {stream}");
+    assert!(stream.is_empty() || stream.ends_with('\n'), "the last line is incomplete: {stream}");
     stream.lines().map(|line| Frame::Json(serde_json::from_str(line).unwrap())).collect()
 }
 
-/// The document that such a stream amounts to: texts are joined, lists too, and the last word holds.
+/// The document that such a stream represents: strings and lists are concatenated, other members take the last
+/// value.
 pub(crate) fn fold_lines(frames: &[Frame]) -> Value {
     let mut whole = Map::new();
     for line in frames.iter().filter_map(Frame::json) {
@@ -72,7 +73,7 @@ fn add_line(into: &mut Map<String, Value>, line: &Map<String, Value>) {
     }
 }
 
-/// The document that a stream of text completion amounts to, without usage.
+/// The document that a text completion stream represents, without usage.
 pub(crate) fn fold_text(frames: &[Frame]) -> Value {
     let chunks: Vec<&Value> = frames.iter().filter_map(Frame::json).collect();
     let choices: Vec<&Value> = chunks.iter().filter_map(|chunk| chunk["choices"].get(0)).collect();
@@ -85,7 +86,7 @@ pub(crate) fn fold_text(frames: &[Frame]) -> Value {
     })
 }
 
-/// The document that a stream of Chat amounts to, without usage and tier.
+/// The document that a Chat stream represents, without usage and service tier.
 pub(crate) fn fold(frames: &[Frame]) -> Value {
     let mut message = Map::new();
     let mut finish_reason = Value::Null;
@@ -153,7 +154,7 @@ fn join_member(into: &mut Map<String, Value>, name: &str, value: &Value) {
     into.insert(name.to_owned(), joined);
 }
 
-/// Chat's document says null where there is a refusal or a call instead of text.
+/// Chat documents contain null if there is a refusal or a call instead of text.
 fn settle(message: &mut Map<String, Value>) {
     let is_elsewhere =
         message["refusal"].is_string() || message.contains_key("tool_calls") || message.contains_key("function_call");

@@ -1,4 +1,4 @@
-//! Events that are missing or unreadable: a client gets the full answer or an error, in every API.
+//! Missing or unreadable events: a client gets the complete response or an error, in every API.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use crate::in_every_api::{Answer, answers};
 use crate::runner::split;
 
 fn bytes(events: &[Value]) -> Vec<Bytes> {
-    // A string stands for itself: an event that is not JSON.
+    // A string stands for itself: an event that isn't JSON.
     events.iter().map(|event| event.as_str().map_or_else(|| event.to_string(), str::to_owned).into()).collect()
 }
 
@@ -154,13 +154,13 @@ fn deltas_that_contradict_the_complete_text_are_an_error() {
     let events =
         [created(), added(0), delta(0, 0, "one "), delta(0, 0, "three"), done(0, &["one two three"]), completed()];
     for (api, answer) in answers(&bytes(&events)) {
-        // The events that carry whole texts are passed on.
+        // Events with complete texts are passed on.
         let expected = (api == "responses").then(|| "one two three".to_owned());
         assert_eq!(answer.map(|told| told.text), expected, "{api}");
     }
 }
 
-/// Whether the answers are errors or, with all that the API has of it, the expected ones.
+/// Whether the responses are errors or complete as far as the API can represent them.
 fn assert_full_or_error(expected: &[Answer], got: Vec<Answer>, what: impl Fn() -> String) {
     for ((api, expected), (_, got)) in expected.iter().zip(got) {
         assert!(got.is_none() || got == *expected, "{api}: {got:?} is not {expected:?}: {}", what());
@@ -191,7 +191,8 @@ fn siblings(events: &[Value], at: usize) -> impl Iterator<Item = &Value> {
         .map(|(_, event)| event)
 }
 
-/// Whether an item ends with more text than the event that ended the text. Without the item, the text looks whole.
+/// Whether an item ends with more text than the event that ended its text. Without the item, the text looks
+/// complete.
 fn ends_with_more(events: &[Value], at: usize) -> bool {
     let whole = strings(&events[at]["item"]);
     let ends = siblings(events, at).filter(|event| kind(event).rsplit('.').next() == Some("done"));
@@ -200,8 +201,8 @@ fn ends_with_more(events: &[Value], at: usize) -> bool {
         && texts.into_iter().any(|text| !whole.contains(&text) && whole.iter().any(|whole| whole.starts_with(text)))
 }
 
-/// Whether nothing shows that this event is missing: it is all there is of its item, or no event brings the text again
-/// that it is a piece of.
+/// Whether a missing event can't be detected: it is the only one of its item, or no later event repeats its
+/// text.
 fn is_missed_by_nothing(events: &[Value], at: usize) -> bool {
     let is_item_done = |event: &Value| kind(event) == "response.output_item.done";
     match &events[at] {
@@ -245,10 +246,10 @@ fn a_response_without_any_one_event_is_complete_or_an_error() {
             }
         }
     }
-    assert!(tried > 1000, "only {tried} answers were tried");
+    assert!(tried > 1000, "only {tried} responses were tried");
 }
 
-/// What happens to an event on its way.
+/// What happens to an event in transit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Arrives,
@@ -263,7 +264,7 @@ fn any_texts() -> impl Strategy<Value = Vec<Vec<Vec<&'static str>>>> {
     prop::collection::vec(prop::collection::vec(part, 1..4), 1..3)
 }
 
-/// The events of such an answer: the deltas, and now and then what ends a part or begins one.
+/// The events of such a response: the deltas, and some of the events that start or end a part.
 fn streamed(texts: &[Vec<Vec<&str>>], marks: &[bool]) -> Vec<Value> {
     let mut marks = marks.iter().copied().cycle();
     let mut events = vec![created()];
@@ -301,7 +302,7 @@ proptest! {
             .into_iter()
             .zip(fates.iter().chain(std::iter::repeat(&Fate::Arrives)))
             .filter_map(|(event, fate)| match fate {
-                // What ends an item is the only witness of its pieces.
+                // The event that ends an item is the only one that repeats its pieces.
                 _ if event["type"] == "response.output_item.done" => Some(event),
                 Fate::Arrives => Some(event),
                 Fate::Vanishes => None,

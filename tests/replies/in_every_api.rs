@@ -1,4 +1,4 @@
-//! The same upstream events in every API: the text and the calls that a client gets, streamed and whole.
+//! The same upstream events in every API: the text and the calls, as a stream and as a document.
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
@@ -15,19 +15,19 @@ use crate::fold::{fold, fold_lines, fold_text, frames, lines};
 use crate::responses::{events as responses_events, reply_to};
 use crate::runner::{document_of, stream_of};
 
-/// What a client gets of an answer.
+/// The contents of a response for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// All visible text, without the blank lines that some APIs set between messages.
+    /// All visible text, without the blank lines that some APIs insert between messages.
     pub(crate) text: String,
     /// The arguments of all calls, sorted. `None` if the API has no calls.
     pub(crate) calls: Option<Vec<String>>,
 }
 
-/// An API, what it tells, and `None` if it reports an error.
+/// An API and its output; `None` for an error.
 pub(crate) type Answer = (&'static str, Option<Told>);
 
-/// The answer of each API, which is the same streamed and whole.
+/// The reply of each API, which must be the same as a stream and as a document.
 pub(crate) fn answers(upstream: &[Bytes]) -> Vec<Answer> {
     vec![
         ("chat", chat(upstream)),
@@ -46,7 +46,7 @@ fn told(text: &str, calls: Option<Vec<String>>) -> Told {
     Told { text: text.replace("\n\n", ""), calls }
 }
 
-/// The document; the stream has to amount to the same.
+/// The document; the stream must represent the same.
 fn both<R: Reply>(
     reply: impl Fn() -> R,
     upstream: &[Bytes],
@@ -100,7 +100,7 @@ fn messages(upstream: &[Bytes]) -> Option<Told> {
         let blocks = list(&document["content"]);
         let text: String = blocks.iter().map(|block| text_of(&block["text"])).collect();
         let calls = blocks.iter().filter(|block| block["type"] == "tool_use");
-        // The input is an object: what was written is not known any more.
+        // The input is a parsed object, so its spelling is lost.
         told(&text, Some(calls.map(|call| call["input"].to_string()).collect()))
     };
     both(

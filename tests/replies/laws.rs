@@ -1,4 +1,4 @@
-//! What holds for every stream of an answer.
+//! Rules for every stream.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fold::Frame;
 
-/// Whether a stream ends with a chunk of usage.
+/// Whether a stream ends with a usage chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usage {
     Shown,
@@ -20,14 +20,14 @@ impl Usage {
     }
 }
 
-/// What holds for every stream of OpenAI's dialects, also for one that failed.
+/// Rules for every stream of OpenAI's APIs, including failed ones.
 pub(crate) fn assert_stream_laws(usage: Usage, frames: &[Frame]) {
     let is_done = frames.iter().filter(|frame| **frame == Frame::Done).count();
     let values: Vec<&Value> = frames.iter().filter_map(Frame::json).collect();
     let errors = values.iter().filter(|value| value.get("error").is_some()).count();
     let finishes = values.iter().filter(|value| value["choices"][0]["finish_reason"].is_string()).count();
-    assert_eq!(errors + is_done, 1, "one end");
-    assert_eq!(finishes, is_done, "a finish reason, and a whole end, or neither");
+    assert_eq!(errors + is_done, 1, "one terminal event");
+    assert_eq!(finishes, is_done, "a finish reason and [DONE], or neither");
     match frames.last() {
         Some(Frame::Done) => {}
         Some(Frame::Json(value)) => assert!(value.get("error").is_some()),
@@ -40,12 +40,12 @@ pub(crate) fn assert_stream_laws(usage: Usage, frames: &[Frame]) {
     assert_usage_law(usage, &values, is_done);
 }
 
-/// What holds beside that for Chat: one role, first of all, and calls in order.
+/// Additional rules for Chat: one role, in the first chunk, and calls in order.
 pub(crate) fn assert_laws(options: &ReplyOptions, frames: &[Frame]) {
     assert_chat_laws(Usage::when(options.api.includes_usage), frames);
 }
 
-/// The same for a request that is only known to show usage or not.
+/// The same for a request of which only the usage option is known.
 pub(crate) fn assert_chat_laws(usage: Usage, frames: &[Frame]) {
     assert_stream_laws(usage, frames);
     let values: Vec<&Value> =
@@ -61,13 +61,13 @@ fn assert_usage_law(usage: Usage, values: &[&Value], is_done: usize) {
     assert_eq!(with_usage.len(), if usage == Usage::Shown { is_done } else { 0 });
     if let Some(value) = with_usage.first() {
         assert_eq!(value["choices"], json!([]));
-        assert_eq!(values.last(), Some(*value), "usage comes last");
+        assert_eq!(values.last(), Some(*value), "usage is last");
     }
     let chunks = values.iter().filter(|value| value.get("error").is_none());
     assert!(chunks.clone().all(|value| value.get("usage").is_some() == (usage == Usage::Shown)));
 }
 
-/// Indices are dense, a call begins once, and is over when the next begins.
+/// Indexes are consecutive, and a call ends before the next one starts.
 fn assert_call_law(values: &[&Value]) {
     let mut begun = 0;
     for call in values.iter().filter_map(|value| value["choices"][0]["delta"]["tool_calls"].as_array()).flatten() {

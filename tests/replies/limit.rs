@@ -1,4 +1,4 @@
-//! The client's limit, enforced: what is shown never has more tokens.
+//! The client's token limit, if enforced: the output never has more tokens.
 
 use codex_proxy::protocol::chat::{RenderOptions, ReplyOptions};
 use codex_proxy::protocol::tokens;

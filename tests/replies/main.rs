@@ -1,6 +1,6 @@
-//! The answers of the dialects, over all worked cases: each case as written, and the laws that hold
-//! for every answer, whole, split, cut or in disorder. Chat, the older completions and Messages are
-//! here, Responses and Ollama in modules.
+//! Replies of the dialects for all golden cases: the expected output of each case, and the rules that hold for
+//! every reply, complete, split, truncated or out of order. Chat, text completions and Messages are here,
+//! Responses and Ollama in modules.
 
 #![expect(clippy::unwrap_used, reason = "a test program")]
 
@@ -41,7 +41,7 @@ use runner::{
 };
 use serde_json::{Value, json};
 
-/// A dialect whose answers are held to the laws.
+/// A dialect whose replies must follow the rules.
 trait Told: Dialect {
     fn cases() -> Vec<Case>;
     fn options(case: &Case) -> Self::Options;
@@ -53,7 +53,7 @@ trait Told: Dialect {
 
     fn assert_laws(usage: Usage, frames: &[Frame]);
 
-    /// A stream without what may differ.
+    /// The stream without variable parts.
     fn compared(case: &Case, frames: Vec<Frame>) -> Vec<Frame> {
         let plain = |frame| match frame {
             Frame::Json(value) if case.has_guess() => Frame::Json(zeroed_usage(value)),
@@ -62,12 +62,12 @@ trait Told: Dialect {
         frames.into_iter().map(plain).collect()
     }
 
-    /// A document without what may differ.
+    /// The document without variable parts.
     fn compared_document(case: &Case, document: Value) -> Value {
         if case.has_guess() { zeroed_usage(document) } else { document }
     }
 
-    /// Whether this frame says that the answer was cut.
+    /// Whether this frame reports a truncated response.
     fn is_cut(frame: &Value) -> bool {
         frame["error"]["code"] == "upstream_stream_truncated"
     }
@@ -150,7 +150,7 @@ impl Told for Messages {
     }
 }
 
-/// The machine that the request of a case asks for.
+/// The state machine for the request of a case.
 fn reply<D: Told>(case: &Case) -> D::Reply {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
     let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
@@ -234,7 +234,7 @@ fn the_expected_document_is_the_fold_of_the_expected_stream() {
     document_is_the_fold::<ollama::Generate>();
 }
 
-/// Without what a stream says only when it is asked to.
+/// Without the parts of a stream that are sent only on request.
 fn stripped(mut document: Value) -> Value {
     let members = document.as_object_mut().unwrap();
     members.remove("usage");

@@ -1,4 +1,4 @@
-//! Rows of the Messages translation that no worked case shows, and events in any order.
+//! Details of the Messages translation that no golden case covers, and events in any order.
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
@@ -29,7 +29,7 @@ fn bytes(events: &[Value]) -> Vec<Bytes> {
     events.iter().map(|event| event.as_str().map_or_else(|| event.to_string(), str::to_owned).into()).collect()
 }
 
-/// The document of these events, which is the fold of their stream.
+/// The document of these events, which must be the fold of their stream.
 fn document(options: &ReplyOptions, events: &[Value]) -> Result<Value, ProxyError> {
     let events = bytes(events);
     let stream = frames(&stream_of(MessagesReply::new(options.clone()), &events));
@@ -45,12 +45,12 @@ fn content(options: &ReplyOptions, events: &[Value]) -> Value {
     document(options, events).unwrap()["content"].clone()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "items are written where they are used")]
+#[expect(clippy::needless_pass_by_value, reason = "items are inline")]
 fn done(index: u64, item: Value) -> Value {
     json!({"type": "response.output_item.done", "output_index": index, "item": item})
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "items are written where they are used")]
+#[expect(clippy::needless_pass_by_value, reason = "items are inline")]
 fn added(index: u64, item: Value) -> Value {
     json!({"type": "response.output_item.added", "output_index": index, "item": item})
 }
@@ -278,7 +278,11 @@ fn gathered_searches_share_their_results() {
     assert_eq!(second, ["https://b"]);
     assert_eq!(content[5]["citations"].as_array().map(Vec::len), Some(3));
     let cut = frames(&stream_of(MessagesReply::new(options), &bytes(&events[..4])));
-    assert_eq!(spoken(&cut).iter().filter(|event| event["type"] == "content_block_start").count(), 1, "the rest waits");
+    assert_eq!(
+        spoken(&cut).iter().filter(|event| event["type"] == "content_block_start").count(),
+        1,
+        "the rest is held back"
+    );
 }
 
 #[test]
@@ -328,7 +332,7 @@ fn a_limit_ends_text_refusals_and_calls_alike() {
     }
     let at_call = document(&options, &[done(0, call("c", "{\"a\": \"b c d e\"}")), completed()]).unwrap();
     assert_eq!((&at_call["content"][0]["input"], &at_call["stop_reason"]), (&json!({}), &json!("max_tokens")));
-    assert!(document(&options, &[text(0, "one"), thought(1, 0, "as much as it likes"), completed()]).is_ok());
+    assert!(document(&options, &[text(0, "one"), thought(1, 0, "without a limit"), completed()]).is_ok());
 }
 
 fn any_options() -> impl Strategy<Value = ReplyOptions> {

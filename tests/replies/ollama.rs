@@ -1,4 +1,4 @@
-//! Answers in Ollama's forms: a line is whole, the last one alone says that the answer is.
+//! Replies of the Ollama API: each line is complete, and only the last one has `done: true`.
 
 pub(crate) use codex_proxy::protocol::ollama::{Chat, Generate};
 
@@ -23,7 +23,7 @@ fn options(case: &Case) -> Options {
     Options { default_instructions, token_limit: token_limit(case) }
 }
 
-/// A line without what is a guess.
+/// A line without estimated values.
 fn comparable(case: &Case, mut line: Value) -> Value {
     for member in ["prompt_eval_count", "eval_count"] {
         if let Some(count) = line.get_mut(member).filter(|count| case.has_guess() && count.is_u64()) {
@@ -33,10 +33,10 @@ fn comparable(case: &Case, mut line: Value) -> Value {
     line
 }
 
-/// Every line names the model and the same time, or is the error that ends the stream.
+/// Every line has the model and the same time, or is the error that ends the stream.
 fn assert_line_laws(frames: &[Frame]) {
     let lines: Vec<&Value> = frames.iter().filter_map(Frame::json).collect();
-    let (last, before) = lines.split_last().expect("there is an end");
+    let (last, before) = lines.split_last().expect("there is a last line");
     assert!(last["done"] == true || last["error"].is_string(), "{last}");
     assert!(last["error"].is_null() || last.as_object().unwrap().len() == 1, "{last}");
     let heads: Vec<_> = before.iter().map(|line| (&line["model"], &line["created_at"])).collect();

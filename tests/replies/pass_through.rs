@@ -1,4 +1,4 @@
-//! What nobody knows yet passes through a Responses answer untouched, and what is missing is put back.
+//! Unknown members pass through a Responses reply unchanged, and missing members are restored.
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
@@ -64,7 +64,7 @@ fn members_that_the_public_api_always_has_are_restored() {
     );
     assert_eq!(got[5]["name"], "f");
     let response = &got[7]["response"];
-    assert_eq!(got[7]["type"], "response.completed", "the old name of the event");
+    assert_eq!(got[7]["type"], "response.completed", "the former name of the event");
     assert_eq!(response["output"], json!([got[3]["item"], got[6]["item"]]));
     assert_eq!(
         response["usage"],
@@ -103,9 +103,13 @@ fn lost_output_that_is_not_repeated_is_an_error() {
     assert_eq!(end(&[CREATED, added, "{broken", COMPLETED]), "response.failed", "an item");
     assert_eq!(end(&[CREATED, added, delta, "{broken", done, COMPLETED]), "response.failed", "perhaps a piece");
     assert_eq!(end(&[CREATED, added, delta, "{broken", &incomplete]), "response.failed", "perhaps the end");
-    assert_eq!(end(&[CREATED, added, delta, "{broken", text, done, COMPLETED]), "response.completed", "the text came");
-    assert_eq!(end(&[CREATED, added, delta, "{broken", &whole, COMPLETED]), "response.completed", "the item came");
-    assert_eq!(end(&[CREATED, added, "{broken", call, COMPLETED]), "response.completed", "the call came");
+    assert_eq!(
+        end(&[CREATED, added, delta, "{broken", text, done, COMPLETED]),
+        "response.completed",
+        "the text was sent"
+    );
+    assert_eq!(end(&[CREATED, added, delta, "{broken", &whole, COMPLETED]), "response.completed", "the item was sent");
+    assert_eq!(end(&[CREATED, added, "{broken", call, COMPLETED]), "response.completed", "the call was sent");
     assert_eq!(end(&[CREATED, added, "{", delta, &same, done, COMPLETED]), "response.completed", "nothing of it");
 }
 
@@ -183,7 +187,7 @@ fn a_response_is_stored_if_complete_and_wanted() {
     unwanted["store"] = json!(false);
     assert!(remembered(&unwanted, &whole, Store::Memory).is_none());
     assert!(remembered(&request(), &whole, Store::Off).is_none());
-    assert!(remembered(&request(), &whole[..2], Store::Memory).is_none(), "a cut answer is none");
+    assert!(remembered(&request(), &whole[..2], Store::Memory).is_none(), "a truncated response is not stored");
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn the_done_marker_follows_only_complete_streams() {
     assert!(!stream_of(reply(), &texts(&[CREATED])).contains("[DONE]"));
 }
 
-/// An event of any kind, in the spelling of somebody else.
+/// An event of any type, in a foreign JSON spelling.
 fn any_event() -> impl Strategy<Value = String> {
     let kinds = vec![
         "response.created",

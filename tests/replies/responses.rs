@@ -1,4 +1,4 @@
-//! The answers of the Responses dialect.
+//! Replies of the Responses API.
 
 use bytes::Bytes;
 use codex_proxy::error::ProxyError;
@@ -14,12 +14,12 @@ use crate::runner::{
 };
 use crate::stored_refs::resolve_references;
 
-/// The machine that a request leads to.
+/// The state machine for a request.
 pub(crate) fn reply_to(request: &Value, headers: &HeaderMap) -> ResponsesReply {
     reply_with(request, headers, &json!({}), &Options::default())
 }
 
-/// The same with a memory and settings.
+/// The same with stored responses and settings.
 pub(crate) fn reply_with(request: &Value, headers: &HeaderMap, store: &Value, options: &Options) -> ResponsesReply {
     let body = request.to_string();
     let models = Models::default();
@@ -38,7 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
     answered_cases_of("responses", 9)
 }
 
-/// The events of a stream, each under the name that it has itself.
+/// The events of a stream, each with the name in its `type`.
 pub(crate) fn events(stream: &str) -> Vec<Value> {
     let blocks = stream.split_terminator("\n\n").map(|block| {
         let (name, data) = block.split_once('\n').unwrap();
@@ -49,7 +49,7 @@ pub(crate) fn events(stream: &str) -> Vec<Value> {
     blocks.collect()
 }
 
-/// What an SDK makes of the events: the response as it ended, its items as they were done.
+/// The response that an SDK builds from the events: the final response with the items of the done events.
 pub(crate) fn fold(events: &[Value]) -> Value {
     let mut response = events.last().unwrap()["response"].clone();
     let done = events.iter().filter(|event| event["type"] == "response.output_item.done");
@@ -57,7 +57,7 @@ pub(crate) fn fold(events: &[Value]) -> Value {
     response
 }
 
-/// What holds for every stream, also for one that failed.
+/// Rules for every stream, including failed ones.
 pub(crate) fn assert_laws(events: &[Value]) {
     let kind = |event: &Value| event["type"].as_str().unwrap().to_owned();
     let is_end = |event: &Value| {
@@ -66,7 +66,7 @@ pub(crate) fn assert_laws(events: &[Value]) {
     assert_eq!(kind(&events[0]), "response.created");
     assert!(events[1..].iter().all(|event| kind(event) != "response.created"));
     assert!(is_end(events.last().unwrap()));
-    assert!(events[..events.len() - 1].iter().all(|event| !is_end(event)), "one end");
+    assert!(events[..events.len() - 1].iter().all(|event| !is_end(event)), "one terminal event");
     for (number, event) in events.iter().enumerate() {
         assert_eq!(event["sequence_number"], json!(number));
         assert!(event.get("obfuscation").is_none());

@@ -1,5 +1,5 @@
-//! What every dialect's answers are put through: bytes are split into events, events are fed to a
-//! machine as the server does, and some laws hold whatever the dialect.
+//! Runs the replies of every dialect: bytes are split into events, events are fed to a state machine like in
+//! the server, and common rules are checked.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn read<R: Reply>(data: &[u8]) -> R::Upstream<'_> {
     R::Upstream::from(std::str::from_utf8(data).unwrap())
 }
 
-/// Feeds a machine as the server does: what opens an answer commits it.
+/// Feeds a state machine like the server: the first output commits the response.
 pub(crate) fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl Sink<R::Encoder>) {
     let mut is_committed = false;
     for data in events {
@@ -33,14 +33,14 @@ pub(crate) fn drive<R: Reply>(reply: &mut R, events: &[Bytes], sink: &mut impl S
     reply.on_end(None, sink);
 }
 
-/// What a streaming client gets.
+/// The output for a streaming client.
 pub(crate) fn stream_of<R: Reply>(mut reply: R, events: &[Bytes]) -> String {
     let mut wire = BytesMut::new();
     drive(&mut reply, events, &mut Wire(&mut wire));
     String::from_utf8(wire.to_vec()).unwrap()
 }
 
-/// What any other client gets.
+/// The output for a non-streaming client.
 pub(crate) fn document_of<R: Reply>(mut reply: R, events: &[Bytes]) -> Result<Value, ProxyError> {
     drive(&mut reply, events, &mut Fold);
     reply.document().map(|document| serde_json::from_slice(&document).unwrap())
@@ -59,7 +59,7 @@ pub(crate) fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes
     events
 }
 
-/// The same answer, however its bytes are cut into pieces.
+/// The same response, with its bytes split at any positions.
 pub(crate) fn assert_split_anywhere<R: Reply>(case: &Case, reply: impl Fn() -> R) {
     let bytes = case.upstream_sse.as_slice();
     let whole = split([bytes]);
@@ -73,8 +73,8 @@ pub(crate) fn assert_split_anywhere<R: Reply>(case: &Case, reply: impl Fn() -> R
     }
 }
 
-/// Calls `assert_cut` with what arrived, wherever the answer is cut before its end. From there another attempt
-/// gives the answer as if it were the first.
+/// Calls `assert_cut` with the output, for every position at which the response can be truncated. A retry from
+/// there gives the response as if it were the first attempt.
 pub(crate) fn assert_cut_anywhere<R: Reply>(case: &Case, reply: impl Fn() -> R, assert_cut: impl Fn(&[Bytes])) {
     let bytes = case.upstream_sse.as_slice();
     let whole = split([bytes]);
@@ -102,7 +102,7 @@ pub(crate) fn assert_cut_anywhere<R: Reply>(case: &Case, reply: impl Fn() -> R, 
     assert!(seen.len() >= needed.min(whole.len()), "{}", case.name);
 }
 
-/// Nothing that comes after the end is heard.
+/// Nothing after the end is processed.
 pub(crate) fn assert_silent_after_the_end<R: Reply>(case: &Case, mut reply: R) {
     let events = split([case.upstream_sse.as_slice()]);
     let mut wire = BytesMut::new();
@@ -117,7 +117,7 @@ pub(crate) fn assert_silent_after_the_end<R: Reply>(case: &Case, mut reply: R) {
     assert_eq!(wire.len(), length, "{}", case.name);
 }
 
-/// Status and body of what any other client gets.
+/// Status and body for a non-streaming client.
 pub(crate) fn answer_of<R: Reply>(
     reply: R,
     events: &[Bytes],

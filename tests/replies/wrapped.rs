@@ -1,4 +1,4 @@
-//! Where the lite form wraps the names of tools, no answer of any case shows it.
+//! In the lite form, which wraps tool names, no reply of any case shows the wrapper.
 
 use bytes::Bytes;
 use codex_proxy::protocol::chat::Chat;
@@ -16,7 +16,7 @@ use crate::cases::Case;
 use crate::runner::{document_of, split, stream_of};
 use crate::{Told, ollama, reply, responses};
 
-/// What a request in the lite form wraps its tools into.
+/// The namespace that a lite request wraps its tools in.
 fn namespace() -> ToolNamespace {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
     let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
@@ -27,7 +27,7 @@ fn namespace() -> ToolNamespace {
     request.lite_effects().unwrap().namespace
 }
 
-/// The events as a lite model sends them: every call of a plain tool is one of our namespace.
+/// The events of a lite model: every call of a plain tool is in our namespace.
 fn wrapped(case: &Case) -> Vec<Bytes> {
     let wrap = |data: Bytes| {
         let mut text = String::from_utf8(data.to_vec()).unwrap();
@@ -40,7 +40,7 @@ fn wrapped(case: &Case) -> Vec<Bytes> {
     split([case.upstream_sse.as_slice()]).into_iter().map(wrap).collect()
 }
 
-/// The events as they leave the upstream client; how many of them named the namespace is added up.
+/// The events after the upstream client; counts those that named the namespace.
 fn unwrapped(case: &Case, count: &mut usize) -> Vec<Bytes> {
     let namespace = namespace();
     let told = wrapped(case).into_iter().map(|data| {

@@ -1,4 +1,4 @@
-//! Who is let in: no web page, no rebinding name, nobody without a key where keys are set.
+//! Access rules: no foreign web pages, no DNS rebinding, and no access without a key if keys are set.
 
 use serde_json::json;
 
@@ -53,7 +53,7 @@ async fn a_web_page_reaches_nothing() {
         assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
     }
     assert_eq!(bench.asked(), 0);
-    assert_eq!(ask.send(&bench.proxy).await.status, 200, "the door is not simply shut");
+    assert_eq!(ask.send(&bench.proxy).await.status, 200, "valid requests are accepted");
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn each_header_may_carry_the_key_and_allows_any_host_name() {
         let ask = ask.header("host", "host.docker.internal:8787");
         assert_eq!(ask.clone().send(&bench.proxy).await.status, 200, "{name}");
         let answer = ask.header("origin", "https://evil.invalid").send(&bench.proxy).await;
-        assert_eq!(answer.status, 403, "a key does not excuse a web page");
+        assert_eq!(answer.status, 403, "a key does not permit a web page");
     }
 }
 

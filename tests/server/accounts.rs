@@ -1,4 +1,4 @@
-//! Two accounts in one store: which of them a request is for.
+//! Two accounts in one store, and the account that a request uses.
 
 use codex_proxy::auth::{Credential, Document};
 use codex_proxy::clock::{Clock as _, SystemClock};
@@ -40,7 +40,7 @@ async fn a_request_keeps_its_account_when_another_one_becomes_active() {
     upstream.on(USAGE, Script::stream(&[]).gate(&gate).chunk(quota.to_string()).end());
     let launch = signed_out(&upstream).file("config.toml", KEYS).file("credentials.json", &two_accounts("acct-1"));
     let proxy = launch.start();
-    // The quota check of the first request holds it up while the account is switched.
+    // The quota check of the first request blocks it while the account is switched.
     let held = by("sk-batch", "gpt-5.5").fire(&proxy).await;
     assert_eq!(upstream.received(USAGE, 1).await[0].header("chatgpt-account-id"), "acct-1");
     let launch = launch.file("credentials.json", &two_accounts("acct-2"));

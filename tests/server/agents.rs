@@ -1,4 +1,4 @@
-//! What the Codex CLI and Claude Code have sent, sent again: nothing is lost, and caches are hit.
+//! Recorded requests of the Codex CLI and Claude Code: nothing is lost, and caches are hit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::wire::{Answer, Ask};
 use crate::{Bench, WHOLE};
 
 const LITE: &str = "x-openai-internal-codex-responses-lite";
-/// What a Codex client knows how to read, and what is nobody's business.
+/// Headers and members that a Codex client reads, and others that must not reach it.
 const ANSWER_HEADERS: [(&str, &str); 6] = [
     ("x-codex-primary-used-percent", "12"),
     ("x-codex-turn-state", "opaque"),
@@ -22,7 +22,7 @@ const ANSWER_HEADERS: [(&str, &str); 6] = [
     ("x-reasoning-included", "true"),
     ("set-cookie", "a=b"),
 ];
-/// Events that other clients don't see as they are.
+/// Events that other clients don't receive unchanged.
 const LIMITS: &str = r#"{"type":"codex.rate_limits","plan_type":"pro","rate_limits":{ "allowed" : true }}"#;
 const LATER: &str = r#"{"type":"response.metadata","sequence_number":9,"headers":{"x-codex-turn-state":"t"}}"#;
 
@@ -44,7 +44,8 @@ fn ask(path: &str, headers: &Headers, body: &str) -> Ask {
     headers.iter().fold(Ask::raw(path, body), |ask, (name, value)| ask.header(name, value))
 }
 
-/// Sends what the Codex CLI has sent; gives the headers and the body of each with what left and what came back.
+/// Sends the requests of the Codex CLI; returns the headers and the body of each with the upstream request and
+/// the response.
 async fn replay_codex() -> Vec<(Headers, String, Recorded, Answer)> {
     let bench = Bench::new().await;
     let script = Script::stream(&ANSWER_HEADERS).event(LIMITS);
@@ -73,7 +74,7 @@ async fn bodies_of_the_codex_cli_are_sent_byte_for_byte_in_either_form() {
         let is_lite = headers.iter().any(|(name, _)| name == LITE);
         let added: Vec<&str> =
             left.members().iter().map(|(name, _)| &**name).filter(|name| sent.get(name).is_none()).collect();
-        assert_eq!(added, if is_lite { vec![] } else { vec!["instructions"] }, "the backend insists on it");
+        assert_eq!(added, if is_lite { vec![] } else { vec!["instructions"] }, "the backend requires it");
     }
 }
 
@@ -83,17 +84,17 @@ async fn headers_of_the_codex_cli_are_forwarded_both_ways() {
         for (name, value) in headers.iter().filter(|(name, _)| name != "user-agent") {
             assert_eq!(left.header(name), value, "{name}");
         }
-        assert!(!left.header("user-agent").starts_with("codex_exec"), "we say who we are");
+        assert!(!left.header("user-agent").starts_with("codex_exec"), "our user agent is sent");
         for (name, value) in ANSWER_HEADERS {
             assert_eq!(answer.header(name), if name == "set-cookie" { "" } else { value }, "{name}");
         }
         let events = [LIMITS, WHOLE[0], WHOLE[1], WHOLE[2], LATER, WHOLE[3]].map(|event| format!("data: {event}"));
         let told: Vec<&str> = answer.text().lines().filter(|line| line.starts_with("data: ")).collect();
-        assert_eq!(told, events, "all of them, as they are");
+        assert_eq!(told, events, "all of them, unchanged");
     }
 }
 
-/// What left for each agent of Claude Code, in order.
+/// The upstream requests of each agent of Claude Code, in order.
 async fn replay_claude() -> BTreeMap<String, Vec<Recorded>> {
     let bench = Bench::answering(|launch| launch).await;
     let mut agents: BTreeMap<String, Vec<Recorded>> = BTreeMap::new();
@@ -130,7 +131,7 @@ async fn each_turn_of_claude_code_starts_with_the_previous_one() {
             assert!(!before["instructions"].as_str().unwrap().contains("x-anthropic-billing-header"));
             let (before, after) = (before["input"].as_array().unwrap(), after["input"].as_array().unwrap());
             assert_eq!(after[..before.len()], before[..], "or the prompt cache is lost");
-            assert!(after.iter().any(|item| item["type"] == "reasoning"), "thinking comes back");
+            assert!(after.iter().any(|item| item["type"] == "reasoning"), "thinking is returned");
         }
     }
 }

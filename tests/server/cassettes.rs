@@ -1,4 +1,4 @@
-//! What is recorded is private to nobody, and answers again as it came.
+//! Recordings contain nothing private, and replay the recorded responses.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ async fn stop(proxy: &mut TestProxy) {
     assert_eq!(proxy.ended().await, Some(0), "{}", proxy.log());
 }
 
-/// The cassettes, oldest first, each line a value.
+/// The cassettes, oldest first; each line is a JSON value.
 fn cassettes(folder: &Path) -> Vec<Vec<Value>> {
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -59,7 +59,7 @@ async fn recorded_responses_are_replayed_without_a_backend() {
             .collect()
     };
     assert_eq!((called(&live).as_str(), called(&again).as_str()), (r#"{"private": true}"#, r#"{"xxxxxxx": true}"#));
-    // The same again, since it was recorded once.
+    // The same response again, because it was recorded only once.
     assert_eq!(Ask::chat(&streaming()).send(&proxy).await.status, 200);
 }
 
@@ -113,7 +113,7 @@ async fn a_request_that_was_not_recorded_is_an_error() {
     let other = with(chat(), "messages", json!([{"role": "user", "content": "something longer"}]));
     let answer = Ask::chat(&other).send(&proxy).await;
     assert_eq!((answer.status, &answer.error()["code"]), (400, &json!("no_cassette")), "{}", answer.text());
-    // Other words of the same lengths are the same request.
+    // Different text of the same length is the same request.
     let alike = with(chat(), "messages", json!([{"role": "user", "content": "ho"}]));
     assert_eq!(Ask::chat(&alike).send(&proxy).await.status, 200);
 }
@@ -168,7 +168,7 @@ async fn a_cassette_has_the_documented_format() {
     }
 }
 
-/// Every member of the form itself, and none of what was recorded.
+/// All members of the format itself, without recorded content.
 fn members(lines: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
     for line in lines {

@@ -1,4 +1,4 @@
-//! What comes back: the worked cases, streams cut into pieces, streams cut short, headers.
+//! Replies over HTTP: golden cases, split streams, truncated streams, headers.
 
 use std::path::{Path, PathBuf};
 
@@ -80,7 +80,7 @@ async fn assert_documents(bench: &Bench, case: &Case) {
     }
 }
 
-/// Whether the last request left as its case has it.
+/// Whether the last upstream request matches the case.
 fn assert_left_as_written(bench: &Bench, name: &str) {
     let mut expected = read(&folder().join(name).join("upstream.json"));
     let sent = bench.upstream.requests("/responses").pop().unwrap().json();
@@ -122,10 +122,10 @@ async fn every_case_without_a_reply_is_sent_as_expected() {
         assert_warned(name, &read(&case.join("meta.json")), &answer);
         count += 1;
     }
-    assert!(count >= 14, "the cases are not there");
+    assert!(count >= 14, "the cases are missing");
 }
 
-/// Bytes, and the places where a reader could stumble: inside characters, CRLFs and field names.
+/// Positions at which a parser may fail: inside characters, CRLFs and field names.
 fn awkward() -> Vec<u8> {
     let text = WHOLE.map(|event| format!("event: x\r\ndata: {event}\r\n\r\n")).concat();
     format!(": Grüße 👋\r\n\r\n{text}").into_bytes()
@@ -229,7 +229,7 @@ async fn a_client_gets_keepalives_while_the_backend_is_silent() {
     let gate = Gate::default();
     bench.upstream.on("/responses", begun(&[CREATED]).gate(&gate).event(ADDED).event(DELTA).event(COMPLETED).end());
     let mut open = Ask::chat(&streaming()).open(&bench.proxy).await;
-    assert_eq!(open.status, 200, "the head comes though there is no output");
+    assert_eq!(open.status, 200, "the head is sent although there is no output");
     for (name, value) in [
         ("content-type", "text/event-stream; charset=utf-8"),
         ("cache-control", "no-cache"),
@@ -300,7 +300,7 @@ async fn an_unknown_model_is_rejected_with_the_nearest_name() {
     assert_eq!((answer.status, error["code"].as_str()), (404, Some("model_not_found")));
     assert_eq!(error["message"], "Model not found gpt-5.55; did you mean 'gpt-5.5'?");
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
-    assert_eq!(answer.error()["message"], "Model not found gpt-5.55", "a name that is known gets no advice");
+    assert_eq!(answer.error()["message"], "Model not found gpt-5.55", "a known name gets no suggestion");
     bench.upstream.replace("/responses", Script::json(404, r#"{"detail":"Model not found."}"#));
     for name in ["codex-proxy/gpt-5.5", "models/gpt-5.5", "GPT-5.5"] {
         let answer = Ask::chat(&with(chat(), "model", json!(name))).send(&bench.proxy).await;
@@ -370,6 +370,6 @@ async fn a_client_that_disconnects_ends_the_upstream_request_in_every_phase() {
         bench.upstream.received("/responses", asked + 1).await;
         drop(sent);
         bench.proxy.says_times("client_left", ended + 1, SECOND).await;
-        assert_eq!(bench.asked(), asked + 1, "nobody asks again");
+        assert_eq!(bench.asked(), asked + 1, "no request is repeated");
     }
 }

@@ -1,4 +1,4 @@
-//! What Anthropic's clients need beside the answers: counts, models, keys, and the owner's routes.
+//! What Anthropic clients need besides replies: token counts, models, keys, and routes.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ async fn tokens_are_counted_for_any_body_without_the_backend() {
     }
     count(b"\xff\xfe".to_vec()).await;
     let odd = with(hello(), "tools", json!([{"type": "computer_20250124", "name": "computer"}]));
-    assert!(count(odd.to_string().into_bytes()).await > 10, "what would be refused is counted too");
+    assert!(count(odd.to_string().into_bytes()).await > 10, "invalid requests are counted too");
     assert_eq!(bench.asked(), 0);
     let answer = Ask::get("/v1/messages/count_tokens").send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
@@ -61,7 +61,7 @@ async fn models_are_listed_in_the_format_of_each_api() {
     assert_eq!(list("/v1/models/gpt-5.5").send(&bench.proxy).await.json()["type"], "model");
     let answer = list("/v1/models/nobody").send(&bench.proxy).await;
     assert_eq!((answer.status, error(&answer).0.as_str()), (404, "not_found_error"));
-    assert_eq!(Ask::get("/v1/models").send(&bench.proxy).await.json()["object"], "list", "others get OpenAI's");
+    assert_eq!(Ask::get("/v1/models").send(&bench.proxy).await.json()["object"], "list", "others get OpenAI's format");
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_key_is_accepted_in_either_header() {
     assert_eq!((answer.status, error(&answer).0.as_str()), (401, "authentication_error"));
 }
 
-/// The roles that a router has for Claude Code.
+/// The roles that routers for Claude Code define.
 const ROLES: &str = r#"
 default_model = "main"
 model_aliases = { "claude-named" = "named" }

@@ -1,4 +1,5 @@
-//! Requests as zstd: when they are packed, that they say the same, and what follows a refusal.
+//! Requests compressed with zstd: when they are compressed, that their content is unchanged, and what happens
+//! after a rejection.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! `connect`: the settings of clients, printed, written and removed again.
+//! `connect`: printing, writing and removing the settings of clients.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::proxy::Launch;
 
-/// A home for clients and for us, without any network.
+/// A home directory for clients and the proxy, without a network.
 struct Desk {
     launch: Launch,
 }

@@ -1,4 +1,4 @@
-//! Connections that take their time, come in crowds, or send what is no request.
+//! Slow connections, many connections, and invalid requests.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::websocket::Socket;
 use crate::wire::Ask;
 use crate::{BEGUN, Bench, SECOND, WHOLE, begun, streaming};
 
-/// A connection that has sent these bytes.
+/// A connection on which these bytes were sent.
 pub(crate) async fn sending(proxy: &TestProxy, bytes: impl AsRef<[u8]>) -> TcpStream {
     let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
     stream.write_all(bytes.as_ref()).await.unwrap();
     stream
 }
 
-/// Everything that comes until the other side closes.
+/// Reads until the other side closes.
 pub(crate) async fn rest(mut stream: TcpStream) -> String {
     let mut received = Vec::new();
     let read = timeout(10 * SECOND, stream.read_to_end(&mut received)).await.expect("it is closed in time");
-    // A reset is an end, too.
+    // A reset counts as the end, too.
     let _ = read;
     String::from_utf8_lossy(&received).into_owned()
 }
 
-/// Reads until this has come.
+/// Reads until this text has arrived.
 async fn until(stream: &mut TcpStream, text: &str) {
     let mut received = Vec::new();
     while !String::from_utf8_lossy(&received).contains(text) {
@@ -39,7 +39,7 @@ async fn is_well(proxy: &TestProxy) {
     assert_eq!(Ask::get("/health").send(proxy).await.status, 200);
 }
 
-/// A streaming request that leaves the connection open.
+/// A streaming request that keeps the connection open.
 fn request() -> String {
     let body = streaming().to_string();
     format!(
@@ -88,7 +88,7 @@ async fn oversized_and_invalid_request_heads_are_rejected_without_side_effects()
     ] {
         let stream = TcpStream::connect(bench.proxy.authority()).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
-        // The answer may come before everything has been sent.
+        // The response may arrive before the request is completely sent.
         let _ = writer.write_all(bytes).await;
         let mut received = [0; 12];
         timeout(10 * SECOND, reader.read_exact(&mut received)).await.unwrap().unwrap();
@@ -97,7 +97,7 @@ async fn oversized_and_invalid_request_heads_are_rejected_without_side_effects()
     is_well(&bench.proxy).await;
 }
 
-/// Connections that have sent the beginning of a request's head.
+/// Connections on which the start of a request head was sent.
 async fn half_open(proxy: &TestProxy, count: usize) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..count {
@@ -106,7 +106,7 @@ async fn half_open(proxy: &TestProxy, count: usize) -> Vec<TcpStream> {
     streams
 }
 
-/// A connection that is kept open after the answer to its first request.
+/// A connection that is kept open after the response to its first request.
 async fn kept(proxy: &TestProxy) -> TcpStream {
     let mut stream = sending(proxy, "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     until(&mut stream, "}").await;
@@ -115,7 +115,7 @@ async fn kept(proxy: &TestProxy) -> TcpStream {
 
 #[tokio::test]
 async fn incomplete_request_heads_do_not_delay_other_clients() {
-    // Without room being made, the client would wait for the limit of the heads.
+    // If no slot were freed, the client would wait for the header timeout.
     let settings = [("limits.connections", "4"), ("timing.header", "10m"), ("api_keys", "sk-1")];
     let set = |launch| settings.iter().fold(launch, |launch: Launch, (key, value)| launch.setting(key, value));
     let bench = Bench::answering(set).await;
@@ -139,7 +139,7 @@ async fn the_longest_waiting_connection_is_closed_for_a_new_one() {
     let _fifth = kept(&bench.proxy).await;
     assert_eq!(rest(second).await, "");
     let _sixth = kept(&bench.proxy).await;
-    assert_eq!(rest(third).await, "", "a head that is not complete counts from its connection's beginning");
+    assert_eq!(rest(third).await, "", "an incomplete head counts from the start of its connection");
     fourth.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
     assert!(rest(fourth).await.contains("200 OK"));
 }

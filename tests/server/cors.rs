@@ -1,4 +1,4 @@
-//! Web pages: those of allowed origins may call and read the answer, all others get nothing.
+//! Web pages: those of allowed origins can call and read the response, others get nothing.
 
 use crate::wire::{Answer, Ask};
 use crate::{BEGUN, Bench, begun, chat, streaming};
@@ -37,7 +37,7 @@ async fn a_preflight_of_an_allowed_page_needs_no_key() {
     let answer = preflight("/v1/models").header("access-control-request-private-network", "true");
     assert_eq!(answer.send(&bench.proxy).await.header("access-control-allow-private-network"), "true");
     let container = preflight("/v1/models").header("host", "host.docker.internal:8787").send(&bench.proxy).await;
-    assert_eq!(container.status, 204, "the request that follows has to show its key");
+    assert_eq!(container.status, 204, "the following request requires its key");
     assert_eq!(bench.asked(), 0);
 }
 

@@ -1,4 +1,4 @@
-//! The demo says that it is one, everywhere, and leaves the owner's login alone.
+//! The demo marks every response as simulated and doesn't touch the user's login.
 
 use crate::proxy::Launch;
 use crate::wire::Ask;
@@ -29,7 +29,7 @@ async fn every_response_of_the_demo_is_marked_as_simulated() {
 
 #[tokio::test]
 async fn the_demo_does_not_touch_the_credential_file() {
-    let launch = Launch::demo().file("credentials.json", "not ours");
+    let launch = Launch::demo().file("credentials.json", "not our format");
     let mut proxy = launch.start();
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
     let mut found = names(launch.home());
@@ -38,7 +38,7 @@ async fn the_demo_does_not_touch_the_credential_file() {
     proxy.signal("TERM");
     assert_eq!(proxy.ended().await, Some(0));
     assert_eq!(names(launch.home()), ["credentials.json"]);
-    assert_eq!(std::fs::read_to_string(launch.home().join("credentials.json")).unwrap(), "not ours");
+    assert_eq!(std::fs::read_to_string(launch.home().join("credentials.json")).unwrap(), "not our format");
 }
 
 #[tokio::test]

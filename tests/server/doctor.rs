@@ -1,4 +1,4 @@
-//! `doctor`, well and ill: what it finds, how bad it takes it, and how it ends.
+//! `doctor`, on working and broken setups: findings, severities and exit codes.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ const CHECK: &str = "/backend-api/wham/accounts/check";
 const MODELS: &str = "/backend-api/codex/models";
 const USAGE: &str = "/backend-api/wham/usage";
 
-/// Both forms of a report.
+/// A report as text and as JSON.
 struct Told {
     code: i32,
     text: String,
@@ -42,7 +42,7 @@ impl Told {
         Self { code, text, json: serde_json::from_str(&json).unwrap() }
     }
 
-    /// The worst that was found in a check, its message and its command.
+    /// The worst finding of a check, with its message and its command.
     fn found(&self, check: &str) -> (&str, &str, &str) {
         let findings = self.json["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
         let rank =

@@ -1,5 +1,5 @@
-//! Answers that are not streamed: nothing is sent before they are whole, so that a failure in the middle
-//! is hidden by another attempt, and nothing of the failed one is left.
+//! Non-streaming responses: nothing is sent before they are complete, so a failure in the middle is hidden by a
+//! retry, and nothing of the failed attempt remains.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const THOUGHT: &str = r#"{"type":"response.output_item.done","output_index":0,"i
 const FAILED: &str = r#"{"type":"response.failed","response":{"id":"resp_0","status":"failed","error":{"code":"server_error","message":"You can retry your request."},"usage":{"input_tokens":40,"output_tokens":7,"total_tokens":47}}}"#;
 const FILTERED: &str = r#"{"type":"response.failed","response":{"id":"resp_0","status":"failed","error":{"code":"content_policy_violation","message":"No."}}}"#;
 
-/// A whole answer, also for the dialect that takes its items from the events that end them.
+/// A complete response, including the item events that the Responses API requires.
 const SPOKEN: [&str; 5] = [CREATED, ADDED, WHOLE[2], SAID, WHOLE[3]];
 const SAID: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","role":"assistant","content":[{"type":"output_text","text":"Grüße 👋","annotations":[]}]}}"#;
 
@@ -21,7 +21,7 @@ fn created() -> String {
     CREATED.replace("resp_1", "resp_0")
 }
 
-/// An answer that says something and then fails.
+/// A response that fails after some output.
 fn failing() -> Script {
     begun(&[&created(), THOUGHT, ADDED, LEAK]).event(FAILED).end()
 }
@@ -169,7 +169,7 @@ async fn tokens_billed_for_a_failed_attempt_are_counted() {
     bench.upstream.on("/responses", failing());
     bench.upstream.on("/responses", Script::events(&SPOKEN));
     let answer = bench.send(&Ask::chat(&chat())).await.json();
-    assert_eq!(answer["usage"]["total_tokens"], 5, "the client is told of its own answer");
+    assert_eq!(answer["usage"]["total_tokens"], 5, "the client gets the response of its own attempt");
     let told: Value = bench.send(&Ask::get("/usage?since=today")).await.json();
     let sum = &told["totals"]["sum"];
     let counted = [&sum["requests"], &sum["input_tokens"], &sum["output_tokens"]];

@@ -1,4 +1,4 @@
-//! Bad requests: an error object with the right status, never a 5xx, never a hang.
+//! Invalid requests: an error object with the right status, never a 5xx, never a hang.
 
 use async_compression::Level;
 use async_compression::tokio::write::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
@@ -119,7 +119,7 @@ async fn extreme_values_are_handled() {
             assert!(matches!(answer.status, 200 | 400), "{member} {}: {}", answer.status, answer.text());
         }
     }
-    assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200, "it lives");
+    assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200, "the daemon is running");
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn a_client_rejected_while_sending_gets_the_response() {
         (other.clone().chunked(), 413),
         (other.header("content-encoding", "compress"), 415),
     ] {
-        // Like most programs, it looks for the answer when it has sent everything.
+        // Like most programs, it reads the response only after it has sent everything.
         let answer = ask.fire(&bench.proxy).await.open().await.rest().await;
         assert_eq!(answer.status, status);
         answer.error();

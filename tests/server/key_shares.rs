@@ -1,4 +1,4 @@
-//! A key that leaves a share of the quota windows to others, in every dialect and over a WebSocket.
+//! A key that is limited to a share of the quota windows, in every API and over a WebSocket.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const KEYS: &str = "[[keys]]\nname = 'batch'\nkey = 'sk-batch'\nwindow_percent =
                     [[keys]]\nname = 'desk'\nkey = 'sk-desk'\n";
 const RESET: u64 = 4_000_000_000;
 
-/// What the backend says when it is asked: the weekly window first, as for many accounts.
+/// The backend's usage response, with the weekly window first, as for many accounts.
 fn usage(week: u32, hours: u32) -> Script {
     let document = json!({"plan_type": "plus", "rate_limit": {
         "primary_window": {"used_percent": week, "limit_window_seconds": 604_800, "reset_at": RESET},
@@ -22,7 +22,7 @@ fn usage(week: u32, hours: u32) -> Script {
     Script::json(200, &document.to_string())
 }
 
-/// An answer whose headers tell this much of the five hours.
+/// A response whose headers report this usage of the 5-hour window.
 fn told(hours: &str) -> Script {
     let headers = [("x-codex-primary-used-percent", hours), ("x-codex-primary-window-minutes", "300")];
     WHOLE.iter().fold(Script::stream(&headers), |script, event| script.event(event)).end()
@@ -49,7 +49,7 @@ fn asks() -> [(&'static str, Ask); 4] {
 fn is_refused(answer: &Answer, dialect: &str) {
     assert_eq!(answer.status, 429, "{dialect}: {}", answer.text());
     let wait: u64 = answer.header("retry-after").parse().unwrap();
-    assert!(wait > 86_400, "until the week is over, and not the five hours: {wait}");
+    assert!(wait > 86_400, "until the weekly window resets, not the 5-hour one: {wait}");
     assert_eq!(answer.header("x-should-retry"), "false", "{dialect}");
     let error = answer.json()["error"].clone();
     assert_eq!(error["type"], "rate_limit_error", "{dialect}");
@@ -74,7 +74,7 @@ async fn a_key_with_a_share_is_refused_beyond_it_in_every_api_and_others_are_not
         is_refused(&by("sk-batch", ask.clone()).send(&bench.proxy).await, dialect);
         assert_eq!(by("sk-desk", ask).send(&bench.proxy).await.status, 200, "{dialect}");
     }
-    assert_eq!(bench.asked(), 4, "what is refused here is not asked");
+    assert_eq!(bench.asked(), 4, "a locally rejected request isn't sent");
     let page = by("sk-desk", Ask::get("/metrics")).send(&bench.proxy).await;
     let line = r#"codex_proxy_errors_total{class="window_reserved"} 4"#;
     assert!(page.text().lines().any(|told| told == line), "{}", page.text());
@@ -107,7 +107,7 @@ async fn a_key_is_served_up_to_its_share_by_the_latest_snapshot() {
     assert_eq!(status("sk-batch").await, 200, "half is no more than half");
     assert_eq!(status("sk-batch").await, 429);
     assert_eq!(status("sk-desk").await, 200);
-    assert_eq!(status("sk-batch").await, 200, "the window began anew");
+    assert_eq!(status("sk-batch").await, 200, "the window was reset");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a client key may do: which account it uses, and whose usage it sees.
+//! Permissions of a client key: which account it uses, and whose usage it sees.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ async fn a_bound_key_can_not_use_another_account() {
     let error = refused.error();
     assert_eq!((&error["code"], &error["param"]), (&json!("account_bound"), &json!("x-proxy-account")));
     assert_eq!(error["type"], "permission_error");
-    // A key that is bound to no account may still name one.
+    // A key without an account may still select one.
     let free = by("sk-free", Ask::chat(&chat())).header("x-proxy-account", "acct-2").send(&bench.proxy).await;
     assert_eq!((free.status, free.error()["code"].as_str()), (400, Some("unknown_account")));
     let upgrade = by("sk-work", Ask::get("/v1/responses"))
@@ -73,7 +73,7 @@ async fn page(bench: &Bench, key: &str) -> Answer {
     by(key, Ask::get("/")).header("accept", "text/html").send(&bench.proxy).await
 }
 
-/// One request of each key.
+/// One request with each key.
 async fn spend(bench: &Bench, keys: &[&str]) {
     for key in keys {
         assert_eq!(by(key, Ask::chat(&chat())).send(&bench.proxy).await.status, 200);

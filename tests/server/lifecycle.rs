@@ -1,4 +1,4 @@
-//! How the daemon starts, is found, and stops.
+//! Starting, finding and stopping the daemon.
 
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use crate::proxy::{Launch, TestProxy};
 use crate::wire::{Ask, Open};
 use crate::{BEGUN, Bench, COMPLETED, SECOND, begun, chat, signed_in, streaming};
 
-/// A daemon in the middle of a stream that the gate lets finish.
+/// A daemon in the middle of a stream, which the gate lets finish.
 async fn in_a_stream(drain: &str) -> (Bench, Open, Gate) {
     let bench = Bench::with(|launch| launch.setting("timing.drain", drain)).await;
     let gate = Gate::default();
@@ -19,7 +19,7 @@ async fn in_a_stream(drain: &str) -> (Bench, Open, Gate) {
     (bench, open, gate)
 }
 
-/// Waits until nobody listens at the daemon's address any more.
+/// Waits until the daemon's address no longer accepts connections.
 async fn closes(proxy: &TestProxy) {
     let refused = async {
         while TcpStream::connect(proxy.authority()).await.is_ok() {
@@ -83,7 +83,7 @@ async fn a_second_signal_exits_at_once() {
         let (mut bench, open, _gate) = in_a_stream("1h").await;
         bench.proxy.signal(first);
         closes(&bench.proxy).await;
-        // Nothing is read again by then.
+        // No setting is read again after that.
         bench.proxy.signal("HUP");
         bench.proxy.signal(second);
         assert_eq!(timeout(5 * SECOND, bench.proxy.ended()).await, Ok(Some(0)));
@@ -159,5 +159,5 @@ async fn the_running_daemon_is_found() {
     proxy.signal("KILL");
     assert_eq!(proxy.ended().await, None);
     assert!(launch.home().join("run.json").exists());
-    assert_eq!(status()["daemon"], Value::Null, "a file left behind is not believed");
+    assert_eq!(status()["daemon"], Value::Null, "a leftover run file is ignored");
 }

@@ -1,4 +1,4 @@
-//! Too much: more requests than places, a spent quota, a reader that doesn't read; and what is counted.
+//! Limits: too many requests, a used-up quota, a client that doesn't read; and metrics.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -19,14 +19,14 @@ fn responses(stream: bool) -> Ask {
     Ask::post("/v1/responses", &json!({"model": "gpt-5.5", "input": "hi", "stream": stream}))
 }
 
-/// A number of `/metrics`, by its name and labels.
+/// A value of `/metrics`, by name and labels.
 pub(crate) async fn metric(proxy: &TestProxy, name: &str) -> u64 {
     let page = Ask::get("/metrics").send(proxy).await;
     let line = page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
     line.map_or(0, |number| number.parse().unwrap())
 }
 
-/// Waits until a number of `/metrics` is this one.
+/// Waits until a value of `/metrics` equals this one.
 pub(crate) async fn becomes(proxy: &TestProxy, name: &str, wanted: u64) {
     let reached = async {
         while metric(proxy, name).await != wanted {
@@ -118,7 +118,7 @@ async fn a_used_up_quota_is_reported_in_each_api_and_requested_once() {
     assert_eq!((bench.asked(), metric(&bench.proxy, "codex_proxy_quota_answers_total").await), (1, 4));
     let other = with(chat(), "model", json!("gpt-5.4"));
     assert_eq!(Ask::chat(&other).send(&bench.proxy).await.status, 429);
-    assert_eq!(bench.asked(), 2, "nothing is known of another model's limit");
+    assert_eq!(bench.asked(), 2, "the limit of another model is unknown");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_used_up_quota_is_probed_again_later() {
     bench.upstream.on("/responses", Script::json(429, SPENT));
     bench.upstream.on("/responses", Script::events(&WHOLE));
     let served = async { while Ask::chat(&chat()).send(&bench.proxy).await.status == 429 {} };
-    timeout(10 * SECOND, served).await.expect("a look finds the quota full again");
+    timeout(10 * SECOND, served).await.expect("a probe finds the quota available again");
     assert_eq!(bench.asked(), 3);
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200, "a success ends it");
 }
@@ -146,13 +146,13 @@ async fn a_long_retry_after_is_passed_to_the_client() {
     let bench = Bench::new().await;
     bench.upstream.on("/responses", Script::answer(503, &[("retry-after", "0")], ""));
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
-    assert_eq!((answer.status, answer.header("x-should-retry")), (502, "false"), "our own tries are spent");
+    assert_eq!((answer.status, answer.header("x-should-retry")), (502, "false"), "our own attempts are used up");
     assert_eq!((bench.asked(), metric(&bench.proxy, "codex_proxy_retries_total").await), (3, 2));
 }
 
 #[tokio::test]
 async fn a_client_that_stops_reading_stalls_the_backend_and_is_disconnected() {
-    /// Far more than the sockets on the way can hold.
+    /// Far more than the socket buffers can hold.
     const PIECES: usize = 96;
     let bench = Bench::with(|launch| launch.setting("timing.reader_stall", "500ms")).await;
     let delta = json!({"type": "response.output_text.delta", "output_index": 0, "delta": "x".repeat(1 << 20)});
@@ -169,7 +169,7 @@ async fn a_client_that_stops_reading_stalls_the_backend_and_is_disconnected() {
     }
 }
 
-/// The most memory that the daemon has had, where the system tells.
+/// Peak memory of the daemon, if the system reports it.
 pub(crate) fn peak_bytes(proxy: &TestProxy) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process_id())).ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -202,7 +202,7 @@ async fn a_stream_closes_with_its_terminal_event() {
     for ask in [Ask::chat(&streaming()), responses(true), Ask::chat(&chat()), messages(), lines] {
         assert_eq!(ask.send(&bench.proxy).await.status, 200);
     }
-    assert!(bench.upstream.hung_up(5, 5 * SECOND).await, "the backend is let go of");
+    assert!(bench.upstream.hung_up(5, 5 * SECOND).await, "the upstream connection is closed");
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn the_metrics_count_requests_and_require_a_key_if_keys_are_set() {
     assert!(!page.text().contains("sk-local") && !page.text().contains("at_secret"));
 }
 
-/// Longer than any line of the log has to be.
+/// Longer than any log line needs to be.
 const LINE_BYTES: usize = 2048;
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn refusals_are_counted_and_logged_at_intervals() {
         assert_eq!(refused.status, 403);
     }
     let told = bench.proxy.log().matches("request refused before it was read").count();
-    // A slow machine may take longer for them than the interval.
+    // A slow machine may need longer for them than the interval.
     assert!((1..10).contains(&told), "{}", bench.proxy.log());
     let metrics = Ask::get("/metrics").send(&bench.proxy).await;
     let line = r#"codex_proxy_refusals_total{class="foreign_origin"} 50"#;

@@ -1,4 +1,4 @@
-//! The lite form of requests: when it is chosen, what it says, and that no client ever notices.
+//! The lite form of requests: when it is used, what it contains, and that clients don't see a difference.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ const ARGUMENTS: &str =
 const CALLED: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","id":"fc_1","call_id":"call_1","name":"look","namespace":"functions","arguments":"{}"}}"#;
 const OWN_CALLED: &str = r#"{"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","id":"fc_2","call_id":"call_2","namespace":"disk","name":"look","arguments":"{}"}}"#;
 
-/// An answer that calls a plain tool.
+/// A response that calls a plain tool.
 const CALLING: [&str; 5] = [CREATED, CALL, ARGUMENTS, CALLED, COMPLETED];
 
 async fn set_to(body: &str) -> Bench {
@@ -57,7 +57,7 @@ async fn a_model_that_requires_the_lite_form_is_learned_once() {
     }
     let other = with(chat(), "model", json!("gpt-6-sol"));
     assert_eq!(Ask::chat(&other).send(&bench.proxy).await.status, 200);
-    assert_eq!(forms(&bench), [false, true, true, false], "each model by itself");
+    assert_eq!(forms(&bench), [false, true, true, false], "each model separately");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn the_wrapping_namespace_reaches_no_client() {
         assert!(!answer.text().contains(r#""namespace":"functions""#), "{}", answer.text());
     }
     let answer = respond(&bench, &with_tools()).await.json();
-    assert_eq!(answer["output"][1]["namespace"], "disk", "the client's own stays");
+    assert_eq!(answer["output"][1]["namespace"], "disk", "the client's own value is kept");
     assert_eq!(answer["tools"], with_tools()["tools"], "the client's own view");
     assert_eq!((&answer["parallel_tool_calls"], &answer["tool_choice"]), (&json!(true), &json!("auto")));
 }

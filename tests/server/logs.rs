@@ -1,4 +1,4 @@
-//! The log in a file: whole over all its files, found again, and nobody else's.
+//! The log file: complete over all rotated files, reopened, and private.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

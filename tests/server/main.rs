@@ -1,6 +1,6 @@
-//! The daemon at its user's door: the real binary, between a scripted backend and a scripted issuer.
+//! The daemon: the real binary between a scripted backend and a scripted issuer.
 
-#![expect(clippy::unwrap_used, reason = "what a test is built from fails loudly")]
+#![expect(clippy::unwrap_used, reason = "test helpers panic on failure")]
 
 mod access;
 mod accounts;
@@ -8,13 +8,13 @@ mod agents;
 #[path = "../support/bodies.rs"]
 mod bodies;
 #[path = "../replies/cases.rs"]
-#[expect(dead_code, reason = "only the bytes that pass matter here")]
+#[expect(dead_code, reason = "only the number of bytes matters here")]
 mod cases;
 mod cassettes;
 mod chat;
 mod claude;
 #[path = "../support/clock.rs"]
-#[expect(dead_code, reason = "the binary goes by the real time, and so does the issuer here")]
+#[expect(dead_code, reason = "the binary uses the real time, and so does the issuer here")]
 mod clock;
 mod compression;
 mod connect;
@@ -24,7 +24,7 @@ mod demo;
 mod doctor;
 mod documents;
 #[path = "../support/upstream.rs"]
-#[expect(dead_code, reason = "loopback is always HTTP/1.1 for the binary")]
+#[expect(dead_code, reason = "the binary always uses HTTP/1.1 on loopback")]
 mod fake;
 #[path = "../support/issuer.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
@@ -67,7 +67,7 @@ mod usage;
 mod users;
 mod websocket;
 mod websockets;
-#[expect(dead_code, reason = "answers are not taken sip by sip here")]
+#[expect(dead_code, reason = "responses are not read in pieces here")]
 mod wire;
 
 use std::time::Duration;
@@ -87,12 +87,12 @@ const ADDED: &str = r#"{"type":"response.output_item.added","output_index":0,"it
 const DELTA: &str =
     r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"item_id":"msg_1","delta":"Grüße 👋"}"#;
 const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"resp_1","created_at":1700000000,"model":"gpt-5.5","status":"completed","usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5}}}"#;
-/// A whole answer.
+/// A complete response.
 const WHOLE: [&str; 4] = [CREATED, ADDED, DELTA, COMPLETED];
-/// Up to the first piece of the answer.
+/// Up to the first delta of the response.
 const BEGUN: [&str; 3] = [CREATED, ADDED, DELTA];
 
-/// A daemon that is signed in, and the backend that it calls.
+/// A signed-in daemon and its backend.
 struct Bench {
     upstream: FakeUpstream,
     proxy: TestProxy,
@@ -109,20 +109,20 @@ impl Bench {
         Self { upstream, proxy }
     }
 
-    /// The same, where every request gets a whole answer.
+    /// The same, where every request gets a complete response.
     async fn answering(change: impl FnOnce(Launch) -> Launch) -> Self {
         let bench = Self::with(change).await;
         bench.upstream.on("/responses", Script::events(&WHOLE));
         bench
     }
 
-    /// How many requests have gone to a model.
+    /// The number of model requests.
     fn asked(&self) -> usize {
         self.upstream.requests("/responses").len()
     }
 }
 
-/// A daemon for this backend, with a login that is good for days.
+/// A daemon for this backend, with a login that is valid for days.
 fn signed_in(upstream: &FakeUpstream) -> Launch {
     let (access, refresh) = (Secret::new("at_secret"), Secret::new("rt_secret"));
     let now = SystemClock.now();
@@ -131,12 +131,12 @@ fn signed_in(upstream: &FakeUpstream) -> Launch {
     signed_out(upstream).file("credentials.json", &store(&credential))
 }
 
-/// A daemon for this backend, with nobody signed in and no issuer.
+/// A daemon for this backend, without a login or an issuer.
 fn signed_out(upstream: &FakeUpstream) -> Launch {
     Launch::new().setting("upstream.url", &upstream.url()).setting("auth.url", "http://127.0.0.1:9")
 }
 
-/// The text of a store with this account in use.
+/// The text of a store with this account active.
 fn store(credential: &Credential) -> String {
     let mut document = Document::empty();
     document.put(credential);
@@ -148,7 +148,7 @@ fn store(credential: &Credential) -> String {
 fn both_transports_pass_the_same_tests() {
     proxy::transport::repeat_over_websocket(&[
         "transports::",
-        // These hold before anything is asked, or of what is not asked.
+        // These tests are independent of the transport.
         "connect::",
         "doctor::",
         "access::",
@@ -162,14 +162,14 @@ fn both_transports_pass_the_same_tests() {
         "unix_sockets::",
         "status::",
         "users::",
-        // Its frames go as they are.
+        // Its frames are sent unchanged.
         "compression::",
         // A WebSocket is kept for the next request.
         "limits::a_stream_closes_with_its_terminal_event",
-        // What is a header elsewhere stands in a frame's metadata or in an event here.
+        // Some HTTP headers are frame metadata or events here.
         "agents::bodies_of_the_codex_cli",
         "agents::headers_of_the_codex_cli",
-        // What the backend remembers of a conversation is not sent again.
+        // The part of a conversation that the backend has stored is not sent again.
         "messages::thinking_round_trips_in_its_signature",
     ]);
 }
@@ -189,7 +189,7 @@ fn with(mut request: Value, member: &str, value: Value) -> Value {
     request
 }
 
-/// The events of a stream that goes on.
+/// The events of a stream that continues.
 fn begun(events: &[&str]) -> Script {
     events.iter().fold(Script::stream(&[]), |script, event| script.event(event))
 }

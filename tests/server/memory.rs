@@ -1,4 +1,4 @@
-//! What requests hold in memory: bodies that decode to far more than was sent, frames that never end.
+//! Memory of requests: bodies that expand when decoded, and frames that never end.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn many_messages(bytes: usize) -> Vec<u8> {
     format!(r#"{{"model":"gpt-5.5","messages":[{messages}]}}"#).into_bytes()
 }
 
-/// How much the most memory that the daemon has had grows by this.
+/// The increase of the daemon's peak memory.
 async fn growth(proxy: &TestProxy, attack: impl Future<Output = ()>) -> Option<u64> {
     let idle = peak_bytes(proxy)?;
     attack.await;
@@ -46,9 +46,9 @@ async fn small_bodies_that_decode_to_large_ones_stay_within_the_memory() {
     let settings = [("limits.memory", "48MiB"), ("limits.body", "16MiB")];
     for (body, allowed) in [
         (long_chat(15 * MIB), &[200, 503][..]),
-        // One of these takes most of the memory.
+        // One of these uses most of the memory.
         (many_messages(MIB), &[200, 503]),
-        // And one of these takes more than there is.
+        // And one of these exceeds the limit.
         (many_messages(15 * MIB), &[413, 503]),
     ] {
         let bench =
@@ -90,7 +90,7 @@ async fn unfinished_frames_acquire_memory_as_they_grow_within_the_limit() {
             socket.raw(&frame_header(15 * MIB)).await;
             sockets.push(socket);
         }
-        assert_eq!(metric(&bench.proxy, "codex_proxy_memory_reserved_bytes").await, 0, "nothing has come");
+        assert_eq!(metric(&bench.proxy, "codex_proxy_memory_reserved_bytes").await, 0, "nothing has arrived");
         let part = vec![b'x'; 12 * MIB];
         futures_util::future::join_all(sockets.iter_mut().map(|socket| socket.raw(&part))).await;
     };
@@ -125,7 +125,7 @@ async fn a_request_releases_its_memory_when_it_ends() {
     let mut open = ask.open(&bench.proxy).await;
     open.until("Grüße").await;
     let held = metric(&bench.proxy, "codex_proxy_memory_reserved_bytes").await;
-    assert!((200_000..210_000).contains(&held), "the body, and nothing that was made of it: {held}");
+    assert!((200_000..210_000).contains(&held), "the body, without derived data: {held}");
     gate.open();
     open.rest().await;
     becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
@@ -145,7 +145,7 @@ async fn a_document_holds_the_memory_to_send_its_request_again() {
         held
     });
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!((800_000..850_000).contains(&held), "the body, and what is made of it for each attempt: {held}");
+    assert!((800_000..850_000).contains(&held), "the body, with derived data for each attempt: {held}");
     becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
 }
 
@@ -166,8 +166,8 @@ async fn requests_for_token_counts_and_models_are_bounded_too() {
     becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
 }
 
-/// Prints the figures of the two attacks at their full size, with the default settings. The binary of another build
-/// can be measured with `CODEX_PROXY_TEST_BINARY`.
+/// Prints the figures of the two attacks at full size, with the default settings. To measure another build, set
+/// `CODEX_PROXY_TEST_BINARY`.
 #[tokio::test]
 #[ignore = "it takes gigabytes with a build that doesn't bound its memory"]
 #[expect(clippy::disallowed_methods, reason = "the binary to measure is an argument of this test")]
@@ -180,7 +180,7 @@ async fn peak_memory_of_the_attacks() {
     let ask = Ask::raw("/v1/chat/completions", bomb.clone()).header("content-encoding", "zstd");
     let bodies = async {
         let asks = (0..32).map(|_| ask.send(&proxy));
-        // A build that decodes all of them takes minutes to answer; its memory has peaked before.
+        // A build that decodes all of them takes minutes to respond; its memory peaks before that.
         match timeout(Duration::from_secs(50), futures_util::future::join_all(asks)).await {
             Ok(answers) => {
                 let served = answers.iter().filter(|answer| answer.status == 200).count();

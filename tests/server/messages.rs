@@ -1,4 +1,4 @@
-//! Anthropic Messages at the door: what its clients send, and what they go by in an answer.
+//! The Messages API over HTTP: the requests of its clients, and the parts of a response they rely on.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub(crate) fn ask(request: &Value) -> Ask {
     Ask::post(PATH, request).header("anthropic-version", "2023-06-01")
 }
 
-/// The events of a stream; each says in its `event` line what its data says.
+/// The events of a stream; the `event` line of each must equal the type in its data.
 fn events(answer: &Answer) -> Vec<Value> {
     let event = |block: &str| {
         let (name, data) = block.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
@@ -38,7 +38,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
 }
 
-/// Type and message of an error, which names its request.
+/// Type and message of an error, which must have a request id.
 pub(crate) fn error(answer: &Answer) -> (String, String) {
     let body = answer.json();
     assert_eq!((body["type"].as_str(), &body["request_id"]), (Some("error"), &json!(answer.header("request-id"))));
@@ -50,7 +50,7 @@ pub(crate) fn sent(bench: &Bench) -> Value {
     bench.upstream.requests("/responses").pop().unwrap().json()
 }
 
-/// Without what is a guess, and without pings.
+/// Without estimates and pings.
 fn comparable(case: &Case, mut event: Value) -> Value {
     let place = if event["type"] == "message_start" { "/message/usage" } else { "/usage" };
     let is_guess = event["type"] == "message_start" || case.has_guess();
@@ -203,10 +203,10 @@ async fn a_failure_after_output_is_an_event_and_no_end() {
         assert!(!kinds(&events).contains(&"message_stop") && !kinds(&events).contains(&"message_delta"));
         assert_eq!(bench.upstream.requests("/responses").len(), bench.asked());
     }
-    assert_eq!(bench.asked(), 3, "nothing is asked again");
+    assert_eq!(bench.asked(), 3, "no request is repeated");
 }
 
-/// A second turn: thinking of ours, thinking of another service, a call and what it returned.
+/// A second turn: our thinking, thinking of another service, a call and its result.
 fn second_turn() -> Value {
     let thinking = |signature: &str| json!({"type": "thinking", "thinking": "t", "signature": signature});
     let call = json!({"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}});
@@ -266,7 +266,7 @@ async fn thinking_round_trips_in_its_signature() {
     let input = sent(&bench)["input"].clone();
     assert_eq!(input[1], json!({"type": "reasoning", "summary": [], "encrypted_content": "gAAAAthis"}));
     assert_eq!(input[2]["arguments"], r#"{"a":1}"#);
-    assert!(!input.to_string().contains("Hm."), "what was shown is not replayed");
+    assert!(!input.to_string().contains("Hm."), "recorded reasoning is not replayed");
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn each_conversation_and_agent_has_its_own_cache_key() {
             keys.insert(key);
         }
     }
-    assert_eq!((main.len(), agent.len(), bare.len()), (1, 1, 1), "each stays over the turns");
+    assert_eq!((main.len(), agent.len(), bare.len()), (1, 1, 1), "each stays the same for all turns");
     assert_eq!(main.union(&agent).chain(&bare).collect::<BTreeSet<_>>().len(), 3, "they differ");
 }
 

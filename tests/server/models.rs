@@ -1,4 +1,4 @@
-//! `models`, for people and for scripts; and what the binary writes about itself.
+//! `models` as text and JSON; shell completions and the manual.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Ollama's API at the door: what its clients look for before they ask, and the answers in its form.
+//! Ollama's API over HTTP: discovery requests of its clients, and replies in its format.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +17,14 @@ fn ask(request: &Value) -> Ask {
     Ask::post("/api/chat", request)
 }
 
-/// The lines of a stream, each of them whole.
+/// The lines of a stream, each complete.
 fn lines(answer: &Answer) -> Vec<Value> {
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
     assert!(answer.text().ends_with('\n'), "{}", answer.text());
     answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The sentence of an error, which is all that its body has.
+/// The message of an error, which must be the only member of its body.
 fn error(answer: &Answer) -> String {
     let body = answer.json();
     assert_eq!((answer.header("content-type"), body.as_object().unwrap().len()), ("application/json", 1), "{body}");
@@ -32,7 +32,7 @@ fn error(answer: &Answer) -> String {
     body["error"].as_str().unwrap().to_owned()
 }
 
-/// A line without what is a guess.
+/// A line without estimated values.
 fn comparable(case: &Case, mut line: Value) -> Value {
     for member in ["prompt_eval_count", "eval_count"] {
         if let Some(count) = line.get_mut(member).filter(|count| case.has_guess() && count.is_u64()) {
@@ -129,7 +129,7 @@ async fn a_failure_is_a_status_before_the_first_line_and_the_last_line_after_it(
         let answer = ask(&hello()).send(&bench.proxy).await;
         let lines = lines(&answer);
         assert_eq!(answer.status, 200);
-        assert!(lines.iter().all(|line| line["done"] != true), "a cut answer never looks whole: {lines:?}");
+        assert!(lines.iter().all(|line| line["done"] != true), "a truncated response never looks complete: {lines:?}");
         assert!(lines.last().unwrap()["error"].as_str().unwrap().starts_with(words), "{lines:?}");
     }
 }
@@ -197,7 +197,7 @@ async fn models_are_listed_and_described_from_the_catalogue() {
 
     let version = Ask::get("/api/version").send(&bench.proxy).await.json();
     let major: Vec<u32> = version["version"].as_str().unwrap().split('.').map(|part| part.parse().unwrap()).collect();
-    assert!(major >= vec![0, 14, 2], "clients ask for at least this");
+    assert!(major >= vec![0, 14, 2], "clients require at least this version");
     assert_eq!(Ask::get("/api/ps").send(&bench.proxy).await.json(), json!({"models": []}));
 }
 

@@ -1,4 +1,4 @@
-//! The page for a person, at its door: who gets it, and what nobody else gets by it.
+//! The page: who gets it, and that others gain nothing from it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::sign_in::Services;
 use crate::wire::{Answer, Ask};
 use crate::{BEGUN, Bench, begun, chat, signed_out, streaming, with};
 
-/// What a browser says that it takes.
+/// The `accept` header of a browser.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
 fn page() -> Ask {
@@ -23,7 +23,7 @@ fn by_password(ask: Ask, key: &str) -> Ask {
     ask.header("authorization", &format!("Basic {}", STANDARD.encode(format!("anybody:{key}"))))
 }
 
-/// The directives of an answer's policy.
+/// The directives of a response's content security policy.
 fn policy(answer: &Answer) -> Vec<String> {
     answer.header("content-security-policy").split(';').map(|directive| directive.trim().to_owned()).collect()
 }
@@ -85,7 +85,7 @@ async fn a_health_probe_of_the_root_gets_one_line() {
     }
     let answer = Ask::post("/", &json!({})).send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"));
-    assert_eq!(bench.upstream.requests("/wham/usage").len(), 0, "nobody is asked for that");
+    assert_eq!(bench.upstream.requests("/wham/usage").len(), 0, "no request is made for that");
 }
 
 #[tokio::test]
@@ -107,7 +107,11 @@ async fn if_keys_are_set_a_browser_sends_one_as_the_password() {
         [Ask::get("/"), Ask::get("/usage").header("accept", BROWSER), Ask::get("/v1/models").header("accept", BROWSER)]
     {
         let answer = ask.send(&bench.proxy).await;
-        assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"), "only the page asks a browser");
+        assert_eq!(
+            (answer.status, answer.header("www-authenticate")),
+            (401, "Bearer"),
+            "only the page requests a password"
+        );
     }
     assert_eq!(bench.asked(), 0);
 }
@@ -195,7 +199,7 @@ async fn a_page_that_refreshes_itself_queries_the_backend_rarely() {
         assert!(answer.status == 200 && answer.text().contains("can’t be used right now"), "{}", answer.text());
     }
     let calls = services.issuer.calls().len();
-    assert!((1..5).contains(&calls), "the issuer is left in peace: {calls}");
+    assert!((1..5).contains(&calls), "the issuer gets few requests: {calls}");
 
     let bench = Bench::new().await;
     for _ in 0..3 {

@@ -1,4 +1,5 @@
-//! What a Responses request holds leaves the real binary byte for byte, at once and when it is gone on from.
+//! The content of a Responses request is sent byte for byte by the real binary, at once and when it is
+//! continued.
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
@@ -16,7 +17,7 @@ fn bodies() -> Vec<Generated> {
     (0..BODIES).map(|_| any_body().new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// A whole answer of its own id, with an item that holds what nobody knows.
+/// A complete response with its own id and an item with unknown members.
 fn answer(number: usize, item: &str) -> Script {
     let id = format!("resp_{number}");
     Script::events(&[
@@ -26,7 +27,7 @@ fn answer(number: usize, item: &str) -> Script {
     ])
 }
 
-/// What the backend was sent last.
+/// The last upstream request.
 fn left(bench: &Bench) -> String {
     String::from_utf8(bench.upstream.requests("/responses").pop().unwrap().body).unwrap()
 }

@@ -1,4 +1,5 @@
-//! SIGHUP: what changes at once, what waits for the next start, and what a fault changes (nothing).
+//! SIGHUP: settings that change at once, settings that require a restart, and invalid settings, which change
+//! nothing.
 
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::{BEGUN, Bench, COMPLETED, SECOND, begun, chat, signed_in, streaming, 
 
 const AGAIN: &str = "settings reloaded";
 
-/// Gives the daemon this file, and waits until it has looked at it.
+/// Writes this config file, and waits until the daemon has read it.
 pub(crate) async fn reload(launch: &Launch, proxy: &TestProxy, file: &str) {
     let seen = proxy.log().matches(AGAIN).count();
     std::fs::write(launch.home().join("config.toml"), file).unwrap();
@@ -106,7 +107,7 @@ async fn settings_that_need_a_restart_are_named() {
     let (bench, launch) = bench("").await;
     let file = "listen = 9\n[upstream]\nproxy = 'http://u:secret@127.0.0.1:9'\n[timing]\ndrain = '1s'\n";
     reload(&launch, &bench.proxy, file).await;
-    // The port that it was started with is a flag, which goes on holding.
+    // The port was set by a flag, which stays in effect.
     bench.proxy.says("upstream.proxy, timing.drain", 5 * SECOND).await;
     assert!(bench.proxy.log().contains("after a restart") && !bench.proxy.log().contains("secret"));
     reload(&launch, &bench.proxy, &file.replace("secret", "other")).await;

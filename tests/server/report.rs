@@ -1,4 +1,4 @@
-//! A bundle for a bug report says what a maintainer needs, and nothing that is private.
+//! A bundle for a bug report contains what a maintainer needs, and nothing private.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -16,7 +16,7 @@ use crate::proxy::Launch;
 use crate::wire::Ask;
 use crate::{ADDED, COMPLETED, CREATED, DELTA, WHOLE, chat, signed_in, signed_out, store, with};
 
-/// One of each kind; every one of them stands in every place that a report is made from.
+/// One secret of each kind; each occurs in every source of a report.
 const SECRETS: [&str; 12] = [
     "sk-proj-Zq7Canary01",
     "at-Zq7Canary02",
@@ -39,7 +39,7 @@ fn bundle(launch: &Launch, arguments: &[&str]) -> (Output, PathBuf) {
     (launch.command(&all).run(), path)
 }
 
-/// The forms that a text may have: as it is, in either alphabet of Base64 at any place, percent-encoded, in hex.
+/// The encodings of a text: plain, Base64 in both alphabets at any offset, percent-encoded, hex.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_lowercase()];
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
@@ -86,7 +86,7 @@ fn settings() -> String {
     )
 }
 
-/// A cassette as nobody would write it.
+/// A cassette that the recorder would not write.
 fn cassette() -> String {
     let secrets = everything();
     let object: Value = SECRETS.iter().map(|secret| ((*secret).to_owned(), json!(secret))).collect();
@@ -144,7 +144,7 @@ async fn a_bundle_holds_no_secret_of_any_kind_in_any_form() {
     let text = std::fs::read_to_string(file).unwrap();
     assert_clean(&text);
     let report: Value = serde_json::from_str(&text).unwrap();
-    // It is no empty bundle that is clean.
+    // The bundle isn't empty.
     assert_eq!(report["log"].as_array().unwrap().len(), 2 * SECRETS.len());
     assert_eq!(report["cassette"].as_array().unwrap().len(), 5);
     assert_eq!(report["sign_in"]["accounts"].as_array().unwrap().len(), 1);
@@ -164,7 +164,7 @@ async fn a_bundle_contains_what_the_daemon_has_seen_and_recorded() {
     let strange = r#"{"type":"response.dream.started"}"#;
     upstream.on("/responses", Script::events(&[CREATED, strange, ADDED, DELTA, COMPLETED]));
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
-    // A file is written when its exchange is over, by a thread of its own.
+    // A separate thread writes a file after its exchange has ended.
     let written = async {
         while std::fs::read_dir(folder.path()).unwrap().next().is_none() {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Nothing that is private is ever logged: a whole session, with a mark in every secret.
+//! Nothing private is ever logged: a complete session with a marker in every secret.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,11 +21,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KEY: &str = "sk-canary-key";
 const PROMPT: &str = "canary prompt";
 const COOKIE: &str = "__cf_bm=canary-cookie";
-/// Reasoning on its way out, and on its way back.
+/// Reasoning in a response, and in the next request.
 const REASONING: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_canary","summary":[{"type":"summary_text","text":"canary thought"}],"encrypted_content":"gAAAA-canary"}}"#;
 const CALL: &str = r#"{"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","call_id":"call_canary","name":"canary_tool","arguments":"{\"a\":\"canary\"}"}}"#;
 
-/// A token with the mark in its payload, where it is encoded, and behind it, where it is not.
+/// A token with the marker in its payload, where it is encoded, and after it, where it isn't.
 fn token(serial: u32, end: SystemTime) -> Secret {
     use base64::Engine as _;
     let claims = json!({
@@ -75,7 +75,7 @@ impl Session {
         ask.header("authorization", &format!("Bearer {KEY}")).send(&self.proxy).await.status
     }
 
-    /// Every way to go right and wrong that the log has words for.
+    /// All events that the log has messages for.
     async fn play(&self) {
         let refused = |status, body: &str| Script::json(status, body);
         let message = format!(r#"{{"error":{{"message":"bad: {PROMPT}","code":null}}}}"#);
@@ -96,7 +96,7 @@ impl Session {
         self.bad_requests().await;
     }
 
-    /// The same from clients of every dialect, who send back what is private, too.
+    /// The same from clients of every API, with private content in their requests.
     async fn play_every_dialect(&self) {
         let failed = format!(
             r#"{{"type":"response.failed","response":{{"error":{{"code":"server_error","message":"{PROMPT}"}}}}}}"#
@@ -141,7 +141,7 @@ impl Session {
     }
 }
 
-/// A request to each dialect, with everything in it that a client may have.
+/// A request to each API, with all members that a client may send.
 fn every_dialect() -> [(&'static str, Value); 6] {
     let call = json!({"id": "call_canary", "type": "function", "function": {"name": "canary_tool", "arguments": "{\"a\":\"canary\"}"}});
     let chat = json!({"messages": [
@@ -206,7 +206,7 @@ async fn session_with(
 fn assert_unmarked(text: &str) {
     use base64::Engine as _;
     let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    // A text has three forms in Base64, by where it begins.
+    // A text has three encodings in Base64, depending on its offset.
     let forms = ["", "x", "xx"].map(|before| {
         let form = encoded.encode(format!("{before}{MARK}"));
         form.get(before.len().next_multiple_of(2) + 1..form.len() - 2).unwrap().to_owned()
@@ -262,7 +262,7 @@ async fn a_refresh_that_fails_leaves_nothing_private_in_the_log() {
     }
 }
 
-/// A login of another program, full of secrets.
+/// A login file of another program, full of secrets.
 fn borrowed(end: SystemTime) -> String {
     let text = |serial| token(serial, end).expose().to_owned();
     let tokens = json!({

@@ -1,4 +1,4 @@
-//! What a service manager hears, over a datagram socket of its kind.
+//! Notifications of the service manager, over a datagram socket.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::fake::FakeUpstream;
 use crate::proxy::Launch;
 use crate::{SECOND, signed_in};
 
-/// The next message, or a failure after a while.
+/// The next notification, or a failure after a timeout.
 async fn heard(socket: &UnixDatagram) -> String {
     let socket = socket.try_clone().unwrap();
     socket.set_read_timeout(Some(10 * SECOND)).unwrap();
@@ -19,7 +19,7 @@ async fn heard(socket: &UnixDatagram) -> String {
     read.await.unwrap()
 }
 
-/// The next message that is not the watchdog's.
+/// The next notification except those of the watchdog.
 async fn told(socket: &UnixDatagram) -> String {
     loop {
         let message = heard(socket).await;

@@ -1,4 +1,4 @@
-//! The login under the daemon: missing, expired, refused, shared by two processes, killed half way.
+//! The daemon's login: missing, expired, rejected, shared by two processes, interrupted by a kill.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ const AGO: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
 
-/// A backend that answers, and the issuer of its tokens.
+/// A backend that responds, and the issuer of its tokens.
 pub(crate) struct Services {
     pub(crate) upstream: FakeUpstream,
     pub(crate) issuer: FakeIssuer,
@@ -35,23 +35,23 @@ impl Services {
         signed_out(&self.upstream).setting("auth.url", &self.issuer.address)
     }
 
-    /// A home whose access token has ended.
+    /// A home whose access token has expired.
     pub(crate) fn expired(&self) -> Launch {
         self.ending(SystemClock.now() - AGO)
     }
 
-    /// A home whose access token ends then.
+    /// A home whose access token expires then.
     pub(crate) fn ending(&self, end: SystemTime) -> Launch {
         let credential = self.issuer.credential_ending("acct-1", end);
         self.launch().file("credentials.json", &store(&credential))
     }
 
-    /// A home whose access token looks good.
+    /// A home whose access token looks valid.
     pub(crate) fn fresh(&self) -> Launch {
         self.launch().file("credentials.json", &store(&self.issuer.credential("acct-1", DAY)))
     }
 
-    /// The access tokens that requests for a model came with.
+    /// The access tokens of the model requests.
     fn tokens(&self) -> Vec<String> {
         let sent = self.upstream.requests("/responses");
         sent.iter().map(|sent| sent.header("authorization").to_owned()).collect()
@@ -60,7 +60,7 @@ impl Services {
 
 fn stored(launch: &Launch) -> Document {
     let text = std::fs::read(launch.home().join("credentials.json")).unwrap();
-    Document::parse(&text).expect("the store is whole")
+    Document::parse(&text).expect("the store is valid")
 }
 
 fn stored_refresh_token(launch: &Launch) -> String {
@@ -136,7 +136,7 @@ async fn a_rejected_token_is_replaced_once() {
     services.upstream.replace("/responses", Script::json(401, REFUSED));
     let answer = Ask::chat(&chat()).send(&proxy).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
-    assert!(services.issuer.calls().len() <= 2, "a backend that refuses everything does not spend tokens");
+    assert!(services.issuer.calls().len() <= 2, "a backend that rejects every token causes no further refreshes");
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_refreshed_token_that_is_rejected_too_does_not_end_the_session() {
     assert_eq!(ready.status, 503, "{}", ready.text());
     assert!(ready.header("retry-after").parse::<u64>().is_ok());
     assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (1, 0));
-    // The newest token is still tried, and its success ends the rest.
+    // The newest token is still tried, and its success ends the session's rejected state.
     services.upstream.replace("/responses", Script::events(&WHOLE));
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
     assert_eq!(Ask::get("/ready").send(&proxy).await.json(), json!({"status": "ready"}));
@@ -180,8 +180,8 @@ async fn a_failed_token_recovery_is_reported() {
     let proxy = launch.start();
     assert_signed_out(&Ask::chat(&chat()).send(&proxy).await, "sign_in_ended");
     assert_signed_out(&Ask::chat(&chat()).send(&proxy).await, "sign_in_ended");
-    assert_eq!(services.issuer.calls().len(), 1, "a dead refresh token is not tried again");
-    assert!(stored(&launch).active().is_some(), "nothing is thrown away");
+    assert_eq!(services.issuer.calls().len(), 1, "a rejected refresh token is not sent again");
+    assert!(stored(&launch).active().is_some(), "nothing is deleted");
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn an_issuer_outage_is_transient_and_has_retry_after() {
     services.upstream.on("/responses", Script::events(&WHOLE));
     services.issuer.script([Scripted::Answer(503, json!({}))]);
     let proxy = services.expired().setting("upstream.max_retries", "0").start();
-    // The daemon itself may have asked first, for the models.
+    // The daemon itself may have sent the first request, for the models.
     let answer = Ask::chat(&chat()).send(&proxy).await;
     assert_eq!((answer.status, answer.error()["code"].as_str()), (503, Some("sign_in_unavailable")));
     assert!(answer.header("retry-after").parse::<u64>().is_ok());
@@ -248,7 +248,8 @@ async fn a_daemon_waits_for_a_token_that_another_one_is_about_to_store() {
         }
     };
     tokio::time::timeout(10 * SECOND, found).await.expect("the store is read again");
-    // The backend refuses the renewed token, too, and the first daemon is renewing it when the other one hears of that.
+    // The backend rejects the refreshed token, too, and the first daemon is refreshing it when the other one
+    // learns of that.
     services.upstream.replace("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::events(&WHOLE));
@@ -284,7 +285,7 @@ async fn two_daemons_on_one_store_never_use_a_refresh_token_twice() {
     }
     assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (1, 0));
 
-    // Both are refused the same token at the same time.
+    // Both get the same token rejected at the same time.
     let asked = services.tokens().len();
     services.upstream.replace("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::json(401, REFUSED));
@@ -313,7 +314,7 @@ async fn a_daemon_killed_before_the_issuer_responds_leaves_a_valid_store() {
     proxy.ended().await;
     services.issuer.open();
     assert_eq!(stored_refresh_token(&launch), "rt_1");
-    // The issuer has taken the token; nobody can undo that, but it is said.
+    // The issuer has accepted the token; that can't be undone, but it is reported.
     let next = launch.start();
     assert_signed_out(&Ask::chat(&chat()).send(&next).await, "sign_in_ended");
 }

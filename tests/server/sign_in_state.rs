@@ -1,4 +1,4 @@
-//! The state of a sign-in, as `/ready`, the page, the commands and the start banner report it.
+//! The state of a session in `/ready`, on the page, in commands, and in the start banner.
 
 use codex_proxy::auth::Document;
 use codex_proxy::clock::{Clock as _, SystemClock};
@@ -13,7 +13,7 @@ use crate::{SECOND, WHOLE, chat, store};
 
 const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
 
-/// An issuer that refuses the next refresh token for good.
+/// An issuer that permanently rejects the next refresh token.
 async fn refusing() -> Services {
     let services = Services::new().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_invalidated"}}))]);
@@ -36,7 +36,7 @@ async fn run(launch: &Launch, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// A daemon whose access token the backend refuses, and which the issuer refuses to renew.
+/// A daemon whose access token the backend rejects, and the issuer rejects the refresh.
 async fn dead() -> (Services, Launch, TestProxy) {
     let services = refusing().await;
     services.upstream.on("/responses", Script::json(401, REFUSED));
@@ -70,7 +70,7 @@ async fn an_ended_session_is_reported_everywhere() {
     assert!(code == 3 && findings.contains("revoked"), "{findings}");
     let next = launch.start();
     assert!(next.log().contains("warning: your ChatGPT session has expired"), "{}", next.log());
-    assert_eq!(services.issuer.calls().len(), 1, "a dead refresh token is sent once");
+    assert_eq!(services.issuer.calls().len(), 1, "a rejected refresh token is sent once");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_token_that_the_backend_accepts_after_all_is_valid() {
     assert_eq!((answer.status, answer.json()["warning"].is_string()), (200, true), "{}", answer.text());
     let stored = || {
         let text = std::fs::read(launch.home().join("credentials.json")).unwrap();
-        Document::parse(&text).expect("the store is whole").get("acct-1").unwrap().unwrap()
+        Document::parse(&text).expect("the store is valid").get("acct-1").unwrap().unwrap()
     };
     crate::fake_issuer::until(|| stored().refused_at.is_none()).await;
 }

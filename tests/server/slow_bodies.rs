@@ -10,7 +10,7 @@ use crate::{Bench, SECOND, chat};
 /// The header of a text frame of 1 MiB, masked with zeros.
 const LONG_FRAME: [u8; 14] = [0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0];
 
-/// Reads the message of an error in one API's form.
+/// Parses the message of an error in one API's format.
 type MessageOf<'f> = &'f dyn Fn(&Value) -> String;
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_stalled_body_is_rejected_in_each_api_and_its_connection_closed() {
     for (path, message) in paths {
         let gzip = Ask::post(path, &chat()).header("content-encoding", "gzip");
         for ask in [Ask::post(path, &chat()), gzip] {
-            // The answer is read to the end of the connection.
+            // The response is read to the end of the connection.
             let answer = ask.begin(&bench.proxy, 0).await.open().await.rest().await;
             assert_eq!((answer.status, answer.header("connection")), (408, "close"), "{path}: {}", answer.text());
             let message = message(&answer.json()["error"]);
@@ -72,7 +72,7 @@ async fn a_stalled_websocket_message_closes_its_socket() {
     let mut unfinished_frame = Socket::open(&bench.proxy).await;
     unfinished_frame.raw(&[&LONG_FRAME[..], &vec![b'x'; 100_000]].concat()).await;
     let mut unfinished_message = Socket::open(&bench.proxy).await;
-    // A fragment, and no further one.
+    // A fragment without a continuation.
     unfinished_message.raw(&[0x01, 0x81, 0, 0, 0, 0, b'{']).await;
     for mut socket in [unfinished_frame, unfinished_message] {
         let refused = socket.next().await;

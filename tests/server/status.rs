@@ -1,4 +1,4 @@
-//! `status` in every state that a sign-in can be in, for people and for scripts.
+//! `status` in every state of a session, as text and JSON.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const CHECK: &str = "/backend-api/wham/accounts/check";
 const USAGE: &str = "/backend-api/wham/usage";
 const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
 
-/// What both forms of a report said.
+/// The output of `status` in both formats.
 struct Told {
     code: i32,
     text: String,
@@ -24,12 +24,12 @@ struct Told {
 }
 
 impl Told {
-    /// Each form is asked for on its own; what one of them renews, the other finds renewed.
+    /// Each format runs on its own; the first may refresh a token, which the second finds.
     async fn by(launch: &Launch, more: &[&str]) -> Self {
         let run = async |arguments: Vec<&str>| {
             let launch = launch.command(&arguments);
             let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
-            // What it did on the way is no news to whoever asked.
+            // Refreshes in the meantime aren't reported.
             assert!(!String::from_utf8(output.stderr).unwrap().contains(" INFO "));
             (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
         };
@@ -43,11 +43,11 @@ impl Told {
     }
 
     fn check(&self) -> &str {
-        self.json["check"]["state"].as_str().unwrap_or("nobody was asked")
+        self.json["check"]["state"].as_str().unwrap_or("no request was made")
     }
 
     fn says(&self, parts: &[&str]) {
-        // A sentence may go on in the next line.
+        // A sentence may wrap to the next line.
         let even = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in parts {
             assert!(even(&self.text).contains(&even(part)), "{part}\n{}", self.text);
@@ -74,7 +74,7 @@ async fn services() -> Services {
 async fn the_user_is_not_signed_in() {
     let services = services().await;
     let told = Told::by(&services.launch(), &[]).await;
-    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "nobody was asked", &json!(false)));
+    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "no request was made", &json!(false)));
     told.says(&["not signed in", "codex-proxy login"]);
     assert_eq!(services.upstream.requests("").len(), 0);
 }
@@ -97,7 +97,7 @@ async fn an_expiring_or_expired_token_is_refreshed_once() {
         let end = left.map_or(end - Duration::from_secs(60), |left| end + left);
         let launch = services.ending(end);
         let offline = Told::by(&launch, &["--offline"]).await;
-        assert_eq!((offline.code, offline.check()), (0, "nobody was asked"));
+        assert_eq!((offline.code, offline.check()), (0, "no request was made"));
         offline.says(&["refreshed at its next use"]);
         assert_eq!(services.issuer.calls().len(), 0);
         let told = Told::by(&launch, &[]).await;
@@ -121,11 +121,11 @@ async fn a_rejected_refresh_is_reported_with_its_reason_and_not_repeated() {
         told.says(&["expired at", word, code, "codex-proxy login"]);
         assert!(told.json["accounts"][0]["refusal"]["reason"].as_str().unwrap().contains(code));
         let offline = Told::by(&launch, &["--offline"]).await;
-        assert_eq!((offline.code, offline.check()), (3, "nobody was asked"));
+        assert_eq!((offline.code, offline.check()), (3, "no request was made"));
         offline.says(&[word]);
         let token = launch.command(&["token"]).run();
         assert_eq!(token.status.code(), Some(3));
-        assert_eq!(services.issuer.calls().len(), 1, "one process has been told, and so have all");
+        assert_eq!(services.issuer.calls().len(), 1, "one process has seen the rejection, and all know it");
     }
 }
 
@@ -208,7 +208,7 @@ fn usage() -> Script {
 async fn the_quota_is_shown_with_its_pace() {
     let services = services().await;
     let told = Told::by(&services.fresh(), &[]).await;
-    assert_eq!((told.check(), &told.json["quota"]), ("good", &Value::Null), "nobody said");
+    assert_eq!((told.check(), &told.json["quota"]), ("good", &Value::Null), "the backend didn't report it");
     services.upstream.on(USAGE, usage());
     let told = Told::by(&services.fresh(), &[]).await;
     told.says(&["5-hour quota ████████████▊░░░  80 %; resets in 2 h 30 min, ", "used up in 37 min, 1 h 53 min before"]);
@@ -220,7 +220,7 @@ async fn the_quota_is_shown_with_its_pace() {
     assert_eq!(offline.json["quota"], Value::Null);
 }
 
-/// Every member of a value, as the documentation writes it.
+/// All members of a value, as the documentation lists them.
 pub(crate) fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -228,7 +228,7 @@ pub(crate) fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 let is_list = member.is_array();
                 found.insert(if is_list { format!("{path}[]") } else { path.clone() });
-                // An account in the environment has the form of any other.
+                // The account of a token in the environment has the same format as any other.
                 if path != "access_token.account" {
                     members(member, &path, found);
                 }
@@ -255,7 +255,7 @@ async fn the_output_matches_the_documentation() {
     let mut printed = BTreeSet::new();
     let at_home = Told::by(&launch, &["--account", "acct-1"]).await;
     members(&at_home.json, "", &mut printed);
-    // The first account is refused, and so is not asked about its quota.
+    // The first account is rejected, so its quota isn't requested.
     members(&Told::by(&launch, &["--account", "acct-2"]).await.json, "", &mut printed);
     let given = Told::by(&launch.setting("access_token", "at-none"), &["--offline"]).await;
     members(&given.json, "", &mut printed);

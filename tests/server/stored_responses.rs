@@ -1,4 +1,4 @@
-//! Answers on disk, as a user of the real binary meets them; and compaction.
+//! Stored responses on disk, with the real binary; and compaction.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ const MESSAGE: &str = r#"{"type":"response.output_item.done","output_index":0,"i
 const COMPACTION: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"compaction","id":"cmp_1","encrypted_content":"gAAA"}}"#;
 const FILE: &str = "responses.sqlite3";
 
-/// A daemon whose backend always gives the same answer, with the setting that is in question.
+/// A daemon whose backend always sends the same response, with the setting under test.
 async fn bench(change: impl FnOnce(Launch) -> Launch) -> (Bench, Launch) {
     let mut kept = None;
     let bench = Bench::with(|launch| {
@@ -39,17 +39,17 @@ async fn go_on(proxy: &TestProxy) -> Answer {
     create(proxy, json!({"input": "And?", "previous_response_id": "resp_1"})).await
 }
 
-/// Waits until a daemon knows the answer.
+/// Waits until a daemon has stored the response.
 async fn knows(proxy: &TestProxy) {
     let known = async {
         while Ask::get("/v1/responses/resp_1").send(proxy).await.status != 200 {
             tokio::task::yield_now().await;
         }
     };
-    timeout(10 * SECOND, known).await.expect("it comes to know the answer");
+    timeout(10 * SECOND, known).await.expect("it learns about the response");
 }
 
-/// The conversation that the backend was sent last.
+/// The conversation in the last upstream request.
 fn last_input(bench: &Bench) -> Vec<Value> {
     bench.upstream.requests("/responses").last().unwrap().json()["input"].as_array().unwrap().clone()
 }
@@ -87,7 +87,7 @@ async fn a_daemon_writes_pending_responses_on_shutdown() {
     let path = "/v1/responses/resp_1";
     assert_eq!(Ask::new("DELETE", path).send(&later).await.json()["deleted"], true);
     drop(later);
-    assert_eq!(Ask::get(path).send(&launch.start()).await.status, 404, "what is deleted stays so");
+    assert_eq!(Ask::get(path).send(&launch.start()).await.status, 404, "deleted responses stay deleted");
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_response_with_store_false_leaves_no_trace() {
 
 #[tokio::test]
 async fn an_unusable_database_does_not_prevent_serving() {
-    let (bench, launch) = bench(|launch| launch.file(FILE, "this is no database")).await;
+    let (bench, launch) = bench(|launch| launch.file(FILE, "this is not a database")).await;
     assert!(bench.proxy.log().contains("was damaged"), "{}", bench.proxy.log());
     assert!(launch.home().join(format!("{FILE}.damaged")).exists());
     assert_eq!(create(&bench.proxy, json!({})).await.status, 200);
@@ -141,11 +141,15 @@ async fn a_continuation_uses_the_account_of_the_stored_response() {
     assert_eq!(go_on(&bench.proxy).await.status, 200);
     assert_eq!(asked(&bench), "acct-2");
     assert_eq!(create(&bench.proxy, json!({})).await.status, 200);
-    assert_eq!(asked(&bench), "acct-1", "what goes on from nothing gets the account in use");
+    assert_eq!(asked(&bench), "acct-1", "a new conversation gets the active account");
 
     let request = json!({"model": "gpt-5.5", "input": "hi", "previous_response_id": "resp_1"});
     let chosen = Ask::post("/v1/responses", &request).header("x-proxy-account", "acct-2").send(&bench.proxy).await;
-    assert_eq!((chosen.status, asked(&bench).as_str()), (200, "acct-2"), "and whoever names one gets that");
+    assert_eq!(
+        (chosen.status, asked(&bench).as_str()),
+        (200, "acct-2"),
+        "and a request that selects an account uses it"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Traces reach the collector that the owner has named, and hold nothing that is private.
+//! Traces reach the configured collector, and contain nothing private.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{SECOND, WHOLE, chat, signed_in, streaming, with};
 const PATH: &str = "/v1/traces";
 const PROMPT: &str = "canary prompt";
 
-/// A daemon that tells `collector`, and asks `upstream`.
+/// A daemon that exports traces to `collector` and uses `upstream`.
 fn traced(upstream: &FakeUpstream, collector: &FakeUpstream) -> Launch {
     signed_in(upstream).setting("telemetry.otlp_endpoint", &collector.origin()).setting("api_keys", "sk-canary")
 }
@@ -20,13 +20,13 @@ async fn ask(proxy: &crate::proxy::TestProxy, request: &Value) -> u16 {
     Ask::chat(&request).header("authorization", "Bearer sk-canary").send(proxy).await.status
 }
 
-/// The spans that have come, in their order.
+/// The received spans, in order.
 fn spans(collector: &FakeUpstream) -> Vec<Value> {
     let told = collector.requests(PATH).into_iter().map(|request| request.json());
     told.flat_map(|told| told["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone()).collect()
 }
 
-/// The value of an attribute, whatever its kind.
+/// The value of an attribute of any type.
 fn attribute<'s>(span: &'s Value, key: &str) -> &'s Value {
     let attributes = span["attributes"].as_array().unwrap();
     let found = attributes.iter().find(|attribute| attribute["key"] == key).unwrap_or_else(|| panic!("{key}: {span}"));
@@ -42,7 +42,7 @@ async fn each_request_is_a_span_without_content() {
     let mut proxy = traced(&upstream, &collector).start();
     assert_eq!(ask(&proxy, &streaming()).await, 200);
     assert_eq!(ask(&proxy, &chat()).await, 400);
-    // What has not been sent by then is sent at the end.
+    // Unsent spans are exported at exit.
     proxy.signal("TERM");
     assert_eq!(proxy.ended().await, Some(0));
     let spans = spans(&collector);
@@ -58,7 +58,7 @@ async fn each_request_is_a_span_without_content() {
     assert!(attribute(refused, "error.type").as_str().unwrap().starts_with("upstream_"));
     let nanoseconds = |span: &Value, end: &str| span[end].as_str().unwrap().parse::<u128>().unwrap();
     assert!(nanoseconds(answered, "startTimeUnixNano") <= nanoseconds(answered, "endTimeUnixNano"));
-    // The log and the trace name the request alike.
+    // The log and the trace use the same request id.
     let trace_id = answered["traceId"].as_str().unwrap();
     assert!(trace_id.len() == 32 && proxy.log().contains(&format!("req_{trace_id}")), "{trace_id}\n{}", proxy.log());
     for request in collector.requests(PATH) {

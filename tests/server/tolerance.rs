@@ -1,4 +1,4 @@
-//! What clients write in their own way, and every API accepts.
+//! Deviations in requests that every API accepts.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use crate::fake::Script;
 use crate::wire::{Answer, Ask};
 use crate::{ADDED, Bench, COMPLETED, CREATED, DELTA, chat};
 
-/// The end of the answer's item, which a document of Responses is made of.
+/// The event that ends the item, from which a Responses document is built.
 const DONE: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","role":"assistant","content":[{"type":"output_text","text":"Grüße 👋"}]}}"#;
 
-/// The paths that ask the backend, each with a request whose text is `$`.
+/// The paths that call the backend, each with a request whose text is `$`.
 const REQUESTS: [(&str, &str); 6] = [
     ("/v1/chat/completions", r#"{"model":"gpt-5.5","messages":[{"role":"user","content":"$"}]}"#),
     ("/v1/completions", r#"{"model":"gpt-5.5","prompt":"$"}"#),
@@ -21,7 +21,7 @@ const REQUESTS: [(&str, &str); 6] = [
     ("/api/chat", r#"{"model":"gpt-5.5","stream":false,"messages":[{"role":"user","content":"$"}]}"#),
     ("/api/generate", r#"{"model":"gpt-5.5","stream":false,"prompt":"$"}"#),
 ];
-/// The same for paths that answer without the backend.
+/// The same for paths that respond without the backend.
 const COUNTS: [(&str, &str); 3] = [
     ("/v1/messages/count_tokens", r#"{"model":"gpt-5.5","messages":[{"role":"user","content":"$"}]}"#),
     ("/v1/responses/input_tokens", r#"{"model":"gpt-5.5","input":"$"}"#),
@@ -44,7 +44,7 @@ async fn answered(bench: &Bench, path: &str, body: impl Into<Vec<u8>>) -> Answer
     answer
 }
 
-/// The body that went to the backend last.
+/// The body of the last upstream request.
 fn sent(bench: &Bench) -> Value {
     bench.upstream.requests("/responses").pop().unwrap().json()
 }

@@ -1,4 +1,4 @@
-//! A conversation whose answers come over a WebSocket, at the door.
+//! A conversation with upstream responses over a WebSocket.
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ async fn a_message_that_is_too_large_is_posted_if_allowed() {
     bench.upstream.on("/responses", Script::events(&[CREATED, SPOKEN, COMPLETED]));
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200);
     assert_eq!((bench.upstream.handshakes().len(), bench.asked()), (1, 2));
-    assert!(!bench.proxy.log().contains("retrying the backend request"), "it costs no attempt");
+    assert!(!bench.proxy.log().contains("retrying the backend request"), "it doesn't count as an attempt");
 }
 
 #[tokio::test]

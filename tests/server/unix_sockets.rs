@@ -1,4 +1,4 @@
-//! The Unix socket: for its owner, never in the place of a daemon that lives, and gone with its own.
+//! The Unix socket: for its owner only, never replacing a live daemon's, and removed at exit.
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ async fn door(change: impl FnOnce(Launch) -> Launch) -> Door {
     Door { upstream, launch, proxy, path }
 }
 
-/// A chat request with these header lines; the whole answer.
+/// Sends a chat request with these header lines and returns the complete response.
 async fn ask(path: &Path, headers: &str, body: &Value) -> String {
     let mut stream = sent(path, headers, body).await;
     let mut answer = String::new();
@@ -59,7 +59,7 @@ async fn a_unix_socket_serves_its_owner_under_any_host_name() {
         assert!(ask(&door.path, host, &chat()).await.starts_with("HTTP/1.1 200 "), "{host}");
     }
     let page = ask(&door.path, "host: localhost\r\norigin: https://evil.invalid\r\n", &chat()).await;
-    assert!(page.starts_with("HTTP/1.1 403 "), "a page that a front proxy lets through: {page}");
+    assert!(page.starts_with("HTTP/1.1 403 "), "a page forwarded by a reverse proxy: {page}");
     assert_eq!(door.upstream.requests("/responses").len(), 2);
     door.proxy.signal("TERM");
     assert_eq!(door.proxy.ended().await, Some(0));
@@ -120,7 +120,7 @@ async fn the_socket_of_a_live_daemon_is_kept_and_that_of_a_dead_one_replaced() {
     assert!(ask(&door.path, "host: localhost\r\n", &chat()).await.starts_with("HTTP/1.1 200 "));
     door.proxy.signal("KILL");
     door.proxy.ended().await;
-    assert!(std::fs::metadata(&door.path).unwrap().file_type().is_socket(), "a killed daemon leaves it behind");
+    assert!(std::fs::metadata(&door.path).unwrap().file_type().is_socket(), "a killed daemon leaves its socket file");
     let _again = door.launch.start();
     assert!(ask(&door.path, "host: localhost\r\n", &chat()).await.starts_with("HTTP/1.1 200 "));
 }

@@ -1,4 +1,4 @@
-//! What the backend says that nobody here knows is passed over, and counted.
+//! Unknown events of the backend are skipped and counted.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The quota and what was used, at the doors: `/usage`, `/metrics`, `usage` and its file.
+//! Quota and usage: `/usage`, `/metrics`, `codex-proxy usage` and its file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ const USAGE: &str = "/backend-api/wham/usage";
 const EVENT: &str = r#"{"type":"codex.rate_limits","plan_type":"pro","rate_limits":{"allowed":true,
     "primary":{"used_percent":42,"window_minutes":10080,"reset_at":4000000000},"secondary":null}}"#;
 
-/// An answer that spent this much.
+/// A response with this usage.
 fn spent(input: u64, cached: u64) -> Script {
     let usage = json!({
         "input_tokens": input, "input_tokens_details": {"cached_tokens": cached}, "output_tokens": 7,
@@ -38,7 +38,7 @@ async fn told(proxy: &TestProxy) -> Value {
     answer.json()
 }
 
-/// What the command says, with no daemon to ask.
+/// The output of the command, without a running daemon.
 async fn printed(launch: &Launch, arguments: &[&str]) -> (i32, String, String) {
     let launch = launch.command(&[&["usage"], arguments].concat());
     let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
@@ -88,13 +88,13 @@ async fn each_key_and_model_is_counted_separately() {
 async fn quota_from_events_is_shown_at_once() {
     let (upstream, launch) = daemon().await;
     let proxy = launch.start();
-    assert_eq!(told(&proxy).await["quota"], json!([]), "nobody said anything yet");
+    assert_eq!(told(&proxy).await["quota"], json!([]), "nothing was reported yet");
     Ask::chat(&streaming()).send(&proxy).await;
     let quota = told(&proxy).await["quota"].clone();
     assert_eq!((&quota[0]["account_id"], &quota[0]["plan"]), (&json!("acct-1"), &json!("pro")));
     let window = &quota[0]["windows"][0];
     assert_eq!((&window["window"], &window["used_percent"]), (&json!("weekly"), &json!(42.0)));
-    assert_eq!(upstream.requests(USAGE).len(), 1, "who was asked in vain is not asked again at once");
+    assert_eq!(upstream.requests(USAGE).len(), 1, "a failed query is not repeated at once");
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn the_command_prints_a_table_and_accepts_a_day() {
     Ask::chat(&chat()).send(&proxy).await;
     told(&proxy).await;
     let (code, text, _) = printed(&launch, &[]).await;
-    assert_eq!((code, text.matches("\u{1b}[").count()), (0, 0), "no colours where no terminal is: {text}");
+    assert_eq!((code, text.matches("\u{1b}[").count()), (0, 0), "no colors without a terminal: {text}");
     for part in ["(7 days, in UTC)", "gpt-5.5", "2.00k", "25 %", "all "] {
         assert!(text.contains(part), "{part}\n{text}");
     }
@@ -287,7 +287,7 @@ async fn the_json_matches_the_documentation() {
 /// A name, its labels, a value.
 type Sample = (String, BTreeMap<String, String>, f64);
 
-/// The samples of each family, with the kind of the family; fails where the page is not in form.
+/// The samples of each metric family, with its type; fails if the page is malformed.
 fn parsed(page: &str) -> BTreeMap<String, (String, Vec<Sample>)> {
     let mut families: BTreeMap<String, (String, Vec<Sample>)> = BTreeMap::new();
     let mut current = String::new();

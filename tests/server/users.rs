@@ -1,7 +1,7 @@
-//! Requests from other users of the machine, when no client keys are set.
+//! Requests from other users of the machine, if no client keys are set.
 //!
-//! The other user is a `curl` process with the uid of `nobody`. Only root can start one, so these
-//! tests report that they are skipped when another user runs them.
+//! The other user is a `curl` process with the uid of `nobody`. Only root can start one, so these tests report
+//! that they are skipped when another user runs them.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -73,8 +73,8 @@ fn curl() -> Command {
     curl
 }
 
-/// Whether a process of another user can be started here; says so if not.
-#[expect(clippy::print_stderr, reason = "a test that is skipped has to be seen")]
+/// Whether a process of another user can be started here; prints a note if not.
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
 fn can_run_as_other() -> bool {
     let can =
         rustix::process::geteuid().is_root() && curl().arg("--version").output().is_ok_and(|out| out.status.success());
@@ -135,7 +135,7 @@ async fn another_user_is_rejected_with_the_setting_that_allows_access() {
         }
     }
     assert_eq!(bench.asked(), 0);
-    assert_eq!(bench.upstream.requests("/wham/usage").len(), 0, "the backend is not asked for another user");
+    assert_eq!(bench.upstream.requests("/wham/usage").len(), 0, "the backend gets no request of another user");
     for path in ["/health", "/ready"] {
         assert_eq!(Foreign::get(path).send(&bench.proxy).await.status, 200, "{path}");
     }

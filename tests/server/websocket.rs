@@ -1,4 +1,4 @@
-//! A WebSocket client that sends exactly what it is told, and shows every frame that comes.
+//! A WebSocket client that sends exactly the given frames and exposes every received frame.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::proxy::TestProxy;
 
-/// Longer than anything that is waited for here takes.
+/// Longer than any wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TERMINAL: [&str; 4] = ["response.completed", "response.incomplete", "response.failed", "error"];
 
 /// An open socket.
 pub(crate) struct Socket {
     stream: WebSocketStream<TcpStream>,
-    /// What the upgrade was answered with.
+    /// The response to the upgrade request.
     pub(crate) upgrade: Response<Option<Vec<u8>>>,
     pub(crate) pings: usize,
 }
@@ -37,7 +37,7 @@ impl Socket {
         Self::ask(proxy, "/v1/responses", headers).await.unwrap_or_else(|refused| panic!("no socket: {refused:?}"))
     }
 
-    /// Asks for one; gives the answer where it is none.
+    /// Requests an upgrade; returns the response if it is rejected.
     pub(crate) async fn ask(
         proxy: &TestProxy,
         path: &str,
@@ -49,7 +49,7 @@ impl Socket {
             request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
         }
         let stream = TcpStream::connect(proxy.authority()).await.unwrap();
-        match timeout(PATIENCE, client_async(request, stream)).await.expect("the upgrade is answered in time") {
+        match timeout(PATIENCE, client_async(request, stream)).await.expect("the upgrade response arrives in time") {
             Ok((stream, upgrade)) => Ok(Self { stream, upgrade, pings: 0 }),
             Err(Error::Http(response)) => Err(response),
             Err(other) => panic!("{other}"),
@@ -60,7 +60,7 @@ impl Socket {
         self.stream.send(message).await.unwrap();
     }
 
-    /// Sends bytes that need not be whole frames; not all of them, where the other side reads no more.
+    /// Sends bytes that may be incomplete frames; stops if the other side no longer reads.
     pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         let _ =
             timeout(PATIENCE, self.stream.get_mut().write_all(bytes)).await.expect("the other side reads or closes");
@@ -70,17 +70,17 @@ impl Socket {
         self.say(Message::text(frame.to_string())).await;
     }
 
-    /// Asks for a response.
+    /// Requests a response.
     pub(crate) async fn create(&mut self, body: &Value) {
         let mut frame = body.clone();
         frame["type"] = json!("response.create");
         self.send(&frame).await;
     }
 
-    /// The next event; the code of the close, where that comes instead.
+    /// The next event, or the code of a close frame.
     pub(crate) async fn hear(&mut self) -> Result<Value, Option<u16>> {
         loop {
-            let next = timeout(PATIENCE, self.stream.next()).await.expect("something comes in time");
+            let next = timeout(PATIENCE, self.stream.next()).await.expect("a frame arrives in time");
             match next {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Ping(_))) => self.pings += 1,
@@ -96,7 +96,7 @@ impl Socket {
         self.hear().await.expect("an event")
     }
 
-    /// The events up to the one of this type.
+    /// The events up to one of this type.
     pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
@@ -118,7 +118,7 @@ impl Socket {
         }
     }
 
-    /// The code that the other side closes with; fails when it says something before.
+    /// The close code of the other side; fails if another frame arrives first.
     pub(crate) async fn closed(&mut self) -> Option<u16> {
         self.hear().await.expect_err("the socket closes")
     }

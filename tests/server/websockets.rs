@@ -1,4 +1,4 @@
-//! The Responses API over a WebSocket: the same events as over HTTP, one response after the other.
+//! The Responses API over a WebSocket: the same events as over HTTP, one response at a time.
 
 mod errors;
 mod lifecycle;
@@ -16,7 +16,7 @@ const CODEX: [(&str, &str); 2] = [("originator", "codex_exec"), ("x-codex-window
 
 const DONE: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Grüße 👋"}]}}"#;
 
-/// A whole answer, with its item.
+/// A complete response, with its item.
 pub(crate) const TOLD: [&str; 5] = [CREATED, ADDED, DELTA, DONE, COMPLETED];
 
 async fn answering() -> Bench {
@@ -33,7 +33,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
 }
 
-/// An answer of that id, with one message.
+/// A response with that id and one message.
 fn answer(id: &str, text: &str) -> Script {
     let message = json!({"type": "message", "id": format!("msg_{id}"), "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": text}]});
     let created = CREATED.replace("resp_1", id);
@@ -68,7 +68,7 @@ async fn every_case_gives_the_same_events_as_over_http() {
     }
 }
 
-/// Both ways have asked the backend for the same.
+/// Both transports have sent the same upstream request.
 fn same_asked(bench: &Bench, case: &Case) {
     let asked = bench.upstream.requests("/responses");
     let (http, socket) = asked.split_at(asked.len() / 2);
@@ -116,7 +116,7 @@ async fn access_rules_are_the_same_as_for_http() {
         let error: Value = serde_json::from_slice(answer.body().as_ref().unwrap()).unwrap();
         assert_eq!((answer.status().as_u16(), error["error"]["code"].as_str()), (status, Some(code)), "{error}");
     }
-    assert!(Socket::ask(&bench.proxy, "/v1/responses", &[key]).await.is_ok(), "the door is not simply shut");
+    assert!(Socket::ask(&bench.proxy, "/v1/responses", &[key]).await.is_ok(), "valid requests are accepted");
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_second_request_waits_for_the_first() {
     socket.create(&hello()).await;
     socket.ping().await;
     socket.until("pong").await;
-    assert_eq!(bench.asked(), 1, "the backend is asked for one at a time");
+    assert_eq!(bench.asked(), 1, "the backend gets one request at a time");
     gate.open();
     assert_eq!(socket.answer().await.last().unwrap()["response"]["id"], "resp_1");
     let second = socket.answer().await;
@@ -201,8 +201,8 @@ async fn a_conversation_continues_by_id_without_being_stored() {
     let error = json!({"type": "invalid_request_error", "code": "previous_response_not_found", "message": message, "param": "previous_response_id"});
     assert_eq!((&refused["type"], &refused["status"], &refused["error"]), (&json!("error"), &json!(400), &error));
     other.create(&hello()).await;
-    assert_eq!(other.answer().await.last().unwrap()["type"], "response.completed", "the socket is good for more");
-    assert_eq!(Ask::get("/v1/responses/resp_1").send(&bench.proxy).await.status, 404, "it is nobody else's");
+    assert_eq!(other.answer().await.last().unwrap()["type"], "response.completed", "the socket stays usable");
+    assert_eq!(Ask::get("/v1/responses/resp_1").send(&bench.proxy).await.status, 404, "other keys can't use it");
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn a_warmup_makes_no_request_and_can_be_continued() {
         assert_eq!(kinds(&warm), ["response.created", "response.completed"]);
         let response = &warm[1]["response"];
         assert_eq!((&response["usage"]["total_tokens"], &response["output"]), (&json!(0), &json!([])));
-        assert_eq!(bench.asked(), before, "it costs nothing");
+        assert_eq!(bench.asked(), before, "it makes no request");
         let first = json!({"model": "gpt-5.5", "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}], "store": false, "previous_response_id": response["id"]});
         socket.create(&first).await;
         assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
@@ -255,7 +255,7 @@ async fn a_running_response_can_be_cancelled() {
         socket.send(&json!({"type": kind})).await;
         let last = socket.answer().await.pop().unwrap();
         assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("failed")));
-        assert!(bench.upstream.hung_up(1, 5 * SECOND).await, "the backend is told at once");
+        assert!(bench.upstream.hung_up(1, 5 * SECOND).await, "the upstream request is canceled at once");
         socket.create(&hello()).await;
         assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
     }
@@ -271,7 +271,7 @@ async fn a_client_that_disconnects_stops_the_backend() {
         socket.until("response.output_text.delta").await;
         if polite {
             socket.close().await;
-            assert_eq!(socket.closed().await, None, "its close is answered");
+            assert_eq!(socket.closed().await, None, "its close frame is answered");
         } else {
             drop(socket);
         }
@@ -282,7 +282,7 @@ async fn a_client_that_disconnects_stops_the_backend() {
     socket.create(&hello()).await;
     bench.upstream.received("/responses", 3).await;
     drop(socket);
-    assert!(bench.upstream.hung_up(3, 5 * SECOND).await, "before the answer has begun, too");
+    assert!(bench.upstream.hung_up(3, 5 * SECOND).await, "before the response has started, too");
 }
 
 #[tokio::test]
@@ -324,7 +324,7 @@ async fn a_codex_client_gets_http_headers_as_events() {
     let [limits, told] = ["codex.rate_limits", "response.metadata"].map(|kind| {
         let mut of_kind = before.iter().filter(|event| event["type"] == kind);
         let first = of_kind.next().unwrap_or_else(|| panic!("no {kind}: {before:?}"));
-        assert_eq!(of_kind.next(), None, "told twice");
+        assert_eq!(of_kind.next(), None, "reported twice");
         first
     });
     assert_eq!(limits["rate_limits"]["primary"]["used_percent"], 42.0);
@@ -336,8 +336,8 @@ async fn a_codex_client_gets_http_headers_as_events() {
     let sent = asked.json()["client_metadata"].clone();
     let posted = bench.upstream.handshakes().is_empty();
     for (name, value) in metadata.as_object().unwrap() {
-        assert_eq!(sent[name], *value, "the body is as it was");
-        // A WebSocket to the backend may have in the body alone what holds for one turn.
+        assert_eq!(sent[name], *value, "the body is unchanged");
+        // Over a WebSocket to the backend, members that apply to one turn may be only in the body.
         assert!(!posted || asked.header(name) == value, "{name}: {:?}", asked.headers);
     }
     assert_eq!(asked.header("x-codex-window-id"), "w-1");

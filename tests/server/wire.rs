@@ -1,4 +1,4 @@
-//! An HTTP client that sends exactly what it is told, and shows exactly what came back.
+//! An HTTP client that sends exactly the given bytes and exposes the exact response.
 
 use std::fmt::Write as _;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::proxy::TestProxy;
 
-/// Longer than any answer takes.
+/// Longer than any response takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request.
@@ -25,14 +25,14 @@ pub(crate) struct Ask {
     length: Length,
 }
 
-/// How the body's length is told.
+/// The framing of the body.
 #[derive(Clone, Copy)]
 enum Length {
     Counted,
     Chunked,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -40,7 +40,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// An answer whose head has come. Dropping it hangs up.
+/// A response whose head has arrived. Dropping it disconnects.
 pub(crate) struct Open {
     stream: TcpStream,
     pub(crate) status: u16,
@@ -49,7 +49,7 @@ pub(crate) struct Open {
     received: Vec<u8>,
 }
 
-/// A request that was sent, and whose answer has not begun. Dropping it hangs up.
+/// A request that was sent and whose response hasn't started. Dropping it disconnects.
 pub(crate) struct Sent(TcpStream);
 
 impl Ask {
@@ -67,7 +67,7 @@ impl Ask {
         Self::raw(target, body.to_string())
     }
 
-    /// A body that is said to be JSON.
+    /// A body with the content type of JSON.
     pub(crate) fn raw(target: &str, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..Self::new("POST", target) }.header("content-type", "application/json")
     }
@@ -77,7 +77,7 @@ impl Ask {
         Self::post("/v1/chat/completions", body)
     }
 
-    /// Sets a header, in the place of one of that name.
+    /// Sets a header, replacing one with the same name.
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         let mut without = self.without(name);
         without.headers.push((name.to_owned(), value.to_owned()));
@@ -125,14 +125,14 @@ impl Ask {
         wire
     }
 
-    /// Sends it without waiting for anything.
+    /// Sends the request without waiting for the response.
     pub(crate) async fn fire(&self, proxy: &TestProxy) -> Sent {
         let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
         stream.write_all(&self.wire(proxy)).await.unwrap();
         Sent(stream)
     }
 
-    /// Sends the head and so many bytes of the body, and keeps the connection open.
+    /// Sends the head and this many bytes of the body, and keeps the connection open.
     pub(crate) async fn begin(&self, proxy: &TestProxy, body_bytes: usize) -> Sent {
         let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
         let head = self.head(proxy).into_bytes();
@@ -140,32 +140,32 @@ impl Ask {
         Sent(stream)
     }
 
-    /// Sends it and waits for the head of the answer.
+    /// Sends the request and waits for the response head.
     pub(crate) async fn open(&self, proxy: &TestProxy) -> Open {
         self.fire(proxy).await.open().await
     }
 
-    /// Sends it and waits for the whole answer, which has to end properly.
+    /// Sends the request and waits for the complete response, which must end properly.
     pub(crate) async fn send(&self, proxy: &TestProxy) -> Answer {
         let mut stream = TcpStream::connect(proxy.authority()).await.unwrap();
         let wire = self.wire(proxy);
         let (mut reader, mut writer) = stream.split();
         let mut received = Vec::new();
         let read = async {
-            // A reset after the answer is the end of the connection, too.
+            // A reset after the response is the end of the connection, too.
             let _ = reader.read_to_end(&mut received).await;
         };
-        // A server that has refused the request need not read it to its end.
+        // A server that has rejected the request need not read it completely.
         let exchange = async { tokio::join!(writer.write_all(&wire), read) };
-        timeout(PATIENCE, exchange).await.expect("the answer comes in time").0.ok();
+        timeout(PATIENCE, exchange).await.expect("the response arrives in time").0.ok();
         let Some((status, headers, body)) = split_head(&received) else { panic!("no answer: {received:?}") };
-        let body = decode(&headers, body).expect("the answer ends properly");
+        let body = decode(&headers, body).expect("the response ends properly");
         Answer { status, headers, body }
     }
 }
 
 impl Sent {
-    /// Waits for the head of the answer.
+    /// Waits for the response head.
     pub(crate) async fn open(self) -> Open {
         let mut stream = self.0;
         let mut received = Vec::new();
@@ -180,30 +180,30 @@ impl Sent {
 }
 
 impl Open {
-    /// Reads until a text has come.
+    /// Reads until this text has arrived.
     pub(crate) async fn until(&mut self, text: &str) {
         while !self.so_far().contains(text) {
             assert_ne!(more(&mut self.stream, &mut self.received).await, 0, "cut before {text}: {}", self.so_far());
         }
     }
 
-    /// Takes a little more of the answer; how much came, nothing at its end.
+    /// Reads more of the response and returns the number of bytes, 0 at the end.
     pub(crate) async fn sip(&mut self, most_bytes: usize) -> usize {
         let mut sip = (&mut self.stream).take(most_bytes as u64);
-        let read = timeout(PATIENCE, sip.read_buf(&mut self.received)).await.expect("bytes come in time");
-        // A reset is an end, too; whether it is a proper one shows in what came before it.
+        let read = timeout(PATIENCE, sip.read_buf(&mut self.received)).await.expect("bytes arrive in time");
+        // A reset is an end, too; the data before it shows whether the response is complete.
         read.unwrap_or_default()
     }
 
-    /// What of the body has come, and whether that is all of it.
+    /// The decoded body so far, and whether it is complete.
     pub(crate) fn taken(&self) -> (Vec<u8>, bool) {
         decode_so_far(&self.headers, &self.received)
     }
 
-    /// The rest of the answer, which has to end properly.
+    /// The rest of the response, which must end properly.
     pub(crate) async fn rest(mut self) -> Answer {
         while more(&mut self.stream, &mut self.received).await > 0 {}
-        let body = decode(&self.headers, &self.received).expect("the answer ends properly");
+        let body = decode(&self.headers, &self.received).expect("the response ends properly");
         Answer { status: self.status, headers: self.headers, body }
     }
 
@@ -221,12 +221,12 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 
-    /// A header; empty when it is missing.
+    /// A header; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The error object, which has all four members, and a request id beside it.
+    /// The error object, which must have all four members and a request id.
     pub(crate) fn error(&self) -> Value {
         let error = self.json()["error"].clone();
         let members: Vec<_> = error.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
@@ -246,7 +246,7 @@ impl Answer {
 }
 
 async fn more(stream: &mut TcpStream, received: &mut Vec<u8>) -> usize {
-    let read = timeout(PATIENCE, stream.read_buf(received)).await.expect("bytes come in time");
+    let read = timeout(PATIENCE, stream.read_buf(received)).await.expect("bytes arrive in time");
     match read {
         Ok(count) => count,
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
@@ -254,7 +254,7 @@ async fn more(stream: &mut TcpStream, received: &mut Vec<u8>) -> usize {
     }
 }
 
-/// Status, headers and what follows them, once the head is whole.
+/// Status, headers and the remaining bytes, once the head is complete.
 fn split_head(received: &[u8]) -> Option<(u16, HeaderMap, &[u8])> {
     let end = received.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&received[..end]).unwrap();
@@ -267,13 +267,13 @@ fn split_head(received: &[u8]) -> Option<(u16, HeaderMap, &[u8])> {
     Some((status, lines.map(pair).collect(), &received[end + 4..]))
 }
 
-/// The body without its chunks; `None` when its end is missing.
+/// The decoded chunked body; `None` if its end is missing.
 fn decode(headers: &HeaderMap, wire: &[u8]) -> Option<Vec<u8>> {
     let (body, is_whole) = decode_so_far(headers, wire);
     is_whole.then_some(body)
 }
 
-/// What of the body has come, and whether that is all of it.
+/// The decoded body so far, and whether it is complete.
 fn decode_so_far(headers: &HeaderMap, mut wire: &[u8]) -> (Vec<u8>, bool) {
     if !headers.contains_key("transfer-encoding") {
         let length = headers.get("content-length").map(|length| length.to_str().unwrap().parse().unwrap());
@@ -290,7 +290,7 @@ fn decode_so_far(headers: &HeaderMap, mut wire: &[u8]) -> (Vec<u8>, bool) {
     (body, false)
 }
 
-/// The first chunk, if it has come whole, and what follows it.
+/// The first chunk, if complete, and the remaining bytes.
 fn split_chunk(wire: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = wire.windows(2).position(|window| window == b"\r\n")?;
     let size = usize::from_str_radix(std::str::from_utf8(&wire[..end]).ok()?, 16).ok()?;

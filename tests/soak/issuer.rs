@@ -1,7 +1,8 @@
-//! An issuer that keeps the books of a soak: who spent which refresh token, and who sent one again.
+//! An issuer for the soak test that records which process used which refresh token, and which process reused
+//! one.
 //!
-//! A token that was sent again is a loss where its spender was killed before it could write the
-//! successor, and a fault of ours in any other case.
+//! A reused token is a loss if its first user was killed before it could store the successor, and a bug in any
+//! other case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{Dice, FastClock};
 
-/// A token is due ten seconds of simulated time after it was granted.
+/// A token is due ten seconds of simulated time after it was issued.
 const LIFETIME: Duration = Duration::from_secs(5 * 60 + 10);
 
 #[derive(Clone)]
@@ -33,17 +34,17 @@ pub(crate) struct FakeIssuer {
 pub(crate) struct Book {
     serial: u64,
     newest: String,
-    /// Each spent token, and the process that spent it.
+    /// Each used token, and the process that used it.
     spent: BTreeMap<String, u32>,
     dice: Dice,
-    /// Processes whose call is under way: they hold the lock.
+    /// Processes with a call in progress: they hold the lock.
     pub(crate) asking: BTreeSet<u32>,
     pub(crate) killed: BTreeSet<u32>,
     pub(crate) renewals: u64,
     pub(crate) troubles: u64,
-    /// Spent tokens whose spender was killed before it could write the successor.
+    /// Used tokens whose user was killed before it could store the successor.
     pub(crate) losses: BTreeSet<String>,
-    /// Spent tokens that were sent again though their spender lives.
+    /// Used tokens that were sent again although their first user is alive.
     pub(crate) faults: BTreeSet<String>,
 }
 
@@ -79,7 +80,7 @@ impl FakeIssuer {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new login, as a person makes one.
+    /// A new login, as if by a user.
     pub(crate) fn sign_in(&self) -> Credential {
         let members = self.grant(&mut self.book());
         let member = |name: &str| Some(Secret::new(members[name].as_str().unwrap()));

@@ -1,34 +1,34 @@
-//! A soak of the credential store: processes that share one file, and everything that can befall them.
+//! A soak test of the credential store: processes that share one file, under many faults.
 //!
-//! Eight processes live twenty minutes of a clock that runs twenty times too fast, with a token that
-//! is due every ten seconds. Meanwhile they are killed (also those that hold the lock), the folder of
-//! the store is away, read-only, or on a full disk for moments, the issuer has troubles and the backend
-//! refuses tokens. Not one spent refresh token may be sent again and not one login be lost, save by a kill between the
-//! spending and the write, which is counted apart. It takes a minute:
+//! Eight processes run for twenty minutes of a clock that is twenty times too fast, with a token that is due
+//! every ten seconds. Meanwhile they are killed (also those that hold the lock), the directory of the store is
+//! temporarily missing, read-only, or on a full disk, the issuer has errors, and the backend rejects tokens. No
+//! used refresh token may be sent again and no login may be lost, except after a kill between the use and the
+//! write, which is counted separately. It takes a minute:
 //!
 //! ```sh
 //! cargo test --test soak -- --ignored --exact --nocapture soak     # SOAK_SECONDS=60 SOAK_SEED=1
 //! ```
 //!
-//! The soak of streams is a program's own, see `streams`.
+//! The soak test of streams is separate, see `streams`.
 
-#![expect(clippy::unwrap_used, reason = "a soak that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a soak test that can't continue has failed")]
 #![cfg(unix)]
 
 #[path = "../support/upstream.rs"]
-#[expect(dead_code, reason = "nothing waits for a moment here")]
+#[expect(dead_code, reason = "no timed waits here")]
 mod fake;
 mod issuer;
 #[path = "../support/proxy.rs"]
-#[expect(dead_code, reason = "one daemon is started, and judged by its answers")]
+#[expect(dead_code, reason = "one daemon is started, and checked by its responses")]
 mod proxy;
 mod scratch_disk;
 mod streams;
 #[path = "../server/websocket.rs"]
-#[expect(dead_code, reason = "turns are taken frame by frame")]
+#[expect(dead_code, reason = "turns are read frame by frame")]
 mod websocket;
 #[path = "../server/wire.rs"]
-#[expect(dead_code, reason = "answers are taken sip by sip")]
+#[expect(dead_code, reason = "responses are read in pieces")]
 mod wire;
 
 use std::io::{BufRead, BufReader};
@@ -48,10 +48,10 @@ use scratch_disk::Room;
 use tokio::time::{Instant, sleep};
 
 const PROCESSES: usize = 8;
-/// How much faster than the real one the simulated clock runs.
+/// Speed of the simulated clock relative to the real one.
 const HASTE: u32 = 20;
 
-/// Longer than an access token that is just due stays good, in real time.
+/// Longer than an access token that is just due stays valid, in real time.
 const THE_END_OF_A_TOKEN: Duration = Duration::from_secs(20);
 
 /// A clock that runs too fast, the same in every process.
@@ -66,12 +66,12 @@ impl Clock for FastClock {
     }
 }
 
-/// Chance that comes out the same for the same seed.
+/// A deterministic random number generator.
 pub(crate) struct Dice(u64);
 
 impl Dice {
     pub(crate) fn up_to(&mut self, most: u64) -> u64 {
-        // Knuth's constants; the low bits are the poor ones.
+        // Knuth's constants; the low bits are of poor quality.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % (most + 1)
     }
@@ -81,12 +81,15 @@ impl Dice {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the issuer answers beside the soak")]
+#[expect(clippy::disallowed_methods, reason = "the issuer runs alongside the soak test")]
 pub(crate) fn run(work: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(work);
 }
 
-#[expect(clippy::disallowed_methods, reason = "the soak is set, and speaks to its processes, by the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the soak test is configured, and configures its processes, by the environment"
+)]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
@@ -95,12 +98,12 @@ fn number(name: &str, otherwise: u64) -> u64 {
     variable(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// The processes, and what befalls them.
+/// The processes and the faults.
 struct Soak {
     _folder: tempfile::TempDir,
-    /// Where the store's folder is.
+    /// The directory of the store.
     place: PathBuf,
-    /// The disk of our own, where there is one.
+    /// The private disk, if there is one.
     room: Option<PathBuf>,
     issuer: FakeIssuer,
     clock: FastClock,
@@ -148,7 +151,7 @@ impl Soak {
         self.place.join("data").join("credentials.json")
     }
 
-    /// Signs in, as a person would after a lost login.
+    /// Signs in, like a user after a lost login.
     async fn sign_in(&mut self) {
         let held = Store::file(self.store()).lock().await.unwrap();
         let mut document = held.read().await.unwrap();
@@ -171,7 +174,7 @@ impl Soak {
         child
     }
 
-    /// Kills a process, now and then one that holds the lock, and starts another in its place.
+    /// Kills a process, sometimes one that holds the lock, and starts another one.
     fn kill_one(&mut self) {
         let asking = self.issuer.book().asking.clone();
         let holder = self.children.iter().position(|child| asking.contains(&child.id()));
@@ -179,7 +182,7 @@ impl Soak {
         self.kills_of_holders += u64::from(aimed.is_some());
         let index = aimed.unwrap_or_else(|| usize::try_from(self.dice.up_to(PROCESSES as u64 - 1)).unwrap());
         let child = &mut self.children[index];
-        // Before the signal, so that what it causes is known for what it is.
+        // Before the signal, so that its effects are attributed to it.
         self.issuer.book().killed.insert(child.id());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -187,7 +190,7 @@ impl Soak {
         self.children[index] = self.spawn();
     }
 
-    /// Makes writing impossible for a moment, in one of the ways that there are here.
+    /// Makes writes fail temporarily, in one of the available ways.
     async fn trouble(&mut self) {
         let Some(room) = self.room.clone() else { return self.outage().await };
         let moment = Duration::from_millis(self.dice.up_to(300));
@@ -201,7 +204,7 @@ impl Soak {
         }
     }
 
-    /// Puts something in the place of the folder.
+    /// Replaces the directory with something else.
     async fn outage(&mut self) {
         let (data, aside) = (self.place.join("data"), self.place.join("aside"));
         std::fs::rename(&data, &aside).unwrap();
@@ -226,7 +229,7 @@ impl Soak {
         }
     }
 
-    /// After a loss, signs in again; after the first one, not before somebody has been told.
+    /// Signs in after a loss; after the first one, not before the loss was reported.
     async fn make_good(&mut self) {
         let lost = u64::try_from(self.issuer.book().losses.len()).unwrap();
         if lost < self.logins {
@@ -240,14 +243,14 @@ impl Soak {
         self.sign_in().await;
     }
 
-    /// Lets everybody come to rest, and ends them; what is stored then, and what ought to be.
+    /// Waits until all processes are idle, then stops them; returns the stored and the expected tokens.
     async fn rest(&mut self) -> (String, String) {
         let until = Instant::now() + Duration::from_secs(10);
         let found = loop {
             sleep(Duration::from_millis(20)).await;
             self.make_good().await;
             let found = (stored_token(&self.store()).await, self.issuer.newest());
-            // They differ while a renewal is under way.
+            // They differ while a refresh is in progress.
             if Instant::now() > until || (found.0 == found.1 && self.issuer.book().asking.is_empty()) {
                 break found;
             }
@@ -300,10 +303,10 @@ async fn soak() {
         soak.messages.len(),
     );
     assert!(book.faults.is_empty(), "{:?}", book.faults);
-    assert!(book.renewals > seconds / 4, "too little happened to show anything");
+    assert!(book.renewals > seconds / 4, "too few faults occurred to show anything");
     assert!(soak.messages.iter().all(|told| told.contains("codex-proxy login")), "{:?}", soak.messages);
-    assert!(book.losses.is_empty() || !soak.messages.is_empty(), "nobody was told of a lost login");
-    assert_eq!(stored, newest, "what is stored is not what was granted last");
+    assert!(book.losses.is_empty() || !soak.messages.is_empty(), "no lost login was reported");
+    assert_eq!(stored, newest, "the stored token is not the last one issued");
 }
 
 #[tokio::test]
@@ -334,7 +337,7 @@ async fn one_process() {
                 told = error.to_string();
                 println!("ENDED {told}");
             }
-            // Troubles that pass are part of life here.
+            // Transient errors are expected here.
             Ok(_) | Err(_) => {}
         }
         sleep(Duration::from_millis(10)).await;

@@ -1,8 +1,8 @@
-//! A disk of the soak's own, small enough to be filled, with a folder that can be made read-only.
+//! A small private disk for the soak test, which can be filled, with a directory that can be made read-only.
 //!
-//! Rights don't stop root, who often runs tests, so that both are done by mounts, in a namespace
-//! that nobody else sees: the soak starts itself once more inside one. Where the system does not
-//! allow that, it says so, and goes on without.
+//! Permissions don't stop root, which often runs tests, so both are done with mounts in a private namespace:
+//! the soak test runs itself again inside one. If the system doesn't allow that, it prints a note and continues
+//! without.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,22 +11,22 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// What the disk holds: enough for the store, its copy and a probe.
+/// Size of the disk: enough for the store, its copy and a probe.
 const SIZE: &str = "size=1m";
 const ROOM: &str = "SOAK_ROOM";
 
-/// How the soak goes on.
+/// Where the soak test runs.
 pub(crate) enum Room {
-    /// It went on inside a namespace, and ended so.
+    /// It ran inside a namespace, with this result.
     Elsewhere { is_success: bool },
-    /// We are inside, and the disk is here.
+    /// This process is inside the namespace, and the disk is at this path.
     Here(std::path::PathBuf),
-    /// There is none, for this reason.
+    /// There is no namespace, for this reason.
     None(String),
 }
 
 impl Room {
-    /// Enters a namespace if that can be done.
+    /// Enters a namespace if possible.
     pub(crate) fn enter() -> Self {
         if let Some(path) = crate::variable(ROOM) {
             return match mount(&["-t", "tmpfs", "-o", SIZE, "tmpfs", &path]) {
@@ -46,7 +46,7 @@ impl Room {
     }
 }
 
-/// Leaves no room on the disk for a moment.
+/// Fills the disk temporarily.
 pub(crate) async fn fill(room: &Path, moment: Duration) {
     let filler = room.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
@@ -60,7 +60,7 @@ pub(crate) async fn fill(room: &Path, moment: Duration) {
     std::fs::remove_file(&filler).unwrap();
 }
 
-/// Makes a folder read-only for a moment; not at all when somebody is just writing there.
+/// Makes a directory read-only temporarily, unless a process is writing to it.
 pub(crate) async fn freeze(folder: &Path, moment: Duration) -> bool {
     let folder = folder.to_str().unwrap();
     mount(&["--bind", folder, folder]).unwrap();

@@ -1,18 +1,17 @@
-//! A soak of streams: many clients at a time, and a backend that fails them now and then.
+//! A soak test of streams: many concurrent clients, and a backend with faults.
 //!
-//! Two hundred clients ask the real daemon for answers, over Chat, Completions, Responses (HTTP and
-//! WebSocket) and Messages, as streams and documents. Some read slowly, some hang up in the middle.
-//! Every twentieth call to the backend goes wrong in one of fifteen ways, and now and then the backend
-//! is away for a moment. Each answer is judged: it is whole and exact, or it is told to have failed
-//! after the exact text before. In the end nothing is under way any more, tasks and file descriptors
-//! are as many as before, and memory has not grown since it was warm. It takes ten minutes, and a
-//! short form of it runs with the other tests:
+//! Two hundred clients send requests to the real daemon, over Chat, Completions, Responses (HTTP and WebSocket)
+//! and Messages, as streams and documents. Some read slowly, some disconnect in the middle. Every twentieth
+//! upstream call fails in one of fifteen ways, and sometimes the backend is unreachable. Each response is
+//! checked: it is complete and exact, or an error after a correct prefix. In the end no request is active,
+//! tasks and file descriptors are as many as before, and memory hasn't grown since the warm-up. It takes ten
+//! minutes, and a short version runs with the other tests:
 //!
 //! ```sh
 //! cargo test --test soak -- --ignored --exact --nocapture streams::soak     # SOAK_SECONDS=600 SOAK_SEED=1
 //! ```
 
-#![expect(clippy::print_stdout, reason = "a soak tells what has come of it")]
+#![expect(clippy::print_stdout, reason = "a soak test prints its results")]
 
 mod client;
 mod judge;
@@ -36,27 +35,27 @@ use judge::{Dialect, End, Heard, Mode};
 use plan::{Fault, Plan};
 use vitals::{Memory, Vitals};
 
-/// Memory is looked at so often.
+/// Interval of the memory measurements.
 const SAMPLE: Duration = Duration::from_secs(2);
-/// How long the backend may be away: not longer than the waits between three attempts.
+/// How long the backend may be unreachable: less than the waits between three attempts.
 const AWAY_MILLISECONDS: u64 = 900;
 
-/// What lasts so long shows everything, and comes to a level.
+/// A run of this length covers all faults and reaches a stable level.
 const LONG_ENOUGH: Duration = Duration::from_secs(300);
 
-/// How much of it there is.
+/// The length of the run.
 struct Size {
     clients: u64,
     span: Duration,
-    /// Mean time between the events of an answer.
+    /// Mean time between the events of a response.
     pace: Duration,
-    /// Silence that is waited for.
+    /// The silence that is a timeout.
     idle: &'static str,
-    /// Mean time between the moments in which the backend is away.
+    /// Mean time between outages of the backend.
     away_every: Duration,
 }
 
-/// Where it takes place.
+/// The environment of the run.
 struct Stage {
     upstream: FakeUpstream,
     proxy: TestProxy,
@@ -65,12 +64,12 @@ struct Stage {
     book: RefCell<Book>,
 }
 
-/// What has come of it.
+/// The results.
 #[derive(Default)]
 struct Book {
     answers: BTreeMap<(Dialect, Mode), u64>,
     whole: u64,
-    /// Whole, though a call for it went wrong.
+    /// Complete, although an upstream call failed.
     rescued: u64,
     failed: u64,
     left: u64,
@@ -78,11 +77,11 @@ struct Book {
     bytes: u64,
     calls: u64,
     faults: BTreeMap<Fault, u64>,
-    /// When the backend was away.
+    /// When the backend was unreachable.
     absences: Vec<(Instant, Instant)>,
-    /// Failures that are owed to that.
+    /// Failures caused by that.
     unreached: u64,
-    /// The answer that took longest, and how long.
+    /// The slowest response, and its duration.
     longest: (Duration, String),
     wrong: Vec<String>,
 }
@@ -103,7 +102,7 @@ impl Stage {
             .setting("upstream.idle_timeout", size.idle)
             .setting("timing.keepalive", "700ms")
             .setting("log.level", "error")
-            // Where the allocator hears it: what is freed is given back, and memory shows what is held.
+            // Allocator settings that return freed memory, so that resident memory shows what is in use.
             .variable("MALLOC_ARENA_MAX", "1")
             .variable("MALLOC_MMAP_THRESHOLD_", "65536")
             .variable("MALLOC_TRIM_THRESHOLD_", "131072")
@@ -112,13 +111,13 @@ impl Stage {
         Self { upstream, proxy, pace: size.pace, numbers: Cell::new(0), book: RefCell::default() }
     }
 
-    /// A number of its own for each request.
+    /// A unique number for each request.
     fn number(&self) -> u64 {
         self.numbers.set(self.numbers.get() + 1);
         self.numbers.get()
     }
 
-    /// Judges an answer, and writes it down.
+    /// Checks a response, and records the result.
     fn note(&self, plan: &Plan, dialect: Dialect, mode: Mode, heard: Result<Heard, String>, since: Instant) {
         let calls = self.upstream.forget(&plan.name);
         let mut book = self.book.borrow_mut();
@@ -155,7 +154,7 @@ impl Stage {
         }
     }
 
-    /// The backend is away now and then.
+    /// Makes the backend unreachable from time to time.
     async fn trouble(&self, every: Duration, mut dice: Dice, until: Instant) {
         loop {
             let next = Instant::now()
@@ -166,7 +165,7 @@ impl Stage {
             }
             sleep_until(next).await;
             let span = Duration::from_millis(100 + dice.up_to(AWAY_MILLISECONDS - 100));
-            // Who is refused at the very end is told of it after the waits between attempts.
+            // A request that is rejected at the very end gets its error after the waits between attempts.
             let told = Instant::now() + span + Duration::from_secs(2);
             self.book.borrow_mut().absences.push((Instant::now(), told));
             self.upstream.step_out(span).await;
@@ -185,14 +184,14 @@ impl Stage {
     }
 }
 
-/// All of it: the daemon, the load, the rest, and what has to hold.
+/// The complete run: the daemon, the load, the idle phase, and the checks.
 async fn run(size: Size, seed: u64) {
     println!("seed {seed}: {} clients for {:?}", size.clients, size.span);
     let stage = Stage::open(&size).await;
     Client::new(&stage, Dice(seed)).warm_up().await;
     let resting = Vitals::at_rest(&stage.proxy, &stage.upstream).await;
     let until = Instant::now() + size.span;
-    // Seeds that lie close together give the same dice at first.
+    // Similar seeds give similar first values.
     let dice = |number: u64| Dice(seed.wrapping_mul(1 << 20).wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let clients = (0..size.clients).map(|number| Client::new(&stage, dice(number)).live(until));
     let (memory, _, ()) = tokio::join!(
@@ -204,7 +203,7 @@ async fn run(size: Size, seed: u64) {
     let book = stage.book.borrow();
     book.tell(&memory, resting, rested);
     assert!(book.wrong.is_empty(), "{} wrong answers:\n{}", book.wrong.len(), book.wrong.join("\n"));
-    assert_eq!(rested, resting, "not all is as it was before");
+    assert_eq!(rested, resting, "some values differ from the baseline");
     assert!(!stage.proxy.log().contains("panicked"), "{}", stage.proxy.log());
     if size.span >= LONG_ENOUGH {
         book.assert_mixed();
@@ -232,11 +231,11 @@ impl Book {
         println!("memory: {memory}");
     }
 
-    /// Everything has happened that was to happen.
+    /// Every kind of fault must have occurred.
     fn assert_mixed(&self) {
         assert_eq!(self.answers.len(), 9, "{:?}", self.answers);
         assert_eq!(self.faults.len(), 15, "{:?}", self.faults);
-        assert!(self.rescued > 0 && self.failed > 0 && self.left > 0 && self.unreached > 0, "too little happened");
+        assert!(self.rescued > 0 && self.failed > 0 && self.left > 0 && self.unreached > 0, "too few faults occurred");
     }
 }
 

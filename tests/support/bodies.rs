@@ -1,17 +1,17 @@
-//! Bodies of Responses requests that hold much of what nobody here knows.
+//! Bodies of Responses requests with many unknown members.
 
 use proptest::prelude::*;
 
-/// A body, and what of it has to leave as it is: each a part of the text that leaves.
+/// A body, and the parts of it that must be sent unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct Generated {
     pub(crate) body: String,
     pub(crate) kept: Vec<String>,
-    /// The items, as they have to leave.
+    /// The items, as they must be sent.
     pub(crate) items: String,
 }
 
-/// JSON in the spelling of somebody else: white space, digits and escapes of any kind.
+/// JSON in foreign spellings: arbitrary white space, number formats and escapes.
 pub(crate) fn any_json() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
         "null",
@@ -42,7 +42,7 @@ pub(crate) fn any_json() -> impl Strategy<Value = String> {
     })
 }
 
-/// An item that we have no reason to touch.
+/// An item that needs no change.
 fn any_item() -> impl Strategy<Value = String> {
     (0_usize..7, any_json(), any_json()).prop_map(|(kind, one, two)| match kind {
         0 => format!(r#"{{ "type":"tomorrow", "x":{one},"call_id":7,"role":"system","y" : {two}}}"#),
@@ -64,9 +64,9 @@ fn any_tool() -> impl Strategy<Value = String> {
     })
 }
 
-/// A whole body; all that is in it is below the top level.
+/// A complete body; all generated content is below the top level.
 pub(crate) fn any_body() -> impl Strategy<Value = Generated> {
-    // No id stands twice: a repeated one would be taken out.
+    // Ids are unique: a repeated one would be removed.
     let numbered = |items: Vec<String>| -> Vec<String> {
         items.iter().enumerate().map(|(number, item)| item.replace('@', &number.to_string())).collect()
     };

@@ -1,4 +1,4 @@
-//! A wall clock that stands still until it is turned.
+//! A wall clock that advances only when set.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! The scripts of the fake backend over HTTP/2: one connection for all requests, a stream for each.
+//! The scripts of the fake backend over HTTP/2: one connection for all requests, one stream for each.
 
 use std::future::poll_fn;
 use std::io;
@@ -61,7 +61,7 @@ async fn play(
                 return Ok(());
             }
             Step::Close | Step::CloseWith(..) | Step::Reset => {
-                // A reset drops what is still queued: the connection gets a turn to write it first.
+                // A reset drops queued data, so let the connection write it first.
                 tokio::task::yield_now().await;
                 match out.as_mut() {
                     Some(out) => out.send_reset(Reason::INTERNAL_ERROR),
@@ -75,7 +75,7 @@ async fn play(
 }
 
 async fn client_gone(respond: &mut SendResponse<Bytes>, out: &mut Option<SendStream<Bytes>>) {
-    // A reset or a lost connection: gone either way.
+    // Ignore a reset or a lost connection.
     let _ = match out {
         Some(out) => poll_fn(|cx| out.poll_reset(cx)).await,
         None => poll_fn(|cx| respond.poll_reset(cx)).await,

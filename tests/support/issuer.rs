@@ -1,9 +1,9 @@
 //! A scripted issuer on loopback, with single-use rotating refresh tokens.
 //!
-//! Without a script it does what the real one does: the newest refresh token gets new tokens, a
-//! spent one gets `refresh_token_reused`, and each call is written down. A script answers the next
-//! calls instead, in order.
-#![expect(clippy::unwrap_used, reason = "a broken fake fails loudly")]
+//! Without a script it behaves like the real one: the newest refresh token gets new tokens, a used one gets
+//! `refresh_token_reused`, and each call is recorded. A script replaces the responses to the next calls, in
+//! order.
+#![expect(clippy::unwrap_used, reason = "test helpers panic on failure")]
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +41,7 @@ pub(crate) struct FakeIssuer {
 struct IssuerState {
     clock: Arc<ManualClock>,
     book: Mutex<Book>,
-    /// One permit for each answer that may leave.
+    /// One permit for each response that may be sent.
     gate: Semaphore,
 }
 
@@ -55,17 +55,17 @@ struct Book {
     reused: usize,
 }
 
-/// An answer out of the ordinary.
+/// A scripted response.
 pub(crate) enum Scripted {
-    /// This status and body; no token is spent.
+    /// This status and body; no token is used.
     Answer(u16, Value),
-    /// The token is spent, and these members are answered.
+    /// The token is used, and the response has these members.
     Grant(Value),
-    /// No answer at all.
+    /// No response.
     Hang,
 }
 
-/// A call that arrived.
+/// A recorded call.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) path: String,
@@ -107,17 +107,17 @@ impl FakeIssuer {
         }
     }
 
-    /// Our client for this issuer, with a short limit for each call.
+    /// Our client for this issuer, with a short timeout for each call.
     pub(crate) fn authority(&self) -> Issuer {
         Issuer::new(http_client(), &self.settings()).with_timeout(Duration::from_millis(1500))
     }
 
-    /// Signs an account in, with an access token that ends this long after now.
+    /// Creates a login for an account, with an access token that expires this long after now.
     pub(crate) fn credential(&self, account: &str, lifetime: Duration) -> Credential {
         self.credential_ending(account, self.issuer.clock.now() + lifetime)
     }
 
-    /// Signs an account in, with an access token that ends at a time.
+    /// Creates a login for an account, with an access token that expires at a time.
     pub(crate) fn credential_ending(&self, account: &str, end: SystemTime) -> Credential {
         let mut book = self.book();
         book.drawn += 1;
@@ -130,12 +130,12 @@ impl FakeIssuer {
         Credential::from_response(grant, self.issuer.clock.now() - Duration::from_secs(3600)).unwrap()
     }
 
-    /// Answers the next calls in this way.
+    /// Scripts the responses to the next calls.
     pub(crate) fn script(&self, answers: impl IntoIterator<Item = Scripted>) {
         self.book().script.extend(answers);
     }
 
-    /// Keeps answers back until [`FakeIssuer::open`].
+    /// Holds responses back until [`FakeIssuer::open`].
     pub(crate) fn shut(&self) {
         self.issuer.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
@@ -148,7 +148,7 @@ impl FakeIssuer {
         self.book().calls.clone()
     }
 
-    /// How often a spent refresh token was sent.
+    /// How often a used refresh token was sent.
     pub(crate) fn reused(&self) -> usize {
         self.book().reused
     }
@@ -236,7 +236,7 @@ async fn respond(issuer: &IssuerState, path: &str, headers: HeaderMap, body: &[u
     answer
 }
 
-/// A token as the issuer makes it; the serial number tells two apart.
+/// A token as the issuer creates it; the serial number makes it unique.
 pub(crate) fn jwt(account: &str, end: SystemTime, serial: u32) -> String {
     let payload = json!({
         "exp": end.duration_since(UNIX_EPOCH).unwrap().as_secs(),
@@ -252,17 +252,17 @@ pub(crate) fn http_client() -> HttpClient {
     HttpClient::new(net::Settings { connect_timeout, ca_file: None, proxy: None })
 }
 
-/// Waits for something that will happen, and fails if it does not.
+/// Waits for a condition, and fails if it doesn't occur.
 pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     let wait = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it happens in time");
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the condition occurs in time");
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests run things beside each other")]
+#[expect(clippy::disallowed_methods, reason = "tests run tasks concurrently")]
 pub(crate) fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::spawn(work)
 }

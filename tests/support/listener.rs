@@ -1,4 +1,4 @@
-//! The door of the scripted backend: who is let in, and moments in which nobody is.
+//! Accepts the connections of the scripted backend, and simulates outages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{FakeUpstream, Shared, http2, serve};
 
-/// Soon enough to try again for a port that somebody else has taken for a moment.
+/// The delay before retrying a port that another process has taken temporarily.
 const AGAIN: Duration = Duration::from_millis(5);
 
 impl FakeUpstream {
-    /// Refuses connections for a while, and lets go of those on which nothing is under way.
+    /// Refuses connections for a while, and closes idle ones.
     pub(crate) async fn step_out(&self, span: Duration) {
         self.shared.is_away.send_replace(true);
         sleep(span).await;
@@ -22,7 +22,7 @@ impl FakeUpstream {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "one task a connection, which ends with it")]
+#[expect(clippy::disallowed_methods, reason = "one task per connection, which ends with it")]
 pub(super) async fn accept(mut listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let address = listener.local_addr().unwrap();
     let mut is_away = shared.is_away.subscribe();
@@ -39,7 +39,7 @@ pub(super) async fn accept(mut listener: TcpListener, tls: Option<TlsAcceptor>, 
         let Ok((stream, _)) = accepted else { return };
         let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
-            // An error here is the client's going, which has been counted.
+            // An error here means that the client has disconnected, which was counted.
             let _ = match tls {
                 None => serve(stream, &shared).await,
                 Some(tls) => http2::serve(tls, stream, &shared).await,
@@ -48,9 +48,9 @@ pub(super) async fn accept(mut listener: TcpListener, tls: Option<TlsAcceptor>, 
     }
 }
 
-/// Waits until the backend is away, or back.
+/// Waits until the backend is unreachable, or reachable again.
 pub(super) async fn becomes(is_away: &mut watch::Receiver<bool>, wanted: bool) {
-    // The other end lives as long as the backend does.
+    // The other end lives as long as the backend.
     let _ = is_away.wait_for(|is_away| *is_away == wanted).await;
 }
 

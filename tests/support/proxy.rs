@@ -1,7 +1,7 @@
-//! The real binary, started as a user starts it, in a home directory of its own.
+//! The real binary, started like a user would, in its own home directory.
 //!
-//! Nothing of the machine's own settings reaches it. Its log is gathered line by line, so that a
-//! test can wait for what it says, and for its end.
+//! No settings of this machine affect it. Its log is collected line by line, so that a test can wait for a
+//! line, and for the exit.
 
 #[path = "transport.rs"]
 pub(crate) mod transport;
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Longer than anything that is waited for here takes.
+/// Longer than any wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How to start one. Clones share the home directory.
+/// How to start the binary. Clones share the home directory.
 #[derive(Clone)]
 pub(crate) struct Launch {
     home: Arc<TempDir>,
@@ -38,7 +38,7 @@ pub(crate) struct TestProxy {
     _home: Arc<TempDir>,
 }
 
-/// What a process has said on standard error.
+/// The standard error of a process.
 #[derive(Default)]
 struct Said {
     text: String,
@@ -57,7 +57,7 @@ impl Launch {
         }
     }
 
-    /// The same against the embedded demo backend.
+    /// The same with the demo backend.
     pub(crate) fn demo() -> Self {
         Self::new().argument("--demo")
     }
@@ -72,14 +72,14 @@ impl Launch {
         Self { arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(), ..self.clone() }
     }
 
-    /// A setting by its key: `timing.drain` goes into `CODEX_PROXY_TIMING_DRAIN`.
+    /// A setting by its name: `timing.drain` is set as `CODEX_PROXY_TIMING_DRAIN`.
     pub(crate) fn setting(mut self, key: &str, value: &str) -> Self {
         let name = format!("CODEX_PROXY_{}", key.replace('.', "_").to_ascii_uppercase());
         self.environment.push((name, value.to_owned()));
         self
     }
 
-    /// A variable of another program.
+    /// An environment variable of another program.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -100,13 +100,13 @@ impl Launch {
         Self { open_files: Some(("-S -n", limit)), ..self }
     }
 
-    /// Without the flag that asks for a free port, which would outrank what is set otherwise.
+    /// Without the flag for a free port, which would override other settings.
     pub(crate) fn without_port(mut self) -> Self {
         self.arguments = vec!["serve".to_owned()];
         self
     }
 
-    /// A file in the home directory, its owner's alone.
+    /// A private file in the home directory.
     pub(crate) fn file(self, name: &str, content: &str) -> Self {
         let mut file = tempfile::NamedTempFile::new_in(self.home()).unwrap();
         file.write_all(content.as_bytes()).unwrap();
@@ -118,7 +118,7 @@ impl Launch {
         self.home.path()
     }
 
-    /// Runs a command that ends by itself.
+    /// Runs a command that exits by itself.
     pub(crate) fn run(&self) -> Output {
         self.prepared().output().unwrap()
     }
@@ -181,17 +181,17 @@ impl TestProxy {
         self.child.id()
     }
 
-    /// Everything it has said on standard error.
+    /// Its standard error so far.
     pub(crate) fn log(&self) -> String {
         self.said.borrow().text.clone()
     }
 
-    /// Waits until it has said something; fails when it takes longer than `limit`.
+    /// Waits for text on standard error; fails after `limit`.
     pub(crate) async fn says(&self, text: &str, limit: Duration) {
         self.says_times(text, 1, limit).await;
     }
 
-    /// Waits until it has said something that often.
+    /// Waits until a text occurs this often.
     pub(crate) async fn says_times(&self, text: &str, count: usize, limit: Duration) {
         let mut said = self.said.clone();
         let heard = timeout(limit, said.wait_for(|said| said.text.matches(text).count() >= count)).await.is_ok();
@@ -204,7 +204,7 @@ impl TestProxy {
         assert!(sent.success());
     }
 
-    /// Waits for the process to end; gives its exit code, if it was not killed.
+    /// Waits for the process to exit; returns its exit code unless it was killed.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
         let ended = self.said.wait_for(|said| said.has_ended);
         assert!(timeout(PATIENCE, ended).await.is_ok(), "it does not end: {}", self.log());

@@ -1,11 +1,11 @@
-//! What a backend is told to do, and when.
+//! The scripts of a backend.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// What happens on a connection after a request has been read.
+/// The steps on a connection after a request was read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script(pub(super) Vec<Step>);
 
@@ -24,56 +24,56 @@ pub(super) enum Step {
     Refuse,
 }
 
-/// A moment that the test decides. Opening it lets one waiting script go on, now or later.
+/// A synchronization point controlled by the test. Opening it lets one waiting script continue, now or later.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate(pub(super) Arc<Notify>);
 
 impl Gate {
-    /// Lets one script go on.
+    /// Lets one script continue.
     pub(crate) fn open(&self) {
         self.0.notify_one();
     }
 }
 
 impl Script {
-    /// A whole answer.
+    /// A complete response.
     pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
         Self::default().head(status, headers).chunk(body).end()
     }
 
-    /// A JSON answer.
+    /// A JSON response.
     pub(crate) fn json(status: u16, body: &str) -> Self {
         Self::answer(status, &[("content-type", "application/json")], body)
     }
 
-    /// The head of a stream of events; events, gates and an end follow.
+    /// The head of an event stream, before events, gates and an end.
     pub(crate) fn stream(headers: &[(&str, &str)]) -> Self {
         let kind = [("content-type", "text/event-stream")];
         Self::default().head(200, &headers.iter().copied().chain(kind).collect::<Vec<_>>())
     }
 
-    /// No answer at all, until the client hangs up.
+    /// No response, until the client disconnects.
     pub(crate) fn silence() -> Self {
         Self::default().hang()
     }
 
-    /// A whole stream of these events.
+    /// A complete stream of these events.
     pub(crate) fn events(events: &[&str]) -> Self {
         events.iter().fold(Self::stream(&[]), |script, data| script.event(data)).end()
     }
 
-    /// One event, as a chunk of its own.
+    /// One event, in its own chunk.
     pub(crate) fn event(self, data: &str) -> Self {
         self.chunk(format!("data: {data}\n\n"))
     }
 
-    /// Any bytes of a body, as a chunk or frame of their own.
+    /// Arbitrary bytes of a body, in their own chunk or frame.
     pub(crate) fn chunk(self, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
         if bytes.is_empty() { self } else { self.then(Step::Data(bytes.to_vec())) }
     }
 
-    /// Lets some time pass, which is the pace of a load and orders nothing.
+    /// Waits for a time, to pace a load; tests don't rely on it for ordering.
     pub(crate) fn pause(self, span: Duration) -> Self {
         if span.is_zero() { self } else { self.then(Step::Pause(span)) }
     }
@@ -88,32 +88,32 @@ impl Script {
         self.then(Step::End)
     }
 
-    /// Nothing more, until the client hangs up.
+    /// Sends nothing more, until the client disconnects.
     pub(crate) fn hang(self) -> Self {
         self.then(Step::Hang)
     }
 
-    /// The connection ends in the middle.
+    /// Closes the connection in the middle of the response.
     pub(crate) fn cut(self) -> Self {
         self.then(Step::Close)
     }
 
-    /// The connection is closed, over a WebSocket with this code and reason.
+    /// Closes the connection, over a WebSocket with this code and reason.
     pub(crate) fn close(self, code: u16, reason: &str) -> Self {
         self.then(Step::CloseWith(code, reason.to_owned()))
     }
 
-    /// The connection is torn down.
+    /// Resets the connection.
     pub(crate) fn reset(self) -> Self {
         self.then(Step::Reset)
     }
 
-    /// Over HTTP/2, the stream is refused: the request was not processed.
+    /// Over HTTP/2, refuses the stream: the request was not processed.
     pub(crate) fn refused() -> Self {
         Self::default().then(Step::Refuse)
     }
 
-    /// The same with the backend's own id for the request, wherever it answers at all.
+    /// The same with the backend's request id, wherever it responds.
     pub(crate) fn named(mut self, request_id: &str) -> Self {
         for step in &mut self.0 {
             if let Step::Head(_, headers) = step {

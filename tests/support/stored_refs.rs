@@ -1,10 +1,10 @@
-//! A case's `store.json` as the memory that its request is translated with.
+//! The stored responses in a case's `store.json`.
 
 use codex_proxy::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// What the store of a case has of what a request refers to.
+/// Resolves the references of a request with the store of a case.
 pub(crate) fn resolve_references(store: &Value, references: &References) -> ResolvedReferences {
     let list = |response: &Value, name: &str| -> Vec<Value> { response[name].as_array().unwrap().clone() };
     let whole = |response: &Value| [list(response, "input"), list(response, "output")].concat();

@@ -1,16 +1,16 @@
-//! The same tests over the other transport: a test program runs itself again with a variable set.
+//! Runs the tests again over the other transport: the test program runs itself with a variable set.
 
 use std::process::Command;
 
 const VARIABLE: &str = "TEST_TRANSPORT";
 
-/// The transport that these tests are to use, where it is not the default.
-#[expect(clippy::disallowed_methods, reason = "a word from this program to itself")]
+/// The transport of these tests, if it isn't the default.
+#[expect(clippy::disallowed_methods, reason = "this program sets the variable for itself")]
 pub(crate) fn chosen() -> Option<String> {
     std::env::var(VARIABLE).ok()
 }
 
-/// Runs all tests of this program over the WebSocket transport, without those whose names begin so.
+/// Runs all tests of this program over the WebSocket transport, except those with these prefixes.
 pub(crate) fn repeat_over_websocket(but: &[&str]) {
     if chosen().is_some() {
         return;

@@ -1,9 +1,9 @@
-//! A backend that does as it is told, on loopback: HTTP/1.1 (and WebSocket), or HTTP/2 over TLS.
+//! A scripted backend on loopback: HTTP/1.1 (and WebSocket), or HTTP/2 over TLS.
 //!
-//! Give it scripts for a path with [`FakeUpstream::on`]; each request plays the next one, and the
-//! last is played again and again. The path `/of/NAME` holds scripts for the requests of one
-//! originator. Moments are fixed by [`Gate`]s, never by sleeping; only a load has a pace. It remembers
-//! what it was sent, and notices when a client hangs up in the middle of a script.
+//! [`FakeUpstream::on`] adds scripts for a path; each request plays the next one, and the last one is repeated.
+//! The path `/of/NAME` holds scripts for the requests of one originator. [`Gate`]s synchronize scripts with the
+//! test, without sleeping; only a load has a pace. It records all requests, and detects when a client
+//! disconnects in the middle of a script.
 
 #[path = "http2.rs"]
 mod http2;
@@ -32,12 +32,12 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use script::*;
 
-/// Path of the model endpoints, as the real backend has it.
+/// Path of the model endpoints, as in the real backend.
 pub(crate) const BASE_PATH: &str = "/backend-api/codex";
-/// Longer than anything that is waited for here takes.
+/// Longer than any wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A request as it came in.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) method: String,
@@ -45,7 +45,7 @@ pub(crate) struct Recorded {
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// How much of it came over the wire.
+    /// Number of bytes on the wire.
     pub(crate) wire_bytes: usize,
 }
 
@@ -62,25 +62,25 @@ pub(crate) struct FakeUpstream {
 struct Shared {
     scripts: Mutex<HashMap<String, VecDeque<Script>>>,
     seen: watch::Sender<Seen>,
-    /// Whether nobody is let in.
+    /// Whether connections are refused.
     is_away: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
     requests: Vec<Recorded>,
-    /// Each handshake of a WebSocket that was accepted.
+    /// Each accepted WebSocket handshake.
     handshakes: Vec<Recorded>,
     hang_ups: usize,
 }
 
 impl Recorded {
-    /// A header as text; empty when it is missing.
+    /// A header as text; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The body as JSON, unpacked where it is packed.
+    /// The body as JSON, decompressed if necessary.
     pub(crate) fn json(&self) -> Value {
         match self.header("content-encoding") {
             "zstd" => serde_json::from_slice(&zstd::decode_all(&*self.body).unwrap()).unwrap(),
@@ -95,7 +95,7 @@ impl FakeUpstream {
         Self::start_with(None).await
     }
 
-    /// Starts on a free port, with HTTP/2 over TLS; the certificate to trust comes as PEM.
+    /// Starts on a free port, with HTTP/2 over TLS; returns the certificate to trust as PEM.
     pub(crate) async fn start_http2() -> (Self, String) {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
@@ -110,7 +110,7 @@ impl FakeUpstream {
         (Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await, certified.cert.pem())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a server of its own, ended by the drop of its handle")]
+    #[expect(clippy::disallowed_methods, reason = "a test server, stopped when its handle is dropped")]
     async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -126,7 +126,7 @@ impl FakeUpstream {
         format!("{}://localhost:{}", self.scheme, self.address.port())
     }
 
-    /// What to set as `upstream.url`.
+    /// The value of `upstream.url`.
     pub(crate) fn url(&self) -> String {
         format!("{}{BASE_PATH}", self.origin())
     }
@@ -136,18 +136,18 @@ impl FakeUpstream {
         self.shared.scripts.lock().unwrap().entry(absolute(path)).or_default().push_back(script);
     }
 
-    /// Plays this script from now on.
+    /// Plays only this script from now on.
     pub(crate) fn replace(&self, path: &str, script: Script) {
         self.clear(path);
         self.on(path, script);
     }
 
-    /// Forgets the scripts of a path.
+    /// Removes the scripts of a path.
     pub(crate) fn clear(&self, path: &str) {
         self.shared.scripts.lock().unwrap().remove(&absolute(path));
     }
 
-    /// Forgets the scripts and the requests of one originator; says how many requests there were.
+    /// Removes the scripts and the requests of one originator; returns the number of requests.
     pub(crate) fn forget(&self, originator: &str) -> usize {
         self.clear(&format!("/of/{originator}"));
         let mut count = 0;
@@ -159,28 +159,29 @@ impl FakeUpstream {
         count
     }
 
-    /// The requests so far whose path ends so.
+    /// The requests so far whose path has this suffix.
     pub(crate) fn requests(&self, path_end: &str) -> Vec<Recorded> {
         let seen = self.shared.seen.borrow();
         seen.requests.iter().filter(|request| path_of(&request.target).ends_with(path_end)).cloned().collect()
     }
 
-    /// Each handshake of a WebSocket so far.
+    /// The WebSocket handshakes so far.
     pub(crate) fn handshakes(&self) -> Vec<Recorded> {
         self.shared.seen.borrow().handshakes.clone()
     }
 
-    /// Waits until that many requests have come.
+    /// Waits until this many requests have arrived.
     pub(crate) async fn received(&self, path_end: &str, count: usize) -> Vec<Recorded> {
         let mut seen = self.shared.seen.subscribe();
         let is_enough = |seen: &Seen| {
             seen.requests.iter().filter(|request| path_of(&request.target).ends_with(path_end)).count() >= count
         };
-        timeout(PATIENCE, seen.wait_for(is_enough)).await.expect("the requests come in time").unwrap();
+        timeout(PATIENCE, seen.wait_for(is_enough)).await.expect("the requests arrive in time").unwrap();
         self.requests(path_end)
     }
 
-    /// Waits until that many clients have hung up in the middle of a script; says whether it was within `limit`.
+    /// Waits until this many clients have disconnected in the middle of a script; returns whether that took
+    /// less than `limit`.
     pub(crate) async fn hung_up(&self, count: usize, limit: Duration) -> bool {
         let mut seen = self.shared.seen.subscribe();
         timeout(limit, seen.wait_for(|seen| seen.hang_ups >= count)).await.is_ok()
@@ -240,7 +241,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 impl Shared {
-    /// Remembers a request; gives its script: that of its originator, where it has one of its own.
+    /// Records a request; returns its script, preferring that of its originator.
     fn take(&self, request: Recorded) -> Script {
         let mut scripts = self.scripts.lock().unwrap();
         let own = format!("{BASE_PATH}/of/{}", request.header("originator"));
@@ -273,7 +274,7 @@ async fn client_gone(stream: &mut TcpStream) {
     while matches!(stream.read(&mut byte).await, Ok(1..)) {}
 }
 
-/// `None` when the client closes instead.
+/// `None` if the client closes instead.
 async fn read_request(stream: &mut TcpStream) -> io::Result<Option<Recorded>> {
     let mut bytes = Vec::new();
     let head_end = loop {

@@ -1,8 +1,8 @@
-//! The scripts of the fake backend over a WebSocket: a script for each frame, as for each request.
+//! The scripts of the fake backend over a WebSocket: one script per frame, as for HTTP requests.
 //!
-//! What a script has for headers is told in an event; a refusal in JSON is a wrapped error, any
-//! other one meets the handshake. What is remembered lives as long as the connection: a request
-//! that goes on from the last response is written down as if it had come whole.
+//! The headers of a script become an event; a JSON error becomes a wrapped error, and any other error rejects
+//! the handshake. Stored state lives as long as the connection: a request that continues the last response is
+//! recorded as if it were complete.
 
 use std::io;
 
@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::{Recorded, Script, Shared, Step, path_of};
 
-/// What stands in a frame for the header that marks the lite form.
+/// The frame member that replaces the header of the lite form.
 const LITE: &str = "ws_request_header_x_openai_internal_codex_responses_lite";
 
 type Socket = WebSocketStream<TcpStream>;
@@ -33,14 +33,14 @@ struct Remembered {
     items: Vec<Box<RawValue>>,
 }
 
-/// Whether the connection takes another request.
+/// Whether the connection accepts another request.
 #[derive(PartialEq)]
 enum Then {
     Next,
     Closed,
 }
 
-/// Whether a handshake is the place for what the next script says.
+/// Whether the next script is an error of the handshake.
 pub(super) fn meets_handshake(script: Option<&Script>) -> bool {
     match script.and_then(|script| script.0.first()) {
         None => true,
@@ -52,7 +52,7 @@ pub(super) fn meets_handshake(script: Option<&Script>) -> bool {
     }
 }
 
-/// The object that a script refuses with.
+/// The error object of a script.
 fn refusal(script: Option<&Script>) -> Option<Value> {
     match script?.0.as_slice() {
         [Step::Head(..), Step::Data(body), ..] => serde_json::from_slice(body).ok().filter(Value::is_object),
@@ -201,7 +201,7 @@ async fn play(
 }
 
 impl Remembered {
-    /// Takes note of an event; says whether it is the last one.
+    /// Records an event; returns whether it is the last one.
     fn note(&mut self, data: &[u8]) -> bool {
         let event: Value = serde_json::from_slice(data).unwrap_or_default();
         let kind = event["type"].as_str().unwrap_or_default();

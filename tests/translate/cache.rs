@@ -1,4 +1,4 @@
-//! The prompt cache key: the same over the turns of a conversation, another for another one.
+//! The prompt cache key: the same for all turns of a conversation, different for other conversations.
 
 use http::HeaderValue;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Requests to compact a conversation: worked cases and refusals.
+//! Compaction requests: golden cases and errors.
 
 use codex_proxy::protocol::Dialect as _;
 use codex_proxy::protocol::responses::{Compaction, Options};
@@ -26,7 +26,7 @@ fn every_case_is_translated_as_expected() {
         }
         outcome
     });
-    assert!(count >= 5, "the cases are not there");
+    assert!(count >= 5, "the cases are missing");
 }
 
 #[test]

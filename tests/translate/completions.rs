@@ -1,4 +1,4 @@
-//! Text completions: what is refused, and what goes in silence.
+//! Text completions: rejected and ignored members.
 
 use codex_proxy::error::Refusal;
 use proptest::prelude::*;

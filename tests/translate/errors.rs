@@ -1,4 +1,4 @@
-//! What is refused, and the field that is named.
+//! Rejected requests, and the field that the error names.
 
 use serde_json::{Value, json};
 

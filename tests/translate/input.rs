@@ -1,4 +1,4 @@
-//! The Responses shape of a Chat request: what is refused, and where it differs from messages.
+//! Chat requests with a Responses body: errors, and differences from messages.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::laws::{anything, assert_acceptable};
 use super::{Scene, assert_refused, translate};
 
-#[expect(clippy::needless_pass_by_value, reason = "items are written where they are used")]
+#[expect(clippy::needless_pass_by_value, reason = "items are inline")]
 fn sending(input: Value) -> Value {
     json!({"model": "m", "input": input})
 }
@@ -105,7 +105,7 @@ fn lost_reasoning_does_not_separate_parallel_calls() {
     assert_eq!(kinds, ["function_call", "function_call", "function_call_output", "function_call_output"]);
 }
 
-/// An item that is right as far as types go, with ids that collide and calls that go unanswered.
+/// An item that is valid by type, with ids that collide and calls without outputs.
 fn item() -> impl Strategy<Value = Value> {
     let id = prop::sample::select(vec!["", "a", "a_2", "b", "ö", "call_m0_0"]);
     let name = prop::sample::select(vec!["f", "patch", "fs.read"]);

@@ -1,4 +1,4 @@
-//! What holds for every request: it never panics, and what leaves is what the backend takes.
+//! Rules for every request: translation never panics, and the backend accepts the output.
 
 use codex_proxy::error::ProxyError;
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ pub(crate) fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Names that mean something somewhere in a request.
+/// Names with a meaning somewhere in a request.
 fn member() -> impl Strategy<Value = String> {
     let known = [
         "role",
@@ -87,7 +87,7 @@ fn top_level_member() -> impl Strategy<Value = String> {
     prop::sample::select(known.to_vec()).prop_map(str::to_owned)
 }
 
-/// A message that is right as far as types go, with ids that collide and calls that go unanswered.
+/// A message that is valid by type, with ids that collide and calls without outputs.
 fn message() -> impl Strategy<Value = Value> {
     let id = prop::sample::select(vec!["", "a", "a_2", "b", "ö", "call_m0_0", "call_legacy_1"]);
     let name = prop::sample::select(vec!["f", "patch", "fs.read", ""]);
@@ -109,7 +109,7 @@ fn message() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// What the backend insists on.
+/// The requirements of the backend.
 pub(crate) fn assert_acceptable(upstream: &Value) {
     let input = upstream["input"].as_array().unwrap();
     assert!(!input.is_empty());

@@ -1,4 +1,4 @@
-//! The lite form of a request: worked cases, and the law that nothing is lost on the way into it.
+//! The lite form of a request: golden cases, and the rule that the conversion loses nothing.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Scene, cases, headers, read};
 
-/// What leaves for a request, and what is said about it.
+/// The upstream request, and its warnings.
 struct Sent {
     body: Vec<u8>,
     warnings: Vec<String>,
@@ -30,7 +30,7 @@ fn sent<D: Dialect>(request: &[u8], headers: http::HeaderMap, options: &D::Optio
     Sent { body: upstream.encode(&Omissions::new()).to_vec(), warnings }
 }
 
-/// Gives a request the form, unless it has it from its client.
+/// Converts a request to the lite form, unless the client sent it.
 fn into_lite(request: &mut Request<'_>) -> Vec<String> {
     if request.format == WireFormat::Classic {
         request.format = WireFormat::Lite;
@@ -42,7 +42,7 @@ fn responses(request: &[u8]) -> Vec<u8> {
     sent::<Responses>(request, http::HeaderMap::new(), &Options::default()).body
 }
 
-/// What stands for the parts of a body that are derived.
+/// Placeholders for the derived parts of a body.
 fn without_hashes(mut body: Value) -> Value {
     if body["prompt_cache_key"].as_str().is_some_and(|key| key.len() == 36) {
         body["prompt_cache_key"] = json!("<PROMPT_CACHE_KEY>");
@@ -57,7 +57,7 @@ fn without_hashes(mut body: Value) -> Value {
 #[test]
 fn every_case_is_translated_as_expected() {
     let cases = cases("lite");
-    assert!(cases.len() >= 8, "the cases are not there");
+    assert!(cases.len() >= 8, "the cases are missing");
     for case in cases {
         let (request, meta) = (fs::read(case.join("request.json")).unwrap(), read(&case.join("meta.json")));
         let headers = headers(&meta["headers"]);
@@ -84,10 +84,10 @@ fn the_start_of_a_conversation_stays_the_same() {
     };
     let (first, second) = (body(&["one"]), body(&["one", "two"]));
     let same = first.iter().zip(&second).take_while(|(one, other)| one == other).count();
-    assert!(String::from_utf8_lossy(&first[..same]).contains("one"), "the cache holds a beginning");
+    assert!(String::from_utf8_lossy(&first[..same]).contains("one"), "the cache holds a prefix");
 }
 
-/// The parts of a lite body, unread.
+/// The parts of a lite body, unparsed.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
@@ -100,7 +100,7 @@ struct AdditionalTools<'a> {
     tools: Vec<&'a RawValue>,
 }
 
-/// Items and tools as they were before they were put into the lite form.
+/// Items and tools before the conversion to the lite form.
 fn decoded(body: &[u8]) -> (Vec<String>, Vec<String>) {
     let Body { input } = serde_json::from_slice(body).unwrap();
     let is_tools = input[0].get().starts_with(r#"{"type":"additional_tools""#);
@@ -117,7 +117,10 @@ fn decoded(body: &[u8]) -> (Vec<String>, Vec<String>) {
     }
     let items = input.iter().skip(usize::from(is_tools) + 1).map(|item| match item.get() {
         call if call.contains(r#""type":"function_call""#) => {
-            format!("{}}}", call.strip_suffix(r#","namespace":"functions"}"#).expect("a plain tool's call says so"))
+            format!(
+                "{}}}",
+                call.strip_suffix(r#","namespace":"functions"}"#).expect("a plain tool's call has no namespace")
+            )
         }
         other => other.to_owned(),
     });
@@ -153,7 +156,7 @@ fn tool(index: usize, kind: usize, space: &str, number: &str) -> String {
     }
 }
 
-/// The list with plain tools first, as they stand in the lite form.
+/// The list with plain tools first, as in the lite form.
 fn plain_first(tools: &[String]) -> Vec<String> {
     let is_plain = |tool: &&String| tool.contains(r#""type":"function""#) || tool.contains(r#""type":"custom""#);
     let plain = tools.iter().filter(is_plain);

@@ -1,6 +1,6 @@
-//! Requests, from the client's bytes to the bytes that leave: worked cases, refusals and laws.
+//! Requests, from the client's bytes to the upstream bytes: golden cases, errors and rules.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that can't continue has failed")]
 
 #[path = "../support/bodies.rs"]
 #[expect(dead_code, reason = "the items alone matter where they are stored")]
@@ -36,7 +36,7 @@ use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-/// The surroundings of a translation: no catalogue, no headers, no key, unless a test says otherwise.
+/// The context of a translation: no catalog, no headers, no key, unless a test sets them.
 #[derive(Default)]
 struct Scene {
     models: Models,
@@ -46,7 +46,7 @@ struct Scene {
     options: Options,
 }
 
-/// What came out, apart from the borrowed parts.
+/// The result without borrowed parts.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     upstream: Value,
@@ -95,7 +95,7 @@ impl Scene {
         let Plan { upstream, reply, .. } = D::translate(request, &mut context, options)?;
         let bytes = upstream.encode(&Omissions::new()).to_vec();
         Ok(Outcome {
-            upstream: serde_json::from_slice(&bytes).expect("the body that leaves is JSON"),
+            upstream: serde_json::from_slice(&bytes).expect("the upstream body is JSON"),
             bytes,
             reply: format!("{reply:?}"),
             warnings: context.warnings.tokens().to_vec(),
@@ -132,7 +132,7 @@ fn refused(outcome: Result<Outcome, ProxyError>) -> Refusal {
     }
 }
 
-/// What the cases take for the main and the small model.
+/// The main and the small model of the cases.
 fn claude_models() -> Models {
     let pattern = "claude-*haiku*".to_owned();
     let small = Route { pattern, model: "gpt-5.4-mini".to_owned(), effort: None, when: RouteCondition::Always };
@@ -148,7 +148,7 @@ fn headers(named: &Value) -> HeaderMap {
     pairs.map(header).collect()
 }
 
-/// The settings that a case names; the others are the defaults.
+/// The settings of a case; others have their defaults.
 fn options(named: &Value) -> Options {
     let token_limit = match named["token_limit"].as_str() {
         None | Some("ignore") => TokenLimit::Ignore,
@@ -159,7 +159,7 @@ fn options(named: &Value) -> Options {
     Options { token_limit, ..Options::default() }
 }
 
-/// Whether a request is refused for this field, with this code.
+/// Whether a request is rejected for this field, with this code.
 fn assert_refused(request: &Value, param: &str, code: &str) {
     assert_refusal(&refusal(request.to_string().as_bytes()), request, param, code);
 }
@@ -196,7 +196,7 @@ fn sorted(list: &Value) -> Vec<String> {
     texts
 }
 
-/// Holds every case of a dialect against what it should send; says how many there were.
+/// Compares every case of a dialect with its expected upstream request; returns the number of cases.
 fn leaves_as_written(dialect: &str, translate: impl Fn(&Path, &[u8]) -> Outcome) -> usize {
     let mut count = 0;
     for case in cases(dialect).iter().filter(|case| case.join("upstream.json").exists()) {
@@ -211,7 +211,7 @@ fn leaves_as_written(dialect: &str, translate: impl Fn(&Path, &[u8]) -> Outcome)
             expected["prompt_cache_key"] = json!(key);
         }
         for body in [&mut upstream, &mut expected] {
-            // The order of these is free.
+            // Their order doesn't matter.
             body["include"] = json!(sorted(&body["include"]));
         }
         assert_eq!(upstream, expected, "{}", case.display());
@@ -223,14 +223,14 @@ fn leaves_as_written(dialect: &str, translate: impl Fn(&Path, &[u8]) -> Outcome)
     count
 }
 
-/// The scene that a case names the settings of.
+/// The context with the settings of a case.
 fn scene(case: &Path) -> Scene {
     let meta = read(&case.join("meta.json"));
     let (options, headers) = (options(&meta["options"]), headers(&meta["headers"]));
     Scene { options, models: claude_models(), headers, ..Scene::default() }
 }
 
-/// The requests of a dialect that are refused: the request, and how the refusal has to read.
+/// The rejected requests of a dialect: the request, and the expected error.
 fn refused_cases(dialect: &str) -> Vec<Value> {
     let folder = cases(dialect).into_iter().find(|case| case.ends_with("99-refused")).unwrap();
     read(&folder.join("cases.json")).as_array().unwrap().clone()
@@ -239,15 +239,15 @@ fn refused_cases(dialect: &str) -> Vec<Value> {
 #[test]
 fn every_case_is_translated_as_expected() {
     let chats = leaves_as_written("chat", |case, body| scene(case).try_translate(body).unwrap());
-    assert!(chats >= 21, "the cases are not there");
+    assert!(chats >= 21, "the cases are missing");
     let completions = leaves_as_written("completions", |case, body| scene(case).try_complete(body).unwrap());
-    assert!(completions >= 5, "the cases are not there");
+    assert!(completions >= 5, "the cases are missing");
     let messages = leaves_as_written("messages", |case, body| scene(case).try_message(body).unwrap());
-    assert!(messages >= 25, "the cases are not there");
+    assert!(messages >= 25, "the cases are missing");
     let ollamas = leaves_as_written("ollama", |case, body| {
         ollama::translate(&scene(case), ollama::form(&read(&case.join("meta.json"))), body).unwrap()
     });
-    assert!(ollamas >= 20, "the cases are not there");
+    assert!(ollamas >= 20, "the cases are missing");
 }
 
 #[test]

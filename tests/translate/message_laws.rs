@@ -1,5 +1,4 @@
-//! What holds for every Messages request: it never panics, it has a count, and what leaves is what
-//! the backend takes.
+//! Rules for every Messages request: it never panics, it has a token count, and the backend accepts the output.
 
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::chat::Options;
@@ -22,7 +21,7 @@ fn the_token_count_follows_the_upstream_request() {
     let counted = |request: &Value| count(request.to_string().as_bytes());
     let plain = counted(&saying(json!("Hello")));
     let billed = asking("system", json!([{"type": "text", "text": "x-anthropic-billing-header: a b c d e f g"}]));
-    assert_eq!(counted(&billed), counted(&saying(json!("x"))), "what is left out costs nothing");
+    assert_eq!(counted(&billed), counted(&saying(json!("x"))), "omitted content has no tokens");
     assert!(counted(&saying(json!("Hello, and how are you today?"))) > plain);
     let result = |content: Value| {
         let messages = json!([{"role": "assistant", "content": [tool_use("a")]}, {"role": "user", "content": [tool_result("a", content)]}]);
@@ -34,14 +33,14 @@ fn the_token_count_follows_the_upstream_request() {
         let source = json!({"type": "base64", "media_type": "application/pdf", "data": "A".repeat(bytes)});
         counted(&saying(json!([{"type": "document", "source": source}])))
     };
-    assert!(pdf(40_000) > pdf(4_000) + 1000, "a file goes by its size");
+    assert!(pdf(40_000) > pdf(4_000) + 1000, "a file is counted by its size");
     let thinking = json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": [
         {"type": "thinking", "thinking": "never sent ".repeat(50), "signature": "foreign"},
     ]}]);
     assert_eq!(counted(&asking("messages", thinking)), counted(&saying(json!("x"))));
 }
 
-/// Any JSON with names that mean something.
+/// Any JSON with names that have a meaning.
 fn anything() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
         "type",
@@ -111,7 +110,7 @@ fn any_message() -> impl Strategy<Value = Value> {
     (role, prop::collection::vec(block, 0..5)).prop_map(|(role, content)| json!({"role": role, "content": content}))
 }
 
-/// What the backend insists on: calls and outputs pair up, each id is used once, nothing is empty.
+/// The requirements of the backend: calls and outputs pair up, ids are unique, nothing is empty.
 fn assert_acceptable(upstream: &Value) {
     let (mut calls, mut answered) = (Vec::new(), Vec::new());
     for item in upstream["input"].as_array().unwrap() {

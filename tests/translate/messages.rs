@@ -1,4 +1,4 @@
-//! Anthropic Messages: what no worked case shows of the way there.
+//! Anthropic Messages requests: details that no golden case covers.
 
 use codex_proxy::error::{Reason, Refusal};
 use codex_proxy::protocol::Dialect;
@@ -17,7 +17,7 @@ pub(crate) fn asking(member: &str, value: Value) -> Value {
     request
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "blocks are written where they are used")]
+#[expect(clippy::needless_pass_by_value, reason = "blocks are inline")]
 pub(crate) fn saying(blocks: Value) -> Value {
     asking("messages", json!([{"role": "user", "content": blocks}]))
 }
@@ -42,7 +42,7 @@ pub(crate) fn tool_use(id: &str) -> Value {
     json!({"type": "tool_use", "id": id, "name": "f", "input": {}})
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "content is written where it is used")]
+#[expect(clippy::needless_pass_by_value, reason = "content is inline")]
 pub(crate) fn tool_result(id: &str, content: Value) -> Value {
     json!({"type": "tool_result", "tool_use_id": id, "content": content})
 }
@@ -379,7 +379,7 @@ fn the_cache_key_is_derived_from_the_session_and_its_agent() {
     assert_ne!(key(json!("another"), &[]), session);
     let agent = [("x-claude-code-session-id", "s"), ("x-claude-code-agent-id", "a")];
     assert_ne!(key(Value::Null, &agent), session);
-    assert_eq!(key(Value::Null, &[("session-id", "named")]), "named", "as every dialect, without a session");
+    assert_eq!(key(Value::Null, &[("session-id", "named")]), "named", "as in every API, without a session");
 }
 
 #[test]

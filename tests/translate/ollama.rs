@@ -1,4 +1,4 @@
-//! Ollama's requests: what is refused by name, what a conversation becomes, and when nobody is asked.
+//! Ollama requests: rejected members, translated conversations, and requests that need no backend.
 
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::models::{Catalogue, Models};
@@ -79,7 +79,7 @@ fn an_empty_request_needs_no_backend() {
     }
 }
 
-/// A message that is right as far as types go, with calls that go unanswered.
+/// A message that is valid by type, with calls without outputs.
 fn message() -> impl Strategy<Value = Value> {
     let id = prop::sample::select(vec!["", "a", "b", "ö", "call_ollama_1"]);
     let name = prop::sample::select(vec!["f", "g", "fs.read", ""]);

@@ -1,4 +1,4 @@
-//! What the worked cases can't show: the model's name, the catalogue, the order of things, the shape.
+//! Details that golden cases can't cover: model names, the catalog, ordering, reply options.
 
 use codex_proxy::protocol::Mode;
 use codex_proxy::protocol::chat::{self, Options};
@@ -38,7 +38,7 @@ fn a_large_data_url_is_not_copied() {
     let Item::Message { content, .. } = &plan.upstream.input[0] else { panic!() };
     let Part::InputImage { image_url, .. } = &content[0] else { panic!() };
     let literal = image_url.escaped().expect("the client's own literal");
-    assert!(body.as_bytes().as_ptr_range().contains(&literal.as_ptr()), "the URL lies in the body");
+    assert!(body.as_bytes().as_ptr_range().contains(&literal.as_ptr()), "the URL borrows from the body");
 }
 
 #[test]

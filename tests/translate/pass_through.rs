@@ -1,4 +1,4 @@
-//! What a Responses request holds below its top level leaves byte for byte.
+//! The content of a Responses request below its top level is sent byte for byte.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::Scene;
 use super::bodies::{any_body, any_json};
 
-/// What the Codex CLI sent, one body a line; long texts are replaced by a note of their length.
+/// Requests of the Codex CLI, one body per line; long texts are replaced by a note of their length.
 fn captured() -> Vec<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/captured/codex-cli.jsonl");
     std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! Responses requests: worked cases, refusals, and what is mended on the way.
+//! Responses requests: golden cases, errors, and repairs.
 
 use codex_proxy::protocol::Dialect as _;
 use codex_proxy::protocol::responses::{Options, Responses, to_error_response};
@@ -22,7 +22,7 @@ fn input(items: Value) -> Value {
     outcome(&with("input", items)).upstream["input"].take()
 }
 
-/// Translates a request with a memory.
+/// Translates a request with stored responses.
 fn continued(body: &[u8], store: &Value) -> Outcome {
     let mut request = Responses::decode(body).unwrap();
     let references = Responses::references(&request);
@@ -42,7 +42,7 @@ fn every_case_is_translated_as_expected() {
         }
         outcome
     });
-    assert!(count >= 9, "the cases are not there");
+    assert!(count >= 9, "the cases are missing");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The form of a body: learnt from a refusal, within one request and for those after it.
+//! The form of a body: learned from a rejection, within one request and for later ones.
 
 use codex_proxy::error::Fault;
 use codex_proxy::protocol::codex::request::{Request, WireFormat};

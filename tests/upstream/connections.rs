@@ -1,5 +1,5 @@
-//! Connections that break: a request is sent again at once if the connection was stale, and is a failed
-//! attempt otherwise.
+//! Broken connections: a request is sent again at once if the connection was stale, and is a failed attempt
+//! otherwise.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use crate::fake::{FakeUpstream, Gate, Script};
 use crate::streams::over_http2;
 use crate::{Bench, SECOND, Tokens, WHOLE, drain, http, settings};
 
-/// A list of models, as short as it may be.
+/// A minimal list of models.
 const MODELS: &str = r#"{"models":[{"slug":"gpt-5.5"}]}"#;
 
-/// A client that tries everything once.
+/// A client that makes one attempt.
 async fn impatient() -> Bench {
     Bench::with(|settings| settings.max_retries = 0).await
 }
 
-/// Lets the connections be idle for longer than a live one is assumed to break.
+/// Leaves the connections idle for longer than the time after which they may be stale.
 pub(crate) async fn idle() {
     tokio::time::pause();
     tokio::time::advance(6 * SECOND).await;
@@ -37,7 +37,7 @@ async fn a_stale_connection_costs_no_attempt_and_no_wait() {
         bench.fake.on("/responses", Script::events(&WHOLE));
         bench.fake.on("/responses", stale);
         bench.fake.on("/responses", Script::events(&WHOLE));
-        // The first answer may take its connection along; that of a document is kept.
+        // The first response may close its connection; that of a document is kept.
         drain(bench.open().await.unwrap()).await;
         bench.upstream.refresh_catalogue().await.unwrap();
         let opened = bench.upstream.counters().connections_opened;
@@ -53,7 +53,7 @@ async fn a_stale_connection_costs_no_attempt_and_no_wait() {
 async fn a_connection_that_breaks_right_after_its_last_use_is_a_failed_attempt() {
     for broken in [Script::default().cut(), Script::default().reset()] {
         let bench = impatient().await;
-        // The route was asked for on the same connection. The backend may be answering the request.
+        // The route was requested on the same connection. The backend may be processing the request.
         bench.fake.on("/responses", broken);
         let error = bench.open().await.unwrap_err();
         assert!(matches!(error, ProxyError::Unreachable { .. }), "{error:?}");
@@ -100,7 +100,7 @@ async fn a_break_abandons_the_other_open_connections() {
     wire.fake.on("/responses", Script::default().cut());
     wire.fake.on("/responses", Script::json(200, "{}"));
     assert!(matches!(wire.post("/responses").await, Err(SendError::Transport(_))));
-    assert_eq!(wire.http.connections_opened(), 2, "it broke on an open connection");
+    assert_eq!(wire.http.connections_opened(), 2, "the failure was on an open connection");
     wire.post("/responses").await.unwrap();
     assert_eq!(wire.http.connections_opened(), 3);
 }

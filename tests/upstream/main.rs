@@ -1,16 +1,16 @@
-//! The upstream client against a scripted backend: attempts, commit point, cancelling, catalogue.
+//! The upstream client against a scripted backend: attempts, commit point, cancellation, catalog.
 
 #![cfg(test)]
 
 mod body_format;
 #[path = "../replies/cases.rs"]
-#[expect(dead_code, reason = "only the events count here")]
+#[expect(dead_code, reason = "only the events matter here")]
 mod cases;
 #[path = "../support/clock.rs"]
 mod clock;
 mod connections;
 #[path = "../support/upstream.rs"]
-#[expect(dead_code, reason = "nothing has a pace here, and nobody steps out")]
+#[expect(dead_code, reason = "no pacing and no outages here")]
 mod fake;
 mod quota;
 mod retries;
@@ -54,11 +54,11 @@ const ROUTING: &str = "/backend-api/wham/accounts/check";
 #[derive(Debug, Default)]
 struct Tokens {
     recoveries: AtomicUsize,
-    /// Whether a recovery comes by the token of another account.
+    /// Whether a recovery returns the token of another account.
     is_switched: AtomicBool,
-    /// What the next calls fail with.
+    /// The errors of the next calls.
     troubles: Mutex<VecDeque<AuthError>>,
-    /// Refused tokens that a request could not replace again.
+    /// Rejected tokens that a request could not replace again.
     refused: Mutex<Vec<String>>,
 }
 
@@ -112,7 +112,7 @@ impl Bench {
         change(&mut settings);
         let tokens = Arc::new(Tokens::default());
         let http = http();
-        // A client takes its time to build, which would count against a test's short limits.
+        // Building a client is slow, which would count against the short timeouts of a test.
         http.client_for(&settings.url).await.unwrap();
         if settings.transport != Transport::Sse {
             http.upgrading_client_for(&settings.url).await.unwrap();
@@ -171,7 +171,7 @@ fn request() -> Request<'static> {
     }
 }
 
-/// Gets a token and opens an answer with it, as the server does for each request.
+/// Gets a token and opens a response with it, like the server for each request.
 async fn open(upstream: &Upstream, request: Request<'_>, hints: &Hints) -> Result<BackendResponse, ProxyError> {
     let token = upstream.token(None).await?;
     upstream.begin(request, token, hints.clone())?.open().await
@@ -181,7 +181,7 @@ async fn drain(answer: BackendResponse) -> (Vec<String>, Option<ProxyError>) {
     let mut texts = Vec::new();
     let mut events = answer.events;
     loop {
-        match timeout(10 * SECOND, events.next()).await.expect("the stream goes on") {
+        match timeout(10 * SECOND, events.next()).await.expect("the stream continues") {
             None => return (texts, None),
             Some(Ok(data)) => texts.push(String::from_utf8(data.to_vec()).unwrap()),
             Some(Err(error)) => return (texts, Some(error)),

@@ -1,4 +1,4 @@
-//! A quota that is spent: asked for once, then known.
+//! A used-up quota: requested once, then cached.
 
 use std::time::Duration;
 

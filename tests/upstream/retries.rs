@@ -1,4 +1,4 @@
-//! Which failures are hidden by another attempt, which are told, and where that ends: the commit point.
+//! Which failures are hidden by a retry, which are reported, and the limit of that: the commit point.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ async fn a_rejected_token_is_replaced_and_repeated_rejections_give_retry_after()
     bench.fake.on("/responses", Script::json(401, r#"{"detail":"Unauthorized"}"#));
     assert!(matches!(bench.open().await, Err(ProxyError::Auth(AuthError::TokenRefused { .. }))));
     assert_eq!((bench.calls(), bench.tokens.recoveries.load(Ordering::SeqCst)), (3, 2));
-    assert_eq!(*bench.tokens.refused.lock().unwrap(), ["at_2"], "the source knows that its newest token is refused");
+    assert_eq!(*bench.tokens.refused.lock().unwrap(), ["at_2"], "the source knows that its newest token is rejected");
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_transient_failure_of_the_issuer_counts_as_a_retry() {
     bench.tokens.troubles.lock().unwrap().extend([trouble(), trouble(), trouble()]);
     assert!(matches!(bench.open().await, Err(ProxyError::Auth(AuthError::Unavailable { .. }))));
 
-    // What is left of the retries is for the backend.
+    // The remaining retries are for the backend.
     bench.fake.replace("/responses", Script::json(500, ""));
     bench.tokens.troubles.lock().unwrap().extend([trouble()]);
     let asked = bench.calls();
@@ -134,7 +134,7 @@ async fn silence_after_the_first_output_commits_and_a_prelude_does_not() {
     let script = Script::stream(&[]).event(QUOTA).gate(&begin).event(CREATED).gate(&fail).event(OVERLOADED).end();
     bench.fake.on("/responses", script);
     let early = timeout(SECOND / 4, open(&bench.upstream, request(), &Hints::default())).await;
-    assert!(early.is_err(), "a prelude does not open an answer");
+    assert!(early.is_err(), "a prelude does not open a response");
     assert!(bench.fake.hung_up(1, 5 * SECOND).await);
     begin.open();
     let answer = bench.open().await.unwrap();
@@ -157,7 +157,7 @@ async fn a_parameter_that_a_model_rejects_is_omitted_from_its_requests() {
     let has_tier: Vec<_> =
         bench.fake.requests("/responses").iter().map(|sent| sent.json().get("service_tier").is_some()).collect();
     assert_eq!(has_tier, [true, false, false]);
-    assert!(bench.open().await.unwrap().warnings.is_empty(), "a request without the member lost nothing");
+    assert!(bench.open().await.unwrap().warnings.is_empty(), "a request without the member is unchanged");
     let other = Request { model: "gpt-6-sol".into(), ..fast() };
     assert!(open(&bench.upstream, other, &hints).await.unwrap().warnings.is_empty(), "another model keeps it");
     assert_eq!(bench.fake.requests("/responses").pop().unwrap().json()["service_tier"], "priority");
@@ -239,5 +239,5 @@ async fn the_headers_of_a_codex_client_are_forwarded_both_ways() {
     assert_eq!(shown, ["x-codex-plan-type", "x-codex-turn-state", "x-models-etag"]);
     let sent = bench.fake.requests("/responses").remove(0);
     assert_eq!((sent.header("session-id"), sent.header("x-codex-window-id")), ("theirs", "w:0"));
-    assert_eq!(bench.open().await.unwrap().headers.len(), 1, "anybody else sees the quota alone");
+    assert_eq!(bench.open().await.unwrap().headers.len(), 1, "any other client sees only the quota");
 }

@@ -1,4 +1,4 @@
-//! Where requests go and what they carry: headers, routing, redirects, unreachable hosts, the catalogue.
+//! The destination and content of requests: headers, routing, redirects, unreachable hosts, the catalog.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -122,7 +122,7 @@ async fn the_catalog_is_live_then_cached_then_embedded() {
     let live = r#"{"models":[{"slug":"gpt-live"}]}"#;
 
     let bench = Bench::with(keep).await;
-    assert!(bench.upstream.catalogue().find("gpt-5.5").is_some(), "embedded, before anything is heard");
+    assert!(bench.upstream.catalogue().find("gpt-5.5").is_some(), "embedded, before the first response");
     bench.fake.on("/models", Script::json(401, ""));
     bench.fake.on("/models", Script::json(200, live));
     bench.upstream.refresh_catalogue().await.unwrap();
@@ -139,7 +139,7 @@ async fn the_catalog_is_live_then_cached_then_embedded() {
         () = bench.upstream.keep_catalogue() => unreachable!("it runs until dropped"),
         _ = bench.fake.received("/models", 1) => {}
     }
-    assert_eq!(bench.upstream.catalogue_json(), live, "the file stands in");
+    assert_eq!(bench.upstream.catalogue_json(), live, "the cached file is used");
 }
 
 #[tokio::test]

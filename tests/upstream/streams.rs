@@ -1,4 +1,5 @@
-//! How a stream ends: by its terminal event, by silence, by a cut, by the client; over HTTP/1.1 and HTTP/2.
+//! The end of a stream: by its terminal event, a timeout, a truncation, or the client; over HTTP/1.1 and
+//! HTTP/2.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ async fn a_response_has_its_events_and_allowed_headers() {
     let (events, error) = drain(answer).await;
     assert!(error.is_none(), "{error:?}");
     assert_eq!(events, [QUOTA, CREATED, DELTA, COMPLETED]);
-    assert!(bench.fake.hung_up(1, 5 * SECOND).await, "the connection goes with the terminal event");
+    assert!(bench.fake.hung_up(1, 5 * SECOND).await, "the connection is released with the terminal event");
 }
 
 #[tokio::test]
@@ -142,7 +143,7 @@ async fn dropping_an_open_call_ends_its_retries() {
     let early = timeout(SECOND / 2, crate::open(&bench.upstream, request(), &Hints::default())).await;
     assert!(early.is_err());
     let more = timeout(SECOND, bench.fake.received("/responses", 2)).await;
-    assert!(more.is_err(), "nobody asks again");
+    assert!(more.is_err(), "no request is repeated");
 }
 
 #[tokio::test]
@@ -154,7 +155,7 @@ async fn dropping_the_events_closes_the_connection() {
     assert!(bench.fake.hung_up(1, 5 * SECOND).await);
 }
 
-/// A client for a backend that speaks HTTP/2 over TLS, and trusts its certificate.
+/// A client for a backend with HTTP/2 over TLS that trusts its certificate.
 pub(crate) async fn over_http2() -> Bench {
     let (fake, certificate) = FakeUpstream::start_http2().await;
     let mut bundle = tempfile::NamedTempFile::new().unwrap();

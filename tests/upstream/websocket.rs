@@ -1,5 +1,5 @@
-//! What only a WebSocket has: connections that outlive an answer, requests without what is known, and
-//! the ways around one that can't be had. That its answers are those of the other transport.
+//! What is specific to WebSockets: connections that outlive a response, incremental requests, and fallbacks.
+//! Responses are the same as over the other transport.
 
 use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::error::{Fault, ProxyError};
@@ -19,7 +19,7 @@ use crate::fake::{Gate, Script};
 use crate::{ADDED, Bench, COMPLETED, CREATED, DELTA, SECOND, WHOLE, drain, request};
 
 const SAID: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","status":"completed","role":"assistant","content":[{"type":"output_text","text":"hi","annotations":[]}]}}"#;
-/// A whole answer with what is remembered of it.
+/// A complete response with the stored state.
 const SPOKEN: [&str; 5] = [CREATED, ADDED, DELTA, SAID, COMPLETED];
 
 async fn bench(transport: Transport) -> Bench {
@@ -32,7 +32,7 @@ fn message(role: Role, text: &str) -> Item<'static> {
     Item::Message { role, content: vec![part] }
 }
 
-/// The conversation after the first answer.
+/// The conversation after the first response.
 fn second() -> Request<'static> {
     let mut request = request();
     request.input.extend([message(Role::Assistant, "hi"), message(Role::User, "go on")]);
@@ -47,7 +47,7 @@ async fn opened(bench: &Bench, request: Request<'_>, hints: &Hints) -> BackendRe
     timeout(10 * SECOND, crate::open(&bench.upstream, request, hints)).await.expect("it ends").unwrap()
 }
 
-/// Connections made, and the bytes that each request took.
+/// The connections made, and the number of bytes of each request.
 fn made(bench: &Bench) -> (usize, Vec<usize>) {
     let sent = bench.fake.requests("/responses");
     (bench.fake.handshakes().len(), sent.iter().map(|request| request.wire_bytes).collect())
@@ -92,14 +92,14 @@ async fn a_continued_conversation_sends_only_new_items() {
     let (connections, bytes) = made(&bench);
     let sent = bench.fake.requests("/responses");
     assert_eq!((connections, sent.len()), (1, 2));
-    assert_eq!(sent[1].json()["input"].as_array().unwrap().len(), 3, "together it is the whole conversation");
+    assert_eq!(sent[1].json()["input"].as_array().unwrap().len(), 3, "together it is the complete conversation");
     assert!(bytes[1] < sent[1].body.len(), "{bytes:?}");
 
     let mut other = second();
     other.instructions = "Be long.".into();
     ask(&bench, other).await;
     let sent = bench.fake.requests("/responses").pop().unwrap();
-    assert!(sent.wire_bytes > sent.body.len(), "another request leaves whole");
+    assert!(sent.wire_bytes > sent.body.len(), "another request is sent completely");
     assert_eq!(bench.fake.handshakes().len(), 1);
 }
 
@@ -294,7 +294,7 @@ async fn every_case_gives_the_same_events_over_both_transports() {
     }
 }
 
-/// A client that tries each request once.
+/// A client that makes one attempt per request.
 async fn once(transport: Transport) -> Bench {
     Bench::with(|settings| {
         settings.transport = transport;
@@ -323,7 +323,7 @@ async fn outcome(bench: &Bench, script: &Script) -> (Vec<String>, String) {
     }
 }
 
-/// Sends fifty turns of a tool loop; gives the bytes of all requests.
+/// Sends fifty turns of a tool loop; returns the bytes of all requests.
 async fn tool_loop(transport: Transport) -> usize {
     const TURNS: usize = 50;
     let bench = bench(transport).await;
@@ -362,7 +362,7 @@ async fn a_long_tool_loop_sends_a_small_fraction() {
     assert!(framed * 10 < posted, "{framed} of {posted}");
 }
 
-/// Refuses every message with close code 1009 and reads none of it.
+/// Rejects every message with close code 1009 and reads none of it.
 async fn refuse_messages(listener: TcpListener) {
     let mut held = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-// Tries every way in which a page can make a browser send something, and reports what it got to see:
-// the status of an answer, 1 for contents without one, 0 for nothing.
+// Tries every way in which a page can make a browser send a request, and reports the visible result: the
+// status of the response, 1 for content without a status, 0 for nothing.
 const [base, home] = location.search.slice(1).split(",");
 const chat = `${base}/v1/chat/completions`;
 const body = JSON.stringify({ model: "gpt-5.5", messages: [{ role: "user", content: "spend" }] });
@@ -13,7 +13,7 @@ function element(name, properties) {
   return () =>
     new Promise((resolve) => {
       const made = Object.assign(document.createElement(name), properties);
-      // That a frame has loaded says nothing: it shows an error page as well.
+      // The load event doesn't prove success: it also fires for error pages.
       made.onload = () => resolve(name === "iframe" ? 0 : 1);
       made.onerror = () => resolve(0);
       document.body.append(made);

@@ -1,4 +1,4 @@
-"""What the checks in a real browser have in common: a server of a few paths, a daemon, and the count of failures."""
+"""Shared parts of the browser checks: a small server, a daemon, and the count of failures."""
 
 import base64
 import json
@@ -52,7 +52,7 @@ def access_token():
 
 
 def start_daemon(binary, home, backend_port, listen="127.0.0.1:0", before=(), **more):
-    """A daemon of its own home; `before` begins its command, `more` are variables of its environment."""
+    """A daemon with its own home; `before` is a command prefix, `more` are environment variables."""
     environment = {
         "CODEX_PROXY_HOME": home,
         "CODEX_PROXY_ACCESS_TOKEN": access_token(),
@@ -74,5 +74,5 @@ def start_daemon(binary, home, backend_port, listen="127.0.0.1:0", before=(), **
 
 
 def finish():
-    """Ends the program, with what came of its checks."""
+    """Exits with the result of the checks."""
     sys.exit(1 if failures else 0)

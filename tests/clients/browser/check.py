@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What web pages can do to the daemon, in a real browser. Usage: check.py BINARY BROWSER
+"""Checks what web pages can do to the daemon, in a real browser. Usage: check.py BINARY BROWSER
 
-Three pages try: one of a foreign origin, one that was loaded under a name which then turned to the
-daemon's address (rebinding), one of an allowed origin. A backend of our own counts what reaches it.
+Three pages send requests: one of a foreign origin, one whose host name is rebound to the daemon's address, and
+one of an allowed origin. A test backend counts the requests that reach it.
 Prints `ok …` or `FAILED …` for each check.
 """
 
@@ -38,7 +38,7 @@ EVENTS = [
 
 
 class Backend(Quiet):
-    """Counts what is asked of a model, and waits in the middle of an answer until the page has seen its beginning."""
+    """Counts model requests, and pauses in the middle of a response until the page has received its start."""
 
     asked = []
     may_go_on = threading.Event()
@@ -61,7 +61,7 @@ class Backend(Quiet):
 
 
 class Site(Quiet):
-    """Serves the pages, and takes what they report."""
+    """Serves the pages, and receives their reports."""
 
     reports = queue.Queue()
 
@@ -85,7 +85,7 @@ class Site(Quiet):
 
 
 def rebinding(site_port, daemon_port):
-    """A name that leads to a page first, and to the daemon from then on: bytes pass as they are."""
+    """A host name that resolves to a page first and then to the daemon (DNS rebinding); bytes are forwarded."""
 
     def relay(client):
         start = client.recv(65536)
@@ -113,7 +113,7 @@ def rebinding(site_port, daemon_port):
 
 
 def visit(url, rules):
-    """Opens a page in a browser of its own, and gives its report."""
+    """Opens a page in a new browser and returns its report."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", f"--host-resolver-rules={rules}", url]
         browser = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A headless Chromium that is driven over its debugging pipe."""
+"""A headless Chromium, controlled over its debugging pipe."""
 
 import base64
 import fcntl
@@ -20,7 +20,7 @@ class Chromium:
     def __init__(self, browser):
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         to_read, to_write = os.pipe(), os.pipe()
-        # High numbers, so that neither is lost when the shell puts them at 3 and 4.
+        # High numbers, so that the shell can move both to 3 and 4.
         reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD, 50) for end in (to_read[0], to_write[1]))
         os.close(to_read[0])
         os.close(to_write[1])
@@ -56,7 +56,7 @@ class Chromium:
                 self.messages.put(json.loads(message))
 
     def call(self, method, **parameters):
-        """Calls the browser, and gives its result; events that come meanwhile are kept."""
+        """Calls a method of the browser and returns its result; events received meanwhile are queued."""
         number = self._send(method, parameters)
         until = time.monotonic() + PATIENCE
         while True:
@@ -89,7 +89,7 @@ class Chromium:
             self.events.append((method, parameters))
 
     def open(self, url, width=1100, height=900, scheme="light", password=None):
-        """Opens a page in a new tab, and waits until it is there."""
+        """Opens a page in a new tab, and waits until it is loaded."""
         self.session, self.events, self.passwords, self.password = None, [], [], password
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -106,14 +106,14 @@ class Chromium:
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def value(self, expression):
-        """What a script comes to."""
+        """Returns the result of a script."""
         told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in told:
             raise AssertionError(f"{expression}: {told['exceptionDetails']}")
         return told["result"].get("value")
 
     def until(self, expression, limit=PATIENCE):
-        """Waits until a script comes to something true; says whether it did."""
+        """Waits until a script returns true; returns whether it did."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
             try:
@@ -130,18 +130,18 @@ class Chromium:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def complaints(self):
-        """What a developer would see in the console."""
+        """The console messages."""
         logged = [told["entry"]["text"] for method, told in self.events if method == "Log.entryAdded"]
         thrown = [str(told) for method, told in self.events if method == "Runtime.exceptionThrown"]
         printed = [str(told["args"]) for method, told in self.events if method == "Runtime.consoleAPICalled"]
         return logged + thrown + printed
 
     def addresses(self):
-        """What was asked for, of anybody."""
+        """The requested URLs."""
         return [told["request"]["url"] for method, told in self.events if method == "Network.requestWillBeSent"]
 
     def picture(self, path, height=None, sharp=1):
-        """The whole page, or as much of it as this; of so many pixels for each of its own."""
+        """A screenshot of the page or of a part of it, with this device scale factor."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(height or size["height"], size["height"]), "scale": sharp}
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)["data"]

@@ -1,4 +1,4 @@
-// What is wrong with how the page looks: text that can hardly be read on what is behind it.
+// Finds text with insufficient contrast to its background.
 (() => {
   const part = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
   const parse = (colour) => colour.match(/[\d.]+/g).map(Number);

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The daemon's own page in a real browser. Usage: page.py BINARY BROWSER [FOLDER]
 
-Whether it loads without a complaint, keeps itself fresh, asks nobody but the daemon, can be used with
-the keyboard and on a narrow screen, and can be read in light and dark. With a folder, pictures of its
+Checks that it loads without errors, refreshes itself, sends requests only to the daemon, is usable with the
+keyboard and on a narrow screen, and is readable in light and dark mode. With a folder, screenshots of its
 states are written there. Prints `ok …` or `FAILED …` for each check.
 """
 
@@ -41,7 +41,7 @@ CLIENTS = [
 
 
 def ask(port, model, agent, key, how):
-    """Asks in the background; waits for answers that end by themselves."""
+    """Sends requests in the background; waits for responses that end by themselves."""
 
     def run():
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -94,7 +94,7 @@ def check_keyboard(browser):
 
 
 def check_tree(browser):
-    """What a screen reader gets to know."""
+    """The accessibility tree."""
     nodes = [node for node in browser.call("Accessibility.getFullAXTree")["nodes"] if not node.get("ignored")]
     named = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes]
     roles = [role for role, _ in named]
@@ -168,7 +168,7 @@ def main():
     try:
         with tempfile.TemporaryDirectory() as home:
             (Path(home) / "config.toml").write_text(KEYS)
-            # A picture is to show the usual port.
+            # Screenshots show the default port.
             daemon, port, said = start_daemon(BINARY, home, backend_port, "127.0.0.1:8787" if FOLDER else "127.0.0.1:0")
             fill(home)
             try:
@@ -186,7 +186,7 @@ def main():
 
 
 def states(browser, backend_port):
-    """Pages of daemons that are otherwise."""
+    """Pages of daemons with other settings."""
     Backend.used = (93, 81)
     for name, part, more in (
         ("nearly-used-up", "nearly used up", {}),

@@ -1,11 +1,11 @@
-"""Pictures of few colours, as a picture of text is, in a file a third as large: PNG with a palette."""
+"""Converts screenshots of text to PNG with a palette, a third of the size."""
 
 import base64
 import json
 import struct
 import zlib
 
-# A colour is rounded to 32 steps of each channel, which nobody sees at the edges of letters.
+# Colors are rounded to 32 steps per channel, which is invisible at the edges of letters.
 PIXELS = """(async () => {
     const image = new Image();
     image.src = "data:image/png;base64," + DATA;
@@ -28,7 +28,7 @@ PIXELS = """(async () => {
 
 
 def with_palette(browser, png):
-    """The same picture with a palette; the browser is on a page that can be used for it."""
+    """Converts a picture; runs in the current page of the browser."""
     read = browser.value(PIXELS.replace("DATA", json.dumps(base64.b64encode(png).decode())))
     if len(read["colours"]) > 256:
         raise AssertionError(f"a palette has 256 colours, and this needs {len(read['colours'])}")

@@ -1,4 +1,4 @@
-"""What the pictures show: a backend that answers and tells its quota, and a month of use."""
+"""The content of the screenshots: a backend with responses and quota, and a month of usage."""
 
 import json
 import sqlite3
@@ -10,7 +10,7 @@ from bench import PATIENCE, Quiet
 
 
 class Backend(Quiet):
-    """Answers in its own time, or waits for a word before it begins or in the middle; tells its quota."""
+    """Responds with delays, or waits for a signal at the start or in the middle; reports its quota."""
 
     used = (38, 61)
     words = "private words"
@@ -59,7 +59,7 @@ class Backend(Quiet):
 
 
 def fill(folder, keys=("desk", "night jobs"), latest=1):
-    """A month of use up to so many days ago, as the daemon would have written it."""
+    """A month of usage up to this many days ago, in the daemon's format."""
     today = int(time.time() // 86400)
     with sqlite3.connect(Path(folder) / "usage.sqlite3", timeout=PATIENCE) as store:
         for back in range(latest, 30):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A picture of a session in a terminal. Usage: terminal.py BINARY BROWSER FOLDER
+"""A screenshot of a terminal session. Usage: terminal.py BINARY BROWSER FOLDER
 
-The programs run on a terminal of 80 columns, in a home that is nobody's, against the simulated backend;
-what they wrote there, with its colours, is drawn by the browser and goes to FOLDER/terminal.png.
+The programs run on a terminal with 80 columns, in a temporary home, against the simulated backend. The browser
+renders their output with its colors to FOLDER/terminal.png.
 """
 
 import base64
@@ -42,7 +42,7 @@ PAGE = (Path(__file__).resolve().parent / "terminal.html").read_text()
 
 
 def settle(room, backend_port):
-    """A home with the program, the settings and a sign-in. It is seen at /home/you by what runs in it."""
+    """A home with the program, settings and a login, visible as /home/you to the programs in it."""
     home = room / "you"
     (home / ".local/bin").mkdir(parents=True)
     shutil.copy(BINARY, home / ".local/bin/codex-proxy")
@@ -68,7 +68,7 @@ def identity():
 
 
 def inside(room):
-    """What begins a command that sees the room as /home, and runs in the home there."""
+    """The prefix of a command that runs with this directory as /home."""
     return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /home && cd && exec "$@"', str(room)]
 
 
@@ -78,7 +78,7 @@ def environment():
 
 
 def session(room):
-    """What comes to stand on the terminal."""
+    """The content of the terminal."""
     written = []
     for command in SESSION:
         typed = command.replace("\n", "\n\x1b[2m>\x1b[0m")
@@ -87,7 +87,7 @@ def session(room):
 
 
 def run(room, command):
-    """What a command writes to a terminal of its own."""
+    """The output of a command on its own terminal."""
     process, terminal = pty.fork()
     if process == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -107,14 +107,14 @@ def run(room, command):
 
 
 def drawn(written):
-    """The same as HTML, a span for each colour."""
+    """Converts to HTML, with one span per color."""
     parts = [f"<span>{html.escape(part)}" for part in written.split("\x1b[0m")]
     text = "</span>".join(parts) + "</span>"
     return re.sub(r"\x1b\[([0-9;]+)m", lambda codes: f'</span><span class="c{codes[1].replace(";", " c")}">', text)
 
 
 def main():
-    Backend.words = "Hello! A simulated backend says this; no model wrote it."
+    Backend.words = "Hello! This is a simulated response; no model wrote it."
     backend_port = serve(Backend)
     browser = Chromium(BROWSER)
     try:

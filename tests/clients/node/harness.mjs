@@ -1,12 +1,12 @@
-// What the Node checks share: how a check is run and told, and the words that they use.
+// Shared parts of the Node checks: running and reporting checks, and common texts.
 // A script is called as CLIENT_MODULES=DIRECTORY node SCRIPT BASE_URL. It prints `ok …` or `FAILED …`
-// for each check; the exit code says whether all passed.
+// for each check; the exit code is 0 if all passed.
 
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 
-// The packages are not installed beside the scripts.
+// The packages are not installed next to the scripts.
 const modules = createRequire(path.join(path.resolve(process.env.CLIENT_MODULES), "package.json"));
 export const load = (name) => import(pathToFileURL(modules.resolve(name)));
 

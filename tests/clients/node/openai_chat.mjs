@@ -46,7 +46,7 @@ async function refused(param, request) {
   assert.ok(error.requestID, "an id to ask about");
 }
 
-// The weather tool of the runner, which notes what it was asked.
+// The weather tool of the runner, which records its arguments.
 function noting(asked) {
   return zodFunction({
     name: "get_weather",

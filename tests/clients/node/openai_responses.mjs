@@ -1,6 +1,6 @@
 // The official Node SDK, speaking Responses, against the demo.
 // Usage: CLIENT_MODULES=DIRECTORY node openai_responses.mjs BASE_URL
-// Prints `ok …` or `FAILED …` for each check; the exit code says whether all passed.
+// Prints `ok …` or `FAILED …` for each check; the exit code is 0 if all passed.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";

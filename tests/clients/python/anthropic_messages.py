@@ -42,7 +42,7 @@ def calls_of(message):
 
 
 def results(calls):
-    """Answers each call as a program would."""
+    """Returns the output of each call."""
     return [
         {"type": "tool_result", "tool_use_id": call.id, "content": weather_in(call.input["city"])} for call in calls
     ]
@@ -138,7 +138,7 @@ def the_tool_runner_gets_through_the_loop():
     runner = client.beta.messages.tool_runner(
         model=CLAUDE, max_tokens=1024, messages=say("Weather in Oslo and Rome?"), tools=[get_weather]
     )
-    # The runner wants the server to hold the conversation, and has to be told that nobody does.
+    # The runner expects the server to store the conversation; disable that.
     told = text_of(runner.until_done())
     assert sorted(asked) == ["Oslo", "Rome"], asked
     assert "12 degrees in Oslo" in told and "12 degrees in Rome" in told, told

@@ -17,7 +17,7 @@ def call(tool, **members):
 
 
 def command_of(root):
-    """The variables that docs/clients.md sets, for a daemon elsewhere."""
+    """The variables in docs/clients.md, for a daemon at another address."""
     *settings, name = shlex.split(clients_page_block("sh", "ANTHROPIC_BASE_URL"), comments=True)
     assert name == "claude", name
     pairs = dict(setting.split("=", 1) for setting in settings)
@@ -26,7 +26,7 @@ def command_of(root):
 
 
 def ask(shop, root, prompt, environment=None):
-    """What it reports while it works; the last is the result."""
+    """Its progress messages; the last one is the result."""
     output = ["--output-format", "stream-json", "--verbose"]
     command = [CLAUDE, "-p", *output, "--allowedTools", *TOOLS, "--", prompt]
     said = shop.run(command, environment or command_of(root))

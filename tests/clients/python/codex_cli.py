@@ -13,13 +13,13 @@ LOOK = 'demo:call exec_command {"cmd":"cat note.txt"}'
 # Models that take requests in the classic form, and in the lite form, where tools are called in a script.
 CLASSIC = ("gpt-5.5", f"Edit the note.\ndemo:call apply_patch {PATCH}\n{LOOK}")
 LITE = ("gpt-6.1-sol", f"Edit the note.\ndemo:call functions.exec text(await tools.apply_patch(`{PATCH}`))")
-# What it would tell others at its end, it waits for.
+# Disable telemetry, which it would wait for at exit.
 QUIET = "[analytics]\nenabled = false\n"
 MEANT_FOR_THE_BACKEND = ("originator", "session-id", "thread-id")
 
 
 def edit(root, task, path="/v1", more="", models=None):
-    """Lets it edit a file with the settings of docs/clients.md."""
+    """Edits a file with the settings of docs/clients.md."""
     model, prompt = task
     settings = clients_page_block("toml", "model_providers")
     assert f"{DEFAULT_URL}/v1" in settings
@@ -76,7 +76,7 @@ def loses_nothing_of_a_lite_request():
 
 
 def loses_nothing(task, added):
-    """Holds what the CLI sent against what left, and what came back against what it got."""
+    """Compares the requests of the CLI with the upstream requests, and the responses with those of the backend."""
     with between_taps() as (front, behind):
         edit(front.url, task)
     asked, left = front.posts("/v1/responses"), behind.posts("/backend-api/codex/responses")

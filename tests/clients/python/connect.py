@@ -1,7 +1,7 @@
 """Clients as `connect --write` sets them up, headless, against the demo. Usage: connect.py BASE_URL
 
-Each check begins with a home without any settings, and with a file that somebody has written by hand. What is written
-is taken back, byte for byte, after the client has been asked once.
+Each check runs with a home without settings, and with a hand-written settings file. After one request with the
+client, `--undo` must restore the file byte for byte.
 """
 
 import os
@@ -14,7 +14,7 @@ from workshop import PROGRAMS, ROOT_URL, Workshop
 
 HELLO = "Hello there"
 PROXY = os.environ["PROXY_BINARY"]
-# Where the daemon of these checks tells its address.
+# The directory with the run file of the daemon.
 OURS = {"CODEX_PROXY_HOME": os.environ["CODEX_PROXY_HOME"]}
 PYTHON = {"PYTHONPYCACHEPREFIX": os.environ["PYTHONPYCACHEPREFIX"]}
 
@@ -26,7 +26,7 @@ def connect(shop, client, flag):
 
 
 def file_of(shop, told):
-    """The file that a report names first."""
+    """The first file named in the output."""
     return shop.home / re.match(r"~/(.*?) (was written|was changed|already has)", told)[1]
 
 
@@ -70,7 +70,7 @@ def claude_is_set_up():
 
 
 def opencode_is_set_up():
-    # The plain program runs on any processor, the other one on newer ones.
+    # The baseline binary runs on any processor, the other one only on newer ones.
     if opencode := program("opencode", "opencode-*-baseline/bin/opencode") or program("opencode", "opencode-*/bin/opencode"):
         before = b'{\n  // mine\n  "$schema": "https://opencode.ai/config.json",\n  "autoupdate": false,\n}\n'
         is_set_up("opencode", before, [*opencode, "run"], {})

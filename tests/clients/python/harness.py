@@ -1,7 +1,7 @@
-"""What the Python checks share: how a check is run and told, and the words that they use.
+"""Shared parts of the Python checks: running and reporting checks, and common texts.
 
 A script is called with the base URL. It prints `ok …` or `FAILED …` for each check, and its exit
-code says whether all passed.
+code is 0 if all passed.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ def weather_in(city):
 
 
 def run_tools(calls):
-    """Answers each call as a program would."""
+    """Returns the output of each call."""
     return [
         {
             "role": "tool",

@@ -5,7 +5,7 @@ Usage: langchain_chat.py BASE_URL
 
 import os
 
-# It reports to its makers when it is told to in the environment.
+# Telemetry is enabled by variables in the environment.
 os.environ["LANGSMITH_TRACING"] = "false"
 
 import openai

@@ -2,7 +2,7 @@
 
 import os
 
-# It reports to its makers unless it is told not to.
+# Disable telemetry.
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 
 from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, SQLiteSession, function_tool

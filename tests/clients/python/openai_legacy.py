@@ -1,4 +1,4 @@
-"""The older and the missing parts of the OpenAI API, by the Python SDK. Usage: openai_legacy.py BASE_URL"""
+"""Legacy and unsupported parts of the OpenAI API, with the Python SDK. Usage: openai_legacy.py BASE_URL"""
 
 import httpx2
 import openai

@@ -1,6 +1,6 @@
 """The official Python SDK, speaking Responses, against the demo. Usage: openai_responses.py BASE_URL
 
-Prints `ok …` or `FAILED …` for each check; the exit code says whether all passed.
+Prints `ok …` or `FAILED …` for each check; the exit code is 0 if all passed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A listener between two programs: passes everything on, and keeps what was asked and answered."""
+"""A recording proxy between two programs: forwards all data and stores requests and responses."""
 
 import http.client
 import json
@@ -10,14 +10,14 @@ OF_ONE_CONNECTION = {"connection", "content-length", "host", "keep-alive", "tran
 
 
 class Exchange:
-    """A request and its answer. Names of headers are in lower case."""
+    """A request and its response. Header names are lowercase."""
 
     def __init__(self, method, path, headers, body):
         self.method, self.path, self.headers, self.body = method, path, headers, body
         self.status, self.answer_headers, self.answer = None, {}, b""
 
     def json(self):
-        """The body with the order of members and the spelling of numbers in it."""
+        """The body, preserving the order of members and the spelling of numbers."""
         return json.loads(self.body, object_pairs_hook=Members, parse_int=str, parse_float=str)
 
     def events(self):
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def splice(one, other):
-    """Passes bytes both ways until both sides have ended."""
+    """Forwards bytes in both directions until both sides have closed."""
 
     def copy(source, target):
         try:
@@ -94,7 +94,7 @@ def splice(one, other):
 
 
 class Tap:
-    """Listens on `url` and passes on to the address of another URL."""
+    """Listens on `url` and forwards to the address of another URL."""
 
     def __init__(self, target):
         address = target.split("//")[1].split("/")[0]

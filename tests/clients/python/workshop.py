@@ -1,7 +1,7 @@
-"""What the checks of the command line clients share: a place to work, and a daemon with taps around it.
+"""Shared parts of the checks of command-line clients: a working directory, and a daemon between two recorders.
 
-`CLIENT_PROGRAMS` is where the clients are installed, `PROXY_BINARY` the daemon. A client gets a home
-of its own and nothing of this one's environment.
+`CLIENT_PROGRAMS` is the directory of the installed clients, `PROXY_BINARY` the daemon. A client runs with its own
+home and without the environment of this process.
 """
 
 import base64
@@ -26,7 +26,7 @@ LIMIT_SECONDS = 60
 
 
 def program(client, pattern):
-    """The client's program; ends the script with a word where there is none for this machine."""
+    """The client's program; exits with a note if there is none for this machine."""
     found = sorted(PROGRAMS.glob(pattern))
     if not found:
         print(f"skipped {client}: there is no program of it for this machine")
@@ -41,7 +41,7 @@ def clients_page_block(language, word):
 
 
 class Workshop:
-    """A home and a folder to work in."""
+    """A home directory and a working directory."""
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory(prefix="workshop-")
@@ -62,7 +62,7 @@ class Workshop:
         return (self.folder / name).read_text()
 
     def run(self, command, environment):
-        """What the client says on standard output, line by line; it has to end well and in time."""
+        """The lines of the client's standard output; it must exit successfully and in time."""
         done = self.try_run(command, environment)
         assert done.returncode == 0, f"exit code {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -82,7 +82,7 @@ class Workshop:
 
 
 def token():
-    """A token such as ChatGPT's, signed by nobody."""
+    """An unsigned token in ChatGPT's format."""
     claims = {"exp": 4102444800, "https://api.openai.com/auth": {"chatgpt_account_id": "acct-1"}}
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({}, claims)]
     return ".".join([*parts, "c2lnbmF0dXJl"])
@@ -90,7 +90,7 @@ def token():
 
 @contextlib.contextmanager
 def between_taps():
-    """A daemon that takes the demo for the backend: a tap in front of it and one behind."""
+    """A daemon with the demo as its backend, and a recorder on each side."""
     with tempfile.TemporaryDirectory(prefix="daemon-") as home, Tap(ROOT_URL) as behind:
         environment = {
             **os.environ,

@@ -1,4 +1,4 @@
-//! What a WebSocket is told when a request can't be answered.
+//! Errors on a WebSocket if a request can't be served.
 
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
@@ -40,7 +40,7 @@ async fn an_unreadable_message_does_not_cut_the_running_response() {
     socket.until("response.output_text.delta").await;
     socket.say(Message::text(large)).await;
     for _ in 0..20 {
-        assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200, "time for the message to be refused");
+        assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200, "time for the message to be rejected");
     }
     gate.open();
     assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");

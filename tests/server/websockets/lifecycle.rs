@@ -1,4 +1,4 @@
-//! How long a WebSocket lives: silence, age, stops, slow readers, keys that go.
+//! The lifetime of a WebSocket: silence, age, shutdown, slow readers, removed keys.
 
 use serde_json::json;
 
@@ -37,7 +37,7 @@ async fn a_client_that_answers_no_ping_is_disconnected() {
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut socket = Socket::open(&bench.proxy).await;
     socket.create(&hello()).await;
-    // Whoever does not read does not answer either.
+    // A client that doesn't read doesn't respond to pings either.
     assert!(bench.upstream.received("/responses", 1).await.len() == 1 && bench.upstream.hung_up(1, 5 * SECOND).await);
     bench.proxy.says("closing a WebSocket: its client has sent nothing", SECOND).await;
 }
@@ -55,7 +55,7 @@ async fn a_socket_has_a_maximum_lifetime() {
     assert_eq!(idle.closed().await, Some(1000));
     busy.until("response.output_text.delta").await;
     gate.open();
-    assert_eq!(busy.answer().await.last().unwrap()["type"], "response.completed", "what has begun may end");
+    assert_eq!(busy.answer().await.last().unwrap()["type"], "response.completed", "started responses may finish");
     assert_eq!(busy.next().await["error"]["code"], "websocket_connection_limit_reached");
     assert_eq!(busy.closed().await, Some(1000));
 }
@@ -76,7 +76,7 @@ async fn a_shutdown_lets_the_response_finish_and_closes_the_socket() {
     assert_eq!(idle.closed().await, Some(1001));
     gate.open();
     assert_eq!(busy.answer().await.last().unwrap()["type"], "response.completed");
-    assert_eq!(busy.next().await["error"]["code"], "shutting_down", "what has not begun does not begin");
+    assert_eq!(busy.next().await["error"]["code"], "shutting_down", "queued requests don't start");
     assert_eq!(busy.closed().await, Some(1001));
     drop((idle, busy));
     assert_eq!(bench.proxy.ended().await, Some(0));
@@ -138,7 +138,7 @@ async fn a_socket_counts_as_a_connection() {
         socket.until("pong").await;
     }
     let mut open = std::pin::pin!(waiting.open());
-    assert!(futures_util::poll!(&mut open).is_pending(), "there is one place, and it is taken");
+    assert!(futures_util::poll!(&mut open).is_pending(), "the only slot is in use");
     socket.close().await;
     socket.closed().await;
     assert_eq!(open.await.status, 200);

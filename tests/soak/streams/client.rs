@@ -1,4 +1,4 @@
-//! The clients: each asks for one answer after the other, in any dialect, and minds its own pace.
+//! The clients: each sends one request after the other, in any API, and reads at its own speed.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use crate::wire::{Ask, Open};
 
 const DIALECTS: [Dialect; 5] =
     [Dialect::Chat, Dialect::Completions, Dialect::Responses, Dialect::Messages, Dialect::Socket];
-/// More than a client takes at a time.
+/// Maximum number of bytes per read.
 const GULP_BYTES: usize = 64 * 1024;
-/// For so many sips a slow reader takes its time; then it has made everybody wait for long enough.
+/// A slow reader pauses only for this many reads, to limit the duration of the test.
 const SLOW_SIPS: usize = 20;
-/// The most that a client takes before it leaves.
+/// Maximum number of bytes that a client reads before it disconnects.
 const LEAVING_BYTES: u64 = 12_000;
 
-/// How a client takes its answer.
+/// How a client reads its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     Fast,
-    /// Little by little, with pauses.
+    /// In small reads with pauses.
     Slow,
-    /// It hangs up in the middle.
+    /// It disconnects in the middle.
     Leaving,
 }
 
@@ -43,7 +43,7 @@ impl<'s> Client<'s> {
     }
 
     pub(crate) async fn live(mut self, until: Instant) {
-        // They don't begin together.
+        // They don't start at the same time.
         sleep(self.up_to_milliseconds(1000)).await;
         while Instant::now() < until {
             let manner = match self.dice.up_to(9) {
@@ -61,7 +61,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// One smooth answer of each kind.
+    /// One response of each kind without faults.
     pub(crate) async fn warm_up(&mut self) {
         for dialect in DIALECTS {
             for mode in [Mode::Document, Mode::Stream] {
@@ -88,7 +88,7 @@ impl<'s> Client<'s> {
         self.stage.note(plan, dialect, mode, heard, since);
     }
 
-    /// Takes an answer over HTTP.
+    /// Reads a response over HTTP.
     async fn hear(&mut self, ask: &Ask, dialect: Dialect, mode: Mode, manner: Manner) -> Result<Heard, String> {
         let sent = ask.fire(&self.stage.proxy).await;
         if manner == Manner::Leaving && self.dice.one_in(3) {
@@ -108,7 +108,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Reads in its manner; says whether it has left.
+    /// Reads in its manner; returns whether it has disconnected.
     async fn take(&mut self, open: &mut Open, manner: Manner) -> bool {
         let most = self.dice.up_to(LEAVING_BYTES);
         let (mut taken_bytes, mut sips) = (0, 0);
@@ -128,7 +128,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Some turns on one socket.
+    /// Several turns on one socket.
     async fn converse(&mut self, manner: Manner) {
         let number = self.stage.number();
         let turns = 1 + self.dice.up_to(3);
@@ -196,7 +196,7 @@ fn ask(dialect: Dialect, mode: Mode, plan: &Plan) -> Ask {
     Ask::post(path, &body)
 }
 
-/// A turn on a socket, which goes on from an answer where there is one.
+/// One turn on a socket, which continues from a previous response if there is one.
 fn turn(plan: &Plan, previous: Option<Value>) -> Value {
     let mut body = json!({"model": "gpt-5.5", "input": "hi", "store": !plan.is_big()});
     if let Some(previous) = previous {

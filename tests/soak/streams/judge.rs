@@ -1,7 +1,7 @@
-//! What a client has heard, and whether that is right.
+//! Checks what a client has received.
 //!
-//! Right is an answer that is whole and exact, or a failure in the dialect's own form after the exact
-//! text that came before it. Nothing else is.
+//! A response is correct if it is complete and exact, or if it fails with the API's own error after a correct
+//! prefix.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub(crate) enum Dialect {
     Completions,
     Responses,
     Messages,
-    /// Responses over a WebSocket, where there are only streams.
+    /// Responses over a WebSocket, which supports only streams.
     Socket,
 }
 
@@ -23,37 +23,37 @@ pub(crate) enum Mode {
     Stream,
 }
 
-/// How an answer ended.
+/// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Whole,
-    /// The client was told of a failure.
+    /// The client received an error.
     Failed,
-    /// The client has left.
+    /// The client has disconnected.
     Left,
 }
 
-/// An answer as a client heard it.
+/// A response as a client received it.
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) text: String,
     pub(crate) deltas: u64,
-    /// The text once more, as the item of a Responses stream has it.
+    /// The text in the item of a Responses stream.
     item: Option<String>,
     pub(crate) end: End,
-    /// What a failure was about.
+    /// The kind of a failure.
     pub(crate) code: String,
 }
 
 type Judged<T> = Result<T, String>;
 
 impl Heard {
-    /// Of a client that has left before it heard anything.
+    /// The client disconnected before it received anything.
     pub(crate) fn nothing() -> Self {
         Self { text: String::new(), deltas: 0, item: None, end: End::Left, code: String::new() }
     }
 
-    /// A document, or a refusal.
+    /// A document, or an HTTP error.
     pub(crate) fn document(dialect: Dialect, status: u16, body: &[u8]) -> Judged<Self> {
         let body: Value = serde_json::from_slice(body).map_err(|error| format!("no JSON: {error}"))?;
         if status != 200 {
@@ -70,10 +70,10 @@ impl Heard {
         Ok(Self { text, end: End::Whole, ..Self::nothing() })
     }
 
-    /// A stream of events, as far as it has come.
+    /// A stream of events, as far as received.
     pub(crate) fn stream(dialect: Dialect, body: &[u8]) -> Judged<Self> {
         let text = String::from_utf8_lossy(body);
-        // What comes after the last empty line is half of an event.
+        // Data after the last empty line is an incomplete event.
         let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
         let blocks = whole.split("\n\n").filter(|block| !block.is_empty() && !block.starts_with(':'));
         let mut events = Vec::new();
@@ -87,7 +87,7 @@ impl Heard {
         Self::events(dialect, &events)
     }
 
-    /// The events of a stream, as far as it has come.
+    /// The events of a stream, as far as received.
     pub(crate) fn events(dialect: Dialect, events: &[Value]) -> Judged<Self> {
         let mut heard = Self::nothing();
         for (number, event) in events.iter().enumerate() {
@@ -123,7 +123,7 @@ impl Heard {
         Ok(())
     }
 
-    /// Whether this is what such a plan may come to, after so many calls.
+    /// Whether a response is an allowed result of a plan, after this many calls.
     pub(crate) fn judge(&self, plan: &Plan, calls: usize, mode: Mode, was_away: bool) -> Judged<()> {
         let Some(last) = calls.checked_sub(1) else {
             let is_right = self.end == End::Left || (was_away && self.end == End::Failed);
@@ -131,25 +131,26 @@ impl Heard {
         };
         let act = plan.acts.get(last).ok_or_else(|| format!("{calls} calls"))?;
         let hidden = &plan.acts[..last];
-        // A document is sent when it is whole, so another attempt can replace it until then.
+        // A document is sent when it is complete, so a retry can replace it until then.
         let is_hidden = hidden.iter().all(|act| act.fault.is_some() && (mode == Mode::Document || !act.commits));
         holds(is_hidden, || format!("{calls} calls, though an earlier one was committed to"))?;
         let whole = act.text(act.pieces.len());
         let is_part = whole.starts_with(&self.text);
         match (self.end, act.expected) {
             (End::Whole, Expected::Whole | Expected::Either) => {
-                // After an unreadable delta in a Responses stream, the finished item has the whole text; no delta is made up.
+                // After an unreadable delta in a Responses stream, the finished item has the complete text; no
+                // delta is invented.
                 let is_made_good = act.fault == Some(Fault::Spoilt) && self.item.is_some();
                 let is_all =
                     (self.text == whole || is_made_good) && self.item.as_ref().is_none_or(|item| *item == whole);
                 holds(is_all, || format!("it is not all of {whole:?}: {self:?}"))
             }
-            // What follows a lost piece may have been told before the loss was noticed.
+            // Data after a lost piece may have been sent before the loss was detected.
             (End::Failed | End::Left, Expected::Either) => Ok(()),
             (End::Failed, Expected::Torn) | (End::Left, _) => {
                 holds(is_part, || format!("it is no part of {whole:?}: {:?}", self.text))
             }
-            // A document that fails has no text.
+            // A failed document has no text.
             (End::Failed, Expected::Told(pieces)) => {
                 let told = if mode == Mode::Document { String::new() } else { act.text(pieces) };
                 holds(self.text == told, || format!("before the failure there was {told:?}: {:?}", self.text))
@@ -159,13 +160,13 @@ impl Heard {
     }
 }
 
-/// The error that an event tells of.
+/// The error in an event.
 fn error_of(event: &Value) -> Option<&Value> {
     let nested = [&event["error"], &event["response"]["error"]].into_iter().find(|error| error.is_object());
     nested.or_else(|| (event["type"] == "error").then_some(event))
 }
 
-/// The code of an error object, which has the form of the dialect.
+/// The code of an error object, in the format of the API.
 fn failure(dialect: Dialect, error: &Value) -> Judged<String> {
     let message = error["message"].as_str().unwrap_or_default();
     holds(!message.is_empty() && !message.contains('<'), || format!("message: {error}"))?;
@@ -185,7 +186,7 @@ fn delta(dialect: Dialect, event: &Value) -> Option<&str> {
     }
 }
 
-/// Whether an event says that the answer is whole.
+/// Whether an event marks the response as complete.
 fn is_finish(dialect: Dialect, event: &Value) -> bool {
     match dialect {
         Dialect::Chat | Dialect::Completions => event["choices"][0]["finish_reason"].is_string(),

@@ -1,8 +1,8 @@
-//! What the backend does for one request, call after call: made from the dice alone, so that the
-//! judge knows each word of it.
+//! The behavior of the backend for one request, call by call. It depends only on the random generator, so the
+//! expected text is known.
 //!
-//! A text is made of pieces that carry the number of the request, of the call, and their own: one
-//! that is lost, doubled, out of its turn or another answer's shows.
+//! A text consists of pieces that contain the number of the request, the number of the call, and their own, so
+//! pieces that are lost, duplicated, reordered, or from another response are detected.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use serde_json::json;
 use crate::Dice;
 use crate::fake::{FakeUpstream, Script};
 
-/// Three attempts, each once more where its connection was stale.
+/// Three attempts, each repeated once if its connection was stale.
 const CALLS: usize = 6;
-/// One call in so many has a fault.
+/// One call in this many has a fault.
 const FAULTS: u64 = 20;
-/// One answer in so many is big: more than the sockets on its way hold.
+/// One response in this many is large: more than the socket buffers hold.
 const BIG: u64 = 150;
 const BIG_PIECES: usize = 100;
 const BIG_PIECE_BYTES: u64 = 16 * 1024;
-/// The first event that an answer is committed to by: `response.output_item.added`.
+/// The event that commits a response: `response.output_item.added`.
 const COMMITTING: usize = 1;
 /// Events before the first piece.
 const BEFORE_TEXT: usize = 2;
 
-/// What has to be escaped, what is long in UTF-8, what looks like framing.
+/// Characters that need escaping, long UTF-8 sequences, and text that looks like framing.
 const WORDS: [&str; 10] = [
     "lorem ipsum ",
     "Grüße 👋 ",
@@ -38,65 +38,65 @@ const WORDS: [&str; 10] = [
     "[DONE]",
 ];
 
-/// What goes wrong with a call.
+/// A fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// The connection ends, or is torn down, instead of an answer.
+    /// The connection is closed or reset instead of a response.
     Closed,
     Reset,
-    /// Nothing comes.
+    /// Nothing is sent.
     Silent,
-    /// Refusals.
+    /// HTTP errors.
     TooMany,
     Unavailable,
     Page,
     Invalid,
-    /// In the middle: the connection ends, or is torn down; the answer ends properly, but too soon;
-    /// it stops; it ends within an event.
+    /// In the middle: the connection is closed or reset; the stream ends properly, but too early; it stalls; it
+    /// ends within an event.
     Cut,
     Torn,
     Short,
     Stalled,
     Half,
-    /// An event can't be read, and the answer goes on.
+    /// An event is unreadable, and the response continues.
     Spoilt,
-    /// The backend says that it has failed.
+    /// The backend reports a failure.
     Failed,
     Error,
 }
 
-/// What has to come of a call.
+/// The expected result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Whole,
-    /// A failure, after exactly so many pieces.
+    /// A failure, after exactly this many pieces.
     Told(usize),
-    /// A failure, wherever the text ends: a connection that is torn down takes with it what is unread.
+    /// A failure, at any position: a reset connection discards unread data.
     Torn,
-    /// Whole, or a failure: a piece may be lost.
+    /// Complete, or a failure: a piece may be lost.
     Either,
 }
 
-/// Where the text comes once more, after its pieces.
+/// Complete texts are repeated after their pieces.
 #[derive(Clone, Copy, PartialEq)]
 enum Closing {
     Item,
     TextAndItem,
 }
 
-/// What the backend does with one call.
+/// The behavior of the backend for one call.
 pub(crate) struct Act {
     pub(crate) pieces: Vec<String>,
     pub(crate) fault: Option<Fault>,
     pub(crate) expected: Expected,
-    /// Whether another attempt can't hide its fault.
+    /// Whether a retry can't hide its fault.
     pub(crate) commits: bool,
     script: Script,
 }
 
-/// Everything that the backend would do for a request.
+/// The behavior of the backend for a request.
 pub(crate) struct Plan {
-    /// The originator that the request goes by.
+    /// The originator of the request.
     pub(crate) name: String,
     pub(crate) acts: Vec<Act>,
 }
@@ -120,7 +120,7 @@ impl Fault {
         Self::Error,
     ];
 
-    /// What is answered in the place of a stream.
+    /// The response that replaces a stream.
     fn refusal(self) -> Option<Script> {
         let busy = r#"{"error":{"code":"server_is_overloaded","message":"Busy."}}"#;
         let slow = r#"{"error":{"code":"rate_limit_exceeded","message":"Slow down."}}"#;
@@ -139,12 +139,12 @@ impl Fault {
 }
 
 impl Plan {
-    /// The plan of the request of this number; `pace` is the mean time between events.
+    /// The plan of the request with this number; `pace` is the mean time between events.
     pub(crate) fn new(number: u64, pace: Duration, dice: &mut Dice) -> Self {
         let mut acts: Vec<Act> = Vec::new();
-        // After one that goes well there is no other call.
+        // After a successful call there is no other one.
         while acts.len() < CALLS && acts.last().is_none_or(|act| act.fault.is_some()) {
-            // Troubles don't come alone, or another attempt would hide nearly all of them.
+            // Faults occur together, or retries would hide nearly all of them.
             let has_fault = dice.one_in(if acts.is_empty() { FAULTS } else { 2 });
             let fault = has_fault.then(|| Fault::ALL[index(dice, Fault::ALL.len())]);
             acts.push(Act::new(&format!("{number}.{}", acts.len()), fault, pace, dice));
@@ -152,23 +152,23 @@ impl Plan {
         Self { name: format!("soak-{number}"), acts }
     }
 
-    /// One without faults.
+    /// A plan without faults.
     pub(crate) fn smooth(number: u64) -> Self {
         let act = Act::new(&format!("{number}.0"), None, Duration::ZERO, &mut Dice(number));
         Self { name: format!("soak-{number}"), acts: vec![act] }
     }
 
-    /// The same for requests that go by another name.
+    /// The same for requests with another originator.
     pub(crate) fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }
 
-    /// Whether an answer to it may be too much to be kept for later requests.
+    /// Whether its response may be too large to be stored for later requests.
     pub(crate) fn is_big(&self) -> bool {
         self.acts.iter().any(|act| act.pieces.len() >= BIG_PIECES)
     }
 
-    /// Tells the backend.
+    /// Scripts the backend.
     pub(crate) fn give_to(&self, upstream: &FakeUpstream) {
         for act in &self.acts {
             upstream.on(&format!("/of/{}", self.name), act.script.clone());
@@ -184,7 +184,7 @@ impl Act {
         }
         let closing = if dice.one_in(2) { Closing::TextAndItem } else { Closing::Item };
         let events = events(label, &pieces, closing);
-        // What is big comes faster, or it would take for ever.
+        // Large responses are sent faster to limit their duration.
         let pace = if pieces.len() < BIG_PIECES { pace } else { pace / 8 };
         let at = fault.map_or(events.len(), |_| index(dice, events.len()));
         let expected = match fault {
@@ -193,13 +193,13 @@ impl Act {
             Some(Fault::Spoilt) => Expected::Either,
             Some(_) => Expected::Told(at.saturating_sub(BEFORE_TEXT).min(pieces.len())),
         };
-        // A torn connection may take with it what the answer would have been committed to by.
+        // A reset connection may discard the event that commits the response.
         let commits = at > COMMITTING && fault != Some(Fault::Torn);
         let script = play(&events, at, fault, pace, dice);
         Self { pieces, fault, expected, commits, script }
     }
 
-    /// The text of the first so many pieces.
+    /// The text of the first pieces.
     pub(crate) fn text(&self, pieces: usize) -> String {
         self.pieces[..pieces].concat()
     }
@@ -224,7 +224,7 @@ fn pieces(label: &str, dice: &mut Dice) -> Vec<String> {
     (0..count).map(piece).collect()
 }
 
-/// The events of a whole answer.
+/// The events of a complete response.
 fn events(label: &str, pieces: &[String], closing: Closing) -> Vec<String> {
     let (id, item) = (format!("resp_{label}"), format!("msg_{label}"));
     let response = json!({"id": id, "created_at": 1_700_000_000, "model": "gpt-5.5"});
@@ -249,7 +249,7 @@ fn events(label: &str, pieces: &[String], closing: Closing) -> Vec<String> {
     events.iter().map(ToString::to_string).collect()
 }
 
-/// The events up to the place of the fault, in pieces of any size and at any time, and the fault.
+/// The events up to the fault, in pieces of random size and timing, and the fault.
 fn play(events: &[String], at: usize, fault: Option<Fault>, pace: Duration, dice: &mut Dice) -> Script {
     let send = |script: Script, events: &[String], dice: &mut Dice| {
         events.iter().fold(script, |script, event| sprinkle(script, &format!("data: {event}\n\n"), pace, dice))
@@ -278,10 +278,10 @@ fn half(event: &str) -> String {
     format!("data: {}", event.chars().take(characters / 2).collect::<String>())
 }
 
-/// Some of the bytes alone, some together with what comes next, and time between them.
+/// Some bytes alone, some together with the following ones, with delays between them.
 fn sprinkle(script: Script, bytes: &str, pace: Duration, dice: &mut Dice) -> Script {
     let mut pause = |script: Script| {
-        // Every third follows at once, and the others make up for it.
+        // Every third piece follows at once, and the others compensate for it.
         let micros = if dice.one_in(3) { 0 } else { dice.up_to(3 * u64::try_from(pace.as_micros()).unwrap()) };
         script.pause(Duration::from_micros(micros))
     };

@@ -1,4 +1,4 @@
-//! How the daemon fares: what it counts itself, and what the system says of it.
+//! Measurements of the daemon: its own metrics and the system's statistics.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use crate::fake::FakeUpstream;
 use crate::proxy::TestProxy;
 use crate::wire::Ask;
 
-/// Within this all is as it was before.
+/// Time limit for all values to return to the baseline.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For so long nothing may change, where it is at rest.
+/// How long no value may change before the daemon counts as idle.
 const CALM: Duration = Duration::from_millis(300);
 
-/// What the medians of two quarters may differ by: by chance, in what is kept for later requests and
-/// in what the allocator has not given back. In ten minutes some ten thousand answers lie between
-/// them: a leak of one KiB for each would be more.
+/// Maximum difference between the medians of two quarters: noise, stored responses, and memory that the
+/// allocator hasn't returned. In ten minutes about ten thousand responses lie between them: a leak of 1 KiB
+/// each would exceed it.
 const GROWTH_KIB: u64 = 8 * 1024;
 
-/// What has to be the same before and after.
+/// Values that must be the same before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Vitals {
-    /// Requests, streams, places, the queue and calls to the backend: whatever is under way.
+    /// Active requests, streams, slots, the queue and upstream calls.
     pub(crate) under_way: u64,
     pub(crate) tasks: u64,
-    /// File descriptors, by the system's word.
+    /// File descriptors, from the system.
     pub(crate) descriptors: u64,
 }
 
-/// The memory of the daemon, over time.
+/// The memory of the daemon over time.
 #[derive(Default)]
 pub(crate) struct Memory {
     kib: Vec<u64>,
-    /// How late a look was at most: for so long the machine was busy otherwise.
+    /// Maximum delay of a measurement: how long the machine was busy with other work.
     pub(crate) latest: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Vitals {
         }
     }
 
-    /// Waits until nothing is under way and nothing changes, with no connection to the backend kept for later.
+    /// Waits until nothing is active and no value changes, with no upstream connection kept open.
     pub(crate) async fn at_rest(proxy: &TestProxy, upstream: &FakeUpstream) -> Self {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -66,7 +66,7 @@ impl Vitals {
         }
     }
 
-    /// Waits until it is as it was; says what it is in the end.
+    /// Waits for the baseline; returns the final values.
     pub(crate) async fn back_to(self, proxy: &TestProxy, upstream: &FakeUpstream) -> Self {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -79,19 +79,19 @@ impl Vitals {
 }
 
 impl Memory {
-    /// Looks once more.
+    /// Measures again.
     pub(crate) fn sample(&mut self, proxy: &TestProxy) {
         self.kib.extend(resident_kib(proxy));
     }
 
-    /// Nothing has grown since the second quarter.
+    /// Checks that memory hasn't grown since the second quarter.
     pub(crate) fn assert_flat(&self) {
         if let Some([_, second, _, last]) = self.quarters() {
             assert!(last <= second + GROWTH_KIB, "memory grows: {self}");
         }
     }
 
-    /// The medians of its quarters; none where the system does not tell.
+    /// The medians of its quarters; none if the system doesn't report memory.
     pub(crate) fn quarters(&self) -> Option<[u64; 4]> {
         let length = self.kib.len() / 4;
         let median = |quarter: usize| {
