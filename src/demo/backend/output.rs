@@ -112,7 +112,7 @@ fn call_count(tool: &ClientTool<'_>, hints: &Hints, is_both: bool) -> usize {
 }
 
 /// Returns the tools to call. After tool results, only those that `tool_choice` forces.
-fn asked_for<'p, 'b>(prompt: &'p Prompt<'b>) -> Vec<&'p ClientTool<'b>> {
+fn requested_tools<'p, 'b>(prompt: &'p Prompt<'b>) -> Vec<&'p ClientTool<'b>> {
     let is_forced = prompt.choice == ToolChoice::Required;
     if !is_forced && !prompt.returned.is_empty() {
         return Vec::new();

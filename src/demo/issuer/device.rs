@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::sessions::{DeviceState, Grant};
 use super::{Denial, Sessions, denied, members};
-use crate::demo::reply;
+use crate::demo::json_response;
 
 const FORM: &str = "<!doctype html><html lang=\"en\"><title>Demo sign-in</title><h1>Demo sign-in</h1>\
     <p>This sign-in is simulated and needs no account: enter a pending code.</p><form method=\"post\">\
