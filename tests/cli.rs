@@ -30,8 +30,8 @@ impl Home {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
-        Ended::from(self.command(arguments).output().unwrap())
+    fn run(&self, arguments: &[&str]) -> CommandOutput {
+        CommandOutput::from(self.command(arguments).output().unwrap())
     }
 
     fn file(&self) -> PathBuf {
@@ -40,16 +40,16 @@ impl Home {
 }
 
 #[derive(Debug)]
-struct Ended {
+struct CommandOutput {
     code: i32,
-    answer: String,
-    talk: String,
+    stdout: String,
+    stderr: String,
 }
 
-impl From<Output> for Ended {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code().unwrap(), answer: text(output.stdout), talk: text(output.stderr) }
+        Self { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
@@ -57,9 +57,9 @@ impl From<Output> for Ended {
 fn help_describes_the_program_and_its_limits() {
     let ended = Home::new("").run(&["--help"]);
     assert_eq!(ended.code, 0);
-    let help = ended.answer.replace('\n', " ");
+    let help = ended.stdout.replace('\n', " ");
     for part in ["Use your ChatGPT subscription", "not a documented public API", "not for sharing or pooling"] {
-        assert!(help.contains(part), "{part}\n{}", ended.answer);
+        assert!(help.contains(part), "{part}\n{}", ended.stdout);
     }
 }
 
@@ -70,19 +70,19 @@ fn wrong_usage_exits_with_2_and_writes_to_standard_error() {
         [&[][..], &["sevre"], &["config"], &["config", "show", "--colour"], &["-v", "-q", "config", "show"]]
     {
         let ended = home.run(arguments);
-        assert_eq!((ended.code, &*ended.answer), (2, ""), "{arguments:?}");
-        assert!(!ended.talk.is_empty(), "{arguments:?}");
+        assert_eq!((ended.code, &*ended.stdout), (2, ""), "{arguments:?}");
+        assert!(!ended.stderr.is_empty(), "{arguments:?}");
     }
 }
 
 #[test]
 fn path_prints_the_config_file_in_use() {
     let home = Home::new("");
-    assert_eq!(home.run(&["config", "path"]).answer.trim_end(), home.file().to_str().unwrap());
+    assert_eq!(home.run(&["config", "path"]).stdout.trim_end(), home.file().to_str().unwrap());
     let other = home.0.path().join("other.toml");
     let ended = home.run(&["--config", other.to_str().unwrap(), "config", "path"]);
-    assert_eq!((ended.code, ended.answer.trim_end()), (0, other.to_str().unwrap()));
-    assert!(ended.talk.contains("does not exist"));
+    assert_eq!((ended.code, ended.stdout.trim_end()), (0, other.to_str().unwrap()));
+    assert!(ended.stderr.contains("does not exist"));
     let broken = Home::new("nonsense");
     assert_eq!(broken.run(&["config", "path"]).code, 0);
 }
@@ -92,9 +92,10 @@ fn path_prints_the_config_file_in_use() {
 fn without_codex_proxy_home_the_platform_directory_is_used() {
     let home = Home::new("");
     let mut command = home.command(&["config", "path"]);
-    let ended = Ended::from(command.env_remove("CODEX_PROXY_HOME").env("HOME", home.0.path()).output().unwrap());
-    assert_eq!(ended.code, 0, "{}", ended.talk);
-    let path = Path::new(ended.answer.trim_end());
+    let ended =
+        CommandOutput::from(command.env_remove("CODEX_PROXY_HOME").env("HOME", home.0.path()).output().unwrap());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let path = Path::new(ended.stdout.trim_end());
     assert!(path.starts_with(home.0.path()) && path.ends_with("codex-proxy/config.toml"), "{}", path.display());
 }
 
@@ -102,17 +103,17 @@ fn without_codex_proxy_home_the_platform_directory_is_used() {
 fn show_prints_the_source_of_each_non_default_value() {
     let home = Home::new("[timing]\ndrain = '1s'\nkeepalive = '1s'");
     let output = home.command(&["-v", "config", "show"]).env("CODEX_PROXY_TIMING_KEEPALIVE", "2s").output().unwrap();
-    let ended = Ended::from(output);
-    let line = |key: &str| ended.answer.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    let ended = CommandOutput::from(output);
+    let line = |key: &str| ended.stdout.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert_eq!(line("timing.commit_after"), "timing.commit_after = \"5s\"");
     // A source that doesn't fit behind its setting is printed above it.
     for part in [
         "\n# environment variable CODEX_PROXY_TIMING_KEEPALIVE\ntiming.keepalive = \"2s\"\n",
         &format!("# {}:2\n", home.file().display()),
     ] {
-        assert!(ended.answer.contains(part), "{part}\n{}", ended.answer);
+        assert!(ended.stdout.contains(part), "{part}\n{}", ended.stdout);
     }
-    assert!(ended.answer.lines().all(|line| line.starts_with('#') || line.chars().count() <= 80), "{}", ended.answer);
+    assert!(ended.stdout.lines().all(|line| line.starts_with('#') || line.chars().count() <= 80), "{}", ended.stdout);
     assert!(line("log.level").ends_with("# -v"));
 }
 
@@ -120,32 +121,32 @@ fn show_prints_the_source_of_each_non_default_value() {
 fn show_hides_keys_and_passwords() {
     let config = "[[keys]]\nname = 'laptop'\nkey = 'private'\n[upstream]\nproxy = 'http://me:private@127.0.0.1:1'";
     let ended = Home::new(config).run(&["-vv", "config", "show"]);
-    assert!(ended.answer.contains("laptop") && ended.answer.contains("127.0.0.1:1"), "{}", ended.answer);
-    assert!(!ended.answer.contains("private") && !ended.talk.contains("private"), "{ended:?}");
+    assert!(ended.stdout.contains("laptop") && ended.stdout.contains("127.0.0.1:1"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("private") && !ended.stderr.contains("private"), "{ended:?}");
 }
 
 #[test]
 fn check_reports_every_error_with_its_source_and_a_suggestion() {
     let home = Home::new("lisen = 1\n[limits]\nbody = 'big'\n");
     let output = home.command(&["config", "check"]).env("CODEX_PROXY_LOG_LEVEL", "loud").output().unwrap();
-    let ended = Ended::from(output);
-    assert_eq!((ended.code, &*ended.answer), (2, ""));
+    let ended = CommandOutput::from(output);
+    assert_eq!((ended.code, &*ended.stdout), (2, ""));
     for part in [
         &*format!("{}:1: lisen: unknown key; did you mean 'listen'?", home.file().display()),
         &format!("{}:3: limits.body: ", home.file().display()),
         "environment variable CODEX_PROXY_LOG_LEVEL: log.level: ",
     ] {
-        assert!(ended.talk.contains(part), "{part}\n{}", ended.talk);
+        assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
     }
 }
 
 #[test]
 fn check_accepts_valid_settings_and_prints_warnings() {
     let ended = Home::new("").run(&["config", "check"]);
-    assert_eq!((ended.code, &*ended.talk), (0, ""));
+    assert_eq!((ended.code, &*ended.stderr), (0, ""));
     let ended = Home::new("[upstream]\nurl = 'https://relay.example'\ntrust_host = true").run(&["config", "check"]);
     assert_eq!(ended.code, 0);
-    assert!(ended.talk.contains("relay.example"), "{}", ended.talk);
+    assert!(ended.stderr.contains("relay.example"), "{}", ended.stderr);
 }
 
 #[test]
@@ -153,13 +154,13 @@ fn listening_for_other_machines_requires_a_key() {
     let home = Home::new("listen = '0.0.0.0:8787'");
     let ended = home.run(&["config", "check"]);
     assert_eq!(ended.code, 2);
-    assert!(ended.talk.contains("[[keys]]") && ended.talk.contains("localhost"), "{}", ended.talk);
+    assert!(ended.stderr.contains("[[keys]]") && ended.stderr.contains("localhost"), "{}", ended.stderr);
     let check = |keys: &str| home.command(&["config", "check"]).env("CODEX_PROXY_API_KEYS", keys).output().unwrap();
     assert_eq!(check("a-key-of-16-chars").status.code(), Some(0));
     let short = check("k");
-    let talk = String::from_utf8(short.stderr).unwrap();
+    let stderr = String::from_utf8(short.stderr).unwrap();
     assert_eq!(short.status.code(), Some(2));
-    assert!(talk.contains("CODEX_PROXY_API_KEYS") && talk.contains("fewer than 16 characters"), "{talk}");
+    assert!(stderr.contains("CODEX_PROXY_API_KEYS") && stderr.contains("fewer than 16 characters"), "{stderr}");
 }
 
 #[test]
@@ -181,10 +182,10 @@ struct Daemon {
 impl Daemon {
     fn start(home: &Home, arguments: &[&str]) -> Self {
         let mut process = home.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
-        let mut talk = BufReader::new(process.stderr.take().unwrap()).lines();
-        let ready = talk.by_ref().map(Result::unwrap).find(|line| line.contains(" is ready: ")).unwrap();
+        let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
+        let ready = stderr.by_ref().map(Result::unwrap).find(|line| line.contains(" is ready: ")).unwrap();
         // Keep reading, so that later output doesn't block the daemon.
-        std::thread::Builder::new().spawn(move || talk.for_each(drop)).unwrap();
+        std::thread::Builder::new().spawn(move || stderr.for_each(drop)).unwrap();
         let base_url = ready.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
         Self { process, base_url }
     }
@@ -206,8 +207,8 @@ fn a_daemon_prints_its_address_and_status_finds_it() {
     let home = Home::new("");
     let status = |home: &Home| -> serde_json::Value {
         let ended = home.run(&["status", "--json"]);
-        assert_eq!(ended.code, 3, "{}", ended.talk);
-        serde_json::from_str(&ended.answer).unwrap()
+        assert_eq!(ended.code, 3, "{}", ended.stderr);
+        serde_json::from_str(&ended.stdout).unwrap()
     };
     assert_eq!(status(&home)["daemon"], serde_json::Value::Null);
     assert_eq!(home.run(&["status", "--daemon"]).code, 1);
@@ -217,7 +218,7 @@ fn a_daemon_prints_its_address_and_status_finds_it() {
     assert_eq!(found["daemon"]["demo"], true);
     assert_eq!(found["signed_in"], false);
     let alone = home.run(&["status", "--daemon"]);
-    assert_eq!((alone.code, alone.answer.trim_end()), (0, &*daemon.base_url));
+    assert_eq!((alone.code, alone.stdout.trim_end()), (0, &*daemon.base_url));
     // The run file of a killed daemon remains, but must not be trusted.
     drop(daemon);
     assert!(home.0.path().join("run.json").exists());
@@ -242,8 +243,8 @@ fn a_daemon_exits_with_0_on_a_stop_signal_and_removes_its_run_file() {
     let home = Home::new("");
     for signal in ["-TERM", "-INT"] {
         let mut daemon = Daemon::start(&home, &["serve", "--demo", "--port", "0"]);
-        let told = Command::new("kill").args([signal, &daemon.process.id().to_string()]).status().unwrap();
-        assert!(told.success());
+        let reported = Command::new("kill").args([signal, &daemon.process.id().to_string()]).status().unwrap();
+        assert!(reported.success());
         assert_eq!(daemon.process.wait().unwrap().code(), Some(0), "{signal}");
         assert!(!home.0.path().join("run.json").exists(), "{signal}");
     }
@@ -254,8 +255,8 @@ fn a_port_in_use_is_reported_on_one_line() {
     let (first, second) = (Home::new(""), Home::new(""));
     let daemon = Daemon::start(&first, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
     let ended = second.run(&["serve", "--demo", "--port", daemon.port()]);
-    assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
-    assert!(ended.talk.contains(daemon.port()), "{}", ended.talk);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{}", ended.stderr);
+    assert!(ended.stderr.contains(daemon.port()), "{}", ended.stderr);
 }
 
 #[test]
@@ -265,8 +266,8 @@ fn serving_without_a_login_listens_and_names_the_login_command() {
     let mut command = home.command(&["serve", "--port", "0"]);
     command.env("CODEX_PROXY_UPSTREAM_URL", dead_end).env("CODEX_PROXY_AUTH_URL", dead_end);
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-    let talk = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let said: Vec<_> = talk.take(2).collect();
+    let stderr = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<_> = stderr.take(2).collect();
     process.kill().unwrap();
     process.wait().unwrap();
     assert!(said[0].contains("codex-proxy login"), "{said:?}");
@@ -277,7 +278,7 @@ fn serving_without_a_login_listens_and_names_the_login_command() {
 fn invalid_settings_prevent_the_daemon_from_starting() {
     let ended = Home::new("").run(&["serve", "--host", "0.0.0.0"]);
     assert_eq!(ended.code, 2);
-    assert!(ended.talk.contains("--host: listen: ") && ended.talk.contains("[[keys]]"), "{}", ended.talk);
+    assert!(ended.stderr.contains("--host: listen: ") && ended.stderr.contains("[[keys]]"), "{}", ended.stderr);
 }
 
 #[test]
@@ -297,9 +298,9 @@ fn without_a_login_status_exits_with_3_and_logout_with_0() {
     let home = Home::new("");
     let status = home.run(&["status", "--offline"]);
     assert_eq!(status.code, 3);
-    assert!(status.answer.contains("codex-proxy login"), "{}", status.answer);
+    assert!(status.stdout.contains("codex-proxy login"), "{}", status.stdout);
     let logout = home.run(&["logout"]);
-    assert_eq!((logout.code, &*logout.answer), (0, ""));
+    assert_eq!((logout.code, &*logout.stdout), (0, ""));
 }
 
 #[test]
@@ -312,12 +313,13 @@ fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_is_unchanged() {
     let codex = home.0.path().join("codex");
     std::fs::create_dir(&codex).unwrap();
     std::fs::write(codex.join("auth.json"), &login).unwrap();
-    let imported = Ended::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
-    assert_eq!(imported.code, 0, "{}", imported.talk);
-    assert!(imported.talk.contains("me@example.com (plan plus)"), "{}", imported.talk);
+    let imported =
+        CommandOutput::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
+    assert_eq!(imported.code, 0, "{}", imported.stderr);
+    assert!(imported.stderr.contains("me@example.com (plan plus)"), "{}", imported.stderr);
     let status = home.run(&["status", "--offline"]);
-    assert_eq!(status.code, 0, "{}", status.talk);
-    assert!(status.answer.contains("acc-1") && status.answer.contains("imported "), "{}", status.answer);
+    assert_eq!(status.code, 0, "{}", status.stderr);
+    assert!(status.stdout.contains("acc-1") && status.stdout.contains("imported "), "{}", status.stdout);
     for ended in [&imported, &status, &home.run(&["status", "--offline", "--json"])] {
         assert!(!format!("{ended:?}").contains("rt_private") && !format!("{ended:?}").contains(&token), "{ended:?}");
     }
@@ -328,13 +330,13 @@ fn a_borrowed_login_is_shown_without_its_tokens_and_its_file_is_unchanged() {
 fn a_login_in_the_keychain_is_explained() {
     let home = Home::new("");
     let absent = home.command(&["login", "--import"]).env("CODEX_HOME", home.0.path()).output().unwrap();
-    let absent = Ended::from(absent);
+    let absent = CommandOutput::from(absent);
     assert_eq!(absent.code, 1);
-    assert!(absent.talk.contains("auth.json") && !absent.talk.contains("keychain"), "{}", absent.talk);
+    assert!(absent.stderr.contains("auth.json") && !absent.stderr.contains("keychain"), "{}", absent.stderr);
     let codex = home.0.path().join("codex");
     std::fs::create_dir(&codex).unwrap();
     std::fs::write(codex.join("config.toml"), "cli_auth_credentials_store = 'keyring'").unwrap();
-    let kept = Ended::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
+    let kept = CommandOutput::from(home.command(&["login", "--import"]).env("CODEX_HOME", &codex).output().unwrap());
     assert_eq!(kept.code, 1);
-    assert!(kept.talk.contains("keychain") && kept.talk.contains("codex-proxy login"), "{}", kept.talk);
+    assert!(kept.stderr.contains("keychain") && kept.stderr.contains("codex-proxy login"), "{}", kept.stderr);
 }

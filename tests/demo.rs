@@ -240,8 +240,8 @@ async fn a_script_runs_call_by_call_until_the_conversation_is_too_long() {
     }
     assert_eq!(client.respond(&body).await.last()["response"]["error"]["code"], "context_length_exceeded");
     body["input"][0]["content"][0]["text"] = json!("demo:call apply_patch\ndemo:call run.exec\ndemo:call other {}");
-    let told = client.respond(&body).await.deltas("response.output_text.delta");
-    assert!(told.ends_with("The tool exec returned: done The tool other is not available."), "{told}");
+    let reported = client.respond(&body).await.deltas("response.output_text.delta");
+    assert!(reported.ends_with("The tool exec returned: done The tool other is not available."), "{reported}");
 }
 
 #[tokio::test]
@@ -353,8 +353,8 @@ async fn a_device_signs_in_after_its_code_is_entered() {
     let kind = "application/json";
     let device = client.post("/api/accounts/deviceauth/usercode", kind, json!({"client_id": "app"}).to_string()).await;
     let device = device.json();
-    let asked = json!({"device_auth_id": device["device_auth_id"], "user_code": device["user_code"]}).to_string();
-    let poll = async || client.post("/api/accounts/deviceauth/token", kind, asked.clone()).await;
+    let requested = json!({"device_auth_id": device["device_auth_id"], "user_code": device["user_code"]}).to_string();
+    let poll = async || client.post("/api/accounts/deviceauth/token", kind, requested.clone()).await;
     let pending = poll().await;
     assert_eq!((pending.status, &pending.json()["error"]["code"]), (403, &json!("deviceauth_authorization_unknown")));
     let type_in = async |code: &str| {

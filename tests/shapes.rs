@@ -250,10 +250,10 @@ async fn a_silent_stream_is_kept_alive_by_comments() {
         let body = request.to_string();
         let request = bench.request(Method::POST, path).header("content-type", "application/json");
         let mut response = request.body(body).send().await.unwrap();
-        let mut told = String::new();
-        while !told.contains("data: ") || !told.contains("\n\n: keepalive\n\n") {
-            let piece = response.chunk().await.unwrap().unwrap_or_else(|| panic!("{path} ended: {told}"));
-            told.push_str(std::str::from_utf8(&piece).unwrap());
+        let mut reported = String::new();
+        while !reported.contains("data: ") || !reported.contains("\n\n: keepalive\n\n") {
+            let piece = response.chunk().await.unwrap().unwrap_or_else(|| panic!("{path} ended: {reported}"));
+            reported.push_str(std::str::from_utf8(&piece).unwrap());
         }
     }
 }
@@ -271,8 +271,8 @@ async fn messages_errors_have_their_own_format() {
     assert_eq!((stream.status, stream.header("content-type")), (200, "text/event-stream; charset=utf-8"));
     let data = stream.body.lines().filter_map(|line| line.strip_prefix("data: "));
     let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
-    let told: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
-    assert_eq!(json!(told), text);
+    let reported: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!(json!(reported), text);
     assert_eq!(events.last().unwrap()["type"], "message_stop");
 
     let wrong = bench.post("/v1/messages", &json!({"model": "m", "max_tokens": 1})).await;

@@ -141,14 +141,14 @@ fn first_line(output: Option<impl io::Read + Send + 'static>, wanted: fn(&str) -
 }
 
 async fn is_healthy(address: SocketAddr) -> bool {
-    let asked = async {
+    let requested = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
     };
-    asked.await.unwrap_or(false)
+    requested.await.unwrap_or(false)
 }
 
 /// Size of the binary under test.

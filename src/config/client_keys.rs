@@ -81,7 +81,7 @@ impl ClientKeys {
     }
 }
 
-/// Returns the names and plain text of the keys from one source, except those of which it has only the hash.
+/// Returns the names and plain text of the keys from one source, except those given as a hash.
 pub(super) fn plain_keys(raw: Unparsed<'_>) -> Vec<(String, Secret)> {
     let from_variable = |(index, key): (usize, &str)| (format!("env-{}", index + 1), Secret::new(key));
     let from_table = |table: &DeValue<'_>| {

@@ -1,4 +1,4 @@
-//! Tells apart the settings that a running daemon can apply on reload from those that need a restart.
+//! Distinguishes the settings that a reload applies from those that need a restart.
 
 use super::Config;
 

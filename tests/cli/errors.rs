@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::{Daemon, Ended, Home};
+use super::{CommandOutput, Daemon, Home};
 
 /// No program listens there.
 const DEAD_END: &str = "http://127.0.0.1:1";
@@ -24,10 +24,10 @@ fn line<'r>(report: &'r str, about: &str) -> &'r str {
 
 impl Home {
     /// Every outgoing connection fails.
-    fn alone(&self, arguments: &[&str]) -> Ended {
+    fn alone(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = self.command(arguments);
         command.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
-        Ended::from(command.env("CODEX_PROXY_LISTEN", "127.0.0.1:0").output().unwrap())
+        CommandOutput::from(command.env("CODEX_PROXY_LISTEN", "127.0.0.1:0").output().unwrap())
     }
 }
 
@@ -39,11 +39,11 @@ fn suggested_commands_contain_the_config_flag() {
     let given = ["--config", other.to_str().unwrap()];
     let ours = format!("codex-proxy --config '{}'", other.display());
     let status = home.alone(&[&given[..], &["status", "--offline"]].concat());
-    assert_eq!(command_of(line(&status.answer, " login`")).trim(), format!("{ours} login"));
-    assert_eq!(command_of(line(&status.answer, " serve`")).trim(), format!("{ours} serve"));
+    assert_eq!(command_of(line(&status.stdout, " login`")).trim(), format!("{ours} login"));
+    assert_eq!(command_of(line(&status.stdout, " serve`")).trim(), format!("{ours} serve"));
     let doctor = home.alone(&[&given[..], &["doctor"]].concat());
-    assert_eq!(command_of(line(&doctor.answer, " token ")), format!("{ours} login"));
-    assert_eq!(command_of(&home.alone(&[&given[..], &["token"]].concat()).talk), format!("{ours} login"));
+    assert_eq!(command_of(line(&doctor.stdout, " token ")), format!("{ours} login"));
+    assert_eq!(command_of(&home.alone(&[&given[..], &["token"]].concat()).stderr), format!("{ours} login"));
 }
 
 #[test]
@@ -52,11 +52,11 @@ fn a_port_in_use_is_reported_with_a_command_that_works() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port().to_string();
     let ended = home.run(&["serve", "--demo", "--host", "127.0.0.1", "--port", &port]);
-    assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{}", ended.stderr);
     let by =
         if cfg!(target_os = "linux") { format!("(process {})", std::process::id()) } else { "in use by".to_owned() };
-    assert!(ended.talk.contains(&port) && ended.talk.contains(&by), "{}", ended.talk);
-    let arguments: Vec<_> = command_of(&ended.talk).split(' ').skip(1).collect();
+    assert!(ended.stderr.contains(&port) && ended.stderr.contains(&by), "{}", ended.stderr);
+    let arguments: Vec<_> = command_of(&ended.stderr).split(' ').skip(1).collect();
     assert_eq!(&arguments[..3], ["serve", "--demo", "--port"]);
     Daemon::start(&home, &arguments);
 }
@@ -67,11 +67,11 @@ fn an_already_running_daemon_is_reported() {
     let daemon = Daemon::start(&home, &["serve", "--demo", "--host", "127.0.0.1", "--port", "0"]);
     let again = ["serve", "--demo", "--host", "127.0.0.1", "--port", daemon.port()];
     let ended = home.run(&again);
-    assert_eq!((ended.code, command_of(&ended.talk)), (1, "codex-proxy status"));
-    assert!(ended.talk.contains("already running") && ended.talk.contains(&daemon.base_url), "{}", ended.talk);
+    assert_eq!((ended.code, command_of(&ended.stderr)), (1, "codex-proxy status"));
+    assert!(ended.stderr.contains("already running") && ended.stderr.contains(&daemon.base_url), "{}", ended.stderr);
     // With other settings, the suggestion differs: stop the daemon or leave it.
     let ended = Home::new("").run(&again);
-    assert!(ended.talk.contains("another codex-proxy at"), "{}", ended.talk);
+    assert!(ended.stderr.contains("another codex-proxy at"), "{}", ended.stderr);
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn a_daemon_without_a_run_file_is_distinguished_from_another_program() {
     let mut doctor = home.command(&["doctor"]);
     doctor.env("CODEX_PROXY_LISTEN", format!("127.0.0.1:{}", daemon.port()));
     doctor.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
-    let told = Ended::from(doctor.output().unwrap()).answer;
-    let port = line(&told, " port ");
+    let reported = CommandOutput::from(doctor.output().unwrap()).stdout;
+    let port = line(&reported, " port ");
     assert!(port.starts_with("warning") && port.contains(&daemon.base_url), "{port}");
 }
 
@@ -96,11 +96,11 @@ fn the_suggested_command_recovers_from_a_damaged_store_without_a_copy() {
     std::fs::write(home.0.path().join(store), "{").unwrap();
     std::fs::set_permissions(home.0.path().join(store), std::fs::Permissions::from_mode(0o600)).unwrap();
     let status = home.alone(&["status"]);
-    assert_eq!((status.code, status.talk.lines().count()), (1, 1), "{}", status.talk);
-    let told = command_of(&status.talk);
-    assert_eq!(command_of(line(&home.alone(&["doctor"]).answer, " store ")), told);
-    assert_eq!(command_of(&home.alone(&["accounts", "restore"]).talk), told);
-    let (moving, then) = told.split_once(" && ").unwrap();
+    assert_eq!((status.code, status.stderr.lines().count()), (1, 1), "{}", status.stderr);
+    let reported = command_of(&status.stderr);
+    assert_eq!(command_of(line(&home.alone(&["doctor"]).stdout, " store ")), reported);
+    assert_eq!(command_of(&home.alone(&["accounts", "restore"]).stderr), reported);
+    let (moving, then) = reported.split_once(" && ").unwrap();
     assert_eq!(then, "codex-proxy login");
     assert!(std::process::Command::new("sh").args(["-c", moving]).status().unwrap().success());
     assert_eq!(std::fs::read_to_string(home.0.path().join(aside)).unwrap(), "{");
@@ -113,9 +113,9 @@ fn a_directory_at_the_path_of_the_store_is_moved_away() {
     let home = Home::new("");
     std::fs::create_dir(home.0.path().join("credentials.json")).unwrap();
     let status = home.alone(&["status"]);
-    assert_eq!((status.code, command_of(&status.talk)), (1, "codex-proxy doctor"), "{}", status.talk);
-    let told = home.alone(&["doctor"]).answer;
-    let command = command_of(line(&told, " store "));
+    assert_eq!((status.code, command_of(&status.stderr)), (1, "codex-proxy doctor"), "{}", status.stderr);
+    let reported = home.alone(&["doctor"]).stdout;
+    let command = command_of(line(&reported, " store "));
     assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
     assert_eq!(home.alone(&["status"]).code, 3);
 }
@@ -136,8 +136,8 @@ fn an_unwritable_directory_is_reported_with_the_command_that_fixes_it() {
         .env("CODEX_PROXY_AUTH_CREDENTIALS", folder.join("credentials.json"))
         .env("CODEX_PROXY_LISTEN", "127.0.0.1:0");
     doctor.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
-    let told = Ended::from(doctor.output().unwrap()).answer;
-    let command = command_of(line(&told, " files "));
+    let reported = CommandOutput::from(doctor.output().unwrap()).stdout;
+    let command = command_of(line(&reported, " files "));
     assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
     std::fs::write(folder.join("probe"), "").unwrap();
 }
@@ -145,24 +145,24 @@ fn an_unwritable_directory_is_reported_with_the_command_that_fixes_it() {
 #[test]
 fn a_login_that_cannot_connect_suggests_the_doctor_command() {
     let ended = Home::new("").alone(&["login", "--device"]);
-    assert_eq!((ended.code, ended.talk.lines().count()), (1, 1), "{}", ended.talk);
-    assert_eq!(command_of(&ended.talk), "codex-proxy doctor");
-    assert!(ended.talk.contains("Connection refused") || cfg!(windows), "{}", ended.talk);
-    assert!(!ended.talk.contains("client error"), "{}", ended.talk);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{}", ended.stderr);
+    assert_eq!(command_of(&ended.stderr), "codex-proxy doctor");
+    assert!(ended.stderr.contains("Connection refused") || cfg!(windows), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("client error"), "{}", ended.stderr);
 }
 
 #[test]
 fn config_errors_are_in_line_order() {
     let ended = Home::new("zeta = 1\nalpha = 1\n").run(&["config", "check"]);
-    let lines: Vec<_> = ended.talk.lines().filter(|line| line.contains("unknown key")).collect();
-    assert!(lines[0].contains("toml:1: zeta") && lines[1].contains("toml:2: alpha"), "{}", ended.talk);
+    let lines: Vec<_> = ended.stderr.lines().filter(|line| line.contains("unknown key")).collect();
+    assert!(lines[0].contains("toml:1: zeta") && lines[1].contains("toml:2: alpha"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_missing_ca_file_is_reported_with_its_source() {
     let home = Home::new("[upstream]\nca_file = '/nowhere/ca.pem'\n");
-    let told = home.alone(&["doctor"]).answer;
-    let network = line(&told, " network ");
+    let reported = home.alone(&["doctor"]).stdout;
+    let network = line(&reported, " network ");
     let source = format!("{}:2", home.file().display());
     assert!(
         network.starts_with("wrong") && network.contains("/nowhere/ca.pem") && network.contains(&source),
@@ -171,7 +171,7 @@ fn a_missing_ca_file_is_reported_with_its_source() {
     let mut doctor = Home::new("").command(&["doctor"]);
     doctor.env("SSL_CERT_FILE", "/nowhere/ca.pem").env("CODEX_PROXY_LISTEN", "127.0.0.1:0");
     doctor.env("CODEX_PROXY_UPSTREAM_URL", DEAD_END).env("CODEX_PROXY_AUTH_URL", DEAD_END);
-    let told = Ended::from(doctor.output().unwrap()).answer;
+    let reported = CommandOutput::from(doctor.output().unwrap()).stdout;
     let unset = if cfg!(windows) { "set SSL_CERT_FILE=" } else { "unset SSL_CERT_FILE" };
-    assert_eq!(command_of(line(&told, " network ")), unset);
+    assert_eq!(command_of(line(&reported, " network ")), unset);
 }

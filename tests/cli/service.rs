@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::Ended;
+use super::CommandOutput;
 
 /// Records its arguments; fails if a file says so, and reports the state from another file.
 const SYSTEMCTL: &str = r#"#!/bin/sh
@@ -61,8 +61,8 @@ impl User {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
-        Ended::from(self.command(arguments).output().unwrap())
+    fn run(&self, arguments: &[&str]) -> CommandOutput {
+        CommandOutput::from(self.command(arguments).output().unwrap())
     }
 
     /// The arguments since the last call.
@@ -78,10 +78,10 @@ impl User {
 fn install_writes_enables_and_starts_the_unit_once() {
     let user = User::new();
     let first = user.run(&["service", "install"]);
-    assert_eq!(first.code, 0, "{}", first.talk);
+    assert_eq!(first.code, 0, "{}", first.stderr);
     assert_eq!(user.calls(), ["daemon-reload", "enable --now codex-proxy.service"]);
     let text = user.text();
-    assert_eq!(first.answer.trim_end(), text.trim_end());
+    assert_eq!(first.stdout.trim_end(), text.trim_end());
     let program = env!("CARGO_BIN_EXE_codex-proxy");
     let data = user.home().join(".local/share/codex-proxy");
     for line in [
@@ -98,7 +98,7 @@ fn install_writes_enables_and_starts_the_unit_once() {
     assert!(text.contains(&format!("-{}", data.display())), "{text}");
     assert_eq!(fs::metadata(data).unwrap().permissions().mode() & 0o777, 0o700);
     let second = user.run(&["service", "install"]);
-    assert!(second.code == 0 && second.talk.contains("already"), "{}", second.talk);
+    assert!(second.code == 0 && second.stderr.contains("already"), "{}", second.stderr);
     assert_eq!(
         (user.text(), user.calls()),
         (text, vec!["daemon-reload".into(), "enable --now codex-proxy.service".into()])
@@ -113,7 +113,7 @@ fn a_changed_unit_is_restarted() {
     let config = user.home().join("my settings.toml");
     fs::write(&config, "log.file = 'logs/a.log'").unwrap();
     let ended = user.run(&["--config", config.to_str().unwrap(), "--account", "a-1", "service", "install"]);
-    assert_eq!(ended.code, 0, "{}", ended.talk);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert_eq!(user.calls(), ["daemon-reload", "enable codex-proxy.service", "restart codex-proxy.service"]);
     let text = user.text();
     assert!(text.contains(&format!(" serve --config \"{}\" --account a-1\n", config.display())), "{text}");
@@ -127,11 +127,11 @@ fn uninstall_removes_the_unit_and_nothing_else() {
     user.run(&["service", "install"]);
     user.calls();
     let ended = user.run(&["service", "uninstall"]);
-    assert!(ended.code == 0 && !user.unit().exists(), "{}", ended.talk);
+    assert!(ended.code == 0 && !user.unit().exists(), "{}", ended.stderr);
     let calls = ["disable --now codex-proxy.service", "daemon-reload", "reset-failed codex-proxy.service"];
     assert_eq!(user.calls(), calls);
     let again = user.run(&["service", "uninstall"]);
-    assert!(again.code == 0 && again.talk.contains("isn't installed"), "{}", again.talk);
+    assert!(again.code == 0 && again.stderr.contains("isn't installed"), "{}", again.stderr);
     assert_eq!(user.calls().len(), 0);
 }
 
@@ -142,7 +142,7 @@ fn a_unit_written_by_another_program_is_not_changed() {
     fs::write(user.unit(), "[Service]\n").unwrap();
     for arguments in [["service", "install"], ["service", "uninstall"]] {
         let ended = user.run(&arguments);
-        assert!(ended.code == 1 && ended.talk.contains("not written by codex-proxy"), "{}", ended.talk);
+        assert!(ended.code == 1 && ended.stderr.contains("not written by codex-proxy"), "{}", ended.stderr);
     }
     assert_eq!((&*user.text(), user.calls().len()), ("[Service]\n", 0));
 }
@@ -157,10 +157,10 @@ fn a_command_that_the_manager_rejects_is_printed_for_the_user_to_run() {
         "`systemctl --user daemon-reload` failed: Failed to connect to bus",
         "\n  systemctl --user daemon-reload\n  systemctl --user enable --now codex-proxy.service\n",
     ] {
-        assert!(ended.talk.contains(part), "{part}\n{}", ended.talk);
+        assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
     }
     let ended = user.run(&["service", "uninstall"]);
-    assert!(ended.code == 1 && ended.talk.contains("still installed"), "{}", ended.talk);
+    assert!(ended.code == 1 && ended.stderr.contains("still installed"), "{}", ended.stderr);
     assert!(user.unit().exists());
 }
 
@@ -168,8 +168,8 @@ fn a_command_that_the_manager_rejects_is_printed_for_the_user_to_run() {
 fn without_a_manager_nothing_is_written() {
     let user = User::new();
     let output = user.command(&["service", "install"]).env("PATH", user.home()).output().unwrap();
-    let ended = Ended::from(output);
-    assert!(ended.code == 1 && ended.talk.contains("systemctl is not in PATH"), "{}", ended.talk);
+    let ended = CommandOutput::from(output);
+    assert!(ended.code == 1 && ended.stderr.contains("systemctl is not in PATH"), "{}", ended.stderr);
     assert!(!user.unit().exists());
 }
 
@@ -178,8 +178,8 @@ fn printing_changes_nothing() {
     let user = User::new();
     let full = user.run(&["service", "install", "--print"]);
     let plain = user.run(&["service", "install", "--print", "--no-sandbox"]);
-    assert!(full.code == 0 && full.answer.contains("ProtectSystem=strict"), "{}", full.answer);
-    assert!(plain.answer.contains("NoNewPrivileges") && !plain.answer.contains("ProtectSystem"), "{}", plain.answer);
+    assert!(full.code == 0 && full.stdout.contains("ProtectSystem=strict"), "{}", full.stdout);
+    assert!(plain.stdout.contains("NoNewPrivileges") && !plain.stdout.contains("ProtectSystem"), "{}", plain.stdout);
     assert!(!user.unit().exists() && user.calls().is_empty());
 }
 
@@ -189,8 +189,8 @@ fn settings_of_this_shell_are_named_and_path_variables_are_passed_on() {
     let mut command = user.command(&["service", "install"]);
     command.env("CODEX_PROXY_LOG_LEVEL", "debug").env("HTTPS_PROXY", "http://127.0.0.1:9");
     let home = user.home().join("all of it");
-    let ended = Ended::from(command.env("CODEX_PROXY_HOME", &home).output().unwrap());
-    assert!(ended.talk.contains("environment variables: CODEX_PROXY_LOG_LEVEL, HTTPS_PROXY."), "{}", ended.talk);
+    let ended = CommandOutput::from(command.env("CODEX_PROXY_HOME", &home).output().unwrap());
+    assert!(ended.stderr.contains("environment variables: CODEX_PROXY_LOG_LEVEL, HTTPS_PROXY."), "{}", ended.stderr);
     assert!(!user.text().contains("127.0.0.1:9"), "{}", user.text());
     let line = format!("Environment=\"CODEX_PROXY_HOME={}\"", home.display());
     assert!(user.text().contains(&line), "{}", user.text());
@@ -202,8 +202,8 @@ fn status_reports_whether_the_unit_is_installed_enabled_and_running() {
     let status = |user: &User| {
         let (text, json) = (user.run(&["service", "status"]), user.run(&["service", "status", "--json"]));
         assert_eq!(text.code, json.code);
-        let json: Value = serde_json::from_str(&json.answer).unwrap();
-        (text.code, text.answer, json)
+        let json: Value = serde_json::from_str(&json.stdout).unwrap();
+        (text.code, text.stdout, json)
     };
     user.is_told("ActiveState=inactive\nSubState=dead\n");
     let (code, text, json) = status(&user);
@@ -262,6 +262,6 @@ fn a_line_break_does_not_reach_the_unit() {
     let user = User::new();
     let account = "a\nExecStartPre=/bin/false";
     let ended = user.run(&["--account", account, "service", "install"]);
-    assert!(ended.code == 2 && ended.talk.contains("control character"), "{}", ended.talk);
+    assert!(ended.code == 2 && ended.stderr.contains("control character"), "{}", ended.stderr);
     assert!(!user.unit().exists());
 }

@@ -36,7 +36,7 @@ pub(crate) struct Cell<'r> {
 }
 
 /// What the client must receive.
-struct Told<'t> {
+struct ExpectedError<'t> {
     status: u16,
     kind: &'t str,
     /// `-` for none.
@@ -101,8 +101,9 @@ impl Cell<'_> {
 
     /// A separate account, if the row stores state about the account.
     pub(crate) fn account(&self) -> Option<String> {
-        let is_spent =
-            ["429 usage_limit_reached", "429 insufficient_quota"].iter().any(|told| self.row.openai.starts_with(told));
+        let is_spent = ["429 usage_limit_reached", "429 insufficient_quota"]
+            .iter()
+            .any(|code| self.row.openai.starts_with(expected));
         (is_spent || self.renews()).then(|| format!("acct-{}", self.name()))
     }
 
@@ -125,10 +126,10 @@ impl Cell<'_> {
         }
     }
 
-    fn told(&self) -> Told<'_> {
+    fn expected_error(&self) -> ExpectedError<'_> {
         let text = if self.dialect == Dialect::Messages { self.row.anthropic } else { self.row.openai };
         let mut words = text.split(' ');
-        Told {
+        ExpectedError {
             status: words.next().unwrap().parse().unwrap(),
             kind: words.next().unwrap(),
             code: words.next().unwrap_or("-"),
@@ -142,13 +143,13 @@ impl Cell<'_> {
 
     /// An error with an HTTP status.
     fn judge_refusal(&self, answer: &Answer) -> Verdict {
-        let told = self.told();
-        same("status", answer.status, told.status)?;
+        let expected = self.expected_error();
+        same("status", answer.status, expected.status)?;
         same("content-type", answer.header("content-type"), "application/json")?;
         let wait = self.row.retry_after.unwrap_or_default();
         let seconds = wait.strip_suffix(AGAIN);
         // Attempts remain if the wait is left to the client, and after one timed-out silence.
-        let has_attempts = seconds.is_some() || (told.status == 504 && *self.calls() == (1..=1));
+        let has_attempts = seconds.is_some() || (expected.status == 504 && *self.calls() == (1..=1));
         same("x-should-retry", answer.header("x-should-retry"), if has_attempts { "" } else { "false" })?;
         if self.row.retry_after.is_some() {
             let seconds = seconds.unwrap_or(wait);
@@ -165,24 +166,24 @@ impl Cell<'_> {
             let id = body["request_id"].as_str().unwrap_or_default();
             same("request id", id, answer.header("request-id"))?;
         }
-        self.judge_error(&body["error"], told.param)
+        self.check_error(&body["error"], expected.param)
     }
 
     /// The error of the dialect: an object, or a string for Ollama.
-    fn judge_error(&self, error: &Value, param: Option<&str>) -> Verdict {
-        let told = self.told();
+    fn check_error(&self, error: &Value, param: Option<&str>) -> Verdict {
+        let expected = self.expected_error();
         let message = error.as_str().or(error["message"].as_str()).unwrap_or_default();
         holds("message", !message.is_empty() && message.contains(self.words()))?;
         holds("no web page", !message.contains('<'))?;
         if self.dialect == Dialect::Ollama {
             return holds("a sentence", error.is_string());
         }
-        same("type", &error["type"], &json!(told.kind))?;
+        same("type", &error["type"], &json!(expected.kind))?;
         if self.dialect == Dialect::Messages {
             return same("members", error.as_object().map_or(0, serde_json::Map::len), 2);
         }
         same("members", error.as_object().map_or(0, serde_json::Map::len), 4)?;
-        same("code", &error["code"], &json!((told.code != "-").then_some(told.code)))?;
+        same("code", &error["code"], &json!((expected.code != "-").then_some(expected.code)))?;
         if let Some(param) = param {
             same("param", &error["param"], &json!(param))?;
         }
@@ -204,14 +205,14 @@ impl Cell<'_> {
                 holds("no web page", !answer.text().contains('<'))?;
                 same("last event", found.as_str(), responses)
             }
-            Dialect::Ollama => self.judge_error(&last["error"], None),
+            Dialect::Ollama => self.check_error(&last["error"], None),
             Dialect::Messages => {
                 same("type of the last event", &last["type"], &json!("error"))?;
-                self.judge_error(&last["error"], None)
+                self.check_error(&last["error"], None)
             }
             Dialect::Chat | Dialect::Completions => {
                 same("parameter in a stream", &last["error"]["param"], &Value::Null)?;
-                self.judge_error(&last["error"], None)
+                self.check_error(&last["error"], None)
             }
         }
     }

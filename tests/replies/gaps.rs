@@ -55,7 +55,7 @@ fn completed() -> Value {
 #[track_caller]
 fn assert_all(events: &[Value], expected: Option<&str>) {
     for (api, answer) in answers(&bytes(events)) {
-        assert_eq!(answer.map(|told| told.text).as_deref(), expected, "{api}: {events:#?}");
+        assert_eq!(answer.map(|reported| reported.text).as_deref(), expected, "{api}: {events:#?}");
     }
 }
 
@@ -118,14 +118,14 @@ fn items_only_in_the_terminal_event_are_a_complete_response() {
         vec![created(), done(0, &["Hello"]), whole.clone()],
     ] {
         for (api, answer) in answers(&bytes(&events)) {
-            let told = answer.unwrap_or_else(|| panic!("{api}: {events:#?}"));
-            assert_eq!(told.text, "Hello", "{api}");
-            assert!(told.calls.is_none_or(|calls| calls == [r#"{"a":1}"#]), "{api}");
+            let reported = answer.unwrap_or_else(|| panic!("{api}: {events:#?}"));
+            assert_eq!(reported.text, "Hello", "{api}");
+            assert!(reported.calls.is_none_or(|calls| calls == [r#"{"a":1}"#]), "{api}");
         }
     }
     let unordered = [created(), done(1, &["b"]), ended("completed", &[message(&["a"]), message(&["b"])])];
     for (api, answer) in answers(&bytes(&unordered)) {
-        assert!(answer.is_none_or(|told| told.text == "ab"), "{api}");
+        assert!(answer.is_none_or(|reported| reported.text == "ab"), "{api}");
     }
 }
 
@@ -156,7 +156,7 @@ fn deltas_that_contradict_the_complete_text_are_an_error() {
     for (api, answer) in answers(&bytes(&events)) {
         // Events with complete texts are passed on.
         let expected = (api == "responses").then(|| "one two three".to_owned());
-        assert_eq!(answer.map(|told| told.text), expected, "{api}");
+        assert_eq!(answer.map(|reported| reported.text), expected, "{api}");
     }
 }
 
@@ -297,7 +297,7 @@ proptest! {
         let events = streamed(&texts, &marks);
         let whole = answers(&bytes(&events));
         let text: String = texts.iter().flatten().flatten().copied().collect();
-        prop_assert!(whole.iter().all(|(_, answer)| answer.as_ref().is_some_and(|told| told.text == text)));
+        prop_assert!(whole.iter().all(|(_, answer)| answer.as_ref().is_some_and(|reported| reported.text == text)));
         let arrived: Vec<Value> = events
             .into_iter()
             .zip(fates.iter().chain(std::iter::repeat(&Fate::Arrives)))

@@ -45,7 +45,7 @@ pub(crate) fn assert_laws(options: &ReplyOptions, frames: &[Frame]) {
     assert_chat_laws(Usage::when(options.api.includes_usage), frames);
 }
 
-/// The same for a request of which only the usage option is known.
+/// The same for a request with only the usage option known.
 pub(crate) fn assert_chat_laws(usage: Usage, frames: &[Frame]) {
     assert_stream_laws(usage, frames);
     let values: Vec<&Value> =

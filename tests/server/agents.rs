@@ -89,8 +89,8 @@ async fn headers_of_the_codex_cli_are_forwarded_both_ways() {
             assert_eq!(answer.header(name), if name == "set-cookie" { "" } else { value }, "{name}");
         }
         let events = [LIMITS, WHOLE[0], WHOLE[1], WHOLE[2], LATER, WHOLE[3]].map(|event| format!("data: {event}"));
-        let told: Vec<&str> = answer.text().lines().filter(|line| line.starts_with("data: ")).collect();
-        assert_eq!(told, events, "all of them, unchanged");
+        let reported: Vec<&str> = answer.text().lines().filter(|line| line.starts_with("data: ")).collect();
+        assert_eq!(reported, events, "all of them, unchanged");
     }
 }
 

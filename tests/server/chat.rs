@@ -43,9 +43,9 @@ fn assert_warned(name: &str, meta: &Value, answer: &Answer) {
         tokens.sort();
         tokens
     };
-    let told = answer.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).map(str::to_owned);
+    let reported = answer.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).map(str::to_owned);
     let wanted = meta["warnings"].as_array().unwrap().iter().map(|token| token.as_str().unwrap().to_owned());
-    assert_eq!(sorted(told.collect()), sorted(wanted.collect()), "{name}");
+    assert_eq!(sorted(reported.collect()), sorted(wanted.collect()), "{name}");
 }
 
 async fn assert_streams(bench: &Bench, case: &Case) {
@@ -73,8 +73,8 @@ async fn assert_documents(bench: &Bench, case: &Case) {
     request.as_object_mut().unwrap().remove("stream_options");
     let answer = Ask::chat(&request).send(&bench.proxy).await;
     let status = ["http_status", "http_status_nonstream"].iter().find_map(|key| case.meta[*key].as_u64());
-    let told = zeroed_usage(case, answer.json());
-    assert_eq!((u64::from(answer.status), &told), (status.unwrap_or(200), &case.client_json), "{}", case.name);
+    let reported = zeroed_usage(case, answer.json());
+    assert_eq!((u64::from(answer.status), &reported), (status.unwrap_or(200), &case.client_json), "{}", case.name);
     if answer.status == 200 {
         assert_warned(&case.name, &case.meta, &answer);
     }
@@ -215,9 +215,9 @@ async fn an_unreadable_event_of_a_responses_stream_is_harmless_if_the_item_arriv
     ] {
         let events = [&[CREATED, ADDED, DELTA, lost][..], end].concat();
         bench.upstream.replace("/responses", Script::events(&events));
-        let told = ask.send(&bench.proxy).await;
-        let kinds: Vec<&str> = told.text().lines().filter_map(|line| line.strip_prefix("event: ")).collect();
-        assert_eq!(kinds.last(), Some(&last), "{}", told.text());
+        let reported = ask.send(&bench.proxy).await;
+        let kinds: Vec<&str> = reported.text().lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+        assert_eq!(kinds.last(), Some(&last), "{}", reported.text());
     }
 }
 

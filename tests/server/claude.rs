@@ -133,9 +133,12 @@ async fn errors_in_routes_are_reported_with_their_position() {
     let upstream = crate::fake::FakeUpstream::start().await;
     let launch = signed_in(&upstream).file("config.toml", "[[routes]]\nmatch = \"a\"\nmodle = \"b\"\n");
     let check = launch.command(&["config", "check"]).run();
-    let told = String::from_utf8(check.stderr).unwrap();
+    let reported = String::from_utf8(check.stderr).unwrap();
     assert_eq!(check.status.code(), Some(2));
-    assert!(told.contains("config.toml:1: routes: routes[0]: unknown member 'modle'; did you mean 'model'?"), "{told}");
+    assert!(
+        reported.contains("config.toml:1: routes: routes[0]: unknown member 'modle'; did you mean 'model'?"),
+        "{reported}"
+    );
     let launch = signed_in(&upstream).file("config.toml", ROLES);
     let shown = String::from_utf8(launch.command(&["config", "show"]).run().stdout).unwrap();
     let route = r#"{ match = "claude-*", model = "thinker", effort = "high", when = "think" }"#;

@@ -12,10 +12,10 @@ struct Desk {
     launch: Launch,
 }
 
-struct Told {
+struct CommandOutput {
     code: i32,
-    answer: String,
-    talk: String,
+    stdout: String,
+    stderr: String,
 }
 
 impl Desk {
@@ -28,10 +28,10 @@ impl Desk {
         Self { launch: launch.variable("HOME", &home) }
     }
 
-    fn connect(&self, arguments: &[&str]) -> Told {
+    fn connect(&self, arguments: &[&str]) -> CommandOutput {
         let output = self.launch.command(&[&["connect"], arguments].concat()).run();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Told { code: output.status.code().unwrap(), answer: text(output.stdout), talk: text(output.stderr) }
+        CommandOutput { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -55,44 +55,57 @@ fn all_clients_are_listed_in_80_columns_installed_ones_first() {
     desk.put("bin/opencode", "");
     let bin = desk.path("bin");
     let desk = Desk { launch: desk.launch.variable("PATH", bin.to_str().unwrap()) };
-    let told = desk.connect(&[]);
-    assert_eq!(told.code, 0, "{}", told.talk);
-    assert!(told.answer.lines().all(|line| line.chars().count() <= 80), "{}", told.answer);
-    let clients: Vec<&str> = told.answer.lines().filter_map(|line| line.split("  ").next()).skip(1).collect();
-    assert_eq!(clients[..2], ["codex", "opencode"], "{}", told.answer);
-    assert!(clients.iter().filter(|client| !client.is_empty()).count() >= 20, "{}", told.answer);
+    let reported = desk.connect(&[]);
+    assert_eq!(reported.code, 0, "{}", reported.stderr);
+    assert!(reported.stdout.lines().all(|line| line.chars().count() <= 80), "{}", reported.stdout);
+    let clients: Vec<&str> = reported.stdout.lines().filter_map(|line| line.split("  ").next()).skip(1).collect();
+    assert_eq!(clients[..2], ["codex", "opencode"], "{}", reported.stdout);
+    assert!(clients.iter().filter(|client| !client.is_empty()).count() >= 20, "{}", reported.stdout);
 }
 
 #[test]
 fn settings_contain_the_configured_address_and_a_model() {
     let desk = Desk::new();
     desk.put("config.toml", "listen = 9797\ndefault_model = 'gpt-6-luna'\n");
-    let told = desk.connect(&["claude-code"]);
-    assert_eq!(told.code, 0, "{}", told.talk);
-    assert!(told.answer.contains(r#""ANTHROPIC_BASE_URL": "http://127.0.0.1:9797""#), "{}", told.answer);
-    assert!(told.answer.contains("gpt-6-luna") && told.answer.contains("272000"), "{}", told.answer);
-    assert!(told.talk.contains("the daemon isn't running") && told.talk.contains("codex-proxy serve"), "{}", told.talk);
+    let reported = desk.connect(&["claude-code"]);
+    assert_eq!(reported.code, 0, "{}", reported.stderr);
+    assert!(reported.stdout.contains(r#""ANTHROPIC_BASE_URL": "http://127.0.0.1:9797""#), "{}", reported.stdout);
+    assert!(reported.stdout.contains("gpt-6-luna") && reported.stdout.contains("272000"), "{}", reported.stdout);
+    assert!(
+        reported.stderr.contains("the daemon isn't running") && reported.stderr.contains("codex-proxy serve"),
+        "{}",
+        reported.stderr
+    );
 }
 
 #[test]
 fn clients_of_ollama_get_the_address_in_their_format() {
     let desk = Desk::new();
     desk.put("config.toml", "listen = 9797\n[[keys]]\nname = 'home-assistant'\nkey = 'sk-home'\n");
-    let told = desk.connect(&["home-assistant"]);
+    let reported = desk.connect(&["home-assistant"]);
     let fields = "URL      http://127.0.0.1:9797\nAPI key  sk-home\n";
-    assert!(told.code == 0 && told.answer.contains(fields), "{}{}", told.answer, told.talk);
-    let told = desk.connect(&["raycast"]);
-    assert!(told.code == 0 && told.answer.contains("Ollama Host  127.0.0.1:9797\n"), "{}{}", told.answer, told.talk);
-    assert!(told.answer.contains("base_url: \"http://127.0.0.1:9797/v1\""), "{}", told.answer);
+    assert!(reported.code == 0 && reported.stdout.contains(fields), "{}{}", reported.stdout, reported.stderr);
+    let reported = desk.connect(&["raycast"]);
+    assert!(
+        reported.code == 0 && reported.stdout.contains("Ollama Host  127.0.0.1:9797\n"),
+        "{}{}",
+        reported.stdout,
+        reported.stderr
+    );
+    assert!(reported.stdout.contains("base_url: \"http://127.0.0.1:9797/v1\""), "{}", reported.stdout);
 }
 
 #[test]
 fn settings_contain_the_address_of_the_running_daemon() {
     let desk = Desk::of(Launch::demo());
     let running = desk.launch.start();
-    let told = desk.connect(&["openai-python"]);
-    assert!(told.answer.contains(&format!("base_url=\"http://{}/v1\"", running.authority())), "{}", told.answer);
-    assert!(!told.talk.contains("warning"), "{}", told.talk);
+    let reported = desk.connect(&["openai-python"]);
+    assert!(
+        reported.stdout.contains(&format!("base_url=\"http://{}/v1\"", running.authority())),
+        "{}",
+        reported.stdout
+    );
+    assert!(!reported.stderr.contains("warning"), "{}", reported.stderr);
 }
 
 #[test]
@@ -101,16 +114,20 @@ fn a_known_key_is_shown_preferring_the_one_named_like_the_client() {
     let hash = "7c9f8cb332edbdb1679a6876df821b38cfee40359a5540148444f31446af1ff4";
     let hidden = format!("[[keys]]\nname = 'zed'\nkey_sha256 = '{hash}'\n");
     desk.put("config.toml", &hidden);
-    let told = desk.connect(&["curl"]);
-    assert!(told.answer.contains("YOUR-CODEX-PROXY-KEY") && told.talk.contains("only hashes"), "{}", told.talk);
+    let reported = desk.connect(&["curl"]);
+    assert!(
+        reported.stdout.contains("YOUR-CODEX-PROXY-KEY") && reported.stderr.contains("only hashes"),
+        "{}",
+        reported.stderr
+    );
     let refused = desk.connect(&["codex", "--write"]);
-    assert_eq!((refused.code, desk.path(".codex/config.toml").exists()), (1, false), "{}", refused.talk);
+    assert_eq!((refused.code, desk.path(".codex/config.toml").exists()), (1, false), "{}", refused.stderr);
     let known = "[[keys]]\nname = 'any'\nkey = 'sk-any'\n[[keys]]\nname = 'aider'\nkey = 'sk-aider'\n";
     desk.put("config.toml", &format!("{hidden}{known}"));
-    assert!(desk.connect(&["curl"]).answer.contains("sk-any"));
-    assert!(desk.connect(&["aider"]).answer.contains("sk-aider"));
+    assert!(desk.connect(&["curl"]).stdout.contains("sk-any"));
+    assert!(desk.connect(&["aider"]).stdout.contains("sk-aider"));
     let variable = Desk { launch: desk.launch.variable("CODEX_PROXY_API_KEYS", "sk-env, sk-other") };
-    assert!(variable.connect(&["curl"]).answer.contains("sk-env"));
+    assert!(variable.connect(&["curl"]).stdout.contains("sk-env"));
 }
 
 #[test]
@@ -128,13 +145,13 @@ fn undo_restores_the_file_byte_for_byte() {
         let desk = Desk::new();
         desk.put(file, before);
         let written = desk.connect(&[client, "--write"]);
-        assert_eq!(written.code, 0, "{client}: {}", written.talk);
+        assert_eq!(written.code, 0, "{client}: {}", written.stderr);
         let text = desk.read(file);
         assert!(text.contains("http://127.0.0.1:8787"), "{client}: {text}");
         assert_eq!(desk.connect(&[client, "--write"]).code, 0);
         assert_eq!(desk.read(file), text, "{client}: once is enough");
         let undone = desk.connect(&[client, "--undo"]);
-        assert_eq!((undone.code, desk.read(file).as_str()), (0, before), "{client}: {}", undone.talk);
+        assert_eq!((undone.code, desk.read(file).as_str()), (0, before), "{client}: {}", undone.stderr);
         assert_eq!(desk.connect(&[client, "--undo"]).code, 1, "{client}: there is nothing left");
     }
 }
@@ -166,10 +183,10 @@ fn undo_after_an_edit_and_a_second_write_removes_our_settings_and_keeps_the_edit
         desk.put(file, &(desk.read(file) + edit));
         desk.put("config.toml", "listen = 9797\n");
         let again = desk.connect(&[client, "--write"]);
-        assert!(again.code == 0 && desk.read(file).contains("127.0.0.1:9797"), "{client}: {}", again.talk);
+        assert!(again.code == 0 && desk.read(file).contains("127.0.0.1:9797"), "{client}: {}", again.stderr);
         let undone = desk.connect(&[client, "--undo"]);
-        assert_eq!(undone.code, 0, "{client}: {}", undone.talk);
-        assert!(undone.answer.contains("was restored"), "{client}: {}", undone.answer);
+        assert_eq!(undone.code, 0, "{client}: {}", undone.stderr);
+        assert!(undone.stdout.contains("was restored"), "{client}: {}", undone.stdout);
         let text = desk.read(file);
         assert!(text.contains(kept) && text.contains(before.trim_end_matches(['}', '\n'])), "{client}: {text}");
         assert!(!text.contains("9797") && !text.contains("8787") && !text.contains("codex-proxy"), "{client}: {text}");
@@ -200,7 +217,7 @@ fn a_file_that_gets_a_client_key_is_readable_by_its_owner_only() {
     let file = desk.path(".claude/settings.json");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let written = desk.connect(&["claude", "--write"]);
-    assert!(written.code == 0 && written.talk.contains("only you can read it"), "{}", written.talk);
+    assert!(written.code == 0 && written.stderr.contains("only you can read it"), "{}", written.stderr);
     assert!(desk.read(".claude/settings.json").contains("sk-of-this-machine"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -216,9 +233,9 @@ async fn a_key_known_only_to_the_daemon_has_to_be_entered() {
     })
     .await
     .unwrap();
-    assert!(shown.answer.contains("YOUR-CODEX-PROXY-KEY"), "{}", shown.answer);
-    assert!(shown.talk.contains("the running daemon requires a client key"), "{}", shown.talk);
-    assert_eq!((refused.code, desk.path(".claude/settings.json").exists()), (1, false), "{}", refused.talk);
+    assert!(shown.stdout.contains("YOUR-CODEX-PROXY-KEY"), "{}", shown.stdout);
+    assert!(shown.stderr.contains("the running daemon requires a client key"), "{}", shown.stderr);
+    assert_eq!((refused.code, desk.path(".claude/settings.json").exists()), (1, false), "{}", refused.stderr);
 }
 
 #[tokio::test]
@@ -230,18 +247,18 @@ async fn another_daemon_at_the_address_of_a_stale_run_file_is_not_ours() {
     let mut running: Value = serde_json::from_str(&desk.read("run.json")).unwrap();
     running["instance"] = json!("an earlier daemon");
     fs::write(run_file, running.to_string()).unwrap();
-    let told = tokio::task::spawn_blocking(move || desk.connect(&["curl"])).await.unwrap();
-    assert!(told.talk.contains("the daemon isn't running"), "{}", told.talk);
+    let reported = tokio::task::spawn_blocking(move || desk.connect(&["curl"])).await.unwrap();
+    assert!(reported.stderr.contains("the daemon isn't running"), "{}", reported.stderr);
 }
 
 #[test]
 fn a_file_that_cannot_be_edited_safely_is_unchanged_and_the_text_is_printed() {
     let desk = Desk::new();
     desk.put(".aider.conf.yml", "dark-mode: true\nmodel: sonnet\n");
-    let told = desk.connect(&["aider", "--write"]);
-    assert_eq!((told.code, desk.read(".aider.conf.yml").as_str()), (1, "dark-mode: true\nmodel: sonnet\n"));
-    assert!(told.talk.contains("model already in line 2"), "{}", told.talk);
-    assert!(told.answer.contains("openai-api-base"), "{}", told.answer);
+    let reported = desk.connect(&["aider", "--write"]);
+    assert_eq!((reported.code, desk.read(".aider.conf.yml").as_str()), (1, "dark-mode: true\nmodel: sonnet\n"));
+    assert!(reported.stderr.contains("model already in line 2"), "{}", reported.stderr);
+    assert!(reported.stdout.contains("openai-api-base"), "{}", reported.stdout);
 }
 
 #[test]
@@ -257,7 +274,7 @@ fn a_clients_variables_locate_its_files() {
 fn wrong_usage_is_reported_with_a_suggestion() {
     let desk = Desk::new();
     let unknown = desk.connect(&["cloude"]);
-    assert!(unknown.code == 2 && unknown.talk.contains("Did you mean 'claude'"), "{}", unknown.talk);
+    assert!(unknown.code == 2 && unknown.stderr.contains("Did you mean 'claude'"), "{}", unknown.stderr);
     assert_eq!(desk.connect(&["cline", "--write"]).code, 2);
     assert_eq!(desk.connect(&["codex", "--write", "--undo"]).code, 2);
     assert_eq!(desk.connect(&["--write"]).code, 2);

@@ -160,7 +160,7 @@ async fn a_connection_with_a_request_in_flight_is_not_closed_for_a_new_one() {
 #[tokio::test]
 async fn a_web_socket_is_not_closed_for_a_new_connection() {
     let bench = Bench::with(|launch| launch.setting("limits.connections", "2")).await;
-    bench.upstream.on("/responses", crate::Script::events(&crate::websockets::TOLD));
+    bench.upstream.on("/responses", crate::Script::events(&crate::websockets::RESPONSE));
     let mut socket = Socket::open(&bench.proxy).await;
     let _crowd = half_open(&bench.proxy, 6).await;
     is_well(&bench.proxy).await;

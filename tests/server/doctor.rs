@@ -20,13 +20,13 @@ const MODELS: &str = "/backend-api/codex/models";
 const USAGE: &str = "/backend-api/wham/usage";
 
 /// A report as text and as JSON.
-struct Told {
+struct DoctorOutput {
     code: i32,
     text: String,
     json: Value,
 }
 
-impl Told {
+impl DoctorOutput {
     async fn by(launch: &Launch) -> Self {
         let run = async |arguments: &[&str]| {
             let launch = launch.command(arguments);
@@ -76,8 +76,11 @@ async fn a_working_setup_is_reported_as_such() {
     let services = services().await;
     let launch = anywhere(services.fresh());
     let _running = launch.start();
-    let told = Told::by(&launch).await;
-    assert_eq!((told.code, &told.json["healthy"], &told.json["signed_in"]), (0, &json!(true), &json!(true)));
+    let reported = DoctorOutput::by(&launch).await;
+    assert_eq!(
+        (reported.code, &reported.json["healthy"], &reported.json["signed_in"]),
+        (0, &json!(true), &json!(true))
+    );
     let checks = [
         "settings",
         "files",
@@ -93,10 +96,10 @@ async fn a_working_setup_is_reported_as_such() {
         "drift",
     ];
     for check in checks {
-        assert_eq!(told.found(check).0, "ok", "{check}: {}", told.text);
+        assert_eq!(reported.found(check).0, "ok", "{check}: {}", reported.text);
     }
-    assert_eq!(told.text.lines().count(), checks.len(), "{}", told.text);
-    assert!(told.found("catalogue").1.contains("2 models"), "{}", told.text);
+    assert_eq!(reported.text.lines().count(), checks.len(), "{}", reported.text);
+    assert!(reported.found("catalogue").1.contains("2 models"), "{}", reported.text);
 }
 
 #[tokio::test]
@@ -107,9 +110,9 @@ async fn unknown_backend_events_are_reported_with_the_report_command() {
     let strange = r#"{"type":"response.dream.started"}"#;
     services.upstream.on("/responses", Script::events(&[CREATED, strange, ADDED, DELTA, COMPLETED]));
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
-    let told = Told::by(&launch).await;
-    let (severity, message, command) = told.found("drift");
-    assert_eq!((told.code, severity, command), (0, "warning", "codex-proxy report"), "{}", told.text);
+    let reported = DoctorOutput::by(&launch).await;
+    let (severity, message, command) = reported.found("drift");
+    assert_eq!((reported.code, severity, command), (0, "warning", "codex-proxy report"), "{}", reported.text);
     assert!(message.contains("(response.dream.started)"), "{message}");
 }
 
@@ -122,38 +125,38 @@ async fn rejected_parameters_are_reported() {
     services.upstream.on("/responses", Script::events(&[CREATED, ADDED, DELTA, COMPLETED]));
     let answer = Ask::chat(&chat()).send(&proxy).await;
     assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, "ignored:prompt_cache_key"));
-    let told = Told::by(&launch).await;
-    let (severity, message, command) = told.found("members");
-    assert_eq!((told.code, severity, command), (0, "warning", "codex-proxy report"), "{}", told.text);
+    let reported = DoctorOutput::by(&launch).await;
+    let (severity, message, command) = reported.found("members");
+    assert_eq!((reported.code, severity, command), (0, "warning", "codex-proxy report"), "{}", reported.text);
     assert!(message.contains("prompt_cache_key (gpt-5.5)"), "{message}");
 }
 
 #[tokio::test]
 async fn every_bad_finding_ends_with_a_command() {
     let services = services().await;
-    let told = Told::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;
-    for line in told.text.lines().filter(|line| line.starts_with("wrong") || line.starts_with("warning")) {
+    let reported = DoctorOutput::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;
+    for line in reported.text.lines().filter(|line| line.starts_with("wrong") || line.starts_with("warning")) {
         assert!(line.ends_with('`') && line.matches('`').count() == 2, "{line}");
     }
-    assert!(told.text.lines().any(|line| line.starts_with("wrong    issuer")), "{}", told.text);
+    assert!(reported.text.lines().any(|line| line.starts_with("wrong    issuer")), "{}", reported.text);
 }
 
 #[tokio::test]
 async fn the_user_is_not_signed_in() {
     let services = services().await;
-    let told = Told::by(&anywhere(services.launch())).await;
-    assert_eq!((told.code, &told.json["signed_in"]), (3, &json!(false)), "{}", told.text);
-    assert_eq!(told.found("token"), ("error", "not signed in", "codex-proxy login"));
-    assert_eq!(told.found("backend").0, "ok", "it is reached without a sign-in: {}", told.text);
+    let reported = DoctorOutput::by(&anywhere(services.launch())).await;
+    assert_eq!((reported.code, &reported.json["signed_in"]), (3, &json!(false)), "{}", reported.text);
+    assert_eq!(reported.found("token"), ("error", "not signed in", "codex-proxy login"));
+    assert_eq!(reported.found("backend").0, "ok", "it is reached without a sign-in: {}", reported.text);
 }
 
 #[tokio::test]
 async fn a_session_that_cannot_be_refreshed_is_reported_with_its_reason() {
     let services = services().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
-    let told = Told::by(&anywhere(services.expired())).await;
-    assert_eq!(told.code, 3, "{}", told.text);
-    let (severity, message, command) = told.found("token");
+    let reported = DoctorOutput::by(&anywhere(services.expired())).await;
+    assert_eq!(reported.code, 3, "{}", reported.text);
+    let (severity, message, command) = reported.found("token");
     assert_eq!((severity, command), ("error", "codex-proxy login"));
     assert!(message.contains("already used"), "{message}");
 }
@@ -161,18 +164,19 @@ async fn a_session_that_cannot_be_refreshed_is_reported_with_its_reason() {
 #[tokio::test]
 async fn errors_in_the_settings_are_findings() {
     let launch = Launch::new().file("config.toml", "listne = 5\n[upstream]\nmax_retries = 'x'\n");
-    let told = Told::by(&launch).await;
-    assert_eq!((told.code, &told.json["signed_in"]), (1, &Value::Null), "{}", told.text);
-    assert_eq!(told.text.matches("wrong    settings").count(), 2, "{}", told.text);
-    assert_eq!(told.found("settings").2, "codex-proxy config check");
+    let reported = DoctorOutput::by(&launch).await;
+    assert_eq!((reported.code, &reported.json["signed_in"]), (1, &Value::Null), "{}", reported.text);
+    assert_eq!(reported.text.matches("wrong    settings").count(), 2, "{}", reported.text);
+    assert_eq!(reported.found("settings").2, "codex-proxy config check");
 }
 
 #[tokio::test]
 async fn an_unreachable_proxy_is_reported() {
     let services = services().await;
-    let told = Told::by(&anywhere(services.fresh()).variable("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:9")).await;
-    assert_eq!(told.code, 1, "{}", told.text);
-    let (severity, message, command) = told.found("network");
+    let reported =
+        DoctorOutput::by(&anywhere(services.fresh()).variable("HTTPS_PROXY", "http://me:sk-x@127.0.0.1:9")).await;
+    assert_eq!(reported.code, 1, "{}", reported.text);
+    let (severity, message, command) = reported.found("network");
     let unset = if cfg!(windows) { "set HTTPS_PROXY=" } else { "unset HTTPS_PROXY" };
     assert_eq!((severity, command), ("error", unset));
     assert!(message.contains("127.0.0.1:9") && !message.contains("me"), "{message}");
@@ -185,10 +189,10 @@ async fn a_malformed_proxy_variable_is_reported_without_its_value() {
     let proxy = launch.start();
     let words = "environment variable HTTPS_PROXY must be a proxy address";
     proxy.says_times(words, 1, SECOND).await;
-    let told = Told::by(&launch).await;
-    assert_eq!((told.code, told.found("network").0), (1, "error"), "{}", told.text);
-    assert!(told.text.contains(words) && !told.text.contains("sk-x"), "{}", told.text);
-    assert!(told.found("network").1.contains("HTTPS_PROXY"), "{}", told.text);
+    let reported = DoctorOutput::by(&launch).await;
+    assert_eq!((reported.code, reported.found("network").0), (1, "error"), "{}", reported.text);
+    assert!(reported.text.contains(words) && !reported.text.contains("sk-x"), "{}", reported.text);
+    assert!(reported.found("network").1.contains("HTTPS_PROXY"), "{}", reported.text);
     assert!(!proxy.log().contains("sk-x"));
 }
 
@@ -198,9 +202,9 @@ async fn clock_skew_of_an_hour_is_reported_and_harmless() {
     let hour = Duration::from_secs(3600);
     let date = httpdate::fmt_http_date(SystemClock.now() + hour);
     services.upstream.replace(MODELS, Script::answer(401, &[("date", &date)], "{}"));
-    let told = Told::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;
-    let (severity, message, command) = told.found("clock");
-    assert_eq!(severity, "warning", "{}", told.text);
+    let reported = DoctorOutput::by(&anywhere(services.launch()).setting("auth.url", "http://127.0.0.1:9")).await;
+    let (severity, message, command) = reported.found("clock");
+    assert_eq!(severity, "warning", "{}", reported.text);
     assert!(
         (message.contains("60 min behind") || message.contains("59 min behind")) && !command.is_empty(),
         "{message}"
@@ -212,9 +216,9 @@ async fn a_port_used_by_another_program_is_reported() {
     let services = services().await;
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap().to_string();
-    let told = Told::by(&services.fresh().setting("listen", &address)).await;
-    assert_eq!(told.code, 1, "{}", told.text);
-    let (severity, message, command) = told.found("port");
+    let reported = DoctorOutput::by(&services.fresh().setting("listen", &address)).await;
+    assert_eq!(reported.code, 1, "{}", reported.text);
+    let (severity, message, command) = reported.found("port");
     assert!(severity == "error" && message.contains("is in use by"), "{message}");
     assert_eq!(message.contains(&format!("(process {})", std::process::id())), cfg!(target_os = "linux"), "{message}");
     let other: u16 = command.strip_prefix("codex-proxy serve --port ").unwrap().parse().unwrap();
@@ -225,10 +229,10 @@ async fn a_port_used_by_another_program_is_reported() {
 async fn a_disabled_workspace_and_an_unknown_model_are_reported() {
     let services = services().await;
     services.upstream.replace(CHECK, account(true));
-    let told = Told::by(&anywhere(services.fresh()).setting("default_model", "gpt-lvie")).await;
-    assert_eq!((told.code, &told.json["signed_in"]), (1, &json!(true)), "{}", told.text);
-    assert_eq!(told.found("workspace").0, "error");
-    let (severity, message, _) = told.found("catalogue");
+    let reported = DoctorOutput::by(&anywhere(services.fresh()).setting("default_model", "gpt-lvie")).await;
+    assert_eq!((reported.code, &reported.json["signed_in"]), (1, &json!(true)), "{}", reported.text);
+    assert_eq!(reported.found("workspace").0, "error");
+    let (severity, message, _) = reported.found("catalogue");
     assert!(severity == "warning" && message.contains("did you mean 'gpt-live'"), "{message}");
 }
 
@@ -239,9 +243,9 @@ async fn a_used_up_quota_is_reported() {
         let window = json!({"used_percent": used, "limit_window_seconds": 604_800, "reset_after_seconds": 3600});
         let usage = json!({"plan_type": "plus", "rate_limit": {"primary_window": window}});
         services.upstream.on(USAGE, Script::json(200, &usage.to_string()));
-        let told = Told::by(&anywhere(services.fresh())).await;
-        assert_eq!((told.code, told.found("quota").0), (code, severity), "{}", told.text);
-        assert!(told.found("quota").1.contains("weekly window"), "{}", told.text);
+        let reported = DoctorOutput::by(&anywhere(services.fresh())).await;
+        assert_eq!((reported.code, reported.found("quota").0), (code, severity), "{}", reported.text);
+        assert!(reported.found("quota").1.contains("weekly window"), "{}", reported.text);
     }
 }
 
@@ -249,9 +253,9 @@ async fn a_used_up_quota_is_reported() {
 async fn a_damaged_store_is_not_reported_as_signed_out() {
     let services = services().await;
     let launch = anywhere(services.launch()).file("credentials.json.bak", "{}").file("credentials.json", "{");
-    let told = Told::by(&launch).await;
-    assert_eq!((told.code, &told.json["signed_in"]), (1, &Value::Null), "{}", told.text);
-    assert_eq!((told.found("store").0, told.found("token").0), ("error", "unknown"), "{}", told.text);
+    let reported = DoctorOutput::by(&launch).await;
+    assert_eq!((reported.code, &reported.json["signed_in"]), (1, &Value::Null), "{}", reported.text);
+    assert_eq!((reported.found("store").0, reported.found("token").0), ("error", "unknown"), "{}", reported.text);
 }
 
 #[cfg(unix)]
@@ -283,21 +287,21 @@ async fn directories_writable_by_others_are_reported_with_the_command_that_fixes
     };
     let socket = open("socket", 0o777);
     let doctor = launch.clone().without_port().setting("listen", &format!("unix:{}", socket.join("s").display()));
-    let told = Told::by(&doctor).await;
-    let (severity, message, command) = told.found("files");
-    assert_eq!((severity, command), ("warning", &*format!("chmod go-w {}", socket.display())), "{}", told.text);
+    let reported = DoctorOutput::by(&doctor).await;
+    let (severity, message, command) = reported.found("files");
+    assert_eq!((severity, command), ("warning", &*format!("chmod go-w {}", socket.display())), "{}", reported.text);
     assert!(message.contains("(mode 0777)"), "{message}");
     open("socket", 0o1777);
-    assert_eq!(Told::by(&doctor).await.found("files").0, "ok");
+    assert_eq!(DoctorOutput::by(&doctor).await.found("files").0, "ok");
 
     let home = open("", 0o770);
-    let told = Told::by(&doctor).await;
+    let reported = DoctorOutput::by(&doctor).await;
     let fix = format!("chmod go-w {}", home.display());
     for check in ["files", "store"] {
-        let (severity, _, command) = told.found(check);
-        assert_eq!((severity, command), ("error", &*fix), "{check}: {}", told.text);
+        let (severity, _, command) = reported.found(check);
+        assert_eq!((severity, command), ("error", &*fix), "{check}: {}", reported.text);
     }
-    assert_eq!((told.code, &told.json["signed_in"]), (1, &Value::Null), "{}", told.text);
+    assert_eq!((reported.code, &reported.json["signed_in"]), (1, &Value::Null), "{}", reported.text);
 }
 
 #[tokio::test]
@@ -316,15 +320,15 @@ async fn unresponsive_services_time_out() {
 #[tokio::test]
 async fn the_output_matches_the_documentation() {
     let services = services().await;
-    let told = Told::by(&anywhere(services.launch())).await;
+    let reported = DoctorOutput::by(&anywhere(services.launch())).await;
     let mut printed = BTreeSet::new();
-    members(&told.json, "", &mut printed);
+    members(&reported.json, "", &mut printed);
     let text = include_str!("../../docs/doctor.md");
     let (checks, rest) = text.split_once("| exit code").unwrap();
     let rows = |text: &'static str| text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let documented: BTreeSet<String> = rows(rest).map(|(member, _)| member.to_owned()).collect();
     assert_eq!(documented, printed);
-    for finding in told.json["findings"].as_array().unwrap() {
+    for finding in reported.json["findings"].as_array().unwrap() {
         let check = finding["check"].as_str().unwrap();
         assert!(checks.contains(&format!("`{check}`")), "{check}");
     }

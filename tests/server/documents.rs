@@ -170,8 +170,8 @@ async fn tokens_billed_for_a_failed_attempt_are_counted() {
     bench.upstream.on("/responses", Script::events(&SPOKEN));
     let answer = bench.send(&Ask::chat(&chat())).await.json();
     assert_eq!(answer["usage"]["total_tokens"], 5, "the client gets the response of its own attempt");
-    let told: Value = bench.send(&Ask::get("/usage?since=today")).await.json();
-    let sum = &told["totals"]["sum"];
+    let reported: Value = bench.send(&Ask::get("/usage?since=today")).await.json();
+    let sum = &reported["totals"]["sum"];
     let counted = [&sum["requests"], &sum["input_tokens"], &sum["output_tokens"]];
     assert_eq!(counted, [&json!(1), &json!(43), &json!(9)]);
 }

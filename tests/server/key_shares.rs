@@ -23,7 +23,7 @@ fn usage(week: u32, hours: u32) -> Script {
 }
 
 /// A response whose headers report this usage of the 5-hour window.
-fn told(hours: &str) -> Script {
+fn response_with_usage(hours: &str) -> Script {
     let headers = [("x-codex-primary-used-percent", hours), ("x-codex-primary-window-minutes", "300")];
     WHOLE.iter().fold(Script::stream(&headers), |script, event| script.event(event)).end()
 }
@@ -56,10 +56,10 @@ fn is_refused(answer: &Answer, dialect: &str) {
     if dialect != "messages" {
         assert_eq!(answer.error()["code"], "window_reserved", "{dialect}");
     }
-    is_told(&error["message"]);
+    assert_share_message(&error["message"]);
 }
 
-fn is_told(message: &Value) {
+fn assert_share_message(message: &Value) {
     let message = message.as_str().unwrap();
     for part in ["'batch'", "at most 50 %", "keys.window_percent", "63 %", "weekly window", "resets at 2096-10-02"] {
         assert!(message.contains(part), "{part}: {message}");
@@ -77,7 +77,7 @@ async fn a_key_with_a_share_is_refused_beyond_it_in_every_api_and_others_are_not
     assert_eq!(bench.asked(), 4, "a locally rejected request isn't sent");
     let page = by("sk-desk", Ask::get("/metrics")).send(&bench.proxy).await;
     let line = r#"codex_proxy_errors_total{class="window_reserved"} 4"#;
-    assert!(page.text().lines().any(|told| told == line), "{}", page.text());
+    assert!(page.text().lines().any(|text_line| text_line == line), "{}", page.text());
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_websocket_checks_the_share_for_each_request() {
         let events = socket.answer().await;
         let error = &events.last().unwrap()["error"];
         assert_eq!((events.len(), &error["code"]), (1, &json!("window_reserved")), "{events:?}");
-        is_told(&error["message"]);
+        assert_share_message(&error["message"]);
     }
     assert_eq!(bench.asked(), 0);
 }
@@ -99,9 +99,9 @@ async fn a_websocket_checks_the_share_for_each_request() {
 async fn a_key_is_served_up_to_its_share_by_the_latest_snapshot() {
     let bench = Bench::with(keyed).await;
     bench.upstream.on(USAGE, usage(20, 10));
-    bench.upstream.on("/responses", told("50"));
-    bench.upstream.on("/responses", told("51"));
-    bench.upstream.on("/responses", told("3"));
+    bench.upstream.on("/responses", response_with_usage("50"));
+    bench.upstream.on("/responses", response_with_usage("51"));
+    bench.upstream.on("/responses", response_with_usage("3"));
     let status = async |key: &str| by(key, Ask::chat(&chat())).send(&bench.proxy).await.status;
     assert_eq!(status("sk-batch").await, 200);
     assert_eq!(status("sk-batch").await, 200, "half is no more than half");

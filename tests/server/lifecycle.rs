@@ -60,12 +60,12 @@ async fn each_api_reports_a_truncated_stream() {
     let messages =
         json!({"model": "gpt-5.5", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let responses = json!({"model": "gpt-5.5", "stream": true, "input": "hi"});
-    let told = [
+    let reported = [
         ("/v1/messages", messages, "event: error\ndata: {\"type\":\"error\"", "message_stop"),
         ("/v1/responses", responses, "\"type\":\"response.failed\"", "response.completed"),
         ("/api/chat", chat(), "{\"error\":\"the proxy is shutting down\"}\n", "\"done\":true"),
     ];
-    for (target, request, sign, whole) in told {
+    for (target, request, sign, whole) in reported {
         let mut bench = Bench::with(|launch| launch.setting("timing.drain", "100ms")).await;
         bench.upstream.on("/responses", begun(&BEGUN).hang());
         let mut open = Ask::post(target, &request).open(&bench.proxy).await;
@@ -131,9 +131,9 @@ async fn a_port_in_use_gives_one_line_that_names_it() {
         let port = holder.local_addr().unwrap().port();
         let output = Launch::new().command(&["serve", "--port", &port.to_string()]).run();
         assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(told.lines().count(), 1, "{told}");
-        assert!(told.contains(&format!("Port {port}")) && told.contains("--port"), "{told}");
+        let reported = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(reported.lines().count(), 1, "{reported}");
+        assert!(reported.contains(&format!("Port {port}")) && reported.contains("--port"), "{reported}");
     }
 }
 
@@ -146,16 +146,16 @@ async fn the_running_daemon_is_found() {
     let mut proxy = launch.start();
     let port: u16 = proxy.authority().rsplit(':').next().unwrap().parse().unwrap();
     assert_ne!(port, 0);
-    let told = tokio::task::spawn_blocking({
+    let reported = tokio::task::spawn_blocking({
         let launch = launch.clone();
         move || launch.command(&["status", "--json"]).run()
     });
-    let told = told.await.unwrap();
-    assert_eq!(told.status.code(), Some(0));
-    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
-    assert_eq!(told["daemon"]["base_url"], format!("http://{}/v1", proxy.authority()));
-    assert_eq!(told["daemon"]["pid"], proxy.process_id());
-    assert_eq!(told["signed_in"], true);
+    let reported = reported.await.unwrap();
+    assert_eq!(reported.status.code(), Some(0));
+    let reported: Value = serde_json::from_slice(&reported.stdout).unwrap();
+    assert_eq!(reported["daemon"]["base_url"], format!("http://{}/v1", proxy.authority()));
+    assert_eq!(reported["daemon"]["pid"], proxy.process_id());
+    assert_eq!(reported["signed_in"], true);
     proxy.signal("KILL");
     assert_eq!(proxy.ended().await, None);
     assert!(launch.home().join("run.json").exists());

@@ -97,7 +97,8 @@ async fn a_used_up_quota_is_reported_in_each_api_and_requested_once() {
         ("x-codex-primary-window-minutes", "300"),
     ];
     bench.upstream.on("/responses", Script::answer(429, &window, SPENT));
-    let told = "ChatGPT usage limit reached for plan plus (5-hour window); resets at 2030-03-17T17:46:40Z (in 1 min).";
+    let reported =
+        "ChatGPT usage limit reached for plan plus (5-hour window); resets at 2030-03-17T17:46:40Z (in 1 min).";
     let is_soon = |answer: &Answer| {
         let seconds: u64 = answer.header("retry-after").parse().unwrap();
         assert!((60..=90).contains(&seconds), "{seconds}");
@@ -109,11 +110,11 @@ async fn a_used_up_quota_is_reported_in_each_api_and_requested_once() {
         is_soon(&answer);
         let error = answer.error();
         assert_eq!((&error["type"], &error["code"]), (&json!("usage_limit_reached"), &json!("usage_limit_reached")));
-        assert_eq!(error["message"], told);
+        assert_eq!(error["message"], reported);
     }
     let answer = messages().send(&bench.proxy).await;
     is_soon(&answer);
-    assert_eq!(answer.json()["error"], json!({"type": "rate_limit_error", "message": told}));
+    assert_eq!(answer.json()["error"], json!({"type": "rate_limit_error", "message": reported}));
     assert_eq!(answer.header("anthropic-ratelimit-unified-reset"), "1900000000");
     assert_eq!((bench.asked(), metric(&bench.proxy, "codex_proxy_quota_answers_total").await), (1, 4));
     let other = with(chat(), "model", json!("gpt-5.4"));
@@ -135,11 +136,11 @@ async fn a_used_up_quota_is_probed_again_later() {
 
 #[tokio::test]
 async fn a_long_retry_after_is_passed_to_the_client() {
-    for (status, told, code) in [(503, 503, "server_error"), (429, 429, "rate_limit_exceeded")] {
+    for (status, reported, code) in [(503, 503, "server_error"), (429, 429, "rate_limit_exceeded")] {
         let bench = Bench::new().await;
         bench.upstream.on("/responses", Script::answer(status, &[("retry-after", "21")], ""));
         let answer = Ask::chat(&chat()).send(&bench.proxy).await;
-        assert_eq!((answer.status, answer.error()["code"].as_str()), (told, Some(code)));
+        assert_eq!((answer.status, answer.error()["code"].as_str()), (reported, Some(code)));
         assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("21", ""));
         assert_eq!(bench.asked(), 1);
     }
@@ -239,7 +240,7 @@ async fn the_metrics_count_requests_and_require_a_key_if_keys_are_set() {
         r#"codex_proxy_refreshes_total{outcome="granted"} 0"#,
         "codex_proxy_upstream_connections 0",
     ] {
-        assert!(page.text().lines().any(|told| told == line), "{line}\n{}", page.text());
+        assert!(page.text().lines().any(|reported| reported == line), "{line}\n{}", page.text());
     }
     for name in ["codex_proxy_tasks ", "codex_proxy_upstream_connections_opened_total "] {
         let number = page.text().lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -287,10 +288,10 @@ async fn refusals_are_counted_and_logged_at_intervals() {
         let refused = Ask::chat(&chat()).header("origin", "https://evil.invalid").send(&bench.proxy).await;
         assert_eq!(refused.status, 403);
     }
-    let told = bench.proxy.log().matches("request refused before it was read").count();
+    let reported = bench.proxy.log().matches("request refused before it was read").count();
     // A slow machine may need longer for them than the interval.
-    assert!((1..10).contains(&told), "{}", bench.proxy.log());
+    assert!((1..10).contains(&reported), "{}", bench.proxy.log());
     let metrics = Ask::get("/metrics").send(&bench.proxy).await;
     let line = r#"codex_proxy_refusals_total{class="foreign_origin"} 50"#;
-    assert!(metrics.text().lines().any(|told| told == line), "{}", metrics.text());
+    assert!(metrics.text().lines().any(|reported| reported == line), "{}", metrics.text());
 }

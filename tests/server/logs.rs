@@ -83,8 +83,8 @@ async fn status_shows_the_log_file() {
     assert!(status(&launch, &["--offline"]).await.contains("standard error"));
     let (bench, launch, path) = logging(|launch| launch).await;
     bench.proxy.says(path.to_str().unwrap(), 5 * SECOND).await;
-    let told: Value = serde_json::from_str(&status(&launch, &["--offline", "--json"]).await).unwrap();
-    assert_eq!((&told["files"]["log"], &told["daemon"]["log_file"]), (&json!(path), &json!(path)));
+    let reported: Value = serde_json::from_str(&status(&launch, &["--offline", "--json"]).await).unwrap();
+    assert_eq!((&reported["files"]["log"], &reported["daemon"]["log_file"]), (&json!(path), &json!(path)));
     assert!(status(&launch, &["--offline"]).await.contains(&format!("log          {}", path.display())));
 }
 

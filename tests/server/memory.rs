@@ -99,9 +99,12 @@ async fn unfinished_frames_acquire_memory_as_they_grow_within_the_limit() {
     }
     let mut refused = 0;
     for socket in &mut sockets {
-        if let Ok(Ok(told)) = timeout(Duration::from_secs(2), socket.hear()).await {
-            assert_eq!((&told["status"], &told["error"]["code"]), (&json!(503), &json!("memory_limit_reached")));
-            assert_eq!(told["headers"]["retry-after"], "5");
+        if let Ok(Ok(reported)) = timeout(Duration::from_secs(2), socket.hear()).await {
+            assert_eq!(
+                (&reported["status"], &reported["error"]["code"]),
+                (&json!(503), &json!("memory_limit_reached"))
+            );
+            assert_eq!(reported["headers"]["retry-after"], "5");
             assert_eq!(socket.closed().await, Some(1013));
             refused += 1;
         }

@@ -85,9 +85,10 @@ async fn assert_comes_back(bench: &Bench, case: &Case) {
     let whole = asking(false).send(&bench.proxy).await;
     assert_eq!(u64::from(whole.status), case.document_status(), "{}", case.name);
     assert_eq!(comparable(case, whole.json()), case.client_json, "{}", case.name);
-    let told: BTreeSet<&str> = whole.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).collect();
+    let reported: BTreeSet<&str> =
+        whole.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).collect();
     let wanted = case.meta["warnings"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
-    assert!(whole.status != 200 || told == wanted, "{}: {told:?}", case.name);
+    assert!(whole.status != 200 || reported == wanted, "{}: {reported:?}", case.name);
 }
 
 #[tokio::test]
@@ -172,8 +173,8 @@ async fn a_failure_before_any_output_is_an_http_status() {
         bench.upstream.replace("/responses", script);
         for request in [streaming(), hello()] {
             let answer = ask(&request).send(&bench.proxy).await;
-            let (told, words) = error(&answer);
-            assert_eq!((answer.status, told.as_str()), (status, kind), "{words}");
+            let (reported, words) = error(&answer);
+            assert_eq!((answer.status, reported.as_str()), (status, kind), "{words}");
             assert!(words.contains(message), "{words}");
             assert_eq!(answer.header("x-should-retry"), "false", "{kind}: our own tries are spent");
             if words.contains("plan plus") {

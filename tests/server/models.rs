@@ -11,17 +11,17 @@ use crate::status::members;
 
 const LIST: &str = "/backend-api/codex/models";
 
-struct Told {
+struct CommandOutput {
     code: i32,
-    answer: String,
-    talk: String,
+    stdout: String,
+    stderr: String,
 }
 
-async fn told(launch: &Launch, arguments: &[&str]) -> Told {
+async fn run(launch: &Launch, arguments: &[&str]) -> CommandOutput {
     let launch = launch.command(arguments);
     let output = tokio::task::spawn_blocking(move || launch.run()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Told { code: output.status.code().unwrap(), answer: text(output.stdout), talk: text(output.stderr) }
+    CommandOutput { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 fn catalogue() -> Script {
@@ -36,13 +36,13 @@ fn catalogue() -> Script {
 #[tokio::test]
 async fn the_table_fits_a_terminal_and_needs_no_request() {
     let services = Services::new().await;
-    let told = told(&services.fresh(), &["models"]).await;
-    assert_eq!(told.code, 0, "{}", told.talk);
-    assert!(told.answer.lines().all(|line| line.chars().count() <= 80), "{}", told.answer);
+    let output = run(&services.fresh(), &["models"]).await;
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stdout.lines().all(|line| line.chars().count() <= 80), "{}", output.stdout);
     for part in ["gpt-6.1-sol", "272,000", "low*", "fast", "visibility"] {
-        assert!(told.answer.contains(part), "{part}\n{}", told.answer);
+        assert!(output.stdout.contains(part), "{part}\n{}", output.stdout);
     }
-    assert!(!told.answer.contains('\u{1b}') && told.talk.contains("--refresh"), "{}", told.talk);
+    assert!(!output.stdout.contains('\u{1b}') && output.stderr.contains("--refresh"), "{}", output.stderr);
     assert_eq!(services.upstream.requests("").len(), 0);
 }
 
@@ -51,11 +51,11 @@ async fn the_catalog_of_the_backend_is_cached_for_the_next_command() {
     let services = Services::new().await;
     services.upstream.on(LIST, catalogue());
     let launch = services.fresh();
-    let fresh = told(&launch, &["models", "--refresh"]).await;
-    assert_eq!(fresh.code, 0, "{}", fresh.talk);
-    assert!(fresh.answer.contains("gpt-live") && fresh.answer.contains("400,000"), "{}", fresh.answer);
-    let kept = told(&launch, &["models", "--json"]).await;
-    let list: Value = serde_json::from_str(&kept.answer).unwrap();
+    let fresh = run(&launch, &["models", "--refresh"]).await;
+    assert_eq!(fresh.code, 0, "{}", fresh.stderr);
+    assert!(fresh.stdout.contains("gpt-live") && fresh.stdout.contains("400,000"), "{}", fresh.stdout);
+    let kept = run(&launch, &["models", "--json"]).await;
+    let list: Value = serde_json::from_str(&kept.stdout).unwrap();
     assert_eq!((list["source"].as_str(), list["heard_at"].is_string()), (Some("backend"), true));
     let model = &list["models"][0];
     assert_eq!((&model["id"], &model["efforts"]), (&json!("gpt-live"), &json!(["low", "high"])));
@@ -67,19 +67,19 @@ async fn the_catalog_of_the_backend_is_cached_for_the_next_command() {
 #[tokio::test]
 async fn a_refresh_that_fails_reports_its_reason() {
     let services = Services::new().await;
-    let signed_out = told(&services.launch(), &["models", "--refresh"]).await;
-    assert_eq!((signed_out.code, signed_out.answer.as_str()), (3, ""));
-    assert!(signed_out.talk.contains("codex-proxy login"), "{}", signed_out.talk);
+    let signed_out = run(&services.launch(), &["models", "--refresh"]).await;
+    assert_eq!((signed_out.code, signed_out.stdout.as_str()), (3, ""));
+    assert!(signed_out.stderr.contains("codex-proxy login"), "{}", signed_out.stderr);
     services.upstream.on(LIST, Script::json(500, "{}"));
-    assert_eq!(told(&services.fresh(), &["models", "--refresh"]).await.code, 1);
+    assert_eq!(run(&services.fresh(), &["models", "--refresh"]).await.code, 1);
 }
 
 #[tokio::test]
 async fn the_output_matches_the_documentation() {
     let services = Services::new().await;
-    let told = told(&services.launch(), &["models", "--json"]).await;
+    let output = run(&services.launch(), &["models", "--json"]).await;
     let mut printed = BTreeSet::new();
-    members(&serde_json::from_str(&told.answer).unwrap(), "", &mut printed);
+    members(&serde_json::from_str(&output.stdout).unwrap(), "", &mut printed);
     let text = include_str!("../../docs/models.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     assert_eq!(rows.map(|(member, _)| member.to_owned()).collect::<BTreeSet<_>>(), printed);
@@ -90,15 +90,15 @@ async fn completions_and_the_manual_name_every_command_whatever_the_settings() {
     let launch = Launch::new().file("config.toml", "nonsense");
     let commands = ["serve", "login", "models", "completions", "man"];
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        let script = told(&launch, &["completions", shell]).await;
-        assert_eq!(script.code, 0, "{}", script.talk);
-        assert!(commands.iter().all(|command| script.answer.contains(command)), "{shell}");
+        let script = run(&launch, &["completions", shell]).await;
+        assert_eq!(script.code, 0, "{}", script.stderr);
+        assert!(commands.iter().all(|command| script.stdout.contains(command)), "{shell}");
     }
-    let page = told(&launch, &["man"]).await;
-    assert_eq!(page.code, 0, "{}", page.talk);
-    assert!(page.answer.contains(".TH codex-proxy 1") && page.answer.contains("not a documented public API"));
-    assert!(commands.iter().all(|command| page.answer.contains(command)), "{}", page.answer);
+    let page = run(&launch, &["man"]).await;
+    assert_eq!(page.code, 0, "{}", page.stderr);
+    assert!(page.stdout.contains(".TH codex-proxy 1") && page.stdout.contains("not a documented public API"));
+    assert!(commands.iter().all(|command| page.stdout.contains(command)), "{}", page.stdout);
     for part in [r"\-\-refresh", r"accounts move", r"\-\-write"] {
-        assert!(page.answer.contains(part), "{part}\n{}", page.answer);
+        assert!(page.stdout.contains(part), "{part}\n{}", page.stdout);
     }
 }

@@ -178,8 +178,8 @@ async fn the_page_shows_the_usage_of_a_request_with_its_key() {
     let keyed = |ask: Ask| ask.header("authorization", "Bearer sk-desk");
     assert_eq!(keyed(Ask::chat(&chat())).header("user-agent", "curl/8").send(&bench.proxy).await.status, 200);
     assert_eq!(keyed(Ask::chat(&json!({"model": "gpt-5.5"}))).send(&bench.proxy).await.status, 400);
-    let told = keyed(Ask::get("/usage")).send(&bench.proxy).await.json();
-    let (refused, completed) = (&told["requests"][0], &told["requests"][1]);
+    let reported = keyed(Ask::get("/usage")).send(&bench.proxy).await.json();
+    let (refused, completed) = (&reported["requests"][0], &reported["requests"][1]);
     assert_eq!((&refused["outcome"], &refused["error"]), (&json!("refused"), &json!("invalid_request")));
     assert_eq!((&completed["outcome"], &completed["error"]), (&json!("completed"), &Value::Null));
     assert_eq!((&completed["key"], &completed["client"]), (&json!("desk"), &json!("curl")));

@@ -20,7 +20,7 @@ async fn heard(socket: &UnixDatagram) -> String {
 }
 
 /// The next notification except those of the watchdog.
-async fn told(socket: &UnixDatagram) -> String {
+async fn notification(socket: &UnixDatagram) -> String {
     loop {
         let message = heard(socket).await;
         if message != "WATCHDOG=1" {
@@ -43,18 +43,18 @@ async fn the_service_manager_is_notified_of_readiness_reload_and_stop() {
     let (_upstream, launch) = managed(path.to_str().unwrap()).await;
     let mut proxy = launch.start();
     let ready = format!("READY=1\nSTATUS=serving at http://{}/v1", proxy.authority());
-    assert_eq!(told(&socket).await, ready);
+    assert_eq!(notification(&socket).await, ready);
     proxy.signal("HUP");
-    let reloading = told(&socket).await;
+    let reloading = notification(&socket).await;
     assert!(reloading.starts_with("RELOADING=1"), "{reloading}");
     #[cfg(target_os = "linux")]
     {
         let since: u64 = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse().unwrap();
         assert!(since > 0);
     }
-    assert_eq!(told(&socket).await, ready);
+    assert_eq!(notification(&socket).await, ready);
     proxy.signal("TERM");
-    assert_eq!(told(&socket).await, "STOPPING=1\nSTATUS=waiting for open responses");
+    assert_eq!(notification(&socket).await, "STOPPING=1\nSTATUS=waiting for open responses");
     assert_eq!(proxy.ended().await, Some(0));
 }
 
@@ -80,7 +80,7 @@ async fn an_abstract_socket_is_notified() {
     let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let (_upstream, launch) = managed(&format!("@{name}")).await;
     let _proxy = launch.start();
-    assert!(told(&socket).await.starts_with("READY=1\n"));
+    assert!(notification(&socket).await.starts_with("READY=1\n"));
 }
 
 #[tokio::test]

@@ -254,11 +254,11 @@ async fn a_daemon_waits_for_a_token_that_another_one_is_about_to_store() {
     services.upstream.on("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::events(&WHOLE));
     services.issuer.shut();
-    let asked = services.tokens().len();
+    let requested = services.tokens().len();
     let first = Ask::chat(&chat()).fire(&one).await;
     services.issuer.arrived(2).await;
     let second = Ask::chat(&chat()).fire(&other).await;
-    services.upstream.received("/responses", asked + 2).await;
+    services.upstream.received("/responses", requested + 2).await;
     services.issuer.open();
     for sent in [first, second] {
         assert_eq!(sent.open().await.status, 200);
@@ -286,13 +286,13 @@ async fn two_daemons_on_one_store_never_use_a_refresh_token_twice() {
     assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (1, 0));
 
     // Both get the same token rejected at the same time.
-    let asked = services.tokens().len();
+    let requested = services.tokens().len();
     services.upstream.replace("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::json(401, REFUSED));
     services.upstream.on("/responses", Script::events(&WHOLE));
     services.issuer.shut();
     let sent = [Ask::chat(&chat()).fire(&one).await, Ask::chat(&chat()).fire(&other).await];
-    services.upstream.received("/responses", asked + 2).await;
+    services.upstream.received("/responses", requested + 2).await;
     services.issuer.open();
     for sent in sent {
         assert_eq!(sent.open().await.status, 200);

@@ -57,9 +57,9 @@ async fn an_ended_session_is_reported_everywhere() {
     assert!(reason.contains("revoked") && reason.contains("codex-proxy login"), "{reason}");
     let page = page(&proxy).await;
     assert!(page.contains("Your session has expired") && !page.contains("Signed in"), "{page}");
-    let (code, answer, talk) = run(&launch, &["token"]).await;
-    assert_eq!((code, &*answer), (3, ""), "{talk}");
-    assert!(talk.contains("codex-proxy login"), "{talk}");
+    let (code, answer, stderr) = run(&launch, &["token"]).await;
+    assert_eq!((code, &*answer), (3, ""), "{stderr}");
+    assert!(stderr.contains("codex-proxy login"), "{stderr}");
     let (code, json, _) = run(&launch, &["status", "--offline", "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &json["signed_in"], &json["accounts"][0]["state"]), (3, &json!(false), &json!("ended")));
@@ -121,8 +121,8 @@ async fn a_valid_token_that_cannot_be_refreshed_is_ready_with_a_warning() {
     assert!(says(answer["warning"].as_str().unwrap()), "{answer}");
     let page = page(&proxy).await;
     assert!(says(&page) && page.contains("Signed in, but the session can’t be renewed"), "{page}");
-    let (code, answer, talk) = run(&launch, &["token"]).await;
-    assert!(code == 0 && answer.starts_with("e30.") && says(&talk), "{talk}");
+    let (code, answer, stderr) = run(&launch, &["token"]).await;
+    assert!(code == 0 && answer.starts_with("e30.") && says(&stderr), "{stderr}");
     let next = launch.start();
     assert!(says(&next.log()), "{}", next.log());
     assert_eq!(services.issuer.calls().len(), 1);

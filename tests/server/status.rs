@@ -270,7 +270,7 @@ async fn a_marker_shows_that_the_login_is_in_an_unavailable_keyring() {
     let services = services().await;
     let launch = signed_out(&services.upstream).file("credentials.json.keyring", "{}");
     let output = launch.command(&["status"]).run();
-    let talk = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{talk}");
-    assert!(talk.contains("keyring") && talk.contains("credentials.json.keyring"), "{talk}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("keyring") && stderr.contains("credentials.json.keyring"), "{stderr}");
 }

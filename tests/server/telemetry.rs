@@ -22,8 +22,10 @@ async fn ask(proxy: &crate::proxy::TestProxy, request: &Value) -> u16 {
 
 /// The received spans, in order.
 fn spans(collector: &FakeUpstream) -> Vec<Value> {
-    let told = collector.requests(PATH).into_iter().map(|request| request.json());
-    told.flat_map(|told| told["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone()).collect()
+    let reported = collector.requests(PATH).into_iter().map(|request| request.json());
+    reported
+        .flat_map(|reported| reported["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone())
+        .collect()
 }
 
 /// The value of an attribute of any type.
@@ -94,8 +96,8 @@ async fn an_unreachable_collector_delays_nothing() {
 fn a_remote_collector_requires_https() {
     for address in ["http://collector.example:4318", "not an address", "https://me:pass@collector.example"] {
         let output = Launch::new().command(&["config", "check"]).setting("telemetry.otlp_endpoint", address).run();
-        let talk = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{address}");
-        assert!(talk.contains("telemetry.otlp_endpoint") && !talk.contains("pass@"), "{talk}");
+        assert!(stderr.contains("telemetry.otlp_endpoint") && !stderr.contains("pass@"), "{stderr}");
     }
 }

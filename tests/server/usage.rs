@@ -32,7 +32,7 @@ fn path(launch: &Launch) -> PathBuf {
     launch.home().join("usage.sqlite3")
 }
 
-async fn told(proxy: &TestProxy) -> Value {
+async fn usage_of(proxy: &TestProxy) -> Value {
     let answer = Ask::get("/usage").send(proxy).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"), "{}", answer.text());
     answer.json()
@@ -47,8 +47,8 @@ async fn printed(launch: &Launch, arguments: &[&str]) -> (i32, String, String) {
 }
 
 async fn totals(launch: &Launch) -> Value {
-    let (code, text, talk) = printed(launch, &["--json"]).await;
-    assert_eq!(code, 0, "{talk}");
+    let (code, text, stderr) = printed(launch, &["--json"]).await;
+    assert_eq!(code, 0, "{stderr}");
     serde_json::from_str::<Value>(&text).unwrap()["totals"].take()
 }
 
@@ -71,15 +71,15 @@ async fn each_key_and_model_is_counted_separately() {
     }
     let refused = Ask::chat(&json!({"model": "gpt-5.5"})).header("authorization", "Bearer sk-desk");
     assert_eq!(refused.send(&bench.proxy).await.status, 400);
-    let told = Ask::get("/usage?since=today").header("x-api-key", "sk-desk").send(&bench.proxy).await.json();
-    let rows = told["totals"]["rows"].as_array().unwrap();
+    let usage_document = Ask::get("/usage?since=today").header("x-api-key", "sk-desk").send(&bench.proxy).await.json();
+    let rows = usage_document["totals"]["rows"].as_array().unwrap();
     let of = |row: &Value| (row["key"].clone(), row["model"].clone(), row["requests"].clone());
     let expected = [(json!("batch"), json!("gpt-5.5"), json!(1)), (json!("desk"), json!("gpt-5.5"), json!(2))];
     assert_eq!(rows.iter().map(of).collect::<Vec<_>>(), expected);
     let sum = json!({
         "requests": 3, "input_tokens": 6000, "cached_tokens": 1500, "output_tokens": 21, "reasoning_tokens": 9,
     });
-    assert_eq!(told["totals"]["sum"], sum);
+    assert_eq!(usage_document["totals"]["sum"], sum);
     let wrong = Ask::get("/usage?since=soon").header("x-api-key", "sk-desk").send(&bench.proxy).await;
     assert_eq!((wrong.status, &wrong.error()["param"]), (400, &json!("since")));
 }
@@ -88,9 +88,9 @@ async fn each_key_and_model_is_counted_separately() {
 async fn quota_from_events_is_shown_at_once() {
     let (upstream, launch) = daemon().await;
     let proxy = launch.start();
-    assert_eq!(told(&proxy).await["quota"], json!([]), "nothing was reported yet");
+    assert_eq!(usage_of(&proxy).await["quota"], json!([]), "nothing was reported yet");
     Ask::chat(&streaming()).send(&proxy).await;
-    let quota = told(&proxy).await["quota"].clone();
+    let quota = usage_of(&proxy).await["quota"].clone();
     assert_eq!((&quota[0]["account_id"], &quota[0]["plan"]), (&json!("acct-1"), &json!("pro")));
     let window = &quota[0]["windows"][0];
     assert_eq!((&window["window"], &window["used_percent"]), (&json!("weekly"), &json!(42.0)));
@@ -103,11 +103,11 @@ async fn a_backend_without_quota_delays_the_output_only_briefly() {
     upstream.on(USAGE, Script::silence());
     let proxy = launch.start();
     let began = tokio::time::Instant::now();
-    assert_eq!(told(&proxy).await["quota"], json!([]));
+    assert_eq!(usage_of(&proxy).await["quota"], json!([]));
     assert!(began.elapsed() < 10 * SECOND, "{:?}", began.elapsed());
     let began = tokio::time::Instant::now();
-    assert_eq!(told(&proxy).await["quota"], json!([]));
-    assert!(began.elapsed() < 3 * SECOND, "asked in vain once: {:?}", began.elapsed());
+    assert_eq!(usage_of(&proxy).await["quota"], json!([]));
+    assert!(began.elapsed() < 3 * SECOND, "requested in vain once: {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_killed_daemon_loses_no_reported_usage() {
     for _ in 0..5 {
         Ask::chat(&chat()).send(&proxy).await;
     }
-    assert_eq!(told(&proxy).await["totals"]["sum"]["requests"], 5);
+    assert_eq!(usage_of(&proxy).await["totals"]["sum"]["requests"], 5);
     let more = (0..20).map(|_| async { drop(Ask::chat(&streaming()).fire(&proxy).await) });
     futures_util::future::join_all(more).await;
     proxy.signal("KILL");
@@ -126,7 +126,7 @@ async fn a_killed_daemon_loses_no_reported_usage() {
     assert!((5..=25).contains(&kept), "{kept}");
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
-    assert_eq!(told(&proxy).await["totals"]["sum"]["requests"], kept + 1);
+    assert_eq!(usage_of(&proxy).await["totals"]["sum"]["requests"], kept + 1);
     assert!(!proxy.log().contains("damaged"), "{}", proxy.log());
 }
 
@@ -147,8 +147,8 @@ async fn two_daemons_count_in_one_file() {
     for _ in 0..5 {
         tokio::join!(ask.send(&one), ask.send(&two));
     }
-    told(&one).await;
-    assert_eq!(told(&two).await["totals"]["sum"]["requests"], 10);
+    usage_of(&one).await;
+    assert_eq!(usage_of(&two).await["totals"]["sum"]["requests"], 10);
     let kept = totals(&launch).await;
     assert_eq!((&kept["sum"]["requests"], kept["rows"].as_array().unwrap().len()), (&json!(10), 1));
 }
@@ -177,12 +177,12 @@ async fn counting_can_be_disabled_or_kept_in_memory() {
         let launch = launch.setting("usage.store", store);
         let proxy = launch.start();
         Ask::chat(&chat()).send(&proxy).await;
-        let totals = told(&proxy).await["totals"].clone();
+        let totals = usage_of(&proxy).await["totals"].clone();
         assert_eq!(totals["store"], store);
         assert_eq!(totals["sum"]["requests"], u32::from(store == "memory"));
         assert!(!path(&launch).exists());
-        let (code, text, talk) = printed(&launch, &[]).await;
-        assert!(code == 0 && text.contains("no usage recorded") && talk.contains("usage.store"), "{text}{talk}");
+        let (code, text, stderr) = printed(&launch, &[]).await;
+        assert!(code == 0 && text.contains("no usage recorded") && stderr.contains("usage.store"), "{text}{stderr}");
     }
 }
 
@@ -194,9 +194,9 @@ async fn an_unusable_usage_file_does_not_prevent_serving() {
     let proxy = launch.start();
     assert!(proxy.log().contains("is not a usage store") && proxy.log().contains("in memory"), "{}", proxy.log());
     assert_eq!(Ask::chat(&chat()).send(&proxy).await.status, 200);
-    assert_eq!(told(&proxy).await["totals"]["sum"]["requests"], 1);
-    let (code, text, talk) = printed(&launch, &[]).await;
-    assert!(code == 1 && text.is_empty() && talk.contains("is not a usage store"), "{talk}");
+    assert_eq!(usage_of(&proxy).await["totals"]["sum"]["requests"], 1);
+    let (code, text, stderr) = printed(&launch, &[]).await;
+    assert!(code == 1 && text.is_empty() && stderr.contains("is not a usage store"), "{stderr}");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn the_command_prints_a_table_and_accepts_a_day() {
     let (_upstream, launch) = daemon().await;
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
-    told(&proxy).await;
+    usage_of(&proxy).await;
     let (code, text, _) = printed(&launch, &[]).await;
     assert_eq!((code, text.matches("\u{1b}[").count()), (0, 0), "no colors without a terminal: {text}");
     for part in ["(7 days, in UTC)", "gpt-5.5", "2.00k", "25 %", "all "] {
@@ -212,8 +212,8 @@ async fn the_command_prints_a_table_and_accepts_a_day() {
     }
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert!(printed(&launch, &["--since", "today"]).await.1.contains("(1 day, in UTC)"));
-    let (code, text, talk) = printed(&launch, &["--since", "soon"]).await;
-    assert!(code == 2 && text.is_empty() && talk.contains("'7d'"), "{talk}");
+    let (code, text, stderr) = printed(&launch, &["--since", "soon"]).await;
+    assert!(code == 2 && text.is_empty() && stderr.contains("'7d'"), "{stderr}");
 }
 
 #[tokio::test]
@@ -232,10 +232,10 @@ async fn a_low_cache_share_is_explained() {
     ask("It is noon.", 2).await;
     ask("It is one.", 3).await;
     ask("It is one.", 4).await;
-    let told = told(&bench.proxy).await;
-    assert!(!told.to_string().contains("private words"));
-    assert_eq!(told["conversations"].as_array().unwrap().len(), 1);
-    let turns = told["conversations"][0]["turns"].as_array().unwrap();
+    let usage_document = usage_of(&bench.proxy).await;
+    assert!(!usage_document.to_string().contains("private words"));
+    assert_eq!(usage_document["conversations"].as_array().unwrap().len(), 1);
+    let turns = usage_document["conversations"][0]["turns"].as_array().unwrap();
     let of = |turn: &Value| json!([turn["prefix"], turn["changed_in"], turn["low_because"], turn["cached_tokens"]]);
     let expected = [
         json!(["first", null, null, 0]),
@@ -251,10 +251,11 @@ async fn the_demo_shows_its_quota_and_writes_nothing() {
     let launch = Launch::demo();
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
-    let told = told(&proxy).await;
-    assert_eq!((&told["demo"], &told["totals"]["store"]), (&json!(true), &json!("memory")));
-    assert_eq!(told["totals"]["sum"]["requests"], 1);
-    let windows: Vec<_> = told["quota"][0]["windows"].as_array().unwrap().iter().map(|one| &one["window"]).collect();
+    let usage_document = usage_of(&proxy).await;
+    assert_eq!((&usage_document["demo"], &usage_document["totals"]["store"]), (&json!(true), &json!("memory")));
+    assert_eq!(usage_document["totals"]["sum"]["requests"], 1);
+    let windows: Vec<_> =
+        usage_document["quota"][0]["windows"].as_array().unwrap().iter().map(|one| &one["window"]).collect();
     assert_eq!(windows, ["5-hour", "weekly"]);
     assert!(!path(&launch).exists());
 }
@@ -271,13 +272,13 @@ async fn the_json_matches_the_documentation() {
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
     let mut found = BTreeSet::new();
-    members(&told(&proxy).await, "", &mut found);
+    members(&usage_of(&proxy).await, "", &mut found);
     assert_eq!(documented(), found);
 
     let (_upstream, launch) = daemon().await;
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
-    told(&proxy).await;
+    usage_of(&proxy).await;
     let mut printed_members = BTreeSet::new();
     members(&serde_json::from_str(&printed(&launch, &["--json"]).await.1).unwrap(), "", &mut printed_members);
     let is_printed = |member: &&String| *member == "version" || member.starts_with("totals");
@@ -364,6 +365,6 @@ async fn the_metrics_are_in_prometheus_form_and_as_the_readme_lists_them() {
     let table = page.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
     let names = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ")).map(|(names, _)| names);
     let listed: BTreeSet<_> = names.flat_map(|names| names.split(", ")).map(|name| name.trim_matches('`')).collect();
-    let told: BTreeSet<_> = families.keys().map(String::as_str).collect();
-    assert_eq!(listed, told);
+    let usage_document: BTreeSet<_> = families.keys().map(String::as_str).collect();
+    assert_eq!(listed, usage_document);
 }

@@ -17,11 +17,11 @@ const CODEX: [(&str, &str); 2] = [("originator", "codex_exec"), ("x-codex-window
 const DONE: &str = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Grüße 👋"}]}}"#;
 
 /// A complete response, with its item.
-pub(crate) const TOLD: [&str; 5] = [CREATED, ADDED, DELTA, DONE, COMPLETED];
+pub(crate) const RESPONSE: [&str; 5] = [CREATED, ADDED, DELTA, DONE, COMPLETED];
 
 async fn answering() -> Bench {
     let bench = Bench::new().await;
-    bench.upstream.on("/responses", Script::events(&TOLD));
+    bench.upstream.on("/responses", Script::events(&RESPONSE));
     bench
 }
 
@@ -91,7 +91,7 @@ async fn requests_follow_each_other_on_one_socket_on_every_path() {
         for _ in 0..2 {
             socket.create(&hello()).await;
             let events = socket.answer().await;
-            assert_eq!(events.len(), TOLD.len());
+            assert_eq!(events.len(), RESPONSE.len());
             let last = events.last().unwrap();
             assert_eq!((&last["type"], &last["response"]["store"]), (&json!("response.completed"), &json!(false)));
         }
@@ -160,7 +160,7 @@ async fn too_many_requests_at_once_are_refused() {
     let bench = Bench::new().await;
     let gate = Gate::default();
     bench.upstream.on("/responses", begun(&BEGUN).gate(&gate).event(DONE).event(COMPLETED).end());
-    bench.upstream.on("/responses", Script::events(&TOLD));
+    bench.upstream.on("/responses", Script::events(&RESPONSE));
     let mut socket = Socket::open(&bench.proxy).await;
     for _ in 0..18 {
         socket.create(&hello()).await;
@@ -247,7 +247,7 @@ async fn a_running_response_can_be_cancelled() {
     for kind in ["response.cancel", "response.interrupt"] {
         let bench = Bench::new().await;
         bench.upstream.on("/responses", begun(&BEGUN).hang());
-        bench.upstream.on("/responses", Script::events(&TOLD));
+        bench.upstream.on("/responses", Script::events(&RESPONSE));
         let mut socket = Socket::open(&bench.proxy).await;
         socket.send(&json!({"type": kind})).await;
         socket.create(&hello()).await;
@@ -313,7 +313,7 @@ async fn a_codex_client_gets_http_headers_as_events() {
         ("x-codex-primary-window-minutes", "300"),
         ("x-codex-turn-state", "ts-1"),
     ];
-    let stream = TOLD.iter().fold(Script::stream(&said), |script, event| script.event(event)).end();
+    let stream = RESPONSE.iter().fold(Script::stream(&said), |script, event| script.event(event)).end();
     bench.upstream.on("/responses", stream);
     let mut socket = Socket::open_as(&bench.proxy, &CODEX).await;
     let metadata = json!({"x-codex-turn-state": "ts-0", "x-codex-turn-metadata": "{\"turn_id\":\"t\"}"});
@@ -329,7 +329,7 @@ async fn a_codex_client_gets_http_headers_as_events() {
     });
     assert_eq!(limits["rate_limits"]["primary"]["used_percent"], 42.0);
     assert_eq!(told["headers"]["x-codex-turn-state"], "ts-1");
-    let whole: Vec<Value> = TOLD.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    let whole: Vec<Value> = RESPONSE.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
     assert_eq!(kinds(answer), kinds(&whole));
     assert_eq!(answer[..4], whole[..4]);
     let asked = bench.upstream.requests("/responses").pop().unwrap();

@@ -126,13 +126,13 @@ impl Launch {
     /// Starts the daemon and waits for its ready line.
     pub(crate) fn start(&self) -> TestProxy {
         let mut child = self.prepared().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (said, heard) = watch::channel(Said::default());
+        let (said, received) = watch::channel(Said::default());
         let (ready, is_ready) = std::sync::mpsc::channel();
         let lines = child.stderr.take().unwrap();
         std::thread::Builder::new().spawn(move || listen(lines, &said, &ready)).unwrap();
         let base = is_ready.recv_timeout(PATIENCE);
-        let base = base.unwrap_or_else(|_| panic!("no ready line: {}", heard.borrow().text));
-        TestProxy { child, base, said: heard, _home: Arc::clone(&self.home) }
+        let base = base.unwrap_or_else(|_| panic!("no ready line: {}", received.borrow().text));
+        TestProxy { child, base, said: received, _home: Arc::clone(&self.home) }
     }
 
     fn prepared(&self) -> Command {
@@ -194,8 +194,8 @@ impl TestProxy {
     /// Waits until a text occurs this often.
     pub(crate) async fn says_times(&self, text: &str, count: usize, limit: Duration) {
         let mut said = self.said.clone();
-        let heard = timeout(limit, said.wait_for(|said| said.text.matches(text).count() >= count)).await.is_ok();
-        assert!(heard, "not said within {limit:?}: {text}\n{}", self.log());
+        let received = timeout(limit, said.wait_for(|said| said.text.matches(text).count() >= count)).await.is_ok();
+        assert!(received, "not said within {limit:?}: {text}\n{}", self.log());
     }
 
     /// Sends a signal by name (`TERM`, `INT`, `KILL`).

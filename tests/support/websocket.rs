@@ -147,9 +147,9 @@ async fn play(
     for step in script.0 {
         match step {
             Step::Head(200, headers) => {
-                let told = object(headers.iter().filter(|(name, _)| name != "content-type"));
-                if told != json!({}) {
-                    let event = json!({"type": "response.metadata", "headers": told}).to_string();
+                let reported = object(headers.iter().filter(|(name, _)| name != "content-type"));
+                if reported != json!({}) {
+                    let event = json!({"type": "response.metadata", "headers": reported}).to_string();
                     socket.send(Message::text(event)).await?;
                 }
             }

@@ -93,9 +93,9 @@ async fn a_bound_workspace_is_sent_to_its_origin() {
     let sent = region.requests("/responses");
     assert_eq!((sent.len(), bench.calls()), (2, 0));
     assert_eq!(sent[0].header("x-openai-account-routing-override"), "us");
-    let asked = bench.fake.requests("/accounts/check");
-    assert_eq!(asked.len(), 1, "the route is remembered");
-    assert_eq!((asked[0].header("originator"), asked[0].header("chatgpt-account-id")), ("", "acct-1"));
+    let requested = bench.fake.requests("/accounts/check");
+    assert_eq!(requested.len(), 1, "the route is remembered");
+    assert_eq!((requested[0].header("originator"), requested[0].header("chatgpt-account-id")), ("", "acct-1"));
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn unknown_routing_uses_the_default_url() {
         for _ in 0..2 {
             bench.open().await.unwrap();
         }
-        let asked = bench.fake.requests("/accounts/check").len();
-        assert_eq!((bench.calls(), asked), (2, 1 + bench.tokens.recoveries.load(Ordering::SeqCst)));
+        let requested = bench.fake.requests("/accounts/check").len();
+        assert_eq!((bench.calls(), requested), (2, 1 + bench.tokens.recoveries.load(Ordering::SeqCst)));
         assert_eq!(bench.fake.requests("/responses")[0].header("x-openai-account-routing-override"), "");
     }
 }
@@ -128,10 +128,10 @@ async fn the_catalog_is_live_then_cached_then_embedded() {
     bench.upstream.refresh_catalogue().await.unwrap();
     assert_eq!(bench.upstream.catalogue_json(), live);
     assert!(bench.upstream.catalogue().find("gpt-live").is_some());
-    let asked = &bench.fake.requests("/models")[1];
-    assert_eq!(asked.target, "/backend-api/codex/models?client_version=0.169.0");
-    assert_eq!((asked.header("version"), asked.header("originator")), ("0.169.0", "codex_proxy"));
-    assert_eq!(asked.header("authorization"), "Bearer at_1");
+    let requested = &bench.fake.requests("/models")[1];
+    assert_eq!(requested.target, "/backend-api/codex/models?client_version=0.169.0");
+    assert_eq!((requested.header("version"), requested.header("originator")), ("0.169.0", "codex_proxy"));
+    assert_eq!(requested.header("authorization"), "Bearer at_1");
 
     let bench = Bench::with(keep).await;
     bench.fake.on("/models", Script::json(500, ""));

@@ -98,7 +98,7 @@ def run(room, command):
         while read := os.read(terminal, 1 << 16):
             said += read
     except OSError:
-        pass  # It has ended, and nobody writes to the terminal any more.
+        pass  # The process has exited and closed the terminal.
     _, status = os.waitpid(process, 0)
     said = said.decode().replace("\r\n", "\n")
     if status != 0:

@@ -175,7 +175,7 @@ await run("ai sdk", {
     assert.ok(sent.every(({ store, input }) => store === false && input.every((item) => item.type !== "item_reference")));
   },
 
-  async "responses: a conversation goes on by id"() {
+  async "responses: a conversation continues by id"() {
     const { openai } = recorded();
     const first = await generateText({ model: openai(model), prompt: "My name is Ann." });
     const previousResponseId = first.providerMetadata.openai.responseId;

@@ -64,7 +64,7 @@ const checks = {
     assert.match(second.output_text, /12 degrees in Oslo/);
   },
 
-  async "a conversation goes on by id"() {
+  async "a conversation continues by id"() {
     const input = "Use the tool: what is the weather in Oslo?";
     const first = await create({ input, tools: [weather] });
     const call = first.output.find((item) => item.type === "function_call");
@@ -90,7 +90,7 @@ const checks = {
     assert.deepEqual(response.output_parsed, { name: "Bob", age: 30 });
   },
 
-  async "a conversation is compacted and goes on"() {
+  async "a conversation is compacted and continues"() {
     const first = await create({ input: "My name is Ann." });
     for (const request of [{ input: "My name is Ann." }, { previous_response_id: first.id }]) {
       const compacted = await client.responses.compact({ model, ...request });

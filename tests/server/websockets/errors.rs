@@ -22,9 +22,9 @@ async fn an_invalid_frame_closes_the_socket() {
     for (message, code, close) in bad {
         let mut socket = Socket::open(&bench.proxy).await;
         socket.say(message).await;
-        let told = socket.next().await;
-        assert_eq!((&told["type"], told["error"]["code"].as_str()), (&json!("error"), code), "{told}");
-        assert_eq!(socket.closed().await, Some(close), "{told}");
+        let reported = socket.next().await;
+        assert_eq!((&reported["type"], reported["error"]["code"].as_str()), (&json!("error"), code), "{reported}");
+        assert_eq!(socket.closed().await, Some(close), "{reported}");
     }
     assert_eq!(bench.asked(), 0);
 }
@@ -69,9 +69,9 @@ async fn a_missing_response_is_rejected_and_the_socket_stays_open() {
             frame["stream_id"] = json!("no spaces");
         }
         socket.send(&frame).await;
-        let told = socket.next().await;
+        let reported = socket.next().await;
         assert_eq!(
-            (&told["status"], &told["error"]["param"], &told["error"]["code"]),
+            (&reported["status"], &reported["error"]["param"], &reported["error"]["code"]),
             (&json!(400), &json!(param), &json!(code))
         );
     }
@@ -87,11 +87,11 @@ async fn an_error_of_the_backend_has_its_status_and_headers() {
     bench.upstream.on("/responses", Script::answer(429, &headers, &limit.to_string()));
     let mut socket = Socket::open(&bench.proxy).await;
     socket.create(&hello()).await;
-    let told = socket.next().await;
-    assert_eq!((&told["status"], &told["error"]["type"]), (&json!(429), &json!("usage_limit_reached")));
-    assert_eq!(told["headers"]["x-codex-primary-used-percent"], "100");
-    assert_eq!(told["headers"]["retry-after"], "60");
-    assert!(told["headers"]["x-request-id"].as_str().unwrap().starts_with("req_"));
+    let reported = socket.next().await;
+    assert_eq!((&reported["status"], &reported["error"]["type"]), (&json!(429), &json!("usage_limit_reached")));
+    assert_eq!(reported["headers"]["x-codex-primary-used-percent"], "100");
+    assert_eq!(reported["headers"]["retry-after"], "60");
+    assert!(reported["headers"]["x-request-id"].as_str().unwrap().starts_with("req_"));
 }
 
 #[tokio::test]
@@ -100,6 +100,6 @@ async fn without_a_login_the_error_names_the_login_command() {
     let proxy = signed_out(&upstream).start();
     let mut socket = Socket::open(&proxy).await;
     socket.create(&hello()).await;
-    let told = socket.next().await;
-    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(401), &json!("not_signed_in")));
+    let reported = socket.next().await;
+    assert_eq!((&reported["status"], &reported["error"]["code"]), (&json!(401), &json!("not_signed_in")));
 }

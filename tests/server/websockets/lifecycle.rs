@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CODEX, DONE, TOLD, hello, kinds};
+use super::{CODEX, DONE, RESPONSE, hello, kinds};
 use crate::fake::{Gate, Script};
 use crate::websocket::Socket;
 use crate::wire::Ask;
@@ -50,8 +50,11 @@ async fn a_socket_has_a_maximum_lifetime() {
     let mut idle = Socket::open(&bench.proxy).await;
     let mut busy = Socket::open(&bench.proxy).await;
     busy.create(&hello()).await;
-    let told = idle.next().await;
-    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(400), &json!("websocket_connection_limit_reached")));
+    let reported = idle.next().await;
+    assert_eq!(
+        (&reported["status"], &reported["error"]["code"]),
+        (&json!(400), &json!("websocket_connection_limit_reached"))
+    );
     assert_eq!(idle.closed().await, Some(1000));
     busy.until("response.output_text.delta").await;
     gate.open();
@@ -149,7 +152,7 @@ async fn a_socket_counts_as_a_connection() {
 async fn a_removed_key_is_rejected_at_the_next_request() {
     let keys = |key: &str| format!("[[keys]]\nname = 'laptop'\nkey = '{key}'\n");
     let upstream = crate::fake::FakeUpstream::start().await;
-    upstream.on("/responses", Script::events(&TOLD));
+    upstream.on("/responses", Script::events(&RESPONSE));
     let launch = crate::signed_in(&upstream).file("config.toml", &keys("one"));
     let proxy = launch.start();
     let mut socket = Socket::open_as(&proxy, &[("x-api-key", "one")]).await;
@@ -157,6 +160,6 @@ async fn a_removed_key_is_rejected_at_the_next_request() {
     assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
     crate::reloads::reload(&launch, &proxy, &keys("two")).await;
     socket.create(&hello()).await;
-    let told = socket.next().await;
-    assert_eq!((&told["status"], &told["error"]["code"]), (&json!(401), &json!("invalid_api_key")));
+    let reported = socket.next().await;
+    assert_eq!((&reported["status"], &reported["error"]["code"]), (&json!(401), &json!("invalid_api_key")));
 }

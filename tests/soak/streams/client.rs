@@ -84,8 +84,8 @@ impl<'s> Client<'s> {
         plan.give_to(&self.stage.upstream);
         let since = Instant::now();
         let ask = ask(dialect, mode, plan).header("originator", &plan.name);
-        let heard = self.hear(&ask, dialect, mode, manner).await;
-        self.stage.note(plan, dialect, mode, heard, since);
+        let received = self.hear(&ask, dialect, mode, manner).await;
+        self.stage.note(plan, dialect, mode, received, since);
     }
 
     /// Reads a response over HTTP.
@@ -101,10 +101,10 @@ impl<'s> Client<'s> {
         if open.status != 200 || mode == Mode::Document {
             return if has_left { Ok(Heard::nothing()) } else { Heard::document(dialect, open.status, &body) };
         }
-        let heard = Heard::stream(dialect, &body)?;
-        match (has_left, is_whole, heard.end) {
-            (true, ..) | (false, true, End::Whole | End::Failed) => Ok(heard),
-            _ => Err(format!("the stream just ends, {heard:?}")),
+        let received = Heard::stream(dialect, &body)?;
+        match (has_left, is_whole, received.end) {
+            (true, ..) | (false, true, End::Whole | End::Failed) => Ok(received),
+            _ => Err(format!("the stream just ends, {received:?}")),
         }
     }
 
@@ -148,24 +148,24 @@ impl<'s> Client<'s> {
             let most = (manner == Manner::Leaving).then(|| self.dice.up_to(40));
             socket.create(&turn(&plan, previous.take())).await;
             let mut events: Vec<Value> = Vec::new();
-            let mut heard = Ok(Heard::nothing());
+            let mut received = Ok(Heard::nothing());
             while most.is_none_or(|most| (events.len() as u64) < most) {
                 if manner == Manner::Slow && events.len() < SLOW_SIPS {
                     sleep(self.up_to_milliseconds(100)).await;
                 }
                 let Ok(event) = socket.hear().await else {
-                    heard = Err(format!("the socket is closed after {events:?}"));
+                    received = Err(format!("the socket is closed after {events:?}"));
                     break;
                 };
                 events.push(event);
-                heard = Heard::events(Dialect::Socket, &events[events.len() - 1..]);
-                if heard.as_ref().is_ok_and(|heard| heard.end != End::Left) {
+                received = Heard::events(Dialect::Socket, &events[events.len() - 1..]);
+                if received.as_ref().is_ok_and(|received| received.end != End::Left) {
                     break;
                 }
             }
-            let heard = heard.and_then(|_| Heard::events(Dialect::Socket, &events));
-            let end = heard.as_ref().map_or(End::Left, |heard| heard.end);
-            self.stage.note(&plan, Dialect::Socket, Mode::Stream, heard, since);
+            let received = received.and_then(|_| Heard::events(Dialect::Socket, &events));
+            let end = received.as_ref().map_or(End::Left, |received| received.end);
+            self.stage.note(&plan, Dialect::Socket, Mode::Stream, received, since);
             match end {
                 End::Whole => previous = events.last().map(|event| event["response"]["id"].clone()),
                 End::Failed => {}

@@ -152,8 +152,8 @@ impl Heard {
             }
             // A failed document has no text.
             (End::Failed, Expected::Told(pieces)) => {
-                let told = if mode == Mode::Document { String::new() } else { act.text(pieces) };
-                holds(self.text == told, || format!("before the failure there was {told:?}: {:?}", self.text))
+                let reported = if mode == Mode::Document { String::new() } else { act.text(pieces) };
+                holds(self.text == reported, || format!("before the failure there was {reported:?}: {:?}", self.text))
             }
             (end, expected) => Err(format!("{end:?}, and not {expected:?}: {:?}", self.code)),
         }
