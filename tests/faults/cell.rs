@@ -101,9 +101,8 @@ impl Cell<'_> {
 
     /// A separate account, if the row stores state about the account.
     pub(crate) fn account(&self) -> Option<String> {
-        let is_spent = ["429 usage_limit_reached", "429 insufficient_quota"]
-            .iter()
-            .any(|code| self.row.openai.starts_with(expected));
+        let is_spent =
+            ["429 usage_limit_reached", "429 insufficient_quota"].iter().any(|code| self.row.openai.starts_with(code));
         (is_spent || self.renews()).then(|| format!("acct-{}", self.name()))
     }
 
