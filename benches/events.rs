@@ -7,15 +7,16 @@
 //! Figures of a stream are for [`DELTAS`] text deltas; the items-per-second column is per delta.
 
 use bytes::{Bytes, BytesMut};
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::codex::request::Omissions;
-use codex_proxy::protocol::messages::{self, Messages};
+use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::sse::Splitter;
 use codex_proxy::protocol::tokens::TokenLimit;
-use codex_proxy::protocol::{Context, Dialect, Fold, Plan, Reply, Sink, UpstreamEvent, Warnings, Wire};
+use codex_proxy::protocol::{CommonOptions, Context, Dialect, Fold, Plan, Reply, Sink, UpstreamEvent, Warnings, Wire};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
 use http::HeaderMap;
@@ -78,8 +79,8 @@ impl Measured for Responses {
 }
 
 impl Measured for Messages {
-    fn options() -> messages::Options {
-        messages::Options { default_instructions: INSTRUCTIONS.to_owned(), token_limit: TokenLimit::Ignore }
+    fn options() -> CommonOptions {
+        CommonOptions { default_instructions: INSTRUCTIONS.to_owned(), token_limit: TokenLimit::Ignore }
     }
 
     fn request(turns: usize) -> Value {
@@ -97,8 +98,8 @@ impl Measured for Messages {
 }
 
 impl Measured for ollama::Chat {
-    fn options() -> ollama::Options {
-        ollama::Options { default_instructions: INSTRUCTIONS.to_owned(), token_limit: TokenLimit::Ignore }
+    fn options() -> CommonOptions {
+        CommonOptions { default_instructions: INSTRUCTIONS.to_owned(), token_limit: TokenLimit::Ignore }
     }
 
     fn request(turns: usize) -> Value {
@@ -141,7 +142,14 @@ fn answer() -> Vec<Bytes> {
 /// The reply state machine of a short request in this dialect.
 fn reply<D: Measured>() -> D::Reply {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
-    let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+    let mut context = Context {
+        headers: &headers,
+        key: None,
+        path_model: None,
+        commands: CommandHint::default(),
+        models: &models,
+        warnings,
+    };
     let body = D::request(1).to_string();
     let request = D::decode(body.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
     D::translate(request, &mut context, &D::options()).unwrap_or_else(|error| panic!("{error}")).reply
@@ -205,7 +213,14 @@ fn request<D: Measured>(bencher: Bencher, turns: usize) {
     let body = D::request(turns).to_string();
     bencher.counter(BytesCount::new(body.len())).bench(|| {
         let warnings = Warnings::default();
-        let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+        let mut context = Context {
+            headers: &headers,
+            key: None,
+            path_model: None,
+            commands: CommandHint::default(),
+            models: &models,
+            warnings,
+        };
         let request = D::decode(black_box(body.as_bytes())).unwrap_or_else(|error| panic!("{error}"));
         let Plan { upstream, .. } =
             D::translate(request, &mut context, &options).unwrap_or_else(|error| panic!("{error}"));

@@ -8,15 +8,35 @@ use std::sync::OnceLock;
 
 static CONFIG: OnceLock<PathBuf> = OnceLock::new();
 
+/// Formats commands of this program. A value, so that code without access to process state can format them too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommandHint {
+    config: Option<&'static Path>,
+}
+
+impl CommandHint {
+    /// Returns a command, such as `codex-proxy login` for `login`.
+    #[must_use]
+    pub fn command(self, arguments: &str) -> String {
+        with_config(self.config, arguments)
+    }
+}
+
 /// Sets the config file that all commands name. Only the first call has an effect.
 pub fn set_config_file(file: PathBuf) {
     let _ = CONFIG.set(file);
 }
 
-/// Returns a command of this program: `codex-proxy login` for `login`.
+/// Returns the formatter for commands of this process.
+#[must_use]
+pub fn current() -> CommandHint {
+    CommandHint { config: CONFIG.get().map(PathBuf::as_path) }
+}
+
+/// Returns a command of this program, such as `codex-proxy login` for `login`.
 #[must_use]
 pub fn command(arguments: &str) -> String {
-    with_config(CONFIG.get().map(PathBuf::as_path), arguments)
+    current().command(arguments)
 }
 
 fn with_config(config: Option<&Path>, arguments: &str) -> String {

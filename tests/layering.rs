@@ -27,7 +27,10 @@ const BASE: &[&str] = &[
     "token_source",
 ];
 /// The modules of the base layer that `protocol` may use: no I/O, no clock, no process state.
-const PURE_BASE: &[&str] = &["secret", "token_source", "error", "retry_after", "excerpt", "command_hint"];
+const PURE_BASE: &[&str] = &["secret", "token_source", "error", "retry_after", "excerpt"];
+/// The value that formats commands in messages. `protocol` gets it from its caller; the rest of `command_hint` reads
+/// process state.
+const COMMAND_HINT: &str = "command_hint::CommandHint";
 /// The modules that may use `net`, the HTTP client; `config` may use its settings.
 const NET_USERS: &[&str] = &["auth", "upstream", "cli", "server::otlp"];
 /// The client APIs, which don't use each other. The rest of `protocol` is shared.
@@ -95,7 +98,9 @@ fn is_allowed(module: &[String], target: &[String]) -> bool {
         "upstream" => is_base || UPSTREAM_PROTOCOL.contains(&&*to),
         "demo" => is_base || to == "protocol::codex",
         protocol if protocol.starts_with("protocol") => {
-            PURE_BASE.contains(&&*to) || (to.starts_with("protocol") && !DIALECTS.contains(&&*to))
+            PURE_BASE.contains(&&*to)
+                || target.join("::") == COMMAND_HINT
+                || (to.starts_with("protocol") && !DIALECTS.contains(&&*to))
         }
         base => is_base && (base == "net" || BASE.contains(&base)),
     }
@@ -331,6 +336,8 @@ fn violations_are_found() {
         ("protocol::chat", "async fn f() {}"),
         ("protocol::codex", "use std::fs;"),
         ("protocol::chat", "use crate::clock::Clock;"),
+        ("protocol::chat", "use crate::command_hint::command;"),
+        ("protocol::chat", "use crate::command_hint::{self, CommandHint};"),
         ("server", "fn f() { tokio::spawn(async {}); }"),
         ("server", "fn f(tasks: &TaskTracker) { tasks.spawn(async {}); }"),
         ("server", "use tokio::task::JoinSet;"),
@@ -354,6 +361,7 @@ fn allowed_uses_are_accepted() {
         ("server", "fn f() { tokio::task::spawn_blocking(|| {}); } // tokio::spawn("),
         ("config::resolve", "use crate::{auth, net}; fn f() -> auth::Settings { \"crate::cli\"; r#\"crate::cli\"# }"),
         ("protocol::chat", "use crate::protocol::{Context, upstream_input::lift}; use std::time::Duration;"),
+        ("protocol::chat", "use crate::command_hint::CommandHint;"),
         ("cli", "use crate::{auth::Store, config::Config, server::Server};"),
         ("auth", "fn f() {}\n#[cfg(test)]\nmod tests { use crate::demo::Demo; }"),
     ] {

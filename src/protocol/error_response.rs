@@ -1,40 +1,39 @@
-//! What the faces of an error have in common, whatever the dialect.
+//! The parts of an error response that all APIs share.
 //!
-//! A face has its own status, type and body. The headers by which clients decide when to come back,
-//! and the words that tell the person at the keyboard what to do, are the same for all of them.
+//! Status, type and body differ between APIs. The headers that tell clients whether and when to retry, and the advice for
+//! the user in the message, are the same.
 
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::command_hint::command;
+use crate::command_hint::CommandHint;
 use crate::error::{Fault, Phase, ProxyError};
 use crate::token_source::AuthError;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Whether another try can help.
+/// Whether a retry can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// The client may try again.
+    /// The client may retry.
     Open,
-    /// Our own attempts are spent, or another would fail the same way. Upstream's retry loop hands on a
-    /// transient failure only when the attempts or the budget are spent, or when it leaves the wait to
-    /// the client.
+    /// The proxy has used up its own retries, or a retry would fail the same way. The proxy reports a transient failure
+    /// only after its retries, or if it leaves the waiting to the client.
     Spent,
 }
 
-/// Whether another try can help after a silence. We don't wait twice for a first event, so the client may.
+/// Whether a retry can help after a timeout. The proxy doesn't retry the wait for a first event, so the client may.
 #[must_use]
-pub fn after_silence(phase: Phase) -> Retry {
+pub fn after_timeout(phase: Phase) -> Retry {
     match phase {
         Phase::FirstEvent => Retry::Open,
         Phase::Connecting | Phase::Streaming => Retry::Spent,
     }
 }
 
-/// The headers of an error.
+/// The headers of an error response.
 #[must_use]
 pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -62,28 +61,27 @@ pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     headers
 }
 
-/// The error's own words, and what the person at the keyboard can do where the backend doesn't say.
+/// The message of an error, with advice for the user if the backend's message has none.
 #[must_use]
-pub fn message(error: &ProxyError) -> String {
+pub fn message(error: &ProxyError, commands: CommandHint) -> String {
     let message = error.to_string();
     let failure = match error {
         ProxyError::Upstream(failure) => failure,
-        // What is in the way can be seen from the daemon's machine alone.
         ProxyError::Unreachable { .. } | ProxyError::Auth(AuthError::Unavailable { .. }) => {
-            return format!("{message} (what is wrong, and what to do: `{}`)", command("doctor"));
+            return format!("{message} (to find the cause, run `{}`)", commands.command("doctor"));
         }
         _ => return message,
     };
     match failure.fault {
         Fault::ClientVersion => {
-            format!("{message} (raise the setting upstream.client_version, or set it to auto)")
+            format!("{message} (raise the setting upstream.client_version, or set it to \"auto\")")
         }
-        Fault::Unauthorized => format!("{message} (sign in again: `{}`)", command("login")),
+        Fault::Unauthorized => format!("{message} (sign in again: `{}`)", commands.command("login")),
         _ => message,
     }
 }
 
-/// Rounded up: a client that comes back too early is turned away again.
+/// Rounds up, so that a client doesn't retry too early.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -1,11 +1,13 @@
-//! The members of a request that are ignored and could have mattered, for the header `x-proxy-warnings`.
+//! The ignored members of a request, for the header `x-proxy-warnings`.
 
-/// The names that are kept: they go into a header, and a hostile body can contain millions.
+/// The most names kept per request; a hostile body could contain millions.
 const MAX_NAMES: usize = 64;
-/// The longest name that is kept whole; a warning is not longer.
+/// Longer names are truncated: a warning has at most this many characters.
 const MAX_CHARACTERS: usize = 100;
 
-/// Names of ignored members: each once, in the order of the request, and a bounded number.
+/// The names of ignored members, without duplicates, in the order of the request.
+///
+/// Members that can't change the response are not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignored(Vec<String>);
 
@@ -18,7 +20,7 @@ impl Ignored {
         }
     }
 
-    /// Removes the names for which this is false.
+    /// Keeps only the names for which `is_kept` returns true.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.0.retain(|name| is_kept(name));
     }
@@ -34,7 +36,7 @@ mod tests {
     use super::{Ignored, MAX_CHARACTERS, MAX_NAMES};
 
     #[test]
-    fn names_are_kept_once_and_bounded() {
+    fn names_are_unique_and_bounded() {
         let mut ignored = Ignored::default();
         for number in 0..1000 {
             ignored.note("top_k");

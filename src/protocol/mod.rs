@@ -1,16 +1,15 @@
-//! The pure core: the client dialects, one upstream, and nothing that waits.
+//! Translation between the client APIs and the Codex backend.
 //!
 //! ```text
 //! bytes ─decode→ Request ─translate→ Plan { codex::Request, Mode, Reply }
-//!                                      │  (the server asks upstream, and feeds what comes back)
+//!                                      │  (the server sends the request and feeds the events to the reply)
 //!       UpstreamEvent::decode → Reply::on_event / on_end → Sink ─encode→ bytes    (Mode::Stream)
 //!                                                             ─absorb→ document (Mode::Document)
 //! ```
 //!
-//! No async, files, environment, sockets, clock, randomness or logging below this module: the same
-//! request gives the same upstream bytes, and the same upstream events give the same answer.
-//! A dialect never imports another; what they share is `conversation` on the way there, `answer` on
-//! the way back.
+//! This module is pure: no async, I/O, environment, clock, randomness or logging. The same request produces the same
+//! upstream bytes, and the same upstream events produce the same reply. Dialects don't import each other; they share
+//! [`upstream_input`] for requests and `reply` for replies.
 
 pub mod chat;
 pub mod codex;
@@ -32,111 +31,122 @@ pub mod upstream_input;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::command_hint::CommandHint;
 use crate::error::{ProxyError, Refusal};
 pub use codex::UpstreamEvent;
 pub use ignored::Ignored;
 pub use reply::{Encoder, Fold, Reply, Sink, Summary, Wire};
 use stored_refs::{References, ResolvedReferences};
+pub use upstream_input::parameters::CommonOptions;
 
-/// One client API: how its requests are read, translated and answered.
+/// A client API: decodes and translates its requests, and creates its replies.
 pub trait Dialect: Send + Sync + 'static {
     /// A decoded request, borrowing from the body.
     type Request<'a>: Send;
-    /// The settings of this dialect.
+    /// The settings that translation needs.
     type Options: Send + Sync;
-    /// The machine that turns upstream events into the client's.
+    /// Converts upstream events to the client's events.
     type Reply: Reply;
 
-    /// Name for logs: `chat`, `responses`, `messages`, `ollama`.
+    /// The name in logs and metrics, such as `chat`.
     const NAME: &'static str;
 
-    /// Content type of a streaming answer.
+    /// The content type of a streaming reply.
     const STREAM_TYPE: &'static str = "text/event-stream; charset=utf-8";
 
-    /// Reads a body.
+    /// Reads a request body.
     ///
     /// # Errors
-    /// When it is not JSON, or a known member has the wrong type.
+    /// If the body is not a JSON object, a known member is invalid, or the request needs something that the backend
+    /// doesn't support.
     fn decode(body: &[u8]) -> Result<Self::Request<'_>, ProxyError>;
 
-    /// Turns a request into the upstream's form. A pure function of its arguments.
+    /// Translates a request to the backend's request. A pure function of its arguments.
     ///
     /// # Errors
-    /// When the request is wrong, or asks for what can't be had.
+    /// If the request is invalid as a whole, or needs something that the backend doesn't support.
     fn translate<'a>(
         request: Self::Request<'a>,
         context: &mut Context<'_>,
         options: &Self::Options,
     ) -> Result<Plan<'a, Self::Reply>, ProxyError>;
 
-    /// What the request refers to by id, to be looked up before it is translated.
+    /// Returns the stored responses and items that the request refers to. The server looks them up before translation.
     fn references(_request: &Self::Request<'_>) -> References {
         References::default()
     }
 
-    /// Hands the request what was found of that.
+    /// Gives the request the stored responses and items that the server found.
     fn resolve_references(_request: &mut Self::Request<'_>, _recalled: ResolvedReferences) {}
 
-    /// Headers of the client that go upstream in the place of ours. `Some` only for a client that speaks
-    /// the backend's own language, which is also shown all that the backend says in headers.
+    /// Returns client headers to send upstream in place of the proxy's. `Some` only for a client of the backend's own
+    /// API, which also gets all response headers of the backend.
     #[must_use]
     fn forwarded_headers(_headers: &HeaderMap) -> Option<HeaderMap> {
         None
     }
 
-    /// How this dialect words an error: status, its own headers, body.
-    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes);
+    /// Converts an error to a response of this API: status, headers, body.
+    fn to_error_response(error: &ProxyError, request_id: &str, commands: CommandHint)
+    -> (StatusCode, HeaderMap, Bytes);
 }
 
-/// What a translation sees beside the body, and what it has to say beside the answer.
+/// What a translation needs besides the body, and the warnings it returns.
 #[derive(Debug)]
 pub struct Context<'c> {
     /// The client's headers.
     pub headers: &'c HeaderMap,
-    /// Name of the client key that was used, where keys are set.
+    /// The name of the client key, if the request was sent with one.
     pub key: Option<&'c str>,
-    /// The model named by the path (`/openai/deployments/{model}/…`).
+    /// The model in the path (`/openai/deployments/{model}/…`).
     pub path_model: Option<&'c str>,
-    /// Model names and what is known about them.
+    /// Formats the commands in error messages.
+    pub commands: CommandHint,
+    /// The model catalogue and the naming rules.
     pub models: &'c models::Models,
     /// What was ignored, clamped or repaired.
     pub warnings: Warnings,
 }
 
 impl Context<'_> {
-    /// The model as the client named it, in the body or in the path.
+    /// Returns the client's model name, from the body or else from the path.
     ///
     /// # Errors
-    /// When it named none.
+    /// If both are missing or blank.
     pub fn model_name(&self, in_body: Option<&str>) -> Result<String, ProxyError> {
         let name = [in_body, self.path_model].into_iter().flatten().find(|name| !name.trim().is_empty());
         name.map(str::to_owned).ok_or_else(|| Refusal::missing("model"))
     }
 }
 
-/// The tokens that are kept: a request can give cause for millions.
-const MAX_TOKENS: usize = 64;
+/// The most warnings kept per request; a hostile request could cause millions.
+const MAX_WARNINGS: usize = 64;
 
-/// Tokens for the header `x-proxy-warnings`: each once, in the order of the request.
+/// The tokens of the header `x-proxy-warnings`, without duplicates, in the order of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(Vec<String>);
 
 impl Warnings {
-    /// Adds a token such as `ignored:temperature`. Characters that don't belong in a header become `_`.
+    /// Adds a token such as `ignored:temperature`. Characters that are not allowed in the header become `_`.
     pub fn note(&mut self, token: impl AsRef<str>) {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-' | '.' | '[' | ']');
         let token: String = token.as_ref().chars().take(100).map(|c| if is_plain(c) { c } else { '_' }).collect();
-        if self.0.len() < MAX_TOKENS && !self.0.contains(&token) {
+        if self.0.len() < MAX_WARNINGS && !self.0.contains(&token) {
             self.0.push(token);
         }
     }
 
-    /// Notes a request member that was ignored.
+    /// Notes an ignored request member.
     pub fn ignored(&mut self, member: &str) {
         self.note(format!("ignored:{member}"));
     }
 
-    /// The header's value; `None` when there is nothing to say.
+    /// Notes all ignored members of a request.
+    pub fn ignored_members(&mut self, members: &Ignored) {
+        members.names().for_each(|member| self.ignored(member));
+    }
+
+    /// The value of the header; `None` if there are no warnings.
     #[must_use]
     pub fn header(&self) -> Option<String> {
         (!self.0.is_empty()).then(|| self.0.join(", "))
@@ -152,19 +162,19 @@ impl Warnings {
 /// A translated request.
 #[derive(Debug)]
 pub struct Plan<'a, R> {
-    /// What goes upstream.
+    /// The request for the backend.
     pub upstream: codex::Request<'a>,
-    /// What the client wants back.
+    /// Whether the client wants a stream.
     pub mode: Mode,
-    /// The machine for the way back.
+    /// Converts the backend's events to the reply.
     pub reply: R,
 }
 
-/// The form of the answer.
+/// The form of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Events, as they come.
+    /// Events, as they arrive.
     Stream,
-    /// One document at the end: the fold of the same events.
+    /// One document: the fold of the events that a stream would have.
     Document,
 }

@@ -1,79 +1,79 @@
-//! What one request has to do with another: references by id, what was found, what is to be kept.
+//! References between requests: what a request refers to by id, what was found, and what is stored with a response.
 //!
-//! The core remembers nothing itself. A dialect says what its request refers to, is handed what the
-//! server's memory has of it, and says at the end what later requests may refer to.
+//! The protocol stores nothing itself. A dialect returns the [`References`] of a request, gets the
+//! [`ResolvedReferences`], and returns a [`StoredResponse`] for later requests.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// What a request refers to by id.
+/// The ids that a request refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// The answer that it goes on from.
+    /// The previous response.
     pub response: Option<String>,
-    /// Items of earlier answers.
+    /// Items of earlier responses.
     pub items: Vec<String>,
 }
 
-/// What was found of it.
+/// The stored responses and items that were found for [`References`].
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedReferences {
-    /// The answer that it goes on from.
+    /// The previous response.
     pub response: Option<PreviousResponse>,
-    /// Items by their id.
+    /// Items by id.
     pub items: BTreeMap<String, Box<RawValue>>,
 }
 
-/// An earlier answer, as far as a request goes on from it.
+/// The parts of a previous response that a request continues from.
 #[derive(Clone, Debug, Default)]
 pub struct PreviousResponse {
-    /// The conversation, the answer's own items last.
+    /// The conversation, including the output items of the response.
     pub items: Vec<Box<RawValue>>,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
 }
 
-/// What is kept with an answer beside itself.
+/// What is stored with a response besides the response itself.
 #[derive(Clone, Debug, Default)]
 pub struct ConversationContext {
-    /// The conversation before it.
+    /// The conversation before the response.
     pub input: Vec<Box<RawValue>>,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
-    /// Who may go on from it.
-    pub audience: StoreScope,
+    /// Which requests may refer to the response.
+    pub scope: StoreScope,
 }
 
-/// An answer that later requests may refer to.
+/// A response that later requests may refer to.
 #[derive(Clone, Debug)]
 pub struct StoredResponse {
-    /// Its id.
+    /// The id of the response.
     pub id: String,
-    /// The conversation before it.
+    /// The conversation before the response.
     pub input: Vec<Box<RawValue>>,
-    /// Its items.
+    /// The output items of the response.
     pub output: Vec<Box<RawValue>>,
     /// The response object as the client got it.
     pub response: String,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
-    /// Which requests those are.
-    pub audience: StoreScope,
+    /// Which requests may refer to the response.
+    pub scope: StoreScope,
 }
 
-/// Who may refer to an answer.
+/// Which requests may refer to a stored response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StoreScope {
-    /// Every later request of the same client key.
+    /// Later requests with the same client key.
     #[default]
     Key,
-    /// Only what comes later on the same connection.
+    /// Later requests on the same connection.
     Connection,
 }
 
 impl References {
-    /// Whether it refers to nothing.
+    /// Whether the request refers to nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.response.is_none() && self.items.is_empty()

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use super::body;
 use super::http_response::with_headers;
 use super::request_log::RequestId;
+use crate::command_hint;
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
@@ -59,9 +60,9 @@ pub(super) fn refuse(error: &ProxyError, request: &Request) -> Response {
 /// An error response in the format of an API.
 pub(super) fn error_response(flavor: ApiFlavor, error: &ProxyError, id: &str) -> Response {
     let (status, headers, body) = match flavor {
-        ApiFlavor::OpenAi => Chat::to_error_response(error, id),
-        ApiFlavor::Anthropic => Messages::to_error_response(error, id),
-        ApiFlavor::Ollama => ollama::to_error_response(error),
+        ApiFlavor::OpenAi => Chat::to_error_response(error, id, command_hint::current()),
+        ApiFlavor::Anthropic => Messages::to_error_response(error, id, command_hint::current()),
+        ApiFlavor::Ollama => ollama::to_error_response(error, command_hint::current()),
     };
     with_headers(status, headers, body)
 }

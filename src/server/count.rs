@@ -19,6 +19,7 @@ use super::paths::PathModel;
 use super::request_log::RequestId;
 use super::response_store::ResponseStore;
 use crate::blocking::{LONG_BYTES, off_thread};
+use crate::command_hint;
 use crate::error::ProxyError;
 use crate::protocol::messages::{self, Messages};
 use crate::protocol::responses::Responses;
@@ -78,6 +79,7 @@ impl Handler<Messages> {
             headers: &parts.headers,
             key: key_name(parts),
             path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
+            commands: command_hint::current(),
             models: &models,
             warnings: Warnings::default(),
         };

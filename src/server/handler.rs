@@ -32,6 +32,7 @@ use super::response_stream::{AbortSignal, Framing, HttpFraming, ReplyProcessor, 
 use super::state::ServerState;
 use super::{Services, account, body, depth_limit, models, usage};
 use crate::blocking::off_thread;
+use crate::command_hint;
 use crate::error::{Fault, ProxyError};
 use crate::history::{ConversationKey, Reasoning, ReasoningScope};
 use crate::protocol::models::Models;
@@ -241,6 +242,7 @@ where
             headers: &parts.headers,
             key: key_name(parts),
             path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
+            commands: command_hint::current(),
             models,
             warnings: Warnings::default(),
         };
@@ -363,7 +365,7 @@ pub(super) fn key_name(parts: &Parts) -> Option<&str> {
 
 /// An error response in the format of the API.
 pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<RequestRecord>) -> Response {
-    let (status, mut headers, body) = D::to_error_response(error, &id.0);
+    let (status, mut headers, body) = D::to_error_response(error, &id.0, command_hint::current());
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }

@@ -90,12 +90,12 @@ impl ResponseStore {
 
     /// Stores a response. Doesn't block, since it is called while the response is streamed.
     pub(super) fn save(&self, stored: StoredResponse) {
-        let StoredResponse { id, input, output, response, cache_key, audience } = stored;
+        let StoredResponse { id, input, output, response, cache_key, scope } = stored;
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
         let (input, output) = off_thread(bytes, || (with_ids(input), with_ids(output)));
         let account = self.account.clone();
         let stored = ResponseRecord { id, input, output, response, cache_key, account };
-        match (audience, &self.cache) {
+        match (scope, &self.cache) {
             (StoreScope::Connection, Some(cache)) => cache.insert(stored),
             (StoreScope::Connection, None) => {}
             (StoreScope::Key, _) => self.history.insert(&self.owner, stored),

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
-use crate::protocol::completions::{self, Completions};
-use crate::protocol::messages::{self, Messages};
+use crate::protocol::completions::Completions;
+use crate::protocol::messages::Messages;
 use crate::protocol::ollama;
 use crate::protocol::responses::{Compaction, Responses};
 
@@ -93,10 +93,7 @@ pub(super) fn service(
 
 /// Chat Completions, and the legacy Completions API.
 fn chat_routes(chat: Handler<Chat>) -> Router<Arc<Services>> {
-    let options = Arc::new(completions::Options {
-        default_instructions: chat.options.default_instructions.clone(),
-        token_limit: chat.options.token_limit,
-    });
+    let options = Arc::new(chat.options.common());
     // Requests have no tool calls, which reasoning is stored under.
     let completions = chat.for_dialect::<Completions>(options, None);
     Router::new()
@@ -124,10 +121,7 @@ fn responses_routes(sockets: WebSocketHandler, handler: Handler<Responses>) -> R
 
 /// The Messages API.
 fn messages_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
-    let options = Arc::new(messages::Options {
-        default_instructions: base.options.default_instructions.clone(),
-        token_limit: base.options.token_limit,
-    });
+    let options = Arc::new(base.options.common());
     // Clients of this API send reasoning back themselves.
     let handler = base.for_dialect::<Messages>(options, None);
     let counter = handler.clone();
@@ -151,10 +145,7 @@ fn page_routes(state: &Arc<ServerState>) -> Router<Arc<Services>> {
 
 /// Ollama's API.
 fn ollama_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
-    let options = Arc::new(ollama::Options {
-        default_instructions: base.options.default_instructions.clone(),
-        token_limit: base.options.token_limit,
-    });
+    let options = Arc::new(base.options.common());
     let chat = base.for_dialect::<ollama::Chat>(Arc::clone(&options), base.reasoning.clone());
     // Requests have no tool calls, which reasoning is stored under.
     let generate = base.for_dialect::<ollama::Generate>(options, None);

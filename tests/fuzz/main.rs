@@ -13,6 +13,7 @@ mod requests;
 use std::fs;
 use std::path::Path;
 
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
 use http::HeaderMap;
@@ -52,6 +53,13 @@ fn translated<D: Dialect, T>(
 ) -> Result<T, codex_proxy::error::ProxyError> {
     let (headers, models) = (HeaderMap::new(), Models::default());
     let warnings = Warnings::default();
-    let mut context = Context { headers: &headers, key: None, path_model: Some("m"), models: &models, warnings };
+    let mut context = Context {
+        headers: &headers,
+        key: None,
+        path_model: Some("m"),
+        commands: CommandHint::default(),
+        models: &models,
+        warnings,
+    };
     D::translate(D::decode(body)?, &mut context, options).map(take)
 }

@@ -5,13 +5,13 @@
 
 use bytes::{Bytes, BytesMut};
 use codex_proxy::protocol::chat::{self, Chat};
-use codex_proxy::protocol::completions::{self, Completions};
-use codex_proxy::protocol::messages::{self, Messages};
+use codex_proxy::protocol::completions::Completions;
+use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::sse::Splitter;
 use codex_proxy::protocol::tokens::TokenLimit;
-use codex_proxy::protocol::{Dialect, Fold, Reply, Sink, Wire};
+use codex_proxy::protocol::{CommonOptions, Dialect, Fold, Reply, Sink, Wire};
 use proptest::prelude::*;
 
 use crate::mutate::{Damage, damages, spoilt};
@@ -139,19 +139,19 @@ proptest! {
 
     #[test]
     fn completions_replies(spoilt in any_spoilt()) {
-        let options = completions::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
+        let options = CommonOptions { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<Completions>("completions", &options, &spoilt);
     }
 
     #[test]
     fn messages_replies(spoilt in any_spoilt()) {
-        let options = messages::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
+        let options = CommonOptions { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<Messages>("messages", &options, &spoilt);
     }
 
     #[test]
     fn ollama_replies(spoilt in any_spoilt()) {
-        let options = ollama::Options { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
+        let options = CommonOptions { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<ollama::Chat>("ollama", &options, &spoilt);
         assert_answers::<ollama::Generate>("ollama", &options, &spoilt);
     }

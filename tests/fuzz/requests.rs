@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::error::ProxyError;
-use codex_proxy::protocol::Dialect;
 use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::codex::request::Omissions;
-use codex_proxy::protocol::completions::{self, Completions};
-use codex_proxy::protocol::messages::{self, Messages};
+use codex_proxy::protocol::completions::Completions;
+use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
 use codex_proxy::protocol::tokens::TokenLimit;
+use codex_proxy::protocol::{CommonOptions, Dialect};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
@@ -34,7 +35,7 @@ fn assert_translates<D: Dialect>(body: &[u8], options: &D::Options) {
             assert!(bytes.len() <= TIMES * body.len() + MORE_BYTES, "{} of {}", bytes.len(), body.len());
         }
         Err(error @ ProxyError::Refused(_)) => {
-            let (status, _, face) = D::to_error_response(&error, "req_1");
+            let (status, _, face) = D::to_error_response(&error, "req_1", CommandHint::default());
             assert!(status.is_client_error(), "{error}");
             serde_json::from_slice::<Value>(&face).expect("an error is JSON");
         }
@@ -49,15 +50,15 @@ fn assert_all_translate(dialect: &str, body: &[u8]) {
         "completions" => {
             assert_translates::<Completions>(
                 body,
-                &completions::Options { default_instructions: instructions, token_limit: TokenLimit::Enforce },
+                &CommonOptions { default_instructions: instructions, token_limit: TokenLimit::Enforce },
             );
         }
         "messages" => assert_translates::<Messages>(
             body,
-            &messages::Options { default_instructions: instructions, token_limit: TokenLimit::Enforce },
+            &CommonOptions { default_instructions: instructions, token_limit: TokenLimit::Enforce },
         ),
         "ollama" => {
-            let options = ollama::Options { default_instructions: instructions, token_limit: TokenLimit::Enforce };
+            let options = CommonOptions { default_instructions: instructions, token_limit: TokenLimit::Enforce };
             assert_translates::<ollama::Chat>(body, &options);
             assert_translates::<ollama::Generate>(body, &options);
         }

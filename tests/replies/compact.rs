@@ -1,6 +1,7 @@
 //! Replies to compaction requests.
 
 use bytes::Bytes;
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::responses::compact::CompactionReply;
@@ -15,8 +16,14 @@ use crate::stored_refs::resolve_references;
 
 fn reply(case: &Case) -> CompactionReply {
     let (body, models, headers) = (case.request.to_string(), Models::default(), HeaderMap::new());
-    let mut context =
-        Context { headers: &headers, key: None, path_model: None, models: &models, warnings: Warnings::default() };
+    let mut context = Context {
+        headers: &headers,
+        key: None,
+        path_model: None,
+        commands: CommandHint::default(),
+        models: &models,
+        warnings: Warnings::default(),
+    };
     let mut request = Compaction::decode(body.as_bytes()).unwrap();
     let references = Compaction::references(&request);
     Compaction::resolve_references(
@@ -36,7 +43,7 @@ fn cases() -> Vec<Case> {
 fn each_case_gives_the_expected_document() {
     for case in cases() {
         let words = |error: &ProxyError| {
-            let (status, _, body) = to_error_response(error, "req_test");
+            let (status, _, body) = to_error_response(error, "req_test", CommandHint::default());
             (status, body)
         };
         let (status, got) = answer_of(reply(&case), &split([case.upstream_sse.as_slice()]), words);

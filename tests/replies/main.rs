@@ -26,13 +26,14 @@ mod wrapped;
 use blocks::{assert_block_laws, comparable, fold_blocks};
 use bytes::Bytes;
 use cases::{Case, answered_cases, answered_cases_of};
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::chat::{self, Chat, ChatReply, ReplyOptions};
-use codex_proxy::protocol::completions::{self, Completions};
-use codex_proxy::protocol::messages::{self as anthropic, Messages};
+use codex_proxy::protocol::completions::Completions;
+use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::tokens::TokenLimit;
-use codex_proxy::protocol::{Context, Dialect, Warnings};
+use codex_proxy::protocol::{CommonOptions, Context, Dialect, Warnings};
 use fold::{Frame, fold, fold_text, frames};
 use http::HeaderMap;
 use laws::{Usage, assert_chat_laws, assert_stream_laws};
@@ -101,9 +102,9 @@ impl Told for Completions {
         answered_cases_of(Self::NAME, 5)
     }
 
-    fn options(case: &Case) -> completions::Options {
+    fn options(case: &Case) -> CommonOptions {
         let default_instructions = "You are a helpful assistant.".to_owned();
-        completions::Options { default_instructions, token_limit: token_limit(case) }
+        CommonOptions { default_instructions, token_limit: token_limit(case) }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -120,9 +121,9 @@ impl Told for Messages {
         answered_cases_of(Self::NAME, 25)
     }
 
-    fn options(case: &Case) -> anthropic::Options {
+    fn options(case: &Case) -> CommonOptions {
         let default_instructions = "You are a helpful assistant.".to_owned();
-        anthropic::Options { default_instructions, token_limit: token_limit(case) }
+        CommonOptions { default_instructions, token_limit: token_limit(case) }
     }
 
     fn fold(frames: &[Frame]) -> Value {
@@ -153,7 +154,14 @@ impl Told for Messages {
 /// The state machine for the request of a case.
 fn reply<D: Told>(case: &Case) -> D::Reply {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
-    let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+    let mut context = Context {
+        headers: &headers,
+        key: None,
+        path_model: None,
+        commands: CommandHint::default(),
+        models: &models,
+        warnings,
+    };
     let body = case.request.to_string();
     D::translate(D::decode(body.as_bytes()).unwrap(), &mut context, &D::options(case)).unwrap().reply
 }
@@ -200,7 +208,7 @@ fn each_case_gives_the_expected_stream() {
 fn gives_its_document<D: Told>() {
     for case in D::cases() {
         let words = |error: &ProxyError| {
-            let (status, _, body) = D::to_error_response(error, "req_test");
+            let (status, _, body) = D::to_error_response(error, "req_test", CommandHint::default());
             (status, body)
         };
         let (status, got) = answer_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()]), words);

@@ -3,7 +3,8 @@
 pub(crate) use codex_proxy::protocol::ollama::{Chat, Generate};
 
 use bytes::{Bytes, BytesMut};
-use codex_proxy::protocol::ollama::{Form, OllamaReply, Options, RenderOptions, ReplyOptions};
+use codex_proxy::protocol::CommonOptions;
+use codex_proxy::protocol::ollama::{Form, OllamaReply, RenderOptions, ReplyOptions};
 use codex_proxy::protocol::{Fold, Reply, Wire};
 use serde_json::{Value, json};
 
@@ -18,9 +19,9 @@ fn cases_of(form: Form) -> Vec<Case> {
     answered_cases_of("ollama", 20).into_iter().filter(is_of).collect()
 }
 
-fn options(case: &Case) -> Options {
+fn options(case: &Case) -> CommonOptions {
     let default_instructions = "You are a helpful assistant.".to_owned();
-    Options { default_instructions, token_limit: token_limit(case) }
+    CommonOptions { default_instructions, token_limit: token_limit(case) }
 }
 
 /// A line without estimated values.
@@ -56,7 +57,7 @@ macro_rules! told {
                 cases_of($form)
             }
 
-            fn options(case: &Case) -> Options {
+            fn options(case: &Case) -> CommonOptions {
                 options(case)
             }
 

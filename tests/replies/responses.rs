@@ -1,6 +1,7 @@
 //! Replies of the Responses API.
 
 use bytes::Bytes;
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::models::Models;
 use codex_proxy::protocol::responses::{Options, Responses, ResponsesReply, to_error_response};
@@ -23,7 +24,14 @@ pub(crate) fn reply_to(request: &Value, headers: &HeaderMap) -> ResponsesReply {
 pub(crate) fn reply_with(request: &Value, headers: &HeaderMap, store: &Value, options: &Options) -> ResponsesReply {
     let body = request.to_string();
     let models = Models::default();
-    let mut context = Context { headers, key: None, path_model: None, models: &models, warnings: Warnings::default() };
+    let mut context = Context {
+        headers,
+        key: None,
+        path_model: None,
+        commands: CommandHint::default(),
+        models: &models,
+        warnings: Warnings::default(),
+    };
     let mut request = Responses::decode(body.as_bytes()).unwrap();
     let references = Responses::references(&request);
     Responses::resolve_references(&mut request, resolve_references(store, &references));
@@ -95,7 +103,7 @@ fn each_case_gives_the_expected_stream() {
 fn each_case_gives_the_expected_document() {
     for case in cases() {
         let words = |error: &ProxyError| {
-            let (status, _, body) = to_error_response(error, "req_test");
+            let (status, _, body) = to_error_response(error, "req_test", CommandHint::default());
             (status, body)
         };
         let (status, got) = answer_of(reply(&case), &split([case.upstream_sse.as_slice()]), words);

@@ -1,6 +1,7 @@
 //! In the lite form, which wraps tool names, no reply of any case shows the wrapper.
 
 use bytes::Bytes;
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::protocol::chat::Chat;
 use codex_proxy::protocol::codex::WireFormat;
 use codex_proxy::protocol::codex::lite::ToolNamespace;
@@ -19,7 +20,14 @@ use crate::{Told, ollama, reply, responses};
 /// The namespace that a lite request wraps its tools in.
 fn namespace() -> ToolNamespace {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
-    let mut context = Context { headers: &headers, key: None, path_model: None, models: &models, warnings };
+    let mut context = Context {
+        headers: &headers,
+        key: None,
+        path_model: None,
+        commands: CommandHint::default(),
+        models: &models,
+        warnings,
+    };
     let body = json!({"model": "m", "input": "x"}).to_string();
     let request = Responses::decode(body.as_bytes()).unwrap();
     let mut request = Responses::translate(request, &mut context, &Options::default()).unwrap().upstream;

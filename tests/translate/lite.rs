@@ -5,9 +5,9 @@ use std::fs;
 use codex_proxy::protocol::chat::Chat;
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::codex::{Request, WireFormat};
-use codex_proxy::protocol::messages::{self as anthropic, Messages};
+use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::responses::{Options, Responses};
-use codex_proxy::protocol::{Dialect, Plan};
+use codex_proxy::protocol::{CommonOptions, Dialect, Plan};
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -65,7 +65,7 @@ fn every_case_is_translated_as_expected() {
             "chat" => sent::<Chat>(&request, headers, &super::Options::default()),
             "messages" => {
                 let super::Options { default_instructions, token_limit, .. } = super::Options::default();
-                sent::<Messages>(&request, headers, &anthropic::Options { default_instructions, token_limit })
+                sent::<Messages>(&request, headers, &CommonOptions { default_instructions, token_limit })
             }
             _ => sent::<Responses>(&request, headers, &Options::default()),
         };

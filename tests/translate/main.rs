@@ -25,14 +25,15 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::error::{ProxyError, Refusal};
 use codex_proxy::protocol::chat::{Chat, Options};
 use codex_proxy::protocol::codex::request::Omissions;
-use codex_proxy::protocol::completions::{self as text, Completions};
-use codex_proxy::protocol::messages::{self as anthropic, Messages};
+use codex_proxy::protocol::completions::Completions;
+use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::models::{Models, Route, RouteCondition, Rules};
 use codex_proxy::protocol::tokens::TokenLimit;
-use codex_proxy::protocol::{Context, Dialect, Plan, Warnings};
+use codex_proxy::protocol::{CommonOptions, Context, Dialect, Plan, Warnings};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
@@ -61,6 +62,7 @@ impl Scene {
             headers: &self.headers,
             key: self.key,
             path_model: self.path_model,
+            commands: CommandHint::default(),
             models: &self.models,
             warnings: Warnings::default(),
         }
@@ -72,7 +74,7 @@ impl Scene {
 
     fn try_complete(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
         let Options { default_instructions, token_limit, .. } = self.options.clone();
-        let options = text::Options { default_instructions, token_limit };
+        let options = CommonOptions { default_instructions, token_limit };
         self.try_translate_as::<Completions>(body, &options)
     }
 
@@ -104,7 +106,7 @@ impl Scene {
 
     fn try_message(&self, body: &[u8]) -> Result<Outcome, ProxyError> {
         let Options { default_instructions, token_limit, .. } = self.options.clone();
-        let options = anthropic::Options { default_instructions, token_limit };
+        let options = CommonOptions { default_instructions, token_limit };
         self.try_translate_as::<Messages>(body, &options)
     }
 

@@ -1,6 +1,7 @@
 //! Rules for every Messages request: it never panics, it has a token count, and the backend accepts the output.
 
 use codex_proxy::error::ProxyError;
+use codex_proxy::protocol::CommonOptions;
 use codex_proxy::protocol::chat::Options;
 use codex_proxy::protocol::messages;
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ use super::messages::{asking, offering, saying, tool_result, tool_use};
 fn count(body: &[u8]) -> u64 {
     let options = Options::default();
     let options =
-        messages::Options { default_instructions: options.default_instructions, token_limit: options.token_limit };
+        CommonOptions { default_instructions: options.default_instructions, token_limit: options.token_limit };
     messages::count_tokens(body, &mut Scene::default().context(), &options)
 }
 

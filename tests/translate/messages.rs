@@ -1,5 +1,6 @@
 //! Anthropic Messages requests: details that no golden case covers.
 
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::error::{Reason, Refusal};
 use codex_proxy::protocol::Dialect;
 use codex_proxy::protocol::chat::Options;
@@ -53,7 +54,7 @@ fn every_error_case_gives_the_expected_error() {
     for case in read(&cases.join("cases.json")).as_array().unwrap() {
         let body = case["request"].to_string();
         let error = Scene::default().try_message(body.as_bytes()).unwrap_err();
-        let (status, _, answer) = Messages::to_error_response(&error, "req_1");
+        let (status, _, answer) = Messages::to_error_response(&error, "req_1", CommandHint::default());
         let mut answer: Value = serde_json::from_slice(&answer).unwrap();
         answer["request_id"] = json!("<REQUEST_ID>");
         assert_eq!((json!(status.as_u16()), &answer), (case["status"].clone(), &case["response"]), "{}", case["case"]);

@@ -1,8 +1,9 @@
 //! Ollama requests: rejected members, translated conversations, and requests that need no backend.
 
 use codex_proxy::error::ProxyError;
+use codex_proxy::protocol::CommonOptions;
 use codex_proxy::protocol::models::{Catalogue, Models};
-use codex_proxy::protocol::ollama::{Chat, Form, Generate, Options};
+use codex_proxy::protocol::ollama::{Chat, Form, Generate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ pub(crate) fn form(meta: &Value) -> Form {
 }
 
 pub(crate) fn translate(scene: &Scene, form: Form, body: &[u8]) -> Result<Outcome, ProxyError> {
-    let options = Options {
+    let options = CommonOptions {
         default_instructions: scene.options.default_instructions.clone(),
         token_limit: scene.options.token_limit,
     };

@@ -153,14 +153,13 @@ fn the_reply_options_reflect_the_request() {
     let decoded = chat::request::decode(body.as_bytes()).unwrap();
     let plan = chat::translate::translate(decoded, &mut context, &Options::default()).unwrap();
     assert_eq!(plan.mode, Mode::Stream);
-    assert_eq!(plan.options.model, "m-high");
-    assert!(plan.options.api.includes_usage && plan.options.api.shows_service_tier);
-    assert_eq!(plan.options.stop, ["END"]);
-    assert!(plan.options.prompt_characters > "You are a helpful assistant.".len());
-    assert_eq!(plan.options.api.calls, chat::CallStyle::Tools);
-    assert_eq!(
-        plan.options.names.into_iter().collect::<Vec<_>>(),
-        [("fs_read_4074bc02".to_owned(), "fs.read".to_owned())]
-    );
-    assert_eq!(plan.options.api.flat_custom_tools.into_iter().collect::<Vec<_>>(), ["patch"]);
+    let options = plan.reply.options();
+    assert_eq!(options.model, "m-high");
+    assert!(options.api.includes_usage && options.api.shows_service_tier);
+    assert_eq!(options.stop, ["END"]);
+    assert!(options.prompt_characters > "You are a helpful assistant.".len());
+    assert_eq!(options.api.calls, chat::CallStyle::Tools);
+    assert_eq!(options.names.get("fs_read_4074bc02").map(String::as_str), Some("fs.read"));
+    assert_eq!((options.names.len(), options.api.flat_custom_tools.len()), (1, 1));
+    assert!(options.api.flat_custom_tools.contains("patch"));
 }

@@ -1,5 +1,6 @@
 //! Responses requests: golden cases, errors, and repairs.
 
+use codex_proxy::command_hint::CommandHint;
 use codex_proxy::protocol::Dialect as _;
 use codex_proxy::protocol::responses::{Options, Responses, to_error_response};
 use http::HeaderValue;
@@ -80,7 +81,7 @@ fn every_error_names_its_param() {
     for case in refused_cases("responses") {
         let body = case["request"].to_string();
         let error = Scene::default().try_translate_as::<Responses>(body.as_bytes(), &Options::default()).unwrap_err();
-        let (status, _, body) = to_error_response(&error, "req_test");
+        let (status, _, body) = to_error_response(&error, "req_test", CommandHint::default());
         let mut body: Value = serde_json::from_slice(&body).unwrap();
         assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
         body["error"]["message"] = case["response"]["error"]["message"].clone();

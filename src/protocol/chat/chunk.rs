@@ -9,9 +9,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::document::DocumentDraft;
 use super::render::{ReasoningField, RenderOptions, ReplyOptions};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
-use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::json::quoted;
 use crate::protocol::reply::{Encoder, ResponseMeta, usage};
 use crate::protocol::{openai, sse};
 
@@ -97,6 +98,7 @@ pub struct ChunkEncoder {
     end: &'static str,
     includes_usage: bool,
     reasoning: ReasoningField,
+    commands: CommandHint,
     draft: DocumentDraft,
 }
 
@@ -109,7 +111,8 @@ impl ChunkEncoder {
         let members_bytes = prefix.len();
         prefix.push_str(CHOICE);
         let end = if includes_usage { "}],\"usage\":null}\n\n" } else { "}]}\n\n" };
-        Self { prefix, members_bytes, end, includes_usage, reasoning, draft: DocumentDraft::default() }
+        let (commands, draft) = (options.commands, DocumentDraft::default());
+        Self { prefix, members_bytes, end, includes_usage, reasoning, commands, draft }
     }
 
     /// The document.
@@ -204,7 +207,7 @@ impl Encoder for ChunkEncoder {
             Chunk::Finished(reason) => self.finished(reason, wire),
             Chunk::Usage(usage) => self.usage(&usage, wire),
             Chunk::Done => sse::frame(b"[DONE]", wire),
-            Chunk::Failed(error) => sse::frame(&openai::error::frame(error), wire),
+            Chunk::Failed(error) => sse::frame(&openai::error::frame(error, self.commands), wire),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Content of messages: texts, pictures and files, read into the backend's parts.
+//! Converts message content to the backend's parts: text, images and files.
 //!
-//! Pictures are never fetched here; a file has to come with its content, since uploads belong to
-//! another service. Data URLs are borrowed from the body.
+//! The proxy fetches nothing: image URLs are forwarded, and a file must be sent with its content, since the backend has
+//! no access to uploaded files. Data URLs are borrowed from the body.
 
 use std::borrow::Cow;
 
@@ -10,43 +10,43 @@ use crate::protocol::codex::request::{Output, Part};
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::upstream_input::base64::unwrapped;
+use crate::protocol::upstream_input::base64::without_white_space;
 
 const DEFAULT_FILE_NAME: &str = "file.pdf";
 const DEFAULT_FILE_TYPE: &str = "application/pdf";
 
-/// The text of a system message: its parts without a separator.
+/// Returns the text of a system message: its parts, joined without a separator.
 pub(super) fn system_text<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     if !content.is_list() {
-        return words_of(content).and_then(|_| content.text());
+        return text_of(content).and_then(|_| content.text());
     }
-    let mut whole = Cow::Borrowed("");
+    let mut joined = Cow::Borrowed("");
     for (index, value) in content.list()?.iter().enumerate() {
         let part = content.element(index, value);
         let members = part.object()?;
-        let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?;
+        let kind = part.required(&members, "type")?;
         if !matches!(&*kind.text()?, "text" | "input_text") {
             return Err(kind.invalid("must be 'text' in a system message"));
         }
-        let text = part.member(&members, "text").ok_or_else(|| part.lacks("text"))?.text()?;
-        if whole.is_empty() {
-            whole = text;
+        let text = part.required(&members, "text")?.text()?;
+        if joined.is_empty() {
+            joined = text;
         } else {
-            whole.to_mut().push_str(&text);
+            joined.to_mut().push_str(&text);
         }
     }
-    Ok(whole)
+    Ok(joined)
 }
 
-/// What a user says, in order.
+/// Reads the content of a user message.
 pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
     if !content.is_list() {
-        return Ok(vec![Part::InputText(words_of(content)?)]);
+        return Ok(vec![Part::InputText(text_of(content)?)]);
     }
     content.each(input_part)
 }
 
-/// What a tool returned: one text stays a text.
+/// Reads a tool output. A single text part becomes a string.
 fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
     let mut parts = user_parts(content)?;
     Ok(match parts.pop() {
@@ -59,53 +59,53 @@ fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
     })
 }
 
-/// What a tool returned, if anything.
+/// Reads a tool output; an empty string if there is none.
 pub(super) fn output_or_empty<'a>(content: Option<&Field<'a, '_>>) -> Result<Output<'a>, ProxyError> {
     content.map_or(Ok(Output::Text(JsonText::default())), output)
 }
 
-/// What the assistant said, refusals included. Pictures, visible reasoning and the like can't be
-/// replayed and are left out; so are empty texts, since an empty item breaks the pairing of calls.
+/// Reads the text and refusals of an assistant message. Other parts, such as images and visible reasoning, can't be
+/// replayed and are dropped. So are empty texts: an empty item would separate a call from its output.
 pub(super) fn assistant_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
     if !content.is_list() {
-        return Ok(spoken(words_of(content)?).into_iter().collect());
+        return Ok(output_text(text_of(content)?).into_iter().collect());
     }
     let mut parts = Vec::new();
     for (index, value) in content.list()?.iter().enumerate() {
         let part = content.element(index, value);
         let members = part.object()?;
-        let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?.text()?;
+        let kind = part.required(&members, "type")?.text()?;
         let name = match &*kind {
             "text" | "output_text" | "input_text" => "text",
             "refusal" => "refusal",
             _ => continue,
         };
-        let text = part.member(&members, name).ok_or_else(|| part.lacks(name))?.json_text()?;
-        parts.extend(spoken(text));
+        let text = part.required(&members, name)?.json_text()?;
+        parts.extend(output_text(text));
     }
     Ok(parts)
 }
 
-/// A text of the assistant; `None` for an empty one.
-pub(super) fn spoken(text: JsonText<'_>) -> Option<Part<'_>> {
+/// The part for a text of the assistant; `None` if it is empty.
+pub(super) fn output_text(text: JsonText<'_>) -> Option<Part<'_>> {
     (!text.is_empty()).then_some(Part::OutputText(text))
 }
 
-fn words_of<'a>(content: &Field<'a, '_>) -> Result<JsonText<'a>, ProxyError> {
+fn text_of<'a>(content: &Field<'a, '_>) -> Result<JsonText<'a>, ProxyError> {
     if content.is_text() { content.json_text() } else { Err(content.must_be("a string or an array of parts")) }
 }
 
 fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     let members = part.object()?;
-    let kind = part.member(&members, "type").ok_or_else(|| part.lacks("type"))?;
+    let kind = part.required(&members, "type")?;
     match &*kind.text()? {
         "text" | "input_text" => {
-            let text = part.member(&members, "text").ok_or_else(|| part.lacks("text"))?;
+            let text = part.required(&members, "text")?;
             Ok(Part::InputText(text.json_text()?))
         }
         "image_url" | "input_image" => image(part, &members),
         "file" => {
-            let file = part.member(&members, "file").ok_or_else(|| part.lacks("file"))?;
+            let file = part.required(&members, "file")?;
             document(&file, &*file.object()?)
         }
         "input_file" => document(part, &members),
@@ -117,21 +117,21 @@ fn input_part<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
 }
 
 fn image<'a>(part: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a>, ProxyError> {
-    let address = part.member(members, "image_url").ok_or_else(|| part.lacks("image_url"))?;
+    let address = part.required(members, "image_url")?;
     if address.is_text() {
         let detail = part.member(members, "detail");
-        return picture(&address, detail.as_ref());
+        return image_url(&address, detail.as_ref());
     }
     if !address.is_object() {
         return Err(address.must_be("an object or a string"));
     }
     let inner = address.object()?;
-    let url = address.member(&inner, "url").ok_or_else(|| address.lacks("url"))?;
-    picture(&url, address.member(&inner, "detail").as_ref())
+    let url = address.required(&inner, "url")?;
+    image_url(&url, address.member(&inner, "detail").as_ref())
 }
 
-fn picture<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<Part<'a>, ProxyError> {
-    let image_url = unwrapped(url.json_text()?);
+fn image_url<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<Part<'a>, ProxyError> {
+    let image_url = without_white_space(url.json_text()?);
     if !["https://", "http://", "data:image/"].iter().any(|scheme| image_url.starts_with(scheme)) {
         return Err(url.invalid("must be an http(s) or a data:image/ URL"));
     }
@@ -149,17 +149,17 @@ fn document<'a>(file: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a
         Some(name) => name.text()?,
         None => Cow::Borrowed(DEFAULT_FILE_NAME),
     };
-    let content = unwrapped(content.json_text()?);
+    let content = without_white_space(content.json_text()?);
     let file_data = if content.starts_with("data:") {
         content
     } else {
-        content.after(&format!("data:{};base64,", media_type(&filename)))
+        content.with_prefix(&format!("data:{};base64,", media_type(&filename)))
     };
     let filename = if filename.trim().is_empty() { Cow::Borrowed(DEFAULT_FILE_NAME) } else { filename };
     Ok(Part::InputFile { filename, file_data })
 }
 
-/// The type of a file whose content came without one.
+/// The media type for a file name, for content without a data URL.
 fn media_type(filename: &str) -> &'static str {
     let extension = filename.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     match extension.as_deref() {

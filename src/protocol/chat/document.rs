@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::chunk::{CallForm, Chunk};
 use super::render::ReasoningField;
 use crate::protocol::codex::Usage;
-use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::json::quoted;
 use crate::protocol::reply::usage;
 
 /// The document so far. Texts are escaped.

@@ -5,11 +5,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::openai;
 
 /// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
 #[must_use]
-pub fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-    openai::error::to_error_response(error, "messages")
+pub fn to_error_response(
+    error: &ProxyError,
+    _request_id: &str,
+    commands: CommandHint,
+) -> (StatusCode, HeaderMap, Bytes) {
+    openai::error::to_error_response(error, "messages", commands)
 }

@@ -1,100 +1,84 @@
-//! The messages of a Chat request, laid out for the backend.
+//! Converts the messages of a Chat request to a conversation.
 
 use std::borrow::Cow;
 
-use super::message::{Message, Origin, ToolCall};
+use super::message::{CallSource, Message, ToolCall};
 use crate::protocol::codex::request::{Part, Role};
 use crate::protocol::upstream_input::call_matching::CallMatcher;
-use crate::protocol::upstream_input::{CallKind, HistoryCall, HistoryEntry, cache, instructions};
+use crate::protocol::upstream_input::{CallKind, Conversation, HistoryCall, HistoryEntry, instructions};
 
-/// A request's messages in the conversation's own form.
-#[derive(Debug, Default)]
-pub(super) struct History<'a> {
-    /// The leading system text; `None` where there is none.
-    pub(super) instructions: Option<Cow<'a, str>>,
-    /// Everything after it.
-    pub(super) entries: Vec<HistoryEntry<'a>>,
-    /// Text of the first user message, for the cache key.
-    pub(super) first_user_text: String,
-}
-
-/// Lays out messages. Where `instructions` are sent, no system text takes their place. `is_custom`
-/// says whether a name is declared as a custom tool: some clients tell calls of custom tools in the envelope of functions.
-pub(super) fn lay_out<'a>(
+/// Converts messages. Leading system messages become the instructions unless the request has `instructions`.
+/// `is_custom` returns whether a tool is declared as a custom tool: some clients send calls of custom tools as function
+/// calls.
+pub(super) fn convert<'a>(
     messages: Vec<Message<'a>>,
     instructions: Option<Cow<'a, str>>,
     is_custom: &dyn Fn(&str) -> bool,
-) -> History<'a> {
-    let is_lead = |message: &&Message<'_>| instructions.is_none() && matches!(message, Message::System(_));
-    let lead = messages.iter().take_while(is_lead).count();
+) -> Conversation<'a> {
+    let is_leading = |message: &&Message<'_>| instructions.is_none() && matches!(message, Message::System(_));
+    let leading = messages.iter().take_while(is_leading).count();
     let mut messages = messages.into_iter();
-    let system = messages.by_ref().take(lead).map(|message| match message {
+    let system = messages.by_ref().take(leading).map(|message| match message {
         Message::System(text) => text,
         _ => Cow::Borrowed(""),
     });
     let instructions = instructions.or(instructions::join(system));
-    let mut layout =
-        Layout { is_custom, legacy: CallMatcher::new("call_legacy_"), entries: Vec::new(), first_user_text: None };
+    let conversation = Conversation::new(instructions);
+    let mut converter = Converter { is_custom, legacy_calls: CallMatcher::new("call_legacy_"), conversation };
     for (index, message) in messages.enumerate() {
-        layout.add(lead + index, message);
+        converter.add(leading + index, message);
     }
-    History { instructions, entries: layout.entries, first_user_text: layout.first_user_text.unwrap_or_default() }
+    converter.conversation
 }
 
-struct Layout<'a, 'c> {
+struct Converter<'a, 'c> {
     is_custom: &'c dyn Fn(&str) -> bool,
-    legacy: CallMatcher<'a>,
-    entries: Vec<HistoryEntry<'a>>,
-    first_user_text: Option<String>,
+    /// Calls in `function_call`, which has no ids.
+    legacy_calls: CallMatcher<'a>,
+    conversation: Conversation<'a>,
 }
 
-impl<'a> Layout<'a, '_> {
+impl<'a> Converter<'a, '_> {
     fn add(&mut self, index: usize, message: Message<'a>) {
         match message {
             Message::System(text) | Message::Developer(text) if text.trim().is_empty() => {}
             Message::System(text) | Message::Developer(text) => {
-                self.say(Role::Developer, vec![Part::InputText(text.into())]);
+                self.conversation.add_message(Role::Developer, vec![Part::InputText(text.into())]);
             }
             Message::User(parts) => {
                 self.begin_turn();
-                self.first_user_text.get_or_insert_with(|| cache::beginning(parts.iter().filter_map(Part::input_text)));
-                self.say(Role::User, parts);
+                self.conversation.note_user_text(parts.iter().filter_map(Part::input_text));
+                self.conversation.add_message(Role::User, parts);
             }
             Message::Assistant(parts, calls) => {
                 self.begin_turn();
-                self.say(Role::Assistant, parts);
+                self.conversation.add_message(Role::Assistant, parts);
                 for (number, call) in calls.into_iter().enumerate() {
-                    self.call((index, number), call);
+                    self.add_call((index, number), call);
                 }
             }
-            Message::Call(call) => self.call((index, 0), call),
-            Message::Carried(kind, json) => self.entries.push(HistoryEntry::Carried(kind, json)),
-            Message::Tool(id, output) => self.entries.push(HistoryEntry::Output(id, output)),
+            Message::Call(call) => self.add_call((index, 0), call),
+            Message::Raw(kind, json) => self.conversation.entries.push(HistoryEntry::Raw(kind, json)),
+            Message::Tool(id, output) => self.conversation.entries.push(HistoryEntry::Output(id, output)),
             Message::Function(name, output) => {
-                let id = self.legacy.answer(Cow::Borrowed(""), &name);
-                self.entries.push(HistoryEntry::Output(id, output));
+                let id = self.legacy_calls.match_output(Cow::Borrowed(""), &name);
+                self.conversation.entries.push(HistoryEntry::Output(id, output));
             }
         }
     }
 
     fn begin_turn(&mut self) {
-        self.legacy.forget();
-        self.entries.push(HistoryEntry::Turn);
+        self.legacy_calls.begin_turn();
+        self.conversation.entries.push(HistoryEntry::Turn);
     }
 
-    fn say(&mut self, role: Role, parts: Vec<Part<'a>>) {
-        if !parts.is_empty() {
-            self.entries.push(HistoryEntry::Message(role, parts));
-        }
-    }
-
-    fn call(&mut self, place: (usize, usize), call: ToolCall<'a>) {
-        let ToolCall { origin, kind, name, payload } = call;
-        let id = match origin {
-            Origin::ToolCalls(id) => id,
-            Origin::FunctionCall => self.legacy.call(Cow::Borrowed(""), name.clone()),
+    fn add_call(&mut self, position: (usize, usize), call: ToolCall<'a>) {
+        let ToolCall { source, kind, name, payload } = call;
+        let id = match source {
+            CallSource::ToolCalls(id) => id,
+            CallSource::FunctionCall => self.legacy_calls.add_call(Cow::Borrowed(""), name.clone()),
         };
         let kind = if (self.is_custom)(&name) { CallKind::Custom } else { kind };
-        self.entries.push(HistoryEntry::Call(HistoryCall { id, place, kind, name, payload }));
+        self.conversation.entries.push(HistoryEntry::Call(HistoryCall { id, position, kind, name, payload }));
     }
 }

@@ -1,15 +1,13 @@
-//! OpenAI Chat Completions, to the backend and back.
+//! The OpenAI Chat Completions API.
 //!
-//! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
-//! `message`, `input`, `content` and `history` for the conversation, `tools`, `choice` and `format` for the
-//! rest. Replies: [`render`] renders the pieces of a reply, [`chunk`] and `document` encode them, [`error`] encodes
-//! errors.
+//! [`request`] reads a body and [`translate`] converts it to the backend's request: `message`, `content` and `history`
+//! the conversation, `tools` and `tool_choice` the tools. `responses_body` reads Responses bodies that clients post to
+//! the chat path. [`render`] converts the backend's events to [`chunk`]s or a document, and [`error`] failures.
 
 pub mod chunk;
 mod content;
 mod document;
 pub mod error;
-mod format;
 mod history;
 mod message;
 mod options;
@@ -28,9 +26,9 @@ pub use error::to_error_response;
 pub use options::Options;
 pub use render::{CallStyle, ChatReply, ReasoningField, RenderOptions, ReplyOptions};
 pub use request::ChatRequest;
-pub use translate::Translation;
 
 use super::{Context, Dialect, Plan};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 
 /// The Chat Completions dialect.
@@ -53,11 +51,14 @@ impl Dialect for Chat {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, ChatReply>, ProxyError> {
-        let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: ChatReply::new(options) })
+        translate::translate(request, context, options)
     }
 
-    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        to_error_response(error, request_id)
+    fn to_error_response(
+        error: &ProxyError,
+        request_id: &str,
+        commands: CommandHint,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, request_id, commands)
     }
 }

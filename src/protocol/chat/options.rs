@@ -1,17 +1,26 @@
-//! The settings of Chat Completions.
+//! Settings of the Chat Completions dialect.
 
 use super::ReasoningField;
+use crate::protocol::CommonOptions;
 use crate::protocol::tokens::TokenLimit;
 
-/// How Chat requests are translated.
+/// The settings that translation needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The system prompt of a request that brings none (`default_instructions`).
+    /// System prompt for requests without one (`default_instructions`).
     pub default_instructions: String,
-    /// Where visible reasoning goes (`chat.reasoning_field`).
+    /// The member of the reply that holds visible reasoning (`chat.reasoning_field`).
     pub reasoning: ReasoningField,
-    /// What becomes of `max_tokens` and its newer names (`chat.token_limit`).
+    /// How `max_tokens` and its newer names are handled (`chat.token_limit`).
     pub token_limit: TokenLimit,
+}
+
+impl Options {
+    /// The settings that the other dialects share with Chat.
+    #[must_use]
+    pub fn common(&self) -> CommonOptions {
+        CommonOptions { default_instructions: self.default_instructions.clone(), token_limit: self.token_limit }
+    }
 }
 
 impl Default for Options {

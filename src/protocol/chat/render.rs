@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::chunk::{CallForm, Chunk, ChunkEncoder};
 use crate::error::ProxyError;
+use crate::protocol::json::quoted;
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::renderer::BLANK_LINE;
-use crate::protocol::reply::response_meta::quoted;
 use crate::protocol::reply::{
     self, CallStart, Citation, Emit, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta, TextDelta,
 };

@@ -1,24 +1,21 @@
-//! A Chat request as it comes in: every member known by name, each of the type it has to have.
+//! Reads a Chat Completions request.
 //!
-//! Members are read in the order of the request, so that what is ignored is named in that order.
-//! A member that is null is a member not sent. What would change the meaning of the answer and
-//! can't be had is refused here; what can't change it goes in silence.
+//! Members are read in the order of the request, so that ignored members are reported in that order. A null member
+//! counts as absent. A member that would change the meaning of the response and that the backend doesn't support is
+//! rejected; one that can't change it is dropped without a warning.
 
 use std::borrow::Cow;
 
-use super::format::Format;
 use super::message::Message;
-use super::responses_body::{self, Input};
-use super::tool_choice::Choice;
-use super::tools::Declared;
+use super::responses_body::{self, ResponsesBody};
+use super::tool_choice::RequestedChoice;
+use super::tools::DeclaredTool;
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::Ignored;
-use crate::protocol::Mode;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::Effort;
-use crate::protocol::reply::stop;
-use crate::protocol::upstream_input::limit::AskedLimits;
+use crate::protocol::upstream_input::parameters::{self, RequestedTier, ResponseFormat, TokenLimits};
+use crate::protocol::{Ignored, Mode};
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -27,24 +24,23 @@ pub struct ChatRequest<'a> {
     pub(super) messages: Vec<Message<'a>>,
     pub(super) mode: Mode,
     pub(super) stream_options: Option<StreamOptions>,
-    pub(super) tools: Vec<Declared<'a>>,
-    pub(super) functions: Vec<Declared<'a>>,
-    pub(super) web_search: Option<Declared<'a>>,
-    pub(super) tool_choice: Option<Choice<'a>>,
-    pub(super) function_call: Option<Choice<'a>>,
+    pub(super) tools: Vec<DeclaredTool<'a>>,
+    pub(super) functions: Vec<DeclaredTool<'a>>,
+    pub(super) web_search: Option<DeclaredTool<'a>>,
+    pub(super) tool_choice: Option<RequestedChoice<'a>>,
+    pub(super) function_call: Option<RequestedChoice<'a>>,
     pub(super) parallel_tool_calls: Option<bool>,
-    pub(super) format: Option<Format>,
+    pub(super) format: Option<ResponseFormat>,
     pub(super) effort: Option<Effort>,
     pub(super) reasoning: Reasoning<'a>,
     pub(super) verbosity: Option<Cow<'a, str>>,
-    pub(super) service_tier: Option<Tier>,
+    pub(super) service_tier: Option<RequestedTier>,
     pub(super) stop: Vec<String>,
-    pub(super) limits: AskedLimits,
+    pub(super) limits: TokenLimits,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
-    /// What came in the Responses shape; `None` for a request in Chat's own.
-    pub(super) input: Option<Input<'a>>,
-    /// Members that are ignored and could have mattered, in order.
+    /// Members of a Responses body; `None` if the request has `messages`.
+    pub(super) responses_body: Option<ResponsesBody<'a>>,
     pub(super) ignored: Ignored,
 }
 
@@ -53,34 +49,25 @@ pub(super) struct StreamOptions {
     pub(super) include_usage: bool,
 }
 
-/// The `reasoning` object that routers use.
+/// The `reasoning` object of routers such as `OpenRouter`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reasoning<'a> {
     pub(super) effort: Option<Effort>,
     pub(super) summary: Option<Cow<'a, str>>,
 }
 
-/// What `service_tier` came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tier {
-    Priority,
-    Standard,
-}
-
-/// Reads a body.
+/// Reads a request body.
 ///
 /// # Errors
-/// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
-/// or the request asks for what can't be had.
+/// If the body is not a JSON object, a known member has the wrong type or an invalid value, or the request needs
+/// something that the backend doesn't support.
 pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
-    let envelope = RawObject::from_body(body)?;
+    let members = RawObject::from_body(body)?;
     let mut request = ChatRequest::empty();
-    let is_sent = |name| envelope.get(name).is_some_and(|raw| raw.get() != "null");
-    request.input = (is_sent("input") && !is_sent("messages")).then(Input::default);
-    for (name, value) in envelope.members() {
-        if !value.is_null() {
-            request.take(name, &Field::from_body(name, value))?;
-        }
+    let is_sent = |name| members.get(name).is_some_and(|raw| raw.get() != "null");
+    request.responses_body = (is_sent("input") && !is_sent("messages")).then(ResponsesBody::default);
+    for (name, field) in members.fields() {
+        request.read(name, &field)?;
     }
     request.check()
 }
@@ -104,43 +91,41 @@ impl<'a> ChatRequest<'a> {
             verbosity: None,
             service_tier: None,
             stop: Vec::new(),
-            limits: AskedLimits::default(),
+            limits: TokenLimits::default(),
             prompt_cache_key: None,
             user: None,
-            input: None,
+            responses_body: None,
             ignored: Ignored::default(),
         }
     }
 
-    fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
-        if self.take_of_input(name, field)? {
+    fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        if self.read_responses_member(name, field)? {
             return Ok(());
         }
         match name {
             "model" => self.model = Some(field.text()?),
             "messages" => self.messages = messages(field)?,
-            "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
-            "stream_options" => self.stream_options = Some(StreamOptions::read(field)?),
-            "tools" => self.tools = field.each(Declared::read)?,
-            "functions" => self.functions = field.each(Declared::read_function)?,
-            "web_search_options" => self.web_search = Some(Declared::web_search(field)?),
-            "tool_choice" => self.tool_choice = Some(Choice::read(field)?),
-            "function_call" => self.function_call = Some(Choice::read_function_call(field)?),
+            "stream" => self.mode = parameters::mode(field)?,
+            "stream_options" => {
+                self.stream_options = Some(StreamOptions { include_usage: parameters::includes_usage(field)? });
+            }
+            "tools" => self.tools = field.each(DeclaredTool::read)?,
+            "functions" => self.functions = field.each(DeclaredTool::read_function)?,
+            "web_search_options" => self.web_search = Some(DeclaredTool::web_search(field)?),
+            "tool_choice" => self.tool_choice = Some(RequestedChoice::read(field)?),
+            "function_call" => self.function_call = Some(RequestedChoice::read_function_call(field)?),
             "parallel_tool_calls" => self.parallel_tool_calls = Some(field.flag()?),
-            "response_format" => self.format = Format::read(field)?,
-            "reasoning_effort" => self.effort = Some(effort(field)?),
+            "response_format" => self.format = ResponseFormat::read_nested(field)?,
+            "reasoning_effort" => self.effort = Some(parameters::effort(field)?),
             "reasoning" => self.reasoning = Reasoning::read(field)?,
-            "verbosity" => self.verbosity = Some(verbosity(field)?),
-            "stop" => self.stop = stop::read(field)?,
+            "verbosity" => self.verbosity = Some(parameters::verbosity(field)?),
+            "stop" => self.stop = parameters::stop(field)?,
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
-            "service_tier" => self.take_tier(name, field)?,
-            _ if AskedLimits::has(name) => {
-                self.limits.take(name, field)?;
-                self.ignored.note(name);
-            }
+            "service_tier" => self.service_tier = Some(RequestedTier::read(name, field, &mut self.ignored)?),
             _ => {
-                if is_ignored(name, field)? {
+                if !self.limits.read(name, field, &mut self.ignored)? && is_ignored(name, field)? {
                     self.ignored.note(name);
                 }
             }
@@ -148,53 +133,41 @@ impl<'a> ChatRequest<'a> {
         Ok(())
     }
 
-    /// Takes a member that has a meaning in the Responses shape alone; says whether it was one.
-    fn take_of_input(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
-        let Some(input) = &mut self.input else { return Ok(false) };
+    /// Reads a member that only Responses bodies have. Returns whether it was one.
+    fn read_responses_member(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
+        let Some(body) = &mut self.responses_body else { return Ok(false) };
         match name {
-            "input" => self.messages = input.read(field)?,
-            "instructions" => input.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
-            "text" => input.take_text(field)?,
+            "input" => self.messages = body.read_input(field)?,
+            "instructions" => body.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
+            "text" => body.read_text(field)?,
             _ => {
-                let ignored = responses_body::is_ignored(name, field)?;
-                if ignored == Some(true) {
+                let is_ignored = responses_body::is_ignored(name, field)?;
+                if is_ignored == Some(true) {
                     self.ignored.note(name);
                 }
-                return Ok(ignored.is_some());
+                return Ok(is_ignored.is_some());
             }
         }
         Ok(true)
     }
 
-    /// The member that holds the conversation.
+    /// The name of the member that holds the conversation.
     pub(super) fn prompt_name(&self) -> &'static str {
-        if self.input.is_some() { "input" } else { "messages" }
+        if self.responses_body.is_some() { "input" } else { "messages" }
     }
 
-    fn take_tier(&mut self, name: &str, field: &Field<'_, '_>) -> Result<(), ProxyError> {
-        self.service_tier = Some(match &*field.text()? {
-            "priority" | "fast" => Tier::Priority,
-            "auto" | "default" => Tier::Standard,
-            _ => {
-                self.ignored.note(name);
-                Tier::Standard
-            }
-        });
-        Ok(())
-    }
-
-    /// What only the whole request can tell.
+    /// Checks what depends on several members, and resolves duplicates between the old and the new names.
     fn check(mut self) -> Result<Self, ProxyError> {
         if self.messages.is_empty() {
             let name = self.prompt_name();
             return Err(Refusal::invalid(name, format!("'{name}' must be a non-empty array")));
         }
-        if let Some(input) = &mut self.input {
-            self.format = self.format.take().or(input.format.take());
-            self.verbosity = self.verbosity.take().or(input.verbosity.take());
+        if let Some(body) = &mut self.responses_body {
+            self.format = self.format.take().or(body.format.take());
+            self.verbosity = self.verbosity.take().or(body.verbosity.take());
         }
         if self.stream_options.is_some() && self.mode == Mode::Document {
-            return Err(Refusal::invalid("stream_options", "'stream_options' is only allowed with 'stream': true"));
+            return Err(parameters::stream_options_without_stream());
         }
         if !self.tools.is_empty() {
             if !std::mem::take(&mut self.functions).is_empty() {
@@ -208,33 +181,24 @@ impl<'a> ChatRequest<'a> {
     }
 }
 
-impl StreamOptions {
-    fn read(options: &Field<'_, '_>) -> Result<Self, ProxyError> {
-        let members = options.object()?;
-        let include_usage = options.member(&members, "include_usage").map_or(Ok(false), |usage| usage.flag())?;
-        Ok(Self { include_usage })
-    }
-}
-
 impl<'a> Reasoning<'a> {
     fn read(reasoning: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = reasoning.object()?;
-        let summary = reasoning.member(&members, "summary").map(|summary| summary.text()).transpose()?;
+        let summary = reasoning.optional_text(&members, "summary")?;
         Ok(Self {
-            effort: reasoning.member(&members, "effort").map(|word| effort(&word)).transpose()?,
+            effort: reasoning.member(&members, "effort").map(|word| parameters::effort(&word)).transpose()?,
             summary: summary.filter(|summary| matches!(&**summary, "auto" | "concise" | "detailed")),
         })
     }
 }
 
-/// Whether a member without a meaning here has to be named. Refuses what can't be had.
+/// Whether an unused member is reported as ignored. Rejects a member that the backend would have to support.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
+    if let Some(is_changed) = parameters::is_sampling_changed(name, field)? {
+        return Ok(is_changed);
+    }
     let unsupported = |message: &str| Refusal::unsupported_parameter(name, message);
     match name {
-        "seed" => field.number().map(|_| true),
-        "temperature" | "top_p" => field.differs_from(1.0),
-        "frequency_penalty" | "presence_penalty" => field.differs_from(0.0),
-        "logit_bias" => Ok(!field.object()?.is_empty()),
         "store" => field.flag(),
         "n" if field.differs_from(1.0)? => {
             Err(Refusal::unsupported_value(name, "only one choice (n = 1) is supported by this backend"))
@@ -267,18 +231,4 @@ fn has_audio(modalities: &Field<'_, '_>) -> Result<bool, ProxyError> {
 
 fn messages<'a>(list: &Field<'a, '_>) -> Result<Vec<Message<'a>>, ProxyError> {
     if list.is_list() { list.each(Message::read) } else { Err(list.invalid("must be a non-empty array")) }
-}
-
-fn effort(word: &Field<'_, '_>) -> Result<Effort, ProxyError> {
-    let complaint = || word.invalid("must be one of 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' and 'max'");
-    Effort::asked(&word.text()?).ok_or_else(complaint)
-}
-
-pub(super) fn verbosity<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
-    let word = field.text()?;
-    if matches!(&*word, "low" | "medium" | "high") {
-        Ok(word)
-    } else {
-        Err(field.invalid("must be one of 'low', 'medium' and 'high'"))
-    }
 }

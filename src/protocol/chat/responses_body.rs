@@ -1,41 +1,39 @@
-//! The Responses shape of a Chat request: `input` in place of `messages`.
+//! Chat requests with a Responses body: `input` in place of `messages`.
 //!
-//! Some clients post Responses bodies to the chat path and want a Chat answer. Items are read into
-//! the same messages as those of Chat, calls and outputs standing alone. Ids of items are dropped:
-//! the backend has stored nothing that they could name. Reasoning that can be replayed, and items
-//! that we don't know, are carried as they came.
+//! Some clients post a Responses body to the chat path and expect a Chat reply. Items are read into the same messages as
+//! those of Chat; calls and outputs become messages of their own. Item ids are dropped, since the backend stores
+//! nothing that they could refer to. Reasoning that can be replayed and unknown items are forwarded unchanged.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 use super::content;
-use super::format::Format;
-use super::message::{Message, Origin, ToolCall};
-use super::request::verbosity;
+use super::message::{CallSource, Message, ToolCall};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::to_raw;
 use crate::protocol::upstream_input::CallKind;
+use crate::protocol::upstream_input::parameters::{self, ResponseFormat};
 use crate::protocol::upstream_input::replayed::is_output_only;
-use crate::protocol::upstream_input::schema::raw;
 
-/// What only the Responses shape has.
+/// The members that only a Responses body has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Input<'a> {
-    /// `instructions`: where they are sent, no system text takes their place.
+pub(super) struct ResponsesBody<'a> {
+    /// `instructions`. If present, system messages stay in the conversation.
     pub(super) instructions: Option<Cow<'a, str>>,
-    /// Whether reasoning was left out that can't be replayed.
+    /// Whether reasoning was dropped because it can't be replayed.
     pub(super) has_lost_reasoning: bool,
     /// `text.format`; `response_format` wins over it.
-    pub(super) format: Option<Format>,
+    pub(super) format: Option<ResponseFormat>,
     /// `text.verbosity`; `verbosity` wins over it.
     pub(super) verbosity: Option<Cow<'a, str>>,
 }
 
-impl<'a> Input<'a> {
-    /// Reads the items of `input`, or its one text.
-    pub(super) fn read(&mut self, input: &Field<'a, '_>) -> Result<Vec<Message<'a>>, ProxyError> {
+impl<'a> ResponsesBody<'a> {
+    /// Reads `input`: a string or an array of items.
+    pub(super) fn read_input(&mut self, input: &Field<'a, '_>) -> Result<Vec<Message<'a>>, ProxyError> {
         if input.is_text() {
             return Ok(vec![Message::User(content::user_parts(input)?)]);
         }
@@ -44,24 +42,24 @@ impl<'a> Input<'a> {
         }
         let mut messages = Vec::new();
         for (index, value) in input.list()?.iter().enumerate() {
-            messages.extend(self.item(&input.element(index, value))?);
+            messages.extend(self.read_item(&input.element(index, value))?);
         }
         Ok(messages)
     }
 
     /// Reads `text`.
-    pub(super) fn take_text(&mut self, text: &Field<'a, '_>) -> Result<(), ProxyError> {
+    pub(super) fn read_text(&mut self, text: &Field<'a, '_>) -> Result<(), ProxyError> {
         let members = text.object()?;
         if let Some(format) = text.member(&members, "format") {
-            self.format = Format::read_flat(&format)?;
+            self.format = ResponseFormat::read_flat(&format)?;
         }
-        self.verbosity = text.member(&members, "verbosity").map(|word| verbosity(&word)).transpose()?;
+        self.verbosity = text.member(&members, "verbosity").map(|word| parameters::verbosity(&word)).transpose()?;
         Ok(())
     }
 
-    fn item(&mut self, item: &Field<'a, '_>) -> Result<Option<Message<'a>>, ProxyError> {
+    fn read_item(&mut self, item: &Field<'a, '_>) -> Result<Option<Message<'a>>, ProxyError> {
         let members = item.object()?;
-        let kind = item.member(&members, "type").map(|kind| kind.text()).transpose()?;
+        let kind = item.optional_text(&members, "type")?;
         let has_role = item.member(&members, "role").is_some();
         Ok(Some(match kind.as_deref() {
             Some("message") => Message::read_item(item)?,
@@ -77,45 +75,45 @@ impl<'a> Input<'a> {
                     self.has_lost_reasoning = true;
                     return Ok(None);
                 };
-                Message::Carried(Cow::Borrowed("reasoning"), json)
+                Message::Raw(Cow::Borrowed("reasoning"), json)
             }
-            None | Some("item_reference") => return Err(reference(item)),
-            Some(_) => Message::Carried(kind.unwrap_or_default(), Cow::Borrowed(item.raw())),
+            None | Some("item_reference") => return Err(unsupported_reference(item)),
+            Some(_) => Message::Raw(kind.unwrap_or_default(), Cow::Borrowed(item.raw())),
         }))
     }
 }
 
 fn call<'a>(item: &Field<'a, '_>, members: &RawObject<'a>, kind: CallKind) -> Result<ToolCall<'a>, ProxyError> {
-    ToolCall::read(Origin::ToolCalls(call_id(item, members)?), kind, item)
+    ToolCall::read(CallSource::ToolCalls(call_id(item, members)?), kind, item)
 }
 
 fn call_id<'a>(item: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
-    item.member(members, "call_id").map_or(Ok(Cow::Borrowed("")), |id| id.text())
+    item.optional_text(members, "call_id").map(Option::unwrap_or_default)
 }
 
-/// Reasoning without its id and what only answers have; `None` where the id is all there is to it.
+/// Removes the id and output-only members of a reasoning item. `None` if it has no encrypted content to replay.
 fn reasoning<'a>(item: &Field<'a, '_>, mut members: RawObject<'a>) -> Option<Cow<'a, RawValue>> {
     item.member(&members, "encrypted_content")?;
     let is_changed = members.remove_where(|name, value| name == "id" || is_output_only("reasoning", name, value));
-    Some(if is_changed { Cow::Owned(raw(&members)) } else { Cow::Borrowed(item.raw()) })
+    Some(if is_changed { Cow::Owned(to_raw(&members)) } else { Cow::Borrowed(item.raw()) })
 }
 
-fn reference(item: &Field<'_, '_>) -> ProxyError {
-    let message = "items can't be referred to on this path, where none are stored; send the item itself";
+fn unsupported_reference(item: &Field<'_, '_>) -> ProxyError {
+    let message = "this path stores no items, so an item can't be referenced; send the item itself";
     Refusal::unsupported_value(item.to_string(), message)
 }
 
-/// Whether a member of the Responses shape has to be named. Refuses what can't be had; `None` where
-/// the member means the same as in Chat's own shape.
+/// Whether an unused member is reported as ignored. Rejects a member that the backend would have to support. `None` if
+/// the member means the same as in a Chat body.
 pub(super) fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<Option<bool>, ProxyError> {
     let unsupported = |message: &str| Err(Refusal::unsupported_parameter(name, message));
     match name {
         "previous_response_id" => {
-            let message = "no responses are stored on this path; send the whole conversation";
+            let message = "this path stores no responses; send the whole conversation";
             Err(Refusal::coded("previous_response_not_found", name, message))
         }
         "background" if field.flag()? => {
-            Err(Refusal::unsupported_value(name, "answers in the background are not supported by this backend"))
+            Err(Refusal::unsupported_value(name, "background responses are not available on this backend"))
         }
         "conversation" => unsupported("stored conversations are not available on this backend"),
         "prompt" => unsupported("stored prompts are not available on this backend"),

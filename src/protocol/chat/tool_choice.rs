@@ -1,91 +1,82 @@
-//! Which tools may be called: `tool_choice`, and `function_call` of the old form.
+//! Reads `tool_choice` and the older `function_call`.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::tools::{Toolbox, is_web_search};
+use super::tools::{ToolSet, is_web_search};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::upstream_input::schema::raw;
+use crate::protocol::json::to_raw;
+use crate::protocol::upstream_input::parameters::tool_choice_keyword;
 use crate::protocol::upstream_input::{CallKind, names};
 
-/// A choice as the client made it, and the field it made it in.
+/// A tool choice and the member it was sent in.
 #[derive(Clone, Debug)]
-pub(super) struct Choice<'a> {
+pub(super) struct RequestedChoice<'a> {
     param: &'static str,
-    wish: Wish<'a>,
+    choice: Choice<'a>,
 }
 
 #[derive(Clone, Debug)]
-enum Wish<'a> {
-    Auto,
-    None,
-    Required,
-    One(Selected<'a>),
-    Allowed(Cow<'a, str>, Vec<Selected<'a>>),
+enum Choice<'a> {
+    Keyword(ToolChoice<'a>),
+    Tool(RequestedTool<'a>),
+    /// `allowed_tools`: the mode and the tools.
+    Allowed(Cow<'a, str>, Vec<RequestedTool<'a>>),
 }
 
-/// A tool that is singled out.
 #[derive(Clone, Debug)]
-enum Selected<'a> {
+enum RequestedTool<'a> {
     Named(Cow<'a, str>),
     WebSearch,
     Hosted(&'a RawValue),
 }
 
-impl<'a> Choice<'a> {
+impl<'a> RequestedChoice<'a> {
     /// Reads `tool_choice`.
     pub(super) fn read(choice: &Field<'a, '_>) -> Result<Self, ProxyError> {
-        let wish = if choice.is_text() {
-            match &*choice.text()? {
-                "auto" => Wish::Auto,
-                "none" => Wish::None,
-                "required" | "any" => Wish::Required,
-                _ => return Err(choice.invalid("must be 'none', 'auto', 'required' or an object")),
-            }
-        } else if choice.is_object() {
-            object(choice)?
-        } else {
-            return Err(choice.must_be("a string or an object"));
+        let choice = match tool_choice_keyword(choice)? {
+            Some(keyword) => Choice::Keyword(keyword),
+            None => read_object(choice)?,
         };
-        Ok(Self { param: "tool_choice", wish })
+        Ok(Self { param: "tool_choice", choice })
     }
 
     /// Reads `function_call`.
     pub(super) fn read_function_call(choice: &Field<'a, '_>) -> Result<Self, ProxyError> {
-        let wish = if choice.is_text() {
+        let choice = if choice.is_text() {
             match &*choice.text()? {
-                "auto" => Wish::Auto,
-                "none" => Wish::None,
+                "auto" => Choice::Keyword(ToolChoice::Auto),
+                "none" => Choice::Keyword(ToolChoice::None),
                 _ => return Err(choice.invalid("must be 'none', 'auto' or an object")),
             }
         } else if choice.is_object() {
-            let name = choice.member(&*choice.object()?, "name").ok_or_else(|| choice.lacks("name"))?.text()?;
-            Wish::One(Selected::Named(name))
+            Choice::Tool(RequestedTool::Named(choice.required(&*choice.object()?, "name")?.text()?))
         } else {
             return Err(choice.must_be("a string or an object"));
         };
-        Ok(Self { param: "function_call", wish })
+        Ok(Self { param: "function_call", choice })
     }
 
-    /// The choice in the backend's form, if these tools allow it.
-    pub(super) fn upstream(self, toolbox: &Toolbox<'a>) -> Result<ToolChoice<'a>, ProxyError> {
+    /// Converts the choice to the backend's form.
+    ///
+    /// # Errors
+    /// If a chosen tool isn't declared, or a call is required and no tool is declared.
+    pub(super) fn upstream(self, tools: &ToolSet<'a>) -> Result<ToolChoice<'a>, ProxyError> {
         let param = self.param;
-        Ok(match self.wish {
-            Wish::Auto => ToolChoice::Auto,
-            Wish::None => ToolChoice::None,
-            Wish::Required if toolbox.tools.is_empty() => {
+        Ok(match self.choice {
+            Choice::Keyword(ToolChoice::Required) if tools.upstream.is_empty() => {
                 return Err(Refusal::invalid(param, format!("'{param}' must not be 'required' without tools")));
             }
-            Wish::Required => ToolChoice::Required,
-            Wish::One(selected) => ToolChoice::Raw(selected.upstream(param, toolbox)?),
-            Wish::Allowed(mode, selected) => {
-                let tools = selected.into_iter().map(|one| one.upstream(param, toolbox)).collect::<Result<_, _>>()?;
-                ToolChoice::Raw(Cow::Owned(raw(&Allowed { r#type: "allowed_tools", mode, tools })))
+            Choice::Keyword(keyword) => keyword,
+            Choice::Tool(tool) => ToolChoice::Raw(tool.upstream(param, tools)?),
+            Choice::Allowed(mode, allowed) => {
+                let tools = allowed.into_iter().map(|tool| tool.upstream(param, tools)).collect::<Result<_, _>>()?;
+                ToolChoice::Raw(Cow::Owned(to_raw(&Allowed { r#type: "allowed_tools", mode, tools })))
             }
         })
     }
@@ -103,7 +94,7 @@ struct Typed {
     r#type: &'static str,
 }
 
-impl<'a> Selected<'a> {
+impl<'a> RequestedTool<'a> {
     fn read(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str) -> Result<Self, ProxyError> {
         if is_web_search(kind) {
             return Ok(Self::WebSearch);
@@ -112,19 +103,19 @@ impl<'a> Selected<'a> {
             return Ok(Self::Hosted(tool.raw()));
         }
         let name = match tool.member(members, kind) {
-            Some(inner) => inner.member(&*inner.object()?, "name").ok_or_else(|| inner.lacks("name"))?.text()?,
-            None => tool.member(members, "name").ok_or_else(|| tool.lacks("name"))?.text()?,
+            Some(inner) => inner.required(&*inner.object()?, "name")?.text()?,
+            None => tool.required(members, "name")?.text()?,
         };
         Ok(Self::Named(name))
     }
 
-    fn upstream(self, param: &str, toolbox: &Toolbox<'a>) -> Result<Cow<'a, RawValue>, ProxyError> {
+    fn upstream(self, param: &str, tools: &ToolSet<'a>) -> Result<Cow<'a, RawValue>, ProxyError> {
         let name = match self {
-            Self::WebSearch => return Ok(Cow::Owned(raw(&Typed { r#type: "web_search" }))),
+            Self::WebSearch => return Ok(Cow::Owned(to_raw(&Typed { r#type: "web_search" }))),
             Self::Hosted(json) => return Ok(Cow::Borrowed(json)),
             Self::Named(name) => name,
         };
-        let kind = match toolbox.kinds.get(&name) {
+        let kind = match tools.kinds.get(&name) {
             Some(CallKind::Function) => "function",
             Some(CallKind::Custom) => "custom",
             None => return Err(Refusal::invalid(param, format!("'{param}' names '{name}', which is not declared"))),
@@ -133,19 +124,19 @@ impl<'a> Selected<'a> {
     }
 }
 
-fn object<'a>(choice: &Field<'a, '_>) -> Result<Wish<'a>, ProxyError> {
+fn read_object<'a>(choice: &Field<'a, '_>) -> Result<Choice<'a>, ProxyError> {
     let members = choice.object()?;
-    let kind = choice.member(&members, "type").map_or(Ok(Cow::Borrowed("")), |kind| kind.text())?;
+    let kind = choice.optional_text(&members, "type")?.unwrap_or_default();
     if kind != "allowed_tools" {
-        return Ok(Wish::One(Selected::read(choice, &members, &kind)?));
+        return Ok(Choice::Tool(RequestedTool::read(choice, &members, &kind)?));
     }
     match choice.member(&members, "allowed_tools") {
-        Some(inner) => allowed(&inner, &*inner.object()?),
-        None => allowed(choice, &members),
+        Some(inner) => read_allowed(&inner, &*inner.object()?),
+        None => read_allowed(choice, &members),
     }
 }
 
-fn allowed<'a>(choice: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Wish<'a>, ProxyError> {
+fn read_allowed<'a>(choice: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Choice<'a>, ProxyError> {
     let mode = match choice.member(members, "mode") {
         None => Cow::Borrowed("auto"),
         Some(field) => {
@@ -156,13 +147,10 @@ fn allowed<'a>(choice: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Wish<'
             mode
         }
     };
-    let list = choice.member(members, "tools").ok_or_else(|| choice.lacks("tools"))?;
-    let mut tools = Vec::new();
-    for (index, value) in list.list()?.iter().enumerate() {
-        let tool = list.element(index, value);
+    let tools = choice.required(members, "tools")?.each(|tool| {
         let members = tool.object()?;
-        let kind = tool.member(&members, "type").ok_or_else(|| tool.lacks("type"))?.text()?;
-        tools.push(Selected::read(&tool, &members, &kind)?);
-    }
-    Ok(Wish::Allowed(mode, tools))
+        let kind = tool.required(&members, "type")?.text()?;
+        RequestedTool::read(tool, &members, &kind)
+    })?;
+    Ok(Choice::Allowed(mode, tools))
 }

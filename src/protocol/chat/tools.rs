@@ -1,8 +1,8 @@
-//! Tools of a Chat request: how they are declared, and their form upstream.
+//! Reads the tools of a Chat request and converts them to the backend's form.
 //!
-//! `strict` is always sent: the two APIs default differently, and leaving it out makes the model
-//! fill every optional argument with junk. A schema is touched only where the backend would refuse
-//! it. Hosted tools that we don't know are passed unchanged; the backend decides.
+//! `strict` is always sent: the two APIs have different defaults, and without it the model fills in every optional
+//! argument. A schema is changed only where the backend would reject it. Unknown hosted tools are forwarded unchanged;
+//! the backend decides whether it supports them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,48 +14,51 @@ use crate::error::ProxyError;
 use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::upstream_input::schema::{self, constant, raw};
+use crate::protocol::json::to_raw;
+use crate::protocol::upstream_input::parameters::{Strict, function_tool, tool_name};
 use crate::protocol::upstream_input::{CallKind, names};
 
-/// A tool, read and in its form upstream.
+/// A declared tool and its form for the backend.
 #[derive(Clone, Debug)]
-pub(super) struct Declared<'a> {
+pub(super) struct DeclaredTool<'a> {
     tool: Tool<'a>,
-    identity: Identity<'a>,
+    identity: ToolIdentity<'a>,
 }
 
-/// What a declared tool is known by.
+/// The client's name of a declared tool, and how its calls look.
 #[derive(Clone, Debug)]
-enum Identity<'a> {
+enum ToolIdentity<'a> {
     Function(Cow<'a, str>),
-    Custom(Cow<'a, str>, Form),
+    Custom(Cow<'a, str>, CustomForm),
     WebSearch,
     Hosted,
 }
 
-/// Where the members of a tool stand: in an object of their own, or beside its `type`.
+/// Where a custom tool has its members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum CustomForm {
+    /// In the object `custom`.
     Nested,
+    /// Beside `type`.
     Flat,
 }
 
-impl<'a> Declared<'a> {
+impl<'a> DeclaredTool<'a> {
     /// Reads an element of `tools`.
     pub(super) fn read(tool: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = tool.object()?;
-        let kind = tool.member(&members, "type").ok_or_else(|| tool.lacks("type"))?.text()?;
+        let kind = tool.required(&members, "type")?.text()?;
         match &*kind {
             "function" => match tool.member(&members, "function") {
                 Some(inner) => function(&inner, &*inner.object()?),
                 None => function(tool, &members),
             },
             "custom" => match tool.member(&members, "custom") {
-                Some(inner) => custom(&inner, &*inner.object()?, Form::Nested),
-                None => custom(tool, &members, Form::Flat),
+                Some(inner) => custom(&inner, &*inner.object()?, CustomForm::Nested),
+                None => custom(tool, &members, CustomForm::Flat),
             },
             name if is_web_search(name) => Self::web_search(tool),
-            _ => Ok(Self { tool: Tool::raw(Cow::Borrowed(tool.raw())), identity: Identity::Hosted }),
+            _ => Ok(Self { tool: Tool::raw(Cow::Borrowed(tool.raw())), identity: ToolIdentity::Hosted }),
         }
     }
 
@@ -67,17 +70,17 @@ impl<'a> Declared<'a> {
     /// Reads a web search tool, or `web_search_options`.
     pub(super) fn web_search(options: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = options.object()?;
-        let wire = WebSearch {
+        let tool = WebSearch {
             r#type: "web_search",
-            search_context_size: options.member(&members, "search_context_size").map(|size| size.text()).transpose()?,
+            search_context_size: options.optional_text(&members, "search_context_size")?,
             filters: options.member(&members, "filters").map(|filters| filters.raw()),
             user_location: options.member(&members, "user_location").map(|place| location(&place)).transpose()?,
         };
-        Ok(Self { tool: Tool::raw(Cow::Owned(raw(&wire))), identity: Identity::WebSearch })
+        Ok(Self { tool: Tool::raw(Cow::Owned(to_raw(&tool))), identity: ToolIdentity::WebSearch })
     }
 }
 
-/// Whether a tool of this type is the web search, under one of its many names.
+/// Whether a tool type is one of the many names of the web search.
 pub(super) fn is_web_search(kind: &str) -> bool {
     kind.starts_with("web_search")
 }
@@ -110,50 +113,33 @@ struct Grammar<'a> {
     definition: &'a RawValue,
 }
 
-fn function<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'a>, ProxyError> {
-    let name = name(tool, members)?;
-    let parameters = match tool.member(members, "parameters") {
-        Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?.into_owned()),
-        None => schema::parameters(constant("{}"), RawObject::default()),
-    };
-    let description = description(tool, members)?;
-    let strict = tool.member(members, "strict").map_or(Ok(false), |strict| strict.flag())?;
-    let tool = Tool::function(&names::tool_name(name.clone()), description.as_deref(), &parameters, strict);
-    Ok(Declared { tool, identity: Identity::Function(name) })
+fn function<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<DeclaredTool<'a>, ProxyError> {
+    let (name, tool) = function_tool(tool, members, "parameters", Strict::AsRequested)?;
+    Ok(DeclaredTool { tool, identity: ToolIdentity::Function(name) })
 }
 
-fn custom<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, form: Form) -> Result<Declared<'a>, ProxyError> {
-    let name = name(tool, members)?;
-    let wire = Custom {
+fn custom<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, form: CustomForm) -> Result<DeclaredTool<'a>, ProxyError> {
+    let name = tool_name(tool, members)?;
+    let custom = Custom {
         r#type: "custom",
         name: &names::tool_name(name.clone()),
-        description: description(tool, members)?,
+        description: tool.optional_text(members, "description")?,
         format: tool.member(members, "format").map(|format| input_format(&format)).transpose()?,
     };
-    Ok(Declared { tool: Tool::raw(Cow::Owned(raw(&wire))), identity: Identity::Custom(name, form) })
+    Ok(DeclaredTool { tool: Tool::raw(Cow::Owned(to_raw(&custom))), identity: ToolIdentity::Custom(name, form) })
 }
 
-fn name<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
-    let field = tool.member(members, "name").ok_or_else(|| tool.lacks("name"))?;
-    let name = field.text()?;
-    if name.is_empty() { Err(field.invalid("must not be empty")) } else { Ok(name) }
-}
-
-fn description<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Option<Cow<'a, str>>, ProxyError> {
-    tool.member(members, "description").map(|description| description.text()).transpose()
-}
-
-/// A grammar stands beside its `type` upstream.
+/// Moves the members of a grammar to where the backend has them: beside the type.
 fn input_format<'a>(format: &Field<'a, '_>) -> Result<Cow<'a, RawValue>, ProxyError> {
     let members = format.object()?;
     let Some(grammar) = format.member(&members, "grammar") else { return Ok(Cow::Borrowed(format.raw())) };
     let inner = grammar.object()?;
-    let part = |name| grammar.member(&inner, name).map(|part| part.raw()).ok_or_else(|| grammar.lacks(name));
-    let wire = Grammar { r#type: "grammar", syntax: part("syntax")?, definition: part("definition")? };
-    Ok(Cow::Owned(raw(&wire)))
+    let member = |name| grammar.required(&inner, name).map(|member| member.raw());
+    let grammar = Grammar { r#type: "grammar", syntax: member("syntax")?, definition: member("definition")? };
+    Ok(Cow::Owned(to_raw(&grammar)))
 }
 
-/// Chat wraps a location once more than the backend.
+/// Unwraps `approximate`: the backend has its members one level higher.
 fn location<'a>(place: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
     let members = place.object()?;
     let inner = place.member(&members, "approximate").map(|inner| inner.object().map(Cow::into_owned)).transpose()?;
@@ -165,57 +151,56 @@ fn location<'a>(place: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
     Ok(members)
 }
 
-/// All tools of a request, and what has to be known about them.
+/// All tools of a request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Toolbox<'a> {
-    /// In the form and order of the backend.
-    pub(super) tools: Vec<Tool<'a>>,
-    /// The declared names, as the client knows them.
+pub(super) struct ToolSet<'a> {
+    /// The tools in the backend's form.
+    pub(super) upstream: Vec<Tool<'a>>,
+    /// The kinds of the client's tools, by the client's name.
     pub(super) kinds: BTreeMap<Cow<'a, str>, CallKind>,
-    /// Upstream's name to the client's, where they differ.
+    /// The client's names by the backend's, where they differ.
     pub(super) renamed: BTreeMap<String, String>,
-    /// Custom tools that were declared in the flat form, by the client's name.
+    /// The client's names of custom tools in the flat form.
     pub(super) flat_custom_tools: BTreeSet<String>,
-    /// Whether the web search is among them.
     pub(super) has_web_search: bool,
 }
 
-impl<'a> Toolbox<'a> {
-    /// Puts tools together; the options of the web search add one where there is none yet.
-    pub(super) fn new(declared: Vec<Declared<'a>>, web_search: Option<Declared<'a>>) -> Self {
-        let mut toolbox = Self::default();
+impl<'a> ToolSet<'a> {
+    /// Collects the declared tools, and the web search of `web_search_options` unless one is declared.
+    pub(super) fn new(declared: Vec<DeclaredTool<'a>>, web_search: Option<DeclaredTool<'a>>) -> Self {
+        let mut tools = Self::default();
         for tool in declared {
-            toolbox.add(tool);
+            tools.add(tool);
         }
         if let Some(tool) = web_search
-            && !toolbox.has_web_search
+            && !tools.has_web_search
         {
-            toolbox.add(tool);
+            tools.add(tool);
         }
-        toolbox
+        tools
     }
 
-    fn add(&mut self, Declared { tool, identity }: Declared<'a>) {
-        self.tools.push(tool);
+    fn add(&mut self, DeclaredTool { tool, identity }: DeclaredTool<'a>) {
+        self.upstream.push(tool);
         let (name, kind) = match identity {
-            Identity::Function(name) => (name, CallKind::Function),
-            Identity::Custom(name, form) => {
-                if form == Form::Flat {
+            ToolIdentity::Function(name) => (name, CallKind::Function),
+            ToolIdentity::Custom(name, form) => {
+                if form == CustomForm::Flat {
                     self.flat_custom_tools.insert(name.clone().into_owned());
                 }
                 (name, CallKind::Custom)
             }
-            Identity::WebSearch => {
+            ToolIdentity::WebSearch => {
                 self.has_web_search = true;
                 return;
             }
-            Identity::Hosted => return,
+            ToolIdentity::Hosted => return,
         };
         names::note_renamed(&name, &mut self.renamed);
         self.kinds.insert(name, kind);
     }
 
-    /// Whether calls of that name are those of a custom tool.
+    /// Whether the tool with this name is a custom tool.
     pub(super) fn is_custom(&self, name: &str) -> bool {
         self.kinds.get(name) == Some(&CallKind::Custom)
     }

@@ -13,12 +13,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::classic::ClassicBody;
 use super::lite::LiteBody;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::to_raw;
 use crate::protocol::models::Effort;
 pub use size::Content;
 
@@ -273,8 +274,7 @@ impl<'a> Tool<'a> {
     /// backend's default differs from the one of Chat Completions.
     #[must_use]
     pub fn function(name: &str, description: Option<&str>, parameters: &RawValue, strict: bool) -> Self {
-        let json = to_raw_value(&Function { r#type: "function", name, description, parameters, strict });
-        Self(Cow::Owned(json.expect("strings and raw JSON always serialize")))
+        Self(Cow::Owned(to_raw(&Function { r#type: "function", name, description, parameters, strict })))
     }
 
     /// A tool in the backend's form.

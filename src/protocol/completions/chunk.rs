@@ -5,6 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::ReplyOptions;
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::reply::{Encoder, FinishKind, ResponseMeta, usage};
@@ -39,6 +40,7 @@ pub struct ChunkEncoder {
     /// The members before `choices`.
     members: String,
     includes_usage: bool,
+    commands: CommandHint,
     text: String,
     finish_reason: &'static str,
     usage: Usage,
@@ -49,6 +51,7 @@ impl ChunkEncoder {
         Self {
             members: response.members("cmpl", "text_completion", &options.model, None),
             includes_usage: options.api.includes_usage,
+            commands: options.commands,
             text: String::new(),
             finish_reason: "stop",
             usage: Usage::default(),
@@ -83,7 +86,7 @@ impl Encoder for ChunkEncoder {
             }
             Chunk::Usage(_) => {}
             Chunk::Done => sse::frame(b"[DONE]", wire),
-            Chunk::Failed(error) => sse::frame(&openai::error::frame(error), wire),
+            Chunk::Failed(error) => sse::frame(&openai::error::frame(error, self.commands), wire),
         }
     }
 

@@ -1,9 +1,8 @@
-//! Legacy text completions, to the backend and back.
+//! The legacy OpenAI text completions API, which editors use for autocompletion.
 //!
-//! Editors still ask for autocompletion this way. The prompt is what a user says and the answer's
-//! text is the completion; nothing is added to either, so that how well a text is continued is up
-//! to the model and the prompt. There are no tools and no visible reasoning here. [`request`] reads
-//! a body, [`translate`] turns it into the upstream's form. [`render`] renders the reply, [`chunk`] encodes it.
+//! The prompt becomes a user message, and the text of the response is the completion; nothing is added to either. There
+//! are no tools and no visible reasoning. [`request`] reads a body, [`translate`] converts it to the backend's request,
+//! and [`render`] converts the backend's events to [`chunk`]s or a document.
 
 pub mod chunk;
 pub mod render;
@@ -16,28 +15,18 @@ use http::{HeaderMap, StatusCode};
 pub use chunk::Chunk;
 pub use render::{CompletionReply, RenderOptions, ReplyOptions};
 pub use request::CompletionRequest;
-pub use translate::Translation;
 
-use super::{Context, Dialect, Plan, openai};
+use super::{CommonOptions, Context, Dialect, Plan, openai};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
-use crate::protocol::tokens::TokenLimit;
 
-/// The dialect of legacy text completions.
+/// The text completions dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Completions;
 
-/// How they are translated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The system prompt (`default_instructions`): a completion can't bring one.
-    pub default_instructions: String,
-    /// What becomes of `max_tokens` (`chat.token_limit`).
-    pub token_limit: TokenLimit,
-}
-
 impl Dialect for Completions {
     type Request<'a> = CompletionRequest<'a>;
-    type Options = Options;
+    type Options = CommonOptions;
     type Reply = CompletionReply;
 
     const NAME: &'static str = "completions";
@@ -49,13 +38,16 @@ impl Dialect for Completions {
     fn translate<'a>(
         request: Self::Request<'a>,
         context: &mut Context<'_>,
-        options: &Options,
+        options: &CommonOptions,
     ) -> Result<Plan<'a, CompletionReply>, ProxyError> {
-        let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: CompletionReply::new(options) })
+        translate::translate(request, context, options)
     }
 
-    fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        openai::error::to_error_response(error, "prompt")
+    fn to_error_response(
+        error: &ProxyError,
+        _request_id: &str,
+        commands: CommandHint,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        openai::error::to_error_response(error, "prompt", commands)
     }
 }

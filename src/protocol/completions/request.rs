@@ -1,17 +1,15 @@
-//! A text completion as it is asked for: one prompt of text.
+//! Reads a text completion request.
 //!
-//! Everything that would make another answer of it than one continuation of one text (several
-//! prompts, several choices, a suffix, an echo, log probabilities) is refused with its name.
+//! The backend continues one text once. Whatever needs more (several prompts, several choices, a suffix, an echo, log
+//! probabilities) is rejected.
 
 use std::borrow::Cow;
 
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::Ignored;
-use crate::protocol::Mode;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::reply::stop;
-use crate::protocol::upstream_input::limit::AskedLimits;
+use crate::protocol::upstream_input::parameters::{self, TokenLimits};
+use crate::protocol::{Ignored, Mode};
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -19,65 +17,58 @@ pub struct CompletionRequest<'a> {
     pub(super) model: Option<Cow<'a, str>>,
     pub(super) prompt: Cow<'a, str>,
     pub(super) mode: Mode,
-    pub(super) includes_usage: bool,
+    /// `stream_options.include_usage`; `None` if there are no stream options.
+    pub(super) includes_usage: Option<bool>,
     pub(super) stop: Vec<String>,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
-    pub(super) limits: AskedLimits,
-    /// Members that are ignored and could have mattered, in order.
+    pub(super) limits: TokenLimits,
     pub(super) ignored: Ignored,
 }
 
-/// Reads a body.
+/// Reads a request body.
 ///
 /// # Errors
-/// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
-/// or the request asks for what can't be had.
+/// If the body is not a JSON object, a known member has the wrong type or an invalid value, or the request needs
+/// something that the backend doesn't support.
 pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
-    let envelope = RawObject::from_body(body)?;
+    let members = RawObject::from_body(body)?;
     let mut request = CompletionRequest {
         model: None,
         prompt: Cow::Borrowed(""),
         mode: Mode::Document,
-        includes_usage: false,
+        includes_usage: None,
         stop: Vec::new(),
         prompt_cache_key: None,
         user: None,
-        limits: AskedLimits::default(),
+        limits: TokenLimits::default(),
         ignored: Ignored::default(),
     };
-    let sent = || envelope.members().iter().filter(|(_, value)| !value.is_null());
-    for (name, value) in sent() {
-        request.take(name, &Field::from_body(name, value))?;
+    for (name, field) in members.fields() {
+        request.read(name, &field)?;
     }
-    if !sent().any(|(name, _)| name == "prompt") {
+    // A prompt that was read is never empty.
+    if request.prompt.is_empty() {
         return Err(Refusal::missing("prompt"));
     }
-    if request.mode == Mode::Document && sent().any(|(name, _)| name == "stream_options") {
-        return Err(Refusal::invalid("stream_options", "'stream_options' is only allowed with 'stream': true"));
+    if request.includes_usage.is_some() && request.mode == Mode::Document {
+        return Err(parameters::stream_options_without_stream());
     }
     Ok(request)
 }
 
 impl<'a> CompletionRequest<'a> {
-    fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+    fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
         match name {
             "model" => self.model = Some(field.text()?),
             "prompt" => self.prompt = prompt(field)?,
-            "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
-            "stream_options" => {
-                let usage = field.member(&*field.object()?, "include_usage").map(|usage| usage.flag());
-                self.includes_usage = usage.transpose()?.unwrap_or(false);
-            }
-            "stop" => self.stop = stop::read(field)?,
+            "stream" => self.mode = parameters::mode(field)?,
+            "stream_options" => self.includes_usage = Some(parameters::includes_usage(field)?),
+            "stop" => self.stop = parameters::stop(field)?,
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
-            _ if AskedLimits::has(name) => {
-                self.limits.take(name, field)?;
-                self.ignored.note(name);
-            }
             _ => {
-                if is_ignored(name, field)? {
+                if !self.limits.read(name, field, &mut self.ignored)? && is_ignored(name, field)? {
                     self.ignored.note(name);
                 }
             }
@@ -86,7 +77,8 @@ impl<'a> CompletionRequest<'a> {
     }
 }
 
-/// The one prompt. Token ids mean nothing here: the tokenizer that made them is another model's.
+/// Reads the prompt: a string or an array of one string. Token ids are rejected: they belong to another model's
+/// tokenizer.
 fn prompt<'a>(prompt: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     let text = if prompt.is_list() {
         let list = prompt.list()?;
@@ -112,14 +104,13 @@ fn prompt<'a>(prompt: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     if text.is_empty() { Err(prompt.invalid("must not be empty")) } else { Ok(text) }
 }
 
-/// Whether a member without a meaning here has to be named. Refuses what can't be had.
+/// Whether an unused member is reported as ignored. Rejects a member that the backend would have to support.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
+    if let Some(is_changed) = parameters::is_sampling_changed(name, field)? {
+        return Ok(is_changed);
+    }
     let unsupported = |message: &str| Refusal::unsupported_parameter(name, message);
     match name {
-        "seed" => field.number().map(|_| true),
-        "temperature" | "top_p" => field.differs_from(1.0),
-        "frequency_penalty" | "presence_penalty" => field.differs_from(0.0),
-        "logit_bias" => Ok(!field.object()?.is_empty()),
         "n" | "best_of" if field.differs_from(1.0)? => {
             Err(Refusal::unsupported_value(name, format!("only one choice ({name} = 1) is supported by this backend")))
         }

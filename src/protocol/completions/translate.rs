@@ -1,60 +1,47 @@
-//! From a text completion to the backend's request: a pure function, or the prompt cache is lost.
+//! Translates a text completion request to the backend's request.
+//!
+//! A pure function: any other input would change the prompt and miss the prompt cache.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::Options;
+use super::CompletionReply;
 use super::render::{RenderOptions, ReplyOptions};
 use super::request::CompletionRequest;
 use crate::error::ProxyError;
 use crate::protocol::codex;
-use crate::protocol::codex::request::{ExtraMembers, Item, Part, Reasoning, Role, ServiceTier, ToolChoice};
-use crate::protocol::models::ResolvedModel;
-use crate::protocol::tokens::TokenLimit;
+use crate::protocol::codex::request::{ExtraMembers, Item, Part, Reasoning, Role, ToolChoice};
+use crate::protocol::models::RequestTraits;
 use crate::protocol::upstream_input::cache;
-use crate::protocol::upstream_input::limit::AskedLimits;
-use crate::protocol::{Context, Mode};
+use crate::protocol::upstream_input::parameters::{self, ClampWarning, CommonOptions};
+use crate::protocol::{Context, Plan};
 
-/// What a request came to.
-#[derive(Debug)]
-pub struct Translation<'a> {
-    /// What goes upstream.
-    pub upstream: codex::Request<'a>,
-    /// What the client wants back.
-    pub mode: Mode,
-    /// What the request decides about its reply.
-    pub options: ReplyOptions,
-}
-
-/// Turns a request into the upstream's form.
+/// Translates a request.
 ///
 /// # Errors
-/// When it names no model, or has a limit that can't be held.
+/// If the request names no model or has an unusable token limit.
 pub fn translate<'a>(
     mut request: CompletionRequest<'a>,
     context: &mut Context<'_>,
-    options: &Options,
-) -> Result<Translation<'a>, ProxyError> {
+    options: &CommonOptions,
+) -> Result<Plan<'a, CompletionReply>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
-    let choice = context.models.resolve(&name);
-    let token_limit = request.limits.settle(options.token_limit)?;
-    if options.token_limit == TokenLimit::Enforce {
-        request.ignored.retain(|member| !AskedLimits::has(member));
-    }
-    request.ignored.names().for_each(|member| context.warnings.ignored(member));
-    let reasoning = reasoning(&choice, context);
-    let said = vec![Part::InputText(request.prompt.clone().into())];
+    let model = context.models.resolve(&name);
+    let token_limit = request.limits.enforced(options.token_limit, &mut request.ignored)?;
+    context.warnings.ignored_members(&request.ignored);
+    let effort = parameters::effort_for(&model, None, RequestTraits::default(), ClampWarning::Noted, context);
+    let content = vec![Part::InputText(request.prompt.clone().into())];
     let mut upstream = codex::Request {
         format: codex::WireFormat::Classic,
-        model: Cow::Owned(choice.slug),
+        service_tier: parameters::service_tier(None, &model),
+        model: Cow::Owned(model.slug),
         instructions: Cow::Owned(options.default_instructions.clone()),
-        input: vec![Item::Message { role: Role::User, content: said }],
+        input: vec![Item::Message { role: Role::User, content }],
         tools: Vec::new(),
         tool_choice: ToolChoice::Auto,
         parallel_tool_calls: true,
-        reasoning,
+        reasoning: Reasoning { effort, summary: Some(Cow::Borrowed("auto")) },
         text: None,
-        service_tier: choice.is_fast.then_some(ServiceTier::Priority),
         prompt_cache_key: Cow::Borrowed(""),
         extra: ExtraMembers::default(),
     };
@@ -62,24 +49,13 @@ pub fn translate<'a>(
         cache::choose(request.prompt_cache_key, request.user.as_deref(), context, &upstream, &request.prompt);
     let may_be_cut = !request.stop.is_empty() || token_limit.is_some();
     let options = ReplyOptions {
+        commands: context.commands,
         model: name,
         names: BTreeMap::new(),
         prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.stop,
         token_limit,
-        api: RenderOptions { includes_usage: request.includes_usage },
+        api: RenderOptions { includes_usage: request.includes_usage.unwrap_or(false) },
     };
-    Ok(Translation { upstream, mode: request.mode, options })
-}
-
-/// The effort of the model's name: a completion has no member for it.
-fn reasoning(choice: &ResolvedModel, context: &mut Context<'_>) -> Reasoning<'static> {
-    let effort = choice.effort.map(|asked| {
-        let given = context.models.clamp(&choice.slug, asked);
-        if given != asked {
-            context.warnings.note("clamped:reasoning_effort");
-        }
-        given
-    });
-    Reasoning { effort, summary: Some(Cow::Borrowed("auto")) }
+    Ok(Plan { upstream, mode: request.mode, reply: CompletionReply::new(options) })
 }

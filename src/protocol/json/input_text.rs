@@ -1,8 +1,8 @@
-//! A text on its way from the client's JSON into the backend's.
+//! A string that is forwarded from the client's JSON to the backend's.
 //!
-//! What is only passed on is not read: a literal of the client's keeps its escapes, and is neither
-//! decoded nor escaped again, however long it is. Only a literal that no Rust string could hold (with
-//! half a surrogate pair) is read, so that what leaves is always text.
+//! A string literal of the client keeps its escapes; it is neither decoded nor escaped again, however long it is. Only a
+//! literal that may contain a lone surrogate, which a Rust string can't hold, is decoded, so that the backend always
+//! gets valid text.
 
 use std::borrow::Cow;
 
@@ -11,56 +11,57 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::string::RawText;
+use super::{from_string, quoted};
 
-/// A text to pass on.
+/// A string to forward.
 #[derive(Clone, Debug)]
 pub enum JsonText<'a> {
-    /// Made or changed on the way.
+    /// A decoded string.
     Plain(Cow<'a, str>),
-    /// A literal of the client's, with its quotes.
+    /// A JSON string literal, with its quotes.
     Literal(Cow<'a, RawValue>),
 }
 
 impl<'a> JsonText<'a> {
-    /// The text of a literal; `None` when the value is no string.
+    /// Wraps a JSON value; `None` if it is not a string.
     #[must_use]
     pub fn from_literal(raw: &'a RawValue) -> Option<Self> {
         let text = RawText::from_raw(raw)?;
-        Some(if may_have_half_a_pair(raw.get()) {
+        Some(if may_have_lone_surrogate(raw.get()) {
             Self::Plain(text.decode())
         } else {
             Self::Literal(Cow::Borrowed(raw))
         })
     }
 
-    /// The text itself.
+    /// Decodes the string.
     #[must_use]
     pub fn read(&self) -> Cow<'_, str> {
         match self {
             Self::Plain(text) => Cow::Borrowed(text),
-            Self::Literal(raw) => inside(raw).decode(),
+            Self::Literal(raw) => contents(raw).decode(),
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the string is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Plain(text) => text.is_empty(),
-            Self::Literal(raw) => inside(raw).is_empty(),
+            Self::Literal(raw) => contents(raw).is_empty(),
         }
     }
 
-    /// Whether there is nothing but white space in it.
+    /// Whether the string has only white space.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         match self {
             Self::Plain(text) => text.trim().is_empty(),
-            Self::Literal(raw) => inside(raw).is_blank(),
+            Self::Literal(raw) => contents(raw).is_blank(),
         }
     }
 
-    /// About how many bytes it takes in JSON.
+    /// The approximate size in JSON, in bytes.
     #[must_use]
     pub fn written_bytes(&self) -> usize {
         match self {
@@ -69,55 +70,54 @@ impl<'a> JsonText<'a> {
         }
     }
 
-    /// Whether it begins so, in upper or lower case.
+    /// Whether the string starts with a prefix, ignoring ASCII case.
     #[must_use]
-    pub fn starts_with(&self, beginning: &str) -> bool {
+    pub fn starts_with(&self, prefix: &str) -> bool {
         let is_same = |(text, expected): (char, char)| text.eq_ignore_ascii_case(&expected);
-        let length = beginning.chars().count();
+        let length = prefix.chars().count();
         let same = match self {
-            Self::Plain(text) => text.chars().zip(beginning.chars()).filter(|pair| is_same(*pair)).count(),
+            Self::Plain(text) => text.chars().zip(prefix.chars()).filter(|pair| is_same(*pair)).count(),
             Self::Literal(raw) => {
-                let text = inside(raw).scalars().map(|(_, scalar)| scalar);
-                text.zip(beginning.chars()).filter(|pair| is_same(*pair)).count()
+                let text = contents(raw).scalars().map(|(_, scalar)| scalar);
+                text.zip(prefix.chars()).filter(|pair| is_same(*pair)).count()
             }
         };
         same == length
     }
 
-    /// The same text after another one.
+    /// Returns the string with a prefix added.
     #[must_use]
-    pub fn after(&self, before: &str) -> Self {
+    pub fn with_prefix(&self, prefix: &str) -> Self {
         match self {
-            Self::Plain(text) => Self::Plain(Cow::Owned([before, text].concat())),
+            Self::Plain(text) => Self::Plain(Cow::Owned([prefix, text].concat())),
             Self::Literal(raw) => {
-                let before = serde_json::to_string(before).expect("a string always serialises");
-                let literal = [before.strip_suffix('"').unwrap_or_default(), inside(raw).escaped(), "\""].concat();
-                let literal = RawValue::from_string(literal).expect("two literals make one");
-                Self::Literal(Cow::Owned(literal))
+                let prefix = quoted(prefix);
+                let literal = [prefix.strip_suffix('"').unwrap_or_default(), contents(raw).escaped(), "\""].concat();
+                Self::Literal(Cow::Owned(from_string(literal)))
             }
         }
     }
 
-    /// The characters between the quotes of a literal, unread.
+    /// The characters between the quotes of a literal, with their escapes; `None` if the string is decoded.
     #[must_use]
     pub fn escaped(&self) -> Option<&str> {
         match self {
             Self::Plain(_) => None,
-            Self::Literal(raw) => Some(inside(raw).escaped()),
+            Self::Literal(raw) => Some(contents(raw).escaped()),
         }
     }
 }
 
-/// Whether an escape stands in it that may be half a surrogate pair.
-fn may_have_half_a_pair(literal: &str) -> bool {
+/// Whether a literal has an escape of a surrogate, which may be unpaired.
+fn may_have_lone_surrogate(literal: &str) -> bool {
     let literal = literal.as_bytes();
     let Some(first) = memchr::memchr(b'\\', literal) else { return false };
     let literal = literal.get(first..).unwrap_or_default();
-    let is_half = |at: usize| matches!(literal.get(at + 2), Some(b'd' | b'D'));
-    memmem::find_iter(literal, br"\u").any(is_half)
+    let is_surrogate = |at: usize| matches!(literal.get(at + 2), Some(b'd' | b'D'));
+    memmem::find_iter(literal, br"\u").any(is_surrogate)
 }
 
-fn inside(raw: &RawValue) -> RawText<'_> {
+fn contents(raw: &RawValue) -> RawText<'_> {
     RawText::from_raw(raw).unwrap_or(RawText::from_escaped(""))
 }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pair_never_leaves() {
+    fn lone_surrogates_are_replaced() {
         for (literal, written) in
             [(r#""a\ud83d""#, "a\u{fffd}"), (r#""\uD83D\uDE00""#, "\u{1f600}"), (r#""\\ud83d""#, r"\ud83d")]
         {
@@ -193,23 +193,23 @@ mod tests {
     }
 
     #[test]
-    fn white_space_may_be_escaped() {
+    fn escaped_white_space_is_blank() {
         for (literal, is_blank) in [(r#""""#, true), (r#"" \n\u0020\t""#, true), (r#""\n.""#, false)] {
             assert_eq!(JsonText::from_literal(raw(literal)).unwrap().is_blank(), is_blank, "{literal}");
         }
     }
 
     #[test]
-    fn a_text_may_come_after_another() {
-        for words in [JsonText::from_literal(raw(r#""\u003cb\n""#)).unwrap(), JsonText::from("<b\n")] {
-            assert!(words.starts_with("<B") && words.starts_with("") && !words.starts_with("<b\n "));
-            assert_eq!(words.after("a \"").read(), "a \"<b\n");
+    fn a_prefix_can_be_added_and_found() {
+        for text in [JsonText::from_literal(raw(r#""\u003cb\n""#)).unwrap(), JsonText::from("<b\n")] {
+            assert!(text.starts_with("<B") && text.starts_with("") && !text.starts_with("<b\n "));
+            assert_eq!(text.with_prefix("a \"").read(), "a \"<b\n");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_passed_on_says_the_same(text in any::<String>()) {
+        fn a_literal_equals_its_decoded_string(text in any::<String>()) {
             let literal = serde_json::to_string(&text).unwrap();
             let words = JsonText::from_literal(raw(&literal)).unwrap();
             prop_assert_eq!(&words, &JsonText::from(text.as_str()));

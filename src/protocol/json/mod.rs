@@ -1,9 +1,53 @@
-//! JSON that is passed on without being decoded: raw objects, strings that keep their escapes, paths for error
-//! messages, and replacement of members in place.
+//! JSON that is forwarded without being decoded.
+//!
+//! Objects keep their members as raw text ([`raw_object`]), strings keep their escapes ([`input_text`], [`string`]),
+//! [`path`] names the member at fault in error messages, and [`splice`] edits a document in place.
 
+mod compact;
 pub mod input_text;
 pub mod path;
 pub mod raw_object;
 pub mod splice;
 pub mod string;
 pub mod surrogates;
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+pub use compact::compact;
+
+/// Serializes a value of ours whose serialization can't fail: strings, numbers, raw JSON, and lists and structs of them.
+///
+/// # Panics
+/// If the value's `Serialize` implementation fails or a map key is not a string.
+#[must_use]
+pub fn to_raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("strings, numbers and raw JSON always serialize")
+}
+
+/// Wraps JSON text that the proxy wrote.
+///
+/// # Panics
+/// If the text is not JSON.
+#[must_use]
+pub fn from_string(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).expect("the proxy writes valid JSON")
+}
+
+/// Returns a string as a JSON literal, with quotes and escapes.
+///
+/// # Panics
+/// Never: strings always serialize.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("strings always serialize")
+}
+
+/// Returns a constant as raw JSON.
+///
+/// # Panics
+/// If the constant is not JSON.
+#[must_use]
+pub fn constant(json: &'static str) -> &'static RawValue {
+    serde_json::from_str(json).expect("constants are valid JSON")
+}

@@ -1,9 +1,8 @@
-//! A value of a client's request that knows where it stands.
+//! A value of a request together with its path, for error messages.
 //!
-//! A [`Field`] is read as the type it has to have; where it has another, the refusal names its
-//! path (`messages[0].content[1].text`). The path is a chain of borrows, put into words only when
-//! something is wrong. Texts are borrowed where they have no escapes; a lone surrogate, which no
-//! Rust string can hold, becomes a replacement character.
+//! A [`Field`] is read as the type it must have. If it has another type, the error names its path, such as
+//! `messages[0].content[1].text`. The path is a chain of borrows and is formatted only for an error. Strings are
+//! borrowed if they have no escapes; a lone surrogate, which a Rust string can't hold, becomes U+FFFD.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,93 +14,119 @@ use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::raw_object::{Open, RawObject, Value};
 use crate::protocol::json::string::{RawText, Str};
 
-/// A value and the way to it.
+/// A JSON value and its path in the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a, 'p> {
-    value: Looked<'a, 'p>,
+    value: FieldValue<'a, 'p>,
     parent: Option<&'p Field<'a, 'p>>,
-    step: Step<'p>,
+    segment: Segment<'p>,
 }
 
-/// A value, opened or not.
 #[derive(Clone, Copy, Debug)]
-enum Looked<'a, 'p> {
+enum FieldValue<'a, 'p> {
     Raw(&'a RawValue),
+    /// An array or object whose elements are parsed already.
     Open(&'p Open<'a>),
 }
 
+/// The last segment of a path.
 #[derive(Clone, Copy, Debug)]
-enum Step<'p> {
+enum Segment<'p> {
     Name(&'p str),
     Index(usize),
 }
 
 impl<'a, 'p> Field<'a, 'p> {
-    /// A member of the request itself.
+    /// A value whose path is just `name`.
     #[must_use]
     pub fn root(name: &'p str, raw: &'a RawValue) -> Self {
-        Self { value: Looked::Raw(raw), parent: None, step: Step::Name(name) }
+        Self { value: FieldValue::Raw(raw), parent: None, segment: Segment::Name(name) }
     }
 
-    /// The same, with what was opened of it.
+    /// A top-level member of a request body, which may be parsed already.
     #[must_use]
     pub fn from_body(name: &'p str, value: &'p Value<'a>) -> Self {
-        Self { value: Looked::at(value), parent: None, step: Step::Name(name) }
+        Self { value: FieldValue::new(value), parent: None, segment: Segment::Name(name) }
     }
 
-    /// A member of `envelope`, which was read from this field; `None` where it is missing or null.
+    /// Returns a member of `members`, which must come from this field's [`Self::object`]. `None` if the member is
+    /// missing or null.
     #[must_use]
-    pub fn member<'c>(&'c self, envelope: &'c RawObject<'a>, name: &'c str) -> Option<Field<'a, 'c>> {
-        let value = envelope.value(name).filter(|value| !value.is_null())?;
-        Some(Field { value: Looked::at(value), parent: Some(self), step: Step::Name(name) })
+    pub fn member<'c>(&'c self, members: &'c RawObject<'a>, name: &'c str) -> Option<Field<'a, 'c>> {
+        let value = members.value(name).filter(|value| !value.is_null())?;
+        Some(Field { value: FieldValue::new(value), parent: Some(self), segment: Segment::Name(name) })
     }
 
-    /// An element of the list that was read from this field.
+    /// Returns a member that must be present.
+    ///
+    /// # Errors
+    /// If the member is missing or null.
+    pub fn required<'c>(&'c self, members: &'c RawObject<'a>, name: &'c str) -> Result<Field<'a, 'c>, ProxyError> {
+        self.member(members, name).ok_or_else(|| self.lacks(name))
+    }
+
+    /// Returns a string member; `None` if it is missing or null.
+    ///
+    /// # Errors
+    /// If the member is not a string.
+    pub fn optional_text(&self, members: &RawObject<'a>, name: &str) -> Result<Option<Cow<'a, str>>, ProxyError> {
+        self.member(members, name).map(|member| member.text()).transpose()
+    }
+
+    /// Returns a boolean member; `false` if it is missing or null.
+    ///
+    /// # Errors
+    /// If the member is not a boolean.
+    pub fn optional_flag(&self, members: &RawObject<'a>, name: &str) -> Result<bool, ProxyError> {
+        self.member(members, name).map_or(Ok(false), |member| member.flag())
+    }
+
+    /// An element of the array that was read from this field.
     #[must_use]
     pub fn element<'c>(&'c self, index: usize, value: &'c Value<'a>) -> Field<'a, 'c> {
-        Field { value: Looked::at(value), parent: Some(self), step: Step::Index(index) }
+        Field { value: FieldValue::new(value), parent: Some(self), segment: Segment::Index(index) }
     }
 
-    /// The value's text.
+    /// The JSON text of the value.
     #[must_use]
     pub fn json(&self) -> &'a str {
         match self.value {
-            Looked::Raw(raw) => raw.get(),
-            Looked::Open(open) => open.text(),
+            FieldValue::Raw(raw) => raw.get(),
+            FieldValue::Open(open) => open.text(),
         }
     }
 
-    /// The value, unread.
+    /// The value as raw JSON.
     #[must_use]
     pub fn raw(&self) -> &'a RawValue {
         match self.value {
-            Looked::Raw(raw) => raw,
-            Looked::Open(open) => open.raw(),
+            FieldValue::Raw(raw) => raw,
+            FieldValue::Open(open) => open.raw(),
         }
     }
 
-    /// Whether it is a string.
+    /// Whether the value is a string.
     #[must_use]
     pub fn is_text(&self) -> bool {
         self.json().starts_with('"')
     }
 
-    /// Whether it is a list.
+    /// Whether the value is an array.
     #[must_use]
     pub fn is_list(&self) -> bool {
         self.json().starts_with('[')
     }
 
-    /// Whether it is an object.
+    /// Whether the value is an object.
     #[must_use]
     pub fn is_object(&self) -> bool {
         self.json().starts_with('{')
     }
 
-    /// The value as a text.
+    /// Decodes the value as a string.
     ///
     /// # Errors
-    /// When it is no string.
+    /// If the value is not a string.
     pub fn text(&self) -> Result<Cow<'a, str>, ProxyError> {
         let escaped = self.literal().and_then(RawText::from_raw).ok_or_else(|| self.must_be("a string"))?;
         match serde_json::from_str::<Str<'a>>(self.json()) {
@@ -110,23 +135,23 @@ impl<'a, 'p> Field<'a, 'p> {
         }
     }
 
-    /// The value as a text to pass on.
+    /// Returns the value as a string to forward, without decoding it.
     ///
     /// # Errors
-    /// When it is no string.
+    /// If the value is not a string.
     pub fn json_text(&self) -> Result<JsonText<'a>, ProxyError> {
         self.literal().and_then(JsonText::from_literal).ok_or_else(|| self.must_be("a string"))
     }
 
-    /// What is neither a list nor an object, and may be a string.
+    /// The raw value, unless it is an array or object that is parsed already.
     fn literal(&self) -> Option<&'a RawValue> {
-        if let Looked::Raw(raw) = self.value { Some(raw) } else { None }
+        if let FieldValue::Raw(raw) = self.value { Some(raw) } else { None }
     }
 
-    /// The value as yes or no.
+    /// Reads the value as a boolean.
     ///
     /// # Errors
-    /// When it is neither `true` nor `false`.
+    /// If the value is neither `true` nor `false`.
     pub fn flag(&self) -> Result<bool, ProxyError> {
         match self.json() {
             "true" => Ok(true),
@@ -135,100 +160,100 @@ impl<'a, 'p> Field<'a, 'p> {
         }
     }
 
-    /// The value as a number.
+    /// Reads the value as a number.
     ///
     /// # Errors
-    /// When it is none.
+    /// If the value is not a number.
     pub fn number(&self) -> Result<f64, ProxyError> {
         serde_json::from_str(self.json()).map_err(|_| self.must_be("a number"))
     }
 
-    /// The value as a whole number that is not negative. Some clients have only one type of number and write
-    /// `4096.0`, which JSON Schema calls an integer.
+    /// Reads the value as a non-negative integer; `None` if it is anything else. Some clients have only one number
+    /// type and write `4096.0`, which JSON Schema calls an integer.
     #[must_use]
     pub fn whole_number(&self) -> Option<u64> {
         let json = self.json();
         json.parse().ok().or_else(|| whole(serde_json::from_str(json).ok()?))
     }
 
-    /// The value as a list.
+    /// Reads the value as an array.
     ///
     /// # Errors
-    /// When it is none.
+    /// If the value is not an array.
     pub fn list(&self) -> Result<Cow<'p, [Value<'a>]>, ProxyError> {
         let list = match self.value {
-            Looked::Raw(raw) => serde_json::from_str(raw.get())
+            FieldValue::Raw(raw) => serde_json::from_str(raw.get())
                 .ok()
                 .map(|list: Vec<&'a RawValue>| Cow::Owned(list.into_iter().map(Value::Raw).collect())),
-            Looked::Open(open) => open.list().map(Cow::Borrowed),
+            FieldValue::Open(open) => open.list().map(Cow::Borrowed),
         };
         list.ok_or_else(|| self.must_be("an array"))
     }
 
-    /// The value as a list of texts.
+    /// Reads the value as an array of strings.
     ///
     /// # Errors
-    /// When it is none, or one of its elements is no string.
+    /// If the value is not an array, or an element is not a string.
     pub fn texts(&self) -> Result<Vec<Cow<'a, str>>, ProxyError> {
-        self.list()?.iter().enumerate().map(|(index, value)| self.element(index, value).text()).collect()
+        self.each(|element| element.text())
     }
 
-    /// The elements of a list, each taken by one reader.
+    /// Reads the value as an array, and each element with `read`.
     ///
     /// # Errors
-    /// When it is none, or the reader can't take an element.
+    /// If the value is not an array, or `read` fails for an element.
     pub fn each<T>(&self, read: impl Fn(&Field<'a, '_>) -> Result<T, ProxyError>) -> Result<Vec<T>, ProxyError> {
         self.list()?.iter().enumerate().map(|(index, value)| read(&self.element(index, value))).collect()
     }
 
-    /// Whether the value is another number than this one.
+    /// Whether the value is a number other than `default`.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn differs_from(&self, usual: f64) -> Result<bool, ProxyError> {
-        Ok((self.number()? - usual).abs() > f64::EPSILON)
+    /// If the value is not a number.
+    pub fn differs_from(&self, default: f64) -> Result<bool, ProxyError> {
+        Ok((self.number()? - default).abs() > f64::EPSILON)
     }
 
-    /// The value as an object.
+    /// Reads the value as an object.
     ///
     /// # Errors
-    /// When it is none.
+    /// If the value is not an object.
     pub fn object(&self) -> Result<Cow<'p, RawObject<'a>>, ProxyError> {
         let members = match self.value {
-            Looked::Raw(raw) => RawObject::parse(raw.get()).ok().map(Cow::Owned),
-            Looked::Open(open) => open.object().map(Cow::Borrowed),
+            FieldValue::Raw(raw) => RawObject::parse(raw.get()).ok().map(Cow::Owned),
+            FieldValue::Open(open) => open.object().map(Cow::Borrowed),
         };
         members.ok_or_else(|| self.must_be("an object"))
     }
 
-    /// The refusal of a value of the wrong type.
+    /// The error for a value of the wrong type.
     #[must_use]
-    pub fn must_be(&self, what: &str) -> ProxyError {
-        Refusal::wrong_type(self.to_string(), format!("'{self}' must be {what}"))
+    pub fn must_be(&self, expected: &str) -> ProxyError {
+        Refusal::wrong_type(self.to_string(), format!("'{self}' must be {expected}"))
     }
 
-    /// The refusal of a value that can't be taken; `complaint` follows the path.
+    /// The error for an invalid value: the path, followed by `complaint`.
     #[must_use]
     pub fn invalid(&self, complaint: &str) -> ProxyError {
         Refusal::invalid(self.to_string(), format!("'{self}' {complaint}"))
     }
 
-    /// The refusal of an object that lacks a member it has to have.
+    /// The error for an object without a required member.
     #[must_use]
     pub fn lacks(&self, name: &str) -> ProxyError {
         Refusal::missing(format!("{self}.{name}"))
     }
 }
 
-/// A number without a fraction that is not negative.
+/// Converts a number to an integer; `None` if it is negative or has a fraction.
 #[must_use]
 pub fn whole(number: f64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and positive; `as` saturates")]
     (number >= 0.0 && number.fract() == 0.0).then_some(number as u64)
 }
 
-impl<'a, 'p> Looked<'a, 'p> {
-    fn at(value: &'p Value<'a>) -> Self {
+impl<'a, 'p> FieldValue<'a, 'p> {
+    fn new(value: &'p Value<'a>) -> Self {
         match value {
             Value::Raw(raw) => Self::Raw(raw),
             Value::Open(open) => Self::Open(open),
@@ -241,10 +266,10 @@ impl fmt::Display for Field<'_, '_> {
         if let Some(parent) = self.parent {
             parent.fmt(f)?;
         }
-        match self.step {
-            Step::Name(name) if self.parent.is_none() => f.write_str(name),
-            Step::Name(name) => write!(f, ".{name}"),
-            Step::Index(index) => write!(f, "[{index}]"),
+        match self.segment {
+            Segment::Name(name) if self.parent.is_none() => f.write_str(name),
+            Segment::Name(name) => write!(f, ".{name}"),
+            Segment::Index(index) => write!(f, "[{index}]"),
         }
     }
 }
@@ -263,19 +288,19 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_whole_path() {
+    fn an_error_names_the_whole_path() {
         let list = Field::root("messages", raw(r#"[0, {"content": 5}]"#));
         let elements = list.list().unwrap();
         let message = list.element(1, &elements[1]);
         let members = message.object().unwrap();
         let content = message.member(&members, "content").unwrap();
-        let Err(ProxyError::Refused(refusal)) = content.text() else { panic!("a number is no text") };
+        let Err(ProxyError::Refused(refusal)) = content.text() else { panic!("expected a refusal") };
         assert_eq!(refusal.param.as_deref(), Some("messages[1].content"));
         assert_eq!(refusal.code, Some("invalid_type"));
     }
 
     #[test]
-    fn a_plain_text_is_borrowed_and_a_lone_surrogate_replaced() {
+    fn a_string_without_escapes_is_borrowed_and_a_lone_surrogate_is_replaced() {
         let plain = Field::root("x", raw(r#""data:image/png;base64,AAAA""#)).text().unwrap();
         assert!(matches!(plain, Cow::Borrowed(_)));
         let odd = Field::root("x", raw(r#""a\ud83db""#)).text().unwrap();
@@ -283,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
+    fn an_integer_may_have_a_zero_fraction() {
         for (json, number) in [
             ("4096", Some(4096)),
             ("4096.0", Some(4096)),

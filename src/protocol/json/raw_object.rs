@@ -1,9 +1,8 @@
-//! A JSON object whose members stay in order and unread.
+//! A JSON object that keeps the order and raw text of its members.
 //!
-//! Requests are read member by member, so that the field at fault can be named, and so that what
-//! nobody understands can be carried byte for byte. An envelope borrows everything; a duplicate
-//! member is no error, and the last one counts. Of a request's body, the conversation is opened
-//! along with it ([`Value`]).
+//! Requests are read member by member, so that an error can name the member and so that unknown members are forwarded
+//! byte for byte. A [`RawObject`] borrows everything. Duplicate members are not an error; the last one counts. The
+//! members of a request body that hold the conversation are parsed in the same pass ([`Value`]).
 
 mod value;
 
@@ -15,37 +14,38 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::json::path::Field;
 use crate::protocol::json::string::Str;
 
 pub use value::{Open, Value};
 
-/// The members of an object: name and unread value.
+/// The members of an object, in order.
 #[derive(Clone, Debug, Default)]
 pub struct RawObject<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
 impl<'a> RawObject<'a> {
-    /// An object of these members.
+    /// Creates an object with these members.
     #[must_use]
-    pub fn of(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Self {
+    pub fn new(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Self {
         Self(members)
     }
 
-    /// Reads the text of an object.
+    /// Parses the text of an object.
     ///
     /// # Errors
-    /// When it is not JSON, or not an object.
+    /// If the text is not JSON or not an object.
     pub fn parse(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
 
-    /// Reads the body of a request, and opens the members that hold the conversation.
+    /// Parses a request body, including the levels of the conversation that every dialect reads.
     ///
     /// # Errors
-    /// When it is not a JSON object. The refusal never repeats the body: an error may be logged, a
-    /// prompt may not.
+    /// If the body is not a JSON object. The error never quotes the body, since errors may be logged and prompts
+    /// may not.
     pub fn from_body(body: &'a [u8]) -> Result<Self, ProxyError> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::body("the request body is not UTF-8"))?;
-        if let Some(members) = value::open(text, opened) {
+        if let Some(members) = value::open(text, parsed_levels) {
             return Ok(members);
         }
         Self::parse(text).map_err(|error| {
@@ -57,30 +57,48 @@ impl<'a> RawObject<'a> {
         })
     }
 
-    /// The value of a member; of the last one, where several have the name.
+    /// Returns a member as raw JSON; the last one if the name is duplicated.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.value(name).map(Value::raw)
     }
 
-    /// The same, with what was opened of it.
+    /// Decodes a string member; `None` if it is missing or not a string.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        serde_json::from_str::<Str<'a>>(self.get(name)?.get()).ok().map(Str::into_cow)
+    }
+
+    /// Returns the elements of an array member; none if it is missing or not an array.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Vec<&'a RawValue> {
+        self.get(name).and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
+    }
+
+    /// Returns a member; the last one if the name is duplicated.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&Value<'a>> {
         self.0.iter().rfind(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// All members, as they came.
+    /// All members in order, including duplicates and nulls.
     #[must_use]
     pub fn members(&self) -> &[(Cow<'a, str>, Value<'a>)] {
         &self.0
     }
 
-    /// Takes out every member of that name; says whether there was one.
+    /// The members of a request body that are not null, in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, Field<'a, '_>)> {
+        let sent = self.0.iter().filter(|(_, value)| !value.is_null());
+        sent.map(|(name, value)| (&**name, Field::from_body(name, value)))
+    }
+
+    /// Removes every member with this name. Returns whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         self.remove_where(|key, _| key == name)
     }
 
-    /// Takes out the members that `is_removed` chooses; says whether there was one.
+    /// Removes the members for which `is_removed` returns true. Returns whether there was one.
     pub fn remove_where(&mut self, is_removed: impl Fn(&str, &Value<'a>) -> bool) -> bool {
         let before = self.0.len();
         self.0.retain(|(key, value)| !is_removed(key, value));
@@ -97,16 +115,17 @@ impl<'a> RawObject<'a> {
         self.0.append(&mut other.0);
     }
 
-    /// Whether there is no member.
+    /// Whether the object has no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// How many levels of a member somebody looks into: in `messages` the list, a message, its content, a
-/// block, what a tool returned, a part, its source. The items of `input` are looked at, not into.
-fn opened(name: &str) -> usize {
+/// How many levels of a top-level member are parsed along with the body. For `messages`: the list, a message, its
+/// content, a block, the content of a tool result, a part, its source. The items of `input` are parsed, their members
+/// are not.
+fn parsed_levels(name: &str) -> usize {
     match name {
         "messages" => 7,
         "input" => 2,
@@ -149,20 +168,20 @@ mod tests {
     use super::RawObject;
 
     #[test]
-    fn order_and_bytes_survive() {
+    fn order_and_bytes_are_preserved() {
         let text = r#"{"b":1.0e2,"a":{"x" : 1},"b":2}"#;
-        let envelope = RawObject::parse(text).unwrap();
-        assert_eq!(serde_json::to_string(&envelope).unwrap(), text);
-        assert_eq!(envelope.get("b").unwrap().get(), "2");
+        let object = RawObject::parse(text).unwrap();
+        assert_eq!(serde_json::to_string(&object).unwrap(), text);
+        assert_eq!(object.get("b").unwrap().get(), "2");
         assert!(RawObject::parse("[]").is_err());
     }
 
     #[test]
-    fn members_come_and_go() {
-        let mut envelope = RawObject::parse(r#"{"a":1,"b":2,"a":3}"#).unwrap();
-        assert!(envelope.remove("a"));
-        assert!(!envelope.remove("a"));
-        envelope.push("c", envelope.get("b").unwrap());
-        assert_eq!(serde_json::to_string(&envelope).unwrap(), r#"{"b":2,"c":2}"#);
+    fn members_can_be_removed_and_added() {
+        let mut object = RawObject::parse(r#"{"a":1,"b":2,"a":3}"#).unwrap();
+        assert!(object.remove("a"));
+        assert!(!object.remove("a"));
+        object.push("c", object.get("b").unwrap());
+        assert_eq!(serde_json::to_string(&object).unwrap(), r#"{"b":2,"c":2}"#);
     }
 }

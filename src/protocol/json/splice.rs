@@ -1,10 +1,8 @@
-//! Edits to the text of a JSON object: what is not edited keeps its bytes.
+//! Edits a JSON document in place: everything that is not edited keeps its bytes.
 //!
-//! The dialect that passes the backend's own language on repairs a member here and there, at any
-//! depth. A [`Splice`] notes those edits as ranges of the one text and writes the rest between them
-//! as it came: order, white space, escapes and digits survive. Every value that is handed in must be
-//! a part of that text; edits must not overlap, except that one may lie inside another, which then
-//! swallows it.
+//! A [`Splice`] records edits at any depth as ranges of the text, and writes the text between them unchanged: order, white
+//! space, escapes and digits are preserved. Every value passed to an edit must be a slice of that text. Edits must not
+//! overlap, except that an edit may contain another one, which is then dropped.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,13 +10,14 @@ use std::ops::Range;
 use bytes::BytesMut;
 use serde_json::value::RawValue;
 
+use super::from_string;
 use super::raw_object::{RawObject, Value};
 
-/// A text and what is changed about it.
+/// A JSON document and its edits.
 #[derive(Clone, Debug)]
 pub struct Splice<'t> {
     text: &'t str,
-    /// In the order of their beginnings.
+    /// Ordered by start.
     edits: Vec<Edit<'t>>,
 }
 
@@ -29,26 +28,26 @@ struct Edit<'t> {
 }
 
 impl<'t> Splice<'t> {
-    /// The text as it is.
+    /// A document without edits.
     #[must_use]
     pub fn new(text: &'t str) -> Self {
         Self { text, edits: Vec::new() }
     }
 
-    /// Whether nothing is changed.
+    /// Whether there are no edits.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
         self.edits.is_empty()
     }
 
-    /// Puts another value in the place of one.
+    /// Replaces a value.
     pub fn replace(&mut self, value: &RawValue, with: impl Into<Cow<'t, str>>) {
         let range = self.range(value.get());
         self.edit(range, with.into());
     }
 
-    /// Adds members, given as `"name":value` joined by commas, at the end of an object that has none
-    /// or keeps one.
+    /// Adds members at the end of an object, given as `"name":value` joined by commas. At least one member of a non-empty
+    /// object must be kept.
     pub fn add(&mut self, object: &str, members: impl Into<Cow<'t, str>>) {
         let mut members = members.into();
         let inside = object.trim_end().strip_suffix('}').unwrap_or(object);
@@ -59,13 +58,13 @@ impl<'t> Splice<'t> {
         self.edit(end..end, members);
     }
 
-    /// Takes every member of that name out of an object, which `members` was read from.
+    /// Removes every member with this name from an object, given its text and its members.
     pub fn remove(&mut self, object: &str, members: &RawObject<'_>, name: &str) {
         self.remove_where(object, members, |key, _| key == name);
     }
 
-    /// Takes the members that `is_removed` chooses out of an object, which `members` was read from. At most one
-    /// call for each object: the edits of two would overlap at the comma between their members.
+    /// Removes the members for which `is_removed` returns true from an object, given its text and its members. Call it at
+    /// most once per object: the edits of two calls would overlap at the comma between their members.
     pub fn remove_where(
         &mut self,
         object: &str,
@@ -85,7 +84,7 @@ impl<'t> Splice<'t> {
             if !is_removed(key, value) {
                 kept = true;
             } else if kept {
-                // From the comma before it, which ended the member before.
+                // Including the comma after the previous member.
                 self.edit(from - 1..end, Cow::Borrowed(""));
             } else {
                 self.edit(from..past_comma, Cow::Borrowed(""));
@@ -94,20 +93,19 @@ impl<'t> Splice<'t> {
         }
     }
 
-    /// The whole text, edited.
+    /// The edited document.
     #[must_use]
     pub fn text(&self) -> Cow<'t, str> {
         self.part(self.text)
     }
 
-    /// The whole text as a value of its own; `None` where nothing is changed.
+    /// The edited document as raw JSON; `None` if there are no edits.
     #[must_use]
     pub fn raw(&self) -> Option<Box<RawValue>> {
-        let text = (!self.is_unchanged()).then(|| self.text().into_owned())?;
-        Some(RawValue::from_string(text).expect("edits keep JSON valid"))
+        (!self.is_unchanged()).then(|| from_string(self.text().into_owned()))
     }
 
-    /// A part of the text, with the edits that lie in it.
+    /// A part of the document, with the edits inside it.
     #[must_use]
     pub fn part(&self, part: &'t str) -> Cow<'t, str> {
         let range = self.range(part);
@@ -119,7 +117,7 @@ impl<'t> Splice<'t> {
         Cow::Owned(text)
     }
 
-    /// Writes the whole text, edited.
+    /// Writes the edited document.
     pub fn write(&self, wire: &mut BytesMut) {
         self.pieces(0..self.text.len(), |piece| wire.extend_from_slice(piece.as_bytes()));
     }
@@ -138,18 +136,21 @@ impl<'t> Splice<'t> {
     }
 
     fn edit(&mut self, range: Range<usize>, with: Cow<'t, str>) {
-        // Of two that begin at the same place, the longer one comes first and swallows the other.
+        // Of two edits with the same start, the longer one comes first and drops the other.
         let is_before = |edit: &Edit<'_>| {
             (edit.range.start, std::cmp::Reverse(edit.range.end)) <= (range.start, std::cmp::Reverse(range.end))
         };
-        let place = self.edits.partition_point(is_before);
-        self.edits.insert(place, Edit { range, with });
+        let index = self.edits.partition_point(is_before);
+        self.edits.insert(index, Edit { range, with });
     }
 
-    /// Where a part of the text stands in it.
+    /// The range of a part in the text.
     fn range(&self, part: &str) -> Range<usize> {
         let start = part.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
-        debug_assert!(start <= self.text.len() && part.len() <= self.text.len() - start, "a part of the text");
+        debug_assert!(
+            start <= self.text.len() && part.len() <= self.text.len() - start,
+            "the value must be a slice of the text"
+        );
         start..start.saturating_add(part.len())
     }
 }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_edited_keeps_its_bytes() {
+    fn unedited_text_keeps_its_bytes() {
         let text = "{ \"a\" : 1.0e2 , \"\\u0062\":{\"x\":[ 1 ]},\"c\":null }";
         assert_eq!(edited(text, |_, _, _| ()), text);
         let got = edited(text, |splice, _, members| splice.replace(members.get("c").unwrap(), "7"));
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_added_at_the_end_of_any_object() {
+    fn members_are_added_at_the_end() {
         assert_eq!(edited("{}", |splice, text, _| splice.add(text, r#""b":1"#)), r#"{"b":1}"#);
         let nested = edited(r#"{"a":{"x":1} }"#, |splice, text, members| {
             splice.add(members.get("a").unwrap().get(), r#""y":2"#);
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_taken_out_with_its_comma() {
+    fn a_member_is_removed_with_its_comma() {
         for (text, left) in [
             (r#"{"x":1}"#, "{}"),
             (r#"{"x":1 , "a":2}"#, r#"{ "a":2}"#),
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn several_members_are_taken_out_at_once() {
+    fn several_members_are_removed_at_once() {
         let got = edited(r#"{"x":1,"y":2,"a":3,"x":4,"y":5}"#, |splice, text, members| {
             splice.remove_where(text, members, |name, _| name != "a");
         });
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_comes_with_its_own_edits_only() {
+    fn a_part_has_only_its_own_edits() {
         let text = r#"{"item":{"a":1},"n":5}"#;
         let members = RawObject::parse(text).unwrap();
         let item = members.get("item").unwrap().get();
@@ -229,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_members_can_go_from_any_object(names in prop::collection::vec("[abx]", 0..8), space in " {0,2}") {
+        fn any_members_can_be_removed(names in prop::collection::vec("[abx]", 0..8), space in " {0,2}") {
             let members: Vec<_> = names.iter().enumerate().map(|(n, name)| format!("{space}\"{name}\"{space}:{space}[{n},\"}},\"]{space}")).collect();
             let text = format!("{{{}}}", members.join(","));
             let got = edited(&text, |splice, text, members| splice.remove(text, members, "x"));

@@ -1,8 +1,8 @@
-//! Two kinds of string that the data path borrows instead of copying, and a fingerprint of one.
+//! Borrowed strings for the data path.
 //!
-//! [`Str`] is a text we have to read (a name, an id). [`RawText`] is a text we only pass on (a
-//! delta): the characters between the quotes, still escaped, so that they can be spliced into the
-//! client's JSON as they are. A lone surrogate, which no Rust string can hold, passes through.
+//! [`Str`] is a decoded string, such as a name or an id. [`RawText`] is a string that is only forwarded, such as a delta:
+//! the escaped characters between the quotes, which can be copied into other JSON. A lone surrogate, which a Rust string
+//! can't hold, passes through. [`Prefix`] is the fingerprint of a string's beginning.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,18 +10,18 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
-/// A JSON string, borrowed where it has no escapes. Unlike `Cow`, it borrows inside an `Option` too.
+/// A decoded JSON string, borrowed if it has no escapes. Unlike `Cow`, it also borrows inside an `Option`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Str<'a>(pub Cow<'a, str>);
 
 impl<'a> Str<'a> {
-    /// The text.
+    /// The string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The text, borrowed or owned as it came.
+    /// Converts to a `Cow`.
     #[must_use]
     pub fn into_cow(self) -> Cow<'a, str> {
         self.0
@@ -64,42 +64,42 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
     }
 }
 
-/// The inside of a JSON string literal: escaped, without its quotes.
+/// The contents of a JSON string literal: escaped, without quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawText<'a>(&'a str);
 
 impl<'a> RawText<'a> {
-    /// Reads a literal; `None` when the JSON value is no string.
+    /// The contents of a JSON value; `None` if it is not a string.
     #[must_use]
     pub fn from_raw(raw: &'a RawValue) -> Option<Self> {
         raw.get().strip_prefix('"')?.strip_suffix('"').map(Self)
     }
 
-    /// The inside of a literal, as [`Self::escaped`] gives it.
+    /// Wraps escaped contents, as returned by [`Self::escaped`].
     #[must_use]
     pub fn from_escaped(escaped: &'a str) -> Self {
         Self(escaped)
     }
 
-    /// The characters to place between two quotes of another JSON document.
+    /// The escaped characters, for use between the quotes of another literal.
     #[must_use]
     pub fn escaped(self) -> &'a str {
         self.0
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the string is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether there is nothing but white space in it.
+    /// Whether the string has only white space.
     #[must_use]
     pub fn is_blank(self) -> bool {
         self.scalars().all(|(_, scalar)| scalar.is_whitespace())
     }
 
-    /// The text itself; a lone surrogate becomes one replacement character.
+    /// Decodes the string. A lone surrogate becomes U+FFFD.
     #[must_use]
     pub fn decode(self) -> Cow<'a, str> {
         if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
@@ -111,33 +111,35 @@ impl<'a> RawText<'a> {
         )
     }
 
-    /// Length in Unicode scalar values. The second half of a surrogate pair does not count, so
-    /// that a pair counts once wherever it is split.
+    /// The length in Unicode scalar values. Low surrogates don't count, so that a pair counts once even if it is split
+    /// between two deltas.
     #[must_use]
     pub fn scalar_count(self) -> usize {
         if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
             return self.0.chars().count();
         }
-        Units { rest: self.0 }.filter(|escaped| !code_unit(escaped).is_some_and(is_low_surrogate)).count()
+        EscapedChars { rest: self.0 }.filter(|escaped| !code_unit(escaped).is_some_and(is_low_surrogate)).count()
     }
 
-    /// The text as scalar values, each with its escaped form; a lone surrogate reads as U+FFFD.
+    /// The scalar values, each with its escaped form. A lone surrogate becomes U+FFFD.
     pub fn scalars(self) -> impl Iterator<Item = (&'a str, char)> {
         Scalars { rest: self.0 }
     }
 
-    /// Whether it ends in the first half of a surrogate pair.
+    /// Whether the string ends in an unpaired high surrogate.
     #[must_use]
-    pub fn ends_in_half_a_pair(self) -> bool {
+    pub fn ends_in_high_surrogate(self) -> bool {
         let last = self.0.len().checked_sub(6).and_then(|start| self.0.get(start..));
-        // An escaped backslash before the `u` needs a look from the start; it is rare.
+        // Whether the backslash is itself escaped shows only a scan from the start, which is rarely needed.
         last.and_then(code_unit).is_some_and(is_high_surrogate)
-            && Units { rest: self.0 }.last().and_then(code_unit).is_some_and(is_high_surrogate)
+            && EscapedChars { rest: self.0 }.last().and_then(code_unit).is_some_and(is_high_surrogate)
     }
 }
 
-/// The beginning of a text: its length and a fingerprint. Both count UTF-16 code units, the unit of a `\u` escape, so
-/// they depend neither on how the text is escaped nor on where it is split into pieces.
+/// The length and the hash of a string's beginning.
+///
+/// Both are computed over UTF-16 code units, the unit of a `\u` escape, so they depend neither on how the string is escaped
+/// nor on how it is split into deltas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefix {
     units: usize,
@@ -145,12 +147,12 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Adds the next piece.
+    /// Adds the next delta.
     pub fn push(&mut self, text: RawText<'_>) {
         self.advance(text.0, usize::MAX);
     }
 
-    /// What follows this prefix in a text; `None` if the text does not begin with it.
+    /// Returns the rest of a string after this prefix; `None` if the string doesn't start with it.
     #[must_use]
     pub fn rest_of(self, whole: RawText<'_>) -> Option<RawText<'_>> {
         let mut seen = Self::default();
@@ -158,31 +160,31 @@ impl Prefix {
         (seen == self).then_some(RawText(rest))
     }
 
-    /// Adds text up to a length in code units, and returns the rest.
+    /// Adds characters until the length reaches `units`. Returns the rest.
     fn advance<'t>(&mut self, escaped: &'t str, units: usize) -> &'t str {
-        let mut steps = Units { rest: escaped };
+        let mut chars = EscapedChars { rest: escaped };
         while self.units < units {
-            match steps.rest.as_bytes() {
+            match chars.rest.as_bytes() {
                 [byte, ..] if byte.is_ascii() && *byte != b'\\' => {
                     self.add(u16::from(*byte));
-                    steps.rest = steps.rest.get(1..).unwrap_or_default();
+                    chars.rest = chars.rest.get(1..).unwrap_or_default();
                 }
                 _ => {
-                    let Some(step) = steps.next() else { break };
-                    self.add_step(step);
+                    let Some(escaped) = chars.next() else { break };
+                    self.add_escaped(escaped);
                 }
             }
         }
-        steps.rest
+        chars.rest
     }
 
     /// Adds one escaped character.
-    fn add_step(&mut self, step: &str) {
+    fn add_escaped(&mut self, escaped: &str) {
         let mut units = [0; 2];
-        match code_unit(step) {
+        match code_unit(escaped) {
             Some(unit) => self.add(unit),
             None => {
-                for unit in unescape(step).encode_utf16(&mut units) {
+                for unit in unescape(escaped).encode_utf16(&mut units) {
                     self.add(*unit);
                 }
             }
@@ -197,12 +199,12 @@ impl Prefix {
     }
 }
 
-/// Steps over the characters of a literal in their escaped form.
-struct Units<'a> {
+/// Iterates over the characters of a literal in their escaped form.
+struct EscapedChars<'a> {
     rest: &'a str,
 }
 
-impl<'a> Iterator for Units<'a> {
+impl<'a> Iterator for EscapedChars<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -212,9 +214,9 @@ impl<'a> Iterator for Units<'a> {
             '\\' => 2,
             other => other.len_utf8(),
         };
-        let (step, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
+        let (escaped, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
         self.rest = rest;
-        Some(step)
+        Some(escaped)
     }
 }
 
@@ -225,7 +227,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawText<'a> {
     }
 }
 
-/// Steps over the scalar values of a literal.
+/// Iterates over the scalar values of a literal.
 struct Scalars<'a> {
     rest: &'a str,
 }
@@ -234,7 +236,7 @@ impl<'a> Iterator for Scalars<'a> {
     type Item = (&'a str, char);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let first = Units { rest: self.rest }.next()?;
+        let first = EscapedChars { rest: self.rest }.next()?;
         let pair = code_unit(first).filter(|unit| is_high_surrogate(*unit)).and_then(|high| self.pair(high));
         let (bytes, scalar) = pair.unwrap_or_else(|| (first.len(), unescape(first)));
         let (escaped, rest) = self.rest.split_at_checked(bytes)?;
@@ -244,7 +246,7 @@ impl<'a> Iterator for Scalars<'a> {
 }
 
 impl Scalars<'_> {
-    /// Length and value of the pair that the text starts with.
+    /// The escaped length and the value of the surrogate pair at the start, given its high surrogate.
     fn pair(&self, high: u16) -> Option<(usize, char)> {
         let low = code_unit(self.rest.get(6..12)?)?;
         let scalar = char::decode_utf16([high, low]).next()?.ok()?;
@@ -252,7 +254,7 @@ impl Scalars<'_> {
     }
 }
 
-/// The code unit of a `\u` escape.
+/// The code unit of a `\u` escape; `None` for any other character.
 fn code_unit(escaped: &str) -> Option<u16> {
     u16::from_str_radix(escaped.strip_prefix("\\u")?, 16).ok()
 }
@@ -265,7 +267,7 @@ fn is_low_surrogate(unit: u16) -> bool {
     (0xDC00..0xE000).contains(&unit)
 }
 
-/// The scalar value of one character or escape.
+/// The scalar value of a character or an escape.
 fn unescape(escaped: &str) -> char {
     if let Some(unit) = code_unit(escaped) {
         return char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER);
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_optional_text_is_borrowed() {
+    fn an_optional_string_is_borrowed() {
         #[derive(serde::Deserialize)]
         struct Holder<'a> {
             #[serde(borrow)]
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_surrogate_survives_unread() {
+    fn a_lone_surrogate_is_preserved() {
         let text: RawText<'_> = serde_json::from_str(r#""a\ud83d""#).unwrap();
         assert_eq!(text.escaped(), r"a\ud83d");
         assert_eq!(text.decode(), "a\u{fffd}");
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_the_same_however_the_text_is_split_and_escaped() {
+    fn a_prefix_does_not_depend_on_splits_and_escapes() {
         let whole = prefix(&[r"a\u00ef\ud83d\ude00\n/"]);
         for pieces in [&["a\u{ef}\u{1F600}", r"\u000a\/"][..], &["a", "", r"\u00EF\ud83d", r"\ude00\n/"]] {
             assert_eq!(prefix(pieces), whole, "{pieces:?}");
@@ -331,23 +333,23 @@ mod tests {
         assert_eq!(rest(&["a", r"\n\u00e9"], "a\\n\u{e9}b"), Some("b"));
         assert_eq!(rest(&[], "ab"), Some("ab"));
         assert_eq!(rest(&["ab"], "ab"), Some(""));
-        assert_eq!(rest(&["ab"], "a"), None, "the text is shorter");
-        assert_eq!(rest(&["ac"], "abc"), None, "a piece is missing");
-        assert_eq!(rest(&[r"\ud83d"], "\u{1F600}"), None, "half a pair can't be completed");
+        assert_eq!(rest(&["ab"], "a"), None, "the string is shorter");
+        assert_eq!(rest(&["ac"], "abc"), None, "a delta is missing");
+        assert_eq!(rest(&[r"\ud83d"], "\u{1F600}"), None, "a lone surrogate is no prefix of its pair");
         assert_eq!(raw(r"tab\tend").decode(), "tab\tend");
     }
 
     #[test]
-    fn a_pair_counts_once_wherever_it_is_split() {
+    fn a_split_surrogate_pair_counts_once() {
         assert_eq!(raw(r"a\ud83d\ude00\n").scalar_count(), 3);
         assert_eq!(raw(r"a\ud83d").scalar_count() + raw(r"\ude00").scalar_count(), 2);
-        assert!(raw(r"a\ud83d").ends_in_half_a_pair());
-        assert!(!raw(r"a\ud83d\ude00").ends_in_half_a_pair());
-        assert!(!raw(r"\\ud83d").ends_in_half_a_pair());
+        assert!(raw(r"a\ud83d").ends_in_high_surrogate());
+        assert!(!raw(r"a\ud83d\ude00").ends_in_high_surrogate());
+        assert!(!raw(r"\\ud83d").ends_in_high_surrogate());
     }
 
     #[test]
-    fn lone_surrogates_read_as_replacements() {
+    fn lone_surrogates_become_replacement_characters() {
         let found: Vec<_> = raw(r"\ud83dx\ude00\/\t").scalars().collect();
         let lost = char::REPLACEMENT_CHARACTER;
         assert_eq!(found, [(r"\ud83d", lost), ("x", 'x'), (r"\ude00", lost), (r"\/", '/'), (r"\t", '\t')]);
@@ -355,7 +357,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn scalars_are_the_text(text in any::<String>()) {
+        fn scalars_are_those_of_the_decoded_string(text in any::<String>()) {
             let literal = serde_json::to_string(&text).unwrap();
             let ascii: String = literal.encode_utf16().map(|unit| match u8::try_from(unit) {
                 Ok(byte) if byte.is_ascii() => char::from(byte).to_string(),

@@ -1,8 +1,8 @@
-//! Escapes in JSON that stand for half of a surrogate pair.
+//! Replaces escaped lone surrogates in JSON.
 //!
-//! JavaScript cuts a text between the two halves and escapes what is left. No Rust string can hold
-//! that, and the backend refuses it. Each half becomes one U+FFFD, whose escape is as long, so that
-//! nothing else in the text moves.
+//! JavaScript can cut a string between the halves of a surrogate pair, and escapes the rest. A Rust string can't hold a
+//! lone surrogate, and the backend rejects it. Each becomes U+FFFD, whose escape has the same length, so the rest of the
+//! text doesn't move.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use memchr::memmem::Finder;
 const REPLACEMENT: &[u8; ESCAPE_BYTES] = br"\ufffd";
 const ESCAPE_BYTES: usize = 6;
 
-/// JSON without lone surrogates, in its names as in its values. Not copied where it has none.
+/// Returns JSON without lone surrogates in names and values. Copies the JSON only if it has one.
 #[must_use]
 pub fn replaced(json: &[u8]) -> Cow<'_, [u8]> {
     if next(json, 0).is_none() {
@@ -23,7 +23,7 @@ pub fn replaced(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(json)
 }
 
-/// The same in the buffer of a body, which is copied only if something else holds it too.
+/// Replaces lone surrogates in the buffer of a body. Copies the buffer only if it is shared.
 #[must_use]
 pub fn replaced_in_place(json: Bytes) -> Bytes {
     if next(&json, 0).is_none() {
@@ -44,7 +44,7 @@ fn replace(json: &mut [u8]) {
     }
 }
 
-/// Where the next lone surrogate stands.
+/// The position of the next lone surrogate.
 fn next(json: &[u8], mut from: usize) -> Option<usize> {
     let finder = Finder::new(br"\u");
     loop {
@@ -62,13 +62,13 @@ fn next(json: &[u8], mut from: usize) -> Option<usize> {
     }
 }
 
-/// Whether the backslash is not one that another backslash escapes.
+/// Whether the backslash starts an escape, and is not escaped itself.
 fn is_escape(json: &[u8], at: usize) -> bool {
     let before = json.get(..at).unwrap_or_default();
     before.iter().rev().take_while(|byte| **byte == b'\\').count().is_multiple_of(2)
 }
 
-/// The code unit of the escape that begins there.
+/// The code unit of the escape at this position.
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE_BYTES)?.strip_prefix(br"\u")?;
     digits.iter().try_fold(0, |unit, digit| {
@@ -87,7 +87,7 @@ mod tests {
     use super::{replaced, replaced_in_place};
 
     #[test]
-    fn each_half_of_a_pair_becomes_one_character() {
+    fn each_lone_surrogate_is_replaced() {
         for (json, expected) in [
             (r#"{"a":"x\ud83d"}"#, Some(r#"{"a":"x\ufffd"}"#)),
             (r#"{"\uDe00":1}"#, Some(r#"{"\ufffd":1}"#)),
@@ -106,14 +106,14 @@ mod tests {
             assert_eq!(matches!(got, Cow::Borrowed(_)), expected.is_none(), "{json}");
             let body = Bytes::copy_from_slice(json.as_bytes());
             assert_eq!(replaced_in_place(body.clone()), *got, "{json}");
-            assert_eq!(body, json.as_bytes(), "a buffer that is held elsewhere stays");
+            assert_eq!(body, json.as_bytes(), "a shared buffer is unchanged");
             assert_eq!(replaced_in_place(body), *got, "{json}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_comes_out_is_the_text_as_another_reader_repairs_it(units in prop::collection::vec(
+        fn the_result_equals_a_lossy_utf_16_conversion(units in prop::collection::vec(
             prop_oneof![any::<u16>(), 0xD800..0xE000_u16], 0..20)
         ) {
             let escaped: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();

@@ -1,7 +1,7 @@
-//! Which conversation a request belongs to, for the prompt cache key.
+//! Derives the prompt cache key of a Messages request from the client's session.
 //!
-//! Claude Code names its session in a header, and in older releases inside `metadata.user_id`. Its
-//! sub-agents share the session and have another prompt, so that the agent is part of the key.
+//! Claude Code sends its session id in a header, and older releases in `metadata.user_id`. Subagents share the session
+//! but have another prompt, so the agent id is part of the key.
 
 use std::borrow::Cow;
 
@@ -17,30 +17,30 @@ const SESSION_HEADER: &str = "x-claude-code-session-id";
 const AGENT_HEADER: &str = "x-claude-code-agent-id";
 const MAIN_AGENT: &str = "main";
 
-/// The key of a request.
+/// Returns the prompt cache key: one per session and agent, else one derived from the prompt.
 pub(super) fn cache_key<'a>(
     user_id: Option<&str>,
     context: &Context<'_>,
     upstream: &Request<'a>,
     first_user_text: &str,
 ) -> Cow<'a, str> {
-    let in_header = named(context.headers, SESSION_HEADER).map(Cow::Borrowed);
-    let session = in_header.or_else(|| user_id.filter(|id| !id.is_empty()).map(of_user));
+    let in_header = header(context.headers, SESSION_HEADER).map(Cow::Borrowed);
+    let session = in_header.or_else(|| user_id.filter(|id| !id.is_empty()).map(session_of_user));
     let Some(session) = session else {
         return cache::choose(None, None, context, upstream, first_user_text);
     };
-    let agent = named(context.headers, AGENT_HEADER).unwrap_or(MAIN_AGENT);
+    let agent = header(context.headers, AGENT_HEADER).unwrap_or(MAIN_AGENT);
     let parts = ["messages", &upstream.model, &session, agent];
     Cow::Owned(cache::derive(&parts.map(str::as_bytes)))
 }
 
-fn named<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let value = headers.get(name)?.to_str().ok()?.trim();
     (!value.is_empty()).then_some(value)
 }
 
-/// The session that a user id names; the whole of it, where it names none.
-fn of_user(id: &str) -> Cow<'_, str> {
+/// Returns the session id in a user id, or the whole user id if it has none.
+fn session_of_user(id: &str) -> Cow<'_, str> {
     let in_json = || {
         let members = RawObject::parse(id).ok()?;
         let session = Field::root("session_id", members.get("session_id")?).text().ok()?;
@@ -55,19 +55,19 @@ fn of_user(id: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::of_user;
+    use super::session_of_user;
 
     #[test]
     fn a_session_is_found_in_every_form_of_user_id() {
         for (id, session) in [
             (r#"{"device_id":"d","session_id":"s-1"}"#, "s-1"),
             ("user_abc_account__session_s-1", "s-1"),
-            ("somebody", "somebody"),
+            ("user", "user"),
             (r#"{"device_id":"d"}"#, r#"{"device_id":"d"}"#),
             (r#"{"session_id":""}"#, r#"{"session_id":""}"#),
             ("x_session_", "x_session_"),
         ] {
-            assert_eq!(of_user(id), session, "{id}");
+            assert_eq!(session_of_user(id), session, "{id}");
         }
     }
 }

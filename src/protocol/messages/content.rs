@@ -1,8 +1,8 @@
-//! Content blocks, read into what the backend takes.
+//! Converts content blocks to the backend's parts.
 //!
-//! Thinking comes back only in our own signatures: text that was shown can't be replayed, and what
-//! other services signed means nothing here. What a server tool of Anthropic's found is not
-//! replayed either; the assistant's text that follows carries it.
+//! Thinking is replayed only from signatures that this proxy issued: visible thinking can't be replayed, and the
+//! signatures of other services mean nothing to the backend. Results of Anthropic's server tools are not replayed; the
+//! assistant's text after them repeats what matters.
 
 use std::borrow::Cow;
 
@@ -10,42 +10,52 @@ use super::SIGNATURE;
 use super::media;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part, Role};
+use crate::protocol::json::compact;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::upstream_input::json::compact;
 
 const TOOL_ERROR: &str = "<tool_use_error>";
 
 /// A block of a message.
 #[derive(Clone, Debug)]
 pub(super) enum Block<'a> {
-    /// Text, a picture or a file.
+    /// Text, an image or a file.
     Part(Part<'a>),
-    /// A call, with compact JSON for its arguments.
+    /// A tool call. The arguments are compact JSON.
     Call { id: Cow<'a, str>, name: Cow<'a, str>, arguments: Cow<'a, str> },
-    /// The id of a call, and what it returned.
+    /// The id of a call and its output.
     Output(Cow<'a, str>, Output<'a>),
-    /// Reasoning in the backend's own form.
+    /// The backend's encrypted reasoning.
     Reasoning(Cow<'a, str>),
 }
 
-/// The texts of a string, or of a list of text blocks.
+impl<'a> Block<'a> {
+    pub(super) fn input_text(&self) -> Option<&JsonText<'a>> {
+        if let Self::Part(part) = self { part.input_text() } else { None }
+    }
+}
+
+/// Reads a string or an array of text blocks.
 pub(super) fn texts<'a>(content: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
     if !content.is_list() {
-        return Ok(vec![words_of(content).and_then(|_| content.text())?]);
+        return Ok(vec![text_of(content).and_then(|_| content.text())?]);
     }
     content.each(|block| {
         let members = block.object()?;
-        let kind = kind(block, &members)?;
-        if kind.text()? == "text" { required(block, &members, "text") } else { Err(kind.invalid("must be 'text'")) }
+        let kind = block.required(&members, "type")?;
+        if kind.text()? == "text" {
+            block.required(&members, "text")?.text()
+        } else {
+            Err(kind.invalid("must be 'text'"))
+        }
     })
 }
 
-/// The blocks of a message.
+/// Reads the content of a message.
 pub(super) fn blocks<'a>(content: &Field<'a, '_>, role: Role) -> Result<Vec<Block<'a>>, ProxyError> {
     if !content.is_list() {
-        return Ok(said(role, words_of(content)?).into_iter().collect());
+        return Ok(text_block(role, text_of(content)?).into_iter().collect());
     }
     let mut blocks = Vec::new();
     for (index, value) in content.list()?.iter().enumerate() {
@@ -56,12 +66,12 @@ pub(super) fn blocks<'a>(content: &Field<'a, '_>, role: Role) -> Result<Vec<Bloc
     Ok(blocks)
 }
 
-fn words_of<'a>(content: &Field<'a, '_>) -> Result<JsonText<'a>, ProxyError> {
+fn text_of<'a>(content: &Field<'a, '_>) -> Result<JsonText<'a>, ProxyError> {
     if content.is_text() { content.json_text() } else { Err(content.must_be("a string or an array of blocks")) }
 }
 
-/// A text in the words of its speaker; none where it is empty.
-fn said(role: Role, text: JsonText<'_>) -> Option<Block<'_>> {
+/// The block for a text of this role; `None` if it is empty.
+fn text_block(role: Role, text: JsonText<'_>) -> Option<Block<'_>> {
     let part = if role == Role::Assistant { Part::OutputText(text) } else { Part::InputText(text) };
     let is_empty = matches!(&part, Part::OutputText(text) | Part::InputText(text) if text.is_empty());
     (!is_empty).then_some(Block::Part(part))
@@ -73,21 +83,21 @@ fn read<'a>(
     role: Role,
     blocks: &mut Vec<Block<'a>>,
 ) -> Result<(), ProxyError> {
-    let kind = kind(block, members)?;
+    let kind = block.required(members, "type")?;
     match &*kind.text()? {
-        "text" => blocks.extend(said(role, words(block, members, "text")?)),
+        "text" => blocks.extend(text_block(role, block.required(members, "text")?.json_text()?)),
         "thinking" => blocks.extend(reasoning(block, members, role, "signature")?),
         "redacted_thinking" => blocks.extend(reasoning(block, members, role, "data")?),
         "tool_use" => blocks.push(call(block, members)?),
         "tool_result" => {
-            let id = required(block, members, "tool_use_id")?;
+            let id = block.required(members, "tool_use_id")?.text()?;
             blocks.push(Block::Output(id, output(block, members)?));
         }
         "server_tool_use" | "web_search_tool_result" => {}
         "image" | "document" | "search_result" => {
             let mut parts = Vec::new();
             media::read(block, members, &mut parts)?;
-            // The backend takes nothing but texts from the assistant.
+            // The backend accepts only text from the assistant.
             blocks.extend(parts.into_iter().filter(|_| role == Role::User).map(Block::Part));
         }
         other => return Err(unsupported(&kind, other)),
@@ -95,30 +105,7 @@ fn read<'a>(
     Ok(())
 }
 
-fn kind<'a, 'c>(block: &'c Field<'a, '_>, members: &'c RawObject<'a>) -> Result<Field<'a, 'c>, ProxyError> {
-    block.member(members, "type").ok_or_else(|| block.lacks("type"))
-}
-
-/// A text member that a block has to have.
-pub(super) fn required<'a>(
-    block: &Field<'a, '_>,
-    members: &RawObject<'a>,
-    name: &str,
-) -> Result<Cow<'a, str>, ProxyError> {
-    block.member(members, name).ok_or_else(|| block.lacks(name))?.text()
-}
-
-/// The same to pass on.
-pub(super) fn words<'a>(
-    block: &Field<'a, '_>,
-    members: &RawObject<'a>,
-    name: &str,
-) -> Result<JsonText<'a>, ProxyError> {
-    block.member(members, name).ok_or_else(|| block.lacks(name))?.json_text()
-}
-
-/// The refusal of a kind of block that can't be served.
-pub(super) fn unsupported(kind: &Field<'_, '_>, name: &str) -> ProxyError {
+fn unsupported(kind: &Field<'_, '_>, name: &str) -> ProxyError {
     let message = format!("{kind}: content block type '{name}' is not supported by this proxy");
     Refusal::unsupported_value(kind.to_string(), message)
 }
@@ -130,28 +117,29 @@ fn reasoning<'a>(
     member: &str,
 ) -> Result<Option<Block<'a>>, ProxyError> {
     let Some(signature) = block.member(members, member).filter(|_| role == Role::Assistant) else { return Ok(None) };
-    let ours = match signature.text()? {
+    let encrypted = match signature.text()? {
         Cow::Borrowed(text) => text.strip_prefix(SIGNATURE).map(Cow::Borrowed),
         Cow::Owned(text) => text.strip_prefix(SIGNATURE).map(|rest| Cow::Owned(rest.to_owned())),
     };
-    Ok(ours.filter(|encrypted| !encrypted.is_empty()).map(Block::Reasoning))
+    Ok(encrypted.filter(|encrypted| !encrypted.is_empty()).map(Block::Reasoning))
 }
 
 fn call<'a>(block: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Block<'a>, ProxyError> {
     let arguments = block.member(members, "input").map_or(Cow::Borrowed("{}"), |input| compact(input.json()));
-    Ok(Block::Call { id: required(block, members, "id")?, name: required(block, members, "name")?, arguments })
+    let text = |name| block.required(members, name)?.text();
+    Ok(Block::Call { id: text("id")?, name: text("name")?, arguments })
 }
 
 fn output<'a>(result: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Output<'a>, ProxyError> {
-    let is_error = result.member(members, "is_error").map_or(Ok(false), |flag| flag.flag())?;
+    let is_error = result.optional_flag(members, "is_error")?;
     let mut parts = match result.member(members, "content") {
         None => Vec::new(),
         Some(content) if content.is_list() => result_parts(&content)?,
-        Some(content) => vec![Part::InputText(words_of(&content)?)],
+        Some(content) => vec![Part::InputText(text_of(&content)?)],
     };
     Ok(match parts.pop() {
-        None => Output::Text(marked(JsonText::default(), is_error)),
-        Some(Part::InputText(text)) if parts.is_empty() => Output::Text(marked(text, is_error)),
+        None => Output::Text(mark_error(JsonText::default(), is_error)),
+        Some(Part::InputText(text)) if parts.is_empty() => Output::Text(mark_error(text, is_error)),
         Some(last) => {
             parts.push(last);
             if is_error {
@@ -162,9 +150,13 @@ fn output<'a>(result: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Output<
     })
 }
 
-/// The backend has no mark for a failure but its words.
-fn marked(text: JsonText<'_>, is_error: bool) -> JsonText<'_> {
-    if !is_error || text.starts_with("error") || text.starts_with(TOOL_ERROR) { text } else { text.after("Error: ") }
+/// Marks the output of a failed call. The backend has no member for failure, so the text must say it.
+fn mark_error(text: JsonText<'_>, is_error: bool) -> JsonText<'_> {
+    if !is_error || text.starts_with("error") || text.starts_with(TOOL_ERROR) {
+        text
+    } else {
+        text.with_prefix("Error: ")
+    }
 }
 
 fn result_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError> {
@@ -172,11 +164,11 @@ fn result_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, ProxyError
     for (index, value) in content.list()?.iter().enumerate() {
         let block = content.element(index, value);
         let members = block.object()?;
-        let kind = kind(&block, &members)?;
+        let kind = block.required(&members, "type")?;
         match &*kind.text()? {
-            "text" => parts.push(Part::InputText(words(&block, &members, "text")?)),
+            "text" => parts.push(Part::InputText(block.required(&members, "text")?.json_text()?)),
             "tool_reference" => {
-                let name = required(&block, &members, "tool_name")?;
+                let name = block.required(&members, "tool_name")?.text()?;
                 parts.push(Part::InputText(format!("[tool reference: {name}]").into()));
             }
             "image" | "document" | "search_result" => media::read(&block, &members, &mut parts)?,

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use super::event::{Block, Delta, Event, StopReason};
 use super::{SIGNATURE, usage};
 use crate::protocol::codex::Usage;
+use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::RawText;
-use crate::protocol::reply::response_meta::quoted;
 
 /// The document so far. Texts are escaped.
 #[derive(Debug, Default)]

@@ -6,9 +6,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::command_hint::CommandHint;
 use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::error_response::{self, Retry};
-use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::json::quoted;
 use crate::token_source::AuthError;
 
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
@@ -32,14 +33,19 @@ enum Kind {
 
 /// Status, headers and body of an error.
 #[must_use]
-pub fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+pub fn to_error_response(
+    error: &ProxyError,
+    request_id: &str,
+    commands: CommandHint,
+) -> (StatusCode, HeaderMap, Bytes) {
     let (status, _, retry) = verdict(error);
-    let body = format!(r#"{{"type":"error","error":{},"request_id":{}}}"#, members(error), quoted(request_id));
+    let body =
+        format!(r#"{{"type":"error","error":{},"request_id":{}}}"#, members(error, commands), quoted(request_id));
     (status, headers(error, retry), Bytes::from(body))
 }
 
 /// The object `error` of an error response or of a stream.
-pub(super) fn members(error: &ProxyError) -> String {
+pub(super) fn members(error: &ProxyError, commands: CommandHint) -> String {
     let (_, kind, _) = verdict(error);
     let details = match error {
         ProxyError::Refused(refusal) if refusal.code == Some(THREAD_NOT_FOUND) => {
@@ -47,7 +53,7 @@ pub(super) fn members(error: &ProxyError) -> String {
         }
         _ => String::new(),
     };
-    format!(r#"{{"type":"{}","message":{}{details}}}"#, kind.as_str(), quoted(&message(error)))
+    format!(r#"{{"type":"{}","message":{}{details}}}"#, kind.as_str(), quoted(&message(error, commands)))
 }
 
 impl Kind {
@@ -113,7 +119,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         },
         ProxyError::Upstream(failure) => of_failure(failure),
         ProxyError::Unreachable { .. } => (S::BAD_GATEWAY, Kind::Api, Retry::Spent),
-        ProxyError::Silent { phase, .. } => (S::GATEWAY_TIMEOUT, Kind::Timeout, error_response::after_silence(*phase)),
+        ProxyError::Silent { phase, .. } => (S::GATEWAY_TIMEOUT, Kind::Timeout, error_response::after_timeout(*phase)),
         ProxyError::MessageTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Spent),
         ProxyError::Truncated { .. } | ProxyError::EventTooLarge { .. } | ProxyError::Damaged { .. } => {
             (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Spent)
@@ -154,8 +160,8 @@ fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
 }
 
 /// The error message, with the texts that clients look for.
-fn message(error: &ProxyError) -> String {
-    let message = error_response::message(error);
+fn message(error: &ProxyError, commands: CommandHint) -> String {
+    let message = error_response::message(error, commands);
     match error {
         ProxyError::Upstream(failure) if failure.fault == Fault::ContextLength && !message.starts_with(TOO_LONG) => {
             too_long(&message)
@@ -186,6 +192,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{members, to_error_response};
+    use crate::command_hint::CommandHint;
     use crate::error::{Fault, Phase, ProxyError, Refusal, UpstreamFailure};
     use crate::token_source::AuthError;
 
@@ -208,10 +215,13 @@ mod tests {
     }
 
     fn rendered(error: &ProxyError) -> (u16, String) {
-        let (status, _, body) = to_error_response(error, "req_1");
+        let (status, _, body) = to_error_response(error, "req_1", CommandHint::default());
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["type"], &body["request_id"]), (&json!("error"), &json!("req_1")));
-        assert_eq!(body["error"].to_string(), serde_json::from_str::<Value>(&members(error)).unwrap().to_string());
+        assert_eq!(
+            body["error"].to_string(),
+            serde_json::from_str::<Value>(&members(error, CommandHint::default())).unwrap().to_string()
+        );
         (status.as_u16(), body["error"]["type"].as_str().unwrap().to_owned())
     }
 
@@ -270,7 +280,8 @@ mod tests {
     fn a_spent_quota_keeps_clients_from_trying_again() {
         let retry_after = Some(Duration::from_millis(90_500));
         let failure = UpstreamFailure { retry_after, resets_at: Some(1_777_936_568), ..failure(Fault::UsageLimit) };
-        let (status, headers, _) = to_error_response(&ProxyError::Upstream(Box::new(failure)), "req_1");
+        let (status, headers, _) =
+            to_error_response(&ProxyError::Upstream(Box::new(failure)), "req_1", CommandHint::default());
         assert_eq!(
             (status.as_u16(), &headers["retry-after"], &headers["x-should-retry"]),
             (429, &"91".parse().unwrap(), &"false".parse().unwrap())
@@ -282,7 +293,7 @@ mod tests {
     fn context_length_errors_have_the_text_that_makes_clients_compact() {
         let message = |message: &str| {
             let failure = UpstreamFailure { message: message.to_owned(), ..failure(Fault::ContextLength) };
-            members(&ProxyError::Upstream(Box::new(failure)))
+            members(&ProxyError::Upstream(Box::new(failure)), CommandHint::default())
         };
         assert!(message("too much").contains("\"prompt is too long: too much\""));
         assert!(message("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));
@@ -294,7 +305,7 @@ mod tests {
     #[test]
     fn a_wrong_method_names_the_right_one() {
         let error = ProxyError::MethodNotAllowed { method: "PUT".to_owned(), allowed: "POST".to_owned() };
-        let (status, headers, _) = to_error_response(&error, "req_1");
+        let (status, headers, _) = to_error_response(&error, "req_1", CommandHint::default());
         assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "POST"));
     }
 }

@@ -10,9 +10,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::document::DocumentDraft;
 use super::render::ReplyOptions;
 use super::{error, usage};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
-use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::json::quoted;
 use crate::protocol::reply::{Encoder, ResponseMeta, usage as estimate};
 
 /// The event that keeps an idle connection open.
@@ -159,6 +160,7 @@ pub struct EventEncoder {
     id: String,
     /// The message without content, with an estimate of the prompt's tokens.
     message: String,
+    commands: CommandHint,
     draft: DocumentDraft,
 }
 
@@ -175,7 +177,7 @@ impl EventEncoder {
             quoted(&options.model),
             usage,
         );
-        Self { id, message, draft: DocumentDraft::default() }
+        Self { id, message, commands: options.commands, draft: DocumentDraft::default() }
     }
 
     /// The document.
@@ -217,7 +219,7 @@ impl Encoder for EventEncoder {
                 put("message_delta", &[r#","delta":"#, &delta, r#","usage":"#, &usage::json(&usage, searches)], wire);
             }
             Event::Stop => put("message_stop", &[], wire),
-            Event::Failed(error) => put("error", &[r#","error":"#, &error::members(error)], wire),
+            Event::Failed(error) => put("error", &[r#","error":"#, &error::members(error, self.commands)], wire),
         }
     }
 

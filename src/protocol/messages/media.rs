@@ -1,45 +1,45 @@
-//! Pictures, documents and search results, read into the backend's parts.
+//! Converts images, documents and search results to the backend's parts.
 //!
-//! Nothing is fetched here: an address is passed on, and a file has to come with its content, since
-//! uploads belong to another service.
+//! The proxy fetches nothing: URLs are forwarded, and a file must be sent with its content, since the backend has no
+//! access to uploaded files.
 
 use std::borrow::Cow;
 
-use super::content::{required, texts, words};
+use super::content::texts;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::Part;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::upstream_input::base64::unwrapped;
+use crate::protocol::upstream_input::base64::without_white_space;
 
 const DEFAULT_FILE_NAME: &str = "document.pdf";
 
-/// Reads an `image`, `document` or `search_result`; a document may hold several parts.
+/// Reads an `image`, `document` or `search_result` block. A document may become several parts.
 pub(super) fn read<'a>(
     block: &Field<'a, '_>,
     members: &RawObject<'a>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), ProxyError> {
-    let kind = required(block, members, "type")?;
+    let kind = block.required(members, "type")?.text()?;
     if kind == "search_result" {
         parts.push(search_result(block, members)?);
         return Ok(());
     }
-    let source = block.member(members, "source").ok_or_else(|| block.lacks("source"))?;
+    let source = block.required(members, "source")?;
     if kind == "image" {
         parts.push(image(&source)?);
         return Ok(());
     }
-    let title = block.member(members, "title").map(|title| title.text()).transpose()?;
+    let title = block.optional_text(members, "title")?;
     document(&source, title.filter(|title| !title.is_empty()), parts)
 }
 
 fn image<'a>(source: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     let members = source.object()?;
-    let image_url = match &*required(source, &members, "type")? {
+    let image_url = match &*source.required(&members, "type")?.text()? {
         "base64" => data_url(source, &members)?,
-        "url" => unwrapped(words(source, &members, "url")?),
+        "url" => without_white_space(source.required(&members, "url")?.json_text()?),
         other => return Err(unsupported(source, "image", other)),
     };
     Ok(Part::InputImage { image_url, detail: Cow::Borrowed("auto") })
@@ -51,26 +51,30 @@ fn document<'a>(
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), ProxyError> {
     let members = source.object()?;
-    match &*required(source, &members, "type")? {
+    match &*source.required(&members, "type")?.text()? {
         "base64" => {
             let filename = title.unwrap_or(Cow::Borrowed(DEFAULT_FILE_NAME));
             parts.push(Part::InputFile { filename, file_data: data_url(source, &members)? });
         }
         "text" => {
             let name = title.map(|title| format!(" title=\"{}\"", title.replace('"', "&quot;"))).unwrap_or_default();
-            let data = required(source, &members, "data")?;
+            let data = source.required(&members, "data")?.text()?;
             parts.push(Part::InputText(format!("<document{name}>\n{data}\n</document>").into()));
         }
-        "content" => inner(source, &members, parts)?,
-        "url" => parts.push(Part::RemoteFile { file_url: required(source, &members, "url")? }),
+        "content" => document_blocks(source, &members, parts)?,
+        "url" => parts.push(Part::RemoteFile { file_url: source.required(&members, "url")?.text()? }),
         other => return Err(unsupported(source, "document", other)),
     }
     Ok(())
 }
 
-/// The blocks that a document is made of: texts and pictures.
-fn inner<'a>(source: &Field<'a, '_>, members: &RawObject<'a>, parts: &mut Vec<Part<'a>>) -> Result<(), ProxyError> {
-    let content = source.member(members, "content").ok_or_else(|| source.lacks("content"))?;
+/// Reads a document made of text and image blocks.
+fn document_blocks<'a>(
+    source: &Field<'a, '_>,
+    members: &RawObject<'a>,
+    parts: &mut Vec<Part<'a>>,
+) -> Result<(), ProxyError> {
+    let content = source.required(members, "content")?;
     if !content.is_list() {
         parts.extend(
             texts(&content)?.into_iter().filter(|text| !text.is_empty()).map(|text| Part::InputText(text.into())),
@@ -80,10 +84,10 @@ fn inner<'a>(source: &Field<'a, '_>, members: &RawObject<'a>, parts: &mut Vec<Pa
     for (index, value) in content.list()?.iter().enumerate() {
         let block = content.element(index, value);
         let members = block.object()?;
-        match &*required(&block, &members, "type")? {
-            "text" => parts.push(Part::InputText(words(&block, &members, "text")?)),
+        match &*block.required(&members, "type")?.text()? {
+            "text" => parts.push(Part::InputText(block.required(&members, "text")?.json_text()?)),
             "image" => {
-                let source = block.member(&members, "source").ok_or_else(|| block.lacks("source"))?;
+                let source = block.required(&members, "source")?;
                 parts.push(image(&source)?);
             }
             _ => return Err(block.invalid("must be of type 'text' or 'image'")),
@@ -93,7 +97,7 @@ fn inner<'a>(source: &Field<'a, '_>, members: &RawObject<'a>, parts: &mut Vec<Pa
 }
 
 fn search_result<'a>(block: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a>, ProxyError> {
-    let mut lines = vec![required(block, members, "title")?, required(block, members, "source")?];
+    let mut lines = vec![block.required(members, "title")?.text()?, block.required(members, "source")?.text()?];
     if let Some(content) = block.member(members, "content") {
         lines.extend(texts(&content)?);
     }
@@ -101,8 +105,9 @@ fn search_result<'a>(block: &Field<'a, '_>, members: &RawObject<'a>) -> Result<P
 }
 
 fn data_url<'a>(source: &Field<'a, '_>, members: &RawObject<'a>) -> Result<JsonText<'a>, ProxyError> {
-    let media_type = required(source, members, "media_type")?;
-    Ok(unwrapped(words(source, members, "data")?).after(&format!("data:{media_type};base64,")))
+    let media_type = source.required(members, "media_type")?.text()?;
+    Ok(without_white_space(source.required(members, "data")?.json_text()?)
+        .with_prefix(&format!("data:{media_type};base64,")))
 }
 
 fn unsupported(source: &Field<'_, '_>, what: &str, kind: &str) -> ProxyError {

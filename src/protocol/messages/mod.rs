@@ -1,16 +1,15 @@
-//! Anthropic Messages, to the backend and back.
+//! The Anthropic Messages API.
 //!
-//! The way there: [`request`] reads a body, [`translate`] turns it into the upstream's form, with
-//! `message`, `content` and `source` for the conversation, `tools`, `choice`, `thinking`, `format` and
-//! `session` for the rest. Replies: [`render`] and `web_search` render the pieces of a reply as content blocks, [`event`]
-//! and `document` encode them, [`error`] encodes errors. A signature carries reasoning to the client and back.
+//! [`request`] reads a body and [`translate`] converts it to the backend's request: `message`, `content` and `media` the
+//! conversation, `tools`, `tool_choice`, `thinking` and `cache_key` the rest. [`render`] converts the backend's events to
+//! [`event`]s or a document, and [`error`] failures. The client gets encrypted reasoning as the signature of a thinking
+//! block and sends it back in the next request.
 
 mod cache_key;
 mod content;
 mod document;
 pub mod error;
 pub mod event;
-mod format;
 mod media;
 mod message;
 pub mod render;
@@ -29,31 +28,22 @@ pub use error::to_error_response;
 pub use event::Event;
 pub use render::{MessagesReply, RenderOptions, ReplyOptions, SearchDisplay, ThinkingDisplay};
 pub use request::MessagesRequest;
-pub use translate::Translation;
 
-use super::tokens::{self, TokenLimit};
-use super::{Context, Dialect, Plan};
+use super::tokens;
+use super::{CommonOptions, Context, Dialect, Plan};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 
-/// What a signature of ours begins with; the rest of it is reasoning in the backend's own form.
+/// The prefix of the signatures that this proxy issues. The rest is the backend's encrypted reasoning.
 const SIGNATURE: &str = "cxr1.";
 
 /// The Messages dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Messages;
 
-/// How Messages requests are translated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The system prompt of a request that brings none (`default_instructions`).
-    pub default_instructions: String,
-    /// What becomes of `max_tokens` (`chat.token_limit`).
-    pub token_limit: TokenLimit,
-}
-
 impl Dialect for Messages {
     type Request<'a> = MessagesRequest<'a>;
-    type Options = Options;
+    type Options = CommonOptions;
     type Reply = MessagesReply;
 
     const NAME: &'static str = "messages";
@@ -65,24 +55,27 @@ impl Dialect for Messages {
     fn translate<'a>(
         request: Self::Request<'a>,
         context: &mut Context<'_>,
-        options: &Options,
+        options: &CommonOptions,
     ) -> Result<Plan<'a, MessagesReply>, ProxyError> {
-        let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: MessagesReply::new(options) })
+        translate::translate(request, context, options)
     }
 
-    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        to_error_response(error, request_id)
+    fn to_error_response(
+        error: &ProxyError,
+        request_id: &str,
+        commands: CommandHint,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, request_id, commands)
     }
 }
 
-/// An estimate of a request's input tokens. Never fails: clients ask it all the time, also with what
-/// is no whole request, and what can't be translated is counted as the text that it is.
+/// Estimates the input tokens of a request. Never fails: clients send incomplete requests too, and a body that can't be
+/// translated is counted as text.
 #[must_use]
-pub fn count_tokens(body: &[u8], context: &mut Context<'_>, options: &Options) -> u64 {
+pub fn count_tokens(body: &[u8], context: &mut Context<'_>, options: &CommonOptions) -> u64 {
     let translated = request::decode_prompt(body).and_then(|request| translate::translate(request, context, options));
     match translated {
-        Ok(translation) => tokens::of_request(&translation.upstream),
+        Ok(plan) => tokens::of_request(&plan.upstream),
         Err(_) => tokens::of_json(&String::from_utf8_lossy(body)),
     }
 }

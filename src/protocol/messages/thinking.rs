@@ -1,60 +1,53 @@
-//! Reasoning effort and the display of reasoning: `thinking` and `output_config.effort`.
+//! Reads `thinking`, and derives the reasoning effort from it and from `output_config.effort`.
 
 use super::render::ThinkingDisplay;
 use super::request::MessagesRequest;
+use super::tools::ToolSet;
 use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
+use crate::protocol::upstream_input::parameters::{self, ClampWarning};
 
-/// The member `thinking`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Thinking {
-    mode: Mode,
+    kind: ThinkingKind,
+    /// `display: "omitted"`.
     is_omitted: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mode {
+enum ThinkingKind {
     #[default]
     Absent,
     Disabled,
-    /// With the budget in tokens, if there is one.
+    /// The budget in tokens, if the client sent one.
     Enabled(Option<u64>),
-    /// The model decides.
     Adaptive,
-}
-
-/// Whether a request offers tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tools {
-    Some,
-    None,
 }
 
 impl Thinking {
     pub(super) fn read(thinking: &Field<'_, '_>) -> Result<Self, ProxyError> {
         let members = thinking.object()?;
-        let kind = thinking.member(&members, "type").map(|kind| kind.text()).transpose()?;
-        let mode = match kind.as_deref() {
-            Some("disabled") => Mode::Disabled,
+        let kind = match thinking.optional_text(&members, "type")?.as_deref() {
+            Some("disabled") => ThinkingKind::Disabled,
             Some("enabled") => {
                 let budget = thinking.member(&members, "budget_tokens");
-                let is_number = |budget: Field<'_, '_>| {
+                let tokens = |budget: Field<'_, '_>| {
                     budget.whole_number().ok_or_else(|| budget.must_be("a whole number of tokens"))
                 };
-                Mode::Enabled(budget.map(is_number).transpose()?)
+                ThinkingKind::Enabled(budget.map(tokens).transpose()?)
             }
-            Some("adaptive" | "between_tools") => Mode::Adaptive,
-            _ => Mode::Absent,
+            Some("adaptive" | "between_tools") => ThinkingKind::Adaptive,
+            _ => ThinkingKind::Absent,
         };
-        let display = thinking.member(&members, "display").map(|display| display.text()).transpose()?;
-        Ok(Self { mode, is_omitted: display.as_deref() == Some("omitted") })
+        let display = thinking.optional_text(&members, "display")?;
+        Ok(Self { kind, is_omitted: display.as_deref() == Some("omitted") })
     }
 
-    /// Whether the client enabled thinking.
+    /// Whether the client requests thinking.
     pub(super) fn is_wanted(self) -> bool {
-        matches!(self.mode, Mode::Enabled(_) | Mode::Adaptive)
+        matches!(self.kind, ThinkingKind::Enabled(_) | ThinkingKind::Adaptive)
     }
 
     /// How reasoning is shown.
@@ -67,37 +60,37 @@ impl Thinking {
     }
 }
 
-/// The effort to send. `None`: the model's default.
+/// The effort for the backend; `None` leaves it to the model. A replaced effort is reported only if the client named
+/// it in `output_config`.
 pub(super) fn effort(
     request: &MessagesRequest<'_>,
-    tools: Tools,
-    choice: &ResolvedModel,
-    occasion: RequestTraits,
+    tools: &ToolSet<'_>,
+    model: &ResolvedModel,
+    traits: RequestTraits,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    let wanted = choice.effort(requested(request, tools))?;
-    let given = context.models.fit(&choice.slug, wanted, occasion);
-    let is_own = request.effort == Some(wanted) && request.thinking.mode != Mode::Disabled;
-    if given != wanted && is_own {
-        context.warnings.note("clamped:reasoning_effort");
-    }
-    Some(given)
+    let requested = requested(request, tools);
+    let is_named = request.effort.is_some() && model.effort(requested) == request.effort;
+    let warning = if is_named && request.thinking.kind != ThinkingKind::Disabled {
+        ClampWarning::Noted
+    } else {
+        ClampWarning::Silent
+    };
+    parameters::effort_for(model, requested, traits, warning, context)
 }
 
-/// The effort that the request asks for.
-fn requested(request: &MessagesRequest<'_>, tools: Tools) -> Option<Effort> {
-    match request.thinking.mode {
-        // Sub-agents of Claude Code disable thinking. Without any reasoning, models use tools badly
-        // (case `14-subagent`).
-        Mode::Disabled if tools == Tools::Some => Some(Effort::Low),
-        Mode::Disabled => Some(Effort::None),
-        Mode::Enabled(Some(budget)) => request.effort.or(Some(of_budget(budget))),
-        Mode::Enabled(None) | Mode::Adaptive | Mode::Absent => request.effort,
+fn requested(request: &MessagesRequest<'_>, tools: &ToolSet<'_>) -> Option<Effort> {
+    match request.thinking.kind {
+        // Subagents of Claude Code disable thinking. Without reasoning the model uses tools badly (case `14-subagent`).
+        ThinkingKind::Disabled if !tools.upstream.is_empty() => Some(Effort::Low),
+        ThinkingKind::Disabled => Some(Effort::None),
+        ThinkingKind::Enabled(Some(budget)) => request.effort.or(Some(effort_for_budget(budget))),
+        ThinkingKind::Enabled(None) | ThinkingKind::Adaptive | ThinkingKind::Absent => request.effort,
     }
 }
 
-/// A budget is an upper bound. Clients set it high by default, so it never means more than `high`.
-fn of_budget(tokens: u64) -> Effort {
+/// A budget is an upper bound, and clients set it high by default, so it maps to `high` at most.
+fn effort_for_budget(tokens: u64) -> Effort {
     match tokens {
         ..=2048 => Effort::Low,
         2049..=8192 => Effort::Medium,

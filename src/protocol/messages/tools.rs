@@ -1,8 +1,7 @@
-//! Tools of a Messages request, and their form upstream.
+//! Reads the tools of a Messages request and converts them to the backend's form.
 //!
-//! Tools that the client runs are functions, also those whose schema only Anthropic's own models
-//! are told. Of the tools that a server runs, the backend has the web search; another one is
-//! refused, since the model would be promised what nobody does.
+//! Tools that the client runs become functions, including those whose schema only Anthropic's models know. Of the
+//! server tools, the backend has web search; the others are rejected, since no one would run them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,23 +9,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::content::required;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::{constant, to_raw};
 use crate::protocol::upstream_input::names;
-use crate::protocol::upstream_input::schema::{self, constant, raw};
+use crate::protocol::upstream_input::parameters::{Strict, function_tool, tool_name};
 
-/// A tool that the backend is told of.
+/// A declared tool: the client's name and the backend's form.
 #[derive(Clone, Debug)]
-pub(super) enum Declared<'a> {
-    /// A function, under the client's name.
+pub(super) enum DeclaredTool<'a> {
     Function(Cow<'a, str>, Tool<'a>),
-    /// The web search, under the client's name, and what of its limits the backend has no word for.
+    /// Web search. The last field names the members that the backend doesn't support.
     WebSearch(Cow<'a, str>, Tool<'a>, Vec<&'static str>),
-    /// A tool that has no meaning here and is left out, under the client's name.
+    /// A tool that has no equivalent and is not needed.
     LeftOut(Cow<'a, str>),
 }
 
@@ -44,8 +42,8 @@ struct Filters<'a> {
     allowed_domains: &'a RawValue,
 }
 
-/// Tools whose schema clients leave to the model: the beginning of their type, what they are for, and the schema.
-const KNOWN: [(&str, &str, &str); 3] = [
+/// Client tools that are declared without a schema: the prefix of their type, a description, and the schema.
+const ANTHROPIC_TOOLS: [(&str, &str, &str); 3] = [
     (
         "bash_",
         "Run a command in a bash session that stays open between calls.",
@@ -63,26 +61,27 @@ const KNOWN: [(&str, &str, &str); 3] = [
     ),
 ];
 
-impl<'a> Declared<'a> {
+impl<'a> DeclaredTool<'a> {
     /// Reads an element of `tools`.
     pub(super) fn read(tool: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = tool.object()?;
-        let kind = tool.member(&members, "type").map_or(Ok(Cow::Borrowed("custom")), |kind| kind.text())?;
+        let kind = tool.optional_text(&members, "type")?.unwrap_or(Cow::Borrowed("custom"));
         if kind == "custom" {
-            return plain(tool, &members);
+            let (name, tool) = function_tool(tool, &members, "input_schema", Strict::AsRequested)?;
+            return Ok(Self::Function(name, tool));
         }
         if kind.starts_with("web_search_") || kind.starts_with("web_fetch_") {
             return web_search(tool, &members);
         }
         if kind.starts_with("tool_search_tool_") {
-            // The model is sent all tools at once, so there is nothing to search.
-            let name = tool.member(&members, "name").map(|name| name.text()).transpose()?;
-            return Ok(Self::LeftOut(name.unwrap_or(kind)));
+            // The model gets all tools at once, so there is nothing to search.
+            return Ok(Self::LeftOut(tool.optional_text(&members, "name")?.unwrap_or(kind)));
         }
-        let known = KNOWN.iter().find(|(beginning, ..)| kind.starts_with(beginning));
+        let known = ANTHROPIC_TOOLS.iter().find(|(prefix, ..)| kind.starts_with(prefix));
         let Some((_, description, schema)) = known else { return Err(unsupported(tool, &kind)) };
-        let name = name(tool, &members)?;
-        Ok(function(name, Some(description), constant(schema), false))
+        let name = tool_name(tool, &members)?;
+        let tool = Tool::function(&names::tool_name(name.clone()), Some(description), constant(schema), false);
+        Ok(Self::Function(name, tool))
     }
 }
 
@@ -91,76 +90,60 @@ fn unsupported(tool: &Field<'_, '_>, kind: &str) -> ProxyError {
     Refusal::unsupported_value(format!("{tool}.type"), message)
 }
 
-fn name<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
-    let name = required(tool, members, "name")?;
-    if name.is_empty() { Err(Refusal::invalid(format!("{tool}.name"), "a tool needs a name")) } else { Ok(name) }
-}
-
-fn plain<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'a>, ProxyError> {
-    let parameters = match tool.member(members, "input_schema") {
-        Some(input) => schema::parameters(input.raw(), input.object()?.into_owned()),
-        None => schema::parameters(constant("{}"), RawObject::default()),
-    };
-    let description = tool.member(members, "description").map(|description| description.text()).transpose()?;
-    let strict = tool.member(members, "strict").map_or(Ok(false), |strict| strict.flag())?;
-    Ok(function(name(tool, members)?, description.as_deref(), &parameters, strict))
-}
-
-fn function<'a>(name: Cow<'a, str>, description: Option<&str>, parameters: &RawValue, strict: bool) -> Declared<'a> {
-    let upstream = names::tool_name(name.clone());
-    Declared::Function(name, Tool::function(&upstream, description, parameters, strict))
-}
-
-fn web_search<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Declared<'a>, ProxyError> {
+fn web_search<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<DeclaredTool<'a>, ProxyError> {
     let allowed = tool.member(members, "allowed_domains").filter(|list| list.json() != "[]");
-    let wire = WebSearch {
+    let search = WebSearch {
         r#type: "web_search",
         filters: allowed.map(|list| Filters { allowed_domains: list.raw() }),
         user_location: tool.member(members, "user_location").map(|place| place.raw()),
     };
-    let lost = ["max_uses", "blocked_domains"].into_iter().filter(|name| tool.member(members, name).is_some());
-    Ok(Declared::WebSearch(name(tool, members)?, Tool::raw(Cow::Owned(raw(&wire))), lost.collect()))
+    let unsupported = ["max_uses", "blocked_domains"].into_iter().filter(|name| tool.member(members, name).is_some());
+    Ok(DeclaredTool::WebSearch(
+        tool_name(tool, members)?,
+        Tool::raw(Cow::Owned(to_raw(&search))),
+        unsupported.collect(),
+    ))
 }
 
-/// All tools of a request, and what has to be known about them.
+/// All tools of a request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Toolbox<'a> {
-    /// In the form and order of the backend.
-    pub(super) tools: Vec<Tool<'a>>,
-    /// Upstream's name to the client's, where they differ.
+pub(super) struct ToolSet<'a> {
+    /// The tools in the backend's form.
+    pub(super) upstream: Vec<Tool<'a>>,
+    /// The client's names by the backend's, where they differ.
     pub(super) renamed: BTreeMap<String, String>,
     functions: BTreeSet<Cow<'a, str>>,
     searches: BTreeSet<Cow<'a, str>>,
     left_out: BTreeSet<Cow<'a, str>>,
 }
 
-impl<'a> Toolbox<'a> {
-    /// Puts tools together. The backend has one web search, whatever the client calls it.
-    pub(super) fn new(declared: Vec<Declared<'a>>, warnings: &mut Warnings) -> Self {
-        let mut toolbox = Self::default();
+impl<'a> ToolSet<'a> {
+    /// Collects the declared tools. The backend has one web search, whatever the client calls it.
+    pub(super) fn new(declared: Vec<DeclaredTool<'a>>, warnings: &mut Warnings) -> Self {
+        let mut tools = Self::default();
         for tool in declared {
             match tool {
-                Declared::Function(name, tool) => toolbox.add_function(name, tool),
-                Declared::WebSearch(name, tool, lost) => {
-                    for member in lost {
+                DeclaredTool::Function(name, tool) => tools.add_function(name, tool),
+                DeclaredTool::WebSearch(name, tool, unsupported) => {
+                    for member in unsupported {
                         warnings.ignored(member);
                     }
-                    if toolbox.searches.is_empty() {
-                        toolbox.tools.push(tool);
+                    if tools.searches.is_empty() {
+                        tools.upstream.push(tool);
                     }
-                    toolbox.searches.insert(name);
+                    tools.searches.insert(name);
                 }
-                Declared::LeftOut(name) => {
-                    toolbox.left_out.insert(name);
+                DeclaredTool::LeftOut(name) => {
+                    tools.left_out.insert(name);
                 }
             }
         }
-        toolbox
+        tools
     }
 
     fn add_function(&mut self, name: Cow<'a, str>, tool: Tool<'a>) {
         names::note_renamed(&name, &mut self.renamed);
-        self.tools.push(tool);
+        self.upstream.push(tool);
         self.functions.insert(name);
     }
 
@@ -168,12 +151,12 @@ impl<'a> Toolbox<'a> {
         self.functions.contains(name)
     }
 
-    /// Whether the web search goes by that name.
+    /// Whether this is a name of the web search.
     pub(super) fn is_web_search(&self, name: &str) -> bool {
         self.searches.contains(name)
     }
 
-    /// Whether a tool of that name was declared and left out.
+    /// Whether the tool with this name was declared but has no equivalent.
     pub(super) fn is_left_out(&self, name: &str) -> bool {
         self.left_out.contains(name)
     }
@@ -182,8 +165,8 @@ impl<'a> Toolbox<'a> {
         !self.searches.is_empty()
     }
 
-    /// Whether there is nothing to call but the web search.
-    pub(super) fn only_searches(&self) -> bool {
+    /// Whether web search is the only tool.
+    pub(super) fn has_only_web_search(&self) -> bool {
         self.has_web_search() && self.functions.is_empty()
     }
 }

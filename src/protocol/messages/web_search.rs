@@ -1,6 +1,6 @@
 //! Web searches, shown as a tool that the server ran: the query, and the results.
 
-use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::json::quoted;
 use crate::protocol::reply::{Citation, ReplyItem, Search, Source};
 
 /// Adds to each search the titles that the citations give its sources, and to the last search the cited pages that no

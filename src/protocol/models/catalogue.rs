@@ -1,81 +1,81 @@
-//! The backend's list of models, read leniently: a member we can't read is a member not known.
+//! The backend's model catalogue. It is read leniently: an unreadable member counts as absent.
 
 use serde_json::Value;
 
 use super::Effort;
 
-/// One model of the catalogue, as far as we read it.
+/// A model in the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// The backend's name.
+    /// The backend's name of the model.
     pub slug: String,
-    /// The name shown to people.
+    /// The name for display.
     pub display_name: String,
-    /// Whether it is shown in lists.
+    /// Whether the model appears in lists.
     pub is_listed: bool,
-    /// Position in lists, lowest first.
+    /// The position in lists, lowest first.
     pub priority: i64,
-    /// Efforts it takes, lowest first; empty: not known.
+    /// The supported efforts, lowest first; empty if unknown.
     pub efforts: Vec<Effort>,
-    /// The effort it uses when none is asked for.
+    /// The effort of requests without one.
     pub default_effort: Option<Effort>,
-    /// Window in tokens.
+    /// The context window in tokens.
     pub context_window: Option<u64>,
-    /// Whether the fast tier can be asked for.
+    /// Whether the model has the fast service tier.
     pub has_fast_tier: bool,
-    /// Whether it takes a verbosity; a catalogue that does not say means yes.
-    pub takes_verbosity: bool,
-    /// Kinds of input: `text`, `image`.
+    /// Whether the model supports a verbosity; true if the catalogue doesn't say.
+    pub supports_verbosity: bool,
+    /// The supported inputs, such as `text` and `image`.
     pub input_modalities: Vec<String>,
-    /// Whether the official client sends it the lite form; `None`: not said.
+    /// Whether the official client sends the model requests in the lite form; `None` if the catalogue doesn't say.
     pub is_lite: Option<bool>,
 }
 
-/// The models of an account, best first.
+/// The models of an account, in the order of lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
     models: Vec<Model>,
 }
 
-/// A catalogue that can't be read.
+/// The error for an unreadable catalogue.
 #[derive(Debug, thiserror::Error)]
 #[error("the model catalogue can't be read: {0}")]
 pub struct CatalogueError(String);
 
 impl Catalogue {
-    /// Reads the backend's answer to `GET /models`, leniently: every member but `slug` may be missing.
+    /// Parses the response to `GET /models`. Every member of a model except `slug` is optional.
     ///
     /// # Errors
-    /// When it is not JSON, or has no list of models.
+    /// If the text is not JSON or has no array `models`.
     pub fn parse(json: &[u8]) -> Result<Self, CatalogueError> {
-        let answer: Value = serde_json::from_slice(json).map_err(|error| CatalogueError(error.to_string()))?;
-        let Some(entries) = answer.get("models").and_then(Value::as_array) else {
-            return Err(CatalogueError("it has no list 'models'".to_owned()));
+        let response: Value = serde_json::from_slice(json).map_err(|error| CatalogueError(error.to_string()))?;
+        let Some(entries) = response.get("models").and_then(Value::as_array) else {
+            return Err(CatalogueError("it has no array 'models'".to_owned()));
         };
         let mut models: Vec<Model> = entries.iter().filter_map(Model::read).collect();
         models.sort_by_key(|model| model.priority);
         Ok(Self { models })
     }
 
-    /// All models, best first, hidden ones included.
+    /// All models in the order of lists, including hidden ones.
     #[must_use]
     pub fn models(&self) -> &[Model] {
         &self.models
     }
 
-    /// The model of that name.
+    /// The model with this name.
     #[must_use]
     pub fn find(&self, slug: &str) -> Option<&Model> {
         self.models.iter().find(|model| model.slug == slug)
     }
 
-    /// The first small model that is shown in lists.
+    /// The first listed small model.
     #[must_use]
     pub fn first_small(&self) -> Option<&Model> {
         self.models.iter().find(|model| model.is_listed && model.slug.contains("mini"))
     }
 
-    /// The first model that is shown in lists.
+    /// The first listed model.
     #[must_use]
     pub fn first_listed(&self) -> Option<&Model> {
         self.models.iter().find(|model| model.is_listed)
@@ -102,14 +102,14 @@ impl Model {
             has_fast_tier: labels(entry, "service_tiers", "id")
                 .chain(labels(entry, "additional_speed_tiers", "id"))
                 .any(is_fast),
-            takes_verbosity: entry.get("support_verbosity").and_then(Value::as_bool).unwrap_or(true),
+            supports_verbosity: entry.get("support_verbosity").and_then(Value::as_bool).unwrap_or(true),
             input_modalities: labels(entry, "input_modalities", "type").map(str::to_owned).collect(),
             is_lite: entry.get("use_responses_lite").and_then(Value::as_bool),
         })
     }
 }
 
-/// The texts of a list whose elements are texts, or objects that hold one in the member `key`.
+/// The elements of an array of strings, or of objects with a string member `key`.
 fn labels<'v>(entry: &'v Value, list: &str, key: &'v str) -> impl Iterator<Item = &'v str> {
     let elements = entry.get(list).and_then(Value::as_array).into_iter().flatten();
     elements.filter_map(move |element| element.as_str().or_else(|| element.get(key)?.as_str()))
@@ -133,13 +133,13 @@ mod tests {
         assert_eq!(model.efforts, [Effort::Low, Effort::High]);
         assert_eq!((model.default_effort, model.context_window), (Some(Effort::Low), Some(272_000)));
         assert_eq!((model.has_fast_tier, model.is_lite), (true, Some(true)));
-        assert!(!model.takes_verbosity && catalogue.models()[1].takes_verbosity);
+        assert!(!model.supports_verbosity && catalogue.models()[1].supports_verbosity);
         assert_eq!(model.input_modalities, ["text", "image"]);
         assert_eq!(catalogue.first_listed().unwrap().slug, "late");
     }
 
     #[test]
-    fn only_the_slug_is_needed_and_odd_members_are_passed_over() {
+    fn only_the_slug_is_required_and_unreadable_members_are_skipped() {
         let json = r#"{"models":[5,{"slug":""},{"display_name":"x"},
             {"slug":"a","priority":"high","supported_reasoning_levels":"all","context_window":null,
              "additional_speed_tiers":["fast"],"supported_reasoning_levels":["max",3,{"effort":1}]},{"slug":"b","priority":-1}]}"#;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_catalogue_is_an_error() {
+    fn anything_but_a_catalogue_is_an_error() {
         for json in ["", "[]", "{}", r#"{"models":{}}"#, "<html>"] {
             assert!(Catalogue::parse(json.as_bytes()).is_err(), "{json}");
         }

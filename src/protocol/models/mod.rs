@@ -1,7 +1,7 @@
-//! Which model a request means: aliases, prefixes and suffixes, and what the catalogue knows.
+//! Resolves model names: aliases, routes, prefixes and suffixes.
 //!
-//! Names the backend may know are passed on unchanged, so that a new model works without a
-//! release; the catalogue only adds what is known about a model (efforts, windows).
+//! Unknown names are sent to the backend unchanged, so that a new model works without a release of this proxy. The
+//! catalogue only adds what is known about a model, such as its efforts.
 
 mod catalogue;
 mod route;
@@ -14,86 +14,86 @@ use serde::{Deserialize, Serialize};
 pub use catalogue::{Catalogue, CatalogueError, Model};
 pub use route::{RequestTraits, Route, RouteCondition};
 
-/// How hard the model thinks, lowest first.
+/// Reasoning effort, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Effort {
-    /// Not at all.
+    /// No reasoning.
     None,
-    /// Hardly.
+    /// The least reasoning.
     Minimal,
-    /// A little.
+    /// Little reasoning.
     Low,
-    /// Normally.
+    /// The usual reasoning.
     Medium,
-    /// Hard.
+    /// Much reasoning.
     High,
-    /// Very hard.
+    /// Very much reasoning.
     #[value(alias = "ultra")]
     Xhigh,
-    /// As hard as it can.
+    /// As much reasoning as the model supports.
     Max,
 }
 
-/// The owner's naming rules (`model_aliases`, `routes`, `default_model`).
+/// The naming rules in the settings (`model_aliases`, `routes`, `default_model`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// A name that clients use, and the model (with suffixes, if wanted) that it means.
+    /// A client's model name, and the model, alias or name with suffixes that replaces it.
     pub aliases: BTreeMap<String, String>,
-    /// Patterns of names, the first that fits counts. A name that is an alias is not looked for here.
+    /// Routes in order; the first match counts. Aliases are not matched.
     pub routes: Vec<Route>,
-    /// What `default` and unrouted `claude-*` names mean; `None`: the catalogue's first, and for the
-    /// small Claude models its first small one.
+    /// The model for `default` and for `claude-*` names without a route. `None` means the first model of the catalogue, or
+    /// its first small model for small Claude models.
     pub default_model: Option<String>,
 }
 
-/// Everything a dialect needs to choose a model. Cheap to clone.
+/// The model catalogue and the naming rules. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Models {
-    /// What the backend offers, as last heard.
+    /// The latest catalogue of the backend.
     pub catalogue: Arc<Catalogue>,
-    /// The owner's rules.
+    /// The rules in the settings.
     pub rules: Arc<Rules>,
 }
 
-/// What a model name came to.
+/// A resolved model name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedModel {
-    /// The backend's name.
+    /// The backend's name of the model.
     pub slug: String,
-    /// The effort in the name or of its route, if there was one.
+    /// The effort of the route, else of the name.
     pub effort: Option<Effort>,
-    /// Whether the effort is that of a route, and wins over what the client asks for.
-    pub is_effort_ruled: bool,
-    /// Whether the name asked for the fast tier.
+    /// Whether the effort is that of a route, which wins over the client's.
+    pub is_effort_routed: bool,
+    /// Whether the name requests the fast service tier.
     pub is_fast: bool,
 }
 
 impl ResolvedModel {
-    /// The effort to ask for: the route's, else the client's, else that of the name.
+    /// The effort of the route, else the client's, else that of the name.
     #[must_use]
-    pub fn effort(&self, asked: Option<Effort>) -> Option<Effort> {
-        if self.is_effort_ruled { self.effort } else { asked.or(self.effort) }
+    pub fn effort(&self, requested: Option<Effort>) -> Option<Effort> {
+        if self.is_effort_routed { self.effort } else { requested.or(self.effort) }
     }
 }
 
 impl Effort {
-    /// All efforts that the backend has words for, lowest first.
+    /// All efforts, lowest first.
     pub const ALL: [Self; 7] = [Self::None, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::Xhigh, Self::Max];
 
-    /// The effort of that name.
+    /// The effort with this name in the backend's API.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|effort| effort.as_str() == name)
     }
 
-    /// The effort that a person means: `ultra` is a name that the official client sends as `xhigh`.
+    /// The effort with this name, including `ultra`, which the official client sends as `xhigh`.
     #[must_use]
-    pub fn asked(name: &str) -> Option<Self> {
+    pub fn from_client(name: &str) -> Option<Self> {
         if name == "ultra" { Some(Self::Xhigh) } else { Self::parse(name) }
     }
 
-    /// The name on the wire.
+    /// The name in the backend's API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -108,7 +108,7 @@ impl Effort {
     }
 }
 
-/// The two things a suffix can ask for.
+/// What a suffix of a model name requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Suffix {
     Effort(Effort),
@@ -116,30 +116,30 @@ enum Suffix {
 }
 
 impl Models {
-    /// What `name` means in a request that is about nothing in particular.
+    /// Resolves a name for a request without thinking and web search.
     #[must_use]
     pub fn resolve(&self, name: &str) -> ResolvedModel {
         self.resolve_for(name, RequestTraits::default())
     }
 
-    /// What `name` means: aliases and routes, `openai/` and `codex/` prefixes, `-fast`, `-<effort>`
-    /// and `(<effort>)` suffixes.
+    /// Resolves a name: aliases and routes, the prefixes `openai/` and `codex/`, and the suffixes `-fast`, `-<effort>` and
+    /// `(<effort>)`.
     ///
-    /// What the client wrote wins over what an alias adds. Each alias counts once, and one route at the start,
-    /// so that rules that lead in a circle still end.
+    /// A suffix of the client wins over that of an alias. Each alias is followed once, and only the first name is
+    /// routed, so that circular rules terminate.
     #[must_use]
-    pub fn resolve_for(&self, name: &str, occasion: RequestTraits) -> ResolvedModel {
+    pub fn resolve_for(&self, name: &str, traits: RequestTraits) -> ResolvedModel {
         let slug = name.trim().to_owned();
-        let mut choice = ResolvedModel { slug, effort: None, is_effort_ruled: false, is_fast: false };
+        let mut choice = ResolvedModel { slug, effort: None, is_effort_routed: false, is_fast: false };
         let mut followed = BTreeSet::new();
         let mut is_routed = false;
         loop {
             let stripped = self.strip(&mut choice, &followed);
             let is_alias = self.rules.aliases.contains_key(&stripped);
-            let route = self.rules.routes.iter().find(|route| route.matches(&stripped, occasion));
+            let route = self.rules.routes.iter().find(|route| route.matches(&stripped, traits));
             if let Some(route) = route.filter(|_| !is_alias && !is_routed && followed.is_empty()) {
                 is_routed = true;
-                choice.is_effort_ruled = route.effort.is_some();
+                choice.is_effort_routed = route.effort.is_some();
                 choice.effort = route.effort.or(choice.effort);
                 route.model.trim().clone_into(&mut choice.slug);
                 continue;
@@ -153,7 +153,8 @@ impl Models {
         }
     }
 
-    /// The nearest effort that the model takes (ties to the lower); unchanged where nothing is known.
+    /// The nearest effort that the model supports, the lower one if two are equally near. Unchanged if the model's efforts
+    /// are unknown.
     #[must_use]
     pub fn clamp(&self, slug: &str, effort: Effort) -> Effort {
         let known = self.catalogue.find(slug).map_or(&[][..], |model| &model.efforts);
@@ -161,46 +162,46 @@ impl Models {
         known.iter().copied().min_by_key(|&candidate| (distance(candidate), candidate)).unwrap_or(effort)
     }
 
-    /// Whether a model accepts a verbosity, as far as is known. The backend refuses a request with one for a
-    /// model that doesn't.
+    /// Whether a model supports a verbosity; true for an unknown model. The backend rejects a verbosity for a model
+    /// that doesn't support it.
     #[must_use]
-    pub fn takes_verbosity(&self, slug: &str) -> bool {
-        self.catalogue.find(slug).is_none_or(|model| model.takes_verbosity)
+    pub fn supports_verbosity(&self, slug: &str) -> bool {
+        self.catalogue.find(slug).is_none_or(|model| model.supports_verbosity)
     }
 
-    /// The effort that a request can have of the model in the place of the one that it wants.
+    /// The effort that a request gets instead of the wanted one.
     #[must_use]
-    pub fn fit(&self, slug: &str, wanted: Effort, occasion: RequestTraits) -> Effort {
-        // The backend refuses minimal thought together with a web search.
-        let is_too_little = wanted == Effort::Minimal && occasion.searches;
+    pub fn fit(&self, slug: &str, wanted: Effort, traits: RequestTraits) -> Effort {
+        // The backend rejects minimal effort together with web search.
+        let is_too_little = wanted == Effort::Minimal && traits.searches;
         self.clamp(slug, if is_too_little { Effort::Low } else { wanted })
     }
 
-    /// The catalogue's name that looks most like `slug`, for an error about a model that does not
-    /// exist; `None` where the catalogue has it, or nothing comes near.
+    /// The most similar model of the catalogue, for the error about an unknown model. `None` if the catalogue has the
+    /// model, or no similar one.
     #[must_use]
     pub fn suggest(&self, slug: &str) -> Option<String> {
-        const LIKENESS: f64 = 0.8;
+        const MIN_SIMILARITY: f64 = 0.8;
         if self.catalogue.find(slug).is_some() {
             return None;
         }
-        // Other programs name a provider before the model.
+        // Some clients put the provider before the model.
         let wanted = slug.rsplit('/').next().unwrap_or(slug).to_lowercase();
         let rated = self.catalogue.models().iter().filter(|model| model.is_listed).map(|model| {
-            let likeness = strsim::normalized_damerau_levenshtein(&wanted, &model.slug);
-            (likeness.max(strsim::jaro_winkler(&wanted, &model.slug) - 0.1), model)
+            let similarity = strsim::normalized_damerau_levenshtein(&wanted, &model.slug);
+            (similarity.max(strsim::jaro_winkler(&wanted, &model.slug) - 0.1), model)
         });
-        let (likeness, best) =
+        let (similarity, best) =
             rated.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.priority.cmp(&one.1.priority)))?;
-        (likeness >= LIKENESS).then(|| best.slug.clone())
+        (similarity >= MIN_SIMILARITY).then(|| best.slug.clone())
     }
 
-    /// Takes prefixes and suffixes off, up to a name that has a meaning as it stands. A word that
-    /// has been set before is not overwritten, but still taken off once for each name.
+    /// Removes prefixes and suffixes until the name is an alias or in the catalogue. A suffix doesn't overwrite an earlier
+    /// one, and is removed once per name.
     fn strip(&self, choice: &mut ResolvedModel, followed: &BTreeSet<String>) -> String {
         let mut rest = choice.slug.as_str();
         let (mut effort, mut fast) = (None, None);
-        while !self.stands(rest, followed) {
+        while !self.is_known(rest, followed) {
             if let Some(bare) = strip_prefix(rest) {
                 rest = bare;
                 continue;
@@ -217,7 +218,7 @@ impl Models {
         rest
     }
 
-    fn stands(&self, name: &str, followed: &BTreeSet<String>) -> bool {
+    fn is_known(&self, name: &str, followed: &BTreeSet<String>) -> bool {
         let is_alias = self.rules.aliases.contains_key(name) && !followed.contains(name);
         is_alias || self.catalogue.find(name).is_some()
     }
@@ -246,7 +247,7 @@ fn strip_suffix(name: &str) -> Option<(&str, Suffix)> {
     let (bare, word) = in_brackets.or_else(|| name.rsplit_once('-'))?;
     let suffix = match word.trim() {
         "fast" if in_brackets.is_none() => Suffix::Fast,
-        word => Suffix::Effort(Effort::asked(word)?),
+        word => Suffix::Effort(Effort::from_client(word)?),
     };
     let bare = bare.trim_end();
     (!bare.is_empty()).then_some((bare, suffix))

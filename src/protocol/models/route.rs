@@ -1,63 +1,63 @@
-//! The owner's routes (`[[routes]]`): ordered patterns over the names that clients use.
+//! Routes (`[[routes]]`): ordered patterns over clients' model names.
 
 use super::Effort;
 
-/// A pattern, and the model that a name of that form means.
+/// A pattern and the model that replaces matching names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// The name as a client sends it; `*` stands for any characters.
+    /// The pattern; `*` matches any characters.
     pub pattern: String,
-    /// The model (with suffixes, if wanted) or alias that it means.
+    /// The model, alias or name with suffixes that replaces the name.
     pub model: String,
-    /// The effort to think with, whatever the client asks for.
+    /// The effort; wins over the client's.
     pub effort: Option<Effort>,
-    /// The requests that it holds for.
+    /// The requests that the route applies to.
     pub when: RouteCondition,
 }
 
-/// The requests that a route holds for.
+/// The requests that a route applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum RouteCondition {
-    /// All of them.
+    /// All requests.
     #[default]
     Always,
-    /// Those that ask for thinking.
+    /// Requests for thinking.
     Think,
-    /// Those that offer the web search.
+    /// Requests with web search.
     WebSearch,
 }
 
-/// What a request is about, as far as routes care.
+/// The properties of a request that routes and efforts depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestTraits {
-    /// It asks for thinking: in Messages by `thinking`, elsewhere by an effort.
+    /// Whether it requests thinking: in Messages with `thinking`, elsewhere with an effort.
     pub thinks: bool,
-    /// It offers the web search.
+    /// Whether it has the web search tool.
     pub searches: bool,
 }
 
 impl RequestTraits {
-    /// The occasion of a request whose thinking is asked for by an effort.
+    /// The properties of a request in an API that requests thinking with an effort.
     #[must_use]
-    pub fn asking(effort: Option<Effort>, searches: bool) -> Self {
+    pub fn with_effort(effort: Option<Effort>, searches: bool) -> Self {
         Self { thinks: effort.is_some_and(|effort| effort != Effort::None), searches }
     }
 }
 
 impl Route {
-    pub(super) fn matches(&self, name: &str, occasion: RequestTraits) -> bool {
-        let is_occasion = match self.when {
+    pub(super) fn matches(&self, name: &str, traits: RequestTraits) -> bool {
+        let applies = match self.when {
             RouteCondition::Always => true,
-            RouteCondition::Think => occasion.thinks,
-            RouteCondition::WebSearch => occasion.searches,
+            RouteCondition::Think => traits.thinks,
+            RouteCondition::WebSearch => traits.searches,
         };
-        is_occasion && fits(&self.pattern, name)
+        applies && matches_pattern(&self.pattern, name)
     }
 }
 
-/// Whether a name has the form of a pattern. Linear in the name for each `*`.
-fn fits(pattern: &str, name: &str) -> bool {
+/// Whether a name matches a pattern. Takes time linear in the name for each `*`.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
     let mut pieces = rest.split('*');
@@ -71,10 +71,10 @@ fn fits(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{RequestTraits, Route, RouteCondition, fits};
+    use super::{RequestTraits, Route, RouteCondition, matches_pattern};
 
     #[test]
-    fn a_star_stands_for_any_characters() {
+    fn a_star_matches_any_characters() {
         for (pattern, name, expected) in [
             ("claude-*", "claude-opus", true),
             ("claude-*", "claude-", true),
@@ -93,12 +93,12 @@ mod tests {
             ("exact", "exactly", false),
             ("é*", "éa", true),
         ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
         }
     }
 
     #[test]
-    fn an_occasion_has_to_be_there() {
+    fn a_route_applies_only_if_its_condition_holds() {
         let route = |when| Route { pattern: "*".to_owned(), model: "m".to_owned(), effort: None, when };
         let thinks = RequestTraits { thinks: true, searches: false };
         assert!(route(RouteCondition::Think).matches("a", thinks));

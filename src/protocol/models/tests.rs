@@ -15,24 +15,24 @@ fn models(aliases: &[(&str, &str)], default_model: Option<&str>) -> Models {
     }
 }
 
-fn choice(slug: &str, effort: Option<Effort>, is_fast: bool) -> ResolvedModel {
-    ResolvedModel { slug: slug.to_owned(), effort, is_effort_ruled: false, is_fast }
+fn resolved(slug: &str, effort: Option<Effort>, is_fast: bool) -> ResolvedModel {
+    ResolvedModel { slug: slug.to_owned(), effort, is_effort_routed: false, is_fast }
 }
 
 #[test]
-fn suffixes_and_prefixes_are_taken_off() {
+fn suffixes_and_prefixes_are_removed() {
     let models = models(&[], None);
     for (name, expected) in [
-        ("gpt-6-sol", choice("gpt-6-sol", None, false)),
-        ("gpt-6-sol-high", choice("gpt-6-sol", Some(Effort::High), false)),
-        ("gpt-6-sol(high)", choice("gpt-6-sol", Some(Effort::High), false)),
-        ("gpt-6-sol (ultra)", choice("gpt-6-sol", Some(Effort::Xhigh), false)),
-        ("gpt-6-sol-fast", choice("gpt-6-sol", None, true)),
-        ("gpt-6-sol-low-fast", choice("gpt-6-sol", Some(Effort::Low), true)),
-        ("gpt-6-sol-fast-low", choice("gpt-6-sol", Some(Effort::Low), true)),
-        ("openai/gpt-6-sol(max)-fast", choice("gpt-6-sol", Some(Effort::Max), true)),
-        ("codex/gpt-6-sol-fast(none)", choice("gpt-6-sol", Some(Effort::None), true)),
-        (" gpt-6-sol ", choice("gpt-6-sol", None, false)),
+        ("gpt-6-sol", resolved("gpt-6-sol", None, false)),
+        ("gpt-6-sol-high", resolved("gpt-6-sol", Some(Effort::High), false)),
+        ("gpt-6-sol(high)", resolved("gpt-6-sol", Some(Effort::High), false)),
+        ("gpt-6-sol (ultra)", resolved("gpt-6-sol", Some(Effort::Xhigh), false)),
+        ("gpt-6-sol-fast", resolved("gpt-6-sol", None, true)),
+        ("gpt-6-sol-low-fast", resolved("gpt-6-sol", Some(Effort::Low), true)),
+        ("gpt-6-sol-fast-low", resolved("gpt-6-sol", Some(Effort::Low), true)),
+        ("openai/gpt-6-sol(max)-fast", resolved("gpt-6-sol", Some(Effort::Max), true)),
+        ("codex/gpt-6-sol-fast(none)", resolved("gpt-6-sol", Some(Effort::None), true)),
+        (" gpt-6-sol ", resolved("gpt-6-sol", None, false)),
     ] {
         assert_eq!(models.resolve(name), expected, "{name}");
     }
@@ -41,47 +41,47 @@ fn suffixes_and_prefixes_are_taken_off() {
 #[test]
 fn a_slug_that_ends_like_a_suffix_wins_unstripped() {
     let models = models(&[], None);
-    assert_eq!(models.resolve("gpt-5-codex-max"), choice("gpt-5-codex-max", None, false));
-    assert_eq!(models.resolve("gpt-5-codex-max-low"), choice("gpt-5-codex-max", Some(Effort::Low), false));
+    assert_eq!(models.resolve("gpt-5-codex-max"), resolved("gpt-5-codex-max", None, false));
+    assert_eq!(models.resolve("gpt-5-codex-max-low"), resolved("gpt-5-codex-max", Some(Effort::Low), false));
 }
 
 #[test]
 fn unknown_names_pass_unchanged() {
     let models = models(&[], None);
     for name in ["gpt-9", "o7", "gpt-9(loud)", "-high", "(high)", "openai/", "-", "a/b", "gpt-9-", ")("] {
-        assert_eq!(models.resolve(name), choice(name, None, false), "{name}");
+        assert_eq!(models.resolve(name), resolved(name, None, false), "{name}");
     }
-    assert_eq!(models.resolve("gpt-9-x-high-low"), choice("gpt-9-x-high", Some(Effort::Low), false));
+    assert_eq!(models.resolve("gpt-9-x-high-low"), resolved("gpt-9-x-high", Some(Effort::Low), false));
 }
 
 #[test]
-fn open_names_mean_the_default() {
+fn default_and_claude_names_resolve_to_the_default_model() {
     let first = models(&[], None);
-    assert_eq!(first.resolve("default"), choice("gpt-6-sol", None, false));
-    assert_eq!(first.resolve("claude-opus-4-5-high"), choice("gpt-6-sol", Some(Effort::High), false));
+    assert_eq!(first.resolve("default"), resolved("gpt-6-sol", None, false));
+    assert_eq!(first.resolve("claude-opus-4-5-high"), resolved("gpt-6-sol", Some(Effort::High), false));
     let set = models(&[("claude-haiku", "gpt-6-luna-low")], Some("gpt-9-fast"));
-    assert_eq!(set.resolve("claude-sonnet"), choice("gpt-9", None, true));
-    assert_eq!(set.resolve("claude-haiku"), choice("gpt-6-luna", Some(Effort::Low), false));
-    assert_eq!(Models::default().resolve("claude-sonnet"), choice("claude-sonnet", None, false));
+    assert_eq!(set.resolve("claude-sonnet"), resolved("gpt-9", None, true));
+    assert_eq!(set.resolve("claude-haiku"), resolved("gpt-6-luna", Some(Effort::Low), false));
+    assert_eq!(Models::default().resolve("claude-sonnet"), resolved("claude-sonnet", None, false));
 }
 
 #[test]
-fn what_the_client_wrote_wins_over_what_an_alias_adds() {
+fn suffixes_of_the_client_win_over_those_of_an_alias() {
     let models = models(&[("mini", "gpt-6-luna-low-fast"), ("small", "mini")], None);
-    assert_eq!(models.resolve("mini"), choice("gpt-6-luna", Some(Effort::Low), true));
-    assert_eq!(models.resolve("small(high)"), choice("gpt-6-luna", Some(Effort::High), true));
-    assert_eq!(models.resolve("openai/mini"), choice("gpt-6-luna", Some(Effort::Low), true));
+    assert_eq!(models.resolve("mini"), resolved("gpt-6-luna", Some(Effort::Low), true));
+    assert_eq!(models.resolve("small(high)"), resolved("gpt-6-luna", Some(Effort::High), true));
+    assert_eq!(models.resolve("openai/mini"), resolved("gpt-6-luna", Some(Effort::Low), true));
 }
 
 #[test]
-fn aliases_in_a_circle_end() {
+fn circular_aliases_terminate() {
     let models =
         models(&[("a", "b-high"), ("b", "a-fast"), ("gpt-6-sol", "gpt-6-sol-low"), ("self", "self")], Some("default"));
-    assert_eq!(models.resolve("a"), choice("a", Some(Effort::High), true));
-    assert_eq!(models.resolve("gpt-6-sol"), choice("gpt-6-sol", Some(Effort::Low), false));
-    assert_eq!(models.resolve("self"), choice("self", None, false));
-    assert_eq!(models.resolve("default"), choice("default", None, false));
-    assert_eq!(models.resolve("claude-x"), choice("default", None, false));
+    assert_eq!(models.resolve("a"), resolved("a", Some(Effort::High), true));
+    assert_eq!(models.resolve("gpt-6-sol"), resolved("gpt-6-sol", Some(Effort::Low), false));
+    assert_eq!(models.resolve("self"), resolved("self", None, false));
+    assert_eq!(models.resolve("default"), resolved("default", None, false));
+    assert_eq!(models.resolve("claude-x"), resolved("default", None, false));
 }
 
 fn routed(aliases: &[(&str, &str)], routes: &[(&str, &str, Option<Effort>, RouteCondition)]) -> Models {
@@ -97,7 +97,7 @@ fn routed(aliases: &[(&str, &str)], routes: &[(&str, &str, Option<Effort>, Route
 }
 
 #[test]
-fn the_first_route_that_fits_counts_once() {
+fn only_the_first_matching_route_is_used() {
     let models = routed(
         &[("claude-named", "gpt-6-luna")],
         &[
@@ -109,24 +109,29 @@ fn the_first_route_that_fits_counts_once() {
     );
     let (plain, thinks) = (RequestTraits::default(), RequestTraits { thinks: true, searches: false });
     let both = RequestTraits { thinks: true, searches: true };
-    let ruled = |slug| ResolvedModel { is_effort_ruled: true, ..choice(slug, Some(Effort::High), false) };
-    assert_eq!(models.resolve_for("claude-opus-low", both), choice("gpt-6-luna", Some(Effort::Low), false));
-    assert_eq!(models.resolve_for("claude-opus-low", thinks), ruled("gpt-9"));
-    assert_eq!(models.resolve_for("claude-haiku-4", plain), choice("gpt-6-sol", None, false), "the default, then");
-    assert_eq!(models.resolve_for("claude-named", thinks).slug, "gpt-6-luna", "an alias is no pattern");
+    let with_routed_effort =
+        |slug| ResolvedModel { is_effort_routed: true, ..resolved(slug, Some(Effort::High), false) };
+    assert_eq!(models.resolve_for("claude-opus-low", both), resolved("gpt-6-luna", Some(Effort::Low), false));
+    assert_eq!(models.resolve_for("claude-opus-low", thinks), with_routed_effort("gpt-9"));
+    assert_eq!(
+        models.resolve_for("claude-haiku-4", plain),
+        resolved("gpt-6-sol", None, false),
+        "the route leads to the default model"
+    );
+    assert_eq!(models.resolve_for("claude-named", thinks).slug, "gpt-6-luna", "aliases are not routed");
     assert_eq!(models.resolve("gpt-5-codex-max").slug, "gpt-8", "a model of the catalogue can be routed too");
-    assert_eq!(ruled("m").effort(Some(Effort::Low)), Some(Effort::High));
-    assert_eq!(choice("m", Some(Effort::High), false).effort(Some(Effort::Low)), Some(Effort::Low));
+    assert_eq!(with_routed_effort("m").effort(Some(Effort::Low)), Some(Effort::High));
+    assert_eq!(resolved("m", Some(Effort::High), false).effort(Some(Effort::Low)), Some(Effort::Low));
 }
 
 #[test]
-fn small_claude_models_mean_the_small_model() {
+fn small_claude_models_resolve_to_the_small_model() {
     let catalogue = br#"{"models":[{"slug":"sol","priority":1},{"slug":"sol-mini","priority":3},
         {"slug":"x-mini","priority":2,"visibility":"hide"}]}"#;
     let mut models = Models { catalogue: Arc::new(Catalogue::parse(catalogue).unwrap()), ..Models::default() };
     assert_eq!(models.resolve("claude-3-5-haiku-latest").slug, "sol-mini");
     assert_eq!(models.resolve("claude-opus-4-8").slug, "sol");
-    assert_eq!(models.resolve("haiku").slug, "haiku", "another name passes");
+    assert_eq!(models.resolve("haiku").slug, "haiku", "other names are unchanged");
     Arc::make_mut(&mut models.rules).default_model = Some("gpt-9".to_owned());
     assert_eq!(models.resolve("claude-haiku").slug, "sol-mini");
     assert_eq!(models.resolve("claude-opus").slug, "gpt-9");
@@ -135,21 +140,21 @@ fn small_claude_models_mean_the_small_model() {
 #[test]
 fn an_effort_is_clamped_to_the_nearest_lower_on_ties() {
     let models = models(&[], None);
-    for (asked, given) in [
+    for (wanted, supported) in [
         (Effort::None, Effort::Low),
         (Effort::Minimal, Effort::Low),
         (Effort::Medium, Effort::Medium),
         (Effort::High, Effort::Medium),
         (Effort::Max, Effort::Xhigh),
     ] {
-        assert_eq!(models.clamp("gpt-6-sol", asked), given, "{asked:?}");
+        assert_eq!(models.clamp("gpt-6-sol", wanted), supported, "{wanted:?}");
     }
     assert_eq!(models.clamp("gpt-6-luna", Effort::Max), Effort::Max, "the catalogue lists no efforts");
     assert_eq!(models.clamp("gpt-9", Effort::None), Effort::None, "not in the catalogue");
 }
 
 #[test]
-fn a_slip_of_the_pen_is_recognised() {
+fn typos_get_a_suggestion() {
     let models = models(&[], None);
     assert_eq!(models.suggest("gpt6-sol").as_deref(), Some("gpt-6-sol"));
     assert_eq!(models.suggest("GPT-6-Lunar").as_deref(), Some("gpt-6-luna"));
@@ -157,6 +162,6 @@ fn a_slip_of_the_pen_is_recognised() {
         assert_eq!(models.suggest(name).as_deref(), Some("gpt-6-sol"), "{name}");
     }
     assert_eq!(models.suggest("gpt-6-sol"), None, "it exists");
-    assert_eq!(models.suggest("llama"), None, "nothing comes near");
+    assert_eq!(models.suggest("llama"), None, "no similar model");
     assert_eq!(Models::default().suggest("gpt-6-sol"), None, "nothing is known");
 }

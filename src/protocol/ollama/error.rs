@@ -5,26 +5,27 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
-use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::json::quoted;
 use crate::protocol::{error_response as faces, openai};
 
 /// Status, headers and body of an error.
 #[must_use]
-pub fn to_error_response(error: &ProxyError) -> (StatusCode, HeaderMap, Bytes) {
+pub fn to_error_response(error: &ProxyError, commands: CommandHint) -> (StatusCode, HeaderMap, Bytes) {
     let (status, headers) = openai::error::head(error);
-    (status, headers, Bytes::from(body(error)))
+    (status, headers, Bytes::from(body(error, commands)))
 }
 
 /// The last line of a stream that failed.
-pub(super) fn line(error: &ProxyError) -> Vec<u8> {
-    let mut line = body(error).into_bytes();
+pub(super) fn line(error: &ProxyError, commands: CommandHint) -> Vec<u8> {
+    let mut line = body(error, commands).into_bytes();
     line.push(b'\n');
     line
 }
 
-fn body(error: &ProxyError) -> String {
-    let message = faces::message(error);
+fn body(error: &ProxyError, commands: CommandHint) -> String {
+    let message = faces::message(error, commands);
     let param = match error {
         ProxyError::Refused(refusal) => refusal.param.as_deref(),
         ProxyError::Upstream(failure) => failure.param.as_deref(),
@@ -42,6 +43,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{line, to_error_response};
+    use crate::command_hint::CommandHint;
     use crate::error::{ProxyError, Refusal};
 
     #[test]
@@ -51,10 +53,10 @@ mod tests {
             (Refusal::invalid("stop", "'stop' is odd"), "'stop' is odd"),
             (ProxyError::ShuttingDown, "the proxy is shutting down"),
         ] {
-            let (_, headers, body) = to_error_response(&error);
+            let (_, headers, body) = to_error_response(&error, CommandHint::default());
             assert_eq!(headers["content-type"], "application/json");
             assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), json!({"error": expected}));
-            assert_eq!(line(&error), [&*body, b"\n"].concat());
+            assert_eq!(line(&error, CommandHint::default()), [&*body, b"\n"].concat());
         }
     }
 }

@@ -8,9 +8,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::render::ReplyOptions;
 use super::{Form, error};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
-use crate::protocol::reply::response_meta::quoted;
+use crate::protocol::json::quoted;
 use crate::protocol::reply::{Encoder, ResponseMeta};
 
 /// The last second that can be written as an RFC 3339 time.
@@ -122,6 +123,7 @@ impl LineEnd {
 #[derive(Debug)]
 pub struct LineEncoder {
     form: Form,
+    commands: CommandHint,
     /// The members before the text.
     head: String,
     text: String,
@@ -135,6 +137,7 @@ impl LineEncoder {
         let (model, time) = (quoted(&options.model), rfc3339(response.created_at.unwrap_or(0)));
         Self {
             form: options.api.form,
+            commands: options.commands,
             head: format!(r#"{{"model":{model},"created_at":"{time}","#),
             text: String::new(),
             thinking: String::new(),
@@ -180,7 +183,7 @@ impl Encoder for LineEncoder {
                 put(&[&self.head, open, r#"","tool_calls":["#, &call.render(), "]", close, end], wire);
             }
             Line::End(last) => put(&[&self.head, open, "\"", close, &last.members(), "}\n"], wire),
-            Line::Failed(error) => wire.put_slice(&error::line(error)),
+            Line::Failed(error) => wire.put_slice(&error::line(error, self.commands)),
         }
     }
 

@@ -1,10 +1,9 @@
-//! Ollama's API, to the backend and back: conversations (`/api/chat`) and single prompts
-//! (`/api/generate`).
+//! The Ollama API: `/api/chat` and `/api/generate`.
 //!
-//! Both are one dialect with two forms, told apart by [`Form`]. The way there: [`request`] reads a
-//! body, with `options`, `message`, `picture` and `tools` for its parts; [`translate`] turns it into
-//! the upstream's form. Replies: [`render`] renders the pieces of a reply, [`event`] encodes them, [`error`] encodes
-//! errors. A request without a prompt loads a model. It is answered without the backend, whose models are always loaded.
+//! [`request`] reads a body and [`translate`] converts it to the backend's request: `message` and `media` the
+//! conversation, `options`, `think` and `tools` the rest. [`render`] converts the backend's events to [`event`]s or a
+//! document, and [`error`] failures. A request without a prompt is a request to load the
+//! model. It gets a reply without a backend call, since the backend's models are always loaded.
 
 pub mod error;
 pub mod event;
@@ -24,62 +23,51 @@ pub use error::to_error_response;
 pub use event::Line;
 pub use render::{OllamaReply, RenderOptions, ReplyOptions};
 pub use request::OllamaRequest;
-pub use translate::Translation;
 
 use super::models::Models;
-use super::{Context, Dialect, Plan};
+use super::{CommonOptions, Context, Dialect, Plan};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
-use crate::protocol::tokens::TokenLimit;
 
-/// The content type of its streams.
-const LINES: &str = "application/x-ndjson";
+/// The content type of a stream.
+const NDJSON: &str = "application/x-ndjson";
 
-/// The tag that clients put behind a model's name where it has none.
-const USUAL_TAG: &str = ":latest";
+/// The tag that clients append to a model name without a tag.
+const DEFAULT_TAG: &str = ":latest";
 
-/// The dialect of `/api/chat`.
+/// The `/api/chat` dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Chat;
 
-/// The dialect of `/api/generate`.
+/// The `/api/generate` dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Generate;
 
-/// The two forms of requests and answers.
+/// The endpoint, which determines the form of requests and replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
-    /// `messages`, and an answer in `message`.
+    /// `/api/chat`: `messages`, and a reply in `message`.
     #[default]
     Chat,
-    /// `prompt`, and an answer in `response`.
+    /// `/api/generate`: `prompt`, and a reply in `response`.
     Generate,
 }
 
-/// How requests are translated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The system prompt of a request that brings none (`default_instructions`).
-    pub default_instructions: String,
-    /// What becomes of `num_predict` (`chat.token_limit`).
-    pub token_limit: TokenLimit,
-}
-
-/// A model's name without the tag that clients add to any name; one that the owner has given as an
-/// alias stays as it is.
+/// Removes the default tag from a model name, unless the name with the tag is an alias.
 #[must_use]
 pub fn untagged<'n>(name: &'n str, models: &Models) -> &'n str {
     let name = name.trim();
-    let bare = name.strip_suffix(USUAL_TAG).filter(|bare| !bare.is_empty());
+    let bare = name.strip_suffix(DEFAULT_TAG).filter(|bare| !bare.is_empty());
     bare.filter(|_| !models.rules.aliases.contains_key(name)).unwrap_or(name)
 }
 
 impl Dialect for Chat {
     type Request<'a> = OllamaRequest<'a>;
-    type Options = Options;
+    type Options = CommonOptions;
     type Reply = OllamaReply;
 
     const NAME: &'static str = "ollama";
-    const STREAM_TYPE: &'static str = LINES;
+    const STREAM_TYPE: &'static str = NDJSON;
 
     fn decode(body: &[u8]) -> Result<OllamaRequest<'_>, ProxyError> {
         request::decode(body, Form::Chat)
@@ -88,23 +76,27 @@ impl Dialect for Chat {
     fn translate<'a>(
         request: Self::Request<'a>,
         context: &mut Context<'_>,
-        options: &Options,
+        options: &CommonOptions,
     ) -> Result<Plan<'a, OllamaReply>, ProxyError> {
-        plan(request, context, options)
+        translate::translate(request, context, options)
     }
 
-    fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        to_error_response(error)
+    fn to_error_response(
+        error: &ProxyError,
+        _request_id: &str,
+        commands: CommandHint,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, commands)
     }
 }
 
 impl Dialect for Generate {
     type Request<'a> = OllamaRequest<'a>;
-    type Options = Options;
+    type Options = CommonOptions;
     type Reply = OllamaReply;
 
     const NAME: &'static str = Chat::NAME;
-    const STREAM_TYPE: &'static str = LINES;
+    const STREAM_TYPE: &'static str = NDJSON;
 
     fn decode(body: &[u8]) -> Result<OllamaRequest<'_>, ProxyError> {
         request::decode(body, Form::Generate)
@@ -113,23 +105,18 @@ impl Dialect for Generate {
     fn translate<'a>(
         request: Self::Request<'a>,
         context: &mut Context<'_>,
-        options: &Options,
+        options: &CommonOptions,
     ) -> Result<Plan<'a, OllamaReply>, ProxyError> {
-        plan(request, context, options)
+        translate::translate(request, context, options)
     }
 
-    fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        to_error_response(error)
+    fn to_error_response(
+        error: &ProxyError,
+        _request_id: &str,
+        commands: CommandHint,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, commands)
     }
-}
-
-fn plan<'a>(
-    request: OllamaRequest<'a>,
-    context: &mut Context<'_>,
-    options: &Options,
-) -> Result<Plan<'a, OllamaReply>, ProxyError> {
-    let Translation { upstream, mode, options } = translate::translate(request, context, options)?;
-    Ok(Plan { upstream, mode, reply: OllamaReply::new(options) })
 }
 
 #[cfg(test)]
@@ -141,7 +128,7 @@ mod tests {
     use crate::protocol::models::{Models, Rules};
 
     #[test]
-    fn the_usual_tag_is_taken_off_where_it_is_not_part_of_an_alias() {
+    fn the_default_tag_is_removed_unless_it_is_part_of_an_alias() {
         let aliases = BTreeMap::from([("llama3:latest".to_owned(), "gpt-5.4".to_owned())]);
         let models = Models { rules: Arc::new(Rules { aliases, ..Rules::default() }), ..Models::default() };
         for (name, expected) in [

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::Form;
 use super::event::{Call, Cost, DoneReason, Line, LineEncoder, LineEnd};
 use crate::error::ProxyError;
+use crate::protocol::json::compact;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::renderer::BLANK_LINE;
@@ -16,7 +17,6 @@ use crate::protocol::reply::{
     self, CallEnd, CallStart, Emit, Encoder as _, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta,
     TextDelta,
 };
-use crate::protocol::upstream_input::json::compact;
 
 /// The reply to a request of Ollama's API.
 pub type OllamaReply = Machine<OllamaRenderer>;

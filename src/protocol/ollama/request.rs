@@ -1,26 +1,24 @@
-//! A request as it comes in, in either form: every member known by name, each of the type it has to have.
+//! Reads a request of either Ollama endpoint.
 //!
-//! What would change the meaning of the answer and can't be had is refused with its name; what only
-//! says how a model is to be run on one's own machine goes in silence. A member that is null, and a
-//! text that is empty, are not sent: clients in Go send every member they know.
+//! A member that would change the meaning of the response and that the backend doesn't support is rejected. Members
+//! about running a model locally are dropped without a warning. A null member and an empty string count as absent:
+//! clients in Go send every member they know.
 
 use std::borrow::Cow;
-
-use serde_json::value::RawValue;
 
 use super::Form;
 use super::event::DoneReason;
 use super::media;
-use super::message::Message;
-use super::options::Sampling;
+use super::message::{self, Message};
+use super::options::ModelOptions;
 use super::think::Think;
-use super::tools::Declared;
+use super::tools::DeclaredTool;
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::Ignored;
-use crate::protocol::Mode;
 use crate::protocol::codex::request::Part;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::upstream_input::parameters::{self, ResponseFormat};
+use crate::protocol::{Ignored, Mode};
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -30,34 +28,24 @@ pub struct OllamaRequest<'a> {
     pub(super) messages: Vec<Message<'a>>,
     pub(super) mode: Mode,
     pub(super) think: Think,
-    pub(super) format: Option<Format<'a>>,
-    pub(super) tools: Vec<Declared<'a>>,
-    pub(super) sampling: Sampling,
-    /// Whether the model may be unloaded at once, which is all that a request for nothing asks then.
-    is_leaving: bool,
+    pub(super) format: Option<ResponseFormat>,
+    pub(super) tools: Vec<DeclaredTool<'a>>,
+    pub(super) model_options: ModelOptions,
+    /// `keep_alive: 0`: without a prompt, a request to unload the model.
+    unloads: bool,
     prompt: Cow<'a, str>,
     system: Cow<'a, str>,
     images: Vec<Part<'a>>,
-    /// Members that are ignored and could have mattered, in order.
     pub(super) ignored: Ignored,
 }
 
-/// A format other than plain text.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Format<'a> {
-    /// Any JSON.
-    Json,
-    /// What a schema describes.
-    Schema(&'a RawValue),
-}
-
-/// Reads a body in this form.
+/// Reads a request body.
 ///
 /// # Errors
-/// When it is not a JSON object, a known member has the wrong type or a value that can't be taken,
-/// or the request asks for what can't be had.
+/// If the body is not a JSON object, a known member has the wrong type or an invalid value, or the request needs
+/// something that the backend doesn't support.
 pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> {
-    let envelope = RawObject::from_body(body)?;
+    let members = RawObject::from_body(body)?;
     let mut request = OllamaRequest {
         form,
         model: None,
@@ -66,30 +54,28 @@ pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> 
         think: Think::default(),
         format: None,
         tools: Vec::new(),
-        sampling: Sampling::default(),
-        is_leaving: false,
+        model_options: ModelOptions::default(),
+        unloads: false,
         prompt: Cow::Borrowed(""),
         system: Cow::Borrowed(""),
         images: Vec::new(),
         ignored: Ignored::default(),
     };
-    for (name, value) in envelope.members() {
-        if !value.is_null() {
-            request.take(name, &Field::from_body(name, value))?;
-        }
+    for (name, field) in members.fields() {
+        request.read(name, &field)?;
     }
-    request.lay_out_prompt();
+    request.add_prompt();
     Ok(request)
 }
 
 impl<'a> OllamaRequest<'a> {
-    /// What a client is told that asks for nothing: that its model is ready, or let go.
-    pub(super) fn unasked(&self) -> Option<DoneReason> {
-        let reason = if self.is_leaving { DoneReason::Unload } else { DoneReason::Load };
+    /// The reply to a request without a prompt, which only loads or unloads the model.
+    pub(super) fn without_prompt(&self) -> Option<DoneReason> {
+        let reason = if self.unloads { DoneReason::Unload } else { DoneReason::Load };
         self.messages.is_empty().then_some(reason)
     }
 
-    /// The member that holds the conversation.
+    /// The name of the member that holds the conversation.
     pub(super) fn prompt_name(&self) -> &'static str {
         match self.form {
             Form::Chat => "messages",
@@ -97,43 +83,43 @@ impl<'a> OllamaRequest<'a> {
         }
     }
 
-    fn take(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
-        let is_taken = match self.form {
-            Form::Chat => self.take_of_chat(name, field)?,
-            Form::Generate => self.take_of_generate(name, field)?,
+    fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        let is_read = match self.form {
+            Form::Chat => self.read_chat_member(name, field)?,
+            Form::Generate => self.read_generate_member(name, field)?,
         };
-        if is_taken {
+        if is_read {
             return Ok(());
         }
         match name {
             "model" => self.model = Some(field.text()?),
-            "stream" => self.mode = if field.flag()? { Mode::Stream } else { Mode::Document },
+            "stream" => self.mode = parameters::mode(field)?,
             "think" => self.think = Think::read(field)?,
-            "format" => self.format = Format::read(field)?,
-            "options" => self.sampling = Sampling::read(field, &mut self.ignored)?,
-            "keep_alive" => self.is_leaving = is_zero(field.json()),
-            "logprobs" if field.flag()? => return Err(no_probabilities(name)),
-            "top_logprobs" if field.number()? > 0.0 => return Err(no_probabilities(name)),
+            "format" => self.format = ResponseFormat::read_ollama(field)?,
+            "options" => self.model_options = ModelOptions::read(field, &mut self.ignored)?,
+            "keep_alive" => self.unloads = is_zero(field.json()),
+            "logprobs" if field.flag()? => return Err(no_log_probabilities(name)),
+            "top_logprobs" if field.number()? > 0.0 => return Err(no_log_probabilities(name)),
             "logprobs" | "top_logprobs" => {}
             _ => self.ignored.note(name),
         }
         Ok(())
     }
 
-    /// Takes a member that a conversation alone has; says whether it was one.
-    fn take_of_chat(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
+    /// Reads a member that only `/api/chat` has. Returns whether it was one.
+    fn read_chat_member(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
         match name {
             "messages" => self.messages = field.each(Message::read)?,
-            "tools" => self.tools = field.each(Declared::read)?,
-            // A conversation that is too long is refused, whatever is said about cutting it.
+            "tools" => self.tools = field.each(DeclaredTool::read)?,
+            // The backend rejects a conversation that is too long; it never truncates one.
             "truncate" | "shift" => {}
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    /// The same for a single prompt.
-    fn take_of_generate(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
+    /// Reads a member that only `/api/generate` has. Returns whether it was one.
+    fn read_generate_member(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
         let unsupported = |message: &str| Err(Refusal::unsupported_parameter(name, message));
         match name {
             "prompt" => self.prompt = field.text()?,
@@ -143,13 +129,13 @@ impl<'a> OllamaRequest<'a> {
                 return unsupported("suffix: text can't be inserted before a suffix on this backend");
             }
             "template" if !field.text()?.is_empty() => {
-                return unsupported("template: the backend has its own; say it in 'system' or 'prompt'");
+                return unsupported("template: the backend has its own; use 'system' or 'prompt' instead");
             }
             "raw" if field.flag()? => {
-                return unsupported("raw: the backend takes no prompt that is formatted already; send plain text");
+                return unsupported("raw: the backend formats the prompt itself; send plain text");
             }
             "context" if !field.list()?.is_empty() => {
-                return unsupported("context: no conversation is kept in tokens here; send its messages to /api/chat");
+                return unsupported("context: this proxy stores no conversations; send the messages to /api/chat");
             }
             "suffix" | "template" | "raw" | "context" | "truncate" | "shift" => {}
             _ => return Ok(false),
@@ -157,41 +143,23 @@ impl<'a> OllamaRequest<'a> {
         Ok(true)
     }
 
-    /// A single prompt is a conversation of one message, under the system prompt that comes with it.
-    fn lay_out_prompt(&mut self) {
+    /// Converts the prompt of `/api/generate` to a conversation: a system message and a user message.
+    fn add_prompt(&mut self) {
         if self.prompt.is_empty() && self.images.is_empty() {
             return;
         }
         let system = std::mem::take(&mut self.system);
         self.messages.push(Message::System(system));
         let (prompt, images) = (std::mem::take(&mut self.prompt), std::mem::take(&mut self.images));
-        self.messages.push(Message::User(super::message::said(prompt.into(), images)));
+        self.messages.push(Message::User(message::text_and_images(prompt.into(), images)));
     }
 }
 
-impl<'a> Format<'a> {
-    fn read(format: &Field<'a, '_>) -> Result<Option<Self>, ProxyError> {
-        if format.is_object() {
-            // A schema that says nothing.
-            let is_empty = format.object()?.is_empty();
-            return Ok(Some(if is_empty { Self::Json } else { Self::Schema(format.raw()) }));
-        }
-        if !format.is_text() {
-            return Err(format.must_be("'json' or a JSON schema"));
-        }
-        match &*format.text()? {
-            "" => Ok(None),
-            "json" => Ok(Some(Self::Json)),
-            _ => Err(format.invalid("must be 'json' or a JSON schema")),
-        }
-    }
-}
-
-fn no_probabilities(name: &str) -> ProxyError {
+fn no_log_probabilities(name: &str) -> ProxyError {
     Refusal::unsupported_parameter(name, format!("{name}: log probabilities are not available on this backend"))
 }
 
-/// Whether a duration is zero: a number of seconds, or a number with a unit.
+/// Whether a duration is zero. It is a number of seconds, or a string of a number and a unit.
 fn is_zero(duration: &str) -> bool {
     let digits = duration.trim_matches('"').trim_end_matches(|c: char| c.is_ascii_alphabetic());
     !digits.is_empty() && digits.chars().all(|c| matches!(c, '0' | '.'))

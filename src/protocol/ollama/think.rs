@@ -1,21 +1,20 @@
-//! How hard to think, and whether it is shown: `think`.
+//! Reads `think`: the reasoning effort, and whether reasoning is visible.
 
 use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
+use crate::protocol::upstream_input::parameters::{self, ClampWarning};
 
-/// What a client says of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Think {
-    /// Nothing: as the model does, and shown, as Ollama does.
+    /// The model's default effort; visible, as in Ollama.
     #[default]
-    Unsaid,
-    /// As the model does.
+    Unset,
+    /// The model's default effort.
     On,
-    /// As little as the model can.
+    /// As little as the model supports, and not visible.
     Off,
-    /// So hard.
     Level(Effort),
 }
 
@@ -27,35 +26,29 @@ impl Think {
         }
         let complaint = || think.invalid("must be true, false, 'low', 'medium', 'high' or 'max'");
         match &*think.text()? {
-            "" => Ok(Self::Unsaid),
+            "" => Ok(Self::Unset),
             "none" => Ok(Self::Off),
-            level => Effort::asked(level).map(Self::Level).ok_or_else(complaint),
+            level => Effort::from_client(level).map(Self::Level).ok_or_else(complaint),
         }
     }
 
-    /// Whether thinking is shown.
+    /// Whether reasoning is visible.
     pub(super) fn is_shown(self) -> bool {
         self != Self::Off
     }
 
-    /// What a request is about that says so.
-    pub(super) fn occasion(self) -> RequestTraits {
+    pub(super) fn traits(self) -> RequestTraits {
         RequestTraits { thinks: matches!(self, Self::On | Self::Level(_)), searches: false }
     }
 
-    /// The effort for the backend; `None`: the model's own. Clients switch thinking off by default, so
-    /// that only a level that was named is said to be another one.
-    pub(super) fn effort(self, choice: &ResolvedModel, context: &mut Context<'_>) -> Option<Effort> {
-        let asked = match self {
-            Self::Unsaid | Self::On => None,
-            Self::Off => Some(Effort::None),
-            Self::Level(effort) => Some(effort),
+    /// The effort for the backend; `None` leaves it to the model. Clients switch thinking off by default, so a model
+    /// that can't do that causes no warning.
+    pub(super) fn effort(self, model: &ResolvedModel, context: &mut Context<'_>) -> Option<Effort> {
+        let (requested, warning) = match self {
+            Self::Unset | Self::On => (None, ClampWarning::Noted),
+            Self::Off => (Some(Effort::None), ClampWarning::Silent),
+            Self::Level(effort) => (Some(effort), ClampWarning::Noted),
         };
-        let wanted = choice.effort(asked)?;
-        let given = context.models.fit(&choice.slug, wanted, self.occasion());
-        if given != wanted && self != Self::Off {
-            context.warnings.note("clamped:reasoning_effort");
-        }
-        Some(given)
+        parameters::effort_for(model, requested, self.traits(), warning, context)
     }
 }

@@ -1,64 +1,69 @@
-//! How an error reads for OpenAI clients: status, type, code, parameter, headers, body.
+//! Error responses in OpenAI's format: status, headers, and a body with message, type, code and parameter.
 //!
-//! Shared by the dialects that OpenAI made, and by paths that belong to none. The body always has
-//! all four members. Two exhaustive matches decide everything; a new kind of error does not
-//! compile until it has a place in them. The server adds the request id and the quota headers.
+//! Used by OpenAI's APIs and for paths that belong to no API. The body always has all four members. The matches are
+//! exhaustive, so a new error doesn't compile until it has a status, a type and a code. The server adds the request id
+//! and the quota headers.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use crate::command_hint::CommandHint;
 use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::error_response::{self, Retry};
 use crate::token_source::AuthError;
 
-/// Status, headers and body of an error. `prompt` is the parameter that is at fault when the
-/// conversation is too long: `messages` or `input`.
+/// Converts an error to status, headers and body. `prompt` is the API's member for the conversation, such as `messages`;
+/// it is the parameter of the error if the conversation is too long.
 #[must_use]
-pub fn to_error_response(error: &ProxyError, prompt: &'static str) -> (StatusCode, HeaderMap, Bytes) {
-    let verdict = Verdict::of(error);
-    let param = if verdict.is_prompt { Some(prompt) } else { verdict.param };
-    (verdict.status, error_response::headers(error, verdict.retry), verdict.body(error, param).into())
+pub fn to_error_response(
+    error: &ProxyError,
+    prompt: &'static str,
+    commands: CommandHint,
+) -> (StatusCode, HeaderMap, Bytes) {
+    let members = ErrorMembers::of(error);
+    let param = if members.is_prompt { Some(prompt) } else { members.param };
+    (members.status, error_response::headers(error, members.retry), members.body(error, param, commands).into())
 }
 
-/// Status and headers of an error, for a dialect with a body of its own.
+/// Status and headers of an error, for an API with another body.
 #[must_use]
 pub fn head(error: &ProxyError) -> (StatusCode, HeaderMap) {
-    let verdict = Verdict::of(error);
-    (verdict.status, error_response::headers(error, verdict.retry))
+    let members = ErrorMembers::of(error);
+    (members.status, error_response::headers(error, members.retry))
 }
 
-/// The body of an error inside a stream: no parameter, since it is about the answer.
+/// The body of an error event in a stream. It has no parameter: the request was accepted.
 #[must_use]
-pub fn frame(error: &ProxyError) -> Vec<u8> {
-    Verdict::of(error).body(error, None)
+pub fn frame(error: &ProxyError, commands: CommandHint) -> Vec<u8> {
+    ErrorMembers::of(error).body(error, None, commands)
 }
 
-/// The code of an error, for the log; its type where it has none.
+/// The code of an error, for the log; its type if it has no code.
 #[must_use]
 pub fn code(error: &ProxyError) -> String {
-    let verdict = Verdict::of(error);
-    verdict.code.unwrap_or(verdict.kind).to_owned()
+    let members = ErrorMembers::of(error);
+    members.code.unwrap_or(members.kind).to_owned()
 }
 
-/// What an error is in OpenAI's terms.
-struct Verdict<'e> {
+/// The members of an OpenAI error.
+struct ErrorMembers<'e> {
     status: StatusCode,
     kind: &'static str,
     code: Option<&'e str>,
     param: Option<&'e str>,
-    /// The prompt as a whole is at fault.
+    /// Whether the parameter is the whole prompt.
     is_prompt: bool,
     retry: Retry,
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
-    error: Members<'a>,
+    error: BodyMembers<'a>,
 }
 
 #[derive(Serialize)]
-struct Members<'a> {
+struct BodyMembers<'a> {
     message: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
@@ -73,7 +78,7 @@ const UPSTREAM: &str = "upstream_error";
 const SERVER: &str = "server_error";
 const RATE: &str = "rate_limit_error";
 
-impl<'e> Verdict<'e> {
+impl<'e> ErrorMembers<'e> {
     fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'e str>>) -> Self {
         let code = code.into();
         Self { status, kind, code, param: None, is_prompt: false, retry: Retry::Open }
@@ -122,8 +127,8 @@ impl<'e> Verdict<'e> {
             ProxyError::Upstream(failure) => Self::of_failure(failure),
             ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),
             ProxyError::Silent { phase, .. } => {
-                let verdict = Self::new(S::GATEWAY_TIMEOUT, UPSTREAM, "upstream_timeout");
-                Self { retry: error_response::after_silence(*phase), ..verdict }
+                let members = Self::new(S::GATEWAY_TIMEOUT, UPSTREAM, "upstream_timeout");
+                Self { retry: error_response::after_timeout(*phase), ..members }
             }
             ProxyError::Truncated { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_truncated").spent(),
             ProxyError::MessageTooLarge { .. } => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large").spent(),
@@ -155,11 +160,11 @@ impl<'e> Verdict<'e> {
     fn of_failure(failure: &'e UpstreamFailure) -> Self {
         use StatusCode as S;
         let code = failure.code.as_deref();
-        let verdict = match failure.fault {
+        let members = match failure.fault {
             Fault::InvalidRequest => Self::new(S::BAD_REQUEST, INVALID, code),
             Fault::ContextLength => Self::new(S::BAD_REQUEST, INVALID, code.or(Some("context_length_exceeded"))),
             Fault::Policy => Self::new(S::BAD_REQUEST, INVALID, code.or(Some("content_policy_violation"))),
-            Fault::InvalidImage => Self::new(S::BAD_REQUEST, INVALID, code_of_media(code)),
+            Fault::InvalidImage => Self::new(S::BAD_REQUEST, INVALID, media_code(code)),
             Fault::EncryptedContent => Self::new(S::BAD_GATEWAY, SERVER, code.or(Some("invalid_encrypted_content"))),
             Fault::ModelNotFound => Self::new(S::NOT_FOUND, INVALID, "model_not_found"),
             Fault::ClientVersion => Self::new(S::BAD_GATEWAY, UPSTREAM, "client_version_too_old"),
@@ -187,19 +192,19 @@ impl<'e> Verdict<'e> {
             param: failure.param.as_deref(),
             is_prompt: failure.fault == Fault::ContextLength,
             retry: if failure.wait_for_client().is_some() { Retry::Open } else { Retry::Spent },
-            ..verdict
+            ..members
         }
     }
 
-    fn body(&self, error: &ProxyError, param: Option<&str>) -> Vec<u8> {
-        let message = error_response::message(error);
-        let body = Body { error: Members { message: &message, kind: self.kind, param, code: self.code } };
-        serde_json::to_vec(&body).expect("strings always serialise")
+    fn body(&self, error: &ProxyError, param: Option<&str>, commands: CommandHint) -> Vec<u8> {
+        let message = error_response::message(error, commands);
+        let body = Body { error: BodyMembers { message: &message, kind: self.kind, param, code: self.code } };
+        serde_json::to_vec(&body).expect("strings always serialize")
     }
 }
 
-/// The backend tells of a bad image by `invalid_value` too; its own finer codes are kept.
-fn code_of_media(code: Option<&str>) -> &str {
+/// The code for an invalid image. The backend's `invalid_value` is replaced, its more specific codes are not.
+fn media_code(code: Option<&str>) -> &str {
     code.filter(|code| code.starts_with("invalid_image") || code.starts_with("invalid_audio"))
         .unwrap_or("invalid_image")
 }
@@ -211,6 +216,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::to_error_response;
+    use crate::command_hint::CommandHint;
     use crate::error::{Fault, ProxyError, Refusal, UpstreamFailure};
     use crate::token_source::AuthError;
 
@@ -228,8 +234,8 @@ mod tests {
         }))
     }
 
-    fn told(error: &ProxyError) -> (u16, String, Value) {
-        let (status, _, body) = to_error_response(error, "messages");
+    fn response(error: &ProxyError) -> (u16, String, Value) {
+        let (status, _, body) = to_error_response(error, "messages", CommandHint::default());
         let body: Value = serde_json::from_slice(&body).unwrap();
         let members: Vec<_> = body["error"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(members, ["code", "message", "param", "type"]);
@@ -237,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_row() {
+    fn each_fault_has_its_status_type_and_code() {
         let rows: [(Fault, Option<&str>, u16, &str, Value); 18] = [
             (Fault::InvalidRequest, None, 400, "invalid_request_error", Value::Null),
             (
@@ -270,15 +276,18 @@ mod tests {
             (Fault::Challenge, None, 502, "upstream_error", json!("cloudflare_challenge")),
             (Fault::Server, None, 502, "server_error", json!("server_error")),
         ];
-        for (fault, code, status, kind, told_code) in rows {
-            assert_eq!(told(&failed(fault, code)), (status, kind.to_owned(), told_code), "{fault:?}");
+        for (fault, code, status, kind, expected) in rows {
+            assert_eq!(response(&failed(fault, code)), (status, kind.to_owned(), expected), "{fault:?}");
         }
     }
 
     #[test]
-    fn a_refusal_names_its_field() {
-        let (status, headers, body) =
-            to_error_response(&Refusal::invalid("messages[0].role", "no such role"), "messages");
+    fn an_error_names_its_parameter() {
+        let (status, headers, body) = to_error_response(
+            &Refusal::invalid("messages[0].role", "no such role"),
+            "messages",
+            CommandHint::default(),
+        );
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(status, 400);
         assert!(!headers.contains_key("x-should-retry"));
@@ -289,40 +298,42 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_is_too_long_blames_the_dialect_s_own_member() {
-        let (_, _, body) = to_error_response(&failed(Fault::ContextLength, None), "input");
+    fn the_parameter_of_a_too_long_prompt_is_the_api_s_member() {
+        let (_, _, body) = to_error_response(&failed(Fault::ContextLength, None), "input", CommandHint::default());
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["error"]["param"], "input");
     }
 
     #[test]
-    fn waiting_time_is_rounded_up_and_our_spent_tries_are_told() {
+    fn retry_after_is_rounded_up_and_spent_retries_are_reported() {
         let ProxyError::Upstream(mut failure) = failed(Fault::RateLimited, None) else { panic!("upstream") };
         failure.retry_after = Some(Duration::from_millis(1200));
-        let (_, headers, _) = to_error_response(&ProxyError::Upstream(failure), "messages");
+        let (_, headers, _) = to_error_response(&ProxyError::Upstream(failure), "messages", CommandHint::default());
         assert_eq!(headers["retry-after"], "2");
         assert_eq!(headers["x-should-retry"], "false");
         let ProxyError::Upstream(mut failure) = failed(Fault::Server, None) else { panic!("upstream") };
         failure.retry_after = Some(Duration::from_secs(21));
-        let (status, headers, _) = to_error_response(&ProxyError::Upstream(failure), "messages");
+        let (status, headers, _) =
+            to_error_response(&ProxyError::Upstream(failure), "messages", CommandHint::default());
         assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &http::HeaderValue::from_static("21")));
-        assert!(!headers.contains_key("x-should-retry"), "the wait is the client's to keep");
+        assert!(!headers.contains_key("x-should-retry"), "the client may retry after the wait");
         let unavailable =
             AuthError::Unavailable { message: "down".to_owned(), retry_after: Some(Duration::from_secs(3)) };
-        let (status, headers, _) = to_error_response(&ProxyError::Auth(unavailable), "messages");
+        let (status, headers, _) =
+            to_error_response(&ProxyError::Auth(unavailable), "messages", CommandHint::default());
         assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &http::HeaderValue::from_static("3")));
     }
 
     #[test]
-    fn a_wrong_method_names_the_right_one() {
+    fn a_wrong_method_names_the_allowed_one() {
         let error = ProxyError::MethodNotAllowed { method: "PUT".to_owned(), allowed: "POST".to_owned() };
-        let (status, headers, _) = to_error_response(&error, "messages");
+        let (status, headers, _) = to_error_response(&error, "messages", CommandHint::default());
         assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "POST"));
     }
 
     #[test]
     fn an_old_client_version_names_the_setting() {
-        let (_, _, body) = to_error_response(&failed(Fault::ClientVersion, None), "messages");
+        let (_, _, body) = to_error_response(&failed(Fault::ClientVersion, None), "messages", CommandHint::default());
         assert!(String::from_utf8_lossy(&body).contains("upstream.client_version"));
     }
 }

@@ -1,3 +1,3 @@
-//! What the APIs of OpenAI's form have in common.
+//! What OpenAI's APIs have in common.
 
 pub mod error;

@@ -24,6 +24,12 @@ pub struct Machine<R: Renderer> {
 }
 
 impl<R: Renderer> Machine<R> {
+    /// The options of the reply.
+    #[must_use]
+    pub fn options(&self) -> &ReplyOptions<R::Options> {
+        &self.presenter.options
+    }
+
     /// A machine for a reply with these options.
     #[must_use]
     pub fn new(options: ReplyOptions<R::Options>) -> Self {

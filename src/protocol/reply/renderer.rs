@@ -10,6 +10,7 @@ use super::finish::FinishKind;
 use super::reply_item::{CallEnd, Citation, ReplyItem, Search};
 use super::response_meta::ResponseMeta;
 use super::sink::Encoder;
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::upstream_input::CallKind;
@@ -33,6 +34,8 @@ pub struct ReplyOptions<A> {
     pub token_limit: Option<u64>,
     /// Characters of the prompt, from which usage is estimated.
     pub prompt_characters: usize,
+    /// Formats the commands in error messages.
+    pub commands: CommandHint,
     /// Options of one API.
     pub api: A,
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::items::ItemTable;
 use crate::protocol::codex::ResponseObject;
+use crate::protocol::json::quoted;
 use crate::protocol::json::string::Str;
 
 /// Id, times and service tier of a response.
@@ -63,9 +64,4 @@ impl ResponseMeta {
 
 fn tier(response: &ResponseObject<'_>) -> Option<String> {
     response.service_tier.as_ref().map(|tier| tier.as_str().to_owned())
-}
-
-/// A JSON string literal.
-pub(in crate::protocol) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }

@@ -3,30 +3,9 @@
 //! Text that may be the beginning of a stop sequence is held back until that is decided. Matching works on Unicode scalar
 //! values; the returned text keeps its escaped form. A surrogate pair that is split between two deltas is joined first.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use crate::error::{ProxyError, Refusal};
-use crate::protocol::json::path::Field;
 use crate::protocol::json::string::RawText;
-
-const MAX_STOPS: usize = 4;
-
-/// Reads the member `stop` of a request: one text or a list of them. Empty ones are passed over.
-pub(in crate::protocol) fn read(field: &Field<'_, '_>) -> Result<Vec<String>, ProxyError> {
-    let words = if field.is_text() {
-        vec![field.text()?]
-    } else if field.is_list() {
-        if field.list()?.len() > MAX_STOPS {
-            let message = format!("'{field}' must have at most {MAX_STOPS} elements");
-            return Err(Refusal::coded("array_above_max_length", field.to_string(), message));
-        }
-        field.texts()?
-    } else {
-        return Err(field.must_be("a string or an array of strings"));
-    };
-    Ok(words.into_iter().filter(|word| !word.is_empty()).map(Cow::into_owned).collect())
-}
 
 /// Finds stop sequences in the text of a reply.
 #[derive(Debug, Default)]
@@ -65,7 +44,7 @@ impl StopMatcher {
         let found = self.first_match(&decoded).filter(|(at, _)| doubt.is_none_or(|doubt| doubt >= *at));
         let shown = found.map(|(at, _)| at).or(doubt).unwrap_or(decoded.len());
         let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
-        if found.is_none() && RawText::from_escaped(&text).ends_in_half_a_pair() {
+        if found.is_none() && RawText::from_escaped(&text).ends_in_high_surrogate() {
             // Half a pair is six bytes of escape.
             shown_bytes = shown_bytes.min(text.len() - 6);
         }

@@ -9,13 +9,14 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::item::raw;
-use super::raw_event::{RawEvent, list, object, text};
+use super::raw_event::{RawEvent, object};
 use super::request::{self, ResponsesRequest};
 use super::translate::{self, Translation};
 use super::{EventEncoder, Options, Responses, ResponsesReply, Store};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{COMPACTION_TRIGGER, Item};
+use crate::protocol::json::from_string;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::stored_refs::{References, ResolvedReferences};
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Sink, Summary};
@@ -61,7 +62,7 @@ impl Dialect for Compaction {
         let options = Options { store: Store::Memory, ..options.clone() };
         let Translation { mut upstream, echo, draft, .. } = translate::translate(request, context, &options)?;
         if !upstream.is_compaction() {
-            let json = raw(format!(r#"{{"type":"{COMPACTION_TRIGGER}"}}"#));
+            let json = from_string(format!(r#"{{"type":"{COMPACTION_TRIGGER}"}}"#));
             upstream.input.push(Item::Raw { kind: COMPACTION_TRIGGER.into(), json: std::borrow::Cow::Owned(json) });
         }
         let input = draft.map(|draft| draft.input).unwrap_or_default().into_iter();
@@ -82,18 +83,22 @@ impl Dialect for Compaction {
         Responses::forwarded_headers(headers)
     }
 
-    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        super::to_error_response(error, request_id)
+    fn to_error_response(
+        error: &ProxyError,
+        request_id: &str,
+        commands: CommandHint,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        super::to_error_response(error, request_id, commands)
     }
 }
 
 fn is_user_message(item: &RawValue) -> bool {
-    let is = |members: &RawObject<'_>, name, value| text(members, name).as_deref() == Some(value);
+    let is = |members: &RawObject<'_>, name, value| members.text(name).as_deref() == Some(value);
     object(item).is_some_and(|(_, members)| is(&members, "type", "message") && is(&members, "role", "user"))
 }
 
 fn is_compaction(item: &RawValue) -> bool {
-    let kind = object(item).and_then(|(_, members)| text(&members, "type").map(std::borrow::Cow::into_owned));
+    let kind = object(item).and_then(|(_, members)| members.text("type").map(std::borrow::Cow::into_owned));
     matches!(kind.as_deref(), Some("compaction" | "compaction_summary"))
 }
 
@@ -132,7 +137,7 @@ impl Reply for CompactionReply {
         let document = self.response.document()?;
         let response: RawObject<'_> = serde_json::from_slice(&document).map_err(|_| ProxyError::Internal)?;
         let compaction: Vec<&RawValue> =
-            list(&response, "output").into_iter().filter(|item| is_compaction(item)).collect();
+            response.list("output").into_iter().filter(|item| is_compaction(item)).collect();
         if compaction.is_empty() {
             return Err(damaged("the response contains no compaction"));
         }

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::error;
 use super::event_defaults::{completed_item, with_defaults};
-use super::raw_event::{EventMembers, list, object, text, usage};
+use super::raw_event::{EventMembers, object, usage};
 use super::rebuild::rebuilt_item;
 use super::reply::{Event, EventEncoder, ResponsesReply, UNKNOWN_RESPONSE};
 use super::response_echo::Forwarding;
@@ -28,7 +28,7 @@ impl ResponsesReply {
         self.ensure_created(response, sink);
         let members = response.and_then(object).map(|(_, members)| members).unwrap_or_default();
         self.usage = usage(&members);
-        let listed = list(&members, "output");
+        let listed = members.list("output");
         self.record_listed(&listed);
         let finish = match UpstreamEvent::of_members(event.all(), event.text) {
             UpstreamEvent::Incomplete(response) => FinishKind::of_incomplete(&response),
@@ -77,11 +77,11 @@ impl ResponsesReply {
 
     /// Keeps the response for storage, if it's to be stored.
     fn store(&mut self, response: &RawObject<'_>, output: &str, response_json: &str) {
-        let Some(ConversationContext { input, cache_key, audience }) = self.context.take() else { return };
-        let Some(id) = text(response, "id") else { return };
+        let Some(ConversationContext { input, cache_key, scope }) = self.context.take() else { return };
+        let Some(id) = response.text("id") else { return };
         let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
         let (id, response) = (id.into_owned(), response_json.to_owned());
-        self.stored = Some(StoredResponse { id, input, output, response, cache_key, audience });
+        self.stored = Some(StoredResponse { id, input, output, response, cache_key, scope });
     }
 
     /// Sends the terminal event with the client's response object.
@@ -127,7 +127,7 @@ impl ResponsesReply {
         } else {
             self.ensure_created(event.get("response"), sink);
             let members = event.object("response").map(|(_, members)| members).unwrap_or_default();
-            let output = self.output(&list(&members, "output"));
+            let output = self.output(&members.list("output"));
             let error = failure::has_markup(event.text).then(|| error::of_failure(&failure, &code));
             let set: Vec<_> =
                 error.iter().map(|error| ("error", error.as_str())).chain([("output", &*output)]).collect();

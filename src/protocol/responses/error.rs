@@ -4,13 +4,18 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use crate::command_hint::CommandHint;
 use crate::error::{ProxyError, UpstreamFailure};
 use crate::protocol::openai;
 
 /// Status, headers and body. The server sends the request id as a header; OpenAI's body doesn't contain it.
 #[must_use]
-pub fn to_error_response(error: &ProxyError, _request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-    openai::error::to_error_response(error, "input")
+pub fn to_error_response(
+    error: &ProxyError,
+    _request_id: &str,
+    commands: CommandHint,
+) -> (StatusCode, HeaderMap, Bytes) {
+    openai::error::to_error_response(error, "input", commands)
 }
 
 #[derive(Serialize)]

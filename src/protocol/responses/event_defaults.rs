@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::raw_event::{EventMembers, list, object, text};
+use super::raw_event::{EventMembers, object};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
@@ -37,10 +37,10 @@ pub(super) fn with_defaults<'a>(event: &EventMembers<'a>, names: &BTreeMap<u64, 
 /// Completes an output item.
 fn complete_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, splice: &mut Splice<'a>) {
     let Some((item, members)) = item else { return };
-    match text(&members, "type").as_deref() {
+    match members.text("type").as_deref() {
         Some("message") => {
             fill(item.get(), &members, &[("status", status)], splice);
-            for part in list(&members, "content") {
+            for part in members.list("content") {
                 complete_part(object(part), splice);
             }
         }
@@ -53,7 +53,7 @@ fn complete_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, 
 
 fn complete_part<'a>(part: Option<(&'a RawValue, RawObject<'a>)>, splice: &mut Splice<'a>) {
     if let Some((part, members)) = part
-        && text(&members, "type").as_deref() == Some("output_text")
+        && members.text("type").as_deref() == Some("output_text")
     {
         fill(part.get(), &members, &[ANNOTATIONS, LOGPROBS], splice);
     }

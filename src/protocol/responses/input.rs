@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::item::{self, InputElement, InputItem, InputKind, ItemEdits, literal, orphan};
+use super::item::{self, InputElement, InputItem, InputKind, ItemEdits, orphan};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{COMPACTION_TRIGGER, Item};
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
-use crate::protocol::upstream_input::history::{interrupted, orphan_lead};
+use crate::protocol::json::quoted;
+use crate::protocol::upstream_input::history::{interrupted_output, orphan_intro};
 use crate::protocol::upstream_input::pairing::{self, OutputScope, OutputStatus, Pairing, PairingItem};
 use crate::protocol::upstream_input::replayed::SeenIds;
-use crate::protocol::upstream_input::{CallKind, cache, instructions, json};
+use crate::protocol::upstream_input::{CallKind, cache, instructions, parameters};
 
 /// Reads the elements of `input`, and completes the items.
 ///
@@ -73,7 +74,7 @@ pub(super) fn take_instructions(items: &mut Vec<InputItem<'_>>) -> Option<String
 /// The text that the prompt cache key is derived from.
 pub(super) fn first_user_text(items: &[InputItem<'_>]) -> String {
     let first = items.iter().find(|item| item.has("role", "user"));
-    first.map(|item| item.with_texts(|texts| cache::beginning(texts.iter().flatten()))).unwrap_or_default()
+    first.map(|item| item.with_texts(|texts| cache::text_prefix(texts.iter().flatten()))).unwrap_or_default()
 }
 
 /// The texts of a message; `None` if it has other parts.
@@ -85,11 +86,11 @@ fn all_texts(item: &InputItem<'_>) -> Option<Vec<String>> {
 pub(super) fn request_json(items: &mut Vec<InputItem<'_>>) {
     let requests_json = |item: &InputItem<'_>| {
         let mentions_json =
-            |texts: &[Option<JsonText<'_>>]| texts.iter().flatten().any(|text| json::is_asked_for(&text.read()));
+            |texts: &[Option<JsonText<'_>>]| texts.iter().flatten().any(|text| parameters::asks_for_json(&text.read()));
         item.input_kind() == InputKind::Message && item.with_texts(mentions_json)
     };
     if !items.iter().any(requests_json) {
-        let text = literal(json::PLEA);
+        let text = quoted(parameters::ASK_FOR_JSON);
         let message =
             format!(r#"{{"type":"message","role":"developer","content":[{{"type":"input_text","text":{text}}}]}}"#);
         items.insert(0, InputItem::message(message, 0));
@@ -141,7 +142,7 @@ pub(super) fn repaired<'a>(
             (Pairing::Call(call_id, answered), InputKind::Call(kind)) => {
                 if *answered == OutputStatus::Missing {
                     warnings.note("repaired:missing_tool_output");
-                    unanswered.push(interrupted(*kind, call_id.clone()));
+                    unanswered.push(interrupted_output(*kind, call_id.clone()));
                 }
                 input.push(Item::from(item.with(&ItemEdits {
                     call_id: Some(call_id),
@@ -149,7 +150,7 @@ pub(super) fn repaired<'a>(
                     ..ItemEdits::default()
                 })));
             }
-            (Pairing::Answers(call), _) => {
+            (Pairing::Output(call), _) => {
                 if let (Pairing::Call(call_id, _), InputKind::Call(kind)) = (&pairings[*call], &kinds[*call]) {
                     let kind = Some(output_of(*kind));
                     let changes = ItemEdits { kind, call_id: Some(call_id), drops_id, ..ItemEdits::default() };
@@ -157,7 +158,7 @@ pub(super) fn repaired<'a>(
                 }
             }
             (Pairing::Orphan, _) => {
-                let lead = orphan_lead(id);
+                let lead = orphan_intro(id);
                 input.push(Item::from(item.with_members(|members| orphan(&lead, members.get("output"), item.index))));
             }
             (Pairing::Repeated, _) => {}

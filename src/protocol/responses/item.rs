@@ -13,8 +13,9 @@ use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::json::string::Str;
-use crate::protocol::upstream_input::replayed::{self, is_output_only, mend_parts};
-use crate::protocol::upstream_input::{CallKind, schema};
+use crate::protocol::json::{from_string, quoted, to_raw};
+use crate::protocol::upstream_input::CallKind;
+use crate::protocol::upstream_input::replayed::{self, is_output_only, repair_parts};
 
 /// The maximum length of an id.
 const MAX_ID_CHARS: usize = 64;
@@ -129,14 +130,14 @@ pub(super) fn of_text(literal: &str) -> InputItem<'static> {
 impl<'a> InputItem<'a> {
     /// A message that was built here.
     pub(super) fn message(json: String, index: usize) -> Self {
-        Self { kind: Cow::Borrowed("message"), index, source: ItemSource::Owned(raw(json)) }
+        Self { kind: Cow::Borrowed("message"), index, source: ItemSource::Owned(from_string(json)) }
     }
 
     /// Its JSON.
     pub(super) fn json(&self) -> Cow<'a, RawValue> {
         match &self.source {
             ItemSource::Request { text, edits, .. } => edits.raw().map_or_else(|| unedited(text), Cow::Owned),
-            ItemSource::PlainMessage { role, text, .. } => Cow::Owned(schema::raw(&text_message(*role, text.clone()))),
+            ItemSource::PlainMessage { role, text, .. } => Cow::Owned(to_raw(&text_message(*role, text.clone()))),
             ItemSource::Owned(json) => Cow::Owned(json.clone()),
         }
     }
@@ -195,8 +196,8 @@ impl ItemEdits<'_> {
         for (name, value) in wanted.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             match members.get(name) {
                 Some(old) if same(old, value) => {}
-                Some(old) => edits.replace(old, literal(value)),
-                None => added.push(format!(r#""{name}":{}"#, literal(value))),
+                Some(old) => edits.replace(old, quoted(value)),
+                None => added.push(format!(r#""{name}":{}"#, quoted(value))),
             }
         }
         if !added.is_empty() {
@@ -205,7 +206,7 @@ impl ItemEdits<'_> {
         edits.remove_where(text, members, |name, value| {
             (self.drops_id && name == "id") || is_output_only(kind, name, value)
         });
-        mend_parts(members, is_stored, edits);
+        repair_parts(members, is_stored, edits);
     }
 }
 
@@ -291,10 +292,10 @@ fn texts(content: &RawValue) -> Vec<Option<JsonText<'_>>> {
 pub(super) fn orphan<'a>(lead: &str, output: Option<&RawValue>, index: usize) -> InputItem<'a> {
     let output = output.map_or("\"\"", RawValue::get);
     let parts = if let Some(escaped) = output.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        format!(r#"{{"type":"input_text","text":{}{escaped}"}}"#, literal(lead).trim_end_matches('"'))
+        format!(r#"{{"type":"input_text","text":{}{escaped}"}}"#, quoted(lead).trim_end_matches('"'))
     } else {
         let parts: Vec<&RawValue> = serde_json::from_str(output).unwrap_or_default();
-        let lead = format!(r#"{{"type":"input_text","text":{}}}"#, literal(lead));
+        let lead = format!(r#"{{"type":"input_text","text":{}}}"#, quoted(lead));
         std::iter::once(lead).chain(parts.iter().map(|part| part.get().to_owned())).collect::<Vec<_>>().join(",")
     };
     let json = format!(r#"{{"type":"message","role":"user","content":[{parts}]}}"#);
@@ -316,12 +317,4 @@ pub(super) fn unknown(id: &str) -> ProxyError {
 
 fn same(old: &RawValue, value: &str) -> bool {
     serde_json::from_str::<Str<'_>>(old.get()).is_ok_and(|old| old.as_str() == value)
-}
-
-pub(super) fn literal(text: &str) -> String {
-    serde_json::to_string(text).expect("a string always serializes")
-}
-
-pub(super) fn raw(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).expect("edits keep JSON valid")
 }

@@ -38,6 +38,7 @@ pub use translate::Translation;
 
 use super::stored_refs::{References, ResolvedReferences};
 use super::{Context, Dialect, Plan};
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 
 /// The Responses API.
@@ -76,7 +77,11 @@ impl Dialect for Responses {
         codex_client::is_codex(headers).then(|| codex_client::forwarded(headers))
     }
 
-    fn to_error_response(error: &ProxyError, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        to_error_response(error, request_id)
+    fn to_error_response(
+        error: &ProxyError,
+        request_id: &str,
+        commands: CommandHint,
+    ) -> (StatusCode, HeaderMap, Bytes) {
+        to_error_response(error, request_id, commands)
     }
 }

@@ -76,17 +76,7 @@ pub(super) fn object(raw: &RawValue) -> Option<(&RawValue, RawObject<'_>)> {
     Some((raw, RawObject::parse(raw.get()).ok()?))
 }
 
-/// A string member.
-pub(super) fn text<'a>(members: &RawObject<'a>, name: &str) -> Option<Cow<'a, str>> {
-    serde_json::from_str::<Str<'a>>(members.get(name)?.get()).ok().map(Str::into_cow)
-}
-
 /// The token usage of a response object.
 pub(super) fn usage(response: &RawObject<'_>) -> Option<Usage> {
     serde_json::from_str(response.get("usage")?.get()).ok()
-}
-
-/// The elements of an array member; empty for any other value.
-pub(super) fn list<'a>(members: &RawObject<'a>, name: &str) -> Vec<&'a RawValue> {
-    members.get(name).and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }

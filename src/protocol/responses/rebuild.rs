@@ -1,6 +1,6 @@
 //! Builds the output items that no event completed from what was received of them.
 
-use super::item::literal;
+use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::reply::Citation;
@@ -35,7 +35,7 @@ pub(super) fn rebuilt_item(item: &AssembledItem, added: Option<&str>, status: &s
     if set.is_empty() {
         return None;
     }
-    set.push(("status", literal(status)));
+    set.push(("status", quoted(status)));
     let start = start_of(item);
     // Without an `added` event, the name of a call is unknown.
     let added = added.or(start.as_deref())?;
@@ -80,7 +80,7 @@ fn start_of(item: &AssembledItem) -> Option<String> {
         ItemKind::Reasoning => r#""type":"reasoning","summary":[]"#,
         _ => return None,
     };
-    let id = item.id.as_deref().map(|id| format!(r#""id":{},"#, literal(id))).unwrap_or_default();
+    let id = item.id.as_deref().map(|id| format!(r#""id":{},"#, quoted(id))).unwrap_or_default();
     Some(format!("{{{id}{kind}}}"))
 }
 

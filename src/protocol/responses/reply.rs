@@ -16,12 +16,12 @@ use super::raw_event::{EventMembers, RawEvent, object};
 use super::response_echo::{Forwarding, ResponseEcho};
 use crate::error::ProxyError;
 use crate::protocol::codex::{UpstreamEvent, Usage};
+use crate::protocol::json::compact;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::reply::assembler::{Assembler, Discard};
 use crate::protocol::reply::finish::ReplyState;
 use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
-use crate::protocol::upstream_input::json::compact;
 use crate::protocol::{Encoder, Reply, Sink, Summary};
 
 /// The response object of a response that failed before the backend sent one.

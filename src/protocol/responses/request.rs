@@ -17,6 +17,7 @@ use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::Effort;
 use crate::protocol::stored_refs::{References, ResolvedReferences};
+use crate::protocol::upstream_input::parameters::{self, RequestedTier};
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +33,7 @@ pub struct ResponsesRequest<'a> {
     pub(super) reasoning: Reasoning<'a>,
     pub(super) text: Text<'a>,
     pub(super) include: Vec<(Cow<'a, str>, &'a RawValue)>,
-    pub(super) service_tier: Option<Tier>,
+    pub(super) service_tier: Option<RequestedTier>,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
     pub(super) stream_options: RawObject<'a>,
@@ -74,13 +75,6 @@ pub(super) struct Text<'a> {
     pub(super) members: RawObject<'a>,
 }
 
-/// `service_tier`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tier {
-    Priority,
-    Standard,
-}
-
 /// Members that the response echoes.
 pub(super) const ECHOED: [&str; 10] = [
     "instructions",
@@ -103,8 +97,8 @@ pub(super) const ECHOED: [&str; 10] = [
 pub fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
     let envelope = RawObject::from_body(body)?;
     let mut request = ResponsesRequest::default();
-    for (name, value) in envelope.members().iter().filter(|(_, value)| !value.is_null()) {
-        request.set(name, &Field::from_body(name, value))?;
+    for (name, field) in envelope.fields() {
+        request.set(name, &field)?;
     }
     Ok(request)
 }
@@ -161,25 +155,13 @@ impl<'a> ResponsesRequest<'a> {
             "store" => self.is_unstored = !field.flag()?,
             "stream_options" => self.stream_options = stream_options(field)?,
             "client_metadata" => self.client_metadata = Some(field.raw()),
-            "service_tier" => self.set_tier(name, field)?,
+            "service_tier" => self.service_tier = Some(RequestedTier::read(name, field, &mut self.ignored)?),
             _ => {
                 if is_ignored(name, field)? {
                     self.ignored.note(name);
                 }
             }
         }
-        Ok(())
-    }
-
-    fn set_tier(&mut self, name: &str, field: &Field<'_, '_>) -> Result<(), ProxyError> {
-        self.service_tier = Some(match &*field.text()? {
-            "priority" | "fast" => Tier::Priority,
-            "auto" | "default" => Tier::Standard,
-            _ => {
-                self.ignored.note(name);
-                Tier::Standard
-            }
-        });
         Ok(())
     }
 }
@@ -190,7 +172,7 @@ impl<'a> Reasoning<'a> {
         let effort = reasoning.member(&members, "effort");
         // The backend accepts numbers too: they are sent as they are.
         let is_number = effort.is_some_and(|effort| effort.number().is_ok());
-        let effort = effort.filter(|_| !is_number).map(|effort| read_effort(&effort)).transpose()?;
+        let effort = effort.filter(|_| !is_number).map(|effort| parameters::effort(&effort)).transpose()?;
         let summary = match members.get("summary").map(RawValue::get) {
             Some("null") => SummaryOption::Off,
             _ => ["summary", "generate_summary"]
@@ -218,11 +200,6 @@ impl<'a> Text<'a> {
         let is_json_object = kind.is_some_and(|kind| kind.get() == r#""json_object""#);
         Ok(Self { is_json_object, members: members.into_owned() })
     }
-}
-
-fn read_effort(effort: &Field<'_, '_>) -> Result<Effort, ProxyError> {
-    let invalid = || effort.invalid("must be one of 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'");
-    Effort::asked(&effort.text()?).ok_or_else(invalid)
 }
 
 fn include<'a>(list: &Field<'a, '_>) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>, ProxyError> {
@@ -253,18 +230,14 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
         "prompt" => Err(unsupported("stored prompts are not available")),
         "moderation" => Err(unsupported("moderation is not available")),
         "max_output_tokens" | "max_tool_calls" | "seed" => field.number().map(|_| true),
-        "temperature" | "top_p" | "n" => Ok(differs(field.number()?, 1.0)),
-        "frequency_penalty" | "presence_penalty" | "top_logprobs" => Ok(differs(field.number()?, 0.0)),
+        "temperature" | "top_p" | "n" => field.differs_from(1.0),
+        "frequency_penalty" | "presence_penalty" | "top_logprobs" => field.differs_from(0.0),
         "truncation" => Ok(field.text()? != "disabled"),
         "background" | "metadata" | "safety_identifier" | "prompt_cache_retention" | "prompt_cache_options" => {
             Ok(false)
         }
         _ => Ok(true),
     }
-}
-
-fn differs(number: f64, default: f64) -> bool {
-    (number - default).abs() > f64::EPSILON
 }
 
 #[cfg(test)]

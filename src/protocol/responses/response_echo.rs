@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::item::literal;
 use super::request::ECHOED;
+use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
@@ -74,7 +74,7 @@ impl ResponseEcho {
             (name, own.map_or(Cow::Borrowed(default_value(name)), |(_, raw)| Cow::Owned(raw.get().to_owned())))
         });
         let constant = CONSTANT.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
-        let model = std::iter::once(("model", Cow::Owned(literal(model))));
+        let model = std::iter::once(("model", Cow::Owned(quoted(model))));
         Self { own: model.chain(echoed).chain(constant).collect(), forwarding, done_marker }
     }
 
@@ -170,7 +170,7 @@ fn put(object: &mut String, name: &str, value: &str) {
             object.push_str(piece);
         }
     } else {
-        object.push_str(&literal(name));
+        object.push_str(&quoted(name));
         object.push(':');
         object.push_str(value);
     }

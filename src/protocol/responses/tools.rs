@@ -5,12 +5,13 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::item::raw;
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Tool, ToolChoice};
+use crate::protocol::json::from_string;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
+use crate::protocol::upstream_input::parameters::tool_choice_keyword;
 
 const WEB_SEARCH: &str = r#""web_search""#;
 
@@ -33,16 +34,8 @@ pub(super) fn read(list: &RawValue) -> Result<(Vec<Tool<'_>>, bool), ProxyError>
 /// Reads `tool_choice`.
 pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
     let choice = Field::root("tool_choice", choice);
-    if choice.is_text() {
-        return match &*choice.text()? {
-            "auto" => Ok(ToolChoice::Auto),
-            "none" => Ok(ToolChoice::None),
-            "required" | "any" => Ok(ToolChoice::Required),
-            _ => Err(choice.invalid("must be 'none', 'auto', 'required' or an object")),
-        };
-    }
-    if !choice.is_object() {
-        return Err(choice.must_be("a string or an object"));
+    if let Some(keyword) = tool_choice_keyword(&choice)? {
+        return Ok(keyword);
     }
     let members = choice.object()?;
     let kind = kind(&choice, &members)?;
@@ -61,11 +54,11 @@ pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
             splice.replace(old, WEB_SEARCH);
         }
     }
-    Ok(ToolChoice::Raw(Cow::Owned(raw(splice.text().into_owned()))))
+    Ok(ToolChoice::Raw(Cow::Owned(from_string(splice.text().into_owned()))))
 }
 
 fn kind<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
-    tool.member(members, "type").map_or(Ok(Cow::Borrowed("")), |kind| kind.text())
+    tool.optional_text(members, "type").map(Option::unwrap_or_default)
 }
 
 fn is_web_search(kind: &str) -> bool {
@@ -80,7 +73,7 @@ fn adapted<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str, defaul
     {
         let mut splice = Splice::new(tool.json());
         splice.replace(old, WEB_SEARCH);
-        return Cow::Owned(raw(splice.text().into_owned()));
+        return Cow::Owned(from_string(splice.text().into_owned()));
     }
     let nested = tool.member(members, kind).filter(|_| matches!(kind, "function" | "custom"));
     let inner = nested.as_ref().and_then(|nested| nested.object().ok().map(|inner| (nested.json(), inner)));
@@ -90,5 +83,5 @@ fn adapted<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str, defaul
     let mut splice = Splice::new(text);
     let default = if kind == "custom" || inner.get("strict").is_some() { "" } else { default };
     splice.add(text, format!(r#""type":"{kind}"{default}"#));
-    Cow::Owned(raw(splice.text().into_owned()))
+    Cow::Owned(from_string(splice.text().into_owned()))
 }

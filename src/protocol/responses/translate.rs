@@ -7,15 +7,16 @@ use super::codex_client;
 use super::input;
 use super::item::InputItem;
 use super::options::{Options, Purpose, Store};
-use super::request::{ResponsesRequest, SummaryOption, Text, Tier};
+use super::request::{ResponsesRequest, SummaryOption, Text};
 use super::response_echo::{Forwarding, ResponseEcho};
 use super::tools;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex;
 use crate::protocol::codex::lite;
-use crate::protocol::codex::request::{ExtraMembers, Reasoning, ServiceTier, ToolChoice, WireFormat};
+use crate::protocol::codex::request::{ExtraMembers, Reasoning, ToolChoice, WireFormat};
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
 use crate::protocol::stored_refs::{ConversationContext, StoreScope};
+use crate::protocol::upstream_input::parameters::{self, ClampWarning};
 use crate::protocol::upstream_input::{cache, schema};
 use crate::protocol::{Context, Mode};
 
@@ -43,20 +44,21 @@ pub fn translate<'a>(
 ) -> Result<Translation<'a>, ProxyError> {
     let is_codex = codex_client::is_codex(context.headers);
     let name = context.model_name(request.model.as_deref())?;
-    request.ignored.names().for_each(|member| context.warnings.ignored(member));
+    context.warnings.ignored_members(&request.ignored);
 
     let items = conversation(&mut request, options.purpose)?;
-    let audience = audience(&request, options);
-    let stored_input = audience.map(|_| items.iter().map(|item| item.json().into_owned()).collect());
+    let scope = store_scope(&request, options);
+    let stored_input = scope.map(|_| items.iter().map(|item| item.json().into_owned()).collect());
     let first_user_text = input::first_user_text(&items);
     let (tools, has_web_search) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
-    let occasion = RequestTraits::asking(request.reasoning.effort, has_web_search);
+    let occasion = RequestTraits::with_effort(request.reasoning.effort, has_web_search);
     let choice = context.models.resolve_for(&name, occasion);
     let effort = effort(&mut request, &choice, occasion, context);
-    if !context.models.takes_verbosity(&choice.slug) && request.text.members.remove("verbosity") {
+    if !context.models.supports_verbosity(&choice.slug) && request.text.members.remove("verbosity") {
         context.warnings.ignored("verbosity");
     }
+    let service_tier = parameters::service_tier(request.service_tier, &choice);
     let is_lite = lite::is_marked(context.headers, request.client_metadata);
     let format = if is_lite { WireFormat::ClientLite } else { WireFormat::Classic };
     let (instructions, input) = instructions_and_input(&mut request, items, is_codex, context)?;
@@ -80,7 +82,7 @@ pub fn translate<'a>(
         parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
         reasoning: Reasoning { effort, summary: summary(std::mem::take(&mut request.reasoning.summary), is_codex) },
         text: None,
-        service_tier: service_tier(request.service_tier, choice.is_fast),
+        service_tier,
         prompt_cache_key: Cow::Borrowed(""),
         extra: extra_members(&mut request, is_codex),
     };
@@ -90,16 +92,13 @@ pub fn translate<'a>(
     let done_marker = options.done_marker && forwarding == Forwarding::Normalized;
     let echo = ResponseEcho::new(&name, &request.echoed, forwarding, done_marker);
     let cache_key = || upstream.prompt_cache_key.clone().into_owned();
-    let draft = stored_input.zip(audience).map(|(input, audience)| ConversationContext {
-        input,
-        cache_key: cache_key(),
-        audience,
-    });
+    let draft =
+        stored_input.zip(scope).map(|(input, scope)| ConversationContext { input, cache_key: cache_key(), scope });
     Ok(Translation { upstream, mode, echo, draft })
 }
 
-/// Which requests may continue the response; `None` if it's not to be stored.
-fn audience(request: &ResponsesRequest<'_>, options: &Options) -> Option<StoreScope> {
+/// Which requests may refer to the response; `None` if it isn't stored.
+fn store_scope(request: &ResponsesRequest<'_>, options: &Options) -> Option<StoreScope> {
     let is_stored = options.store != Store::Off && !request.is_unstored;
     match options.purpose {
         _ if is_stored => Some(StoreScope::Key),
@@ -155,16 +154,14 @@ fn effort(
     occasion: RequestTraits,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    if choice.is_effort_ruled {
+    if choice.is_effort_routed {
         request.reasoning.rest.remove("effort");
     }
     let is_number = request.reasoning.rest.get("effort").is_some();
-    let wanted = choice.effort(request.reasoning.effort).filter(|_| !is_number)?;
-    let effort = context.models.fit(&choice.slug, wanted, occasion);
-    if effort != wanted {
-        context.warnings.note("clamped:reasoning_effort");
+    if is_number {
+        return None;
     }
-    Some(effort)
+    parameters::effort_for(choice, request.reasoning.effort, occasion, ClampWarning::Noted, context)
 }
 
 fn summary(summary: SummaryOption<'_>, is_codex: bool) -> Option<Cow<'_, str>> {
@@ -174,14 +171,6 @@ fn summary(summary: SummaryOption<'_>, is_codex: bool) -> Option<Cow<'_, str>> {
         SummaryOption::Default => Some(Cow::Borrowed("auto")),
         SummaryOption::Off => None,
         SummaryOption::Value(value) => Some(value),
-    }
-}
-
-fn service_tier(tier: Option<Tier>, is_fast: bool) -> Option<ServiceTier> {
-    match tier {
-        Some(Tier::Priority) => Some(ServiceTier::Priority),
-        Some(Tier::Standard) => None,
-        None => is_fast.then_some(ServiceTier::Priority),
     }
 }
 

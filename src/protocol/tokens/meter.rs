@@ -146,7 +146,7 @@ impl Addition {
 
     /// Removes half a surrogate pair from the end and returns it. [`MOST_EXPENSIVE`] takes its place.
     fn take_half(&mut self, escaped: &str) -> Option<String> {
-        if !RawText::from_escaped(escaped).ends_in_half_a_pair() {
+        if !RawText::from_escaped(escaped).ends_in_high_surrogate() {
             return None;
         }
         self.decoded.pop();
@@ -210,7 +210,7 @@ mod tests {
         let pieces = [r"a\n\u00e9\ud83d", r"\ude00\ud83d", r"\ude00"];
         for limit in 1..12 {
             let (accepted, tokens, _) = run(limit, pieces);
-            assert!(!RawText::from_escaped(&accepted).ends_in_half_a_pair(), "{accepted}");
+            assert!(!RawText::from_escaped(&accepted).ends_in_high_surrogate(), "{accepted}");
             assert!(pieces.concat().starts_with(&accepted) && tokens <= limit);
             serde_json::from_str::<String>(&format!("\"{accepted}\"")).unwrap();
         }

@@ -1,7 +1,7 @@
-//! The prompt cache key: the same for every turn of a conversation, or the cache is never hit.
+//! Chooses the prompt cache key, which must be the same in every turn of a conversation.
 //!
-//! A key of the client's, or a session that its headers name, is taken first; else the key is
-//! derived from what stays the same while a conversation grows.
+//! The client's key comes first, then the session in its headers. Otherwise the key is derived from the parts of a
+//! request that stay the same while the conversation grows.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use crate::protocol::Context;
 use crate::protocol::codex::Request;
 use crate::protocol::json::input_text::JsonText;
 
-/// How much of a long text is looked at.
-const BEGINNING_BYTES: usize = 64 * 1024;
-/// The longest key, or id in a header, that the backend accepts.
+/// How much of a long text goes into the key.
+const PREFIX_BYTES: usize = 64 * 1024;
+/// The longest key, or id in a header, that the backend accepts, in characters.
 pub const MAX_CHARS: usize = 64;
 
 const SESSION_HEADERS: [&str; 4] = ["session-id", "session_id", "x-session-id", "x-session-affinity"];
@@ -22,8 +22,7 @@ const SESSION_HEADERS: [&str; 4] = ["session-id", "session_id", "x-session-id", 
 const REMINDER_OPEN: &str = "<system-reminder>";
 const REMINDER_CLOSE: &str = "</system-reminder>";
 
-/// The key of a request: as the client sent it, that of its session, or one derived from what stays
-/// the same over the turns of its conversation.
+/// Returns the key of a request: the client's `prompt_cache_key`, its session, or a derived key.
 #[must_use]
 pub fn choose<'a>(
     sent: Option<Cow<'a, str>>,
@@ -47,23 +46,23 @@ pub fn choose<'a>(
     Cow::Owned(hash.finish())
 }
 
-/// A key as the client wrote it, or its hash where it is too long.
+/// Returns a key unchanged, or its hash if it is too long.
 #[must_use]
 pub fn fit(key: Cow<'_, str>) -> Cow<'_, str> {
     if key.chars().take(MAX_CHARS + 1).count() <= MAX_CHARS { key } else { Cow::Owned(derive(&[key.as_bytes()])) }
 }
 
-/// The session that the client's headers name, as a key.
+/// Returns the session id in the client's headers, as a key.
 #[must_use]
 pub fn session(headers: &HeaderMap) -> Option<String> {
-    let named = |name: &str| {
+    let header = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?.trim();
         (!value.is_empty()).then_some(value)
     };
-    SESSION_HEADERS.into_iter().find_map(named).map(|value| fit(Cow::Borrowed(value)).into_owned())
+    SESSION_HEADERS.into_iter().find_map(header).map(|value| fit(Cow::Borrowed(value)).into_owned())
 }
 
-/// A key, in the form of a UUID, from parts that stay the same over the turns of a conversation.
+/// Hashes the stable parts of a conversation to a key in the form of a UUID.
 #[must_use]
 pub fn derive(parts: &[&[u8]]) -> String {
     let mut hash = KeyHash::default();
@@ -95,7 +94,7 @@ impl KeyHash {
         self.0.update("]");
     }
 
-    /// The length keeps ("a", "bc") and ("ab", "c") apart.
+    /// The length makes ("a", "bc") and ("ab", "c") different.
     fn length(&mut self, bytes: usize) {
         self.0.update((bytes as u64).to_be_bytes());
     }
@@ -107,27 +106,27 @@ impl KeyHash {
     }
 }
 
-/// What the first message of the user begins with, for its key: as much as tells conversations apart.
-/// A longer text is not read; where its escapes begin and end does not matter then.
+/// Returns the beginning of the first user message, for the key. Of a long text, only a prefix is used, with its JSON
+/// escapes: it is not decoded.
 #[must_use]
-pub fn beginning<'w>(texts: impl IntoIterator<Item = &'w JsonText<'w>>) -> String {
-    let mut whole = String::new();
-    for words in texts {
-        let is_long = words.written_bytes() > BEGINNING_BYTES && !words.starts_with(REMINDER_OPEN);
-        match words.escaped().filter(|_| is_long) {
-            Some(escaped) => whole.push_str(front(escaped)),
-            None => whole.push_str(&words.read()),
+pub fn text_prefix<'w>(texts: impl IntoIterator<Item = &'w JsonText<'w>>) -> String {
+    let mut prefix = String::new();
+    for text in texts {
+        let is_long = text.written_bytes() > PREFIX_BYTES && !text.starts_with(REMINDER_OPEN);
+        match text.escaped().filter(|_| is_long) {
+            Some(escaped) => prefix.push_str(truncated(escaped)),
+            None => prefix.push_str(&text.read()),
         }
     }
-    whole
+    prefix
 }
 
-/// Up to [`BEGINNING_BYTES`] of a text.
-fn front(text: &str) -> &str {
-    (0..=BEGINNING_BYTES).rev().find_map(|end| text.get(..end)).unwrap_or(text)
+/// The first [`PREFIX_BYTES`] of a text, up to a character boundary.
+fn truncated(text: &str) -> &str {
+    (0..=PREFIX_BYTES).rev().find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
-/// A user's text without the reminders that some clients put before it, which change from turn to turn.
+/// Returns a user's text without the leading reminders of Claude Code, which change in every turn.
 #[must_use]
 pub fn without_reminders(text: &str) -> &str {
     let mut rest = text.trim_start();
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_session_header_counts() {
+    fn the_first_session_header_wins() {
         let mut headers = HeaderMap::new();
         assert_eq!(session(&headers), None);
         headers.insert("x-session-affinity", HeaderValue::from_static("last"));
@@ -171,17 +170,17 @@ mod tests {
         headers.insert("session_id", HeaderValue::from_static("first"));
         assert_eq!(session(&headers).as_deref(), Some("first"));
         headers.insert("session-id", HeaderValue::from_static("  "));
-        assert_eq!(session(&headers).as_deref(), Some("first"), "an empty header names no session");
+        assert_eq!(session(&headers).as_deref(), Some("first"), "an empty header is no session");
     }
 
     #[test]
-    fn parts_keep_their_bounds() {
+    fn boundaries_between_parts_count() {
         assert_eq!(derive(&[b"a", b"bc"]), derive(&[b"a", b"bc"]));
         assert_ne!(derive(&[b"a", b"bc"]), derive(&[b"ab", b"c"]));
     }
 
     #[test]
-    fn leading_reminders_are_passed_over() {
+    fn leading_reminders_are_skipped() {
         assert_eq!(
             without_reminders(" <system-reminder>a</system-reminder>\n<system-reminder>b</system-reminder> hi <b>"),
             "hi <b>"

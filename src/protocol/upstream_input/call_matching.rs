@@ -1,37 +1,35 @@
-//! Calls of clients that know no ids, or not always.
+//! Matches tool outputs with tool calls for clients that don't always send call ids.
 //!
-//! An output then says no more than the name of its tool, or nothing at all: it answers the first
-//! call of its turn that fits and has no answer yet. Ids that are made up here count from the
-//! beginning of the conversation, so that they stay the same while it grows.
+//! An output then has only the name of its tool, or nothing. It belongs to the first matching call of its turn that has
+//! no output yet. Generated ids count from the beginning of the conversation, so that they stay the same while it grows.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
-/// The calls of a turn, by what an output may say of them.
+/// The calls of the current turn, by what an output may refer to.
 #[derive(Debug)]
 pub struct CallMatcher<'a> {
     prefix: &'static str,
-    /// Ids made up so far.
-    made_up: usize,
-    calls: Vec<Open<'a>>,
+    generated_ids: usize,
+    calls: Vec<PendingCall<'a>>,
     by_id: BTreeMap<Cow<'a, str>, VecDeque<usize>>,
     by_name: BTreeMap<Cow<'a, str>, VecDeque<usize>>,
     in_order: VecDeque<usize>,
 }
 
 #[derive(Debug)]
-struct Open<'a> {
+struct PendingCall<'a> {
     id: Cow<'a, str>,
-    is_answered: bool,
+    has_output: bool,
 }
 
 impl<'a> CallMatcher<'a> {
-    /// No calls yet; `prefix` is what made-up ids begin with.
+    /// Creates a matcher that generates ids with this prefix.
     #[must_use]
     pub fn new(prefix: &'static str) -> Self {
         Self {
             prefix,
-            made_up: 0,
+            generated_ids: 0,
             calls: Vec::new(),
             by_id: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -39,42 +37,42 @@ impl<'a> CallMatcher<'a> {
         }
     }
 
-    /// A turn begins: what was called before can't be answered any more.
-    pub fn forget(&mut self) {
+    /// Starts a turn: outputs no longer match earlier calls.
+    pub fn begin_turn(&mut self) {
         self.calls.clear();
         self.by_id.clear();
         self.by_name.clear();
         self.in_order.clear();
     }
 
-    /// Takes note of a call; gives its id, made up where it has none.
-    pub fn call(&mut self, id: Cow<'a, str>, name: Cow<'a, str>) -> Cow<'a, str> {
+    /// Adds a call. Returns its id, which is generated if `id` is empty.
+    pub fn add_call(&mut self, id: Cow<'a, str>, name: Cow<'a, str>) -> Cow<'a, str> {
         let id = if id.is_empty() {
-            self.made_up += 1;
-            Cow::Owned(format!("{}{}", self.prefix, self.made_up))
+            self.generated_ids += 1;
+            Cow::Owned(format!("{}{}", self.prefix, self.generated_ids))
         } else {
             id
         };
         let position = self.calls.len();
-        self.calls.push(Open { id: id.clone(), is_answered: false });
+        self.calls.push(PendingCall { id: id.clone(), has_output: false });
         self.by_id.entry(id.clone()).or_default().push_back(position);
         self.by_name.entry(name).or_default().push_back(position);
         self.in_order.push_back(position);
         id
     }
 
-    /// The id of the call that an output answers, by its id, else by its name, else by its place;
-    /// what is not said is empty. An id stays as it is, a call that is not there has none.
-    pub fn answer(&mut self, id: Cow<'a, str>, name: &str) -> Cow<'a, str> {
-        let mut nothing = VecDeque::new();
+    /// Returns the id of the call that an output belongs to, found by id, else by tool name, else by position. An id or
+    /// name that the client didn't send is empty. If there is no such call, returns `id`.
+    pub fn match_output(&mut self, id: Cow<'a, str>, name: &str) -> Cow<'a, str> {
+        let mut none = VecDeque::new();
         let candidates = match (&*id, name) {
             ("", "") => &mut self.in_order,
-            ("", name) => self.by_name.get_mut(name).unwrap_or(&mut nothing),
-            (id, _) => self.by_id.get_mut(id).unwrap_or(&mut nothing),
+            ("", name) => self.by_name.get_mut(name).unwrap_or(&mut none),
+            (id, _) => self.by_id.get_mut(id).unwrap_or(&mut none),
         };
         while let Some(position) = candidates.pop_front() {
-            if let Some(call) = self.calls.get_mut(position).filter(|call| !call.is_answered) {
-                call.is_answered = true;
+            if let Some(call) = self.calls.get_mut(position).filter(|call| !call.has_output) {
+                call.has_output = true;
                 return call.id.clone();
             }
         }
@@ -87,29 +85,29 @@ mod tests {
     use super::CallMatcher;
 
     #[test]
-    fn an_output_answers_by_id_by_name_or_by_place() {
+    fn an_output_matches_by_id_by_name_or_by_position() {
         let mut calls = CallMatcher::new("call_");
-        assert_eq!(calls.call("".into(), "f".into()), "call_1");
-        assert_eq!(calls.call("own".into(), "g".into()), "own");
-        assert_eq!(calls.call("".into(), "f".into()), "call_2");
-        assert_eq!(calls.call("".into(), "h".into()), "call_3");
-        assert_eq!(calls.answer("own".into(), "f"), "own");
-        assert_eq!(calls.answer("".into(), "f"), "call_1");
-        assert_eq!(calls.answer("".into(), ""), "call_2", "the answered ones are passed over");
-        assert_eq!(calls.answer("".into(), "f"), "", "there is no third call of it");
-        assert_eq!(calls.answer("".into(), "other"), "");
-        assert_eq!(calls.answer("strange".into(), ""), "strange");
-        assert_eq!(calls.answer("".into(), ""), "call_3");
-        assert_eq!(calls.answer("".into(), ""), "");
+        assert_eq!(calls.add_call("".into(), "f".into()), "call_1");
+        assert_eq!(calls.add_call("own".into(), "g".into()), "own");
+        assert_eq!(calls.add_call("".into(), "f".into()), "call_2");
+        assert_eq!(calls.add_call("".into(), "h".into()), "call_3");
+        assert_eq!(calls.match_output("own".into(), "f"), "own");
+        assert_eq!(calls.match_output("".into(), "f"), "call_1");
+        assert_eq!(calls.match_output("".into(), ""), "call_2", "calls with an output are skipped");
+        assert_eq!(calls.match_output("".into(), "f"), "", "there is no third call of this tool");
+        assert_eq!(calls.match_output("".into(), "other"), "");
+        assert_eq!(calls.match_output("unknown".into(), ""), "unknown");
+        assert_eq!(calls.match_output("".into(), ""), "call_3");
+        assert_eq!(calls.match_output("".into(), ""), "");
     }
 
     #[test]
-    fn a_call_of_an_earlier_turn_is_not_answered() {
+    fn an_output_never_matches_a_call_of_an_earlier_turn() {
         let mut calls = CallMatcher::new("call_");
-        calls.call("".into(), "f".into());
-        calls.forget();
-        assert_eq!(calls.call("".into(), "f".into()), "call_2");
-        assert_eq!(calls.answer("".into(), "f"), "call_2");
-        assert_eq!(calls.answer("".into(), "f"), "");
+        calls.add_call("".into(), "f".into());
+        calls.begin_turn();
+        assert_eq!(calls.add_call("".into(), "f".into()), "call_2");
+        assert_eq!(calls.match_output("".into(), "f"), "call_2");
+        assert_eq!(calls.match_output("".into(), "f"), "");
     }
 }

@@ -1,104 +1,141 @@
-//! A history in no dialect, and its way into the backend's input, mended where it is damaged.
+//! Converts a conversation history to the backend's input, and repairs it where the backend would reject it.
 //!
-//! A dialect lays out its messages as [`HistoryEntry`]s; [`items`] pairs calls with outputs and adds,
-//! rewords or drops what the backend would refuse. Nothing here refuses a history.
+//! A dialect converts its messages to [`HistoryEntry`]s. [`items`] pairs tool calls with outputs, adds missing outputs,
+//! rewrites orphaned ones and drops repeated ones. It never rejects a history.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::names;
 use super::pairing::{self, OutputScope, OutputStatus, Pairing, PairingItem};
 use super::replayed::{self, SeenIds};
+use super::{cache, names};
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, Output, Part, Role};
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::raw_object::RawObject;
 
+/// The output added for a call without one.
 const INTERRUPTED: &str = "[no output: the tool call was interrupted]";
 
-/// A piece of a conversation.
-#[derive(Clone, Debug)]
-pub enum HistoryEntry<'a> {
-    /// A message of the user or the assistant begins; it may turn out to hold only calls.
-    Turn,
-    /// What somebody said.
-    Message(Role, Vec<Part<'a>>),
-    /// A call of the assistant.
-    Call(HistoryCall<'a>),
-    /// What a tool returned: the id of the call as the client sent it, empty for none.
-    Output(Cow<'a, str>, Output<'a>),
-    /// An item that is carried as it came: its type, and the whole of it.
-    Carried(Cow<'a, str>, Cow<'a, RawValue>),
+/// A conversation, converted from the messages of an API.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    /// The system prompt; `None` if the request has none.
+    pub instructions: Option<Cow<'a, str>>,
+    /// The messages, calls and outputs after it.
+    pub entries: Vec<HistoryEntry<'a>>,
+    first_user_text: Option<String>,
 }
 
-/// A tool call of the history.
+/// An entry of a conversation.
+#[derive(Clone, Debug)]
+pub enum HistoryEntry<'a> {
+    /// The start of a user or assistant message, which may consist only of calls.
+    Turn,
+    /// Text, images and files of one role.
+    Message(Role, Vec<Part<'a>>),
+    /// A tool call of the assistant.
+    Call(HistoryCall<'a>),
+    /// A tool output, with the call id as the client sent it; empty if it sent none.
+    Output(Cow<'a, str>, Output<'a>),
+    /// An item to forward unchanged: its type and its JSON.
+    Raw(Cow<'a, str>, Cow<'a, RawValue>),
+}
+
+/// A tool call in a history.
 #[derive(Clone, Debug)]
 pub struct HistoryCall<'a> {
-    /// The id as the client sent it; empty: none.
+    /// The id as the client sent it; empty if it sent none.
     pub id: Cow<'a, str>,
-    /// Number of its message, and its number within: names a call that has no id.
-    pub place: (usize, usize),
-    /// Which of the two kinds it is.
+    /// The index of the message, and of the call in it. The id of a call without one is derived from it.
+    pub position: (usize, usize),
+    /// The kind of the tool.
     pub kind: CallKind,
-    /// Name of the tool, as the client knows it.
+    /// The client's name of the tool.
     pub name: Cow<'a, str>,
-    /// JSON arguments of a function, or input of a custom tool.
+    /// The JSON arguments of a function, or the input of a custom tool.
     pub payload: JsonText<'a>,
 }
 
-/// The two kinds of tool that a client runs.
+/// The kind of a tool that the client runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// JSON arguments.
+    /// A function with JSON arguments.
     Function,
-    /// Free text.
+    /// A custom tool with free text as input.
     Custom,
 }
 
-/// The backend's input for a history. What was mended is noted.
-pub fn items<'a>(entries: Vec<HistoryEntry<'a>>, reach: OutputScope, warnings: &mut Warnings) -> Vec<Item<'a>> {
-    let pairings = pairing::pair(entries.iter().map(mark), reach, warnings);
+impl<'a> Conversation<'a> {
+    /// Creates a conversation without messages.
+    #[must_use]
+    pub fn new(instructions: Option<Cow<'a, str>>) -> Self {
+        Self { instructions, entries: Vec::new(), first_user_text: None }
+    }
+
+    /// Adds a message, unless it has no parts: an empty message would separate a call from its output.
+    pub fn add_message(&mut self, role: Role, parts: Vec<Part<'a>>) {
+        if !parts.is_empty() {
+            self.entries.push(HistoryEntry::Message(role, parts));
+        }
+    }
+
+    /// Remembers the texts of a user message if it is the first one.
+    pub fn note_user_text<'w>(&mut self, texts: impl IntoIterator<Item = &'w JsonText<'w>>) {
+        self.first_user_text.get_or_insert_with(|| cache::text_prefix(texts));
+    }
+
+    /// The beginning of the first user message, for the prompt cache key.
+    #[must_use]
+    pub fn first_user_text(&self) -> &str {
+        self.first_user_text.as_deref().unwrap_or_default()
+    }
+}
+
+/// Converts a history to the backend's input. Notes repairs as warnings.
+pub fn items<'a>(entries: Vec<HistoryEntry<'a>>, scope: OutputScope, warnings: &mut Warnings) -> Vec<Item<'a>> {
+    let pairings = pairing::pair(entries.iter().map(pairing_item), scope, warnings);
     let kinds: Vec<Option<CallKind>> = entries.iter().map(kind).collect();
     let mut input = Vec::with_capacity(entries.len());
-    let mut unanswered = Vec::new();
+    let mut added_outputs = Vec::new();
     let mut seen = SeenIds::default();
     for (entry, pairing) in entries.into_iter().zip(&pairings) {
         if !matches!(entry, HistoryEntry::Call(_)) {
-            input.append(&mut unanswered);
+            input.append(&mut added_outputs);
         }
         match (entry, pairing) {
             (HistoryEntry::Message(role, content), _) => input.push(Item::Message { role, content }),
-            (HistoryEntry::Call(call), Pairing::Call(id, answered)) => {
-                if *answered == OutputStatus::Missing {
+            (HistoryEntry::Call(call), Pairing::Call(id, output_status)) => {
+                if *output_status == OutputStatus::Missing {
                     warnings.note("repaired:missing_tool_output");
-                    unanswered.push(interrupted(call.kind, id.clone()));
+                    added_outputs.push(interrupted_output(call.kind, id.clone()));
                 }
                 input.push(call_item(call, id.clone()));
             }
-            (HistoryEntry::Output(_, output), Pairing::Answers(call)) => {
+            (HistoryEntry::Output(_, output), Pairing::Output(call)) => {
                 if let (Some(kind), Pairing::Call(id, _)) = (kinds[*call], &pairings[*call]) {
                     input.push(output_item(kind, id.clone(), output));
                 }
             }
-            (HistoryEntry::Carried(kind, json), _) => {
+            (HistoryEntry::Raw(kind, json), _) => {
                 let is_repeated = RawObject::parse(json.get()).is_ok_and(|members| seen.has_seen(&members));
                 let json = if is_repeated { replayed::without_id(json) } else { json };
                 input.push(Item::Raw { kind, json });
             }
-            (HistoryEntry::Output(id, output), Pairing::Orphan) => input.push(orphan(&id, output)),
+            (HistoryEntry::Output(id, output), Pairing::Orphan) => input.push(orphan_message(&id, output)),
             _ => {}
         }
     }
-    input.append(&mut unanswered);
+    input.append(&mut added_outputs);
     input
 }
 
-fn mark<'m>(entry: &'m HistoryEntry<'_>) -> PairingItem<'m> {
+fn pairing_item<'m>(entry: &'m HistoryEntry<'_>) -> PairingItem<'m> {
     match entry {
         HistoryEntry::Turn => PairingItem::Turn,
-        HistoryEntry::Message(..) | HistoryEntry::Carried(..) => PairingItem::Other,
-        HistoryEntry::Call(call) => PairingItem::Call(&call.id, call.place),
+        HistoryEntry::Message(..) | HistoryEntry::Raw(..) => PairingItem::Other,
+        HistoryEntry::Call(call) => PairingItem::Call(&call.id, call.position),
         HistoryEntry::Output(id, _) => PairingItem::Output(id),
     }
 }
@@ -110,7 +147,7 @@ fn kind(entry: &HistoryEntry<'_>) -> Option<CallKind> {
 fn call_item(call: HistoryCall<'_>, id: String) -> Item<'_> {
     let (call_id, name) = (Cow::Owned(id), names::tool_name(call.name));
     match call.kind {
-        // Some clients send nothing for the arguments of a call that has none, and JSON is expected.
+        // Some clients send an empty string for no arguments; the backend expects JSON.
         CallKind::Function if call.payload.is_blank() => Item::FunctionCall { call_id, name, arguments: "{}".into() },
         CallKind::Function => Item::FunctionCall { call_id, name, arguments: call.payload },
         CallKind::Custom => Item::CustomToolCall { call_id, name, input: call.payload },
@@ -125,25 +162,25 @@ fn output_item(kind: CallKind, id: String, output: Output<'_>) -> Item<'_> {
     }
 }
 
-/// The output of a call that has none.
+/// The output added for a call without one.
 #[must_use]
-pub fn interrupted(kind: CallKind, id: String) -> Item<'static> {
+pub fn interrupted_output(kind: CallKind, id: String) -> Item<'static> {
     output_item(kind, id, Output::Text(INTERRUPTED.into()))
 }
 
-/// What precedes an output whose call is missing, where it is told as a user would.
+/// The text before an output whose call is missing, in the user message that replaces it.
 #[must_use]
-pub fn orphan_lead(id: &str) -> String {
+pub fn orphan_intro(id: &str) -> String {
     let id = if id.is_empty() { "unknown" } else { id };
     format!("[Output of tool call {id}, whose call is not in this conversation]\n")
 }
 
-/// An output without its call: said as a user would, since the backend refuses it as an output.
-fn orphan<'a>(id: &str, output: Output<'a>) -> Item<'a> {
-    let lead = orphan_lead(id);
+/// Replaces an output without its call by a user message: the backend rejects such an output.
+fn orphan_message<'a>(id: &str, output: Output<'a>) -> Item<'a> {
+    let intro = orphan_intro(id);
     let content = match output {
-        Output::Text(text) => vec![Part::InputText(text.after(&lead))],
-        Output::Parts(parts) => std::iter::once(Part::InputText(lead.into())).chain(parts).collect(),
+        Output::Text(text) => vec![Part::InputText(text.with_prefix(&intro))],
+        Output::Parts(parts) => std::iter::once(Part::InputText(intro.into())).chain(parts).collect(),
     };
     Item::Message { role: Role::User, content }
 }
@@ -156,10 +193,16 @@ mod tests {
     use crate::protocol::upstream_input::pairing::OutputScope;
 
     fn call(id: &'static str, kind: CallKind) -> HistoryEntry<'static> {
-        HistoryEntry::Call(HistoryCall { id: id.into(), place: (1, 0), kind, name: "t".into(), payload: "{}".into() })
+        HistoryEntry::Call(HistoryCall {
+            id: id.into(),
+            position: (1, 0),
+            kind,
+            name: "t".into(),
+            payload: "{}".into(),
+        })
     }
 
-    fn told(entries: Vec<HistoryEntry<'static>>) -> Vec<String> {
+    fn summarize(entries: Vec<HistoryEntry<'static>>) -> Vec<String> {
         let mut warnings = Warnings::default();
         items(entries, OutputScope::Turn, &mut warnings)
             .iter()
@@ -177,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_outputs_stand_right_after_their_group() {
+    fn missing_outputs_are_added_after_their_group() {
         let entries = vec![
             HistoryEntry::Turn,
             call("a", CallKind::Function),
@@ -199,24 +242,24 @@ mod tests {
             "call d",
             "out d [no ",
         ];
-        assert_eq!(told(entries), expected);
+        assert_eq!(summarize(entries), expected);
     }
 
     #[test]
-    fn the_groups_of_two_messages_stay_apart() {
+    fn calls_of_two_messages_form_two_groups() {
         let entries =
             vec![HistoryEntry::Turn, call("a", CallKind::Function), HistoryEntry::Turn, call("b", CallKind::Function)];
-        assert_eq!(told(entries), ["call a", "out a [no ", "call b", "out b [no "]);
+        assert_eq!(summarize(entries), ["call a", "out a [no ", "call b", "out b [no "]);
     }
 
     #[test]
-    fn an_orphan_becomes_what_a_user_says() {
+    fn an_orphaned_output_becomes_a_user_message() {
         let mut warnings = Warnings::default();
-        let picture = Part::InputImage { image_url: "data:image/png;base64,".into(), detail: "auto".into() };
-        let entries = vec![HistoryEntry::Output("".into(), Output::Parts(vec![picture.clone()]))];
+        let image = Part::InputImage { image_url: "data:image/png;base64,".into(), detail: "auto".into() };
+        let entries = vec![HistoryEntry::Output("".into(), Output::Parts(vec![image.clone()]))];
         let input = items(entries, OutputScope::Turn, &mut warnings);
         let [Item::Message { role: Role::User, content }] = input.as_slice() else { panic!("{input:?}") };
-        let lead = "[Output of tool call unknown, whose call is not in this conversation]\n";
-        assert_eq!(*content, [Part::InputText(lead.into()), picture]);
+        let intro = "[Output of tool call unknown, whose call is not in this conversation]\n";
+        assert_eq!(*content, [Part::InputText(intro.into()), image]);
     }
 }

@@ -1,4 +1,4 @@
-//! The system prompt: texts that open a conversation become `instructions`.
+//! Builds `instructions`, the system prompt, from the system messages at the start of a conversation.
 
 use std::borrow::Cow;
 
@@ -7,38 +7,37 @@ use crate::protocol::codex::request::{Item, Part, Role};
 
 const BLANK_LINE: &str = "\n\n";
 
-/// Joins system texts by a blank line; those with nothing but white space are passed over. `None`
-/// where nothing is left. A single text is not copied.
+/// Joins texts with blank lines and skips blank texts. `None` if all are blank. A single text is not copied.
 #[must_use]
 pub fn join<'a>(texts: impl IntoIterator<Item = Cow<'a, str>>) -> Option<Cow<'a, str>> {
     let mut texts = texts.into_iter().filter(|text| !text.trim().is_empty());
     let first = texts.next()?;
     Some(texts.fold(first, |mut joined, text| {
-        let whole = joined.to_mut();
-        whole.push_str(BLANK_LINE);
-        whole.push_str(&text);
+        let buffer = joined.to_mut();
+        buffer.push_str(BLANK_LINE);
+        buffer.push_str(&text);
         joined
     }))
 }
 
-/// The instructions of a request. Where the system text is all there is, it becomes the input,
-/// which must not be empty.
+/// Returns the instructions of a request: the system prompt, else `default`. If the conversation has only a system
+/// prompt, it becomes the input, which must not be empty.
 ///
 /// # Errors
-/// When there is nothing to answer; `prompt` is the member that should hold it.
+/// If both are empty. The error names the member `prompt`.
 pub fn open<'a>(
     system: Option<Cow<'a, str>>,
     input: &mut Vec<Item<'a>>,
     prompt: &str,
-    usual: &str,
+    default: &str,
 ) -> Result<Cow<'a, str>, ProxyError> {
-    let usual = || Cow::Owned(usual.to_owned());
+    let default = || Cow::Owned(default.to_owned());
     if !input.is_empty() {
-        return Ok(system.unwrap_or_else(usual));
+        return Ok(system.unwrap_or_else(default));
     }
-    let text = system.ok_or_else(|| Refusal::invalid(prompt, format!("'{prompt}' must hold something to answer")))?;
+    let text = system.ok_or_else(|| Refusal::invalid(prompt, format!("'{prompt}' must not be empty")))?;
     input.push(Item::Message { role: Role::Developer, content: vec![Part::InputText(text.into())] });
-    Ok(usual())
+    Ok(default())
 }
 
 #[cfg(test)]

@@ -1,21 +1,19 @@
-//! What Chat, Messages and Ollama share: the rules between a client's history and the backend's input.
+//! What the dialects share to build the backend's request.
 //!
-//! The backend refuses a history whose calls and outputs don't pair up, tool names and call ids of
-//! a form that other services allow, and a prompt that is empty. Clients can't mend what
-//! compaction and interruption did to their history, so it is mended here. Everything is a pure
-//! function of the request: anything else would cost the prompt cache on every turn.
+//! [`parameters`] reads the parameters that several APIs have. The other modules convert the conversation. The backend
+//! rejects histories with unpaired tool calls, tool names and call ids that other services allow, and empty prompts.
+//! Clients can't fix a history after compaction or interruption, so it is repaired here. Everything is a pure function
+//! of the request: any other input would miss the prompt cache in every turn.
 
 pub mod base64;
 pub mod cache;
 pub mod call_matching;
-pub mod format;
 pub mod history;
 pub mod instructions;
-pub mod json;
-pub mod limit;
 pub mod names;
 pub mod pairing;
+pub mod parameters;
 pub mod replayed;
 pub mod schema;
 
-pub use history::{CallKind, HistoryCall, HistoryEntry};
+pub use history::{CallKind, Conversation, HistoryCall, HistoryEntry};

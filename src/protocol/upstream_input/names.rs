@@ -1,7 +1,6 @@
-//! Names and ids in the form that the backend takes: `[A-Za-z0-9_-]{1,64}`.
+//! Converts tool names and call ids to the form that the backend accepts: `[A-Za-z0-9_-]{1,64}`.
 //!
-//! Each mapping is a function of the name alone, so that a tool, the choice of it and its calls in
-//! the history agree without a table.
+//! Each result depends only on the name, so a tool, its choice and its calls in the history agree without a table.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,13 +9,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::schema::raw;
+use crate::protocol::json::to_raw;
 
 const MAX_CHARS: usize = 64;
 const KEPT_CHARS: usize = 55;
 
-/// The backend's name for a tool. A name it would refuse keeps what it can of itself, and gets a
-/// hash of the original so that two of them stay apart.
+/// Returns the backend's name for a tool. An invalid name has its invalid characters replaced and a hash of the
+/// original appended, which keeps names distinct.
 #[must_use]
 pub fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
     if is_valid(&name) {
@@ -29,7 +28,7 @@ pub fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(mapped)
 }
 
-/// Notes the client's name of a tool under the backend's, where they differ.
+/// Adds the client's name of a tool under the backend's name, if they differ.
 pub fn note_renamed(name: &str, renamed: &mut BTreeMap<String, String>) {
     let upstream = tool_name(Cow::Borrowed(name));
     if *upstream != *name {
@@ -37,10 +36,10 @@ pub fn note_renamed(name: &str, renamed: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The choice of one tool, by the client's name for it.
+/// Returns the backend's tool choice for one tool, given the client's name.
 #[must_use]
 pub fn choice(kind: &'static str, name: Cow<'_, str>) -> Box<RawValue> {
-    raw(&Named { r#type: kind, name: &tool_name(name) })
+    to_raw(&Named { r#type: kind, name: &tool_name(name) })
 }
 
 #[derive(Serialize)]
@@ -49,7 +48,7 @@ struct Named<'n> {
     name: &'n str,
 }
 
-/// The backend's form of a call id.
+/// Returns the backend's form of a call id. An invalid id is replaced by its hash.
 #[must_use]
 pub fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
     if is_valid(&id) { id } else { Cow::Owned(format!("call_{}", hash(&id, 40))) }
@@ -75,7 +74,7 @@ mod tests {
     use super::{call_id, tool_name};
 
     #[test]
-    fn valid_names_stay_as_they_are() {
+    fn valid_names_are_unchanged() {
         let longest = "a".repeat(64);
         for name in ["get_weather", "a-B_9", longest.as_str()] {
             assert!(matches!(tool_name(name.into()), Cow::Borrowed(same) if same == name));
@@ -84,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn odd_names_become_valid_and_stay_apart() {
+    fn invalid_names_become_valid_and_distinct() {
         assert_eq!(tool_name("fs.read".into()), "fs_read_4074bc02");
         assert_ne!(tool_name("fs.read".into()), tool_name("fs:read".into()));
-        for odd in ["", "é", "a b", &"x".repeat(65), &"日本".repeat(100)] {
-            for mapped in [tool_name(odd.into()), call_id(odd.into())] {
-                assert!(super::is_valid(&mapped), "{odd} became {mapped}");
+        for invalid in ["", "é", "a b", &"x".repeat(65), &"日本".repeat(100)] {
+            for mapped in [tool_name(invalid.into()), call_id(invalid.into())] {
+                assert!(super::is_valid(&mapped), "{invalid} became {mapped}");
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Which output answers which call, and under which id, whatever happened to the history.
+//! Pairs tool outputs with tool calls and assigns unique call ids.
 //!
-//! The backend wants one output for each call, and each call id once. Histories come damaged by
-//! compaction, interruption and models that count their calls from zero on every turn. This is the
-//! decision alone, over marks that stand for the items of any dialect; linear in their number.
+//! The backend requires one output for each call, and unique call ids. Histories violate both after compaction,
+//! interruption, and with models that number their calls from zero in every turn. This module only decides; it works on
+//! [`PairingItem`]s that represent the items of any dialect, and takes time linear in their number.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,65 +10,65 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::names;
 use crate::protocol::Warnings;
 
-/// What pairing sees of an item.
+/// An item of a history, as far as pairing needs it.
 #[derive(Clone, Debug)]
 pub enum PairingItem<'m> {
-    /// A message of the user or the assistant begins.
+    /// The start of a user or assistant message.
     Turn,
-    /// A call: its id as the client sent it (empty: none), and where it stands in the request.
+    /// A call: its id as the client sent it, which may be empty, and its position in the request.
     Call(&'m str, (usize, usize)),
-    /// An output: the id of its call as the client sent it.
+    /// An output: the call id as the client sent it.
     Output(&'m str),
     /// Anything else.
     Other,
 }
 
-/// How far from its call an output may stand.
+/// Where the output of a call may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputScope {
-    /// Before the next message of the user or the assistant.
+    /// Before the next user or assistant message.
     Turn,
-    /// Anywhere after it.
+    /// Anywhere after the call.
     Conversation,
 }
 
-/// What became of an item.
+/// The decision about an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pairing {
-    /// A call: its id upstream, and whether an output answers it.
+    /// A call: its id for the backend, and whether it has an output.
     Call(String, OutputStatus),
-    /// An output: the position of the call that it answers.
-    Answers(usize),
-    /// An output whose call is not there.
+    /// An output: the index of its call.
+    Output(usize),
+    /// An output whose call is missing.
     Orphan,
-    /// A further output for a call that has one.
+    /// An output of a call that already has one.
     Repeated,
-    /// No call and no output.
+    /// Neither a call nor an output.
     Other,
 }
 
 /// Whether a call has an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputStatus {
-    /// It has.
+    /// The call has an output.
     Present,
-    /// It has none.
+    /// The call has no output.
     Missing,
 }
 
-/// Decides over all items, one pairing for each mark. Notes orphans, repeated outputs and reused ids.
+/// Pairs all items and returns one decision per item. Notes orphaned and repeated outputs and duplicate ids as warnings.
 pub fn pair<'m>(
-    marks: impl IntoIterator<Item = PairingItem<'m>>,
-    reach: OutputScope,
+    items: impl IntoIterator<Item = PairingItem<'m>>,
+    scope: OutputScope,
     warnings: &mut Warnings,
 ) -> Vec<Pairing> {
     let mut pairings = Vec::new();
     let mut ids = CallIds::default();
     let mut open = OpenCalls::default();
-    for mark in marks {
-        let position = pairings.len();
-        let pairing = match mark {
-            PairingItem::Turn if reach == OutputScope::Turn => {
+    for item in items {
+        let index = pairings.len();
+        let pairing = match item {
+            PairingItem::Turn if scope == OutputScope::Turn => {
                 open = OpenCalls::default();
                 Pairing::Other
             }
@@ -76,26 +76,26 @@ pub fn pair<'m>(
                 open.end_group();
                 Pairing::Other
             }
-            PairingItem::Call(id, place) => {
-                open.add(id, position);
-                Pairing::Call(ids.assign(id, place, warnings), OutputStatus::Missing)
+            PairingItem::Call(id, position) => {
+                open.add(id, index);
+                Pairing::Call(ids.assign(id, position, warnings), OutputStatus::Missing)
             }
             PairingItem::Output(id) => {
                 open.end_group();
-                open.answer(id, warnings)
+                open.pair_output(id, warnings)
             }
         };
-        if let Pairing::Answers(call) = pairing
-            && let Some(Pairing::Call(_, answered)) = pairings.get_mut(call)
+        if let Pairing::Output(call) = pairing
+            && let Some(Pairing::Call(_, output)) = pairings.get_mut(call)
         {
-            *answered = OutputStatus::Present;
+            *output = OutputStatus::Present;
         }
         pairings.push(pairing);
     }
     pairings
 }
 
-/// The ids given out so far.
+/// The ids assigned so far.
 #[derive(Default)]
 struct CallIds<'m> {
     uses: BTreeMap<&'m str, usize>,
@@ -108,8 +108,8 @@ impl<'m> CallIds<'m> {
         let uses = if id.is_empty() { &mut once } else { self.uses.entry(id).or_default() };
         loop {
             *uses += 1;
-            let wanted = if *uses == 1 { Cow::Borrowed(&*base) } else { Cow::Owned(format!("{base}_{uses}")) };
-            let upstream = names::call_id(wanted).into_owned();
+            let candidate = if *uses == 1 { Cow::Borrowed(&*base) } else { Cow::Owned(format!("{base}_{uses}")) };
+            let upstream = names::call_id(candidate).into_owned();
             if self.taken.insert(upstream.clone()) {
                 if *uses > 1 {
                     warnings.note("repaired:duplicate_tool_call_id");
@@ -124,10 +124,10 @@ fn generated_or(id: &str, message: usize, call: usize) -> Cow<'_, str> {
     if id.is_empty() { Cow::Owned(format!("call_m{message}_{call}")) } else { Cow::Borrowed(id) }
 }
 
-/// The calls that an output can still answer.
+/// The calls that have no output yet.
 #[derive(Default)]
 struct OpenCalls<'m> {
-    /// For each id its groups of adjacent calls, latest last; empty when all are answered.
+    /// For each id, its groups of adjacent calls, latest last. An id whose calls all have an output has no groups.
     groups: BTreeMap<&'m str, Vec<(usize, VecDeque<usize>)>>,
     group: usize,
 }
@@ -145,7 +145,7 @@ impl<'m> OpenCalls<'m> {
         }
     }
 
-    fn answer(&mut self, id: &str, warnings: &mut Warnings) -> Pairing {
+    fn pair_output(&mut self, id: &str, warnings: &mut Warnings) -> Pairing {
         let Some(groups) = self.groups.get_mut(id) else {
             warnings.note("repaired:orphan_tool_output");
             return Pairing::Orphan;
@@ -157,7 +157,7 @@ impl<'m> OpenCalls<'m> {
                 warnings.note("repaired:duplicate_tool_output");
                 Pairing::Repeated
             },
-            Pairing::Answers,
+            Pairing::Output,
         )
     }
 }
@@ -167,35 +167,35 @@ mod tests {
     use super::{OutputScope, OutputStatus, Pairing, PairingItem, pair};
     use crate::protocol::Warnings;
 
-    fn judge(marks: &[PairingItem<'static>], reach: OutputScope) -> (Vec<Pairing>, Vec<String>) {
+    fn decide(items: &[PairingItem<'static>], scope: OutputScope) -> (Vec<Pairing>, Vec<String>) {
         let mut warnings = Warnings::default();
-        let pairings = pair(marks.iter().cloned(), reach, &mut warnings);
+        let pairings = pair(items.iter().cloned(), scope, &mut warnings);
         (pairings, warnings.tokens().to_vec())
     }
 
-    fn call(id: &str, answered: OutputStatus) -> Pairing {
-        Pairing::Call(id.to_owned(), answered)
+    fn call(id: &str, output: OutputStatus) -> Pairing {
+        Pairing::Call(id.to_owned(), output)
     }
 
     const AT: (usize, usize) = (0, 0);
 
     #[test]
-    fn an_output_answers_the_call_of_its_turn() {
+    fn an_output_belongs_to_a_call_of_its_turn() {
         use PairingItem::{Call, Output, Turn};
         let (pairings, tokens) =
-            judge(&[Turn, Call("a", AT), Call("b", AT), Output("b"), Turn, Output("a")], OutputScope::Turn);
+            decide(&[Turn, Call("a", AT), Call("b", AT), Output("b"), Turn, Output("a")], OutputScope::Turn);
         assert_eq!(
             pairings[1..4],
-            [call("a", OutputStatus::Missing), call("b", OutputStatus::Present), Pairing::Answers(2)]
+            [call("a", OutputStatus::Missing), call("b", OutputStatus::Present), Pairing::Output(2)]
         );
         assert_eq!(pairings[5], Pairing::Orphan);
         assert_eq!(tokens, ["repaired:orphan_tool_output"]);
     }
 
     #[test]
-    fn with_a_longer_reach_the_latest_group_is_answered_first() {
+    fn in_a_whole_conversation_the_latest_group_is_paired_first() {
         use PairingItem::{Call, Other, Output, Turn};
-        let marks = [
+        let items = [
             Call("a", AT),
             Turn,
             Call("a", AT),
@@ -206,15 +206,15 @@ mod tests {
             Output("a"),
             Output("a"),
         ];
-        let (pairings, tokens) = judge(&marks, OutputScope::Conversation);
-        assert_eq!(pairings[5..], [Pairing::Answers(2), Pairing::Answers(3), Pairing::Answers(0), Pairing::Repeated]);
+        let (pairings, tokens) = decide(&items, OutputScope::Conversation);
+        assert_eq!(pairings[5..], [Pairing::Output(2), Pairing::Output(3), Pairing::Output(0), Pairing::Repeated]);
         assert_eq!(tokens, ["repaired:duplicate_tool_call_id", "repaired:duplicate_tool_output"]);
     }
 
     #[test]
-    fn every_id_upstream_is_unique() {
+    fn every_assigned_id_is_unique() {
         use PairingItem::{Call, Turn};
-        let marks = [
+        let items = [
             Call("a", AT),
             Call("a", AT),
             Turn,
@@ -225,7 +225,7 @@ mod tests {
             Call("call_m9_9", AT),
             Call("", (9, 9)),
         ];
-        let (pairings, _) = judge(&marks, OutputScope::Turn);
+        let (pairings, _) = decide(&items, OutputScope::Turn);
         let mut ids: Vec<_> = pairings
             .iter()
             .filter_map(|pairing| match pairing {
@@ -240,11 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn outputs_answer_calls_of_one_id_in_order() {
+    fn outputs_pair_with_calls_of_one_id_in_order() {
         use PairingItem::{Call, Output};
         let (pairings, tokens) =
-            judge(&[Call("a", AT), Call("a", AT), Output("a"), Output("a"), Output("a")], OutputScope::Turn);
-        assert_eq!(pairings[2..], [Pairing::Answers(0), Pairing::Answers(1), Pairing::Repeated]);
+            decide(&[Call("a", AT), Call("a", AT), Output("a"), Output("a"), Output("a")], OutputScope::Turn);
+        assert_eq!(pairings[2..], [Pairing::Output(0), Pairing::Output(1), Pairing::Repeated]);
         assert_eq!(tokens, ["repaired:duplicate_tool_call_id", "repaired:duplicate_tool_output"]);
     }
 }

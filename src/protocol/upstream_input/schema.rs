@@ -1,20 +1,20 @@
-//! JSON schemas of tools: the form that the backend takes.
+//! Repairs JSON schemas of tools.
 //!
-//! A schema is touched only where the backend would refuse it: without a type, without the properties
-//! of its object, and where an array says nothing about its items.
+//! A schema is changed only where the backend would reject it: it needs a type, an object needs properties, and an array
+//! needs items.
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, Request};
 use crate::protocol::json::raw_object::{RawObject, Value};
 use crate::protocol::json::splice::Splice;
+use crate::protocol::json::{constant, to_raw};
 
-/// Keywords whose value is a schema or a list of schemas.
-const APPLIED: [&str; 15] = [
+/// Keywords whose value is a schema or an array of schemas.
+const SCHEMA_KEYWORDS: [&str; 15] = [
     "additionalItems",
     "additionalProperties",
     "allOf",
@@ -31,21 +31,15 @@ const APPLIED: [&str; 15] = [
     "unevaluatedItems",
     "unevaluatedProperties",
 ];
-/// Keywords whose value names schemas.
-const NAMED: [&str; 6] =
+/// Keywords whose value is an object of schemas.
+const SCHEMA_MAP_KEYWORDS: [&str; 6] =
     ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
-/// No request nests deeper than this.
-const DEEPEST: usize = 256;
+/// The server rejects requests that nest deeper than this.
+const MAX_DEPTH: usize = 256;
 
-/// A value that we made up ourselves, as raw JSON.
+/// Returns a schema with a type, and with properties if the type is object.
 #[must_use]
-pub fn raw(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).expect("strings and raw JSON always serialise")
-}
-
-/// A schema that the backend takes: with a type, and with properties where it is an object's.
-#[must_use]
-pub fn parameters<'a>(untouched: &'a RawValue, mut members: RawObject<'a>) -> Cow<'a, RawValue> {
+pub fn parameters<'a>(schema: &'a RawValue, mut members: RawObject<'a>) -> Cow<'a, RawValue> {
     const TYPED_BY: [&str; 5] = ["type", "anyOf", "oneOf", "allOf", "$ref"];
     let mut is_changed = members.remove("$schema");
     if !TYPED_BY.iter().any(|member| members.get(member).is_some()) {
@@ -57,21 +51,21 @@ pub fn parameters<'a>(untouched: &'a RawValue, mut members: RawObject<'a>) -> Co
         members.push("properties", constant("{}"));
         is_changed = true;
     }
-    if is_changed { Cow::Owned(raw(&members)) } else { Cow::Borrowed(untouched) }
+    if is_changed { Cow::Owned(to_raw(&members)) } else { Cow::Borrowed(schema) }
 }
 
-/// Adds `"items": {}` to every array of a tool's schema that lacks it. JSON Schema means the same by both,
-/// but the backend refuses the whole request for one such array.
+/// Adds `"items": {}` to every array without items in the schemas of tools. JSON Schema gives both the same meaning, but
+/// the backend rejects the whole request for one such array.
 pub fn complete_arrays(request: &mut Request<'_>, warnings: &mut Warnings) {
     let mut is_changed = false;
     for tool in &mut request.tools {
-        is_changed |= edit(tool.json_mut(), in_tool);
+        is_changed |= edit(tool.json_mut(), edit_tool);
     }
     for item in &mut request.input {
         if let Item::Raw { kind, json } = item
             && kind == "additional_tools"
         {
-            is_changed |= edit(json, in_tools);
+            is_changed |= edit(json, edit_tools);
         }
     }
     if is_changed {
@@ -79,12 +73,12 @@ pub fn complete_arrays(request: &mut Request<'_>, warnings: &mut Warnings) {
     }
 }
 
-/// Edits a value in its place; says whether it is another one now.
+/// Edits a value in place. Returns whether it changed.
 fn edit(json: &mut Cow<'_, RawValue>, visit: fn(&Value<'_>, &mut Splice<'_>)) -> bool {
     if memchr::memmem::find(json.get().as_bytes(), br#""array""#).is_none() {
         return false;
     }
-    let Some(value) = Value::opened(json.get(), DEEPEST) else { return false };
+    let Some(value) = Value::opened(json.get(), MAX_DEPTH) else { return false };
     let mut edits = Splice::new(json.get());
     visit(&value, &mut edits);
     let Some(edited) = edits.raw() else { return false };
@@ -92,44 +86,44 @@ fn edit(json: &mut Cow<'_, RawValue>, visit: fn(&Value<'_>, &mut Splice<'_>)) ->
     true
 }
 
-/// The tools that an object holds.
-fn in_tools(holder: &Value<'_>, edits: &mut Splice<'_>) {
+/// Edits the tools of an object.
+fn edit_tools(holder: &Value<'_>, edits: &mut Splice<'_>) {
     let tools = holder.object().and_then(|members| members.value("tools"));
     for tool in tools.map(Value::list).unwrap_or_default() {
-        in_tool(tool, edits);
+        edit_tool(tool, edits);
     }
 }
 
-fn in_tool(tool: &Value<'_>, edits: &mut Splice<'_>) {
+fn edit_tool(tool: &Value<'_>, edits: &mut Splice<'_>) {
     let Some(members) = tool.object() else { return };
     match members.value("type").map(Value::text) {
         Some(r#""function""#) => {
             if let Some(schema) = members.value("parameters") {
-                in_schema(schema, edits);
+                edit_schema(schema, edits);
             }
         }
-        Some(r#""namespace""#) => in_tools(tool, edits),
+        Some(r#""namespace""#) => edit_tools(tool, edits),
         _ => {}
     }
 }
 
-/// A schema, or a list of schemas.
-fn in_schema(schema: &Value<'_>, edits: &mut Splice<'_>) {
+/// Edits a schema or an array of schemas.
+fn edit_schema(schema: &Value<'_>, edits: &mut Splice<'_>) {
     for schema in schema.list() {
-        in_schema(schema, edits);
+        edit_schema(schema, edits);
     }
     let Some(members) = schema.object() else { return };
     for (name, value) in members.members() {
-        if APPLIED.contains(&&**name) {
-            in_schema(value, edits);
-        } else if NAMED.contains(&&**name) {
+        if SCHEMA_KEYWORDS.contains(&&**name) {
+            edit_schema(value, edits);
+        } else if SCHEMA_MAP_KEYWORDS.contains(&&**name) {
             let named = value.object().map(RawObject::members).unwrap_or_default();
             for (_, schema) in named {
-                in_schema(schema, edits);
+                edit_schema(schema, edits);
             }
         }
     }
-    // After what is inside it, so that edits are noted in the order of the text.
+    // After the nested schemas, so that edits are in the order of the text.
     let is_array =
         |kind: &Value<'_>| kind.text() == r#""array""# || kind.list().iter().any(|kind| kind.text() == r#""array""#);
     if members.value("type").is_some_and(is_array) {
@@ -141,29 +135,23 @@ fn in_schema(schema: &Value<'_>, edits: &mut Splice<'_>) {
     }
 }
 
-/// A constant of ours as raw JSON.
-#[must_use]
-pub fn constant(json: &'static str) -> &'static RawValue {
-    serde_json::from_str(json).expect("a constant of ours is JSON")
-}
-
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
 
     use serde_json::value::RawValue;
 
-    use super::{edit, in_schema, in_tool};
+    use super::{edit, edit_schema, edit_tool};
 
     fn completed(schema: &str) -> String {
         let mut json: Cow<'_, RawValue> = Cow::Borrowed(serde_json::from_str(schema).unwrap());
-        let is_changed = edit(&mut json, in_schema);
+        let is_changed = edit(&mut json, edit_schema);
         assert_eq!(is_changed, json.get() != schema, "{schema}");
         json.get().to_owned()
     }
 
     #[test]
-    fn every_array_gets_items_wherever_it_stands() {
+    fn every_array_gets_items_at_any_level() {
         for holder in [
             "#",
             r#"{"type":"object","properties":{"a":#,"array":{"type":"string"}}}"#,
@@ -193,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_an_array_is_left_alone() {
+    fn values_that_are_no_array_schemas_are_unchanged() {
         for schema in [
             r#"{"type":"object","properties":{"type":{"type":"string","const":"array"}}}"#,
             r#"{"enum":[{"type":"array"}],"default":{"type":"array"},"examples":[{"type":"array"}],"const":{"type":"array"}}"#,
@@ -206,10 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn tools_are_looked_for_in_namespaces() {
+    fn tools_in_namespaces_are_edited() {
         let tool = r#"{"type":"namespace","name":"n","tools":[{"type":"function","name":"f","parameters":{"type":"array"},"strict":true},{"type":"custom","parameters":{"type":"array"}}]}"#;
         let mut json: Cow<'_, RawValue> = Cow::Borrowed(serde_json::from_str(tool).unwrap());
-        assert!(edit(&mut json, in_tool));
+        assert!(edit(&mut json, edit_tool));
         let whole = tool.replacen(r#"{"type":"array"}"#, r#"{"type":"array","items":{}}"#, 1);
         assert_eq!(json.get(), whole);
     }

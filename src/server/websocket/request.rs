@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ConnectionCache, Text, WebSocketHandler};
 use crate::clock::{Clock as _, SystemClock};
+use crate::command_hint;
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{CreateRequest, FrameQueue, error_frame, header_events, warmup_events};
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
@@ -91,9 +92,9 @@ impl SocketRequest {
         };
         let _entered = span.enter();
         if let Err(error) = result {
-            let (status, ..) = Responses::to_error_response(&error, &id.0);
+            let (status, ..) = Responses::to_error_response(&error, &id.0, command_hint::current());
             log_refusal(&error, status, Some(record));
-            frames.push(&error_frame(&error, &id.0));
+            frames.push(&error_frame(&error, &id.0, command_hint::current()));
         }
         let all: Vec<Bytes> = std::iter::from_fn(|| frames.pop()).collect();
         Either::Right(futures_util::stream::iter(all))

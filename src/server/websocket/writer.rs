@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::reader::ReaderEvent;
 use super::request::SocketRequest;
 use super::{ConnectionCache, Socket, Text, WebSocketHandler};
+use crate::command_hint;
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{ClientFrame, CreateRequest, FrameQueue, error_frame};
 use crate::server::budget::Reservation;
@@ -208,7 +209,7 @@ impl Writer {
     async fn refuse(&mut self, error: &ProxyError, lane: Option<String>) -> Result<(), Error> {
         tracing::debug!(error = error.loggable(), "a WebSocket frame was refused");
         let mut frames = FrameQueue::new(lane);
-        frames.push(&error_frame(error, ""));
+        frames.push(&error_frame(error, "", command_hint::current()));
         while let Some(frame) = frames.pop() {
             self.out.feed(message(frame)).await?;
         }

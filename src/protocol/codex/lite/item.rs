@@ -9,7 +9,6 @@ use serde::Serialize;
 use serde::ser::{Error, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{list, text};
 use crate::protocol::codex::request::{Item, Output, Part};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
@@ -42,7 +41,7 @@ pub(super) fn loses_detail(item: &Item<'_>) -> bool {
     match item {
         Item::Raw { json, .. } if may_have_image(item) => {
             let members = RawObject::parse(json.get()).unwrap_or_default();
-            let has_detail = |image: &RawObject<'_>| text(image, "detail").is_some_and(|detail| detail != "auto");
+            let has_detail = |image: &RawObject<'_>| image.text("detail").is_some_and(|detail| detail != "auto");
             has_known_parts(&members) && images(&members).iter().any(|(_, image)| has_detail(image))
         }
         item => parts(item).is_some_and(|parts| parts.iter().any(has_detail)),
@@ -77,7 +76,7 @@ fn parts<'i, 'a>(item: &'i Item<'a>) -> Option<&'i [Part<'a>]> {
 fn edited(item: &str, namespace: &str) -> Option<String> {
     let members = RawObject::parse(item).ok()?;
     let mut splice = Splice::new(item);
-    if matches!(text(&members, "type").as_deref(), Some("function_call" | "custom_tool_call")) {
+    if matches!(members.text("type").as_deref(), Some("function_call" | "custom_tool_call")) {
         match members.get("namespace") {
             None => splice.add(item, format!(r#""namespace":"{namespace}""#)),
             Some(null) if null.get() == "null" => splice.replace(null, format!(r#""{namespace}""#)),
@@ -93,13 +92,13 @@ fn edited(item: &str, namespace: &str) -> Option<String> {
 
 /// Whether the item's type is one whose parts may be edited.
 fn has_known_parts(members: &RawObject<'_>) -> bool {
-    let kind = text(members, "type");
+    let kind = members.text("type");
     matches!(kind.as_deref(), Some("message" | "function_call_output" | "custom_tool_call_output"))
 }
 
 /// The image parts of an item: text and members.
 fn images<'i>(members: &RawObject<'i>) -> Vec<(&'i str, RawObject<'i>)> {
-    let parts = ["content", "output"].into_iter().flat_map(|name| list(members, name));
+    let parts = ["content", "output"].into_iter().flat_map(|name| members.list(name));
     let read = parts.filter_map(|part| Some((part.get(), RawObject::parse(part.get()).ok()?)));
-    read.filter(|(_, members)| text(members, "type").as_deref() == Some("input_image")).collect()
+    read.filter(|(_, members)| members.text("type").as_deref() == Some("input_image")).collect()
 }

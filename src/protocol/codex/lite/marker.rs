@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 
-use super::text;
 use crate::protocol::json::raw_object::RawObject;
 
 /// The header that marks a lite request over HTTP. Its value is `true`.
@@ -17,5 +16,5 @@ pub fn is_marked(headers: &HeaderMap, client_metadata: Option<&RawValue>) -> boo
     let is_true = |value: &str| value.trim().eq_ignore_ascii_case("true");
     let in_headers = headers.get(HEADER).and_then(|value| value.to_str().ok());
     let metadata = client_metadata.and_then(|metadata| RawObject::parse(metadata.get()).ok()).unwrap_or_default();
-    in_headers.is_some_and(is_true) || text(&metadata, METADATA).is_some_and(|value| is_true(&value))
+    in_headers.is_some_and(is_true) || metadata.text(METADATA).is_some_and(|value| is_true(&value))
 }

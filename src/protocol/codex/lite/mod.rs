@@ -31,7 +31,6 @@ use serde_json::value::RawValue;
 use super::classic::{Members, put_some};
 use super::request::{Omissions, Part, Reasoning, Request, Role, WireFormat};
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::json::string::Str;
 use crate::protocol::upstream_input::cache;
 pub use marker::{HEADER, is_marked};
 pub use namespace::ToolNamespace;
@@ -62,7 +61,7 @@ impl Request<'_> {
         if self.input.iter().any(item::loses_detail) {
             warnings.push("ignored:detail".to_owned());
         }
-        if text(&self.extra.reasoning, "context").is_some_and(|context| context != ALL_TURNS) {
+        if self.extra.reasoning.text("context").is_some_and(|context| context != ALL_TURNS) {
             warnings.push("clamped:reasoning.context".to_owned());
         }
         Some(LiteEffects { namespace: ToolNamespace::new(namespace), warnings })
@@ -152,14 +151,4 @@ impl Serialize for LiteReasoning<'_> {
         map.serialize_entry("context", ALL_TURNS)?;
         map.end()
     }
-}
-
-/// A string member.
-fn text<'a>(members: &RawObject<'a>, name: &str) -> Option<Cow<'a, str>> {
-    serde_json::from_str::<Str<'a>>(members.get(name)?.get()).ok().map(Str::into_cow)
-}
-
-/// The elements of an array member; empty for any other value.
-fn list<'a>(members: &RawObject<'a>, name: &str) -> Vec<&'a RawValue> {
-    members.get(name).and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 
-use super::{list, text};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
@@ -31,7 +30,7 @@ impl ToolNamespace {
         let mut splice = Splice::new(event);
         self.remove_from(event, &members, &mut splice);
         let response = members.get("response").and_then(|response| RawObject::parse(response.get()).ok());
-        let output = response.map(|response| list(&response, "output")).unwrap_or_default();
+        let output = response.map(|response| response.list("output")).unwrap_or_default();
         for item in members.get("item").into_iter().chain(output) {
             if let Ok(members) = RawObject::parse(item.get()) {
                 self.remove_from(item.get(), &members, &mut splice);
@@ -41,7 +40,7 @@ impl ToolNamespace {
     }
 
     fn remove_from<'d>(&self, object: &'d str, members: &RawObject<'d>, splice: &mut Splice<'d>) {
-        if text(members, MEMBER).is_some_and(|name| name == self.0) {
+        if members.text(MEMBER).is_some_and(|name| name == self.0) {
             splice.remove(object, members, MEMBER);
         }
     }

@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
-use super::{list, text};
 use crate::protocol::codex::request::{Item, Request, Tool, ToolChoice};
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::to_raw;
 
 /// The official client's name for the namespace of plain tools.
 const NAMESPACE: &str = "functions";
@@ -90,16 +90,16 @@ impl<'r> LiteTools<'r> {
         let namespace = (!self.plain.is_empty()).then_some(Offered::Namespace(namespace));
         let others = self.others.iter().map(|tool| Offered::Tool(tool));
         let tools: Vec<_> = namespace.into_iter().chain(others).collect();
-        (!tools.is_empty()).then(|| to_raw_value(&tools).expect("strings and raw JSON always serialize"))
+        (!tools.is_empty()).then(|| to_raw(&tools))
     }
 }
 
 impl<'r> ToolId<'r> {
     fn read(json: &'r RawValue) -> Self {
         let members = RawObject::parse(json.get()).unwrap_or_default();
-        let kind = text(&members, "type").unwrap_or_default();
-        let tools = if kind == "namespace" { list(&members, "tools") } else { Vec::new() };
-        Self { kind, name: text(&members, "name"), members: tools.into_iter().map(Self::read).collect() }
+        let kind = members.text("type").unwrap_or_default();
+        let tools = if kind == "namespace" { members.list("tools") } else { Vec::new() };
+        Self { kind, name: members.text("name"), members: tools.into_iter().map(Self::read).collect() }
     }
 
     fn is_plain(&self) -> bool {
@@ -122,7 +122,7 @@ fn unused_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l ToolId<'r>>, input: &
             && kind == "additional_tools"
         {
             let members = RawObject::parse(json.get()).unwrap_or_default();
-            used.extend(list(&members, "tools").into_iter().map(ToolId::read).filter_map(|id| {
+            used.extend(members.list("tools").into_iter().map(ToolId::read).filter_map(|id| {
                 let name = id.name.filter(|_| id.kind == "namespace");
                 name.map(Cow::into_owned)
             }));
@@ -147,18 +147,15 @@ fn apply_choice(choice: &ToolChoice<'_>, tools: &mut Vec<(&Tool<'_>, ToolId<'_>)
         ToolChoice::Raw(json) => json,
     };
     let members = RawObject::parse(json.get()).unwrap_or_default();
-    let is_list = text(&members, "type").as_deref() == Some("allowed_tools");
-    let entries = if is_list {
-        list(&members, "tools").into_iter().map(ToolId::read).collect()
-    } else {
-        vec![ToolId::read(json)]
-    };
+    let is_list = members.text("type").as_deref() == Some("allowed_tools");
+    let entries =
+        if is_list { members.list("tools").into_iter().map(ToolId::read).collect() } else { vec![ToolId::read(json)] };
     let is_selected = |id: &ToolId<'_>| entries.iter().any(|entry| id.is_selected_by(entry));
     if !is_list && !tools.iter().any(|(_, id)| is_selected(id)) {
         return warnings.push(CHOICE_IGNORED.to_owned());
     }
     tools.retain(|(_, id)| is_selected(id));
-    if !is_list || text(&members, "mode").as_deref() == Some("required") {
+    if !is_list || members.text("mode").as_deref() == Some("required") {
         warnings.push(CHOICE_CLAMPED.to_owned());
     }
 }

@@ -1,9 +1,8 @@
-//! A value of a request, with what is in it where somebody is going to look.
+//! A JSON value that may already be parsed to some depth.
 //!
-//! A conversation is looked into level by level: the list, a message, its content, a part. Read anew
-//! at each level, a long text would be stepped over at every one of them. So lists and objects are
-//! opened while they are read for the first time, as deep as a reader asks for; what is not opened
-//! stays a raw value, and can be read later. Nothing is decoded here, and everything is borrowed.
+//! A conversation is read level by level: the list, a message, its content, a part. If each level were parsed on its
+//! own, a long text would be scanned once per level. So arrays and objects are parsed in the first pass, as deep as the
+//! caller needs; deeper values stay raw and can be parsed later. Strings are not decoded, and everything is borrowed.
 
 use serde::Deserialize;
 use serde::ser::{Serialize, Serializer};
@@ -12,19 +11,19 @@ use serde_json::value::RawValue;
 use super::RawObject;
 use crate::protocol::json::string::Str;
 
-/// What is opened in one body at the most, so that a hostile one can't grow into many times its size.
+/// The most arrays and objects parsed per body. It bounds the memory that a hostile body can use.
 const MAX_OPENED: usize = 200_000;
 
-/// A value.
+/// A JSON value.
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
-    /// Not opened.
+    /// Raw text.
     Raw(&'a RawValue),
-    /// A list or an object that was opened.
+    /// An array or object that is parsed.
     Open(Box<Open<'a>>),
 }
 
-/// A list or an object, its text and what is in it.
+/// A parsed array or object, with its text.
 #[derive(Clone, Debug)]
 pub struct Open<'a> {
     text: &'a str,
@@ -38,7 +37,7 @@ enum Inside<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Reads a value and opens what is in it, as deep as `depth` levels. `None` when it is not JSON.
+    /// Parses `depth` levels of a value. `None` if the text is not JSON.
     #[must_use]
     pub fn opened(text: &'a str, depth: usize) -> Option<Self> {
         let mut reader = Reader { text, at: 0, left: MAX_OPENED };
@@ -46,20 +45,20 @@ impl<'a> Value<'a> {
         reader.peek().is_none().then_some(value)
     }
 
-    /// The elements of a list that was opened; none for any other value.
+    /// The elements of a parsed array; empty for any other value.
     #[must_use]
     pub fn list(&self) -> &[Self] {
         let list = if let Self::Open(open) = self { open.list() } else { None };
         list.unwrap_or_default()
     }
 
-    /// The members of an object that was opened.
+    /// The members of a parsed object; `None` for any other value.
     #[must_use]
     pub fn object(&self) -> Option<&RawObject<'a>> {
         if let Self::Open(open) = self { open.object() } else { None }
     }
 
-    /// The value's text.
+    /// The JSON text of the value.
     #[must_use]
     pub fn text(&self) -> &'a str {
         match self {
@@ -68,7 +67,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value, unread. An opened one is read again for that.
+    /// The value as raw JSON. A parsed value is scanned again for that.
     #[must_use]
     pub fn raw(&self) -> &'a RawValue {
         match self {
@@ -85,25 +84,25 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Open<'a> {
-    /// The value's text.
+    /// The JSON text of the value.
     #[must_use]
     pub fn text(&self) -> &'a str {
         self.text
     }
 
-    /// The value, unread.
+    /// The value as raw JSON.
     #[must_use]
     pub fn raw(&self) -> &'a RawValue {
-        serde_json::from_str(self.text).expect("it has been read before")
+        serde_json::from_str(self.text).expect("the text was parsed before")
     }
 
-    /// The elements of a list.
+    /// The elements, if the value is an array.
     #[must_use]
     pub fn list(&self) -> Option<&[Value<'a>]> {
         if let Inside::List(elements) = &self.inside { Some(elements) } else { None }
     }
 
-    /// The members of an object.
+    /// The members, if the value is an object.
     #[must_use]
     pub fn object(&self) -> Option<&RawObject<'a>> {
         if let Inside::Object(members) = &self.inside { Some(members) } else { None }
@@ -116,20 +115,19 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// Reads an object. `depth` says how many levels of a member's value are opened.
-///
-/// `None` when it can't be read; what is wrong with it is for a parser to tell.
+/// Parses an object, and `depth(name)` levels of each member. `None` if the text is not a JSON object; the caller
+/// reports the error of a full parser.
 pub(super) fn open(text: &str, depth: impl Fn(&str) -> usize) -> Option<RawObject<'_>> {
     let mut reader = Reader { text, at: 0, left: MAX_OPENED };
     let members = reader.object(&depth)?;
     reader.peek().is_none().then_some(members)
 }
 
-/// Walks through a text. The brackets are ours; what stands between them is read by `serde_json`.
+/// Parses the brackets itself and leaves every scalar to `serde_json`.
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// Values that may still be opened.
+    /// Arrays and objects that may still be parsed.
     left: usize,
 }
 
@@ -166,7 +164,7 @@ impl<'a> Reader<'a> {
         let mut members = Vec::new();
         self.take(b'{')?;
         if self.take(b'}').is_some() {
-            return Some(RawObject::of(members));
+            return Some(RawObject::new(members));
         }
         loop {
             let name = self.leaf::<Str<'a>>()?.into_cow();
@@ -174,12 +172,12 @@ impl<'a> Reader<'a> {
             let value = self.value(depth(&name))?;
             members.push((name, value));
             if self.is_last(b'}')? {
-                return Some(RawObject::of(members));
+                return Some(RawObject::new(members));
             }
         }
     }
 
-    /// What follows an element: `end` after the last one, a comma after another.
+    /// Consumes what follows an element. Returns true for `end`, false for a comma.
     fn is_last(&mut self, end: u8) -> Option<bool> {
         if self.take(end).is_some() { Some(true) } else { self.take(b',').map(|()| false) }
     }
@@ -196,7 +194,7 @@ impl<'a> Reader<'a> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    /// The next byte that is no white space.
+    /// Skips white space and returns the next byte.
     fn peek(&mut self) -> Option<u8> {
         let rest = self.text.as_bytes().get(self.at..)?;
         let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count();
@@ -212,7 +210,7 @@ mod tests {
     use super::super::RawObject;
     use super::{MAX_OPENED, Value, open};
 
-    /// The text of everything that was opened, deepest last.
+    /// The text of every parsed value, outermost first.
     fn texts(value: &Value<'_>, found: &mut Vec<String>) {
         let Value::Open(open) = value else { return };
         found.push(open.text().to_owned());
@@ -224,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_is_opened_as_is_asked_for() {
+    fn values_are_parsed_to_the_requested_depth() {
         let text = r#" { "a" : [ {"b":[1]} , 2 ], "c":[3]} "#;
         let members = open(text, |name| if name == "a" { 2 } else { 0 }).unwrap();
         let mut found = Vec::new();
@@ -236,16 +234,16 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_opened_than_may_be() {
+    fn the_number_of_parsed_values_is_bounded() {
         let text = format!(r#"{{"a":[{}]}}"#, vec!["[]"; MAX_OPENED + 10].join(","));
         let members = open(&text, |_| 9).unwrap();
-        let Some(Value::Open(list)) = members.value("a") else { panic!("it is the first") };
+        let Some(Value::Open(list)) = members.value("a") else { panic!("expected a parsed array") };
         let opened = |value: &&Value<'_>| matches!(value, Value::Open(_));
         assert_eq!(list.list().unwrap().iter().filter(opened).count(), MAX_OPENED - 1);
     }
 
     #[test]
-    fn broken_text_is_not_read() {
+    fn invalid_json_is_rejected() {
         let broken = r#"{"a":[1,]} {"a":1,} {"a" 1} {a:1} {"a":[1} {"a":{]} {"a":"x} {"a":1}} [] {"a":01} {"a":[,1]}"#;
         for text in broken.split(' ') {
             assert!(open(text, |_| 9).is_none(), "{text}");
@@ -269,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_opened_is_what_a_parser_reads(value in json(), depth in 0..5_usize, cut in any::<prop::sample::Index>()) {
+        fn the_result_equals_that_of_a_full_parser(value in json(), depth in 0..5_usize, cut in any::<prop::sample::Index>()) {
             let value = serde_json::json!({ "x": value });
             for text in [value.to_string(), format!("{value:#}")] {
                 let members = open(&text, |_| depth).unwrap();

@@ -8,11 +8,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::frames::HeaderEvent;
+use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::codex::rate_limits::{self, RateLimits};
+use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::responses::error::{to_error_response, to_json};
-use crate::protocol::responses::item::literal;
 
 type Headers<'h> = BTreeMap<&'h str, &'h str>;
 
@@ -26,8 +27,8 @@ struct ErrorFrame<'e> {
 
 /// The frame for an error: the status, headers and body of the HTTP error response.
 #[must_use]
-pub fn error_frame(error: &ProxyError, request_id: &str) -> String {
-    let (status, mut headers, body) = to_error_response(error, request_id);
+pub fn error_frame(error: &ProxyError, request_id: &str, commands: CommandHint) -> String {
+    let (status, mut headers, body) = to_error_response(error, request_id, commands);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }
@@ -69,7 +70,7 @@ fn texts(headers: &HeaderMap, is_included: impl Fn(&str) -> bool) -> Headers<'_>
 #[must_use]
 pub fn warmup_events(id: &str, created_at: u64, model: &str) -> [String; 2] {
     const USAGE: &str = r#"{"input_tokens":0,"input_tokens_details":{"cached_tokens":0},"output_tokens":0,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":0}"#;
-    let (id, model) = (literal(id), literal(model));
+    let (id, model) = (quoted(id), quoted(model));
     [("created", "in_progress", "null", 0), ("completed", "completed", USAGE, 1)].map(|(event, status, usage, number)| {
         format!(
             r#"{{"type":"response.{event}","response":{{"id":{id},"object":"response","created_at":{created_at},"status":"{status}","model":{model},"output":[],"store":false,"usage":{usage}}},"sequence_number":{number}}}"#
@@ -83,6 +84,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{error_frame, header_events, warmup_events};
+    use crate::command_hint::CommandHint;
     use crate::error::Refusal;
 
     fn events(pairs: &[(&'static str, &'static str)]) -> Vec<Value> {
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn an_error_frame_has_status_error_and_headers() {
         let error = Refusal::coded("previous_response_not_found", "previous_response_id", "gone");
-        let frame: Value = serde_json::from_str(&error_frame(&error, "req_1")).unwrap();
+        let frame: Value = serde_json::from_str(&error_frame(&error, "req_1", CommandHint::default())).unwrap();
         let inner = json!({"message": "gone", "type": "invalid_request_error", "param": "previous_response_id", "code": "previous_response_not_found"});
         assert_eq!(
             frame,
