@@ -123,7 +123,7 @@ fn ended(kind: &str, completed_at: u64) -> Value {
 
 #[test]
 fn arguments_are_an_object_on_one_line_whatever_the_model_wrote() {
-    for (written, told) in [
+    for (written, expected) in [
         ("{\n  \"a\": [1,\r\n 2]\n}", json!({"a": [1, 2]})),
         ("", json!({})),
         ("[1]", json!({})),
@@ -134,15 +134,21 @@ fn arguments_are_an_object_on_one_line_whatever_the_model_wrote() {
         let frames = lines(&stream);
         assert_line_laws(&frames);
         let call = &frames[0].json().unwrap()["message"]["tool_calls"][0];
-        assert_eq!((&call["id"], &call["function"]["arguments"]), (&json!("c"), &told), "{written}");
+        assert_eq!((&call["id"], &call["function"]["arguments"]), (&json!("c"), &expected), "{written}");
     }
 }
 
 #[test]
 fn a_call_that_the_backend_truncated_is_not_sent() {
-    let events = call(&[arguments("{\"a\":")], &ended("response.incomplete", 100));
-    let document = document_of(OllamaReply::new(reply_options()), &events).unwrap();
-    assert_eq!((&document["done_reason"], &document["message"]["tool_calls"]), (&json!("length"), &Value::Null));
+    let unlisted = ended("response.incomplete", 100);
+    let mut listed = unlisted.clone();
+    listed["response"]["output"] =
+        json!([{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{\"a\":", "status": "incomplete"}]);
+    for end in [unlisted, listed] {
+        let events = call(&[arguments("{\"a\":")], &end);
+        let document = document_of(OllamaReply::new(reply_options()), &events).unwrap();
+        assert_eq!((&document["done_reason"], &document["message"]["tool_calls"]), (&json!("length"), &Value::Null));
+    }
 }
 
 #[test]

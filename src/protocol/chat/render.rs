@@ -205,7 +205,7 @@ impl Renderer for ChatRenderer {
         let CallStart { index, id, name, kind } = *call;
         self.end_thinking("</think>", out);
         let form = match (self.call_style, kind) {
-            // `function_call` has room for one call, which is why the backend gets no parallel calls for it.
+            // `function_call` holds one call, so parallel calls are turned off for it.
             (CallStyle::Legacy, _) if index > 0 => return ControlFlow::Break(()),
             (CallStyle::Legacy, _) => CallForm::Legacy,
             (CallStyle::Tools, CallKind::Custom) if !self.flat_custom_tools.contains(name) => CallForm::Custom,

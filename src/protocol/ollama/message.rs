@@ -1,4 +1,4 @@
-//! Reads the messages of a conversation and converts them to a conversation.
+//! Reads the messages of a request and converts them to a conversation.
 //!
 //! Calls have no ids, or clients drop them. A tool output refers to its call by id, by tool name, or only by its
 //! position.

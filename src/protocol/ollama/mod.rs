@@ -2,8 +2,8 @@
 //!
 //! [`request`] reads a body and [`translate`] converts it to the backend's request: `message` and `media` the
 //! conversation, `options`, `think` and `tools` the rest. [`render`] converts the backend's events to [`event`]s or a
-//! document, and [`error`] failures. A request without a prompt is a request to load the
-//! model. It gets a reply without a backend call, since the backend's models are always loaded.
+//! document, and [`error`] failures. A request without a prompt
+//! loads or unloads the model. It gets a reply without a backend call, since the backend's models are always loaded.
 
 pub mod error;
 pub mod event;

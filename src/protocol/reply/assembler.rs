@@ -95,7 +95,7 @@ impl Assembler {
         }
     }
 
-    /// Sends what is held of the reasoning before a message, which normally is complete by then.
+    /// Sends the held reasoning that precedes a message, which normally is complete by then.
     fn release_reasoning(&mut self, before: usize, out: &mut impl ItemSink) {
         for item in 0..before {
             if self.items.get_mut(item).is_open_reasoning() {
@@ -104,19 +104,19 @@ impl Assembler {
         }
     }
 
-    fn text(&mut self, place: &ItemPosition<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
-        let Some(item) = self.locate(place, slot.kind(), out) else { return };
+    fn text(&mut self, place: &ItemPosition<'_>, kind: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
+        let Some(item) = self.locate(place, kind.item_kind(), out) else { return };
         let entry = self.items.get_mut(item);
-        let part = entry.part(slot, place.part_index);
+        let part = entry.part(kind, place.part_index);
         if entry.admits(part, text) {
-            out.put(&self.items, item, slot.piece(part, text));
+            out.put(&self.items, item, kind.piece(part, text));
             self.release_citations(item, part, Release::InOrder, out);
         }
     }
 
-    fn text_done(&mut self, place: &ItemPosition<'_>, slot: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
-        if let Some(item) = self.locate(place, slot.kind(), out) {
-            self.whole_text(item, slot, place.part_index, text, out);
+    fn text_done(&mut self, place: &ItemPosition<'_>, kind: PartKind, text: RawText<'_>, out: &mut impl ItemSink) {
+        if let Some(item) = self.locate(place, kind.item_kind(), out) {
+            self.whole_text(item, kind, place.part_index, text, out);
         }
     }
 
@@ -124,17 +124,17 @@ impl Assembler {
     fn whole_text(
         &mut self,
         item: usize,
-        slot: PartKind,
+        kind: PartKind,
         index: Option<u64>,
         text: RawText<'_>,
         out: &mut impl ItemSink,
     ) {
         let entry = self.items.get_mut(item);
-        let part = entry.part(slot, index);
+        let part = entry.part(kind, index);
         if let Some(tail) = entry.complete(part, text) {
-            out.put(&self.items, item, slot.piece(part, tail));
+            out.put(&self.items, item, kind.piece(part, tail));
         }
-        if slot == PartKind::Text && self.items.get_mut(item).part_mut(part).is_settled() {
+        if kind == PartKind::Text && self.items.get_mut(item).part_mut(part).is_settled() {
             out.put(&self.items, item, ReplyItem::TextEnd);
         }
         self.release_citations(item, part, Release::InOrder, out);
@@ -145,11 +145,11 @@ impl Assembler {
     fn release_parts(&mut self, item: usize, release: Release, out: &mut impl ItemSink) {
         while let Some((part, text)) = self.items.get_mut(item).release(release) {
             let entry = self.items.get_mut(item).part_mut(part);
-            let (slot, is_settled) = (entry.slot, entry.is_settled());
-            if !text.is_empty() && slot != PartKind::Other {
-                out.put(&self.items, item, slot.piece(part, RawText::from_escaped(&text)));
+            let (kind, is_settled) = (entry.kind, entry.is_settled());
+            if !text.is_empty() && kind != PartKind::Other {
+                out.put(&self.items, item, kind.piece(part, RawText::from_escaped(&text)));
             }
-            if is_settled && slot == PartKind::Text {
+            if is_settled && kind == PartKind::Text {
                 out.put(&self.items, item, ReplyItem::TextEnd);
             }
             self.release_citations(item, part, release, out);
@@ -164,16 +164,16 @@ impl Assembler {
     }
 
     fn part_added(&mut self, place: &ItemPosition<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
-        let Some(slot) = PartKind::of(part) else { return };
-        if let Some(item) = self.locate(place, slot.kind(), out) {
-            self.items.get_mut(item).begin_part(slot, place.part_index);
+        let Some(kind) = PartKind::of(part) else { return };
+        if let Some(item) = self.locate(place, kind.item_kind(), out) {
+            self.items.get_mut(item).begin_part(kind, place.part_index);
         }
     }
 
     fn part_done(&mut self, place: &ItemPosition<'_>, part: &ContentPart<'_>, out: &mut impl ItemSink) {
-        let Some(slot) = PartKind::of(part) else { return self.other_part_done(place, out) };
-        if let Some(item) = self.locate(place, slot.kind(), out) {
-            self.whole_part(item, slot, place.part_index, part, out);
+        let Some(kind) = PartKind::of(part) else { return self.other_part_done(place, out) };
+        if let Some(item) = self.locate(place, kind.item_kind(), out) {
+            self.whole_part(item, kind, place.part_index, part, out);
         }
     }
 
@@ -187,17 +187,17 @@ impl Assembler {
     fn whole_part(
         &mut self,
         item: usize,
-        slot: PartKind,
+        kind: PartKind,
         index: Option<u64>,
         part: &ContentPart<'_>,
         out: &mut impl ItemSink,
     ) {
-        let text = if slot == PartKind::Refusal { part.refusal.or(part.text) } else { part.text };
+        let text = if kind == PartKind::Refusal { part.refusal.or(part.text) } else { part.text };
         if let Some(text) = text {
-            self.whole_text(item, slot, index, text, out);
+            self.whole_text(item, kind, index, text, out);
         }
         let annotations = part.annotations.as_deref().unwrap_or_default();
-        let position = self.items.get_mut(item).part(slot, index);
+        let position = self.items.get_mut(item).part(kind, index);
         let known = self.items.get_mut(item).part_mut(position).citations;
         for annotation in annotations.iter().skip(known) {
             self.cite(item, position, annotation, out);

@@ -5,7 +5,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex::{ResponseObject, Usage};
 use crate::protocol::openai;
 
-/// Why a reply ended that did not fail.
+/// Why a successful reply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishKind {
     /// The model was done.

@@ -106,7 +106,7 @@ impl AssembledItem {
         self.call_text.note_gap();
     }
 
-    /// Adds the coordinates that the event has and the item has not.
+    /// Adds the coordinates of the event that the item lacks.
     pub(super) fn learn(&mut self, place: &ItemPosition<'_>, kind: ItemKind) {
         let owned = |text: &Str<'_>| text.as_str().to_owned();
         self.output_index = self.output_index.or(place.output_index);
@@ -123,12 +123,12 @@ impl AssembledItem {
     }
 
     /// The position of a part, which is added if it is new.
-    pub(in crate::protocol) fn part(&mut self, slot: PartKind, index: Option<u64>) -> usize {
-        let same = |part: &ItemPart| part.slot == slot && index.is_none_or(|index| part.index == index);
+    pub(in crate::protocol) fn part(&mut self, kind: PartKind, index: Option<u64>) -> usize {
+        let same = |part: &ItemPart| part.kind == kind && index.is_none_or(|index| part.index == index);
         if let Some(part) = self.parts.iter().rposition(same) {
             return part;
         }
-        self.parts.push(ItemPart::new(slot, index.unwrap_or(0), TextProgress::suspect(self.is_suspect)));
+        self.parts.push(ItemPart::new(kind, index.unwrap_or(0), TextProgress::suspect(self.is_suspect)));
         self.parts.len() - 1
     }
 
@@ -137,9 +137,9 @@ impl AssembledItem {
     }
 
     /// A part whose beginning arrived has no gap before it.
-    pub(in crate::protocol) fn begin_part(&mut self, slot: PartKind, index: Option<u64>) {
+    pub(in crate::protocol) fn begin_part(&mut self, kind: PartKind, index: Option<u64>) {
         let before = self.parts.len();
-        let part = self.part(slot, index);
+        let part = self.part(kind, index);
         if part == before {
             self.part_mut(part).progress.awaits_whole = false;
         }
@@ -155,8 +155,8 @@ impl AssembledItem {
     pub(in crate::protocol) fn complete<'a>(&mut self, part: usize, whole: RawText<'a>) -> Option<RawText<'a>> {
         let is_next = self.is_next(part);
         let tail = self.part_mut(part).progress.complete(whole, is_next)?;
-        let ItemPart { slot, index, .. } = *self.part_mut(part);
-        let is_later = |other: &ItemPart| other.index > index && other.slot.is_listed_with(slot);
+        let ItemPart { kind, index, .. } = *self.part_mut(part);
+        let is_later = |other: &ItemPart| other.index > index && other.kind.is_listed_with(kind);
         if self.parts.iter().any(|other| is_later(other) && other.progress.has_sent()) {
             // Too late: the tail would end up behind the text of a later part.
             self.part_mut(part).progress.contradict();
@@ -170,13 +170,13 @@ impl AssembledItem {
         if self.texts == TextHandling::Kept {
             return false;
         }
-        let ItemPart { slot, index, is_next, .. } = *self.part_mut(part);
+        let ItemPart { kind, index, is_next, .. } = *self.part_mut(part);
         if is_next || index == 0 {
             return true;
         }
         let mut expected = 0;
         let mut before: Vec<&ItemPart> =
-            self.parts.iter().filter(|other| other.index < index && other.slot.is_listed_with(slot)).collect();
+            self.parts.iter().filter(|other| other.index < index && other.kind.is_listed_with(kind)).collect();
         before.sort_unstable_by_key(|other| other.index);
         for other in before {
             if other.index > expected || !other.progress.is_settled() {

@@ -45,7 +45,7 @@ fn may_be_of_item(data: &str) -> bool {
 }
 
 impl ItemTable {
-    /// ItemTable whose texts are kept, for an API that passes events on and sends no text of its own.
+    /// A table whose items keep their texts, for an API that passes events on and sends no text of its own.
     pub(in crate::protocol) fn keeping_texts() -> Self {
         Self { texts: TextHandling::Kept, ..Self::default() }
     }

@@ -40,7 +40,7 @@ impl<R: Renderer> Machine<R> {
         self.presenter.begin(response, &self.assembler.items);
     }
 
-    /// Ends the reply with the backend's terminal event. ItemTable that only this event lists are part of the reply.
+    /// Ends the reply with the backend's terminal event. Items that only this event lists are part of the reply.
     fn finish(&mut self, response: &ResponseObject<'_>, kind: FinishKind, sink: &mut impl Sink<R::Encoder>) {
         self.begin(response);
         self.presenter.note_terminal(response, kind);

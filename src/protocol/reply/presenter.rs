@@ -46,7 +46,7 @@ pub(super) struct Presenter<R: Renderer> {
     text_part: Option<PartPosition>,
     /// Text of that part was shown.
     has_shown_part: bool,
-    /// The next text is the first of another message.
+    /// The next text starts another message.
     is_separate: bool,
     reasoning_part: Option<PartPosition>,
     /// Citations of text that is held back for a stop sequence.
@@ -98,7 +98,9 @@ pub(super) struct Presentation<'m, R: Renderer, S> {
 
 impl<R: Renderer, S: Sink<R::Encoder>> ItemSink for Presentation<'_, R, S> {
     fn put(&mut self, items: &ItemTable, item: usize, piece: ReplyItem<'_>) {
-        self.presenter.begin(&ResponseObject::default(), items);
+        if self.presenter.encoder.is_none() {
+            self.presenter.begin(&ResponseObject::default(), items);
+        }
         self.presenter.accept(item, piece, self.sink);
     }
 }

@@ -15,8 +15,8 @@ use crate::protocol::json::string::{Prefix, RawText};
 /// One text of an item.
 #[derive(Debug)]
 pub(in crate::protocol) struct ItemPart {
-    pub(in crate::protocol) slot: PartKind,
-    /// Position in the list that the slot belongs to.
+    pub(in crate::protocol) kind: PartKind,
+    /// Position in the list that holds parts of this kind.
     pub(in crate::protocol) index: u64,
     pub(super) progress: TextProgress,
     /// Every part before this one was sent completely.
@@ -51,7 +51,7 @@ pub(super) struct TextProgress {
     is_held: bool,
     /// A piece is missing: nothing more is sent until the whole text arrives.
     pub(super) awaits_whole: bool,
-    /// More than the limit would have been held. Only the event with the whole text can repair this.
+    /// The held text exceeded the limit and was dropped. Only the event with the whole text can repair this.
     is_too_long: bool,
     stage: TextStage,
 }
@@ -69,7 +69,7 @@ enum TextStage {
 }
 
 impl PartKind {
-    /// The slot of a part; `None` for a part that no client is shown.
+    /// The kind of a part; `None` for a part that no client is shown.
     pub(super) fn of(part: &ContentPart<'_>) -> Option<Self> {
         match part.kind.as_str() {
             "output_text" => Some(Self::Text),
@@ -80,7 +80,7 @@ impl PartKind {
         }
     }
 
-    pub(super) fn kind(self) -> ItemKind {
+    pub(super) fn item_kind(self) -> ItemKind {
         match self {
             Self::Text | Self::Refusal | Self::Other => ItemKind::Message,
             Self::Summary | Self::ReasoningText => ItemKind::Reasoning,
@@ -103,9 +103,9 @@ impl PartKind {
         }
     }
 
-    /// Whether the parts of both slots are counted in the same list.
+    /// Whether the parts of both kinds are counted in the same list.
     pub(super) fn is_listed_with(self, other: Self) -> bool {
-        let list = |slot: Self| match slot {
+        let list = |kind: Self| match kind {
             Self::Text | Self::Refusal | Self::Other => 0,
             Self::Summary => 1,
             Self::ReasoningText => 2,
@@ -115,8 +115,8 @@ impl PartKind {
 }
 
 impl ItemPart {
-    pub(super) fn new(slot: PartKind, index: u64, progress: TextProgress) -> Self {
-        Self { slot, index, progress, is_next: false, citations: 0, early: Vec::new() }
+    pub(super) fn new(kind: PartKind, index: u64, progress: TextProgress) -> Self {
+        Self { kind, index, progress, is_next: false, citations: 0, early: Vec::new() }
     }
 
     /// Accepts a citation of this text, and returns whether it is to be sent now.

@@ -18,7 +18,7 @@ use crate::protocol::upstream_input::CallKind;
 /// A blank line, escaped.
 pub(in crate::protocol) const BLANK_LINE: &str = r"\n\n";
 
-/// An event of a renderer's API.
+/// An event of the API that `R` renders.
 pub type EventOf<'e, R> = <<R as Renderer>::Encoder as Encoder>::Event<'e>;
 
 /// What the request decides about its reply. `A` holds the options that only one API has.
@@ -47,8 +47,8 @@ pub struct TextDelta<'t> {
     pub item: usize,
     /// Position of the part in the item.
     pub part: usize,
-    /// The delta begins another message, or another part of reasoning, and the earlier one has text. APIs that join the
-    /// two set a blank line between them.
+    /// The delta begins another message, or another part of reasoning. The earlier one has text. APIs that join the
+    /// two put a blank line between them.
     pub is_separate: bool,
     /// The text.
     pub text: &'t str,

@@ -1,4 +1,5 @@
-//! Token counts in OpenAI's format, and their estimate. Cached tokens count as prompt tokens, as they do in the backend's.
+//! Token counts in OpenAI's format, and their estimate. Cached tokens count as prompt tokens, as in the
+//! backend's counts.
 
 use crate::protocol::codex::Usage;
 

@@ -14,7 +14,7 @@ pub(super) fn rebuilt_item(item: &AssembledItem, added: Option<&str>, status: &s
         return None;
     }
     let parts = |list: &[PartKind]| {
-        let mut parts: Vec<&ItemPart> = item.parts.iter().filter(|part| list.contains(&part.slot)).collect();
+        let mut parts: Vec<&ItemPart> = item.parts.iter().filter(|part| list.contains(&part.kind)).collect();
         parts.sort_by_key(|part| part.index);
         let parts: Vec<String> = parts.into_iter().filter_map(part_json).collect();
         (!parts.is_empty()).then(|| format!("[{}]", parts.join(",")))
@@ -48,7 +48,7 @@ fn part_json(part: &ItemPart) -> Option<String> {
     if text.is_empty() {
         return None;
     }
-    Some(match part.slot {
+    Some(match part.kind {
         PartKind::Text => {
             let citations: Vec<String> = part.held_citations().iter().map(annotation).collect();
             let citations = citations.join(",");

@@ -7,6 +7,7 @@ use crate::protocol::codex::{ItemPosition, OutputItem, ResponseObject};
 use crate::protocol::json::string::{RawText, Str};
 use crate::protocol::reply::item::{ItemKind, ItemStage, Release};
 use crate::protocol::reply::progress::PartKind;
+use crate::protocol::reply::renderer::BLANK_LINE;
 use crate::protocol::reply::reply_item::{CallEnd, ReplyItem, Search};
 
 impl Assembler {
@@ -54,7 +55,7 @@ impl Assembler {
     fn message_done(&mut self, position: usize, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         for (index, part) in (0_u64..).zip(item.content_parts()) {
             match PartKind::of(&part) {
-                Some(slot) => self.whole_part(position, slot, Some(index), &part, out),
+                Some(kind) => self.whole_part(position, kind, Some(index), &part, out),
                 None => self.whole_text(position, PartKind::Other, Some(index), RawText::from_escaped(""), out),
             }
         }
@@ -78,20 +79,20 @@ impl Assembler {
         let content = (0_u64..).zip(&content).map(|(index, part)| (PartKind::ReasoningText, index, part.text));
         let mut unsent: Vec<&str> = Vec::new();
         let mut first = None;
-        for (slot, index, text) in summary.chain(content) {
+        for (kind, index, text) in summary.chain(content) {
             let Some(text) = text else { continue };
             let entry = self.items.get_mut(position);
-            let part = entry.part(slot, Some(index));
+            let part = entry.part(kind, Some(index));
             let Some(tail) = entry.complete(part, text) else { continue };
             if is_unsent {
                 unsent.push(tail.escaped());
                 first = first.or(Some(part));
             } else {
-                out.put(&self.items, position, slot.piece(part, tail));
+                out.put(&self.items, position, kind.piece(part, tail));
             }
         }
         if let Some(part) = first {
-            let text = Cow::Owned(unsent.join(r"\n\n"));
+            let text = Cow::Owned(unsent.join(BLANK_LINE));
             out.put(&self.items, position, ReplyItem::Reasoning { part, text });
         }
         self.end_reasoning(position, item.encrypted_content, out);

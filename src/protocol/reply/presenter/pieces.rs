@@ -93,8 +93,8 @@ impl<R: Renderer> Presenter<R> {
         }
     }
 
-    /// Shows text that was held back for a stop sequence. Breaks if the reply is over, maybe because the held text ends
-    /// in a stop sequence.
+    /// Shows text that was held back for a stop sequence. Breaks if the reply is over, for example because the held
+    /// text contains a stop sequence.
     pub(super) fn flush(&mut self, sink: &mut impl Sink<R::Encoder>) -> ControlFlow<()> {
         if self.state.is_open() && !self.stop.is_idle() {
             let held = self.stop.flush();
@@ -181,12 +181,14 @@ impl<R: Renderer> Presenter<R> {
     fn call_end(&mut self, end: CallEnd, sink: &mut impl Sink<R::Encoder>) {
         let Some(call) = self.open_call else { return };
         // In a completed response, a call is complete even if no event ends it.
-        let end = if self.is_incomplete { end } else { CallEnd::Complete };
-        if call.lacks_arguments && end == CallEnd::Complete && !R::EMPTY_ARGUMENTS.is_empty() {
+        let is_whole = !self.is_incomplete || end == CallEnd::Complete;
+        if call.lacks_arguments && is_whole && !R::EMPTY_ARGUMENTS.is_empty() {
             self.call_text(R::EMPTY_ARGUMENTS, sink);
         }
         self.open_call = None;
         if self.state.is_open() {
+            // The backend lists calls that it cut off as if they were done, so none that ends now is known to be whole.
+            let end = if self.is_incomplete { CallEnd::Truncated } else { CallEnd::Complete };
             let (renderer, mut out) = self.rendering(sink);
             renderer.call_end(end, &mut out);
         }
