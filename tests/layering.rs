@@ -28,9 +28,9 @@ const BASE: &[&str] = &[
 ];
 /// The modules of the base layer that `protocol` may use: no I/O, no clock, no process state.
 const PURE_BASE: &[&str] = &["secret", "token_source", "error", "retry_after", "excerpt"];
-/// The value that formats commands in messages. `protocol` gets it from its caller; the rest of `command_hint` reads
-/// process state.
-const COMMAND_HINT: &str = "command_hint::CommandHint";
+/// Pure items of modules that read process state or the clock: `protocol` may use them, and gets their values from its
+/// callers.
+const PURE_ITEMS: &[&str] = &["command_hint::CommandHint", "clock::rfc3339", "clock::serialize_rfc3339"];
 /// The modules that may use `net`, the HTTP client; `config` may use its settings.
 const NET_USERS: &[&str] = &["auth", "upstream", "cli", "server::otlp"];
 /// The client APIs, which don't use each other. The rest of `protocol` is shared.
@@ -99,7 +99,7 @@ fn is_allowed(module: &[String], target: &[String]) -> bool {
         "demo" => is_base || to == "protocol::codex",
         protocol if protocol.starts_with("protocol") => {
             PURE_BASE.contains(&&*to)
-                || target.join("::") == COMMAND_HINT
+                || PURE_ITEMS.contains(&&*target.join("::"))
                 || (to.starts_with("protocol") && !DIALECTS.contains(&&*to))
         }
         base => is_base && (base == "net" || BASE.contains(&base)),

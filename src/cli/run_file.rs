@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Endpoint, Trust};
-use crate::fs::{read_text, write_private};
+use crate::fs::{read_text, resolve, write_private};
 use crate::net::HttpClient;
 use crate::upstream::{RejectedParam, UnknownName};
 
@@ -88,7 +88,7 @@ impl RunFile {
         let mut text = serde_json::to_vec_pretty(&running)?;
         text.push(b'\n');
         write_private(path, &text)?;
-        Ok(Self { path: path.to_owned(), running })
+        Ok(Self { path: resolve(path), running })
     }
 }
 

@@ -98,7 +98,7 @@ impl AtomicFile {
     /// Syncs the temporary file, gives it the target's name, and syncs the directory.
     ///
     /// # Errors
-    /// If one of these steps fails. The old file is still there, unless only the last step failed.
+    /// If the temporary file can't be synced or renamed. The old file is still there then.
     pub fn commit(self) -> io::Result<()> {
         self.sync()?;
         let Self { temporary, target, existing } = self;
@@ -107,7 +107,11 @@ impl AtomicFile {
             Existing::Keep => temporary.persist_noclobber(&target),
         };
         renamed.map_err(|error| error.error)?;
-        sync_directory(directory_of(&target))
+        if let Err(error) = sync_directory(directory_of(&target)) {
+            // The file is replaced; without the sync, the rename may not survive a power failure.
+            tracing::warn!(path = %target.display(), %error, "can't sync the directory of a file");
+        }
+        Ok(())
     }
 }
 

@@ -168,7 +168,7 @@ async fn a_failure_before_any_output_is_an_http_status() {
         (Script::json(404, r#"{"detail":"Model not found x"}"#), 404, "not_found_error", "Model not found"),
         (Script::json(413, "{}"), 413, "request_too_large", ""),
         (Script::answer(500, &[], ""), 500, "api_error", ""),
-        (Script::stream(&[]).cut(), 500, "api_error", "cut"),
+        (Script::stream(&[]).cut(), 500, "api_error", "incomplete"),
     ] {
         bench.upstream.replace("/responses", script);
         for request in [streaming(), hello()] {

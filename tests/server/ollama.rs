@@ -110,14 +110,14 @@ async fn a_failure_is_a_status_before_the_first_line_and_the_last_line_after_it(
         (begun(&[CREATED]).event(failed).end(), 503, "busy"),
         (Script::json(404, r#"{"detail":"Model not found x"}"#), 404, "Model not found"),
         (Script::answer(500, &[], ""), 502, ""),
-        (Script::stream(&[]).cut(), 502, "cut"),
+        (Script::stream(&[]).cut(), 502, "incomplete"),
     ] {
         bench.upstream.replace("/responses", script);
         for request in [hello(), with(hello(), "stream", json!(false))] {
             let answer = ask(&request).send(&bench.proxy).await;
-            let told = error(&answer);
-            assert_eq!(answer.status, status, "{told}");
-            assert!(told.contains(words), "{told}");
+            let message = error(&answer);
+            assert_eq!(answer.status, status, "{message}");
+            assert!(message.contains(words), "{message}");
         }
     }
     for (script, words) in [

@@ -110,7 +110,7 @@ async fn an_expiring_or_expired_token_is_refreshed_once() {
 async fn a_rejected_refresh_is_reported_with_its_reason_and_not_repeated() {
     for (code, word) in [
         ("refresh_token_reused", "already used"),
-        ("refresh_token_expired", "too old"),
+        ("refresh_token_expired", "has expired"),
         ("refresh_token_invalidated", "revoked"),
     ] {
         let services = services().await;

@@ -260,7 +260,7 @@ fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
         1 => format!("{name}.{COPY}"),
         _ => format!("{name}.{COPY}-{count}"),
     });
-    let mut free = names.map(|name| file.with_file_name(name)).filter(|path| !path.exists());
+    let mut free = names.map(|name| file.with_file_name(name)).filter(|path| path.symlink_metadata().is_err());
     let copy = free.next().expect("names do not run out");
     put(&copy, bytes, Some(file)).map_err(|error| Error::Io { path: copy.clone(), error })?;
     Ok(copy)

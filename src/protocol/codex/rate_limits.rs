@@ -12,8 +12,6 @@ mod write;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
-
 /// Type of the event that reports rate limits.
 pub const EVENT: &str = "codex.rate_limits";
 /// Name of the plan's own limit in headers and events.
@@ -89,13 +87,13 @@ pub struct Reset {
     pub after: Option<u64>,
 }
 
-/// Credits that can be used beyond the plan's limits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Credits that can be used beyond the plan's limits, as far as they are reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credits {
     /// Whether the account has credits.
-    pub has_credits: bool,
+    pub has_credits: Option<bool>,
     /// Whether they are unlimited.
-    pub unlimited: bool,
+    pub unlimited: Option<bool>,
     /// The balance, as the backend spells it.
     pub balance: Option<String>,
 }
@@ -176,7 +174,9 @@ impl Window {
     /// Replaces the delay until the reset by a time, given the time of the report.
     #[must_use]
     pub fn anchored(self, reported_at: SystemTime) -> Self {
-        let seconds = reported_at.duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs());
+        // Rounded up, so that the window isn't taken for a new one before it resets.
+        let round_up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        let seconds = reported_at.duration_since(UNIX_EPOCH).ok().map(round_up);
         Self { reset: Reset { at: self.reset.complete(seconds).at, after: None }, ..self }
     }
 

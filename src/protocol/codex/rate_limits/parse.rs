@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Credits, Limit, MINUTE, PLAN_LIMIT, RateLimits, Reset, Scope, Slot, Window, is_valid_time};
 
 /// Name of the code review limit, which the backend reports in a member of its own.
-const CODE_REVIEW: &str = "code-review";
+pub(super) const CODE_REVIEW: &str = "code-review";
 
 impl RateLimits {
     /// Parses the headers of a response.
@@ -44,9 +44,9 @@ impl RateLimits {
         let event: Value = serde_json::from_slice(data).ok()?;
         let active = event["metered_limit_name"].as_str().or(event["limit_name"].as_str()).unwrap_or(PLAN_LIMIT);
         let mut limits = vec![Limit::from_json(active, Some(active), &event["rate_limits"])];
-        limits.push(Limit::from_json(CODE_REVIEW, Some(active), &event["code_review_rate_limits"]));
+        limits.push(Limit::from_json(CODE_REVIEW, None, &event["code_review_rate_limits"]));
         let others = event["additional_rate_limits"].as_object().into_iter().flatten();
-        limits.extend(others.map(|(name, limit)| Limit::from_json(name, Some(active), limit)));
+        limits.extend(others.map(|(name, limit)| Limit::from_json(name, None, limit)));
         Some(Self {
             plan: string(&event["plan_type"]),
             active: Some(active.to_owned()),
@@ -137,20 +137,26 @@ impl Reset {
 impl Credits {
     fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let flag = |name: &str| text(headers, name).map(|flag| flag.eq_ignore_ascii_case("true"));
-        Some(Self {
-            has_credits: flag("x-codex-credits-has-credits")?,
-            unlimited: flag("x-codex-credits-unlimited").unwrap_or(false),
+        Self {
+            has_credits: flag("x-codex-credits-has-credits"),
+            unlimited: flag("x-codex-credits-unlimited"),
             balance: text(headers, "x-codex-credits-balance").map(str::to_owned),
-        })
+        }
+        .if_reported()
     }
 
     fn from_json(credits: &Value) -> Option<Self> {
         let balance = &credits["balance"];
-        Some(Self {
-            has_credits: credits["has_credits"].as_bool()?,
-            unlimited: credits["unlimited"].as_bool().unwrap_or(false),
+        Self {
+            has_credits: credits["has_credits"].as_bool(),
+            unlimited: credits["unlimited"].as_bool(),
             balance: string(balance).or_else(|| balance.as_number().map(ToString::to_string)),
-        })
+        }
+        .if_reported()
+    }
+
+    fn if_reported(self) -> Option<Self> {
+        (self != Self::default()).then_some(self)
     }
 }
 

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use super::parse::CODE_REVIEW;
 use super::{Credits, EVENT, MINUTE, PLAN_LIMIT, RateLimits, Slot, Window};
 
 #[derive(Serialize)]
@@ -11,7 +12,15 @@ struct Event<'l> {
     #[serde(skip_serializing_if = "Option::is_none")]
     plan_type: Option<&'l str>,
     rate_limits: EventWindows,
-    credits: Option<&'l Credits>,
+    credits: Option<EventCredits<'l>>,
+}
+
+/// The members that clients require.
+#[derive(Serialize)]
+struct EventCredits<'l> {
+    has_credits: bool,
+    unlimited: bool,
+    balance: Option<&'l str>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +44,8 @@ impl RateLimits {
         let mut headers = HeaderMap::new();
         put(&mut headers, "x-codex-plan-type", self.plan.clone());
         put(&mut headers, "x-codex-active-limit", self.active.clone());
-        for limit in &self.limits {
+        // A response has no headers for code reviews.
+        for limit in self.limits.iter().filter(|limit| limit.name.as_deref() != Some(CODE_REVIEW)) {
             let family = limit.name.as_deref().unwrap_or(PLAN_LIMIT);
             for Window { slot, used_percent, length, reset } in &limit.windows {
                 let mut put = |what: &str, value: Option<String>| {
@@ -48,8 +58,8 @@ impl RateLimits {
             }
         }
         if let Some(Credits { has_credits, unlimited, balance }) = &self.credits {
-            put(&mut headers, "x-codex-credits-has-credits", Some(flag(*has_credits)));
-            put(&mut headers, "x-codex-credits-unlimited", Some(flag(*unlimited)));
+            put(&mut headers, "x-codex-credits-has-credits", has_credits.map(flag));
+            put(&mut headers, "x-codex-credits-unlimited", unlimited.map(flag));
             put(&mut headers, "x-codex-credits-balance", balance.clone());
         }
         headers
@@ -65,9 +75,18 @@ impl RateLimits {
         if rate_limits.primary.is_none() && rate_limits.secondary.is_none() {
             return None;
         }
-        let (plan_type, credits) = (self.plan.as_deref(), self.credits.as_ref());
+        let plan_type = self.plan.as_deref();
+        let credits = self.credits.as_ref().and_then(EventCredits::new);
         let event = Event { r#type: EVENT, plan_type, rate_limits, credits };
         serde_json::to_string(&event).ok()
+    }
+}
+
+impl<'l> EventCredits<'l> {
+    fn new(credits: &'l Credits) -> Option<Self> {
+        let Credits { has_credits, unlimited, balance } = credits;
+        let unlimited = unlimited.unwrap_or(false);
+        Some(Self { has_credits: (*has_credits)?, unlimited, balance: balance.as_deref() })
     }
 }
 
