@@ -33,7 +33,7 @@ async fn a_silent_response_gets_keepalives() {
 
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_disconnected() {
-    let bench = Bench::with(|launch| launch.setting("timing.keepalive", "20ms").setting("log.level", "debug")).await;
+    let bench = Bench::with(|launch| launch.setting("timing.keepalive", "100ms").setting("log.level", "debug")).await;
     bench.upstream.on("/responses", begun(&BEGUN).hang());
     let mut socket = Socket::open(&bench.proxy).await;
     socket.create(&hello()).await;
