@@ -13,7 +13,7 @@ use crate::clock::rfc3339;
 use crate::command_hint::{command, unset};
 use crate::secret::Secret;
 
-/// If the backend refuses a renewed token too, the next renewal waits until this time has passed since the last one.
+/// If the backend refuses a refreshed token too, the next refresh waits until this time has passed since the last one.
 pub const RECOVERY_DELAY: Duration = Duration::from_secs(10);
 
 /// A boxed future, for object-safe traits.
@@ -39,11 +39,11 @@ pub struct Account {
 
 /// A source of bearer tokens, shared by all requests.
 pub trait TokenSource: Send + Sync + fmt::Debug {
-    /// Returns a valid token. Renews it first if it has expired.
+    /// Returns a valid token. Refreshes it first if it has expired.
     fn bearer(&self) -> BoxFuture<'_, Result<Bearer, AuthError>>;
 
     /// Returns a token to use after the backend responded with 401 to `rejected`: one that another process has stored
-    /// meanwhile, or else a renewed one.
+    /// meanwhile, or else a refreshed one.
     fn recover<'a>(&'a self, rejected: &'a Bearer) -> BoxFuture<'a, Result<Bearer, AuthError>>;
 
     /// Returns the state of the session without calling the issuer, or the error that requests fail with.
@@ -58,7 +58,7 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Returns how many renewals there were, by outcome.
+    /// Returns how many refreshes there were, by outcome.
     fn refreshes(&self) -> RefreshCounts {
         RefreshCounts::default()
     }
@@ -81,9 +81,9 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
 /// The state of a session whose access token can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionState {
-    /// The access token is renewed as needed.
+    /// The access token is refreshed as needed.
     Working,
-    /// The access token works until it expires; the issuer has permanently refused to renew it.
+    /// The access token works until it expires; the issuer has permanently refused to refresh it.
     Ending {
         /// The reason; contains no token.
         reason: String,
@@ -101,11 +101,11 @@ impl SessionState {
             Some(end) => format!("at {}", rfc3339(*end)),
             None => "when its access token expires".to_owned(),
         };
-        Some(format!("your ChatGPT session ends {end} and can't be renewed ({reason}): run `{}`", command("login")))
+        Some(format!("your ChatGPT session ends {end} and can't be refreshed ({reason}): run `{}`", command("login")))
     }
 }
 
-/// Numbers of renewals, by outcome.
+/// Numbers of refreshes, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RefreshCounts {
     /// The issuer returned new tokens.
@@ -164,8 +164,8 @@ pub enum AuthError {
         /// What requested it.
         chosen_by: String,
     },
-    /// A login that is borrowed from another program has expired, and only that program can renew it.
-    #[error("the borrowed login has expired: use {owner} once to renew it, or run `{}`", command("login"))]
+    /// A login that was imported from another program has expired, and only that program can refresh it.
+    #[error("the imported login has expired: use {owner} once to refresh it, or run `{}`", command("login"))]
     BorrowedEnded {
         /// The name of the program that owns the login.
         owner: String,
@@ -187,15 +187,15 @@ pub enum AuthError {
         /// The path, the problem, and the command that fixes it.
         message: String,
     },
-    /// The backend refuses an access token that was renewed moments ago. The session hasn't ended: the token is renewed
-    /// again after a delay.
+    /// The backend refuses an access token that was refreshed moments ago. The session hasn't ended: the token is
+    /// refreshed again after a delay.
     #[error(
-        "ChatGPT refuses an access token that was just renewed. You don't need to sign in again: it is renewed again \
-         in {} s",
+        "ChatGPT refuses an access token that was just refreshed. You don't need to sign in again: it is refreshed \
+         again in {} s",
         .retry_after.as_secs_f32().ceil()
     )]
     TokenRefused {
-        /// Time until the next renewal.
+        /// Time until the next refresh.
         retry_after: Duration,
     },
     /// The issuer can't be reached or had a temporary failure.

@@ -64,7 +64,7 @@ impl Accounts {
         Self(Arc::new(Inner { store, issuer, clock, chosen: None, env_token, tokens, active }))
     }
 
-    /// Returns a token of the account in use. Waits for its renewal if it expires soon.
+    /// Returns a token of the account in use. Waits for its refresh if it expires soon.
     ///
     /// # Errors
     /// If there is no valid token and none can be obtained.
@@ -75,7 +75,7 @@ impl Accounts {
         }
     }
 
-    /// Renews tokens soon after the machine has slept, so that the first request doesn't have to wait. Checks at this
+    /// Refreshes tokens soon after the machine has slept, so that the first request doesn't have to wait. Checks at this
     /// interval, until dropped.
     pub async fn renew_after_sleep(&self, interval: Duration) {
         let mut detector = SleepDetector::new(self.0.clock.now(), Instant::now());
@@ -87,14 +87,14 @@ impl Accounts {
                 checks_left = CHECKS_AFTER_SLEEP;
             }
             if checks_left > 0 {
-                // The network may not be up yet. A failed renewal logs its error.
+                // The network may not be up yet. A failed refresh logs its error.
                 checks_left -= 1;
                 let _ = self.bearer().await;
             }
         }
     }
 
-    /// Waits until running renewals are complete and stored. Call it before the process ends.
+    /// Waits until running refreshes are complete and stored. Call it before the process ends.
     pub async fn settle(&self) {
         let all: Vec<Tokens> = self.0.tokens().values().cloned().collect();
         for tokens in all {

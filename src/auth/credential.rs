@@ -1,4 +1,4 @@
-//! The credential of one account: its tokens, their claims, and who may renew them.
+//! The credential of one account: its tokens, their claims, and who may refresh them.
 //!
 //! Says whether the access token is still valid, and applies the issuer's token responses. Callers pass the time. The
 //! debug output contains no token or e-mail address. Pure.
@@ -10,7 +10,7 @@ use crate::auth::claims::Claims;
 use crate::secret::Secret;
 use crate::token_source::{Account, AuthError, Bearer, SessionState};
 
-/// An opaque access token, whose expiry can't be read, is renewed after this time.
+/// An opaque access token, whose expiry can't be read, is refreshed after this time.
 const OPAQUE_LIFETIME: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 
 pub(in crate::auth) const EXPIRED_WITHOUT_REFRESH_TOKEN: &str =
@@ -33,15 +33,15 @@ pub struct Credential {
     pub id_token: Option<Secret>,
     /// The token that is sent to the backend.
     pub access_token: Secret,
-    /// The single-use token that renews the others; `None` in a borrowed login.
+    /// The single-use token that refreshes the others; `None` in an imported login.
     pub refresh_token: Option<Secret>,
     /// When the access token expires, if known.
     pub expires_at: Option<SystemTime>,
     /// When the tokens were last issued, if known.
     pub last_refresh: Option<SystemTime>,
-    /// Who may renew it.
+    /// Who may refresh it.
     pub ownership: Ownership,
-    /// Set once the issuer has permanently refused to renew it.
+    /// Set once the issuer has permanently refused to refresh it.
     pub refusal: Option<RenewalRefusal>,
     /// When the backend refused the access token and no other could be obtained.
     pub refused_at: Option<SystemTime>,
@@ -56,7 +56,7 @@ pub struct RenewalRefusal {
     pub at: SystemTime,
 }
 
-/// Who may renew a login.
+/// Who may refresh a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// This program.
@@ -81,7 +81,7 @@ pub struct TokenResponse {
     pub refresh_token: Option<Secret>,
 }
 
-/// Why an access token is due for renewal.
+/// Why an access token is due for refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Staleness {
     /// Its expiry is unknown and it is old. It may still be valid.
@@ -178,7 +178,7 @@ impl Credential {
     /// Checks that the access token is valid for at least `margin` from now.
     ///
     /// # Errors
-    /// Why the token is due for renewal.
+    /// Why the token is due for refresh.
     pub fn check(&self, now: SystemTime, margin: Duration) -> Result<(), Staleness> {
         match self.expires_at {
             Some(end) if end <= now => Err(Staleness::Expired),
@@ -193,7 +193,7 @@ impl Credential {
     ///
     /// # Errors
     /// If the session has ended: the access token has expired or the backend refuses it, and the issuer has permanently
-    /// refused to renew it, or there is no refresh token.
+    /// refused to refresh it, or there is no refresh token.
     pub fn state(&self, now: SystemTime) -> Result<SessionState, AuthError> {
         let is_expired = self.check(now, Duration::ZERO) == Err(Staleness::Expired);
         let ended = |reason: &str| Err(AuthError::Ended { reason: reason.to_owned() });
@@ -220,7 +220,7 @@ impl Credential {
         Bearer { token: self.access_token.clone(), account }
     }
 
-    /// Whether it can be renewed, by this program or by the one that owns it.
+    /// Whether it can be refreshed, by this program or by the one that owns it.
     #[must_use]
     pub fn is_renewable(&self) -> bool {
         self.refusal.is_none() && (self.refresh_token.is_some() || self.ownership != Ownership::Owned)

@@ -1,6 +1,6 @@
 //! Imports the logins of other programs.
 //!
-//! A borrowed login is only read: its file is never written, and its refresh token isn't stored, because using it
+//! An imported login is only read: its file is never written, and its refresh token isn't stored, because using it
 //! would sign the other program out. Taking a login over copies the refresh token to our store; from then on the
 //! session is ours. Supports the Codex CLI's `auth.json` and the token files of LiteLLM and LangChain; other files are
 //! refused with a reason. Errors never quote the file.
@@ -28,9 +28,9 @@ const LANGCHAIN: &str = "LangChain";
 /// How another program's login is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportMode {
-    /// Its file is read whenever the token is needed; the other program renews it.
+    /// Its file is read whenever the token is needed; the other program refreshes it.
     Borrow,
-    /// We renew it from now on. This signs the other program out sooner or later.
+    /// We refresh it from now on. This signs the other program out sooner or later.
     TakeOver,
 }
 
@@ -86,7 +86,7 @@ pub async fn import(
     Ok(credential)
 }
 
-/// Reads the file of a borrowed login again.
+/// Reads the file of an imported login again.
 pub(in crate::auth) async fn reread(path: &Path) -> Result<Credential, ImportError> {
     Ok(borrowed(find(path).await?, path.to_owned()))
 }
@@ -110,7 +110,7 @@ fn taken_over(found: LoginFile, settings: &Settings, path: &Path) -> Result<Cred
         |theirs: &Option<String>, ours: &str| theirs.as_deref().is_some_and(|text| text.trim_end_matches('/') != ours);
     if is_foreign(&found.issuer, settings.issuer.as_str()) || is_foreign(&found.client_id, &settings.client_id) {
         let reason = "the login was issued by another issuer or for another client than in the settings auth.url and \
-                      auth.client_id, so it can't be renewed; import it without --take-over";
+                      auth.client_id, so it can't be refreshed; import it without --take-over";
         return Err(unsuitable(path, reason));
     }
     if found.credential.refresh_token.is_none() {

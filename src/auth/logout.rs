@@ -1,7 +1,7 @@
 //! Signs accounts out.
 //!
 //! Revokes the tokens if the issuer can be reached, and removes the account from the store in any case. Holds the
-//! store's lock meanwhile, so that no renewal can use or restore these tokens. A borrowed login is only removed:
+//! store's lock meanwhile, so that no refresh can use or restore these tokens. An imported login is only removed:
 //! revoking it would sign out the program that owns it.
 
 use serde::Serialize;

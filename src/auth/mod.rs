@@ -1,10 +1,10 @@
 //! Signs in, and keeps access tokens fresh.
 //!
-//! The [`Store`] holds the credentials of all accounts. [`Accounts`] returns bearer tokens and renews them before they
-//! expire. [`Login`], [`DeviceLogin`], [`import`] and [`logout`] change which accounts are signed in, and [`status`]
-//! reports them. Only [`Issuer`] calls the issuer. A refresh token is single-use: code that sends one holds the store's
-//! lock, reads the store first, and stores the new tokens before it does anything else. No token, e-mail address or
-//! account id gets into the log or an error.
+//! The [`Store`] holds the credentials of all accounts. [`Accounts`] returns bearer tokens and refreshes them before
+//! they expire. [`Login`], [`DeviceLogin`], [`import`] and [`logout`] change which accounts are signed in, and
+//! [`status`] reports them. Only [`Issuer`] calls the issuer. A refresh token is single-use: code that sends one holds
+//! the store's lock, reads the store first, and stores the new tokens before it does anything else. No token, e-mail
+//! address or account id gets into the log or an error.
 
 mod access_token;
 mod accounts;

@@ -1,6 +1,6 @@
 //! The accounts of the store without their tokens, for `status`.
 //!
-//! The JSON form is stable. Makes no requests, renews nothing and writes nothing. The e-mail address is shown to the
+//! The JSON form is stable. Makes no requests, refreshes nothing and writes nothing. The e-mail address is shown to the
 //! user and never logged.
 
 use std::fmt;
@@ -41,7 +41,7 @@ pub struct AccountStatus {
     pub is_fedramp: bool,
     /// State of the access token.
     pub state: TokenState,
-    /// Whether the access token can be renewed.
+    /// Whether the access token can be refreshed.
     pub is_renewable: bool,
     /// When the access token expires.
     #[serde(serialize_with = "serialize_rfc3339")]
@@ -49,16 +49,16 @@ pub struct AccountStatus {
     /// When the tokens were last issued.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub last_refresh: Option<SystemTime>,
-    /// Where a borrowed login comes from.
+    /// Where an imported login comes from.
     pub borrowed_from: Option<LoginSource>,
-    /// Set once the issuer has permanently refused to renew it.
+    /// Set once the issuer has permanently refused to refresh it.
     pub refusal: Option<RefusalStatus>,
     /// When the backend refused the access token and no other could be obtained.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub refused_at: Option<SystemTime>,
 }
 
-/// A permanent refusal to renew a login.
+/// A permanent refusal to refresh a login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RefusalStatus {
     /// The reason.
@@ -68,10 +68,10 @@ pub struct RefusalStatus {
     pub at: Option<SystemTime>,
 }
 
-/// Where a borrowed login comes from.
+/// Where an imported login comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LoginSource {
-    /// The program that owns and renews it.
+    /// The program that owns and refreshes it.
     pub owner: String,
     /// Its file.
     pub path: PathBuf,
@@ -83,11 +83,11 @@ pub struct LoginSource {
 pub enum TokenState {
     /// Valid.
     Fresh,
-    /// Valid, and renewed at its next use.
+    /// Valid, and refreshed at its next use.
     Due,
-    /// Expired, and renewed at its next use.
+    /// Expired, and refreshed at its next use.
     Renewable,
-    /// Expired or refused by the backend, and can't be renewed.
+    /// Expired or refused by the backend, and can't be refreshed.
     Ended,
 }
 
@@ -115,7 +115,7 @@ impl Status {
     }
 }
 
-/// Returns a borrowed login as its owner's file has it now, if the file can be read and has the same account.
+/// Returns an imported login as its owner's file has it now, if the file can be read and has the same account.
 async fn reread_borrowed(credential: Credential) -> Credential {
     let Ownership::Borrowed { path, .. } = &credential.ownership else { return credential };
     match import::reread(path).await {

@@ -40,7 +40,7 @@ struct Ready {
     /// Why the session is about to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
-    /// When an access token that can't be renewed expires.
+    /// When an access token that can't be refreshed expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
 }
@@ -54,7 +54,8 @@ pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     json(StatusCode::OK, &Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
 }
 
-/// Responds 200 if a token is available, with a warning if the session can't be renewed; otherwise 503 with the reason.
+/// Responds 200 if a token is available, with a warning if the session can't be refreshed; otherwise 503 with the
+/// reason.
 pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
     match services.tokens.check().await {
         Ok(state) => {

@@ -223,7 +223,7 @@ async fn a_session_leaves_nothing_private_in_the_log() {
         let (_launch, session) = session(format, SystemClock.now() + DAY, granted(3)).await;
         session.play().await;
         session.play_every_dialect().await;
-        session.proxy.says("the access token was renewed", SECOND).await;
+        session.proxy.says("the access token was refreshed", SECOND).await;
         let log = session.proxy.log();
         assert!(log.lines().count() > 40 && log.contains("request ended"), "{log}");
         assert_unmarked(&log);
@@ -256,7 +256,7 @@ async fn a_refresh_that_fails_leaves_nothing_private_in_the_log() {
             let once = |launch: Launch| launch.setting("upstream.max_retries", "0");
             let (_launch, session) = session_with(format, SystemClock.now() - DAY, answer, once).await;
             assert_eq!(session.chat([Script::events(&WHOLE)]).await, status);
-            session.proxy.says("the access token can't be renewed", SECOND).await;
+            session.proxy.says("the access token can't be refreshed", SECOND).await;
             assert_unmarked(&session.proxy.log());
         }
     }

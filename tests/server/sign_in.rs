@@ -158,7 +158,7 @@ async fn a_refreshed_token_that_is_rejected_too_does_not_end_the_session() {
         assert!((1..=10).contains(&seconds), "{path}: {seconds}");
         let error = answer.json()["error"].clone();
         let message = error.as_str().or(error["message"].as_str()).unwrap();
-        assert!(message.contains("just renewed") && !message.contains("codex-proxy login"), "{path}: {message}");
+        assert!(message.contains("just refreshed") && !message.contains("codex-proxy login"), "{path}: {message}");
     }
     let ready = Ask::get("/ready").send(&proxy).await;
     assert_eq!(ready.status, 503, "{}", ready.text());

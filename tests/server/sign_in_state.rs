@@ -120,7 +120,7 @@ async fn a_valid_token_that_cannot_be_refreshed_is_ready_with_a_warning() {
     let says = |text: &str| text.contains(&end) && text.contains("revoked") && text.contains("codex-proxy login");
     assert!(says(answer["warning"].as_str().unwrap()), "{answer}");
     let page = page(&proxy).await;
-    assert!(says(&page) && page.contains("Signed in, but the session can’t be renewed"), "{page}");
+    assert!(says(&page) && page.contains("Signed in, but the session can’t be refreshed"), "{page}");
     let (code, answer, stderr) = run(&launch, &["token"]).await;
     assert!(code == 0 && answer.starts_with("e30.") && says(&stderr), "{stderr}");
     let next = launch.start();

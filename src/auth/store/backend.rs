@@ -2,7 +2,7 @@
 //!
 //! The backend in use depends on what exists: a marker file (without secrets) means the keyring, or else a credential
 //! file means the file. Only if neither exists, the setting decides. So credentials are never in two backends that
-//! could both renew them, and a running daemon notices a move. The marker is replaced at every write to the keyring,
+//! could both refresh them, and a running daemon notices a move. The marker is replaced at every write to the keyring,
 //! so that its state shows changes. Both backends share one lock. Without a keyring and a marker, the file is used,
 //! with a warning. The file's path is resolved at every use: lock, marker, copy and temporary files are next to the
 //! real file.

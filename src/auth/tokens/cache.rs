@@ -1,6 +1,6 @@
 //! What a process caches about one account.
 //!
-//! The credential in use, the last failure to renew it and the backoff, and a renewed credential that couldn't be
+//! The credential in use, the last failure to refresh it and the backoff, and a refreshed credential that couldn't be
 //! written yet. The store takes precedence over the cache, except over a refresh token that the cached credential has
 //! replaced. No I/O.
 
@@ -21,11 +21,11 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest wait that the issuer can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// A token that was renewed this recently isn't renewed again, even if it has expired according to our clock.
+/// A token that was refreshed this recently isn't refreshed again, even if it has expired according to our clock.
 const JUST_GRANTED: Duration = Duration::from_secs(30);
 
 pub(super) type RenewalResult = Result<Arc<Credential>, AuthError>;
-/// A renewal that several callers wait for; `Some` once it is complete.
+/// A refresh that several callers wait for; `Some` once it is complete.
 pub(super) type SharedRenewal = watch::Receiver<Option<RenewalResult>>;
 
 #[derive(Debug, Default)]
@@ -33,18 +33,18 @@ pub(super) struct TokenCache {
     current: Option<Arc<Credential>>,
     stamp: Option<SourceStamps>,
     checked_at: Option<Instant>,
-    /// Counts changes by renewals, so that a slower read of the store doesn't undo one.
+    /// Counts changes by refreshes, so that a slower read of the store doesn't undo one.
     generation: u64,
     refused: Option<RefusedToken>,
     backoff: Option<Backoff>,
     unsaved: Option<Unsaved>,
     recovery: Option<Recovery>,
-    /// When the last renewal was granted, in wall time.
+    /// When the last refresh was granted, in wall time.
     granted_at: Option<SystemTime>,
     pub(super) renewal: Option<SharedRenewal>,
 }
 
-/// The states of the store and of the file of a borrowed login.
+/// The states of the store and of the file of an imported login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SourceStamps {
     pub(super) store: Stamp,
@@ -74,7 +74,7 @@ struct Backoff {
     error: AuthError,
 }
 
-/// A renewed credential that isn't in the store yet.
+/// A refreshed credential that isn't in the store yet.
 #[derive(Clone, Debug)]
 pub(super) struct Unsaved {
     /// The used refresh token that is still in the store.
@@ -120,7 +120,7 @@ impl TokenCache {
         self.generation
     }
 
-    /// Stores what was read from the store, unless a renewal was faster.
+    /// Stores what was read from the store, unless a refresh was faster.
     pub(super) fn update(&mut self, generation: u64, stamp: SourceStamps, found: Option<Credential>) {
         if generation != self.generation {
             return;
@@ -147,7 +147,7 @@ impl TokenCache {
         }
     }
 
-    /// Sets the credential that a renewal found or received.
+    /// Sets the credential that a refresh found or received.
     pub(super) fn adopt(&mut self, credential: Option<&Arc<Credential>>) {
         self.generation += 1;
         self.set_current(credential.cloned());
@@ -185,7 +185,7 @@ impl TokenCache {
         }
     }
 
-    /// Returns the error of another renewal now, if it is known to fail.
+    /// Returns the error of another refresh now, if it is known to fail.
     pub(super) fn known_error(&self, credential: &Credential) -> Option<AuthError> {
         if let Some(refused) = &self.refused
             && credential.is_renewed_by(&refused.token)
@@ -231,7 +231,7 @@ impl TokenCache {
         self.adopt(Some(credential));
     }
 
-    /// Whether this credential was renewed by this process moments ago.
+    /// Whether this credential was refreshed by this process moments ago.
     pub(super) fn is_just_granted(&self, credential: &Credential, now: SystemTime) -> bool {
         let age = self.granted_at.and_then(|granted| now.duration_since(granted).ok());
         credential.last_refresh == self.granted_at && age.is_some_and(|age| age < JUST_GRANTED)

@@ -1,10 +1,10 @@
-//! The bearer tokens of one account, renewed as needed.
+//! The bearer tokens of one account, refreshed as needed.
 //!
 //! A cached token needs a short lock and no file access. The store is checked once a second at most, and on every call
-//! while the account isn't signed in or the issuer has refused to renew it. A token that expires soon is returned while
-//! it is renewed in the background. Callers wait only if the token has expired, and all of them for the same renewal.
-//! A renewal runs in a task of its own, because dropping it could lose the session: the refresh token may be used up
-//! already.
+//! while the account isn't signed in or the issuer has refused to refresh it. A token that expires soon is returned
+//! while it is refreshed in the background. Callers wait only if the token has expired, and all of them for the same
+//! refresh. A refresh runs in a task of its own, because dropping it could lose the session: the refresh token may be
+//! used up already.
 
 mod cache;
 mod refresh;
@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_DELAY, SessionState, TokenSource};
 
-/// How long before its expiry a token is renewed.
+/// How long before its expiry a token is refreshed.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The bearer tokens of one account. Clones share everything.
@@ -56,7 +56,7 @@ impl Tokens {
         }))
     }
 
-    /// Returns a token that doesn't expire soon, or one that does if it can't be renewed now.
+    /// Returns a token that doesn't expire soon, or one that does if it can't be refreshed now.
     ///
     /// # Errors
     /// If there is no valid token and none can be obtained.
@@ -81,7 +81,7 @@ impl Tokens {
         }
     }
 
-    /// Waits until a running renewal is complete and stored.
+    /// Waits until a running refresh is complete and stored.
     pub(in crate::auth) async fn settle(&self) {
         let renewal = self.0.cache().renewal.clone();
         if let Some(renewal) = renewal {
@@ -89,7 +89,7 @@ impl Tokens {
             let _ = join(renewal).await;
         }
         if let Err(error) = self.0.save().await {
-            tracing::error!(%error, "the renewed tokens can't be stored; sign in again");
+            tracing::error!(%error, "the refreshed tokens can't be stored; sign in again");
         }
     }
 }
@@ -127,7 +127,7 @@ impl Shared {
         match self.due(&credential) {
             Ok(()) => Ok(credential),
             Err(stale) if stale.is_usable() => {
-                // The old token still works, so the caller doesn't wait. A failed renewal logs its error.
+                // The old token still works, so the caller doesn't wait. A failed refresh logs its error.
                 let _ = self.renewal(RenewalCause::Due);
                 Ok(credential)
             }
@@ -144,7 +144,7 @@ impl Shared {
             return Ok(found.bearer());
         }
         let renewed = self.renewed(RenewalCause::Rejected(rejected.clone())).await;
-        // A renewal that was already running may have had another cause, and doesn't handle the refusal.
+        // A refresh that was already running may have had another cause, and doesn't handle the refusal.
         let is_marked = |credential: &Credential| !is_rejected(credential) || credential.refused_at.is_some();
         let is_settled = match &renewed {
             Ok(credential) => !is_rejected(credential),
@@ -156,7 +156,7 @@ impl Shared {
     }
 
     /// Records a token that replaces a refused one, if it was issued moments ago. If an older token is refused as well,
-    /// it is renewed at once.
+    /// it is refreshed at once.
     fn record_recovery(&self, credential: &Credential) {
         let now = self.clock.now();
         let age = credential.last_refresh.and_then(|granted| now.duration_since(granted).ok());
@@ -239,7 +239,7 @@ impl Shared {
         SourceStamps { store, borrowed }
     }
 
-    /// Returns a borrowed login as its owner's file has it now, if the file can be read and has the same account.
+    /// Returns an imported login as its owner's file has it now, if the file can be read and has the same account.
     async fn reread_borrowed(
         &self,
         stamp: SourceStamps,
@@ -267,7 +267,7 @@ impl Shared {
             return Ok(());
         }
         match credential.check(now, MARGIN) {
-            // It can't be renewed, so it is used until it expires.
+            // It can't be refreshed, so it is used until it expires.
             Err(stale) if stale.is_usable() && !credential.is_renewable() => Ok(()),
             checked => checked,
         }
@@ -278,7 +278,7 @@ impl Shared {
         join(renewal).await
     }
 
-    /// Joins the running renewal or starts one. Returns the error if the renewal is known to fail.
+    /// Joins the running refresh or starts one. Returns the error if the refresh is known to fail.
     fn renewal(self: &Arc<Self>, cause: RenewalCause) -> Result<SharedRenewal, AuthError> {
         let mut cache = self.cache();
         if let Some(renewal) = cache.renewal.as_ref().filter(|renewal| is_running(renewal)) {
@@ -317,7 +317,7 @@ async fn join(mut renewal: SharedRenewal) -> RenewalResult {
         Err(_) => None,
     };
     let interrupted =
-        || AuthError::Unavailable { message: "the renewal was interrupted".to_owned(), retry_after: None };
+        || AuthError::Unavailable { message: "the refresh was interrupted".to_owned(), retry_after: None };
     result.unwrap_or_else(|| Err(interrupted()))
 }
 

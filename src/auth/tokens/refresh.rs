@@ -1,6 +1,6 @@
-//! Renews an access token: locks the store, refreshes, stores the new tokens.
+//! Refreshes an access token: locks the store, calls the issuer, stores the new tokens.
 //!
-//! Runs in a task of its own, one at a time. Reads the store first: if another process has renewed the token, that one
+//! Runs in a task of its own, one at a time. Reads the store first: if another process has refreshed the token, that one
 //! is used and no refresh is sent. After the issuer's response, only the new document is built before it is written. A
 //! process that is killed in between loses the session, and the issuer refuses the next refresh.
 
@@ -22,7 +22,7 @@ use crate::token_source::AuthError;
 const FIRST_SAVE_DELAY: Duration = Duration::from_secs(1);
 const MAX_SAVE_DELAY: Duration = Duration::from_secs(60);
 
-/// Why a token is renewed.
+/// Why a token is refreshed.
 #[derive(Debug)]
 pub(super) enum RenewalCause {
     /// The token has expired or expires soon.
@@ -42,7 +42,7 @@ impl Shared {
             if matches!(error, AuthError::Store { .. }) {
                 self.cache().back_off_briefly(error);
             }
-            tracing::warn!(%error, "the access token can't be renewed");
+            tracing::warn!(%error, "the access token can't be refreshed");
         }
         outcome
     }
@@ -135,7 +135,7 @@ impl Shared {
         Ok(renewed)
     }
 
-    /// Caches and stores a renewed credential. If it can't be written, it is used from the cache and written later.
+    /// Caches and stores a refreshed credential. If it can't be written, it is used from the cache and written later.
     /// Until then the store stays locked.
     async fn save_renewed(
         self: &Arc<Self>,
@@ -150,10 +150,10 @@ impl Shared {
             Ok(()) => {
                 let stamp = self.store.stamp().await;
                 self.cache().saved(stamp);
-                tracing::info!("the access token was renewed");
+                tracing::info!("the access token was refreshed");
             }
             Err(error) => {
-                tracing::error!(%error, "the renewed tokens can't be stored yet; retrying");
+                tracing::error!(%error, "the refreshed tokens can't be stored yet; retrying");
                 let task = self.cache().keep_unsaved(used.clone(), Arc::clone(renewed), Arc::clone(locked));
                 if task == SaveTask::Missing {
                     detach(Arc::clone(self).save_later());
@@ -177,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Stores that the issuer has permanently refused to renew a credential, and that the backend refuses its access
+    /// Stores that the issuer has permanently refused to refresh a credential, and that the backend refuses its access
     /// token. This prevents other processes from sending the refresh token again.
     async fn mark(&self, locked: &LockedStore, stored: &Credential, cause: &RenewalCause, error: &AuthError) {
         let AuthError::Ended { reason } = error else { return };
@@ -220,14 +220,14 @@ impl Shared {
         }
     }
 
-    /// Reads the file of a borrowed login again; only its owner can renew it.
+    /// Reads the file of an imported login again; only its owner can refresh it.
     async fn reread(&self, cause: &RenewalCause, stored: &Credential, path: &Path, owner: &str) -> RenewalResult {
         let ended = || AuthError::BorrowedEnded { owner: owner.to_owned() };
         let found = match import::reread(path).await {
             Ok(found) if found.account_id == stored.account_id => Ok(Arc::new(found)),
             Ok(_) => Err(AuthError::Ended { reason: format!("{owner} is signed in to another account now") }),
             Err(error) => {
-                tracing::warn!(%error, "the borrowed login can't be read");
+                tracing::warn!(%error, "the imported login can't be read");
                 Err(ended())
             }
         };
@@ -274,7 +274,7 @@ impl Shared {
         unsaved.locked.write(&document).await?;
         let stamp = self.store.stamp().await;
         self.cache().saved(stamp);
-        tracing::info!("the renewed tokens are stored now");
+        tracing::info!("the refreshed tokens are stored now");
         Ok(())
     }
 }
@@ -285,7 +285,7 @@ impl RenewalCause {
         matches!(self, Self::Rejected(token) if token.expose() == access_token.expose())
     }
 
-    /// Returns why a credential without a refresh token can't be renewed.
+    /// Returns why a credential without a refresh token can't be refreshed.
     fn without_refresh_token(&self) -> &'static str {
         match self {
             Self::Due => EXPIRED_WITHOUT_REFRESH_TOKEN,

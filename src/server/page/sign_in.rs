@@ -22,7 +22,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
 fn signed_in(view: &View<'_>, state: &SessionState) -> Markup {
     html! {
         @if let Some(warning) = state.warning() {
-            p.verdict { span aria-hidden="true" { "!" } " Signed in, but the session can’t be renewed" }
+            p.verdict { span aria-hidden="true" { "!" } " Signed in, but the session can’t be refreshed" }
             p.reason { (message(&warning)) }
         } @else {
             p.verdict.good { span aria-hidden="true" { "✓" } " Signed in" }
