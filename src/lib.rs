@@ -1,8 +1,8 @@
 //! codex-proxy: a local server that gives OpenAI, Anthropic and Ollama clients access to your own ChatGPT subscription.
 //!
 //! A client sends a request in the API it already speaks. The server translates it to the Responses API of the ChatGPT
-//! Codex backend, makes one streaming call, and translates the events back into the client's API. A client that wants a
-//! single document gets the fold of the events that a stream would have sent.
+//! Codex backend, sends it as a streaming request, and translates the events back into the client's API. For a client
+//! that wants a single document, the same events are folded into one.
 //!
 //! # Layers
 //!
@@ -29,14 +29,14 @@
 //! server::response_stream  writes them to the connection
 //! ```
 //!
-//! The client's connection pulls the response, so dropping it drops the call to the backend. A failure before the first
-//! byte of the response becomes an HTTP status; after it, an error in the stream.
+//! The client's connection pulls the response, so if it closes, the call to the backend is dropped. A failure before
+//! the first byte of the response becomes an HTTP status; after it, an error in the stream.
 //!
 //! # Rules
 //!
 //! - Unknown data passes through: events, items, tools and members that this release doesn't know are kept.
 //! - A response that was cut never looks complete.
-//! - A token is a [`secret::Secret`] from the file to the header, and is never logged.
+//! - A token is a [`secret::Secret`] from the credential store to the header, and is never logged.
 
 pub mod auth;
 pub mod blocking;

@@ -1,10 +1,12 @@
-//! Decides which requests are served, before anything else reads them.
+//! Decides which requests are served, before any handler reads them.
 //!
 //! A web page must not be able to use the subscription. Requests with a `Host` that isn't this machine (DNS rebinding),
 //! an `Origin` or site that isn't allowed, or a POST that a page could send without a preflight (any content type but
-//! JSON) are refused, whether or not client keys are set. With keys set, every path but `/health` and `/ready` requires
-//! one; without keys, requests of other users of this machine are refused. Keys are compared as hashes, in constant
-//! time. A CORS preflight from an allowed origin needs no key, since it can't carry one.
+//! JSON) are refused, whether or not client keys are set. A valid key in a header, which a page can't send without a
+//! preflight, allows any host and site; a connection over the Unix socket allows any host. With keys set, every path
+//! but `/health` and `/ready` requires one; without keys, requests of other users of this machine are refused. Keys are
+//! compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key, since it can't carry
+//! one.
 //!
 //! A browser sends a key by HTTP Basic, and then with every request to this origin, including those that other pages
 //! cause. Such a key is accepted only for reading the page at `/`, and doesn't allow other hosts.
@@ -69,7 +71,8 @@ impl ClientKey {
 #[derive(Clone, Debug)]
 pub(super) struct KeyName(pub(super) String);
 
-/// Limits the usage that a request may read to that of its own key.
+/// Limits the usage that a request may read to that of its own key. Attached only if some key is admin and this one
+/// isn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OwnUsage {
     /// Name of the client key.
@@ -105,6 +108,7 @@ pub(super) enum ConnectionSource {
 #[derive(Clone, Debug)]
 pub(super) struct AccessPolicy {
     pub(super) live: Arc<LiveSettings>,
+    /// The addresses that the server listens on.
     pub(super) own_addresses: Arc<[IpAddr]>,
     pub(super) source: ConnectionSource,
     pub(super) backend: Backend,
@@ -114,7 +118,7 @@ pub(super) struct AccessPolicy {
 /// How to respond to an accepted request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission<'p> {
-    /// Handle it; the client key, if one was sent.
+    /// Handle it; the client key, if a valid one was sent.
     Request(Option<&'p ClientKey>),
     /// Respond to a CORS preflight.
     Preflight,
@@ -205,17 +209,18 @@ impl AccessPolicy {
         (has_admin && !key.is_admin).then(|| OwnUsage { key: key.name.clone(), account: key.account.clone() })
     }
 
+    /// The key in a header that a page can't set without a preflight.
     fn header_key(&self, headers: &HeaderMap) -> Option<&ClientKey> {
-        self.find(presented_key(headers)?)
+        self.find_key(presented_key(headers)?)
     }
 
     /// The key that a browser sent as the password for the page.
     fn basic_auth_key(&self, request: &Parts) -> Option<&ClientKey> {
         let is_page = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
-        self.find(&password(&request.headers).filter(|_| is_page)?)
+        self.find_key(&password(&request.headers).filter(|_| is_page)?)
     }
 
-    fn find(&self, presented: &str) -> Option<&ClientKey> {
+    fn find_key(&self, presented: &str) -> Option<&ClientKey> {
         let sent: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
         // Compares all keys, so that the time doesn't depend on which one matches.
         let mut found = None;
@@ -228,6 +233,7 @@ impl AccessPolicy {
         found
     }
 
+    /// Whether the host is loopback, an address of this server or an allowed name.
     fn is_own_host(&self, authority: &str) -> bool {
         // Rejects what a URL parser would read as something else than a host, or silently remove.
         if !authority.bytes().all(|byte| byte.is_ascii_graphic() && !br"/?#@\".contains(&byte)) {
@@ -257,9 +263,9 @@ impl AccessPolicy {
     }
 
     /// Refuses requests that a page of another site makes a browser send without an `Origin`: images, frames, links. A
-    /// page on another port of this machine counts as another site. Not checked: methods other than GET and HEAD, with
-    /// which browsers send an `Origin`, and requests with a key header, which a page can't set without a preflight.
-    /// Desktop apps that remove `Origin` still send `Sec-Fetch-Site`.
+    /// page on another port of this machine counts as another site. Not checked: methods other than GET, HEAD and
+    /// CONNECT, with which browsers send an `Origin`, and requests with a key header, which a page can't set without a
+    /// preflight. Desktop apps that remove `Origin` still send `Sec-Fetch-Site`.
     fn check_site(&self, request: &Parts, key: Option<&ClientKey>) -> Result<(), ProxyError> {
         if key.is_some() || !matches!(request.method, Method::GET | Method::HEAD | Method::CONNECT) {
             return Ok(());
@@ -273,7 +279,8 @@ impl AccessPolicy {
     }
 }
 
-/// Refuses a request that repeats a header that this check depends on: a reverse proxy may have used the other one.
+/// Refuses a request that repeats a header that the access rules depend on: a reverse proxy may have used the other
+/// one.
 fn check_repeated(headers: &HeaderMap) -> Result<(), ProxyError> {
     match [HOST, ORIGIN, CONTENT_TYPE].iter().find(|name| headers.get_all(*name).iter().nth(1).is_some()) {
         Some(name) => Err(Refusal::body(format!("the request has more than one '{name}' header; send it once"))),
@@ -305,6 +312,7 @@ pub(super) fn authority(request: &Parts) -> &str {
     request.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default()
 }
 
+/// The text of the key in `Authorization: Bearer`, `x-api-key` or `api-key`.
 fn presented_key(headers: &HeaderMap) -> Option<&str> {
     let bearer = |text: &'_ str| text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -1,5 +1,6 @@
 //! Selects the account of a request: the one its key is bound to, else the one named by the `x-proxy-account` header,
-//! else the active one.
+//! else the active one. (A request that continues a stored response prefers that response's account to the active one;
+//! see `handler`.)
 //!
 //! There is no rotation and no failover: a request for an account that isn't signed in is refused. A key may be limited
 //! to a share of the account's quota.
@@ -41,13 +42,13 @@ pub(super) fn detach_key(request: &mut Parts) {
     request.extensions.remove::<KeyShare>();
 }
 
-/// Refuses a request whose key may not use the rest of a quota window.
+/// Refuses a request while a quota window of the account is used beyond the share of the request's key.
 pub(super) async fn check_share(request: &Parts, upstream: &Upstream, bearer: &Bearer) -> Result<(), ProxyError> {
     let Some(KeyShare(percent)) = request.extensions.get() else { return Ok(()) };
     upstream.check_reserve(bearer, key_name(request).unwrap_or_default(), *percent).await
 }
 
-/// The tokens of the account that a request selects; `None`: it selects none.
+/// The tokens of the account that the request's key or header selects; `None`: neither selects one.
 pub(super) async fn tokens(
     request: &Parts,
     tokens: &dyn TokenSource,

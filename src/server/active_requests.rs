@@ -1,8 +1,8 @@
 //! The requests under way, and the latest that have ended, for the page and `/usage`.
 //!
-//! A request is updated when it arrives, gets a permit, is sent, starts to respond and ends; never for a part of a
-//! response. The list is in memory and bounded. It has no content, headers or addresses; of the client, only the kind
-//! of program from its `User-Agent`.
+//! An entry changes when its request arrives, gets a permit, is sent, gets its first content and ends, not with each
+//! event. The list is in memory and bounded. It has no content, headers or addresses; of the client, only the kind of
+//! program from its `User-Agent`.
 
 mod user_agent;
 
@@ -19,20 +19,20 @@ use crate::clock::serialize_rfc3339;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::history::Tokens;
 
-/// Requests under way that are listed; more are not.
+/// Maximum number of listed requests under way. A request that arrives when there are so many is never listed.
 const MAX_ACTIVE: usize = 256;
-/// Ended requests that are listed.
+/// Maximum number of listed requests that have ended.
 const MAX_ENDED: usize = 20;
 
 /// The progress of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Waiting for a permit.
+    /// Its body is being read, or it waits for a permit.
     Queued,
-    /// Sent, without output yet.
+    /// It has a permit, and the backend hasn't sent content yet.
     Waiting,
-    /// The response has started.
+    /// The first content of the response has arrived.
     Answering,
     /// The request has ended.
     Ended,
@@ -83,7 +83,9 @@ pub(super) struct NewRequest<'r> {
     pub(super) dialect: &'static str,
     pub(super) key: Option<&'r str>,
     pub(super) headers: &'r HeaderMap,
+    /// When it arrived, to show.
     pub(super) at: SystemTime,
+    /// When it arrived, to measure durations.
     pub(super) began: Instant,
 }
 
@@ -141,7 +143,7 @@ impl ActiveRequests {
         });
     }
 
-    /// The response has started, this long after the request arrived.
+    /// Records that the first content has arrived, this long after the request.
     pub(super) fn mark_answering(&self, id: ActiveRequestId, after: Duration) {
         self.update(id, |status| {
             status.state = Stage::Answering;
@@ -163,7 +165,7 @@ impl ActiveRequests {
         lists.ended.push_front(status);
     }
 
-    /// All listed requests: those under way, then ended ones; the latest first in each.
+    /// All listed requests: those under way, then ended ones; each group latest first.
     pub(super) fn list(&self) -> Vec<RequestStatus> {
         let lists = self.lock();
         let active = lists.active.values().rev().map(|(status, began)| {

@@ -23,8 +23,8 @@ pub(super) enum ApiFlavor {
 }
 
 impl ApiFlavor {
-    /// Detects the API by the canonical path. Two APIs have some paths in common: Anthropic clients always send a
-    /// version header.
+    /// Detects the API by the canonical path. The APIs of OpenAI and Anthropic have some paths in common, to which
+    /// Anthropic clients always send a version header.
     pub(super) fn detect(path: &str, headers: &HeaderMap) -> Self {
         let is_below =
             |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -37,7 +37,7 @@ impl ApiFlavor {
         }
     }
 
-    /// The API that was detected for a request.
+    /// The API that was detected for a request and attached to it.
     pub(super) fn of(request: &Request) -> Self {
         request.extensions().get().copied().unwrap_or(Self::OpenAi)
     }

@@ -2,7 +2,7 @@
 //! ([`super::pace`]).
 //!
 //! Removes the content encoding and a byte order mark, and replaces escaped lone surrogates, so that every API reads
-//! the same text. The rest of a refused body is read and discarded for a while, so that the client reads the error.
+//! the same text. The rest of a refused body is read and discarded, within limits, so that the client reads the error.
 
 use std::future::poll_fn;
 use std::io;
@@ -31,12 +31,12 @@ use crate::protocol::Dialect;
 use crate::protocol::json::surrogates;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// Limits for discarding the rest of a refused body.
-const DISCARD_LIMIT: Duration = Duration::from_secs(2);
-const DISCARD_LIMIT_BYTES: usize = 256 * 1024 * 1024;
-/// Initial buffer size of a body of unknown length. It doubles as the body arrives.
-const FIRST_BYTES: usize = 64 * 1024;
-/// Most bytes that are decoded at once.
+/// How long, and how much, to read and discard of the rest of a refused body.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_DISCARDED_BYTES: usize = 256 * 1024 * 1024;
+/// Initial size of a buffer, unless the body's limit is smaller. It doubles as the body arrives.
+const INITIAL_BYTES: usize = 64 * 1024;
+/// Maximum number of bytes that are decoded at once.
 const STEP_BYTES: usize = 256 * 1024;
 /// The largest window of a zstd body: RFC 9659 allows none above 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -48,7 +48,7 @@ const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 pub(super) struct BodyLimits {
     /// Largest decoded body.
     pub(super) limit_bytes: u64,
-    /// Longest pause between two bytes.
+    /// Longest pause between two bytes; see [`Pace`].
     pub(super) max_pause: Duration,
     pub(super) memory: Arc<ByteBudget>,
 }
@@ -64,13 +64,13 @@ pub(super) struct BufferedBody {
 struct GrowingBuffer {
     bytes: Vec<u8>,
     memory: Reservation,
-    /// Largest size of the buffer.
+    /// The most that the buffer will have to hold.
     limit_bytes: usize,
-    /// Memory that a decoder uses for its window, at most.
+    /// Maximum size of the decoder's window, which uses no more than has been decoded; zero without a decoder.
     window_bytes: usize,
 }
 
-/// Reads a whole body.
+/// Reads a whole body. Discards the rest of one that it refuses.
 pub(super) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let whole = match encoding(headers).as_str() {
         "" | "identity" => read_plain(headers, &mut body, limits).await,
@@ -106,14 +106,14 @@ pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
         return;
     }
     let drained = async {
-        let mut left = DISCARD_LIMIT_BYTES;
+        let mut left = MAX_DISCARDED_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
             let Some(remaining) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
             left = remaining;
         }
     };
     // A slower client loses the response.
-    let _ = timeout(DISCARD_LIMIT, drained).await;
+    let _ = timeout(DISCARD_TIMEOUT, drained).await;
 }
 
 fn encoding(headers: &HeaderMap) -> String {
@@ -130,6 +130,7 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -
     let mut pace = Pace::new(limits.max_pause);
     while let Some(data) = next_data(body, &mut pace).await? {
         if buffer.bytes.is_empty() && announced == Some(data.len() as u64) {
+            // The whole body arrived at once, and isn't copied.
             buffer.memory.buffer(data.len()).await?;
             return Ok(BufferedBody { bytes: data, memory: buffer.memory });
         }
@@ -163,7 +164,7 @@ async fn read_encoded(encoding: &str, body: &mut Body, limits: &BodyLimits) -> R
     }
 }
 
-/// The body as a stream.
+/// The body as a stream that fails if the client is too slow.
 fn stream(body: &mut Body, max_pause: Duration) -> impl Stream<Item = io::Result<Bytes>> {
     futures_util::stream::try_unfold((body, Pace::new(max_pause)), |(body, mut pace)| async {
         let data = next_data(body, &mut pace).await.map_err(io::Error::other)?;
@@ -232,13 +233,13 @@ impl GrowingBuffer {
         Self { bytes: Vec::new(), memory: limits.memory.reserve(), limit_bytes, window_bytes: 0 }
     }
 
-    /// Grows the buffer for more bytes. Returns whether it had to be reallocated.
+    /// Makes room for more bytes, waiting for memory if needed. Returns whether it had to reserve some.
     async fn grow(&mut self, more_bytes: usize) -> Result<bool, ProxyError> {
         let wanted = self.bytes.len() + more_bytes;
         if wanted <= self.bytes.capacity() {
             return Ok(false);
         }
-        let doubled = (self.bytes.capacity() * 2).max(FIRST_BYTES).min(self.limit_bytes).max(wanted);
+        let doubled = (self.bytes.capacity() * 2).max(INITIAL_BYTES).min(self.limit_bytes).max(wanted);
         self.memory.buffer(doubled + doubled.min(self.window_bytes)).await?;
         self.bytes.reserve_exact(doubled - self.bytes.len());
         Ok(true)
@@ -251,7 +252,7 @@ impl GrowingBuffer {
     }
 }
 
-/// The cause of a read error: limits below the decoder are wrapped in I/O errors.
+/// The cause of a read error. A decoder passes on errors from the stream below it as I/O errors.
 fn read_error(error: io::Error) -> ProxyError {
     match error.downcast::<ProxyError>() {
         Ok(error) => error,

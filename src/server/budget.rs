@@ -1,9 +1,10 @@
 //! Bounds the memory of everything that is buffered for requests (`limits.memory`).
 //!
 //! Request bodies and WebSocket messages reserve bytes as they grow, after decompression, and keep the reservation
-//! until their request ends. A reservation that can't grow waits for at most [`WAIT`]; then its request is refused
-//! and releases what it holds, so requests that wait for each other can't block for longer. A waiting reservation
-//! collects no partial grants: small requests pass while a large one waits.
+//! until their request ends. Memory for translating and sending them is reserved too, and released earlier. A
+//! reservation that can't grow waits for at most [`MAX_WAIT`]; then its request is refused and releases what it holds,
+//! so requests that wait for each other can't block each other for longer. A waiting reservation collects no partial
+//! grants: small requests pass while a large one waits.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,16 +18,16 @@ use super::depth_limit;
 use crate::blocking::off_thread;
 use crate::error::ProxyError;
 
-/// The longest wait for other requests to release memory.
-const WAIT: Duration = Duration::from_secs(1);
+/// How long a reservation waits for other requests to release memory.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// When a refused client should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Copies of a body that exist while it is translated and sent: decoded strings, the encoded upstream body, and its
 /// compressed form or WebSocket frame.
 const COPIES: usize = 3;
-/// Memory of a parsed JSON value beside its text, measured with bodies of the smallest messages.
+/// Memory of a parsed JSON value in addition to its text, measured with bodies of the smallest messages.
 const VALUE_BYTES: usize = 256;
-/// The values of longer bodies are counted exactly; in shorter ones, characters in strings count too.
+/// In bodies shorter than this, commas and brackets in strings count as values too, which is faster.
 const SHORT_BYTES: usize = 64 * 1024;
 
 /// The memory that all requests share.
@@ -55,8 +56,8 @@ impl ByteBudget {
         Self { limit_bytes, used_bytes: AtomicUsize::new(0), released: Notify::new() }
     }
 
-    /// A separate budget of this fraction of the size.
-    pub(super) fn share(&self, divisor: usize) -> Self {
+    /// A separate budget, of the size of this one divided by `divisor`. What it holds doesn't count against this one.
+    pub(super) fn fraction(&self, divisor: usize) -> Self {
         Self::new(self.limit_bytes / divisor)
     }
 
@@ -70,13 +71,15 @@ impl ByteBudget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
+    /// Takes bytes if there are enough. Returns whether there were.
     fn try_take(&self, bytes: usize) -> bool {
         let grow = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit_bytes);
         self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grow).is_ok()
     }
 
+    /// Takes bytes, waiting until there are enough.
     async fn take(&self, bytes: usize) -> Result<(), ProxyError> {
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + MAX_WAIT;
         loop {
             let mut released = pin!(self.released.notified());
             // Registered before the attempt, so that a release in between isn't missed.
@@ -117,12 +120,12 @@ impl Reservation {
         self.try_resize(bytes, self.work_bytes)
     }
 
-    /// Reduces the buffered size to at most this.
+    /// Reduces the buffered size to this, if it is larger.
     pub(super) fn shrink(&mut self, bytes: usize) {
         self.try_resize(self.buffered_bytes.min(bytes), self.work_bytes);
     }
 
-    /// Reserves the memory for translating and sending this body.
+    /// Reserves the memory for parsing, translating and sending this body.
     ///
     /// # Errors
     /// As [`Self::buffer`]; [`ProxyError::TooManyValues`] if it could never fit.
@@ -135,7 +138,7 @@ impl Reservation {
         self.resize(self.buffered_bytes, self.work_bytes.saturating_add(work)).await
     }
 
-    /// Reserves the memory for a part of the request that isn't in its body.
+    /// Reserves the memory for buffering, translating and sending a part of the request that isn't in its body.
     ///
     /// # Errors
     /// As [`Self::buffer`].
@@ -143,7 +146,8 @@ impl Reservation {
         self.resize(self.buffered_bytes + bytes, self.work_bytes + COPIES * bytes).await
     }
 
-    /// Releases the memory for translating and sending. Call it when the request won't be sent again.
+    /// Releases what [`Self::begin_work`] and [`Self::add`] reserved for translating and sending. Call it when the
+    /// request won't be sent again.
     pub(super) fn end_work(&mut self) {
         self.try_resize(self.buffered_bytes, 0);
     }
@@ -197,7 +201,7 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::time::Instant;
 
-    use super::{ByteBudget, COPIES, VALUE_BYTES, WAIT};
+    use super::{ByteBudget, COPIES, MAX_WAIT, VALUE_BYTES};
     use crate::error::ProxyError;
 
     #[tokio::test(start_paused = true)]
@@ -209,7 +213,7 @@ mod tests {
         let began = Instant::now();
         let refused = second.buffer(31).await;
         assert!(matches!(refused, Err(ProxyError::MemoryFull { limit_bytes: 100, .. })), "{refused:?}");
-        assert_eq!((began.elapsed(), budget.used_bytes()), (WAIT, 100));
+        assert_eq!((began.elapsed(), budget.used_bytes()), (MAX_WAIT, 100));
         let mut waiting = Box::pin(second.buffer(60));
         assert!(waiting.as_mut().now_or_never().is_none());
         first.buffer(40).await.unwrap();

@@ -1,7 +1,7 @@
 //! Limits how many requests are handled at the same time (`limits.concurrency`).
 //!
 //! Requests over the limit wait in a FIFO queue; if it is full, or the wait takes too long, they are refused. A permit
-//! is held until the response has ended. It is acquired after the request body has arrived, so slow senders don't
+//! is held until the response has been sent. It is acquired after the request body has arrived, so slow senders don't
 //! occupy permits. Memory has its own limit ([`super::budget`]).
 
 use std::convert::Infallible;
@@ -24,10 +24,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The permits, and the queue for them.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimit {
+    /// Has a permit for each further request that may be handled.
     free: Arc<Semaphore>,
     limit: usize,
+    /// Has a permit for each further request that may wait.
     queue: Semaphore,
     queue_limit: usize,
+    /// Longest wait in the queue.
     wait: Duration,
 }
 

@@ -16,15 +16,17 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-/// How long a connection has to close before another one is closed too. Some still have to finish a response.
+/// How long a connection has to close before another one is closed too. Some still have to write the end of a response.
 const CLOSE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
+    /// Has a permit for each further connection.
     free: Arc<Semaphore>,
     /// Idle connections, longest idle first.
     idle: Mutex<BTreeMap<u64, Arc<Notify>>>,
+    /// The next key in `idle`.
     next: AtomicU64,
 }
 
@@ -33,11 +35,11 @@ pub(super) struct Connections {
 pub(super) struct ConnectionSlot {
     connections: Arc<Connections>,
     _permit: OwnedSemaphorePermit,
-    /// Requests that the task of the connection closes it.
+    /// Notified when the task of the connection has to close it.
     close: Arc<Notify>,
     /// Its key in [`Connections::idle`], while idle.
     idle_key: Mutex<Option<u64>>,
-    has_served: AtomicBool,
+    has_received_request: AtomicBool,
 }
 
 /// Keeps a connection busy. It is idle again when the last clone is dropped: the response body has one, and a WebSocket
@@ -76,13 +78,13 @@ impl Connections {
             _permit: permit,
             close: Arc::default(),
             idle_key: Mutex::default(),
-            has_served: AtomicBool::new(false),
+            has_received_request: AtomicBool::new(false),
         });
         slot.set_idle();
         slot
     }
 
-    /// Closes the connection that has been idle longest, and gives it some time.
+    /// Requests that the connection that has been idle longest closes, and gives it some time.
     async fn make_room(&self) {
         let longest = lock(&self.idle).pop_first();
         if let Some((_, close)) = longest {
@@ -99,13 +101,13 @@ impl ConnectionSlot {
     }
 
     /// Whether a request has been received on the connection.
-    pub(super) fn has_served(&self) -> bool {
-        self.has_served.load(Ordering::Relaxed)
+    pub(super) fn has_received_request(&self) -> bool {
+        self.has_received_request.load(Ordering::Relaxed)
     }
 
     /// Marks the connection as busy.
     pub(super) fn start_request(self: &Arc<Self>) -> RequestGuard {
-        self.has_served.store(true, Ordering::Relaxed);
+        self.has_received_request.store(true, Ordering::Relaxed);
         self.set_busy();
         RequestGuard(Arc::new(BusyGuard(Arc::clone(self))))
     }
@@ -125,6 +127,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
+        // Removes it from the idle ones.
         self.set_busy();
     }
 }

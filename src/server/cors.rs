@@ -41,8 +41,8 @@ pub(super) fn preflight(request: &Parts) -> Response {
     response
 }
 
-/// Lets a page of this origin read the response and its relevant headers.
-pub(super) fn open(headers: &mut HeaderMap, origin: HeaderValue) {
+/// Lets a page of this origin read the response, and its headers that are relevant to clients.
+pub(super) fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
     let is_relevant = |name: &&str| *name == RETRY_AFTER.as_str() || *name == "request-id" || name.starts_with("x-");
     let exposed: Vec<_> = headers.keys().map(HeaderName::as_str).filter(is_relevant).collect();
     if let Ok(exposed) = HeaderValue::try_from(exposed.join(", ")) {
@@ -51,7 +51,7 @@ pub(super) fn open(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
 }
 
-/// Makes the response depend on the origin for caches.
+/// Tells caches that the response depends on the `Origin` header.
 pub(super) fn vary(headers: &mut HeaderMap) {
     headers.append(VARY, HeaderValue::from_static("origin"));
 }

@@ -1,7 +1,7 @@
 //! Estimates the tokens of a request. Nothing is sent to the backend.
 //!
-//! Clients of the Messages API send such requests in bursts and with partial requests, so any complete body gets an
-//! estimate, and counting runs off the serving threads.
+//! Clients of the Messages API send such requests in bursts and with partial bodies, so there any body gets an
+//! estimate, even an invalid one, and counting runs off the serving threads. The Responses API refuses invalid bodies.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -27,6 +27,7 @@ use crate::protocol::{Context, Warnings, tokens};
 
 #[derive(Serialize)]
 struct InputTokens {
+    /// Only in the Responses API.
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<&'static str>,
     input_tokens: u64,
@@ -87,7 +88,7 @@ impl Handler<Messages> {
     }
 }
 
-/// Splits a request. The model may be missing, since it doesn't change the estimate.
+/// Splits a request. Sets a model, which doesn't change the estimate, so that the body may omit it.
 fn split_request(request: Request) -> (Parts, Body, RequestId) {
     let (mut parts, body) = request.into_parts();
     if parts.extensions.get::<PathModel>().is_none() {

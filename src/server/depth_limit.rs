@@ -1,12 +1,12 @@
-//! Limits how deeply a request body nests.
+//! Limits how deeply a request body nests, and estimates how many JSON values it has.
 //!
-//! Members that aren't parsed are passed on or skipped without recursion; parsed ones are read by recursive parsers.
-//! One limit, checked before any API reads the body, protects the stacks of this program and of whatever receives the
-//! members.
+//! Some members are parsed recursively, and others are passed on to the backend as they are. One limit, checked before
+//! any API reads the body, protects the stacks of this program and of the receiver. The number of values is for the
+//! memory budget.
 
 use crate::error::{ProxyError, Refusal};
 
-/// Far more than schemas and arguments need.
+/// Maximum number of levels: far more than schemas and arguments need.
 const MAX_DEPTH: usize = 256;
 
 /// Refuses a body that nests too deeply. Accepts invalid JSON, which the parser rejects later.

@@ -1,7 +1,7 @@
 //! Reads a response that is sent as one document.
 //!
-//! Nothing is sent before the document is complete, so a response that fails in the middle is requested again, with a
-//! new reply, while the request has attempts left.
+//! Nothing is sent before the document is complete, so a response that fails in the middle is requested again, and read
+//! from its start, while the request has attempts left.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,18 +18,22 @@ pub(super) struct Document {
     pub(super) body: Bytes,
     /// Headers of the backend response that became the document.
     pub(super) headers: HeaderMap,
+    /// Warnings of that response.
     pub(super) warnings: Vec<String>,
 }
 
 /// Reads a response to its end, retrying if it fails.
+///
+/// # Errors
+/// The failure, if it isn't retried.
 pub(super) async fn read<R: Reply>(
     mut pending: Pending<'_>,
-    mut answer: BackendResponse,
+    mut response: BackendResponse,
     mut processor: ReplyProcessor<R>,
     record: &mut RequestRecord,
 ) -> Result<Document, ProxyError> {
     loop {
-        let BackendResponse { events, headers, request_id, warnings } = answer;
+        let BackendResponse { events, headers, request_id, warnings } = response;
         record.set_upstream_id(request_id.as_deref());
         processor.fold(events, record).await;
         let Some(error) = processor.reply.failure().cloned() else {
@@ -40,12 +44,12 @@ pub(super) async fn read<R: Reply>(
             pending.retry(with_response_meta(error, headers, request_id)).await?;
             pending.open().await
         };
-        answer = again.instrument(record.span()).await?;
-        processor = processor.restarted(&answer.warnings);
+        response = again.instrument(record.span()).await?;
+        processor = processor.restarted(&response.warnings);
     }
 }
 
-/// Adds the headers and request id of the response that failed.
+/// Adds the headers and request id of the response that failed to its error.
 fn with_response_meta(mut error: ProxyError, headers: HeaderMap, request_id: Option<String>) -> ProxyError {
     if let ProxyError::Upstream(failure) = &mut error {
         failure.headers = headers;

@@ -1,7 +1,8 @@
 //! Handles one client request, from body to response, for any API.
 //!
-//! Until the response is committed, a failure becomes an HTTP status; after that, [`ResponseStream`] reports it in the
-//! stream. If the client disconnects, this future or the stream is dropped, and with it the upstream call.
+//! Until the backend's response is committed (see [`crate::upstream`]), a failure becomes an HTTP status; after that,
+//! [`ResponseStream`] reports it in the stream. If the client disconnects, the handler's future or the stream is
+//! dropped, and with it the upstream call.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -40,14 +41,15 @@ use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire,
 use crate::token_source::TokenSource;
 use crate::upstream::{BackendResponse, Hints, Pending};
 
-/// The handler of one endpoint.
+/// Handles requests in one API format.
 #[derive(Debug)]
 pub(super) struct Handler<D: Dialect> {
     pub(super) services: Arc<Services>,
     pub(super) options: Arc<D::Options>,
-    /// Reasoning to replay, for APIs whose clients can't send it back.
+    /// Reasoning to replay; `None` if replay is off, or if clients of this API send reasoning back themselves.
     pub(super) reasoning: Option<Arc<Reasoning>>,
     pub(super) limits: Limits,
+    /// Cancelled when the drain time has passed.
     pub(super) abort: CancellationToken,
     pub(super) state: Arc<ServerState>,
 }
@@ -56,11 +58,11 @@ pub(super) struct Handler<D: Dialect> {
 pub(super) struct PlannedRequest<'b, D: Dialect> {
     pub(super) plan: Plan<'b, D::Reply>,
     warnings: Warnings,
-    /// The account of the stored response that the request continues.
+    /// The account that gave the stored response which the request continues.
     account: Option<String>,
 }
 
-/// Settings of a handler.
+/// The [settings](super::Settings) that limit requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) body_bytes: u64,
@@ -68,14 +70,15 @@ pub(super) struct Limits {
     pub(super) keepalive: Option<Duration>,
 }
 
-/// A response that the backend has started.
+/// A committed backend response, and what turns it into the client's.
 #[derive(Debug)]
 pub(super) struct OpenedReply<'r, R> {
     pub(super) mode: Mode,
     pub(super) processor: ReplyProcessor<R>,
-    pub(super) answer: BackendResponse,
+    pub(super) backend_response: BackendResponse,
+    /// Warnings of the translation; those of the backend response are separate.
     pub(super) warnings: Warnings,
-    /// Opens another attempt, while the client has received nothing.
+    /// Starts another attempt, as long as the client has received nothing.
     pending: Pending<'r>,
 }
 
@@ -86,7 +89,7 @@ impl<D: Dialect> Clone for Handler<D> {
 }
 
 impl<D: Dialect> Handler<D> {
-    /// A handler for another API with the same services.
+    /// A handler for another API format with the same services and limits.
     pub(super) fn for_dialect<E: Dialect>(
         &self,
         options: Arc<E::Options>,
@@ -117,12 +120,12 @@ where
         let span = record.as_ref().map_or_else(tracing::Span::none, RequestRecord::span);
         // Boxed so that the layers above don't each copy a large future.
         let running = Box::pin(self.run(&parts, body, &mut record));
-        let answered = tokio::select! {
-            answered = running => answered,
+        let result = tokio::select! {
+            result = running => result,
             error = self.aborted() => Err(error),
         };
         let _entered = span.enter();
-        answered.unwrap_or_else(|error| refuse::<D>(&error, &id, record))
+        result.unwrap_or_else(|error| refuse::<D>(&error, &id, record))
     }
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
@@ -140,14 +143,15 @@ where
             return respond_locally(planned, record);
         }
         let slug = planned.plan.upstream.model.to_string();
-        let answered = match self.send(parts, planned, chosen, store, record.as_mut()).await {
+        let result = match self.send(parts, planned, chosen, store, record.as_mut()).await {
             Ok(opened) => self.respond(opened, record).await,
             Err(error) => Err(error),
         };
-        answered.map_err(|error| with_model_hint(error, &models, &slug))
+        result.map_err(|error| with_model_hint(error, &models, &slug))
     }
 
-    /// Sends a request upstream. Returns when the response is committed.
+    /// Translates and sends a request, as `run` does. Returns when the backend's response is committed. `chosen` has
+    /// the tokens of the account that the client's key or header selects.
     pub(super) async fn open<'r>(
         &'r self,
         parts: &Parts,
@@ -167,6 +171,7 @@ where
         opened.map_err(|error| with_model_hint(error, &models, &slug))
     }
 
+    /// Sends a translated request, with reasoning to replay. Returns when the backend's response is committed.
     async fn send<'r>(
         &'r self,
         parts: &Parts,
@@ -177,7 +182,7 @@ where
     ) -> Result<OpenedReply<'r, D::Reply>, ProxyError> {
         let PlannedRequest { mut plan, warnings, account } = planned;
         let chosen = match (chosen, &account) {
-            // Only the account that created the reasoning can read it.
+            // Reasoning in the continued response can only be decrypted by the account that gave it.
             (None, Some(account)) => self.services.tokens.prefer(account).await,
             (chosen, _) => chosen,
         };
@@ -206,18 +211,19 @@ where
         let span = record.as_deref().map_or_else(tracing::Span::none, RequestRecord::span);
         let opening = async {
             let mut pending = self.services.upstream.begin(plan.upstream, token, hints)?;
-            let answer = pending.open().await?;
-            Ok((pending, answer))
+            let backend_response = pending.open().await?;
+            Ok((pending, backend_response))
         };
-        let ((pending, answer), ()) = tokio::try_join!(opening.instrument(span), load_tokenizer(&plan.reply))?;
+        let ((pending, backend_response), ()) =
+            tokio::try_join!(opening.instrument(span), load_tokenizer(&plan.reply))?;
         if let Some(record) = record {
             record.set_served(served);
         }
         if let Some(reasoning) = &reasoning {
-            reasoning.forget_rejected(&answer.warnings);
+            reasoning.forget_rejected(&backend_response.warnings);
         }
         let processor = ReplyProcessor { reply: plan.reply, reasoning, store, billed: None };
-        Ok(OpenedReply { mode: plan.mode, processor, answer, warnings, pending })
+        Ok(OpenedReply { mode: plan.mode, processor, backend_response, warnings, pending })
     }
 
     /// Decodes and translates a request, after loading the stored responses that it refers to.
@@ -234,9 +240,9 @@ where
         let references = D::references(&request);
         let mut account = None;
         if !references.is_empty() {
-            let (recalled, answered_by) = store.load(&references, memory).await?;
-            account = answered_by;
-            D::resolve_references(&mut request, recalled);
+            let (resolved, stored_account) = store.load(&references, memory).await?;
+            account = stored_account;
+            D::resolve_references(&mut request, resolved);
         }
         let mut context = Context {
             headers: &parts.headers,
@@ -251,30 +257,32 @@ where
     }
 
     fn reasoning_replay(&self, key: Option<&str>, model: &str, account: &str) -> Option<ReasoningReplay> {
-        let memory = self.reasoning.as_ref()?;
+        let stored = self.reasoning.as_ref()?;
         let scope =
             ReasoningScope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
-        Some(ReasoningReplay::new(Arc::clone(memory), scope))
+        Some(ReasoningReplay::new(Arc::clone(stored), scope))
     }
 
+    /// Responds with a stream, or with a document once it is complete.
     async fn respond(
         &self,
         mut opened: OpenedReply<'_, D::Reply>,
         record: &mut Option<RequestRecord>,
     ) -> Result<Response, ProxyError> {
         let mut warnings = std::mem::take(&mut opened.warnings);
-        let Some(open) = record.take() else { return Err(ProxyError::Internal) };
+        let Some(owned_record) = record.take() else { return Err(ProxyError::Internal) };
         let (mut response, headers, upstream_warnings) = match opened.mode {
             Mode::Stream => {
-                let BackendResponse { headers, warnings, .. } = &mut opened.answer;
+                let BackendResponse { headers, warnings, .. } = &mut opened.backend_response;
                 let (headers, upstream_warnings) = (std::mem::take(headers), std::mem::take(warnings));
-                let stream = self.stream(opened, HttpFraming::default(), self.aborted(), open).prefilled().await;
+                let stream =
+                    self.stream(opened, HttpFraming::default(), self.aborted(), owned_record).prefilled().await;
                 let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
                 (stream_response(body, D::STREAM_TYPE), headers, upstream_warnings)
             }
             Mode::Document => {
-                let OpenedReply { pending, answer, processor, .. } = opened;
-                let read = document::read(pending, answer, processor, record.insert(open)).await;
+                let OpenedReply { pending, backend_response, processor, .. } = opened;
+                let read = document::read(pending, backend_response, processor, record.insert(owned_record)).await;
                 let Document { body, headers, warnings: upstream_warnings } = read?;
                 let permit = record.take().and_then(|mut record| record.take_permit());
                 let mut response = json_response(StatusCode::OK, Bytes::new());
@@ -289,7 +297,7 @@ where
         Ok(with_warnings(response, &warnings))
     }
 
-    /// Streams a response in a framing.
+    /// Turns a backend response into the client's stream, framed for its connection.
     pub(super) fn stream<F: Framing<D::Reply>>(
         &self,
         opened: OpenedReply<'_, D::Reply>,
@@ -297,21 +305,22 @@ where
         abort: AbortSignal,
         mut record: RequestRecord,
     ) -> ResponseStream<D::Reply, F> {
-        let OpenedReply { processor, answer: BackendResponse { events, request_id, .. }, pending, .. } = opened;
+        let OpenedReply { processor, backend_response: BackendResponse { events, request_id, .. }, pending, .. } =
+            opened;
         record.set_upstream_id(request_id.as_deref());
-        // A started stream isn't retried. A document keeps this memory until its record is dropped.
+        // A stream isn't retried once it has started. A document may be, so it keeps this memory until its end.
         drop(pending);
         record.release_work_memory();
         ResponseStream::new(events, processor, framing, self.limits.keepalive, abort, record)
     }
 
-    /// Resolves when the drain time has passed.
+    /// Resolves when the drain time has passed, with the error for responses that are still open.
     pub(super) fn aborted(&self) -> AbortSignal {
         self.abort.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
     }
 }
 
-/// Responds without the backend, if the reply is known from the request.
+/// Responds to a request whose reply doesn't depend on the backend.
 fn respond_locally<D: Dialect>(
     planned: PlannedRequest<'_, D>,
     record: &mut Option<RequestRecord>,
@@ -358,12 +367,12 @@ fn with_model_hint(mut error: ProxyError, models: &Models, slug: &str) -> ProxyE
     error
 }
 
-/// The name of the client key of a request.
+/// The name of the client key that a request was sent with.
 pub(super) fn key_name(parts: &Parts) -> Option<&str> {
     parts.extensions.get::<KeyName>().map(|key| key.0.as_str())
 }
 
-/// An error response in the format of the API.
+/// Builds an error response in the format of the API, and logs the error.
 pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<RequestRecord>) -> Response {
     let (status, mut headers, body) = D::to_error_response(error, &id.0, command_hint::current());
     if let ProxyError::Upstream(failure) = error {
@@ -377,7 +386,7 @@ pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Opt
     with_headers(status, headers, body)
 }
 
-/// Logs a request that ends with an error status.
+/// Logs an error, and records it as the end of the request.
 pub(super) fn log_refusal(error: &ProxyError, status: StatusCode, record: Option<RequestRecord>) {
     if let Some(mut record) = record {
         record.set_refused(status, error);

@@ -26,7 +26,7 @@ struct Health {
     instance: String,
     /// Whether requests need a client key.
     requires_key: bool,
-    /// What the backend sent that this release doesn't know.
+    /// Names of events, members and items that the backend sent and this release doesn't know.
     drift: Vec<UnknownName>,
     /// Parameters that the backend rejected, and that requests leave out for a while.
     omitted: Vec<RejectedParam>,
@@ -37,7 +37,7 @@ struct Ready {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Why the session is about to end.
+    /// Why the access token can't be refreshed, with the command that fixes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
     /// When an access token that can't be refreshed expires.
@@ -45,7 +45,7 @@ struct Ready {
     expires_at: Option<String>,
 }
 
-/// Responds 200 whenever the process runs.
+/// `GET /health`. Responds 200 whenever the process runs.
 pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (demo, replay) = (services.backend == Backend::Demo, services.backend == Backend::Replay);
     let (drift, omitted) = (services.upstream.unknown_names(), services.upstream.rejected_params());
@@ -54,8 +54,8 @@ pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     json(StatusCode::OK, &Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
 }
 
-/// Responds 200 if a token is available, with a warning if the session can't be refreshed; otherwise 503 with the
-/// reason.
+/// `GET /ready`. Responds 200 if a token is available, with a warning if the session can't be refreshed; otherwise 503
+/// with the reason.
 pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
     match services.tokens.check().await {
         Ok(state) => {

@@ -1,8 +1,8 @@
-//! Binds sockets, accepts connections, and stops gracefully.
+//! Binds sockets, accepts connections, serves them with hyper, and stops gracefully.
 //!
 //! Responses on persistent connections carry `keep-alive: timeout=`, so that clients don't reuse a connection that is
 //! about to be closed. hyper itself responds to invalid request heads (400, 431). A client that closes its sending side
-//! counts as disconnected: noticing that immediately matters more than half-closed connections.
+//! counts as disconnected, so that its upstream call is dropped immediately: half-closed connections aren't supported.
 
 use std::convert::Infallible;
 use std::io;
@@ -35,27 +35,27 @@ use super::write_timeout::WriteTimeout;
 use super::{Services, Settings, routes};
 use crate::socket_owner::Peers;
 
-/// A request head of this size without an end is refused; one that ends within the next read isn't.
+/// Approximate maximum size of a request head: hyper compares it after each read, so a head may exceed it by one read.
 const HEAD_LIMIT_BYTES: usize = 64 * 1024;
 /// How long aborted responses have for their last bytes.
-const FLUSH: Duration = Duration::from_secs(1);
-/// How often to look for a port that is free on every address.
-const FREE_PORT_TRIES: u32 = 10;
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many ports to try until one is free on every address.
+const MAX_PORT_TRIES: u32 = 10;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// Pause after a failed accept, such as with too many open files.
+/// Pause after an accept that failed, for example because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// TCP addresses. With port 0, all get the port that the first was assigned.
+    /// TCP addresses: one, or both loopback addresses. With port 0, all get the port that the first was assigned.
     Tcp(Vec<SocketAddr>),
     /// A Unix socket.
     #[cfg(unix)]
     Unix(PathBuf),
 }
 
-/// A bound server that doesn't serve yet.
+/// A server whose sockets are bound. [`Server::run`] serves.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
@@ -77,14 +77,16 @@ struct Acceptor {
     connections: Arc<Connections>,
     peers: Peers,
     header_timeout: Duration,
+    /// Value of the `keep-alive` header of responses.
     keep_alive: Option<HeaderValue>,
     reader_stall: Duration,
 }
 
-/// Ends connections, and waits for them. A WebSocket counts as a connection of its own.
+/// Stops the server, and waits for open connections. A WebSocket has a task of its own in `open`, since hyper's task
+/// ends at the upgrade.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shutdown {
-    /// Cancelled when no more requests are accepted.
+    /// Cancelling it stops accepting connections and requests.
     pub(super) stop: CancellationToken,
     /// The tasks of open connections.
     pub(super) open: TaskTracker,
@@ -116,7 +118,7 @@ pub enum BindError {
         /// The file.
         path: PathBuf,
     },
-    /// Anything else about a Unix socket.
+    /// Any other failure with a Unix socket.
     #[error("can't listen on {}: {source}", .path.display())]
     Socket {
         /// The socket.
@@ -124,7 +126,7 @@ pub enum BindError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Anything else.
+    /// Any other failure with a TCP address.
     #[error("can't listen on {address}: {source}")]
     Other {
         /// The address.
@@ -147,7 +149,7 @@ impl Server {
             Listen::Unix(path) => vec![Listener::Unix(unix_socket::bind(path).await?)],
         };
         let addresses = listeners.iter().filter_map(Listener::address).collect();
-        let connections = descriptors::connections(settings.connections, settings.concurrency);
+        let connections = descriptors::max_connections(settings.connections, settings.concurrency);
         Ok(Self { listeners, addresses, settings: Settings { connections, ..settings } })
     }
 
@@ -157,7 +159,8 @@ impl Server {
         &self.addresses
     }
 
-    /// Serves until `stop` is cancelled. Then open responses have `timing.drain` to finish; the rest end with an error.
+    /// Serves until `stop` is cancelled. Then open responses have `timing.drain` to finish; those that don't end with
+    /// an error.
     pub async fn run(self, services: Services, stop: CancellationToken) {
         let abort = CancellationToken::new();
         let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
@@ -180,7 +183,7 @@ impl Server {
         if timeout(self.settings.drain, shutdown.open.wait()).await.is_err() {
             tracing::warn!("aborting open responses: the drain time (timing.drain) has passed");
             abort.cancel();
-            let _ = timeout(FLUSH, shutdown.open.wait()).await;
+            let _ = timeout(FLUSH_TIMEOUT, shutdown.open.wait()).await;
         }
     }
 }
@@ -202,7 +205,7 @@ impl Acceptor {
             Listener::Tcp(listener) => {
                 let next = async || {
                     let (stream, remote) = listener.accept().await?;
-                    // Small writes must not be delayed. Without this option they only arrive later.
+                    // Sends small writes at once. A failure only delays them, so it is ignored.
                     let _ = stream.set_nodelay(true);
                     let peer = self.peers.peer(remote, stream.local_addr().ok());
                     Ok((stream, ConnectionSource::Tcp(peer)))
@@ -236,7 +239,7 @@ impl Acceptor {
         }
     }
 
-    /// Serves a connection in its own task. Its requests end with it.
+    /// Serves a connection in its own task. If the connection ends, its requests are dropped.
     fn serve<S>(&self, stream: S, source: ConnectionSource, slot: Arc<ConnectionSlot>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -264,8 +267,8 @@ impl Acceptor {
                 }
                 () = slot.close_requested() => {
                     tracing::debug!("closing an idle connection to accept a new one");
-                    // hyper would wait for the rest of the first request head.
-                    if !slot.has_served() {
+                    // A graceful shutdown would wait for the rest of the first request head.
+                    if !slot.has_received_request() {
                         return;
                     }
                     connection.as_mut().graceful_shutdown();
@@ -279,7 +282,7 @@ impl Acceptor {
     }
 }
 
-/// Handles a request. The guard keeps the connection busy until the response is written or the WebSocket has ended.
+/// Handles a request. A guard keeps the connection busy until the response is written or its WebSocket has ended.
 fn respond(
     router: Router,
     mut request: Request<Incoming>,
@@ -288,7 +291,7 @@ fn respond(
 ) -> impl Future<Output = Result<Response<TrackedBody<Body>>, Infallible>> + use<> {
     let guard = slot.start_request();
     request.extensions_mut().insert(guard.clone());
-    let keep_alive = keep_alive.filter(|_| is_kept(&request));
+    let keep_alive = keep_alive.filter(|_| keeps_open(&request));
     async move {
         let mut response = router.oneshot(request).await?;
         if let Some(value) = keep_alive.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
@@ -299,21 +302,23 @@ fn respond(
 }
 
 /// Whether the client keeps the connection open after the response.
-fn is_kept(request: &Request<Incoming>) -> bool {
+fn keeps_open(request: &Request<Incoming>) -> bool {
     let mut options =
         request.headers().get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
     request.version() == Version::HTTP_11 && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Value of the `keep-alive` header: a little less than the idle limit, so that the client closes first.
+/// Value of the `keep-alive` header: a tenth less than the idle limit, so that the client closes first; `None` below
+/// two seconds.
 fn keep_alive(idle: Duration) -> Option<HeaderValue> {
     let seconds = idle.as_secs().saturating_sub((idle.as_secs() / 10).max(1));
     let value = || HeaderValue::try_from(format!("timeout={seconds}")).ok();
     if seconds == 0 { None } else { value() }
 }
 
+/// Binds all addresses. If the system chooses the port, tries others until one is free on every address.
 async fn bind_ports(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
-    let mut tries_left = FREE_PORT_TRIES;
+    let mut tries_left = MAX_PORT_TRIES;
     loop {
         tries_left -= 1;
         match bind_all(wanted).await {
@@ -324,6 +329,7 @@ async fn bind_ports(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError
     }
 }
 
+/// Binds all addresses. Skips an IPv6 address after the first one if the machine has no IPv6.
 async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     for wanted in wanted {
@@ -342,8 +348,9 @@ async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> 
     Ok(listeners)
 }
 
+/// Whether the address is IPv6 and the machine has none.
 fn is_missing_family(error: &io::Error, address: IpAddr) -> bool {
     let is_absent = matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported);
-    // "Address family not supported" has no `ErrorKind`.
+    // EAFNOSUPPORT of macOS, Linux and Windows, which has no `ErrorKind`.
     address.is_ipv6() && (is_absent || matches!(error.raw_os_error(), Some(47 | 97 | 10047)))
 }

@@ -1,8 +1,8 @@
 //! Metrics of the server, and `GET /metrics` in the Prometheus text format.
 //!
-//! Metric names are a contract with dashboards. Values change when a request starts, changes state or ends, never for a
-//! part of a response. Label values are constants of this program, except model names, quota limits and account ids,
-//! which are escaped; the number of models is bounded.
+//! Metric names are a contract with dashboards. Values change when a request starts, changes state or ends, not with
+//! each event of a response. Label values are constants of this program, except names from clients and the backend,
+//! such as models and accounts, which are escaped; the number of models is bounded.
 
 mod exposition;
 mod histogram;
@@ -29,7 +29,7 @@ use crate::history::Tokens;
 use crate::protocol::Mode;
 use crate::upstream::{Quota, QuotaWindow};
 
-/// Models with their own label; others count as `other`.
+/// Maximum number of models with a label of their own; further ones count as `other`.
 const MAX_MODELS: usize = 64;
 
 /// Counters of the server itself.
@@ -37,9 +37,11 @@ const MAX_MODELS: usize = 64;
 pub(super) struct Metrics {
     /// Ended requests, by API and status.
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    /// Requests that ended with an error, by error class.
     errors: Mutex<BTreeMap<&'static str, u64>>,
-    /// Requests under way, and those of them that stream.
+    /// Requests under way or queued.
     active: AtomicU64,
+    /// Those of them whose response is being streamed.
     streams: AtomicU64,
     /// Tokens by model.
     tokens: Mutex<BTreeMap<String, Tokens>>,
@@ -78,23 +80,23 @@ impl Metrics {
 }
 
 impl Metrics {
-    /// Adds the durations of a request.
+    /// Adds the durations of a request that has ended: to its first content, and to its end.
     pub(super) fn add_durations(
         &self,
         dialect: &'static str,
         mode: Mode,
         first_content: Option<Duration>,
-        whole: Duration,
+        duration: Duration,
     ) {
         if let Some(span) = first_content {
             self.first_content.add(dialect, span);
         }
         if mode == Mode::Stream {
-            self.streamed.add(dialect, whole);
+            self.streamed.add(dialect, duration);
         }
     }
 
-    /// Adds the tokens of a response.
+    /// Adds the tokens of a request.
     pub(super) fn add_tokens(&self, model: &str, used: Tokens) {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let has_room = tokens.len() < MAX_MODELS || tokens.contains_key(model);

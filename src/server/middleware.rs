@@ -1,8 +1,8 @@
-//! The middleware around all routes, outermost first.
+//! The middleware around all routes, outermost first; `routes` adds some that only set headers and extensions.
 //!
-//! [`attach_policy`] takes the access rules in force, once for the whole request, and adds CORS headers to the
-//! response. [`catch_panics`] turns a panic into an error response. [`authorize`] checks the request against the
-//! policy; a refused request doesn't reach any route.
+//! [`attach_policy`] attaches the access rules in force, which apply to the whole request even if the settings are
+//! reloaded, and adds CORS headers to the response. [`catch_panics`] turns a panic into an error response.
+//! [`authorize`] checks the request against the policy; a refused request doesn't reach any route.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -52,7 +52,7 @@ pub(super) async fn attach_policy(
         cors::vary(response.headers_mut());
     }
     if let Some(origin) = origin {
-        cors::open(response.headers_mut(), origin);
+        cors::allow_origin(response.headers_mut(), origin);
     }
     response
 }
@@ -68,7 +68,7 @@ pub(super) async fn catch_panics(request: Request, next: Next) -> Response {
     })
 }
 
-/// Checks the request against the access policy.
+/// Checks the request against the access policy, and attaches what its client key determines.
 pub(super) async fn authorize(
     Extension(policy): Extension<Arc<AccessPolicy>>,
     request: Request,
@@ -83,7 +83,7 @@ pub(super) async fn authorize(
             }
             next.run(Request::from_parts(parts, body)).await
         }
-        // The endpoint doesn't exist, so an error about the content type would be misleading.
+        // The route refuses it: the endpoint isn't supported, so an error about the content type would be misleading.
         Err(ProxyError::UnsupportedMediaType) if unsupported::is_upload(&parts) => {
             next.run(Request::from_parts(parts, body)).await
         }
@@ -102,7 +102,7 @@ pub(super) async fn authorize(
     }
 }
 
-/// Checks the opening request of a WebSocket again, by the rules in force now.
+/// Checks the opening request of a WebSocket again, by the rules in force now, for a further request on it.
 pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> Result<(), ProxyError> {
     let Some(policy) = parts.extensions.get::<Arc<AccessPolicy>>() else { return Ok(()) };
     let policy = AccessPolicy { live: Arc::clone(live), ..AccessPolicy::clone(policy) };

@@ -1,12 +1,11 @@
 //! The HTTP server: connections, access control, routes, and one request handler for all APIs.
 //!
-//! Connects the other modules: it is the only one that knows the token source, the upstream client, the history and the
-//! APIs.
+//! Connects the lower layers, which don't know each other: token source, upstream client, history and client APIs.
 //!
 //! A request passes `middleware`, which checks it against the access policy (`access`), and is routed by its canonical
 //! path (`paths`, `routes`). `handler` reads its body (`body`), translates it and sends it to the backend;
-//! `response_stream` turns the backend's events into the client's. The response is pulled by the client's connection:
-//! if the client disconnects, the upstream call is dropped. `websocket` uses the same handler for each request on a
+//! `response_stream` turns the backend's events into the client's. The client's connection pulls the response, so if
+//! the client disconnects, the upstream call is dropped. `websocket` uses the same handler for each request on a
 //! WebSocket.
 
 mod access;
@@ -72,13 +71,15 @@ pub use usage::Snapshot;
 pub struct Settings {
     /// Where to listen.
     pub listen: Listen,
-    /// Most open connections (`limits.connections`). Lower if the process may not open that many files.
+    /// Maximum number of open connections (`limits.connections`). Reduced at startup if the limit of open files is too
+    /// low.
     pub connections: usize,
-    /// Longest time for the headers of a request, and for an idle connection (`timing.header`).
+    /// How long a client may take to send the headers of a request, and how long a connection may be idle between two
+    /// requests (`timing.header`).
     pub header_timeout: Duration,
-    /// Most requests handled at the same time (`limits.concurrency`).
+    /// Maximum number of requests handled at the same time (`limits.concurrency`).
     pub concurrency: usize,
-    /// Most requests waiting for one of these slots (`limits.queue`).
+    /// Maximum number of requests that wait until another one ends (`limits.queue`).
     pub queue: usize,
     /// Longest wait in the queue (`timing.queue_wait`).
     pub queue_wait: Duration,
@@ -86,13 +87,15 @@ pub struct Settings {
     pub reader_stall: Duration,
     /// Largest request body after decoding (`limits.body`).
     pub body_limit_bytes: u64,
-    /// Most memory for all buffered request data (`limits.memory`).
+    /// Maximum memory for everything that is buffered for requests (`limits.memory`).
     pub memory_limit_bytes: usize,
-    /// Longest pause between two bytes of a request body or WebSocket message (`timing.body_read`).
+    /// Longest pause between two bytes of a request body or WebSocket message (`timing.body_read`). A minimum average
+    /// rate applies too.
     pub body_read: Duration,
-    /// Idle time after which a stream gets a keepalive (`timing.keepalive`); `None`: no keepalives.
+    /// Idle time after which a stream gets a keepalive, and interval of WebSocket pings (`timing.keepalive`); `None`:
+    /// neither.
     pub keepalive: Option<Duration>,
-    /// Longest lifetime of a WebSocket (`timing.socket_lifetime`).
+    /// How long a WebSocket may start further requests (`timing.socket_lifetime`).
     pub socket_lifetime: Duration,
     /// How long open responses may continue after a stop signal (`timing.drain`).
     pub drain: Duration,
@@ -110,7 +113,7 @@ pub struct LiveSettings {
 /// Everything that the routes depend on.
 #[derive(Clone, Debug)]
 pub struct Services {
-    /// The backend.
+    /// Client for the backend.
     pub upstream: Arc<Upstream>,
     /// Source of the bearer tokens.
     pub tokens: Arc<dyn TokenSource>,
@@ -120,17 +123,18 @@ pub struct Services {
     pub history: Arc<Responses>,
     /// Usage totals.
     pub totals: Arc<UsageTotals>,
-    /// Cache statistics of the latest conversations.
+    /// Prompt cache statistics of the latest conversations.
     pub conversations: Arc<CacheStats>,
     /// The current reloadable settings.
     pub live: watch::Receiver<Arc<LiveSettings>>,
-    /// Settings of the Chat Completions API.
+    /// Settings of the Chat Completions API. Those that aren't specific to it also apply to the other APIs, except the
+    /// Responses API.
     pub chat: Arc<chat::Options>,
     /// Settings of the Responses API.
     pub responses: Arc<responses::Options>,
     /// Exports traces, if configured.
     pub telemetry: Option<Arc<Telemetry>>,
-    /// The backend in use.
+    /// The kind of backend: ChatGPT, demo or replay.
     pub backend: Backend,
     /// A random id of this process, on `/health` and in the run file.
     pub instance: String,
@@ -148,6 +152,7 @@ pub enum Backend {
 }
 
 impl Services {
+    /// The model catalog and the model rules as of now.
     fn models(&self) -> Models {
         Models { catalogue: self.upstream.catalogue(), rules: Arc::clone(&self.live.borrow().rules) }
     }

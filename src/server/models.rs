@@ -1,4 +1,4 @@
-//! `/v1/models`: the models of the catalog, from memory, in the format of the client's API.
+//! `/v1/models`: the models of the catalog, from memory, in the format of OpenAI's or Anthropic's API.
 
 mod anthropic;
 
@@ -100,11 +100,12 @@ pub(super) fn named(models: &Models) -> Vec<(&str, &Model)> {
     listed.map(|model| (model.slug.as_str(), model)).chain(aliases).collect()
 }
 
+/// The model of the catalog that requests with this name use.
 pub(super) fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
     models.catalogue.find(&models.resolve(name).slug)
 }
 
-/// Appends the name of a similar model to a message.
+/// Appends the name of a similar model to a message, if there is one.
 pub(super) fn with_hint(message: &str, models: &Models, id: &str) -> String {
     match models.suggest(id) {
         None => message.to_owned(),
@@ -113,6 +114,7 @@ pub(super) fn with_hint(message: &str, models: &Models, id: &str) -> String {
     }
 }
 
+/// The error for a name that no model of the catalog has.
 pub(super) fn unknown_model(models: &Models, id: &str) -> ProxyError {
     ProxyError::Upstream(Box::new(UpstreamFailure {
         fault: Fault::ModelNotFound,

@@ -1,7 +1,7 @@
 //! Ollama's version and model endpoints.
 //!
-//! Clients choose models by this data, so all of it comes from the catalog; what the catalog doesn't have is left out.
-//! Models aren't files, and nothing has to be loaded.
+//! Clients choose models by this data, so what they rely on comes from the catalog. The rest is left out, or has a
+//! neutral value: models aren't files, and nothing has to be loaded.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::models::{Effort, Model};
 use crate::protocol::ollama::{Chat, untagged};
 
-/// The Ollama version that this API corresponds to. Clients reject older ones than they need.
+/// The Ollama version that this API corresponds to. Clients reject a server that is older than they need.
 const VERSION: &str = "0.34.0";
 
-/// The architecture, which prefixes the context length in `model_info`.
+/// The architecture of all models, which is also the prefix of the context length in `model_info`.
 const ARCHITECTURE: &str = "gpt";
 
-/// Older clients derive the capabilities from the template.
+/// The template of all models, from which older clients derive the capabilities.
 const TEMPLATE: &str = "{{ .System }}{{ .Tools }}{{ .Prompt }}";
 
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ struct ModelEntry<'m> {
     model: &'m str,
     modified_at: &'static str,
     size: u64,
-    /// Some clients identify models by it.
+    /// Some clients identify models by it. Derived from the name.
     digest: String,
     details: Details,
 }

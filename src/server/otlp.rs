@@ -1,8 +1,8 @@
 //! Exports traces over OTLP to a collector, if one is configured.
 //!
 //! One span per request: API, model, status, tokens, times, outcome and error class. Never content, keys, tokens,
-//! accounts or addresses. Spans wait in a bounded list and are sent as JSON over HTTP in batches. If the collector is
-//! unreachable, spans are dropped.
+//! accounts or addresses. Spans wait in a bounded list and are sent as JSON over HTTP in batches. If the list is full
+//! or the collector unreachable, spans are dropped.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,13 +16,14 @@ use crate::endpoint::Endpoint;
 use crate::net::{HttpClient, error_chain};
 use crate::protocol::codex::Usage;
 
-/// Most spans that wait to be sent.
+/// Maximum number of spans that wait to be sent.
 const MAX_WAITING: usize = 2048;
 /// How long spans are collected into a batch.
 const BATCH_DELAY: Duration = Duration::from_millis(500);
-const SEND_LIMIT: Duration = Duration::from_secs(10);
-/// Limit for the last batch at shutdown.
-const FINAL_LIMIT: Duration = Duration::from_secs(2);
+/// Time limit for sending a batch.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for the last batch at shutdown.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const PATH: &str = "/v1/traces";
 /// OTLP values: span kind SERVER, status codes OK and ERROR.
 const SERVER: u8 = 2;
@@ -48,10 +49,13 @@ pub(super) struct RequestSpan<'t> {
     pub(super) is_stream: bool,
     pub(super) status: u16,
     pub(super) outcome: &'t str,
+    /// The class of the error, if there was one.
     pub(super) error: Option<&'static str>,
     pub(super) usage: Usage,
+    /// Time from arrival to the first content.
     pub(super) first_content: Option<Duration>,
-    pub(super) whole: Duration,
+    /// Time from arrival to the end.
+    pub(super) duration: Duration,
     pub(super) ended_at: SystemTime,
 }
 
@@ -62,6 +66,7 @@ impl Telemetry {
         Self { endpoint, http, waiting: Mutex::default(), has_spans: Notify::new() }
     }
 
+    /// Queues a span, or drops it if too many wait.
     pub(super) fn record(&self, span: &RequestSpan<'_>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < MAX_WAITING {
@@ -76,7 +81,7 @@ impl Telemetry {
         loop {
             self.has_spans.notified().await;
             sleep(BATCH_DELAY).await;
-            match self.send(SEND_LIMIT).await {
+            match self.send(SEND_TIMEOUT).await {
                 Ok(()) => has_failed = false,
                 Err(cause) if !has_failed => {
                     tracing::warn!(cause, "can't send traces to telemetry.otlp_endpoint; dropping them");
@@ -89,12 +94,12 @@ impl Telemetry {
 
     /// Sends the remaining spans, before the process ends.
     pub async fn flush(&self) {
-        if let Err(cause) = self.send(FINAL_LIMIT).await {
+        if let Err(cause) = self.send(FLUSH_TIMEOUT).await {
             tracing::debug!(cause, "can't send the last traces");
         }
     }
 
-    async fn send(&self, limit: Duration) -> Result<(), String> {
+    async fn send(&self, time_limit: Duration) -> Result<(), String> {
         let spans = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         if spans.is_empty() {
             return Ok(());
@@ -106,7 +111,7 @@ impl Telemetry {
             let response = request.body(batch(&spans)).send().await.map_err(|error| error_chain(&error))?;
             response.error_for_status().map(drop).map_err(|error| error_chain(&error.without_url()))
         };
-        timeout(limit, sending).await.unwrap_or_else(|_| Err("the collector doesn't respond in time".to_owned()))
+        timeout(time_limit, sending).await.unwrap_or_else(|_| Err("the collector doesn't respond in time".to_owned()))
     }
 }
 
@@ -120,7 +125,7 @@ fn batch(spans: &[Value]) -> String {
 impl RequestSpan<'_> {
     fn span(&self) -> Value {
         let trace_id = self.request_id.trim_start_matches("req_");
-        let started_at = self.ended_at.checked_sub(self.whole).unwrap_or(self.ended_at);
+        let started_at = self.ended_at.checked_sub(self.duration).unwrap_or(self.ended_at);
         let failed = self.error.is_some();
         json!({
             "traceId": trace_id,

@@ -9,21 +9,23 @@ use tokio::time::Instant;
 
 use crate::error::ProxyError;
 
-/// The lowest average rate, over [`WINDOWS`] times the longest pause.
+/// The lowest average rate over one window.
 const MIN_BYTES_PER_SECOND: u128 = 1024;
-const WINDOWS: u32 = 2;
+/// Length of a window, as a multiple of the longest pause.
+const WINDOW_PAUSES: u32 = 2;
 
 /// The progress of one body or message.
 #[derive(Debug)]
 pub(super) struct Pace {
     max_pause: Duration,
     last_byte: Instant,
+    /// A window ends as soon as it has enough bytes.
     window_began: Instant,
     window_bytes: usize,
 }
 
 impl Pace {
-    /// Starts now. `max_pause` is the longest pause between two bytes.
+    /// Starts measuring now. `max_pause` is the longest pause between two bytes.
     pub(super) fn new(max_pause: Duration) -> Self {
         let now = Instant::now();
         Self { max_pause, last_byte: now, window_began: now, window_bytes: 0 }
@@ -41,7 +43,7 @@ impl Pace {
         }
     }
 
-    /// Restarts after a wait that the client didn't cause.
+    /// Restarts measuring after a wait that the client didn't cause.
     pub(super) fn restart(&mut self) {
         *self = Self::new(self.max_pause);
     }
@@ -57,7 +59,7 @@ impl Pace {
     }
 
     fn window(&self) -> Duration {
-        self.max_pause * WINDOWS
+        self.max_pause * WINDOW_PAUSES
     }
 }
 

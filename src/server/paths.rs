@@ -1,7 +1,7 @@
 //! Brings the path of a request to the one spelling that `routes` knows.
 //!
 //! Clients add `/v1`, leave it out or add it twice, write double slashes, or can only be given an Azure-style address.
-//! Access rules don't use the result: they compare the path as sent.
+//! The access policy doesn't use the result: it compares the path as sent.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathModel(pub(super) String);
 
-/// A path with a prefix that both the base URL and the client add.
+/// A prefix that both the base URL and the client have added to the path. Reported if the path doesn't exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DoubledPrefix {
     /// The path as sent.
@@ -27,11 +27,12 @@ pub(super) struct DoubledPrefix {
 pub(super) struct CanonicalPath {
     /// For example `/v1/chat/completions`.
     pub(super) path: String,
+    /// Set if the path is Azure-style.
     pub(super) model: Option<PathModel>,
     pub(super) doubled: Option<DoubledPrefix>,
 }
 
-/// First segments of paths under `/v1`.
+/// First segments of the paths under `/v1`, which clients may leave out.
 const VERSIONED: [&str; 9] =
     ["audio", "chat", "completions", "embeddings", "images", "messages", "models", "moderations", "responses"];
 

@@ -1,7 +1,7 @@
 //! Counts requests that are refused before any handler reads them, and logs them at a bounded rate.
 //!
-//! Any program or web page that reaches the port can cause such refusals in large numbers. One line is logged per
-//! reason and interval; the next one has the number of those not logged.
+//! Any program or web page that reaches the port can cause such refusals in large numbers. One line is logged per error
+//! class and interval; the next one has the number of refusals that weren't logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::metrics::Exposition;
 use crate::error::ProxyError;
 
-/// At most one line per reason in this time.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// At most one line per error class is logged in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Refusals by error class, of which there is a fixed number.
 #[derive(Debug, Default)]
@@ -22,24 +22,25 @@ pub(super) struct Refusals(Mutex<BTreeMap<&'static str, Count>>);
 #[derive(Debug, Default)]
 struct Count {
     all: u64,
+    /// Since the last logged one.
     unlogged: u64,
     logged_at: Option<Instant>,
 }
 
 impl Refusals {
-    /// Counts a refusal, and logs it unless one for the same reason was logged recently.
+    /// Counts a refusal, and logs it unless one of the same class was logged recently.
     pub(super) fn note(&self, error: &ProxyError) {
         if let Some(unlogged) = self.count(error.class()) {
             tracing::info!(error = error.loggable(), unlogged, "request refused before it was read");
         }
     }
 
-    /// Counts a refusal. Returns the number of unlogged ones before, if this one is to be logged.
+    /// Counts a refusal. If it is to be logged, returns the number of unlogged ones before it.
     fn count(&self, class: &'static str) -> Option<u64> {
         let mut counts = self.counts();
         let count = counts.entry(class).or_default();
         count.all += 1;
-        if count.logged_at.is_some_and(|logged_at| logged_at.elapsed() < INTERVAL) {
+        if count.logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL) {
             count.unlogged += 1;
             return None;
         }
@@ -64,7 +65,7 @@ impl Refusals {
 mod tests {
     use tokio::time::advance;
 
-    use super::{INTERVAL, Refusals};
+    use super::{LOG_INTERVAL, Refusals};
 
     #[tokio::test(start_paused = true)]
     async fn a_reason_is_logged_once_in_an_interval_and_the_rest_is_counted() {
@@ -74,9 +75,9 @@ mod tests {
             assert_eq!(refusals.count("a"), None);
         }
         assert_eq!(refusals.count("b"), Some(0), "another reason has a line of its own");
-        advance(INTERVAL).await;
+        advance(LOG_INTERVAL).await;
         assert_eq!(refusals.count("a"), Some(1000));
-        advance(INTERVAL).await;
+        advance(LOG_INTERVAL).await;
         assert_eq!(refusals.count("a"), Some(0));
         assert_eq!(refusals.counts()["a"].all, 1003);
     }

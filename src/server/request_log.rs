@@ -1,7 +1,7 @@
-//! The record of a request: its span and line in the log, metrics, usage totals and trace.
+//! Records a request: log line, metrics, usage totals, cache statistics, trace, and entry in the list of requests.
 //!
-//! All are written when the [`RequestRecord`] is dropped, whether the response was finished, refused or abandoned by
-//! the client. They hold ids, counts and times; never headers, bodies, tokens or names of people.
+//! They are completed when the [`RequestRecord`] is dropped, whether the response was finished, refused or abandoned by
+//! the client. They hold ids, names of models and client keys, counts and times; never headers, bodies or tokens.
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +24,7 @@ use crate::history::{ConversationKey, RequestFingerprint, Tokens};
 use crate::protocol::codex::Usage;
 use crate::protocol::{Mode, Summary};
 
-/// The id of a request in the log and in its response.
+/// The id of a request in the log and in its response: `req_` and 32 hexadecimal digits.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
 
@@ -37,13 +37,14 @@ impl RequestId {
 /// A request that the backend has started to respond to.
 #[derive(Debug)]
 pub(super) struct ServedRequest {
+    /// The conversation that the request belongs to.
     pub(super) subject: ConversationKey,
     /// The backend's name of the model.
     pub(super) model: String,
     pub(super) fingerprint: RequestFingerprint,
 }
 
-/// A request under way.
+/// What is recorded of a request under way. Also holds its permit and memory.
 #[derive(Debug)]
 pub(super) struct RequestRecord {
     id: RequestId,
@@ -55,15 +56,19 @@ pub(super) struct RequestRecord {
     /// Held until the request ends, like `memory`.
     permit: Option<Permit>,
     memory: Option<Reservation>,
+    /// Becomes `Stream` when a stream starts.
     mode: Mode,
+    /// The class of the error, if there was one.
     error: Option<&'static str>,
     span: Span,
     started: Instant,
     first_event: Option<Instant>,
     first_content: Option<Instant>,
+    /// Set once the backend has started to respond.
     served: Option<ServedRequest>,
     status: StatusCode,
     events: u64,
+    /// Usage and outcome of the current attempt.
     summary: Summary,
     /// Usage of attempts that were discarded.
     discarded_usage: Option<Usage>,
@@ -126,17 +131,17 @@ impl RequestRecord {
         Ok(())
     }
 
-    /// Takes the permit, for a response that outlives its record.
+    /// Takes the permit, for a document that is still being sent when the record is dropped.
     pub(super) fn take_permit(&mut self) -> Option<Permit> {
         self.permit.take()
     }
 
-    /// Records the model, whose name may be any text from the client, and the response mode.
+    /// Records the model and the requested mode. The model's name may be any text from the client, so it is shortened.
     pub(super) fn set_model(&self, model: &str, mode: Mode) {
         let model = excerpt(model, NAME_CHARACTERS);
         self.span.record("model", model);
         self.state.active_requests.set_model(self.active_id, model);
-        // Set only once.
+        // The trace has the first one.
         let _ = self.model.set(model.to_owned());
         self.span.record("stream", mode == Mode::Stream);
     }
@@ -186,12 +191,12 @@ impl RequestRecord {
         "refused".clone_into(&mut self.summary.outcome);
     }
 
-    /// Records that the response failed in the middle.
+    /// Records that the response failed after its start.
     pub(super) fn set_error(&mut self, error: &ProxyError) {
         self.error = Some(error.class());
     }
 
-    /// Discards a failed response of which the client received nothing. Its usage still counts.
+    /// Discards what was recorded of a failed response of which the client received nothing. Its usage still counts.
     pub(super) fn discard_attempt(&mut self) {
         self.discarded_usage = sum(self.discarded_usage, self.summary.usage);
         self.summary = Summary::default();
@@ -241,7 +246,7 @@ impl Drop for RequestRecord {
                 error,
                 usage,
                 first_content,
-                whole: self.started.elapsed(),
+                duration: self.started.elapsed(),
                 ended_at: SystemClock.now(),
             });
         }
@@ -252,8 +257,8 @@ impl Drop for RequestRecord {
 }
 
 impl RequestRecord {
-    /// Adds the usage to totals, metrics and cache statistics. If the client disconnected, the backend hasn't reported
-    /// any.
+    /// Adds the request to totals, metrics and cache statistics. `billed` is zero if the client disconnected, since the
+    /// backend reports usage at the end; the cache statistics leave out such a request.
     fn add_usage(&self, ServedRequest { subject, model, fingerprint }: ServedRequest, billed: Usage) {
         let (model, billed) = (excerpt(&model, NAME_CHARACTERS), tokens_of(billed));
         self.state.totals.add(subject.key.as_deref(), model, billed);

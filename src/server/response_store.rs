@@ -1,4 +1,7 @@
-//! Stores and loads responses of one client: in the history, and for a WebSocket also in the cache of its connection.
+//! Stores, loads and deletes the responses of one owner: a client key, or everyone if no keys are set.
+//!
+//! A response is stored in the history or, if a WebSocket request isn't to be stored, in the cache of its connection.
+//! Loading tries both.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,17 +18,18 @@ use crate::history::{DeleteError, ResponseOwner, ResponseRecord, Responses};
 use crate::protocol::json::string::Str;
 use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences, StoreScope, StoredResponse};
 
-/// The stored responses of one client.
+/// The stored responses that one request may refer to or add to.
 #[derive(Clone, Debug)]
 pub(super) struct ResponseStore {
     history: Arc<Responses>,
     owner: ResponseOwner,
-    /// The account of the response, once known.
+    /// The account that answers the request, for [`Self::save`]; `None` until it is known.
     account: Option<String>,
-    /// The cache of the WebSocket connection, if there is one.
+    /// The cache of the WebSocket connection; `None`: the request came by HTTP.
     cache: Option<Arc<ConnectionCache>>,
 }
 
+/// The id of an item.
 #[derive(Deserialize)]
 struct Identified<'a> {
     #[serde(borrow, default)]
@@ -33,13 +37,13 @@ struct Identified<'a> {
 }
 
 impl ResponseStore {
-    /// The store for a request with these extensions.
+    /// The store for a request with these extensions, which name its owner.
     pub(super) fn new(history: &Arc<Responses>, extensions: &Extensions) -> Self {
         let owner = extensions.get::<ResponseOwner>().cloned().unwrap_or_default();
         Self { history: Arc::clone(history), owner, account: None, cache: None }
     }
 
-    /// Sets the account that new responses belong to.
+    /// Sets the account that answers the request.
     pub(super) fn with_account(self, account: &str) -> Self {
         Self { account: Some(account.to_owned()), ..self }
     }
@@ -49,8 +53,8 @@ impl ResponseStore {
         Self { cache: Some(cache), ..self }
     }
 
-    /// Loads the responses and items that a request refers to, and the account of the response that it continues.
-    /// Reserves memory for the copies.
+    /// Loads the responses and items that a request refers to; what isn't found is left out. Also returns the account
+    /// that gave the response which the request continues, if known. Reserves memory for the copies.
     ///
     /// # Errors
     /// If there isn't enough memory.
@@ -62,7 +66,7 @@ impl ResponseStore {
         let mut resolved = ResolvedReferences::default();
         let mut account = None;
         if let Some(id) = &references.response
-            && let Some(stored) = self.find_anywhere(id).await
+            && let Some(stored) = self.find(id).await
         {
             memory.add(stored.bytes()).await?;
             resolved.response = Some(off_thread(stored.bytes(), || to_previous(&stored)));
@@ -70,10 +74,10 @@ impl ResponseStore {
         }
         let wanted: BTreeSet<&str> = references.items.iter().map(String::as_str).collect();
         for id in &wanted {
+            // One response often has several of the requested items.
             if resolved.items.contains_key(*id) {
                 continue;
             }
-            // One response often has several of the requested items.
             let response = match self.cache.as_ref().and_then(|cache| cache.find_by_item(id)) {
                 Some(response) => Some(response),
                 None => self.history.find_by_item(&self.owner, id).await,
@@ -88,7 +92,7 @@ impl ResponseStore {
         Ok((resolved, account))
     }
 
-    /// Stores a response. Doesn't block, since it is called while the response is streamed.
+    /// Stores a response. Doesn't wait for the database, since it is called while the response is streamed.
     pub(super) fn save(&self, stored: StoredResponse) {
         let StoredResponse { id, input, output, response, cache_key, scope } = stored;
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
@@ -103,18 +107,19 @@ impl ResponseStore {
     }
 
     /// Finds a response by id, in the cache or the history.
-    async fn find_anywhere(&self, id: &str) -> Option<Arc<ResponseRecord>> {
+    async fn find(&self, id: &str) -> Option<Arc<ResponseRecord>> {
         match self.cache.as_ref().and_then(|cache| cache.find(id)) {
             Some(stored) => Some(stored),
-            None => self.find(id).await,
+            None => self.find_in_history(id).await,
         }
     }
 
-    pub(super) async fn find(&self, id: &str) -> Option<Arc<ResponseRecord>> {
+    /// Finds a response by id, in the history only.
+    pub(super) async fn find_in_history(&self, id: &str) -> Option<Arc<ResponseRecord>> {
         self.history.find(&self.owner, id).await
     }
 
-    /// Deletes a response. Returns whether it existed.
+    /// Deletes a response from the history. Returns whether it existed.
     pub(super) async fn delete(&self, id: &str) -> Result<bool, DeleteError> {
         self.history.remove(&self.owner, id).await
     }

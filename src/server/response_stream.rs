@@ -1,9 +1,9 @@
-//! Streams a response: feeds backend events to the reply of an API, and frames what it writes for the connection.
+//! Streams a response: passes backend events to the [`Reply`] of an API, and frames what it writes for the connection.
 //!
-//! Everything is pulled. A poll reads the events that have arrived, writes them in the client's framing and returns.
-//! Dropping the stream drops the upstream connection. A backend stream that ends before its terminal event is reported
-//! to the reply as cut, so that the response doesn't look complete. A panic ends only its own response, and nothing
-//! half-written is sent.
+//! The client's connection pulls the stream. A poll reads the events that have arrived, writes them in the client's
+//! framing and returns. Dropping the stream drops the upstream connection. A backend stream that ends before its
+//! terminal event is reported to the reply as cut, so that the response doesn't look complete. A panic ends only its
+//! own response, and nothing half-written is sent.
 
 mod write_batching;
 
@@ -35,15 +35,15 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Replaces an event that isn't UTF-8. It is no JSON, so every API reports a damaged stream.
 const UNREADABLE: &str = "\u{fffd}";
 
-/// How events are written for the connection.
+/// How events are framed for the connection: as an HTTP body, or as WebSocket frames.
 pub(super) trait Framing<R: Reply>: Sink<R::Encoder> {
-    /// What is sent at once.
+    /// An item of the stream: a part of the body, or a frame.
     type Chunk;
 
-    /// Whether to send before reading more events.
+    /// Whether enough is buffered to send it before reading more events.
     fn is_full(&self) -> bool;
 
-    /// Marks everything written so far as complete.
+    /// Marks everything written so far as complete events.
     fn mark_complete(&mut self);
 
     /// Discards what was written since the last mark.
@@ -70,9 +70,9 @@ pub(super) struct ResponseStream<R, F> {
     events: Option<EventStream>,
     processor: ReplyProcessor<R>,
     framing: F,
-    /// Whether the reply has been committed.
+    /// Whether [`Reply::on_commit`] has been called.
     is_committed: bool,
-    /// Whether the first chunk is ready to be sent along with the response head.
+    /// Whether [`Self::prefilled`] has read events that no poll has returned yet.
     is_prefilled: bool,
     batch: BatchWindow,
     keepalive: Option<KeepaliveTimer>,
@@ -83,7 +83,7 @@ pub(super) struct ResponseStream<R, F> {
 /// Resolves when a response has to end early, with the reason.
 pub(super) type AbortSignal = BoxFuture<'static, ProxyError>;
 
-/// What processes the events of a response.
+/// Passes the events of a backend response to a reply, and stores what later requests need.
 #[derive(Debug)]
 pub(super) struct ReplyProcessor<R> {
     pub(super) reply: R,
@@ -91,10 +91,11 @@ pub(super) struct ReplyProcessor<R> {
     pub(super) reasoning: Option<ReasoningReplay>,
     /// Where the response is stored.
     pub(super) store: ResponseStore,
-    /// Usage that the backend reported for a failed response.
+    /// Usage that the backend reported for a failed response, which the reply's summary doesn't include.
     pub(super) billed: Option<Usage>,
 }
 
+/// Elapses when nothing has been sent for a while.
 #[derive(Debug)]
 struct KeepaliveTimer {
     every: Duration,
@@ -156,8 +157,8 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
         }
     }
 
-    /// Reads the first events before the response head is sent, up to the first content, so that both go out in one
-    /// write.
+    /// Reads the events that are available before the response head is sent, so that both go out in one write. Waits
+    /// for more until the first content or the end of a batch window.
     pub(super) async fn prefilled(mut self) -> Self {
         poll_fn(|cx| {
             self.read_available(cx);
@@ -193,7 +194,7 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
         }
     }
 
-    /// Ends the response early if it is aborted.
+    /// Ends the response with an error if it is aborted.
     fn poll_abort(&mut self, cx: &mut Context<'_>) {
         if self.events.is_some()
             && let Poll::Ready(error) = self.abort.as_mut().poll(cx)
@@ -204,7 +205,7 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
         }
     }
 
-    /// Closes the upstream call immediately: further output would use up quota.
+    /// Closes the upstream call, since further output would use up quota, and stores the response.
     fn close_upstream(&mut self) {
         self.events = None;
         self.processor.finish(&mut self.record);
@@ -285,7 +286,7 @@ impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for ResponseStream<R, F> {
 }
 
 impl<R: Reply> ReplyProcessor<R> {
-    /// Processes a whole response into a document.
+    /// Processes a whole response. The reply folds it into a document.
     pub(super) async fn fold(&mut self, mut events: EventStream, record: &mut RequestRecord) {
         loop {
             let next = events.next().await;
@@ -323,12 +324,12 @@ impl<R: Reply> ReplyProcessor<R> {
         ControlFlow::Break(())
     }
 
-    /// Processes an event without observing it.
+    /// Passes an event to the reply, without noting its reasoning.
     pub(super) fn process_event(&mut self, data: &str, sink: &mut impl Sink<R::Encoder>) {
         self.reply.on_event(R::Upstream::from(data), sink);
     }
 
-    /// Starts over for another attempt, with the warnings of its response.
+    /// Starts over with the response of another attempt, which has these warnings.
     pub(super) fn restarted(mut self, warnings: &[String]) -> Self {
         if let Some(reasoning) = &mut self.reasoning {
             reasoning.restart();
@@ -339,8 +340,8 @@ impl<R: Reply> ReplyProcessor<R> {
 
     /// Stores the response for later requests, and records its summary.
     pub(super) fn finish(&mut self, record: &mut RequestRecord) {
-        if let Some(memory) = self.reply.take_stored_response() {
-            self.store.save(memory);
+        if let Some(response) = self.reply.take_stored_response() {
+            self.store.save(response);
         }
         let summary = self.reply.summary();
         record.set_summary(Summary { usage: summary.usage.or(self.billed), ..summary });

@@ -1,4 +1,6 @@
-//! `/v1/responses/{id}` and the paths below: reads and deletes stored responses.
+//! `/v1/responses/{id}` and the paths below: reads and deletes the stored responses of the client key.
+//!
+//! Responses that only a WebSocket connection keeps aren't found here.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ use crate::history::ResponseRecord;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
+/// Items on a page, unless the query has a `limit`.
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
@@ -97,6 +100,7 @@ pub(super) async fn input_items(
     response.unwrap_or_else(|error| refuse(&error, &request))
 }
 
+/// The page of input items that `order`, `limit` and `after` select.
 fn page(stored: &ResponseRecord, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Response, ProxyError> {
     let mut items: Vec<(String, Box<RawValue>)> =
         stored.input.iter().enumerate().map(|item| named(stored, item)).collect();
@@ -126,7 +130,7 @@ fn page(stored: &ResponseRecord, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) ->
     }))
 }
 
-/// An item with its id. An item without one gets an id that is the same each time.
+/// An item with its id. If it has none, one is derived from the response and the position, so it is the same each time.
 fn named(
     stored: &ResponseRecord,
     (index, (id, item)): (usize, &(Option<String>, Box<RawValue>)),
@@ -158,7 +162,7 @@ fn store(services: &Services, extensions: &Extensions) -> ResponseStore {
 }
 
 async fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<ResponseRecord>, ProxyError> {
-    store(services, extensions).find(id).await.ok_or_else(|| unknown(id))
+    store(services, extensions).find_in_history(id).await.ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> ProxyError {

@@ -31,7 +31,8 @@ use crate::protocol::messages::Messages;
 use crate::protocol::ollama;
 use crate::protocol::responses::{Compaction, Responses};
 
-/// Builds the service: middleware around the routes, which match canonical paths.
+/// Builds the service: middleware around the routes, which match canonical paths. Cancelling `abort` ends open
+/// responses with an error.
 pub(super) fn service(
     settings: &Settings,
     services: &Arc<Services>,
@@ -159,7 +160,7 @@ fn ollama_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
         .route("/api/version", only("GET, HEAD", get(ollama_models::version)))
 }
 
-/// Responds to other methods with 405 and the list of allowed ones.
+/// Completes a route: other methods get 405 with the list of allowed ones.
 fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRouter<Arc<Services>> {
     route.fallback(move |request: Request| async move {
         let method = request.method().to_string();
@@ -167,6 +168,7 @@ fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRout
     })
 }
 
+/// Responds with 404; if the path had a doubled prefix, with the base URL to configure.
 async fn unknown_path(request: Request) -> Response {
     let method = request.method().to_string();
     let error = match request.extensions().get::<DoubledPrefix>() {
@@ -180,7 +182,7 @@ async fn unknown_path(request: Request) -> Response {
     refuse_unread(&error, request).await
 }
 
-/// Replaces the path by its canonical form.
+/// Replaces the path by its canonical form. Attaches the model that it names, and its doubled prefix.
 fn with_canonical_path(mut request: Request) -> Request {
     let Some(CanonicalPath { path, model, doubled }) = request.extensions_mut().remove() else { return request };
     if let Some(uri) = paths::with_path(request.uri(), &path) {
@@ -209,7 +211,7 @@ async fn mark_simulated(State(backend): State<Backend>, request: Request, next: 
     response
 }
 
-/// Adds what later layers need to know: the request id, the canonical path and the API. Names the id in the response.
+/// Attaches what later layers need: the request id, the canonical path and the API. Adds the id to the response.
 async fn identify(mut request: Request, next: Next) -> Response {
     let id = RequestId::fresh();
     let path = CanonicalPath::of(request.uri().path());

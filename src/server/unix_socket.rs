@@ -21,10 +21,14 @@ const BACKLOG: u32 = 1024;
 pub(super) struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode of the file, which tell whether another process has replaced it.
     identity: Option<(u64, u64)>,
 }
 
-/// Listens at a path.
+/// Listens at a path. Creates its directory if needed, and replaces a stale socket file.
+///
+/// # Errors
+/// If the path is in use, isn't a socket or can't be written.
 pub(super) async fn bind(path: &Path) -> Result<Socket, BindError> {
     remove_stale(path).await?;
     let failed = |source: io::Error| match source.kind() {

@@ -1,7 +1,7 @@
 //! Endpoints of OpenAI's and Ollama's APIs that a ChatGPT subscription doesn't provide.
 //!
-//! The error says what to configure instead. Uploads reach these endpoints although the access policy accepts only
-//! JSON: their bodies are discarded.
+//! The error says what to configure instead. Uploads to these endpoints get it too, although the access policy accepts
+//! only JSON elsewhere; their bodies are discarded.
 
 use axum::Router;
 use axum::extract::Request;
@@ -16,6 +16,7 @@ use crate::error::ProxyError;
 /// An API that isn't provided.
 struct UnsupportedApi {
     paths: &'static [&'static str],
+    /// Named by the error: what the subscription doesn't provide.
     service: &'static str,
     instead: &'static str,
 }
@@ -48,14 +49,14 @@ const UNSUPPORTED: [UnsupportedApi; 5] = [
     },
 ];
 
-/// Responds on these paths, whatever the method.
+/// The routes, which respond with the error to every method.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let paths = UNSUPPORTED.iter().flat_map(|api| api.paths.iter().map(move |path| (path, api)));
     paths.fold(Router::new(), |router, (path, api)| {
-        let answer = move |request: Request| async move {
+        let refuse = move |request: Request| async move {
             refuse_unread(&ProxyError::NotOffered { service: api.service, instead: api.instead }, request).await
         };
-        router.route(path, any(answer))
+        router.route(path, any(refuse))
     })
 }
 

@@ -1,8 +1,10 @@
 //! `GET /usage`: quota, usage totals, cache statistics and recent requests.
 //!
-//! One [`Snapshot`] has all of it, for scripts and for the page. Taking one requests the quota from the backend if it
-//! wasn't reported within the last minute, which uses none of the plan. If the backend doesn't respond, the snapshot
-//! has the last known quota. The format is documented in `docs/usage.md`.
+//! One [`Snapshot`] has all of it, for scripts and for the page. If the active account's quota is older than a minute,
+//! taking a snapshot asks the backend for it, which doesn't count against the quota. If the backend doesn't respond,
+//! the snapshot has the last known quota. The format is documented in `docs/usage.md`.
+//!
+//! [`fingerprint`] hashes requests for the cache statistics.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
@@ -27,8 +29,8 @@ use crate::history::{ConversationStats, Day, RequestFingerprint, UsageReport};
 use crate::protocol::codex;
 use crate::upstream::Quota;
 
-/// Longest prefix of an item that is hashed.
-const HASHED_BYTES: usize = 16 * 1024;
+/// How much of each part of a request is hashed; beyond that, only its length counts.
+const MAX_HASHED_BYTES: usize = 16 * 1024;
 /// Days that are reported by default.
 const DEFAULT_DAYS: u32 = 30;
 
@@ -39,26 +41,27 @@ pub struct Snapshot {
     pub version: &'static str,
     /// When the snapshot was taken, RFC 3339.
     pub at: String,
-    /// Whether responses are simulated or replayed.
+    /// True for the demo and for replay: responses and numbers don't come from ChatGPT.
     pub demo: bool,
-    /// The quota of each account.
+    /// The last reported quota of each account used since the start.
     pub quota: Vec<Quota>,
     /// Usage totals; `None` if the database can't be read.
     pub totals: Option<UsageReport>,
     /// Cache statistics of recent conversations, latest first.
     pub conversations: Vec<ConversationStats>,
-    /// Requests under way, then recently ended ones; the latest first in each.
+    /// Requests under way, then recently ended ones; each group latest first.
     pub requests: Vec<RequestStatus>,
 }
 
-/// The query parameters.
+/// Query parameters of `GET /usage`.
 #[derive(Deserialize)]
 struct UsageQuery {
     since: Option<String>,
 }
 
 impl Snapshot {
-    /// Takes a snapshot of what a request may read. `since` is the first day of the totals; default: thirty days.
+    /// Takes a snapshot. `since` is the first day of the totals; default: the last thirty days. With `own`, it has only
+    /// what that key may see.
     pub(super) async fn take(
         services: &Services,
         state: &ServerState,
@@ -93,7 +96,7 @@ impl Snapshot {
     }
 }
 
-/// Responds with a snapshot.
+/// `GET /usage`. Responds with a snapshot of what the request's key may see.
 pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
     let since = match Query::<UsageQuery>::try_from_uri(request.uri()).map(|Query(query)| query.since) {
         Ok(None) => None,
@@ -108,44 +111,46 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
     json_response(StatusCode::OK, Bytes::from(body))
 }
 
-/// Hashes the parts of a request, to find where two requests begin to differ.
+/// Hashes the parts of a request, for the cache statistics: the first part that differs from the previous request of
+/// the conversation explains a cache miss.
 pub(super) fn fingerprint(request: &codex::Request<'_>) -> RequestFingerprint {
     off_thread(request.written_bytes(), || {
-        let mut head = PrefixHasher::default();
+        let mut hasher = PrefixHasher::default();
         RequestFingerprint {
-            model: head.hash(&request.model),
-            instructions: head.hash(&request.instructions),
-            tools: head.hash(&request.tools),
-            items: request.input.iter().map(|item| head.hash(item)).collect(),
+            model: hasher.hash(&request.model),
+            instructions: hasher.hash(&request.instructions),
+            tools: hasher.hash(&request.tools),
+            items: request.input.iter().map(|item| hasher.hash(item)).collect(),
         }
     })
 }
 
-/// Hashes the prefix and the length of what is written, which detects almost any change of a long document. The prefix
-/// is buffered because hashing one long slice is faster than many short ones.
+/// Hashes the first [`MAX_HASHED_BYTES`] of what is written and its length, which detects almost any change of a long
+/// part. The prefix is buffered because hashing one long slice is faster than many short ones.
 #[derive(Default)]
 struct PrefixHasher {
-    start: Vec<u8>,
-    bytes: usize,
+    prefix: Vec<u8>,
+    /// Including those after the prefix.
+    written_bytes: usize,
 }
 
 impl PrefixHasher {
     fn hash<T: Serialize>(&mut self, part: &T) -> u64 {
-        self.start.clear();
-        self.bytes = 0;
+        self.prefix.clear();
+        self.written_bytes = 0;
         serde_json::to_writer(&mut *self, part).expect("strings and raw JSON always serialize");
         let mut hasher = DefaultHasher::new();
-        hasher.write(&self.start);
-        hasher.write_usize(self.bytes);
+        hasher.write(&self.prefix);
+        hasher.write_usize(self.written_bytes);
         hasher.finish()
     }
 }
 
 impl io::Write for PrefixHasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = HASHED_BYTES.saturating_sub(self.bytes);
-        self.start.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-        self.bytes += bytes.len();
+        let room = MAX_HASHED_BYTES.saturating_sub(self.written_bytes);
+        self.prefix.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.written_bytes += bytes.len();
         Ok(bytes.len())
     }
 

@@ -16,6 +16,7 @@ use tokio::time::{Sleep, sleep};
 #[derive(Debug)]
 pub(super) struct WriteTimeout<S> {
     stream: S,
+    /// Longest time that a write may be blocked.
     limit: Duration,
     /// Runs while a write is blocked.
     timer: Option<Pin<Box<Sleep>>>,
@@ -26,6 +27,7 @@ impl<S> WriteTimeout<S> {
         Self { stream, limit, timer: None }
     }
 
+    /// Fails a write that has been blocked for longer than the limit.
     fn limit<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.timer = None;

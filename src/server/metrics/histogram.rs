@@ -15,7 +15,7 @@ pub(super) struct Histograms(Mutex<BTreeMap<&'static str, Histogram>>);
 
 #[derive(Debug, Default)]
 struct Histogram {
-    /// The number of values in each bucket, not cumulated.
+    /// The number of durations in each bucket, not cumulated. Those above the last bound are only in `count`.
     counts: [u64; BUCKET_BOUNDS.len()],
     count: u64,
     sum_seconds: f64,

@@ -9,6 +9,7 @@ use super::NO_DATE;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::models::Model;
 
+/// Models on a page, unless the query has a `limit`.
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 1000;
 
@@ -46,7 +47,7 @@ impl<'m> ModelObject<'m> {
     }
 }
 
-/// The page selected by `limit`, and `after_id` or `before_id`.
+/// The page that `limit`, `after_id` and `before_id` select. `named` has the names that clients can use.
 pub(super) fn page<'m>(named: &[(&'m str, &'m Model)], query: &[u8]) -> Result<ModelPage<'m>, ProxyError> {
     let query: HashMap<Cow<'_, str>, Cow<'_, str>> = url::form_urlencoded::parse(query).collect();
     let count = query.get("limit").map_or(Ok(DEFAULT_LIMIT), |limit| {

@@ -10,7 +10,7 @@ use crate::protocol::models::Models;
 
 const KEY_PLACEHOLDER: &str = "YOUR-KEY";
 
-/// The values that are inserted.
+/// The values that are inserted into the settings.
 struct Values<'v> {
     address: &'v str,
     model: &'v str,
@@ -37,7 +37,8 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                 }
             }
             div.recipes {
-                (open_ai(&values)) (anthropic(&values)) (ollama(&values, view.access)) (trial(&values, view.access))
+                (open_ai(&values)) (anthropic(&values)) (ollama(&values, view.access))
+                (test_request(&values, view.access))
             }
         }
     }
@@ -80,7 +81,7 @@ fn ollama(Values { address, .. }: &Values<'_>, access: Access) -> Markup {
 }
 
 /// A request that shows whether the proxy works.
-fn trial(Values { address, model, .. }: &Values<'_>, access: Access) -> Markup {
+fn test_request(Values { address, model, .. }: &Values<'_>, access: Access) -> Markup {
     html! {
         div {
             h3 { "Test request" }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::clock::rfc3339;
 
-/// A number with three significant digits: `950`, `12.3k`, `4.56M`.
+/// A number, rounded down to three significant digits: `950`, `12.3k`, `4.56M`.
 pub(super) fn count(number: u64) -> String {
     let (unit, sign) = match number {
         0..1_000 => return number.to_string(),
@@ -22,7 +22,7 @@ pub(super) fn count(number: u64) -> String {
     }
 }
 
-/// A fraction in percent.
+/// A fraction in percent, rounded down.
 pub(super) fn share(part: u64, whole: u64) -> String {
     let percent = u128::from(part) * 100 / u128::from(whole.max(1));
     format!("{percent} %")
@@ -40,8 +40,8 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// The duration of a request.
-pub(super) fn seconds(milliseconds: u64) -> String {
+/// The duration of a request, precise to a tenth of a second or better below a minute: `420 ms`, `4.2 s`, `1 min 5 s`.
+pub(super) fn short_span(milliseconds: u64) -> String {
     match milliseconds {
         0..1_000 => format!("{milliseconds} ms"),
         1_000..60_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
@@ -72,7 +72,7 @@ pub(super) fn ago(time: SystemTime, now: SystemTime) -> Markup {
 mod tests {
     use std::time::Duration;
 
-    use super::{count, seconds, share, span};
+    use super::{count, share, short_span, span};
 
     #[test]
     fn numbers_have_three_digits() {
@@ -89,7 +89,7 @@ mod tests {
         let of = |minutes: u64| span(Duration::from_secs(minutes * 60));
         assert_eq!([of(0), of(61), of(1500), of(14_581)], ["0 min", "1 h 1 min", "1 day 1 h", "10 days 3 h"]);
         assert_eq!(
-            [seconds(0), seconds(4_260), seconds(61_000), seconds(7_200_000)],
+            [short_span(0), short_span(4_260), short_span(61_000), short_span(7_200_000)],
             ["0 ms", "4.2 s", "1 min 1 s", "2 h 0 min"]
         );
     }

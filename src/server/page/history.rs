@@ -10,8 +10,8 @@ use super::html::name;
 use crate::history::{Day, UsageReport, UsageSum};
 
 /// Height of the chart, and width of one day in it, in SVG units.
-const HEIGHT: u64 = 100;
-const WIDTH: u64 = 10;
+const CHART_HEIGHT: u64 = 100;
+const DAY_WIDTH: u64 = 10;
 
 pub(super) fn section(totals: Option<&UsageReport>) -> Markup {
     html! {
@@ -47,6 +47,7 @@ fn report_tables(report: &UsageReport) -> Markup {
     }
 }
 
+/// The sum of the rows with the same heading: a day, model or key. Leaves out rows without one.
 fn sums<K: Ord>(report: &UsageReport, heading: impl Fn(Day, &str, Option<&str>) -> Option<K>) -> BTreeMap<K, UsageSum> {
     let mut sums: BTreeMap<K, UsageSum> = BTreeMap::new();
     for row in &report.rows {
@@ -90,10 +91,10 @@ fn totals_list(report: &UsageReport, days: &BTreeMap<Day, UsageSum>) -> Markup {
 /// A bar for each day. The table below has the same numbers as text.
 fn chart(report: &UsageReport, days: &BTreeMap<Day, UsageSum>) -> Markup {
     let top = days.values().map(tokens).max().unwrap_or_default().max(1);
-    let width = u64::from(report.since.until(report.until)) * WIDTH;
-    let view_box = format!("0 0 {width} {HEIGHT}");
+    let width = u64::from(report.since.until(report.until)) * DAY_WIDTH;
+    let view_box = format!("0 0 {width} {CHART_HEIGHT}");
     let all_days = std::iter::successors(Some(report.since), |day| Some(day.next()));
-    let bars = (0..width).step_by(usize::try_from(WIDTH).unwrap_or(1)).zip(all_days);
+    let bars = (0..width).step_by(usize::try_from(DAY_WIDTH).unwrap_or(1)).zip(all_days);
     html! {
         figure {
             svg role="img" aria-labelledby="chart-title" preserveAspectRatio="none" viewBox=(view_box) {
@@ -108,11 +109,11 @@ fn chart(report: &UsageReport, days: &BTreeMap<Day, UsageSum>) -> Markup {
 }
 
 fn bar(x: u64, day: Day, sum: &UsageSum, top: u64) -> Markup {
-    let scaled = u128::from(tokens(sum)) * u128::from(HEIGHT) / u128::from(top);
+    let scaled = u128::from(tokens(sum)) * u128::from(CHART_HEIGHT) / u128::from(top);
     // At least one unit, so that a day with any usage is visible.
-    let height = u64::try_from(scaled).unwrap_or(HEIGHT).clamp(1, HEIGHT);
+    let height = u64::try_from(scaled).unwrap_or(CHART_HEIGHT).clamp(1, CHART_HEIGHT);
     html! {
-        rect x=(x + 1) y=(HEIGHT - height) width=(WIDTH - 2) height=(height) {
+        rect x=(x + 1) y=(CHART_HEIGHT - height) width=(DAY_WIDTH - 2) height=(height) {
             title { (day) ": " (count(tokens(sum))) " tokens, " (count(sum.requests)) " requests" }
         }
     }

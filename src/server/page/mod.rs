@@ -2,7 +2,7 @@
 //!
 //! Shows the data of `/usage`, the sign-in state, the models, and the settings for clients; never prompts or responses.
 //! The document is a pure function of a [`View`]. Style and script are part of it, and the content security policy
-//! forbids everything else. The script fetches the document every few seconds and updates what has changed.
+//! forbids any others. The script fetches the document every few seconds and updates what has changed.
 
 mod clients;
 mod format;
@@ -39,7 +39,7 @@ use crate::clock::{Clock as _, SystemClock};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Allows the style and script in the document, and fetching the document itself.
+/// The content security policy: allows the style and script in the document, and fetching from this server.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
     let policy = format!(
@@ -58,7 +58,7 @@ pub(super) fn is_page_request(request: &Parts) -> bool {
     is_read && accepted.any(|kinds| kinds.to_ascii_lowercase().contains("text/html"))
 }
 
-/// Responds with the page. Programs that check whether the server runs get a line of text.
+/// `GET /`. Responds with the page. Programs that check whether the server runs get a line of text.
 pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     if !is_page_request(&parts) {
@@ -84,7 +84,7 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
     protected(StatusCode::OK, "text/html; charset=utf-8", view.document())
 }
 
-/// Requests a client key from a browser.
+/// Responds with a page that makes the browser ask for a client key.
 pub(super) fn key_required() -> Response {
     let mut response = protected(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", view::key_required());
     let challenge = HeaderValue::from_static("Basic realm=\"codex-proxy: enter a client key as the password\"");

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use maud::{Markup, html};
 
-use super::format::{ago, count, seconds};
+use super::format::{ago, count, short_span};
 use super::html::{name, text};
 use crate::server::active_requests::{RequestStatus, Stage};
 
@@ -36,7 +36,7 @@ pub(super) fn section(requests: &[RequestStatus], now: SystemTime) -> Markup {
 
 fn row(request: &RequestStatus, now: SystemTime) -> Markup {
     let is_ended = request.state == Stage::Ended;
-    let first_content = request.first_content_ms.map(seconds);
+    let first_content = request.first_content_ms.map(short_span);
     html! {
         tr.active[!is_ended] {
             th scope="row" {
@@ -59,7 +59,7 @@ fn row(request: &RequestStatus, now: SystemTime) -> Markup {
 }
 
 fn state(request: &RequestStatus) -> Markup {
-    let span = seconds(request.duration_ms);
+    let span = short_span(request.duration_ms);
     let outcome = request.outcome.as_deref().unwrap_or_default().replace('_', " ");
     html! {
         @match (request.state, request.error) {

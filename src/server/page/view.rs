@@ -1,4 +1,4 @@
-//! The document: its frame, and the order of its sections.
+//! The HTML document: its head, header and footer, and the order of its sections.
 
 use std::time::SystemTime;
 

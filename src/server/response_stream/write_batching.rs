@@ -18,6 +18,7 @@ pub(super) struct BatchWindow(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     is_running: AtomicBool,
+    /// The task that polls the response.
     task: AtomicWaker,
 }
 

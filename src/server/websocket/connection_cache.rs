@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::history::ResponseRecord;
 use crate::server::budget::{ByteBudget, Reservation};
 
+/// Maximum number and size of the responses that one connection keeps.
 const MAX_RESPONSES: usize = 8;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The cached responses of all connections.
+/// The cached responses of all connections, and the memory that they share.
 #[derive(Debug)]
 pub(super) struct ConnectionCaches {
     connections: Mutex<CacheEntries>,
@@ -56,7 +57,8 @@ impl CacheEntries {
         self.responses.entry(id).or_default()
     }
 
-    /// Drops an earlier response of the connection that uses the most memory. Returns whether there was one.
+    /// Drops the oldest response of the connection that uses the most memory, among those with more than one. Returns
+    /// whether there was such a connection.
     fn drop_earlier(&mut self) -> bool {
         let largest = self
             .responses

@@ -5,17 +5,18 @@ const OPCODE: u8 = 0x0f;
 /// Opcodes from here on are control frames, which can't be fragmented.
 const CONTROL: u8 = 0x08;
 const MASKED: u8 = 0x80;
+/// The length, or one of the two values below.
 const LENGTH: u8 = 0x7f;
 /// Length values that say that the length follows in two or eight bytes.
 const TWO_BYTES: u8 = 0x7e;
 const EIGHT_BYTES: u8 = 0x7f;
 
-/// A header, as far as it has arrived.
+/// The header of a frame, as far as it has arrived.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FrameHeader {
     bytes: [u8; FrameHeader::MAX_BYTES],
     filled: usize,
-    /// Whether the first fragment has been split off.
+    /// Whether the first fragment has been split off, so that the next ones are continuation frames.
     is_continued: bool,
 }
 
@@ -46,7 +47,7 @@ impl FrameHeader {
         self.bytes[0] & OPCODE >= CONTROL
     }
 
-    /// Whether this frame ends a message.
+    /// Whether this is the last frame of a message.
     pub(super) fn ends_message(&self) -> bool {
         !self.is_control() && self.bytes[0] & FIN != 0
     }

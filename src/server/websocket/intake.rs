@@ -32,20 +32,23 @@ const COPIES: usize = 2;
 pub(super) struct MeteredStream<S> {
     stream: S,
     limits: BodyLimits,
-    /// Longest pause between messages; `None`: no limit.
+    /// How long nothing may arrive between messages, not even a pong; `None`: no limit.
     idle: Option<Duration>,
     state: State,
-    /// The rest of a header that has to be passed on.
+    /// A frame header that has to be passed on before more is read.
     header: PendingHeader,
+    /// The message that has begun to arrive.
     message: Option<IncomingMessage>,
     /// The pending wait for memory.
     growing: Option<BoxFuture<'static, (Reservation, Result<(), ProxyError>)>>,
-    arrived: MessageReservations,
+    /// The memory of complete messages.
+    reservations: MessageReservations,
     last_byte: Instant,
+    /// Wakes the task when the message or the connection has been silent for too long.
     timer: Pin<Box<Sleep>>,
 }
 
-/// Memory of complete messages, oldest first.
+/// The memory of messages that are complete and that the reader hasn't taken, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MessageReservations(Arc<Mutex<VecDeque<Reservation>>>);
 
@@ -54,15 +57,19 @@ enum State {
     Header(FrameHeader),
     Payload {
         frame: FrameHeader,
+        /// Bytes left of the frame.
         left: u64,
+        /// Bytes left of the fragment that is passed on.
         fragment_left: usize,
     },
-    /// Passed on unchanged: the protocol implementation rejects it.
+    /// The message exceeds the limit. It is passed on unchanged, and the protocol implementation rejects it.
     Refused,
 }
 
+/// A message that is arriving.
 struct IncomingMessage {
     memory: Reservation,
+    /// Payload received so far.
     bytes: usize,
     pace: Pace,
 }
@@ -86,7 +93,7 @@ impl MessageReservations {
 }
 
 impl<S> MeteredStream<S> {
-    /// `idle` is the longest pause between two messages.
+    /// `idle` is how long nothing may arrive between two messages.
     pub(super) fn new(stream: S, limits: BodyLimits, idle: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
@@ -97,14 +104,15 @@ impl<S> MeteredStream<S> {
             header: PendingHeader::default(),
             message: None,
             growing: None,
-            arrived: MessageReservations::default(),
+            reservations: MessageReservations::default(),
             last_byte: now,
             timer: Box::pin(sleep_until(now)),
         }
     }
 
-    pub(super) fn arrived(&self) -> MessageReservations {
-        self.arrived.clone()
+    /// The memory of complete messages, for the reader of this connection.
+    pub(super) fn reservations(&self) -> MessageReservations {
+        self.reservations.clone()
     }
 
     /// The underlying connection, for reading bytes that aren't frames.
@@ -134,7 +142,7 @@ impl<S> MeteredStream<S> {
         Poll::Ready(grown.map_err(io::Error::other))
     }
 
-    /// Fails if nothing has arrived for too long.
+    /// Fails if the message is too slow or, between messages, nothing has arrived for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let deadline = match (&self.message, self.idle) {
             (Some(message), _) => message.pace.deadline(),
@@ -151,6 +159,7 @@ impl<S> MeteredStream<S> {
         }))
     }
 
+    /// Begins the payload of a frame, unless its message gets too large.
     fn begin_frame(&mut self, frame: FrameHeader) {
         let left = frame.length();
         if frame.is_control() {
@@ -197,7 +206,7 @@ impl<S> MeteredStream<S> {
             if frame.ends_message()
                 && let Some(message) = self.message.take()
             {
-                self.arrived.put(message.memory);
+                self.reservations.put(message.memory);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Reads the frames of a WebSocket client, and notices when it disconnects.
+//! Reads the messages of a WebSocket client, reports them to the writer, and notices when the client disconnects.
 
 use std::io;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::protocol::responses::socket::{ClientFrame, FrameError};
 use crate::server::budget::Reservation;
 
 /// Longest time for the client to read the last frames and close.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the reader reports to the writer.
 #[derive(Debug)]
 pub(super) enum ReaderEvent {
-    /// A frame, and its memory.
+    /// A parsed message, and its memory.
     Frame(ClientFrame, Reservation),
-    /// A frame that is refused.
+    /// A message that is refused.
     Refused(ProxyError),
     /// An error that closes the connection.
     Fatal(ProxyError, CloseCode),
@@ -37,7 +37,8 @@ pub(super) enum ReaderEvent {
 pub(super) struct Reader {
     incoming: SplitStream<Socket>,
     /// The memory of complete messages.
-    arrived: MessageReservations,
+    reservations: MessageReservations,
+    /// Largest message, for the error.
     limit_bytes: u64,
     state: ReadState,
 }
@@ -52,11 +53,11 @@ enum ReadState {
 }
 
 impl Reader {
-    pub(super) fn new(incoming: SplitStream<Socket>, arrived: MessageReservations, limit_bytes: u64) -> Self {
-        Self { incoming, arrived, limit_bytes, state: ReadState::Frames }
+    pub(super) fn new(incoming: SplitStream<Socket>, reservations: MessageReservations, limit_bytes: u64) -> Self {
+        Self { incoming, reservations, limit_bytes, state: ReadState::Frames }
     }
 
-    /// Reports frames and errors. Returns when the client has disconnected.
+    /// Reports messages and errors. Returns when the client has disconnected; after a fatal error, never.
     pub(super) async fn run(&mut self, events: &Sender<ReaderEvent>) {
         while let Some(message) = self.incoming.next().await {
             let event = match message {
@@ -84,7 +85,7 @@ impl Reader {
 
     /// Parses a message.
     async fn read(&mut self, text: Utf8Bytes) -> ReaderEvent {
-        let Some(mut memory) = self.arrived.take() else { return ReaderEvent::Refused(ProxyError::Internal) };
+        let Some(mut memory) = self.reservations.take() else { return ReaderEvent::Refused(ProxyError::Internal) };
         let reserved = async {
             memory.buffer(text.len()).await?;
             memory.begin_work(text.as_bytes()).await
@@ -130,7 +131,8 @@ impl Reader {
         Some(ReaderEvent::Fatal(error, code))
     }
 
-    /// Reads and discards until the client closes, so that it gets the last frames.
+    /// Reads and discards until the client closes or a time limit, so that the client gets the last frames. `out` is
+    /// needed to read raw bytes.
     pub(super) async fn drain(self, out: Option<SplitSink<Socket, Message>>) {
         let Self { mut incoming, state, .. } = self;
         let drained = async {
@@ -142,6 +144,6 @@ impl Reader {
                 while matches!(socket.get_mut().raw().read(&mut rest).await, Ok(1..)) {}
             }
         };
-        let _ = timeout(DRAIN_LIMIT, drained).await;
+        let _ = timeout(DRAIN_TIMEOUT, drained).await;
     }
 }

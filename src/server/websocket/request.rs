@@ -24,10 +24,10 @@ use crate::server::response_store::ResponseStore;
 use crate::server::response_stream::{AbortSignal, Framing, ReplyProcessor, ResponseStream};
 use crate::server::{account, middleware};
 
-/// A chunk is sent when it has this size, even if more events are available.
+/// Frames are sent when they have this size together, even if more events are available.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The frames of a response: streamed, or all known.
+/// The frames of a response: streamed from the backend, or all known.
 type FrameStream = Either<ResponseStream<ResponsesReply, FrameQueue>, Iter<std::vec::IntoIter<Bytes>>>;
 
 /// A request on a WebSocket.
@@ -35,6 +35,7 @@ pub(super) struct SocketRequest {
     pub(super) sockets: Arc<WebSocketHandler>,
     /// The request that opened the connection.
     pub(super) parts: Parts,
+    /// The responses that its connection keeps.
     pub(super) cache: Arc<ConnectionCache>,
     /// Cancels the response.
     pub(super) cancel: CancellationToken,
@@ -47,7 +48,7 @@ impl Framing<ResponsesReply> for FrameQueue {
         self.ready_bytes() >= CHUNK_BYTES
     }
 
-    /// Frames are complete when they are put.
+    /// A frame is complete once its event has been written.
     fn mark_complete(&mut self) {}
 
     fn discard_partial(&mut self) {
@@ -64,7 +65,7 @@ impl Framing<ResponsesReply> for FrameQueue {
 }
 
 impl SocketRequest {
-    /// The frames of the response.
+    /// The frames of the response. The request is handled when they are polled.
     pub(super) fn frames(self, create: CreateRequest, memory: Reservation) -> BoxStream<'static, Text> {
         self.run(create, memory).flatten_stream().boxed()
     }
@@ -73,10 +74,10 @@ impl SocketRequest {
         let id = RequestId::fresh();
         self.parts.headers.extend(create.headers.clone());
         self.parts.extensions.insert(id.clone());
-        let mut record = RequestRecord::new(Responses::NAME, &id, &self.sockets.turns.state);
+        let mut record = RequestRecord::new(Responses::NAME, &id, &self.sockets.handler.state);
         let span = record.span();
         let mut frames = FrameQueue::new(create.stream_id.clone());
-        let live = Arc::clone(&self.sockets.turns.services.live.borrow());
+        let live = Arc::clone(&self.sockets.handler.services.live.borrow());
         let admitted = middleware::reauthorize(&live, &mut self.parts).await;
         record.register(&id, &self.parts);
         let result = match admitted.map(|()| create.purpose) {
@@ -101,7 +102,7 @@ impl SocketRequest {
     }
 
     fn store(&self) -> ResponseStore {
-        let history = &self.sockets.turns.services.history;
+        let history = &self.sockets.handler.services.history;
         ResponseStore::new(history, &self.parts.extensions).with_cache(Arc::clone(&self.cache))
     }
 
@@ -111,10 +112,10 @@ impl SocketRequest {
         memory: Reservation,
         record: &mut RequestRecord,
     ) -> Result<OpenedReply<'r, ResponsesReply>, ProxyError> {
-        let turns = &self.sockets.turns;
+        let handler = &self.sockets.handler;
         record.acquire_permit().await?;
-        let chosen = account::tokens(&self.parts, turns.services.tokens.as_ref()).await?;
-        turns.open(&self.parts, create.body.as_bytes(), memory, chosen, self.store(), Some(record)).await
+        let chosen = account::tokens(&self.parts, handler.services.tokens.as_ref()).await?;
+        handler.open(&self.parts, create.body.as_bytes(), memory, chosen, self.store(), Some(record)).await
     }
 
     fn stream(
@@ -124,12 +125,12 @@ impl SocketRequest {
         record: RequestRecord,
     ) -> ResponseStream<ResponsesReply, FrameQueue> {
         if Responses::forwarded_headers(&self.parts.headers).is_some() {
-            frames = frames.with_header_events(header_events(&opened.answer.headers));
+            frames = frames.with_header_events(header_events(&opened.backend_response.headers));
         }
-        self.sockets.turns.stream(opened, frames, self.aborted(), record)
+        self.sockets.handler.stream(opened, frames, self.aborted(), record)
     }
 
-    /// Responds to a warm-up request: it is read like any other, and not sent upstream.
+    /// Responds to a warm-up request: translates and stores it like any other, without sending it upstream.
     async fn warm_up(
         &self,
         create: &CreateRequest,
@@ -138,11 +139,11 @@ impl SocketRequest {
         record: &mut RequestRecord,
         frames: &mut FrameQueue,
     ) -> Result<(), ProxyError> {
-        let warmups = &self.sockets.warmups;
+        let warmup_handler = &self.sockets.warmup_handler;
         record.acquire_permit().await?;
-        let (models, store) = (warmups.services.models(), self.store());
+        let (models, store) = (warmup_handler.services.models(), self.store());
         let body = create.body.as_bytes();
-        let PlannedRequest { plan, .. } = warmups.plan(&self.parts, body, &models, &store, &mut memory).await?;
+        let PlannedRequest { plan, .. } = warmup_handler.plan(&self.parts, body, &models, &store, &mut memory).await?;
         record.set_model(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let events = warmup_events(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
@@ -154,9 +155,9 @@ impl SocketRequest {
         Ok(())
     }
 
-    /// Resolves when the server has to stop, or the client cancels the response.
+    /// Resolves when the drain time has passed, or the client cancels the response.
     fn aborted(&self) -> AbortSignal {
-        let (shutdown, cancel) = (self.sockets.turns.aborted(), self.cancel.clone());
+        let (shutdown, cancel) = (self.sockets.handler.aborted(), self.cancel.clone());
         async move {
             tokio::select! {
                 error = shutdown => error,
@@ -167,6 +168,7 @@ impl SocketRequest {
     }
 }
 
+/// The error of a response that the client cancelled.
 fn cancelled() -> ProxyError {
     let message = "the response was cancelled by the client".to_owned();
     ProxyError::Refused(Refusal { reason: Reason::Invalid, message, param: None, code: Some("response_cancelled") })

@@ -25,20 +25,23 @@ use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{ClientFrame, CreateRequest, FrameQueue, error_frame};
 use crate::server::budget::Reservation;
 
-/// Most waiting requests.
+/// Maximum number of waiting requests per connection.
 const MAX_WAITING: usize = 16;
-/// Most lanes (stream ids) per connection, as in the public API.
-const MAX_LANES: usize = 32;
+/// Maximum number of stream ids per connection, as in the public API.
+const MAX_STREAM_IDS: usize = 32;
 
 /// The writing half of a connection.
 pub(super) struct Writer {
     out: SplitSink<Socket, Message>,
     events: Receiver<ReaderEvent>,
     sockets: Arc<WebSocketHandler>,
+    /// The request that opened the connection.
     parts: Parts,
     cache: Arc<ConnectionCache>,
+    /// Requests, and their memory.
     waiting: VecDeque<(CreateRequest, Reservation)>,
-    lanes: HashSet<String>,
+    /// The stream ids used so far.
+    stream_ids: HashSet<String>,
     running: Option<RunningReply>,
 }
 
@@ -67,8 +70,8 @@ impl Writer {
         parts: Parts,
     ) -> Self {
         let cache = Arc::new(ConnectionCache::new(&sockets.caches));
-        let (waiting, lanes) = (VecDeque::new(), HashSet::new());
-        Self { out, events, sockets, parts, cache, waiting, lanes, running: None }
+        let (waiting, stream_ids) = (VecDeque::new(), HashSet::new());
+        Self { out, events, sockets, parts, cache, waiting, stream_ids, running: None }
     }
 
     /// Responds until the client disconnects or the connection has to close. Returns the sink if frames can still be
@@ -84,7 +87,7 @@ impl Writer {
 
     /// Responds to requests. Returns the code to close with.
     async fn serve(&mut self) -> Result<CloseCode, Error> {
-        let mut ping = self.sockets.turns.limits.keepalive.map(|every| {
+        let mut ping = self.sockets.handler.limits.keepalive.map(|every| {
             let mut ping = interval_at(Instant::now() + every, every);
             ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ping
@@ -115,6 +118,7 @@ impl Writer {
         }
     }
 
+    /// Starts the request that has waited longest, if there is one.
     fn begin_next(&mut self) {
         let Some((create, memory)) = self.waiting.pop_front() else { return };
         let (sockets, parts, cache) = (Arc::clone(&self.sockets), self.parts.clone(), Arc::clone(&self.cache));
@@ -127,9 +131,9 @@ impl Writer {
     async fn handle_event(&mut self, event: ReaderEvent) -> Result<Option<CloseReason>, Error> {
         match event {
             ReaderEvent::Frame(ClientFrame::Create(create), memory) => {
-                let lane = create.stream_id.clone();
+                let stream_id = create.stream_id.clone();
                 if let Err(error) = self.enqueue(*create, memory) {
-                    self.refuse(&error, lane).await?;
+                    self.refuse(&error, stream_id).await?;
                 }
             }
             ReaderEvent::Frame(ClientFrame::Cancel, _) => {
@@ -142,19 +146,20 @@ impl Writer {
         Ok(None)
     }
 
-    /// Queues a request.
+    /// Queues a request, or returns why it is refused.
     fn enqueue(&mut self, create: CreateRequest, memory: Reservation) -> Result<(), ProxyError> {
-        if let Some(lane) = create.stream_id.as_ref().filter(|lane| !self.lanes.contains(*lane)) {
-            if self.lanes.len() >= MAX_LANES {
-                let message =
-                    format!("a WebSocket can use {MAX_LANES} stream ids; reuse one of them, or open another WebSocket");
+        if let Some(stream_id) = create.stream_id.as_ref().filter(|stream_id| !self.stream_ids.contains(*stream_id)) {
+            if self.stream_ids.len() >= MAX_STREAM_IDS {
+                let message = format!(
+                    "a WebSocket can use {MAX_STREAM_IDS} stream ids; reuse one of them, or open another WebSocket"
+                );
                 return Err(Refusal::coded("websocket_stream_limit_reached", "stream_id", message));
             }
-            self.lanes.insert(lane.clone());
+            self.stream_ids.insert(stream_id.clone());
         }
         let waiting = self.waiting.iter().map(|(create, _)| create);
         let bytes = waiting.chain([&create]).map(|create| create.body.len() as u64).sum::<u64>();
-        let exceeds_limit = bytes > self.sockets.turns.limits.body_bytes && !self.waiting.is_empty();
+        let exceeds_limit = bytes > self.sockets.handler.limits.body_bytes && !self.waiting.is_empty();
         if self.waiting.len() >= MAX_WAITING || exceeds_limit {
             return Err(socket_refusal(
                 "websocket_queue_full",
@@ -180,7 +185,8 @@ impl Writer {
         self.out.flush().await
     }
 
-    /// Responds to waiting requests with the reason, and to the client if the lifetime is reached.
+    /// Refuses the waiting requests with the reason, which is also sent if no request waits, except at a shutdown.
+    /// After an unreadable message, only the reason is sent. Returns the code to close with.
     async fn finish(&mut self, close_reason: CloseReason) -> Result<CloseCode, Error> {
         let is_lifetime = matches!(close_reason, CloseReason::LifetimeReached);
         let (error, code) = match close_reason {
@@ -206,9 +212,10 @@ impl Writer {
         Ok(code)
     }
 
-    async fn refuse(&mut self, error: &ProxyError, lane: Option<String>) -> Result<(), Error> {
+    /// Sends an error.
+    async fn refuse(&mut self, error: &ProxyError, stream_id: Option<String>) -> Result<(), Error> {
         tracing::debug!(error = error.loggable(), "a WebSocket frame was refused");
-        let mut frames = FrameQueue::new(lane);
+        let mut frames = FrameQueue::new(stream_id);
         frames.push(&error_frame(error, "", command_hint::current()));
         while let Some(frame) = frames.pop() {
             self.out.feed(message(frame)).await?;

@@ -48,7 +48,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 async fn messages_of_any_length_and_fragmentation_arrive_unchanged() {
     for length in [0, 1, 125, 126, 65_535, FRAGMENT_BYTES, FRAGMENT_BYTES + 1, 5 * FRAGMENT_BYTES + 7] {
         let (near, mut far, memory) = metered();
-        let arrived = near.arrived();
+        let arrived = near.reservations();
         let text: String = (0..length).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
         let (start, rest) = text.as_bytes().split_at(length / 3);
         // The same text whole, and in two fragments with a ping between them.
