@@ -1,20 +1,21 @@
-//! Runs long work off the thread that serves all connections.
+//! Runs long computations without delaying other requests.
 //!
-//! One thread serves all responses (see `cli`). Parsing a long body takes milliseconds, which would delay every other
-//! response. While such work runs, another thread runs the other tasks.
+//! One thread serves all connections (see `cli`). Parsing a long body takes milliseconds, which would delay every other
+//! response. While such work runs, the other tasks run on another thread.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// Work on fewer bytes takes less time than switching threads.
+/// Work on fewer bytes takes less time than moving the other tasks to another thread.
 pub const LONG_BYTES: usize = 128 * 1024;
 
-/// Runs work whose duration is proportional to a number of bytes, off the serving thread if it is long.
+/// Runs work whose duration is proportional to `bytes`. From [`LONG_BYTES`] on, the other tasks of this thread move to
+/// another one first; on a single-threaded runtime, they wait.
 pub fn off_thread<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let is_long = bytes >= LONG_BYTES;
-    let has_others =
+    let has_other_threads =
         || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if is_long && has_others() { block_in_place(work) } else { work() }
+    if is_long && has_other_threads() { block_in_place(work) } else { work() }
 }
 
 #[cfg(test)]

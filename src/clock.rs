@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-/// Smaller differences are ignored: requests take time, and `Date` headers have whole seconds.
+/// Smaller differences between the system's clock and a server's are ignored: requests take time, and `Date` headers
+/// have whole seconds.
 const TOLERANCE_SECONDS: i64 = 60;
 
 /// The last second of the year 9999, in Unix time.
@@ -22,15 +23,17 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the current time.
     fn now(&self) -> SystemTime;
 
-    /// Records the current time of a server. The default implementation does nothing.
+    /// Reports the time in the `Date` header of a response that has just arrived. The default implementation does
+    /// nothing.
     fn learn(&self, _server_time: SystemTime) {}
 }
 
-/// A clock that corrects a wrong system clock with the `Date` headers of servers, because tokens expire by their clock.
+/// A clock that corrects a wrong system clock with the `Date` headers of servers, because servers
+/// judge token expiry by their own clock.
 #[derive(Debug)]
 pub struct CorrectedClock {
     inner: Arc<dyn Clock>,
-    /// How far the servers' clocks are ahead, in seconds.
+    /// How far the servers' clocks are ahead of `inner`, in seconds; negative if they are behind.
     ahead: AtomicI64,
 }
 

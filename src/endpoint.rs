@@ -1,7 +1,7 @@
 //! Base URLs that may receive bearer tokens.
 //!
-//! An [`Endpoint`] is on `chatgpt.com` or one of its subdomains, on `auth.openai.com`, on loopback, or on an
-//! https host that the user trusts with a setting. No I/O.
+//! An [`Endpoint`] is an https URL on `chatgpt.com`, one of its subdomains, `auth.openai.com` or a host that the user
+//! trusts with a setting, or an http or https URL on loopback. No I/O.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The error of a client's request, independent of the API.
+//! Errors of client requests, independent of the API.
 //!
 //! Each API maps [`ProxyError`] to a status, headers and a body in one exhaustive `match`. [`UpstreamFailure`] keeps
 //! the backend's message, code, parameter and request id.
@@ -259,7 +259,7 @@ impl fmt::Display for Reserve {
     }
 }
 
-/// What the proxy was waiting for.
+/// What the proxy was waiting for when a timeout of the backend expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// No connection within `upstream.connect_timeout`.
@@ -291,7 +291,7 @@ pub struct UpstreamFailure {
     pub code: Option<String>,
     /// The backend's message, or ours if it sent none or HTML.
     pub message: String,
-    /// The backend's parameter.
+    /// The request member that the backend names as the cause.
     pub param: Option<String>,
     /// The backend's request id (`x-oai-request-id`, else `x-request-id`).
     pub request_id: Option<String>,
@@ -304,15 +304,15 @@ pub struct UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    /// The longest single wait before a retry that isn't left to the client.
+    /// The longest wait before a retry that the proxy makes itself; longer waits are left to the client.
     pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-    /// Returns how long the client should wait before it retries, if the failure is temporary and the wait is too long
-    /// to be made here.
+    /// Returns how long the client should wait before it retries, if the failure is temporary and the wait is longer
+    /// than [`Self::LONGEST_WAIT`].
     #[must_use]
     pub fn wait_for_client(&self) -> Option<Duration> {
-        let passes = matches!(self.fault, Fault::Server | Fault::Overloaded | Fault::RateLimited);
-        self.retry_after.filter(|wait| passes && *wait > Self::LONGEST_WAIT)
+        let is_temporary = matches!(self.fault, Fault::Server | Fault::Overloaded | Fault::RateLimited);
+        self.retry_after.filter(|wait| is_temporary && *wait > Self::LONGEST_WAIT)
     }
 }
 

@@ -20,7 +20,7 @@ pub use self::permissions::{ExposedDirectory, is_own, is_readable_by_others, mak
 /// The number of symbolic links that Linux follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// Some editors and shells on Windows start UTF-8 files with it.
+/// Some editors and shells on Windows start UTF-8 files with these bytes.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Replaces every symbolic link in a path by its target, and returns an absolute path.
@@ -128,7 +128,8 @@ fn is_unsupported(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
 }
 
-/// Reads a text file that another program may have written, without its byte order mark.
+/// Reads a text file that another program may have written. Returns its bytes, which may be invalid UTF-8, without the
+/// byte order mark.
 ///
 /// # Errors
 /// If the file can't be read, is a pipe, a device or a directory ([`ErrorKind::InvalidInput`]), or is longer than the

@@ -1,7 +1,8 @@
 //! The HTTP client for all outgoing requests.
 //!
 //! [`HttpClient`] is built on first use, because loading the system's trust store takes tens of milliseconds
-//! and would delay the start. It sends to [`Endpoint`]s only, and never follows redirects.
+//! and would delay the start. It sends to [`Endpoint`]s only, and never follows redirects. [`HttpClient::send`] repeats
+//! a request whose pooled connection was stale; callers of [`HttpClient::client_for`] send by themselves.
 
 mod build;
 mod error_chain;
@@ -117,7 +118,7 @@ impl HttpClient {
         self.pool.opened()
     }
 
-    /// Returns the client for an endpoint. Connections to loopback bypass any proxy.
+    /// Returns the client for an endpoint, which is built first if necessary. Connections to loopback bypass any proxy.
     ///
     /// # Errors
     /// If the CA file or the proxy setting is unusable.

@@ -4,7 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
 
-/// The wait in `retry-after-ms`, else in `retry-after` as seconds or as a date; `None` if neither can be parsed.
+/// Returns the wait in `retry-after-ms`, else in `retry-after` as seconds or as a date; `None` if neither can be
+/// parsed.
 #[must_use]
 pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| text(headers, name)?.parse::<f64>().ok();
@@ -19,7 +20,7 @@ pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(then.saturating_sub(now)))
 }
 
-/// A date header, in Unix seconds.
+/// Returns the date in a header, in Unix seconds.
 #[must_use]
 pub fn date(headers: &HeaderMap, name: &str) -> Option<u64> {
     let date = httpdate::parse_http_date(text(headers, name)?).ok()?;

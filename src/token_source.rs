@@ -63,7 +63,7 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
         RefreshCounts::default()
     }
 
-    /// Returns the tokens of one account.
+    /// Returns a source of tokens of this account only.
     ///
     /// # Errors
     /// If the account isn't signed in. The default implementation always fails.
@@ -71,8 +71,8 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
         Box::pin(async { Err(AuthError::UnknownAccount { chosen_by: choice.by.clone() }) })
     }
 
-    /// Returns the tokens of an account that the caller prefers to the active one. Returns `None` if it has no valid
-    /// token, or if the account is configured.
+    /// Returns a source of tokens of an account that the caller prefers to the active one. Returns `None` if its
+    /// session has ended, or if the user has configured which account to use.
     fn prefer<'a>(&'a self, _account_id: &'a str) -> BoxFuture<'a, Option<Arc<dyn TokenSource>>> {
         Box::pin(async { None })
     }

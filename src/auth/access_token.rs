@@ -89,7 +89,7 @@ impl AccessToken {
         Ok(Self { token: Secret::new(text), kind })
     }
 
-    /// Returns the credential that the token itself contains, or `None` if the issuer has to be asked.
+    /// Returns the credential that the token itself contains, or `None` if only the issuer knows its account.
     #[must_use]
     pub fn own_credential(&self) -> Option<Credential> {
         match self.kind {

@@ -34,8 +34,10 @@ struct Inner {
     store: Store,
     issuer: Issuer,
     clock: Arc<dyn Clock>,
+    /// The configured account; `None`: the active one is used.
     chosen: Option<AccountChoice>,
     env_token: Option<EnvTokenSource>,
+    /// By account id.
     tokens: Mutex<BTreeMap<String, Tokens>>,
     active: Mutex<ActiveAccount>,
 }
@@ -56,7 +58,7 @@ impl Accounts {
         Self(Arc::new(Inner { store, issuer, clock, chosen, env_token: None, tokens, active }))
     }
 
-    /// A token from the environment only. The store isn't used.
+    /// A token from the environment only. The store isn't read or written.
     #[must_use]
     pub fn from_env(env_token: EnvToken, store: Store, issuer: Issuer, clock: Arc<dyn Clock>) -> Self {
         let env_token = Some(EnvTokenSource::new(env_token, issuer.clone(), Arc::clone(&clock)));
@@ -199,7 +201,7 @@ impl Inner {
         }
     }
 
-    /// Returns the tokens of an account that is known to be in the store.
+    /// Returns the tokens of an account, which need not be in the store anymore.
     fn of(&self, id: &str) -> Tokens {
         self.tokens().entry(id.to_owned()).or_insert_with(|| self.create(id)).clone()
     }
@@ -208,6 +210,7 @@ impl Inner {
         Tokens::new(self.store.clone(), self.issuer.clone(), Arc::clone(&self.clock), id.to_owned())
     }
 
+    /// Returns the id of the active account, from the cache or, if that is too old, from the store.
     async fn active_id(&self) -> Result<String, AuthError> {
         if let Some(id) = self.active().recent() {
             return Ok(id);
@@ -238,11 +241,13 @@ impl Inner {
 }
 
 impl ActiveAccount {
+    /// Returns the id if the store was checked within [`CACHE_LIFETIME`].
     fn recent(&self) -> Option<String> {
         let is_recent = self.checked_at.is_some_and(|at| at.elapsed() < CACHE_LIFETIME);
         self.id.clone().filter(|_| is_recent)
     }
 
+    /// Returns the id if it was read from the store in this state.
     fn of_stamp(&mut self, stamp: &Stamp) -> Option<String> {
         let id = self.id.clone().filter(|_| self.stamp.as_ref() == Some(stamp))?;
         self.checked_at = Some(Instant::now());

@@ -19,6 +19,7 @@ const PROFILE_OBJECT: &str = "https://api.openai.com/profile";
 /// The last second of the year 9999; the store can't hold later times.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
+/// Base64 for URLs, with or without padding and trailing bits.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()

@@ -1,7 +1,7 @@
 //! The credential of one account: its tokens, their claims, and who may refresh them.
 //!
-//! Says whether the access token is still valid, and applies the issuer's token responses. Callers pass the time. The
-//! debug output contains no token or e-mail address. Pure.
+//! Determines whether the access token is still valid, and applies the issuer's token responses. Callers pass the time.
+//! The debug output contains no token or e-mail address. Pure.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use crate::auth::claims::Claims;
 use crate::secret::Secret;
 use crate::token_source::{Account, AuthError, Bearer, SessionState};
 
-/// An opaque access token, whose expiry can't be read, is refreshed after this time.
+/// An opaque access token, whose expiry can't be read, is refreshed at this age.
 const OPAQUE_LIFETIME: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 
 pub(in crate::auth) const EXPIRED_WITHOUT_REFRESH_TOKEN: &str =
@@ -33,7 +33,8 @@ pub struct Credential {
     pub id_token: Option<Secret>,
     /// The token that is sent to the backend.
     pub access_token: Secret,
-    /// The single-use token that refreshes the others; `None` in an imported login.
+    /// The single-use token that refreshes the others; `None` in a login that is only read, or if only an access token
+    /// was given.
     pub refresh_token: Option<Secret>,
     /// When the access token expires, if known.
     pub expires_at: Option<SystemTime>,
@@ -84,7 +85,7 @@ pub struct TokenResponse {
 /// Why an access token is due for refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Staleness {
-    /// Its expiry is unknown and it is old. It may still be valid.
+    /// Its expiry is unknown, and its age is unknown or more than eight days. It may still be valid.
     NoExpiry,
     /// It has expired.
     Expired,

@@ -19,6 +19,7 @@ use crate::fs::read_text;
 use crate::secret::Secret;
 use crate::token_source::AuthError;
 
+/// Maximum size of a login file.
 const LIMIT_BYTES: u64 = 1024 * 1024;
 
 const CODEX_CLI: &str = "the Codex CLI";
@@ -28,7 +29,7 @@ const LANGCHAIN: &str = "LangChain";
 /// How another program's login is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportMode {
-    /// Its file is read whenever the token is needed; the other program refreshes it.
+    /// Only its access token is used, and read again when the file changes; the other program refreshes it.
     Borrow,
     /// We refresh it from now on. This signs the other program out sooner or later.
     TakeOver,
@@ -119,6 +120,7 @@ fn taken_over(found: LoginFile, settings: &Settings, path: &Path) -> Result<Cred
     Ok(found.credential)
 }
 
+/// Reads a login file of any supported program.
 async fn find(path: &Path) -> Result<LoginFile, ImportError> {
     let bytes = read_file(path).await.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::FileTooLarge => unsuitable(path, &error.to_string()),
@@ -131,7 +133,7 @@ async fn find(path: &Path) -> Result<LoginFile, ImportError> {
     if let Some(reason) = refusal(&file) {
         return Err(unsuitable(path, reason));
     }
-    read(&file).map_err(|error| unsuitable(path, &error.to_string()))
+    read_codex_cli(&file).map_err(|error| unsuitable(path, &error.to_string()))
 }
 
 async fn read_file(path: &Path) -> io::Result<Vec<u8>> {
@@ -165,7 +167,8 @@ fn refusal(file: &Value) -> Option<&'static str> {
     }
 }
 
-fn read(file: &Value) -> Result<LoginFile, TokenResponseError> {
+/// Reads the `auth.json` of the Codex CLI.
+fn read_codex_cli(file: &Value) -> Result<LoginFile, TokenResponseError> {
     let tokens = &file["tokens"];
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let secret = |name: &str| text(&tokens[name]).map(Secret::new);
@@ -187,6 +190,7 @@ fn flat_owner(file: &Value) -> Option<&'static str> {
     is_flat.then(|| if file["expires_at"].is_string() { LANGCHAIN } else { LITELLM })
 }
 
+/// Reads a file with the tokens at the top level.
 fn read_flat(file: &Value, owner: &'static str) -> Result<LoginFile, TokenResponseError> {
     let text = |name: &str| file[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let secret = |name: &str| text(name).map(Secret::new);
@@ -217,7 +221,7 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::{Value, json};
 
-    use super::{flat_owner, read, read_flat, refusal};
+    use super::{flat_owner, read_codex_cli, read_flat, refusal};
 
     fn token(account: &str) -> String {
         let payload = json!({"https://api.openai.com/auth": {"chatgpt_account_id": account}});
@@ -245,7 +249,8 @@ mod tests {
 
     #[test]
     fn an_absent_account_id_is_taken_from_the_id_token_then_the_access_token() {
-        let account = |tokens: Value| read(&json!({ "tokens": tokens })).map(|found| found.credential.account_id);
+        let account =
+            |tokens: Value| read_codex_cli(&json!({ "tokens": tokens })).map(|found| found.credential.account_id);
         let (a, b) = (token("acct-a"), token("acct-b"));
         assert_eq!(account(json!({"account_id": "acct-x", "id_token": a, "access_token": b})).unwrap(), "acct-x");
         assert_eq!(account(json!({"account_id": null, "id_token": a, "access_token": b})).unwrap(), "acct-a");
@@ -273,6 +278,6 @@ mod tests {
     #[test]
     fn nanoseconds_of_the_last_refresh_are_read() {
         let file = json!({"last_refresh": "2026-11-20T23:56:40.983630663Z", "tokens": {"access_token": token("a")}});
-        assert!(read(&file).unwrap().credential.last_refresh.is_some());
+        assert!(read_codex_cli(&file).unwrap().credential.last_refresh.is_some());
     }
 }

@@ -15,6 +15,7 @@ use crate::auth::store::{Location, Store};
 use crate::clock::{Clock, serialize_rfc3339};
 use crate::token_source::AuthError;
 
+/// A token that expires within this time is refreshed at its next use.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The accounts of a store.
@@ -31,7 +32,7 @@ pub struct Status {
 pub struct AccountStatus {
     /// The id of the workspace.
     pub account_id: String,
-    /// Whether it is the account in use.
+    /// Whether it is the account in use: the configured one, or else the active one.
     pub is_active: bool,
     /// The user's e-mail address.
     pub email: Option<String>,
@@ -81,7 +82,7 @@ pub struct LoginSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenState {
-    /// Valid.
+    /// Valid, and not due for a refresh or can't be refreshed.
     Fresh,
     /// Valid, and refreshed at its next use.
     Due,
@@ -111,7 +112,7 @@ impl Status {
     /// Returns the account in use.
     #[must_use]
     pub fn active(&self) -> Option<&AccountStatus> {
-        self.accounts.iter().find(|profile| profile.is_active)
+        self.accounts.iter().find(|account| account.is_active)
     }
 }
 

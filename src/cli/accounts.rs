@@ -81,17 +81,17 @@ async fn restore(context: &Context) -> Result<Exit, Failure> {
 /// Returns a line for each account, and a second one if the user has to sign in again.
 fn account_lines(accounts: &[AccountStatus]) -> String {
     let texts =
-        |profile: &AccountStatus| (profile.account_id.clone(), profile.plan.clone().unwrap_or("unknown".to_owned()));
-    let longest = accounts.iter().map(|profile| profile.account_id.width()).max().unwrap_or_default();
+        |account: &AccountStatus| (account.account_id.clone(), account.plan.clone().unwrap_or("unknown".to_owned()));
+    let longest = accounts.iter().map(|account| account.account_id.width()).max().unwrap_or_default();
     let mut lines = Vec::new();
-    for profile in accounts {
-        let (id, plan) = texts(profile);
-        let mark = if profile.is_active { '*' } else { ' ' };
+    for account in accounts {
+        let (id, plan) = texts(account);
+        let mark = if account.is_active { '*' } else { ' ' };
         let plan = format!("(plan {plan})");
-        let name = profile.email.as_deref().unwrap_or("(no e-mail address)");
+        let name = account.email.as_deref().unwrap_or("(no e-mail address)");
         let room = WIDTH.saturating_sub(longest + plan.width() + "*   ".len() + 1);
         lines.push(format!("{mark} {}  {} {plan}", padded(&id, longest), truncate(name, room.max(MIN_NAME_WIDTH))));
-        if profile.state == TokenState::Ended {
+        if account.state == TokenState::Ended {
             lines.push(format!("    session expired: run `{}`", command("login")));
         }
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::account_lines;
     use crate::auth::{AccountStatus, TokenState};
 
-    fn profile(account_id: &str, email: &str, state: TokenState) -> AccountStatus {
+    fn account(account_id: &str, email: &str, state: TokenState) -> AccountStatus {
         AccountStatus {
             account_id: account_id.to_owned(),
             is_active: state == TokenState::Fresh,
@@ -124,8 +124,8 @@ mod tests {
     fn lines_fit_into_80_columns() {
         let id = "01234567-89ab-cdef-0123-456789abcdef";
         let accounts = [
-            profile(id, "a.person.with.a.long.name@department.example.com", TokenState::Fresh),
-            profile("short", "b@example.com", TokenState::Ended),
+            account(id, "a.person.with.a.long.name@department.example.com", TokenState::Fresh),
+            account("short", "b@example.com", TokenState::Ended),
         ];
         let expected = "\
 * 01234567-89ab-cdef-0123-456789abcdef  a.person.with.a.long.… (plan enterprise)

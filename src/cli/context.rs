@@ -58,7 +58,7 @@ pub(super) fn env_token(environment: &Environment) -> Option<EnvToken> {
     }
 }
 
-/// Returns the token source of a command.
+/// Returns the token source of a command: `given`, the token from the environment, or else the accounts of the store.
 pub(super) fn accounts(context: &Context, config: &Config, given: Option<EnvToken>) -> Accounts {
     let (store, issuer, clock) = (context.store.clone(), context.issuer.clone(), Arc::clone(&context.clock));
     match given {
@@ -74,7 +74,7 @@ pub(super) fn upstream_settings(config: &Config) -> upstream::Settings {
     upstream::Settings { client_version: settings.client_version.clone().or_else(installed), ..settings }
 }
 
-/// Loads the saved model catalog of the active account, if there is one. Makes no request.
+/// Loads the saved model catalog, if it is that of the account in use. Makes no request.
 pub(super) async fn load_saved_catalogue(
     upstream: &Upstream,
     context: &Context,
@@ -85,7 +85,7 @@ pub(super) async fn load_saved_catalogue(
         return;
     }
     let account_id = if let Some(given) = given {
-        given.token.as_ref().ok().and_then(AccessToken::own_credential).map(|told| told.account_id)
+        given.token.as_ref().ok().and_then(AccessToken::own_credential).map(|credential| credential.account_id)
     } else {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = auth::status(&context.store, context.clock.as_ref(), chosen).await.ok();

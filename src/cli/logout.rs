@@ -1,4 +1,4 @@
-//! `codex-proxy logout`: revokes the login if the issuer can be reached, and deletes it in any case.
+//! `codex-proxy logout`: revokes the login of an account if the issuer can be reached, and deletes it in any case.
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -20,10 +20,10 @@ pub(super) async fn run(all: bool, config: Config) -> Result<Exit, Failure> {
 
 /// Signs accounts out, and prints the result for each.
 pub(super) async fn sign_out(which: AccountSelection<'_>, context: &Context) -> Result<Exit, Failure> {
-    let gone = progress::during("revoking the login", logout(&context.store, &context.issuer, which)).await;
-    let departures = gone.map_err(Failure::Auth)?;
+    let result = progress::during("revoking the login", logout(&context.store, &context.issuer, which)).await;
+    let removed = result.map_err(Failure::Auth)?;
     let left = context.store.read().await.map_err(Failure::Auth)?;
-    match (which, departures.is_empty(), left.ids().next()) {
+    match (which, removed.is_empty(), left.ids().next()) {
         (AccountSelection::Account(id), true, _) => {
             eprint(&format!(
                 "No account \"{id}\" is signed in. List the accounts with `{}`.",
@@ -34,10 +34,10 @@ pub(super) async fn sign_out(which: AccountSelection<'_>, context: &Context) -> 
         (_, true, Some(_)) => eprint(&AuthError::NoActiveAccount.to_string()),
         _ => {}
     }
-    for departure in &departures {
-        eprint(&format!("{}: {}", departure.account_id, outcome(departure)));
+    for account in &removed {
+        eprint(&format!("{}: {}", account.account_id, outcome(account)));
     }
-    if !departures.is_empty() && left.active().is_none() && left.ids().next().is_some() {
+    if !removed.is_empty() && left.active().is_none() && left.ids().next().is_some() {
         eprint(&format!(
             "Other accounts are still signed in, but none is active. Choose one with `{}`.",
             command("accounts use ID")
@@ -46,8 +46,8 @@ pub(super) async fn sign_out(which: AccountSelection<'_>, context: &Context) -> 
     Ok(Exit::Done)
 }
 
-fn outcome(departure: &RemovedAccount) -> String {
-    match &departure.revocation {
+fn outcome(account: &RemovedAccount) -> String {
+    match &account.revocation {
         Revocation::Done => "signed out; the login was revoked".to_owned(),
         Revocation::NotOurs => "signed out here; the program that owns the imported login stays signed in".to_owned(),
         Revocation::Failed(reason) => {

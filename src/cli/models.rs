@@ -28,8 +28,11 @@ pub(super) struct Options {
 
 #[derive(Serialize)]
 struct ModelList {
+    /// `backend` or `built_in`.
     source: &'static str,
-    heard_at: Option<String>,
+    /// When the backend sent the list.
+    #[serde(rename = "heard_at")]
+    fetched_at: Option<String>,
     models: Vec<ModelEntry>,
 }
 
@@ -60,7 +63,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     if options.json {
         print_json(&report)?;
     } else {
-        eprint(&match &report.heard_at {
+        eprint(&match &report.fetched_at {
             Some(time) => format!("List from the backend, {time}. Update it with `{}`.", command("models --refresh")),
             None => format!("Built-in list. Request that of your account with `{}`.", command("models --refresh")),
         });
@@ -79,10 +82,10 @@ fn failed(error: ProxyError) -> Failure {
 
 impl ModelList {
     fn of(upstream: &Upstream) -> Self {
-        let heard_at = upstream.catalogue_fetched_at();
+        let fetched_at = upstream.catalogue_fetched_at();
         Self {
-            source: if heard_at.is_some() { "backend" } else { "built_in" },
-            heard_at: heard_at.map(timestamp),
+            source: if fetched_at.is_some() { "backend" } else { "built_in" },
+            fetched_at: fetched_at.map(timestamp),
             models: upstream.catalogue().models().iter().map(ModelEntry::of).collect(),
         }
     }

@@ -12,6 +12,7 @@ use crate::config::Environment;
 pub(super) struct Notifier {
     #[cfg(unix)]
     socket: Option<std::os::unix::net::UnixDatagram>,
+    /// The watchdog's period; `None`: it is off.
     watchdog: Option<Duration>,
 }
 
@@ -100,7 +101,7 @@ fn watchdog(environment: &Environment) -> Option<Duration> {
     Some(Duration::from_micros(period))
 }
 
-/// The time of a reload message, with which the manager ignores an older `READY=1`.
+/// Returns the time of a reload message, which lets the manager ignore an older `READY=1`.
 #[cfg(target_os = "linux")]
 fn monotonic() -> String {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -69,7 +69,7 @@ fn is_unsafe(c: char) -> bool {
     changes_direction || (c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
-/// The length of a color code (`ESC [ numbers m`) at the start of the text.
+/// Returns the length of a color code (`ESC [ numbers m`) at the start of the text.
 fn color_code(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\u{1b}[")?;
     let length = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;

@@ -8,16 +8,16 @@ use crate::config::Config;
 use crate::net::HttpClient;
 use crate::socket_owner;
 
-/// How many ports above the wanted one are tried.
-const TRIES: u16 = 100;
+/// Size of the range of ports that [`free_above`] searches.
+const SEARCHED_PORTS: u16 = 100;
 /// Ports up to this one require privileges.
-const RESERVED: u16 = 1023;
+const LAST_RESERVED: u16 = 1023;
 
 /// The program that uses a port.
 pub(super) enum PortOwner {
     /// The daemon of the run file.
     ThisDaemon(RunningDaemon),
-    /// Another daemon, or one that couldn't write its run file.
+    /// A daemon that the run file of these settings doesn't describe.
     OtherDaemon { base_url: String },
     /// Another program: its name and process id, if the system reports them.
     Program(String),
@@ -46,7 +46,7 @@ fn port_of(base_url: &str) -> Option<&str> {
 
 /// Returns the first port above `wanted` that is free at all addresses; 0 (any port) if there is none.
 pub(super) fn free_above(addresses: &[SocketAddr], wanted: u16) -> u16 {
-    let first = wanted.max(RESERVED).saturating_add(1);
+    let first = wanted.max(LAST_RESERVED).saturating_add(1);
     let is_free = |port: &u16| {
         addresses.iter().all(|address| match TcpListener::bind(SocketAddr::new(address.ip(), *port)) {
             Ok(_) => true,
@@ -54,7 +54,7 @@ pub(super) fn free_above(addresses: &[SocketAddr], wanted: u16) -> u16 {
             Err(error) => error.kind() == std::io::ErrorKind::AddrNotAvailable,
         })
     };
-    (first..=first.saturating_add(TRIES)).find(is_free).unwrap_or(0)
+    (first..=first.saturating_add(SEARCHED_PORTS)).find(is_free).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+/// Work that takes no longer is done without a progress line.
 const DELAY: Duration = Duration::from_secs(1);
 /// Moves to the start of the line and clears it.
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
@@ -12,7 +13,7 @@ pub(super) async fn during<T>(message: &str, work: impl Future<Output = T>) -> T
     if io::stderr().is_terminal() { during_on(&mut io::stderr(), message, work).await } else { work.await }
 }
 
-/// Write errors are ignored: the work matters more than the message.
+/// Like [`during`], on this terminal. Write errors are ignored: the work matters more than the message.
 async fn during_on<T>(terminal: &mut impl Write, message: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     if let Ok(done) = tokio::time::timeout(DELAY, &mut work).await {

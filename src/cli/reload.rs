@@ -12,7 +12,7 @@ use super::logging::LogHandle;
 use crate::config::{Config, Environment, Flags, load, needing_restart};
 use crate::server::{AccessSettings, LiveSettings};
 
-/// The sources of the settings, and the log.
+/// The sources of the settings, to read them again, and the running log.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) flags: Flags,
@@ -20,7 +20,7 @@ pub(super) struct Sources {
     pub(super) log: Option<LogHandle>,
 }
 
-/// Who can exposure a running daemon.
+/// Who can connect to a running daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exposure {
     /// Programs on this machine.
@@ -96,6 +96,7 @@ impl Settings {
     }
 }
 
+/// Returns the settings that can change at run time.
 fn live(config: &Config) -> LiveSettings {
     LiveSettings { access: config.access.clone(), rules: Arc::new(config.rules.clone()) }
 }

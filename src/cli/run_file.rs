@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Larger run files are ignored.
 const LIMIT_BYTES: u64 = 64 * 1024;
 
-/// Limit for a response of `/health` with its head.
+/// Maximum length of a response of `/health` with its head.
 #[cfg(unix)]
 const RESPONSE_LIMIT_BYTES: u64 = 64 * 1024;
 
@@ -108,11 +108,11 @@ fn read(path: &Path) -> Option<RunningDaemon> {
 impl RunningDaemon {
     /// Returns the daemon of the run file, if that process responds at its address.
     pub async fn find(path: &Path, http: &HttpClient) -> Option<Self> {
-        Self::look(path, http).await.map(|(running, _)| running)
+        Self::find_with_health(path, http).await.map(|(running, _)| running)
     }
 
-    /// Like [`Self::find`], with the response of `/health`.
-    pub(super) async fn look(path: &Path, http: &HttpClient) -> Option<(Self, Health)> {
+    /// Like [`Self::find`], and also returns the response of `/health`.
+    pub(super) async fn find_with_health(path: &Path, http: &HttpClient) -> Option<(Self, Health)> {
         let running = read(path)?;
         let body = match &running.socket {
             Some(socket) => health_over_socket(socket).await?,
@@ -126,7 +126,7 @@ impl RunningDaemon {
 }
 
 impl Health {
-    /// Requests `/health` from any daemon at a loopback address.
+    /// Requests `/health` from any daemon at a loopback address. Returns `None` if none responds there.
     pub(super) async fn at(base_url: &str, http: &HttpClient) -> Option<Self> {
         serde_json::from_slice(&health_over_tcp(base_url, http).await?).ok()
     }

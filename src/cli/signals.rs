@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalAction {
+    /// Ctrl-C, Ctrl-Break, SIGTERM, or the end of the terminal.
     Stop,
     #[cfg(unix)]
     Reload,
@@ -26,6 +27,7 @@ pub(super) struct Signals {
     terminate: Signal,
     #[cfg(unix)]
     hangup: Signal,
+    /// Whether stderr was a terminal at the start.
     #[cfg(unix)]
     was_at_terminal: bool,
     #[cfg(windows)]

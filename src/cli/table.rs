@@ -9,6 +9,7 @@ use super::color::{BOLD, Coloring};
 
 /// The width that output is made for, in terminal columns.
 pub(super) const WIDTH: usize = 80;
+/// Width of the space between two columns.
 const GAP: usize = 2;
 
 /// How the text of a column is laid out.
@@ -97,7 +98,7 @@ pub(super) fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// The words of a text; a command in backticks is one word.
+/// Returns the words of a text; a command in backticks is one word.
 fn words(text: &str) -> Vec<&str> {
     let mut is_quoted = false;
     let is_separator = |character: char| {

@@ -1,4 +1,4 @@
-//! Detects that the machine has slept.
+//! Detects that the machine has slept, for more than half a minute.
 //!
 //! While a machine sleeps, its wall clock advances and its monotonic clock doesn't. A clock that was set forward looks
 //! the same and is treated as a sleep. Pure.
@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// How much further the wall clock must have advanced.
-const GAP: Duration = Duration::from_secs(30);
+/// How much more the wall clock than the monotonic clock must have advanced.
+const MIN_SLEEP: Duration = Duration::from_secs(30);
 
 /// The last observed times of both clocks.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl SleepDetector {
     pub fn has_slept(&mut self, wall: SystemTime, monotonic: Instant) -> bool {
         let before = std::mem::replace(self, Self { wall, monotonic });
         let passed = wall.duration_since(before.wall).unwrap_or_default();
-        passed > monotonic.duration_since(before.monotonic) + GAP
+        passed > monotonic.duration_since(before.monotonic) + MIN_SLEEP
     }
 }
 

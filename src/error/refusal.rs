@@ -9,9 +9,9 @@ pub struct Refusal {
     pub reason: Reason,
     /// One sentence for the user.
     pub message: String,
-    /// Path of the member in the request, such as `messages[0].content[1].type`.
+    /// Path of the member in the request, such as `messages[0].content[1].type`, or a header; `None`: no single one.
     pub param: Option<String>,
-    /// OpenAI's error code.
+    /// OpenAI's error code; `None` for a resource that doesn't exist or a body that isn't an object.
     pub code: Option<&'static str>,
 }
 
@@ -54,7 +54,7 @@ impl Refusal {
         Self::coded("unsupported_parameter", param, message)
     }
 
-    /// A member with this code.
+    /// A refused member, with this code and status 400.
     pub fn coded(code: &'static str, param: impl Into<String>, message: impl Into<String>) -> ProxyError {
         let (message, param) = (message.into(), Some(param.into()));
         ProxyError::Refused(Self { reason: Reason::Invalid, message, param, code: Some(code) })

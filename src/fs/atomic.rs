@@ -1,4 +1,4 @@
-//! Replaces files atomically.
+//! Creates or replaces files atomically: writes a temporary file in the same directory, syncs it, and renames it.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -29,10 +29,10 @@ pub enum Existing {
     Keep,
 }
 
-/// Replaces a file atomically. Creates it with mode 0600, and its missing directories with mode 0700.
+/// Creates or replaces a file atomically, with mode 0600. Creates its missing directories with mode 0700.
 ///
 /// # Errors
-/// If the file can't be written. The old file is still there then.
+/// If the file can't be written. The old file is still there then, unless only syncing the directory failed.
 pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
     create_private_directory(directory_of(&resolve(target)))?;
     let mut file = AtomicFile::create(target, Existing::Replace)?;

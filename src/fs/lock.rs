@@ -1,4 +1,4 @@
-//! A lock between processes.
+//! A lock on a file, between processes.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -17,7 +17,7 @@ pub struct FileLock {
 
 impl FileLock {
     /// Locks a file that need not exist. Creates its directory (mode 0700) and the lock file next to it (mode 0600).
-    /// Returns `None` if another process holds the lock.
+    /// Returns `None` if the lock is held already, by another process or another [`FileLock`] of this one.
     ///
     /// # Errors
     /// If the directory or the lock file can't be created, or the file system doesn't support locks.

@@ -1,9 +1,10 @@
-//! Records how much of each conversation came from the backend's cache, and why little did.
+//! Records how much of each conversation's input came from the backend's prompt cache and, if it was little, why.
 //!
 //! If a request starts with the complete previous request of its conversation, the backend can read that part from its
 //! cache; if it doesn't, the backend is the cause. If the request starts differently (other instructions, other tools,
-//! a rewritten history), the client is. Only hashes and numbers of the latest turns of the latest conversations are
-//! stored, in memory.
+//! a rewritten history), the client is. Only hashes, token counts, and the names of
+//! model and client key are stored, in memory, for the latest turns (a request and its response) of the latest
+//! conversations.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use super::Tokens;
 use crate::clock::serialize_rfc3339;
 
 const MAX_CONVERSATIONS: usize = 64;
+/// Per conversation.
 const MAX_TURNS: usize = 8;
 /// Hex digits of the hash that identifies a conversation.
 const ID_DIGITS: usize = 12;
@@ -98,16 +100,17 @@ pub struct TurnStats {
     pub cached_tokens: u64,
     /// How the request starts compared with the previous turn's.
     pub prefix: PrefixMatch,
-    /// The first part that differs.
+    /// The first part that differs, if one does.
     pub changed_in: Option<ChangedPart>,
-    /// Set if less than half of the previous prompt came from the cache.
+    /// Set if the previous turn's input was long enough to be cached, and less than half as many tokens came from the
+    /// cache now.
     pub low_because: Option<LowCacheCause>,
 }
 
 /// Cache statistics of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ConversationStats {
-    /// A hash of its prompt cache key.
+    /// A hash of its client key's name, account and prompt cache key.
     pub id: String,
     /// Name of the client key, if keys are configured.
     pub key: Option<String>,
@@ -120,6 +123,7 @@ pub struct ConversationStats {
 #[derive(Debug)]
 struct TrackedConversation {
     conversation: ConversationStats,
+    /// That of its latest request.
     fingerprint: RequestFingerprint,
 }
 

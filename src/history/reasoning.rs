@@ -1,4 +1,4 @@
-//! Caches the reasoning items that preceded a tool call, until the client sends the call back with its output.
+//! Caches the reasoning items that preceded a tool call, for requests that send the call back with its output.
 //!
 //! Entries are found by the call's id within the scope in which the backend accepts them: the same client key, account
 //! and model. An entry expires an hour after its last use. If the cache is full, the least recently used entry of the
@@ -59,7 +59,7 @@ struct Entries {
 struct Entry {
     /// Name of the client key.
     owner: Option<String>,
-    lead: PrecedingReasoning,
+    preceding: PrecedingReasoning,
     bytes: usize,
     use_number: u64,
     used_at: Instant,
@@ -67,23 +67,23 @@ struct Entry {
 
 impl Reasoning {
     /// Stores the items before a call.
-    pub fn insert(&self, scope: &ReasoningScope, call_id: &str, lead: PrecedingReasoning) {
-        let bytes = ENTRY_BYTES + lead.bytes();
+    pub fn insert(&self, scope: &ReasoningScope, call_id: &str, preceding: PrecedingReasoning) {
+        let bytes = ENTRY_BYTES + preceding.bytes();
         let mut entries = self.entries();
         entries.remove(&scope.key_of(call_id));
-        if bytes <= MAX_BYTES && !lead.is_empty() {
-            entries.insert(scope, call_id, lead, bytes);
+        if bytes <= MAX_BYTES && !preceding.is_empty() {
+            entries.insert(scope, call_id, preceding, bytes);
         }
         entries.evict();
     }
 
-    /// Returns the items before a call.
+    /// Returns the items before a call, and counts this as a use.
     pub fn get(&self, scope: &ReasoningScope, call_id: &str) -> Option<PrecedingReasoning> {
         let mut entries = self.entries();
         entries.evict();
-        let Entry { lead, bytes, .. } = entries.remove(&scope.key_of(call_id))?;
-        entries.insert(scope, call_id, lead.clone(), bytes);
-        Some(lead)
+        let Entry { preceding, bytes, .. } = entries.remove(&scope.key_of(call_id))?;
+        entries.insert(scope, call_id, preceding.clone(), bytes);
+        Some(preceding)
     }
 
     /// Removes the items before a call, because the backend refuses them.
@@ -120,12 +120,12 @@ impl PrecedingReasoning {
 }
 
 impl Entries {
-    fn insert(&mut self, scope: &ReasoningScope, call_id: &str, lead: PrecedingReasoning, bytes: usize) {
+    fn insert(&mut self, scope: &ReasoningScope, call_id: &str, preceding: PrecedingReasoning, bytes: usize) {
         let (key, owner) = (scope.key_of(call_id), scope.key.clone());
         self.uses += 1;
         self.shares.add(&owner, bytes);
         self.order.insert(self.uses, key);
-        self.by_key.insert(key, Entry { owner, lead, bytes, use_number: self.uses, used_at: Instant::now() });
+        self.by_key.insert(key, Entry { owner, preceding, bytes, use_number: self.uses, used_at: Instant::now() });
     }
 
     fn remove(&mut self, key: &Key) -> Option<Entry> {
@@ -165,7 +165,7 @@ mod tests {
         ReasoningScope { key: Some("laptop".to_owned()), account: "acct-1".to_owned(), model: "gpt-5.5".to_owned() }
     }
 
-    fn lead(length: usize) -> PrecedingReasoning {
+    fn preceding(length: usize) -> PrecedingReasoning {
         let item = format!("\"{}\"", "x".repeat(length.saturating_sub(2)));
         PrecedingReasoning { before_call: vec![RawValue::from_string(item).unwrap()], ..PrecedingReasoning::default() }
     }
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_entry_expires_an_hour_after_its_last_use() {
         let memory = Reasoning::default();
-        memory.insert(&scope(), "call_1", lead(9));
+        memory.insert(&scope(), "call_1", preceding(9));
         let almost = LIFETIME.checked_sub(Duration::from_secs(1)).unwrap();
         advance(almost).await;
         assert!(has(&memory, "call_1"));
@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_key_account_or_model_finds_nothing() {
         let memory = Reasoning::default();
-        memory.insert(&scope(), "call_1", lead(9));
+        memory.insert(&scope(), "call_1", preceding(9));
         for other in [
             ReasoningScope { key: None, ..scope() },
             ReasoningScope { account: "acct-2".to_owned(), ..scope() },
@@ -208,10 +208,10 @@ mod tests {
     async fn the_least_recently_used_entry_is_evicted() {
         let memory = Reasoning::default();
         for call in 0..MAX_CALLS {
-            memory.insert(&scope(), &format!("call_{call}"), lead(9));
+            memory.insert(&scope(), &format!("call_{call}"), preceding(9));
         }
         assert!(has(&memory, "call_0"));
-        memory.insert(&scope(), "call_more", lead(9));
+        memory.insert(&scope(), "call_more", preceding(9));
         assert!(has(&memory, "call_0") && has(&memory, "call_more") && !has(&memory, "call_1"));
         assert_eq!(memory.entries().by_key.len(), MAX_CALLS);
     }
@@ -221,10 +221,10 @@ mod tests {
         let memory = Reasoning::default();
         let half = MAX_BYTES / 2 - ENTRY_BYTES;
         for call in ["call_1", "call_2", "call_3", "call_3"] {
-            memory.insert(&scope(), call, lead(half));
+            memory.insert(&scope(), call, preceding(half));
         }
         assert!(!has(&memory, "call_1") && has(&memory, "call_2") && has(&memory, "call_3"));
-        memory.insert(&scope(), "call_2", lead(MAX_BYTES));
+        memory.insert(&scope(), "call_2", preceding(MAX_BYTES));
         assert!(!has(&memory, "call_2"), "an entry over the limit is not stored");
         let entries = memory.entries();
         assert_eq!((entries.shares.total.bytes, entries.by_key.len(), entries.order.len()), (half + ENTRY_BYTES, 1, 1));
@@ -234,9 +234,9 @@ mod tests {
     fn one_key_can_not_evict_entries_of_another() {
         let memory = Reasoning::default();
         let other = ReasoningScope { key: Some("batch".to_owned()), ..scope() };
-        memory.insert(&scope(), "mine", lead(9));
+        memory.insert(&scope(), "mine", preceding(9));
         for number in 0..=MAX_CALLS {
-            memory.insert(&other, &format!("call_{number}"), lead(9));
+            memory.insert(&other, &format!("call_{number}"), preceding(9));
         }
         assert!(has(&memory, "mine"));
         let is_cached = |number: usize| memory.get(&other, &format!("call_{number}")).is_some();

@@ -9,22 +9,27 @@ use super::{ClientError, Settings, error_chain};
 /// allows for about a thousand stalled readers before they block the other streams.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * 1024;
+/// HTTP/2 pings find connections that have broken, even idle ones.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The HTTP versions that a client may use.
 #[derive(Clone, Copy)]
 pub(super) enum Protocol {
     Any,
+    /// Only HTTP/1.1, as WebSocket upgrades require.
     Http1,
 }
 
+/// Whether a client connects through a proxy.
 #[derive(Clone, Copy)]
 pub(super) enum Route {
     Direct,
+    /// Through the proxy of the settings or of the environment, if there is one.
     Proxied,
 }
 
-/// Builds a client. Takes tens of milliseconds.
+/// Builds a client. Blocks for tens of milliseconds, to load certificates.
 pub(super) fn build(
     settings: &Settings,
     route: Route,

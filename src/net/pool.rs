@@ -24,14 +24,16 @@ use crate::clock::sleep_detector::SleepDetector;
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     clients: Mutex<Arc<Clients>>,
-    sleep_watch: Mutex<Option<SleepDetector>>,
+    sleep_detector: Mutex<Option<SleepDetector>>,
     opened: Arc<AtomicU64>,
 }
 
-/// One client per use, each with its own connections.
+/// The clients for ordinary requests and for WebSocket upgrades, each with its own connections.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
+    /// For requests whose response is streamed or read.
     pub(super) streaming: Routes,
+    /// For connections that upgrade to WebSocket; HTTP/1.1 only.
     pub(super) upgrading: Routes,
     /// Requests on the streaming clients.
     activity: Arc<Mutex<Activity>>,
@@ -51,7 +53,7 @@ pub(crate) struct InUse(#[expect(dead_code, reason = "acts on drop")] Arc<Reques
 #[derive(Debug)]
 struct RequestGuard(Arc<Mutex<Activity>>);
 
-/// One client per route.
+/// One client for direct connections and one for those through a proxy, each built on first use.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     pub(super) direct: OnceCell<reqwest::Client>,
@@ -70,8 +72,8 @@ pub(super) struct CountedConnector<S> {
 }
 
 impl Clients {
-    /// Starts a request on a streaming client. Also returns how long all open connections have been idle, or
-    /// `None` if there were none or one may still be in use.
+    /// Counts a request that is about to be sent on a streaming client. Also returns how long no request had been in
+    /// progress, or `None` if there was no earlier one or one still is.
     pub(super) fn start_request(&self) -> (InUse, Option<Duration>) {
         let mut activity = self.activity.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = activity.ended.filter(|_| activity.in_progress == 0).map(|ended| ended.elapsed());
@@ -130,9 +132,9 @@ impl Pool {
     }
 
     fn has_slept(&self, clock: &dyn Clock) -> bool {
-        let (wall, steady) = (clock.now(), Instant::now());
-        let mut sleep_watch = self.sleep_watch.lock().unwrap_or_else(PoisonError::into_inner);
-        sleep_watch.get_or_insert_with(|| SleepDetector::new(wall, steady)).has_slept(wall, steady)
+        let (wall, monotonic) = (clock.now(), Instant::now());
+        let mut detector = self.sleep_detector.lock().unwrap_or_else(PoisonError::into_inner);
+        detector.get_or_insert_with(|| SleepDetector::new(wall, monotonic)).has_slept(wall, monotonic)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Clients>> {

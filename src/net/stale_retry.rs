@@ -1,14 +1,14 @@
 //! Sends requests, and sends them again if a pooled connection turns out to be stale.
 //!
 //! If a pooled connection breaks before any part of a response has arrived, the backend may still have executed and
-//! billed the request. It is therefore sent again, at once and on a new connection, only in these cases:
+//! billed the request. The request is therefore sent again, at once and on a new connection, only in these cases:
 //! - The connection closed before the request was written, or the server reports that it ignored the request
 //!   (`REFUSED_STREAM`, or `GOAWAY` with an earlier stream). The HTTP library does this itself.
 //! - The request is safe (GET).
 //! - The connection had been idle for more than five seconds, so it was closed while it was idle.
 //!
-//! In all other cases the caller gets an error, and its own retries are counted and limited. Whenever an open
-//! connection breaks, all connections are abandoned, so that retries use new ones.
+//! In all other cases the caller gets an error, and its own retries are counted and limited. Whenever a pooled
+//! connection breaks, all pooled connections are abandoned, so that retries use new ones.
 
 use std::error::Error;
 use std::future::Future;
@@ -46,7 +46,8 @@ enum UsedConnection {
 }
 
 impl HttpClient {
-    /// Sends a request, once more if its connection was stale (see the module documentation).
+    /// Sends the request that `prepare` builds, and sends it again if its connection was stale (see the module
+    /// documentation).
     ///
     /// # Errors
     /// If the client can't be built, or no response arrived.

@@ -25,7 +25,7 @@ mod linux {
     use std::fs;
     use std::path::Path;
 
-    /// The first process that has one of the sockets open.
+    /// Returns the name and id of the first process that has one of the sockets open.
     pub(super) fn owner(sockets: &[String]) -> Option<String> {
         if sockets.is_empty() {
             return None;

@@ -29,7 +29,7 @@ use crate::token_source::RefreshCounts;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
-const RESPONSE_LIMIT_BYTES: usize = 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// A client of the issuer. Clones share the connections and counters.
 #[derive(Clone, Debug)]
@@ -166,7 +166,7 @@ impl Issuer {
         response
     }
 
-    /// Revokes a login.
+    /// Revokes the refresh token of a credential, or its access token if there is none.
     ///
     /// # Errors
     /// If the issuer refuses, or can't be reached within ten seconds.
@@ -187,10 +187,10 @@ impl Issuer {
         if response.status == 200 { response.tokens() } else { Err(response.failure()) }
     }
 
-    async fn call(&self, call: Call, limit: Duration) -> Result<IssuerResponse, IssuerError> {
-        match tokio::time::timeout(limit, self.send(call)).await {
+    async fn call(&self, call: Call, timeout: Duration) -> Result<IssuerResponse, IssuerError> {
+        match tokio::time::timeout(timeout, self.send(call)).await {
             Ok(response) => response,
-            Err(_) => Err(self.unreachable(&format!("no response within {} s", limit.as_secs_f32()))),
+            Err(_) => Err(self.unreachable(&format!("no response within {} s", timeout.as_secs_f32()))),
         }
     }
 
@@ -208,7 +208,7 @@ impl Issuer {
         let mut response =
             IssuerResponse { status: reply.status().as_u16(), headers: reply.headers().clone(), body: Vec::new() };
         while let Some(chunk) = reply.chunk().await.map_err(|error| self.unreachable(&error_chain(&error)))? {
-            if response.body.len() + chunk.len() > RESPONSE_LIMIT_BYTES {
+            if response.body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(self.unreachable("the response is too long"));
             }
             response.body.extend_from_slice(&chunk);

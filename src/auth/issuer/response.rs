@@ -1,4 +1,4 @@
-//! Parses the issuer's responses: tokens, and both forms of errors.
+//! Parses the issuer's responses: tokens, and errors in the form of OAuth or of the OpenAI API.
 //!
 //! Distinguishes permanent refusals from temporary failures. Never quotes the issuer's free text, which might contain a
 //! token or an e-mail address. Pure.

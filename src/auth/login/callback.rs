@@ -25,7 +25,7 @@ use super::{LoginError, page};
 use crate::endpoint::is_local;
 use crate::secret::Secret;
 
-type Reply = Response<Full<Bytes>>;
+type HttpResponse = Response<Full<Bytes>>;
 
 /// The result of the authorization in the browser.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl CallbackHandler {
         let service = service_fn(move |request| {
             request_arrives.cancel();
             let handler = self.clone();
-            async move { Ok::<_, Infallible>(handler.answer(&request).await) }
+            async move { Ok::<_, Infallible>(handler.respond(&request).await) }
         });
         let mut server = hyper::server::conn::http1::Builder::new();
         server.keep_alive(false).timer(TokioTimer::new());
@@ -88,14 +88,14 @@ impl CallbackHandler {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Reply {
+    async fn respond(&self, request: &Request<Incoming>) -> HttpResponse {
         if !has_local_host(request.headers()) {
             return text(StatusCode::FORBIDDEN, "This server accepts loopback host names only.");
         }
         if request.method() != Method::GET {
-            let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET.");
-            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-            return reply;
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Only GET.");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            return response;
         }
         match request.uri().path() {
             "/auth/callback" => self.callback(request.uri().query().unwrap_or_default()).await,
@@ -105,8 +105,8 @@ impl CallbackHandler {
         }
     }
 
-    async fn callback(&self, query: &str) -> Reply {
-        let result = match read(&self.state, query) {
+    async fn callback(&self, query: &str) -> HttpResponse {
+        let result = match parse_query(&self.state, query) {
             Ok(result) => result,
             Err(CallbackError::Foreign) => return text(StatusCode::BAD_REQUEST, "State mismatch"),
             Err(CallbackError::Empty) => return text(StatusCode::BAD_REQUEST, "This address contains no code."),
@@ -125,14 +125,14 @@ impl CallbackHandler {
         }
     }
 
-    fn success(&self) -> Reply {
+    fn success(&self) -> HttpResponse {
         if matches!(&*self.outcome.borrow(), Some(Ok(()))) {
             return self.show(StatusCode::OK, page::success());
         }
         text(StatusCode::NOT_FOUND, "Not found.")
     }
 
-    async fn cancel(&self, headers: &HeaderMap) -> Reply {
+    async fn cancel(&self, headers: &HeaderMap) -> HttpResponse {
         // A web page must not be able to end a login. Browsers send these headers; other programs don't.
         let is_page =
             headers.get("sec-fetch-site").is_some_and(|site| site != "none") || headers.contains_key("origin");
@@ -144,17 +144,17 @@ impl CallbackHandler {
         text(StatusCode::OK, "Login cancelled")
     }
 
-    fn show(&self, status: StatusCode, page: String) -> Reply {
+    fn show(&self, status: StatusCode, page: String) -> HttpResponse {
         self.shown.send_replace(true);
-        let mut reply = Response::new(Full::from(page));
-        *reply.status_mut() = status;
-        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        with_security_headers(reply)
+        let mut response = Response::new(Full::from(page));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        with_security_headers(response)
     }
 }
 
-/// Parses the query of a callback.
-pub(super) fn read(state: &Secret, query: &str) -> Result<CallbackResult, CallbackError> {
+/// Parses the query of a callback, which must contain this state.
+pub(super) fn parse_query(state: &Secret, query: &str) -> Result<CallbackResult, CallbackError> {
     let value = |name: &str| {
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
@@ -178,24 +178,24 @@ fn has_local_host(headers: &HeaderMap) -> bool {
     url.is_some_and(|url| url.username().is_empty() && url.host().is_some_and(|host| is_local(&host)))
 }
 
-fn text(status: StatusCode, text: &'static str) -> Reply {
-    let mut reply = Response::new(Full::from(text));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    with_security_headers(reply)
+fn text(status: StatusCode, text: &'static str) -> HttpResponse {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    with_security_headers(response)
 }
 
-fn redirect(to: &'static str) -> Reply {
-    let mut reply = Response::new(Full::default());
-    *reply.status_mut() = StatusCode::FOUND;
-    reply.headers_mut().insert(LOCATION, HeaderValue::from_static(to));
-    with_security_headers(reply)
+fn redirect(to: &'static str) -> HttpResponse {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::FOUND;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static(to));
+    with_security_headers(response)
 }
 
-fn with_security_headers(mut reply: Reply) -> Reply {
+fn with_security_headers(mut response: HttpResponse) -> HttpResponse {
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
-    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    reply
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }

@@ -19,6 +19,7 @@ use crate::secret::Secret;
 
 /// Added to the interval when the issuer asks to slow down.
 const SLOW_DOWN_STEP: Duration = Duration::from_secs(5);
+/// This many temporary failures in a row end the login.
 const MAX_FAILURES: u32 = 3;
 
 /// A login with a device code.
@@ -36,6 +37,7 @@ pub struct DeviceLogin {
 struct PollSchedule {
     interval: Duration,
     until: Instant,
+    /// Temporary failures in a row.
     failures: u32,
 }
 
@@ -82,6 +84,7 @@ impl DeviceLogin {
         Ok(credential)
     }
 
+    /// Polls until the user has entered the code.
     async fn authorized(&self) -> Result<DeviceAuthorization, LoginError> {
         let mut schedule = PollSchedule { interval: self.code.interval, until: Instant::now() + TIMEOUT, failures: 0 };
         loop {

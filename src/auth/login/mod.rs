@@ -37,11 +37,13 @@ use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::token_source::AuthError;
 
+/// How long the user may take to sign in.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long a browser may take to load the result page.
 const RESULT_PAGE_TIMEOUT: Duration = Duration::from_secs(3);
 const VERIFIER_SIZE_BYTES: u32 = 64;
 const STATE_SIZE_BYTES: u32 = 32;
+/// Maximum number of open connections to the callback server.
 const MAX_CONNECTIONS: usize = 64;
 
 /// A login in a browser.
@@ -58,6 +60,7 @@ pub struct Login {
     port: u16,
     /// `None` without a port: then the user has to paste the address.
     listeners: Option<Listeners>,
+    /// Set if the fallback port is used.
     conflict: Option<PortConflict>,
 }
 
@@ -94,7 +97,7 @@ impl Login {
     }
 
     /// Creates the address to visit without opening a port: the user has to paste the address that the browser is
-    /// redirected to.
+    /// redirected to, which has the first port of `ports`.
     ///
     /// # Errors
     /// If the store isn't writable.
@@ -197,6 +200,7 @@ impl Login {
         outcome
     }
 
+    /// Exchanges the code for tokens, and stores the account.
     async fn finish(&self, code: &Secret) -> Result<Credential, LoginError> {
         let granted = self.issuer.exchange(code, &self.verifier, &self.redirect_uri).await;
         let grant = granted.map_err(LoginError::Exchange)?;

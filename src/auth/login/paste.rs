@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::callback::{CallbackError, CallbackResult, read};
+use super::callback::{CallbackError, CallbackResult, parse_query};
 use crate::secret::Secret;
 
 /// Parses pasted lines for one login.
@@ -48,7 +48,7 @@ impl PasteParser {
             return Ok(None);
         }
         let result = match query(text) {
-            Some(query) => read(&self.state, query).map_err(|error| match error {
+            Some(query) => parse_query(&self.state, query).map_err(|error| match error {
                 CallbackError::Foreign => PasteError::Foreign,
                 CallbackError::Empty => PasteError::Empty,
             })?,

@@ -25,7 +25,7 @@ pub struct Ports {
     pub first: u16,
     /// The port to use if the first stays in use.
     pub fallback: Option<u16>,
-    /// How long to wait for the first.
+    /// How long to wait until the first is free.
     pub timeout: Duration,
 }
 
@@ -93,8 +93,8 @@ impl PortConflict {
         Self { port, owner }
     }
 
-    pub(super) fn list(obstacles: &[Self]) -> String {
-        obstacles.iter().map(Self::to_string).collect::<Vec<_>>().join(" and ")
+    pub(super) fn list(conflicts: &[Self]) -> String {
+        conflicts.iter().map(Self::to_string).collect::<Vec<_>>().join(" and ")
     }
 }
 

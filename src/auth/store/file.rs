@@ -1,4 +1,4 @@
-//! The credential file, its copy, its lock, and writing them.
+//! Reads, writes and deletes the credential file and its copy.
 //!
 //! A copy of the last written text is kept next to the file. The temporary files of killed processes are deleted by the
 //! next writer. Callers pass paths without symbolic links. Every function blocks; the store calls them off the runtime.
@@ -13,9 +13,9 @@ use crate::fs::{
     write_private,
 };
 
-/// Enough for a few hundred accounts.
+/// Maximum size of the file: enough for a few hundred accounts.
 const LIMIT_BYTES: u64 = 4 * 1024 * 1024;
-/// More than the size of a store with several accounts.
+/// Written to check for free space: more than a store with several accounts needs.
 const PROBE_SIZE_BYTES: usize = 64 * 1024;
 
 /// Identifies a state of the file without reading it.
@@ -23,6 +23,7 @@ const PROBE_SIZE_BYTES: usize = 64 * 1024;
 pub(super) struct Stamp {
     modified: Option<SystemTime>,
     size_bytes: u64,
+    /// Inode number; zero on systems other than Unix.
     identity: u64,
 }
 

@@ -26,7 +26,9 @@ type Open = dyn Fn() -> keyring_core::Result<Arc<CredentialStore>> + Send + Sync
 #[derive(Clone)]
 pub struct Keyring {
     open: Arc<Open>,
+    /// Admits one call at a time.
     permits: Arc<Semaphore>,
+    /// Whether a call that has timed out may still be running.
     is_stuck: Arc<AtomicBool>,
     timeout: Duration,
     entry_limit_bytes: usize,
@@ -85,7 +87,7 @@ impl Keyring {
         Self { entry_limit_bytes: entry_limit_bytes.max(256), ..self }
     }
 
-    /// Reads the text with this name.
+    /// Reads the text with this name. Returns `None` if there is none.
     pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, KeyringError> {
         let name = name.to_owned();
         self.run(move |keyring| keyring_chunks::get(keyring, &name)).await
@@ -107,6 +109,7 @@ impl Keyring {
         self.run(move |keyring| keyring_chunks::remove(keyring, &name)).await
     }
 
+    /// Runs a call on a thread of its own, with the timeout.
     #[expect(clippy::disallowed_methods, reason = "a call that hangs must not block the runtime or its shutdown")]
     async fn run<T: Send + 'static>(
         &self,

@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 pub(super) const SERVICE: &str = "codex-proxy";
 const MAGIC: &str = "codex-proxy-store 1";
 /// The maximum length of the first line of a head.
-const LINE_BYTES: usize = 128;
-/// How often a read is repeated because a writer has changed the entries meanwhile.
-const ATTEMPTS: u32 = 4;
+const MAX_LINE_BYTES: usize = 128;
+/// How many times a text is read at most. A read fails if a writer changes the entries meanwhile.
+const MAX_READS: u32 = 4;
 
 /// Which of the two sets of names the parts have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +28,16 @@ enum Generation {
 /// The head entry.
 struct Head {
     generation: Generation,
+    /// Number of parts, including the one in this entry.
     parts: usize,
     digest: String,
+    /// The first part of the text.
     beginning: Vec<u8>,
 }
 
 /// Reads the text with this name. Returns `None` if there is none.
 pub(super) fn get(keyring: &CredentialStore, name: &str) -> Result<Option<Vec<u8>>, Error> {
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_READS {
         let Some(bytes) = read(keyring, name)? else { return Ok(None) };
         let head = Head::parse(&bytes).ok_or_else(damaged)?;
         // If a writer was faster, the head has changed: read it again.
@@ -46,11 +48,11 @@ pub(super) fn get(keyring: &CredentialStore, name: &str) -> Result<Option<Vec<u8
     Err(damaged())
 }
 
-/// Writes a text, replacing the one with the same name.
+/// Writes a text, replacing the one with the same name. `limit_bytes` is the maximum size of an entry.
 pub(super) fn put(keyring: &CredentialStore, name: &str, text: &[u8], limit_bytes: usize) -> Result<(), Error> {
     let before = read(keyring, name)?.as_deref().and_then(Head::parse);
     let generation = before.map_or(Generation::Even, |head| head.generation.other());
-    let (beginning, rest) = text.split_at(text.len().min(limit_bytes.saturating_sub(LINE_BYTES)));
+    let (beginning, rest) = text.split_at(text.len().min(limit_bytes.saturating_sub(MAX_LINE_BYTES)));
     let mut parts = 1;
     for part in rest.chunks(limit_bytes) {
         entry(keyring, &generation.name(name, parts))?.set_secret(part)?;
@@ -69,6 +71,7 @@ pub(super) fn remove(keyring: &CredentialStore, name: &str) -> Result<(), Error>
     delete_parts(keyring, name, Generation::Odd, 1)
 }
 
+/// Completes the text. Returns `None` if the parts aren't those of this head.
 fn read_parts(keyring: &CredentialStore, name: &str, head: Head) -> Result<Option<Vec<u8>>, Error> {
     let mut text = head.beginning;
     for index in 1..head.parts {
@@ -89,6 +92,7 @@ fn delete_parts(keyring: &CredentialStore, name: &str, generation: Generation, f
     Ok(())
 }
 
+/// Reads an entry. Returns `None` if it doesn't exist.
 fn read(keyring: &CredentialStore, name: &str) -> Result<Option<Vec<u8>>, Error> {
     match entry(keyring, name)?.get_secret() {
         Err(Error::NoEntry) => Ok(None),
@@ -163,7 +167,7 @@ mod tests {
 
     use keyring_core::{CredentialStore, mock};
 
-    use super::{LINE_BYTES, entry, get, put, read, remove};
+    use super::{MAX_LINE_BYTES, entry, get, put, read, remove};
 
     fn keyring() -> Arc<CredentialStore> {
         mock::Store::new().unwrap()
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn texts_of_any_length_are_read_back_and_leave_no_parts() {
-        let limit = LINE_BYTES + 8;
+        let limit = MAX_LINE_BYTES + 8;
         for length in [0, 1, 7, 8, 9, 100, 8 + limit, 9 + limit, 5 * limit] {
             let keyring = keyring();
             for round in 0..3_u8 {
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_writer_that_is_killed_before_the_head_changes_nothing() {
-        let (keyring, limit) = (keyring(), LINE_BYTES + 4);
+        let (keyring, limit) = (keyring(), MAX_LINE_BYTES + 4);
         put(&*keyring, "n", &[b'1'; 500], limit).unwrap();
         entry(&*keyring, "n#odd1").unwrap().set_secret(b"half of another").unwrap();
         assert_eq!(get(&*keyring, "n").unwrap(), Some(vec![b'1'; 500]));
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn parts_that_do_not_match_are_an_error() {
-        let (keyring, limit) = (keyring(), LINE_BYTES + 4);
+        let (keyring, limit) = (keyring(), MAX_LINE_BYTES + 4);
         put(&*keyring, "n", &[b'1'; 500], limit).unwrap();
         entry(&*keyring, "n#even1").unwrap().set_secret(b"changed").unwrap();
         assert!(get(&*keyring, "n").is_err());

@@ -117,7 +117,7 @@ impl Store {
         off_runtime(move || Ok(backend.location_now())).await.unwrap_or(Location::File(path))
     }
 
-    /// Returns the state of the store. This is cheap.
+    /// Returns a stamp that changes when the store changes. Reads metadata only, so it is cheap.
     pub async fn stamp(&self) -> Stamp {
         match &*self.0 {
             StoreKind::Persistent(backend) => {
@@ -153,7 +153,7 @@ impl Store {
     /// Waits for exclusive write access.
     ///
     /// # Errors
-    /// If the lock file can't be created, or another process holds the lock for too long.
+    /// If the lock file can't be created, or the lock isn't free within 45 seconds.
     pub async fn lock(&self) -> Result<LockedStore, AuthError> {
         let lock = match &*self.0 {
             StoreKind::Persistent(backend) => StoreLock::File(self.lock_file(backend).await?),
@@ -227,7 +227,7 @@ impl LockedStore {
     }
 }
 
-/// Returns the state of another program's file. This is cheap.
+/// Returns a stamp that changes when another program's file changes. Reads metadata only, so it is cheap.
 pub(in crate::auth) async fn stamp_of(path: &Path) -> Stamp {
     let path = path.to_owned();
     Stamp(StampKind::Foreign(off_runtime(move || Ok(file::stamp(&path))).await.unwrap_or_default()))

@@ -64,13 +64,13 @@ impl Store {
             BackendKind::Keyring => in_keyring(backend).await?,
         };
         match &found {
-            Found::Nothing | Found::DocumentError(DocumentError::Damaged(_)) => {}
+            Found::Nothing | Found::Unreadable(DocumentError::Damaged(_)) => {}
             Found::Intact => return Err(self.nothing_to_restore("it is not damaged")),
-            Found::DocumentError(why) => return Err(self.unreadable(why)),
+            Found::Unreadable(why) => return Err(self.unreadable(why)),
         }
         let Some(document) = copy.and_then(|copy| parse_completely(&copy).ok()) else {
             let command = match (kind, found) {
-                (BackendKind::File, Found::DocumentError(_)) => move_and_login(&self.path(), ".damaged"),
+                (BackendKind::File, Found::Unreadable(_)) => move_and_login(&self.path(), ".damaged"),
                 _ => command("login"),
             };
             return Err(self.nothing_to_restore(&format!("there is no good copy of it; sign in again: `{command}`")));
@@ -92,11 +92,11 @@ impl Store {
     }
 }
 
-/// What was found in a backend.
+/// The state of the stored document.
 enum Found {
     Nothing,
     Intact,
-    DocumentError(DocumentError),
+    Unreadable(DocumentError),
 }
 
 impl Found {
@@ -104,11 +104,12 @@ impl Found {
         match text.map(parse_completely) {
             None => Self::Nothing,
             Some(Ok(_)) => Self::Intact,
-            Some(Err(why)) => Self::DocumentError(why),
+            Some(Err(why)) => Self::Unreadable(why),
         }
     }
 }
 
+/// Returns the state of the file, and the text of its copy.
 async fn in_file(backend: &Backend) -> Result<(Found, Option<Vec<u8>>), AuthError> {
     let path = backend.path();
     let found = off_runtime(move || Ok((file::read(&path)?, file::read(&file::copy_path(&path))?)));
@@ -116,10 +117,11 @@ async fn in_file(backend: &Backend) -> Result<(Found, Option<Vec<u8>>), AuthErro
     Ok((Found::of(bytes.as_deref()), copy))
 }
 
+/// Returns the state of the entry, and the text of its copy.
 async fn in_keyring(backend: &Backend) -> Result<(Found, Option<Vec<u8>>), AuthError> {
     let found = match backend.keyring.get(&backend.name()).await {
         Ok(text) => Found::of(text.as_deref()),
-        Err(KeyringError::Damaged) => Found::DocumentError(DocumentError::Damaged("its parts don't match".to_owned())),
+        Err(KeyringError::Damaged) => Found::Unreadable(DocumentError::Damaged("its parts don't match".to_owned())),
         Err(why) => return Err(backend.keyring_fault(&why)),
     };
     let copy = match backend.keyring.get(&backend.copy_name()).await {

@@ -1,7 +1,7 @@
 //! What a process caches about one account.
 //!
-//! The credential in use, the last failure to refresh it and the backoff, and a refreshed credential that couldn't be
-//! written yet. The store takes precedence over the cache, except over a refresh token that the cached credential has
+//! Holds the credential in use, the last failure to refresh it and the backoff, and a refreshed credential that isn't
+//! stored yet. The store takes precedence over the cache, except over a refresh token that the cached credential has
 //! replaced. No I/O.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest wait that the issuer can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// A token that was refreshed this recently isn't refreshed again, even if it has expired according to our clock.
+/// A token that was refreshed less than this ago isn't refreshed again, even if it has expired according to our clock.
 const JUST_GRANTED: Duration = Duration::from_secs(30);
 
 pub(super) type RenewalResult = Result<Arc<Credential>, AuthError>;
@@ -185,7 +185,7 @@ impl TokenCache {
         }
     }
 
-    /// Returns the error of another refresh now, if it is known to fail.
+    /// Returns the error that another refresh would fail with now, if that is known.
     pub(super) fn known_error(&self, credential: &Credential) -> Option<AuthError> {
         if let Some(refused) = &self.refused
             && credential.is_renewed_by(&refused.token)
@@ -219,7 +219,7 @@ impl TokenCache {
         delay
     }
 
-    /// Starts the shortest backoff: reading a file again is cheap.
+    /// Starts the shortest backoff, after a failure whose repetition is cheap: reading or writing a file.
     pub(super) fn back_off_briefly(&mut self, error: &AuthError) {
         self.backoff = None;
         self.back_off(error);

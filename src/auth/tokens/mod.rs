@@ -121,7 +121,7 @@ impl Shared {
         Ok(self.usable().await?.bearer())
     }
 
-    /// Returns a credential whose token hasn't expired.
+    /// Returns a credential whose token hasn't expired. If the token expires soon, starts a refresh in the background.
     async fn usable(self: &Arc<Self>) -> RenewalResult {
         let credential = self.current().await?;
         match self.due(&credential) {
@@ -257,10 +257,13 @@ impl Shared {
         }
     }
 
+    /// Returns this account's credential in a document.
     fn pick(&self, document: &Document) -> Result<Option<Credential>, AuthError> {
         document.get(&self.account).map_err(|why| self.store.unreadable(&why))
     }
 
+    /// Checks that the token needn't be refreshed: it is valid for [`MARGIN`], was issued moments ago, or can't be
+    /// refreshed and hasn't expired.
     fn due(&self, credential: &Credential) -> Result<(), Staleness> {
         let now = self.clock.now();
         if self.cache().is_just_granted(credential, now) {
@@ -273,6 +276,7 @@ impl Shared {
         }
     }
 
+    /// Waits for the running refresh, or for one that this call starts.
     async fn renewed(self: &Arc<Self>, cause: RenewalCause) -> RenewalResult {
         let renewal = self.renewal(cause)?;
         join(renewal).await
@@ -321,6 +325,7 @@ async fn join(mut renewal: SharedRenewal) -> RenewalResult {
     result.unwrap_or_else(|| Err(interrupted()))
 }
 
+/// Runs work in a task that completes even if the caller is dropped.
 #[expect(
     clippy::disallowed_methods,
     reason = "a refresh that was sent must be completed and stored, even if the client disconnects"

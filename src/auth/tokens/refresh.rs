@@ -19,6 +19,7 @@ use crate::auth::store::{Document, LockedStore};
 use crate::secret::Secret;
 use crate::token_source::AuthError;
 
+/// Delays before an unsaved credential is written again; each is twice as long as the one before.
 const FIRST_SAVE_DELAY: Duration = Duration::from_secs(1);
 const MAX_SAVE_DELAY: Duration = Duration::from_secs(60);
 
@@ -47,6 +48,7 @@ impl Shared {
         outcome
     }
 
+    /// Uses the credential that another process has stored, or else the refresh token.
     async fn attempt(self: &Arc<Self>, cause: &RenewalCause) -> RenewalResult {
         let stored = self.newest(&self.store.read().await?)?;
         if let Ownership::Borrowed { path, owner } = &stored.ownership {
@@ -83,6 +85,7 @@ impl Shared {
         Ok(cache.newest(stored))
     }
 
+    /// Whether this credential makes a refresh unnecessary.
     fn is_better(&self, cause: &RenewalCause, stored: &Credential) -> bool {
         match cause {
             RenewalCause::Due => self.due(stored).is_ok(),
@@ -177,8 +180,9 @@ impl Shared {
         }
     }
 
-    /// Stores that the issuer has permanently refused to refresh a credential, and that the backend refuses its access
-    /// token. This prevents other processes from sending the refresh token again.
+    /// If the session has ended, stores the marks of the credential: that the issuer has permanently refused to refresh
+    /// it, and that the backend refuses its access token. This prevents other processes from sending the refresh token
+    /// again.
     async fn mark(&self, locked: &LockedStore, stored: &Credential, cause: &RenewalCause, error: &AuthError) {
         let AuthError::Ended { reason } = error else { return };
         let now = self.clock.now();

@@ -16,9 +16,9 @@ use super::edit::{self, Format, Refusal};
 use crate::fs::{AtomicFile, Existing, directory_of, is_readable_by_others};
 
 /// Suffix of the saved original.
-const COPY: &str = "before-codex-proxy";
-/// How often a change is computed anew because another program changed the file in the meantime.
-const TRIES: u32 = 3;
+const COPY_SUFFIX: &str = "before-codex-proxy";
+/// How many times a change is attempted at most. An attempt fails if another program changes the file meanwhile.
+const MAX_ATTEMPTS: u32 = 3;
 
 /// The settings to add to a file.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ fn original_place(copy: Option<&Path>) -> String {
     }
 }
 
-/// What was done to a file.
+/// What [`write`] did to a file, stored so that [`undo`] can reverse it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
     file: PathBuf,
@@ -117,7 +117,7 @@ pub(super) fn undo(record: &Path, format: Format) -> Result<UndoOutcome, Error> 
 }
 
 fn retried<T>(mut change: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    for _ in 1..TRIES {
+    for _ in 1..MAX_ATTEMPTS {
         match change() {
             Err(Error::Concurrent(_)) => {}
             done => return done,
@@ -206,12 +206,12 @@ impl Record {
         self.copy.as_ref().is_none_or(|copy| copy.exists())
     }
 
-    /// The text before our change.
+    /// Returns the text before our change; `None`: there was no file, or its copy is gone.
     fn original(&self) -> Result<Option<Vec<u8>>, Error> {
         self.copy.as_deref().map_or(Ok(None), read)
     }
 
-    /// The text to add new settings to, and the copy of it, if it was saved already.
+    /// Returns the text to add new settings to and, if it needn't be saved again, its copy (`None`: there was no file).
     #[expect(clippy::type_complexity, reason = "two optional values, each used once")]
     fn base(&self, present: &[u8], settings: &Settings) -> Result<(Option<Vec<u8>>, Option<Option<PathBuf>>), Error> {
         let original = self.original()?;
@@ -225,7 +225,7 @@ impl Record {
         Ok((base, saved))
     }
 
-    /// The file without our settings; `None` if nothing is left of a file that didn't exist before.
+    /// Returns the file without our settings; `None` if nothing is left of a file that didn't exist before.
     fn without_settings(
         &self,
         present: &[u8],
@@ -257,8 +257,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let names = (1..).map(|count| match count {
-        1 => format!("{name}.{COPY}"),
-        _ => format!("{name}.{COPY}-{count}"),
+        1 => format!("{name}.{COPY_SUFFIX}"),
+        _ => format!("{name}.{COPY_SUFFIX}-{count}"),
     });
     let mut free = names.map(|name| file.with_file_name(name)).filter(|path| path.symlink_metadata().is_err());
     let copy = free.next().expect("names do not run out");
@@ -266,7 +266,8 @@ fn save_copy(file: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
     Ok(copy)
 }
 
-/// Replaces a file if it still is what was read.
+/// Replaces a file if it still has the `expected` content. The new file gets the permissions of `like`, or else is
+/// private.
 fn replace(file: &Path, bytes: &[u8], expected: Option<&[u8]>, like: Option<&Path>) -> Result<(), Error> {
     let io_error = |error| Error::Io { path: file.to_owned(), error };
     let ready = prepare(file, bytes, like).map_err(io_error)?;
@@ -277,12 +278,12 @@ fn replace(file: &Path, bytes: &[u8], expected: Option<&[u8]>, like: Option<&Pat
     ready.commit().map_err(io_error)
 }
 
-/// Writes a file atomically.
+/// Writes a file atomically, with the permissions of `like`, or else private.
 fn put(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<()> {
     prepare(file, bytes, like)?.commit()
 }
 
-/// A synced temporary file next to `file`, with the permissions of `like`, or else private.
+/// Returns a synced temporary file next to `file`, with the permissions of `like`, or else private.
 fn prepare(file: &Path, bytes: &[u8], like: Option<&Path>) -> io::Result<AtomicFile> {
     fs::create_dir_all(directory_of(file))?;
     let mut temporary = AtomicFile::create(file, Existing::Replace)?;

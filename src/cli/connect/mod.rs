@@ -1,9 +1,9 @@
-//! `codex-proxy connect [CLIENT] [--write | --undo]`: the exact settings for a client.
+//! `codex-proxy connect [CLIENT] [--write | --undo]`: prints, writes or removes the settings of a client program.
 //!
-//! They contain the address of the running daemon, a client key if one is required, and the models of the account
-//! with their context windows. Every client is a file in `recipes`. If the client's own file is documented, `--write`
-//! adds the settings and keeps everything else, and `--undo` removes them again. Neither uses the network beyond the
-//! daemon on this machine.
+//! The settings contain the address of the running daemon, a client key if one is required, and the models of the
+//! account with their context windows. Every client is a file in `recipes`. If the client's own file is documented,
+//! `--write` adds the settings and keeps everything else, and `--undo` removes them again. Neither uses the network
+//! beyond the daemon on this machine.
 
 mod client_file;
 mod edit;
@@ -97,8 +97,8 @@ fn find(client: &str) -> Result<Recipe, Failure> {
 }
 
 fn show(recipe: &Recipe, paths: &PathResolver, values: &Values) -> Result<Exit, Failure> {
-    if let Key::Hidden(hidden) = values.key {
-        eprint(&format!("warning: {hidden}; replace {PLACEHOLDER} with a client key"));
+    if let Key::Unavailable(why) = values.key {
+        eprint(&format!("warning: {why}; replace {PLACEHOLDER} with a client key"));
     }
     print(&recipe.instructions(values, paths))?;
     Ok(Exit::Done)
@@ -106,9 +106,9 @@ fn show(recipe: &Recipe, paths: &PathResolver, values: &Values) -> Result<Exit, 
 
 async fn write(recipe: &Recipe, paths: &PathResolver, values: &Values, record: PathBuf) -> Result<Exit, Failure> {
     let own = client_file(recipe)?;
-    if let Key::Hidden(hidden) = values.key {
+    if let Key::Unavailable(why) = values.key {
         return Err(Failure::Other(format!(
-            "No key can be written, because {hidden}. Print the settings with a placeholder: `{}`",
+            "No key can be written, because {why}. Print the settings with a placeholder: `{}`",
             command(&format!("connect {}", recipe.id))
         )));
     }

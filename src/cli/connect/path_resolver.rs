@@ -16,6 +16,7 @@ use crate::config::Environment;
 #[derive(Clone, Debug)]
 pub(super) struct PathResolver {
     home: Option<PathBuf>,
+    /// The platform's directory for settings.
     settings: Option<PathBuf>,
     xdg: Option<PathBuf>,
     environment: Environment,

@@ -1,7 +1,7 @@
 //! Recipes: one TOML file per client, embedded in the program.
 //!
-//! A recipe says how to detect the client, which steps configure it and, if the format of its config file is documented,
-//! where that file is. The text of the first step is what `--write` adds to the file.
+//! A recipe contains how to detect the client, which steps configure it and, if the format of its config file is
+//! documented, where that file is. The text of the first step is what `--write` adds to the file.
 
 use std::path::PathBuf;
 
@@ -32,6 +32,7 @@ pub(super) struct Recipe {
     /// Files and directories that show that the client is installed.
     #[serde(default)]
     traces: Vec<String>,
+    /// The file that `--write` changes; `None`: there is no documented one.
     pub(super) file: Option<ClientFile>,
     steps: Vec<Step>,
     #[serde(default)]
@@ -116,7 +117,7 @@ impl Recipe {
             || self.traces.iter().any(|trace| paths.exists(trace))
     }
 
-    /// Returns the settings for the client's config file.
+    /// Returns the settings for the client's config file: the text of the first step.
     pub(super) fn settings(&self, values: &Values) -> String {
         self.steps.first().map(|step| render(&step.text, step.language, values)).unwrap_or_default()
     }
@@ -163,12 +164,12 @@ mod tests {
     use super::{FILES, Language, Recipe, render};
     use crate::cli::connect::edit::{Format, merge};
     use crate::cli::connect::path_resolver::PathResolver;
-    use crate::cli::connect::values::{Hidden, Key, Values};
+    use crate::cli::connect::values::{Key, Values, WhyUnavailable};
     use crate::config::Environment;
     use crate::secret::Secret;
 
     fn every_key() -> [Values; 3] {
-        let keys = [Key::NotRequired, Key::Hidden(Hidden::Hashed), Key::Known(Secret::new(r#"sk'"\x"#))];
+        let keys = [Key::NotRequired, Key::Unavailable(WhyUnavailable::Hashed), Key::Known(Secret::new(r#"sk'"\x"#))];
         keys.map(|key| Values { key, ..Values::sample() })
     }
 

@@ -22,7 +22,7 @@ pub(super) enum Language {
     Text,
 }
 
-/// Returns the text with all values.
+/// Returns the template with all values filled in.
 pub(super) fn render(template: &str, language: Language, values: &Values) -> String {
     let mut filled = String::new();
     let mut lines = template.trim_matches('\n').lines();
@@ -53,6 +53,7 @@ fn part<'t>(lines: &mut impl Iterator<Item = &'t str>) -> Vec<&'t str> {
     lines.take_while(|line| line.trim() != "{{end}}").collect()
 }
 
+/// Appends the lines, with placeholders replaced.
 fn put(filled: &mut String, lines: &[&str], language: Language, value: impl Fn(&str) -> Option<String>) {
     for line in lines {
         let mut rest = *line;
@@ -69,6 +70,7 @@ fn put(filled: &mut String, lines: &[&str], language: Language, value: impl Fn(&
     }
 }
 
+/// Splits a text at its first placeholder: the text before it, its name, and the text after it.
 fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let (before, rest) = text.split_once("{{")?;
     let (name, after) = rest.split_once("}}")?;

@@ -1,4 +1,7 @@
-//! The values in client settings: address of the daemon, client key, models.
+//! The values that `connect` fills into the settings of a client program: the daemon's base URL, a client key, and
+//! models.
+//!
+//! The address is that of the running daemon, or else that of the settings. Models come from the saved catalog.
 
 use std::fmt;
 use std::path::Path;
@@ -15,47 +18,48 @@ use crate::secret::Secret;
 use crate::server::Listen;
 use crate::upstream::Upstream;
 
-/// Printed instead of a key that can't be shown.
+/// Stands for a required key that isn't available.
 pub(super) const PLACEHOLDER: &str = "YOUR-CODEX-PROXY-KEY";
 /// Maximum output tokens for client settings; the backend's limit isn't known, and few clients request more.
 const OUTPUT_TOKENS: u64 = 32_000;
-/// Context window of a model whose window isn't known: smaller than that of every known model.
+/// Context window, in tokens, assumed for a model that reports none; no larger than any real one.
 const DEFAULT_WINDOW: u64 = 128_000;
 
-/// All values that a recipe can use.
+/// All values that a recipe (the settings template of one client program) can use.
 #[derive(Clone, Debug)]
 pub(super) struct Values {
     /// Base URL of the OpenAI APIs, with `/v1`.
     pub(super) base_url: String,
     pub(super) key: Key,
-    /// Listed models, best first; never empty.
+    /// Listed models, in the order of the catalog, which starts with the preferred one; never empty.
     pub(super) models: Vec<ModelValues>,
-    /// The default model.
+    /// The model that a client uses unless the user chooses another: `default_model`, or else the first listed one.
     pub(super) model: ModelValues,
     /// The model for small tasks such as titles.
     pub(super) small: ModelValues,
 }
 
-/// The client key.
+/// The key that the client has to send.
 #[derive(Clone, Debug)]
 pub(super) enum Key {
-    /// Clients can send any text.
+    /// The daemon accepts any text.
     NotRequired,
     Known(Secret),
-    /// One is required, and can't be shown.
-    Hidden(Hidden),
+    /// One is required, but this command doesn't know it.
+    Unavailable(WhyUnavailable),
 }
 
-/// Why a required key can't be shown.
+/// Why a required key isn't known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hidden {
+pub(super) enum WhyUnavailable {
     /// The settings hold only hashes.
     Hashed,
-    /// The running daemon requires one, and these settings have none.
+    /// The running daemon requires one, and the settings that this command read have none (the daemon was started with
+    /// others).
     OnlyInDaemon,
 }
 
-impl fmt::Display for Hidden {
+impl fmt::Display for WhyUnavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hashed => "the settings contain only hashes of the client keys",
@@ -67,7 +71,9 @@ impl fmt::Display for Hidden {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ModelValues {
     pub(super) id: String,
+    /// Name for people.
     pub(super) title: String,
+    /// Context window in tokens.
     pub(super) window: u64,
     pub(super) accepts_images: bool,
 }
@@ -85,7 +91,7 @@ pub(super) struct Address {
 impl Address {
     /// Returns the address of the running daemon, or else that of the settings.
     pub(super) async fn find(config: &Config, context: &Context) -> Result<Self, Failure> {
-        if let Some((running, health)) = RunningDaemon::look(&config.paths.run_file, &context.http).await {
+        if let Some((running, health)) = RunningDaemon::find_with_health(&config.paths.run_file, &context.http).await {
             return match running.socket {
                 Some(socket) => Err(on_socket(&socket)),
                 None => Ok(Self { base_url: running.base_url, warning: None, requires_key: health.requires_key }),
@@ -116,23 +122,25 @@ fn on_socket(path: &Path) -> Failure {
 }
 
 impl Values {
-    /// Collects the values for a client. Makes no request.
+    /// Collects the values. `key_name` is the client's id: the client key of that name is preferred. Makes no request.
     pub(super) async fn gather(
         config: &Config,
         context: &Context,
         environment: &Environment,
-        client: &str,
+        key_name: &str,
         address: Address,
     ) -> Self {
         let given = env_token(environment);
         let tokens = accounts(context, config, given.clone());
         let upstream = Upstream::new(upstream_settings(config), context.http.clone(), Arc::new(tokens));
         load_saved_catalogue(&upstream, context, config, given.as_ref()).await;
-        let key = match client_key(config, environment, client) {
-            _ if config.access.keys.is_empty() && address.requires_key => Key::Hidden(Hidden::OnlyInDaemon),
-            _ if config.access.keys.is_empty() => Key::NotRequired,
-            Some(key) => Key::Known(key),
-            None => Key::Hidden(Hidden::Hashed),
+        let key = if !config.access.keys.is_empty() {
+            let known = client_key(config, environment, key_name);
+            known.map_or(Key::Unavailable(WhyUnavailable::Hashed), Key::Known)
+        } else if address.requires_key {
+            Key::Unavailable(WhyUnavailable::OnlyInDaemon)
+        } else {
+            Key::NotRequired
         };
         Self::new(address.base_url, key, &upstream.catalogue(), config.rules.default_model.as_deref())
     }
@@ -149,19 +157,19 @@ impl Values {
         Self { base_url, key, models, model, small }
     }
 
-    /// Returns the same values with a placeholder for the key.
+    /// Returns the same values with a placeholder for the key. To find out whether a template uses the key.
     pub(super) fn without_key(&self) -> Self {
-        Self { key: Key::Hidden(Hidden::Hashed), ..self.clone() }
+        Self { key: Key::Unavailable(WhyUnavailable::Hashed), ..self.clone() }
     }
 
-    /// Returns the value of a name in a template.
+    /// Returns the text that replaces a name in a template, or `None` for an unknown name.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let root_url = || self.base_url.strip_suffix("/v1").unwrap_or(&self.base_url).to_owned();
         Some(match name {
             "base_url" => self.base_url.clone(),
             "root_url" => root_url(),
             "host" => root_url().trim_start_matches("http://").to_owned(),
-            // The name of the host in containers.
+            // Containers reach the host by this name.
             "container_url" => self.base_url.replace("127.0.0.1", "host.docker.internal"),
             "key" => self.key.text().to_owned(),
             "model" => self.model.id.clone(),
@@ -193,7 +201,7 @@ impl Key {
         match self {
             Self::NotRequired => "anything",
             Self::Known(key) => key.expose(),
-            Self::Hidden(_) => PLACEHOLDER,
+            Self::Unavailable(_) => PLACEHOLDER,
         }
     }
 }
@@ -208,6 +216,7 @@ impl ModelValues {
         }
     }
 
+    /// Returns the values of a model that isn't in the catalog.
     fn named(id: &str) -> Self {
         Self { id: id.to_owned(), title: id.to_owned(), window: DEFAULT_WINDOW, accepts_images: true }
     }
@@ -221,7 +230,7 @@ mod tests {
     fn the_first_model_is_the_default_and_a_mini_model_the_small_one() {
         let values = Values::sample();
         assert_eq!((values.model.id.as_str(), values.small.id.as_str()), ("gpt-a", "gpt-b-mini"));
-        assert_eq!(values.models.len(), 2, "hidden models aren't listed");
+        assert_eq!(values.models.len(), 2, "the model with visibility hide isn't listed");
         assert_eq!(values.get("root_url").as_deref(), Some("http://127.0.0.1:8787"));
     }
 

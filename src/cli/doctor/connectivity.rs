@@ -8,7 +8,7 @@ use http::header::{DATE, USER_AGENT};
 use tokio::net::TcpStream;
 
 use super::finding::{Check, Finding};
-use super::{LIMIT, in_time};
+use super::{TIMEOUT, in_time};
 use crate::clock::{Clock as _, SystemClock};
 use crate::command_hint::{command, unset};
 use crate::config::{Config, Environment, ValueSource};
@@ -16,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::net::{ClientError, HttpClient, error_chain};
 use crate::proxy;
 
+/// Requested to find out whether the service responds.
 pub(super) const ISSUER_PATH: &str = "/.well-known/openid-configuration";
 pub(super) const BACKEND_PATH: &str = "/models";
 /// A smaller clock skew is ignored: `Date` headers have a resolution of a second, and requests take time.
@@ -23,8 +24,14 @@ const TOLERANCE: Duration = Duration::from_secs(60);
 
 /// The result of a request to a service.
 pub(super) enum Probe {
-    Answered { status: u16, clock: Option<ClockSkew> },
-    Silent { cause: String },
+    Answered {
+        status: u16,
+        clock: Option<ClockSkew>,
+    },
+    /// The request failed or timed out.
+    Silent {
+        cause: String,
+    },
 }
 
 /// The difference between the local clock and that of a service.
@@ -49,7 +56,7 @@ impl Probe {
                 Self::Answered { status: response.status().as_u16(), clock }
             }
             Some(Err(cause)) => Self::Silent { cause },
-            None => Self::Silent { cause: format!("no response within {} s", LIMIT.as_secs()) },
+            None => Self::Silent { cause: format!("no response within {} s", TIMEOUT.as_secs()) },
         }
     }
 
@@ -138,7 +145,7 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
     let cause = match in_time(TcpStream::connect(&host)).await {
         Some(Ok(_)) => return Finding::ok(Check::Network, format!("through the proxy {host} ({source}); {trust}")),
         Some(Err(error)) => error.to_string(),
-        None => format!("no response within {} s", LIMIT.as_secs()),
+        None => format!("no response within {} s", TIMEOUT.as_secs()),
     };
     let message = format!(
         "can't reach the proxy {host} ({source}): {cause}. Start it, or unset the proxy and restart the daemon"
@@ -146,7 +153,7 @@ pub(super) async fn network(config: &Config, http: &HttpClient, environment: &En
     Finding::error(Check::Network, message, fix)
 }
 
-/// `, set in SOURCE`, unless the setting has its default.
+/// Returns `, set in SOURCE`, unless the setting has its default.
 fn set_in(config: &Config, key: &str) -> String {
     match source(config, key) {
         None | Some(ValueSource::Default) => String::new(),
@@ -162,10 +169,12 @@ fn unset_command(config: &Config, key: &str) -> String {
     }
 }
 
+/// Returns where the value of a setting comes from.
 fn source<'c>(config: &'c Config, key: &str) -> Option<&'c ValueSource> {
     config.effective.iter().find(|shown| shown.key == key).map(|shown| &shown.source)
 }
 
+/// Returns the setting or the variable that names the proxy, and its value.
 fn proxy_in_use(config: &Config, environment: &Environment) -> Option<(String, String)> {
     if let Some(address) = &config.net.proxy {
         return Some(("upstream.proxy".to_owned(), address.clone()));

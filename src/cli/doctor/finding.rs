@@ -8,9 +8,9 @@ use super::super::color::{Coloring, GREEN, RED, YELLOW};
 use super::super::table::{WIDTH, wrap};
 
 /// Column in which the message begins.
-const MARGIN: usize = 20;
+const MESSAGE_COLUMN: usize = 20;
 
-/// The checks, in the JSON form by these names.
+/// The checks. The JSON form has these names in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Check {
@@ -26,7 +26,9 @@ pub(super) enum Check {
     Catalogue,
     Port,
     Quota,
+    /// Events and items of the backend that this release doesn't know.
     Drift,
+    /// Request members that the backend rejected.
     Members,
 }
 
@@ -84,8 +86,8 @@ impl Finding {
             Some(command) => format!("{}: `{command}`", self.message),
             None => self.message.clone(),
         };
-        let lines = width.map_or_else(|| vec![text.clone()], |width| wrap(&text, width.saturating_sub(MARGIN)));
-        let text = lines.join(&format!("\n{}", " ".repeat(MARGIN)));
+        let lines = width.map_or_else(|| vec![text.clone()], |width| wrap(&text, width.saturating_sub(MESSAGE_COLUMN)));
+        let text = lines.join(&format!("\n{}", " ".repeat(MESSAGE_COLUMN)));
         format!("{mark} {name:<11}{text}")
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn files(config: &Config, environment: &Environment) -> Vec<Finding> 
 
 /// Checks that the daemon responds, or that its address is free.
 pub(super) async fn port(config: &Config, http: &HttpClient) -> Finding {
-    if let Some((running, health)) = RunningDaemon::look(&config.paths.run_file, http).await {
+    if let Some((running, health)) = RunningDaemon::find_with_health(&config.paths.run_file, http).await {
         let address = match &running.socket {
             Some(socket) => format!("on the Unix socket {}", socket.display()),
             None => format!("at {}", running.base_url),
@@ -88,7 +88,9 @@ pub(super) async fn port(config: &Config, http: &HttpClient) -> Finding {
 
 /// Reports what the running daemon has observed: unknown events of the backend, and request members that it refused.
 pub(super) async fn daemon_observations(config: &Config, http: &HttpClient) -> Vec<Finding> {
-    let Some((_, health)) = RunningDaemon::look(&config.paths.run_file, http).await else { return Vec::new() };
+    let Some((_, health)) = RunningDaemon::find_with_health(&config.paths.run_file, http).await else {
+        return Vec::new();
+    };
     let omitted = omitted(&health);
     std::iter::once(drift(&health)).chain(omitted).collect()
 }

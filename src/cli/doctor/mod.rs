@@ -1,8 +1,8 @@
 //! `codex-proxy doctor`: checks the installation and reports problems.
 //!
-//! Each problem ends with the command that fixes it. Network checks run concurrently, five seconds each, and use no
-//! quota. Nothing is changed, except that a token that is about to expire is refreshed. The JSON form is stable, contains
-//! no secret, and is documented in `docs/doctor.md`.
+//! Each problem ends with the command that fixes it. Network checks run concurrently, each with a timeout of five
+//! seconds, and use no quota. Nothing is changed, except that a token that is about to expire is refreshed. The JSON
+//! form is stable, contains no secret, and is documented in `docs/doctor.md`.
 
 mod connectivity;
 mod finding;
@@ -29,12 +29,13 @@ use finding::{Check, Finding, Severity};
 use session::Session;
 
 /// Time limit of each network check.
-const LIMIT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of all checks.
 #[derive(Debug, Serialize)]
 struct Diagnosis {
     version: &'static str,
+    /// Whether no finding is an error.
     healthy: bool,
     /// `None`: it couldn't be determined.
     signed_in: Option<bool>,
@@ -107,7 +108,7 @@ impl Diagnosis {
     }
 }
 
-/// Awaits `work` for at most [`LIMIT`].
+/// Awaits `work` for at most [`TIMEOUT`].
 async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
-    timeout(LIMIT, work).await.ok()
+    timeout(TIMEOUT, work).await.ok()
 }

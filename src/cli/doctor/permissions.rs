@@ -8,7 +8,7 @@ use super::finding::{Check, Finding};
 use crate::command_hint::{command, quoted};
 use crate::fs::is_own;
 
-/// Checks a file with secrets.
+/// Checks a file with secrets. `None`: it is private, or doesn't exist.
 pub(super) fn of_file(file: &Path) -> Option<Finding> {
     let metadata = fs::metadata(file).ok()?;
     if !metadata.is_file() {
@@ -23,7 +23,7 @@ pub(super) fn of_file(file: &Path) -> Option<Finding> {
     readable_by_others(file, &metadata)
 }
 
-/// Checks that a directory is writable or can be created.
+/// Checks that a directory is writable or can be created. `None`: it is.
 pub(super) fn of_directory(directory: &Path) -> Option<Finding> {
     let nearest = directory.ancestors().find(|directory| directory.exists())?;
     let error = tempfile::NamedTempFile::new_in(nearest).err()?;

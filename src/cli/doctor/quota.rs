@@ -7,10 +7,10 @@ use super::finding::{Check, Finding};
 use crate::command_hint::command;
 use crate::upstream::{Quota, QuotaWindow};
 
-/// Used percentage from which a window is a warning.
+/// Used percentage from which a window causes a warning.
 const CRITICAL: f64 = 90.0;
 
-/// Reports the fullest window. `None`: the backend reported none.
+/// Reports the fullest window that counts for the quota. `None`: the backend reported none.
 pub(super) fn finding(quota: Option<&Quota>, now: SystemTime) -> Option<Finding> {
     let windows = quota?.windows.iter().filter(|window| window.counts);
     let fullest = windows.max_by(|one, other| one.used_percent.total_cmp(&other.used_percent))?;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::super::context::Context;
 use super::super::status::{AccountCheck, CheckResult, Verdict, check_account, describe_token};
 use super::finding::{Check, Finding, split_command};
-use super::{LIMIT, in_time, permissions};
+use super::{TIMEOUT, in_time, permissions};
 use crate::auth::{self, AccessToken, AccountStatus, Accounts, EnvToken, Location, Status, TokenState};
 use crate::command_hint::{command, unset};
 use crate::config::Config;
@@ -18,7 +18,7 @@ use crate::upstream::Upstream;
 
 /// The login, as stored on this machine.
 pub(super) struct Session<'g> {
-    /// `None`: the store didn't respond in time.
+    /// The accounts of the store; `None`: it didn't respond in time.
     status: Option<Result<Status, AuthError>>,
     /// The access token from the environment, used instead of the store.
     given: Option<&'g EnvToken>,
@@ -52,18 +52,18 @@ impl<'g> Session<'g> {
         if !self.has_login() {
             return None;
         }
-        let timeout = || ProxyError::Unreachable { cause: format!("no response within {} s", LIMIT.as_secs()) };
+        let timeout = || ProxyError::Unreachable { cause: format!("no response within {} s", TIMEOUT.as_secs()) };
         Some(in_time(upstream.refresh_catalogue()).await.unwrap_or_else(|| Err(timeout())))
     }
 
-    /// Whether there is a usable login; `None` if that can't be determined.
+    /// Whether there is a usable login that the backend doesn't refuse; `None` if that can't be determined.
     pub(super) fn is_signed_in(&self, check: Option<&AccountCheck>) -> Option<bool> {
         let is_refused = check.is_some_and(|check| check.state == Verdict::Refused);
         let is_good = match (self.given, &self.status) {
             (Some(given), _) => {
-                given.fault().is_none() && self.claims().is_none_or(|profile| profile.state != TokenState::Ended)
+                given.fault().is_none() && self.claims().is_none_or(|account| account.state != TokenState::Ended)
             }
-            (None, Some(Ok(status))) => status.active().is_some_and(|profile| profile.state != TokenState::Ended),
+            (None, Some(Ok(status))) => status.active().is_some_and(|account| account.state != TokenState::Ended),
             (None, _) => return None,
         };
         Some(is_good && !is_refused)
@@ -77,7 +77,7 @@ impl<'g> Session<'g> {
         self.given.is_some() || matches!(&self.status, Some(Ok(status)) if status.active().is_some())
     }
 
-    /// The account in the claims of the access token from the environment.
+    /// Returns the account in the claims of the access token from the environment.
     fn claims(&self) -> Option<AccountStatus> {
         let credential = self.given?.token.as_ref().ok().and_then(AccessToken::own_credential)?;
         Some(AccountStatus::new(&credential, true, self.now))
@@ -123,17 +123,17 @@ impl<'g> Session<'g> {
         let Some(Ok(status)) = &self.status else {
             return Finding::unknown(Check::Token, "the store can't be read");
         };
-        let Some(profile) = status.active() else {
+        let Some(account) = status.active() else {
             return if status.accounts.is_empty() {
                 Finding::error(Check::Token, "not signed in", command("login"))
             } else {
                 Finding::error(Check::Token, "no account is active", command("accounts list"))
             };
         };
-        let message = describe_token(profile, verdict, self.now);
-        if verdict == Some(Verdict::Refused) || profile.state == TokenState::Ended {
+        let message = describe_token(account, verdict, self.now);
+        if verdict == Some(Verdict::Refused) || account.state == TokenState::Ended {
             Finding::error(Check::Token, message, command("login"))
-        } else if profile.refusal.is_some() {
+        } else if account.refusal.is_some() {
             Finding::warning(Check::Token, message, command("login"))
         } else {
             Finding::ok(Check::Token, message)
@@ -148,7 +148,7 @@ impl<'g> Session<'g> {
             None if verdict == Some(Verdict::Refused) => {
                 Finding::error(Check::Token, format!("the access token in {} is refused", given.variable), unset)
             }
-            None if claims.is_some_and(|profile| profile.state == TokenState::Ended) => {
+            None if claims.is_some_and(|account| account.state == TokenState::Ended) => {
                 Finding::error(Check::Token, format!("the access token in {} has expired", given.variable), unset)
             }
             None => Finding::ok(Check::Token, format!("the access token in {} is used", given.variable)),

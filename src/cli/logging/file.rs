@@ -16,6 +16,7 @@ use crate::fs::{FileLock, beside, make_private, private_options};
 pub(super) struct RotatingFile {
     settings: LogFile,
     permissions: Permissions,
+    /// The file that lines are appended to.
     open: OpenFile,
     /// Whether the last line was written only in part.
     is_torn: bool,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::super::output::eprint;
 use super::file::RotatingFile;
 
-/// Limit of the queue.
-const QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Maximum total length of the queued lines.
+const MAX_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long [`Writer::finish`] waits for the disk.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,13 +24,16 @@ pub(super) struct Writer(Arc<Queue>);
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<State>,
+    /// Notified when a line is added.
     has_work: Condvar,
+    /// Notified when all lines are written.
     is_done: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     lines: VecDeque<Vec<u8>>,
+    /// Total length of `lines`.
     size_bytes: usize,
     /// Number of lines dropped since the last batch.
     dropped: u64,
@@ -69,7 +72,7 @@ impl Writer {
 
     fn push(&self, line: Vec<u8>) {
         let mut state = self.0.lock();
-        if state.size_bytes.saturating_add(line.len()) > QUEUE_BYTES {
+        if state.size_bytes.saturating_add(line.len()) > MAX_QUEUE_BYTES {
             state.dropped += 1;
         } else {
             state.size_bytes += line.len();
@@ -163,7 +166,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::super::file::RotatingFile;
-    use super::{QUEUE_BYTES, Writer};
+    use super::{MAX_QUEUE_BYTES, Writer};
     use crate::config::LogFile;
 
     #[test]
@@ -200,7 +203,7 @@ mod tests {
     fn lines_beyond_the_limit_are_dropped_and_counted() {
         let writer = Writer(std::sync::Arc::default());
         for _ in 0..3 {
-            writer.push(vec![b'x'; QUEUE_BYTES / 2]);
+            writer.push(vec![b'x'; MAX_QUEUE_BYTES / 2]);
         }
         let batch = writer.0.next();
         assert_eq!((batch.lines.len(), batch.dropped), (2, 1));

@@ -15,7 +15,7 @@ use crate::config::Config;
 
 /// The ports that are registered with the issuer for redirects.
 const REGISTERED_PORTS: [u16; 2] = [1455, 1457];
-/// A launcher that still runs after these checks has started a browser.
+/// A launcher that still runs after this many checks has started a browser.
 const LAUNCH_CHECKS: u32 = 20;
 const LAUNCH_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -30,8 +30,8 @@ pub(super) async fn sign_in(
     if arguments.port.is_some() && !REGISTERED_PORTS.contains(&login.port()) {
         eprint("warning: the sign-in service may refuse ports other than 1455 and 1457");
     }
-    if let Some(obstacle) = login.conflict() {
-        eprint(&format!("{obstacle}; the browser will be redirected to port {} instead", login.port()));
+    if let Some(conflict) = login.conflict() {
+        eprint(&format!("{conflict}; the browser will be redirected to port {} instead", login.port()));
     }
     eprint("Open this address in a browser and sign in:");
     eprint(&format!("\n  {}\n", login.url()));

@@ -5,9 +5,10 @@ use crate::config::Environment;
 /// Whether a browser can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BrowserAccess {
+    /// It can: the platform needs no display server, or there is one.
     Display,
     NoDisplay,
-    /// An SSH session.
+    /// An SSH session, whose browser is on another machine.
     Remote,
 }
 

@@ -20,9 +20,10 @@ use crate::config::{Config, Environment, codex_login_file};
 use crate::fs::read_text;
 use environment::BrowserAccess;
 
+/// Maximum length of an access token on standard input.
 const TOKEN_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// Limit for the config file of the Codex CLI.
+/// Maximum size of the config file of the Codex CLI.
 const CODEX_CONFIG_LIMIT_BYTES: u64 = 1024 * 1024;
 
 const IN_KEYCHAIN: &str = "The Codex CLI stores its login in the system's keychain, which codex-proxy doesn't read. Set \
@@ -153,7 +154,7 @@ fn is_in_keychain(file: &Path) -> bool {
     matches!(store, Some("keyring" | "auto"))
 }
 
-/// ` as ann@example.com (plan plus)`, as far as it is known.
+/// Returns ` as ann@example.com (plan plus)`, as far as it is known.
 fn describe(credential: &Credential) -> String {
     let email = credential.email.as_ref().map(|email| format!(" as {}", email.expose())).unwrap_or_default();
     let plan = credential.plan.as_deref().map(|plan| format!(" (plan {plan})")).unwrap_or_default();

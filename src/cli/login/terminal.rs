@@ -11,6 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 /// The effect of an input byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
+    /// The line was edited and isn't complete.
     Edit,
     Enter,
     Interrupt,
@@ -71,6 +72,7 @@ fn read(terminal: &mut impl BufRead, limit_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
+/// Applies an input byte to the line.
 fn press(line: &mut Vec<u8>, byte: u8) -> Key {
     const CTRL_C: u8 = 0x03;
     const CTRL_D: u8 = 0x04;

@@ -22,8 +22,8 @@ use crate::config::{Config, EffectiveSetting, Environment, ValueSource};
 use crate::fs::{AtomicFile, Existing};
 use crate::upstream::cassette;
 
-/// Number of log lines to include.
-const LOG_LINES: usize = 200;
+/// Maximum number of log lines to include.
+const MAX_LOG_LINES: usize = 200;
 /// How much of the end of the log is searched.
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
 /// Variables that are listed if they are set; their values are not.
@@ -84,7 +84,7 @@ struct FileState {
 
 #[derive(Serialize)]
 struct SignIn {
-    /// Why the store can't be read.
+    /// Why there are no accounts: the store can't be read.
     fault: Option<&'static str>,
     accounts: Vec<Account>,
 }
@@ -125,7 +125,7 @@ struct Daemon {
 
 pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
     let context = Context::of_daemon(&config);
-    let found = RunningDaemon::look(&config.paths.run_file, &context.http).await;
+    let found = RunningDaemon::find_with_health(&config.paths.run_file, &context.http).await;
     let recording = found.as_ref().and_then(|(running, _)| running.recording.clone());
     let at = timestamp(context.clock.now());
     let report = BugReport {
@@ -217,17 +217,17 @@ async fn sign_in(context: &Context) -> SignIn {
     let Ok(status) = auth::status(&context.store, context.clock.as_ref(), None).await else {
         return SignIn { fault: Some("the store can't be read"), accounts: Vec::new() };
     };
-    let account = |profile: auth::AccountStatus| Account {
-        is_active: profile.is_active,
-        plan: profile.plan.map(|plan| redaction::redact_word(&plan)),
-        state: profile.state,
-        renewal: match (profile.refusal, profile.borrowed_from, profile.is_renewable) {
+    let account = |account: auth::AccountStatus| Account {
+        is_active: account.is_active,
+        plan: account.plan.map(|plan| redaction::redact_word(&plan)),
+        state: account.state,
+        renewal: match (account.refusal, account.borrowed_from, account.is_renewable) {
             (Some(_), ..) => Renewal::Refused,
             (None, Some(_), _) => Renewal::Borrowed,
             (None, None, true) => Renewal::Own,
             (None, None, false) => Renewal::Impossible,
         },
-        expires_at: profile.expires_at.map(timestamp),
+        expires_at: account.expires_at.map(timestamp),
     };
     SignIn { fault: None, accounts: status.accounts.into_iter().map(account).collect() }
 }
@@ -263,7 +263,7 @@ fn warnings_and_errors(path: &Path) -> Vec<String> {
     let lines = BufReader::new(file.take(LOG_BYTES)).split(b'\n').map_while(Result::ok);
     let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
     let lines: Vec<_> = lines.filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
-    let skipped = lines.len().saturating_sub(LOG_LINES);
+    let skipped = lines.len().saturating_sub(MAX_LOG_LINES);
     lines.iter().skip(skipped).map(|line| redaction::redact_line(line)).collect()
 }
 

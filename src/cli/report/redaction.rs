@@ -29,7 +29,8 @@ const ALLOWED_SETTINGS: &[&str] = &[
     "upstream.trust_host",
     "usage.",
 ];
-const LONGEST_WORD: usize = 14;
+/// Maximum length of a part of a word that is kept: a longer one may be a secret.
+const MAX_WORD_CHARACTERS: usize = 14;
 const HIDDEN: &str = "(hidden)";
 const EMPTY: &[&str] = &["\"\"", "[]", "{}"];
 
@@ -98,11 +99,13 @@ fn names_secret(run: &str) -> bool {
     PARTS.iter().any(|part| run.contains(part)) || run.trim_end_matches(':') == "basic"
 }
 
+/// Whether a run of characters is kept: a word of lower-case letters, a log level, a small number, a time, or the name
+/// of a field, which `after` then continues with its value.
 fn is_plain(run: &str, after: &str) -> bool {
     let is_named = after.starts_with('=') || after.starts_with("\":");
     let is_letters = |part: &str| part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let is_code =
-        cassette::is_identifier(run) && run.split('_').all(|part| is_letters(part) && part.len() <= LONGEST_WORD);
+    let is_code = cassette::is_identifier(run)
+        && run.split('_').all(|part| is_letters(part) && part.len() <= MAX_WORD_CHARACTERS);
     let is_level = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&run);
     run.is_empty()
         || is_level

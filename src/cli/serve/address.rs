@@ -1,4 +1,4 @@
-//! The address of the daemon, as clients use it.
+//! The address that clients use to reach the daemon.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,6 +9,7 @@ use crate::server::Listen;
 /// The address of the daemon for clients.
 pub(super) struct Address {
     pub(super) base_url: String,
+    /// If the daemon listens on a Unix socket. The base URL then only has the path and a placeholder for the host.
     pub(super) socket: Option<PathBuf>,
 }
 

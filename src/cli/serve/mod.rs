@@ -47,6 +47,7 @@ const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources: Sources) -> Result<Exit, Failure> {
     server::raise_open_file_limit();
     let notifier = Notifier::of(&sources.environment);
+    // Before a demo or a replay changes them.
     let given_settings = config.clone();
     print_warnings(&config);
     let mut context = Context::of_daemon(&config);
@@ -290,7 +291,7 @@ fn exposure(addresses: &[SocketAddr]) -> Exposure {
     if is_local { Exposure::LocalOnly } else { Exposure::Remote }
 }
 
-/// What signal handling needs.
+/// What [`handle_signals`] uses to reload and to notify the service manager.
 struct SignalHandler<'a> {
     notifier: &'a Notifier,
     settings: &'a reload::Settings,

@@ -9,9 +9,9 @@ use crate::history::{Responses, UsageStore, UsageTotals};
 use crate::protocol::responses;
 use crate::server::Backend;
 
-/// Opens the store of responses. If the file can't be opened, responses are kept in memory.
+/// Opens the store of responses. If the file can't be opened or isn't configured, responses are kept in memory.
 pub(super) async fn open_responses(config: &Config, backend: Backend) -> Arc<Responses> {
-    // Simulated and replayed responses aren't stored.
+    // Simulated and replayed responses aren't written to the file.
     if config.responses.store != responses::Store::Disk || backend != Backend::ChatGpt {
         return Arc::default();
     }
@@ -29,7 +29,8 @@ pub(super) async fn open_responses(config: &Config, backend: Backend) -> Arc<Res
     }
 }
 
-/// Opens the usage totals. If the file can't be opened, usage is counted in memory.
+/// Opens the usage totals. If the file can't be opened, usage is counted in memory. So are simulated and replayed
+/// responses.
 pub(super) async fn open_usage(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> Arc<UsageTotals> {
     let (store, keep_days) = (config.history.usage_store, config.history.usage_keep_days);
     if store == UsageStore::Disk && backend == Backend::ChatGpt {

@@ -12,7 +12,8 @@ pub(super) const LABEL: &str = "codex-proxy";
 
 /// The default log file, relative to the home directory.
 pub(super) const LOG: &str = "Library/Logs/codex-proxy/codex-proxy.log";
-const START: &str = "Library/Logs/codex-proxy/start.log";
+/// File for the standard error of the daemon, relative to the home directory.
+const STDERR_FILE: &str = "Library/Logs/codex-proxy/start.log";
 
 /// Returns the text of the property list.
 pub(super) fn text(definition: &Definition, home: &Path) -> String {
@@ -45,7 +46,7 @@ pub(super) fn text(definition: &Definition, home: &Path) -> String {
         variables.concat(),
         definition.stop_timeout.as_secs(),
         0o077,
-        string(&below(START)),
+        string(&below(STDERR_FILE)),
     )
 }
 

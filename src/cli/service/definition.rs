@@ -1,4 +1,5 @@
-//! What a service file needs: the command line, environment variables and directories of the daemon.
+//! Determines the contents of a service file from the settings: the command line, environment variables and directories
+//! of the daemon.
 
 use std::io;
 use std::path::Path;

@@ -97,7 +97,7 @@ impl ServiceManager {
         })
     }
 
-    /// The log of the service if `log.file` isn't set: a file, or the command that shows it.
+    /// Returns where the log of the service is if `log.file` isn't set: a file, or the command that shows it.
     pub(super) fn log(self) -> Result<String, Failure> {
         Ok(match self {
             Self::Systemd => format!("`journalctl --user --unit {}`", unit::NAME),
@@ -239,6 +239,7 @@ fn user(arguments: &[&str]) -> Step {
     required(&[&["--user"], arguments].concat())
 }
 
+/// Returns launchd's name of this user's session.
 #[cfg(unix)]
 fn domain() -> String {
     format!("gui/{}", rustix::process::getuid().as_raw())
@@ -249,6 +250,7 @@ fn domain() -> String {
     "gui".to_owned()
 }
 
+/// Returns launchd's name of the agent in that session.
 fn target() -> String {
     format!("{}/{}", domain(), agent::LABEL)
 }

@@ -1,4 +1,5 @@
-//! The unit or agent file. A marker distinguishes it from other files; it is written atomically.
+//! Reads and writes the unit or agent file. A marker distinguishes it from files of other programs, which are never
+//! replaced.
 
 use std::fs;
 use std::io::{self, Write as _};

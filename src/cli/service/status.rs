@@ -27,6 +27,7 @@ struct ServiceStatus {
     name: &'static str,
     file: PathBuf,
     installed: bool,
+    /// Whether another program's file is at this path.
     foreign: bool,
     enabled: Option<bool>,
     running: Option<bool>,
@@ -117,6 +118,7 @@ fn parse_launchd(text: &str) -> ServiceState {
 }
 
 impl ServiceState {
+    /// The state of a service that isn't loaded.
     fn absent() -> Self {
         Self { is_enabled: Some(false), is_running: Some(false), ..Self::default() }
     }

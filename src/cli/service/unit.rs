@@ -70,7 +70,7 @@ pub(super) fn text(definition: &Definition, sandbox: Sandbox) -> String {
     text + "\n[Install]\nWantedBy=default.target\n"
 }
 
-/// The directories that the daemon can write to.
+/// Returns the directives that allow the daemon to write to its directories.
 fn writable_paths(definition: &Definition) -> String {
     // `-`: the daemon starts even if the directory was removed.
     let list: Vec<String> = definition.directories.iter().map(|directory| path(&format!("-{directory}"))).collect();
@@ -89,7 +89,7 @@ fn argument(index: usize, word: &str) -> String {
     if index == 0 { word } else { word.replace('$', "$$") }
 }
 
-/// Quotes any text.
+/// Quotes a text, if necessary, and escapes the characters that systemd expands.
 fn quoted(word: &str) -> String {
     let is_plain = |sign: char| sign.is_ascii_alphanumeric() || "/._+:@,=-$".contains(sign);
     let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");

@@ -14,7 +14,7 @@ use crate::token_source::AuthError;
 use crate::upstream::{self, AccountStatus, Quota, Upstream};
 
 /// Time limit for all requests together.
-const LIMIT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of the check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,12 +56,12 @@ pub(in crate::cli) async fn check_account(context: &Context, config: &Config, to
         tokens.fresh().await.map_err(ProxyError::Auth)?;
         upstream.account_status().await
     };
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + TIMEOUT;
     let check = match timeout_at(end, request).await {
         Ok(Ok(AccountStatus::Active)) => AccountCheck { state: Verdict::Good, message: None },
         Ok(Ok(AccountStatus::Disabled)) => AccountCheck::of(Verdict::Disabled, "the workspace is disabled".to_owned()),
         Ok(Err(error)) => AccountCheck::failed(&error),
-        Err(_) => AccountCheck::of(Verdict::Unreachable, format!("no response within {} s", LIMIT.as_secs())),
+        Err(_) => AccountCheck::of(Verdict::Unreachable, format!("no response within {} s", TIMEOUT.as_secs())),
     };
     let quota = match check.state {
         Verdict::Good | Verdict::Unclear => timeout_at(end, upstream.fetch_quota()).await.ok().and_then(Result::ok),

@@ -59,7 +59,9 @@ struct EnvironmentToken {
 /// Where the accounts are stored.
 #[derive(Serialize)]
 struct CredentialStore {
+    /// Where they are: `file`, `keyring` or `memory`.
     place: &'static str,
+    /// Where new logins are stored (`auth.store`).
     setting: &'static str,
     /// Name of the keyring entry.
     entry: Option<String>,
@@ -91,7 +93,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let access_token = given.map(|given| EnvironmentToken::of(&given, context.clock.now()));
     let is_good = match &access_token {
         Some(token) => token.is_good(),
-        None => status.active().is_some_and(|profile| profile.state != TokenState::Ended),
+        None => status.active().is_some_and(|account| account.state != TokenState::Ended),
     };
     let verdict = check.as_ref().map(|check| check.state);
     let signed_in = is_good && verdict != Some(Verdict::Refused);
@@ -140,7 +142,7 @@ impl EnvironmentToken {
     }
 
     fn is_good(&self) -> bool {
-        let is_over = self.account.as_ref().is_some_and(|profile| profile.state == TokenState::Ended);
+        let is_over = self.account.as_ref().is_some_and(|account| account.state == TokenState::Ended);
         self.fault.is_none() && !is_over
     }
 }

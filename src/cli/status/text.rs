@@ -22,14 +22,14 @@ pub(super) fn format(report: &StatusReport, now: SystemTime, coloring: Coloring)
         lines.extend(token.rows(now));
     } else if report.accounts.is_empty() {
         lines.push(row("sign-in", &format!("not signed in: run `{}`", command("login"))));
-    } else if !report.accounts.iter().any(|profile| profile.is_active) {
+    } else if !report.accounts.iter().any(|account| account.is_active) {
         let choose = command("accounts use ID");
         lines.push(row("sign-in", &format!("no account is active: choose one with `{choose}`")));
     }
     let verdict = report.check.as_ref().map(|check| check.state);
-    for profile in &report.accounts {
-        let is_checked = profile.is_active && report.access_token.is_none();
-        lines.extend(account_rows(profile, verdict.filter(|_| is_checked), &command("login"), now));
+    for account in &report.accounts {
+        let is_checked = account.is_active && report.access_token.is_none();
+        lines.extend(account_rows(account, verdict.filter(|_| is_checked), &command("login"), now));
     }
     lines.extend(report.check.as_ref().map(|check| row("check", &describe_check(check))));
     lines.extend(report.quota.iter().flat_map(|quota| quota::lines(quota, now, coloring)));
@@ -73,7 +73,7 @@ impl EnvironmentToken {
         let mut lines = vec![row("sign-in", &message)];
         match (&self.fault, &self.account) {
             (Some(fault), _) => lines.push(row("token", fault)),
-            (None, Some(profile)) => lines.extend(account_rows(profile, None, &unset(self.variable), now)),
+            (None, Some(account)) => lines.extend(account_rows(account, None, &unset(self.variable), now)),
             (None, None) => lines.push(row("token", "a workspace's token; its expiry isn't known")),
         }
         lines
@@ -121,48 +121,48 @@ fn describe_check(check: &AccountCheck) -> String {
 }
 
 /// Rows of an account. If its token is unusable, they name the command that fixes it.
-fn account_rows(profile: &AccountStatus, verdict: Option<Verdict>, help: &str, now: SystemTime) -> Vec<String> {
-    let active = if profile.is_active { "" } else { " (not active)" };
-    let name = profile.email.as_deref().unwrap_or("an account without an e-mail address");
-    let plan = profile.plan.as_deref().unwrap_or("unknown");
+fn account_rows(account: &AccountStatus, verdict: Option<Verdict>, help: &str, now: SystemTime) -> Vec<String> {
+    let active = if account.is_active { "" } else { " (not active)" };
+    let name = account.email.as_deref().unwrap_or("an account without an e-mail address");
+    let plan = account.plan.as_deref().unwrap_or("unknown");
     let mut lines = vec![
         row("sign-in", &format!("{name}{active}")),
-        row("account", &format!("{} (plan {plan})", profile.account_id)),
-        row("token", &with_help(token(profile, verdict, now), profile, verdict, help)),
+        row("account", &format!("{} (plan {plan})", account.account_id)),
+        row("token", &with_help(token(account, verdict, now), account, verdict, help)),
     ];
-    if let Some(source) = &profile.borrowed_from {
+    if let Some(source) = &account.borrowed_from {
         lines.push(format!("imported     from {} ({})", source.owner, source.path.display()));
     }
     lines
 }
 
 /// Adds the command that fixes an unusable token, or one that can't be refreshed any more.
-fn with_help(text: String, profile: &AccountStatus, verdict: Option<Verdict>, help: &str) -> String {
-    let is_over = verdict == Some(Verdict::Refused) || profile.state == TokenState::Ended || profile.refusal.is_some();
+fn with_help(text: String, account: &AccountStatus, verdict: Option<Verdict>, help: &str) -> String {
+    let is_over = verdict == Some(Verdict::Refused) || account.state == TokenState::Ended || account.refusal.is_some();
     if is_over { format!("{text}: run `{help}`") } else { text }
 }
 
 /// Describes the validity of an account's token.
-pub(in crate::cli) fn token(profile: &AccountStatus, verdict: Option<Verdict>, now: SystemTime) -> String {
-    let left = profile.expires_at.map(|end| match end.duration_since(now) {
+pub(in crate::cli) fn token(account: &AccountStatus, verdict: Option<Verdict>, now: SystemTime) -> String {
+    let left = account.expires_at.map(|end| match end.duration_since(now) {
         Ok(left) => format!("until {} (in {})", timestamp(end), span(left)),
         Err(_) => format!("expired at {}", timestamp(end)),
     });
     let left = left.unwrap_or_else(|| "with unknown expiry".to_owned());
-    let refusal = profile.refusal.as_ref().map(|refusal| {
+    let refusal = account.refusal.as_ref().map(|refusal| {
         let at = refusal.at.map(|at| format!(" at {}", timestamp(at))).unwrap_or_default();
         format!("the sign-in service refused{at} to refresh it ({})", refusal.reason)
     });
-    let is_refused = verdict == Some(Verdict::Refused) || profile.refused_at.is_some();
-    let is_expired = profile.expires_at.is_some_and(|end| end <= now);
-    match (profile.state, refusal) {
+    let is_refused = verdict == Some(Verdict::Refused) || account.refused_at.is_some();
+    let is_expired = account.expires_at.is_some_and(|end| end <= now);
+    match (account.state, refusal) {
         (_, refusal) if is_refused && !is_expired => {
             let refusal = refusal.map(|refusal| format!("; {refusal}")).unwrap_or_default();
             format!("no longer accepted, although issued {left}{refusal}")
         }
         (TokenState::Fresh | TokenState::Due, Some(refusal)) => format!("valid {left}, but not longer: {refusal}"),
         (TokenState::Renewable | TokenState::Ended, Some(refusal)) => format!("{left}; {refusal}"),
-        (TokenState::Fresh, None) if !profile.is_renewable => format!("valid {left}; it can't be refreshed"),
+        (TokenState::Fresh, None) if !account.is_renewable => format!("valid {left}; it can't be refreshed"),
         (TokenState::Fresh, None) => format!("valid {left}"),
         (TokenState::Due, None) => format!("valid {left}; refreshed at its next use"),
         (TokenState::Renewable, None) => format!("{left}; refreshed at its next use"),

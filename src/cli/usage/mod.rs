@@ -1,7 +1,7 @@
 //! `codex-proxy usage`: shows used requests and tokens by day, model and client key.
 //!
-//! Reads the file of the totals, whether or not a daemon runs, and never changes it. The JSON form is stable and
-//! documented in `docs/usage.md`.
+//! Reads the file of the totals, whether or not a daemon runs. Changes it only to migrate a file of an older version.
+//! The JSON form is stable and documented in `docs/usage.md`.
 
 mod text;
 

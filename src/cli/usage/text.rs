@@ -81,6 +81,7 @@ fn line(model: &str, key: &str, [requests, input, cached, output, reasoning]: [&
     format!("{model}  {key}  {requests:>8}  {input:>7}  {cached:>6}  {output:>7}  {reasoning:>9}")
 }
 
+/// Returns the total of input and output tokens.
 fn tokens(sum: &UsageSum) -> u64 {
     sum.tokens.input.saturating_add(sum.tokens.output)
 }

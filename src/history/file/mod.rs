@@ -1,8 +1,8 @@
 //! Opens the SQLite file of a store: checks its schema and version, and handles files that can't be used.
 //!
-//! Each store defines its [`Schema`]. A file of an older version is migrated; a copy of it is kept as long as the data
-//! in it. A file of a later version or of another program isn't used or changed. A damaged file is renamed and
-//! replaced by a new one. Every function blocks.
+//! Each store defines its [`Schema`]. A file of an older version is migrated; a copy of it is kept for
+//! [`Schema::lifetime`]. A file of a later version or of another program isn't used or changed. A damaged file is
+//! renamed and replaced by a new one. Every function blocks.
 
 mod db_file;
 
@@ -26,7 +26,7 @@ pub(super) struct Schema {
     pub(super) application_id: i64,
     /// The migration to each version; the first creates the tables. There must be a table `writer`.
     pub(super) migrations: &'static [&'static str],
-    /// How long data is stored, and so how long a copy is kept.
+    /// How long a copy of an older version is kept: as long as the data in it is stored by default.
     pub(super) lifetime: Duration,
 }
 
@@ -81,7 +81,7 @@ enum Fault {
 }
 
 impl Schema {
-    /// Creates or migrates the file. Returns a notice for the log if it was damaged.
+    /// Creates or migrates the file. A damaged one is renamed and replaced; then returns a notice for the log.
     pub(super) fn prepare(&self, path: &Path, now: SystemTime) -> Result<Option<String>, DatabaseError> {
         // SQLite's additional files are next to the real file, and so are ours.
         let path = &resolve(path);
@@ -99,7 +99,8 @@ impl Schema {
         Ok(Some(format!("{path} was damaged ({fault}); it is now {renamed}, and {}", self.lost)))
     }
 
-    /// Opens an existing file for reading. Returns `None` if there is none.
+    /// Opens an existing file to read it, after migrating it if it has an older version. Returns `None` if it doesn't
+    /// exist or has no tables yet.
     pub(super) fn find(&self, path: &Path, now: SystemTime) -> Result<Option<Connection>, DatabaseError> {
         if !path.exists() {
             return Ok(None);

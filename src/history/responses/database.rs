@@ -113,7 +113,7 @@ impl Database {
             return Err(DatabaseFailure::SchemaChanged);
         }
         let values = params![owner_of(owner), id, milliseconds(now), lifetime()];
-        let found = self.0.prepare(query)?.query_row(values, stored).optional()?;
+        let found = self.0.prepare(query)?.query_row(values, record_of).optional()?;
         found.transpose()
     }
 
@@ -222,7 +222,8 @@ fn next_use(change: &Transaction<'_>) -> rusqlite::Result<i64> {
     change.query_row("SELECT coalesce(max(use_number), 0) + 1 FROM answers", [], |row| row.get(0))
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Result<ResponseRecord, DatabaseFailure>> {
+/// Returns the response in a row of `id, input, output, response, cache_key, account`.
+fn record_of(row: &Row<'_>) -> rusqlite::Result<Result<ResponseRecord, DatabaseFailure>> {
     let (input, output): (String, String) = (row.get(1)?, row.get(2)?);
     let items = |text: &str| serde_json::from_str::<Vec<Item>>(text).map_err(|_| DatabaseFailure::Unreadable);
     let (id, response, cache_key, account) = (row.get(0)?, row.get(3)?, row.get(4)?, row.get(5)?);

@@ -1,7 +1,8 @@
 //! The response store in a SQLite file, with the same lifetime and limits as in memory.
 //!
-//! Only reads and deletions wait for the disk, and not longer than a timeout. A thread makes the changes (`queue`).
-//! Reads use a second connection, so that they don't wait for a long write. Other processes may use the same file.
+//! Requests wait for the disk only to read or delete, and not longer than a timeout. A thread makes the changes
+//! (`queue`). Reads use a second connection, so that they don't wait for a long write. Other processes may use the same
+//! file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use tokio::time::timeout;
 
 use super::super::file::DatabaseError;
 use super::database::{Database, DatabaseFailure};
-use super::queue::{Change, Pending, Queue};
+use super::queue::{Change, Queue, QueuedEffect};
 use super::{DeleteError, ResponseOwner, ResponseRecord, SCHEMA};
 use crate::clock::Clock;
 
-/// The longest wait for the disk.
+/// The longest wait for a read or a change.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Responses in a file.
@@ -46,12 +47,12 @@ impl DiskStore {
             // Checks that the file is writable.
             writer.expire(clock.now()).map_err(|error| broken(path.clone(), error.to_string()))?;
             let queue = Arc::new(Queue::default());
-            let (worked, time) = (Arc::clone(&queue), Arc::clone(&clock));
+            let (shared, time) = (Arc::clone(&queue), Arc::clone(&clock));
             let old_copies = path.clone();
             let tick = move || SCHEMA.delete_old_copies(&old_copies, time.now());
             let time = Arc::clone(&clock);
             let thread = std::thread::Builder::new().name("response-store".to_owned());
-            let started = thread.spawn(move || worked.work(writer, time.as_ref(), tick));
+            let started = thread.spawn(move || shared.work(writer, time.as_ref(), tick));
             started.map_err(|error| broken(path, error.to_string()))?;
             Ok((Self { queue, reader: Arc::new(Mutex::new(reader)), clock }, notice))
         };
@@ -66,9 +67,9 @@ impl DiskStore {
 
     pub(super) async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
         let found = match self.queue.find(owner, id) {
-            Pending::Stored(stored) => stored,
-            Pending::Removed => return None,
-            Pending::Unknown(_) => self.read(Lookup::ById, owner, id).await?,
+            QueuedEffect::Stored(stored) => stored,
+            QueuedEffect::Removed => return None,
+            QueuedEffect::None(_) => self.read(Lookup::ById, owner, id).await?,
         };
         self.touch(owner, &found);
         Some(found)
@@ -76,9 +77,9 @@ impl DiskStore {
 
     pub(super) async fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Option<Arc<ResponseRecord>> {
         let holder = match self.queue.find_by_item(owner, item) {
-            Pending::Stored(stored) => stored,
-            Pending::Removed => return None,
-            Pending::Unknown(removed) => {
+            QueuedEffect::Stored(stored) => stored,
+            QueuedEffect::Removed => return None,
+            QueuedEffect::None(removed) => {
                 self.read(Lookup::ByItem, owner, item).await.filter(|holder| !removed.contains(&holder.id))?
             }
         };
@@ -88,7 +89,7 @@ impl DiskStore {
 
     pub(super) async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, DeleteError> {
         // A response that waits to be written exists, even if the database doesn't have it yet.
-        let is_pending = matches!(self.queue.find(owner, id), Pending::Stored(_));
+        let is_pending = matches!(self.queue.find(owner, id), QueuedEffect::Stored(_));
         let outcome = self.queue.add_awaited(Change::Remove(owner.clone(), id.to_owned()));
         match timeout(DISK_TIMEOUT, outcome).await {
             Ok(Ok(removed)) => removed.map(|was_there| was_there || is_pending),

@@ -21,6 +21,7 @@ struct Entries {
     items: HashMap<Key, String>,
     /// Responses by their last use, the least recently used first.
     order: BTreeMap<u64, Key>,
+    /// Number of uses so far, which is the latest use's number.
     uses: u64,
     shares: Shares<ResponseOwner>,
 }

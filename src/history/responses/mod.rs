@@ -22,7 +22,8 @@ use crate::clock::Clock;
 use disk::DiskStore;
 use memory::MemoryStore;
 
-/// The schema of the file; its application id is `cxpr`.
+/// The schema of the file; its application id is `cxpr`. A row of `answers` is a response, a row of `items` the latest
+/// response that contains an item.
 pub(super) const SCHEMA: Schema = Schema {
     noun: "response store",
     lost: "earlier responses are lost",
@@ -54,7 +55,9 @@ pub(super) const SCHEMA: Schema = Schema {
 "],
     lifetime: LIFETIME,
 };
+/// Since the last use.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Limits of the whole store.
 const MAX_RESPONSES: usize = 256;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Approximate size of an item or a response without its text.
@@ -62,7 +65,7 @@ const ENTRY_BYTES: usize = 256;
 /// Hex digits of the hash that identifies a client key.
 const FINGERPRINT_DIGITS: usize = 16;
 
-/// The owner of responses: a client key, if keys are configured.
+/// The owner of responses: a client key. `None` without configured keys, so that all clients share the responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ResponseOwner(pub Option<String>);
 
@@ -71,7 +74,7 @@ pub struct ResponseOwner(pub Option<String>);
 pub struct ResponseRecord {
     /// Id of the response.
     pub id: String,
-    /// The items before the response, oldest first.
+    /// The conversation before the response, oldest item first.
     pub input: Vec<Item>,
     /// The items of the response.
     pub output: Vec<Item>,
@@ -127,7 +130,7 @@ impl Responses {
         }
     }
 
-    /// Returns the response with this id.
+    /// Returns the response with this id, and counts this as a use.
     pub async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
         match &self.0 {
             Kind::Memory(memory) => memory.find(owner, id),
@@ -135,7 +138,7 @@ impl Responses {
         }
     }
 
-    /// Returns the latest response that contains the item with this id.
+    /// Returns the latest response that contains the item with this id, and counts this as a use.
     pub async fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Option<Arc<ResponseRecord>> {
         match &self.0 {
             Kind::Memory(memory) => memory.find_by_item(owner, item),

@@ -14,7 +14,7 @@ use super::database::{Database, DatabaseFailure};
 use super::{DeleteError, MAX_BYTES, ResponseOwner, ResponseRecord};
 use crate::clock::Clock;
 
-/// The maximum number of waiting changes, apart from those that a caller waits for.
+/// The maximum number of waiting changes. A change that a caller waits for is queued even if there are more.
 const MAX_WAITING: usize = 1024;
 /// How often an idle thread deletes expired responses.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
@@ -29,16 +29,17 @@ pub(super) enum Change {
     Settle,
 }
 
-/// The result of a change: whether there was a response to remove.
+/// The result of a change. For a removal, whether there was a response to remove; else `true`.
 pub(super) type Outcome = Result<bool, DeleteError>;
 
-/// The effect of the waiting changes on an id.
+/// The effect of the waiting changes on a response.
 #[derive(Debug)]
-pub(super) enum Pending {
+pub(super) enum QueuedEffect {
     Stored(Arc<ResponseRecord>),
     Removed,
-    /// None; contains the ids of the responses to be removed.
-    Unknown(Vec<String>),
+    /// None, so the database has to be read. After a search by item, contains the ids of the responses that are going
+    /// to be removed.
+    None(Vec<String>),
 }
 
 /// The next work of the thread.
@@ -95,34 +96,34 @@ impl Queue {
     }
 
     /// Returns the effect of the waiting changes on a response.
-    pub(super) fn find(&self, owner: &ResponseOwner, id: &str) -> Pending {
+    pub(super) fn find(&self, owner: &ResponseOwner, id: &str) -> QueuedEffect {
         for (change, _) in self.waiting().changes.iter().rev() {
             match change {
                 Change::Insert(other, stored) if other == owner && stored.id == id => {
-                    return Pending::Stored(Arc::clone(stored));
+                    return QueuedEffect::Stored(Arc::clone(stored));
                 }
-                Change::Remove(other, removed) if other == owner && removed == id => return Pending::Removed,
+                Change::Remove(other, removed) if other == owner && removed == id => return QueuedEffect::Removed,
                 _ => {}
             }
         }
-        Pending::Unknown(Vec::new())
+        QueuedEffect::None(Vec::new())
     }
 
-    /// Returns the waiting response that contains an item.
-    pub(super) fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Pending {
+    /// Returns the latest waiting response that contains an item.
+    pub(super) fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> QueuedEffect {
         let mut removed = Vec::new();
         for (change, _) in self.waiting().changes.iter().rev() {
             match change {
                 Change::Insert(other, stored)
                     if other == owner && !removed.contains(&stored.id) && stored.contains(item) =>
                 {
-                    return Pending::Stored(Arc::clone(stored));
+                    return QueuedEffect::Stored(Arc::clone(stored));
                 }
                 Change::Remove(other, id) if other == owner => removed.push(id.clone()),
                 _ => {}
             }
         }
-        Pending::Unknown(removed)
+        QueuedEffect::None(removed)
     }
 
     /// Makes the changes until the queue is closed and empty. Calls `tick` when it is idle.
@@ -147,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// Waits for work. Leaves a change in the queue.
+    /// Waits for work. Returns a copy of the next change, which stays in the queue until it is made.
     fn next(&self) -> Next {
         let waiting = self.waiting();
         let is_idle = |waiting: &mut Waiting| waiting.changes.is_empty() && !waiting.is_closed;

@@ -62,6 +62,7 @@ impl Database {
         delete_expired(&self.0, today, keep_days)
     }
 
+    /// Returns the totals from a day on, ordered by day, key and model.
     pub(super) fn rows(&self, since: Day) -> rusqlite::Result<Vec<UsageRow>> {
         let mut statement = self.0.prepare(
             "SELECT day, key, model, requests, input_tokens, cached_tokens, output_tokens, reasoning_tokens \
@@ -87,14 +88,14 @@ impl Database {
     }
 }
 
-/// Deletes rows older than `keep_days` days, including today.
+/// Deletes all rows but those of the last `keep_days` days, which include today.
 fn delete_expired(connection: &Connection, today: Day, keep_days: u32) -> rusqlite::Result<()> {
     let Some(last) = today.0.checked_sub(keep_days) else { return Ok(()) };
     connection.execute("DELETE FROM totals WHERE day <= ?1", [last])?;
     Ok(())
 }
 
-/// Limits a count, so that sums don't overflow.
+/// Converts a count, limited to 2^48 so that sums don't overflow.
 fn number(count: u64) -> i64 {
     i64::try_from(count.min(1 << 48)).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! A day in UTC, and parsing ranges of days.
+//! Days in UTC.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::rfc3339;
 
-const SECONDS: u64 = 86_400;
-/// 31 December 9999.
+const SECONDS_PER_DAY: u64 = 86_400;
+/// 31 December 9999, in days since 1 January 1970.
 const LAST: u32 = 2_932_896;
 
 /// A day, counted from 1 January 1970.
@@ -20,7 +20,7 @@ impl Day {
     #[must_use]
     pub fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u32::try_from(since.as_secs() / SECONDS).unwrap_or(LAST).min(LAST))
+        Self(u32::try_from(since.as_secs() / SECONDS_PER_DAY).unwrap_or(LAST).min(LAST))
     }
 
     /// Returns the day that is this many days earlier.
@@ -69,7 +69,7 @@ impl Day {
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = UNIX_EPOCH + Duration::from_secs(u64::from(self.0) * SECONDS);
+        let time = UNIX_EPOCH + Duration::from_secs(u64::from(self.0) * SECONDS_PER_DAY);
         f.pad(rfc3339(time).split('T').next().unwrap_or_default())
     }
 }

@@ -138,7 +138,7 @@ pub struct UsageTotals {
 }
 
 impl UsageTotals {
-    /// Creates totals in memory, or none if the store is off.
+    /// Creates totals in memory, even for [`UsageStore::Disk`] (whose file can't be used), or none if the store is off.
     #[must_use]
     pub fn in_memory(store: UsageStore, keep_days: u32, clock: Arc<dyn Clock>) -> Self {
         let queue = || {
@@ -187,7 +187,7 @@ impl UsageTotals {
         queue.add(UsageRow { day, key, model, sum: UsageSum { requests: 1, tokens } });
     }
 
-    /// Returns the usage since a day, or `None` if the file can't be read.
+    /// Returns the usage since a day, or `None` if it can't be read in time.
     pub async fn report(&self, since: Day) -> Option<UsageReport> {
         let rows = match &self.queue {
             Some(queue) => queue.read(since).await?,

@@ -1,6 +1,7 @@
 //! Rows that wait to be written, and the thread that writes them.
 //!
-//! Adding a row never blocks. Waiting rows are added up, and the thread writes all of them at once, so that a busy
+//! Adding a row never blocks. Waiting rows of the same day, client key and model are added up, and the thread
+//! writes all rows at once, so that a busy
 //! daemon writes sums instead of single responses. Rows that can't be written are retried later. If too many different
 //! rows wait, new ones are dropped, and a warning is logged. The thread ends with the store.
 
@@ -24,7 +25,7 @@ const COLLECT_TIME: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The maximum number of waiting rows.
 const MAX_WAITING: usize = 4096;
-/// The longest wait for the disk.
+/// How long a caller waits for rows to be read or written.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Day, client key and model.
@@ -64,9 +65,9 @@ impl WriteQueue {
     /// Starts the thread.
     pub(super) fn start(database: Database, keep_days: u32, clock: Arc<dyn Clock>) -> std::io::Result<Arc<Self>> {
         let queue = Arc::new(Self::default());
-        let worked = Arc::clone(&queue);
+        let shared = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name("usage-store".to_owned());
-        thread.spawn(move || worked.work(database, keep_days, clock.as_ref()))?;
+        thread.spawn(move || shared.work(database, keep_days, clock.as_ref()))?;
         Ok(queue)
     }
 
@@ -83,7 +84,8 @@ impl WriteQueue {
         }
     }
 
-    /// Reads the rows since a day, including all that were added before. Returns `None` if they can't be read.
+    /// Reads the rows since a day, including all that were added before. Returns `None` if they
+    /// can't be read in time.
     pub(super) async fn read(&self, since: Day) -> Option<Vec<UsageRow>> {
         let (reply, rows) = oneshot::channel();
         self.waiting().reads.push(ReadRequest { since, reply });
@@ -132,7 +134,8 @@ impl WriteQueue {
         }
     }
 
-    /// Waits for work. After a long time without any, returns an empty batch, which deletes expired rows.
+    /// Waits for rows and collects more for [`COLLECT_TIME`], or waits for a read. After a long time without any,
+    /// returns an empty batch, which deletes expired rows.
     fn next(&self) -> Batch {
         let waiting = self.waiting();
         let timeout = if waiting.has_failed { RETRY_INTERVAL } else { IDLE_INTERVAL };

@@ -1,4 +1,4 @@
-//! Looks up peers in the kernel's table of sockets.
+//! Looks up the users of peers in the kernel's tables of TCP sockets.
 //!
 //! The table has a row per connection of the machine, so it is read on a blocking thread, and one pass over it
 //! answers every lookup that was waiting when the pass started.
@@ -17,14 +17,15 @@ use super::super::tcp_table::{Row, rows};
 use super::PeerUser;
 
 /// Longest wait for a lookup.
-const LIMIT: Duration = Duration::from_secs(5);
-/// Passes over the table per lookup. The kernel may skip a row while other sockets are opened or closed.
-const PASSES: u32 = 3;
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of passes over the table per lookup. The kernel may skip a row while other sockets are opened or
+/// closed.
+const MAX_PASSES: u32 = 3;
 
 /// Reads the table.
 type Table = dyn Fn() -> Box<dyn Iterator<Item = Row>> + Send + Sync;
 
-/// Looks up the peers of a server. Clones share passes over the table.
+/// Looks up the peers of a server's connections. Clones share passes over the table.
 #[derive(Clone)]
 pub struct Peers(Arc<Lookups>);
 
@@ -87,11 +88,11 @@ impl Peers {
     /// Returns the user that owns the peer's socket.
     async fn uid(&self, ends: Ends) -> Option<u32> {
         let (result, received) = oneshot::channel();
-        if self.0.add(PendingLookup { ends, passes_left: PASSES, result }) {
+        if self.0.add(PendingLookup { ends, passes_left: MAX_PASSES, result }) {
             let lookups = Arc::clone(&self.0);
             tokio::task::spawn_blocking(move || lookups.read());
         }
-        timeout(LIMIT, received).await.ok()?.ok()?
+        timeout(TIMEOUT, received).await.ok()?.ok()?
     }
 }
 
@@ -210,7 +211,7 @@ mod tests {
         assert_eq!(user(&peers, 1).await, PeerUser::Unknown);
         let peer = peers.peer(address(2), Some(address(8787)));
         assert_eq!((peer.user().await, peer.user().await), (PeerUser::Unknown, PeerUser::Unknown));
-        assert_eq!(passes.load(Ordering::SeqCst), 3 * PASSES as usize);
+        assert_eq!(passes.load(Ordering::SeqCst), 3 * MAX_PASSES as usize);
         assert_eq!(peers.peer(address(1), None).user().await, PeerUser::Unknown);
     }
 

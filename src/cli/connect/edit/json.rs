@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{OURS, Refusal, contains_settings, unreadable, unsupported};
 
+/// Returns the text with the settings added; the same text if it has them already.
 pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
     let (mark, body) = split_mark(text);
     let (document, wanted) = (parse(body)?, parse(wanted)?);
@@ -27,6 +28,7 @@ pub(super) fn remove(text: &str, settings: &str, original: &str) -> Result<Strin
     Ok(format!("{mark}{document}"))
 }
 
+/// Removes the settings from an object. `original` is the object before the merge.
 fn take(object: &CstObject, settings: &CstObject, original: Option<&CstObject>) -> Result<(), Refusal> {
     for setting in settings.properties() {
         let name = setting.decoded_name().ok_or_else(unsupported)?;

@@ -8,7 +8,7 @@ const LF: &str = "\n";
 
 /// Texts of up to this many pairs of changed lines are compared exactly; in longer ones, changed regions get the
 /// prevailing ending.
-const PAIRS_LIMIT: usize = 4_000_000;
+const MAX_PAIRS: usize = 4_000_000;
 
 /// Applies `edit` to the text with LF line endings, and restores the endings in its result.
 pub(super) fn preserving<E>(text: &str, edit: impl FnOnce(&str) -> Result<String, E>) -> Result<String, E> {
@@ -20,7 +20,7 @@ pub(super) fn preserving<E>(text: &str, edit: impl FnOnce(&str) -> Result<String
     Ok(if edited == unified { text.to_owned() } else { restored(text, &edited) })
 }
 
-/// The edited text with the endings of the original one.
+/// Returns the edited text with the endings of the original one.
 fn restored(original: &str, edited: &str) -> String {
     let before: Vec<(&str, &str)> = original.split_inclusive(LF).map(split).collect();
     let after: Vec<&str> = edited.split_inclusive(LF).collect();
@@ -41,12 +41,13 @@ fn restored(original: &str, edited: &str) -> String {
     out
 }
 
+/// Splits a line into its content and its ending.
 fn split(line: &str) -> (&str, &str) {
     let content = line.strip_suffix(CRLF).or_else(|| line.strip_suffix(LF)).unwrap_or(line);
     line.split_at(content.len())
 }
 
-/// For each line after the edit, the index of the same line before it: a longest common subsequence.
+/// Returns for each line after the edit the index of the same line before it: a longest common subsequence.
 fn kept_lines(before: &[(&str, &str)], after: &[&str]) -> Vec<Option<usize>> {
     let is_same = |a: usize, b: usize| before[a].0 == split(after[b]).0;
     let shorter = before.len().min(after.len());
@@ -60,7 +61,7 @@ fn kept_lines(before: &[(&str, &str)], after: &[&str]) -> Vec<Option<usize>> {
     for back in 1..=tail {
         kept[after.len() - back] = Some(before.len() - back);
     }
-    if rows.saturating_mul(columns) <= PAIRS_LIMIT {
+    if rows.saturating_mul(columns) <= MAX_PAIRS {
         for (row, column) in common(rows, columns, |row, column| is_same(head + row, head + column)) {
             kept[head + column] = Some(head + row);
         }
@@ -68,7 +69,7 @@ fn kept_lines(before: &[(&str, &str)], after: &[&str]) -> Vec<Option<usize>> {
     kept
 }
 
-/// The pairs of a longest common subsequence, in order.
+/// Returns the pairs of a longest common subsequence, in order.
 fn common(rows: usize, columns: usize, is_same: impl Fn(usize, usize) -> bool) -> Vec<(usize, usize)> {
     // lengths[row][column]: the length for what begins at row and column.
     let mut lengths = vec![vec![0_u32; columns + 1]; rows + 1];

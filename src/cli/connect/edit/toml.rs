@@ -5,6 +5,7 @@ use toml_edit::{DocumentMut, Item, Table};
 
 use super::{OURS, Refusal, contains_settings, unreadable, unsupported};
 
+/// Returns the text with the settings added; the same text if it has them already.
 pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
     let goal = read(wanted)?;
     if contains_settings(&read(text)?, &goal) {
@@ -21,6 +22,7 @@ fn read(text: &str) -> Result<Value, Refusal> {
     ::toml::from_str(text).map_err(|error: ::toml::de::Error| unreadable("TOML", &error.message()))
 }
 
+/// Adds settings to a table, replacing values of the same name.
 fn put(table: &mut Table, wanted: &Table) -> Result<(), Refusal> {
     for (name, item) in wanted {
         match (table.get_mut(name), item) {
@@ -43,6 +45,7 @@ pub(super) fn remove(text: &str, settings: &str, original: &str) -> Result<Strin
     Ok(document.to_string())
 }
 
+/// Removes the settings from a table. `original` is the table before the merge.
 fn take(table: &mut Table, settings: &Table, original: Option<&Table>) {
     for (name, setting) in settings {
         let earlier = original.and_then(|original| original.get(name));
@@ -63,7 +66,7 @@ fn take(table: &mut Table, settings: &Table, original: Option<&Table>) {
     }
 }
 
-/// The value without its formatting.
+/// Returns the value without its formatting.
 fn plain(item: &Item) -> Option<Value> {
     ::toml::from_str(&format!("value = {}", item.as_value()?)).ok()
 }
@@ -75,7 +78,7 @@ fn replace(present: &mut toml_edit::Value, value: &toml_edit::Value) {
     *present.decor_mut() = decor;
 }
 
-/// The item without the position that it had in its own text.
+/// Returns the item without the position that it had in its own text.
 fn without_position(item: &Item) -> Item {
     let mut item = item.clone();
     if let Item::Table(table) = &mut item {

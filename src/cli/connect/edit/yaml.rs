@@ -11,7 +11,7 @@ use super::{Refusal, unreadable, unsupported};
 const BEGIN: &str = "# >>> codex-proxy (this block is written by `codex-proxy connect`)";
 const BEGIN_MARK: &str = "# >>> codex-proxy";
 const END: &str = "# <<< codex-proxy";
-/// Keys that describe the whole file: an existing value is kept.
+/// Keys that describe the whole file: an existing value is kept, even if it differs.
 const FILE_KEYS: [&str; 3] = ["name", "version", "schema"];
 
 /// A top-level key of the new settings, with its lines.
@@ -25,6 +25,7 @@ pub(super) fn new_file(wanted: &str) -> String {
     block(wanted.lines(), "")
 }
 
+/// Returns the text with the settings added, replacing blocks that were added before.
 pub(super) fn merge(text: &str, wanted: &str) -> Result<String, Refusal> {
     let base = without_ours(text);
     let (present, goal) = (read(&base)?, read(wanted)?.ok_or_else(unsupported)?);
@@ -49,6 +50,7 @@ fn read(text: &str) -> Result<Option<Yaml<'_>>, Refusal> {
     Ok(documents.pop().filter(|document| !document.is_null()))
 }
 
+/// Adds the settings to a mapping without our blocks.
 fn merge_into_mapping(base: &str, present: &Mapping<'_>, wanted: &str, goal: &Mapping<'_>) -> Result<String, Refusal> {
     let (mut text, mut rest) = (base.to_owned(), Vec::new());
     for section in sections(wanted) {
@@ -126,6 +128,7 @@ fn indent<'t>(mut lines: impl Iterator<Item = &'t str>) -> &'t str {
     entry.split_once('-').map_or("", |(space, _)| space)
 }
 
+/// Returns the lines between marker lines, all with this indentation.
 fn block<'t>(lines: impl Iterator<Item = &'t str>, indent: &str) -> String {
     let line = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("{indent}{line}\n") };
     let lines: String = lines.map(line).collect();
