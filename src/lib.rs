@@ -6,7 +6,8 @@
 //!
 //! # Layers
 //!
-//! A module uses only modules of the layers below it; `tests/layering.rs` enforces that.
+//! A module uses only modules of the layers below it; base modules also use each other, and `cli` uses `config`.
+//! `tests/layering.rs` enforces that, with a few narrower rules.
 //!
 //! | layer | modules | purpose |
 //! | --- | --- | --- |

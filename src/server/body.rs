@@ -131,7 +131,7 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -
     while let Some(data) = next_data(body, &mut pace).await? {
         if buffer.bytes.is_empty() && announced == Some(data.len() as u64) {
             // The whole body arrived at once, and isn't copied.
-            buffer.memory.buffer(data.len()).await?;
+            buffer.memory.set_buffered(data.len()).await?;
             return Ok(BufferedBody { bytes: data, memory: buffer.memory });
         }
         if (buffer.bytes.len() + data.len()) as u64 > limits.limit_bytes {
@@ -240,7 +240,7 @@ impl GrowingBuffer {
             return Ok(false);
         }
         let doubled = (self.bytes.capacity() * 2).max(INITIAL_BYTES).min(self.limit_bytes).max(wanted);
-        self.memory.buffer(doubled + doubled.min(self.window_bytes)).await?;
+        self.memory.set_buffered(doubled + doubled.min(self.window_bytes)).await?;
         self.bytes.reserve_exact(doubled - self.bytes.len());
         Ok(true)
     }

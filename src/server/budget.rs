@@ -111,12 +111,12 @@ impl Reservation {
     ///
     /// # Errors
     /// [`ProxyError::MemoryFull`] if other requests don't release enough in time; the reservation keeps its size.
-    pub(super) async fn buffer(&mut self, bytes: usize) -> Result<(), ProxyError> {
+    pub(super) async fn set_buffered(&mut self, bytes: usize) -> Result<(), ProxyError> {
         self.resize(bytes, self.work_bytes).await
     }
 
-    /// Like [`Self::buffer`], without waiting. Returns whether there was enough memory.
-    pub(super) fn try_buffer(&mut self, bytes: usize) -> bool {
+    /// Like [`Self::set_buffered`], without waiting. Returns whether there was enough memory.
+    pub(super) fn try_set_buffered(&mut self, bytes: usize) -> bool {
         self.try_resize(bytes, self.work_bytes)
     }
 
@@ -128,7 +128,7 @@ impl Reservation {
     /// Reserves the memory for parsing, translating and sending this body.
     ///
     /// # Errors
-    /// As [`Self::buffer`]; [`ProxyError::TooManyValues`] if it could never fit.
+    /// As [`Self::set_buffered`]; [`ProxyError::TooManyValues`] if it could never fit.
     pub(super) async fn begin_work(&mut self, body: &[u8]) -> Result<(), ProxyError> {
         let values = VALUE_BYTES.saturating_mul(off_thread(body.len(), || values(body)));
         if values > self.budget.limit_bytes {
@@ -141,7 +141,7 @@ impl Reservation {
     /// Reserves the memory for buffering, translating and sending a part of the request that isn't in its body.
     ///
     /// # Errors
-    /// As [`Self::buffer`].
+    /// As [`Self::set_buffered`].
     pub(super) async fn add(&mut self, bytes: usize) -> Result<(), ProxyError> {
         self.resize(self.buffered_bytes + bytes, self.work_bytes + COPIES * bytes).await
     }
@@ -208,15 +208,15 @@ mod tests {
     async fn a_reservation_waits_for_memory_and_no_longer_than_the_limit() {
         let budget = Arc::new(ByteBudget::new(100));
         let (mut first, mut second) = (budget.reserve(), budget.reserve());
-        first.buffer(70).await.unwrap();
-        second.buffer(30).await.unwrap();
+        first.set_buffered(70).await.unwrap();
+        second.set_buffered(30).await.unwrap();
         let began = Instant::now();
-        let refused = second.buffer(31).await;
+        let refused = second.set_buffered(31).await;
         assert!(matches!(refused, Err(ProxyError::MemoryFull { limit_bytes: 100, .. })), "{refused:?}");
         assert_eq!((began.elapsed(), budget.used_bytes()), (MAX_WAIT, 100));
-        let mut waiting = Box::pin(second.buffer(60));
+        let mut waiting = Box::pin(second.set_buffered(60));
         assert!(waiting.as_mut().now_or_never().is_none());
-        first.buffer(40).await.unwrap();
+        first.set_buffered(40).await.unwrap();
         waiting.await.unwrap();
         assert_eq!(budget.used_bytes(), 100);
         drop((first, second));
@@ -227,25 +227,25 @@ mod tests {
     async fn a_small_request_passes_while_a_large_one_waits() {
         let budget = Arc::new(ByteBudget::new(100));
         let (mut held, mut large, mut small) = (budget.reserve(), budget.reserve(), budget.reserve());
-        held.buffer(60).await.unwrap();
-        let mut waiting = Box::pin(large.buffer(90));
+        held.set_buffered(60).await.unwrap();
+        let mut waiting = Box::pin(large.set_buffered(90));
         assert!(waiting.as_mut().now_or_never().is_none());
-        assert!(small.try_buffer(40) && !small.try_buffer(41));
+        assert!(small.try_set_buffered(40) && !small.try_set_buffered(41));
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_wait_for_each_other_are_refused_and_release_what_they_hold() {
         let budget = Arc::new(ByteBudget::new(100));
         let (mut first, mut second) = (budget.reserve(), budget.reserve());
-        first.buffer(50).await.unwrap();
-        second.buffer(50).await.unwrap();
+        first.set_buffered(50).await.unwrap();
+        second.set_buffered(50).await.unwrap();
         let (one, other) = tokio::join!(
             async {
-                let grown = first.buffer(80).await;
+                let grown = first.set_buffered(80).await;
                 drop(first);
                 grown
             },
-            second.buffer(80)
+            second.set_buffered(80)
         );
         assert!(one.is_err(), "the first one gives up");
         assert!(other.is_ok() || budget.used_bytes() == 50, "and leaves its bytes to the other");
@@ -255,7 +255,7 @@ mod tests {
     async fn a_body_of_the_largest_size_fits_and_its_work_is_released_early() {
         let budget = Arc::new(ByteBudget::new(1000));
         let mut whole = budget.reserve();
-        whole.buffer(900).await.unwrap();
+        whole.set_buffered(900).await.unwrap();
         whole.begin_work(&[b'x'; 900]).await.unwrap();
         assert_eq!(budget.used_bytes(), 1000);
         whole.end_work();

@@ -200,7 +200,7 @@ where
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let hints = Hints { originator, forwarded: D::forwarded_headers(&parts.headers) };
         let served = ServedRequest {
-            subject: ConversationKey {
+            conversation: ConversationKey {
                 key: key_name(parts).map(str::to_owned),
                 account: account.id,
                 cache_key: plan.upstream.prompt_cache_key.to_string(),

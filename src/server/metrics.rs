@@ -104,8 +104,8 @@ impl Metrics {
     }
 }
 
-/// `GET /metrics`, for all client keys together.
-pub(super) async fn page(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
+/// `GET /metrics`, for all client keys together. Refuses a key that may see only its own usage.
+pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, request: Request) -> Response {
     if request.extensions().get::<OwnUsage>().is_some() {
         let message = "the metrics cover all client keys; use a key with admin = true (setting keys.admin)";
         return refuse(&Refusal::forbidden("admin_key_required", None, message), &request);

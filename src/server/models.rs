@@ -66,7 +66,7 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
         return json_response(StatusCode::OK, services.upstream.catalogue_json());
     }
     let models = services.models();
-    let named = named(&models);
+    let named = named_models(&models);
     match ApiFlavor::of(&request) {
         ApiFlavor::OpenAi | ApiFlavor::Ollama => {
             json(&List { object: "list", data: named.iter().map(|(id, model)| ModelObject::new(id, model)).collect() })
@@ -93,8 +93,8 @@ pub(super) async fn retrieve(
     }
 }
 
-/// The listed models, then the aliases from the settings.
-pub(super) fn named(models: &Models) -> Vec<(&str, &Model)> {
+/// The names that clients are offered: the listed models, then the aliases from the settings; each with its model.
+pub(super) fn named_models(models: &Models) -> Vec<(&str, &Model)> {
     let listed = models.catalogue.models().iter().filter(|model| model.is_listed);
     let aliases = models.rules.aliases.keys().filter_map(|alias| Some((alias.as_str(), find(models, alias)?)));
     listed.map(|model| (model.slug.as_str(), model)).chain(aliases).collect()

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::body::{self, BufferedBody};
 use super::handler::{Handler, refuse};
-use super::models::{NO_DATE, find, json, named, unknown_model};
+use super::models::{NO_DATE, find, json, named_models, unknown_model};
 use super::request_log::RequestId;
 use super::{Services, depth_limit};
 use crate::blocking::off_thread;
@@ -94,7 +94,7 @@ pub(super) async fn version() -> Response {
 /// `GET /api/tags`.
 pub(super) async fn tags(State(services): State<Arc<Services>>) -> Response {
     let models = services.models();
-    json(&List { models: named(&models).iter().map(|(name, _)| ModelEntry::new(name)).collect() })
+    json(&List { models: named_models(&models).iter().map(|(name, _)| ModelEntry::new(name)).collect() })
 }
 
 /// `GET /api/ps`: no model runs on this machine.

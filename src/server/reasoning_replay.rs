@@ -68,7 +68,7 @@ impl ReasoningReplay {
         request.input = input;
     }
 
-    /// The reasoning that led to a call. Remembers that it is replayed.
+    /// The stored reasoning that led to a call, if any. Remembers the call for [`Self::forget_rejected`].
     fn replay_before(&mut self, call_id: &str) -> Option<PrecedingReasoning> {
         let lead = self.stored.get(&self.scope, call_id)?;
         self.replayed_calls.push(call_id.to_owned());

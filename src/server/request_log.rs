@@ -38,7 +38,7 @@ impl RequestId {
 #[derive(Debug)]
 pub(super) struct ServedRequest {
     /// The conversation that the request belongs to.
-    pub(super) subject: ConversationKey,
+    pub(super) conversation: ConversationKey,
     /// The backend's name of the model.
     pub(super) model: String,
     pub(super) fingerprint: RequestFingerprint,
@@ -141,7 +141,7 @@ impl RequestRecord {
         let model = excerpt(model, NAME_CHARACTERS);
         self.span.record("model", model);
         self.state.active_requests.set_model(self.active_id, model);
-        // The trace has the first one.
+        // If the model is set again, the trace keeps the first name.
         let _ = self.model.set(model.to_owned());
         self.span.record("stream", mode == Mode::Stream);
     }
@@ -259,12 +259,12 @@ impl Drop for RequestRecord {
 impl RequestRecord {
     /// Adds the request to totals, metrics and cache statistics. `billed` is zero if the client disconnected, since the
     /// backend reports usage at the end; the cache statistics leave out such a request.
-    fn add_usage(&self, ServedRequest { subject, model, fingerprint }: ServedRequest, billed: Usage) {
+    fn add_usage(&self, ServedRequest { conversation, model, fingerprint }: ServedRequest, billed: Usage) {
         let (model, billed) = (excerpt(&model, NAME_CHARACTERS), tokens_of(billed));
-        self.state.totals.add(subject.key.as_deref(), model, billed);
+        self.state.totals.add(conversation.key.as_deref(), model, billed);
         self.state.metrics.add_tokens(model, billed);
         if let Some(usage) = self.summary.usage {
-            self.state.conversations.record(subject, model, fingerprint, tokens_of(usage), SystemClock.now());
+            self.state.conversations.record(conversation, model, fingerprint, tokens_of(usage), SystemClock.now());
         }
     }
 }

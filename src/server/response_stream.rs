@@ -228,6 +228,7 @@ impl KeepaliveTimer {
 }
 
 impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
+    /// The next chunk: events, an error, or a keepalive; `None` at the end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Chunk>> {
         if std::mem::take(&mut self.is_prefilled)
             && let Some(chunk) = self.take_chunk()

@@ -103,7 +103,7 @@ pub(super) async fn input_items(
 /// The page of input items that `order`, `limit` and `after` select.
 fn page(stored: &ResponseRecord, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Response, ProxyError> {
     let mut items: Vec<(String, Box<RawValue>)> =
-        stored.input.iter().enumerate().map(|item| named(stored, item)).collect();
+        stored.input.iter().enumerate().map(|item| with_id(stored, item)).collect();
     match query.get("order").map(AsRef::as_ref) {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}
@@ -131,7 +131,7 @@ fn page(stored: &ResponseRecord, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) ->
 }
 
 /// An item with its id. If it has none, one is derived from the response and the position, so it is the same each time.
-fn named(
+fn with_id(
     stored: &ResponseRecord,
     (index, (id, item)): (usize, &(Option<String>, Box<RawValue>)),
 ) -> (String, Box<RawValue>) {

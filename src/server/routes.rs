@@ -56,8 +56,8 @@ pub(super) fn service(
     // Clients of this API send reasoning back themselves.
     let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), None);
     let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
-    let counted = Arc::clone(&state);
-    let metrics = move |State(services), request| metrics::page(services, counted, request);
+    let metrics_state = Arc::clone(&state);
+    let metrics = move |State(services), request| metrics::show(services, metrics_state, request);
     let routes = Router::new()
         .merge(messages_routes(&chat))
         .merge(ollama_routes(&chat))

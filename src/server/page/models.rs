@@ -5,10 +5,10 @@ use maud::{Markup, html};
 use super::format::count;
 use super::html::{name, text};
 use crate::protocol::models::{Model, Models};
-use crate::server::models::named;
+use crate::server::models::named_models;
 
 pub(super) fn section(models: &Models) -> Markup {
-    let named = named(models);
+    let named = named_models(models);
     html! {
         section #models aria-labelledby="models-title" {
             h2 #models-title { "Models" }

@@ -91,7 +91,7 @@ impl ConnectionCache {
             }
         }
         let mut memory = self.all.memory.reserve();
-        while !memory.try_buffer(bytes) {
+        while !memory.try_set_buffered(bytes) {
             if connections.of(self.id).pop_front().is_none() && !connections.drop_earlier() {
                 tracing::debug!(
                     "a response is not cached: the latest responses of other WebSockets use all the memory"

@@ -125,12 +125,12 @@ impl<S> MeteredStream<S> {
         let Some(message) = &mut self.message else { return Poll::Ready(Ok(())) };
         let wanted = COPIES * message.bytes;
         if self.growing.is_none() {
-            if message.memory.try_buffer(wanted) {
+            if message.memory.try_set_buffered(wanted) {
                 return Poll::Ready(Ok(()));
             }
             let mut memory = std::mem::replace(&mut message.memory, self.limits.memory.reserve());
             self.growing = Some(Box::pin(async move {
-                let grown = memory.buffer(wanted).await;
+                let grown = memory.set_buffered(wanted).await;
                 (memory, grown)
             }));
         }

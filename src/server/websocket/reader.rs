@@ -87,7 +87,7 @@ impl Reader {
     async fn read(&mut self, text: Utf8Bytes) -> ReaderEvent {
         let Some(mut memory) = self.reservations.take() else { return ReaderEvent::Refused(ProxyError::Internal) };
         let reserved = async {
-            memory.buffer(text.len()).await?;
+            memory.set_buffered(text.len()).await?;
             memory.begin_work(text.as_bytes()).await
         };
         if let Err(error) = reserved.await {

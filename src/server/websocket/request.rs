@@ -101,11 +101,13 @@ impl SocketRequest {
         Either::Right(futures_util::stream::iter(all))
     }
 
+    /// The stored responses that the request may refer to, including those of its connection.
     fn store(&self) -> ResponseStore {
         let history = &self.sockets.handler.services.history;
         ResponseStore::new(history, &self.parts.extensions).with_cache(Arc::clone(&self.cache))
     }
 
+    /// Translates and sends the request. Returns when the backend's response is committed.
     async fn open<'r>(
         &'r self,
         create: &'r CreateRequest,
@@ -118,6 +120,7 @@ impl SocketRequest {
         handler.open(&self.parts, create.body.as_bytes(), memory, chosen, self.store(), Some(record)).await
     }
 
+    /// Streams a backend response as frames. Codex clients get its headers as events.
     fn stream(
         &self,
         opened: OpenedReply<'_, ResponsesReply>,

@@ -91,7 +91,7 @@ async fn an_unfinished_frame_holds_received_bytes_and_times_out() {
 async fn a_message_over_the_memory_limit_fails_after_a_second() {
     let (mut near, mut far, _memory) = metered();
     let (mut other, began) = (near.limits.memory.reserve(), Instant::now());
-    assert!(other.try_buffer(MEMORY_BYTES - 100_000));
+    assert!(other.try_set_buffered(MEMORY_BYTES - 100_000));
     far.write_all(&frame(0x81, &vec![b'x'; 900_000])).await.unwrap();
     let error = near.read_to_end(&mut Vec::new()).await.unwrap_err().downcast::<ProxyError>().unwrap();
     assert!(matches!(error, ProxyError::MemoryFull { .. }), "{error}");
