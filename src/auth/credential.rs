@@ -234,9 +234,9 @@ impl Credential {
         self.access_token.expose() == other.access_token.expose() && refresh(self) == refresh(other)
     }
 
-    /// Whether this is the credential's refresh token.
+    /// Whether the credential has this refresh token.
     #[must_use]
-    pub fn is_renewed_by(&self, refresh_token: &Secret) -> bool {
+    pub fn has_refresh_token(&self, refresh_token: &Secret) -> bool {
         self.refresh_token.as_ref().is_some_and(|own| own.expose() == refresh_token.expose())
     }
 }

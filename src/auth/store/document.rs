@@ -291,7 +291,7 @@ mod tests {
             let (put, got) = (document.get("a").unwrap().unwrap(), read.get("a").unwrap().unwrap());
             assert_eq!(format!("{put:?}"), format!("{got:?}"));
             assert_eq!(got.access_token.expose(), "at_1");
-            assert!(got.is_renewed_by(&Secret::new("rt_1")));
+            assert!(got.has_refresh_token(&Secret::new("rt_1")));
             assert_eq!(got.email.unwrap().expose(), "ann@example.com");
         }
     }

@@ -138,7 +138,7 @@ impl TokenCache {
     /// Returns the stored credential, or the unsaved one that has replaced it.
     pub(super) fn newest(&mut self, stored: Credential) -> Arc<Credential> {
         match &self.unsaved {
-            Some(unsaved) if stored.is_renewed_by(&unsaved.replaces) => Arc::clone(&unsaved.credential),
+            Some(unsaved) if stored.has_refresh_token(&unsaved.replaces) => Arc::clone(&unsaved.credential),
             Some(_) => {
                 self.unsaved = None;
                 Arc::new(stored)
@@ -188,7 +188,7 @@ impl TokenCache {
     /// Returns the error that another refresh would fail with now, if that is known.
     pub(super) fn known_error(&self, credential: &Credential) -> Option<AuthError> {
         if let Some(refused) = &self.refused
-            && credential.is_renewed_by(&refused.token)
+            && credential.has_refresh_token(&refused.token)
         {
             return Some(refused.error.clone());
         }

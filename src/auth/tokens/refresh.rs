@@ -270,7 +270,7 @@ impl Shared {
         let Some(unsaved) = self.cache().unsaved() else { return Ok(()) };
         let mut document = unsaved.locked.read().await?;
         let stored = document.get(&unsaved.credential.account_id).map_err(|why| self.store.unreadable(&why))?;
-        if !stored.is_some_and(|stored| stored.is_renewed_by(&unsaved.replaces)) {
+        if !stored.is_some_and(|stored| stored.has_refresh_token(&unsaved.replaces)) {
             self.cache().drop_unsaved(&unsaved);
             return Ok(());
         }

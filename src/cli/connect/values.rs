@@ -78,7 +78,7 @@ pub(super) struct ModelValues {
     pub(super) accepts_images: bool,
 }
 
-/// The address of the daemon.
+/// The address of the daemon, for the settings of a client.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     pub(super) base_url: String,
